@@ -1,0 +1,1 @@
+"""Definitions, releases and their evaluation; knows neither side of the queue."""

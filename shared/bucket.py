@@ -1,0 +1,395 @@
+"""The place where all files live: a local folder, S3 or Google Cloud Storage, with one promise on each of them.
+
+A file is there whole or not at all: it is written aside and then put in place, so no reader ever sees half of it. ``create`` puts a
+file in place only if none is there yet, and tells whether it did: that is the only agreement between workers that this product
+needs (``os.link`` on a disk, a conditional put on an object store). There are no locks.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from shared.errors import BucketError, RequestError
+from shared.messages import check_bucket_path
+
+TEMPORARY = ".tmp"
+"""Folder inside a local bucket for files that are being written; same file system, so that putting in place is one rename."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileInfo:
+    """One file: its path inside the bucket, its size in bytes, and a stamp that changes when the content does."""
+
+    path: str
+    size: int
+    stamp: str
+    modified: float
+    """Seconds since the epoch."""
+
+
+class Bucket(ABC):
+    """What every kind of bucket does; paths are relative, with ``/`` between parts. Raises BucketError when it cannot."""
+
+    url: str
+
+    @abstractmethod
+    def stat(self, path: str) -> FileInfo | None:
+        """The file at ``path``, or None when there is none (a folder is not a file)."""
+
+    @abstractmethod
+    def read(self, path: str) -> bytes | None:
+        """The whole content, or None when there is no such file."""
+
+    @abstractmethod
+    def open(self, path: str) -> BinaryIO:
+        """The file opened for reading, seekable; raises BucketError when there is none."""
+
+    @abstractmethod
+    def create(self, path: str, data: bytes) -> bool:
+        """Put a file in place unless one is there; True when this call was the first."""
+
+    @abstractmethod
+    def upload(self, local: Path, path: str) -> None:
+        """Put a copy of a file of this machine in place, replacing what is there."""
+
+    @abstractmethod
+    def writer(self, path: str, *, durable: bool = False) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """A file to write to; put in place when the block ends without an error, and never seen otherwise.
+
+        ``durable`` also forces it onto the disk first, so that it survives a power cut.
+        """
+
+    @abstractmethod
+    def copy(self, source: str, target: str) -> None:
+        """Put a copy of one file of the bucket in place at another path, without reading it here where possible."""
+
+    @abstractmethod
+    def list(self, folder: str) -> list[FileInfo]:
+        """The files directly inside a folder, by name; empty when there is no such folder."""
+
+    @abstractmethod
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders directly inside a folder, sorted."""
+
+    @abstractmethod
+    def delete(self, path: str) -> None:
+        """Remove a file; nothing happens when there is none."""
+
+    @abstractmethod
+    def delete_folder(self, folder: str) -> None:
+        """Remove a folder with all that is in it; nothing happens when there is none."""
+
+    @abstractmethod
+    def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
+        """Put a folder of files in place whole, unless it is there; True when this call was the first.
+
+        ``last`` names the file whose presence says that the folder is complete.
+        """
+
+    @abstractmethod
+    def local_folder(self, folder: str, cache: Path) -> Path:
+        """The files directly inside a folder as files of this machine: in place for a local bucket, else a copy in ``cache``."""
+
+    def exists(self, path: str) -> bool:
+        """True when there is a file at ``path``."""
+        return self.stat(path) is not None
+
+    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Put a file with this content in place, replacing what is there."""
+        with self.writer(path, durable=durable) as out:
+            out.write(data)
+
+
+class LocalBucket(Bucket):
+    """A bucket in a folder of this machine or of a shared file system with hard links."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.url = str(self.root)
+
+    def place(self, path: str) -> Path:
+        """The real path of a file; raises RequestError when it would lie outside the bucket, also through a symlink."""
+        try:
+            full = self.root / check_bucket_path(path)
+        except ValueError as error:
+            raise RequestError(f"the path {path!r} {error}") from None
+        if not full.resolve().is_relative_to(self.root):
+            raise RequestError(f"the path {path!r} leads outside the bucket {self.root}", next_step="Remove the symbolic link.")
+        return full
+
+    def stat(self, path: str) -> FileInfo | None:
+        with _named(path, "read"):
+            try:
+                found = self.place(path).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return _local_info(path, found) if stat.S_ISREG(found.st_mode) else None
+
+    def read(self, path: str) -> bytes | None:
+        with _named(path, "read"):
+            try:
+                return self.place(path).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+
+    def open(self, path: str) -> BinaryIO:
+        with _named(path, "read"):
+            return self.place(path).open("rb")
+
+    @contextlib.contextmanager
+    def _aside(self, path: str) -> Iterator[Path]:
+        folder = self.root / TEMPORARY
+        aside = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        with _named(path, "written"):
+            target = self.place(path)
+            folder.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                yield aside
+            finally:
+                aside.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
+        with self._aside(path) as aside:
+            with aside.open("xb") as out:
+                yield out
+                if durable:
+                    out.flush()
+                    os.fsync(out.fileno())
+            aside.replace(self.place(path))
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._aside(path) as aside:
+            with aside.open("xb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            try:
+                os.link(aside, self.place(path))
+            except FileExistsError:
+                return False
+            return True
+
+    def upload(self, local: Path, path: str) -> None:
+        with local.open("rb") as source, self.writer(path) as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+
+    def copy(self, source: str, target: str) -> None:
+        # a hard link would let somebody who edits the copy in place change the original as well
+        with self._aside(target) as aside:
+            shutil.copyfile(self.place(source), aside)
+            aside.replace(self.place(target))
+
+    def _scan(self, folder: str) -> list[os.DirEntry[str]]:
+        with _named(folder, "listed"):
+            try:
+                with os.scandir(self.place(folder)) as entries:
+                    return sorted(entries, key=lambda entry: entry.name)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def list(self, folder: str) -> list[FileInfo]:
+        infos = []
+        for entry in self._scan(folder):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file():
+                    infos.append(_local_info(f"{folder}/{entry.name}", entry.stat()))
+        return infos
+
+    def folders(self, folder: str) -> list[str]:
+        return [entry.name for entry in self._scan(folder) if entry.is_dir()]
+
+    def delete(self, path: str) -> None:
+        with _named(path, "removed"):
+            self.place(path).unlink(missing_ok=True)
+
+    def delete_folder(self, folder: str) -> None:
+        with _named(folder, "removed"), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.place(folder))
+
+    def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
+        del last  # the rename below puts all files in place at once
+        with self._aside(folder) as aside:
+            shutil.copytree(local, aside)
+            try:
+                aside.rename(self.place(folder))
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                return False
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            return True
+
+    def local_folder(self, folder: str, cache: Path) -> Path:
+        del cache
+        return self.place(folder)
+
+
+class RemoteBucket(Bucket):
+    """A bucket on an object store, reached through fsspec (s3fs or gcsfs, installed as an extra)."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        protocol, _, self.root = self.url.partition("://")
+        self._protocol = protocol
+
+    @property
+    def fs(self) -> Any:  # noqa: ANN401 - fsspec has no types
+        """The file system, opened at first use: its event loop does not survive a fork."""
+        import fsspec  # noqa: PLC0415 - only where the bucket is remote, and not at the start of the command line
+
+        try:
+            return fsspec.filesystem(self._protocol, use_listings_cache=False)
+        except ImportError as error:
+            extra = "s3" if self._protocol == "s3" else "gcs"
+            raise BucketError(
+                f"the bucket {self.url} needs a library that is not installed: {error}",
+                next_step=f"Install it with: pip install 'keyword-scoring[{extra}]'",
+            ) from error
+
+    def place(self, path: str) -> str:
+        """The key of a file, with the bucket's name before it."""
+        try:
+            return f"{self.root}/{check_bucket_path(path)}"
+        except ValueError as error:
+            raise RequestError(f"the path {path!r} {error}") from None
+
+    def stat(self, path: str) -> FileInfo | None:
+        with _named(path, "read"):
+            try:
+                found = self.fs.info(self.place(path))
+            except FileNotFoundError:
+                return None
+        return _remote_info(path, found) if found["type"] == "file" else None
+
+    def read(self, path: str) -> bytes | None:
+        with _named(path, "read"):
+            try:
+                content: bytes = self.fs.cat_file(self.place(path))
+            except FileNotFoundError:
+                return None
+            return content
+
+    def open(self, path: str) -> BinaryIO:
+        with _named(path, "read"):
+            opened: BinaryIO = self.fs.open(self.place(path), "rb", block_size=8 << 20, cache_type="readahead")
+            return opened
+
+    def create(self, path: str, data: bytes) -> bool:
+        with _named(path, "written"):
+            try:
+                self.fs.pipe_file(self.place(path), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+    def upload(self, local: Path, path: str) -> None:
+        with _named(path, "written"):
+            self.fs.put_file(str(local), self.place(path))
+
+    @contextlib.contextmanager
+    def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
+        # a remote file that is closed after an error would be put in place half-written, so it is made whole here first
+        del durable
+        with tempfile.NamedTemporaryFile() as aside:
+            yield aside
+            aside.flush()
+            self.upload(Path(aside.name), path)
+
+    def copy(self, source: str, target: str) -> None:
+        with _named(target, "written"):
+            self.fs.cp_file(self.place(source), self.place(target))
+
+    def _ls(self, folder: str) -> list[dict[str, Any]]:
+        with _named(folder, "listed"):
+            try:
+                found: list[dict[str, Any]] = self.fs.ls(self.place(folder), detail=True, refresh=True)
+            except FileNotFoundError:
+                return []
+            return sorted(found, key=lambda entry: entry["name"])
+
+    def list(self, folder: str) -> list[FileInfo]:
+        return [_remote_info(f"{folder}/{_last(entry)}", entry) for entry in self._ls(folder) if entry["type"] == "file" and _last(entry)]
+
+    def folders(self, folder: str) -> list[str]:
+        return [_last(entry) for entry in self._ls(folder) if entry["type"] == "directory"]
+
+    def delete(self, path: str) -> None:
+        with _named(path, "removed"), contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(self.place(path))
+
+    def delete_folder(self, folder: str) -> None:
+        with _named(folder, "removed"), contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.place(folder), recursive=True)
+
+    def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
+        if self.exists(f"{folder}/{last}"):
+            return False
+        for file in sorted(local.iterdir()):
+            if file.name != last:
+                self.upload(file, f"{folder}/{file.name}")
+        return self.create(f"{folder}/{last}", (local / last).read_bytes())
+
+    def local_folder(self, folder: str, cache: Path) -> Path:
+        target = cache / folder
+        if target.exists():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
+        try:
+            for info in self.list(folder):
+                with _named(info.path, "read"):
+                    self.fs.get_file(self.place(info.path), str(aside / info.path.rpartition("/")[2]))
+            with contextlib.suppress(OSError):  # another process of this machine was faster
+                aside.rename(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return target
+
+
+def open_bucket(url: str) -> Bucket:
+    """The bucket at ``url``: a folder (made at the first write), ``s3://...`` or ``gs://...``; opens no connection yet."""
+    if url.startswith(("s3://", "gs://")):
+        return RemoteBucket(url)
+    return LocalBucket(Path(url.removeprefix("file://")))
+
+
+@contextlib.contextmanager
+def _named(path: str, done: str) -> Iterator[None]:
+    """Turn any failure of the storage into one sentence that names the file."""
+    try:
+        yield
+    except OSError as error:
+        step = {
+            errno.ENOSPC: "Free some space; the job then goes on by itself or with: scoring jobs resume JOB",
+            errno.EACCES: "Let this user read and write the bucket, or set BUCKET_URL to another place.",
+            errno.EROFS: "Set BUCKET_URL to a place that can be written.",
+        }.get(error.errno or 0, "Check BUCKET_URL and that the storage can be reached.")
+        reason = error.strerror or str(error) or type(error).__name__
+        raise BucketError(f"{path} in the bucket could not be {done}: {reason}", next_step=step) from error
+
+
+def _local_info(path: str, found: os.stat_result) -> FileInfo:
+    return FileInfo(path=path, size=found.st_size, stamp=f"{found.st_size}-{found.st_mtime_ns}", modified=found.st_mtime)
+
+
+def _remote_info(path: str, found: dict[str, Any]) -> FileInfo:
+    modified = found.get("LastModified") or found.get("updated") or found.get("mtime")
+    seconds = modified.timestamp() if hasattr(modified, "timestamp") else 0.0
+    stamp = str(found.get("ETag") or found.get("etag") or f"{found['size']}-{modified}").strip('"')
+    return FileInfo(path=path, size=int(found["size"]), stamp=stamp, modified=seconds)
+
+
+def _last(entry: dict[str, Any]) -> str:
+    return str(entry["name"]).rstrip("/").rpartition("/")[2]

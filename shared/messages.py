@@ -1,0 +1,179 @@
+"""What travels over the queue and what a job folder says of the request: frozen, JSON, with a format number.
+
+Only ids, numbers and paths inside the bucket are in a message, never rows. ``decode`` checks everything once; what it returns
+is trusted afterwards. A changed meaning of a field gets a new format number, and the old golden files must still decode.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from shared.errors import MessageError
+
+FORMAT = 1
+MAX_MESSAGE_BYTES = 64 * 1024
+"""No message or job file is longer; what is longer is refused unread."""
+
+
+def check_bucket_path(path: str) -> str:
+    """Return the path if it stays inside the bucket: relative, no ``..``, no control characters; else raise ValueError."""
+    parts = path.split("/")
+    if not path or path.startswith("/") or "://" in path or "\\" in path:
+        raise ValueError("must be a path inside the bucket, like data/predict/input/2026/11/23")
+    if any(part in ("", ".", "..") for part in parts) or any(ord(char) < 32 or ord(char) == 127 for char in path):
+        raise ValueError("must not hold empty parts, '.', '..' or control characters")
+    return path
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("must name its time zone")
+    return moment.astimezone(UTC)
+
+
+JobId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{2,99}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+ReleaseId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}@[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")]
+ModelRef = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}(@[A-Za-z0-9-]{1,40})?$")]
+BucketPath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(check_bucket_path)]
+Moment = Annotated[datetime, AfterValidator(_aware)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def is_release_id(ref: str) -> bool:
+    """True for the full id of one release (``v1@20261123T101500Z-9bfad3``), False for a definition or alias."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}@[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}", ref) is not None
+
+
+class Record(BaseModel):
+    """A frozen, closed JSON object with a format number: the parent of everything that is sent or kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal[1] = FORMAT
+
+    def encode(self) -> dict[str, Any]:
+        """The JSON object, as plain Python values."""
+        return self.model_dump(mode="json")
+
+    def to_json(self) -> bytes:
+        """The JSON text, indented for people who look into the bucket."""
+        return self.model_dump_json(indent=1).encode()
+
+    @classmethod
+    def decode(cls, data: object) -> Self:
+        """Check a JSON object that came off the queue.
+
+        Raises:
+            MessageError: it is not what this class describes; the sentence names the field.
+        """
+        return decode(cls, data)
+
+
+class JobOrder(Record):
+    """Do one step of a job: plan, fit, finish or notify, by the name of the task."""
+
+    job_id: JobId
+
+
+class ChunkOrder(JobOrder):
+    """Score one chunk of a job's plan; ``of`` is how many there are, for the people who watch."""
+
+    index: Annotated[int, Field(ge=0, lt=10_000_000)]
+    of: Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class ScoreJob(Record):
+    """The request to score a table with a model."""
+
+    kind: Literal["score"] = "score"
+    job_id: JobId
+    created: Moment
+    model: ModelRef
+    table: BucketPath
+    place: BucketPath
+    """Where under ``data/predict/output/<definition>/`` the result goes, for example ``2026/11/23``."""
+    chunk_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    max_reject_share: Share = 0.01
+
+
+class TrainJob(Record):
+    """The request to train a definition on a table and to judge it on another."""
+
+    kind: Literal["train"] = "train"
+    job_id: JobId
+    created: Moment
+    definition: Name
+    train: BucketPath
+    eval: BucketPath | None = None
+    alias: Name | None = None
+    """Name to point at the release when it is published, beside ``latest``."""
+
+
+Job = ScoreJob | TrainJob
+
+
+class Notice(Record):
+    """What people are told when a job has reached a final state."""
+
+    job_id: JobId
+    good: bool
+    title: str
+    facts: dict[str, str]
+    next_step: str = ""
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def decode(kind: type[AnyRecord], data: object) -> AnyRecord:
+    """Check ``data`` (a JSON object, or its text as bytes) and return it as ``kind``.
+
+    Raises:
+        MessageError: too long, not JSON, of another format number, or a field is wrong; one sentence names it.
+    """
+    what = kind.__name__
+    try:
+        text = data if isinstance(data, bytes) else json.dumps(data).encode()
+    except (TypeError, ValueError) as error:
+        raise MessageError(f"a {what} message is not JSON: {error}") from None
+    if len(text) > MAX_MESSAGE_BYTES:
+        raise MessageError(f"a {what} message is {len(text):,} bytes long, more than the {MAX_MESSAGE_BYTES:,} allowed")
+    return decode_long(kind, text)
+
+
+def decode_long(kind: type[AnyRecord], text: bytes) -> AnyRecord:
+    """Like ``decode`` for the files that may be long (plans, manifests), given as JSON text."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise MessageError(_sentence(kind.__name__, error)) from None
+
+
+def decode_job(text: bytes) -> Job:
+    """Read ``job.json``.
+
+    Raises:
+        MessageError: it is neither a ScoreJob nor a TrainJob that this version knows.
+    """
+    try:
+        raw = json.loads(text) if len(text) <= MAX_MESSAGE_BYTES else {}
+    except ValueError:
+        raw = {}
+    kind = raw.get("kind") if isinstance(raw, dict) else None
+    if kind == "train":
+        return decode(TrainJob, text)
+    return decode(ScoreJob, text)
+
+
+def _sentence(what: str, error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(step) for step in first["loc"]) or "text"
+    if field == "format":
+        return f"a {what} has format {first['input']!r} but this version reads format {FORMAT}; upgrade the older side"
+    shown = repr(first["input"])
+    return f"a {what} has a wrong {field}: {first['msg']} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"

@@ -1,0 +1,98 @@
+"""All settings, each with its default and its unit: the only reader of the environment.
+
+The names that the older service had are kept (``MODEL_VER``, ``WEBHOOK_URL``); ``REDIS_URL`` and ``BUCKET_URL`` say where the
+two shared things live; everything else starts with ``SCORING_``.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Read once at the start of a process by ``read_settings``; frozen from then on."""
+
+    model_config = SettingsConfigDict(env_prefix="SCORING_", frozen=True, extra="ignore", populate_by_name=True)
+
+    redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    """The message broker. Empty: the server that ``scoring up`` starts on ``SCORING_REDIS_PORT``."""
+
+    bucket_url: str = Field(default="bucket", validation_alias="BUCKET_URL")
+    """Where all files live: a folder, ``s3://bucket/prefix`` or ``gs://bucket/prefix``."""
+
+    model_ver: Annotated[str, StringConstraints(min_length=1)] = Field(default="v1", validation_alias="MODEL_VER")
+    """The model that is trained and scored when a command names none."""
+
+    webhook_url: SecretStr = Field(default=SecretStr(""), validation_alias="WEBHOOK_URL")
+    """The Slack webhook for notices. Empty: notices are only logged."""
+
+    home: Path = Path(".scoring")
+    """Folder for what ``scoring up`` keeps on this machine: server data, logs, the release cache."""
+
+    redis_port: Port = 6389
+    """Port of the server that ``scoring up`` starts; not Redis' own, so that both can run."""
+
+    processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: os.cpu_count() or 2)
+    """Processes of the worker that scores and trains."""
+
+    flower_port: Port = 5555
+    flower_user: str = "scoring"
+    flower_password: SecretStr = SecretStr("")
+    """Password of the Flower dashboard. Empty: ``scoring up`` makes one and prints it."""
+
+    log: Literal["text", "json"] = "text"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    sweep_seconds: Annotated[float, Field(gt=0, le=3600)] = 15.0
+    """How often the sweep looks for jobs that stand still."""
+
+    stall_seconds: Annotated[float, Field(gt=0, le=86400)] = 30.0
+    """A job that made no progress for this long, with its queue empty, gets its missing steps sent again."""
+
+    job_deadline_hours: Annotated[float, Field(gt=0)] = 24.0
+    """A job older than this that has not ended is failed by the sweep."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, url: str) -> str:
+        if url and not url.startswith(("redis://", "rediss://")):
+            raise ValueError("must start with redis:// or rediss://")
+        return url
+
+    @field_validator("bucket_url")
+    @classmethod
+    def _is_bucket(cls, url: str) -> str:
+        if "://" in url and not url.startswith(("s3://", "gs://", "file://")):
+            raise ValueError("must be a folder or start with s3:// or gs://")
+        return url or "bucket"
+
+    @property
+    def broker_url(self) -> str:
+        """The Redis that is really used: ``REDIS_URL``, or the embedded server of ``scoring up``."""
+        return self.redis_url or f"redis://127.0.0.1:{self.redis_port}/0"
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: a variable holds a value that cannot be used; the sentence names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        variable = name if name.isupper() else f"SCORING_{name.upper()}"
+        shown = "" if "password" in name or name == "WEBHOOK_URL" else f" {first['input']!r}"
+        raise SettingsError(
+            f"the environment variable {variable} has the value{shown} that cannot be used: {first['msg']}",
+            next_step=f"Set {variable} to another value or unset it.",
+        ) from None

@@ -1,0 +1,1 @@
+"""The Celery workers: plan, score, train, notify and sweep."""
