@@ -15,6 +15,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -73,7 +74,7 @@ class Bucket(ABC):
         """Put a copy of one file of the bucket in place at another path, without reading it here where possible."""
 
     @abstractmethod
-    def list(self, folder: str) -> list[FileInfo]:
+    def files(self, folder: str) -> list[FileInfo]:
         """The files directly inside a folder, by name; empty when there is no such folder."""
 
     @abstractmethod
@@ -198,7 +199,7 @@ class LocalBucket(Bucket):
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
-    def list(self, folder: str) -> list[FileInfo]:
+    def files(self, folder: str) -> list[FileInfo]:
         infos = []
         for entry in self._scan(folder):
             with contextlib.suppress(FileNotFoundError):
@@ -319,7 +320,7 @@ class RemoteBucket(Bucket):
                 return []
             return sorted(found, key=lambda entry: entry["name"])
 
-    def list(self, folder: str) -> list[FileInfo]:
+    def files(self, folder: str) -> list[FileInfo]:
         return [_remote_info(f"{folder}/{_last(entry)}", entry) for entry in self._ls(folder) if entry["type"] == "file" and _last(entry)]
 
     def folders(self, folder: str) -> list[str]:
@@ -348,7 +349,7 @@ class RemoteBucket(Bucket):
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
         try:
-            for info in self.list(folder):
+            for info in self.files(folder):
                 with _named(info.path, "read"):
                     self.fs.get_file(self.place(info.path), str(aside / info.path.rpartition("/")[2]))
             with contextlib.suppress(OSError):  # another process of this machine was faster
@@ -386,7 +387,7 @@ def _local_info(path: str, found: os.stat_result) -> FileInfo:
 
 def _remote_info(path: str, found: dict[str, Any]) -> FileInfo:
     modified = found.get("LastModified") or found.get("updated") or found.get("mtime")
-    seconds = modified.timestamp() if hasattr(modified, "timestamp") else 0.0
+    seconds = modified.timestamp() if isinstance(modified, datetime) else 0.0
     stamp = str(found.get("ETag") or found.get("etag") or f"{found['size']}-{modified}").strip('"')
     return FileInfo(path=path, size=int(found["size"]), stamp=stamp, modified=seconds)
 

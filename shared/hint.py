@@ -38,7 +38,7 @@ def mark_part(client: redis.Redis, job_id: str, index: int, rows: int) -> int:
 def read_progress(client: redis.Redis, job_id: str) -> Progress:
     """What is marked so far; raises redis.RedisError."""
     rows = client.hvals(_key(job_id))
-    return Progress(chunks=len(rows), rows=sum(map(int, rows)))  # type: ignore[arg-type]  # redis-py types sync and async alike
+    return Progress(chunks=len(rows), rows=sum(map(int, rows)))
 
 
 def _key(job_id: str) -> str:

@@ -10,12 +10,14 @@ from shared.settings import Settings
 
 def set_up_logs(settings: Settings) -> None:
     """Send structlog and the standard library's loggers to standard error in the chosen form."""
-    shared_steps = [
+    shared_steps: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last = structlog.processors.JSONRenderer() if settings.log == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    last: structlog.types.Processor = (
+        structlog.processors.JSONRenderer() if settings.log == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
     structlog.configure(
         processors=[*shared_steps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from shared.errors import MessageError
 
 FORMAT = 1
+"""The one format there is; every record carries it."""
 MAX_MESSAGE_BYTES = 64 * 1024
 """No message or job file is longer; what is longer is refused unread."""
 
@@ -54,7 +55,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
 
     def encode(self) -> dict[str, Any]:
         """The JSON object, as plain Python values."""

@@ -1,0 +1,411 @@
+"""What every definition promises, as named checks: run by the tests, and by ``python -m model_store.checks v2``.
+
+They ask the definition itself, on a small made-up table. What is optional and lacking is not asked. A check that fails says why
+in words for the person who writes the definition.
+"""
+
+import argparse
+import dataclasses
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from model_store.definitions import Definition, load_definition
+from shared.errors import ModelError
+
+KEYWORDS = 400
+ATTRIBUTES = tuple(f"att{number}" for number in range(1, 161))
+NUMBERS = ("attrs_scale",)
+FRESH_PROCESS_SECONDS = 120
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+Outcome = Literal["ok", "failed", "not asked"]
+
+
+class BrokenPromiseError(Exception):
+    """Raised by a check when the definition does not do what it promises; the message says why."""
+
+
+class NotAskedError(Exception):
+    """Raised by a check of something optional that the definition does not have."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    promise: str
+    outcome: Outcome
+    why: str = ""
+
+
+class Trial:
+    """One definition, the made-up table, and the model it trained on that; each made once, when a check first needs it."""
+
+    def __init__(self, definition: Definition, folder: Path, extra: Path | None = None) -> None:
+        self.definition = definition
+        self.folder = folder
+        self.extra = extra
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        return make_table(self.definition)
+
+    @cached_property
+    def clicks(self) -> np.ndarray:
+        return make_clicks(len(self.table))
+
+    @cached_property
+    def features(self) -> pd.DataFrame:
+        """X as in scoring, when there is no target."""
+        X, _, error = self.definition.data_preparation(self.table.drop(columns="cr"), target_col=None)
+        if error is not None:
+            raise BrokenPromiseError(f"data_preparation without a target reports {error!r}")
+        return X
+
+    @cached_property
+    def model(self) -> Any:
+        return self.train()[0]
+
+    @cached_property
+    def saved(self) -> Path:
+        """The model file, in a folder that the definition wrote."""
+        self.model.save(str(self.folder / "saved"))
+        return self.folder / "saved" / self.definition.model_file
+
+    @cached_property
+    def rates(self) -> np.ndarray:
+        return predict(self.model, self.features)
+
+    def train(self, **weights: np.ndarray) -> tuple[Any, Any]:
+        """A new model, trained; and what ``train`` returned."""
+        X, y, error = self.definition.data_preparation(self.table.copy())
+        if error is not None:
+            raise BrokenPromiseError(f"data_preparation with a target reports {error!r}")
+        model = self.definition.model_class()
+        return model, model.train(X, y, **weights)
+
+    def load(self, file: Path) -> Any:
+        """A new model, loaded from the file."""
+        model = self.definition.model_class()
+        model.load(str(file))
+        return model
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Check:
+    """A promise with the code that tries it."""
+
+    name: str
+    promise: str
+    attempt: Callable[[Trial], None]
+
+    def run(self, trial: Trial) -> Finding:
+        """Try the promise; whatever the definition raises is a finding too."""
+        outcome: Outcome = "ok"
+        why = ""
+        try:
+            self.attempt(trial)
+        except NotAskedError as reason:
+            outcome, why = "not asked", str(reason)
+        except BrokenPromiseError as reason:
+            outcome, why = "failed", str(reason)
+        except Exception as error:  # noqa: BLE001 - a definition is foreign code: whatever it raises is what there is to report
+            outcome, why = "failed", f"it raised {type(error).__name__}: {error}"
+        return Finding(check=self.name, promise=self.promise, outcome=outcome, why=why)
+
+
+CHECKS: list[Check] = []
+
+
+def _check(promise: str) -> Callable[[Callable[[Trial], None]], Callable[[Trial], None]]:
+    def register(attempt: Callable[[Trial], None]) -> Callable[[Trial], None]:
+        CHECKS.append(Check(name=attempt.__name__, promise=promise, attempt=attempt))
+        return attempt
+
+    return register
+
+
+def _require(kept: bool, why: str) -> None:
+    if not kept:
+        raise BrokenPromiseError(why)
+
+
+def make_table(definition: Definition) -> pd.DataFrame:
+    """A prepared table for training: 400 made-up keywords on three devices, the same every time.
+
+    Binary features are int8, others float64, as in every prepared table. A definition that names its columns gets only those.
+    """
+    random = np.random.default_rng(20261123)
+    keyword = np.repeat(np.arange(KEYWORDS), 3)
+    device = np.tile(np.arange(3), KEYWORDS)
+    binary = (random.random((KEYWORDS, len(ATTRIBUTES))) < random.uniform(0.0, 0.6, len(ATTRIBUTES))).astype(np.int8)
+    columns: dict[str, np.ndarray] = {key: keyword + 1000 for key in ("entity_id", *definition.keys) if key != "device"}
+    columns |= {"computer": (device == 0).astype(np.int8), "smartphone": (device == 1).astype(np.int8)}
+    columns |= {name: binary[keyword, place] for place, name in enumerate(ATTRIBUTES)}
+    further = [name for name in definition.columns or () if name not in columns]
+    columns |= {name: random.random(KEYWORDS)[keyword] for name in dict.fromkeys((*NUMBERS, *further))}
+    features = [
+        name
+        for name in columns
+        if definition.columns is None or name in {*definition.columns, *definition.keys, "entity_id", "computer", "smartphone"}
+    ]
+    slopes = random.normal(0.0, 0.01, len(ATTRIBUTES))
+    truth = np.clip(0.08 + 0.05 * (device == 0) + (binary @ slopes)[keyword], 0.01, 0.6)
+    clicks = make_clicks(len(keyword))
+    return pd.DataFrame({"cr": random.binomial(clicks.astype(np.int64), truth) / clicks} | {name: columns[name] for name in features})
+
+
+def make_clicks(rows: int) -> np.ndarray:
+    """Clicks of the made-up rows, float64, a few with very many."""
+    return np.ceil(np.random.default_rng(30).pareto(1.2, rows) * 3 + 1).clip(max=2000)
+
+
+def predict(model: Any, X: pd.DataFrame) -> np.ndarray:
+    """What the model predicts, as an array that has one finite number a row."""
+    rates = np.asarray(model.predict(X))
+    _require(rates.shape == (len(X),), f"predict gave an array of shape {rates.shape} for {len(X)} rows")
+    _require(rates.dtype.kind == "f", f"predict gave values of type {rates.dtype}, not floating-point numbers")
+    _require(
+        bool(np.isfinite(rates).all()), f"predict gave a value that is not finite for {int((~np.isfinite(rates)).sum())} of {len(X)} rows"
+    )
+    return rates
+
+
+@_check("data_preparation with a target gives features without it, the target row by row, and no error")
+def prepares_for_training(trial: Trial) -> None:
+    X, y, error = trial.definition.data_preparation(trial.table.copy())
+    _require(error is None, f"the error is {error!r}")
+    _require("cr" not in X.columns, "the features still hold the target cr")
+    _require(len(X) == len(trial.table), f"{len(trial.table)} rows became {len(X)}")
+    _require(np.array_equal(np.asarray(y), trial.table["cr"].to_numpy()), "the target is not the column cr of the table")
+
+
+@_check("data_preparation without a target gives the same features as in training, None, and no error")
+def prepares_for_scoring(trial: Trial) -> None:
+    trained, _, _ = trial.definition.data_preparation(trial.table.copy())
+    X, y, error = trial.definition.data_preparation(trial.table.drop(columns="cr"), target_col=None)
+    _require(error is None, f"the error is {error!r}")
+    _require(y is None, "the target is not None")
+    _require(len(X) == len(trial.table), f"{len(trial.table)} rows became {len(X)}")
+    _require(list(X.columns) == list(trained.columns), "the features are not those of training, in the same order")
+
+
+@_check("data_preparation hands back an exception, and does not raise it, when the target is missing")
+def reports_a_missing_column(trial: Trial) -> None:
+    _, _, error = trial.definition.data_preparation(trial.table.drop(columns="cr"))
+    _require(isinstance(error, Exception), f"the error is {error!r}, not an exception")
+
+
+@_check("train returns a namedtuple with a finite mse")
+def train_returns_mse(trial: Trial) -> None:
+    _, result = trial.train()
+    _require(hasattr(result, "_fields") and "mse" in result._fields, f"train returned {result!r}")
+    _require(bool(np.isfinite(result.mse)), f"the mse is {result.mse}")
+
+
+@_check("predict gives one finite number a row")
+def predicts_every_row(trial: Trial) -> None:
+    predict(trial.model, trial.features)
+
+
+@_check("predict works on a table of one row")
+def predicts_one_row(trial: Trial) -> None:
+    predict(trial.model, trial.features.iloc[:1])
+
+
+@_check("predict leaves the features as they are")
+def predict_changes_nothing(trial: Trial) -> None:
+    given = trial.features.copy(deep=True)
+    predict(trial.model, given)
+    _require(given.equals(trial.features) and list(given.columns) == list(trial.features.columns), "the features are others after predict")
+
+
+@_check("a row gets the same rate to the last bit wherever it stands in whatever block")
+def rows_are_independent(trial: Trial) -> None:
+    X, whole = trial.features, trial.rates
+    for rows in _blocks_to_try(len(X)):
+        rates = predict(trial.model, X.iloc[rows])
+        others = np.flatnonzero(_bits(rates) != _bits(whole[rows]))
+        if len(others):
+            first = others[0]
+            raise BrokenPromiseError(
+                f"{len(others)} of {len(rates)} rows differ when {len(rates)} rows are predicted at once instead of {len(X)}: row {rows[first]} gets "
+                f"{rates[first]!s} instead of {whole[rows[first]]!s}. So chunks of another size give another output. A matrix product does this: "
+                "add one column after another instead"
+            )
+
+
+def _bits(rates: np.ndarray) -> np.ndarray:
+    return rates.view(f"u{rates.itemsize}")
+
+
+def _blocks_to_try(rows: int) -> Iterator[np.ndarray]:
+    every = np.arange(rows)
+    yield every[::-1]
+    for size in (2, 3, 7, 64, 333, 1000):
+        for first in range(size % 5, rows, size):
+            if first < 12 * size:
+                yield every[first : first + size]
+    for row in range(0, rows, 29):
+        yield every[row : row + 1]
+
+
+@_check("training twice on the same table gives the same rates to the last bit")
+def training_is_deterministic(trial: Trial) -> None:
+    again = predict(trial.train()[0], trial.features)
+    _require(
+        again.tobytes() == trial.rates.tobytes(),
+        f"{int((again != trial.rates).sum())} of {len(again)} rates differ: fix the seed and the order of sums",
+    )
+
+
+@_check("train heeds sample_weight")
+def heeds_weights(trial: Trial) -> None:
+    if "sample_weight" not in inspect.signature(trial.definition.model_class.train).parameters:
+        raise NotAskedError("train has no sample_weight")
+    weighted = predict(trial.train(sample_weight=trial.clicks)[0], trial.features)
+    _require(weighted.tobytes() != trial.rates.tobytes(), "the rates are the same with and without weights")
+
+
+@_check("save writes the model file, not empty, into the folder it is given")
+def saves_a_file(trial: Trial) -> None:
+    _require(trial.saved.is_file(), f"there is no {trial.saved.name} in the folder; a class that names it otherwise says so in MODEL_FILE")
+    _require(trial.saved.stat().st_size > 0, f"{trial.saved.name} is empty")
+
+
+@_check("a saved and loaded model gives the same rates to the last bit")
+def loads_what_it_saved(trial: Trial) -> None:
+    loaded = predict(trial.load(trial.saved), trial.features)
+    _require(loaded.tobytes() == trial.rates.tobytes(), f"{int((loaded != trial.rates).sum())} of {len(loaded)} rates differ after loading")
+
+
+@_check("a model saved here gives the same rates to the last bit in another process")
+def loads_in_a_fresh_process(trial: Trial) -> None:
+    rates = _rates_of_a_fresh_process(trial)
+    _require(
+        rates.tobytes() == trial.rates.tobytes(), f"{int((rates != trial.rates).sum())} of {len(rates)} rates differ in the other process"
+    )
+
+
+@_check("load refuses a damaged model file")
+def refuses_a_damaged_file(trial: Trial) -> None:
+    content = trial.saved.read_bytes()
+    damaged = trial.folder / "damaged" / trial.saved.name
+    damaged.parent.mkdir(exist_ok=True)
+    for what, wrong in (
+        ("is empty", b""),
+        ("was cut in half", content[: len(content) // 2]),
+        ("holds only a sentence", b"This is not a model.\n"),
+    ):
+        damaged.write_bytes(wrong)
+        _require(not _loads(trial, damaged), f"it loads a file that {what}")
+
+
+def _loads(trial: Trial, file: Path) -> bool:
+    try:
+        trial.load(file)
+    except Exception:  # noqa: BLE001 - however a definition refuses the file, it is refused
+        return False
+    return True
+
+
+@_check("install_dependencies.sh is there and is a bash script without syntax errors")
+def has_an_install_script(trial: Trial) -> None:
+    script = trial.definition.folder / "install_dependencies.sh"
+    _require(script.is_file(), f"there is no {script}")
+    bash = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+    _require(bash.returncode == 0, bash.stderr.strip())
+
+
+def _rates_of_a_fresh_process(trial: Trial) -> np.ndarray:
+    output = trial.folder / "fresh.npy"
+    code = "import sys; from model_store.checks import predict_into; predict_into(*sys.argv[1:])"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        trial.definition.name,
+        str(trial.saved),
+        str(output),
+        *([str(trial.extra)] if trial.extra else []),
+    ]
+    fresh = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False, timeout=FRESH_PROCESS_SECONDS)
+    last = (fresh.stderr.strip().splitlines() or ["nothing was said"])[-1]
+    _require(fresh.returncode == 0, f"the other process ended with {fresh.returncode}: {last}")
+    return np.load(output)
+
+
+def predict_into(name: str, model_file: str, output: str, extra: str | None = None) -> None:
+    """Load a saved model and write its rates of the made-up table to ``output`` (.npy): the part of a check that runs in another process."""
+    definition = load_definition(name, Path(extra) if extra else None)
+    trial = Trial(definition, Path(output).parent)
+    np.save(output, predict(trial.load(Path(model_file)), trial.features))
+
+
+@contextmanager
+def trial_of(name: str, extra: Path | None = None) -> Iterator[Trial]:
+    """A trial in a temporary folder.
+
+    Raises:
+        ModelError: there is no such definition, or it cannot be loaded.
+    """
+    definition = load_definition(name, extra)
+    with tempfile.TemporaryDirectory(prefix=f"checks-{name}-") as folder:
+        yield Trial(definition, Path(folder), extra.resolve() if extra else None)
+
+
+def run_checks(name: str, extra: Path | None = None) -> list[Finding]:
+    """Every check of one definition, in order.
+
+    Raises:
+        ModelError: there is no such definition, or it cannot be loaded.
+    """
+    with trial_of(name, extra) as trial:
+        return [check.run(trial) for check in CHECKS]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the checks and print what they found; 0 when all is kept, else the exit code of a ModelError."""
+    parser = argparse.ArgumentParser(prog="python -m model_store.checks", description="Try everything that a model definition promises.")
+    parser.add_argument("name", help="the definition, for example v2")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--extra", type=Path, metavar="FOLDER", help="look for further definitions in FOLDER/<name>/model.py")
+    options = parser.parse_args(arguments)
+    try:
+        findings = run_checks(options.name, options.extra)
+    except ModelError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    sys.stdout.write((_as_json if options.json else _as_text)(options.name, findings) + "\n")
+    return ModelError.exit_code if any(finding.outcome == "failed" for finding in findings) else 0
+
+
+def _as_json(name: str, findings: Sequence[Finding]) -> str:
+    kept = all(finding.outcome != "failed" for finding in findings)
+    return json.dumps({"definition": name, "ok": kept, "checks": [dataclasses.asdict(finding) for finding in findings]}, indent=1)
+
+
+def _as_text(name: str, findings: Sequence[Finding]) -> str:
+    lines = [
+        f"{finding.outcome:>9}  {finding.promise}" + (f"{os.linesep}           {finding.why}" if finding.why else "")
+        for finding in findings
+    ]
+    failed = sum(finding.outcome == "failed" for finding in findings)
+    return "\n".join([*lines, f"{name}: {failed} of {len(findings)} promises broken" if failed else f"{name} keeps all its promises"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Finds model definitions and loads them: every folder with a ``model.py`` beside this file is one, and nothing names them.
+
+Definitions of an older service run unmodified from a folder of their own, given as ``extra``. Such code is imported as the
+package ``definition_<name>_<digest of its source>``: two that share a name or change never mix, and what they pickled is found
+again in every process.
+"""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from model_store import model_template
+from shared.errors import ModelError
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent
+METHODS = ("_model_definition", "train", "score", "predict", "save", "load")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """Model code that was found and imported, and has all that is asked of it."""
+
+    name: str
+    folder: Path
+    model_class: type[Any]
+    """Called without arguments; ``load`` is a method of what that gives."""
+    data_preparation: Callable[..., tuple[Any, Any, Any]]
+    source_sha256: str
+    """Digest of the folder's Python files, of their paths and contents, when it was imported."""
+    keys: tuple[str, ...]
+    """The columns that name a row in the output."""
+    columns: tuple[str, ...] | None
+    """The feature columns it needs; None for all."""
+    model_file: str
+    """The file in a release's folder that ``load`` is given."""
+
+
+def list_definitions(extra: Path | None = None) -> list[str]:
+    """The names of all definitions, numbers in them in their order (v2 before v10).
+
+    Raises:
+        ModelError: ``extra`` is no folder, or holds a name that is here already.
+    """
+    return sorted(
+        _find_folders(extra),
+        key=lambda name: [(part.isdigit(), int(part) if part.isdigit() else part) for part in re.findall(r"\d+|\D+", name)],
+    )
+
+
+def load_definition(name: str, extra: Path | None = None) -> Definition:
+    """Import a definition, once for each state of its source.
+
+    Raises:
+        ModelError: there is none of that name, it does not import, or it lacks something.
+    """
+    folders = _find_folders(extra)
+    if name not in folders:
+        known = ", ".join(list_definitions(extra)) or "none"
+        raise ModelError(
+            f"there is no definition {name!r}; there are: {known}",
+            next_step=f"See them with: scoring models list. To add one, make the folder {PACKAGE_FOLDER.name}/<name> with a model.py.",
+        )
+    folder = folders[name]
+    if folder.parent == PACKAGE_FOLDER:
+        return _load_packaged(name)
+    digest = digest_source(folder)
+    return _load_outside(name, folder, digest)
+
+
+def digest_source(folder: Path) -> str:
+    """The sha256 over the paths and contents of a folder's Python files."""
+    whole = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        whole.update(file.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def _find_folders(extra: Path | None) -> dict[str, Path]:
+    found = _folders_in(PACKAGE_FOLDER)
+    if extra is None:
+        return found
+    if not extra.is_dir():
+        raise ModelError(f"the folder of further definitions {extra} is not there", next_step="Name a folder that holds <name>/model.py.")
+    further = _folders_in(extra.resolve())
+    for name in sorted(found.keys() & further.keys() if extra.resolve() != PACKAGE_FOLDER else ()):
+        raise ModelError(f"the definition {name} is both in {found[name]} and in {further[name]}", next_step="Rename one of the folders.")
+    return found | further
+
+
+def _folders_in(parent: Path) -> dict[str, Path]:
+    return {file.parent.name: file.parent for file in parent.glob("*/model.py") if _NAME.fullmatch(file.parent.name)}
+
+
+# Kept for the life of the process, as Python keeps the module: the digest stays that of the code which really runs.
+@functools.cache
+def _load_packaged(name: str) -> Definition:
+    folder = PACKAGE_FOLDER / name
+    digest = digest_source(folder)
+    module = _import(name, folder, lambda: importlib.import_module(f"{__package__}.{name}.model"))
+    return _describe(name, folder, module, digest)
+
+
+@functools.cache
+def _load_outside(name: str, folder: Path, digest: str) -> Definition:
+    package = f"definition_{name}_{digest[:12]}"
+    try:
+        module = _import(name, folder, lambda: _import_by_location(package, folder))
+    except ModelError:
+        for loaded in [module for module in sys.modules if module.partition(".")[0] == package]:
+            del sys.modules[loaded]
+        raise
+    return _describe(name, folder, module, digest)
+
+
+def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleType:
+    try:
+        return load()
+    except (Exception, SystemExit) as error:
+        raise ModelError(
+            f"the definition {name} does not import: {type(error).__name__}: {error} ({_place(error, folder)})",
+            next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}",
+        ) from error
+
+
+def _import_by_location(package: str, folder: Path) -> ModuleType:
+    """Execute ``model.py`` as a module of a package made for its folder, so that it can import the files beside it."""
+    init = folder / "__init__.py"
+    _execute(package, init if init.exists() else None, folder)
+    return _execute(f"{package}.model", folder / "model.py", None)
+
+
+def _execute(name: str, file: Path | None, package_folder: Path | None) -> ModuleType:
+    if file is None:
+        module = ModuleType(name)
+        module.__path__ = [str(package_folder)]
+        sys.modules[name] = module
+        return module
+    search = None if package_folder is None else [str(package_folder)]
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=search)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _place(error: BaseException, folder: Path) -> str:
+    """The deepest line of the definition itself that the error came through, as ``file, line n``."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)]
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else f"{folder / 'model.py'}"
+
+
+def _describe(name: str, folder: Path, module: ModuleType, digest: str) -> Definition:
+    model_class = getattr(module, "Model", None)
+    file = folder / "model.py"
+    if not isinstance(model_class, type):
+        raise ModelError(f"the definition {name} has no class Model in {file}", next_step="Derive one from model_template.Model.")
+    abstract = getattr(model_class, "__abstractmethods__", frozenset())
+    missing = [method for method in METHODS if method in abstract or not callable(getattr(model_class, method, None))]
+    if missing:
+        raise ModelError(
+            f"the class Model of the definition {name} lacks {', '.join(missing)}", next_step=f"Write what is missing in {file}."
+        )
+    columns = getattr(model_class, "COLUMNS", None)
+    return Definition(
+        name=name,
+        folder=folder,
+        model_class=model_class,
+        data_preparation=getattr(module, "data_preparation", model_template.data_preparation),
+        source_sha256=digest,
+        keys=tuple(getattr(model_class, "KEYS", model_template.Model.KEYS)),
+        columns=None if columns is None else tuple(columns),
+        model_file=getattr(model_class, "MODEL_FILE", model_template.Model.MODEL_FILE),
+    )

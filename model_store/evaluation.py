@@ -1,0 +1,126 @@
+"""How good predicted rates are, and what the simplest predictors reach on the same rows.
+
+A row with ``clicks`` clicks and ``conversions`` conversions counts as ``clicks`` single clicks in everything per click.
+Conversions above the clicks are taken as the clicks. Rows without clicks say nothing of a rate and are left out.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.errors import ModelError, TableError
+
+SMALLEST_PROBABILITY = 1e-6
+"""Predictions are moved this far away from 0 and 1 before their logarithm is taken."""
+
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Figures of one predictor on one table; but for the first two, smaller is better."""
+
+    rows: int
+    """Rows with clicks."""
+    clicks: float
+    mse: float
+    """Mean over rows of (rate - predicted) squared."""
+    mae: float
+    """Mean over rows of the distance between rate and predicted."""
+    mae_by_click: float
+    """The same, each row weighted by its clicks."""
+    log_loss_per_click: float
+    """Negative log-likelihood in nats of all clicks (binomial), divided by the clicks."""
+    calibration_error: float
+    """Expected calibration error: the rows in order of their prediction are cut into ten bins of equal clicks (equal predictions
+    stay together); the mean over clicks of the distance between a bin's predicted and true conversions per click. Naeini, Cooper and
+    Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015, with clicks as weights."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcomes:
+    """What happened to each row of a table: four arrays of one length."""
+
+    entity_id: np.ndarray
+    device: np.ndarray
+    """Codes: 0 computer, 1 smartphone, 2 tablet."""
+    conversions: np.ndarray
+    clicks: np.ndarray
+
+
+def evaluate(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray) -> Metrics:
+    """Compare predicted rates with what happened; all three arrays have one number a row.
+
+    Raises:
+        TableError: no row, or none with clicks.
+        ModelError: not one finite prediction a row.
+    """
+    clicks = np.asarray(clicks, dtype=np.float64)
+    predicted = np.asarray(predicted, dtype=np.float64)
+    if predicted.shape != clicks.shape or not np.isfinite(predicted).all():
+        raise ModelError(f"the predictions are not one finite number for each of the {clicks.size} rows")
+    used = _rows_with_clicks(clicks)
+    n = clicks[used]
+    k = np.minimum(np.asarray(conversions, dtype=np.float64)[used], n)
+    p = predicted[used]
+    off = np.abs(k / n - p)
+    return Metrics(
+        rows=len(n),
+        clicks=float(n.sum()),
+        mse=float(np.mean(off**2)),
+        mae=float(np.mean(off)),
+        mae_by_click=float(n @ off / n.sum()),
+        log_loss_per_click=_log_loss_per_click(k, n, p),
+        calibration_error=_calibration_error(k, n, p),
+    )
+
+
+def naive_predictors(train: Outcomes, table: Outcomes) -> dict[str, np.ndarray]:
+    """The rates that four simple rules, learned on ``train``, predict for each row of ``table``; only its keys are looked at.
+
+    What ``train`` does not know, a keyword or a device, gets the mean of all.
+
+    Raises:
+        TableError: ``train`` has no row, or none with clicks.
+    """
+    n = np.asarray(train.clicks, dtype=np.float64)
+    used = _rows_with_clicks(n)
+    n, k = n[used], np.minimum(np.asarray(train.conversions, dtype=np.float64)[used], n[used])
+    overall = float(k.sum() / n.sum())
+    rows = len(table.entity_id)
+    return {
+        "always zero": np.zeros(rows),
+        "mean of all": np.full(rows, overall),
+        "mean of the device": _means_by(train.device[used], k, n, table.device, overall),
+        "mean of the keyword": _means_by(train.entity_id[used], k, n, table.entity_id, overall),
+    }
+
+
+def _rows_with_clicks(clicks: np.ndarray) -> np.ndarray:
+    if clicks.size == 0:
+        raise TableError("there is nothing to evaluate: the table has no rows")
+    used = clicks > 0
+    if not used.any():
+        raise TableError(f"there is nothing to evaluate: none of the {clicks.size} rows has clicks")
+    return used
+
+
+def _means_by(group: np.ndarray, k: np.ndarray, n: np.ndarray, wanted: np.ndarray, otherwise: float) -> np.ndarray:
+    known, place = np.unique(group, return_inverse=True)
+    means = np.bincount(place, k) / np.bincount(place, n)
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[at] == wanted, means[at], otherwise)
+
+
+def _log_loss_per_click(k: np.ndarray, n: np.ndarray, p: np.ndarray) -> float:
+    inside = np.clip(p, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return float(-(k @ np.log(inside) + (n - k) @ np.log1p(-inside)) / n.sum())
+
+
+def _calibration_error(k: np.ndarray, n: np.ndarray, p: np.ndarray) -> float:
+    _, place = np.unique(p, return_inverse=True)
+    clicks_at = np.bincount(place, n)
+    middle = (np.cumsum(clicks_at) - clicks_at / 2) / n.sum()
+    bins = (middle * CALIBRATION_BINS).astype(np.int64)[place]
+    surplus = np.bincount(bins, k - n * p)
+    return float(np.abs(surplus).sum() / n.sum())

@@ -1,0 +1,129 @@
+"""The shared store of releases: published whole, never changed, and verified before anything in them is loaded."""
+
+import functools
+import hashlib
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_store.definitions import Definition, load_definition
+from shared.aliases import MANIFEST, latest_of, point_alias, release_folder
+from shared.bucket import Bucket
+from shared.errors import MessageError, ModelError
+from shared.manifests import FileDigest, ReleaseManifest
+from shared.messages import decode_long
+
+RELEASES_IN_MEMORY = 4
+LIBRARIES = ("numpy", "pandas", "scikit-learn", "lightgbm", "skops", "pyarrow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A verified release, loaded and ready to predict."""
+
+    manifest: ReleaseManifest
+    definition: Definition
+    model: Any
+
+
+def release_id(definition: str, job_id: str, created: str) -> str:
+    """The id of the release that a job makes: the same however often the job runs.
+
+    ``created`` is the job's time in the form ``20261123T101500Z``.
+    """
+    return f"{definition}@{created}-{hashlib.sha256(job_id.encode()).hexdigest()[:6]}"
+
+
+def publish(bucket: Bucket, staged: Path, manifest: ReleaseManifest) -> bool:
+    """Put a trained release in place whole and point ``latest`` at it; False when it was there already.
+
+    ``staged`` is a local folder with the model's files; the manifest is written into it.
+    """
+    (staged / MANIFEST).write_bytes(manifest.to_json())
+    first = bucket.put_folder(staged, release_folder(manifest.release), last=MANIFEST)
+    point_alias(bucket, latest_of(manifest.definition), manifest.release)
+    return first
+
+
+def digest_folder(folder: Path) -> dict[str, FileDigest]:
+    """Size and sha256 of every file in a folder, the manifest left out."""
+    files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
+    return {file.name: FileDigest(sha256=_sha256(file), size=file.stat().st_size) for file in files}
+
+
+def library_versions() -> dict[str, str]:
+    """The versions that a model file may depend on."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
+    """The manifest of a release.
+
+    Raises:
+        ModelError: there is none, it is malformed, or it belongs to another release.
+    """
+    path = f"{release_folder(release)}/{MANIFEST}"
+    text = bucket.read(path)
+    if text is None:
+        raise ModelError(
+            f"the release {release} has no {path} in the bucket {bucket.url}", next_step="List what there is: scoring models list"
+        )
+    try:
+        manifest = decode_long(ReleaseManifest, text)
+    except MessageError as error:
+        raise ModelError(f"{path} is not a release manifest: {error.message}", next_step=_anew(release)) from error
+    if manifest.release != release:
+        raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=_anew(release))
+    return manifest
+
+
+def load_release(bucket: Bucket, release: str, cache: Path) -> Release:
+    """A release, verified against its manifest and loaded; kept in memory for the next call of this process.
+
+    Raises:
+        ModelError: unknown, incomplete, changed since it was published, or its definition is gone or cannot load it.
+    """
+    return _load_once(bucket, release, cache)
+
+
+@functools.lru_cache(maxsize=RELEASES_IN_MEMORY)
+def _load_once(bucket: Bucket, release: str, cache: Path) -> Release:
+    manifest = read_manifest(bucket, release)
+    folder = bucket.local_folder(release_folder(release), cache)
+    verify_files(folder, manifest)
+    definition = load_definition(manifest.definition)
+    try:
+        model = definition.model_class()
+        model.load(folder / manifest.model_file)
+    except ModelError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a definition's own code may raise anything; it is named and not swallowed
+        raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=_anew(release)) from error
+    return Release(manifest=manifest, definition=definition, model=model)
+
+
+def verify_files(folder: Path, manifest: ReleaseManifest) -> None:
+    """Check that the files are those that were published, no more and no less.
+
+    Raises:
+        ModelError: a file is missing, was changed, or does not belong there; the sentence names it.
+    """
+    release = manifest.release
+    found = {file.name for file in folder.iterdir()} - {MANIFEST}
+    for name in sorted(found - manifest.files.keys()):
+        raise ModelError(f"the release {release} holds the foreign file {name}", next_step=_anew(release))
+    for name, digest in manifest.files.items():
+        if name not in found:
+            raise ModelError(f"the release {release} lacks its file {name}", next_step=_anew(release))
+        if _sha256(folder / name) != digest.sha256:
+            raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=_anew(release))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _anew(release: str) -> str:
+    return f"Train it anew: scoring train {release.partition('@')[0]}"

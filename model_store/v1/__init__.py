@@ -1,0 +1,1 @@
+"""Weighted linear regression on the attributes and the device."""

@@ -1,0 +1,1 @@
+"""Boosted trees on the attributes and the device: conversions out of clicks."""

@@ -1,0 +1,212 @@
+"""Where everything about one job lies, and what state the job is in, read from nothing but its folder.
+
+    jobs/<job id>/job.json                the request
+                  input/                  the table, when it was brought along from outside the bucket
+                  stage.json              what the step that runs now is doing (for people; may be stale)
+                  plan.json               the chunks, with the release pinned           (first writer wins)
+                  slices/                 the pieces of a compressed table
+                  parts/00007.csv.gz      what chunk 7 wrote, 00007.rejects.csv.gz, and 00007.json which says it is complete
+                  manifest.json           what is known of the result             (first writer wins)
+                  outcome.json            how the job ended                             (first writer wins)
+                  published.json          the result is at its place
+                  notified.json           people were told
+    jobs/_open/<job id>                   a mark: this job still needs something done
+    jobs/_requests/<digest>.<n>           which job the n-th run of a request became    (first writer wins)
+
+A step reads the folder, adds one thing, and may run any number of times. What exists once is never changed afterwards.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.bucket import Bucket
+from shared.errors import JobFailedError, MessageError, RequestError
+from shared.messages import Job, JobOrder, Moment, Record, decode, decode_job
+
+JOBS = "jobs"
+OPEN = f"{JOBS}/_open"
+REQUESTS = f"{JOBS}/_requests"
+
+State = Literal["queued", "running", "finishing", "done", "failed", "cancelled"]
+FINAL_STATES = ("done", "failed", "cancelled")
+
+
+class Outcome(Record):
+    """How a job ended: written once, whoever comes first."""
+
+    state: Literal["done", "failed", "cancelled"]
+    at: Moment
+    reason: str = ""
+    next_step: str = ""
+    exit_code: int = 0
+    definition: str = ""
+    release: str = ""
+    result: str = ""
+    """Folder of the published result, or of the release."""
+    facts: dict[str, str] = Field(default_factory=dict)
+    """What people want to read of it: counts, means, metrics."""
+
+
+class Stage(Record):
+    """What the step that runs now is doing."""
+
+    at: Moment
+    text: Annotated[str, Field(max_length=500)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobStatus:
+    """What is known of a job at one moment."""
+
+    job: Job
+    state: State
+    since: datetime
+    reason: str
+    chunks: int
+    """Chunks in the plan; 0 while there is none."""
+    chunks_done: int
+    outcome: Outcome | None
+
+    @property
+    def final(self) -> bool:
+        """True when nothing more will happen to the job by itself."""
+        return self.state in FINAL_STATES
+
+
+class JobFolder:
+    """The folder of one job in the bucket."""
+
+    def __init__(self, bucket: Bucket, job_id: str) -> None:
+        self.bucket = bucket
+        self.job_id = JobOrder.decode({"job_id": job_id}).job_id
+        self.path = f"{JOBS}/{self.job_id}"
+
+    def file(self, name: str) -> str:
+        """The path of a file in this folder."""
+        return f"{self.path}/{name}"
+
+    def part_file(self, index: int, ending: str) -> str:
+        """The path of a file that chunk ``index`` writes; names sort in the order of the rows."""
+        return self.file(f"parts/{index:07d}.{ending}")
+
+    def create(self, job: Job) -> bool:
+        """Write the request and the mark that says it needs work; True when this call was the first."""
+        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+        return self.bucket.create(self.file("job.json"), job.to_json())
+
+    def job(self) -> Job:
+        """The request.
+
+        Raises:
+            RequestError: there is no such job.
+            MessageError: its file is malformed or belongs to another job.
+        """
+        text = self.bucket.read(self.file("job.json"))
+        if text is None:
+            raise RequestError(
+                f"there is no job {self.job_id} in the bucket {self.bucket.url}", next_step="List them with: scoring jobs list"
+            )
+        job = decode_job(text)
+        if job.job_id != self.job_id:
+            raise MessageError(f"the job file of {self.job_id} says that it is job {job.job_id}")
+        return job
+
+    def outcome(self) -> Outcome | None:
+        """How the job ended, or None while it has not."""
+        text = self.bucket.read(self.file("outcome.json"))
+        return None if text is None else decode(Outcome, text)
+
+    def end(self, outcome: Outcome) -> bool:
+        """Decide how the job ended; True when this call was the first to do so."""
+        return self.bucket.create(self.file("outcome.json"), outcome.to_json())
+
+    def cancel(self) -> Outcome:
+        """Cancel the job unless it has ended; returns how it ended. Works with no worker and no Redis up."""
+        self.job()
+        outcome = Outcome(
+            state="cancelled", at=datetime.now(UTC), reason="cancelled on request", exit_code=JobFailedError.exit_code,
+            next_step=f"Go on from where it stopped with: scoring jobs resume {self.job_id}",
+        )  # fmt: skip
+        self.end(outcome)
+        return self.outcome() or outcome
+
+    def reopen(self) -> None:
+        """Let a failed or cancelled job go on from what it has.
+
+        Raises:
+            RequestError: the job is done, or has not ended.
+        """
+        outcome = self.outcome()
+        if outcome is None:
+            raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
+        if outcome.state == "done":
+            raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
+        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+        self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
+        self.bucket.delete(self.file("notified.json"))
+        self.bucket.delete(self.file("outcome.json"))
+
+    def has(self, name: str) -> bool:
+        """True when the folder holds this file."""
+        return self.bucket.exists(self.file(name))
+
+    def say(self, text: str) -> None:
+        """Tell people what the running step is doing."""
+        self.bucket.write(self.file("stage.json"), Stage(at=datetime.now(UTC), text=text).to_json())
+
+    def parts_done(self) -> set[int]:
+        """The chunks whose part is complete."""
+        return {
+            int(name.removesuffix(".json"))
+            for info in self.bucket.files(self.file("parts"))
+            if (name := _name(info.path)).endswith(".json")
+        }
+
+    def status(self) -> JobStatus:
+        """The state of the job now, from its files alone."""
+        job = self.job()
+        outcome = self.outcome()
+        plan = self.bucket.read(self.file("plan.json"))
+        chunks = 0 if plan is None else len(json.loads(plan)["chunks"])
+        if outcome is None:
+            stage = self._stage()
+            done = len(self.parts_done()) if chunks else 0
+            state: State = "running" if chunks or stage else "queued"
+            if chunks and done == chunks:
+                state = "finishing"
+            reason = stage.text if stage else "waits for a worker"
+            return JobStatus(
+                job=job, state=state, since=stage.at if stage else job.created, reason=reason, chunks=chunks, chunks_done=done, outcome=None
+            )
+        state = outcome.state
+        if state == "done" and not self.has("published.json"):
+            state = "finishing"
+        done = chunks if outcome.state == "done" else len(self.parts_done())
+        return JobStatus(job=job, state=state, since=outcome.at, reason=outcome.reason, chunks=chunks, chunks_done=done, outcome=outcome)
+
+    def _stage(self) -> Stage | None:
+        text = self.bucket.read(self.file("stage.json"))
+        return None if text is None else decode(Stage, text)
+
+
+def list_jobs(bucket: Bucket) -> list[str]:
+    """The ids of all jobs, the newest first (a job id starts with its time)."""
+    return sorted((name for name in bucket.folders(JOBS) if not name.startswith("_")), reverse=True)
+
+
+def open_jobs(bucket: Bucket) -> list[str]:
+    """The ids of the jobs that still need something done, the oldest first."""
+    return [_name(info.path) for info in bucket.files(OPEN)]
+
+
+def close_job(bucket: Bucket, job_id: str) -> None:
+    """Take away the mark of a job that needs nothing more."""
+    bucket.delete(f"{OPEN}/{job_id}")
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]

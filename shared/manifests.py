@@ -1,0 +1,95 @@
+"""What is known of one release and of one result: the json beside each, written by workers and read by everybody."""
+
+from typing import Literal
+
+from shared.messages import BucketPath, JobId, Moment, Name, Record, ReleaseId, Sha256
+
+ColumnType = Literal["binary", "number"]
+
+
+class Part(Record):
+    """A frozen piece of a manifest."""
+
+
+class Column(Part):
+    """One feature that a release needs: ``binary`` holds only 0 and 1, ``number`` any finite number."""
+
+    name: str
+    type: ColumnType
+
+
+class FileDigest(Part):
+    """Size in bytes and sha256 of one file."""
+
+    sha256: Sha256
+    size: int
+
+
+class TableFingerprint(Part):
+    """Which table it was: every file with its digest, and the rows used and rejected."""
+
+    path: BucketPath
+    files: dict[str, FileDigest]
+    rows: int
+    rejected: int
+
+
+Metrics = dict[str, float]
+
+
+class ReleaseManifest(Record):
+    """What is known of one release; the last file of its folder, so that a folder with it is complete."""
+
+    release: ReleaseId
+    definition: Name
+    definition_sha256: Sha256
+    """Digest of the code that trained it."""
+    created: Moment
+    job_id: JobId
+    model_file: str
+    columns: list[Column]
+    """The features in the order that the model was trained with."""
+    files: dict[str, FileDigest]
+    tables: dict[str, TableFingerprint]
+    """``train`` and, if there was one, ``eval``."""
+    metrics: dict[str, dict[str, Metrics]]
+    """Table -> predictor (this release's definition, and the naive ones) -> metric -> value."""
+    libraries: dict[str, str]
+    seconds: float
+
+
+class DeviceSummary(Part):
+    """What was scored for one device."""
+
+    rows: int
+    mean_cr: float
+
+
+class ResultManifest(Record):
+    """What is known of one result; it lies beside the prediction file."""
+
+    job_id: JobId
+    release: ReleaseId
+    release_files: dict[str, FileDigest]
+    table: TableFingerprint
+    rows_in: int
+    rows_scored: int
+    rows_rejected: int
+    rows_clipped: int
+    """Rows whose prediction lay outside [0, 1] and was set to the nearer end."""
+    devices: dict[str, DeviceSummary]
+    """Device name -> what was scored for it."""
+    text_sha256: Sha256
+    """Digest of the uncompressed prediction file: the same for any chunk size and any fault on the way."""
+    output: FileDigest
+    """The compressed prediction file."""
+    rejects: FileDigest | None
+    revision: BucketPath
+    """Folder that keeps this result for ever, whatever is published later at its place."""
+    job_created: Moment
+    started: Moment
+    """When the table had been cut into chunks."""
+    finished: Moment
+    chunks: int
+    seconds: float
+    """From the request to the result."""

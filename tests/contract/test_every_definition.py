@@ -1,0 +1,226 @@
+"""Every definition keeps every promise; and every check of a promise can fail."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model_store import checks, model_template
+from model_store.definitions import list_definitions
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+SMALL = """
+from pathlib import Path
+import numpy as np
+from model_store import model_template
+
+data_preparation = model_template.data_preparation
+
+class Model(model_template.Model):
+    MODEL_FILE = "model.npy"
+
+    def _model_definition(self, config=None):
+        return None
+
+    def train(self, X, y, sample_weight=None):
+        self.model = np.array([np.average(y, weights=sample_weight)])
+        return self.score(y, self.predict(X))
+
+    def predict(self, X):
+        return self.model[0] + 0.01 * X["computer"].to_numpy(np.float64)
+
+    def save(self, path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+        np.save(Path(path) / "model.npy", self.model)
+
+    def load(self, path):
+        self.model = np.load(path)
+"""
+"""A definition that keeps every promise: the mean, and a little more for computers."""
+
+OLDER = """
+import os
+import pickle
+import importlib.util
+from sklearn.linear_model import LinearRegression
+
+file_path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "model_template.py")
+spec = importlib.util.spec_from_file_location("model_template", file_path)
+model_template = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(model_template)
+
+data_preparation = model_template.data_preparation
+
+class Model(model_template.Model):
+    def __init__(self, model=None):
+        self.model = model
+
+    def _model_definition(self, config=None):
+        if self.model is None:
+            self.model = LinearRegression()
+
+    def train(self, X, y):
+        if self.model is None:
+            self._model_definition()
+        self.model.fit(X, y)
+        return self.score(y_true=y, y_pred=self.predict(X))
+
+    def save(self, path: str):
+        if not os.path.isdir(path):
+            os.makedirs(path)
+        with open(os.path.join(path, "model.pkl"), "wb") as f:
+            pickle.dump(self.model, f)
+
+    def load(self, path: str):
+        with open(path, "rb") as f:
+            self.model = pickle.load(f)
+
+    def predict(self, X):
+        return self.model.predict(X)
+"""
+"""As definitions were written for the service before this one: the template loaded by path, pickle, no weights."""
+
+FROM_TEMPLATE = "data_preparation = model_template.data_preparation\n"
+BREAKS = {
+    "prepares_for_training": (
+        FROM_TEMPLATE,
+        """
+def data_preparation(df, target_col="cr", cols_to_drop=["entity_id"]):
+    X, y, error = model_template.data_preparation(df, target_col, cols_to_drop)
+    return X, y if y is None else y[::-1], error
+""",
+        "the target is not the column cr",
+    ),
+    "prepares_for_scoring": (
+        FROM_TEMPLATE,
+        """
+def data_preparation(df, target_col="cr", cols_to_drop=["entity_id"]):
+    X, y, error = model_template.data_preparation(df, target_col, cols_to_drop)
+    return (X[X.columns[::-1]] if target_col is None else X), y, error
+""",
+        "not those of training, in the same order",
+    ),
+    "reports_a_missing_column": (
+        FROM_TEMPLATE,
+        """
+def data_preparation(df, target_col="cr", cols_to_drop=["entity_id"]):
+    away = cols_to_drop if target_col is None else [*cols_to_drop, target_col]
+    return df.drop(columns=away), None if target_col is None else df[target_col], None
+""",
+        "KeyError",
+    ),
+    "train_returns_mse": ("return self.score(y, self.predict(X))", "return 0.5", "train returned 0.5"),
+    "predicts_every_row": ("return self.model[0] +", "return np.nan +", "not finite for 1200 of 1200 rows"),
+    "predicts_one_row": ("return self.model[0] +", "return self.model[len(X) == 1] +", "IndexError"),
+    "predict_changes_nothing": ("return self.model[0] +", 'X["new"] = 1; return self.model[0] +', "others after predict"),
+    "rows_are_independent": (
+        "return self.model[0] +",
+        "return self.model[0] + 1e-12 * np.arange(len(X)) +",
+        "chunks of another size give another output",
+    ),
+    "training_is_deterministic": ("np.average(y, weights=sample_weight)", "np.random.default_rng().random()", "fix the seed"),
+    "heeds_weights": ("weights=sample_weight", "weights=None", "the same with and without weights"),
+    "saves_a_file": ('MODEL_FILE = "model.npy"', 'MODEL_FILE = "model.bin"', "there is no model.bin"),
+    "loads_what_it_saved": ("self.model = np.load(path)", "self.model = np.load(path) + 1e-9", "differ after loading"),
+    "loads_in_a_fresh_process": (
+        "return self.model[0] +",
+        "import os; self.born = getattr(Model, 'born', os.getpid()); Model.born = self.born; return self.model[0] + 1e-9 * (self.born % 1000) +",
+        "differ in the other process",
+    ),
+    "refuses_a_damaged_file": ("self.model = np.load(path)", "self.model = np.zeros(1)", "it loads a file that is empty"),
+    "has_an_install_script": ("", "", "syntax error"),
+}
+"""Check -> the text of the small definition to replace, what by, and a part of what the check says then."""
+
+
+@pytest.fixture(scope="module", params=list_definitions())
+def trial(request):
+    with checks.trial_of(request.param) as trial:
+        yield trial
+
+
+def make_definition(parent: Path, name: str, source: str) -> Path:
+    folder = parent / name
+    folder.mkdir()
+    (folder / "model.py").write_text(source)
+    (folder / "install_dependencies.sh").write_text("#!/bin/bash\nexit 0\n")
+    return folder
+
+
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.name)
+def test_every_definition_keeps_every_promise(trial, check):
+    finding = check.run(trial)
+    assert finding.outcome != "failed", f"{trial.definition.name}: {finding.promise}: {finding.why}"
+
+
+def test_the_small_definition_keeps_every_promise(tmp_path):
+    make_definition(tmp_path, "small", SMALL)
+    assert {finding.check: finding.outcome for finding in checks.run_checks("small", tmp_path)} == {
+        check.name: "ok" for check in checks.CHECKS
+    }
+
+
+def test_there_is_a_broken_definition_for_every_check():
+    assert BREAKS.keys() == {check.name for check in checks.CHECKS}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_every_check_can_fail_and_says_why(name, tmp_path):
+    old, new, says = BREAKS[name]
+    assert old in SMALL
+    folder = make_definition(tmp_path, "broken", SMALL.replace(old, new) if old else SMALL)
+    if name == "has_an_install_script":
+        (folder / "install_dependencies.sh").write_text("if then\n")
+    check = next(check for check in checks.CHECKS if check.name == name)
+    with checks.trial_of("broken", tmp_path) as trial:
+        finding = check.run(trial)
+    assert finding.outcome == "failed"
+    assert says in finding.why
+
+
+def test_an_older_definition_is_not_asked_what_it_does_not_have(tmp_path):
+    shutil.copy(model_template.__file__, tmp_path)
+    make_definition(tmp_path, "older", OLDER)
+    findings = {finding.check: finding for finding in checks.run_checks("older", tmp_path)}
+    assert findings["heeds_weights"].outcome == "not asked"
+    others = {name: finding.outcome for name, finding in findings.items() if name not in ("heeds_weights", "rows_are_independent")}
+    assert set(others.values()) == {"ok"}
+
+
+def test_a_matrix_product_that_rounds_by_place_is_reported_in_words(tmp_path):
+    shutil.copy(model_template.__file__, tmp_path)
+    make_definition(tmp_path, "older", OLDER)
+    finding = {finding.check: finding for finding in checks.run_checks("older", tmp_path)}["rows_are_independent"]
+    if finding.outcome == "ok":
+        pytest.skip("the matrix product of this machine rounds a row alike wherever it stands")
+    assert "A matrix product does this" in finding.why
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "outcome"), [(("", ""), 0, "ok"), (("self.predict(X))", "self.predict(X[::-1])).mse"), 4, "failed")]
+)
+def test_the_command_prints_json_and_exits_with_what_it_found(tmp_path, change, code, outcome):
+    make_definition(tmp_path, "small", SMALL.replace(*change) if change[0] else SMALL)
+    command = [sys.executable, "-m", "model_store.checks", "small", "--json", "--extra", str(tmp_path)]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (code, "")
+    printed = json.loads(run.stdout)
+    assert printed["ok"] is (code == 0)
+    assert {one["check"]: one["outcome"] for one in printed["checks"]}["train_returns_mse"] == outcome
+
+
+def test_the_command_prints_sentences(tmp_path, capsys):
+    make_definition(tmp_path, "broken", SMALL.replace("weights=sample_weight", "weights=None"))
+    assert checks.main(["broken", "--extra", str(tmp_path)]) == 4
+    printed = capsys.readouterr().out
+    assert "   failed  train heeds sample_weight\n           the rates are the same with and without weights" in printed
+    assert printed.endswith(f"broken: 1 of {len(checks.CHECKS)} promises broken\n")
+
+
+def test_the_command_names_the_known_definitions_when_there_is_none_of_the_name(capsys):
+    assert checks.main(["nothing"]) == 4
+    assert f"there are: {', '.join(list_definitions())}" in capsys.readouterr().err

@@ -1,0 +1,35 @@
+"""The Celery application of the workers: ``celery -A workers.app worker``. Process hooks; nothing else."""
+
+import os
+
+# Before numpy is imported: a worker process is one of several on the machine, and OpenMP's threads do not survive a fork.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from typing import Any
+
+from celery import signals
+
+from shared.broker import make_app
+from shared.errors import BrokerError
+from shared.logs import set_up_logs
+from shared.routes import SWEEP
+from shared.settings import read_settings
+
+app = make_app(read_settings())
+# imported in the parent process, so that every child has the libraries from its start
+app.conf.imports = ["workers.tasks"]
+
+
+@signals.setup_logging.connect
+def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    set_up_logs(read_settings())
+
+
+@signals.worker_ready.connect
+def _sweep_at_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    """What stood still while no worker was there goes on at once."""
+    try:
+        app.send_task(SWEEP, expires=60, retry=False)
+    except (OSError, BrokerError):
+        pass  # beat sends one within seconds

@@ -1,0 +1,332 @@
+"""Cuts a table into chunks that can each be read alone: csv at byte offsets, gzip while it is unpacked, Parquet at rows.
+
+Nothing is parsed here. A csv cut always falls between two records: a line break inside a quoted field is not one. The same table and
+the same sizes give the same chunks, and chunk i means the same rows for ever.
+"""
+
+import csv
+import gzip
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, Literal, NamedTuple, Protocol, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from isal import igzip, isal_zlib
+
+from shared.bucket import Bucket, FileInfo
+from shared.errors import TableError
+from shared.job_folder import JobFolder
+from shared.manifests import FileDigest, Part, TableFingerprint
+from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId
+
+MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 20, 16 << 20
+CHUNKS_WANTED = 16
+"""A small table is still cut into about this many chunks, so that every process has some."""
+
+MAX_CHUNK_ROWS = 100_000
+"""Rows of a Parquet chunk; its values are the size of a csv chunk of as many bytes once they are read."""
+
+MAX_RECORD_BYTES = 64 << 20
+MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
+ROW_GROUP_PIECES = 16
+"""A Parquet row group is decoded once for each chunk in it, so there are at most this many."""
+
+BAD_GZIP: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
+"""What reading a broken gzip stream raises; any other OSError is the storage's."""
+
+FileKind = Literal["csv", "csv.gz", "parquet"]
+ENDINGS: dict[str, FileKind] = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet", ".pq": "parquet"}
+
+_QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
+"""A quoted field as csv has it: the quote opens at the start of a field, a doubled quote is a character."""
+
+
+class Stream(Protocol):
+    """Anything that is read from front to back."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+
+
+class PlannedFile(Part):
+    """One file of the table as it was when the plan was made."""
+
+    path: BucketPath
+    kind: FileKind
+    stamp: str
+    """The bucket's stamp: when it is another one, the table changed under the job."""
+    digest: FileDigest
+    columns: list[str]
+
+
+class Chunk(NamedTuple):
+    """A slice of one file: bytes for csv, rows for Parquet, or a slice file that the plan wrote for gzip."""
+
+    file: int
+    start: int
+    end: int
+    first_line: int
+    """Line of the file on which the chunk starts, from 1; for Parquet the row, from 1."""
+
+
+class Plan(Record):
+    """The chunks of one job, with the release pinned."""
+
+    job_id: JobId
+    release: ReleaseId
+    made: Moment
+    files: list[PlannedFile]
+    slices: str
+    """Name of the folder with the slices of compressed files; two plans of one job never share one."""
+    chunks: list[Chunk]
+
+    def fingerprint(self, path: str, *, rows: int, rejected: int) -> TableFingerprint:
+        """What the manifest of a result or release says of this table."""
+        return TableFingerprint(path=path, files={file.path: file.digest for file in self.files}, rows=rows, rejected=rejected)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkSize:
+    """How large a chunk may become; whichever is reached first."""
+
+    bytes: int
+    rows: int | None
+
+    @classmethod
+    def for_table(cls, total_bytes: int, rows: int | None) -> "ChunkSize":
+        """Large enough to cost little each, small enough that all processes work and memory stays flat."""
+        return cls(bytes=min(max(total_bytes // CHUNKS_WANTED, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES), rows=rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One chunk of a csv stream: its bytes, where they start, and the line on which they start."""
+
+    data: bytes
+    start: int
+    first_line: int
+
+
+def find_files(bucket: Bucket, table: str) -> list[tuple[FileInfo, FileKind]]:
+    """The files of a table in the order of their rows: the file itself, or those of a folder by name.
+
+    Raises:
+        TableError: there is no such file or folder, or it holds no table.
+    """
+    info = bucket.stat(table)
+    if info is not None:
+        kind = kind_of(table)
+        if kind is None:
+            raise TableError(f"{table} is not a table", next_step=f"Give a file that ends in {', '.join(ENDINGS)}, or a folder of them.")
+        return [(info, kind)]
+    files = bucket.files(table)
+    found = [(file, kind) for file in files if (kind := kind_of(file.path)) is not None]
+    if found:
+        return found
+    if files or bucket.folders(table):
+        raise TableError(f"the folder {table} holds no table", next_step=f"Put files into it that end in {', '.join(ENDINGS)}.")
+    raise TableError(f"there is no table {table} in the bucket {bucket.url}", next_step="Check the path; see the files with: ls")
+
+
+def kind_of(path: str) -> FileKind | None:
+    """The kind of table that a file name promises, or None."""
+    return next((kind for ending, kind in ENDINGS.items() if path.lower().endswith(ending)), None)
+
+
+def cut_table(folder: JobFolder, table: str, chunk_rows: int | None, slices: str) -> tuple[list[PlannedFile], list[Chunk]]:
+    """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
+
+    Raises:
+        TableError: a file cannot be read, has no usable header, or there is not a single row.
+    """
+    bucket = folder.bucket
+    found = find_files(bucket, table)
+    size = ChunkSize.for_table(sum(info.size * (6 if kind == "csv.gz" else 1) for info, kind in found), chunk_rows)
+    files: list[PlannedFile] = []
+    chunks: list[Chunk] = []
+    for number, (info, kind) in enumerate(found):
+        if kind == "parquet":
+            columns, digest, cuts = _cut_parquet(bucket, info, chunk_rows)
+            chunks += [Chunk(number, start, end, start + 1) for start, end in cuts]
+        else:
+            with bucket.open(info.path) as raw:
+                hashed = Hashing(raw)
+                stream: Stream = unpacked(hashed) if kind == "csv.gz" else hashed
+                columns, pieces = open_csv(stream, info.path, size)
+                for cut in refusing_bad_gzip(pieces, info.path):
+                    if kind == "csv.gz":
+                        bucket.write(slice_file(folder, slices, len(chunks)), cut.data)
+                    chunks.append(Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line))
+                digest = hashed.digest()
+        files.append(PlannedFile(path=info.path, kind=kind, stamp=info.stamp, digest=digest, columns=columns))
+    if not chunks:
+        raise TableError(f"{table} has a header but no rows", next_step="Give a table with at least one row.")
+    return files, chunks
+
+
+def slice_file(folder: JobFolder, slices: str, index: int) -> str:
+    """Where the slice of a compressed file lies that is chunk ``index``."""
+    return folder.file(f"slices/{slices}/{index:07d}.csv")
+
+
+def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Iterator[Cut]]:
+    """Read the header of a csv stream and return its columns and the cuts of what follows, made as they are asked for.
+
+    Raises:
+        TableError: empty, not text, or a header that cannot be one; the cuts raise it for an endless record.
+    """
+    head, end = b"", 0
+    try:
+        while not end and len(head) < MAX_HEADER_BYTES and (more := stream.read(min(size.bytes, HEADER_READ_BYTES))):
+            head += more
+            end = int(_record_ends(head, final=False)[:1].sum())
+    except BAD_GZIP as error:
+        raise _bad_gzip(path, error) from error
+    end = end or len(head)
+    if not head.strip():
+        raise TableError(f"{path} is empty", next_step="Give a table with a header and at least one row.")
+    columns = parse_header(head[:end], path)
+    return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(b"\n", 0, end))
+
+
+def parse_header(line: bytes, path: str) -> list[str]:
+    """The column names of a csv file; raises TableError when they are not text, empty or doubled."""
+    try:
+        text = line.decode("utf-8-sig").strip("\r\n")
+    except UnicodeDecodeError:
+        text = "\0"
+    if any(ord(char) < 32 and char != "\t" for char in text) or len(line) >= MAX_HEADER_BYTES:
+        raise TableError(f"{path} is not a csv table: its first line is not text", next_step="Give a csv, csv.gz or Parquet file.")
+    return check_columns([name.strip() for name in next(csv.reader([text]))], path)
+
+
+def check_columns(columns: list[str], path: str) -> list[str]:
+    """The columns as they are; raises TableError when one is nameless or there twice."""
+    doubled = sorted({name for name in columns if columns.count(name) > 1}) if len(set(columns)) < len(columns) else []
+    if doubled:
+        raise TableError(f"{path} has the column {doubled[0]!r} more than once", next_step="Give every column its own name.")
+    if "" in columns:
+        raise TableError(f"{path} has a column without a name (number {columns.index('') + 1})", next_step="Name it or take it out.")
+    return columns
+
+
+def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: int, line: int) -> Iterator[Cut]:
+    while True:
+        more = stream.read(max(size.bytes - len(carry), 1))
+        block = carry + more if carry else more
+        final = not more
+        ends = _chunk_ends(block, size, final=final)
+        if not ends and not final:
+            if len(block) > MAX_RECORD_BYTES:
+                raise TableError(
+                    f"{path} has a record of more than {MAX_RECORD_BYTES >> 20} MB on line {line}, perhaps a quote that is never closed",
+                    next_step="Mend that line and score the table again.",
+                )
+            carry = block + stream.read(max(size.bytes, MIN_CHUNK_BYTES))
+            if len(carry) > len(block):
+                continue
+            ends, final = _chunk_ends(block, size, final=True), True
+        begin = 0
+        for end in ends:
+            data = block[begin:end]
+            if not data.isspace():
+                yield Cut(data=data, start=start + begin, first_line=line)
+            line += data.count(b"\n")
+            begin = end
+        carry, start = block[begin:], start + begin
+        if final:
+            return
+
+
+def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
+    """Where the chunks of a block end; what follows the last one belongs to the next block."""
+    if size.rows is None and b'"' not in block:
+        end = len(block) if final else block.rfind(b"\n") + 1
+        return [end] if end else []
+    ends = _record_ends(block, final=final)
+    if size.rows is None:
+        return [int(end) for end in ends[-1:]]
+    whole = ends[size.rows - 1 :: size.rows]
+    # the bytes are full before the rows are: the chunk ends with the last record that is here
+    if final or (not len(whole) and len(block) >= size.bytes):
+        whole = np.union1d(whole, ends[-1:])
+    return [int(end) for end in whole]
+
+
+def _record_ends(block: bytes, *, final: bool) -> np.ndarray:
+    """The offsets behind every record of a block that starts with one; the last line needs no line break when it is final."""
+    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
+    if b'"' in block:
+        quoted = [match.span() for match in _QUOTED.finditer(block)]
+        if quoted:
+            spans = np.array(quoted)
+            within = np.searchsorted(spans[:, 0], ends - 1, side="right") - 1
+            ends = ends[(within < 0) | (ends - 1 >= spans[within, 1])]
+    if final and block and (not len(ends) or ends[-1] != len(block)):
+        ends = np.append(ends, len(block))
+    return ends
+
+
+def _cut_parquet(bucket: Bucket, info: FileInfo, chunk_rows: int | None) -> tuple[list[str], FileDigest, list[tuple[int, int]]]:
+    rows = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
+    cuts: list[tuple[int, int]] = []
+    with bucket.open(info.path) as raw:
+        hashed = Hashing(raw)
+        while hashed.read(1 << 20):
+            pass
+        raw.seek(0)
+        with open_parquet(raw, info.path) as file:
+            columns = check_columns(file.schema_arrow.names, info.path)
+            start = 0
+            for group in range(file.metadata.num_row_groups):
+                count = file.metadata.row_group(group).num_rows
+                step = max(rows, -(-count // ROW_GROUP_PIECES))
+                cuts += [(start + begin, start + min(begin + step, count)) for begin in range(0, count, step)]
+                start += count
+    return columns, hashed.digest(), cuts
+
+
+def open_parquet(raw: IO[bytes], path: str) -> pq.ParquetFile:
+    """A Parquet file; raises TableError when it is none."""
+    try:
+        return pq.ParquetFile(raw)
+    except (pa.ArrowException, OSError) as error:
+        raise TableError(f"{path} is not a Parquet file: {error}", next_step="Write it again; it may have been cut short.") from error
+
+
+class Hashing(Stream):
+    """Passes a stream through and knows the digest of what went by."""
+
+    def __init__(self, raw: Stream) -> None:
+        self._raw, self._sha256, self._size = raw, hashlib.sha256(), 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._raw.read(size)
+        self._sha256.update(data)
+        self._size += len(data)
+        return data
+
+    def digest(self) -> FileDigest:
+        """Size and sha256 of all that was read."""
+        return FileDigest(sha256=self._sha256.hexdigest(), size=self._size)
+
+
+def unpacked(raw: Stream) -> Stream:
+    """The text of a gzip stream, unpacked as it is read."""
+    return cast(Stream, igzip.IGzipFile(fileobj=raw, mode="rb"))
+
+
+def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
+    """The same cuts; raises TableError in one sentence when the gzip stream under them turns out to be broken."""
+    try:
+        yield from cuts
+    except BAD_GZIP as error:
+        raise _bad_gzip(path, error) from error
+
+
+def _bad_gzip(path: str, error: Exception) -> TableError:
+    return TableError(f"{path} is not a whole gzip file: {error}", next_step="Copy it again; it may have been cut short.")

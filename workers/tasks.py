@@ -1,0 +1,185 @@
+"""The Celery tasks: each decodes its message, calls one function that knows no Celery, and says what comes next.
+
+What happens to errors is said here once. A message that does not decode is logged and dropped. A transient error is tried again
+after seconds. A permanent one, and a transient one that lasts, ends the job, and people are told.
+"""
+
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import celery
+import redis
+import structlog
+from celery import shared_task
+
+from shared import hint, routes
+from shared.broker import send
+from shared.bucket import Bucket, open_bucket
+from shared.errors import JobFailedError, MessageError, PermanentError, ScoringError, TransientError
+from shared.job_folder import JobFolder, Outcome
+from shared.messages import ChunkOrder, JobOrder
+from shared.settings import Settings, read_settings
+from workers import notices, scoring, sweeping, training
+from workers.leases import are_leased, leased
+from workers.planning import Plan
+
+MAX_TRIES = 8
+LONGEST_PAUSE_SECONDS = 10
+NOTICE_TRIES = 3
+
+log = structlog.get_logger()
+
+# One of each for the life of a process, made at the first use: no connection survives a fork.
+settings: Callable[[], Settings] = functools.cache(read_settings)
+
+
+@functools.cache
+def bucket() -> Bucket:
+    """The bucket of this process."""
+    return open_bucket(settings().bucket_url)
+
+
+@functools.cache
+def redis_client() -> redis.Redis:
+    """This process' connection for hints and leases; messages have their own."""
+    return hint.connect(settings().broker_url)
+
+
+@functools.lru_cache(maxsize=8)
+def plan_of(job_id: str) -> Plan:
+    """The plan of a job, read once: it never changes."""
+    return scoring.read_plan(JobFolder(bucket(), job_id))
+
+
+Work = Callable[[celery.Task, Any, JobFolder], None]
+
+
+def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[Work], Any]:
+    """Register a step of a job as the task ``name`` with messages of this kind."""
+
+    def register(work: Work) -> Any:  # noqa: ANN401 - Celery's own proxy of a task
+        @shared_task(name=name, bind=True, max_retries=tries - 1)
+        @functools.wraps(work)
+        def run(self: celery.Task, message: object = None, *_: object, **__: object) -> None:
+            try:
+                order = kind.decode(message)
+            except MessageError as error:
+                log.error("message refused", task=name, error=str(error))
+                return
+            with structlog.contextvars.bound_contextvars(job=order.job_id, **_chunk_of(order)):
+                _run(self, work, order)
+
+        return run
+
+    return register
+
+
+def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
+    folder = JobFolder(bucket(), order.job_id)
+    try:
+        with leased(redis_client(), sweeping.lease_name(str(task.name), order)):
+            work(task, order, folder)
+    except MessageError as error:
+        log.error("job refused", task=task.name, error=str(error))
+        _fail(task, folder, error)
+    except PermanentError as error:
+        _fail(task, folder, error)
+    except (TransientError, OSError) as error:
+        _again(task, folder, error)
+    except celery.exceptions.SoftTimeLimitExceeded:
+        _fail(task, folder, PermanentError(f"{task.name} took longer than {task.app.conf.task_soft_time_limit} seconds"))
+
+
+def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
+    tried = task.request.retries
+    if tried >= task.max_retries:
+        _fail(task, folder, error if isinstance(error, ScoringError) else TransientError(f"{task.name}: {error}"))
+        return
+    pause = min(2**tried, LONGEST_PAUSE_SECONDS)
+    log.warning("will try again", task=task.name, seconds=pause, error=str(error))
+    raise task.retry(countdown=pause, exc=error)
+
+
+def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
+    """End the job as failed and see that people are told; where even that cannot be written, the sweep comes back to it."""
+    log.error("job failed", task=task.name, error=str(error))
+    next_step = error.next_step or f"Go on from what is there with: scoring jobs resume {folder.job_id}"
+    exit_code = error.exit_code if error.exit_code > 1 else JobFailedError.exit_code
+    try:
+        folder.end(Outcome(state="failed", at=datetime.now(UTC), reason=error.message, next_step=next_step, exit_code=exit_code))
+        send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
+    except TransientError as problem:
+        log.error("the failure could not be written down", error=str(problem))
+
+
+def _chunk_of(order: JobOrder) -> dict[str, int]:
+    return {"chunk": order.index} if isinstance(order, ChunkOrder) else {}
+
+
+@step(routes.SCORE_PLAN, JobOrder)
+def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+    """Cut the table; then every chunk that has no part yet."""
+    plan = scoring.plan_job(folder)
+    if plan is None:
+        send(task.app, routes.NOTIFY, [order])
+        return
+    missing = scoring.missing_chunks(folder, plan)
+    chunks = [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in missing]
+    send(task.app, routes.SCORE_CHUNK if chunks else routes.SCORE_FINISH, chunks or [order])
+
+
+@step(routes.SCORE_CHUNK, ChunkOrder)
+def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
+    """Score one chunk; whoever completes the job sends the finish."""
+    part = scoring.score_chunk(folder, plan_of(order.job_id), order.index, settings().home / "releases")
+    if part is None:
+        return
+    log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
+    try:
+        done = hint.mark_part(redis_client(), order.job_id, order.index, part.rows_in)
+    except redis.RedisError as error:
+        # only a hint: the sweep will see from the folder that all parts are there
+        log.warning("part not marked", error=str(error))
+        return
+    if done >= order.of:
+        send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
+
+
+@step(routes.SCORE_FINISH, JobOrder)
+def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+    """Join and publish, if all parts are there; then the notice."""
+    if scoring.finish_job(folder) is not None:
+        send(task.app, routes.NOTIFY, [order])
+
+
+@step(routes.TRAIN_FIT, JobOrder)
+def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+    """Train, evaluate and publish a release; then the notice."""
+    training.train_release(folder)
+    send(task.app, routes.NOTIFY, [order])
+
+
+@step(routes.NOTIFY, JobOrder, tries=NOTICE_TRIES)
+def notify(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+    """Tell people how the job ended."""
+    del order
+    last_try = task.request.retries >= task.max_retries
+    notices.tell(folder, settings().webhook_url.get_secret_value(), last_try=last_try)
+
+
+@shared_task(name=routes.SWEEP, bind=True)
+def sweep(self: celery.Task) -> None:
+    """Send again what no message is on its way for."""
+    client = redis_client()
+    traffic = sweeping.Traffic(
+        is_empty=lambda queue: not client.llen(queue),
+        are_leased=lambda names: are_leased(client, names),
+    )
+    grace = timedelta(seconds=settings().stall_seconds)
+    try:
+        for missing in sweeping.sweep(bucket(), traffic, grace=grace, deadline=timedelta(hours=settings().job_deadline_hours)):
+            send(self.app, missing.task, missing.orders)
+    except (TransientError, redis.RedisError) as error:
+        log.warning("sweep not finished, the next one is due soon", error=str(error))

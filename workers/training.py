@@ -1,0 +1,160 @@
+"""Trains a definition on a table, judges it beside the naive predictors, and publishes the release.
+
+The release's id follows from the job, so a training that runs twice makes one release: the second finds it in place.
+"""
+
+import inspect
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model_store.definitions import Definition, load_definition
+from model_store.evaluation import evaluate, naive_predictors
+from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
+from shared.aliases import MANIFEST, point_alias, release_folder
+from shared.errors import ModelError, RequestError, ScoringError, TableError
+from shared.job_folder import JobFolder, Outcome
+from shared.manifests import Metrics, ReleaseManifest
+from shared.messages import TrainJob
+from workers.training_tables import TrainingTable, read_training_table
+
+
+def train_release(folder: JobFolder) -> Outcome | None:
+    """Fit, evaluate, publish, point the aliases; the outcome of the job, whoever decided it.
+
+    Raises:
+        TableError: a table cannot be read or lacks what training needs.
+        ModelError: the definition is unknown or fails.
+    """
+    outcome = folder.outcome()
+    if outcome is not None:
+        return outcome
+    job = train_job(folder)
+    release = release_id(job.definition, job.job_id, f"{job.created:%Y%m%dT%H%M%SZ}")
+    if not folder.bucket.exists(f"{release_folder(release)}/{MANIFEST}"):
+        _make_release(folder, job, release)
+    manifest = read_manifest(folder.bucket, release)
+    if folder.end(_done(job, manifest)) and job.alias is not None:
+        point_alias(folder.bucket, job.alias, release)
+    folder.bucket.write(folder.file("published.json"), b"{}")
+    return folder.outcome()
+
+
+def train_job(folder: JobFolder) -> TrainJob:
+    """The request, which must be one to train."""
+    job = folder.job()
+    if not isinstance(job, TrainJob):
+        raise RequestError(f"job {job.job_id} is a {job.kind} job, not one that trains")
+    return job
+
+
+def _make_release(folder: JobFolder, job: TrainJob, release: str) -> None:
+    began = time.monotonic()
+    definition = load_definition(job.definition)
+    folder.say(f"reading {job.train}")
+    train = read_training_table(folder.bucket, job.train, definition.columns)
+    held_out = None
+    if job.eval is not None:
+        folder.say(f"reading {job.eval}")
+        held_out = read_training_table(folder.bucket, job.eval, definition.columns, train.columns)
+    folder.say(f"fitting {definition.name} on {len(train.frame):,} rows")
+    model = fit(definition, train)
+    folder.say("evaluating")
+    judged = {"train": train} | ({} if held_out is None else {"eval": held_out})
+    metrics = {name: judge(definition, model, train, table) for name, table in judged.items()}
+    folder.say("publishing the release")
+    with tempfile.TemporaryDirectory() as place:
+        staged = Path(place)
+        model.save(staged)
+        manifest = ReleaseManifest(
+            release=release,
+            definition=definition.name,
+            definition_sha256=definition.source_sha256,
+            created=datetime.now(UTC),
+            job_id=job.job_id,
+            model_file=definition.model_class.MODEL_FILE,
+            columns=train.columns,
+            files=digest_folder(staged),
+            tables={name: table.fingerprint for name, table in judged.items()},
+            metrics=metrics,
+            libraries=library_versions(),
+            seconds=time.monotonic() - began,
+        )
+        publish(folder.bucket, staged, manifest)
+
+
+def fit(definition: Definition, table: TrainingTable) -> Any:  # noqa: ANN401 - a definition's own class
+    """A model of this definition, trained on the table; clicks are its weights if it takes weights.
+
+    Raises:
+        ModelError: the definition's own code failed; the sentence says how.
+    """
+    model = definition.model_class()
+    X, y = _prepared(definition, table)
+    weights: Mapping[str, np.ndarray] = (
+        {"sample_weight": table.outcomes.clicks} if "sample_weight" in inspect.signature(model.train).parameters else {}
+    )
+    try:
+        model.train(X, y, **weights)
+    except Exception as error:
+        raise _own_failure(definition, "train", error) from error
+    return model
+
+
+def judge(definition: Definition, model: Any, train: TrainingTable, table: TrainingTable) -> dict[str, Metrics]:  # noqa: ANN401
+    """The metrics of a model on a table, beside those of every naive predictor made from the training table."""
+    X, _ = _prepared(definition, table)
+    try:
+        predicted = np.clip(np.asarray(model.predict(X), dtype=np.float64), 0, 1)
+    except Exception as error:
+        raise _own_failure(definition, "predict", error) from error
+    predictions = {definition.name: predicted} | naive_predictors(train.outcomes, table.outcomes)
+    happened = table.outcomes
+    return {name: asdict(evaluate(happened.conversions, happened.clicks, rates)) for name, rates in predictions.items()}
+
+
+def _prepared(definition: Definition, table: TrainingTable) -> tuple[Any, Any]:
+    X, y, problem = definition.data_preparation(table.frame)
+    if problem is not None:
+        raise TableError(f"the definition {definition.name} cannot prepare {table.fingerprint.path}: {problem}") from problem
+    return X, y
+
+
+def _own_failure(definition: Definition, step: str, error: Exception) -> ScoringError:
+    """An error out of a definition's own code, in one sentence; one of ours stays as it is."""
+    if isinstance(error, ScoringError):
+        return error
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return ModelError(
+        f"the definition {definition.name} failed in {step}: {type(error).__name__}: {error} ({Path(last.filename).name} line {last.lineno})",
+        next_step=f"Find out more with: scoring models check {definition.name}",
+    )
+
+
+def _done(job: TrainJob, manifest: ReleaseManifest) -> Outcome:
+    judged = "eval" if "eval" in manifest.metrics else "train"
+    figures = manifest.metrics[judged][manifest.definition]
+    naive = manifest.metrics[judged]["mean of all"]
+    facts = {
+        "rows trained": f"{manifest.tables['train'].rows:,}",
+        f"log-loss per click ({judged})": f"{figures['log_loss_per_click']:.5f} (the mean of all: {naive['log_loss_per_click']:.5f})",
+        f"click-weighted MAE ({judged})": f"{figures['mae_by_click']:.5f}",
+        "calibration error": f"{figures['calibration_error']:.5f}",
+        "seconds": f"{manifest.seconds:.1f}",
+    }
+    return Outcome(
+        state="done",
+        at=datetime.now(UTC),
+        definition=manifest.definition,
+        release=manifest.release,
+        result=release_folder(manifest.release),
+        facts=facts,
+        next_step=f"Score with it: scoring score TABLE --model {job.alias or manifest.definition}",
+    )

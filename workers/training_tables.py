@@ -1,0 +1,158 @@
+"""Reads a training table whole: the checked rows, and what happened to each of them."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import pandas as pd
+
+from model_store.evaluation import Outcomes
+from shared.bucket import Bucket, FileInfo
+from shared.errors import TableError
+from shared.manifests import Column, FileDigest, TableFingerprint
+from workers import tables
+from workers.planning import MAX_CHUNK_BYTES, ChunkSize, FileKind, Hashing, find_files, open_csv, open_parquet, refusing_bad_gzip, unpacked
+
+MAX_REJECT_SHARE = 0.01
+"""A training table with a larger share of rows that cannot be used is refused."""
+
+ROWS_AT_ONCE = 65_536
+REJECTS_QUOTED = 3
+
+CLICKS, CONVERSIONS, RATE = "Clicks", "Conversions", "cr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingTable:
+    """A whole table in memory, with what happened beside what may explain it."""
+
+    frame: pd.DataFrame
+    """``cr``, ``entity_id``, ``computer``, ``smartphone`` and the features, as ``data_preparation`` takes them."""
+    outcomes: Outcomes
+    """Conversions are capped at the clicks; a prepared table, which has no clicks, counts one for each row."""
+    columns: list[Column]
+    """The features, in the order of the frame."""
+    fingerprint: TableFingerprint
+
+
+def read_training_table(bucket: Bucket, path: str, wanted: Sequence[str] | None, columns: list[Column] | None = None) -> TrainingTable:
+    """Read a whole table, raw (Clicks and Conversions) or prepared (cr).
+
+    ``wanted`` names the features that the definition asks for (None: all that the table offers); ``columns`` are those that were
+    settled by an earlier table.
+
+    Raises:
+        TableError: it cannot be read, has no target, lacks a column, or too many of its rows cannot be used.
+    """
+    digests: dict[str, FileDigest] = {}
+    blocks: list[tables.Rows] = []
+    unused: list[str] = []
+    for info, kind in find_files(bucket, path):
+        with bucket.open(info.path) as raw:
+            hashed = Hashing(raw)
+            names, reading = _open(hashed, info, kind)
+            columns = columns or choose_columns(names, info.path, wanted)
+            layout = tables.layout_for(info.path, names, columns, _labels(names, info.path))
+            for rows in reading.rows(layout):
+                blocks.append(_with_clicks(rows, unused))
+                unused += [
+                    f"line {reject.line}, column {reject.column or '?'}: {reject.value!r} is {reject.reason}" for reject in rows.rejects
+                ]
+            digests[info.path] = hashed.digest()
+    used = sum(len(rows.frame) for rows in blocks)
+    if not used or len(unused) > MAX_REJECT_SHARE * (used + len(unused)):
+        shown = "; ".join(unused[:REJECTS_QUOTED]) or "it has a header but no rows"
+        raise TableError(
+            f"{len(unused):,} of {used + len(unused):,} rows of {path} cannot be used to train: {shown}",
+            next_step="Mend the table and train again.",
+        )
+    fingerprint = TableFingerprint(path=path, files=digests, rows=used, rejected=len(unused))
+    return _joined(blocks, columns or [], fingerprint)
+
+
+def choose_columns(names: Sequence[str], path: str, wanted: Sequence[str] | None) -> list[Column]:
+    """The features to train with: those wanted, or all that the table offers.
+
+    Raises:
+        TableError: a wanted one is not there, or there is none at all.
+    """
+    offered = tables.feature_columns(names)
+    by_name = {column.name: column for column in offered}
+    missing = [name for name in wanted or [] if name not in by_name]
+    if missing or len(offered) == len(tables.FLAGS):
+        what = f"lacks the column {missing[0]}" if missing else "has no feature beside the device"
+        raise TableError(f"{path} {what}", next_step="Add it to the table, or train another definition.")
+    return offered if wanted is None else [by_name[name] for name in wanted]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CsvReading:
+    pieces: Iterator[tuple[bytes, int]]
+
+    def rows(self, layout: tables.Layout) -> Iterator[tables.Rows]:
+        for data, line in self.pieces:
+            yield tables.read_csv_rows(data, layout, line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ParquetReading:
+    raw: IO[bytes]
+    count: int
+
+    def rows(self, layout: tables.Layout) -> Iterator[tables.Rows]:
+        for start in range(0, self.count, ROWS_AT_ONCE):
+            yield tables.read_parquet_rows(self.raw, layout, start, min(start + ROWS_AT_ONCE, self.count))
+
+
+def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _CsvReading | _ParquetReading]:
+    if kind == "parquet":
+        raw = io.BytesIO(hashed.read())
+        with open_parquet(raw, info.path) as file:
+            return file.schema_arrow.names, _ParquetReading(raw=raw, count=file.metadata.num_rows)
+    names, cuts = open_csv(unpacked(hashed) if kind == "csv.gz" else hashed, info.path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None))
+    return names, _CsvReading(pieces=((cut.data, cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
+
+
+def _labels(names: Sequence[str], path: str) -> list[Column]:
+    for labels in ([CLICKS, CONVERSIONS], [RATE]):
+        if all(label in names for label in labels):
+            return [Column(name=label, type="number") for label in labels]
+    raise TableError(
+        f"{path} has nothing to learn from: neither {CLICKS} and {CONVERSIONS} nor {RATE}",
+        next_step="Train on a table with one of them; a table to score needs none.",
+    )
+
+
+def _with_clicks(rows: tables.Rows, unused: list[str]) -> tables.Rows:
+    """The rows whose target makes sense; what is wrong with the others is added to ``unused``."""
+    frame = rows.frame
+    if RATE in frame:
+        usable = frame[RATE].between(0, 1).to_numpy()
+        reason = f"its {RATE} is not in 0 to 1"
+    else:
+        usable = ((frame[CLICKS] > 0) & (frame[CONVERSIONS] >= 0)).to_numpy()
+        reason = "it has no clicks or a negative count"
+    if usable.all():
+        return rows
+    unused += [f"line {line}: {reason}" for line in rows.lines[np.flatnonzero(~usable)].tolist()]
+    return tables.Rows(frame=frame[usable], device=rows.device[usable], lines=rows.lines.only(usable), rejects=rows.rejects)
+
+
+def _joined(blocks: list[tables.Rows], columns: list[Column], fingerprint: TableFingerprint) -> TrainingTable:
+    frame = pd.concat([rows.frame for rows in blocks], ignore_index=True)
+    features = frame[[tables.ENTITY, *(column.name for column in columns)]].copy()
+    if RATE in frame:
+        clicks, conversions = np.ones(len(frame)), frame[RATE].to_numpy()
+    else:
+        clicks = frame[CLICKS].to_numpy()
+        conversions = np.minimum(frame[CONVERSIONS].to_numpy(), clicks)
+    features.insert(0, RATE, conversions / clicks)
+    outcomes = Outcomes(
+        entity_id=frame[tables.ENTITY].to_numpy(),
+        device=np.concatenate([rows.device for rows in blocks]),
+        conversions=conversions,
+        clicks=clicks,
+    )
+    return TrainingTable(frame=features, outcomes=outcomes, columns=columns, fingerprint=fingerprint)
