@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from model_store.definitions import Definition, load_definition
+from model_store.model_template import Model
 from shared.errors import ModelError
 
 KEYWORDS = 400
@@ -76,7 +77,7 @@ class Trial:
         return X
 
     @cached_property
-    def model(self) -> Any:
+    def model(self) -> Model:
         return self.train()[0]
 
     @cached_property
@@ -89,7 +90,7 @@ class Trial:
     def rates(self) -> np.ndarray:
         return predict(self.model, self.features)
 
-    def train(self, **weights: np.ndarray) -> tuple[Any, Any]:
+    def train(self, **weights: np.ndarray) -> tuple[Model, Any]:
         """A new model, trained; and what ``train`` returned."""
         X, y, error = self.definition.data_preparation(self.table.copy())
         if error is not None:
@@ -97,7 +98,7 @@ class Trial:
         model = self.definition.model_class()
         return model, model.train(X, y, **weights)
 
-    def load(self, file: Path) -> Any:
+    def load(self, file: Path) -> Model:
         """A new model, loaded from the file."""
         model = self.definition.model_class()
         model.load(str(file))
@@ -173,7 +174,7 @@ def make_clicks(rows: int) -> np.ndarray:
     return np.ceil(np.random.default_rng(30).pareto(1.2, rows) * 3 + 1).clip(max=2000)
 
 
-def predict(model: Any, X: pd.DataFrame) -> np.ndarray:
+def predict(model: Model, X: pd.DataFrame) -> np.ndarray:
     """What the model predicts, as an array that has one finite number a row."""
     rates = np.asarray(model.predict(X))
     _require(rates.shape == (len(X),), f"predict gave an array of shape {rates.shape} for {len(X)} rows")
@@ -242,9 +243,9 @@ def rows_are_independent(trial: Trial) -> None:
         if len(others):
             first = others[0]
             raise BrokenPromiseError(
-                f"{len(others)} of {len(rates)} rows differ when {len(rates)} rows are predicted at once instead of {len(X)}: row {rows[first]} gets "
-                f"{rates[first]!s} instead of {whole[rows[first]]!s}. So chunks of another size give another output. A matrix product does this: "
-                "add one column after another instead"
+                f"{len(others)} of {len(rows)} rows predicted at once get other rates than with all {len(X)}, row {rows[first]} "
+                f"{rates[first]!s} instead of {whole[rows[first]]!s}; so chunks of another size give another output. "
+                "A matrix product does this: add one column after another instead"
             )
 
 
@@ -349,7 +350,7 @@ def _rates_of_a_fresh_process(trial: Trial) -> np.ndarray:
 
 
 def predict_into(name: str, model_file: str, output: str, extra: str | None = None) -> None:
-    """Load a saved model and write its rates of the made-up table to ``output`` (.npy): the part of a check that runs in another process."""
+    """Load a saved model and write its rates of the made-up table to ``output`` (.npy): a part of one check."""
     definition = load_definition(name, Path(extra) if extra else None)
     trial = Trial(definition, Path(output).parent)
     np.save(output, predict(trial.load(Path(model_file)), trial.features))

@@ -126,9 +126,10 @@ def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleTy
     try:
         return load()
     except (Exception, SystemExit) as error:
+        elsewhere = "" if folder.parent == PACKAGE_FOLDER else f" --extra {folder.parent}"
         raise ModelError(
             f"the definition {name} does not import: {type(error).__name__}: {error} ({_place(error, folder)})",
-            next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}",
+            next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}{elsewhere}",
         ) from error
 
 
@@ -168,7 +169,7 @@ def _describe(name: str, folder: Path, module: ModuleType, digest: str) -> Defin
     file = folder / "model.py"
     if not isinstance(model_class, type):
         raise ModelError(f"the definition {name} has no class Model in {file}", next_step="Derive one from model_template.Model.")
-    abstract = getattr(model_class, "__abstractmethods__", frozenset())
+    abstract: frozenset[str] = getattr(model_class, "__abstractmethods__", frozenset())
     missing = [method for method in METHODS if method in abstract or not callable(getattr(model_class, method, None))]
     if missing:
         raise ModelError(

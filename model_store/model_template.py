@@ -7,21 +7,21 @@ and nothing slow: the imports inside functions below are for that reason.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
 
 
 def data_preparation(
     df: pd.DataFrame,
     target_col: str | None = "cr",
-    cols_to_drop: Sequence[str] = ["entity_id"],  # noqa: B006 - the default is part of the contract, and is never changed
+    cols_to_drop: Sequence[str] = ["entity_id"],
 ) -> tuple[pd.DataFrame | None, pd.Series | None, Exception | None]:
     """Take a prepared table apart into features, target and error.
 
@@ -33,6 +33,12 @@ def data_preparation(
     if missing:
         return None, None, ValueError(f"the prepared table lacks the column {', '.join(missing)}")
     return df.drop(columns=away), None if target_col is None else df[target_col], None
+
+
+class ModelEval(NamedTuple):
+    """What training returns."""
+
+    mse: float
 
 
 class Model(ABC):
@@ -51,18 +57,18 @@ class Model(ABC):
     COLUMNS: ClassVar[tuple[str, ...] | None] = None
     """The feature columns that are needed; None for all that the training table has."""
 
-    model_eval = namedtuple("model_eval", ["mse"])
+    model_eval = ModelEval
 
-    def __init__(self, model: Any = None, config: Mapping[str, Any] | None = None) -> None:
-        self.model = model
+    def __init__(self, model: object = None, config: Mapping[str, Any] | None = None) -> None:
+        self.model: Any = model
         self.config = config
 
     @abstractmethod
-    def _model_definition(self, config: Mapping[str, Any] | None = None) -> Any:
+    def _model_definition(self, config: Mapping[str, Any] | None = None) -> object:
         """Set the model up for training, with other parameters than its own where ``config`` names them."""
 
     @abstractmethod
-    def train(self, X: pd.DataFrame, y: pd.Series) -> Any:
+    def train(self, X: pd.DataFrame, y: pd.Series) -> ModelEval:
         """Fit to the rows of ``X`` (features) and ``y`` (rates in [0, 1]) and return ``model_eval`` on the same rows.
 
         A definition that can weight rows takes a third argument, ``sample_weight`` (float64, one per row).
@@ -73,9 +79,10 @@ class Model(ABC):
         """The conversion rate of each row: a 1-d array in the order of the rows."""
 
     @classmethod
-    def score(cls, y_true: Any, y_pred: Any) -> Any:
+    def score(cls, y_true: ArrayLike, y_pred: ArrayLike) -> ModelEval:
         """``model_eval`` of predictions: ``mse``, the mean squared error over rows."""
-        return cls.model_eval(mse=float(np.mean(np.square(np.asarray(y_true, dtype=np.float64) - np.asarray(y_pred, dtype=np.float64)))))
+        errors = np.asarray(y_true, dtype=np.float64) - np.asarray(y_pred, dtype=np.float64)
+        return cls.model_eval(mse=float(np.mean(errors**2)))
 
     def save(self, path: str | Path) -> None:
         """Write ``self.model`` as ``MODEL_FILE`` into the folder ``path``, made if it is missing, in the skops format."""
@@ -133,7 +140,7 @@ def put_in_order(X: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return X[list(columns)]
 
 
-def weights_of_rows(sample_weight: Any, rows: int) -> np.ndarray:
+def weights_of_rows(sample_weight: np.ndarray | None, rows: int) -> np.ndarray:
     """The weight of each row as float64: 1 where none are given.
 
     Raises:

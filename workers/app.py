@@ -6,12 +6,14 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import contextlib
 from typing import Any
 
+import kombu.exceptions
+import redis.exceptions
 from celery import signals
 
 from shared.broker import make_app
-from shared.errors import BrokerError
 from shared.logs import set_up_logs
 from shared.routes import SWEEP
 from shared.settings import read_settings
@@ -29,7 +31,6 @@ def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 @signals.worker_ready.connect
 def _sweep_at_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     """What stood still while no worker was there goes on at once."""
-    try:
+    # where Redis is not there yet, beat sends one soon
+    with contextlib.suppress(OSError, redis.exceptions.RedisError, kombu.exceptions.KombuError):
         app.send_task(SWEEP, expires=60, retry=False)
-    except (OSError, BrokerError):
-        pass  # beat sends one within seconds

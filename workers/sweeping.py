@@ -74,7 +74,6 @@ def lease_name(task: str, order: JobOrder) -> str:
 def _missing_step(folder: JobFolder, job: Job, grace: timedelta, deadline: timedelta) -> str | None:
     """The task that the job waits for, or None when it needs nothing or was given too little time."""
     now = datetime.now(UTC)
-    first_step = SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
     outcome = folder.outcome()
     if outcome is None and now - job.created > deadline:
         reason = f"the job did not end within {deadline.total_seconds() / 3600:g} hours"
@@ -82,18 +81,22 @@ def _missing_step(folder: JobFolder, job: Job, grace: timedelta, deadline: timed
         folder.end(Outcome(state="failed", at=now, reason=reason, next_step=next_step, exit_code=JobFailedError.exit_code))
         return NOTIFY
     if outcome is not None:
-        if folder.has("notified.json"):
-            close_job(folder.bucket, job.job_id)
-            return None
-        if now - outcome.at < grace:
-            return None
-        unpublished = outcome.state == "done" and not folder.has("published.json")
-        return (SCORE_FINISH if isinstance(job, ScoreJob) else TRAIN_FIT) if unpublished else NOTIFY
+        return _missing_end(folder, job, outcome) if now - outcome.at >= grace else None
     if now - _last_change(folder, job) < grace:
         return None
     if not folder.has("plan.json"):
-        return first_step
+        return SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
     return SCORE_CHUNK if _missing_chunks(folder) else SCORE_FINISH
+
+
+def _missing_end(folder: JobFolder, job: Job, outcome: Outcome) -> str | None:
+    """What a job that has ended still needs: to be published, to be told of, or nothing."""
+    if folder.has("notified.json"):
+        close_job(folder.bucket, job.job_id)
+        return None
+    if outcome.state == "done" and not folder.has("published.json"):
+        return SCORE_FINISH if isinstance(job, ScoreJob) else TRAIN_FIT
+    return NOTIFY
 
 
 def _last_change(folder: JobFolder, job: Job) -> datetime:

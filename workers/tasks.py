@@ -43,7 +43,7 @@ def bucket() -> Bucket:
 
 @functools.cache
 def redis_client() -> redis.Redis:
-    """This process' connection for hints and leases; messages have their own."""
+    """The connection of this process for hints and leases; messages have their own."""
     return hint.connect(settings().broker_url)
 
 
@@ -81,9 +81,6 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     try:
         with leased(redis_client(), sweeping.lease_name(str(task.name), order)):
             work(task, order, folder)
-    except MessageError as error:
-        log.error("job refused", task=task.name, error=str(error))
-        _fail(task, folder, error)
     except PermanentError as error:
         _fail(task, folder, error)
     except (TransientError, OSError) as error:
@@ -94,7 +91,7 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
 
 def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
     tried = task.request.retries
-    if tried >= task.max_retries:
+    if task.max_retries is None or tried >= task.max_retries:
         _fail(task, folder, error if isinstance(error, ScoringError) else TransientError(f"{task.name}: {error}"))
         return
     pause = min(2**tried, LONGEST_PAUSE_SECONDS)
@@ -105,6 +102,8 @@ def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
 def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
     """End the job as failed and see that people are told; where even that cannot be written, the sweep comes back to it."""
     log.error("job failed", task=task.name, error=str(error))
+    if not folder.has("job.json"):
+        return  # a message about a job that nobody wrote down
     next_step = error.next_step or f"Go on from what is there with: scoring jobs resume {folder.job_id}"
     exit_code = error.exit_code if error.exit_code > 1 else JobFailedError.exit_code
     try:
@@ -165,7 +164,7 @@ def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 def notify(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     """Tell people how the job ended."""
     del order
-    last_try = task.request.retries >= task.max_retries
+    last_try = task.request.retries >= NOTICE_TRIES - 1
     notices.tell(folder, settings().webhook_url.get_secret_value(), last_try=last_try)
 
 

@@ -79,7 +79,7 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str) -> None:
             definition_sha256=definition.source_sha256,
             created=datetime.now(UTC),
             job_id=job.job_id,
-            model_file=definition.model_class.MODEL_FILE,
+            model_file=definition.model_file,
             columns=train.columns,
             files=digest_folder(staged),
             tables={name: table.fingerprint for name, table in judged.items()},
@@ -133,7 +133,7 @@ def _own_failure(definition: Definition, step: str, error: Exception) -> Scoring
         return error
     last = traceback.extract_tb(error.__traceback__)[-1]
     return ModelError(
-        f"the definition {definition.name} failed in {step}: {type(error).__name__}: {error} ({Path(last.filename).name} line {last.lineno})",
+        f"the definition {definition.name} failed in {step}: {error!r} ({Path(last.filename).name} line {last.lineno})",
         next_step=f"Find out more with: scoring models check {definition.name}",
     )
 

@@ -8,6 +8,7 @@ Columns of other numbers are added one after another.
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Model(model_template.Model):
         self.params = params
         return params
 
-    def train(self, X: pd.DataFrame, y: pd.Series, sample_weight: Any = None) -> Any:
+    def train(self, X: pd.DataFrame, y: pd.Series, sample_weight: np.ndarray | None = None) -> model_template.ModelEval:
         """Fit by weighted least squares with a ridge penalty; memory beyond ``X`` does not grow with the rows.
 
         Raises:
@@ -77,11 +78,11 @@ class Model(model_template.Model):
         small = np.array([dtype.itemsize == 1 for dtype in X.dtypes], dtype=bool)
         sums = _exact_sums((X if small.all() else X.loc[:, small]).to_numpy(), weights[small])
         sums += self.model["intercept"]
-        for j in np.flatnonzero(~small):
-            sums += weights[j] * X.iloc[:, j].to_numpy(dtype=np.float64)
+        for weight, column in zip(weights[~small], X.loc[:, ~small].to_numpy(dtype=np.float64).T, strict=True):
+            sums += weight * column
         return np.clip(sums, 0.0, 1.0, out=sums)
 
-    def load(self, path: Any) -> None:
+    def load(self, path: str | Path) -> None:
         """Read the model file back.
 
         Raises:
@@ -94,7 +95,7 @@ class Model(model_template.Model):
         self.model = held
 
 
-def _is_linear(held: Any) -> bool:
+def _is_linear(held: object) -> bool:
     if not isinstance(held, dict) or held.keys() != {"columns", "weights", "intercept"}:
         return False
     columns, weights, intercept = held["columns"], held["weights"], held["intercept"]

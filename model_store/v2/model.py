@@ -6,6 +6,7 @@ Each row runs through the trees alone and in their order, so its rate does not d
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightgbm
@@ -52,7 +53,7 @@ class Model(model_template.Model):
         self.params = model_template.choose_params(DEFAULTS, self.config if config is None else config)
         return self.params
 
-    def train(self, X: pd.DataFrame, y: pd.Series, sample_weight: Any = None) -> Any:
+    def train(self, X: pd.DataFrame, y: pd.Series, sample_weight: np.ndarray | None = None) -> model_template.ModelEval:
         """Fit the trees; needs 4 bytes for each value of ``X`` beside it.
 
         Raises:
@@ -88,7 +89,7 @@ class Model(model_template.Model):
             rates[rows] = self._booster.predict(_matrix(X.iloc[rows]), num_threads=1)
         return rates
 
-    def load(self, path: Any) -> None:
+    def load(self, path: str | Path) -> None:
         """Read the model file back.
 
         Raises:
@@ -110,7 +111,7 @@ class Model(model_template.Model):
         self.model, self._booster = held, booster
 
 
-def _is_boosted(held: Any) -> bool:
+def _is_boosted(held: object) -> bool:
     if not isinstance(held, dict) or held.keys() != {"columns", "booster"}:
         return False
     columns, booster = held["columns"], held["booster"]

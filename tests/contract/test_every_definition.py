@@ -115,7 +115,7 @@ def data_preparation(df, target_col="cr", cols_to_drop=["entity_id"]):
     ),
     "train_returns_mse": ("return self.score(y, self.predict(X))", "return 0.5", "train returned 0.5"),
     "predicts_every_row": ("return self.model[0] +", "return np.nan +", "not finite for 1200 of 1200 rows"),
-    "predicts_one_row": ("return self.model[0] +", "return self.model[len(X) == 1] +", "IndexError"),
+    "predicts_one_row": ("return self.model[0] +", "return self.model[int(len(X) == 1)] +", "IndexError"),
     "predict_changes_nothing": ("return self.model[0] +", 'X["new"] = 1; return self.model[0] +', "others after predict"),
     "rows_are_independent": (
         "return self.model[0] +",
@@ -128,7 +128,7 @@ def data_preparation(df, target_col="cr", cols_to_drop=["entity_id"]):
     "loads_what_it_saved": ("self.model = np.load(path)", "self.model = np.load(path) + 1e-9", "differ after loading"),
     "loads_in_a_fresh_process": (
         "return self.model[0] +",
-        "import os; self.born = getattr(Model, 'born', os.getpid()); Model.born = self.born; return self.model[0] + 1e-9 * (self.born % 1000) +",
+        "import os; return self.model[0] + 1e-9 * os.getpid() +",
         "differ in the other process",
     ),
     "refuses_a_damaged_file": ("self.model = np.load(path)", "self.model = np.zeros(1)", "it loads a file that is empty"),

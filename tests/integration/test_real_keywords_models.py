@@ -101,6 +101,13 @@ def test_real_rows_get_the_same_rate_in_blocks_of_any_size_and_memory_layout(tra
         assert np.concatenate(blocks).tobytes() == whole[: sum(map(len, blocks))].tobytes()
 
 
+def test_rates_lie_between_0_and_1_and_none_is_written_as_minus_zero(trained, features31):
+    _, model = trained
+    rates = model.predict(features31)
+    assert not np.signbit(rates).any()
+    assert rates.max() <= 1
+
+
 def test_rates_do_not_depend_on_the_order_of_columns_or_on_further_ones(trained, features31):
     _, model = trained
     turned = features31[features31.columns[::-1]].assign(further=1.5)

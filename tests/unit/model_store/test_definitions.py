@@ -75,10 +75,8 @@ def test_what_a_definition_does_not_say_is_the_default(tmp_path):
 
 
 def test_what_a_definition_says_is_taken(tmp_path):
-    said = (
-        GOOD
-        + "    KEYS = ['campaign_id', 'device']\n    COLUMNS = ['att1']\n    MODEL_FILE = 'm.txt'\n\ndef data_preparation(df, **how):\n    pass\n"
-    )
+    attributes = "    KEYS = ['campaign_id', 'device']\n    COLUMNS = ['att1']\n    MODEL_FILE = 'm.txt'\n"
+    said = GOOD + attributes + "\ndef data_preparation(df, **how):\n    pass\n"
     write(tmp_path, "says", said)
     definition = load_definition("says", tmp_path)
     assert definition.data_preparation.__module__ == definition.model_class.__module__

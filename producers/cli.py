@@ -1,0 +1,476 @@
+"""The ``scoring`` command.
+
+Exit codes: 0 done, 1 a defect in this program, 2 a request or setting that cannot be, 3 a table, 4 a model, 5 the job failed or was
+cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
+"""
+
+import json
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shared.errors import ModelError, RequestError, ScoringError
+from shared.settings import Settings, read_settings
+
+# rich, celery and redis are imported by the commands that use them, so that --help is quick
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from producers.enqueue import Enqueued
+    from shared.bucket import Bucket
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes one sentence on standard error and its exit code."""
+    try:
+        code = scoring.main(standalone_mode=False)
+    except ScoringError as error:
+        click.secho(f"Error: {error.message}.", fg="red", err=True)
+        if error.next_step:
+            click.echo(error.next_step, err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(RequestError.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        # whoever read our output has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="keyword-scoring")
+def scoring() -> None:
+    """Score keyword tables with the probability that a click becomes a purchase.
+
+    A stack of workers must be running: start one on this machine with `scoring up`.
+
+    \b
+    Example, from nothing to a result:
+        scoring up                       (in another terminal)
+        scoring sample --rows 100000
+        scoring train v1
+        scoring score data/predict/input/2026/11/23 --model v1
+        scoring results list
+
+    \b
+    Exit codes: 0 done, 2 the request or a setting, 3 a table, 4 a model, 5 the job failed or was cancelled,
+    6 Redis or the bucket, 130 Ctrl-C.
+    """
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
+again_option = click.option("--again", is_flag=True, help="Run a request that was done before once more.")
+
+
+# --- the stack and its data --------------------------------------------------------------------------------------------------
+
+
+@scoring.command()
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Write a JSON file with the addresses once all is up.")
+@click.option("--stop-seconds", default=60.0, show_default=True, help="How long to wait for work in hand when stopping.")
+def up(ready_file: Path | None, stop_seconds: float) -> int:
+    """Start everything on this machine: server, workers, beat and Flower.
+
+    The server is an embedded Valkey unless REDIS_URL is set. Ctrl-C stops all of it and waits for work in hand.
+
+    \b
+    Example:
+        scoring up
+    """
+    from producers.launcher import Options, run_stack
+
+    return run_stack(read_settings(), Options(ready_file=ready_file, stop_seconds=stop_seconds))
+
+
+@scoring.command()
+@click.option("--rows", default=100_000, show_default=True, help="Rows of the table to score.")
+@click.option("--train-rows", type=int, help="Rows of the training table.  [default: as many, at most 100,000]")
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same tables.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write into.  [default: today's folders of the bucket]")
+@click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
+@json_option
+def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table_format: str, as_json: bool) -> None:
+    """Make up keyword tables with a known truth: train, eval and one to score.
+
+    \b
+    Example:
+        scoring sample --rows 1000000 --seed 7
+        scoring sample --rows 5000 --out /tmp/tables --format csv
+    """
+    import tempfile
+
+    from producers.sample import write_tables
+
+    if out is not None:
+        paths = [str(table.path) for table in vars(write_tables(out, rows, seed, train_rows=train_rows, format=table_format)).values()]
+    else:
+        settings, bucket = _open()
+        today = f"{datetime.now().astimezone():%Y/%m/%d}"
+        with tempfile.TemporaryDirectory() as aside:
+            made = write_tables(Path(aside), rows, seed, train_rows=train_rows, format=table_format)
+            paths = []
+            for table, folder in ((made.train, "train"), (made.evaluation, "train"), (made.prediction_input, "predict/input")):
+                paths.append(f"data/{folder}/{today}/{table.path.name}")
+                bucket.upload(table.path, paths[-1])
+    _print_data(paths, as_json) or [click.echo(path) for path in paths]
+
+
+# --- the two jobs ------------------------------------------------------------------------------------------------------------
+
+
+@scoring.command()
+@click.argument("definition", required=False)
+@click.option("--train", "train_table", help="Training table.  [default: the newest data/train/YYYY/MM/DD/train.* of the bucket]")
+@click.option("--eval", "eval_table", help="Table of a later time to judge the release on.")
+@click.option("--alias", help="Name to point at the release, for example champion.")
+@again_option
+@wait_option
+@json_option
+def train(  # noqa: PLR0913 - a command has these options
+    definition: str | None, train_table: str | None, eval_table: str | None, alias: str | None, again: bool, wait: bool, as_json: bool
+) -> None:
+    """Train a definition (default: MODEL_VER, else v1) and publish a release of it.
+
+    \b
+    Example:
+        scoring train v2
+        scoring train v2 --train week30.csv.gz --eval week31.csv.gz --alias champion
+    """
+    from producers.enqueue import enqueue_train
+
+    if eval_table and not train_table:
+        raise RequestError("--eval names a table but --train does not", next_step="Name both, or neither.")
+    settings, bucket = _open()
+    done = enqueue_train(
+        settings, bucket, definition=definition or settings.model_ver, train=train_table, eval_table=eval_table, alias=alias, again=again
+    )
+    _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+
+
+@scoring.command()
+@click.argument("table")
+@click.option("--model", help="Definition, release or alias: v1, v1@20261123T101500Z-9bfad3, champion.  [default: MODEL_VER, else v1]")
+@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day that the result belongs to.  [default: today]")
+@click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
+@click.option("--max-reject-share", default=0.01, show_default=True, help="Share of rows that may be rejected before the job fails.")
+@again_option
+@wait_option
+@json_option
+def score(  # noqa: PLR0913 - a command has these options
+    table: str,
+    model: str | None,
+    day: datetime | None,
+    chunk_rows: int | None,
+    max_reject_share: float,
+    again: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
+
+    \b
+    Example:
+        scoring score data/predict/input/2026/11/23 --model champion
+        scoring score keywords.parquet --model v2 --date 2026-11-23
+    """
+    from producers.enqueue import enqueue_score
+
+    settings, bucket = _open()
+    done = enqueue_score(
+        settings,
+        bucket,
+        table=table,
+        model=model or settings.model_ver,
+        day=_day(day),
+        chunk_rows=chunk_rows,
+        max_reject_share=max_reject_share,
+        again=again,
+    )
+    _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+
+
+# --- jobs --------------------------------------------------------------------------------------------------------------------
+
+
+@scoring.group()
+def jobs() -> None:
+    """Look at jobs, cancel them, let them go on."""
+
+
+@jobs.command("list")
+@click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
+@json_option
+def jobs_list(limit: int, as_json: bool) -> None:
+    """List jobs, the newest first.
+
+    \b
+    Example:
+        scoring jobs list --limit 5
+    """
+    from producers import show
+    from shared.job_folder import JobFolder, list_jobs
+
+    _, bucket = _open()
+    statuses = [JobFolder(bucket, job_id).status() for job_id in list_jobs(bucket)[:limit]]
+    _print_data([_status_data(status) for status in statuses], as_json) or show.print_jobs(_console(), statuses)
+
+
+@jobs.command("show")
+@click.argument("job_id")
+@click.option("--follow", "-f", "following", is_flag=True, help="Show its progress until it has ended.")
+@json_option
+def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
+    """Show one job.
+
+    \b
+    Example:
+        scoring jobs show 20261123t101500z-score-9bfad3 --follow
+    """
+    from producers import show
+    from shared.job_folder import JobFolder
+
+    settings, bucket = _open()
+    if following:
+        _follow(settings, bucket, job_id, as_json=as_json)
+        return
+    status = JobFolder(bucket, job_id).status()
+    _print_data(_status_data(status), as_json) or show.print_job(_console(), status)
+
+
+@jobs.command("cancel")
+@click.argument("job_id")
+def jobs_cancel(job_id: str) -> None:
+    """Cancel a job; chunks in hand are finished, nothing is published.
+
+    \b
+    Example:
+        scoring jobs cancel 20261123t101500z-score-9bfad3
+    """
+    from producers import enqueue
+
+    settings, bucket = _open()
+    state = enqueue.cancel(settings, bucket, job_id)
+    if state != "cancelled":
+        raise RequestError(f"job {job_id} cannot be cancelled: it is {state} already", next_step=f"See it with: scoring jobs show {job_id}")
+    click.echo(f"Cancelled {job_id}. Let it go on with: scoring jobs resume {job_id}")
+
+
+@jobs.command("resume")
+@click.argument("job_id")
+@wait_option
+@json_option
+def jobs_resume(job_id: str, wait: bool, as_json: bool) -> None:
+    """Let a failed or cancelled job go on from what it has.
+
+    \b
+    Example:
+        scoring jobs resume 20261123t101500z-score-9bfad3
+    """
+    from producers import enqueue
+
+    settings, bucket = _open()
+    _after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id), wait=wait, as_json=as_json)
+
+
+# --- models ------------------------------------------------------------------------------------------------------------------
+
+
+@scoring.group()
+def models() -> None:
+    """Look at releases, check definitions."""
+
+
+@models.command("list")
+@click.option("--best-first", is_flag=True, help="Sort by log-loss per click instead of by time.")
+@click.option("--quiet", "-q", is_flag=True, help="Print the ids alone.")
+@json_option
+def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
+    """List the releases in the store, the newest first.
+
+    \b
+    Example:
+        scoring models list --best-first
+    """
+    from producers import show
+
+    _, bucket = _open()
+    releases = show.find_releases(bucket)
+    if best_first:
+        releases.sort(key=lambda release: release.figures[show.JUDGED])
+    if quiet:
+        for release in releases:
+            click.echo(release.manifest.release)
+        return
+    data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
+    _print_data(data, as_json) or show.print_releases(_console(), releases)
+
+
+@models.command("show")
+@click.argument("model")
+@json_option
+def models_show(model: str, as_json: bool) -> None:
+    """Show one release, named as for `scoring score --model`.
+
+    \b
+    Example:
+        scoring models show champion
+    """
+    from producers import show
+    from shared.aliases import resolve
+
+    _, bucket = _open()
+    release = show.find_release(bucket, resolve(bucket, model))
+    _print_data(release.manifest.encode() | {"aliases": release.aliases}, as_json) or show.print_release(_console(), release)
+
+
+@models.command("check")
+@click.argument("definition")
+@json_option
+def models_check(definition: str, as_json: bool) -> None:
+    """Run the contract suite on a definition and say in words what fails.
+
+    \b
+    Example:
+        scoring models check v2
+    """
+    import subprocess
+
+    # a program of its own: producers never import a model
+    command = [sys.executable, "-m", "model_store.checks", definition, *(["--json"] if as_json else [])]
+    code = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], check=False).returncode
+    if code not in (0, ModelError.exit_code):
+        raise ModelError(f"the checks of {definition} could not be run (exit code {code})", next_step="See the messages above.")
+    sys.exit(code)
+
+
+# --- results -----------------------------------------------------------------------------------------------------------------
+
+
+@scoring.group()
+def results() -> None:
+    """Look at published results."""
+
+
+@results.command("list")
+@json_option
+def results_list(as_json: bool) -> None:
+    """List the published results.
+
+    \b
+    Example:
+        scoring results list
+    """
+    from producers import show
+
+    _, bucket = _open()
+    found = list(show.find_results(bucket))
+    data = [manifest.encode() | {"folder": folder} for folder, manifest in found]
+    _print_data(data, as_json) or show.print_results(_console(), found)
+
+
+@results.command("show")
+@click.argument("result")
+@json_option
+def results_show(result: str, as_json: bool) -> None:
+    """Show one result, named by its job or its folder.
+
+    \b
+    Example:
+        scoring results show v2/2026/11/23
+        scoring results show 20261123t101500z-score-9bfad3
+    """
+    from producers import show
+
+    _, bucket = _open()
+    folder, manifest = show.find_result(bucket, result)
+    _print_data(manifest.encode() | {"folder": folder}, as_json) or show.print_result(_console(), folder, manifest)
+
+
+@results.command("head")
+@click.argument("result")
+@click.option("-n", "count", default=5, show_default=True, help="How many rows.")
+def results_head(result: str, count: int) -> None:
+    """Print the first rows of a result.
+
+    \b
+    Example:
+        scoring results head v2/2026/11/23 -n 10
+    """
+    from producers import show
+
+    _, bucket = _open()
+    folder, _manifest = show.find_result(bucket, result)
+    for line in show.first_lines(bucket, folder, count):
+        click.echo(line)
+
+
+# --- what the commands share -------------------------------------------------------------------------------------------------
+
+
+def _open() -> "tuple[Settings, Bucket]":
+    from shared.bucket import open_bucket
+
+    settings = read_settings()
+    return settings, open_bucket(settings.bucket_url)
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    # a table that goes to a file or a pipe is not cut to the width of a terminal that is not there
+    return Console(file=stream, width=None if stream.isatty() else 220)
+
+
+def _print_data(data: Any, as_json: bool) -> bool:  # noqa: ANN401 - anything that JSON can say
+    if as_json:
+        click.echo(json.dumps(data, indent=1, default=str))
+    return as_json
+
+
+def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus, imported late
+    outcome = status.outcome.encode() if status.outcome else None
+    fields = {name: getattr(status, name) for name in ("state", "since", "reason", "chunks", "chunks_done")}
+    return {"job": status.job.encode(), **fields, "outcome": outcome}
+
+
+def _day(day: datetime | None) -> date | None:
+    return day.date() if day else None
+
+
+def _after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
+    if not done.fresh:
+        click.echo(f"The same request was made before: it is job {done.job_id}. To run it once more, add --again.", err=True)
+    if done.problem is not None:
+        click.echo(f"Job {done.job_id} is written but not sent: {done.problem} It runs by itself once Redis is back.", err=True)
+        raise done.problem
+    if not wait:
+        _print_data({"job_id": done.job_id, "fresh": done.fresh}, as_json) or click.echo(done.job_id)
+        return
+    if done.fresh:
+        click.echo(f"Job {done.job_id}", err=True)
+    _follow(settings, bucket, done.job_id, as_json=as_json)
+
+
+def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
+    from producers import show
+    from producers.follow import follow
+
+    try:
+        outcome = follow(bucket, job_id, settings.broker_url, _console(stderr=True))
+    except KeyboardInterrupt:
+        click.echo(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
+        raise
+    _print_data({"job_id": job_id, **outcome.encode()}, as_json) or show.print_facts(_console(), show.outcome_facts(outcome))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""The one door onto the queue: checks a request, writes it into the bucket, then sends its first message.
+
+The job is safe once it is written. Whether Redis takes the message only decides how soon it starts: the sweep finds every job that
+no message is on its way for. The same request, sent twice, is one job.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+from shared.aliases import resolve
+from shared.broker import make_app, send
+from shared.bucket import Bucket
+from shared.errors import BrokerError, MessageError, RequestError, TableError
+from shared.job_folder import REQUESTS, JobFolder
+from shared.messages import Job, JobOrder, ScoreJob, TrainJob, decode
+from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
+from shared.settings import Settings
+from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
+
+INPUTS, TRAINING = "data/predict/input", "data/train"
+HASH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enqueued:
+    """What became of a request."""
+
+    job_id: str
+    fresh: bool
+    """False when the same request was made before and is this job already."""
+    problem: BrokerError | None = None
+    """Why the first message could not be sent; the job runs all the same once Redis is back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A table that was found: in the bucket, or on this machine, then it is brought along into the job's folder."""
+
+    path: str
+    """Inside the bucket; for a table of this machine the name it gets below ``jobs/<id>/input``."""
+    files: dict[str, Path]
+    """Name -> file of this machine; empty for a table in the bucket."""
+    fingerprint: list[tuple[str, str]]
+    """Name and digest (or the bucket's stamp) of every file: what makes two requests the same."""
+
+    def place_in(self, folder: JobFolder) -> str:
+        """The path in the bucket under which the job will find it."""
+        return folder.file(f"input/{self.path}") if self.files else self.path
+
+    def bring(self, folder: JobFolder) -> None:
+        """Copy the files of this machine into the job's folder."""
+        for name, file in self.files.items():
+            folder.bucket.upload(file, folder.file(f"input/{name}"))
+
+
+def enqueue_score(  # noqa: PLR0913 - a request has these fields
+    settings: Settings,
+    bucket: Bucket,
+    *,
+    table: str,
+    model: str,
+    day: date | None = None,
+    chunk_rows: int | None = None,
+    max_reject_share: float = 0.01,
+    again: bool = False,
+) -> Enqueued:
+    """Ask for a table to be scored with a model.
+
+    ``table`` is looked for in the bucket first, then on this machine. ``day`` is the day that the result belongs to, for a table
+    that does not lie in a dated folder of the bucket (default: today). ``again`` runs a request that was done before once more.
+
+    Raises:
+        RequestError: a field cannot be.
+        TableError: there is no such table.
+        ModelError: there is no such release.
+        BucketError: the request could not be written.
+    """
+    created = datetime.now(UTC)
+    source = find_table(bucket, table)
+    release = resolve(bucket, model)
+    place = _place(source, day or created.date())
+    wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
+
+    def job(job_id: str) -> ScoreJob:
+        table_path = source.place_in(JobFolder(bucket, job_id))
+        return _checked(ScoreJob, wish | {"kind": "score", "job_id": job_id, "created": created.isoformat(), "table": table_path})
+
+    digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
+    return _enqueue(settings, bucket, digest, job, [source], again=again)
+
+
+def enqueue_train(  # noqa: PLR0913 - a request has these fields
+    settings: Settings,
+    bucket: Bucket,
+    *,
+    definition: str,
+    train: str | None = None,
+    eval_table: str | None = None,
+    alias: str | None = None,
+    again: bool = False,
+) -> Enqueued:
+    """Ask for a definition to be trained; without ``train`` on the newest tables below ``data/train`` in the bucket.
+
+    Raises:
+        RequestError: a field cannot be.
+        TableError: there is no such table.
+        BucketError: the request could not be written.
+    """
+    created = datetime.now(UTC)
+    if train is None:
+        train, eval_table = newest_training_tables(bucket)
+    sources = [find_table(bucket, path) for path in (train, eval_table) if path is not None]
+    wish = {"definition": definition, "alias": alias}
+
+    def job(job_id: str) -> TrainJob:
+        folder = JobFolder(bucket, job_id)
+        paths = dict(zip(("train", "eval"), (source.place_in(folder) for source in sources), strict=False))
+        return _checked(TrainJob, wish | paths | {"kind": "train", "job_id": job_id, "created": created.isoformat()})
+
+    digest = _digest("train", wish | {"tables": [source.fingerprint for source in sources]})
+    return _enqueue(settings, bucket, digest, job, sources, again=again)
+
+
+def resume(settings: Settings, bucket: Bucket, job_id: str) -> Enqueued:
+    """Let a failed or cancelled job go on from what it has.
+
+    Raises:
+        RequestError: there is no such job, or it has not ended, or it is done.
+    """
+    folder = JobFolder(bucket, job_id)
+    job = folder.job()
+    folder.reopen()
+    return Enqueued(job_id=job_id, fresh=True, problem=_send(settings, _first_step(job), job_id))
+
+
+def cancel(settings: Settings, bucket: Bucket, job_id: str) -> str:
+    """Cancel a job unless it has ended, and see that people are told; returns the state in which it ended."""
+    outcome = JobFolder(bucket, job_id).cancel()
+    _send(settings, NOTIFY, job_id)
+    return outcome.state
+
+
+def find_table(bucket: Bucket, table: str) -> Source:
+    """The table of this path: in the bucket, or else on this machine.
+
+    Raises:
+        TableError: it is in neither place, or it is no table.
+    """
+    path = table.strip("/") if not Path(table).is_absolute() else ""
+    try:
+        inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
+    except (TableError, RequestError):
+        return _find_here(bucket, Path(table))
+    return Source(path=path, files={}, fingerprint=inside)
+
+
+def newest_training_tables(bucket: Bucket) -> tuple[str, str | None]:
+    """The paths of ``train`` and, if there is one, ``eval`` in the newest dated folder below ``data/train``.
+
+    Raises:
+        TableError: there is none.
+    """
+    for year in reversed(bucket.folders(TRAINING)):
+        for month in reversed(bucket.folders(f"{TRAINING}/{year}")):
+            for day in reversed(bucket.folders(f"{TRAINING}/{year}/{month}")):
+                files = {
+                    name.partition(".")[0]: info.path
+                    for info in bucket.files(f"{TRAINING}/{year}/{month}/{day}")
+                    if kind_of(name := info.path.rpartition("/")[2])
+                }
+                if "train" in files:
+                    return files["train"], files.get("eval")
+    raise TableError(
+        f"there is no table {TRAINING}/YYYY/MM/DD/train.csv.gz in the bucket {bucket.url}",
+        next_step="Name one: scoring train DEFINITION --train TABLE; or make some: scoring sample",
+    )
+
+
+def _find_here(bucket: Bucket, local: Path) -> Source:
+    if local.is_dir():
+        files = {f"{_safe(local.resolve().name)}/{_safe(file.name)}": file for file in sorted(local.iterdir()) if kind_of(file.name)}
+        if not files:
+            raise TableError(f"the folder {local} holds no table", next_step=f"Put files into it that end in {', '.join(ENDINGS)}.")
+        path = _safe(local.resolve().name)
+    elif local.is_file():
+        promised_kind(local.name)
+        path = _safe(local.name)
+        files = {path: local}
+    else:
+        raise TableError(
+            f"there is no table {local}, neither in the bucket {bucket.url} nor on this machine", next_step="Check the path for a mistake."
+        )
+    return Source(path=path, files=files, fingerprint=[(name, _sha256(file)) for name, file in files.items()])
+
+
+def _safe(name: str) -> str:
+    """A file name that the bucket and every message take."""
+    return "".join(char if char.isalnum() or char in "._-" else "_" for char in name).lstrip(".") or "table"
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise TableError(f"{file} cannot be read: {error.strerror}", next_step="Check its permissions.") from error
+
+
+def _place(source: Source, day: date) -> str:
+    """Where the result belongs: a table below ``data/predict/input/<place>`` keeps its place, any other gets day and name."""
+    name = source.path.rpartition("/")[2]
+    ending = next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
+    folder = source.path.removesuffix(f"/{name}") if ending else source.path
+    if not source.files and folder.startswith(f"{INPUTS}/"):
+        return folder.removeprefix(f"{INPUTS}/")
+    return f"{day:%Y/%m/%d}/{_safe(name[: len(name) - len(ending)])}"
+
+
+def _checked(kind: Any, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - ScoreJob or TrainJob
+    try:
+        return decode(kind, fields)
+    except MessageError as error:
+        raise RequestError(f"the request cannot be: {error.message}", next_step="See what is possible with: scoring --help") from error
+
+
+def _digest(kind: str, wish: dict[str, Any]) -> str:
+    return f"{kind}-{hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()[:32]}"
+
+
+def _enqueue(
+    settings: Settings, bucket: Bucket, digest: str, make_job: Callable[[str], Job], sources: list[Source], *, again: bool
+) -> Enqueued:
+    # checked before anything is written: a wrong field leaves no trace
+    make_job(_job_id(digest, 1, datetime.now(UTC)))
+    job_id = _claim(bucket, digest, again=again)
+    folder = JobFolder(bucket, job_id)
+    if folder.has("job.json"):
+        return Enqueued(job_id=job_id, fresh=False)
+    for source in sources:
+        source.bring(folder)
+    job = make_job(job_id)
+    first = folder.create(job)
+    return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
+
+
+def _claim(bucket: Bucket, digest: str, *, again: bool) -> str:
+    """The id of the job for this request: that of an earlier one which runs or is done, or a new one.
+
+    The first to write ``jobs/_requests/<digest>.<n>`` decides what the n-th run is called, so two at once agree.
+    """
+    for run in itertools.count(1):
+        path = f"{REQUESTS}/{digest}.{run}"
+        bucket.create(path, _job_id(digest, run, datetime.now(UTC)).encode())
+        job_id = (bucket.read(path) or b"").decode()
+        outcome = JobFolder(bucket, job_id).outcome()
+        if outcome is None or (outcome.state == "done" and not again):
+            return job_id
+    raise AssertionError("unreachable: count() does not end")
+
+
+def _job_id(digest: str, run: int, now: datetime) -> str:
+    kind, _, _ = digest.partition("-")
+    return f"{now:%Y%m%dt%H%M%Sz}-{kind}-{hashlib.sha256(f'{digest}.{run}'.encode()).hexdigest()[:6]}"
+
+
+def _first_step(job: Job) -> str:
+    return SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
+
+
+def _send(settings: Settings, task: str, job_id: str) -> BrokerError | None:
+    try:
+        send(make_app(settings), task, [JobOrder(job_id=job_id)])
+    except BrokerError as problem:
+        return problem
+    return None

@@ -1,0 +1,93 @@
+"""Follows a job from its request to its end, with a progress bar where somebody looks. Ctrl-C ends the following, not the job."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import redis
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from shared import hint
+from shared.bucket import Bucket
+from shared.errors import JobFailedError
+from shared.job_folder import JobFolder, JobStatus, Outcome
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.03, 0.5
+PATIENCE_SECONDS = 10
+"""A job that no worker took for this long makes us say what may be wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glance:
+    """How far a job is at one moment."""
+
+    status: JobStatus
+    rows: int
+    """Rows in the finished chunks, as far as Redis knows."""
+
+
+def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
+    """Look at a job again and again until it has ended, quickly at first; the last glance is the final one."""
+    folder = JobFolder(bucket, job_id)
+    client = hint.connect(redis_url)
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        status = folder.status()
+        yield Glance(status=status, rows=_rows(client, job_id))
+        if status.final:
+            return
+        time.sleep(pause)
+        pause = min(pause * 1.2, LONGEST_PAUSE_SECONDS)
+
+
+def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Outcome:
+    """Show the progress of a job until it has ended and return how.
+
+    Raises:
+        JobFailedError: it failed or was cancelled; carries the reason, the next command and the exit code of the cause.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    began = time.monotonic()
+    outcome: Outcome | None = None
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("waits for a worker", total=None, rate="")
+        first_rows_at = 0.0
+        warned = False
+        for glance in watch(bucket, job_id, redis_url):
+            status, now = glance.status, time.monotonic()
+            outcome = status.outcome
+            if status.state == "queued" and now - began > PATIENCE_SECONDS and not warned:
+                console.print("No worker has taken the job yet. Is one running? Start a local stack with: scoring up", style="yellow")
+                warned = True
+            first_rows_at = first_rows_at or (now if glance.rows else 0.0)
+            rate = f"{glance.rows / (now - began):,.0f} rows/s" if first_rows_at else ""
+            total = status.chunks or None
+            what = f"{status.chunks_done} of {status.chunks} chunks" if total else status.reason
+            progress.update(bar, description=what, total=total, completed=status.chunks_done, rate=rate)
+    if outcome is None or outcome.state != "done":
+        raise failure(job_id, outcome)
+    return outcome
+
+
+def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:
+    """The error that says how a job ended badly, with the exit code of its cause."""
+    state, reason = (outcome.state, outcome.reason) if outcome else ("lost", "its folder is gone")
+    error = JobFailedError(f"job {job_id} {state}: {reason}", next_step=outcome.next_step if outcome else "")
+    error.exit_code = outcome.exit_code if outcome and outcome.exit_code else JobFailedError.exit_code
+    return error
+
+
+def _rows(client: redis.Redis, job_id: str) -> int:
+    try:
+        return hint.read_progress(client, job_id).rows
+    except redis.RedisError:
+        return 0

@@ -1,0 +1,223 @@
+"""What jobs, releases and results look like in a terminal, and where each is found in the bucket."""
+
+import gzip
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, release_folder
+from shared.bucket import Bucket
+from shared.errors import ModelError, RequestError
+from shared.job_folder import JobFolder, JobStatus, Outcome
+from shared.manifests import ReleaseManifest, ResultManifest
+from shared.messages import ScoreJob, decode_long
+
+OUTPUTS = "data/predict/output"
+PREDICTIONS = "prediction_output.csv.gz"
+JUDGED = "log_loss_per_click"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRelease:
+    """A release with the names that point to it."""
+
+    manifest: ReleaseManifest
+    aliases: list[str]
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Its own metrics on the evaluation table, or on the training table if there was no other."""
+        return self.manifest.metrics.get("eval", self.manifest.metrics["train"])[self.manifest.definition]
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(file.size for file in self.manifest.files.values())
+
+
+def find_releases(bucket: Bucket) -> list[ShownRelease]:
+    """Every release in the store, the newest first."""
+    by_release: dict[str, list[str]] = {}
+    for alias, release in sorted(list_aliases(bucket).items()):
+        by_release.setdefault(release, []).append(alias)
+    found = []
+    for definition in bucket.folders(MODELS):
+        for name in bucket.folders(f"{MODELS}/{definition}") if f"{MODELS}/{definition}" != ALIASES else []:
+            text = bucket.read(f"{release_folder(name)}/{MANIFEST}") if name.startswith(f"{definition}@") else None
+            if text is not None:
+                found.append(ShownRelease(manifest=decode_long(ReleaseManifest, text), aliases=by_release.get(name, [])))
+    return sorted(found, key=lambda release: release.manifest.created, reverse=True)
+
+
+def find_release(bucket: Bucket, release: str) -> ShownRelease:
+    """One release by its id; raises ModelError when it is not there."""
+    for found in find_releases(bucket):
+        if found.manifest.release == release:
+            return found
+    raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
+
+
+def find_results(bucket: Bucket) -> Iterator[tuple[str, ResultManifest]]:
+    """Every published result with its folder, by definition and place."""
+    folders = [OUTPUTS]
+    while folders:
+        folder = folders.pop(0)
+        text = bucket.read(f"{folder}/{MANIFEST}")
+        if text is not None:
+            yield folder, decode_long(ResultManifest, text)
+        folders = [f"{folder}/{name}" for name in bucket.folders(folder) if name != "revisions"] + folders
+
+
+def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
+    """The folder and manifest of a result, by the id of its job or by its folder.
+
+    Raises:
+        RequestError: there is no such result, or the job has none yet.
+    """
+    folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
+    text = bucket.read(f"{OUTPUTS}/{folder}/{MANIFEST}")
+    if text is not None:
+        return f"{OUTPUTS}/{folder}", decode_long(ResultManifest, text)
+    if "/" in wanted:
+        raise RequestError(f"there is no result {wanted} in the bucket {bucket.url}", next_step="List them with: scoring results list")
+    status = JobFolder(bucket, wanted).status()
+    if status.state != "done" or status.outcome is None or not isinstance(status.job, ScoreJob):
+        raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
+    revision = f"{status.outcome.result}/revisions/{wanted}"
+    return revision, decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
+
+
+def first_lines(bucket: Bucket, folder: str, count: int) -> list[str]:
+    """The header and the first ``count`` rows of a result."""
+    with bucket.open(f"{folder}/{PREDICTIONS}") as raw, gzip.open(raw, "rt", encoding="utf-8") as lines:
+        return [line.rstrip("\n") for line in itertools.islice(lines, count + 1)]
+
+
+def print_jobs(console: Console, statuses: Sequence[JobStatus]) -> None:
+    """One line a job."""
+    table = _table("job", "state", "since", "what", "chunks", "why")
+    for status in statuses:
+        job = status.job
+        what = f"{job.table} with {job.model}" if isinstance(job, ScoreJob) else f"train {job.definition}"
+        chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""
+        table.add_row(job.job_id, status.state, ago(status.since), what, chunks, status.reason)
+    console.print(table)
+
+
+def print_job(console: Console, status: JobStatus) -> None:
+    """All that is known of a job."""
+    job = status.job
+    facts = {"job": job.job_id, "state": status.state, "since": f"{status.since:%Y-%m-%d %H:%M:%S} UTC, {ago(status.since)}"}
+    if isinstance(job, ScoreJob):
+        facts |= {"table": job.table, "model": job.model, "chunks": f"{status.chunks_done} of {status.chunks or 'not yet known'}"}
+    else:
+        facts |= {"definition": job.definition, "train": job.train, "eval": job.eval or "none", "alias": job.alias or "none"}
+    if status.reason:
+        facts["why" if status.final else "now"] = status.reason
+    if status.outcome:
+        facts |= outcome_facts(status.outcome)
+    print_facts(console, facts)
+
+
+def outcome_facts(outcome: Outcome) -> dict[str, str]:
+    """What is worth knowing of how a job ended."""
+    facts = {"release": outcome.release, "result": outcome.result} | outcome.facts | {"next": outcome.next_step}
+    return {name: value for name, value in facts.items() if value}
+
+
+def print_releases(console: Console, releases: Sequence[ShownRelease]) -> None:
+    """One line a release."""
+    table = _table("release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size")
+    for release in releases:
+        figures = release.figures
+        table.add_row(
+            release.manifest.release,
+            ", ".join(_spoken(release)),
+            ago(release.manifest.created),
+            f"{figures[JUDGED]:.5f}",
+            f"{figures['mae_by_click']:.5f}",
+            f"{release.size / 1024:,.0f} KB",
+        )
+    console.print(table)
+
+
+def print_release(console: Console, release: ShownRelease) -> None:
+    """All that is known of a release, its metrics beside those of the naive predictors."""
+    manifest = release.manifest
+    facts = {
+        "release": manifest.release,
+        "aliases": ", ".join(_spoken(release)) or "none",
+        "trained": f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by job {manifest.job_id} in {manifest.seconds:.1f} s",
+        "folder": release_folder(manifest.release),
+        "columns": f"{len(manifest.columns)}: {', '.join(column.name for column in manifest.columns[:6])}, ...",
+        "files": ", ".join(f"{name} ({file.size / 1024:,.0f} KB)" for name, file in manifest.files.items()),
+        "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
+    }
+    for name, table in manifest.tables.items():
+        facts[f"{name} table"] = f"{table.path}, {table.rows:,} rows"
+    print_facts(console, facts)
+    for judged, predictors in manifest.metrics.items():
+        shown = _table(f"on the {judged} table", "log-loss per click", "click-weighted MAE", "MAE", "MSE", "calibration error")
+        for predictor, metrics in predictors.items():
+            names = (JUDGED, "mae_by_click", "mae", "mse", "calibration_error")
+            shown.add_row(predictor, *(f"{metrics[name]:.5f}" for name in names))
+        console.print(shown)
+
+
+def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]]) -> None:
+    """One line a result."""
+    table = _table("result", "release", "finished", "rows", "rejected", "job")
+    for folder, manifest in results:
+        scored, rejected = f"{manifest.rows_scored:,}", f"{manifest.rows_rejected:,}"
+        table.add_row(folder.removeprefix(f"{OUTPUTS}/"), manifest.release, ago(manifest.finished), scored, rejected, manifest.job_id)
+    console.print(table)
+
+
+def print_result(console: Console, folder: str, manifest: ResultManifest) -> None:
+    """All that is known of a result."""
+    facts = {
+        "result": f"{folder}/{PREDICTIONS}",
+        "release": manifest.release,
+        "table": manifest.table.path,
+        "rows in": f"{manifest.rows_in:,}",
+        "scored": f"{manifest.rows_scored:,}",
+        "rejected": f"{manifest.rows_rejected:,}" + (f" (see {folder}/rejects.csv.gz)" if manifest.rejects else ""),
+        "set to 0 or 1": f"{manifest.rows_clipped:,}",
+        "took": f"{manifest.seconds:.1f} s in {manifest.chunks} chunks, finished {manifest.finished:%Y-%m-%d %H:%M:%S} UTC",
+        "sha256 of the text": manifest.text_sha256,
+        "job": manifest.job_id,
+    } | {f"mean cr, {name}": f"{device.mean_cr:.5f} over {device.rows:,} rows" for name, device in manifest.devices.items()}
+    print_facts(console, facts)
+
+
+def print_facts(console: Console, facts: dict[str, str]) -> None:
+    """Names and values, one below the other; nothing is cut off or folded when it goes to a file."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        console.print(f"[dim]{name:<{width}}[/dim]  ", end="")
+        console.print(value, soft_wrap=True, markup=False, highlight=False)
+
+
+def ago(moment: datetime) -> str:
+    """How long ago, in the largest unit that fits."""
+    seconds = max((datetime.now(UTC) - moment).total_seconds(), 0)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _spoken(release: ShownRelease) -> list[str]:
+    latest = latest_of(release.manifest.definition)
+    return ["latest" if alias == latest else alias for alias in release.aliases]
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
