@@ -98,7 +98,7 @@ def _load_once(bucket: Bucket, release: str, cache: Path) -> Release:
         model.load(folder / manifest.model_file)
     except ModelError:
         raise
-    except Exception as error:  # noqa: BLE001 - a definition's own code may raise anything; it is named and not swallowed
+    except Exception as error:  # a definition's own code may raise anything
         raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=_anew(release)) from error
     return Release(manifest=manifest, definition=definition, model=model)
 

@@ -47,7 +47,7 @@ def main() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="keyword-scoring")
 def scoring() -> None:
-    """Score keyword tables with the probability that a click becomes a purchase.
+    r"""Score keyword tables with the probability that a click becomes a purchase.
 
     A stack of workers must be running: start one on this machine with `scoring up`.
 
@@ -77,7 +77,7 @@ again_option = click.option("--again", is_flag=True, help="Run a request that wa
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write a JSON file with the addresses once all is up.")
 @click.option("--stop-seconds", default=60.0, show_default=True, help="How long to wait for work in hand when stopping.")
 def up(ready_file: Path | None, stop_seconds: float) -> int:
-    """Start everything on this machine: server, workers, beat and Flower.
+    r"""Start everything on this machine: server, workers, beat and Flower.
 
     The server is an embedded Valkey unless REDIS_URL is set. Ctrl-C stops all of it and waits for work in hand.
 
@@ -97,8 +97,8 @@ def up(ready_file: Path | None, stop_seconds: float) -> int:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write into.  [default: today's folders of the bucket]")
 @click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
 @json_option
-def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table_format: str, as_json: bool) -> None:
-    """Make up keyword tables with a known truth: train, eval and one to score.
+def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table_format: "TableFormat", as_json: bool) -> None:
+    r"""Make up keyword tables with a known truth: train, eval and one to score.
 
     \b
     Example:
@@ -112,7 +112,7 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
     if out is not None:
         paths = [str(table.path) for table in vars(write_tables(out, rows, seed, train_rows=train_rows, format=table_format)).values()]
     else:
-        settings, bucket = _open()
+        _, bucket = _open()
         today = f"{datetime.now().astimezone():%Y/%m/%d}"
         with tempfile.TemporaryDirectory() as aside:
             made = write_tables(Path(aside), rows, seed, train_rows=train_rows, format=table_format)
@@ -120,7 +120,10 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
             for table, folder in ((made.train, "train"), (made.evaluation, "train"), (made.prediction_input, "predict/input")):
                 paths.append(f"data/{folder}/{today}/{table.path.name}")
                 bucket.upload(table.path, paths[-1])
-    _print_data(paths, as_json) or [click.echo(path) for path in paths]
+    if as_json:
+        _print_json(paths)
+    else:
+        click.echo("\n".join(paths))
 
 
 # --- the two jobs ------------------------------------------------------------------------------------------------------------
@@ -134,10 +137,10 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
 @again_option
 @wait_option
 @json_option
-def train(  # noqa: PLR0913 - a command has these options
+def train(
     definition: str | None, train_table: str | None, eval_table: str | None, alias: str | None, again: bool, wait: bool, as_json: bool
 ) -> None:
-    """Train a definition (default: MODEL_VER, else v1) and publish a release of it.
+    r"""Train a definition (default: MODEL_VER, else v1) and publish a release of it.
 
     \b
     Example:
@@ -164,7 +167,7 @@ def train(  # noqa: PLR0913 - a command has these options
 @again_option
 @wait_option
 @json_option
-def score(  # noqa: PLR0913 - a command has these options
+def score(
     table: str,
     model: str | None,
     day: datetime | None,
@@ -174,7 +177,7 @@ def score(  # noqa: PLR0913 - a command has these options
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
+    r"""Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
 
     \b
     Example:
@@ -209,7 +212,7 @@ def jobs() -> None:
 @click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
 @json_option
 def jobs_list(limit: int, as_json: bool) -> None:
-    """List jobs, the newest first.
+    r"""List jobs, the newest first.
 
     \b
     Example:
@@ -220,7 +223,10 @@ def jobs_list(limit: int, as_json: bool) -> None:
 
     _, bucket = _open()
     statuses = [JobFolder(bucket, job_id).status() for job_id in list_jobs(bucket)[:limit]]
-    _print_data([_status_data(status) for status in statuses], as_json) or show.print_jobs(_console(), statuses)
+    if as_json:
+        _print_json([_status_data(status) for status in statuses])
+    else:
+        show.print_jobs(_console(), statuses)
 
 
 @jobs.command("show")
@@ -228,7 +234,7 @@ def jobs_list(limit: int, as_json: bool) -> None:
 @click.option("--follow", "-f", "following", is_flag=True, help="Show its progress until it has ended.")
 @json_option
 def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
-    """Show one job.
+    r"""Show one job.
 
     \b
     Example:
@@ -242,13 +248,16 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
         _follow(settings, bucket, job_id, as_json=as_json)
         return
     status = JobFolder(bucket, job_id).status()
-    _print_data(_status_data(status), as_json) or show.print_job(_console(), status)
+    if as_json:
+        _print_json(_status_data(status))
+    else:
+        show.print_job(_console(), status)
 
 
 @jobs.command("cancel")
 @click.argument("job_id")
 def jobs_cancel(job_id: str) -> None:
-    """Cancel a job; chunks in hand are finished, nothing is published.
+    r"""Cancel a job; chunks in hand are finished, nothing is published.
 
     \b
     Example:
@@ -268,7 +277,7 @@ def jobs_cancel(job_id: str) -> None:
 @wait_option
 @json_option
 def jobs_resume(job_id: str, wait: bool, as_json: bool) -> None:
-    """Let a failed or cancelled job go on from what it has.
+    r"""Let a failed or cancelled job go on from what it has.
 
     \b
     Example:
@@ -293,7 +302,7 @@ def models() -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Print the ids alone.")
 @json_option
 def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
-    """List the releases in the store, the newest first.
+    r"""List the releases in the store, the newest first.
 
     \b
     Example:
@@ -310,14 +319,17 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
             click.echo(release.manifest.release)
         return
     data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
-    _print_data(data, as_json) or show.print_releases(_console(), releases)
+    if as_json:
+        _print_json(data)
+    else:
+        show.print_releases(_console(), releases)
 
 
 @models.command("show")
 @click.argument("model")
 @json_option
 def models_show(model: str, as_json: bool) -> None:
-    """Show one release, named as for `scoring score --model`.
+    r"""Show one release, named as for `scoring score --model`.
 
     \b
     Example:
@@ -328,14 +340,17 @@ def models_show(model: str, as_json: bool) -> None:
 
     _, bucket = _open()
     release = show.find_release(bucket, resolve(bucket, model))
-    _print_data(release.manifest.encode() | {"aliases": release.aliases}, as_json) or show.print_release(_console(), release)
+    if as_json:
+        _print_json(release.manifest.encode() | {"aliases": release.aliases})
+    else:
+        show.print_release(_console(), release)
 
 
 @models.command("check")
 @click.argument("definition")
 @json_option
 def models_check(definition: str, as_json: bool) -> None:
-    """Run the contract suite on a definition and say in words what fails.
+    r"""Run the contract suite on a definition and say in words what fails.
 
     \b
     Example:
@@ -362,7 +377,7 @@ def results() -> None:
 @results.command("list")
 @json_option
 def results_list(as_json: bool) -> None:
-    """List the published results.
+    r"""List the published results.
 
     \b
     Example:
@@ -373,14 +388,17 @@ def results_list(as_json: bool) -> None:
     _, bucket = _open()
     found = list(show.find_results(bucket))
     data = [manifest.encode() | {"folder": folder} for folder, manifest in found]
-    _print_data(data, as_json) or show.print_results(_console(), found)
+    if as_json:
+        _print_json(data)
+    else:
+        show.print_results(_console(), found)
 
 
 @results.command("show")
 @click.argument("result")
 @json_option
 def results_show(result: str, as_json: bool) -> None:
-    """Show one result, named by its job or its folder.
+    r"""Show one result, named by its job or its folder.
 
     \b
     Example:
@@ -391,14 +409,17 @@ def results_show(result: str, as_json: bool) -> None:
 
     _, bucket = _open()
     folder, manifest = show.find_result(bucket, result)
-    _print_data(manifest.encode() | {"folder": folder}, as_json) or show.print_result(_console(), folder, manifest)
+    if as_json:
+        _print_json(manifest.encode() | {"folder": folder})
+    else:
+        show.print_result(_console(), folder, manifest)
 
 
 @results.command("head")
 @click.argument("result")
 @click.option("-n", "count", default=5, show_default=True, help="How many rows.")
 def results_head(result: str, count: int) -> None:
-    """Print the first rows of a result.
+    r"""Print the first rows of a result.
 
     \b
     Example:
@@ -430,10 +451,8 @@ def _console(*, stderr: bool = False) -> "Console":
     return Console(file=stream, width=None if stream.isatty() else 220)
 
 
-def _print_data(data: Any, as_json: bool) -> bool:  # noqa: ANN401 - anything that JSON can say
-    if as_json:
-        click.echo(json.dumps(data, indent=1, default=str))
-    return as_json
+def _print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
+    click.echo(json.dumps(data, indent=1, default=str))
 
 
 def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus, imported late
@@ -453,7 +472,10 @@ def _after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wa
         click.echo(f"Job {done.job_id} is written but not sent: {done.problem} It runs by itself once Redis is back.", err=True)
         raise done.problem
     if not wait:
-        _print_data({"job_id": done.job_id, "fresh": done.fresh}, as_json) or click.echo(done.job_id)
+        if as_json:
+            _print_json({"job_id": done.job_id, "fresh": done.fresh})
+        else:
+            click.echo(done.job_id)
         return
     if done.fresh:
         click.echo(f"Job {done.job_id}", err=True)
@@ -469,7 +491,10 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool)
     except KeyboardInterrupt:
         click.echo(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
         raise
-    _print_data({"job_id": job_id, **outcome.encode()}, as_json) or show.print_facts(_console(), show.outcome_facts(outcome))
+    if as_json:
+        _print_json({"job_id": job_id, **outcome.encode()})
+    else:
+        show.print_facts(_console(), show.outcome_facts(outcome))
 
 
 if __name__ == "__main__":

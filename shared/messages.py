@@ -18,21 +18,29 @@ FORMAT = 1
 MAX_MESSAGE_BYTES = 64 * 1024
 """No message or job file is longer; what is longer is refused unread."""
 
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and the halves of characters that stand for bytes which are not UTF-8."""
+
 
 def check_bucket_path(path: str) -> str:
-    """Return the path if it stays inside the bucket: relative, no ``..``, no control characters; else raise ValueError."""
+    """Return the path if it stays inside the bucket: relative, no ``..``, nothing that is not text; else raise ValueError."""
     parts = path.split("/")
     if not path or path.startswith("/") or "://" in path or "\\" in path:
         raise ValueError("must be a path inside the bucket, like data/predict/input/2026/11/23")
-    if any(part in ("", ".", "..") for part in parts) or any(ord(char) < 32 or ord(char) == 127 for char in path):
+    if any(part in ("", ".", "..") for part in parts) or _NOT_TEXT.search(path):
         raise ValueError("must not hold empty parts, '.', '..' or control characters")
+    if any(len(part.encode()) > 255 for part in parts):
+        raise ValueError("must not hold a name of more than 255 bytes")
     return path
 
 
 def _aware(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("must name its time zone")
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie between the years 1 and 9999") from None
 
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{2,99}$")]
@@ -140,7 +148,7 @@ def decode(kind: type[AnyRecord], data: object) -> AnyRecord:
     what = kind.__name__
     try:
         text = data if isinstance(data, bytes) else json.dumps(data).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise MessageError(f"a {what} message is not JSON: {error}") from None
     if len(text) > MAX_MESSAGE_BYTES:
         raise MessageError(f"a {what} message is {len(text):,} bytes long, more than the {MAX_MESSAGE_BYTES:,} allowed")
@@ -163,7 +171,7 @@ def decode_job(text: bytes) -> Job:
     """
     try:
         raw = json.loads(text) if len(text) <= MAX_MESSAGE_BYTES else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         raw = {}
     kind = raw.get("kind") if isinstance(raw, dict) else None
     if kind == "train":

@@ -7,6 +7,7 @@ the same sizes give the same chunks, and chunk i means the same rows for ever.
 import csv
 import gzip
 import hashlib
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -298,11 +299,19 @@ def open_parquet(raw: IO[bytes], path: str) -> pq.ParquetFile:
         raise TableError(f"{path} is not a Parquet file: {error}", next_step="Write it again; it may have been cut short.") from error
 
 
-class Hashing(Stream):
+class Hashing(io.RawIOBase):
     """Passes a stream through and knows the digest of what went by."""
 
     def __init__(self, raw: Stream) -> None:
         self._raw, self._sha256, self._size = raw, hashlib.sha256(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer; what gzip readers call
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._raw.read(size)

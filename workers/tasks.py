@@ -87,6 +87,10 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
         _again(task, folder, error)
     except celery.exceptions.SoftTimeLimitExceeded:
         _fail(task, folder, PermanentError(f"{task.name} took longer than {task.app.conf.task_soft_time_limit} seconds"))
+    except Exception as error:
+        # a defect of ours or of a definition: people must hear of it, and a job must never stand still for it
+        log.exception("unexpected error")
+        _fail(task, folder, PermanentError(f"unexpected error in {task.name}, see the worker's log: {error!r}"))
 
 
 def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
@@ -102,11 +106,11 @@ def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
 def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
     """End the job as failed and see that people are told; where even that cannot be written, the sweep comes back to it."""
     log.error("job failed", task=task.name, error=str(error))
-    if not folder.has("job.json"):
-        return  # a message about a job that nobody wrote down
     next_step = error.next_step or f"Go on from what is there with: scoring jobs resume {folder.job_id}"
     exit_code = error.exit_code if error.exit_code > 1 else JobFailedError.exit_code
     try:
+        if not folder.has("job.json"):
+            return  # a message about a job that nobody wrote down
         folder.end(Outcome(state="failed", at=datetime.now(UTC), reason=error.message, next_step=next_step, exit_code=exit_code))
         send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
     except TransientError as problem:

@@ -1,0 +1,20 @@
+"""The Celery application of beat and Flower: the broker and the periods, and none of the workers' libraries.
+
+Flower takes it too, rather than a bare broker URL, so that every process on the Redis agrees on ``visibility_timeout``, the address
+is on no command line, and the dashboard knows the queues before a worker is there.
+"""
+
+from typing import Any
+
+from celery import signals
+
+from shared.broker import make_app
+from shared.logs import set_up_logs
+from shared.settings import read_settings
+
+app = make_app(read_settings())
+
+
+@signals.setup_logging.connect
+def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    set_up_logs(read_settings())

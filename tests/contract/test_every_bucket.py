@@ -1,0 +1,662 @@
+"""Every kind of bucket keeps the same promises: one suite, inherited by each kind."""
+
+import builtins
+import contextlib
+import errno
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from shared.bucket import TEMPORARY, LocalBucket, RemoteBucket, open_bucket
+from shared.errors import BucketError, RequestError, TransientError
+
+BAD_PATHS = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "a/", "a\0b", "a\\b", "s3://other/x", "./a", "x" * 300]
+
+
+class Unexpected(Exception):
+    """Something that goes wrong in the middle of a write."""
+
+
+class BucketContract:
+    """What every bucket promises; a kind of bucket gives the fixture ``bucket``."""
+
+    # --- reading and writing
+
+    def test_what_was_written_is_read(self, bucket):
+        bucket.write("a/b/c.json", b"content")
+        assert bucket.read("a/b/c.json") == b"content"
+        with bucket.open("a/b/c.json") as file:
+            assert file.read() == b"content"
+
+    def test_an_empty_file_is_a_file(self, bucket):
+        bucket.write("a/empty", b"")
+        assert bucket.exists("a/empty")
+        assert bucket.read("a/empty") == b""
+        assert bucket.stat("a/empty").size == 0
+
+    def test_what_is_not_there_is_none(self, bucket):
+        assert bucket.read("a/b") is None
+        assert bucket.stat("a/b") is None
+        assert not bucket.exists("a/b")
+        bucket.write("a/b", b"1")
+        assert bucket.read("a/b/c") is None, "a file is no folder"
+        assert bucket.stat("a/b/c") is None
+
+    def test_a_folder_is_no_file(self, bucket):
+        bucket.write("a/b/c", b"1")
+        assert bucket.stat("a/b") is None
+        assert not bucket.exists("a")
+        assert bucket.read("a/b") is None
+        with pytest.raises(BucketError, match="a/b"):
+            bucket.open("a/b")
+
+    def test_opening_what_is_not_there_is_refused_in_one_sentence(self, bucket):
+        with pytest.raises(BucketError, match="a/nothing.csv in the bucket could not be read"):
+            bucket.open("a/nothing.csv")
+
+    def test_an_open_file_can_be_read_at_any_place(self, bucket):
+        bucket.write("a/long", bytes(range(256)) * 1000)
+        with bucket.open("a/long") as file:
+            file.seek(1000)
+            assert file.read(4) == bytes([232, 233, 234, 235])
+            file.seek(0)
+            assert file.read(2) == b"\0\1"
+            file.seek(255_999)
+            assert file.read() == b"\xff"
+            assert file.read() == b""
+
+    def test_a_second_write_replaces_the_first(self, bucket):
+        bucket.write("a/b", b"a long first content")
+        bucket.write("a/b", b"second")
+        assert bucket.read("a/b") == b"second"
+
+    def test_a_durable_write_is_read_like_any_other(self, bucket):
+        with bucket.writer("a/b", durable=True) as out:
+            out.write(b"1")
+            out.write(b"2")
+        bucket.write("a/c", b"3", durable=True)
+        assert (bucket.read("a/b"), bucket.read("a/c")) == (b"12", b"3")
+
+    def test_an_upload_is_a_copy_of_a_file_of_this_machine(self, bucket, tmp_path):
+        (tmp_path / "table.csv").write_bytes(b"1,2\n" * 100_000)
+        bucket.upload(tmp_path / "table.csv", "data/table.csv")
+        assert bucket.read("data/table.csv") == b"1,2\n" * 100_000
+        assert (tmp_path / "table.csv").exists()
+
+    def test_an_upload_of_nothing_is_refused_and_leaves_nothing(self, bucket, tmp_path):
+        with pytest.raises(BucketError, match="data/table.csv"):
+            bucket.upload(tmp_path / "nothing.csv", "data/table.csv")
+        assert not bucket.exists("data/table.csv")
+
+    @pytest.mark.parametrize("name", ["ü ñ.csv", "a b.csv", "100%.csv", "a+b=c&d.csv", "#1.csv", "~x", "...", "x" * 255])
+    def test_an_odd_name_is_a_name(self, bucket, name):
+        bucket.write(f"a/{name}", b"1")
+        assert bucket.read(f"a/{name}") == b"1"
+        assert [info.path for info in bucket.files("a")] == [f"a/{name}"]
+        bucket.delete(f"a/{name}")
+        assert not bucket.exists(f"a/{name}")
+
+    # --- whole or not at all
+
+    def test_a_writer_that_fails_leaves_nothing(self, bucket):
+        def fail():
+            with bucket.writer("a/b") as out:
+                out.write(b"half of it")
+                raise Unexpected
+
+        with pytest.raises(Unexpected):
+            fail()
+        assert bucket.read("a/b") is None
+        assert bucket.files("a") == []
+
+    def test_a_writer_that_fails_leaves_what_was_there(self, bucket):
+        bucket.write("a/b", b"before")
+
+        def fail():
+            with bucket.writer("a/b", durable=True) as out:
+                out.write(b"half of it")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fail()
+        assert bucket.read("a/b") == b"before"
+
+    def test_nothing_is_seen_before_the_writer_is_done(self, bucket):
+        with bucket.writer("a/b") as out:
+            out.write(b"half of it")
+            out.flush()
+            assert bucket.read("a/b") is None
+            assert bucket.files("a") == []
+        assert bucket.read("a/b") == b"half of it"
+
+    def test_a_reader_never_sees_half_of_a_file(self, bucket):
+        contents = {bytes([letter]) * 200_000 for letter in b"abc"}
+        bucket.write("a/b", next(iter(contents)))
+        stop = threading.Event()
+
+        def write():
+            while not stop.is_set():
+                for content in contents:
+                    bucket.write("a/b", content)
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            try:
+                seen = [bucket.read("a/b") for _ in range(30)]
+            finally:
+                stop.set()
+            writing.result()
+        assert all(content in contents for content in seen)
+
+    # --- first writer wins
+
+    def test_the_first_to_create_a_file_wins(self, bucket):
+        assert bucket.create("a/b", b"first") is True
+        assert bucket.create("a/b", b"second") is False
+        assert bucket.read("a/b") == b"first"
+
+    def test_a_file_that_was_written_is_not_created(self, bucket):
+        bucket.write("a/b", b"")
+        assert bucket.create("a/b", b"late") is False
+        assert bucket.read("a/b") == b""
+
+    def test_a_file_that_was_deleted_can_be_created_again(self, bucket):
+        bucket.create("a/b", b"first")
+        bucket.delete("a/b")
+        assert bucket.create("a/b", b"second") is True
+        assert bucket.read("a/b") == b"second"
+
+    def test_of_eight_at_once_one_wins_and_its_content_stays(self, bucket):
+        for turn in range(5):
+            start = threading.Barrier(8)
+
+            def create(number, start=start, turn=turn):
+                start.wait()
+                return bucket.create(f"a/{turn}", b"%d" % number * 10_000)
+
+            with ThreadPoolExecutor(8) as pool:
+                won = list(pool.map(create, range(8)))
+            assert won.count(True) == 1
+            assert bucket.read(f"a/{turn}") == b"%d" % won.index(True) * 10_000
+
+    # --- listing
+
+    def test_files_lists_what_is_directly_inside_by_name(self, bucket):
+        for name in ["00010.csv", "00009.csv", "b", "deeper/x", "a"]:
+            bucket.write(f"jobs/one/{name}", name.encode())
+        bucket.write("jobs/one.json", b"1")
+        bucket.write("jobs/one2/y", b"1")
+        found = bucket.files("jobs/one")
+        assert [info.path for info in found] == [f"jobs/one/{name}" for name in ["00009.csv", "00010.csv", "a", "b"]]
+        assert [info.size for info in found] == [9, 9, 1, 1]
+
+    def test_folders_lists_the_names_of_those_directly_inside(self, bucket):
+        for path in ["jobs/b/x", "jobs/a/x", "jobs/a/y", "jobs/c/d/e/x", "jobs/file"]:
+            bucket.write(path, b"1")
+        assert bucket.folders("jobs") == ["a", "b", "c"]
+        assert bucket.folders("jobs/c") == ["d"]
+
+    def test_a_folder_that_is_not_there_is_empty(self, bucket):
+        assert bucket.files("nowhere") == []
+        assert bucket.folders("nowhere") == []
+        assert bucket.files("no/where") == []
+
+    def test_a_file_holds_no_files(self, bucket):
+        bucket.write("a/b", b"1")
+        assert bucket.files("a/b") == []
+        assert bucket.folders("a/b") == []
+
+    def test_a_file_is_listed_as_it_is_found(self, bucket):
+        bucket.write("a/b", b"12345")
+        assert bucket.files("a") == [bucket.stat("a/b")]
+
+    def test_the_stamp_changes_with_the_content(self, bucket):
+        bucket.write("a/b", b"11111")
+        first = bucket.stat("a/b")
+        assert bucket.stat("a/b") == first
+        bucket.write("a/b", b"22222")
+        second = bucket.stat("a/b")
+        assert second.stamp != first.stamp
+        assert second.size == first.size == 5
+        bucket.write("a/b", b"22")
+        assert bucket.stat("a/b").stamp != second.stamp
+
+    def test_the_time_of_a_file_is_now(self, bucket):
+        bucket.write("a/c", b"1")
+        with tempfile.NamedTemporaryFile() as now:
+            assert bucket.stat("a/c").modified == pytest.approx(Path(now.name).stat().st_mtime, abs=60)
+
+    # --- copy and delete
+
+    def test_a_copy_is_a_file_of_its_own(self, bucket):
+        bucket.write("a/b", b"1")
+        bucket.write("c/d", b"before")
+        bucket.copy("a/b", "c/d")
+        bucket.write("a/b", b"changed")
+        assert bucket.read("c/d") == b"1"
+
+    def test_a_copy_of_nothing_is_refused_and_changes_nothing(self, bucket):
+        bucket.write("c/d", b"before")
+        with pytest.raises(BucketError, match="c/d"):
+            bucket.copy("a/nothing", "c/d")
+        assert bucket.read("c/d") == b"before"
+
+    def test_a_deleted_file_is_gone_and_may_be_deleted_again(self, bucket):
+        bucket.write("a/b", b"1")
+        bucket.write("a/bc", b"1")
+        bucket.delete("a/b")
+        bucket.delete("a/b")
+        bucket.delete("no/where")
+        assert not bucket.exists("a/b")
+        assert bucket.exists("a/bc")
+
+    def test_a_deleted_folder_is_gone_with_all_that_is_in_it_and_nothing_else(self, bucket):
+        for path in ["a/b/c", "a/b/d/e", "a/bb", "a/b2/c"]:
+            bucket.write(path, b"1")
+        bucket.delete_folder("a/b")
+        bucket.delete_folder("a/b")
+        bucket.delete_folder("no/where")
+        assert [bucket.exists(path) for path in ["a/b/c", "a/b/d/e", "a/bb", "a/b2/c"]] == [False, False, True, True]
+        assert bucket.folders("a") == ["b2"]
+
+    # --- folders put in place
+
+    @pytest.fixture
+    def staged(self, tmp_path):
+        folder = tmp_path / "staged"
+        folder.mkdir()
+        (folder / "manifest.json").write_bytes(b"{}")
+        (folder / "model.skops").write_bytes(b"model" * 1000)
+        return folder
+
+    def test_a_folder_is_put_in_place_whole_and_once(self, bucket, staged):
+        assert bucket.put_folder(staged, "model/v1/one", last="manifest.json") is True
+        (staged / "model.skops").write_bytes(b"another")
+        (staged / "more").write_bytes(b"more")
+        assert bucket.put_folder(staged, "model/v1/one", last="manifest.json") is False
+        assert [info.path.rpartition("/")[2] for info in bucket.files("model/v1/one")] == ["manifest.json", "model.skops"]
+        assert bucket.read("model/v1/one/model.skops") == b"model" * 1000
+        assert sorted(file.name for file in staged.iterdir()) == ["manifest.json", "model.skops", "more"]
+
+    def test_of_four_folders_at_once_one_wins(self, bucket, staged):
+        start = threading.Barrier(4)
+
+        def put(_):
+            start.wait()
+            return bucket.put_folder(staged, "model/v1/one", last="manifest.json")
+
+        with ThreadPoolExecutor(4) as pool:
+            assert sorted(pool.map(put, range(4))) == [False, False, False, True]
+        assert bucket.read("model/v1/one/model.skops") == b"model" * 1000
+
+    def test_a_folder_of_the_bucket_is_a_folder_of_this_machine(self, bucket, staged, tmp_path):
+        bucket.put_folder(staged, "model/v1/one", last="manifest.json")
+        for _ in range(2):
+            folder = bucket.local_folder("model/v1/one", tmp_path / "cache")
+            assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"manifest.json": b"{}", "model.skops": b"model" * 1000}
+
+    def test_a_folder_that_was_not_there_is_found_when_it_is(self, bucket, staged, tmp_path):
+        folder = bucket.local_folder("model/v1/one", tmp_path / "cache")
+        assert not folder.exists() or list(folder.iterdir()) == []
+        bucket.put_folder(staged, "model/v1/one", last="manifest.json")
+        assert len(list(bucket.local_folder("model/v1/one", tmp_path / "cache").iterdir())) == 2
+
+    # --- the borders
+
+    @pytest.mark.parametrize("path", BAD_PATHS)
+    def test_a_path_that_leads_outside_is_refused_whatever_is_done_with_it(self, bucket, path, tmp_path):
+        (tmp_path / "file").write_bytes(b"1")
+
+        def write():
+            with bucket.writer(path) as out:
+                out.write(b"1")
+
+        for do in [
+            lambda: bucket.read(path),
+            lambda: bucket.stat(path),
+            lambda: bucket.open(path),
+            lambda: bucket.create(path, b"1"),
+            lambda: bucket.upload(tmp_path / "file", path),
+            write,
+            lambda: bucket.copy(path, "a"),
+            lambda: bucket.copy("a", path),
+            lambda: bucket.files(path),
+            lambda: bucket.folders(path),
+            lambda: bucket.delete(path),
+            lambda: bucket.delete_folder(path),
+            lambda: bucket.put_folder(tmp_path, path, last="file"),
+            lambda: bucket.local_folder(path, tmp_path / "cache"),
+        ]:
+            with pytest.raises(RequestError):
+                do()
+
+    def test_a_failure_says_what_could_not_be_done_and_may_be_tried_again(self, broken_bucket, tmp_path):
+        (tmp_path / "manifest.json").write_bytes(b"1")
+
+        def write():
+            with broken_bucket.writer("a/b") as out:
+                out.write(b"1")
+
+        for do, done in [
+            (lambda: broken_bucket.create("a/b", b"1"), "written"),
+            (write, "written"),
+            (lambda: broken_bucket.upload(tmp_path / "manifest.json", "a/b"), "written"),
+            (lambda: broken_bucket.put_folder(tmp_path, "a/b", last="manifest.json"), "(written|read)"),
+        ]:
+            with pytest.raises(BucketError, match=rf"^a/b\S* in the bucket could not be {done}: ") as caught:
+                do()
+            assert isinstance(caught.value, TransientError)
+            assert caught.value.next_step
+            assert "\n" not in str(caught.value)
+
+
+@contextlib.contextmanager
+def an_ordinary_user():
+    """Not root for a moment: root may write anywhere."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+class TestLocalBucket(BucketContract):
+    """A folder of this machine."""
+
+    @pytest.fixture
+    def bucket(self, tmp_path):
+        bucket = open_bucket(str(tmp_path / "bucket"))
+        assert isinstance(bucket, LocalBucket)
+        yield bucket
+        left = tmp_path / "bucket" / TEMPORARY
+        assert not left.exists() or list(left.iterdir()) == [], "temporary files are left"
+
+    @pytest.fixture
+    def broken_bucket(self, bucket, monkeypatch):
+        self.fill_the_disk(monkeypatch)
+        return bucket
+
+    @staticmethod
+    def fill_the_disk(monkeypatch):
+        """From now on every new file is made, and takes no byte."""
+        real = Path.open
+
+        def open_full(self, mode="r", *args, **kwargs):
+            opened = real(self, mode, *args, **kwargs)
+            if not {"x", "w"} & set(mode):
+                return opened
+            opened.close()
+            return builtins.open("/dev/full", "wb")  # noqa: PTH123 - Path.open is this very function
+
+        def copy_full(source, target, **_):
+            Path(target).touch()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(Path, "open", open_full)
+        monkeypatch.setattr(shutil, "copyfile", copy_full)
+        monkeypatch.setattr(shutil, "copy2", copy_full)
+
+    def test_a_full_disk_is_named_and_leaves_nothing(self, bucket, monkeypatch, tmp_path):
+        bucket.write("a/b", b"before")
+        (tmp_path / "staged").mkdir()
+        (tmp_path / "staged" / "manifest.json").write_bytes(b"1")
+        self.fill_the_disk(monkeypatch)
+        for do in [
+            lambda: bucket.write("a/b", b"1"),
+            lambda: bucket.write("a/b", b"1" * 1_000_000, durable=True),
+            lambda: bucket.create("a/c", b"1"),
+            lambda: bucket.upload(tmp_path / "staged" / "manifest.json", "a/c"),
+            lambda: bucket.copy("a/b", "a/c"),
+            lambda: bucket.put_folder(tmp_path / "staged", "a/c", last="manifest.json"),
+        ]:
+            with pytest.raises(BucketError, match="No space left on device") as caught:
+                do()
+            assert "Free some space" in caught.value.next_step
+        assert bucket.read("a/b") == b"before"
+        assert [info.path for info in bucket.files("a")] == ["a/b"]
+        assert bucket.folders("a") == []
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+    def test_a_really_full_disk_is_named_and_leaves_nothing(self, tmp_path):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        if os.system(f"mount -t tmpfs -o size=64k none '{disk}' 2>/dev/null"):
+            pytest.skip("this machine does not let root mount a small disk")
+        try:
+            bucket = LocalBucket(disk)
+            bucket.write("a/b", b"before")
+            for do in [
+                lambda: bucket.write("a/b", b"1" * 1_000_000),
+                lambda: bucket.create("a/c", b"1" * 1_000_000),
+                lambda: [bucket.copy("a/b", f"a/{number}") for number in range(100)],
+            ]:
+                with pytest.raises(BucketError, match="No space left on device"):
+                    do()
+            assert bucket.read("a/b") == b"before"
+            assert not bucket.exists("a/c")
+            assert list((disk / TEMPORARY).iterdir()) == []
+        finally:
+            os.system(f"umount '{disk}'")
+
+    def test_a_read_only_folder_is_named(self):
+        with tempfile.TemporaryDirectory(dir="/tmp") as name:
+            folder = Path(name)
+            (folder / "a").mkdir()
+            (folder / "a" / "b").write_bytes(b"before")
+            folder.chmod(0o555)
+            bucket = LocalBucket(folder)
+            with an_ordinary_user():
+                assert bucket.read("a/b") == b"before"
+                for do in [lambda: bucket.write("a/b", b"1"), lambda: bucket.create("c", b"1"), lambda: bucket.delete("a/b")]:
+                    with pytest.raises(BucketError, match="Permission denied|Read-only") as caught:
+                        do()
+                    assert "BUCKET_URL" in caught.value.next_step
+                assert bucket.read("a/b") == b"before"
+            folder.chmod(0o755)
+
+    def test_a_bucket_that_is_a_file_is_named(self, tmp_path):
+        (tmp_path / "file").write_bytes(b"1")
+        with pytest.raises(BucketError, match="a/b in the bucket could not be written"):
+            LocalBucket(tmp_path / "file").write("a/b", b"1")
+
+    def test_a_symbolic_link_out_of_the_bucket_is_refused(self, bucket, tmp_path):
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "secret.csv").write_bytes(b"secret")
+        bucket.write("a/b", b"1")
+        (bucket.root / "a" / "link").symlink_to(outside)
+        (bucket.root / "a" / "link.csv").symlink_to(outside / "secret.csv")
+        (bucket.root / "a" / "relative").symlink_to("../../outside")
+        for path in ["a/link/secret.csv", "a/link.csv", "a/relative/secret.csv"]:
+            for do in [
+                lambda path=path: bucket.read(path),
+                lambda path=path: bucket.open(path),
+                lambda path=path: bucket.stat(path),
+                lambda path=path: bucket.write(path, b"1"),
+                lambda path=path: bucket.create(path, b"1"),
+                lambda path=path: bucket.delete(path),
+                lambda path=path: bucket.copy(path, "a/copy"),
+            ]:
+                with pytest.raises(RequestError, match="leads outside the bucket"):
+                    do()
+        for folder in ["a/link", "a/relative"]:
+            for do in [
+                lambda folder=folder: bucket.files(folder),
+                lambda folder=folder: bucket.delete_folder(folder),
+                lambda folder=folder: bucket.local_folder(folder, tmp_path),
+            ]:
+                with pytest.raises(RequestError, match="leads outside the bucket"):
+                    do()
+        assert (outside / "secret.csv").read_bytes() == b"secret"
+        assert list(outside.iterdir()) == [outside / "secret.csv"]
+
+    def test_a_symbolic_link_within_the_bucket_is_followed(self, bucket):
+        bucket.write("a/b", b"1")
+        (bucket.root / "a" / "link").symlink_to("b")
+        assert bucket.read("a/link") == b"1"
+
+    def test_a_symbolic_link_to_itself_is_refused_and_its_folder_is_still_listed(self, bucket):
+        bucket.write("a/b", b"1")
+        (bucket.root / "a" / "loop").symlink_to("loop")
+        (bucket.root / "a" / "nowhere").symlink_to("nothing")
+        with pytest.raises((RequestError, BucketError), match="a/loop"):
+            bucket.read("a/loop")
+        assert [info.path for info in bucket.files("a")] == ["a/b"]
+        assert bucket.folders("a") == []
+
+    def test_a_bucket_whose_own_path_is_a_symbolic_link_is_a_bucket(self, tmp_path):
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        bucket = open_bucket(f"file://{tmp_path}/link")
+        bucket.write("a/b", b"1")
+        assert (tmp_path / "real" / "a" / "b").read_bytes() == b"1"
+
+    def test_the_stamp_changes_when_a_file_is_changed_in_place(self, bucket):
+        bucket.write("a/b", b"11111")
+        before = bucket.stat("a/b")
+        with (bucket.root / "a" / "b").open("r+b") as file:
+            file.write(b"2")
+        os.utime(bucket.root / "a" / "b", ns=(0, int(before.modified * 1e9) + 1_000_000))
+        assert bucket.stat("a/b").stamp != before.stamp
+
+    def test_the_file_of_a_copy_is_not_the_original(self, bucket):
+        bucket.write("a/b", b"1")
+        bucket.copy("a/b", "a/c")
+        (bucket.root / "a" / "c").write_bytes(b"2")
+        assert bucket.read("a/b") == b"1"
+
+    def test_a_folder_that_cannot_be_put_in_place_leaves_nothing(self, bucket, tmp_path):
+        bucket.write("model/v1", b"a file where the folder should be")
+        with pytest.raises(BucketError, match="model/v1"):
+            bucket.put_folder(tmp_path / "nothing", "model/v2", last="manifest.json")
+        (tmp_path / "staged").mkdir()
+        (tmp_path / "staged" / "manifest.json").write_bytes(b"1")
+        with pytest.raises(BucketError, match="model/v1"):
+            bucket.put_folder(tmp_path / "staged", "model/v1", last="manifest.json")
+        assert bucket.read("model/v1") == b"a file where the folder should be"
+        assert bucket.folders("model") == []
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    point_s3_at(s3_server, monkeypatch)
+    boto3.client("s3").create_bucket(Bucket="shop")
+    yield "s3://shop"
+    store = boto3.resource("s3").Bucket("shop")
+    store.objects.all().delete()
+    store.delete()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def point_s3_at(url, monkeypatch):
+    """Any s3 file system made from now on talks to this server; one that was made before is forgotten."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.setup_default_session()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+class TestS3Bucket(BucketContract):
+    """S3, as moto's server speaks it."""
+
+    @pytest.fixture
+    def bucket(self, s3):
+        bucket = open_bucket(f"{s3}/keywords/")
+        assert isinstance(bucket, RemoteBucket)
+        assert bucket.url == "s3://shop/keywords"
+        return bucket
+
+    @pytest.fixture
+    def broken_bucket(self, s3):
+        return open_bucket("s3://there-is-no-such-bucket/keywords")
+
+    def test_a_server_that_is_down_is_named(self, monkeypatch, tmp_path):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        point_s3_at(f"http://127.0.0.1:{port}", monkeypatch)
+        fsspec.get_filesystem_class("s3").retries = 1
+        bucket = open_bucket("s3://shop/keywords")
+        (tmp_path / "file").write_bytes(b"1")
+        try:
+            for do in [
+                lambda: bucket.read("a/b"),
+                lambda: bucket.stat("a/b"),
+                lambda: bucket.create("a/b", b"1"),
+                lambda: bucket.write("a/b", b"1"),
+                lambda: bucket.files("a/b"),
+                lambda: bucket.delete("a/b"),
+                lambda: bucket.copy("a/c", "a/b"),
+                lambda: bucket.upload(tmp_path / "file", "a/b"),
+                lambda: bucket.open("a/b"),
+            ]:
+                with pytest.raises(BucketError, match="a/b in the bucket could not be") as caught:
+                    do()
+                assert "BUCKET_URL" in caught.value.next_step
+        finally:
+            fsspec.get_filesystem_class("s3").retries = 5
+
+    def test_a_part_of_a_name_is_not_taken_for_the_name(self, bucket):
+        bucket.write("a/bc", b"1")
+        assert not bucket.exists("a/b")
+        assert bucket.files("a/b") == []
+
+    def test_two_buckets_in_one_store_do_not_meet(self, bucket, s3):
+        bucket.write("a/b", b"1")
+        assert open_bucket(f"{s3}/other").files("a") == []
+        assert open_bucket(s3).read("keywords/a/b") == b"1"
+
+    def test_a_marker_of_an_empty_folder_is_no_file(self, bucket):
+        boto3.client("s3").put_object(Bucket="shop", Key="keywords/a/", Body=b"")
+        bucket.write("a/b", b"1")
+        assert [info.path for info in bucket.files("a")] == ["a/b"]
+        assert bucket.folders("a") == []
+        assert bucket.stat("a") is None
+
+    def test_a_file_made_by_somebody_else_is_seen_at_once(self, bucket):
+        assert bucket.files("a") == []
+        assert bucket.read("a/b") is None
+        boto3.client("s3").put_object(Bucket="shop", Key="keywords/a/b", Body=b"1")
+        assert [info.path for info in bucket.files("a")] == ["a/b"]
+        assert bucket.read("a/b") == b"1"
+        boto3.client("s3").delete_object(Bucket="shop", Key="keywords/a/b")
+        assert bucket.files("a") == []
+        assert not bucket.exists("a/b")
+
+
+def test_a_bucket_whose_library_is_not_installed_says_what_to_install(monkeypatch):
+    def missing(*_, **__):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec, "filesystem", missing)
+    with pytest.raises(BucketError) as caught:
+        open_bucket("s3://shop/keywords").read("a/b")
+    assert "keyword-scoring[s3]" in caught.value.next_step
