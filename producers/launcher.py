@@ -432,10 +432,17 @@ def _check_credentials(settings: Settings) -> None:
 
 
 def _check_broker(settings: Settings) -> None:
+    try:
+        shown = maybe_sanitize_url(settings.redis_url)
+    except ValueError:
+        # neither the address nor the error is shown: a part of the password may be in them
+        raise RequestError(
+            "REDIS_URL is not an address", next_step="Set it to one like redis://:password@host:6379/0, special characters as %xx."
+        ) from None
     problem = _broker_problem(settings)
     if problem is not None:
         raise BrokerError(
-            f"the Redis at REDIS_URL, {maybe_sanitize_url(settings.redis_url)}, does not answer: {problem}",
+            f"the Redis at REDIS_URL, {shown}, does not answer: {problem}",
             next_step="Start it, correct REDIS_URL, or unset REDIS_URL to have a server started here.",
         )
 

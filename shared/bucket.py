@@ -7,6 +7,7 @@ needs (``os.link`` on a disk, a conditional put on an object store). There are n
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -19,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from shared.errors import BucketError, RequestError
+from shared.errors import BucketError, RequestError, ScoringError
 from shared.messages import check_bucket_path
 
 TEMPORARY = ".tmp"
@@ -123,7 +124,11 @@ class LocalBucket(Bucket):
             full = self.root / check_bucket_path(path)
         except ValueError as error:
             raise RequestError(f"the path {path!r} {error}") from None
-        if not full.resolve().is_relative_to(self.root):
+        try:
+            inside = full.resolve().is_relative_to(self.root)
+        except RuntimeError:  # a symbolic link that leads to itself, before Python 3.13
+            inside = False
+        if not inside:
             raise RequestError(f"the path {path!r} leads outside the bucket {self.root}", next_step="Remove the symbolic link.")
         return full
 
@@ -182,7 +187,7 @@ class LocalBucket(Bucket):
             return True
 
     def upload(self, local: Path, path: str) -> None:
-        with local.open("rb") as source, self.writer(path) as out:
+        with self.writer(path) as out, local.open("rb") as source:
             shutil.copyfileobj(source, out, 1 << 20)
 
     def copy(self, source: str, target: str) -> None:
@@ -201,14 +206,16 @@ class LocalBucket(Bucket):
 
     def files(self, folder: str) -> list[FileInfo]:
         infos = []
-        for entry in self._scan(folder):
-            with contextlib.suppress(FileNotFoundError):
-                if entry.is_file():
-                    infos.append(_local_info(f"{folder}/{entry.name}", entry.stat()))
+        with _named(folder, "listed"):
+            for entry in self._scan(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file():
+                        infos.append(_local_info(f"{folder}/{entry.name}", entry.stat()))
         return infos
 
     def folders(self, folder: str) -> list[str]:
-        return [entry.name for entry in self._scan(folder) if entry.is_dir()]
+        with _named(folder, "listed"):
+            return [entry.name for entry in self._scan(folder) if entry.is_dir()]
 
     def delete(self, path: str) -> None:
         with _named(path, "removed"):
@@ -221,8 +228,10 @@ class LocalBucket(Bucket):
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         del last  # the rename below puts all files in place at once
         with self._aside(folder) as aside:
-            shutil.copytree(local, aside)
             try:
+                aside.mkdir()
+                for file in local.iterdir():
+                    shutil.copyfile(file, aside / file.name)
                 aside.rename(self.place(folder))
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -267,7 +276,7 @@ class RemoteBucket(Bucket):
             raise RequestError(f"the path {path!r} {error}") from None
 
     def stat(self, path: str) -> FileInfo | None:
-        with _named(path, "read"):
+        with _remotely(path, "read"):
             try:
                 found = self.fs.info(self.place(path))
             except FileNotFoundError:
@@ -275,7 +284,7 @@ class RemoteBucket(Bucket):
         return _remote_info(path, found) if found["type"] == "file" else None
 
     def read(self, path: str) -> bytes | None:
-        with _named(path, "read"):
+        with _remotely(path, "read"):
             try:
                 content: bytes = self.fs.cat_file(self.place(path))
             except FileNotFoundError:
@@ -283,56 +292,64 @@ class RemoteBucket(Bucket):
             return content
 
     def open(self, path: str) -> BinaryIO:
-        with _named(path, "read"):
-            opened: BinaryIO = self.fs.open(self.place(path), "rb", block_size=8 << 20, cache_type="readahead")
-            return opened
+        with _remotely(path, "read"):
+            opened = self.fs.open(self.place(path), "rb", block_size=8 << 20, cache_type="readahead")
+            if opened.details["type"] != "file":
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        return io.BufferedReader(_RemoteFile(opened, path), 1 << 20)
 
     def create(self, path: str, data: bytes) -> bool:
-        with _named(path, "written"):
+        with _remotely(path, "written"):
             try:
                 self.fs.pipe_file(self.place(path), data, mode="create")
-            except FileExistsError:
-                return False
+            except OSError as error:
+                if isinstance(error, FileExistsError) or _was_there(error):
+                    return False
+                raise
             return True
 
     def upload(self, local: Path, path: str) -> None:
-        with _named(path, "written"):
+        with _remotely(path, "written"):
             self.fs.put_file(str(local), self.place(path))
 
     @contextlib.contextmanager
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
         # a remote file that is closed after an error would be put in place half-written, so it is made whole here first
         del durable
-        with tempfile.NamedTemporaryFile() as aside:
+        with _named(path, "written"), tempfile.NamedTemporaryFile() as aside:
             yield aside
             aside.flush()
             self.upload(Path(aside.name), path)
 
     def copy(self, source: str, target: str) -> None:
-        with _named(target, "written"):
+        with _remotely(target, "written"):
             self.fs.cp_file(self.place(source), self.place(target))
 
     def _ls(self, folder: str) -> list[dict[str, Any]]:
-        with _named(folder, "listed"):
+        with _remotely(folder, "listed"):
             try:
                 found: list[dict[str, Any]] = self.fs.ls(self.place(folder), detail=True, refresh=True)
             except FileNotFoundError:
                 return []
-            return sorted(found, key=lambda entry: entry["name"])
+            # a store lists a file, and the marker that stands for an empty folder, as if they were inside themselves
+            within = [entry for entry in found if entry["name"].rstrip("/") != self.place(folder)]
+            return sorted(within, key=lambda entry: entry["name"])
 
     def files(self, folder: str) -> list[FileInfo]:
-        return [_remote_info(f"{folder}/{_last(entry)}", entry) for entry in self._ls(folder) if entry["type"] == "file" and _last(entry)]
+        return [_remote_info(f"{folder}/{_last(entry)}", entry) for entry in self._ls(folder) if entry["type"] == "file"]
 
     def folders(self, folder: str) -> list[str]:
         return [_last(entry) for entry in self._ls(folder) if entry["type"] == "directory"]
 
     def delete(self, path: str) -> None:
-        with _named(path, "removed"), contextlib.suppress(FileNotFoundError):
+        with _remotely(path, "removed"), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.place(path))
 
     def delete_folder(self, folder: str) -> None:
-        with _named(folder, "removed"), contextlib.suppress(FileNotFoundError):
-            self.fs.rm(self.place(folder), recursive=True)
+        # one by one: what removes a whole folder takes a * in its name for a pattern
+        with _remotely(folder, "removed"):
+            for key in self.fs.find(self.place(folder)):
+                self.fs.rm_file(key)
 
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         if self.exists(f"{folder}/{last}"):
@@ -343,20 +360,48 @@ class RemoteBucket(Bucket):
         return self.create(f"{folder}/{last}", (local / last).read_bytes())
 
     def local_folder(self, folder: str, cache: Path) -> Path:
+        files = self.files(folder)
         target = cache / folder
-        if target.exists():
+        if target.exists() or not files:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
         try:
-            for info in self.files(folder):
-                with _named(info.path, "read"):
+            for info in files:
+                with _remotely(info.path, "read"):
                     self.fs.get_file(self.place(info.path), str(aside / info.path.rpartition("/")[2]))
             with contextlib.suppress(OSError):  # another process of this machine was faster
                 aside.rename(target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return target
+
+
+class _RemoteFile(io.RawIOBase):
+    """An open file of an object store, which fails like everything else in a bucket."""
+
+    def __init__(self, opened: Any, path: str) -> None:  # noqa: ANN401 - fsspec has no types
+        self._opened, self._path = opened, path
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return int(self._opened.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._opened.tell())
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - any buffer
+        with _remotely(self._path, "read"):
+            return int(self._opened.readinto(buffer))
+
+    def close(self) -> None:
+        self._opened.close()
+        super().close()
 
 
 def open_bucket(url: str) -> Bucket:
@@ -379,6 +424,25 @@ def _named(path: str, done: str) -> Iterator[None]:
         }.get(error.errno or 0, "Check BUCKET_URL and that the storage can be reached.")
         reason = error.strerror or str(error) or type(error).__name__
         raise BucketError(f"{path} in the bucket could not be {done}: {reason}", next_step=step) from error
+
+
+@contextlib.contextmanager
+def _remotely(path: str, done: str) -> Iterator[None]:
+    """Like ``_named`` for an object store: its libraries raise errors of their own, which share no parent but Exception."""
+    try:
+        with _named(path, done):
+            yield
+    except ScoringError:
+        raise
+    except Exception as error:
+        step = "Check BUCKET_URL, the credentials, and that the storage can be reached."
+        raise BucketError(f"{path} in the bucket could not be {done}: {error}", next_step=step) from error
+
+
+def _was_there(error: OSError) -> bool:
+    """True when a store other than AWS refused a conditional put: s3fs knows only how AWS words it."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return bool(response.get("Error", {}).get("Code") == "PreconditionFailed")
 
 
 def _local_info(path: str, found: os.stat_result) -> FileInfo:

@@ -266,7 +266,7 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     if existing is not None:
         return decode_long(ResultManifest, existing)
     revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
-    text_digest = hashlib.sha256(tables.OUTPUT_HEADER)
+    text_digest = hashlib.sha256()
     compressed = hashlib.sha256()
     size = 0
     try:

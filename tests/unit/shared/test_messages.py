@@ -91,13 +91,15 @@ messages = st.one_of(
         chunk_rows=st.none() | st.integers(1, 1_000_000_000),
         max_reject_share=st.floats(0, 1),
     ),
+    st.builds(TrainJob, job_id=job_ids, created=moments, definition=names, train=paths, eval=st.none() | paths, alias=st.none() | names),
     st.builds(
-        TrainJob, job_id=job_ids, created=moments, definition=names, train=paths, eval=st.none() | paths, alias=st.none() | names
+        Notice,
+        job_id=job_ids,
+        good=st.booleans(),
+        title=st.text(max_size=50),
+        facts=st.dictionaries(st.text(max_size=9), st.text(max_size=9)),
     ),
-    st.builds(
-        Notice, job_id=job_ids, good=st.booleans(), title=st.text(max_size=50), facts=st.dictionaries(st.text(max_size=9), st.text(max_size=9))
-    ),
-)  # fmt: skip
+)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -155,7 +157,9 @@ def test_an_unknown_format_is_refused_by_its_number(number):
     assert "upgrade" in sentence
 
 
-@pytest.mark.parametrize("data", [None, 1, 1.5, True, "text", [], [ORDER], "null", math.nan, {1, 2}, object(), b"", b"{", b"\xff\xfe", b"null"])
+@pytest.mark.parametrize(
+    "data", [None, 1, 1.5, True, "text", [], [ORDER], "null", math.nan, {1, 2}, object(), b"", b"{", b"\xff\xfe", b"null"]
+)
 def test_what_is_no_json_object_is_refused(data):
     refused(JobOrder, data)
 
@@ -181,7 +185,24 @@ def test_a_count_of_chunks_that_is_none_is_refused(value):
     assert "of" in refused(ChunkOrder, {**CHUNK, "of": value})
 
 
-JOB_IDS_REFUSED = ["", "ab", "../../etc/passwd", "a/b/c", "/abc", "abc/", "..", "...", ".abc", "-abc", "ABC", "abc\n", "abc\0", "a\\b\\c", "a b", "é23"]
+JOB_IDS_REFUSED = [
+    "",
+    "ab",
+    "../../etc/passwd",
+    "a/b/c",
+    "/abc",
+    "abc/",
+    "..",
+    "...",
+    ".abc",
+    "-abc",
+    "ABC",
+    "abc\n",
+    "abc\0",
+    "a\\b\\c",
+    "a b",
+    "é23",
+]
 
 
 @pytest.mark.parametrize("job_id", [*JOB_IDS_REFUSED, "a" * 101, 123, None, ["abc"]])
@@ -230,11 +251,13 @@ def test_a_path_that_is_not_inside_the_bucket_is_refused(path):
 
 @pytest.mark.parametrize("path", [path for path in PATHS_REFUSED if len(path) < 1000] + ["a\ud800b", "\udcff"])
 def test_a_path_is_checked_the_same_way_outside_of_messages(path):
-    with pytest.raises(ValueError, match="^must "):
+    with pytest.raises(ValueError, match=r"^must "):
         check_bucket_path(path)
 
 
-@pytest.mark.parametrize("path", ["a", "a.csv", "data/predict/input/2026/11/23", "...", "a b/ü.csv", ".hidden", "a..b/c", "~/x", "$HOME/x", "-rf"])
+@pytest.mark.parametrize(
+    "path", ["a", "a.csv", "data/predict/input/2026/11/23", "...", "a b/ü.csv", ".hidden", "a..b/c", "~/x", "$HOME/x", "-rf"]
+)
 def test_a_path_that_only_looks_strange_is_a_path(path):
     assert check_bucket_path(path) == path
 
@@ -313,9 +336,11 @@ def test_an_object_nested_too_deep_or_in_itself_is_refused():
     refused(JobOrder, circle)
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{}", b'{"kind": "drop"}', b'{"kind": ["score"]}', b"\xff", json.dumps(ORDER).encode()])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"null", b"{}", b'{"kind": "drop"}', b'{"kind": ["score"]}', b"\xff", json.dumps(ORDER).encode()]
+)
 def test_a_file_that_is_no_job_is_refused(text):
-    with pytest.raises(MessageError, match="^a ScoreJob"):
+    with pytest.raises(MessageError, match=r"^a ScoreJob"):
         decode_job(text)
 
 
@@ -357,7 +382,13 @@ def test_a_message_never_changes():
 
 @pytest.mark.parametrize(
     ("ref", "is_one"),
-    [("v1@20261123T101500Z-9bfad3", True), ("v1@latest", False), ("v1", False), ("v1@20261123T101500Z-9bfad3\n", False), ("@20261123T101500Z-9bfad3", False)],
+    [
+        ("v1@20261123T101500Z-9bfad3", True),
+        ("v1@latest", False),
+        ("v1", False),
+        ("v1@20261123T101500Z-9bfad3\n", False),
+        ("@20261123T101500Z-9bfad3", False),
+    ],
 )
 def test_only_the_full_id_of_a_release_is_one(ref, is_one):
     assert is_release_id(ref) is is_one

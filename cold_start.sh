@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# From nothing to a result, with one command: makes the environment, starts the whole stack on this machine (no Docker), trains v1 and
+# v2 on made-up keywords, scores a table with the better one, shows the result, and stops everything.
+#
+#   ./cold_start.sh           all of it
+#   ./cold_start.sh --keep    leave the stack running, and say how to use and stop it
+set -euo pipefail
+cd "$(dirname "$0")"
+
+keep=no
+case "${1:-}" in
+    "") ;;
+    --keep) keep=yes ;;
+    *)
+        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        [ "$1" = --help ] || [ "$1" = -h ] || exit 2
+        exit 0
+        ;;
+esac
+
+. ./environment.sh
+environment requirements.lock
+
+# the usual port if it is free, any other if not: a first try must not fail for a port
+free_port() {
+    python -c '
+import socket, sys
+for port in (int(sys.argv[1]), 0):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        print(probe.getsockname()[1])
+        break' "$1"
+}
+if [ -z "${REDIS_URL:-}" ]; then
+    export SCORING_REDIS_PORT=${SCORING_REDIS_PORT:-$(free_port 6389)}
+fi
+export SCORING_FLOWER_PORT=${SCORING_FLOWER_PORT:-$(free_port 5555)}
+
+home=${SCORING_HOME:-.scoring}
+mkdir -p "$home"
+log=$home/up.log
+ready=$home/ready.json
+rm -f "$ready"
+
+echo "Starting server, workers, beat and Flower (their log: $log) ..."
+# in a session of its own, so that Ctrl-C here stops it in order, through the trap below
+nohup python -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' scoring up --ready-file "$ready" >"$log" 2>&1 </dev/null &
+stack=$!
+stop() {
+    if kill -0 "$stack" 2>/dev/null; then
+        echo "Stopping everything ..."
+        kill -TERM "$stack" 2>/dev/null || true
+        wait "$stack" || true
+    fi
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+for _ in $(seq 600); do
+    [ -f "$ready" ] && break
+    if ! kill -0 "$stack" 2>/dev/null; then
+        echo "The stack did not start. The end of $log:" >&2
+        tail -n 15 "$log" >&2
+        exit 1
+    fi
+    sleep 0.1
+done
+[ -f "$ready" ] || { echo "The stack was not ready within a minute; see $log." >&2; exit 1; }
+
+echo "Making up keyword tables ..."
+tables=$(scoring sample --rows 100000 --train-rows 50000)
+echo "$tables"
+table=$(echo "$tables" | tail -n 1)
+for definition in v1 v2; do
+    echo
+    echo "Training $definition ..."
+    scoring train "$definition" --again
+done
+best=$(scoring models list --best-first --quiet | head -n 1)
+echo
+echo "Scoring with the better one, $best ..."
+job=$(scoring score "$table" --model "$best" --again --no-wait 2>/dev/null)
+scoring jobs show "$job" --follow
+echo
+scoring results show "$job"
+echo
+echo "The first five rows:"
+scoring results head "$job" -n 5
+
+if [ "$keep" = yes ]; then
+    trap - EXIT
+    disown "$stack" 2>/dev/null || true
+    echo
+    echo "The stack is still running. To use it from here:"
+    echo "    . .venv/bin/activate"
+    [ -z "${SCORING_REDIS_PORT:-}" ] || [ "$SCORING_REDIS_PORT" = 6389 ] || echo "    export SCORING_REDIS_PORT=$SCORING_REDIS_PORT"
+    echo "    scoring jobs list"
+    python -c '
+import json, sys
+ready = json.load(open(sys.argv[1]))
+print("Flower: {0[flower_url]}  user {0[user]}  password {0[password]}".format({"user": "", "password": "", **ready}))' "$ready"
+    echo "Stop it with: kill $stack"
+fi

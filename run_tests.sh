@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# All checks: format, lint, types, import contracts, tests. What follows the command goes to pytest: ./run_tests.sh -m faults
+set -euo pipefail
+cd "$(dirname "$0")"
+. ./environment.sh
+environment requirements-dev.lock
+
+ruff format --check .
+ruff check .
+mypy
+lint-imports --no-cache
+exec python -m pytest "$@"

@@ -1,0 +1,333 @@
+"""``scoring up`` with its real processes: comes up, works, and goes away in every way there is to go."""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from producers.launcher import ROOT, _server_binary
+from shared.broker import make_app, send
+from shared.messages import JobOrder
+from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
+from shared.settings import Settings
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+START_SECONDS = 120
+
+RUN = """
+import sys
+from pathlib import Path
+from producers.launcher import Options, run_stack
+from shared.errors import ScoringError
+from shared.settings import read_settings
+try:
+    sys.exit(run_stack(read_settings(), Options(ready_file=Path("ready.json"), stop_seconds=60)))
+except ScoringError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def wait_for(condition, seconds, what):
+    limit = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < limit, what() if callable(what) else what
+        time.sleep(0.05)
+    return found
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def is_gone(process):
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+class Up:
+    """One ``scoring up`` in a folder of its own, with relative paths in its environment, as a user would have them."""
+
+    def __init__(self, folder, **environment):
+        self.folder = folder
+        self.redis_port, self.flower_port = free_ports(2)
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("SCORING_", "REDIS_URL", "WEBHOOK_URL"))},
+            "PYTHONPATH": str(ROOT),
+            "SCORING_HOME": "./home",
+            "BUCKET_URL": "./bucket",
+            "SCORING_REDIS_PORT": str(self.redis_port),
+            "SCORING_FLOWER_PORT": str(self.flower_port),
+            "SCORING_PROCESSES": "2",
+            **environment,
+        }
+        self.log_file = folder / "up.log"
+        with self.log_file.open("w") as log:
+            self.process = self.launch(stdout=log, stderr=subprocess.STDOUT)
+        self.parts = []
+
+    def launch(self, **more):
+        return subprocess.Popen([sys.executable, "-c", RUN], cwd=self.folder, env={**self.environment, **more.pop("env", {})}, **more)
+
+    @property
+    def log(self):
+        return self.log_file.read_text()
+
+    @property
+    def ready_file(self):
+        return self.folder / "ready.json"
+
+    def wait_until_ready(self):
+        wait_for(lambda: self.ready_file.exists() or self.process.poll() is not None, START_SECONDS, lambda: self.log)
+        assert self.process.poll() is None, self.log
+        self.parts = psutil.Process(self.process.pid).children(recursive=True)
+        return self
+
+    def part(self, words):
+        """The one direct child with these words on its command line."""
+        (found,) = [part for part in self.parts if part.ppid() == self.process.pid and words in " ".join(part.cmdline())]
+        return found
+
+    def wait_until_gone(self, seconds=30):
+        wait_for(lambda: all(map(is_gone, self.parts)), seconds, lambda: f"left: {[p for p in self.parts if not is_gone(p)]}\n{self.log}")
+
+    def exit_code(self, seconds=30):
+        code = self.process.wait(timeout=seconds)
+        self.wait_until_gone()
+        return code
+
+    def clean_up(self):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.parts += psutil.Process(self.process.pid).children(recursive=True)
+        for process in [self.process, *self.parts]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def up(tmp_path):
+    with contextlib.ExitStack() as ended:
+
+        def start(**environment):
+            started = Up(tmp_path, **environment)
+            ended.callback(started.clean_up)
+            return started.wait_until_ready()
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A stack for the tests that only look at it."""
+    started = Up(tmp_path_factory.mktemp("a home with spaces"))
+    try:
+        yield started.wait_until_ready()
+    finally:
+        started.clean_up()
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    """The address of a server that somebody else started."""
+    (port,) = free_ports(1)
+    command = [str(_server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        client = redis.Redis(port=port)
+        try:
+            wait_for(lambda: answers(client), 20, "the server does not answer")
+            yield f"redis://127.0.0.1:{port}/0"
+            assert client.ping(), "the server of somebody else was stopped"
+        finally:
+            server.terminate()
+
+
+def answers(client):
+    with contextlib.suppress(redis.RedisError):
+        return client.ping()
+    return False
+
+
+def status_of(port, path, credentials=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    headers = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"} if credentials else {}
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+class WorkInHand:
+    """A training that waits for the test.
+
+    Its ``job.json`` is a named pipe: opening it to write succeeds once a worker has begun to read, and the worker goes on when we write.
+    """
+
+    def __init__(self, folder, settings):
+        self.request = folder / "bucket" / "jobs" / "held-1" / "job.json"
+        self.request.parent.mkdir(parents=True)
+        os.mkfifo(self.request)
+        with make_app(settings) as app:
+            send(app, TRAIN_FIT, [JobOrder(job_id="held-1")])
+        self.pipe = wait_for(self.opened, 30, "no worker took the training")
+
+    def opened(self):
+        with contextlib.suppress(OSError):
+            return os.open(self.request, os.O_WRONLY | os.O_NONBLOCK)
+        return None
+
+    def let_go(self):
+        aside = self.request.with_name("aside")
+        aside.write_text("{}")
+        # a file for whoever reads it next; the training still holds the pipe
+        aside.replace(self.request)
+        os.write(self.pipe, b"{}")
+        os.close(self.pipe)
+
+
+def test_what_to_know_is_in_the_ready_file_for_its_owner_alone(running):
+    assert json.loads(running.ready_file.read_text()) == {
+        "pid": running.process.pid,
+        "redis_port": running.redis_port,
+        "flower_url": f"http://127.0.0.1:{running.flower_port}",
+        "flower_user": "scoring",
+        "flower_password": json.loads(running.ready_file.read_text())["flower_password"],
+    }
+    assert running.ready_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_to_know_is_printed(running):
+    facts = json.loads(running.ready_file.read_text())
+    wait_for(lambda: "Stop" in running.log, 10, "the lines after ready are missing")
+    for text in (facts["flower_url"], facts["flower_password"], f"redis://127.0.0.1:{running.redis_port}", str(running.folder / "bucket")):
+        assert text in running.log
+    assert "\x1b" not in running.log
+
+
+def test_the_dashboard_asks_for_the_password(running):
+    password = json.loads(running.ready_file.read_text())["flower_password"]
+    for path in ("/", "/workers", "/api/workers"):
+        assert status_of(running.flower_port, path) == 401
+        assert status_of(running.flower_port, path, "scoring:wrong") == 401
+        assert status_of(running.flower_port, path, f"scoring:{password}") == 200
+
+
+def test_no_secret_is_on_a_command_line(running):
+    password = json.loads(running.ready_file.read_text())["flower_password"]
+    assert not [part for part in running.parts if password in " ".join(part.cmdline())]
+
+
+def test_every_queue_is_consumed(running):
+    client = redis.Redis(port=running.redis_port)
+    with make_app(Settings(redis_url="", redis_port=running.redis_port)) as app:
+        for task in (TRAIN_FIT, SCORE_PLAN):
+            send(app, task, [JobOrder(job_id="canary-1")])
+        app.send_task(SCORE_CHUNK, args=["no order"])
+    queues = (QUEUE_TRAIN, QUEUE_SCORE, QUEUE_CONTROL)
+    wait_for(lambda: not any(map(client.llen, queues)) and not client.hlen("unacked"), 30, lambda: running.log)
+    assert "score   | " in running.log
+
+
+def test_beat_sends_the_sweep_and_a_worker_takes_it(running):
+    wait_for(lambda: "Sending due task sweep" in running.log, 40, lambda: running.log)
+
+
+def test_a_second_one_on_the_same_home_is_refused(running):
+    second = running.launch(stdout=subprocess.PIPE, text=True)
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert said.startswith(f"scoring up runs already on {running.folder / 'home'}, pid {running.process.pid}. Stop it with ")
+
+
+def test_a_second_one_on_another_home_is_told_who_has_the_port(running):
+    second = running.launch(
+        stdout=subprocess.PIPE, text=True, env={"SCORING_HOME": "./other", "SCORING_FLOWER_PORT": str(free_ports(1)[0])}
+    )
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 2
+    server = running.part("valkey-server")
+    assert said == (
+        f"port {running.redis_port} is busy (used by {server.name()}, pid {server.pid}). "
+        "Stop it, or set SCORING_REDIS_PORT to another port.\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_everything_in_order(up, number):
+    stack = up()
+    stack.process.send_signal(number)
+    assert stack.exit_code() == 0, stack.log
+    assert not stack.ready_file.exists()
+    assert stack.log.rstrip().endswith("up      | stopped")
+
+
+def test_work_in_hand_is_finished_first(up, own_redis):
+    stack = up(REDIS_URL=own_redis)
+    client = redis.Redis.from_url(own_redis)
+    training = WorkInHand(stack.folder, Settings(redis_url=own_redis))
+    stack.process.terminate()
+    wait_for(lambda: "control | worker: Warm shutdown" in stack.log and is_gone(stack.part("-Q control")), 30, lambda: stack.log)
+    assert "waiting for work in hand" in stack.log
+    assert stack.process.poll() is None
+    training.let_go()
+    assert stack.exit_code() == 0, stack.log
+    assert client.llen(QUEUE_TRAIN) == 0
+    assert client.hlen("unacked") == 0
+
+
+def test_a_second_signal_hands_work_back_at_once(up, own_redis):
+    stack = up(REDIS_URL=own_redis)
+    client = redis.Redis.from_url(own_redis)
+    WorkInHand(stack.folder, Settings(redis_url=own_redis))
+    stack.process.terminate()
+    wait_for(lambda: "score   | worker: Warm shutdown" in stack.log, 30, lambda: stack.log)
+    stack.process.terminate()
+    assert stack.exit_code(seconds=20) == 0, stack.log
+    assert client.llen(QUEUE_TRAIN) == 1, "the order is back on its queue"
+    assert client.hlen("unacked") == 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("words", "name"), [("-Q score,train", "score"), ("valkey-server", "redis"), ("celery --quiet -A producers.beat beat", "beat")]
+)
+def test_a_process_that_dies_ends_the_whole_and_is_named(up, words, name):
+    stack = up()
+    stack.part(words).kill()
+    assert stack.exit_code(seconds=60) == 1
+    assert f"{name} has ended by itself (killed by SIGKILL)" in stack.log
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_nothing_outlives_a_launcher_that_is_killed_and_the_next_one_starts(up):
+    stack = up()
+    stack.process.kill()
+    stack.process.wait()
+    stack.wait_until_gone()
+    again = Path(stack.folder / "again.log")
+    with again.open("w") as log:
+        stack.process = stack.launch(stdout=log, stderr=subprocess.STDOUT)
+    wait_for(lambda: "ready after" in again.read_text(), START_SECONDS, again.read_text)
+    stack.parts = psutil.Process(stack.process.pid).children(recursive=True)
+    stack.process.terminate()
+    assert stack.exit_code() == 0, again.read_text()

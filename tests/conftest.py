@@ -1,0 +1,156 @@
+"""A real stack for the tests: server, workers, beat and Flower, started once by `scoring up`, with a webhook receiver beside it."""
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+REAL_DATA = REPOSITORY.parent / "shared" / "data" / "keywords"
+
+
+@pytest.fixture(scope="session")
+def real_keywords() -> Path:
+    """The folder with two weeks of real keywords."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"the real keywords are not at {REAL_DATA}")
+    return REAL_DATA
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 30, what: str = "the condition") -> Any:
+    """The first true value of the condition; fails the test when there is none in time."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    pytest.fail(f"{what} did not come true within {seconds} s")
+
+
+class Webhook:
+    """A real HTTP server that keeps what is posted to it and answers as Slack does."""
+
+    def __init__(self) -> None:
+        self.posted: list[dict[str, Any]] = []
+        posted = self.posted
+
+        class Receiver(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/services/T0/B0/secret"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def about(self, job_id: str) -> list[dict[str, Any]]:
+        """The notices about one job."""
+        return [notice for notice in self.posted if job_id in json.dumps(notice)]
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass(kw_only=True)
+class Place:
+    """Folders, ports and the environment of one stack, and the command line in it."""
+
+    root: Path
+    environment: dict[str, str]
+    webhook: Webhook
+    log: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = self.root / "up.log"
+
+    @property
+    def bucket(self) -> Path:
+        return self.root / "bucket"
+
+    def scoring(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command; fails the test when its exit code is another."""
+        command = [sys.executable, "-m", "producers.cli", *map(str, arguments)]
+        done = subprocess.run(command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code, f"scoring {' '.join(map(str, arguments))} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def scoring_json(self, *arguments: str | Path) -> Any:
+        return json.loads(self.scoring(*arguments, "--json").stdout)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the stack and wait until it is ready."""
+        ready = self.root / "ready.json"
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-m", "producers.cli", "up", "--ready-file", str(ready)]
+            stack = subprocess.Popen(command, cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        wait_until(lambda: ready.exists() or stack.poll() is not None, 90, "the start of the stack")
+        assert stack.poll() is None, self.log.read_text()
+        return stack
+
+
+def stop(stack: subprocess.Popen[bytes]) -> int:
+    stack.send_signal(signal.SIGTERM)
+    return stack.wait(90)
+
+
+def make_place(root: Path, **more: str) -> Place:
+    webhook = Webhook()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SCORING_")}
+    environment = kept | {
+        "SCORING_HOME": str(root / "home"),
+        "BUCKET_URL": str(root / "bucket"),
+        "SCORING_REDIS_PORT": str(free_port()),
+        "SCORING_FLOWER_PORT": str(free_port()),
+        "SCORING_PROCESSES": "2",
+        "SCORING_SWEEP_SECONDS": "1",
+        "SCORING_STALL_SECONDS": "2",
+        "WEBHOOK_URL": webhook.url,
+        "COLUMNS": "200",
+    }
+    for name in ("REDIS_URL", "MODEL_VER"):
+        environment.pop(name, None)
+    return Place(root=root, environment=environment | more, webhook=webhook)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A running stack that all tests share; each must leave it running."""
+    place = make_place(tmp_path_factory.mktemp("stack"))
+    running = place.start()
+    yield place
+    assert running.poll() is None, f"the stack died during the tests:\n{place.log.read_text()[-5000:]}"
+    assert stop(running) == 0
+    place.webhook.close()
+
+
+@pytest.fixture(scope="session")
+def trained(stack: Place) -> Place:
+    """The shared stack with sample tables in its bucket and a release of each definition."""
+    stack.scoring("sample", "--rows", "20000", "--train-rows", "5000")
+    for definition in ("v1", "v2"):
+        stack.scoring("train", definition)
+    return stack

@@ -1,0 +1,219 @@
+"""What ``scoring up`` refuses before anything is started, and how it treats one process."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from producers import launcher
+from producers.launcher import Child, Options, Stack, run_stack
+from shared.errors import BrokerError, RequestError
+from shared.settings import Settings
+
+
+def free_ports(count):
+    """Ports that were free a moment ago, all different."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def settings_in(folder, **more):
+    redis_port, flower_port = free_ports(2)
+    return Settings(**{"redis_url": "", "home": folder / "home", "redis_port": redis_port, "flower_port": flower_port, **more})
+
+
+def wait_for(condition, seconds=20):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def no_start(monkeypatch):
+    def start(*_, **__):
+        pytest.fail("a process was started")
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+
+
+@pytest.mark.parametrize(("field", "variable"), [("redis_port", "SCORING_REDIS_PORT"), ("flower_port", "SCORING_FLOWER_PORT")])
+def test_a_busy_port_is_refused_with_its_user_and_what_to_do(tmp_path, no_start, field, variable):
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        with pytest.raises(RequestError) as caught:
+            run_stack(settings_in(tmp_path, **{field: port}), Options())
+    name = psutil.Process().name()
+    assert str(caught.value) == f"port {port} is busy (used by {name}, pid {os.getpid()}). Stop it, or set {variable} to another port."
+
+
+def test_one_port_for_two_servers_is_refused(tmp_path, no_start):
+    (port,) = free_ports(1)
+    with pytest.raises(RequestError, match="are the same port"):
+        run_stack(settings_in(tmp_path, redis_port=port, flower_port=port), Options())
+
+
+def test_a_home_in_use_is_refused_and_free_again_afterwards(tmp_path, no_start):
+    with launcher._sole_use(tmp_path / "home"):
+        with pytest.raises(RequestError, match=f"runs already on {tmp_path / 'home'}, pid {os.getpid()}"):
+            run_stack(settings_in(tmp_path), Options())
+    with launcher._sole_use(tmp_path / "home"):
+        pass
+
+
+def test_a_redis_that_does_not_answer_is_refused_without_its_password(tmp_path, no_start):
+    (port,) = free_ports(1)
+    with pytest.raises(BrokerError) as caught:
+        run_stack(settings_in(tmp_path, redis_url=f"redis://:hunter2@127.0.0.1:{port}/0"), Options())
+    assert "does not answer" in caught.value.message
+    assert "unset REDIS_URL" in caught.value.next_step
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_address_that_is_none_is_refused_without_its_password(tmp_path, no_start):
+    with pytest.raises(RequestError, match="REDIS_URL is not an address") as caught:
+        run_stack(settings_in(tmp_path, redis_url="redis://:hunter/2@127.0.0.1/0"), Options())
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more", [{"flower_password": "a,b"}, {"flower_password": "schlüssel"}, {"flower_user": "a:b"}, {"flower_user": ""}]
+)
+def test_credentials_that_flower_would_misread_are_refused(tmp_path, no_start, more):
+    with pytest.raises(RequestError, match="SCORING_FLOWER_"):
+        run_stack(settings_in(tmp_path, **more), Options())
+
+
+def test_a_home_that_cannot_be_made_is_refused(tmp_path, no_start):
+    (tmp_path / "home").write_text("a file")
+    with pytest.raises(RequestError, match="cannot be used"):
+        run_stack(settings_in(tmp_path), Options())
+
+
+def test_a_ready_file_in_no_folder_is_refused(tmp_path, no_start):
+    with pytest.raises(RequestError, match="ready file"):
+        run_stack(settings_in(tmp_path), Options(ready_file=tmp_path / "none" / "ready.json"))
+
+
+def test_paths_mean_the_same_for_every_process(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    environment = launcher._environment(Settings(bucket_url="./bucket"), tmp_path / "home")
+    assert environment["BUCKET_URL"] == str(tmp_path / "bucket")
+    assert environment["SCORING_HOME"] == str(tmp_path / "home")
+    assert launcher._environment(Settings(bucket_url="s3://b/p"), tmp_path)["BUCKET_URL"] == "s3://b/p"
+
+
+def test_variables_of_another_celery_project_are_not_passed_on(tmp_path, monkeypatch):
+    for name in ("CELERY_BROKER_URL", "BROKER_URL", "REMAP_SIGTERM"):
+        monkeypatch.setenv(name, "SIGQUIT")
+    monkeypatch.setenv("SCORING_LOG", "json")
+    environment = launcher._environment(Settings(), tmp_path)
+    assert not {"CELERY_BROKER_URL", "BROKER_URL", "REMAP_SIGTERM"} & {*environment}
+    assert environment["SCORING_LOG"] == "json"
+
+
+def test_no_password_is_on_a_command_line(tmp_path):
+    settings = settings_in(tmp_path, flower_password="hunter2")
+    environment = launcher._flower_environment(settings, tmp_path, "hunter2")
+    assert environment["FLOWER_BASIC_AUTH"] == "scoring:hunter2"
+    assert "hunter2" not in " ".join(launcher._server_command(settings, tmp_path) + launcher._celery("producers.beat", "flower"))
+
+
+def test_the_cookie_secret_is_made_once_and_private(tmp_path):
+    first, second = (launcher._flower_environment(Settings(), tmp_path, "x")["FLOWER_COOKIE_SECRET"] for _ in range(2))
+    assert first == second
+    assert (tmp_path / "flower" / "cookie-secret").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "flower").stat().st_mode & 0o777 == 0o700
+
+
+def started(program, said):
+    return Child("score", [sys.executable, "-c", program], dict(os.environ), lambda name, text: said.append((name, text)))
+
+
+def test_each_line_of_a_process_is_said_with_its_name():
+    said = []
+    child = started(r"import sys; print('one\n\ntwo'); sys.stdout.flush(); sys.stdout.buffer.write(b'\xff three')", said)
+    wait_for(lambda: not child.is_alive)
+    child.end()
+    assert said == [("score", "one"), ("score", "two"), ("score", "\ufffd three")]
+    assert child.ending == "exit code 0"
+
+
+def test_a_line_without_end_is_cut_into_pieces():
+    said = []
+    child = started("print('x' * 100_000)", said)
+    wait_for(lambda: not child.is_alive)
+    child.end()
+    assert "".join(text for _, text in said) == "x" * 100_000
+    assert max(len(text) for _, text in said) == launcher.MAX_LINE_BYTES
+
+
+def test_the_end_of_a_killed_process_is_named_and_nothing_it_started_is_left():
+    said = []
+    program = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    child = started(program, said)
+    wait_for(lambda: said)
+    grandchild = psutil.Process(int(said[0][1]))
+    child.send(signal.SIGKILL)
+    child.end()
+    assert child.ending == "killed by SIGKILL"
+    wait_for(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_a_process_does_not_outlive_a_launcher_that_is_killed(tmp_path):
+    program = (
+        "import os, sys, time; from producers.launcher import Child\n"
+        "Child('score', [sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'],"
+        " dict(os.environ), lambda name, text: print(text, flush=True))\n"
+        "time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=launcher.ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_output_is_plain_where_it_is_no_terminal(tmp_path, capsys):
+    Stack(settings_in(tmp_path), Options(), tmp_path).say("score", "a line")
+    assert capsys.readouterr().out == "score   | a line\n"
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_error(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from producers.launcher import Options, Stack; from shared.settings import Settings\n"
+        "stack = Stack(Settings(), Options(), Path('.')); sys.stdin.read()\n"
+        "for _ in range(10): stack.say('up', 'a line')\n"
+    )
+    reader, writer = os.pipe()
+    with subprocess.Popen([sys.executable, "-c", program], cwd=launcher.ROOT, stdin=subprocess.PIPE, stdout=writer) as process:
+        os.close(writer)
+        os.close(reader)
+        process.communicate(b"", timeout=60)
+    assert process.returncode == 0
+
+
+def test_two_signals_in_a_moment_are_one_request(tmp_path):
+    stack = Stack(settings_in(tmp_path), Options(), tmp_path)
+    with stack._heed_signals():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        assert stack._signals == 1
+        wait_for(lambda: time.monotonic() - stack._last_signal > launcher.ONE_SIGNAL_SECONDS)
+        signal.raise_signal(signal.SIGINT)
+        assert stack._signals == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_the_root_is_where_the_workers_can_be_imported():
+    assert (Path(launcher.ROOT) / "workers" / "app.py").is_file()
