@@ -5,6 +5,7 @@ cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
 """
 
 import json
+import os
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -38,8 +39,8 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except BrokenPipeError:
-        # whoever read our output has seen enough
-        sys.stderr.close()
+        # whoever read our output has seen enough; what is still buffered must not fail when Python flushes it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
 

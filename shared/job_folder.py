@@ -25,11 +25,12 @@ from pydantic import Field
 
 from shared.bucket import Bucket
 from shared.errors import JobFailedError, MessageError, RequestError
-from shared.messages import Job, JobOrder, Moment, Record, decode, decode_job
+from shared.messages import Job, JobOrder, Moment, Record, decode, decode_job, decode_long
 
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
 REQUESTS = f"{JOBS}/_requests"
+MAX_STAGE_LENGTH = 500
 
 State = Literal["queued", "running", "finishing", "done", "failed", "cancelled"]
 FINAL_STATES = ("done", "failed", "cancelled")
@@ -55,7 +56,7 @@ class Stage(Record):
     """What the step that runs now is doing."""
 
     at: Moment
-    text: Annotated[str, Field(max_length=500)]
+    text: Annotated[str, Field(max_length=MAX_STAGE_LENGTH)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +119,7 @@ class JobFolder:
     def outcome(self) -> Outcome | None:
         """How the job ended, or None while it has not."""
         text = self.bucket.read(self.file("outcome.json"))
-        return None if text is None else decode(Outcome, text)
+        return None if text is None else decode_long(Outcome, text)
 
     def end(self, outcome: Outcome) -> bool:
         """Decide how the job ended; True when this call was the first to do so."""
@@ -156,14 +157,14 @@ class JobFolder:
 
     def say(self, text: str) -> None:
         """Tell people what the running step is doing."""
-        self.bucket.write(self.file("stage.json"), Stage(at=datetime.now(UTC), text=text).to_json())
+        self.bucket.write(self.file("stage.json"), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
 
     def parts_done(self) -> set[int]:
         """The chunks whose part is complete."""
         return {
-            int(name.removesuffix(".json"))
+            int(number)
             for info in self.bucket.files(self.file("parts"))
-            if (name := _name(info.path)).endswith(".json")
+            if (name := _name(info.path)).endswith(".json") and (number := name.removesuffix(".json")).isdecimal()
         }
 
     def status(self) -> JobStatus:
