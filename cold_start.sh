@@ -79,7 +79,7 @@ for definition in v1 v2; do
     echo "Training $definition ..."
     scoring train "$definition" --again
 done
-best=$(scoring models list --best-first --quiet | head -n 1)
+best=$(scoring models list --best-first --quiet | sed -n 1p)
 echo
 echo "Scoring with the better one, $best ..."
 job=$(scoring score "$table" --model "$best" --again --no-wait 2>/dev/null)

@@ -5,7 +5,6 @@ cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
 """
 
 import json
-import os
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -38,10 +37,6 @@ def main() -> None:
         sys.exit(RequestError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # whoever read our output has seen enough; what is still buffered must not fail when Python flushes it at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -316,8 +311,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     if best_first:
         releases.sort(key=lambda release: release.figures[show.JUDGED])
     if quiet:
-        for release in releases:
-            click.echo(release.manifest.release)
+        click.echo("\n".join(release.manifest.release for release in releases))
         return
     data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
     if as_json:

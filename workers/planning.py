@@ -36,14 +36,18 @@ MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
 ROW_GROUP_PIECES = 16
 """A Parquet row group is decoded once for each chunk in it, so there are at most this many."""
 
+NEWLINE = b"\n"
+
 BAD_GZIP: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
 """What reading a broken gzip stream raises; any other OSError is the storage's."""
 
 FileKind = Literal["csv", "csv.gz", "parquet"]
 ENDINGS: dict[str, FileKind] = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet", ".pq": "parquet"}
 
-_QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
-"""A quoted field as csv has it: the quote opens at the start of a field, a doubled quote is a character."""
+_QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))')
+"""A quoted field as csv has it: the quote opens at the start of a field, a doubled quote is a character; group 1 if it never closes."""
+
+_BLANK_LINES = re.compile(rb"[\r\n]*+")
 
 
 class Stream(Protocol):
@@ -191,22 +195,25 @@ def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Ite
     if not head.strip():
         raise TableError(f"{path} is empty", next_step="Give a table with a header and at least one row.")
     columns = parse_header(head[:end], path)
-    return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(b"\n", 0, end))
+    return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(NEWLINE, 0, end))
 
 
 def parse_header(line: bytes, path: str) -> list[str]:
     """The column names of a csv file; raises TableError when they are not text, empty or doubled."""
     try:
         text = line.decode("utf-8-sig").strip("\r\n")
-    except UnicodeDecodeError:
-        text = "\0"
+        names = next(csv.reader([text]))
+    except (UnicodeDecodeError, csv.Error):
+        text, names = "\0", []
     if any(ord(char) < 32 and char != "\t" for char in text) or len(line) >= MAX_HEADER_BYTES:
         raise TableError(f"{path} is not a csv table: its first line is not text", next_step="Give a csv, csv.gz or Parquet file.")
-    return check_columns([name.strip() for name in next(csv.reader([text]))], path)
+    return check_columns([name.strip() for name in names], path)
 
 
 def check_columns(columns: list[str], path: str) -> list[str]:
-    """The columns as they are; raises TableError when one is nameless or there twice."""
+    """The columns as they are; raises TableError when there is none, or one is nameless or there twice."""
+    if not columns:
+        raise TableError(f"{path} has no columns: its first line is blank", next_step="Give a table that starts with its header.")
     doubled = sorted({name for name in columns if columns.count(name) > 1}) if len(set(columns)) < len(columns) else []
     if doubled:
         raise TableError(f"{path} has the column {doubled[0]!r} more than once", next_step="Give every column its own name.")
@@ -231,12 +238,17 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
             if len(carry) > len(block):
                 continue
             ends, final = _chunk_ends(block, size, final=True), True
+        if final and (quote := _open_quote(block)) is not None:
+            raise TableError(
+                f"{path} has a quote on line {line + block.count(NEWLINE, 0, quote)} that is never closed",
+                next_step="Mend that line and score the table again.",
+            )
         begin = 0
         for end in ends:
             data = block[begin:end]
-            if not data.isspace():
+            if not _BLANK_LINES.fullmatch(data):
                 yield Cut(data=data, start=start + begin, first_line=line)
-            line += data.count(b"\n")
+            line += data.count(NEWLINE)
             begin = end
         carry, start = block[begin:], start + begin
         if final:
@@ -256,6 +268,16 @@ def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
     if final or (not len(whole) and len(block) >= size.bytes):
         whole = np.union1d(whole, ends[-1:])
     return [int(end) for end in whole]
+
+
+def _open_quote(block: bytes) -> int | None:
+    """The offset of a quote that does not close before the table ends, so that it swallows whole lines; None if there is none."""
+    last = None
+    for last in _QUOTED.finditer(block) if b'"' in block else ():  # noqa: B007 - only the last one counts
+        pass
+    if last is None or last[1] is None or NEWLINE not in block[last.start() :].rstrip(b"\r\n"):
+        return None
+    return last.start()
 
 
 def _record_ends(block: bytes, *, final: bool) -> np.ndarray:
