@@ -83,8 +83,7 @@ best=$(scoring models list --best-first --quiet | sed -n 1p)
 echo
 echo "Scoring with the better one, $best ..."
 job=$(scoring score "$table" --model "$best" --again --no-wait 2>/dev/null)
-scoring jobs show "$job" --follow
-echo
+scoring jobs show "$job" --follow >/dev/null
 scoring results show "$job"
 echo
 echo "The first five rows:"
@@ -97,7 +96,7 @@ if [ "$keep" = yes ]; then
     echo "The stack is still running. To use it from here:"
     echo "    . .venv/bin/activate"
     [ -z "${SCORING_REDIS_PORT:-}" ] || [ "$SCORING_REDIS_PORT" = 6389 ] || echo "    export SCORING_REDIS_PORT=$SCORING_REDIS_PORT"
-    echo "    scoring jobs list"
+    echo "    scoring results list"
     python -c '
 import json, sys
 ready = json.load(open(sys.argv[1]))

@@ -188,6 +188,7 @@ def print_result(console: Console, folder: str, manifest: ResultManifest) -> Non
         "rejected": f"{manifest.rows_rejected:,}" + (f" (see {folder}/rejects.csv.gz)" if manifest.rejects else ""),
         "set to 0 or 1": f"{manifest.rows_clipped:,}",
         "took": f"{manifest.seconds:.1f} s in {manifest.chunks} chunks, finished {manifest.finished:%Y-%m-%d %H:%M:%S} UTC",
+        "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-3):,.0f}",
         "sha256 of the text": manifest.text_sha256,
         "job": manifest.job_id,
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f} over {device.rows:,} rows" for name, device in manifest.devices.items()}
