@@ -57,6 +57,9 @@ class Model(ABC):
     COLUMNS: ClassVar[tuple[str, ...] | None] = None
     """The feature columns that are needed; None for all that the training table has."""
 
+    TRUSTED: ClassVar[tuple[str, ...]] = ()
+    """Types in the model file, beyond those that are harmless by themselves, that its author has looked at and trusts."""
+
     model_eval = ModelEval
 
     def __init__(self, model: object = None, config: Mapping[str, Any] | None = None) -> None:
@@ -96,14 +99,14 @@ class Model(ABC):
         """Read ``self.model`` back from the model file ``path``; nothing in the file can run code.
 
         Raises:
-            ModelError: it is no skops file, is damaged, or holds a type that is not known to be harmless.
+            ModelError: it is no skops file, is damaged, or holds a type that is neither known to be harmless nor ``TRUSTED``.
         """
         from skops.io import load  # noqa: PLC0415 - see the module's docstring
 
         from shared.errors import ModelError  # noqa: PLC0415 - see the module's docstring
 
         try:
-            self.model = load(Path(path), trusted=[])
+            self.model = load(Path(path), trusted=list(self.TRUSTED))
         except Exception as error:
             raise ModelError(f"the model file {path} is refused: {type(error).__name__}: {error}") from error
 

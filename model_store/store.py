@@ -78,21 +78,23 @@ def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
     return manifest
 
 
-def load_release(bucket: Bucket, release: str, cache: Path) -> Release:
+def load_release(bucket: Bucket, release: str, cache: Path, definitions: Path | None = None) -> Release:
     """A release, verified against its manifest and loaded; kept in memory for the next call of this process.
+
+    ``cache`` is a local folder for the files of a remote bucket, ``definitions`` one with further definitions.
 
     Raises:
         ModelError: unknown, incomplete, changed since it was published, or its definition is gone or cannot load it.
     """
-    return _load_once(bucket, release, cache)
+    return _load_once(bucket, release, cache, definitions)
 
 
 @functools.lru_cache(maxsize=RELEASES_IN_MEMORY)
-def _load_once(bucket: Bucket, release: str, cache: Path) -> Release:
+def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | None) -> Release:
     manifest = read_manifest(bucket, release)
     folder = bucket.local_folder(release_folder(release), cache)
     verify_files(folder, manifest)
-    definition = load_definition(manifest.definition)
+    definition = load_definition(manifest.definition, definitions)
     try:
         model = definition.model_class()
         model.load(folder / manifest.model_file)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from producers.enqueue import Enqueued
+    from producers.sample import Format
     from shared.bucket import Bucket
 
 
@@ -93,7 +94,7 @@ def up(ready_file: Path | None, stop_seconds: float) -> int:
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write into.  [default: today's folders of the bucket]")
 @click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
 @json_option
-def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table_format: "TableFormat", as_json: bool) -> None:
+def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table_format: "Format", as_json: bool) -> None:
     r"""Make up keyword tables with a known truth: train, eval and one to score.
 
     \b
@@ -354,7 +355,9 @@ def models_check(definition: str, as_json: bool) -> None:
     import subprocess
 
     # a program of its own: producers never import a model
+    extra = read_settings().definitions
     command = [sys.executable, "-m", "model_store.checks", definition, *(["--json"] if as_json else [])]
+    command += ["--extra", str(extra.absolute())] if extra else []
     code = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], check=False).returncode
     if code not in (0, ModelError.exit_code):
         raise ModelError(f"the checks of {definition} could not be run (exit code {code})", next_step="See the messages above.")

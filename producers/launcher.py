@@ -391,6 +391,7 @@ def _environment(settings: Settings, home: Path) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if name not in foreign},
         "BUCKET_URL": bucket,
         "SCORING_HOME": str(home),
+        **({"SCORING_DEFINITIONS": str(settings.definitions.absolute())} if settings.definitions else {}),
         # one thread per process: there is a process for each core already
         "OMP_NUM_THREADS": "1",
         # lines come when they are printed, not when 8 kB are full

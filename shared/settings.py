@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     home: Path = Path(".scoring")
     """Folder for what ``scoring up`` keeps on this machine: server data, logs, the release cache."""
 
+    definitions: Path | None = None
+    """A folder with further definitions, ``<name>/model.py``, beside those of the repository."""
+
     redis_port: Port = 6389
     """Port of the server that ``scoring up`` starts; not Redis' own, so that both can run."""
 

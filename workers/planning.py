@@ -36,8 +36,6 @@ MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
 ROW_GROUP_PIECES = 16
 """A Parquet row group is decoded once for each chunk in it, so there are at most this many."""
 
-NEWLINE = b"\n"
-
 BAD_GZIP: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
 """What reading a broken gzip stream raises; any other OSError is the storage's."""
 
@@ -195,7 +193,7 @@ def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Ite
     if not head.strip():
         raise TableError(f"{path} is empty", next_step="Give a table with a header and at least one row.")
     columns = parse_header(head[:end], path)
-    return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(NEWLINE, 0, end))
+    return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(b"\n", 0, end))
 
 
 def parse_header(line: bytes, path: str) -> list[str]:
@@ -239,16 +237,14 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
                 continue
             ends, final = _chunk_ends(block, size, final=True), True
         if final and (quote := _open_quote(block)) is not None:
-            raise TableError(
-                f"{path} has a quote on line {line + block.count(NEWLINE, 0, quote)} that is never closed",
-                next_step="Mend that line and score the table again.",
-            )
+            where = line + block.count(b"\n", 0, quote)
+            raise TableError(f"{path} has a quote on line {where} that is never closed", next_step="Mend that line and score it again.")
         begin = 0
         for end in ends:
             data = block[begin:end]
             if not _BLANK_LINES.fullmatch(data):
                 yield Cut(data=data, start=start + begin, first_line=line)
-            line += data.count(NEWLINE)
+            line += data.count(b"\n")
             begin = end
         carry, start = block[begin:], start + begin
         if final:
@@ -275,7 +271,7 @@ def _open_quote(block: bytes) -> int | None:
     last = None
     for last in _QUOTED.finditer(block) if b'"' in block else ():  # noqa: B007 - only the last one counts
         pass
-    if last is None or last[1] is None or NEWLINE not in block[last.start() :].rstrip(b"\r\n"):
+    if last is None or last[1] is None or b"\n" not in block[last.start() :].rstrip(b"\r\n"):
         return None
     return last.start()
 
@@ -318,7 +314,7 @@ def open_parquet(raw: IO[bytes], path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(raw)
     except (pa.ArrowException, OSError) as error:
-        raise TableError(f"{path} is not a Parquet file: {error}", next_step="Write it again; it may have been cut short.") from error
+        raise _bad_parquet(path, error) from error
 
 
 class Hashing(io.RawIOBase):
@@ -361,3 +357,8 @@ def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
 
 def _bad_gzip(path: str, error: Exception) -> TableError:
     return TableError(f"{path} is not a whole gzip file: {error}", next_step="Copy it again; it may have been cut short.")
+
+
+def _bad_parquet(path: str, error: Exception) -> TableError:
+    reason = " ".join(str(error).split())
+    return TableError(f"{path} is not a Parquet file: {reason}", next_step="Write it again; it may have been cut short.")

@@ -106,7 +106,7 @@ def missing_chunks(folder: JobFolder, plan: Plan) -> list[int]:
 # --- chunk -------------------------------------------------------------------------------------------------------------------
 
 
-def score_chunk(folder: JobFolder, plan: Plan, index: int, cache: Path) -> ChunkRecord | None:
+def score_chunk(folder: JobFolder, plan: Plan, index: int, cache: Path, definitions: Path | None = None) -> ChunkRecord | None:
     """Read, check and score one chunk and write its part, unless it is there; None when the job has ended.
 
     Raises:
@@ -120,7 +120,7 @@ def score_chunk(folder: JobFolder, plan: Plan, index: int, cache: Path) -> Chunk
     if folder.outcome() is not None:
         return None
     began = time.monotonic()
-    release = load_release(folder.bucket, plan.release, cache)
+    release = load_release(folder.bucket, plan.release, cache, definitions)
     chunk = plan.chunks[index]
     rows = _read_chunk(folder, plan, index, release)
     rows, cr, clipped = predict(release, rows)

@@ -136,7 +136,7 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 @step(routes.SCORE_CHUNK, ChunkOrder)
 def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
-    part = scoring.score_chunk(folder, plan_of(order.job_id), order.index, settings().home / "releases")
+    part = scoring.score_chunk(folder, plan_of(order.job_id), order.index, settings().home / "releases", settings().definitions)
     if part is None:
         return
     log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
@@ -160,7 +160,7 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 @step(routes.TRAIN_FIT, JobOrder)
 def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     """Train, evaluate and publish a release; then the notice."""
-    training.train_release(folder)
+    training.train_release(folder, settings().definitions)
     send(task.app, routes.NOTIFY, [order])
 
 

@@ -26,7 +26,7 @@ from shared.messages import TrainJob
 from workers.training_tables import TrainingTable, read_training_table
 
 
-def train_release(folder: JobFolder) -> Outcome | None:
+def train_release(folder: JobFolder, definitions: Path | None = None) -> Outcome | None:
     """Fit, evaluate, publish, point the aliases; the outcome of the job, whoever decided it.
 
     Raises:
@@ -39,7 +39,7 @@ def train_release(folder: JobFolder) -> Outcome | None:
     job = train_job(folder)
     release = release_id(job.definition, job.job_id, f"{job.created:%Y%m%dT%H%M%SZ}")
     if not folder.bucket.exists(f"{release_folder(release)}/{MANIFEST}"):
-        _make_release(folder, job, release)
+        _make_release(folder, job, release, definitions)
     manifest = read_manifest(folder.bucket, release)
     if folder.end(_done(job, manifest)) and job.alias is not None:
         point_alias(folder.bucket, job.alias, release)
@@ -55,9 +55,9 @@ def train_job(folder: JobFolder) -> TrainJob:
     return job
 
 
-def _make_release(folder: JobFolder, job: TrainJob, release: str) -> None:
+def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: Path | None) -> None:
     began = time.monotonic()
-    definition = load_definition(job.definition)
+    definition = load_definition(job.definition, definitions)
     folder.say(f"reading {job.train}")
     train = read_training_table(folder.bucket, job.train, definition.columns)
     held_out = None

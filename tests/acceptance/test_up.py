@@ -284,8 +284,9 @@ def test_work_in_hand_is_finished_first(up, own_redis):
     stack = up(REDIS_URL=own_redis)
     client = redis.Redis.from_url(own_redis)
     training = WorkInHand(stack.folder, Settings(redis_url=own_redis))
+    control = stack.part("-Q control")
     stack.process.terminate()
-    wait_for(lambda: "control | worker: Warm shutdown" in stack.log and is_gone(stack.part("-Q control")), 30, lambda: stack.log)
+    wait_for(lambda: "score   | worker: Warm shutdown" in stack.log and is_gone(control), 30, lambda: stack.log)
     assert "waiting for work in hand" in stack.log
     assert stack.process.poll() is None
     training.let_go()

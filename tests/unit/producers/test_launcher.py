@@ -64,9 +64,9 @@ def test_one_port_for_two_servers_is_refused(tmp_path, no_start):
 
 
 def test_a_home_in_use_is_refused_and_free_again_afterwards(tmp_path, no_start):
-    with launcher._sole_use(tmp_path / "home"):
-        with pytest.raises(RequestError, match=f"runs already on {tmp_path / 'home'}, pid {os.getpid()}"):
-            run_stack(settings_in(tmp_path), Options())
+    refused = pytest.raises(RequestError, match=f"runs already on {tmp_path / 'home'}, pid {os.getpid()}")
+    with launcher._sole_use(tmp_path / "home"), refused:
+        run_stack(settings_in(tmp_path), Options())
     with launcher._sole_use(tmp_path / "home"):
         pass
 

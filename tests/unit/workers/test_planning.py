@@ -1,0 +1,492 @@
+"""However a table is cut, its chunks are whole records that together are the table."""
+
+import csv
+import gzip
+import hashlib
+import io
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from shared.bucket import LocalBucket
+from shared.errors import TableError
+from shared.job_folder import JobFolder
+from workers import planning
+from workers.planning import ChunkSize, Cut, Hashing, cut_table, find_files, open_csv, parse_header, refusing_bad_gzip, slice_file, unpacked
+
+HEADER = b"entity_id,device,att1\n"
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"
+
+fields = st.text(st.sampled_from('01a,"\n \tü'), max_size=6)
+line_ends = st.sampled_from(["\n", "\r\n"])
+sizes = st.builds(ChunkSize, bytes=st.integers(1, 60), rows=st.none() | st.integers(1, 7))
+
+
+@st.composite
+def written_tables(draw):
+    """What a program that knows csv writes: any text in its fields, quoted where needed or everywhere."""
+    end = draw(line_ends)
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator=end, quoting=draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])))
+    for record in draw(st.lists(st.lists(fields, min_size=2, max_size=3), max_size=12)):
+        writer.writerow(record)
+        out.write(end * draw(st.integers(0, 2)) if draw(st.booleans()) else "")
+    text = out.getvalue()
+    return (text.removesuffix(end) if draw(st.booleans()) else text).encode()
+
+
+typed_tables = st.text(st.sampled_from('1,"\n\r x'), max_size=40).map(str.encode)
+bodies = written_tables() | typed_tables
+heads = st.sampled_from([HEADER, b"\xef\xbb\xbf" + HEADER, b"entity_id,device,att1\r\n", b'"entity_id","device","att1"\n'])
+
+
+class Dribbling(io.BytesIO):
+    """A stream that gives less than it is asked for, as sockets do."""
+
+    def read(self, size=-1, /):
+        return super().read(min(size, 3) if size >= 0 else size)
+
+
+@dataclass
+class Seen:
+    """What a reader of csv that goes one character at a time sees."""
+
+    starts: list[int]
+    """Offsets of the records, blank lines among them."""
+    quote_left_open: int | None
+    """Offset of the quote that is still open at the end."""
+
+
+def seen_one_by_one(text: bytes) -> Seen:
+    starts, state, quote = [0], "start", 0
+    for at, byte in enumerate(text):
+        char = chr(byte)
+        if state == "quoted":
+            state = "closing" if char == '"' else state
+        elif state == "closing" and char == '"':
+            state = "quoted"
+        elif char == "\n":
+            state = "start"
+            starts.append(at + 1)
+        elif char == ",":
+            state = "start"
+        elif state == "start" and char == '"':
+            state, quote = "quoted", at
+        else:
+            state = "field"
+    return Seen(starts=starts, quote_left_open=quote if state == "quoted" else None)
+
+
+def cut(text: bytes, size: ChunkSize, stream=io.BytesIO) -> list[Cut]:
+    columns, cuts = open_csv(stream(text), "table.csv", size)
+    assert columns == ["entity_id", "device", "att1"]
+    return list(cuts)
+
+
+def swallows_lines(body: bytes) -> bool:
+    quote = seen_one_by_one(body).quote_left_open
+    return quote is not None and b"\n" in body[quote:].rstrip(b"\r\n")
+
+
+# --- csv
+
+
+@given(heads, bodies, sizes, st.sampled_from([io.BytesIO, Dribbling]))
+@example(HEADER, b'1,"a\n2,b\n', ChunkSize(bytes=1, rows=None), io.BytesIO)
+@example(HEADER, b"1,2\n   \n3,4\n", ChunkSize(bytes=4, rows=None), io.BytesIO)
+@example(HEADER, b'1,"""\n","\n', ChunkSize(bytes=3, rows=1), io.BytesIO)
+@settings(max_examples=600, deadline=None)
+def test_the_cuts_are_whole_records_that_together_are_the_table(head, body, size, stream):
+    text = head + body
+    if swallows_lines(body):
+        with pytest.raises(TableError, match=r"table\.csv has a quote on line \d+ that is never closed"):
+            cut(text, size, stream)
+        return
+    cuts = cut(text, size, stream)
+    starts = {len(head) + start for start in seen_one_by_one(body).starts}
+    at = len(head)
+    for piece in cuts:
+        assert text[piece.start : piece.start + len(piece.data)] == piece.data
+        assert piece.start in starts, "a cut starts where a record starts"
+        assert piece.first_line == 1 + text.count(b"\n", 0, piece.start)
+        assert text[at : piece.start].strip(b"\r\n") == b"", "only blank lines lie between two cuts"
+        at = piece.start + len(piece.data)
+    assert text[at:].strip(b"\r\n") == b""
+
+
+@given(written_tables(), sizes)
+@settings(max_examples=200, deadline=None)
+def test_the_pieces_read_one_by_one_are_the_table_read_whole(body, size):
+    def records(data: bytes) -> list[list[str]]:
+        return [record for record in csv.reader(io.StringIO(data.decode(), newline="")) if record]
+
+    assert [record for piece in cut(HEADER + body, size) for record in records(piece.data)] == records(body)
+
+
+@given(written_tables(), st.integers(1, 5))
+@settings(max_examples=100, deadline=None)
+def test_a_chunk_has_no_more_rows_than_it_may(body, rows):
+    for piece in cut(HEADER + body, ChunkSize(bytes=1 << 20, rows=rows)):
+        assert len([record for record in csv.reader(io.StringIO(piece.data.decode(), newline="")) if record]) <= rows
+
+
+@given(bodies.filter(lambda body: not swallows_lines(body)), sizes)
+@settings(max_examples=100, deadline=None)
+def test_the_same_table_is_always_cut_the_same_way(body, size):
+    assert cut(HEADER + body, size) == cut(HEADER + body, size) == cut(HEADER + body, size)
+
+
+def test_chunks_are_as_large_as_they_may_be():
+    body = b"1,Tablet,0\n" * 1000
+    assert [len(piece.data) for piece in cut(HEADER + body, ChunkSize(bytes=1100, rows=None))] == [1100] * 10
+    assert [len(piece.data) for piece in cut(HEADER + body, ChunkSize(bytes=1 << 20, rows=300))] == [3300, 3300, 3300, 1100]
+    assert len(cut(HEADER + body, ChunkSize(bytes=1 << 20, rows=None))) == 1
+
+
+@pytest.mark.parametrize(("table_bytes", "chunk_bytes"), [(0, 1 << 20), (16 << 20, 1 << 20), (64 << 20, 4 << 20), (1 << 40, 16 << 20)])
+def test_a_chunk_is_a_sixteenth_of_the_table_within_bounds(table_bytes, chunk_bytes):
+    assert ChunkSize.for_table(table_bytes, None).bytes == chunk_bytes
+
+
+def test_a_line_of_10_mb_is_one_record():
+    body = b"1,Tablet,0\n" + b"2,Tablet," + b"9" * (10 << 20) + b"\n3,Tablet,0\n"
+    cuts = cut(HEADER + body, ChunkSize(bytes=1 << 20, rows=None))
+    assert b"".join(piece.data for piece in cuts) == body
+    assert [piece.first_line for piece in cuts] == [2, 3, 4][: len(cuts)]
+
+
+def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(monkeypatch):
+    monkeypatch.setattr(planning, "MAX_RECORD_BYTES", 4 << 20)
+    for body in (b"1" * (8 << 20), b'1,Tablet,0\n2,"' + b"x\n" * (4 << 20)):
+        with pytest.raises(TableError, match=r"has a record of more than 4 MB on line [23], perhaps a quote that is never closed"):
+            cut(HEADER + body, ChunkSize(bytes=1 << 20, rows=None))
+
+
+def test_a_quote_that_is_never_closed_is_named_by_its_line():
+    body = b'1,Tablet,0\n2,"Tablet,0\n' + b"3,Tablet,0\n" * 10
+    for size in (ChunkSize(bytes=1 << 20, rows=None), ChunkSize(bytes=20, rows=None), ChunkSize(bytes=1 << 20, rows=1)):
+        with pytest.raises(TableError, match="has a quote on line 3 that is never closed"):
+            cut(HEADER + body, size)
+
+
+def test_a_quote_left_open_on_the_very_last_line_swallows_nothing():
+    assert [piece.data for piece in cut(HEADER + b'1,Tablet,0\n2,Tablet,"0\n', ChunkSize(bytes=99, rows=None))] == [
+        b'1,Tablet,0\n2,Tablet,"0\n'
+    ]
+
+
+# --- the header
+
+
+@pytest.mark.parametrize(
+    ("line", "columns"),
+    [
+        (b"a,b,c\n", ["a", "b", "c"]),
+        (b"a,b,c\r\n", ["a", "b", "c"]),
+        (b"a,b,c", ["a", "b", "c"]),
+        (b"a,b,c\r\r\n", ["a", "b", "c"]),
+        (b'"a","b,c"\n', ["a", "b,c"]),
+        (b"\xef\xbb\xbfa,b\n", ["a", "b"]),
+        (b'\xef\xbb\xbf"a",b\n', ["a", "b"]),
+        (b" a , b\n", ["a", "b"]),
+        ("ä,ß\n".encode(), ["ä", "ß"]),
+        (b"entity_id\n", ["entity_id"]),
+    ],
+)
+def test_a_header_gives_the_names_of_the_columns(line, columns):
+    assert parse_header(line, "table.csv") == columns
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "table.csv is empty"),
+        (b"\n\n\r\n  ", "table.csv is empty"),
+        (b"\xef\xbb\xbf", "not a csv|no columns|without a name"),
+        (b"\n1,Tablet\n", "its first line is blank"),
+        (b"\r\nentity_id,device\n", "its first line is blank"),
+        (b"a,b,a\n1,2,3\n", "has the column 'a' more than once"),
+        (b"a, a\n1,2\n", "has the column 'a' more than once"),
+        (b"a,,b\n1,2,3\n", r"has a column without a name \(number 2\)"),
+        (b"a,b,\n1,2,3\n", r"has a column without a name \(number 3\)"),
+        (b'""\n1\n', r"has a column without a name \(number 1\)"),
+        (b"   \n1\n", r"has a column without a name \(number 1\)"),
+        (b"a\0b,c\n1,2\n", "its first line is not text"),
+        (b"\0" * 100, "its first line is not text"),
+        (PNG, "its first line is not text"),
+        (gzip.compress(b"a,b\n1,2\n"), "its first line is not text"),
+        ("a,b\n1,2\n".encode("utf-16"), "its first line is not text"),
+        ("ä,b\n1,2\n".encode("latin-1"), "its first line is not text"),
+        (b"a,b\r1,2\r3,4\r", "its first line is not text"),
+        (b'a,"b\n1,2\n3,4\n', "its first line is not text"),
+        (b"x" * (2 << 20), "its first line is not text"),
+        (b"x" * 200_000 + b",b\n1,2\n", "its first line is not text"),
+        (b'a,"' + b"x" * 200_000 + b'"\n1,2\n', "its first line is not text"),
+    ],
+)
+def test_a_header_that_cannot_be_one_is_refused(text, says):
+    for size in (7, 1 << 20) if len(text) < 1000 else (1 << 20,):
+        with pytest.raises(TableError, match=says) as caught:
+            list(open_csv(io.BytesIO(text), "table.csv", ChunkSize(bytes=size, rows=None))[1])
+        assert caught.value.message.startswith("table.csv ")
+        assert caught.value.next_step
+        assert "\n" not in str(caught.value)
+
+
+@given(st.binary(max_size=80), sizes)
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_a_table_or_refused_in_one_sentence(text, size):
+    try:
+        list(open_csv(io.BytesIO(text), "table.csv", size)[1])
+    except TableError as error:
+        assert error.message.startswith("table.csv ")
+        assert "\n" not in error.message
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\n\n\n", b"\r\n\r\n"])
+def test_a_header_alone_has_no_cuts(end):
+    assert cut(HEADER.strip() + end, ChunkSize(bytes=1 << 20, rows=None)) == []
+
+
+# --- gzip
+
+
+def cut_gzip(data: bytes, size: ChunkSize) -> list[Cut]:
+    _, cuts = open_csv(unpacked(Hashing(io.BytesIO(data))), "table.csv.gz", size)
+    return list(refusing_bad_gzip(cuts, "table.csv.gz"))
+
+
+@given(bodies.filter(lambda body: not swallows_lines(body)), sizes)
+@settings(max_examples=100, deadline=None)
+def test_a_compressed_table_is_cut_like_the_table(body, size):
+    assert cut_gzip(gzip.compress(HEADER + body), size) == cut(HEADER + body, size)
+
+
+def test_members_end_to_end_are_one_table():
+    size = ChunkSize(bytes=50, rows=None)
+    body = b"1,Tablet,0\n" * 100
+    members = gzip.compress(HEADER) + gzip.compress(body[:503]) + gzip.compress(b"") + gzip.compress(body[503:])
+    assert b"".join(piece.data for piece in cut_gzip(members, size)) == body
+    assert b"".join(piece.data for piece in cut_gzip(members + bytes(512), size)) == body, "zeros behind the end are padding"
+
+
+def test_a_gzip_file_cut_short_anywhere_is_refused():
+    whole = gzip.compress(HEADER + b"".join(b"%d,Tablet,0\n" % number for number in range(200)))
+    for length in range(len(whole)):
+        with pytest.raises(TableError, match=r"table\.csv\.gz is (not a whole gzip file|empty)"):
+            cut_gzip(whole[:length], ChunkSize(bytes=100, rows=None))
+
+
+@pytest.mark.parametrize("garbage", [b"x", b"garbage behind the end", b"\x1f\x8b", b"\x1f\x8b\x08", b"\0\0\0x", PNG, HEADER])
+def test_garbage_behind_the_end_of_a_gzip_file_is_refused(garbage):
+    with pytest.raises(TableError, match=r"table\.csv\.gz is not a whole gzip file"):
+        cut_gzip(gzip.compress(HEADER + b"1,Tablet,0\n") + garbage, ChunkSize(bytes=1 << 20, rows=None))
+
+
+def test_a_flipped_bit_in_a_gzip_file_is_refused_or_changes_nothing():
+    body = b"".join(b"%d,Tablet,0\n" % number for number in range(20))
+    whole = gzip.compress(HEADER + body, mtime=0)
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 0x41
+        try:
+            assert b"".join(piece.data for piece in cut_gzip(bytes(damaged), ChunkSize(bytes=64, rows=None))) == body
+        except TableError as error:
+            assert error.message.startswith("table.csv.gz is not a whole gzip file")
+
+
+@pytest.mark.parametrize("data", [PNG, HEADER + b"1,Tablet,0\n", b"\0" * 100])
+def test_what_is_no_gzip_file_is_refused(data):
+    with pytest.raises(TableError, match=r"table\.csv\.gz is not a whole gzip file"):
+        cut_gzip(data, ChunkSize(bytes=1 << 20, rows=None))
+
+
+# --- whole tables in a bucket
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    return LocalBucket(tmp_path / "bucket")
+
+
+@pytest.fixture
+def folder(bucket):
+    return JobFolder(bucket, "20261123t101500z-4f1d")
+
+
+def numbered(count: int, first: int = 0) -> bytes:
+    return b"".join(b"%d,Tablet,0\n" % number for number in range(first, first + count))
+
+
+def put_parquet(bucket, path: str, rows: int, group: int = 1 << 20, **columns) -> None:
+    out = io.BytesIO()
+    pq.write_table(
+        pa.table({"entity_id": range(rows), "device": ["Tablet"] * rows, "att1": [0] * rows, **columns}), out, row_group_size=group
+    )
+    bucket.write(path, out.getvalue())
+
+
+def text_of(folder, files, chunks, slices) -> bytes:
+    """The rows of all csv chunks, read where the plan says they lie."""
+    found = b""
+    for index, chunk in enumerate(chunks):
+        file = files[chunk.file]
+        if file.kind == "csv.gz":
+            data = folder.bucket.read(slice_file(folder, slices, index))
+            assert len(data) == chunk.end - chunk.start
+        else:
+            data = folder.bucket.read(file.path)[chunk.start : chunk.end]
+        found += data
+    return found
+
+
+def test_a_csv_table_is_planned_where_it_lies(folder, bucket):
+    body = numbered(300_000)
+    bucket.write("data/table.csv", HEADER + body)
+    files, chunks = cut_table(folder, "data/table.csv", None, "abc")
+    assert [(file.path, file.kind, file.columns) for file in files] == [("data/table.csv", "csv", ["entity_id", "device", "att1"])]
+    assert files[0].digest.sha256 == hashlib.sha256(HEADER + body).hexdigest()
+    assert files[0].digest.size == len(HEADER + body)
+    assert files[0].stamp == bucket.stat("data/table.csv").stamp
+    assert len(chunks) > 3
+    assert chunks[0].start == len(HEADER)
+    assert all(before.end == after.start for before, after in pairwise(chunks))
+    assert text_of(folder, files, chunks, "abc") == body
+    assert bucket.folders(folder.path) == [], "nothing is copied"
+
+
+def test_a_compressed_table_is_planned_into_slices(folder, bucket):
+    body = numbered(300_000)
+    bucket.write("data/table.csv.gz", gzip.compress(HEADER + body))
+    files, chunks = cut_table(folder, "data/table.csv.gz", None, "abc")
+    assert files[0].digest.sha256 == hashlib.sha256(bucket.read("data/table.csv.gz")).hexdigest()
+    assert len(chunks) > 3
+    assert text_of(folder, files, chunks, "abc") == body
+    assert len(bucket.files(folder.file("slices/abc"))) == len(chunks)
+
+
+def test_a_folder_is_planned_file_by_file_in_the_order_of_names(folder, bucket):
+    bucket.write("data/all/b.csv", HEADER + numbered(5, 5))
+    bucket.write("data/all/a.csv.gz", gzip.compress(b"device,att1,entity_id\r\nTablet,0,77\r\n"))
+    bucket.write("data/all/c.csv", HEADER)
+    put_parquet(bucket, "data/all/d.PARQUET", 3)
+    bucket.write("data/all/notes.txt", b"not a table")
+    bucket.write("data/all/deeper/e.csv", b"not looked at")
+    files, chunks = cut_table(folder, "data/all", 2, "abc")
+    assert [(file.path, file.kind) for file in files] == [
+        ("data/all/a.csv.gz", "csv.gz"),
+        ("data/all/b.csv", "csv"),
+        ("data/all/c.csv", "csv"),
+        ("data/all/d.PARQUET", "parquet"),
+    ]
+    assert [chunk.file for chunk in chunks] == [0, 1, 1, 1, 3, 3]
+    assert [chunk.first_line for chunk in chunks] == [2, 2, 4, 6, 1, 3]
+    assert files[0].columns == ["device", "att1", "entity_id"]
+
+
+@given(rows=st.integers(1, 60), group=st.integers(1, 30), chunk_rows=st.none() | st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_parquet_cuts_cover_all_rows_once_and_never_cross_a_row_group(tmp_path_factory, rows, group, chunk_rows):
+    bucket = LocalBucket(tmp_path_factory.mktemp("bucket"))
+    put_parquet(bucket, "t.parquet", rows, group)
+    files, chunks = cut_table(JobFolder(bucket, "abc"), "t.parquet", chunk_rows, "abc")
+    assert [row for chunk in chunks for row in range(chunk.start, chunk.end)] == list(range(rows))
+    assert all(chunk.start // group == (chunk.end - 1) // group for chunk in chunks)
+    assert all(chunk.first_line == chunk.start + 1 for chunk in chunks)
+    assert files[0].digest.sha256 == hashlib.sha256(bucket.read("t.parquet")).hexdigest()
+
+
+def test_a_row_group_is_not_decoded_for_every_row_of_it(folder, bucket):
+    put_parquet(bucket, "t.parquet", 1000)
+    _, chunks = cut_table(folder, "t.parquet", 1, "abc")
+    assert len(chunks) <= planning.ROW_GROUP_PIECES
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.CSV", "t.csv.gz", "t.Csv.Gz", "t.parquet", "t.pq", "a.csv.parquet"])
+def test_a_table_is_known_by_its_ending(bucket, name):
+    bucket.write(f"data/{name}", b"anything")
+    ((info, kind),) = find_files(bucket, f"data/{name}")
+    assert info.path == f"data/{name}"
+    assert kind in ("csv", "csv.gz", "parquet")
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("data/nothing.csv", "there is no table data/nothing.csv in the bucket"),
+        ("nowhere", "there is no table nowhere in the bucket"),
+        ("data/image.png", "data/image.png is not a table"),
+        ("data", "the folder data holds no table"),
+        ("data/deeper", "the folder data/deeper holds no table"),
+        ("data/image.png/x.csv", "there is no table"),
+    ],
+)
+def test_a_path_without_a_table_is_refused(folder, bucket, path, says):
+    bucket.write("data/image.png", PNG)
+    bucket.write("data/deeper/more/a.csv", HEADER)
+    with pytest.raises(TableError, match=says) as caught:
+        cut_table(folder, path, None, "abc")
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("t.csv", b"", "is empty"),
+        ("t.csv.gz", b"", "is empty"),
+        ("t.csv.gz", gzip.compress(b""), "is empty"),
+        ("t.parquet", b"", "is not a Parquet file"),
+        ("t.csv", HEADER, "has a header but no rows"),
+        ("t.csv.gz", gzip.compress(HEADER), "has a header but no rows"),
+        ("t.csv", HEADER + b'1,"Tablet\n2,Tablet,0\n', "has a quote on line 2 that is never closed"),
+        ("t.csv", HEADER + b"\r\n\n\n", "has a header but no rows"),
+        ("t.parquet", HEADER + b"1,2,3\n", "is not a Parquet file"),
+        ("t.parquet", b"PAR1" + b"\0" * 100 + b"PAR1", "is not a Parquet file"),
+        ("t.csv", PNG, "is not a csv table"),
+        ("t.csv", b"\0\1\2\3" * 1000, "is not a csv table"),
+        ("t.csv.gz", PNG, "is not a whole gzip file"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(folder, bucket, name, data, says):
+    bucket.write(f"data/{name}", data)
+    with pytest.raises(TableError, match=f"^data/{name}.* {says}") as caught:
+        cut_table(folder, f"data/{name}", None, "abc")
+    assert caught.value.next_step
+    assert "\n" not in str(caught.value)
+
+
+def test_one_bad_file_of_a_folder_is_named(folder, bucket):
+    bucket.write("data/all/a.csv", HEADER + numbered(3))
+    bucket.write("data/all/b.csv.gz", gzip.compress(HEADER + numbered(3))[:-5])
+    with pytest.raises(TableError, match=r"^data/all/b\.csv\.gz is not a whole gzip file"):
+        cut_table(folder, "data/all", None, "abc")
+
+
+def test_a_parquet_file_cut_short_anywhere_is_refused(folder, bucket):
+    put_parquet(bucket, "whole.parquet", 10)
+    whole = bucket.read("whole.parquet")
+    for length in range(0, len(whole), 7):
+        bucket.write("t.parquet", whole[:length])
+        with pytest.raises(TableError, match=r"^t\.parquet is not a Parquet file"):
+            cut_table(folder, "t.parquet", None, "abc")
+
+
+def test_a_parquet_file_without_rows_or_with_a_column_twice_is_refused(folder, bucket):
+    put_parquet(bucket, "empty.parquet", 0)
+    with pytest.raises(TableError, match="has a header but no rows"):
+        cut_table(folder, "empty.parquet", None, "abc")
+    out = io.BytesIO()
+    pq.write_table(pa.table([[1], [2], [3]], names=["a", "b", "a"]), out)
+    bucket.write("doubled.parquet", out.getvalue())
+    with pytest.raises(TableError, match="has the column 'a' more than once"):
+        cut_table(folder, "doubled.parquet", None, "abc")
+    out = io.BytesIO()
+    pq.write_table(pa.table({}), out)
+    bucket.write("none.parquet", out.getvalue())
+    with pytest.raises(TableError, match="has no columns"):
+        cut_table(folder, "none.parquet", None, "abc")
