@@ -119,6 +119,7 @@ def stop(stack: subprocess.Popen[bytes]) -> int:
 
 def make_place(root: Path, **more: str) -> Place:
     webhook = Webhook()
+    (root / "definitions").mkdir(parents=True, exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SCORING_")}
     environment = kept | {
         "SCORING_HOME": str(root / "home"),
@@ -126,6 +127,7 @@ def make_place(root: Path, **more: str) -> Place:
         "SCORING_REDIS_PORT": str(free_port()),
         "SCORING_FLOWER_PORT": str(free_port()),
         "SCORING_PROCESSES": "2",
+        "SCORING_DEFINITIONS": str(root / "definitions"),
         "SCORING_SWEEP_SECONDS": "1",
         "SCORING_STALL_SECONDS": "2",
         "WEBHOOK_URL": webhook.url,

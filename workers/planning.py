@@ -314,7 +314,7 @@ def open_parquet(raw: IO[bytes], path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(raw)
     except (pa.ArrowException, OSError) as error:
-        raise _bad_parquet(path, error) from error
+        raise bad_parquet(path, error) from error
 
 
 class Hashing(io.RawIOBase):
@@ -359,6 +359,7 @@ def _bad_gzip(path: str, error: Exception) -> TableError:
     return TableError(f"{path} is not a whole gzip file: {error}", next_step="Copy it again; it may have been cut short.")
 
 
-def _bad_parquet(path: str, error: Exception) -> TableError:
+def bad_parquet(path: str, error: Exception) -> TableError:
+    """The error for a Parquet file that is damaged or none at all."""
     reason = " ".join(str(error).split())
     return TableError(f"{path} is not a Parquet file: {reason}", next_step="Write it again; it may have been cut short.")
