@@ -38,3 +38,6 @@ def set_up_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [lines]
     root.setLevel(settings.log_level)
+    for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+        # a line for every message received and done, of every sweep too; our own steps say more in fewer
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -139,15 +139,12 @@ def read_csv_rows(data: bytes, layout: Layout, first_line: int) -> Rows:
     Raises:
         TableError: a quote that closes far too late has swallowed more lines than may be lost.
     """
-    for binary in (pa.int8(), pa.float64()) if _is_plain(data) else ():
-        try:
-            table = _parse(data, layout, binary)
-        except pa.ArrowInvalid:
-            continue
-        piece = _Piece(data=data, first_line=first_line)
-        values = _from_arrow(table, layout, lambda row, name: piece.value(row, layout.columns.index(name)))  # noqa: B023 - used at once
-        return _checked(values, layout, lambda: piece.lines, [])  # noqa: B023
-    return _read_records(data, layout, first_line)
+    table = _parse(data, layout, pa.int8(), pa.float64()) if _is_plain(data) else None
+    if table is None:
+        return _read_records(data, layout, first_line)
+    piece = _Piece(data=data, first_line=first_line)
+    values = _from_arrow(table, layout, lambda row, name: piece.value(row, layout.columns.index(name)))
+    return _checked(values, layout, lambda: piece.lines, [])
 
 
 def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> Rows:
@@ -205,20 +202,26 @@ class _Values:
     """The value of (row, column) as people will see it."""
 
 
-def _parse(data: bytes, layout: Layout, binary: pa.DataType) -> pa.Table:
-    types = {column.name: binary if column.type == "binary" else pa.float64() for column in layout.numbers}
-    types[ENTITY] = pa.int64()
-    if layout.has_device:
-        types[DEVICE] = pa.dictionary(pa.int32(), pa.string())
-    table = pa_csv.read_csv(
-        pa.BufferReader(data),
-        read_options=pa_csv.ReadOptions(column_names=layout.columns, block_size=_CSV_BLOCK_BYTES, use_threads=False),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in data),
-        convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
-    )
-    if layout.has_device and b'"' in data and any("\n" in name for name in _device_names(table.column(DEVICE))):
-        raise pa.ArrowInvalid("a device runs over several lines: the record is broken")
-    return table
+def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | None:
+    """The columns as Arrow reads them, with the first type for binary ones that fits; None when a record or value must be looked at."""
+    for binary in binaries:
+        types = {column.name: binary if column.type == "binary" else pa.float64() for column in layout.numbers}
+        types[ENTITY] = pa.int64()
+        if layout.has_device:
+            types[DEVICE] = pa.dictionary(pa.int32(), pa.string())
+        try:
+            table = pa_csv.read_csv(
+                pa.BufferReader(data),
+                read_options=pa_csv.ReadOptions(column_names=layout.columns, block_size=_CSV_BLOCK_BYTES, use_threads=False),
+                parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in data),
+                convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
+            )
+        except pa.ArrowInvalid:
+            continue
+        # a device over several lines is a broken record
+        broken = layout.has_device and b'"' in data and any("\n" in name for name in _device_names(table.column(DEVICE)))
+        return None if broken else table
+    return None
 
 
 def _from_arrow(table: pa.Table, layout: Layout, shown: Callable[[int, str], str]) -> _Values:

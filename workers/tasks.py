@@ -129,6 +129,7 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
         send(task.app, routes.NOTIFY, [order])
         return
     missing = scoring.missing_chunks(folder, plan)
+    log.info("planned", chunks=len(plan.chunks), missing=len(missing), release=plan.release)
     chunks = [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in missing]
     send(task.app, routes.SCORE_CHUNK if chunks else routes.SCORE_FINISH, chunks or [order])
 
@@ -153,7 +154,9 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
 @step(routes.SCORE_FINISH, JobOrder)
 def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     """Join and publish, if all parts are there; then the notice."""
-    if scoring.finish_job(folder) is not None:
+    outcome = scoring.finish_job(folder)
+    if outcome is not None:
+        log.info("finished", state=outcome.state, result=outcome.result)
         send(task.app, routes.NOTIFY, [order])
 
 
