@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from shared.settings import Settings
 from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
 
 INPUTS, TRAINING = "data/predict/input", "data/train"
-HASH_BYTES = 1 << 20
+NO_ID = "not-known-yet"
+"""Stands for the id when a request is checked before anything is written: a wrong field leaves no trace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,12 @@ class Source:
     def place_in(self, folder: JobFolder) -> str:
         """The path in the bucket under which the job will find it."""
         return folder.file(f"input/{self.path}") if self.files else self.path
+
+    def kept_below(self, name: str) -> "Source":
+        """The same table in a folder of its own below ``input``: a job may bring two of one name."""
+        if not self.files:
+            return self
+        return replace(self, path=f"{name}/{self.path}", files={f"{name}/{file}": at for file, at in self.files.items()})
 
     def bring(self, folder: JobFolder) -> None:
         """Copy the files of this machine into the job's folder."""
@@ -83,7 +90,6 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     """
     created = datetime.now(UTC)
     source = find_table(bucket, table)
-    release = resolve(bucket, model)
     place = _place(source, day or created.date())
     wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
 
@@ -91,7 +97,8 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
         table_path = source.place_in(JobFolder(bucket, job_id))
         return _checked(ScoreJob, wish | {"kind": "score", "job_id": job_id, "created": created.isoformat(), "table": table_path})
 
-    digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
+    job(NO_ID)
+    digest = _digest("score", wish | {"release": resolve(bucket, model), "table": source.fingerprint})
     return _enqueue(settings, bucket, digest, job, [source], again=again)
 
 
@@ -115,7 +122,7 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     created = datetime.now(UTC)
     if train is None:
         train, eval_table = newest_training_tables(bucket)
-    sources = [find_table(bucket, path) for path in (train, eval_table) if path is not None]
+    sources = [find_table(bucket, path).kept_below(name) for name, path in (("train", train), ("eval", eval_table)) if path is not None]
     wish = {"definition": definition, "alias": alias}
 
     def job(job_id: str) -> TrainJob:
@@ -123,6 +130,7 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
         paths = dict(zip(("train", "eval"), (source.place_in(folder) for source in sources), strict=False))
         return _checked(TrainJob, wish | paths | {"kind": "train", "job_id": job_id, "created": created.isoformat()})
 
+    job(NO_ID)
     digest = _digest("train", wish | {"tables": [source.fingerprint for source in sources]})
     return _enqueue(settings, bucket, digest, job, sources, again=again)
 
@@ -166,14 +174,10 @@ def newest_training_tables(bucket: Bucket) -> tuple[str, str | None]:
     Raises:
         TableError: there is none.
     """
-    for year in reversed(bucket.folders(TRAINING)):
-        for month in reversed(bucket.folders(f"{TRAINING}/{year}")):
-            for day in reversed(bucket.folders(f"{TRAINING}/{year}/{month}")):
-                files = {
-                    name.partition(".")[0]: info.path
-                    for info in bucket.files(f"{TRAINING}/{year}/{month}/{day}")
-                    if kind_of(name := info.path.rpartition("/")[2])
-                }
+    for year in _newest_first(bucket, TRAINING):
+        for month in _newest_first(bucket, year):
+            for day in _newest_first(bucket, month):
+                files = {name.partition(".")[0]: info.path for info in bucket.files(day) if kind_of(name := info.path.rpartition("/")[2])}
                 if "train" in files:
                     return files["train"], files.get("eval")
     raise TableError(
@@ -182,14 +186,32 @@ def newest_training_tables(bucket: Bucket) -> tuple[str, str | None]:
     )
 
 
+def _newest_first(bucket: Bucket, folder: str) -> list[str]:
+    """The folders in a folder that stand for a year, month or day."""
+    return [f"{folder}/{name}" for name in reversed(bucket.folders(folder)) if name.isdecimal()]
+
+
 def _find_here(bucket: Bucket, local: Path) -> Source:
+    try:
+        return _look_here(bucket, local)
+    except OSError as error:
+        where = error.filename or local
+        raise TableError(f"{where} cannot be read: {error.strerror}", next_step="Check the path and its permissions.") from error
+
+
+def _look_here(bucket: Bucket, local: Path) -> Source:
     if local.is_dir():
-        files = {f"{_safe(local.resolve().name)}/{_safe(file.name)}": file for file in sorted(local.iterdir()) if kind_of(file.name)}
+        path = _safe(local.resolve().name)
+        found = [file for file in sorted(local.iterdir()) if kind_of(file.name)]
+        files = {f"{path}/{_safe(file.name)}": file for file in found}
         if not files:
             raise TableError(f"the folder {local} holds no table", next_step=f"Put files into it that end in {', '.join(ENDINGS)}.")
-        path = _safe(local.resolve().name)
+        if len(files) < len(found):
+            raise TableError(
+                f"the folder {local} holds files whose names differ only in special characters", next_step="Rename them and try again."
+            )
     elif local.is_file():
-        promised_kind(local.name)
+        promised_kind(str(local))
         path = _safe(local.name)
         files = {path: local}
     else:
@@ -205,11 +227,8 @@ def _safe(name: str) -> str:
 
 
 def _sha256(file: Path) -> str:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise TableError(f"{file} cannot be read: {error.strerror}", next_step="Check its permissions.") from error
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _place(source: Source, day: date) -> str:
@@ -236,8 +255,6 @@ def _digest(kind: str, wish: dict[str, Any]) -> str:
 def _enqueue(
     settings: Settings, bucket: Bucket, digest: str, make_job: Callable[[str], Job], sources: list[Source], *, again: bool
 ) -> Enqueued:
-    # checked before anything is written: a wrong field leaves no trace
-    make_job(_job_id(digest, 1, datetime.now(UTC)))
     job_id = _claim(bucket, digest, again=again)
     folder = JobFolder(bucket, job_id)
     if folder.has("job.json"):
@@ -265,8 +282,9 @@ def _claim(bucket: Bucket, digest: str, *, again: bool) -> str:
 
 
 def _job_id(digest: str, run: int, now: datetime) -> str:
+    """Sorts by the time of the request, to the millisecond: the newest result at a place is found by it."""
     kind, _, _ = digest.partition("-")
-    return f"{now:%Y%m%dt%H%M%Sz}-{kind}-{hashlib.sha256(f'{digest}.{run}'.encode()).hexdigest()[:6]}"
+    return f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}z-{kind}-{hashlib.sha256(f'{digest}.{run}'.encode()).hexdigest()[:6]}"
 
 
 def _first_step(job: Job) -> str:

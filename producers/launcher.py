@@ -2,7 +2,7 @@
 
 Every process runs in a session of its own, so that Ctrl-C in a terminal reaches only the launcher, which then lets the work in hand
 finish. The other way round nothing outlives the launcher: on Linux the kernel sends each process SIGTERM when the launcher dies, so
-that all are gone within seconds, or as soon as the work in hand is done.
+that all are gone within seconds, or as soon as the work in hand is done; the server goes when its last worker has gone.
 """
 
 import contextlib
@@ -67,8 +67,24 @@ if os.getppid() == int(sys.argv[1]):
 """
 """Asks the kernel for SIGTERM when the launcher dies (1 is PR_SET_PDEATHSIG), then becomes the program.
 
-A program of its own, because Popen's ``preexec_fn`` may deadlock once the launcher has threads. The second line closes the gap in which the
-launcher has died already.
+A program of its own, because Popen's ``preexec_fn`` may deadlock once the launcher has threads. The comparison closes the gap in which
+the launcher has died already.
+"""
+
+SERVER_START = """
+import os, signal, sys
+alive, server = int(sys.argv[1]), os.getpid()
+if os.fork():
+    os.close(alive)
+    os.execv(sys.argv[2], sys.argv[2:])
+os.read(alive, 1)
+if os.getppid() == server:
+    os.kill(server, signal.SIGTERM)
+"""
+"""Becomes the server, and leaves a guard that stops it when the launcher and all workers have gone, killed or not.
+
+The guard reads from a pipe that these hold open and nobody writes to: it reads an end when the last of them is gone. Were the server
+to go first, a worker in the middle of an answer would wait for it for ever, deaf to SIGTERM (kombu retries without a limit).
 """
 
 
@@ -110,13 +126,15 @@ def run_stack(settings: Settings, options: Options) -> int:
 class Child:
     """One process of the stack, in its own session; all it prints goes to ``say``, line by line."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str, str], None], keeps: Sequence[int] = ()
+    ) -> None:
         self.name = name
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._say = say
         self._process = subprocess.Popen(
-            _tied(command), cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, pass_fds=keeps,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, name=f"lines of {name}", daemon=True)
         self._reader.start()
@@ -173,6 +191,7 @@ class Stack:
         self._output = threading.Lock()
         self._signals = 0
         self._last_signal = 0.0
+        self._alive = (-1, -1)
         self._made_password = not self.settings.flower_password.get_secret_value()
         self._password = self.settings.flower_password.get_secret_value() or secrets.token_urlsafe(12)
         self._environment = _environment(self.settings, self.home)
@@ -181,6 +200,7 @@ class Stack:
         """Start, watch, stop; the exit code."""
         began = time.monotonic()
         self._drop_ready_file()  # a launcher that was killed left it
+        self._alive = os.pipe()
         with self._heed_signals():
             try:
                 if self._start():
@@ -188,6 +208,8 @@ class Stack:
                     self._watch_until(lambda: False, "", float("inf"))
             finally:
                 self._stop()
+                for end in self._alive:
+                    os.close(end)
         return self.exit_code
 
     def say(self, name: str, text: str) -> None:
@@ -208,17 +230,15 @@ class Stack:
     def _start(self) -> bool:
         """Start everything and wait until it answers; False when the stack has to end instead."""
         if not self.settings.redis_url:
-            self.server = self._child("redis", _server_command(self.settings, self.home))
+            guard = _python("-c", SERVER_START, str(self._alive[0]))
+            self.server = self._child("redis", [*guard, *_server_command(self.settings, self.home)], keeps=self._alive[:1])
             if not self._watch_until(lambda: _broker_problem(self.settings) is None, "the server", self.options.start_seconds):
                 return False
-        heavy = "-c", str(self.settings.processes)
-        self.workers = [
-            self._child("score", _worker_command("score", [QUEUE_SCORE, QUEUE_TRAIN], *heavy)),
-            self._child("control", _worker_command("control", [QUEUE_CONTROL], "-c", "1")),
-        ]
-        self.watchers = [
-            self._child("beat", _celery("producers.beat", "beat", "-s", str(_folder(self.home / "beat") / "schedule"), "--pidfile="))
-        ]
+        # each is kept as soon as it is there, so that it is stopped whatever the next one does
+        for name, queues, processes in (("score", [QUEUE_SCORE, QUEUE_TRAIN], self.settings.processes), ("control", [QUEUE_CONTROL], 1)):
+            self.workers.append(self._child(name, _worker_command(name, queues, processes), keeps=self._alive[1:]))
+        schedule = _folder(self.home / "beat") / "schedule"
+        self.watchers = [self._child("beat", _celery("producers.beat", "beat", "-s", str(schedule), "--pidfile="))]
         with make_app(self.settings) as app:
             names = [f"{worker.name}@{socket.gethostname()}" for worker in self.workers]
             if not self._watch_until(lambda: _answer(app, names), "the workers", self.options.start_seconds):
@@ -228,8 +248,8 @@ class Stack:
         self.watchers.append(flower)
         return self._watch_until(lambda: _flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds)
 
-    def _child(self, name: str, command: Sequence[str], more: Mapping[str, str] | None = None) -> Child:
-        return Child(name, command, {**self._environment, **(more or {})}, self.say)
+    def _child(self, name: str, command: Sequence[str], more: Mapping[str, str] | None = None, keeps: Sequence[int] = ()) -> Child:
+        return Child(name, command, {**self._environment, **(more or {})}, self.say, keeps)
 
     def _watch_until(self, condition: Callable[[], bool], what: str, seconds: float) -> bool:
         """True when the condition holds; False when the stack has to end: asked to, a process died, or it took too long."""
@@ -292,8 +312,11 @@ class Stack:
         if any(worker.is_alive for worker in self.workers):
             self.say("up", "stopping: waiting for work in hand; Ctrl-C again to stop at once")
         self._end(self.watchers, lambda: False, SIDE_STOP_SECONDS)
-        # even when the server has died: what is in hand is kept in the bucket
-        self._end(self.workers, lambda: self._signals > asked, self.options.stop_seconds)
+        seconds = self.options.stop_seconds
+        if self.server is not None and not self.server.is_alive:
+            # a worker in the middle of an answer would wait for its server for ever; what is broken off the sweep sends again
+            seconds = min(seconds, SIDE_STOP_SECONDS)
+        self._end(self.workers, lambda: self._signals > asked, seconds)
         self._end([self.server] if self.server else [], lambda: False, SIDE_STOP_SECONDS)
         self.say("up", "stopped")
 
@@ -338,20 +361,20 @@ def _wait_for_end(children: Sequence[Child], seconds: float, at_once: Callable[[
         time.sleep(POLL_SECONDS)
 
 
-def _tied(command: Sequence[str]) -> list[str]:
-    if sys.platform != "linux":
-        return [*command]
-    return [sys.executable, "-I", "-S", "-c", TIED_START, str(os.getpid()), *command]
+def _python(*arguments: str) -> list[str]:
+    """A bare interpreter, up in 10 ms."""
+    return [sys.executable, "-I", "-S", *arguments]
 
 
 def _celery(app: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "celery", "--quiet", "-A", app, *arguments]
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", app, *arguments]
+    return [*_python("-c", TIED_START, str(os.getpid())), *command] if sys.platform == "linux" else command
 
 
-def _worker_command(name: str, queues: Sequence[str], *more: str) -> list[str]:
+def _worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
     # gossip and mingle only cost: our workers need to know nothing of each other
     without = "--without-gossip", "--without-mingle"
-    return _celery("workers.app", "worker", "-Q", ",".join(queues), "-n", f"{name}@%h", *without, *more)
+    return _celery("workers.app", "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *without)
 
 
 def _server_command(settings: Settings, home: Path) -> list[str]:

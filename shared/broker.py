@@ -34,6 +34,10 @@ def make_app(settings: Settings) -> celery.Celery:
         "socket_connect_timeout": 5,
         "socket_timeout": 30,
         "socket_keepalive": True,
+        # who sends to a Redis that is away hears of it in half a second instead of six; how long a worker waits for it is said below
+        "max_retries": 2,
+        "interval_start": 0.1,
+        "interval_step": 0.2,
     }
     app = celery.Celery("scoring", broker=settings.broker_url)
     app.conf.update(
@@ -95,7 +99,7 @@ def send(app: celery.Celery, task: str, orders: Sequence[JobOrder]) -> None:
                 app.send_task(task, args=[order.encode()], argsrepr=_readable(order), producer=producer, retry=False)
     except (redis.exceptions.RedisError, kombu.exceptions.KombuError, OSError) as error:
         raise BrokerError(
-            f"Redis at {maybe_sanitize_url(app.conf.broker_url)} does not take messages: {error}",
+            f"Redis at {maybe_sanitize_url(app.conf.broker_url)} does not take messages: {str(error).rstrip('.')}",
             next_step="Start it (for a local stack: scoring up) or check REDIS_URL.",
         ) from error
 

@@ -4,6 +4,7 @@
     ├── PermanentError          trying again gives the same answer: the job fails, a person must act
     │   ├── RequestError        what was asked for makes no sense            exit code 2
     │   │   ├── MessageError    what came off the queue or a job folder does not decode
+    │   │   │   └── StrayOrderError   an order that does not fit its job: it is dropped, the job goes on
     │   │   └── SettingsError   an environment variable has a value that cannot be used
     │   ├── TableError          a table cannot be read, or lacks what the release needs   exit code 3
     │   ├── ModelError          a definition or release is unknown, broken or foreign      exit code 4
@@ -42,6 +43,10 @@ class RequestError(PermanentError):
 
 class MessageError(RequestError):
     """Raised by ``decode`` when a message or a job file is malformed or of an unknown format."""
+
+
+class StrayOrderError(MessageError):
+    """Raised when an order asks for a step that its job does not have; a stray message must not end a good job."""
 
 
 class SettingsError(RequestError):

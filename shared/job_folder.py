@@ -31,6 +31,7 @@ JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
 REQUESTS = f"{JOBS}/_requests"
 MAX_STAGE_LENGTH = 500
+MAX_ID_SHOWN = 100
 
 State = Literal["queued", "running", "finishing", "done", "failed", "cancelled"]
 FINAL_STATES = ("done", "failed", "cancelled")
@@ -83,7 +84,11 @@ class JobFolder:
 
     def __init__(self, bucket: Bucket, job_id: str) -> None:
         self.bucket = bucket
-        self.job_id = JobOrder.decode({"job_id": job_id}).job_id
+        try:
+            self.job_id = JobOrder.decode({"job_id": job_id}).job_id
+        except MessageError:
+            shown = repr(job_id) if len(job_id) <= MAX_ID_SHOWN else f"{job_id[:MAX_ID_SHOWN]!r}..."
+            raise MessageError(f"{shown} is not the id of a job", next_step="List them with: scoring jobs list") from None
         self.path = f"{JOBS}/{self.job_id}"
 
     def file(self, name: str) -> str:

@@ -19,6 +19,8 @@ from shared.routes import SWEEP
 from shared.settings import read_settings
 
 app = make_app(read_settings())
+# a line on a queue that is no message must not end the worker
+app.conf.broker_transport = "workers.transport:Transport"
 # imported in the parent process, so that every child has the libraries from its start
 app.conf.imports = ["workers.tasks"]
 

@@ -4,11 +4,13 @@ Nothing is parsed here. A csv cut always falls between two records: a line break
 the same sizes give the same chunks, and chunk i means the same rows for ever.
 """
 
+import contextlib
 import csv
 import gzip
 import hashlib
 import io
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Literal, NamedTuple, Protocol, cast
@@ -35,6 +37,9 @@ MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
 ROW_GROUP_PIECES = 16
 """A Parquet row group is decoded once for each chunk in it, so there are at most this many."""
+
+# what bounds a field is MAX_RECORD_BYTES; csv's own limit is one for the whole process and far smaller
+csv.field_size_limit(sys.maxsize)
 
 BAD_GZIP: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
 """What reading a broken gzip stream raises; any other OSError is the storage's."""
@@ -232,7 +237,8 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
                     f"{path} has a record of more than {MAX_RECORD_BYTES >> 20} MB on line {line}, perhaps a quote that is never closed",
                     next_step="Mend that line and score the table again.",
                 )
-            carry = block + stream.read(max(size.bytes, MIN_CHUNK_BYTES))
+            # twice as much each time: what is here is looked at again from its start
+            carry = block + stream.read(max(size.bytes, MIN_CHUNK_BYTES, min(len(block), MAX_CHUNK_BYTES)))
             if len(carry) > len(block):
                 continue
             ends, final = _chunk_ends(block, size, final=True), True
@@ -311,10 +317,20 @@ def _cut_parquet(bucket: Bucket, info: FileInfo, chunk_rows: int | None) -> tupl
 
 def open_parquet(raw: IO[bytes], path: str) -> pq.ParquetFile:
     """A Parquet file; raises TableError when it is none."""
-    try:
+    with refusing_bad_parquet(path):
         return pq.ParquetFile(raw)
-    except (pa.ArrowException, OSError) as error:
-        raise bad_parquet(path, error) from error
+
+
+@contextlib.contextmanager
+def refusing_bad_parquet(path: str) -> Iterator[None]:
+    """Raises TableError in one sentence when a Parquet file that is read in this block turns out to be broken."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None):
+            raise  # the storage failed, not the file
+        reason = " ".join(str(error).split())
+        raise TableError(f"{path} is not a Parquet file: {reason}", next_step="Write it again; it may have been cut short.") from error
 
 
 class Hashing(io.RawIOBase):
@@ -357,9 +373,3 @@ def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
 
 def _bad_gzip(path: str, error: Exception) -> TableError:
     return TableError(f"{path} is not a whole gzip file: {error}", next_step="Copy it again; it may have been cut short.")
-
-
-def bad_parquet(path: str, error: Exception) -> TableError:
-    """The error for a Parquet file that is damaged or none at all."""
-    reason = " ".join(str(error).split())
-    return TableError(f"{path} is not a Parquet file: {reason}", next_step="Write it again; it may have been cut short.")

@@ -4,6 +4,7 @@ The folder is the truth: a step that finds its work done returns what is there. 
 """
 
 import hashlib
+import itertools
 import json
 import secrets
 import time
@@ -19,7 +20,7 @@ from pydantic import Field
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
-from shared.errors import BucketError, MessageError, RequestError, ScoringError, TableError
+from shared.errors import BucketError, MessageError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import DeviceSummary, FileDigest, Part, ResultManifest
 from shared.messages import Record, ScoreJob, decode_long
@@ -85,15 +86,15 @@ def score_job(folder: JobFolder) -> ScoreJob:
     """The request, which must be one to score."""
     job = folder.job()
     if not isinstance(job, ScoreJob):
-        raise RequestError(f"job {job.job_id} is a {job.kind} job, not one that scores")
+        raise StrayOrderError(f"job {job.job_id} is a {job.kind} job, not one that scores")
     return job
 
 
 def read_plan(folder: JobFolder) -> Plan:
-    """The plan of a job; raises RequestError when there is none."""
+    """The plan of a job; raises StrayOrderError when there is none."""
     text = folder.bucket.read(folder.file("plan.json"))
     if text is None:
-        raise RequestError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
+        raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
     return decode_long(Plan, text)
 
 
@@ -110,11 +111,12 @@ def score_chunk(folder: JobFolder, plan: Plan, index: int, cache: Path, definiti
     """Read, check and score one chunk and write its part, unless it is there; None when the job has ended.
 
     Raises:
+        StrayOrderError: the plan has no such chunk.
         TableError: the table changed under the job.
         ModelError: the release is not what was published.
     """
     if not index < len(plan.chunks):
-        raise MessageError(f"job {folder.job_id} has {len(plan.chunks)} chunks; there is no chunk {index}")
+        raise StrayOrderError(f"job {folder.job_id} has {len(plan.chunks)} chunks; there is no chunk {index}")
     if (part := read_part(folder, index)) is not None:
         return part
     if folder.outcome() is not None:
@@ -143,9 +145,13 @@ def score_chunk(folder: JobFolder, plan: Plan, index: int, cache: Path, definiti
 
 
 def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
-    """What chunk ``index`` wrote, or None while its part is not complete."""
+    """What chunk ``index`` wrote, or None while its part is not complete or when its record is broken."""
     text = folder.bucket.read(folder.part_file(index, "json"))
-    return None if text is None else decode_long(ChunkRecord, text)
+    try:
+        record = None if text is None else decode_long(ChunkRecord, text)
+    except MessageError:
+        return None
+    return record if record and record.index == index else None
 
 
 def predict(release: Release, rows: tables.Rows) -> tuple[tables.Rows, np.ndarray, int]:
@@ -223,9 +229,9 @@ def finish_job(folder: JobFolder) -> Outcome | None:
     if outcome is None:
         plan = read_plan(folder)
         job = score_job(folder)
-        if missing_chunks(folder, plan):
+        parts = _all_parts(folder, plan)
+        if parts is None:
             return None
-        parts = [part for index in range(len(plan.chunks)) if (part := read_part(folder, index)) is not None]
         check_rejects(job, parts)
         manifest = _join(folder, job, plan, parts)
         if manifest is None:
@@ -238,6 +244,25 @@ def finish_job(folder: JobFolder) -> Outcome | None:
         publish_newest(folder.bucket, outcome.result)
         folder.bucket.write(folder.file("published.json"), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
     return outcome
+
+
+def _all_parts(folder: JobFolder, plan: Plan) -> list[ChunkRecord] | None:
+    """What every chunk wrote, in order; None while one is missing, or when one is broken, which is then made again."""
+    if missing_chunks(folder, plan):
+        return None
+    parts = []
+    for index in range(len(plan.chunks)):
+        part = read_part(folder, index)
+        if part is None:
+            _discard(folder, index)
+            return None
+        parts.append(part)
+    return parts
+
+
+def _discard(folder: JobFolder, index: int) -> None:
+    """Take back that a part is complete: the sweep has it made again."""
+    folder.bucket.delete(folder.part_file(index, "json"))
 
 
 def check_rejects(job: ScoreJob, parts: list[ChunkRecord]) -> None:
@@ -266,6 +291,7 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     if existing is not None:
         return decode_long(ResultManifest, existing)
     revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
+    rejects = None
     text_digest = hashlib.sha256()
     compressed = hashlib.sha256()
     size = 0
@@ -275,10 +301,11 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
                 text_digest.update(tables.decompress(member))
                 compressed.update(member)
                 size += out.write(member)
+        if any(part.rejects for part in parts):
+            rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}")
     except _BrokenPartError as broken:
-        bucket.delete(folder.part_file(broken.index, "json"))
+        _discard(folder, broken.index)
         return None
-    rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}")
     finished = datetime.now(UTC)
     rows_in, scored = sum(part.rows_in for part in parts), sum(part.rows_scored for part in parts)
     manifest = ResultManifest(
@@ -317,21 +344,21 @@ def _members(folder: JobFolder, parts: list[ChunkRecord]) -> Iterator[bytes]:
     """The gzip members of the prediction file, the header first, each part checked against its digest."""
     yield tables.compress(tables.OUTPUT_HEADER)
     for part in parts:
-        data = folder.bucket.read(folder.part_file(part.index, "csv.gz"))
-        if data is None or hashlib.sha256(data).hexdigest() != part.output.sha256:
-            raise _BrokenPartError(part.index)
-        yield data
+        yield _member(folder, part.index, "csv.gz", part.output)
 
 
-def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest | None:
-    rejecting = [part for part in parts if part.rejects is not None]
-    if not rejecting:
-        return None
+def _member(folder: JobFolder, index: int, ending: str, digest: FileDigest) -> bytes:
+    data = folder.bucket.read(folder.part_file(index, ending))
+    if data is None or hashlib.sha256(data).hexdigest() != digest.sha256:
+        raise _BrokenPartError(index)
+    return data
+
+
+def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:
     digest, size = hashlib.sha256(), 0
+    members = (_member(folder, part.index, "rejects.csv.gz", part.rejects) for part in parts if part.rejects is not None)
     with folder.bucket.writer(path, durable=True) as out:
-        for member in [tables.compress(tables.REJECTS_HEADER)] + [
-            folder.bucket.read(folder.part_file(part.index, "rejects.csv.gz")) or b"" for part in rejecting
-        ]:
+        for member in itertools.chain([tables.compress(tables.REJECTS_HEADER)], members):
             digest.update(member)
             size += out.write(member)
     return FileDigest(sha256=digest.hexdigest(), size=size)

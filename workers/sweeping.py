@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from shared.bucket import Bucket
-from shared.errors import JobFailedError, RequestError
+from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
 from shared.job_folder import OPEN, JobFolder, Outcome, close_job, open_jobs
 from shared.messages import ChunkOrder, Job, JobOrder, ScoreJob
 from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
@@ -48,22 +48,20 @@ def sweep(bucket: Bucket, traffic: Traffic, *, grace: timedelta, deadline: timed
     A job gets ``grace`` after its last change before anything of it is sent again, and is failed when it is older than ``deadline``.
     """
     for job_id in open_jobs(bucket):
-        folder = JobFolder(bucket, job_id)
         try:
-            job = folder.job()
-        except RequestError as error:
+            missing = _missing_step(JobFolder(bucket, job_id), grace, deadline)
+        except PermanentError as error:
             _drop_orphan(bucket, job_id, str(error))
             continue
-        task = _missing_step(folder, job, grace, deadline)
-        if task is None:
+        except TransientError as error:
+            log.warning("job not looked at, the next sweep is due soon", job=job_id, error=str(error))
             continue
-        orders = _missing_chunks(folder) if task == SCORE_CHUNK else [JobOrder(job_id=job_id)]
-        if traffic.is_empty(QUEUE_OF_TASK[task]):
-            held = traffic.are_leased([lease_name(task, order) for order in orders])
-            orders = [order for order, taken in zip(orders, held, strict=True) if not taken]
+        if missing is not None and traffic.is_empty(QUEUE_OF_TASK[missing.task]):
+            held = traffic.are_leased([lease_name(missing.task, order) for order in missing.orders])
+            orders = [order for order, taken in zip(missing.orders, held, strict=True) if not taken]
             if orders:
-                log.info("sweep sends again", job=job_id, task=task, orders=len(orders))
-                yield Missing(task=task, orders=orders)
+                log.info("sweep sends again", job=job_id, task=missing.task, orders=len(orders))
+                yield Missing(task=missing.task, orders=orders)
 
 
 def lease_name(task: str, order: JobOrder) -> str:
@@ -71,32 +69,57 @@ def lease_name(task: str, order: JobOrder) -> str:
     return f"{task}:{order.job_id}:{order.index}" if isinstance(order, ChunkOrder) else f"{task}:{order.job_id}"
 
 
-def _missing_step(folder: JobFolder, job: Job, grace: timedelta, deadline: timedelta) -> str | None:
-    """The task that the job waits for, or None when it needs nothing or was given too little time."""
-    now = datetime.now(UTC)
+def _missing_step(folder: JobFolder, grace: timedelta, deadline: timedelta) -> Missing | None:
+    """The step that the job waits for, or None when it needs nothing or was given too little time.
+
+    Raises:
+        RequestError: nobody wrote the job down, or nothing of it can be read, not even how it ended.
+    """
     outcome = folder.outcome()
-    if outcome is None and now - job.created > deadline:
-        reason = f"the job did not end within {deadline.total_seconds() / 3600:g} hours"
-        next_step = f"Go on from what is there with: scoring jobs resume {job.job_id}"
-        folder.end(Outcome(state="failed", at=now, reason=reason, next_step=next_step, exit_code=JobFailedError.exit_code))
-        return NOTIFY
     if outcome is not None:
-        return _missing_end(folder, job, outcome) if now - outcome.at >= grace else None
+        return _missing_end(folder, outcome) if datetime.now(UTC) - outcome.at >= grace else None
+    try:
+        return _missing_work(folder, grace, deadline)
+    except MessageError as error:
+        return _failed(folder, error)
+
+
+def _missing_work(folder: JobFolder, grace: timedelta, deadline: timedelta) -> Missing | None:
+    job = folder.job()
+    now = datetime.now(UTC)
+    if now - job.created > deadline:
+        return _failed(folder, JobFailedError(f"the job did not end within {deadline.total_seconds() / 3600:g} hours"))
     if now - _last_change(folder, job) < grace:
         return None
     if not folder.has("plan.json"):
-        return SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
-    return SCORE_CHUNK if _missing_chunks(folder) else SCORE_FINISH
+        return _order(folder, SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT)
+    plan = read_plan(folder)
+    missing = missing_chunks(folder, plan)[:CHUNKS_AT_ONCE]
+    if not missing:
+        return _order(folder, SCORE_FINISH)
+    return Missing(task=SCORE_CHUNK, orders=[ChunkOrder(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing])
 
 
-def _missing_end(folder: JobFolder, job: Job, outcome: Outcome) -> str | None:
+def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
     """What a job that has ended still needs: to be published, to be told of, or nothing."""
     if folder.has("notified.json"):
-        close_job(folder.bucket, job.job_id)
+        close_job(folder.bucket, folder.job_id)
         return None
     if outcome.state == "done" and not folder.has("published.json"):
-        return SCORE_FINISH if isinstance(job, ScoreJob) else TRAIN_FIT
-    return NOTIFY
+        return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT)
+    return _order(folder, NOTIFY)
+
+
+def _failed(folder: JobFolder, error: PermanentError) -> Missing:
+    """Fail a job that cannot go on; people must be told."""
+    log.error("job failed", job=folder.job_id, error=str(error))
+    next_step = error.next_step or f"Go on from what is there with: scoring jobs resume {folder.job_id}"
+    folder.end(Outcome(state="failed", at=datetime.now(UTC), reason=error.message, next_step=next_step, exit_code=error.exit_code))
+    return _order(folder, NOTIFY)
+
+
+def _order(folder: JobFolder, task: str) -> Missing:
+    return Missing(task=task, orders=[JobOrder(job_id=folder.job_id)])
 
 
 def _last_change(folder: JobFolder, job: Job) -> datetime:
@@ -105,14 +128,8 @@ def _last_change(folder: JobFolder, job: Job) -> datetime:
     return max(datetime.fromtimestamp(newest, UTC), job.created)
 
 
-def _missing_chunks(folder: JobFolder) -> list[JobOrder]:
-    plan = read_plan(folder)
-    missing = missing_chunks(folder, plan)[:CHUNKS_AT_ONCE]
-    return [ChunkOrder(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
-
-
 def _drop_orphan(bucket: Bucket, job_id: str, why: str) -> None:
     mark = bucket.stat(f"{OPEN}/{job_id}")
     if mark is not None and datetime.now(UTC).timestamp() - mark.modified > ORPHAN_SECONDS:
-        log.warning("job without a readable request is left alone", job=job_id, why=why)
+        log.warning("job that cannot be read is left alone", job=job_id, why=why)
         close_job(bucket, job_id)

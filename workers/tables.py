@@ -5,6 +5,7 @@ chunk is read as floats, and where that fails too, record by record, so that one
 line, column, value and reason, and never fails its neighbours. All three ways give the same numbers for good rows.
 """
 
+import contextlib
 import csv
 import functools
 import io
@@ -22,7 +23,7 @@ from isal import igzip
 
 from shared.errors import TableError
 from shared.manifests import Column
-from workers.planning import bad_parquet, open_parquet
+from workers.planning import open_parquet, refusing_bad_parquet
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
 """Device names; the place in this tuple is the code in the output."""
@@ -139,10 +140,11 @@ def read_csv_rows(data: bytes, layout: Layout, first_line: int) -> Rows:
     Raises:
         TableError: a quote that closes far too late has swallowed more lines than may be lost.
     """
-    table = _parse(data, layout, pa.int8(), pa.float64()) if _is_plain(data) else None
-    if table is None:
-        return _read_records(data, layout, first_line)
     piece = _Piece(data=data, first_line=first_line)
+    table = _parse(data, layout, pa.int8(), pa.float64()) if _is_plain(data) else None
+    # a record over several lines may be two rows that a stray quote made one
+    if table is None or (b'"' in data and table.num_rows < len(piece.lines)):
+        return _read_records(data, layout, first_line)
     values = _from_arrow(table, layout, lambda row, name: piece.value(row, layout.columns.index(name)))
     return _checked(values, layout, lambda: piece.lines, [])
 
@@ -151,9 +153,9 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> R
     """Read the rows ``start`` to ``end`` (from 0, the last one left out) of a Parquet file; its lines are rows, counted from 1.
 
     Raises:
-        TableError: a page of the file is damaged.
+        TableError: a page of the file is damaged, or not all of these rows are there.
     """
-    first_line = start + 1
+    first_line, count_wanted = start + 1, end - start
     names = [ENTITY, *([DEVICE] if layout.has_device else []), *(column.name for column in layout.numbers)]
     batches, at = [], 0
     with open_parquet(raw, layout.path) as file:
@@ -167,21 +169,19 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> R
                 continue
             at += count
         at = 0
-        try:
+        with refusing_bad_parquet(layout.path):
             for batch in file.iter_batches(batch_size=65536, row_groups=groups, columns=names):
                 low, high = max(start - at, 0), min(end - at, batch.num_rows)
                 if low < high:
                     batches.append(batch.slice(low, high - low))
                 at += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
-            if getattr(error, "errno", None):
-                raise  # the storage failed, not the file
-            raise bad_parquet(layout.path, error) from error
+    if sum(batch.num_rows for batch in batches) != count_wanted:
+        raise TableError(f"{layout.path} holds fewer rows than it says", next_step="Write it again; it may have been damaged.")
     table = pa.Table.from_batches(batches)
 
     def shown(row: int, name: str) -> str:
-        value = table.column(name)[row].as_py()
-        return "" if value is None else str(value)
+        (text,) = _texts(table.column(name).slice(row, 1))
+        return text or ""
 
     return _checked(_from_arrow(table, layout, shown), layout, lambda: np.arange(table.num_rows) + first_line, [])
 
@@ -203,24 +203,19 @@ class _Values:
 
 
 def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | None:
-    """The columns as Arrow reads them, with the first type for binary ones that fits; None when a record or value must be looked at."""
+    """The columns as Arrow reads them, with the first type for binary ones that fits; None when none does."""
     for binary in binaries:
         types = {column.name: binary if column.type == "binary" else pa.float64() for column in layout.numbers}
         types[ENTITY] = pa.int64()
         if layout.has_device:
             types[DEVICE] = pa.dictionary(pa.int32(), pa.string())
-        try:
-            table = pa_csv.read_csv(
+        with contextlib.suppress(pa.ArrowInvalid):
+            return pa_csv.read_csv(
                 pa.BufferReader(data),
                 read_options=pa_csv.ReadOptions(column_names=layout.columns, block_size=_CSV_BLOCK_BYTES, use_threads=False),
                 parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in data),
                 convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
             )
-        except pa.ArrowInvalid:
-            continue
-        # a device over several lines is a broken record
-        broken = layout.has_device and b'"' in data and any("\n" in name for name in _device_names(table.column(DEVICE)))
-        return None if broken else table
     return None
 
 
@@ -241,12 +236,33 @@ def _entities(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray | None]:
         with np.errstate(invalid="ignore"):
             whole = np.isfinite(floats) & (np.floor(floats) == floats) & (np.abs(floats) < 2.0**53)
         return np.where(whole, floats, 0).astype(np.int64), None if whole.all() else ~whole
-    return _whole([str(value) for value in column.to_pylist()])
+    return _whole(_texts(column))
+
+
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Values as a csv file would show them; bytes that are not text become a mark that no number or device contains."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if _is_text(column.type):
+        column = column.cast(pa.large_binary())  # Arrow does not look whether text is text
+    if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
+        return [f"({column.type})"] * len(column)
+    return [_text(value) for value in column.to_pylist()]
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return None if value is None else str(value)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(fits(kind) for fits in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary))
 
 
 def _as_numbers(column: pa.ChunkedArray) -> np.ndarray:
-    if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return _floats([str(value) for value in column.to_pylist()])
+    if _is_text(column.type) or pa.types.is_dictionary(column.type):
+        return _floats(_texts(column))
     if pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
@@ -257,13 +273,10 @@ def _as_numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    array: np.ndarray = whole.to_numpy(zero_copy_only=False)
-    return array
-
-
-def _device_names(column: pa.ChunkedArray) -> list[str]:
-    return [name for chunk in column.chunks for name in chunk.dictionary.to_pylist()]
+    arrays = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=column.type.to_pandas_dtype())
 
 
 def _device_codes(column: pa.ChunkedArray) -> np.ndarray:
@@ -275,8 +288,8 @@ def _device_codes(column: pa.ChunkedArray) -> np.ndarray:
     column = column.unify_dictionaries()
     if not column.num_chunks:
         return np.empty(0, dtype=np.int8)
-    names = column.chunk(0).dictionary.to_pylist()
-    codes = np.array([_CODES.get(str(name).strip().lower(), -1) for name in names] + [-1], dtype=np.int8)
+    names = _texts(pa.chunked_array([column.chunk(0).dictionary]))
+    codes = np.array([_device_code(name) for name in names] + [-1], dtype=np.int8)
     indices = pc.fill_null(pa.chunked_array([chunk.indices for chunk in column.chunks]), len(names))
     return codes[indices.to_numpy()]
 
@@ -289,13 +302,14 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
     kept: list[list[str]] = []
     lines: list[int] = []
     rejects: list[Reject] = []
-    for line, count, record in _records(data):
+    for line, own_lines, record in _records(data):
+        count = len(own_lines)
         if count == 1 and sum(map(len, record)) > MAX_LINE_BYTES:
             broken, value = f"the line is longer than {MAX_LINE_BYTES:,} bytes", record[0]
         elif len(record) != len(layout.columns):
             broken, value = f"the record has {len(record)} values, the header {len(layout.columns)}", ",".join(record)
-        elif count > 1 and any("\n" in record[index] for index in needed):
-            broken, value = f"one of its values runs over {count} lines", ",".join(record)
+        elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines)):
+            broken, value = f"a value runs over its line into the {count - 1} behind it; perhaps a quote is never closed", ",".join(record)
         else:
             kept.append(record)
             lines.append(first_line + line)
@@ -312,24 +326,38 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
     return _checked(values, layout, lambda: np.array(lines, dtype=np.int64), rejects)
 
 
-def _records(data: bytes) -> Iterator[tuple[int, int, list[str]]]:
-    """Every record but the blank ones: its first line (from 0), how many lines it has, its values."""
-    csv.field_size_limit(len(data) + 1)
+def _records(data: bytes) -> Iterator[tuple[int, list[str], list[str]]]:
+    """Every record but the blank ones: its first line counted from 0, its lines as they stand, its values."""
     # bytes that are not text, and carriage returns that end no line, become a mark that no number contains
     text = _LONE_RETURN.sub("\ufffd", data.decode("utf-8", errors="replace"))
-    reader = csv.reader(io.StringIO(text, newline="\n"))
-    line = 0
-    for record in reader:
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in io.StringIO(text, newline="\n"):
+            taken.append(line)
+            yield line
+
+    at = 0
+    for record in csv.reader(lines()):
         if record:
-            yield line, reader.line_num - line, record
-        line = reader.line_num
+            yield at, taken.copy(), record
+        at += len(taken)
+        taken.clear()
+
+
+def _is_strict(lines: list[str]) -> bool:
+    """False when something stands behind a closing quote: then it was no closing quote, but the next stray one."""
+    try:
+        return bool(list(csv.reader(lines, strict=True)))
+    except csv.Error:
+        return False
 
 
 def _broken(path: str, line: int, count: int, value: str, reason: str) -> list[Reject]:
     """The rejects for a broken record: one for each line, since each was a row before a quote went wrong."""
     if count > MAX_SWALLOWED_LINES:
         raise TableError(
-            f"{path} has a record of {count:,} lines on line {line}, and {reason}; perhaps a quote is never closed",
+            f"{path} has a record of {count:,} lines on line {line}; perhaps a quote is never closed",
             next_step="Mend that line and score the table again.",
         )
     swallowed = f"part of the record on line {line}; perhaps a quote is never closed there"
@@ -337,34 +365,34 @@ def _broken(path: str, line: int, count: int, value: str, reason: str) -> list[R
     return [first, *(Reject(line=line + more, column="", value="", reason=swallowed) for more in range(1, count))]
 
 
-def _device_code(text: str) -> int:
-    return _CODES.get(text.strip().lower(), -1)
+def _device_code(text: str | None) -> int:
+    return -1 if text is None else _CODES.get(text.strip().lower(), -1)
 
 
-def _number(text: str) -> float:
+def _number(text: str | None) -> float:
     try:
         # Python also reads 1_000 and digits of other scripts; a table does not
-        return float(text) if text.isascii() and "_" not in text else np.nan
+        return float(text) if text is not None and text.isascii() and "_" not in text else np.nan
     except ValueError:
         return np.nan
 
 
-def _floats(texts: list[str]) -> np.ndarray:
+def _floats(texts: Sequence[str | None]) -> np.ndarray:
     return np.fromiter(map(_number, texts), dtype=np.float64, count=len(texts))
 
 
-def _whole(texts: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+def _whole(texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray | None]:
     """Ids as int64, and where there is none (None if nowhere)."""
     numbers = [_id(text) for text in texts]
     missing = np.array([number is None for number in numbers], dtype=bool)
     return np.array([number or 0 for number in numbers], dtype=np.int64), missing if missing.any() else None
 
 
-def _id(text: str) -> int | None:
+def _id(text: str | None) -> int | None:
     number = _number(text)
     try:
         # not from the float: a long id keeps every digit
-        whole = int(text) if number.is_integer() else None
+        whole = int(text or "") if number.is_integer() else None
     except ValueError:
         whole = int(number) if abs(number) < 2.0**53 else None
     return whole if whole is not None and -(2**63) <= whole < 2**63 else None
@@ -406,7 +434,8 @@ def _checked(values: _Values, layout: Layout, lines: Callable[[], np.ndarray], r
 
 def _good_rows(values: _Values, layout: Layout, good: np.ndarray | None, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
     def kept(array: np.ndarray) -> np.ndarray:
-        return array if good is None else array[good]
+        # what Arrow made cannot be written to, and a definition may change the table that it is given
+        return array[good] if good is not None else array if array.flags.writeable else array.copy()
 
     columns: dict[str, np.ndarray] = {ENTITY: kept(values.entity)}
     if layout.has_device:
@@ -460,41 +489,31 @@ def _not_binary(array: np.ndarray) -> np.ndarray | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Piece:
-    """Where the records of a piece of csv are that was read whole; reckoned only when a row has to be shown."""
+    """Where the records of a piece of csv are, each on a line of its own; reckoned only when a row has to be shown."""
 
     data: bytes
     first_line: int
 
     @functools.cached_property
-    def _quoted(self) -> list[tuple[int, list[str]]]:
-        return [(line, record) for line, _, record in _records(self.data)] if b'"' in self.data else []
-
-    @functools.cached_property
-    def _plain(self) -> tuple[np.ndarray, np.ndarray]:
-        """Offsets at which the records start and end."""
+    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The lines that are not blank, from 0, and the offsets at which they start and end."""
         text = np.frombuffer(self.data + b"\n", dtype=np.uint8)
         ends = np.flatnonzero(text == 10)
         starts = np.append(0, ends[:-1] + 1)
-        return starts, ends - (text[ends - 1] == 13)
+        ends -= text[ends - 1] == 13
+        full = np.flatnonzero(starts < ends)
+        return full, starts[full], ends[full]
 
-    @functools.cached_property
-    def _plain_rows(self) -> np.ndarray:
-        """The lines, from 0, that are not blank."""
-        starts, ends = self._plain
-        return np.flatnonzero(starts < ends)
-
-    @functools.cached_property
+    @property
     def lines(self) -> np.ndarray:
-        """The line on which each record starts."""
-        return self.first_line + (np.array([line for line, _ in self._quoted], dtype=np.int64) if self._quoted else self._plain_rows)
+        """The line on which each record stands."""
+        return self._places[0] + self.first_line
 
     def value(self, row: int, column: int) -> str:
         """The value as it stands in the file."""
-        if self._quoted:
-            return self._quoted[row][1][column]
-        starts, ends = self._plain
-        line = self._plain_rows[row]
-        return self.data[starts[line] : ends[line]].decode("utf-8", errors="replace").split(",")[column]
+        _, starts, ends = self._places
+        (record,) = csv.reader([self.data[starts[row] : ends[row]].decode("utf-8", errors="replace")])
+        return record[column]
 
 
 def _is_plain(data: bytes) -> bool:
@@ -536,7 +555,7 @@ def rejects_text(path: str, rejects: Sequence[Reject]) -> bytes:
     """The lines ``file,line,column,value,reason`` without a header."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerows((path, reject.line, reject.column, reject.value, reject.reason) for reject in rejects)
+    writer.writerows((path, reject.line, reject.column, reject.value.replace("\r", " "), reject.reason) for reject in rejects)
     return out.getvalue().encode()
 
 

@@ -1,7 +1,7 @@
 """The Celery tasks: each decodes its message, calls one function that knows no Celery, and says what comes next.
 
-What happens to errors is said here once. A message that does not decode is logged and dropped. A transient error is tried again
-after seconds. A permanent one, and a transient one that lasts, ends the job, and people are told.
+What happens to errors is said here once. A message that does not decode, or does not fit its job, is logged and dropped. A transient
+error is tried again after seconds. A permanent one, and a transient one that lasts, ends the job, and people are told.
 """
 
 import functools
@@ -17,7 +17,7 @@ from celery import shared_task
 from shared import hint, routes
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
-from shared.errors import JobFailedError, MessageError, PermanentError, ScoringError, TransientError
+from shared.errors import JobFailedError, MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder, Outcome
 from shared.messages import ChunkOrder, JobOrder
 from shared.settings import Settings, read_settings
@@ -81,6 +81,8 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     try:
         with leased(redis_client(), sweeping.lease_name(str(task.name), order)):
             work(task, order, folder)
+    except StrayOrderError as error:
+        log.error("message refused", task=task.name, error=str(error))
     except PermanentError as error:
         _fail(task, folder, error)
     except (TransientError, OSError) as error:
@@ -105,15 +107,17 @@ def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
 
 def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
     """End the job as failed and see that people are told; where even that cannot be written, the sweep comes back to it."""
-    log.error("job failed", task=task.name, error=str(error))
     next_step = error.next_step or f"Go on from what is there with: scoring jobs resume {folder.job_id}"
     exit_code = error.exit_code if error.exit_code > 1 else JobFailedError.exit_code
     try:
         if not folder.has("job.json"):
-            return  # a message about a job that nobody wrote down
+            log.error("message refused: nobody wrote this job down", task=task.name, error=str(error))
+            return
+        log.error("job failed", task=task.name, error=str(error))
         folder.end(Outcome(state="failed", at=datetime.now(UTC), reason=error.message, next_step=next_step, exit_code=exit_code))
-        send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
-    except TransientError as problem:
+        if task.name != routes.NOTIFY:  # one that fails for good would send itself for ever
+            send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
+    except ScoringError as problem:
         log.error("the failure could not be written down", error=str(problem))
 
 

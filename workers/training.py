@@ -18,8 +18,8 @@ import numpy as np
 from model_store.definitions import Definition, load_definition
 from model_store.evaluation import evaluate, naive_predictors
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
-from shared.aliases import MANIFEST, point_alias, release_folder
-from shared.errors import ModelError, RequestError, ScoringError, TableError
+from shared.aliases import MANIFEST, latest_of, list_aliases, point_alias, release_folder
+from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import Metrics, ReleaseManifest
 from shared.messages import TrainJob
@@ -34,24 +34,35 @@ def train_release(folder: JobFolder, definitions: Path | None = None) -> Outcome
         ModelError: the definition is unknown or fails.
     """
     outcome = folder.outcome()
-    if outcome is not None:
-        return outcome
-    job = train_job(folder)
-    release = release_id(job.definition, job.job_id, f"{job.created:%Y%m%dT%H%M%SZ}")
-    if not folder.bucket.exists(f"{release_folder(release)}/{MANIFEST}"):
-        _make_release(folder, job, release, definitions)
-    manifest = read_manifest(folder.bucket, release)
-    if folder.end(_done(job, manifest)) and job.alias is not None:
-        point_alias(folder.bucket, job.alias, release)
-    folder.bucket.write(folder.file("published.json"), b"{}")
-    return folder.outcome()
+    if outcome is None:
+        job = train_job(folder)
+        release = release_id(job.definition, job.job_id, f"{job.created:%Y%m%dT%H%M%SZ}")
+        if not folder.bucket.exists(f"{release_folder(release)}/{MANIFEST}"):
+            _make_release(folder, job, release, definitions)
+        if folder.outcome() is None:
+            folder.end(_done(job, read_manifest(folder.bucket, release)))
+        outcome = folder.outcome()
+    if outcome is not None and outcome.state == "done" and not folder.has("published.json"):
+        # here and not before: who is killed in between comes back to it
+        _point_aliases(folder, outcome)
+        folder.bucket.write(folder.file("published.json"), b"{}")
+    return outcome
+
+
+def _point_aliases(folder: JobFolder, outcome: Outcome) -> None:
+    """Let ``latest`` mean the release unless it means a newer one, and the alias that was asked for."""
+    job, latest = train_job(folder), latest_of(outcome.definition)
+    if list_aliases(folder.bucket).get(latest, "") < outcome.release:
+        point_alias(folder.bucket, latest, outcome.release)
+    if job.alias is not None:
+        point_alias(folder.bucket, job.alias, outcome.release)
 
 
 def train_job(folder: JobFolder) -> TrainJob:
     """The request, which must be one to train."""
     job = folder.job()
     if not isinstance(job, TrainJob):
-        raise RequestError(f"job {job.job_id} is a {job.kind} job, not one that trains")
+        raise StrayOrderError(f"job {job.job_id} is a {job.kind} job, not one that trains")
     return job
 
 
@@ -69,6 +80,8 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: P
     folder.say("evaluating")
     judged = {"train": train} | ({} if held_out is None else {"eval": held_out})
     metrics = {name: judge(definition, model, train, table) for name, table in judged.items()}
+    if folder.outcome() is not None:
+        return  # cancelled while it was fitted
     folder.say("publishing the release")
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place)

@@ -49,17 +49,17 @@ def read_training_table(bucket: Bucket, path: str, wanted: Sequence[str] | None,
     digests: dict[str, FileDigest] = {}
     blocks: list[tables.Rows] = []
     unused: list[str] = []
+    labels: list[Column] = []
     for info, kind in find_files(bucket, path):
         with bucket.open(info.path) as raw:
             hashed = Hashing(raw)
             names, reading = _open(hashed, info, kind)
             columns = columns or choose_columns(names, info.path, wanted)
-            layout = tables.layout_for(info.path, names, columns, _labels(names, info.path))
+            labels = labels or _labels(names, info.path)
+            layout = tables.layout_for(info.path, names, columns, labels)
             for rows in reading.rows(layout):
                 blocks.append(_with_clicks(rows, unused))
-                unused += [
-                    f"line {reject.line}, column {reject.column or '?'}: {reject.value!r} is {reject.reason}" for reject in rows.rejects
-                ]
+                unused += map(_said, rows.rejects)
             digests[info.path] = hashed.digest()
     used = sum(len(rows.frame) for rows in blocks)
     if not used or len(unused) > MAX_REJECT_SHARE * (used + len(unused)):
@@ -123,6 +123,11 @@ def _labels(names: Sequence[str], path: str) -> list[Column]:
         f"{path} has nothing to learn from: neither {CLICKS} and {CONVERSIONS} nor {RATE}",
         next_step="Train on a table with one of them; a table to score needs none.",
     )
+
+
+def _said(reject: tables.Reject) -> str:
+    column = f", column {reject.column}: {reject.value!r} is {reject.reason}" if reject.column else f": {reject.reason}"
+    return f"line {reject.line}{column}"
 
 
 def _with_clicks(rows: tables.Rows, unused: list[str]) -> tables.Rows:

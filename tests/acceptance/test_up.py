@@ -138,7 +138,7 @@ def up(tmp_path):
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     """A stack for the tests that only look at it."""
-    started = Up(tmp_path_factory.mktemp("a home with spaces"))
+    started = Up(tmp_path_factory.mktemp("a home with spaces"), SCORING_SWEEP_SECONDS="1")
     try:
         yield started.wait_until_ready()
     finally:
@@ -166,12 +166,13 @@ def answers(client):
     return False
 
 
-def status_of(port, path, credentials=None):
+def fetch(port, path, credentials=None):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     headers = {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"} if credentials else {}
     try:
         connection.request("GET", path, headers=headers)
-        return connection.getresponse().status
+        answer = connection.getresponse()
+        return answer.status, answer.read()
     finally:
         connection.close()
 
@@ -226,9 +227,9 @@ def test_what_to_know_is_printed(running):
 def test_the_dashboard_asks_for_the_password(running):
     password = json.loads(running.ready_file.read_text())["flower_password"]
     for path in ("/", "/workers", "/api/workers"):
-        assert status_of(running.flower_port, path) == 401
-        assert status_of(running.flower_port, path, "scoring:wrong") == 401
-        assert status_of(running.flower_port, path, f"scoring:{password}") == 200
+        assert fetch(running.flower_port, path)[0] == 401
+        assert fetch(running.flower_port, path, "scoring:wrong")[0] == 401
+        assert fetch(running.flower_port, path, f"scoring:{password}")[0] == 200
 
 
 def test_no_secret_is_on_a_command_line(running):
@@ -247,8 +248,14 @@ def test_every_queue_is_consumed(running):
     assert "score   | " in running.log
 
 
-def test_beat_sends_the_sweep_and_a_worker_takes_it(running):
-    wait_for(lambda: "Sending due task sweep" in running.log, 40, lambda: running.log)
+def test_the_dashboard_shows_the_sweeps_that_beat_sends_and_a_worker_does(running):
+    password = json.loads(running.ready_file.read_text())["flower_password"]
+
+    def sweeps():
+        _, text = fetch(running.flower_port, "/api/tasks?taskname=sweep&state=SUCCESS", f"scoring:{password}")
+        return len(json.loads(text)) >= 2
+
+    wait_for(sweeps, 30, lambda: running.log)
 
 
 def test_a_second_one_on_the_same_home_is_refused(running):
@@ -332,3 +339,19 @@ def test_nothing_outlives_a_launcher_that_is_killed_and_the_next_one_starts(up):
     stack.parts = psutil.Process(stack.process.pid).children(recursive=True)
     stack.process.terminate()
     assert stack.exit_code() == 0, again.read_text()
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_work_in_hand_is_finished_when_the_launcher_is_killed(up):
+    stack = up()
+    client = redis.Redis(port=stack.redis_port)
+    control = stack.part("-Q control")
+    training = WorkInHand(stack.folder, Settings(redis_url="", redis_port=stack.redis_port))
+    stack.process.kill()
+    stack.process.wait()
+    wait_for(lambda: is_gone(control), 30, "the idle worker is still there")
+    assert client.hlen("unacked") == 1
+    training.let_go()
+    stack.wait_until_gone()
+    assert (training.request.parent / "outcome.json").exists()

@@ -167,21 +167,47 @@ def test_the_end_of_a_killed_process_is_named_and_nothing_it_started_is_left():
     child.send(signal.SIGKILL)
     child.end()
     assert child.ending == "killed by SIGKILL"
-    wait_for(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: is_gone(grandchild))
+
+
+def is_gone(process):
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def launched(program):
+    """A launcher of its own, which starts what ``program`` says and prints the pids, one a line."""
+    program = f"import os, sys, time\nfrom producers.launcher import *\nfrom producers.launcher import _python\n{program}\ntime.sleep(600)"
+    return subprocess.Popen([sys.executable, "-c", program], cwd=launcher.ROOT, stdout=subprocess.PIPE, text=True)
+
+
+SLEEPER = "'import os, time; print(os.getpid(), flush=True); time.sleep(600)'"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
-def test_a_process_does_not_outlive_a_launcher_that_is_killed(tmp_path):
-    program = (
-        "import os, sys, time; from producers.launcher import Child\n"
-        "Child('score', [sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'],"
-        " dict(os.environ), lambda name, text: print(text, flush=True))\n"
-        "time.sleep(600)"
-    )
-    with subprocess.Popen([sys.executable, "-c", program], cwd=launcher.ROOT, stdout=subprocess.PIPE, text=True) as parent:
+def test_a_process_does_not_outlive_a_launcher_that_is_killed():
+    tied = f"[*_python('-c', TIED_START, str(os.getpid())), sys.executable, '-c', {SLEEPER}]"
+    with launched(f"Child('score', {tied}, {{}}, lambda name, text: print(text, flush=True))") as parent:
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()
-    wait_for(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: is_gone(child))
+
+
+def test_the_server_outlives_a_launcher_that_is_killed_until_its_last_worker_has_gone():
+    server = f"[*_python('-c', SERVER_START, str(alive[0])), sys.executable, '-c', {SLEEPER}]"
+    worker = f"[sys.executable, '-c', {SLEEPER}]"
+    said = "lambda name, text: print(name, text, flush=True)"
+    program = f"alive = os.pipe()\nChild('redis', {server}, {{}}, {said}, alive[:1])\nChild('score', {worker}, {{}}, {said}, alive[1:])"
+    with launched(program) as parent:
+        pids = dict(parent.stdout.readline().split() for _ in range(2))
+        server, worker = (psutil.Process(int(pids[name])) for name in ("redis", "score"))
+        (guard,) = server.children()
+        parent.kill()
+    try:
+        with pytest.raises(psutil.TimeoutExpired):
+            server.wait(timeout=1)
+    finally:
+        worker.kill()
+    wait_for(lambda: is_gone(server) and is_gone(guard))
 
 
 def test_output_is_plain_where_it_is_no_terminal(tmp_path, capsys):

@@ -85,7 +85,7 @@ def test_a_job_that_was_never_written_is_unknown(bucket):
 
 @pytest.mark.parametrize("job_id", ["", "../x", "a/b", "/etc", "UPPER", "..", "a\0b", "x" * 101])
 def test_a_job_id_that_could_leave_the_folder_of_jobs_is_refused(bucket, job_id):
-    with pytest.raises(MessageError, match="job_id"):
+    with pytest.raises(MessageError, match="is not the id of a job"):
         JobFolder(bucket, job_id)
 
 

@@ -100,7 +100,7 @@ def swallows_lines(body: bytes) -> bool:
 @example(HEADER, b'1,"a\n2,b\n', ChunkSize(bytes=1, rows=None), io.BytesIO)
 @example(HEADER, b"1,2\n   \n3,4\n", ChunkSize(bytes=4, rows=None), io.BytesIO)
 @example(HEADER, b'1,"""\n","\n', ChunkSize(bytes=3, rows=1), io.BytesIO)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_the_cuts_are_whole_records_that_together_are_the_table(head, body, size, stream):
     text = head + body
     if swallows_lines(body):
@@ -196,6 +196,7 @@ def test_a_quote_left_open_on_the_very_last_line_swallows_nothing():
         (b" a , b\n", ["a", "b"]),
         ("ä,ß\n".encode(), ["ä", "ß"]),
         (b"entity_id\n", ["entity_id"]),
+        (b"x" * 200_000 + b",b\n", ["x" * 200_000, "b"]),
     ],
 )
 def test_a_header_gives_the_names_of_the_columns(line, columns):
@@ -225,8 +226,6 @@ def test_a_header_gives_the_names_of_the_columns(line, columns):
         (b"a,b\r1,2\r3,4\r", "its first line is not text"),
         (b'a,"b\n1,2\n3,4\n', "its first line is not text"),
         (b"x" * (2 << 20), "its first line is not text"),
-        (b"x" * 200_000 + b",b\n1,2\n", "its first line is not text"),
-        (b'a,"' + b"x" * 200_000 + b'"\n1,2\n', "its first line is not text"),
     ],
 )
 def test_a_header_that_cannot_be_one_is_refused(text, says):

@@ -1,0 +1,127 @@
+"""A release whose weights are set by hand, small tables for it, and score jobs run through their steps without a queue."""
+
+import gzip
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from model_store.definitions import load_definition
+from model_store.store import digest_folder, library_versions, publish, release_id
+from shared.bucket import LocalBucket
+from shared.job_folder import JobFolder, Outcome
+from shared.manifests import Column, ReleaseManifest, TableFingerprint
+from shared.messages import ScoreJob
+from workers import scoring
+from workers.planning import Plan
+
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+PLACE = "2026/11/23"
+TABLE = f"data/predict/input/{PLACE}/prediction_input.csv"
+
+FEATURES = [
+    Column(name="computer", type="binary"),
+    Column(name="smartphone", type="binary"),
+    *(Column(name=f"att{number}", type="binary") for number in (1, 2, 3)),
+    Column(name="length", type="number"),
+]
+WEIGHTS = [0.0625, 0.015625, 0.25, -0.125, 0.03125, 0.001]
+INTERCEPT = 0.0078125
+METRICS = ("log_loss_per_click", "mae_by_click", "mae", "mse", "calibration_error")
+HEADER = "entity_id,att1,att2,att3,length,device"
+
+
+def publish_handmade(bucket: LocalBucket, *, made: datetime = NOON, weights: Sequence[float] = WEIGHTS) -> str:
+    """Publish a release of ``v1`` with these weights and return its id."""
+    import numpy as np
+
+    definition = load_definition("v1")
+    model = definition.model_class()
+    model.model = {
+        "columns": [column.name for column in FEATURES],
+        "weights": np.array(weights, dtype=np.float64),
+        "intercept": INTERCEPT,
+    }
+    job_id = f"{made:%Y%m%dt%H%M%Sz}-train-handmade"
+    release = release_id("v1", job_id, f"{made:%Y%m%dT%H%M%SZ}")
+    with tempfile.TemporaryDirectory() as place:
+        staged = Path(place)
+        model.save(staged)
+        manifest = ReleaseManifest(
+            release=release,
+            definition="v1",
+            definition_sha256=definition.source_sha256,
+            created=made,
+            job_id=job_id,
+            model_file=definition.model_file,
+            columns=FEATURES,
+            files=digest_folder(staged),
+            tables={"train": TableFingerprint(path="data/train/train.csv", files={}, rows=1, rejected=0)},
+            metrics={"train": {"v1": dict.fromkeys(METRICS, 0.05)}},
+            libraries=library_versions(),
+            seconds=0.1,
+        )
+        publish(bucket, staged, manifest)
+    return release
+
+
+def row(number: int) -> str:
+    """Row ``number`` of the table: all combinations of attributes and devices come up."""
+    device = ("Computer", "Smartphone", "Tablet")[number % 3]
+    return f"{1000 + number},{number & 1},{number >> 1 & 1},{number >> 2 & 1},{number % 37 / 4},{device}"
+
+
+def write_table(bucket: LocalBucket, lines: Sequence[str], path: str = TABLE) -> str:
+    """Put a csv file with these lines below the header into the bucket and return its path."""
+    bucket.write(path, "\n".join([HEADER, *lines, ""]).encode())
+    return path
+
+
+def make_job(bucket: LocalBucket, *, minute: int = 0, table: str = TABLE, model: str = "v1", **more: object) -> JobFolder:
+    """The folder of a new score job that was asked for ``minute`` minutes past noon."""
+    created = NOON + timedelta(minutes=minute)
+    job = ScoreJob(
+        job_id=f"{created:%Y%m%dt%H%M%Sz}-score-{minute:06d}", created=created, model=model, table=table, place=PLACE, **more
+    )
+    folder = JobFolder(bucket, job.job_id)
+    assert folder.create(job)
+    return folder
+
+
+def plan(folder: JobFolder) -> Plan:
+    made = scoring.plan_job(folder)
+    assert made is not None
+    return made
+
+
+def score_chunks(folder: JobFolder, cache: Path) -> list[scoring.ChunkRecord | None]:
+    """Score every chunk of the plan that has no part, as the tasks do."""
+    made = scoring.read_plan(folder)
+    return [scoring.score_chunk(folder, made, index, cache) for index in scoring.missing_chunks(folder, made)]
+
+
+def run_job(folder: JobFolder) -> Outcome:
+    """Plan, score and finish a job; returns how it ended."""
+    plan(folder)
+    score_chunks(folder, Path(folder.bucket.url) / "no-cache")
+    outcome = scoring.finish_job(folder)
+    assert outcome is not None
+    return outcome
+
+
+def text_at(bucket: LocalBucket, folder: str) -> str:
+    """The uncompressed predictions in a folder of the bucket, after the manifest beside them was found to be right."""
+    data = bucket.read(f"{folder}/prediction_output.csv.gz")
+    assert data is not None, f"there are no predictions in {folder}"
+    manifest = json.loads(bucket.read(f"{folder}/manifest.json") or b"")
+    assert manifest["output"] == {"format": 1, "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    text = gzip.decompress(data)
+    assert manifest["text_sha256"] == hashlib.sha256(text).hexdigest()
+    return text.decode()
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file below a folder with its content."""
+    return {str(file.relative_to(root)): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()}

@@ -1,0 +1,209 @@
+"""The command line explains itself, is quick because it imports little, and says by its exit code what kind of thing went wrong."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+import shared.errors
+from producers import cli
+from shared.bucket import LocalBucket
+from shared.errors import PermanentError, ScoringError, TransientError
+from tests.conftest import REPOSITORY, Place, make_place
+from tests.handmade import TABLE, publish_handmade, row, write_table
+
+HEAVY = ("pandas", "sklearn", "pyarrow", "lightgbm", "numpy", "skops", "workers", "model_store")
+
+EVERY_HELP = """
+import contextlib, io, json, sys
+from producers.cli import scoring
+shown = {}
+for path in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        scoring.main([*path, "--help"], standalone_mode=False)
+    shown[" ".join(path)] = text.getvalue()
+print(json.dumps({"shown": shown, "modules": sorted(sys.modules)}))
+"""
+
+ONE_COMMAND = """
+import sys
+from producers.cli import scoring
+from shared.errors import ScoringError
+try:
+    scoring.main(sys.argv[1:], standalone_mode=False)
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
+def commands(command: click.Command = cli.scoring, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command and group with the words that call it."""
+    yield path, command
+    for name, inner in (command.commands if isinstance(command, click.Group) else {}).items():
+        yield from commands(inner, (*path, name))
+
+
+RUNNABLE = [" ".join(path) for path, command in commands() if not isinstance(command, click.Group)]
+
+
+@pytest.fixture(scope="module")
+def helped() -> dict:
+    """What every command says of itself, and the modules that were imported to say so."""
+    program = [sys.executable, "-c", EVERY_HELP, json.dumps([path for path, _ in commands()])]
+    return json.loads(subprocess.run(program, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True).stdout)
+
+
+@pytest.fixture
+def place(tmp_path) -> Iterator[Place]:
+    """A place with a release and a table, in which nothing runs."""
+    place = make_place(tmp_path)
+    bucket = LocalBucket(place.bucket)
+    publish_handmade(bucket)
+    write_table(bucket, [row(0)])
+    yield place
+    place.webhook.close()
+
+
+def heavy(modules) -> set[str]:
+    return {module.partition(".")[0] for module in modules} & set(HEAVY)
+
+
+# --- help
+
+
+def test_every_command_that_was_promised_is_there():
+    promised = {"up", "sample", "train", "score", "jobs list", "jobs show", "jobs cancel", "jobs resume"}
+    promised |= {"models list", "models show", "models check", "results list", "results show", "results head"}
+    assert promised <= set(RUNNABLE)
+
+
+@pytest.mark.parametrize("command", ["", *RUNNABLE])
+def test_the_help_of_every_command_says_what_it_does_and_gives_an_example_that_calls_it(helped, command):
+    text = helped["shown"][command]
+    example = text.partition("Example")[2]
+    assert re.search(rf"^\s+scoring {command}\b", example, re.MULTILINE), text
+    assert re.match(r"Usage: .*\n\n  [A-Z].*\.", text), text
+
+
+def test_every_option_says_what_it_is_for():
+    silent = [
+        f"{' '.join(path)} {option.opts[0]}"
+        for path, command in commands()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help and not isinstance(option.type, click.Choice)
+    ]
+    assert not silent
+
+
+@pytest.mark.parametrize("command", [command for command in RUNNABLE if command not in ("up", "jobs cancel", "results head")])
+def test_every_command_that_prints_data_prints_it_for_programs_too(helped, command):
+    assert "--json" in helped["shown"][command]
+
+
+def test_the_examples_in_the_help_name_options_that_exist(helped):
+    by_name = {" ".join(path): command for path, command in commands()}
+    for command in RUNNABLE:
+        known = {name for option in by_name[command].params for name in option.opts}
+        used = re.findall(rf"scoring {command} .*", helped["shown"][command].partition("Example")[2])
+        for option in re.findall(r"(?<= )--?[a-z-]+", " ".join(used)):
+            assert option in known, f"{command}: {option}"
+
+
+def test_help_imports_none_of_the_large_libraries(helped):
+    assert not heavy(helped["modules"])
+    assert not {"celery", "redis", "rich", "fsspec"} & set(helped["modules"])
+
+
+def test_help_works_whatever_the_environment_says():
+    environment = {"PATH": "/usr/bin:/bin", "SCORING_REDIS_PORT": "abc", "BUCKET_URL": "ftp://x", "REDIS_URL": "http://x"}
+    command = [sys.executable, "-m", "producers.cli", "score", "--help"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- what a producer imports
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("command", [["score", TABLE, "--model", "v1"], ["train", "v1", "--train", TABLE]])
+def test_enqueueing_imports_none_of_the_large_libraries(place, redis_url, command):
+    program = [sys.executable, "-c", ONE_COMMAND, *command, "--no-wait"]
+    environment = place.environment | {"REDIS_URL": redis_url}
+    done = subprocess.run(program, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert re.fullmatch(r"\d{8}t\d{9}z-(score|train)-[0-9a-f]{6}\n", done.stdout)
+    modules = done.stderr.split()
+    assert "celery" in modules
+    assert not heavy(modules) - {"numpy"}
+    assert "numpy" not in modules
+
+
+@pytest.mark.parametrize("command", [["jobs", "list"], ["models", "list"], ["models", "show", "v1"], ["results", "list"]])
+def test_looking_imports_none_of_the_large_libraries(place, command):
+    program = [sys.executable, "-c", ONE_COMMAND, *command]
+    done = subprocess.run(program, cwd=REPOSITORY, env=place.environment, capture_output=True, text=True, timeout=60, check=True)
+    assert not heavy(done.stderr.split())
+
+
+# --- exit codes
+
+
+def errors(error: type[ScoringError] = ScoringError) -> Iterator[type[ScoringError]]:
+    yield error
+    for inner in error.__subclasses__():
+        if inner.__module__ == "shared.errors":
+            yield from errors(inner)
+
+
+def documented(text: str) -> dict[int, str]:
+    """Exit code -> what it means, from a sentence like ``Exit codes: 0 done, 2 a request, ...``."""
+    sentence = " ".join(text.partition("Exit codes:")[2].partition(".")[0].split())
+    return {int(code): meaning for code, meaning in re.findall(r"(\d+) ([^,\d][^,]*)", sentence)}
+
+
+def test_the_exit_codes_in_the_help_are_those_of_the_errors(helped):
+    told = documented(helped["shown"][""])
+    raised = {error.exit_code for error in errors() if error not in (ScoringError, PermanentError)}
+    assert set(told) == raised | {0, 130}
+    for code, word in {2: "request", 3: "table", 4: "model", 5: "failed or was cancelled", 6: "Redis or the bucket", 130: "Ctrl-C"}.items():
+        assert word in told[code]
+    assert set(documented(cli.__doc__)) == set(told) | {ScoringError.exit_code}
+
+
+def test_the_tree_of_errors_says_the_exit_codes_they_have():
+    for name, code in re.findall(r"(\w+Error) .*exit code (\d)", shared.errors.__doc__):
+        assert getattr(shared.errors, name).exit_code == int(code), name
+    for error in errors():
+        assert error.__name__ in shared.errors.__doc__, f"{error.__name__} is missing from the tree"
+        assert error.__doc__
+
+
+def test_every_kind_of_error_belongs_to_one_side_of_the_tree():
+    for error in errors():
+        assert error is ScoringError or issubclass(error, PermanentError) != issubclass(error, TransientError)
+
+
+@pytest.mark.parametrize("error", [error for error in errors() if error.exit_code > 1])
+def test_an_error_ends_the_command_with_its_code_one_sentence_and_the_next_step(monkeypatch, capsys, error):
+    def fail(**_):
+        raise error("the thing is not there", next_step="Look elsewhere.")
+
+    monkeypatch.setattr(cli.scoring, "main", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == error.exit_code
+    assert capsys.readouterr().err == "Error: the thing is not there.\nLook elsewhere.\n"
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt, 130), (click.Abort, 130), (click.UsageError("no such option"), 2)])
+def test_what_click_raises_has_its_code(monkeypatch, raised, code):
+    def fail(**_):
+        raise raised
+
+    monkeypatch.setattr(cli.scoring, "main", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code

@@ -1,0 +1,387 @@
+"""The one door onto the queue: a request is checked before anything is written, written before it is sent, and is one job."""
+
+import base64
+import json
+import os
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+
+import pytest
+import redis
+
+from producers import enqueue
+from producers.enqueue import enqueue_score, enqueue_train
+from shared.bucket import LocalBucket
+from shared.errors import BucketError, ModelError, RequestError, ScoringError, TableError
+from shared.job_folder import JobFolder, Outcome, list_jobs, open_jobs
+from shared.messages import ScoreJob, TrainJob
+from shared.settings import Settings
+from tests.handmade import PLACE, TABLE, publish_handmade, row, tree, write_table
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A bucket with a release and a table, to be copied."""
+    bucket = LocalBucket(tmp_path_factory.mktemp("published"))
+    publish_handmade(bucket)
+    write_table(bucket, [row(number) for number in range(3)])
+    return bucket
+
+
+@pytest.fixture
+def bucket(published, tmp_path) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    for path, data in tree(published.root).items():
+        bucket.write(path, data)
+    return bucket
+
+
+@pytest.fixture
+def settings(redis_url) -> Settings:
+    return Settings(redis_url=redis_url)
+
+
+@pytest.fixture
+def nobody(no_redis_url) -> Settings:
+    """Settings with a Redis that does not answer."""
+    return Settings(redis_url=no_redis_url)
+
+
+def score(settings, bucket, table=TABLE, model="v1", **more):
+    return enqueue_score(settings, bucket, table=str(table), model=model, **more)
+
+
+def messages(settings, queue="control") -> list[tuple[str, dict]]:
+    """Task and order of every message that waits, the oldest first."""
+    found = []
+    for text in reversed(redis.Redis.from_url(settings.redis_url).lrange(queue, 0, -1)):
+        envelope = json.loads(text)
+        [order], _, _ = json.loads(base64.b64decode(envelope["body"]))
+        found.append((envelope["headers"]["task"], order))
+    return found
+
+
+def end(bucket, job_id, state):
+    assert JobFolder(bucket, job_id).end(Outcome(state=state, at=datetime.now(UTC)))
+
+
+# --- what a request becomes
+
+
+def test_a_request_is_written_and_its_first_step_is_sent(settings, bucket):
+    before = datetime.now(UTC)
+    done = score(settings, bucket, chunk_rows=100, max_reject_share=0.5)
+    job = JobFolder(bucket, done.job_id).job()
+    assert job == ScoreJob(
+        job_id=done.job_id, created=job.created, model="v1", table=TABLE, place=PLACE, chunk_rows=100, max_reject_share=0.5
+    )
+    assert before <= job.created <= datetime.now(UTC)
+    assert (done.fresh, done.problem) == (True, None)
+    assert open_jobs(bucket) == [done.job_id]
+    assert messages(settings) == [("score.plan", {"format": 1, "job_id": done.job_id})]
+
+
+def test_a_training_goes_to_its_own_queue(settings, bucket):
+    done = enqueue_train(settings, bucket, definition="v2", train=TABLE, alias="champion")
+    job = JobFolder(bucket, done.job_id).job()
+    assert job == TrainJob(job_id=done.job_id, created=job.created, definition="v2", train=TABLE, alias="champion")
+    assert messages(settings, "train") == [("train.fit", {"format": 1, "job_id": done.job_id})]
+
+
+def test_job_ids_sort_by_the_time_of_the_request(settings, bucket):
+    ids = [score(settings, bucket, chunk_rows=rows).job_id for rows in range(1, 20)]
+    assert ids == sorted(ids)
+    assert list_jobs(bucket) == ids[::-1]
+    assert all(re.fullmatch(r"\d{8}t\d{9}z-score-[0-9a-f]{6}", job_id) for job_id in ids)
+
+
+def test_without_redis_the_job_is_written_and_the_problem_told_with_what_to_do(nobody, bucket):
+    done = score(nobody, bucket)
+    assert done.fresh
+    assert re.match(r"Redis at redis://127.0.0.1:\d+/0 does not take messages: .*refused", done.problem.message)
+    assert "scoring up" in done.problem.next_step
+    assert JobFolder(bucket, done.job_id).job().job_id == done.job_id
+    assert open_jobs(bucket) == [done.job_id]
+
+
+def test_a_password_of_redis_is_not_told(bucket):
+    done = score(Settings(redis_url="redis://:very-secret@127.0.0.1:1/0"), bucket)
+    assert "very-secret" not in str(done.problem)
+
+
+# --- the same request
+
+
+def test_the_same_request_is_the_same_job_and_is_sent_once(settings, bucket):
+    first, second = score(settings, bucket), score(settings, bucket)
+    assert first.job_id == second.job_id
+    assert (first.fresh, second.fresh) == (True, False)
+    end(bucket, first.job_id, "done")
+    assert score(settings, bucket).job_id == first.job_id
+    assert score(settings, bucket, model="v1@latest").job_id != first.job_id
+    assert [order["job_id"] for _, order in messages(settings)].count(first.job_id) == 1
+
+
+@pytest.mark.parametrize("more", [{"chunk_rows": 7}, {"max_reject_share": 0.2}, {"table": f"{TABLE}.csv"}, {"model": "v1@latest"}])
+def test_another_request_is_another_job(nobody, bucket, more):
+    bucket.write(f"{TABLE}.csv", bucket.read(TABLE))
+    assert score(nobody, bucket).job_id != score(nobody, bucket, **more).job_id
+
+
+def test_a_changed_table_or_a_newer_release_makes_another_job(nobody, bucket):
+    first = score(nobody, bucket)
+    write_table(bucket, [row(number) for number in range(4)])
+    second = score(nobody, bucket)
+    publish_handmade(bucket, made=datetime(2026, 11, 24, tzinfo=UTC))
+    third = score(nobody, bucket)
+    assert len({first.job_id, second.job_id, third.job_id}) == 3
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_request_that_ended_badly_is_a_new_job_when_it_is_made_again(nobody, bucket, state):
+    jobs = []
+    for _ in range(3):
+        done = score(nobody, bucket)
+        assert done.fresh
+        assert score(nobody, bucket).job_id == done.job_id
+        end(bucket, done.job_id, state)
+        jobs.append(done.job_id)
+    assert len(set(jobs)) == 3
+
+
+def test_again_runs_once_more_what_is_done_and_not_what_runs(nobody, bucket):
+    first = score(nobody, bucket)
+    assert score(nobody, bucket, again=True).job_id == first.job_id
+    end(bucket, first.job_id, "done")
+    second = score(nobody, bucket, again=True)
+    assert second.fresh
+    assert second.job_id != first.job_id
+    assert score(nobody, bucket).job_id == first.job_id
+
+
+def test_many_at_the_same_moment_are_one_job_and_one_message(settings, bucket, tmp_path):
+    local = tmp_path / "local.csv"
+    local.write_bytes(bucket.read(TABLE))
+    gate = threading.Barrier(8)
+
+    def ask(_):
+        gate.wait()
+        return score(settings, bucket, table=local)
+
+    with ThreadPoolExecutor(8) as threads:
+        done = list(threads.map(ask, range(8)))
+    assert len({one.job_id for one in done}) == 1
+    assert [one.fresh for one in done].count(True) == 1
+    assert messages(settings) == [("score.plan", {"format": 1, "job_id": done[0].job_id})]
+
+
+def test_an_enqueue_that_died_before_the_job_was_written_is_completed_by_the_next(nobody, bucket, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            score(nobody, bucket)
+    assert not list_jobs(bucket)
+    done = score(nobody, bucket)
+    assert done.fresh
+    assert list_jobs(bucket) == [done.job_id]
+
+
+# --- where the result belongs
+
+
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [
+        ("data/predict/input/2026/11/23", "2026/11/23"),
+        ("data/predict/input/2026/11/23/", "2026/11/23"),
+        ("data/predict/input/2026/11/23/prediction_input.csv", "2026/11/23"),
+        ("data/predict/input/shop/2026/11/23/prediction_input.csv", "shop/2026/11/23"),
+        ("data/predict/input/loose.csv", "2026/12/24/loose"),
+        ("data/train/2026/11/23/train.csv", "2026/12/24/train"),
+        ("data/train/2026/11/23", "2026/12/24/23"),
+        ("elsewhere/keywords.csv", "2026/12/24/keywords"),
+    ],
+)
+def test_a_dated_input_keeps_its_place_and_any_other_table_gets_day_and_name(nobody, bucket, table, place):
+    path = table if table.endswith(".csv") else f"{table.rstrip('/')}/prediction_input.csv"
+    bucket.write(path, bucket.read(TABLE))
+    done = score(nobody, bucket, table=table, day=date(2026, 12, 24))
+    assert JobFolder(bucket, done.job_id).job().place == place
+
+
+def test_the_day_is_today_unless_it_is_named(nobody, bucket):
+    bucket.write("keywords.csv", bucket.read(TABLE))
+    days = {f"{datetime.now(UTC):%Y/%m/%d}/keywords"}
+    place = JobFolder(bucket, score(nobody, bucket, table="keywords.csv").job_id).job().place
+    assert place in days | {f"{datetime.now(UTC):%Y/%m/%d}/keywords"}
+
+
+# --- tables of this machine
+
+
+def test_a_table_of_this_machine_is_brought_along(nobody, bucket, tmp_path):
+    local = tmp_path / "my keywords (ü).CSV"
+    local.write_bytes(bucket.read(TABLE))
+    done = score(nobody, bucket, table=local, day=date(2026, 12, 24))
+    job = JobFolder(bucket, done.job_id).job()
+    assert job.table == f"jobs/{done.job_id}/input/my_keywords__ü_.CSV"
+    assert bucket.read(job.table) == local.read_bytes()
+    assert job.place == "2026/12/24/my_keywords__ü_"
+
+
+def test_a_folder_of_this_machine_is_brought_along_without_what_is_no_table(nobody, bucket, tmp_path):
+    folder = tmp_path / "week 31"
+    folder.mkdir()
+    for name in ("b.csv", "a.parquet", "notes.txt"):
+        (folder / name).write_text(name)
+    done = score(nobody, bucket, table=folder)
+    job = JobFolder(bucket, done.job_id).job()
+    assert job.table == f"jobs/{done.job_id}/input/week_31"
+    assert [info.path.rpartition("/")[2] for info in bucket.files(job.table)] == ["a.parquet", "b.csv"]
+
+
+def test_a_folder_whose_names_would_become_one_is_refused_and_not_shortened(nobody, bucket, tmp_path):
+    for name in ("a b.csv", "a_b.csv"):
+        (tmp_path / name).write_text(name)
+    with pytest.raises(TableError, match="holds files whose names differ only in special characters. Rename them"):
+        score(nobody, bucket, table=tmp_path)
+    assert not list_jobs(bucket)
+
+
+def test_two_tables_of_the_same_name_stay_two(nobody, bucket, tmp_path):
+    for week in ("week30", "week31"):
+        (tmp_path / week).mkdir()
+        (tmp_path / week / "table.csv").write_text(week)
+    train, judged = (str(tmp_path / week / "table.csv") for week in ("week30", "week31"))
+    done = enqueue_train(nobody, bucket, definition="v1", train=train, eval_table=judged)
+    job = JobFolder(bucket, done.job_id).job()
+    assert (bucket.read(job.train), bucket.read(job.eval)) == (b"week30", b"week31")
+
+
+def test_the_bucket_comes_before_this_machine(nobody, bucket, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/predict/input/2026/11/23").mkdir(parents=True)
+    (tmp_path / TABLE).write_text("another")
+    done = score(nobody, bucket, table=TABLE)
+    assert JobFolder(bucket, done.job_id).job().table == TABLE
+
+
+def test_without_a_table_the_newest_training_tables_are_taken(nobody, bucket):
+    for day in ("2025/12/31", "2026/11/09", "2026/11/10", "2026/9/30/x", "old/11/30"):
+        bucket.write(f"data/train/{day}/train.csv.gz", b"x")
+    bucket.write("data/train/2026/11/10/eval.parquet", b"x")
+    bucket.write("data/train/2026/11/30/notes.txt", b"x")
+    done = enqueue_train(nobody, bucket, definition="v1")
+    job = JobFolder(bucket, done.job_id).job()
+    assert (job.train, job.eval) == ("data/train/2026/11/10/train.csv.gz", "data/train/2026/11/10/eval.parquet")
+
+
+# --- what is refused leaves no trace
+
+
+@pytest.mark.parametrize(
+    ("wish", "kind", "sentence"),
+    [
+        ({"chunk_rows": 0}, RequestError, "the request cannot be: a ScoreJob has a wrong chunk_rows: .* 1 .got 0."),
+        ({"chunk_rows": -5}, RequestError, "chunk_rows"),
+        ({"chunk_rows": 10**12}, RequestError, "chunk_rows"),
+        ({"max_reject_share": 2.0}, RequestError, "max_reject_share: .* 1 .got 2.0."),
+        ({"max_reject_share": -0.1}, RequestError, "max_reject_share"),
+        ({"max_reject_share": float("nan")}, RequestError, "max_reject_share"),
+        ({"model": "v9"}, ModelError, "no release or alias 'v9' in the bucket .*; there are: v1. Train one with: scoring train v9"),
+        ({"model": "v1@20200101T000000Z-abcdef"}, ModelError, "no release or alias"),
+        ({"model": "v1@older"}, ModelError, "no release or alias"),
+        ({"model": ""}, ScoringError, "."),
+        ({"model": "../v1"}, ScoringError, "."),
+        ({"model": "v1\n"}, ScoringError, "."),
+        ({"model": "x" * 300}, ScoringError, "."),
+        ({"table": "nowhere.csv"}, TableError, "no table nowhere.csv, neither in the bucket .* nor on this machine"),
+        ({"table": ""}, ScoringError, "."),
+        ({"table": "/"}, ScoringError, "."),
+        ({"table": "../../etc"}, ScoringError, "."),
+        ({"table": "model"}, TableError, "no table model, neither"),
+        ({"table": "/etc/passwd"}, TableError, "/etc/passwd is not a table. Give a file that ends in .csv, .csv.gz"),
+        ({"table": "/etc/ssl"}, TableError, "the folder /etc/ssl holds no table"),
+        ({"table": "x" * 5000}, TableError, "cannot be read: File name too long|no table x"),
+        ({"table": "a\nb.csv"}, TableError, "no table"),
+        ({"table": "nul\0.csv"}, ScoringError, "."),
+    ],
+)
+def test_a_request_with_a_wrong_field_is_refused_in_a_sentence_and_leaves_no_trace(nobody, bucket, wish, kind, sentence):
+    before = tree(bucket.root)
+    with pytest.raises(kind, match=sentence) as raised:
+        score(nobody, bucket, **wish)
+    assert raised.value.next_step
+    assert raised.value.exit_code in (2, 3, 4)
+    assert tree(bucket.root) == before
+    assert not bucket.folders("jobs")
+
+
+@pytest.mark.parametrize("wish", [{"definition": "../v1"}, {"definition": ""}, {"alias": "bad alias"}, {"alias": "../x"}, {"alias": ""}])
+def test_a_training_with_a_wrong_field_leaves_no_trace(nobody, bucket, wish):
+    with pytest.raises(RequestError, match=f"the request cannot be: a TrainJob has a wrong {next(iter(wish))}"):
+        enqueue_train(nobody, bucket, **({"definition": "v1", "train": TABLE} | wish))
+    assert not bucket.folders("jobs")
+
+
+def test_a_training_in_an_empty_bucket_is_told_how_to_get_a_table(nobody, tmp_path):
+    with pytest.raises(TableError, match="no table data/train/YYYY/MM/DD/train.csv.gz in the bucket .*scoring sample"):
+        enqueue_train(nobody, LocalBucket(tmp_path / "nothing"), definition="v1")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_link_that_leads_out_of_the_bucket_is_no_table(nobody, bucket, tmp_path):
+    (tmp_path / "outside.csv").write_bytes(bucket.read(TABLE))
+    os.symlink(tmp_path / "outside.csv", bucket.root / "link.csv")
+    os.symlink(tmp_path, bucket.root / "folder")
+    for table in ("link.csv", "folder"):
+        with pytest.raises(TableError, match=f"there is no table {table}"):
+            score(nobody, bucket, table=table)
+    assert not bucket.folders("jobs")
+
+
+def test_a_folder_named_like_a_table_is_refused(nobody, bucket, tmp_path):
+    (tmp_path / "outer" / "inner.csv").mkdir(parents=True)
+    with pytest.raises(TableError, match=r"inner.csv cannot be read: Is a directory"):
+        score(nobody, bucket, table=tmp_path / "outer")
+
+
+def test_a_bucket_that_cannot_be_written_leaves_no_job(nobody, bucket, tmp_path):
+    local = tmp_path / "t.csv"
+    local.write_bytes(bucket.read(TABLE))
+    below_a_file = LocalBucket(local / "bucket")
+    with pytest.raises(BucketError, match=r"jobs/_requests/train-\S+ in the bucket could not be written"):
+        enqueue_train(nobody, below_a_file, definition="v1", train=str(local))
+
+
+# --- cancel and resume
+
+
+def test_cancel_and_resume_send_what_comes_next(settings, bucket):
+    job_id = score(settings, bucket).job_id
+    assert enqueue.cancel(settings, bucket, job_id) == "cancelled"
+    assert enqueue.cancel(settings, bucket, job_id) == "cancelled"
+    again = enqueue.resume(settings, bucket, job_id)
+    assert (again.job_id, again.problem) == (job_id, None)
+    assert [task for task, _ in messages(settings)] == ["score.plan", "notify", "notify", "score.plan"]
+    assert JobFolder(bucket, job_id).outcome() is None
+    assert open_jobs(bucket) == [job_id]
+
+
+def test_cancel_works_without_redis(nobody, bucket):
+    job_id = score(nobody, bucket).job_id
+    assert enqueue.cancel(nobody, bucket, job_id) == "cancelled"
+
+
+@pytest.mark.parametrize("order", [enqueue.cancel, enqueue.resume])
+@pytest.mark.parametrize("job_id", ["no-such-job", "../../etc", "_open", "", "a/b", "UPPER", "x" * 200, "a\nb"])
+def test_an_unknown_job_is_refused_and_nothing_is_written(nobody, bucket, order, job_id):
+    before = tree(bucket.root)
+    with pytest.raises(RequestError) as raised:
+        order(nobody, bucket, job_id)
+    assert "scoring jobs list" in raised.value.next_step
+    assert tree(bucket.root) == before

@@ -1,0 +1,88 @@
+"""A lease says that somebody works on a step: it lives as long as the work does and no longer than its process by much."""
+
+import subprocess
+import sys
+import threading
+
+import pytest
+import redis
+
+from shared import hint
+from tests.conftest import REPOSITORY, wait_until
+from workers import leases
+from workers.leases import are_leased, leased
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def client(redis_url):
+    return hint.connect(redis_url)
+
+
+def is_leased(client, name):
+    return are_leased(client, [name])[0]
+
+
+def test_a_step_is_leased_while_it_runs_and_free_afterwards(client):
+    with leased(client, "score.chunk:job-1:0"):
+        wait_until(lambda: is_leased(client, "score.chunk:job-1:0"))
+        assert are_leased(client, ["score.chunk:job-1:1", "score.chunk:job-1:0"]) == [False, True]
+    assert not is_leased(client, "score.chunk:job-1:0")
+
+
+def test_a_step_that_fails_is_free_as_well(client):
+    with pytest.raises(ValueError, match="broken"), leased(client, "step"):
+        wait_until(lambda: is_leased(client, "step"))
+        raise ValueError("broken")
+    assert not is_leased(client, "step")
+    assert not [thread for thread in threading.enumerate() if thread.name == "lease step"]
+
+
+def test_a_lease_is_renewed_while_the_work_takes_longer_than_it_lasts(client, monkeypatch):
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1)
+    with leased(client, "long"):
+        wait_until(lambda: is_leased(client, "long"))
+        for _ in range(3):
+            wait_until(lambda: client.pttl("scoring:lease:long") < 700, what="the lease getting older")
+            wait_until(lambda: client.pttl("scoring:lease:long") > 900, what="the lease being renewed")
+
+
+def test_a_lease_that_was_lost_with_the_data_of_redis_comes_back(client, monkeypatch):
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1)
+    with leased(client, "lost"):
+        wait_until(lambda: is_leased(client, "lost"))
+        client.flushall()
+        wait_until(lambda: is_leased(client, "lost"), what="the lease coming back")
+
+
+def test_the_lease_of_a_killed_process_runs_out(client, redis_url):
+    program = """
+import sys, time
+from shared import hint
+from workers import leases
+leases.LEASE_SECONDS = 2
+with leases.leased(hint.connect(sys.argv[1]), "killed"):
+    time.sleep(600)
+"""
+    working = subprocess.Popen([sys.executable, "-c", program, redis_url], cwd=REPOSITORY)
+    wait_until(lambda: is_leased(client, "killed"), what="the lease of the process")
+    working.kill()
+    working.wait()
+    assert is_leased(client, "killed")
+    wait_until(lambda: not is_leased(client, "killed"), 10, "the end of the lease")
+    assert 0 < leases.LEASE_SECONDS <= 30
+
+
+def test_without_redis_the_work_is_done_all_the_same(no_redis_url):
+    client = hint.connect(no_redis_url)
+    done = []
+    with leased(client, "step"):
+        done.append(True)
+    assert done
+    with pytest.raises(redis.RedisError):
+        are_leased(client, ["step"])
+
+
+def test_nothing_is_asked_when_there_is_nothing_to_ask(no_redis_url):
+    assert are_leased(hint.connect(no_redis_url), []) == []

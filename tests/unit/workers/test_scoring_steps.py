@@ -1,0 +1,417 @@
+"""Every step of a score job may run any number of times, broken or late ones included, and the result is the same and whole."""
+
+import dataclasses
+import gzip
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from model_store import store
+from shared.bucket import LocalBucket
+from shared.errors import BucketError, ModelError, StrayOrderError, TableError
+from shared.job_folder import JobFolder
+from shared.messages import TrainJob
+from tests.handmade import NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table
+from workers import scoring
+
+OUTPUT = f"data/predict/output/v1/{PLACE}"
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    publish_handmade(bucket)
+    write_table(bucket, [row(number) for number in range(40)])
+    return bucket
+
+
+def predicting(monkeypatch, change) -> None:
+    """Let every loaded release predict what ``change`` makes of the rates of the hand-made one."""
+
+    class Changed:
+        def __init__(self, model):
+            self._model = model
+
+        def predict(self, X):
+            return change(self._model.predict(X))
+
+    def load(*arguments):
+        release = store.load_release(*arguments)
+        return dataclasses.replace(release, model=Changed(release.model))
+
+    monkeypatch.setattr(scoring, "load_release", load)
+
+
+# --- twice is once
+
+
+def test_a_plan_made_twice_is_the_first_plan(bucket):
+    folder = make_job(bucket, chunk_rows=7)
+    first = plan(folder)
+    publish_handmade(bucket, made=NOON.replace(hour=13))
+    before = tree(bucket.root)
+    assert plan(folder) == first
+    assert len(first.chunks) == 6
+    assert tree(bucket.root) == before
+
+
+def test_two_plans_at_the_same_time_are_one_and_leave_one_set_of_slices(bucket):
+    bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
+    folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
+    with ThreadPoolExecutor(4) as threads:
+        plans = list(threads.map(lambda _: scoring.plan_job(folder), range(4)))
+    assert all(made == plans[0] for made in plans)
+    assert bucket.folders(folder.file("slices")) == [plans[0].slices]
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).facts["scored"] == "40"
+
+
+def test_a_chunk_scored_twice_is_scored_once(bucket):
+    folder = make_job(bucket, chunk_rows=7)
+    made = plan(folder)
+    first = scoring.score_chunk(folder, made, 2, bucket.root)
+    before = tree(bucket.root)
+    assert scoring.score_chunk(folder, made, 2, bucket.root) == first
+    assert tree(bucket.root) == before
+    assert scoring.missing_chunks(folder, made) == [0, 1, 3, 4, 5]
+
+
+def test_a_finish_waits_for_every_part_and_then_happens_once(bucket):
+    folder = make_job(bucket, chunk_rows=7)
+    made = plan(folder)
+    for index in (5, 0, 3, 1, 2):
+        scoring.score_chunk(folder, made, index, bucket.root)
+        assert scoring.finish_job(folder) is None
+    assert not bucket.folders("data/predict/output")
+    scoring.score_chunk(folder, made, 4, bucket.root)
+    outcome = scoring.finish_job(folder)
+    before = tree(bucket.root)
+    assert scoring.finish_job(folder) == outcome
+    assert tree(bucket.root) == before
+    assert text_at(bucket, outcome.result).count("\n") == 41
+    assert scoring.plan_job(folder) is None
+
+
+def test_finishes_at_the_same_time_agree_on_one_result(bucket):
+    folder = make_job(bucket, chunk_rows=3)
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = list(threads.map(lambda _: scoring.finish_job(folder), range(4)))
+    assert all(outcome == outcomes[0] and outcome.state == "done" for outcome in outcomes)
+    assert text_at(bucket, OUTPUT) == text_at(bucket, f"{OUTPUT}/revisions/{folder.job_id}")
+
+
+def test_a_finish_that_was_killed_after_any_of_its_writes_is_completed_by_the_next(bucket, monkeypatch):
+    undisturbed = run_job(make_job(bucket, chunk_rows=9))
+    expected = text_at(bucket, undisturbed.result)
+    writes = 0
+    for minute in range(1, 30):
+        folder = make_job(bucket, minute=minute, chunk_rows=9)
+        plan(folder)
+        score_chunks(folder, bucket.root)
+        with monkeypatch.context() as patch:
+            left = [minute]
+
+            def dying(method, left=left):
+                def call(*arguments, **more):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        raise KeyboardInterrupt
+                    return method(*arguments, **more)
+
+                return call
+
+            for name in ("create", "writer", "copy", "delete"):
+                patch.setattr(bucket, name, dying(getattr(bucket, name)))
+            try:
+                scoring.finish_job(folder)
+            except KeyboardInterrupt:
+                writes += 1
+        outcome = scoring.finish_job(folder)
+        assert outcome.state == "done"
+        assert folder.has("published.json")
+        assert text_at(bucket, outcome.result) == expected
+        assert json.loads(bucket.read(f"{outcome.result}/manifest.json"))["job_id"] == folder.job_id
+    assert 5 <= writes < 29, "the kills did not go through the whole finish"
+
+
+# --- what is broken on the way
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "rejects.csv.gz", "json"])
+@pytest.mark.parametrize("harm", ["changed", "cut", "emptied"])
+def test_a_broken_part_is_made_again(bucket, ending, harm):
+    spoiled = [row(number) for number in range(40)]
+    spoiled[10] = spoiled[10].replace("Smartphone", "Watch")
+    write_table(bucket, spoiled)
+    folder = make_job(bucket, chunk_rows=8, max_reject_share=0.5)
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    path = bucket.place(folder.part_file(1, ending))
+    data = path.read_bytes()
+    path.write_bytes({"changed": data[:-3] + b"abc", "cut": data[: len(data) // 2], "emptied": b""}[harm])
+    assert scoring.finish_job(folder) is None
+    assert scoring.missing_chunks(folder, scoring.read_plan(folder)) == [1]
+    assert not bucket.exists(f"{OUTPUT}/manifest.json")
+    score_chunks(folder, bucket.root)
+    outcome = scoring.finish_job(folder)
+    assert (outcome.facts["scored"], outcome.facts["rejected"]) == ("39", "1")
+    assert text_at(bucket, outcome.result).count("\n") == 40
+    assert b"12,device,Watch" in gzip.decompress(bucket.read(f"{outcome.result}/rejects.csv.gz"))
+
+
+@pytest.mark.parametrize("ending", ["csv.gz", "rejects.csv.gz", "json"])
+def test_a_part_that_is_gone_is_made_again(bucket, ending):
+    write_table(bucket, [row(0), row(1).replace("Smartphone", "Watch"), row(2)])
+    folder = make_job(bucket, max_reject_share=0.5)
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    bucket.delete(folder.part_file(0, ending))
+    assert scoring.finish_job(folder) is None
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).facts["scored"] == "2"
+
+
+def test_a_part_that_vanishes_while_the_finish_runs_never_shortens_the_result(bucket, monkeypatch):
+    folder = make_job(bucket, chunk_rows=8)
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    seen = scoring.missing_chunks
+
+    def then_one_goes(*arguments):
+        missing = seen(*arguments)
+        bucket.delete(folder.part_file(3, "json"))
+        return missing
+
+    monkeypatch.setattr(scoring, "missing_chunks", then_one_goes)
+    assert scoring.finish_job(folder) is None
+    assert folder.outcome() is None
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("harm", ["changed", "removed"])
+def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
+    path = TABLE
+    if form == "parquet":
+        import io
+
+        import pandas as pd
+
+        path = TABLE.replace(".csv", ".parquet")
+        packed = io.BytesIO()
+        pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
+        bucket.write(path, packed.getvalue())
+    folder = make_job(bucket, chunk_rows=7, table=path)
+    made = plan(folder)
+    scoring.score_chunk(folder, made, 0, bucket.root)
+    if harm == "changed":
+        bucket.write(path, bucket.read(path).replace(b"1003", b"1999"))
+    else:
+        bucket.delete(path)
+    with pytest.raises(TableError, match=f"{path} was changed or removed while job {folder.job_id} scored it. Score it again"):
+        scoring.score_chunk(folder, made, 1, bucket.root)
+
+
+def test_a_compressed_table_may_change_once_it_is_planned(bucket):
+    bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
+    folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
+    plan(folder)
+    bucket.write(f"{TABLE}.gz", b"something else")
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).facts["scored"] == "40"
+
+
+def test_a_slice_that_is_gone_is_named_with_what_to_do(bucket):
+    bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
+    folder = make_job(bucket, table=f"{TABLE}.gz")
+    made = plan(folder)
+    bucket.delete_folder(folder.file("slices"))
+    with pytest.raises(BucketError, match=f"the slice of chunk 0 of job {folder.job_id} is gone. Go on with: scoring jobs resume"):
+        scoring.score_chunk(folder, made, 0, bucket.root)
+
+
+def test_a_release_that_was_changed_after_it_was_published_scores_nothing(bucket):
+    folder = make_job(bucket)
+    made = plan(folder)
+    with bucket.place(f"model/v1/{made.release}/model.skops").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ModelError, match=r"the file model.skops of the release .* was changed after it was published"):
+        scoring.score_chunk(folder, made, 0, bucket.root)
+    assert not folder.parts_done()
+
+
+# --- orders that do not fit
+
+
+def test_a_chunk_beyond_the_plan_is_refused_and_leaves_the_job_alone(bucket):
+    folder = make_job(bucket)
+    made = plan(folder)
+    with pytest.raises(StrayOrderError, match=f"job {folder.job_id} has 1 chunks; there is no chunk 1"):
+        scoring.score_chunk(folder, made, 1, bucket.root)
+    assert folder.outcome() is None
+
+
+def test_steps_of_a_score_job_refuse_a_train_job_and_a_job_without_a_plan(bucket):
+    job = TrainJob(job_id="20261123t120000z-train-1", created=NOON, definition="v1", train=TABLE)
+    folder = JobFolder(bucket, job.job_id)
+    folder.create(job)
+    with pytest.raises(StrayOrderError, match="is a train job, not one that scores"):
+        scoring.plan_job(folder)
+    for step in (scoring.read_plan, scoring.finish_job):
+        with pytest.raises(StrayOrderError, match=f"has no plan. See what it waits for: scoring jobs show {job.job_id}"):
+            step(folder)
+
+
+# --- what a model predicts
+
+
+def test_a_prediction_that_is_no_finite_number_makes_its_row_a_reject(bucket, monkeypatch):
+    expected = text_at(bucket, run_job(make_job(bucket, chunk_rows=5)).result).splitlines()
+    odd = {3: np.nan, 10: np.inf, 21: -np.inf}
+    predicting(monkeypatch, lambda cr: np.array([odd.get(place, rate) for place, rate in enumerate(cr)]))
+    folder = make_job(bucket, minute=1, max_reject_share=0.1)
+    outcome = run_job(folder)
+    assert (outcome.facts["scored"], outcome.facts["rejected"]) == ("37", "3")
+    assert text_at(bucket, outcome.result).splitlines() == [line for place, line in enumerate(expected, -1) if place not in odd]
+    rejects = gzip.decompress(bucket.read(f"{outcome.result}/rejects.csv.gz")).decode().splitlines()
+    reason = "the prediction is not a finite number"
+    assert rejects[1:] == [f"{TABLE},5,cr,nan,{reason}", f"{TABLE},12,cr,inf,{reason}", f"{TABLE},23,cr,-inf,{reason}"]
+
+
+def test_a_prediction_outside_0_to_1_is_set_to_the_nearer_end_and_counted(bucket, monkeypatch):
+    def beyond(cr):
+        cr = cr.copy()
+        cr[[2, 5, 6, 7]] = [1.0000001, -1e-300, -0.0, 7.0]
+        return cr
+
+    predicting(monkeypatch, beyond)
+    folder = make_job(bucket)
+    lines = text_at(bucket, run_job(folder).result).splitlines()[1:]
+    assert [lines[index] for index in (2, 5, 6, 7)] == ["1002,2,1", "1005,2,0", "1006,0,0", "1007,1,1"]
+    assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["rows_clipped"] == 3
+
+
+def test_predictions_of_another_number_than_the_rows_are_refused(bucket, monkeypatch):
+    predicting(monkeypatch, lambda cr: cr[1:])
+    folder = make_job(bucket)
+    made = plan(folder)
+    with pytest.raises(TableError, match="the definition v1 gave 39 predictions for 40 rows"):
+        scoring.score_chunk(folder, made, 0, bucket.root)
+
+
+@pytest.mark.parametrize(("share", "state"), [(0.05, "done"), (0.049, "failed")])
+def test_as_many_rejects_as_the_job_allows_and_not_one_more(bucket, share, state):
+    rows = [row(number) for number in range(40)]
+    rows[0], rows[39] = rows[0].replace("Computer", "Watch"), "1039,2,0,0,1,Computer"
+    write_table(bucket, rows)
+    folder = make_job(bucket, chunk_rows=7, max_reject_share=share)
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    if state == "done":
+        assert scoring.finish_job(folder).facts["rejected"] == "2"
+        return
+    sentence = (
+        r"2 of 40 rows of .* cannot be scored \(5.0%, allowed are 4.9%\); the first: .* line 2, column device: 'Watch' is .*; .* line 41"
+    )
+    with pytest.raises(TableError, match=sentence):
+        scoring.finish_job(folder)
+    assert not bucket.folders("data/predict/output")
+
+
+# --- several jobs for one place
+
+
+def finished_but_for_publishing(bucket, minute, rows):
+    write_table(bucket, [row(number) for number in range(rows)])
+    folder = make_job(bucket, minute=minute)
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    return folder
+
+
+def test_an_older_job_that_finishes_late_does_not_replace_a_newer_result(bucket):
+    older = finished_but_for_publishing(bucket, 0, 10)
+    newer = finished_but_for_publishing(bucket, 1, 20)
+    assert scoring.finish_job(newer).state == "done"
+    assert scoring.finish_job(older).state == "done"
+    assert text_at(bucket, OUTPUT).count("\n") == 21
+    assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == newer.job_id
+    assert text_at(bucket, f"{OUTPUT}/revisions/{older.job_id}").count("\n") == 11
+    assert older.status().state == newer.status().state == "done"
+
+
+def test_a_newer_result_without_rejects_takes_those_of_the_older_away(bucket):
+    write_table(bucket, [row(0), row(1).replace("Smartphone", "Watch")])
+    run_job(make_job(bucket, max_reject_share=0.5))
+    assert bucket.exists(f"{OUTPUT}/rejects.csv.gz")
+    write_table(bucket, [row(0)])
+    run_job(make_job(bucket, minute=1))
+    assert not bucket.exists(f"{OUTPUT}/rejects.csv.gz")
+
+
+def test_two_jobs_that_finish_at_the_same_time_leave_the_newer_whole(bucket, monkeypatch):
+    copy = bucket.copy
+    turn = threading.Event()
+    for first in range(3, 40, 4):
+        older = finished_but_for_publishing(bucket, first, first)
+        newer = finished_but_for_publishing(bucket, first + 1, first + 1)
+        copies = iter(range(1000))
+
+        def slowly(source, target, stop_at=first // 4 % 7, copies=copies):
+            # the older one stands still after a different copy each time, until the newer one is through
+            if threading.current_thread().name == "older" and next(copies) == stop_at:
+                turn.wait(30)
+            copy(source, target)
+
+        monkeypatch.setattr(bucket, "copy", slowly)
+        turn.clear()
+        late = threading.Thread(target=scoring.finish_job, args=(older,), name="older")
+        late.start()
+        scoring.finish_job(newer)
+        turn.set()
+        late.join()
+        assert text_at(bucket, OUTPUT).count("\n") == first + 2
+        assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == newer.job_id
+
+
+# --- cancelled
+
+
+def test_a_cancelled_job_is_never_published_and_goes_on_when_it_is_resumed(bucket):
+    folder = finished_but_for_publishing(bucket, 0, 10)
+    assert folder.cancel().state == "cancelled"
+    assert scoring.finish_job(folder).state == "cancelled"
+    assert scoring.plan_job(folder) is None
+    bucket.delete(folder.part_file(0, "json"))
+    assert scoring.score_chunk(folder, scoring.read_plan(folder), 0, bucket.root) is None
+    assert not bucket.folders("data/predict/output")
+    folder.reopen()
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).state == "done"
+    assert text_at(bucket, OUTPUT).count("\n") == 11
+
+
+def test_a_job_cancelled_while_it_is_joined_is_not_published_by_a_later_job_either(bucket, monkeypatch):
+    folder = finished_but_for_publishing(bucket, 0, 10)
+    end = folder.end
+    monkeypatch.setattr(folder, "end", lambda outcome: (JobFolder(bucket, folder.job_id).cancel(), end(outcome))[1])
+    assert scoring.finish_job(folder).state == "cancelled"
+    assert not bucket.exists(f"{OUTPUT}/manifest.json")
+    assert not bucket.exists(f"{OUTPUT}/prediction_output.csv.gz")
+    scoring.finish_job(finished_but_for_publishing(bucket, 1, 5))
+    assert text_at(bucket, OUTPUT).count("\n") == 6
+    assert bucket.read(f"{OUTPUT}/revisions/{folder.job_id}/manifest.json") is None
+
+
+def test_the_manifest_says_when_things_happened(bucket):
+    before = datetime.now(UTC)
+    run_job(make_job(bucket))
+    manifest = json.loads(bucket.read(f"{OUTPUT}/manifest.json"))
+    moments = [datetime.fromisoformat(manifest[name]) for name in ("job_created", "started", "finished")]
+    assert moments[0] == NOON
+    assert before <= moments[1] <= moments[2] <= datetime.now(UTC)

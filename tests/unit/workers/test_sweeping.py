@@ -1,0 +1,263 @@
+"""The sweep looks at every open job and sends exactly what is missing, and no job that is broken keeps it from the others."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.bucket import LocalBucket
+from shared.errors import BucketError
+from shared.job_folder import JobFolder, Outcome, open_jobs
+from shared.messages import ScoreJob, TrainJob
+from shared.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
+from tests.handmade import TABLE, plan, publish_handmade, row, score_chunks, write_table
+from workers import scoring, sweeping
+from workers.sweeping import Traffic, sweep
+
+NO_GRACE = timedelta(0)
+DAY = timedelta(hours=24)
+IDLE = Traffic(is_empty=lambda _: True, are_leased=lambda names: [False] * len(names))
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    publish_handmade(bucket)
+    write_table(bucket, [row(number) for number in range(10)])
+    return bucket
+
+
+def job(bucket, number=1, kind="score", created=None, **more) -> JobFolder:
+    created = created or datetime.now(UTC)
+    if kind == "score":
+        wanted = ScoreJob(job_id=f"job-{number}", created=created, model="v1", table=TABLE, place="2026/11/23", chunk_rows=4, **more)
+    else:
+        wanted = TrainJob(job_id=f"job-{number}", created=created, definition="v1", train=TABLE)
+    folder = JobFolder(bucket, wanted.job_id)
+    assert folder.create(wanted)
+    return folder
+
+
+def sent(bucket, traffic=IDLE, grace=NO_GRACE, deadline=DAY) -> list[tuple[str, str, list[int]]]:
+    """What one sweep sends: task, job, and the chunks."""
+    return [
+        (missing.task, missing.orders[0].job_id, [order.index for order in missing.orders if missing.task == SCORE_CHUNK])
+        for missing in sweep(bucket, traffic, grace=grace, deadline=deadline)
+    ]
+
+
+def make_older(folder, seconds=100) -> None:
+    for file in folder.bucket.place(folder.path).rglob("*"):
+        info = file.stat()
+        os.utime(file, (info.st_atime - seconds, info.st_mtime - seconds))
+
+
+# --- what is missing
+
+
+def test_a_score_job_is_sent_what_it_lacks_from_its_beginning_to_its_end(bucket):
+    folder = job(bucket)
+    assert sent(bucket) == [(SCORE_PLAN, "job-1", [])]
+    made = plan(folder)
+    assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 1, 2])]
+    scoring.score_chunk(folder, made, 1, bucket.root)
+    assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 2])]
+    score_chunks(folder, bucket.root)
+    assert sent(bucket) == [(SCORE_FINISH, "job-1", [])]
+    scoring.finish_job(folder)
+    assert sent(bucket) == [(NOTIFY, "job-1", [])]
+    bucket.delete(folder.file("published.json"))
+    assert sent(bucket) == [(SCORE_FINISH, "job-1", [])]
+    bucket.write(folder.file("notified.json"), b"{}")
+    assert sent(bucket) == []
+    assert open_jobs(bucket) == []
+
+
+def test_a_train_job_is_sent_again_until_its_release_is_published(bucket):
+    folder = job(bucket, kind="train")
+    assert sent(bucket) == [(TRAIN_FIT, "job-1", [])]
+    folder.end(Outcome(state="done", at=datetime.now(UTC), definition="v1"))
+    assert sent(bucket) == [(TRAIN_FIT, "job-1", [])]
+    bucket.write(folder.file("published.json"), b"{}")
+    assert sent(bucket) == [(NOTIFY, "job-1", [])]
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled"])
+def test_a_job_that_ended_badly_only_needs_its_notice(bucket, state):
+    job(bucket).end(Outcome(state=state, at=datetime.now(UTC)))
+    assert sent(bucket) == [(NOTIFY, "job-1", [])]
+
+
+def test_a_part_that_was_taken_back_is_sent_again(bucket):
+    folder = job(bucket)
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    bucket.place(folder.part_file(2, "csv.gz")).write_bytes(b"broken")
+    assert scoring.finish_job(folder) is None
+    assert sent(bucket) == [(SCORE_CHUNK, "job-1", [2])]
+
+
+def test_the_oldest_job_comes_first_and_no_more_chunks_than_a_queue_likes(bucket, monkeypatch):
+    monkeypatch.setattr(sweeping, "CHUNKS_AT_ONCE", 2)
+    for number in (3, 1, 2):
+        plan(job(bucket, number))
+    assert sent(bucket) == [(SCORE_CHUNK, f"job-{number}", [0, 1]) for number in (1, 2, 3)]
+
+
+# --- what is on its way
+
+
+def test_a_job_gets_its_time_before_anything_is_sent_again(bucket):
+    folder = job(bucket)
+    minute = timedelta(minutes=1)
+    assert sent(bucket, grace=minute) == []
+    make_older(folder)  # but not the request in it
+    assert sent(bucket, grace=minute) == []
+    old = job(bucket, 2, created=datetime.now(UTC) - timedelta(minutes=5))
+    assert sent(bucket, grace=minute) == []
+    make_older(old)
+    assert sent(bucket, grace=minute) == [(SCORE_PLAN, "job-2", [])]
+    made = plan(old)
+    make_older(old)
+    scoring.score_chunk(old, made, 0, bucket.root)
+    assert sent(bucket, grace=minute) == [], "a part is a change"
+    make_older(old)
+    assert sent(bucket, grace=minute) == [(SCORE_CHUNK, "job-2", [1, 2])]
+
+
+def test_an_outcome_gets_its_time_as_well(bucket):
+    job(bucket).end(Outcome(state="failed", at=datetime.now(UTC) - timedelta(seconds=30)))
+    assert sent(bucket, grace=timedelta(seconds=60)) == []
+    assert sent(bucket, grace=timedelta(seconds=20)) == [(NOTIFY, "job-1", [])]
+
+
+def test_nothing_is_sent_to_a_queue_that_is_not_empty(bucket):
+    plan(job(bucket, 1))
+    job(bucket, 2)
+    job(bucket, 3, kind="train")
+    for busy, expected in {
+        "score": [(SCORE_PLAN, "job-2", []), (TRAIN_FIT, "job-3", [])],
+        "control": [(SCORE_CHUNK, "job-1", [0, 1, 2]), (TRAIN_FIT, "job-3", [])],
+        "train": [(SCORE_CHUNK, "job-1", [0, 1, 2]), (SCORE_PLAN, "job-2", [])],
+    }.items():
+        traffic = Traffic(is_empty=lambda queue, busy=busy: queue != busy, are_leased=IDLE.are_leased)
+        assert sent(bucket, traffic) == expected, busy
+
+
+def test_a_step_that_somebody_works_on_is_not_sent_again(bucket):
+    plan(job(bucket, 1))
+    job(bucket, 2)
+    held = {"score.chunk:job-1:1", "score.plan:job-2"}
+    traffic = Traffic(is_empty=lambda _: True, are_leased=lambda names: [name in held for name in names])
+    assert sent(bucket, traffic) == [(SCORE_CHUNK, "job-1", [0, 2])]
+
+
+# --- what goes no further
+
+
+@pytest.mark.parametrize("kind", ["score", "train"])
+def test_a_job_past_its_deadline_is_failed_and_people_are_told(bucket, kind):
+    folder = job(bucket, kind=kind, created=datetime.now(UTC) - timedelta(hours=25))
+    assert sent(bucket) == [(NOTIFY, "job-1", [])]
+    outcome = folder.outcome()
+    assert (outcome.state, outcome.reason, outcome.exit_code) == ("failed", "the job did not end within 24 hours", 5)
+    assert outcome.next_step == "Go on from what is there with: scoring jobs resume job-1"
+    assert sent(bucket) == [(NOTIFY, "job-1", [])]
+    assert folder.outcome() == outcome
+
+
+def test_a_job_that_is_done_has_no_deadline(bucket):
+    folder = job(bucket, created=datetime.now(UTC) - timedelta(days=30))
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    scoring.finish_job(folder)
+    assert sent(bucket) == [(NOTIFY, "job-1", [])]
+    assert folder.outcome().state == "done"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("job.json", b'{"format": 2, "kind": "score"}', "a ScoreJob has format 2 but this version reads format 1; upgrade the older side"),
+        ("job.json", b"", "a ScoreJob has a wrong text"),
+        ("job.json", b"[" * 70_000, "a ScoreJob message is 70,000 bytes long"),
+        ("plan.json", b'{"format": 9}', "a Plan has format 9"),
+        ("plan.json", b"\x00", "a Plan has a wrong text"),
+    ],
+)
+def test_a_job_whose_files_do_not_decode_is_failed_with_the_reason_and_the_others_go_on(bucket, file, content, sentence):
+    broken = job(bucket, 1)
+    job(bucket, 2)
+    bucket.write(broken.file(file), content)
+    assert sent(bucket) == [(NOTIFY, "job-1", []), (SCORE_PLAN, "job-2", [])]
+    assert broken.outcome().state == "failed"
+    assert broken.outcome().reason.startswith(sentence)
+    assert broken.outcome().exit_code == 2
+    assert sent(bucket) == [(NOTIFY, "job-1", []), (SCORE_PLAN, "job-2", [])]
+
+
+def test_a_job_file_that_belongs_to_another_job_is_failed(bucket):
+    first, second = job(bucket, 1), job(bucket, 2)
+    bucket.write(second.file("job.json"), bucket.read(first.file("job.json")))
+    assert sent(bucket) == [(SCORE_PLAN, "job-1", []), (NOTIFY, "job-2", [])]
+    assert second.outcome().reason == "the job file of job-2 says that it is job job-1"
+
+
+@pytest.mark.parametrize("name", ["UPPER", "x", "-", "a b", "%2e%2e", "ünï", "j" * 120])
+def test_a_mark_that_is_no_job_id_does_not_stop_the_sweep(bucket, name):
+    bucket.write(f"jobs/_open/{name}", b"")
+    bucket.write(f"jobs/{name}/job.json", b"{}")
+    job(bucket, "zzz")
+    assert sent(bucket) == [(SCORE_PLAN, "job-zzz", [])]
+
+
+def test_an_outcome_that_does_not_decode_does_not_stop_the_sweep(bucket):
+    bucket.write(job(bucket, 1).file("outcome.json"), b"half of it")
+    job(bucket, 2)
+    assert sent(bucket) == [(SCORE_PLAN, "job-2", [])]
+
+
+def test_a_file_that_cannot_be_read_does_not_keep_the_sweep_from_the_jobs_behind(bucket, monkeypatch):
+    job(bucket, 1)
+    job(bucket, 2)
+    read = bucket.read
+
+    def failing(path):
+        if "job-1" in path:
+            raise BucketError(f"{path} in the bucket could not be read: Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(bucket, "read", failing)
+    assert sent(bucket) == [(SCORE_PLAN, "job-2", [])]
+    monkeypatch.undo()
+    assert len(sent(bucket)) == 2
+
+
+def test_a_mark_whose_request_was_never_written_goes_after_an_hour_and_not_before(bucket):
+    bucket.write("jobs/_open/job-1", b"")
+    assert sent(bucket) == []
+    assert open_jobs(bucket) == ["job-1"]
+    mark = bucket.place("jobs/_open/job-1")
+    os.utime(mark, (mark.stat().st_mtime - 4000,) * 2)
+    assert sent(bucket) == []
+    assert open_jobs(bucket) == []
+    assert not bucket.exists("jobs/job-1/outcome.json")
+
+
+def test_two_sweeps_at_once_send_the_same_and_change_nothing(bucket):
+    plan(job(bucket, 1))
+    first, second = (sweep(bucket, IDLE, grace=NO_GRACE, deadline=DAY) for _ in range(2))
+    assert next(first) == next(second)
+    assert next(first, None) is next(second, None) is None
+
+
+def test_an_empty_bucket_needs_nothing(tmp_path):
+    assert sent(LocalBucket(tmp_path / "nothing")) == []
+
+
+def test_what_the_sweep_writes_is_what_a_person_reads(bucket):
+    folder = job(bucket)
+    bucket.write(folder.file("job.json"), b"{}")
+    sent(bucket)
+    assert json.loads(bucket.read(folder.file("outcome.json")))["next_step"]

@@ -1,0 +1,139 @@
+"""A training may run twice, be killed anywhere or be cancelled: there is one whole release, and the names mean what they should."""
+
+import pytest
+
+from shared.aliases import list_aliases
+from shared.bucket import LocalBucket
+from shared.errors import ModelError, StrayOrderError, TableError
+from shared.job_folder import JobFolder
+from shared.messages import TrainJob
+from tests.handmade import HEADER, NOON, make_job, publish_handmade, row, tree
+from workers import training
+
+TRAIN = "data/train/2026/11/23/train.csv"
+RELEASE = "v1@20261123T120000Z-"
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    lines = [f"{row(number)},{number % 9 + 1},{int(number % 4 == 0)}" for number in range(60)]
+    bucket.write(TRAIN, "\n".join([f"{HEADER},Clicks,Conversions", *lines, ""]).encode())
+    return bucket
+
+
+def train_job(bucket, *, job_id="20261123t120000z-train-1", created=NOON, definition="v1", **more) -> JobFolder:
+    folder = JobFolder(bucket, job_id)
+    assert folder.create(TrainJob(job_id=job_id, created=created, definition=definition, train=TRAIN, **more))
+    return folder
+
+
+def test_a_training_that_runs_twice_makes_one_release(bucket):
+    folder = train_job(bucket, alias="champion")
+    outcome = training.train_release(folder)
+    before = tree(bucket.root)
+    assert training.train_release(folder) == outcome
+    assert tree(bucket.root) == before
+    assert outcome.release.startswith(RELEASE)
+    assert list_aliases(bucket) == {"v1.latest": outcome.release, "champion": outcome.release}
+    assert folder.status().state == "done"
+
+
+def test_a_training_that_was_killed_after_any_of_its_writes_is_completed_by_the_next(bucket, monkeypatch):
+    kills = 0
+    for number in range(1, 40):
+        folder = train_job(bucket, job_id=f"job-{number}", alias=f"alias-{number}")
+        left = [number]
+
+        def dying(method, left=left):
+            def call(*arguments, **more):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return method(*arguments, **more)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("create", "writer", "put_folder"):
+                patch.setattr(bucket, name, dying(getattr(bucket, name)))
+            try:
+                training.train_release(folder)
+            except KeyboardInterrupt:
+                kills += 1
+        outcome = training.train_release(folder)
+        assert folder.status().state == "done", number
+        assert list_aliases(bucket)[f"alias-{number}"] == outcome.release, number
+        if left[0] >= 0:
+            break
+    assert kills >= 6, "the kills did not go through the whole training"
+
+
+def test_latest_is_pointed_even_when_the_first_run_was_killed_before_it(bucket):
+    folder = train_job(bucket)
+    outcome = training.train_release(folder)
+    for file in ("model/aliases/v1.latest.json", folder.file("published.json"), folder.file("outcome.json")):
+        bucket.delete(file)
+    training.train_release(folder)
+    assert list_aliases(bucket) == {"v1.latest": outcome.release}
+
+
+def test_a_run_that_comes_late_leaves_latest_at_a_newer_release(bucket):
+    folder = train_job(bucket)
+    training.train_release(folder)
+    newer = publish_handmade(bucket, made=NOON.replace(hour=13))
+    bucket.delete(folder.file("published.json"))
+    training.train_release(folder)
+    assert list_aliases(bucket) == {"v1.latest": newer}
+
+
+def test_a_training_cancelled_while_it_fits_publishes_nothing(bucket, monkeypatch):
+    folder = train_job(bucket, alias="champion")
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda *arguments: (folder.cancel(), fit(*arguments))[1])
+    assert training.train_release(folder).state == "cancelled"
+    assert training.train_release(folder).state == "cancelled"
+    assert not bucket.folders("model")
+    monkeypatch.undo()
+    folder.reopen()
+    outcome = training.train_release(folder)
+    assert outcome.state == "done"
+    assert list_aliases(bucket)["champion"] == outcome.release
+
+
+def test_an_order_to_train_a_score_job_is_refused_whatever_its_state(bucket):
+    training.train_release(train_job(bucket))
+    folder = make_job(bucket, table=TRAIN)
+    with pytest.raises(StrayOrderError, match="is a score job, not one that trains"):
+        training.train_release(folder)
+    before = tree(bucket.root / "model")
+    folder.cancel()
+    assert training.train_release(folder).state == "cancelled"
+    assert tree(bucket.root / "model") == before
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (HEADER, "has nothing to learn from: neither Clicks and Conversions nor cr. Train on a table with one of them"),
+        ("entity_id,device,Clicks,Conversions", "has no feature beside the device"),
+        (f"{HEADER},Clicks,Conversions", "0 of 0 rows of .* cannot be used to train: it has a header but no rows"),
+        (f"{HEADER},Clicks,Conversions\n1,0,0,0,1,Computer,0,0", "1 of 1 rows of .* cannot be used to train: line 2: it has no clicks"),
+        (f"{HEADER},cr\n1,0,0,0,1,Computer,1.5", "1 of 1 rows .* line 2: its cr is not in 0 to 1"),
+        (f"{HEADER},cr\n1,0,0,0,x,Computer,0.5", "line 2, column length: 'x' is not a finite number"),
+        ("", "is empty"),
+    ],
+)
+def test_a_table_that_cannot_be_trained_on_is_refused_with_the_reason(bucket, table, sentence):
+    bucket.write(TRAIN, table.encode())
+    folder = train_job(bucket)
+    with pytest.raises(TableError, match=sentence):
+        training.train_release(folder)
+    assert not bucket.folders("model")
+    assert folder.outcome() is None
+
+
+def test_an_unknown_definition_is_refused_with_those_there_are(bucket):
+    with pytest.raises(ModelError, match="there is no definition 'v99'; there are: v1, v2"):
+        training.train_release(train_job(bucket, definition="v99"))
+    assert not bucket.folders("model")
