@@ -11,8 +11,10 @@ import io
 import os
 import secrets
 import shutil
+import socket
 import stat
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +25,20 @@ from typing import IO, Any, BinaryIO
 from shared.errors import BucketError, RequestError, ScoringError
 from shared.messages import check_bucket_path
 
+STRAY_SECONDS = 24 * 3600
+"""Nobody writes one file for a day."""
+
 TEMPORARY = ".tmp"
 """Folder inside a local bucket for files that are being written; same file system, so that putting in place is one rename."""
+
+
+def _process_space() -> str:
+    """A name for what process ids are unique in: the machine, or the container."""
+    space = Path("/proc/self/ns/pid")
+    return f"{socket.gethostname()}-{space.stat().st_ino if space.exists() else ''}"
+
+
+_HOST = _process_space()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +115,10 @@ class Bucket(ABC):
     def local_folder(self, folder: str, cache: Path) -> Path:
         """The files directly inside a folder as files of this machine: in place for a local bucket, else a copy in ``cache``."""
 
+    @abstractmethod
+    def drop_strays(self) -> None:
+        """Remove what processes that were killed had begun to write."""
+
     def exists(self, path: str) -> bool:
         """True when there is a file at ``path``."""
         return self.stat(path) is not None
@@ -154,7 +172,7 @@ class LocalBucket(Bucket):
     @contextlib.contextmanager
     def _aside(self, path: str) -> Iterator[Path]:
         folder = self.root / TEMPORARY
-        aside = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+        aside = folder / f"{_HOST}.{os.getpid()}.{secrets.token_hex(8)}"
         with _named(path, "written"):
             target = self.place(path)
             folder.mkdir(parents=True, exist_ok=True)
@@ -244,6 +262,13 @@ class LocalBucket(Bucket):
     def local_folder(self, folder: str, cache: Path) -> Path:
         del cache
         return self.place(folder)
+
+    def drop_strays(self) -> None:
+        with _named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError):
+            for aside in (self.root / TEMPORARY).iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if _is_stray(aside):
+                        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
 class RemoteBucket(Bucket):
@@ -376,6 +401,9 @@ class RemoteBucket(Bucket):
             shutil.rmtree(aside, ignore_errors=True)
         return target
 
+    def drop_strays(self) -> None:
+        """Nothing: an object store keeps no half of an object."""
+
 
 class _RemoteFile(io.RawIOBase):
     """An open file of an object store, which fails like everything else in a bucket."""
@@ -443,6 +471,14 @@ def _was_there(error: OSError) -> bool:
     """True when a store other than AWS refused a conditional put: s3fs knows only how AWS words it."""
     response = getattr(error.__cause__, "response", None) or {}
     return bool(response.get("Error", {}).get("Code") == "PreconditionFailed")
+
+
+def _is_stray(aside: Path) -> bool:
+    """True when the process that writes this file is gone: known for this machine, by age for another."""
+    host, pid, _ = aside.name.rsplit(".", 2) if aside.name.count(".") >= 2 else ("", "", "")
+    if host == _HOST and pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+        return True
+    return time.time() - aside.stat().st_mtime > STRAY_SECONDS
 
 
 def _local_info(path: str, found: os.stat_result) -> FileInfo:

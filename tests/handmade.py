@@ -27,8 +27,8 @@ FEATURES = [
     *(Column(name=f"att{number}", type="binary") for number in (1, 2, 3)),
     Column(name="length", type="number"),
 ]
-WEIGHTS = [0.0625, 0.015625, 0.25, -0.125, 0.03125, 0.001]
-INTERCEPT = 0.0078125
+WEIGHTS = [0.0625, 0.015625, 0.25, -0.125, 0.03125, 1 / 3000]
+INTERCEPT = 2.0**-20
 METRICS = ("log_loss_per_click", "mae_by_click", "mae", "mse", "calibration_error")
 HEADER = "entity_id,att1,att2,att3,length,device"
 

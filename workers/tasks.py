@@ -189,6 +189,7 @@ def sweep(self: celery.Task) -> None:
     )
     grace = timedelta(seconds=settings().stall_seconds)
     try:
+        bucket().drop_strays()
         for missing in sweeping.sweep(bucket(), traffic, grace=grace, deadline=timedelta(hours=settings().job_deadline_hours)):
             send(self.app, missing.task, missing.orders)
     except (TransientError, redis.RedisError) as error:
