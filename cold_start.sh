@@ -100,6 +100,6 @@ if [ "$keep" = yes ]; then
     python -c '
 import json, sys
 ready = json.load(open(sys.argv[1]))
-print("Flower: {0[flower_url]}  user {0[user]}  password {0[password]}".format({"user": "", "password": "", **ready}))' "$ready"
+print("Flower: {flower_url}  user {flower_user}  password {flower_password}".format(**ready))' "$ready"
     echo "Stop it with: kill $stack"
 fi

@@ -34,7 +34,7 @@ from rich.console import Console
 from shared.broker import make_app
 from shared.errors import BrokerError, RequestError
 from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
-from shared.settings import Settings
+from shared.settings import FOREIGN_VARIABLES, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 """The folder above the packages: where ``workers.app`` can be imported."""
@@ -55,9 +55,6 @@ MAX_LINE_BYTES = 8192
 
 COLOURS = {"up": 1, "redis": 31, "score": 32, "control": 36, "beat": 33, "flower": 35}
 """ANSI colour of each name; the names are also the order in which people read them."""
-
-FOREIGN_VARIABLES = ("BROKER_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE")
-"""Read by the celery command, with or without ``CELERY_`` before them: another project's would send our workers to its Redis."""
 
 TIED_START = """
 import ctypes, os, signal, sys
@@ -285,7 +282,7 @@ class Stack:
             "Redis": maybe_sanitize_url(self.settings.broker_url),
             "Bucket": self._environment["BUCKET_URL"],
             "Flower": f"http://{HOST}:{port}  user: {self.settings.flower_user}  password: {password}",
-            "Work": "in another terminal: scoring train v1 TABLE, scoring score TABLE; see: scoring --help",
+            "Work": "in another terminal: scoring sample; scoring train v1; scoring score TABLE; see: scoring --help",
             "Stop": f"Ctrl-C, or: kill {os.getpid()}",
         }
         self.say("up", f"ready after {seconds:.1f} s")

@@ -82,12 +82,19 @@ class Settings(BaseSettings):
         return self.redis_url or f"redis://127.0.0.1:{self.redis_port}/0"
 
 
+FOREIGN_VARIABLES = ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE")
+"""Celery reads these itself, with or without ``CELERY_`` before them: another project's would lead our messages to its Redis."""
+
+
 def read_settings() -> Settings:
-    """Read the environment.
+    """Read the environment, and clear it of what would override these settings.
 
     Raises:
         SettingsError: a variable holds a value that cannot be used; the sentence names it.
     """
+    for name in FOREIGN_VARIABLES:
+        os.environ.pop(name, None)
+        os.environ.pop(f"CELERY_{name}", None)
     try:
         return Settings()
     except ValidationError as error:

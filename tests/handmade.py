@@ -82,9 +82,7 @@ def write_table(bucket: LocalBucket, lines: Sequence[str], path: str = TABLE) ->
 def make_job(bucket: LocalBucket, *, minute: int = 0, table: str = TABLE, model: str = "v1", **more: object) -> JobFolder:
     """The folder of a new score job that was asked for ``minute`` minutes past noon."""
     created = NOON + timedelta(minutes=minute)
-    job = ScoreJob(
-        job_id=f"{created:%Y%m%dt%H%M%Sz}-score-{minute:06d}", created=created, model=model, table=table, place=PLACE, **more
-    )
+    job = ScoreJob(job_id=f"{created:%Y%m%dt%H%M%Sz}-score-{minute:06d}", created=created, model=model, table=table, place=PLACE, **more)
     folder = JobFolder(bucket, job.job_id)
     assert folder.create(job)
     return folder

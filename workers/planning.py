@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Literal, NamedTuple, Protocol, cast
+from typing import IO, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from shared.errors import TableError
 from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part, TableFingerprint
 from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId
+from shared.table_files import FileKind, find_files
 
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 20, 16 << 20
 CHUNKS_WANTED = 16
@@ -44,8 +45,6 @@ csv.field_size_limit(sys.maxsize)
 BAD_GZIP: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
 """What reading a broken gzip stream raises; any other OSError is the storage's."""
 
-FileKind = Literal["csv", "csv.gz", "parquet"]
-ENDINGS: dict[str, FileKind] = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet", ".pq": "parquet"}
 
 _QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))')
 """A quoted field as csv has it: the quote opens at the start of a field, a doubled quote is a character; group 1 if it never closes."""
@@ -117,32 +116,6 @@ class Cut:
     data: bytes
     start: int
     first_line: int
-
-
-def find_files(bucket: Bucket, table: str) -> list[tuple[FileInfo, FileKind]]:
-    """The files of a table in the order of their rows: the file itself, or those of a folder by name.
-
-    Raises:
-        TableError: there is no such file or folder, or it holds no table.
-    """
-    info = bucket.stat(table)
-    if info is not None:
-        kind = kind_of(table)
-        if kind is None:
-            raise TableError(f"{table} is not a table", next_step=f"Give a file that ends in {', '.join(ENDINGS)}, or a folder of them.")
-        return [(info, kind)]
-    files = bucket.files(table)
-    found = [(file, kind) for file in files if (kind := kind_of(file.path)) is not None]
-    if found:
-        return found
-    if files or bucket.folders(table):
-        raise TableError(f"the folder {table} holds no table", next_step=f"Put files into it that end in {', '.join(ENDINGS)}.")
-    raise TableError(f"there is no table {table} in the bucket {bucket.url}", next_step="Check the path; see the files with: ls")
-
-
-def kind_of(path: str) -> FileKind | None:
-    """The kind of table that a file name promises, or None."""
-    return next((kind for ending, kind in ENDINGS.items() if path.lower().endswith(ending)), None)
 
 
 def cut_table(folder: JobFolder, table: str, chunk_rows: int | None, slices: str) -> tuple[list[PlannedFile], list[Chunk]]:

@@ -12,8 +12,9 @@ from model_store.evaluation import Outcomes
 from shared.bucket import Bucket, FileInfo
 from shared.errors import TableError
 from shared.manifests import Column, FileDigest, TableFingerprint
+from shared.table_files import FileKind, find_files
 from workers import tables
-from workers.planning import MAX_CHUNK_BYTES, ChunkSize, FileKind, Hashing, find_files, open_csv, open_parquet, refusing_bad_gzip, unpacked
+from workers.planning import MAX_CHUNK_BYTES, ChunkSize, Hashing, open_csv, open_parquet, refusing_bad_gzip, unpacked
 
 MAX_REJECT_SHARE = 0.01
 """A training table with a larger share of rows that cannot be used is refused."""

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from shared.bucket import LocalBucket
 from shared.errors import TableError
 from shared.job_folder import JobFolder
+from shared.table_files import find_files
 from workers import planning
-from workers.planning import ChunkSize, Cut, Hashing, cut_table, find_files, open_csv, parse_header, refusing_bad_gzip, slice_file, unpacked
+from workers.planning import ChunkSize, Cut, Hashing, cut_table, open_csv, parse_header, refusing_bad_gzip, slice_file, unpacked
 
 HEADER = b"entity_id,device,att1\n"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"
