@@ -141,7 +141,7 @@ class LocalBucket(Bucket):
         try:
             full = self.root / check_bucket_path(path)
         except ValueError as error:
-            raise RequestError(f"the path {path!r} {error}") from None
+            raise RequestError(f"the path {path!r} {error}", next_step="Name a path inside the bucket.") from None
         try:
             inside = full.resolve().is_relative_to(self.root)
         except RuntimeError:  # a symbolic link that leads to itself, before Python 3.13
@@ -298,7 +298,7 @@ class RemoteBucket(Bucket):
         try:
             return f"{self.root}/{check_bucket_path(path)}"
         except ValueError as error:
-            raise RequestError(f"the path {path!r} {error}") from None
+            raise RequestError(f"the path {path!r} {error}", next_step="Name a path inside the bucket.") from None
 
     def stat(self, path: str) -> FileInfo | None:
         with _remotely(path, "read"):

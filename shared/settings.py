@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
+    chunk_seconds: Annotated[float, Field(gt=0, le=840)] = 300.0
+    """A chunk that takes longer hangs: it is broken off and, after some tries, cut into pieces."""
+
     sweep_seconds: Annotated[float, Field(gt=0, le=3600)] = 15.0
     """How often the sweep looks for jobs that stand still."""
 
@@ -101,8 +104,9 @@ def read_settings() -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         variable = name if name.isupper() else f"SCORING_{name.upper()}"
-        shown = "" if "password" in name or name == "WEBHOOK_URL" else f" {first['input']!r}"
+        is_secret = "password" in name or name in ("WEBHOOK_URL", "REDIS_URL")
+        shown = "a value" if is_secret else f"the value {first['input']!r}"
         raise SettingsError(
-            f"the environment variable {variable} has the value{shown} that cannot be used: {first['msg']}",
+            f"the environment variable {variable} has {shown} that cannot be used: {first['msg']}",
             next_step=f"Set {variable} to another value or unset it.",
         ) from None

@@ -164,7 +164,7 @@ def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Ite
     try:
         while not end and len(head) < MAX_HEADER_BYTES and (more := stream.read(min(size.bytes, HEADER_READ_BYTES))):
             head += more
-            end = int(_record_ends(head, final=False)[:1].sum())
+            end = int(record_ends(head, final=False)[:1].sum())
     except BAD_GZIP as error:
         raise _bad_gzip(path, error) from error
     end = end or len(head)
@@ -235,7 +235,7 @@ def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
     if size.rows is None and b'"' not in block:
         end = len(block) if final else block.rfind(b"\n") + 1
         return [end] if end else []
-    ends = _record_ends(block, final=final)
+    ends = record_ends(block, final=final)
     if size.rows is None:
         return [int(end) for end in ends[-1:]]
     whole = ends[size.rows - 1 :: size.rows]
@@ -255,7 +255,7 @@ def _open_quote(block: bytes) -> int | None:
     return last.start()
 
 
-def _record_ends(block: bytes, *, final: bool) -> np.ndarray:
+def record_ends(block: bytes, *, final: bool) -> np.ndarray:
     """The offsets behind every record of a block that starts with one; the last line needs no line break when it is final."""
     ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
     if b'"' in block:

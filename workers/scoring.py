@@ -3,6 +3,7 @@
 The folder is the truth: a step that finds its work done returns what is there. No step knows the queue; ``tasks`` says what comes next.
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -10,9 +11,10 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -25,7 +27,8 @@ from shared.job_folder import JobFolder, Outcome
 from shared.manifests import DeviceSummary, FileDigest, Part, ResultManifest
 from shared.messages import Record, ScoreJob, decode_long
 from workers import tables
-from workers.planning import Chunk, Plan, cut_table, slice_file
+from workers.planning import Chunk, Plan, cut_table, record_ends, slice_file
+from workers.suspects import Range, clear_chunk
 
 OUTPUTS = "data/predict/output"
 PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
@@ -107,8 +110,25 @@ def missing_chunks(folder: JobFolder, plan: Plan) -> list[int]:
 # --- chunk -------------------------------------------------------------------------------------------------------------------
 
 
-def score_chunk(folder: JobFolder, plan: Plan, index: int, cache: Path, definitions: Path | None = None) -> ChunkRecord | None:
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """The rows of a chunk, or of a piece of one, with their rates."""
+
+    entity_id: np.ndarray
+    device: np.ndarray
+    cr: np.ndarray
+    """float64 in [0, 1], one a row."""
+    clipped: int
+    """How many predictions lay outside and were set to the nearer end."""
+    rejects: list[tables.Reject]
+
+
+def score_chunk(
+    folder: JobFolder, plan: Plan, index: int, cache: Path, definitions: Path | None = None, *, suspect: bool = False
+) -> ChunkRecord | None:
     """Read, check and score one chunk and write its part, unless it is there; None when the job has ended.
+
+    A ``suspect`` chunk has killed its worker before: it is cut down to the rows that do it, which become rejects.
 
     Raises:
         StrayOrderError: the plan has no such chunk.
@@ -123,21 +143,20 @@ def score_chunk(folder: JobFolder, plan: Plan, index: int, cache: Path, definiti
         return None
     began = time.monotonic()
     release = load_release(folder.bucket, plan.release, cache, definitions)
-    chunk = plan.chunks[index]
-    rows = _read_chunk(folder, plan, index, release)
-    rows, cr, clipped = predict(release, rows)
-    path = plan.files[chunk.file].path
-    output = _put(folder, index, "csv.gz", tables.compress(tables.prediction_text(rows.entity_id, rows.device, cr)))
-    rejects = _put(folder, index, "rejects.csv.gz", tables.compress(tables.rejects_text(path, rows.rejects))) if rows.rejects else None
+    pieces = _open_chunk(folder, plan, index, release)
+    scored = _score_suspect(folder, index, pieces, release) if suspect else predict(release, pieces.rows())
+    path = plan.files[plan.chunks[index].file].path
+    output = _put(folder, index, "csv.gz", tables.compress(tables.prediction_text(scored.entity_id, scored.device, scored.cr)))
+    rejects = _put(folder, index, "rejects.csv.gz", tables.compress(tables.rejects_text(path, scored.rejects))) if scored.rejects else None
     record = ChunkRecord(
         index=index,
-        rows_in=len(cr) + len(rows.rejects),
-        rows_scored=len(cr),
-        rows_clipped=clipped,
-        devices=_device_sums(rows.device, cr),
+        rows_in=len(scored.cr) + len(scored.rejects),
+        rows_scored=len(scored.cr),
+        rows_clipped=scored.clipped,
+        devices=_device_sums(scored.device, scored.cr),
         output=output,
         rejects=rejects,
-        first_rejects=[f"{path} {_where(reject)}" for reject in rows.rejects[:REJECTS_QUOTED]],
+        first_rejects=[f"{path} {_where(reject)}" for reject in scored.rejects[:REJECTS_QUOTED]],
         seconds=time.monotonic() - began,
     )
     folder.bucket.write(folder.part_file(index, "json"), record.model_dump_json().encode())
@@ -154,13 +173,13 @@ def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
     return record if record and record.index == index else None
 
 
-def predict(release: Release, rows: tables.Rows) -> tuple[tables.Rows, np.ndarray, int]:
-    """The rows that got a rate, their rates in [0, 1] (float64), and how many had to be set to the nearer end.
+def predict(release: Release, rows: tables.Rows) -> Scored:
+    """The rows that got a rate, with their rates.
 
     A prediction that is no finite number makes its row a reject: no such rate is ever written.
     """
     if rows.frame.empty:
-        return rows, np.empty(0), 0
+        return Scored(entity_id=rows.entity_id, device=rows.device, cr=np.empty(0), clipped=0, rejects=rows.rejects)
     columns = [tables.ENTITY, *(column.name for column in release.manifest.columns)]
     frame = rows.frame if rows.frame.columns.tolist() == columns else rows.frame[columns]
     features, _, problem = release.definition.data_preparation(frame, target_col=None)
@@ -174,10 +193,90 @@ def predict(release: Release, rows: tables.Rows) -> tuple[tables.Rows, np.ndarra
         rows, cr = tables.reject_rows(rows, ~finite, cr, "the prediction is not a finite number"), cr[finite]
     clipped = np.count_nonzero((cr < 0) | (cr > 1))
     # adding zero turns -0.0, which would be written as -0, into 0.0
-    return rows, np.clip(cr, 0.0, 1.0) + 0.0, int(clipped)
+    rates = np.clip(cr, 0.0, 1.0) + 0.0
+    return Scored(entity_id=rows.entity_id, device=rows.device, cr=rates, clipped=int(clipped), rejects=rows.rejects)
 
 
-def _read_chunk(folder: JobFolder, plan: Plan, index: int, release: Release) -> tables.Rows:
+def _score_suspect(folder: JobFolder, index: int, pieces: "_Pieces", release: Release) -> Scored:
+    """Score the chunk in pieces that kill nobody, each by itself; the single records that do kill become rejects."""
+    found: dict[Range, Scored] = {}
+
+    def attempt(start: int, end: int) -> None:
+        found[start, end] = predict(release, pieces.rows(start, end))
+
+    cleared, deadly = clear_chunk(folder, index, pieces.count(), attempt)
+    for start, end in cleared:
+        if (start, end) not in found:  # cleared by a process that died later
+            attempt(start, end)
+    scored = [found[piece] for piece in cleared]
+    rejects = [reject for piece in scored for reject in piece.rejects] + [pieces.reject(start) for start, _ in deadly]
+    return Scored(
+        entity_id=np.concatenate([piece.entity_id for piece in scored] or [np.empty(0, dtype=np.int64)]),
+        device=np.concatenate([piece.device for piece in scored] or [np.empty(0, dtype=np.int8)]),
+        cr=np.concatenate([piece.cr for piece in scored] or [np.empty(0)]),
+        clipped=sum(piece.clipped for piece in scored),
+        rejects=sorted(rejects, key=lambda reject: reject.line),
+    )
+
+
+class _Pieces(Protocol):
+    """A chunk whose records can be read together or in ranges."""
+
+    def count(self) -> int:
+        """How many records there are."""
+
+    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+        """The records ``start`` to ``end`` (the last one left out), read and checked."""
+
+    def reject(self, record: int) -> tables.Reject:
+        """The reject that a deadly record becomes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CsvPieces:
+    data: bytes
+    layout: tables.Layout
+    first_line: int
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return [0, *record_ends(self.data, final=True).tolist()]
+
+    def count(self) -> int:
+        return len(self._ends) - 1
+
+    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+        if end is None:
+            return tables.read_csv_rows(self.data, self.layout, self.first_line)
+        return tables.read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.layout, self._line(start))
+
+    def reject(self, record: int) -> tables.Reject:
+        shown = self.data[self._ends[record] : self._ends[record + 1]].decode("utf-8", errors="replace").strip()
+        return tables.deadly_reject(self._line(record), shown)
+
+    def _line(self, record: int) -> int:
+        return self.first_line + self.data.count(b"\n", 0, self._ends[record])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ParquetPieces:
+    bucket: Bucket
+    layout: tables.Layout
+    start: int
+    end: int
+
+    def count(self) -> int:
+        return self.end - self.start
+
+    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+        with self.bucket.open(self.layout.path) as raw:
+            return tables.read_parquet_rows(raw, self.layout, self.start + start, self.end if end is None else self.start + end)
+
+    def reject(self, record: int) -> tables.Reject:
+        return tables.deadly_reject(self.start + record + 1, "")
+
+
+def _open_chunk(folder: JobFolder, plan: Plan, index: int, release: Release) -> _Pieces:
     chunk = plan.chunks[index]
     file = plan.files[chunk.file]
     layout = tables.layout_for(file.path, file.columns, release.manifest.columns)
@@ -185,14 +284,14 @@ def _read_chunk(folder: JobFolder, plan: Plan, index: int, release: Release) -> 
         data = folder.bucket.read(slice_file(folder, plan.slices, index))
         if data is None:
             raise BucketError(f"the slice of chunk {index} of job {folder.job_id} is gone", next_step=_resume(folder))
-        return tables.read_csv_rows(data, layout, chunk.first_line)
+        return _CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
     info = folder.bucket.stat(file.path)
     if info is None or info.stamp != file.stamp:
         raise TableError(f"{file.path} was changed or removed while job {folder.job_id} scored it", next_step="Score it again.")
+    if file.kind == "parquet":
+        return _ParquetPieces(bucket=folder.bucket, layout=layout, start=chunk.start, end=chunk.end)
     with folder.bucket.open(file.path) as raw:
-        if file.kind == "parquet":
-            return tables.read_parquet_rows(raw, layout, chunk.start, chunk.end)
-        return tables.read_csv_rows(_slice(raw, chunk), layout, chunk.first_line)
+        return _CsvPieces(data=_slice(raw, chunk), layout=layout, first_line=chunk.first_line)
 
 
 def _slice(raw: IO[bytes], chunk: Chunk) -> bytes:

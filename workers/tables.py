@@ -451,6 +451,11 @@ def _good_rows(values: _Values, layout: Layout, good: np.ndarray | None, lines: 
     return Rows(frame=pd.DataFrame(columns, copy=False), device=device, lines=_LazyLines(lines, good), rejects=rejects)
 
 
+def deadly_reject(line: int, record: str) -> Reject:
+    """What a record becomes that kills the process which scores it."""
+    return Reject(line=line, column="", value=_short(record), reason="scoring this row killed the worker process")
+
+
 def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) -> Rows:
     """The rows without those ``where`` is true, which become rejects of the column ``cr`` with their value and this reason."""
     found = np.flatnonzero(where)

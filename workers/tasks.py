@@ -22,6 +22,7 @@ from shared.job_folder import JobFolder, Outcome
 from shared.messages import ChunkOrder, JobOrder
 from shared.settings import Settings, read_settings
 from workers import notices, scoring, sweeping, training
+from workers.attempts import MAX_DEATHS, counted
 from workers.leases import are_leased, leased
 from workers.planning import Plan
 
@@ -88,6 +89,10 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     except (TransientError, OSError) as error:
         _again(task, folder, error)
     except celery.exceptions.SoftTimeLimitExceeded:
+        if isinstance(order, ChunkOrder):
+            # it counts as a death: the sweep sends the chunk again, until it is tried in pieces
+            log.error("chunk took too long", seconds=settings().chunk_seconds)
+            return
         _fail(task, folder, PermanentError(f"{task.name} took longer than {task.app.conf.task_soft_time_limit} seconds"))
     except Exception as error:
         # a defect of ours or of a definition: people must hear of it, and a job must never stand still for it
@@ -141,7 +146,12 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 @step(routes.SCORE_CHUNK, ChunkOrder)
 def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
-    part = scoring.score_chunk(folder, plan_of(order.job_id), order.index, settings().home / "releases", settings().definitions)
+    place = settings().home / "releases", settings().definitions
+    with counted(redis_client(), order.job_id, order.index) as deaths:
+        suspect = deaths >= MAX_DEATHS
+        if suspect:
+            log.warning("chunk killed its worker and is tried in pieces", deaths=deaths)
+        part = scoring.score_chunk(folder, plan_of(order.job_id), order.index, *place, suspect=suspect)
     if part is None:
         return
     log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))

@@ -273,7 +273,6 @@ def test_a_command_that_is_none_is_refused_with_where_to_read_on(trained: Place,
     ("variable", "value", "sentence"),
     [
         ("BUCKET_URL", "ftp://x", "must be a folder or start with s3:// or gs://"),
-        ("REDIS_URL", "http://x", "must start with redis:// or rediss://"),
         ("SCORING_REDIS_PORT", "abc", "valid integer"),
         ("SCORING_REDIS_PORT", "99999", "less than or equal to 65535"),
         ("SCORING_PROCESSES", "0", "greater than or equal to 1"),
@@ -289,13 +288,9 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(trained: Place, variabl
 
 
 def test_a_secret_in_a_setting_that_cannot_be_is_not_shown(trained: Place) -> None:
-    for variable, value in (("REDIS_URL", "http://user:very-secret@x"), ("SCORING_FLOWER_PASSWORD", "very-secret\ud800")):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            continue
-        done = elsewhere(trained, **{variable: value}).scoring("jobs", "list", code=2)
-        assert "very-secret" not in done.stderr
+    place = elsewhere(trained, REDIS_URL="http://user:very-secret@host")
+    said = refused(place, "jobs", "list", code=2, sentence="REDIS_URL has a value that cannot be used: .*must start with redis:// or rediss://")
+    assert "very-secret" not in said
 
 
 def test_a_bucket_that_cannot_be_written_is_named_with_what_to_do(trained: Place, lines: list[str], tmp_path: Path) -> None:
@@ -316,16 +311,14 @@ def test_an_unknown_job_is_refused_and_no_job_id_leads_out_of_its_folder(trained
     before = {file for file in trained.bucket.rglob("*") if "_open" not in str(file)}
     for command in (("jobs", "show"), ("jobs", "show", "--follow"), ("jobs", "cancel"), ("jobs", "resume")):
         refused(trained, *command, "20200101t000000z-score-abcdef", code=2, sentence="there is no job", next_step="scoring jobs list")
-    for job_id in ("../../model", "/etc/passwd", "_open", "A", "a/../b", "jöb", "x" * 300):
-        for command in ("show", "cancel", "resume"):
-            refused(trained, "jobs", command, job_id, code=2, sentence="is not the id of a job", next_step="scoring jobs list")
+    for command, job_id in (("show", "../../model"), ("cancel", "/etc/passwd"), ("resume", "_open"), ("show", "x" * 300)):
+        refused(trained, "jobs", command, job_id, code=2, sentence="is not the id of a job", next_step="scoring jobs list")
     assert {file for file in trained.bucket.rglob("*") if "_open" not in str(file)} == before
 
 
 def test_an_unknown_result_is_refused_and_no_name_leads_out_of_the_results(trained: Place) -> None:
-    for wanted in ("v1/1999/01/01", "../../../etc/passwd", "v1/../../../jobs", "no-such-job"):
-        for command in ("show", "head"):
-            refused(trained, "results", command, wanted, code=2, sentence=".", next_step="scoring (results|jobs) list")
+    for command, wanted in (("head", "v1/1999/01/01"), ("show", "no-such-job"), ("show", "NO-ID"), ("head", "v1/../../../jobs")):
+        refused(trained, "results", command, wanted, code=2, sentence=".", next_step="scoring (results|jobs) list|inside the bucket")
 
 
 def elsewhere(place: Place, **changed: str) -> Place:

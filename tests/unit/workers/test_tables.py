@@ -643,10 +643,10 @@ def release_that_predicts(values):
 
 def test_no_rate_below_0_above_1_or_minus_0_is_ever_written():
     rows = read("".join(f"{number},k,0,1,Tablet\n" for number in range(7)))
-    left, cr, clipped = scoring.predict(release_that_predicts([-0.0, -1e-300, 1.5, math.nan, math.inf, 0.25, -math.inf]), rows)
-    assert tables.prediction_text(left.entity_id, left.device, cr) == b"0,2,0\n1,2,0\n2,2,1\n5,2,0.25\n"
-    assert clipped == 2
-    assert [(reject.line, reject.column, reject.value) for reject in left.rejects] == [
+    scored = scoring.predict(release_that_predicts([-0.0, -1e-300, 1.5, math.nan, math.inf, 0.25, -math.inf]), rows)
+    assert tables.prediction_text(scored.entity_id, scored.device, scored.cr) == b"0,2,0\n1,2,0\n2,2,1\n5,2,0.25\n"
+    assert scored.clipped == 2
+    assert [(reject.line, reject.column, reject.value) for reject in scored.rejects] == [
         (5, "cr", "nan"),
         (6, "cr", "inf"),
         (8, "cr", "-inf"),

@@ -1,0 +1,58 @@
+"""A chunk that kills is cut down to the records that do it, whatever they are and however often the worker dies."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.bucket import LocalBucket
+from shared.job_folder import JobFolder
+from workers.suspects import DEATHS_ALONE, clear_chunk
+
+
+class Death(BaseException):
+    """What stands for SIGKILL here: nothing catches it."""
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 200).flatmap(lambda count: st.tuples(st.just(count), st.sets(st.integers(0, count - 1), max_size=5))))
+def test_only_the_records_that_kill_are_deadly(tmp_path_factory, case):
+    count, killers = case
+    folder = JobFolder(LocalBucket(tmp_path_factory.mktemp("bucket")), "a-job")
+    deaths = 0
+
+    def attempt(start, end):
+        if killers & set(range(start, end)):
+            raise Death
+
+    while True:
+        try:
+            cleared, deadly = clear_chunk(folder, 7, count, attempt)
+            break
+        except Death:
+            deaths += 1
+            assert deaths <= len(killers) * (count.bit_length() + DEATHS_ALONE), "it does not come closer"
+    assert {start for start, _ in deadly} == killers
+    assert [record for start, end in sorted([*cleared, *deadly]) for record in range(start, end)] == list(range(count))
+
+
+def test_one_kill_by_the_operator_rejects_no_row(tmp_path):
+    folder = JobFolder(LocalBucket(tmp_path), "a-job")
+    killed = []
+
+    def attempt(start, end):
+        if not killed:
+            killed.append((start, end))
+            raise Death
+
+    try:
+        clear_chunk(folder, 0, 1, attempt)
+    except Death:
+        pass
+    assert clear_chunk(folder, 0, 1, attempt) == ([(0, 1)], [])
+
+
+def test_nothing_is_tried_again_once_all_is_known(tmp_path):
+    folder = JobFolder(LocalBucket(tmp_path), "a-job")
+    tried = []
+    for _ in range(2):
+        assert clear_chunk(folder, 0, 9, lambda start, end: tried.append((start, end))) == ([(0, 9)], [])
+    assert tried == [(0, 9)]

@@ -1,0 +1,67 @@
+"""A chunk that killed its worker several times is cut down by halves, until the row that does it stands alone and becomes a reject.
+
+What is known of such a chunk lies in the job's folder, ``suspects/0000007.json``, and is written before each try: whoever comes after a
+death reads from it which range of records was being tried. A range is ``[start, end)`` in records of the chunk, from 0.
+"""
+
+from collections.abc import Callable
+
+from shared.job_folder import JobFolder
+from shared.messages import Record, decode_long
+
+DEATHS_ALONE = 2
+"""A single row must kill this often before it is called deadly: a worker may also be killed by its operator."""
+
+Range = tuple[int, int]
+
+
+class Suspects(Record):
+    """What is known of the records of one chunk."""
+
+    pending: tuple[Range, ...]
+    """Ranges still to be tried, the next one first."""
+    cleared: tuple[Range, ...] = ()
+    """Ranges that were scored and killed nobody."""
+    deadly: tuple[Range, ...] = ()
+    """Single records that killed."""
+    trying: tuple[Range, ...] = ()
+    """The range that is being tried, if any; still there after a death."""
+    deaths: int = 0
+    """How often the range that is tried next has killed alone."""
+
+    def begin(self) -> "Suspects":
+        """The next pending range is being tried."""
+        return self.model_copy(update={"trying": self.pending[:1], "pending": self.pending[1:]})
+
+    def survived(self) -> "Suspects":
+        """The range that was tried killed nobody."""
+        return self.model_copy(update={"trying": (), "deaths": 0, "cleared": (*self.cleared, *self.trying)})
+
+    def died(self) -> "Suspects":
+        """The range that was tried killed its worker: try its halves, or call it deadly when it is one record."""
+        if not self.trying:
+            return self
+        [(start, end)] = self.trying
+        if end - start > 1:
+            middle = (start + end) // 2
+            return self.model_copy(update={"trying": (), "deaths": 0, "pending": ((start, middle), (middle, end), *self.pending)})
+        if self.deaths + 1 < DEATHS_ALONE:
+            return self.model_copy(update={"trying": (), "deaths": self.deaths + 1, "pending": (*self.trying, *self.pending)})
+        return self.model_copy(update={"trying": (), "deaths": 0, "deadly": (*self.deadly, *self.trying)})
+
+
+def clear_chunk(folder: JobFolder, index: int, records: int, attempt: Callable[[int, int], None]) -> tuple[list[Range], list[Range]]:
+    """Try every range of a chunk of so many records; returns the ranges that killed nobody and the single records that did, both sorted.
+
+    ``attempt(start, end)`` may kill this process. Whoever calls this again then goes on behind that death.
+    """
+    path = folder.file(f"suspects/{index:07d}.json")
+    text = folder.bucket.read(path)
+    known = Suspects(pending=((0, records),)) if text is None else decode_long(Suspects, text).died()
+    while known.pending:
+        known = known.begin()
+        folder.bucket.write(path, known.to_json())
+        attempt(*known.trying[0])
+        known = known.survived()
+    folder.bucket.write(path, known.to_json())
+    return sorted(known.cleared), sorted(known.deadly)
