@@ -59,7 +59,7 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-for _ in $(seq 600); do
+for ((tenths = 0; tenths < 900; tenths++)); do
     [ -f "$ready" ] && break
     if ! kill -0 "$stack" 2>/dev/null; then
         echo "The stack did not start. The end of $log:" >&2
@@ -68,7 +68,7 @@ for _ in $(seq 600); do
     fi
     sleep 0.1
 done
-[ -f "$ready" ] || { echo "The stack was not ready within a minute; see $log." >&2; exit 1; }
+[ -f "$ready" ] || { echo "The stack was not ready within 90 seconds; see $log." >&2; exit 1; }
 
 echo "Making up keyword tables ..."
 tables=$(scoring sample --rows 100000 --train-rows 50000)
@@ -79,10 +79,10 @@ for definition in v1 v2; do
     echo "Training $definition ..."
     scoring train "$definition" --again
 done
-best=$(scoring models list --best-first --quiet | sed -n 1p)
+best=$(scoring models list --best-first --quiet | sed -n "/^v[12]@/{p;q;}")
 echo
 echo "Scoring with the better one, $best ..."
-job=$(scoring score "$table" --model "$best" --again --no-wait 2>/dev/null)
+job=$(scoring score "$table" --model "$best" --again --no-wait)
 scoring jobs show "$job" --follow >/dev/null
 scoring results show "$job"
 echo

@@ -16,7 +16,11 @@ find_python() {
 environment() {
     local lock=$1 python wanted
     python=$(find_python) || exit 1
-    wanted="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])') $(cat "$lock" pyproject.toml | sha256sum)"
+    # made anew for another Python, other libraries, or when the folder was moved
+    wanted="$("$python" -c '
+import hashlib, os, sys
+made_from = b"".join(open(name, "rb").read() for name in sys.argv[1:])
+print(sys.version_info[:2], hashlib.sha256(made_from).hexdigest(), os.getcwd())' "$lock" pyproject.toml)"
     # the environment with the tests' libraries serves for everything else too
     if [ "$lock" = requirements.lock ] && [ -f .venv/made-from-requirements-dev.lock ]; then
         environment requirements-dev.lock

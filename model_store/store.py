@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from model_store.definitions import Definition, load_definition
-from shared.aliases import MANIFEST, latest_of, point_alias, release_folder
+from shared.aliases import MANIFEST, release_folder
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
 from shared.manifests import FileDigest, ReleaseManifest
 from shared.messages import decode_long
+
+log = structlog.get_logger()
 
 RELEASES_IN_MEMORY = 4
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "lightgbm", "skops", "pyarrow")
@@ -36,14 +40,14 @@ def release_id(definition: str, job_id: str, created: str) -> str:
 
 
 def publish(bucket: Bucket, staged: Path, manifest: ReleaseManifest) -> bool:
-    """Put a trained release in place whole and point ``latest`` at it; False when it was there already.
+    """Put a trained release in place whole; False when it was there already.
 
     ``staged`` is a local folder with the model's files; the manifest is written into it.
     """
     (staged / MANIFEST).write_bytes(manifest.to_json())
-    first = bucket.put_folder(staged, release_folder(manifest.release), last=MANIFEST)
-    point_alias(bucket, latest_of(manifest.definition), manifest.release)
-    return first
+    if manifest.model_file not in manifest.files:
+        raise ModelError(f"the definition {manifest.definition} saved no {manifest.model_file}", next_step="Write it in its method save.")
+    return bucket.put_folder(staged, release_folder(manifest.release), last=MANIFEST)
 
 
 def digest_folder(folder: Path) -> dict[str, FileDigest]:
@@ -73,6 +77,8 @@ def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
         manifest = decode_long(ReleaseManifest, text)
     except MessageError as error:
         raise ModelError(f"{path} is not a release manifest: {error.message}", next_step=_anew(release)) from error
+    if manifest.model_file not in manifest.files:
+        raise ModelError(f"{path} names a model file that is not among its files: {manifest.model_file}", next_step=_anew(release))
     if manifest.release != release:
         raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=_anew(release))
     return manifest
@@ -95,6 +101,8 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
     folder = bucket.local_folder(release_folder(release), cache)
     verify_files(folder, manifest)
     definition = load_definition(manifest.definition, definitions)
+    if definition.source_sha256 != manifest.definition_sha256:
+        log.warning("the definition was changed since this release was trained", release=release)
     try:
         model = definition.model_class()
         model.load(folder / manifest.model_file)

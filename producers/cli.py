@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a defect in this program, 2 a request or setting that cann
 cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
 """
 
+import itertools
 import json
 import sys
 from datetime import date, datetime
@@ -44,7 +45,7 @@ def main() -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="keyword-scoring")
 def scoring() -> None:
-    r"""Score keyword tables with the probability that a click becomes a purchase.
+    """Score keyword tables with the probability that a click becomes a purchase.
 
     A stack of workers must be running: start one on this machine with `scoring up`.
 
@@ -74,7 +75,7 @@ again_option = click.option("--again", is_flag=True, help="Run a request that wa
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write a JSON file with the addresses once all is up.")
 @click.option("--stop-seconds", default=60.0, show_default=True, help="How long to wait for work in hand when stopping.")
 def up(ready_file: Path | None, stop_seconds: float) -> int:
-    r"""Start everything on this machine: server, workers, beat and Flower.
+    """Start everything on this machine: server, workers, beat and Flower.
 
     The server is an embedded Valkey unless REDIS_URL is set. Ctrl-C stops all of it and waits for work in hand.
 
@@ -95,7 +96,7 @@ def up(ready_file: Path | None, stop_seconds: float) -> int:
 @click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
 @json_option
 def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table_format: "Format", as_json: bool) -> None:
-    r"""Make up keyword tables with a known truth: train, eval and one to score.
+    """Make up keyword tables with a known truth: train, eval and one to score.
 
     \b
     Example:
@@ -137,7 +138,7 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
 def train(
     definition: str | None, train_table: str | None, eval_table: str | None, alias: str | None, again: bool, wait: bool, as_json: bool
 ) -> None:
-    r"""Train a definition (default: MODEL_VER, else v1) and publish a release of it.
+    """Train a definition (default: MODEL_VER, else v1) and publish a release of it.
 
     \b
     Example:
@@ -174,7 +175,7 @@ def score(
     wait: bool,
     as_json: bool,
 ) -> None:
-    r"""Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
+    """Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
 
     \b
     Example:
@@ -209,7 +210,7 @@ def jobs() -> None:
 @click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
 @json_option
 def jobs_list(limit: int, as_json: bool) -> None:
-    r"""List jobs, the newest first.
+    """List jobs, the newest first.
 
     \b
     Example:
@@ -219,7 +220,7 @@ def jobs_list(limit: int, as_json: bool) -> None:
     from shared.job_folder import JobFolder, list_jobs
 
     _, bucket = _open()
-    statuses = [JobFolder(bucket, job_id).status() for job_id in list_jobs(bucket)[:limit]]
+    statuses = [JobFolder(bucket, job_id).status() for job_id in itertools.islice(list_jobs(bucket), limit)]
     if as_json:
         _print_json([_status_data(status) for status in statuses])
     else:
@@ -231,7 +232,7 @@ def jobs_list(limit: int, as_json: bool) -> None:
 @click.option("--follow", "-f", "following", is_flag=True, help="Show its progress until it has ended.")
 @json_option
 def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
-    r"""Show one job.
+    """Show one job.
 
     \b
     Example:
@@ -254,7 +255,7 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
 @jobs.command("cancel")
 @click.argument("job_id")
 def jobs_cancel(job_id: str) -> None:
-    r"""Cancel a job; chunks in hand are finished, nothing is published.
+    """Cancel a job; chunks in hand are finished, nothing is published.
 
     \b
     Example:
@@ -274,7 +275,7 @@ def jobs_cancel(job_id: str) -> None:
 @wait_option
 @json_option
 def jobs_resume(job_id: str, wait: bool, as_json: bool) -> None:
-    r"""Let a failed or cancelled job go on from what it has.
+    """Let a failed or cancelled job go on from what it has.
 
     \b
     Example:
@@ -299,7 +300,7 @@ def models() -> None:
 @click.option("--quiet", "-q", is_flag=True, help="Print the ids alone.")
 @json_option
 def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
-    r"""List the releases in the store, the newest first.
+    """List the releases in the store, the newest first.
 
     \b
     Example:
@@ -325,7 +326,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
 @click.argument("model")
 @json_option
 def models_show(model: str, as_json: bool) -> None:
-    r"""Show one release, named as for `scoring score --model`.
+    """Show one release, named as for `scoring score --model`.
 
     \b
     Example:
@@ -346,7 +347,7 @@ def models_show(model: str, as_json: bool) -> None:
 @click.argument("definition")
 @json_option
 def models_check(definition: str, as_json: bool) -> None:
-    r"""Run the contract suite on a definition and say in words what fails.
+    """Run the contract suite on a definition and say in words what fails.
 
     \b
     Example:
@@ -375,7 +376,7 @@ def results() -> None:
 @results.command("list")
 @json_option
 def results_list(as_json: bool) -> None:
-    r"""List the published results.
+    """List the published results.
 
     \b
     Example:
@@ -396,7 +397,7 @@ def results_list(as_json: bool) -> None:
 @click.argument("result")
 @json_option
 def results_show(result: str, as_json: bool) -> None:
-    r"""Show one result, named by its job or its folder.
+    """Show one result, named by its job or its folder.
 
     \b
     Example:
@@ -416,8 +417,9 @@ def results_show(result: str, as_json: bool) -> None:
 @results.command("head")
 @click.argument("result")
 @click.option("-n", "count", default=5, show_default=True, help="How many rows.")
-def results_head(result: str, count: int) -> None:
-    r"""Print the first rows of a result.
+@json_option
+def results_head(result: str, count: int, as_json: bool) -> None:
+    """Print the first rows of a result.
 
     \b
     Example:
@@ -427,8 +429,12 @@ def results_head(result: str, count: int) -> None:
 
     _, bucket = _open()
     folder, _manifest = show.find_result(bucket, result)
-    for line in show.first_lines(bucket, folder, count):
-        click.echo(line)
+    lines = show.first_lines(bucket, folder, count)
+    if as_json:
+        names, *rows = (line.split(",") for line in lines)
+        _print_json([dict(zip(names, map(json.loads, row), strict=True)) for row in rows])
+    else:
+        click.echo("\n".join(lines))
 
 
 # --- what the commands share -------------------------------------------------------------------------------------------------
@@ -465,9 +471,13 @@ def _day(day: datetime | None) -> date | None:
 
 def _after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
     if not done.fresh:
-        click.echo(f"The same request was made before: it is job {done.job_id}. To run it once more, add --again.", err=True)
+        click.echo(
+            f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True
+        )
     if done.problem is not None:
-        click.echo(f"Job {done.job_id} is written but not sent: {done.problem} It runs by itself once Redis is back.", err=True)
+        click.echo(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
+        if as_json:
+            _print_json({"job_id": done.job_id, "fresh": done.fresh})
         raise done.problem
     if not wait:
         if as_json:

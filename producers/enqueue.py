@@ -24,6 +24,7 @@ from shared.settings import Settings
 from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
 
 INPUTS, TRAINING = "data/predict/input", "data/train"
+THE_INPUT = "prediction_input"
 NO_ID = "not-known-yet"
 """Stands for the id when a request is checked before anything is written: a wrong field leaves no trace."""
 
@@ -232,13 +233,18 @@ def _sha256(file: Path) -> str:
 
 
 def _place(source: Source, day: date) -> str:
-    """Where the result belongs: a table below ``data/predict/input/<place>`` keeps its place, any other gets day and name."""
+    """Where the result belongs: a table below ``data/predict/input/<place>`` keeps its place, any other gets day and name.
+
+    ``prediction_input`` is the table of its folder; one of another name in that folder adds its name, so that none replaces another.
+    """
     name = source.path.rpartition("/")[2]
     ending = next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
+    stem = name[: len(name) - len(ending)] if ending else ""
     folder = source.path.removesuffix(f"/{name}") if ending else source.path
     if not source.files and folder.startswith(f"{INPUTS}/"):
-        return folder.removeprefix(f"{INPUTS}/")
-    return f"{day:%Y/%m/%d}/{_safe(name[: len(name) - len(ending)])}"
+        place = folder.removeprefix(f"{INPUTS}/")
+        return place if stem in ("", THE_INPUT) else f"{place}/{_safe(stem)}"
+    return f"{day:%Y/%m/%d}/{_safe(stem or name)}"
 
 
 def _checked(kind: Any, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - ScoreJob or TrainJob

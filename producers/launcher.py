@@ -53,6 +53,9 @@ ONE_SIGNAL_SECONDS = 0.5
 LAST_LINES = 15
 MAX_LINE_BYTES = 8192
 
+CONTROL_PROCESSES = 2
+"""With one, a webhook that hangs would hold up every plan and finish behind it."""
+
 COLOURS = {"up": 1, "redis": 31, "score": 32, "control": 36, "beat": 33, "flower": 35}
 """ANSI colour of each name; the names are also the order in which people read them."""
 
@@ -232,7 +235,10 @@ class Stack:
             if not self._watch_until(lambda: _broker_problem(self.settings) is None, "the server", self.options.start_seconds):
                 return False
         # each is kept as soon as it is there, so that it is stopped whatever the next one does
-        for name, queues, processes in (("score", [QUEUE_SCORE, QUEUE_TRAIN], self.settings.processes), ("control", [QUEUE_CONTROL], 1)):
+        for name, queues, processes in (
+            ("score", [QUEUE_SCORE, QUEUE_TRAIN], self.settings.processes),
+            ("control", [QUEUE_CONTROL], CONTROL_PROCESSES),
+        ):
             self.workers.append(self._child(name, _worker_command(name, queues, processes), keeps=self._alive[1:]))
         schedule = _folder(self.home / "beat") / "schedule"
         self.watchers = [self._child("beat", _celery("producers.beat", "beat", "-s", str(schedule), "--pidfile="))]

@@ -50,7 +50,7 @@ def resolve(bucket: Bucket, ref: str) -> str:
             return ref
     elif "@" not in ref or ref.endswith("@latest"):
         name = ref.removesuffix("@latest")
-        for alias in [latest_of(name)] if "@" in ref else [name, latest_of(name)]:
+        for alias in [latest_of(name)] if "@" in ref else [latest_of(name), name]:
             text = bucket.read(f"{ALIASES}/{alias}.json")
             if text is not None:
                 return decode(Alias, text).release

@@ -9,9 +9,7 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import shutil
-import socket
 import stat
 import tempfile
 import time
@@ -24,21 +22,13 @@ from typing import IO, Any, BinaryIO
 
 from shared.errors import BucketError, RequestError, ScoringError
 from shared.messages import check_bucket_path
+from shared.processes import is_gone, mark_of_process
 
 STRAY_SECONDS = 24 * 3600
 """Nobody writes one file for a day."""
 
 TEMPORARY = ".tmp"
 """Folder inside a local bucket for files that are being written; same file system, so that putting in place is one rename."""
-
-
-def _process_space() -> str:
-    """A name for what process ids are unique in: the machine, or the container."""
-    space = Path("/proc/self/ns/pid")
-    return f"{socket.gethostname()}-{space.stat().st_ino if space.exists() else ''}"
-
-
-_HOST = _process_space()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +162,7 @@ class LocalBucket(Bucket):
     @contextlib.contextmanager
     def _aside(self, path: str) -> Iterator[Path]:
         folder = self.root / TEMPORARY
-        aside = folder / f"{_HOST}.{os.getpid()}.{secrets.token_hex(8)}"
+        aside = folder / mark_of_process()
         with _named(path, "written"):
             target = self.place(path)
             folder.mkdir(parents=True, exist_ok=True)
@@ -475,10 +465,7 @@ def _was_there(error: OSError) -> bool:
 
 def _is_stray(aside: Path) -> bool:
     """True when the process that writes this file is gone: known for this machine, by age for another."""
-    host, pid, _ = aside.name.rsplit(".", 2) if aside.name.count(".") >= 2 else ("", "", "")
-    if host == _HOST and pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-        return True
-    return time.time() - aside.stat().st_mtime > STRAY_SECONDS
+    return is_gone(aside.name) or time.time() - aside.stat().st_mtime > STRAY_SECONDS
 
 
 def _local_info(path: str, found: os.stat_result) -> FileInfo:

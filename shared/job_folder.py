@@ -7,6 +7,9 @@
                   slices/                 the pieces of a compressed table
                   parts/00007.csv.gz      what chunk 7 wrote, 00007.rejects.csv.gz, and 00007.json which says it is complete
                   manifest.json           what is known of the result             (first writer wins)
+                  suspects/               what is known of a chunk that killed its worker
+                  sent-again              its time says when a sweep last sent something again
+                  ended/                  outcomes of before the job was let go on
                   outcome.json            how the job ended                             (first writer wins)
                   published.json          the result is at its place
                   notified.json           people were told
@@ -17,6 +20,7 @@ A step reads the folder, adds one thing, and may run any number of times. What e
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -177,7 +181,7 @@ class JobFolder:
         job = self.job()
         outcome = self.outcome()
         plan = self.bucket.read(self.file("plan.json"))
-        chunks = 0 if plan is None else len(json.loads(plan)["chunks"])
+        chunks = 0 if plan is None else _chunk_count(plan, self.job_id)
         if outcome is None:
             stage = self._stage()
             done = len(self.parts_done()) if chunks else 0
@@ -199,9 +203,18 @@ class JobFolder:
         return None if text is None else decode(Stage, text)
 
 
-def list_jobs(bucket: Bucket) -> list[str]:
-    """The ids of all jobs, the newest first (a job id starts with its time)."""
-    return sorted((name for name in bucket.folders(JOBS) if not name.startswith("_")), reverse=True)
+def _chunk_count(plan: bytes, job_id: str) -> int:
+    try:
+        return len(json.loads(plan)["chunks"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MessageError(f"the plan of job {job_id} cannot be read: {error!r}", next_step="Ask for the job anew with --again.") from error
+
+
+def list_jobs(bucket: Bucket) -> Iterator[str]:
+    """The ids of all jobs, the newest first (a job id starts with its time); a folder without a request is none yet."""
+    for name in sorted(bucket.folders(JOBS), reverse=True):
+        if not name.startswith("_") and bucket.exists(f"{JOBS}/{name}/job.json"):
+            yield name
 
 
 def open_jobs(bucket: Bucket) -> list[str]:

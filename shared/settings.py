@@ -59,8 +59,8 @@ class Settings(BaseSettings):
     sweep_seconds: Annotated[float, Field(gt=0, le=3600)] = 15.0
     """How often the sweep looks for jobs that stand still."""
 
-    stall_seconds: Annotated[float, Field(gt=0, le=86400)] = 30.0
-    """A job that made no progress for this long, with its queue empty, gets its missing steps sent again."""
+    stall_seconds: Annotated[float, Field(gt=0, le=86400)] = 5.0
+    """A step that nobody works on is sent again this long after its message was sent, unless messages as old still wait."""
 
     job_deadline_hours: Annotated[float, Field(gt=0)] = 24.0
     """A job older than this that has not ended is failed by the sweep."""

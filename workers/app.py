@@ -13,7 +13,9 @@ import kombu.exceptions
 import redis.exceptions
 from celery import signals
 
+from model_store.definitions import list_definitions, load_definition
 from shared.broker import make_app
+from shared.errors import ModelError
 from shared.logs import set_up_logs
 from shared.routes import SWEEP
 from shared.settings import read_settings
@@ -28,6 +30,16 @@ app.conf.imports = ["workers.tasks"]
 @signals.setup_logging.connect
 def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     set_up_logs(read_settings())
+
+
+@signals.worker_init.connect
+def _preload_definitions(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    """Import every definition with its libraries, which takes seconds, once in the parent process and not in each child."""
+    definitions = read_settings().definitions
+    for name in list_definitions(definitions):
+        # whoever needs a broken definition is told so; the worker serves the others
+        with contextlib.suppress(ModelError):
+            load_definition(name, definitions)
 
 
 @signals.worker_ready.connect

@@ -3,6 +3,7 @@
 The folder is the truth: a step that finds its work done returns what is there. No step knows the queue; ``tasks`` says what comes next.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -27,7 +28,7 @@ from shared.job_folder import JobFolder, Outcome
 from shared.manifests import DeviceSummary, FileDigest, Part, ResultManifest
 from shared.messages import Record, ScoreJob, decode_long
 from workers import tables
-from workers.planning import Chunk, Plan, cut_table, record_ends, slice_file
+from workers.planning import Chunk, Plan, PlannedFile, cut_table, record_ends, slice_file
 from workers.suspects import Range, clear_chunk
 
 OUTPUTS = "data/predict/output"
@@ -261,6 +262,7 @@ class _CsvPieces:
 @dataclass(frozen=True, kw_only=True)
 class _ParquetPieces:
     bucket: Bucket
+    file: PlannedFile
     layout: tables.Layout
     start: int
     end: int
@@ -269,7 +271,7 @@ class _ParquetPieces:
         return self.end - self.start
 
     def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
-        with self.bucket.open(self.layout.path) as raw:
+        with _unchanged(self.bucket, self.file) as raw:
             return tables.read_parquet_rows(raw, self.layout, self.start + start, self.end if end is None else self.start + end)
 
     def reject(self, record: int) -> tables.Reject:
@@ -284,19 +286,28 @@ def _open_chunk(folder: JobFolder, plan: Plan, index: int, release: Release) -> 
         data = folder.bucket.read(slice_file(folder, plan.slices, index))
         if data is None:
             raise BucketError(f"the slice of chunk {index} of job {folder.job_id} is gone", next_step=_resume(folder))
+        if len(data) != chunk.end - chunk.start:
+            raise TableError(f"the slice of chunk {index} of job {folder.job_id} is damaged", next_step="Score it again with --again.")
         return _CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
-    info = folder.bucket.stat(file.path)
-    if info is None or info.stamp != file.stamp:
-        raise TableError(f"{file.path} was changed or removed while job {folder.job_id} scored it", next_step="Score it again.")
     if file.kind == "parquet":
-        return _ParquetPieces(bucket=folder.bucket, layout=layout, start=chunk.start, end=chunk.end)
-    with folder.bucket.open(file.path) as raw:
+        return _ParquetPieces(bucket=folder.bucket, file=file, layout=layout, start=chunk.start, end=chunk.end)
+    with _unchanged(folder.bucket, file) as raw:
         return _CsvPieces(data=_slice(raw, chunk), layout=layout, first_line=chunk.first_line)
 
 
 def _slice(raw: IO[bytes], chunk: Chunk) -> bytes:
     raw.seek(chunk.start)
     return raw.read(chunk.end - chunk.start)
+
+
+@contextlib.contextmanager
+def _unchanged(bucket: Bucket, file: PlannedFile) -> Iterator[IO[bytes]]:
+    """A file of the table, opened; raises TableError when it is not the one that was planned, before or after it was read."""
+    with bucket.open(file.path) as raw:
+        yield raw
+    info = bucket.stat(file.path)
+    if info is None or info.stamp != file.stamp:
+        raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")
 
 
 def _put(folder: JobFolder, index: int, ending: str, data: bytes) -> FileDigest:
@@ -371,6 +382,8 @@ def check_rejects(job: ScoreJob, parts: list[ChunkRecord]) -> None:
     if rejected <= job.max_reject_share * rows_in and scored:
         return
     quoted = "; ".join([text for part in parts for text in part.first_rejects][:REJECTS_QUOTED])
+    if not scored:
+        raise TableError(f"none of the {rows_in:,} rows of {job.table} can be scored; the first: {quoted}", next_step="Mend the table.")
     raise TableError(
         f"{rejected:,} of {rows_in:,} rows of {job.table} cannot be scored ({rejected / max(rows_in, 1):.1%}, "
         f"allowed are {job.max_reject_share:.1%}); the first: {quoted}",

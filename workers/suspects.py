@@ -50,12 +50,17 @@ class Suspects(Record):
         return self.model_copy(update={"trying": (), "deaths": 0, "deadly": (*self.deadly, *self.trying)})
 
 
+def is_suspect(folder: JobFolder, index: int) -> bool:
+    """True when the chunk was begun to be tried in pieces."""
+    return folder.bucket.exists(_file(folder, index))
+
+
 def clear_chunk(folder: JobFolder, index: int, records: int, attempt: Callable[[int, int], None]) -> tuple[list[Range], list[Range]]:
     """Try every range of a chunk of so many records; returns the ranges that killed nobody and the single records that did, both sorted.
 
     ``attempt(start, end)`` may kill this process. Whoever calls this again then goes on behind that death.
     """
-    path = folder.file(f"suspects/{index:07d}.json")
+    path = _file(folder, index)
     text = folder.bucket.read(path)
     known = Suspects(pending=((0, records),)) if text is None else decode_long(Suspects, text).died()
     while known.pending:
@@ -65,3 +70,7 @@ def clear_chunk(folder: JobFolder, index: int, records: int, attempt: Callable[[
         known = known.survived()
     folder.bucket.write(path, known.to_json())
     return sorted(known.cleared), sorted(known.deadly)
+
+
+def _file(folder: JobFolder, index: int) -> str:
+    return folder.file(f"suspects/{index:07d}.json")

@@ -13,13 +13,19 @@ import structlog
 from shared.bucket import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
 from shared.job_folder import OPEN, JobFolder, Outcome, close_job, open_jobs
-from shared.messages import ChunkOrder, Job, JobOrder, ScoreJob
+from shared.messages import ChunkOrder, JobOrder, ScoreJob
 from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
 from workers.scoring import missing_chunks, read_plan
 
 CHUNKS_AT_ONCE = 10_000
 ORPHAN_SECONDS = 3600
 """A mark without a request is the trace of an enqueue that died; after this long it goes."""
+
+SENT_AGAIN = "sent-again"
+"""File in a job's folder whose time says when a sweep last sent something of it."""
+
+SENDING = timedelta(seconds=2)
+"""A batch of messages is on its way for so long."""
 
 log = structlog.get_logger()
 
@@ -30,14 +36,16 @@ class Missing:
 
     task: str
     orders: list[JobOrder]
+    sent: datetime
+    """When they were sent last, as far as the job's folder tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
     """What can be asked of Redis about messages."""
 
-    is_empty: Callable[[str], bool]
-    """True when nothing waits in the queue of this name."""
+    waiting_since: Callable[[str], datetime | None]
+    """For a queue, when the message was sent that waits longest; None when nothing waits."""
     are_leased: Callable[[Sequence[str]], list[bool]]
     """For names of steps, whether somebody works on each."""
 
@@ -45,23 +53,28 @@ class Traffic:
 def sweep(bucket: Bucket, traffic: Traffic, *, grace: timedelta, deadline: timedelta) -> Iterator[Missing]:
     """What must be sent to make every open job go on; marks of jobs that need nothing more are taken away.
 
-    A job gets ``grace`` after its last change before anything of it is sent again, and is failed when it is older than ``deadline``.
+    A step gets ``grace`` after its message was sent before it is sent again; a job that is older than ``deadline`` is failed.
+
+    A message is lost when nobody works on its step, and nothing waits in its queue that was sent as early as it: queues are served in
+    turn, so it would have been served. A job behind 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
     """
     for job_id in open_jobs(bucket):
         try:
-            missing = _missing_step(JobFolder(bucket, job_id), grace, deadline)
+            missing = _missing_step(JobFolder(bucket, job_id), deadline)
         except PermanentError as error:
             _drop_orphan(bucket, job_id, str(error))
             continue
         except TransientError as error:
             log.warning("job not looked at, the next sweep is due soon", job=job_id, error=str(error))
             continue
-        if missing is not None and traffic.is_empty(QUEUE_OF_TASK[missing.task]):
-            held = traffic.are_leased([lease_name(missing.task, order) for order in missing.orders])
-            orders = [order for order, taken in zip(missing.orders, held, strict=True) if not taken]
-            if orders:
-                log.info("sweep sends again", job=job_id, task=missing.task, orders=len(orders))
-                yield Missing(task=missing.task, orders=orders)
+        if missing is None or not _is_lost(missing, traffic, grace):
+            continue
+        held = traffic.are_leased([lease_name(missing.task, order) for order in missing.orders])
+        orders = [order for order, taken in zip(missing.orders, held, strict=True) if not taken]
+        if orders:
+            log.info("sweep sends again", job=job_id, task=missing.task, orders=len(orders))
+            _note_sent(JobFolder(bucket, job_id))
+            yield Missing(task=missing.task, orders=orders, sent=missing.sent)
 
 
 def lease_name(task: str, order: JobOrder) -> str:
@@ -69,35 +82,47 @@ def lease_name(task: str, order: JobOrder) -> str:
     return f"{task}:{order.job_id}:{order.index}" if isinstance(order, ChunkOrder) else f"{task}:{order.job_id}"
 
 
-def _missing_step(folder: JobFolder, grace: timedelta, deadline: timedelta) -> Missing | None:
-    """The step that the job waits for, or None when it needs nothing or was given too little time.
+def _is_lost(missing: Missing, traffic: Traffic, grace: timedelta) -> bool:
+    if datetime.now(UTC) - missing.sent < grace:
+        return False
+    oldest = traffic.waiting_since(QUEUE_OF_TASK[missing.task])
+    return oldest is None or oldest > missing.sent + SENDING
+
+
+def _missing_step(folder: JobFolder, deadline: timedelta) -> Missing | None:
+    """The step that the job waits for, or None when it needs nothing.
 
     Raises:
         RequestError: nobody wrote the job down, or nothing of it can be read, not even how it ended.
     """
     outcome = folder.outcome()
     if outcome is not None:
-        return _missing_end(folder, outcome) if datetime.now(UTC) - outcome.at >= grace else None
+        return _missing_end(folder, outcome)
     try:
-        return _missing_work(folder, grace, deadline)
+        return _missing_work(folder, deadline)
     except MessageError as error:
         return _failed(folder, error)
 
 
-def _missing_work(folder: JobFolder, grace: timedelta, deadline: timedelta) -> Missing | None:
+def _missing_work(folder: JobFolder, deadline: timedelta) -> Missing | None:
     job = folder.job()
     now = datetime.now(UTC)
-    if now - job.created > deadline:
+    if now - _opened(folder, job.created) > deadline:
         return _failed(folder, JobFailedError(f"the job did not end within {deadline.total_seconds() / 3600:g} hours"))
-    if now - _last_change(folder, job) < grace:
-        return None
     if not folder.has("plan.json"):
-        return _order(folder, SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT)
+        return _order(folder, SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT, job.created)
     plan = read_plan(folder)
     missing = missing_chunks(folder, plan)[:CHUNKS_AT_ONCE]
     if not missing:
-        return _order(folder, SCORE_FINISH)
-    return Missing(task=SCORE_CHUNK, orders=[ChunkOrder(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing])
+        return _order(folder, SCORE_FINISH, _last_part(folder, plan.made))
+    orders: list[JobOrder] = [ChunkOrder(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
+    return Missing(task=SCORE_CHUNK, orders=orders, sent=_last_sent(folder, plan.made))
+
+
+def _opened(folder: JobFolder, created: datetime) -> datetime:
+    """When the job was asked for, or let go on, last."""
+    mark = folder.bucket.stat(f"{OPEN}/{folder.job_id}")
+    return max(created, datetime.fromtimestamp(mark.modified, UTC)) if mark else created
 
 
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
@@ -106,8 +131,8 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
         close_job(folder.bucket, folder.job_id)
         return None
     if outcome.state == "done" and not folder.has("published.json"):
-        return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT)
-    return _order(folder, NOTIFY)
+        return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)
+    return _order(folder, NOTIFY, outcome.at)
 
 
 def _failed(folder: JobFolder, error: PermanentError) -> Missing:
@@ -115,17 +140,31 @@ def _failed(folder: JobFolder, error: PermanentError) -> Missing:
     log.error("job failed", job=folder.job_id, error=str(error))
     next_step = error.next_step or f"Go on from what is there with: scoring jobs resume {folder.job_id}"
     folder.end(Outcome(state="failed", at=datetime.now(UTC), reason=error.message, next_step=next_step, exit_code=error.exit_code))
-    return _order(folder, NOTIFY)
+    return Missing(task=NOTIFY, orders=[JobOrder(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
 
 
-def _order(folder: JobFolder, task: str) -> Missing:
-    return Missing(task=task, orders=[JobOrder(job_id=folder.job_id)])
+def _order(folder: JobFolder, task: str, sent: datetime) -> Missing:
+    return Missing(task=task, orders=[JobOrder(job_id=folder.job_id)], sent=_last_sent(folder, sent))
 
 
-def _last_change(folder: JobFolder, job: Job) -> datetime:
-    files = [*folder.bucket.files(folder.path), *folder.bucket.files(folder.file("parts"))]
-    newest = max((info.modified for info in files), default=0.0)
-    return max(datetime.fromtimestamp(newest, UTC), job.created)
+def _last_part(folder: JobFolder, otherwise: datetime) -> datetime:
+    """When the newest part was complete: whoever completed it sent the finish."""
+    newest = max((info.modified for info in folder.bucket.files(folder.file("parts"))), default=0.0)
+    return max(datetime.fromtimestamp(newest, UTC), otherwise)
+
+
+def _last_sent(folder: JobFolder, first: datetime) -> datetime:
+    """When the messages of the present step were sent last: when the step came up, or by a sweep since."""
+    again = folder.bucket.stat(folder.file(SENT_AGAIN))
+    return max(first, datetime.fromtimestamp(again.modified, UTC)) if again else first
+
+
+def _note_sent(folder: JobFolder) -> None:
+    try:
+        folder.bucket.write(folder.file(SENT_AGAIN), b"")
+    except TransientError as error:
+        # then the next sweep may send too much, with the same outcome
+        log.warning("sending not noted", job=folder.job_id, error=str(error))
 
 
 def _drop_orphan(bucket: Bucket, job_id: str, why: str) -> None:

@@ -25,6 +25,8 @@ from workers import notices, scoring, sweeping, training
 from workers.attempts import MAX_DEATHS, counted
 from workers.leases import are_leased, leased
 from workers.planning import Plan
+from workers.queues import waiting_since
+from workers.suspects import is_suspect
 
 MAX_TRIES = 8
 LONGEST_PAUSE_SECONDS = 10
@@ -146,12 +148,11 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 @step(routes.SCORE_CHUNK, ChunkOrder)
 def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
-    place = settings().home / "releases", settings().definitions
     with counted(redis_client(), order.job_id, order.index) as deaths:
-        suspect = deaths >= MAX_DEATHS
-        if suspect:
-            log.warning("chunk killed its worker and is tried in pieces", deaths=deaths)
-        part = scoring.score_chunk(folder, plan_of(order.job_id), order.index, *place, suspect=suspect)
+        if deaths >= MAX_DEATHS or (deaths and is_suspect(folder, order.index)):
+            part = _score_in_pieces(order, folder, deaths)
+        else:
+            part = scoring.score_chunk(folder, plan_of(order.job_id), order.index, **_places())
     if part is None:
         return
     log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
@@ -163,6 +164,18 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         return
     if done >= order.of:
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
+
+
+def _score_in_pieces(order: ChunkOrder, folder: JobFolder, deaths: int) -> scoring.ChunkRecord | None:
+    with leased(redis_client(), f"pieces:{order.job_id}:{order.index}") as is_ours:
+        if not is_ours:
+            return None  # two at once would take each other's try for a death
+        log.warning("chunk killed its worker and is tried in pieces", deaths=deaths)
+        return scoring.score_chunk(folder, plan_of(order.job_id), order.index, **_places(), suspect=True)
+
+
+def _places() -> dict[str, Any]:
+    return {"cache": settings().home / "releases", "definitions": settings().definitions}
 
 
 @step(routes.SCORE_FINISH, JobOrder)
@@ -194,7 +207,7 @@ def sweep(self: celery.Task) -> None:
     """Send again what no message is on its way for."""
     client = redis_client()
     traffic = sweeping.Traffic(
-        is_empty=lambda queue: not client.llen(queue),
+        waiting_since=lambda queue: waiting_since(client, queue),
         are_leased=lambda names: are_leased(client, names),
     )
     grace = timedelta(seconds=settings().stall_seconds)

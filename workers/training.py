@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from model_store.definitions import Definition, load_definition
+from model_store.definitions import Definition, list_definitions, load_definition
 from model_store.evaluation import evaluate, naive_predictors
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
 from shared.aliases import MANIFEST, latest_of, list_aliases, point_alias, release_folder
@@ -36,6 +36,7 @@ def train_release(folder: JobFolder, definitions: Path | None = None) -> Outcome
     outcome = folder.outcome()
     if outcome is None:
         job = train_job(folder)
+        _check_alias(job, definitions)
         release = release_id(job.definition, job.job_id, f"{job.created:%Y%m%dT%H%M%SZ}")
         if not folder.bucket.exists(f"{release_folder(release)}/{MANIFEST}"):
             _make_release(folder, job, release, definitions)
@@ -47,6 +48,11 @@ def train_release(folder: JobFolder, definitions: Path | None = None) -> Outcome
         _point_aliases(folder, outcome)
         folder.bucket.write(folder.file("published.json"), b"{}")
     return outcome
+
+
+def _check_alias(job: TrainJob, definitions: Path | None) -> None:
+    if job.alias == "latest" or job.alias in list_definitions(definitions):
+        raise ModelError(f"{job.alias} cannot be an alias: it names something already", next_step="Choose another name, like champion.")
 
 
 def _point_aliases(folder: JobFolder, outcome: Outcome) -> None:

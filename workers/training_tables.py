@@ -138,12 +138,19 @@ def _with_clicks(rows: tables.Rows, unused: list[str]) -> tables.Rows:
         usable = frame[RATE].between(0, 1).to_numpy()
         reason = f"its {RATE} is not in 0 to 1"
     else:
+        # a row without clicks has a weight of nothing: it is left out, and nothing is wrong with it
+        rows = _only(rows, ((frame[CLICKS] != 0) | (frame[CONVERSIONS] < 0)).to_numpy())
+        frame = rows.frame
         usable = ((frame[CLICKS] > 0) & (frame[CONVERSIONS] >= 0)).to_numpy()
-        reason = "it has no clicks or a negative count"
-    if usable.all():
-        return rows
+        reason = "it has a negative count"
     unused += [f"line {line}: {reason}" for line in rows.lines[np.flatnonzero(~usable)].tolist()]
-    return tables.Rows(frame=frame[usable], device=rows.device[usable], lines=rows.lines.only(usable), rejects=rows.rejects)
+    return _only(rows, usable)
+
+
+def _only(rows: tables.Rows, kept: np.ndarray) -> tables.Rows:
+    if kept.all():
+        return rows
+    return tables.Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rows.rejects)
 
 
 def _joined(blocks: list[tables.Rows], columns: list[Column], fingerprint: TableFingerprint) -> TrainingTable:

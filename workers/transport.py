@@ -1,20 +1,60 @@
 """The workers' way to Redis: kombu's own, but for a message that is none, which it drops and logs instead of ending the worker.
 
 Anybody who can reach the Redis can put a line on a queue. What a task's arguments say is judged in ``tasks``; here it is only what
-comes before that: text that is no JSON, or JSON without the fields that Celery writes.
+comes before that: text that is no JSON, or JSON without the fields that Celery writes. Left to Celery, the first ends the worker, and
+some of the second take the place of a process for ever.
 """
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import structlog
 from kombu.transport import redis
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
-"""What reading an object raises that is not what it should be; errors of the connection are none of these."""
+from shared.routes import QUEUES
 
 SHOWN_LENGTH = 200
+"""Of the text of an error."""
 
 log = structlog.get_logger()
+
+
+class _Headers(BaseModel):
+    """What Celery reads in the worker's main process, before the task itself runs."""
+
+    model_config = ConfigDict(strict=True)
+
+    task: str
+    id: str
+    retries: int | None = None
+    timelimit: Annotated[list[float | None], Field(min_length=2, max_length=2)] | None = None
+    eta: str | None = None
+    expires: str | float | None = None
+
+
+class _DeliveryInfo(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    exchange: str
+    routing_key: str
+
+
+class _Properties(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    delivery_tag: str
+    delivery_info: _DeliveryInfo
+    body_encoding: Literal["base64"]
+
+
+class _Envelope(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    body: str
+    headers: _Headers
+    properties: _Properties
+    content_type: Literal["application/json"] = Field(alias="content-type")
+    content_encoding: Literal["utf-8"] = Field(alias="content-encoding")
 
 
 class Channel(redis.Channel):
@@ -34,16 +74,12 @@ class Transport(redis.Transport):
     Channel = Channel
 
     def _deliver(self, message: Any, queue: str | None) -> None:  # noqa: ANN401 - whatever JSON can say
-        try:
-            super()._deliver(message, queue)
-        except MALFORMED as error:
-            log.error("message refused: it is not one of Celery's", queue=queue, error=repr(error), message=repr(message)[:SHOWN_LENGTH])
-            self._forget(message)
-
-    def _forget(self, message: Any) -> None:  # noqa: ANN401 - the same
-        """Free the place of a message among those in hand: a worker takes no more than it has processes for."""
-        properties = message.get("properties") if isinstance(message, dict) else None
-        tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
-        for channel in self.channels or []:
-            if isinstance(tag, str) and tag in (channel.qos._delivered or ()):  # private, but kombu has no other way to ask
-                channel.basic_reject(tag, requeue=False)
+        if queue in QUEUES:
+            try:
+                _Envelope.model_validate(message)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"])) or "text"
+                log.error("message refused: it is not one of Celery's", queue=queue, error=f"{where}: {first['msg']}")
+                return
+        super()._deliver(message, queue)

@@ -212,9 +212,7 @@ def test_an_unknown_definition_cannot_be_trained_and_the_known_ones_are_named(tr
 
 def test_a_training_in_an_empty_bucket_says_how_to_get_a_table(trained: Place, tmp_path: Path) -> None:
     place = elsewhere(trained, BUCKET_URL=str(tmp_path / "empty"))
-    refused(
-        place, "train", "v1", code=3, sentence="no table data/train/YYYY/MM/DD/train.csv.gz in the bucket", next_step="scoring sample"
-    )
+    refused(place, "train", "v1", code=3, sentence="no table data/train/YYYY/MM/DD/train.csv.gz in the bucket", next_step="scoring sample")
     assert not (tmp_path / "empty").exists()
 
 
@@ -289,7 +287,9 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(trained: Place, variabl
 
 def test_a_secret_in_a_setting_that_cannot_be_is_not_shown(trained: Place) -> None:
     place = elsewhere(trained, REDIS_URL="http://user:very-secret@host")
-    said = refused(place, "jobs", "list", code=2, sentence="REDIS_URL has a value that cannot be used: .*must start with redis:// or rediss://")
+    said = refused(
+        place, "jobs", "list", code=2, sentence="REDIS_URL has a value that cannot be used: .*must start with redis:// or rediss://"
+    )
     assert "very-secret" not in said
 
 

@@ -131,12 +131,19 @@ def test_a_message_with_fields_of_wrong_types_is_dropped_and_blocks_no_process(q
         {"task": ["score.plan"]},
         {"task": {"score": "plan"}},
         {"timelimit": 5},
+        {"timelimit": ["soon", None]},
+        {"retries": "many"},
+        {"eta": 5},
+        {"eta": "tomorrow"},
+        {"expires": {}},
+        {"expires": "never"},
+        {"id": None},
         {"properties": {"delivery_info": 7}},
         {"properties": {"delivery_info": {}}},
         {"properties": {"delivery_tag": ["a"]}},
         {"properties": {"body_encoding": "rot13"}},
     ):
-        queue.push(envelope(**({"task": "score.plan", "body": order, "queue": name} | changed)), name)
+        queue.push(envelope(**({"task": "score.plan", "body": order, "queue": name} | changed)), name, logged="[error")
 
 
 def test_a_body_that_cannot_be_read_is_refused(queue: Queue) -> None:

@@ -17,7 +17,8 @@ from workers.sweeping import Traffic, sweep
 
 NO_GRACE = timedelta(0)
 DAY = timedelta(hours=24)
-IDLE = Traffic(is_empty=lambda _: True, are_leased=lambda names: [False] * len(names))
+LONG_AGO = datetime.fromtimestamp(0, UTC)
+IDLE = Traffic(waiting_since=lambda _: None, are_leased=lambda names: [False] * len(names))
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ def test_nothing_is_sent_to_a_queue_that_is_not_empty(bucket):
         "control": [(SCORE_CHUNK, "job-1", [0, 1, 2]), (TRAIN_FIT, "job-3", [])],
         "train": [(SCORE_CHUNK, "job-1", [0, 1, 2]), (SCORE_PLAN, "job-2", [])],
     }.items():
-        traffic = Traffic(is_empty=lambda queue, busy=busy: queue != busy, are_leased=IDLE.are_leased)
+        traffic = Traffic(waiting_since=lambda queue, busy=busy: LONG_AGO if queue == busy else None, are_leased=IDLE.are_leased)
         assert sent(bucket, traffic) == expected, busy
 
 
@@ -149,7 +150,7 @@ def test_a_step_that_somebody_works_on_is_not_sent_again(bucket):
     plan(job(bucket, 1))
     job(bucket, 2)
     held = {"score.chunk:job-1:1", "score.plan:job-2"}
-    traffic = Traffic(is_empty=lambda _: True, are_leased=lambda names: [name in held for name in names])
+    traffic = Traffic(waiting_since=lambda _: None, are_leased=lambda names: [name in held for name in names])
     assert sent(bucket, traffic) == [(SCORE_CHUNK, "job-1", [0, 2])]
 
 
