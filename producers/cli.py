@@ -138,7 +138,9 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
 def train(
     definition: str | None, train_table: str | None, eval_table: str | None, alias: str | None, again: bool, wait: bool, as_json: bool
 ) -> None:
-    """Train a definition (default: MODEL_VER, else v1) and publish a release of it.
+    """Train a definition and publish a release of it.
+
+    Without a DEFINITION it is the one that MODEL_VER names, else v1.
 
     \b
     Example:
@@ -220,7 +222,9 @@ def jobs_list(limit: int, as_json: bool) -> None:
     from shared.job_folder import JobFolder, list_jobs
 
     _, bucket = _open()
-    statuses = [JobFolder(bucket, job_id).status() for job_id in itertools.islice(list_jobs(bucket), limit)]
+    # a folder whose table is still being brought has no request yet
+    folders = (folder for job_id in list_jobs(bucket) if (folder := JobFolder(bucket, job_id)).has("job.json"))
+    statuses = [folder.status() for folder in itertools.islice(folders, limit)]
     if as_json:
         _print_json([_status_data(status) for status in statuses])
     else:

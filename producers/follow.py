@@ -49,7 +49,7 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
     """
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[rate]}"),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
@@ -104,7 +105,7 @@ def print_jobs(console: Console, statuses: Sequence[JobStatus]) -> None:
         job = status.job
         what = f"{job.table} with {job.model}" if isinstance(job, ScoreJob) else f"train {job.definition}"
         chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""
-        table.add_row(job.job_id, status.state, ago(status.since), what, chunks, status.reason)
+        _add(table, job.job_id, status.state, ago(status.since), what, chunks, status.reason)
     console.print(table)
 
 
@@ -134,7 +135,8 @@ def print_releases(console: Console, releases: Sequence[ShownRelease]) -> None:
     table = _table("release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size")
     for release in releases:
         figures = release.figures
-        table.add_row(
+        _add(
+            table,
             release.manifest.release,
             ", ".join(_spoken(release)),
             ago(release.manifest.created),
@@ -164,7 +166,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         shown = _table(f"on the {judged} table", "log-loss per click", "click-weighted MAE", "MAE", "MSE", "calibration error")
         for predictor, metrics in predictors.items():
             names = (JUDGED, "mae_by_click", "mae", "mse", "calibration_error")
-            shown.add_row(predictor, *(f"{metrics[name]:.5f}" for name in names))
+            _add(shown, predictor, *(f"{metrics[name]:.5f}" for name in names))
         console.print(shown)
 
 
@@ -173,7 +175,7 @@ def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]
     table = _table("result", "release", "finished", "rows", "rejected", "job")
     for folder, manifest in results:
         scored, rejected = f"{manifest.rows_scored:,}", f"{manifest.rows_rejected:,}"
-        table.add_row(folder.removeprefix(f"{OUTPUTS}/"), manifest.release, ago(manifest.finished), scored, rejected, manifest.job_id)
+        _add(table, folder.removeprefix(f"{OUTPUTS}/"), manifest.release, ago(manifest.finished), scored, rejected, manifest.job_id)
     console.print(table)
 
 
@@ -215,6 +217,11 @@ def ago(moment: datetime) -> str:
 def _spoken(release: ShownRelease) -> list[str]:
     latest = latest_of(release.manifest.definition)
     return ["latest" if alias == latest else alias for alias in release.aliases]
+
+
+def _add(table: Table, *cells: str) -> None:
+    """A row of plain text: a path may hold what rich takes for markup."""
+    table.add_row(*map(Text, cells))
 
 
 def _table(*columns: str) -> Table:

@@ -303,8 +303,13 @@ def _slice(raw: IO[bytes], chunk: Chunk) -> bytes:
 @contextlib.contextmanager
 def _unchanged(bucket: Bucket, file: PlannedFile) -> Iterator[IO[bytes]]:
     """A file of the table, opened; raises TableError when it is not the one that was planned, before or after it was read."""
+    _check_stamp(bucket, file)
     with bucket.open(file.path) as raw:
         yield raw
+    _check_stamp(bucket, file)
+
+
+def _check_stamp(bucket: Bucket, file: PlannedFile) -> None:
     info = bucket.stat(file.path)
     if info is None or info.stamp != file.stamp:
         raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")

@@ -64,7 +64,7 @@ def read_training_table(bucket: Bucket, path: str, wanted: Sequence[str] | None,
             digests[info.path] = hashed.digest()
     used = sum(len(rows.frame) for rows in blocks)
     if not used or len(unused) > MAX_REJECT_SHARE * (used + len(unused)):
-        shown = "; ".join(unused[:REJECTS_QUOTED]) or "it has a header but no rows"
+        shown = "; ".join(unused[:REJECTS_QUOTED]) or "it has a header but no row with clicks"
         raise TableError(
             f"{len(unused):,} of {used + len(unused):,} rows of {path} cannot be used to train: {shown}",
             next_step="Mend the table and train again.",

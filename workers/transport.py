@@ -5,11 +5,13 @@ comes before that: text that is no JSON, or JSON without the fields that Celery 
 some of the second take the place of a process for ever.
 """
 
+import base64
+import json
 from typing import Annotated, Any, Literal
 
 import structlog
 from kombu.transport import redis
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.routes import QUEUES
 
@@ -47,10 +49,21 @@ class _Properties(BaseModel):
     body_encoding: Literal["base64"]
 
 
+def _check_body(body: str) -> str:
+    """The body as it is; raises ValueError unless it holds arguments, keyword arguments and options, as JSON in base64."""
+    try:
+        arguments, keywords, options = json.loads(base64.b64decode(body, validate=True))
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError("must be three JSON values in base64") from None
+    if not isinstance(arguments, list) or not isinstance(keywords, dict) or not isinstance(options, dict):
+        raise ValueError("must hold a list and two objects")
+    return body
+
+
 class _Envelope(BaseModel):
     model_config = ConfigDict(strict=True)
 
-    body: str
+    body: Annotated[str, AfterValidator(_check_body)]
     headers: _Headers
     properties: _Properties
     content_type: Literal["application/json"] = Field(alias="content-type")

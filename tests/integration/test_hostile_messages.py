@@ -147,10 +147,10 @@ def test_a_message_with_fields_of_wrong_types_is_dropped_and_blocks_no_process(q
 
 
 def test_a_body_that_cannot_be_read_is_refused(queue: Queue) -> None:
-    for body in (b"{not json", b"", b"\xff\xfe", b"[" * 5_000):
-        queue.push(envelope("score.plan", body), logged="rror")
-    for body in (b"{}", b"[]", b"[1]", b"5", b'"text"', b"[[], [], {}]", b"[{}, {}, {}]", b"[5, {}, {}]", b"[[], {}, 5]"):
-        queue.push(envelope("score.plan", body), logged="rror")
+    for body in (b"{not json", b"", b"\xff\xfe", b"[" * 50_000, b"{}", b"[]", b"[1]", b"5", b'"abc"', b'{"a": 1, "b": 2, "c": 3}'):
+        assert "body: " in queue.push(envelope("score.plan", body))
+    for body in (b"[[], [], {}]", b"[{}, {}, {}]", b"[5, {}, {}]", b"[[], {}, 5]", b"[[], {}, null]"):
+        assert "must hold a list and two objects" in queue.push(envelope("score.plan", body))
 
 
 def test_a_pickle_is_never_opened(queue: Queue, tmp_path: Path) -> None:
@@ -160,7 +160,9 @@ def test_a_pickle_is_never_opened(queue: Queue, tmp_path: Path) -> None:
 
     bomb = pickle.dumps([[Bomb()], {}, {}])
     for content_type in ("application/x-python-serialize", "pickle", "application/x-yaml", "text/x-python", "application/data"):
-        queue.push(envelope("score.plan", bomb, content_type=content_type, content_encoding="binary"), logged="rror")
+        queue.push(envelope("score.plan", bomb, content_type=content_type, content_encoding="binary"))
+    for encoding in ("utf-8", "binary"):
+        queue.push(envelope("score.plan", bomb, content_encoding=encoding))
     assert not (tmp_path / "exploded").exists()
 
 
@@ -316,9 +318,8 @@ def test_a_job_file_that_names_what_it_must_not_fails_its_job_with_a_sentence(tr
         assert said in outcome["reason"], case
         assert outcome["next_step"], case
         wait_until(lambda folder=folder: (folder / "notified.json").exists(), what=f"the notice of {case}")
-        assert len(trained.webhook.about(f"'{folder.name}'") or trained.webhook.about(f'"{folder.name}"')) == 1, case
+        assert len(trained.webhook.about(f'"value": "{folder.name}"')) == 1, case
     assert not list((trained.bucket / "data/predict/output").rglob("hostile*"))
-    assert not list((trained.bucket / "data/predict/output").rglob("revisions/hostile*"))
     for folder in folders.values():
         shutil.rmtree(folder)
 
@@ -343,8 +344,7 @@ def test_a_hostile_job_among_the_open_ones_does_not_keep_the_sweep_from_the_othe
     table = tmp_path / "behind.csv"
     pd.read_csv(sample_table(trained)).head(20).to_csv(table, index=False)
     place = Place(root=trained.root, environment=trained.environment | {"REDIS_URL": "redis://127.0.0.1:1/0"}, webhook=trained.webhook)
-    place.scoring("score", table, "--model", "v1", "--no-wait", code=6)
-    job_id = max(name for name in os.listdir(trained.bucket / "jobs") if name.endswith(name[-6:]) and "-score-" in name)
+    job_id = place.scoring("score", table, "--model", "v1", "--no-wait", code=6).stderr.split()[1]
     assert trained.scoring_json("jobs", "show", job_id, "--follow")["facts"]["scored"] == "20"
     assert json.loads((hostile / "outcome.json").read_text())["state"] == "failed"
     for name in ("00000000-NO-ID", "0"):

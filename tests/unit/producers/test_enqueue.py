@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -247,7 +246,7 @@ def test_a_folder_of_this_machine_is_brought_along_without_what_is_no_table(nobo
 def test_a_folder_whose_names_would_become_one_is_refused_and_not_shortened(nobody, bucket, tmp_path):
     for name in ("a b.csv", "a_b.csv"):
         (tmp_path / name).write_text(name)
-    with pytest.raises(TableError, match="holds files whose names differ only in special characters. Rename them"):
+    with pytest.raises(TableError, match=r"holds files whose names differ only in special characters. Rename them"):
         score(nobody, bucket, table=tmp_path)
     assert not list_jobs(bucket)
 
@@ -329,15 +328,15 @@ def test_a_training_with_a_wrong_field_leaves_no_trace(nobody, bucket, wish):
 
 
 def test_a_training_in_an_empty_bucket_is_told_how_to_get_a_table(nobody, tmp_path):
-    with pytest.raises(TableError, match="no table data/train/YYYY/MM/DD/train.csv.gz in the bucket .*scoring sample"):
+    with pytest.raises(TableError, match=r"no table data/train/YYYY/MM/DD/train\.csv\.gz in the bucket .*scoring sample"):
         enqueue_train(nobody, LocalBucket(tmp_path / "nothing"), definition="v1")
     assert not (tmp_path / "nothing").exists()
 
 
 def test_a_link_that_leads_out_of_the_bucket_is_no_table(nobody, bucket, tmp_path):
     (tmp_path / "outside.csv").write_bytes(bucket.read(TABLE))
-    os.symlink(tmp_path / "outside.csv", bucket.root / "link.csv")
-    os.symlink(tmp_path, bucket.root / "folder")
+    (bucket.root / "link.csv").symlink_to(tmp_path / "outside.csv")
+    (bucket.root / "folder").symlink_to(tmp_path)
     for table in ("link.csv", "folder"):
         with pytest.raises(TableError, match=f"there is no table {table}"):
             score(nobody, bucket, table=table)

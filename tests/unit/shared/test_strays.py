@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shared import bucket as buckets
 from shared.bucket import STRAY_SECONDS, TEMPORARY, LocalBucket
+from shared.processes import mark_of_process
 from tests.conftest import REPOSITORY
 
 KILLED_WRITING = """
@@ -111,8 +111,9 @@ def test_what_this_process_writes_is_kept(bucket):
 
 
 def test_only_the_strays_go_when_both_lie_side_by_side(bucket):
-    leave(bucket, f"{buckets._HOST}.{ended_process()}.0123456789abcdef")
-    mine = leave(bucket, f"{buckets._HOST}.{os.getpid()}.0123456789abcdef")
+    here = mark_of_process().rsplit(".", 2)[0]
+    leave(bucket, f"{here}.{ended_process()}.0123456789abcdef")
+    mine = leave(bucket, f"{here}.{os.getpid()}.0123456789abcdef")
     bucket.drop_strays()
     assert aside(bucket) == [mine.name]
 

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from shared import hint
+from shared.processes import mark_of_process
 from tests.conftest import REPOSITORY, wait_until
 from workers import leases
 from workers.leases import are_leased, leased
@@ -56,7 +57,7 @@ def test_a_lease_that_was_lost_with_the_data_of_redis_comes_back(client, monkeyp
         wait_until(lambda: is_leased(client, "lost"), what="the lease coming back")
 
 
-def test_the_lease_of_a_killed_process_runs_out(client, redis_url):
+def test_the_lease_of_a_killed_process_counts_no_more(client, redis_url):
     program = """
 import sys, time
 from shared import hint
@@ -69,9 +70,21 @@ with leases.leased(hint.connect(sys.argv[1]), "killed"):
     wait_until(lambda: is_leased(client, "killed"), what="the lease of the process")
     working.kill()
     working.wait()
+    assert not is_leased(client, "killed"), "on the same machine the end of the process is seen at once"
+    client.set("scoring:lease:killed", b"another-machine.1.abc", ex=2)
     assert is_leased(client, "killed")
     wait_until(lambda: not is_leased(client, "killed"), 10, "the end of the lease")
-    assert 0 < leases.LEASE_SECONDS <= 30
+    assert 0 < leases.LEASE_SECONDS <= 10
+
+
+def test_only_the_first_holder_holds_until_it_is_gone(client):
+    with leased(client, "both") as first, leased(client, "both") as second:
+        assert (first, second) == (True, False)
+    with leased(client, "both") as again:
+        assert again
+    client.set("scoring:lease:dead", f"{mark_of_process().rsplit('.', 2)[0]}.{2**22 + 1}.abc", ex=60)
+    with leased(client, "dead") as taken_over:
+        assert taken_over
 
 
 def test_without_redis_the_work_is_done_all_the_same(no_redis_url):

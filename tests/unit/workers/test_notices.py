@@ -281,7 +281,7 @@ def test_an_address_that_cannot_be_fails_nothing_and_is_never_shown(bucket, logg
 
 def test_a_webhook_that_comes_back_between_two_tries_is_told_once(bucket, webhook):
     answers = iter([ANSWERS["500"], lambda request, _: reply(request, 200)])
-    server = webhook(lambda request, outer: next(answers)(request, outer))
+    server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
     folder = ended(bucket)
     with pytest.raises(notices.NoticeError):
         notices.tell(folder, server.url, last_try=False)

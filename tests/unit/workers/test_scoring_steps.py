@@ -213,7 +213,7 @@ def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
         bucket.write(path, bucket.read(path).replace(b"1003", b"1999"))
     else:
         bucket.delete(path)
-    with pytest.raises(TableError, match=f"{path} was changed or removed while job {folder.job_id} scored it. Score it again"):
+    with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
         scoring.score_chunk(folder, made, 1, bucket.root)
 
 

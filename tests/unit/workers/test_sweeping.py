@@ -109,22 +109,28 @@ def test_the_oldest_job_comes_first_and_no_more_chunks_than_a_queue_likes(bucket
 # --- what is on its way
 
 
-def test_a_job_gets_its_time_before_anything_is_sent_again(bucket):
-    folder = job(bucket)
+def test_a_step_gets_its_time_before_it_is_sent_again(bucket):
     minute = timedelta(minutes=1)
-    assert sent(bucket, grace=minute) == []
-    make_older(folder)  # but not the request in it
-    assert sent(bucket, grace=minute) == []
     old = job(bucket, 2, created=datetime.now(UTC) - timedelta(minutes=5))
-    assert sent(bucket, grace=minute) == []
-    make_older(old)
+    assert sent(bucket, grace=timedelta(minutes=10)) == []
     assert sent(bucket, grace=minute) == [(SCORE_PLAN, "job-2", [])]
+    assert sent(bucket, grace=minute) == [], "it was sent just now"
     made = plan(old)
     make_older(old)
+    assert sent(bucket, grace=minute) == [], "the plan was made just now"
     scoring.score_chunk(old, made, 0, bucket.root)
-    assert sent(bucket, grace=minute) == [], "a part is a change"
-    make_older(old)
-    assert sent(bucket, grace=minute) == [(SCORE_CHUNK, "job-2", [1, 2])]
+    assert sent(bucket) == [(SCORE_CHUNK, "job-2", [1, 2])]
+
+
+def test_a_step_is_lost_only_when_nothing_as_old_waits_in_its_queue(bucket):
+    job(bucket, created=datetime.now(UTC) - timedelta(minutes=5))
+
+    def waiting(minutes):
+        return Traffic(waiting_since=lambda _: datetime.now(UTC) - timedelta(minutes=minutes), are_leased=IDLE.are_leased)
+
+    assert sent(bucket, traffic=waiting(6)) == []
+    assert sent(bucket, traffic=waiting(5)) == []
+    assert sent(bucket, traffic=waiting(4)) == [(SCORE_PLAN, "job-1", [])]
 
 
 def test_an_outcome_gets_its_time_as_well(bucket):
@@ -160,6 +166,9 @@ def test_a_step_that_somebody_works_on_is_not_sent_again(bucket):
 @pytest.mark.parametrize("kind", ["score", "train"])
 def test_a_job_past_its_deadline_is_failed_and_people_are_told(bucket, kind):
     folder = job(bucket, kind=kind, created=datetime.now(UTC) - timedelta(hours=25))
+    assert NOTIFY not in [task for task, _, _ in sent(bucket)], "it was asked for, or let go on, just now"
+    mark = bucket.place("jobs/_open/job-1")
+    os.utime(mark, (mark.stat().st_atime, mark.stat().st_mtime - 25 * 3600))
     assert sent(bucket) == [(NOTIFY, "job-1", [])]
     outcome = folder.outcome()
     assert (outcome.state, outcome.reason, outcome.exit_code) == ("failed", "the job did not end within 24 hours", 5)
@@ -249,7 +258,7 @@ def test_a_mark_whose_request_was_never_written_goes_after_an_hour_and_not_befor
 def test_two_sweeps_at_once_send_the_same_and_change_nothing(bucket):
     plan(job(bucket, 1))
     first, second = (sweep(bucket, IDLE, grace=NO_GRACE, deadline=DAY) for _ in range(2))
-    assert next(first) == next(second)
+    assert next(first).orders == next(second).orders
     assert next(first, None) is next(second, None) is None
 
 

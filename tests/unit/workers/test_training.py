@@ -117,8 +117,11 @@ def test_an_order_to_train_a_score_job_is_refused_whatever_its_state(bucket):
     [
         (HEADER, "has nothing to learn from: neither Clicks and Conversions nor cr. Train on a table with one of them"),
         ("entity_id,device,Clicks,Conversions", "has no feature beside the device"),
-        (f"{HEADER},Clicks,Conversions", "0 of 0 rows of .* cannot be used to train: it has a header but no rows"),
-        (f"{HEADER},Clicks,Conversions\n1,0,0,0,1,Computer,0,0", "1 of 1 rows of .* cannot be used to train: line 2: it has no clicks"),
+        (f"{HEADER},Clicks,Conversions", "0 of 0 rows of .*: it has a header but no row with clicks"),
+        (
+            f"{HEADER},Clicks,Conversions\n1,0,0,0,1,Computer,0,0",
+            "0 of 0 rows of .*: it has a header but no row with clicks",
+        ),
         (f"{HEADER},cr\n1,0,0,0,1,Computer,1.5", "1 of 1 rows .* line 2: its cr is not in 0 to 1"),
         (f"{HEADER},cr\n1,0,0,0,x,Computer,0.5", "line 2, column length: 'x' is not a finite number"),
         ("", "is empty"),

@@ -1,0 +1,229 @@
+"""Whoever waits for a job sees it move, may stop looking at any moment, and is told what may be wrong when nothing moves."""
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from producers import follow
+from shared.bucket import LocalBucket
+from shared.errors import JobFailedError
+from shared.job_folder import JobFolder
+from tests.conftest import REPOSITORY, Place, free_port, wait_until
+from tests.handmade import make_job
+
+CHUNKS = 400
+"""20,000 rows by 50: some seconds of work."""
+
+IN_THIS_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+HINT = "No worker has taken the job yet. Is one running? Start a local stack with: scoring up"
+
+
+def plain(text: str) -> str:
+    """A text without colours and movements of the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+class Terminal:
+    """A command that runs in a terminal of its own, what it has shown so far, and a keyboard."""
+
+    def __init__(self, place: Place, *arguments: str) -> None:
+        self._keyboard, terminal = pty.openpty()
+        command = [sys.executable, "-c", IN_THIS_TERMINAL, sys.executable, "-m", "producers.cli", *arguments]
+        environment = place.environment | {"TERM": "xterm-256color"}
+        self.running = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdin=terminal, stdout=terminal, stderr=terminal)
+        os.close(terminal)
+        self._shown = b""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                more = os.read(self._keyboard, 65536)
+            except OSError:  # how Linux says that nobody has the terminal open any more
+                return
+            if not more:
+                return
+            self._shown += more
+
+    @property
+    def text(self) -> str:
+        """All that was shown, without colours and movements of the cursor."""
+        return plain(self._shown.decode(errors="replace")).replace("\r", "\n")
+
+    @property
+    def counts(self) -> list[int]:
+        """Each different number of finished chunks, in the order shown."""
+        return list(dict.fromkeys(int(done) for done in re.findall(rf"(\d+) of {CHUNKS} chunks", self.text)))
+
+    @property
+    def job_id(self) -> str:
+        return re.search(r"^Job (\S+)", self.text, re.MULTILINE)[1]
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._keyboard, keys)
+
+    def end(self) -> int:
+        """Wait for the command and return its exit code; all it showed is in ``text`` then."""
+        code = self.running.wait(120)
+        self._reader.join(20)
+        return code
+
+    def close(self) -> None:
+        if self.running.poll() is None:
+            self.running.kill()
+            self.running.wait(20)
+        self._reader.join(20)
+        os.close(self._keyboard)
+
+
+@contextmanager
+def terminal(place: Place, *arguments: str) -> Iterator[Terminal]:
+    opened = Terminal(place, *arguments)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def score(place: Place) -> list[str]:
+    """The command that scores the sample table in many small chunks, as a job of its own."""
+    table = next((place.bucket / "data/predict/input").rglob("prediction_input.csv.gz"))
+    return ["score", str(table.relative_to(place.bucket)), "--model", "v2", "--chunk-rows", "50", "--again"]
+
+
+def results_of(place: Place, job_id: str) -> list[Path]:
+    return list((place.bucket / "data/predict/output").rglob(f"revisions/{job_id}/manifest.json"))
+
+
+# --- in a terminal
+
+
+def test_the_progress_bar_moves_and_ends_with_the_facts(trained: Place) -> None:
+    with terminal(trained, *score(trained)) as shown:
+        assert shown.end() == 0, shown.text
+    assert len(shown.counts) >= 3
+    assert shown.counts == sorted(shown.counts)
+    rates = [int(rate.replace(",", "")) for rate in re.findall(r"([\d,]+) rows/s", shown.text)]
+    assert any(rates)
+    assert "━" in shown.text
+    assert HINT not in shown.text
+    facts = shown.text[shown.text.rindex("rows/s") :]
+    assert re.search(r"^scored +20,000\s*$", facts, re.MULTILINE)
+    assert re.search(rf"^result +{results_of(trained, shown.job_id)[0].relative_to(trained.bucket).parents[2]}\s*$", facts, re.MULTILINE)
+
+
+def test_ctrl_c_ends_the_following_and_not_the_job(trained: Place) -> None:
+    with terminal(trained, *score(trained)) as shown:
+        wait_until(lambda: any(shown.counts), 60, "the first finished chunk")
+        shown.press(b"\x03")
+        assert shown.end() == 130, shown.text
+    assert max(shown.counts) < CHUNKS
+    assert "Traceback" not in shown.text
+    look_again = re.search(r"Stopped following; the job goes on\. Look again with: scoring (.+)", shown.text)[1].split()
+    assert look_again == ["jobs", "show", shown.job_id, "--follow"]
+    with terminal(trained, *look_again) as again:
+        assert again.end() == 0, again.text
+    assert re.search(r"^scored +20,000\s*$", again.text, re.MULTILINE)
+    wait_until(lambda: (trained.bucket / "jobs" / shown.job_id / "notified.json").exists(), what="the notice")
+    assert len(results_of(trained, shown.job_id)) == 1
+    assert [result["job_id"] for result in trained.scoring_json("results", "list")].count(shown.job_id) == 1
+    assert len(trained.webhook.about(shown.job_id)) == 1
+
+
+def test_the_cursor_is_back_after_the_bar(trained: Place) -> None:
+    with terminal(trained, *score(trained)) as shown:
+        wait_until(lambda: any(shown.counts), 60, "the first finished chunk")
+        shown.press(b"\x03")
+        assert shown.end() == 130
+    assert shown._shown.rindex(b"\x1b[?25h") > shown._shown.rindex(b"\x1b[?25l")
+    trained.scoring("jobs", "cancel", shown.job_id)
+
+
+# --- in a file
+
+
+def test_a_file_gets_no_bar_and_no_colours(trained: Place) -> None:
+    done = trained.scoring(*score(trained)[:-3], "--again")
+    assert "\x1b" not in done.stdout + done.stderr
+    assert re.search(r"^scored +20,000$", done.stdout, re.MULTILINE)
+    assert "scored" not in done.stderr
+
+
+# --- with no worker
+
+
+@pytest.fixture
+def bucket(tmp_path: Path) -> LocalBucket:
+    return LocalBucket(tmp_path / "bucket")
+
+
+def follow_and_cancel(folder: JobFolder, monkeypatch: pytest.MonkeyPatch, *, glances: int = 5, midway: Callable[[], object] = int) -> str:
+    """What is said by following a job that no worker takes, until it is cancelled after some glances at it."""
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == glances // 2:
+            midway()
+        if len(pauses) == glances:
+            folder.cancel()
+
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    said = io.StringIO()
+    with pytest.raises(JobFailedError, match=f"job {folder.job_id} cancelled: cancelled on request"):
+        follow.follow(
+            folder.bucket, folder.job_id, f"redis://127.0.0.1:{free_port()}/0", Console(file=said, width=200, force_terminal=True)
+        )
+    return plain(said.getvalue())
+
+
+def test_a_job_that_nobody_takes_brings_one_hint(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PATIENCE_SECONDS", 0)
+    assert follow_and_cancel(make_job(bucket), monkeypatch).count(HINT) == 1
+
+
+def test_nothing_is_hinted_at_while_it_is_early(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PATIENCE_SECONDS", 3600)
+    assert HINT not in follow_and_cancel(make_job(bucket), monkeypatch)
+
+
+def test_nothing_is_hinted_at_when_a_worker_has_the_job(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PATIENCE_SECONDS", 0)
+    folder = make_job(bucket)
+    folder.say("cuts the table")
+    assert HINT not in follow_and_cancel(folder, monkeypatch)
+
+
+def test_any_reason_a_worker_gives_can_be_shown(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, reason = make_job(bucket), "reads data/train/[/week]/train.csv"
+    pauses = 10
+    assert reason in follow_and_cancel(folder, monkeypatch, glances=pauses, midway=lambda: folder.say(reason))
+
+
+def test_the_pauses_between_glances_grow_to_a_limit(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    folder = make_job(bucket)
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 40:
+            folder.cancel()
+
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    states = [glance.status.state for glance in follow.watch(bucket, folder.job_id, f"redis://127.0.0.1:{free_port()}/0")]
+    assert states == ["queued"] * 40 + ["cancelled"]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (follow.FIRST_PAUSE_SECONDS, follow.LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,325 @@
+"""What there is in the bucket is found, and what is printed of it holds the facts."""
+
+import io
+import json
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from producers import cli, show
+from shared.aliases import MANIFEST, point_alias, release_folder
+from shared.bucket import LocalBucket
+from shared.errors import MessageError, ModelError, RequestError
+from shared.job_folder import JobFolder, Outcome
+from shared.manifests import ReleaseManifest
+from shared.messages import TrainJob, decode_long
+from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table
+
+FOLDER = f"data/predict/output/v1/{PLACE}"
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    return LocalBucket(tmp_path / "bucket")
+
+
+@pytest.fixture
+def release(bucket) -> str:
+    write_table(bucket, [row(number) for number in range(40)])
+    return publish_handmade(bucket)
+
+
+@pytest.fixture
+def done(bucket, release) -> JobFolder:
+    """A job with a result."""
+    folder = make_job(bucket, chunk_rows=7)
+    assert run_job(folder).state == "done"
+    return folder
+
+
+def scoring(bucket: LocalBucket, *arguments: str) -> Result:
+    """Run a command on this bucket; fails the test when it fails."""
+    done = CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url}, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def printed(write, *arguments: object) -> str:
+    """What a print function of ``show`` writes to a file."""
+    text = io.StringIO()
+    write(Console(file=text, width=220), *arguments)
+    return text.getvalue()
+
+
+def fact(text: str, name: str) -> str:
+    """The value that is printed beside a name."""
+    [value] = [line[len(name) :].strip() for line in text.splitlines() if line.startswith(f"{name}  ") or line.strip() == name]
+    return value
+
+
+def publish_judged(bucket: LocalBucket, hour: int, **figures: float) -> str:
+    """Publish a release made at this hour whose log-loss per click on each of these tables is that."""
+    release = publish_handmade(bucket, made=NOON.replace(hour=hour))
+    path = f"{release_folder(release)}/{MANIFEST}"
+    manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")
+    metrics = {table: {"v1": {**dict.fromkeys(METRICS, 0.5), show.JUDGED: figure}} for table, figure in figures.items()}
+    bucket.write(path, manifest.model_copy(update={"metrics": metrics}).to_json())
+    return release
+
+
+# --- releases
+
+
+def test_the_newest_release_comes_first_whenever_it_was_published(bucket):
+    by_hour = {hour: publish_handmade(bucket, made=NOON.replace(hour=hour)) for hour in (14, 3, 23, 9)}
+    assert [found.manifest.release for found in show.find_releases(bucket)] == [by_hour[hour] for hour in (23, 14, 9, 3)]
+
+
+def test_the_best_release_comes_first_on_request(bucket):
+    middling, worst, best = (publish_judged(bucket, hour, train=0.9, eval=figure) for hour, figure in ((1, 0.3), (2, 0.4), (3, 0.2)))
+    assert scoring(bucket, "models", "list", "--best-first", "--quiet").stdout.split() == [best, middling, worst]
+    assert scoring(bucket, "models", "list", "--quiet").stdout.split() == [best, worst, middling]
+    listed = json.loads(scoring(bucket, "models", "list", "--best-first", "--json").stdout)
+    assert [release["release"] for release in listed] == [best, middling, worst]
+
+
+def test_a_release_is_judged_on_the_evaluation_table_if_there_was_one(bucket):
+    judged, only_trained = publish_judged(bucket, 1, train=0.1, eval=0.3), publish_judged(bucket, 2, train=0.2)
+    assert scoring(bucket, "models", "list", "--best-first", "--quiet").stdout.split() == [only_trained, judged]
+
+
+def test_each_release_comes_with_the_names_that_point_to_it(bucket):
+    older, newer = publish_handmade(bucket), publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    for alias, release in (("v1.latest", newer), ("champion", older), ("safe", older)):
+        point_alias(bucket, alias, release)
+    assert [found.aliases for found in show.find_releases(bucket)] == [["v1.latest"], ["champion", "safe"]]
+    shown = printed(show.print_releases, show.find_releases(bucket)).splitlines()
+    assert [line.split()[0] for line in shown] == ["release", newer, older]
+    assert shown[1].split()[1] == "latest"
+    assert "champion, safe" in shown[2]
+
+
+def test_a_release_without_its_manifest_is_not_listed(bucket, release):
+    half = publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    bucket.delete(f"{release_folder(half)}/{MANIFEST}")
+    assert [found.manifest.release for found in show.find_releases(bucket)] == [release]
+
+
+def test_one_release_is_found_by_its_id_and_another_is_said_to_be_missing(bucket, release):
+    assert show.find_release(bucket, release).manifest.release == release
+    with pytest.raises(ModelError, match="there is no release v1@20200101T000000Z-abcdef"):
+        show.find_release(bucket, "v1@20200101T000000Z-abcdef")
+
+
+def test_a_release_is_printed_with_its_origin_columns_files_and_metrics(bucket):
+    release = publish_judged(bucket, 12, train=0.125, eval=0.375)
+    point_alias(bucket, "champion", release)
+    [found] = show.find_releases(bucket)
+    text = printed(show.print_release, found)
+    assert fact(text, "release") == release
+    assert "champion" in fact(text, "aliases").split(", ")
+    assert fact(text, "trained").startswith("2026-11-23 12:00:00 UTC by job 20261123t120000z-train-handmade")
+    assert fact(text, "folder") == release_folder(release)
+    assert fact(text, "columns").startswith("6: computer, smartphone, att1")
+    assert found.manifest.model_file in fact(text, "files")
+    assert "numpy" in fact(text, "libraries")
+    assert "0.12500" in text.partition("on the train table")[2].partition("on the eval table")[0]
+    assert "0.37500" in text.partition("on the eval table")[2]
+
+
+# --- results
+
+
+def test_a_result_is_found_by_its_job_and_by_its_folder(bucket, done):
+    by_job = show.find_result(bucket, done.job_id)
+    assert by_job[0] == f"{FOLDER}/revisions/{done.job_id}"
+    for name in (f"v1/{PLACE}", FOLDER, f"{FOLDER}/", f"/v1/{PLACE}/"):
+        folder, manifest = show.find_result(bucket, name)
+        assert folder == FOLDER
+        assert manifest == by_job[1]
+    assert by_job[1].job_id == done.job_id
+
+
+def test_a_folder_means_the_newest_result_and_a_job_its_own(bucket, done):
+    write_table(bucket, [row(number) for number in range(5)])
+    newer = make_job(bucket, minute=1)
+    assert run_job(newer).state == "done"
+    assert show.find_result(bucket, FOLDER)[1].job_id == newer.job_id
+    assert show.find_result(bucket, done.job_id)[1].rows_scored == 40
+    assert [len(show.first_lines(bucket, show.find_result(bucket, job.job_id)[0], 100)) for job in (done, newer)] == [41, 6]
+
+
+def test_the_first_lines_are_the_header_and_as_many_rows(bucket, done):
+    for count, lines in ((0, 1), (5, 6), (1000, 41)):
+        first = show.first_lines(bucket, FOLDER, count)
+        assert first[0] == "entity_id,device,cr"
+        assert len(first) == lines
+    assert scoring(bucket, "results", "head", done.job_id, "-n", "2").stdout.splitlines() == show.first_lines(bucket, FOLDER, 2)
+
+
+def test_a_job_that_has_no_result_yet_says_what_it_does_instead(bucket, release):
+    waiting = make_job(bucket)
+    with pytest.raises(RequestError, match=f"job {waiting.job_id} has no result: it is queued"):
+        show.find_result(bucket, waiting.job_id)
+    waiting.cancel()
+    with pytest.raises(RequestError, match="has no result: it is cancelled"):
+        show.find_result(bucket, waiting.job_id)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [
+        ("v1/2020/01/01", RequestError),
+        ("20200101t000000z-score-aaaaaa", RequestError),
+        ("No Job", MessageError),
+        ("../../..", RequestError),
+    ],
+)
+def test_a_result_that_is_not_there_is_refused_with_a_next_step(bucket, done, wanted, error):
+    with pytest.raises(error) as raised:
+        show.find_result(bucket, wanted)
+    assert raised.value.next_step
+
+
+def test_results_are_listed_once_each_by_definition_and_place(bucket, done):
+    folders = [FOLDER]
+    for minute, place in ((1, "2026/11/24"), (2, "2026/11/03")):
+        job = make_job(bucket, minute=minute)
+        moved = JobFolder(bucket, job.job_id.replace("score", "moved"))
+        moved.create(job.job().model_copy(update={"job_id": moved.job_id, "place": place}))
+        assert run_job(moved).state == "done"
+        folders.append(f"data/predict/output/v1/{place}")
+    assert [folder for folder, _ in show.find_results(bucket)] == sorted(folders)
+
+
+def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
+    text = printed(show.print_result, *show.find_result(bucket, FOLDER))
+    manifest = show.find_result(bucket, FOLDER)[1]
+    assert fact(text, "result") == f"{FOLDER}/prediction_output.csv.gz"
+    assert (fact(text, "rows in"), fact(text, "scored"), fact(text, "rejected")) == ("40", "40", "0")
+    assert fact(text, "release") == manifest.release
+    assert fact(text, "table") == TABLE
+    assert fact(text, "took").partition(" in ")[2].startswith("6 chunks, finished ")
+    assert fact(text, "sha256 of the text") == manifest.text_sha256
+    assert fact(text, "job") == done.job_id
+    assert fact(text, "mean cr, Tablet") == f"{manifest.devices['Tablet'].mean_cr:.5f} over 13 rows"
+
+
+def test_a_result_with_rejects_says_where_they_are(bucket, release):
+    write_table(bucket, [row(0), "7,0,0,0,x,Tablet"])
+    assert run_job(make_job(bucket, max_reject_share=1.0)).state == "done"
+    text = printed(show.print_result, *show.find_result(bucket, FOLDER))
+    assert fact(text, "rejected") == f"1 (see {FOLDER}/rejects.csv.gz)"
+    assert bucket.exists(f"{FOLDER}/rejects.csv.gz")
+
+
+def test_the_list_of_results_shows_folder_counts_and_job(bucket, done):
+    [line] = printed(show.print_results, list(show.find_results(bucket))).splitlines()[1:]
+    assert line.split()[0] == f"v1/{PLACE}"
+    assert line.split()[-1] == done.job_id
+    assert line.split()[-3:-1] == ["40", "0"]
+
+
+# --- jobs
+
+
+def test_the_list_of_jobs_shows_state_progress_and_reason_of_each(bucket, done):
+    running = make_job(bucket, minute=1, chunk_rows=7)
+    plan(running)
+    running.say("cuts the table")
+    cancelled = make_job(bucket, minute=2)
+    cancelled.cancel()
+    shown = scoring(bucket, "jobs", "list").stdout.splitlines()[1:]
+    assert [line.split()[0] for line in shown] == [cancelled.job_id, running.job_id, done.job_id]
+    assert [line.split()[1] for line in shown] == ["cancelled", "running", "done"]
+    assert "cancelled on request" in shown[0]
+    assert "0/6" in shown[1]
+    assert "cuts the table" in shown[1]
+    assert f"{TABLE} with v1" in shown[2]
+    assert "6/6" in shown[2]
+    assert len(scoring(bucket, "jobs", "list", "--limit", "2").stdout.splitlines()) == 3
+
+
+def test_a_done_job_is_printed_with_its_result(bucket, done):
+    text = printed(show.print_job, done.status())
+    outcome = done.outcome()
+    assert fact(text, "job") == done.job_id
+    assert fact(text, "state") == "done"
+    assert fact(text, "chunks") == "6 of 6"
+    assert fact(text, "release") == outcome.release
+    assert fact(text, "result") == FOLDER
+    assert fact(text, "scored") == "40"
+
+
+def test_a_failed_job_is_printed_with_why_and_what_next(bucket, release):
+    folder = make_job(bucket)
+    folder.end(Outcome(state="failed", at=NOON, reason="the table is gone", next_step="Bring it back.", exit_code=3))
+    text = printed(show.print_job, folder.status())
+    assert (fact(text, "state"), fact(text, "why"), fact(text, "next")) == ("failed", "the table is gone", "Bring it back.")
+    assert fact(text, "chunks") == "0 of not yet known"
+
+
+def test_a_training_job_is_printed_with_its_tables(bucket):
+    job = TrainJob(job_id="20261123t120000z-train-aaaaaa", created=NOON, definition="v2", train="data/train/train.csv")
+    folder = JobFolder(bucket, job.job_id)
+    folder.create(job)
+    text = printed(show.print_job, folder.status())
+    assert (fact(text, "definition"), fact(text, "train")) == ("v2", "data/train/train.csv")
+    assert (fact(text, "eval"), fact(text, "alias")) == ("none", "none")
+    assert fact(text, "now") == "waits for a worker"
+    assert "train v2" in scoring(bucket, "jobs", "list").stdout
+
+
+@pytest.mark.parametrize("name", ["[/week]", "[bold]", "[red]x[/red]"])
+def test_brackets_in_a_path_are_shown_as_they_are(bucket, release, name):
+    folder = make_job(bucket, table=f"data/predict/input/{name}/table.csv")
+    assert f"{name}/table.csv" in printed(show.print_jobs, [folder.status()])
+    assert f"{name}/table.csv" in printed(show.print_job, folder.status())
+
+
+def test_a_long_line_is_not_folded_when_it_goes_to_a_file(bucket, release):
+    table = f"data/predict/input/{'long/' * 60}table.csv"
+    assert fact(printed(show.print_job, make_job(bucket, table=table).status()), "table") == table
+
+
+@pytest.mark.parametrize("name", ["20261123t130000z-score-aaaaaa", "notes", "My Notes"])
+def test_a_job_folder_without_a_request_is_left_out_of_the_list(bucket, done, name):
+    bucket.write(f"jobs/{name}/parts/0000000.csv.gz", b"left over")
+    listed = json.loads(scoring(bucket, "jobs", "list", "--json").stdout)
+    assert [status["job"]["job_id"] for status in listed] == [done.job_id]
+    assert name not in scoring(bucket, "jobs", "list").stdout
+
+
+def test_a_job_folder_without_a_request_does_not_take_a_place_in_a_short_list(bucket, done):
+    bucket.write("jobs/20261123t130000z-score-aaaaaa/parts/0000000.csv.gz", b"left over")
+    assert done.job_id in scoring(bucket, "jobs", "list", "--limit", "1").stdout
+
+
+# --- nothing there
+
+
+@pytest.mark.parametrize("what", ["jobs", "models", "results"])
+def test_a_list_of_nothing_is_empty_and_makes_no_bucket(bucket, what):
+    assert json.loads(scoring(bucket, what, "list", "--json").stdout) == []
+    assert len(scoring(bucket, what, "list").stdout.splitlines()) <= 1
+    assert not bucket.root.exists()
+
+
+def test_an_empty_bucket_holds_no_release_and_no_result(bucket):
+    assert show.find_releases(bucket) == []
+    assert list(show.find_results(bucket)) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(-5, "0 s ago"), (59.4, "59 s ago"), (60, "1 min ago"), (5400, "2 h ago"), (3 * 86400, "3 d ago")]
+)
+def test_a_time_is_told_in_its_largest_unit(monkeypatch, seconds, shown):
+    class Clock(show.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return NOON + timedelta(seconds=seconds)
+
+    monkeypatch.setattr(show, "datetime", Clock)
+    assert show.ago(NOON) == shown
