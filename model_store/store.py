@@ -124,7 +124,7 @@ def verify_files(folder: Path, manifest: ReleaseManifest) -> None:
     for name in sorted(found - manifest.files.keys()):
         raise ModelError(f"the release {release} holds the foreign file {name}", next_step=_anew(release))
     for name, digest in manifest.files.items():
-        if name not in found:
+        if name not in found or not (folder / name).is_file():
             raise ModelError(f"the release {release} lacks its file {name}", next_step=_anew(release))
         if _sha256(folder / name) != digest.sha256:
             raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=_anew(release))

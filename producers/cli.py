@@ -222,9 +222,7 @@ def jobs_list(limit: int, as_json: bool) -> None:
     from shared.job_folder import JobFolder, list_jobs
 
     _, bucket = _open()
-    # a folder whose table is still being brought has no request yet
-    folders = (folder for job_id in list_jobs(bucket) if (folder := JobFolder(bucket, job_id)).has("job.json"))
-    statuses = [folder.status() for folder in itertools.islice(folders, limit)]
+    statuses = [JobFolder(bucket, job_id).status() for job_id in itertools.islice(list_jobs(bucket), limit)]
     if as_json:
         _print_json([_status_data(status) for status in statuses])
     else:

@@ -20,6 +20,7 @@ A step reads the folder, adds one thing, and may run any number of times. What e
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -209,9 +210,11 @@ def _chunk_count(plan: bytes, job_id: str) -> int:
         raise MessageError(f"the plan of job {job_id} cannot be read: {error!r}", next_step="Ask for the job anew with --again.") from error
 
 
-def list_jobs(bucket: Bucket) -> list[str]:
-    """The ids of all jobs, the newest first (a job id starts with its time)."""
-    return sorted((name for name in bucket.folders(JOBS) if not name.startswith("_")), reverse=True)
+def list_jobs(bucket: Bucket) -> Iterator[str]:
+    """The ids of all jobs, the newest first (a job id starts with its time); a folder without a request is none."""
+    for name in sorted(bucket.folders(JOBS), reverse=True):
+        if not name.startswith("_") and bucket.exists(f"{JOBS}/{name}/job.json"):
+            yield name
 
 
 def open_jobs(bucket: Bucket) -> list[str]:

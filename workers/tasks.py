@@ -82,7 +82,9 @@ def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[W
 def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     folder = JobFolder(bucket(), order.job_id)
     try:
-        with leased(redis_client(), sweeping.lease_name(str(task.name), order)):
+        with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
+            if task.name == routes.NOTIFY and not is_ours:
+                return  # another process is just telling people, and twice is once too often
             work(task, order, folder)
     except StrayOrderError as error:
         log.error("message refused", task=task.name, error=str(error))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +19,9 @@ from rich.console import Console
 from producers import follow
 from shared.bucket import LocalBucket
 from shared.errors import JobFailedError
-from shared.job_folder import JobFolder
+from shared.job_folder import JobFolder, Outcome
 from tests.conftest import REPOSITORY, Place, free_port, wait_until
-from tests.handmade import make_job
+from tests.handmade import NOON, make_job
 
 CHUNKS = 400
 """20,000 rows by 50: some seconds of work."""
@@ -137,7 +137,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(trained: Place) -> None:
     with terminal(trained, *look_again) as again:
         assert again.end() == 0, again.text
     assert re.search(r"^scored +20,000\s*$", again.text, re.MULTILINE)
-    wait_until(lambda: (trained.bucket / "jobs" / shown.job_id / "notified.json").exists(), what="the notice")
+    wait_until((trained.bucket / "jobs" / shown.job_id / "notified.json").exists, what="the notice")
     assert len(results_of(trained, shown.job_id)) == 1
     assert [result["job_id"] for result in trained.scoring_json("results", "list")].count(shown.job_id) == 1
     assert len(trained.webhook.about(shown.job_id)) == 1
@@ -170,15 +170,13 @@ def bucket(tmp_path: Path) -> LocalBucket:
     return LocalBucket(tmp_path / "bucket")
 
 
-def follow_and_cancel(folder: JobFolder, monkeypatch: pytest.MonkeyPatch, *, glances: int = 5, midway: Callable[[], object] = int) -> str:
-    """What is said by following a job that no worker takes, until it is cancelled after some glances at it."""
+def follow_and_cancel(folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is said by following a job that no worker takes, until it is cancelled after the fifth glance."""
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
-        if len(pauses) == glances // 2:
-            midway()
-        if len(pauses) == glances:
+        if len(pauses) == 5:
             folder.cancel()
 
     monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
@@ -207,10 +205,14 @@ def test_nothing_is_hinted_at_when_a_worker_has_the_job(bucket: LocalBucket, mon
     assert HINT not in follow_and_cancel(folder, monkeypatch)
 
 
-def test_any_reason_a_worker_gives_can_be_shown(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, reason = make_job(bucket), "reads data/train/[/week]/train.csv"
-    pauses = 10
-    assert reason in follow_and_cancel(folder, monkeypatch, glances=pauses, midway=lambda: folder.say(reason))
+def test_any_reason_is_shown_as_it_is(bucket: LocalBucket) -> None:
+    folder, reason, said = make_job(bucket), "there is no column [/week] in data/[bold]/train.csv", io.StringIO()
+    folder.end(Outcome(state="failed", at=NOON, reason=reason, exit_code=3))
+    with pytest.raises(JobFailedError) as raised:
+        follow.follow(bucket, folder.job_id, f"redis://127.0.0.1:{free_port()}/0", Console(file=said, width=200, force_terminal=True))
+    assert raised.value.message == f"job {folder.job_id} failed: {reason}"
+    assert raised.value.exit_code == 3
+    assert reason in plain(said.getvalue())
 
 
 def test_the_pauses_between_glances_grow_to_a_limit(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:

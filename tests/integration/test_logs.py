@@ -102,7 +102,7 @@ def small_job(place: Place, folder: Path) -> str:
 
     pd.read_csv(place.bucket / source).head(10).to_csv(table, index=False)
     job_id = place.scoring_json("score", table, "--model", "v1", "--chunk-rows", "4", "--again")["job_id"]
-    wait_until(lambda: (place.bucket / "jobs" / job_id / "notified.json").exists(), what="the notice")
+    wait_until((place.bucket / "jobs" / job_id / "notified.json").exists, what="the notice")
     return job_id
 
 

@@ -21,7 +21,7 @@ from tests.conftest import REPOSITORY, Place, free_port, make_place, wait_until
 
 ROWS = 6000
 CHUNK_ROWS = "200"
-JOB_SECONDS = 120
+JOB_SECONDS = 150
 """A job that has not ended by then, faults and all, hangs."""
 
 

@@ -243,7 +243,7 @@ def test_the_first_to_publish_is_told_so(bucket, release, folder, tmp_path):
         (staged / manifest.model_file).write_bytes((folder / manifest.model_file).read_bytes())
         assert publish(elsewhere, staged, manifest)
         assert not publish(elsewhere, staged, manifest)
-    assert tree(elsewhere.root / "model") == tree(bucket.root / "model")
+    assert tree(elsewhere.place(release_folder(release))) == tree(folder)
 
 
 def test_a_definition_that_saved_no_model_file_publishes_nothing(bucket, release):

@@ -94,7 +94,7 @@ def test_a_training_goes_to_its_own_queue(settings, bucket):
 def test_job_ids_sort_by_the_time_of_the_request(settings, bucket):
     ids = [score(settings, bucket, chunk_rows=rows).job_id for rows in range(1, 20)]
     assert ids == sorted(ids)
-    assert list_jobs(bucket) == ids[::-1]
+    assert list(list_jobs(bucket)) == ids[::-1]
     assert all(re.fullmatch(r"\d{8}t\d{9}z-score-[0-9a-f]{6}", job_id) for job_id in ids)
 
 
@@ -183,10 +183,10 @@ def test_an_enqueue_that_died_before_the_job_was_written_is_completed_by_the_nex
         patch.setattr(JobFolder, "create", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             score(nobody, bucket)
-    assert not list_jobs(bucket)
+    assert not list(list_jobs(bucket))
     done = score(nobody, bucket)
     assert done.fresh
-    assert list_jobs(bucket) == [done.job_id]
+    assert list(list_jobs(bucket)) == [done.job_id]
 
 
 # --- where the result belongs
@@ -248,7 +248,7 @@ def test_a_folder_whose_names_would_become_one_is_refused_and_not_shortened(nobo
         (tmp_path / name).write_text(name)
     with pytest.raises(TableError, match=r"holds files whose names differ only in special characters. Rename them"):
         score(nobody, bucket, table=tmp_path)
-    assert not list_jobs(bucket)
+    assert not list(list_jobs(bucket))
 
 
 def test_two_tables_of_the_same_name_stay_two(nobody, bucket, tmp_path):

@@ -58,7 +58,7 @@ def test_the_request_that_was_written_is_read(folder):
 
 def test_the_same_request_twice_is_one_job(folder):
     assert folder.create(score_job()) is False
-    assert list_jobs(folder.bucket) == [folder.job_id]
+    assert list(list_jobs(folder.bucket)) == [folder.job_id]
 
 
 def test_of_eight_requests_at_once_one_is_the_job(bucket):
@@ -281,7 +281,7 @@ def test_jobs_are_listed_newest_first_and_those_that_need_work_oldest_first(buck
     for job_id in ids:
         JobFolder(bucket, job_id).create(score_job(job_id))
     bucket.write("jobs/_requests/abc.1", b"x")
-    assert list_jobs(bucket) == ["20261124t000000z-b2", "20261123t101500z-a1", "20261122t235959z-c3"]
+    assert list(list_jobs(bucket)) == ["20261124t000000z-b2", "20261123t101500z-a1", "20261122t235959z-c3"]
     assert open_jobs(bucket) == ["20261122t235959z-c3", "20261123t101500z-a1", "20261124t000000z-b2"]
     close_job(bucket, "20261123t101500z-a1")
     close_job(bucket, "20261123t101500z-a1")
@@ -289,7 +289,7 @@ def test_jobs_are_listed_newest_first_and_those_that_need_work_oldest_first(buck
 
 
 def test_a_bucket_without_jobs_has_none(bucket):
-    assert list_jobs(bucket) == []
+    assert list(list_jobs(bucket)) == []
     assert open_jobs(bucket) == []
 
 

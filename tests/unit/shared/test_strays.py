@@ -54,7 +54,7 @@ def bucket(tmp_path) -> LocalBucket:
 
 def aside(bucket: LocalBucket) -> list[str]:
     """What lies among the files that are being written."""
-    return sorted(os.listdir(bucket.root / TEMPORARY))
+    return sorted(file.name for file in (bucket.root / TEMPORARY).iterdir())
 
 
 def leave(bucket: LocalBucket, name: str, *, seconds_ago: float = 0) -> Path:
