@@ -27,6 +27,7 @@ free_port() {
 import socket, sys
 for port in (int(sys.argv[1]), 0):
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that has just stopped does not count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -71,9 +71,9 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
             next_step=f"See them with: scoring models list. To add one, make the folder {PACKAGE_FOLDER.name}/<name> with a model.py.",
         )
     folder = folders[name]
-    if folder.parent == PACKAGE_FOLDER:
-        return _load_packaged(name)
     digest = digest_source(folder)
+    if folder.parent == PACKAGE_FOLDER and (packaged := _load_packaged(name)).source_sha256 == digest:
+        return packaged
     return _load_outside(name, folder, digest)
 
 

@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from model_store.definitions import Definition, load_definition
 from shared.aliases import MANIFEST, release_folder
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
 from shared.manifests import FileDigest, ReleaseManifest
 from shared.messages import decode_long
-
-log = structlog.get_logger()
 
 RELEASES_IN_MEMORY = 4
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "lightgbm", "skops", "pyarrow")
@@ -90,7 +86,7 @@ def load_release(bucket: Bucket, release: str, cache: Path, definitions: Path | 
     ``cache`` is a local folder for the files of a remote bucket, ``definitions`` one with further definitions.
 
     Raises:
-        ModelError: unknown, incomplete, changed since it was published, or its definition is gone or cannot load it.
+        ModelError: unknown, incomplete, changed since it was published, or its definition is gone, was changed, or cannot load it.
     """
     return _load_once(bucket, release, cache, definitions)
 
@@ -102,7 +98,7 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
     verify_files(folder, manifest)
     definition = load_definition(manifest.definition, definitions)
     if definition.source_sha256 != manifest.definition_sha256:
-        log.warning("the definition was changed since this release was trained", release=release)
+        raise ModelError(f"the code of the definition {definition.name} was changed since {release} was trained", next_step=_anew(release))
     try:
         model = definition.model_class()
         model.load(folder / manifest.model_file)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shared.errors import ModelError, RequestError, ScoringError
+from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
 from shared.settings import Settings, read_settings
 
 # rich, celery and redis are imported by the commands that use them, so that --help is quick
@@ -62,6 +62,9 @@ def scoring() -> None:
     6 Redis or the bucket, 130 Ctrl-C.
     """
 
+
+SAMPLE_MARK = "made-up.txt"
+"""Lies beside made-up tables, which only made-up tables replace."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
@@ -116,8 +119,13 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
             made = write_tables(Path(aside), rows, seed, train_rows=train_rows, format=table_format)
             paths = []
             for table, folder in ((made.train, "train"), (made.evaluation, "train"), (made.prediction_input, "predict/input")):
-                paths.append(f"data/{folder}/{today}/{table.path.name}")
-                bucket.upload(table.path, paths[-1])
+                path = f"data/{folder}/{today}/{table.path.name}"
+                mark = f"data/{folder}/{today}/{SAMPLE_MARK}"
+                if bucket.exists(path) and not bucket.exists(mark):
+                    raise RequestError(f"{path} is there and was not made up by this command", next_step="Choose another place with --out.")
+                bucket.write(mark, b"The tables in this folder are made up by: scoring sample\n")
+                bucket.upload(table.path, path)
+                paths.append(path)
     if as_json:
         _print_json(paths)
     else:
@@ -209,7 +217,7 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--limit", default=20, show_default=True, help="How many, the newest first.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the newest first.")
 @json_option
 def jobs_list(limit: int, as_json: bool) -> None:
     """List jobs, the newest first.
@@ -314,7 +322,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     releases = show.find_releases(bucket)
     if best_first:
         releases.sort(key=lambda release: release.figures[show.JUDGED])
-    if quiet:
+    if quiet and not as_json:
         click.echo("\n".join(release.manifest.release for release in releases))
         return
     data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
@@ -418,7 +426,7 @@ def results_show(result: str, as_json: bool) -> None:
 
 @results.command("head")
 @click.argument("result")
-@click.option("-n", "count", default=5, show_default=True, help="How many rows.")
+@click.option("-n", "count", type=click.IntRange(min=0), default=5, show_default=True, help="How many rows.")
 @json_option
 def results_head(result: str, count: int, as_json: bool) -> None:
     """Print the first rows of a result.
@@ -478,26 +486,34 @@ def _after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wa
         )
     if done.problem is not None:
         click.echo(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
-        if as_json:
-            _print_json({"job_id": done.job_id, "fresh": done.fresh})
+        _print_id(done, as_json=as_json)
         raise done.problem
     if not wait:
-        if as_json:
-            _print_json({"job_id": done.job_id, "fresh": done.fresh})
-        else:
-            click.echo(done.job_id)
+        _print_id(done, as_json=as_json)
         return
     if done.fresh:
         click.echo(f"Job {done.job_id}", err=True)
     _follow(settings, bucket, done.job_id, as_json=as_json)
 
 
+def _print_id(done: "Enqueued", *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"job_id": done.job_id, "fresh": done.fresh})
+    else:
+        click.echo(done.job_id)
+
+
 def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
     from producers import show
     from producers.follow import follow
+    from shared.job_folder import JobFolder
 
     try:
         outcome = follow(bucket, job_id, settings.broker_url, _console(stderr=True))
+    except JobFailedError:
+        if as_json and (ended := JobFolder(bucket, job_id).outcome()):
+            _print_json({"job_id": job_id, **ended.encode()})
+        raise
     except KeyboardInterrupt:
         click.echo(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
         raise

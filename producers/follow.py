@@ -17,6 +17,9 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.03, 0.5
 PATIENCE_SECONDS = 10
 """A job that no worker took for this long makes us say what may be wrong."""
 
+LONG_PATIENCE_SECONDS = 60
+"""So does one in which nothing happened for this long; a chunk takes a minute at most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
@@ -41,6 +44,20 @@ def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
         pause = min(pause * 1.2, LONGEST_PAUSE_SECONDS)
 
 
+class _Rate:
+    """Rows per second since the following began, not counting what was done before."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def after(self, rows: int, now: float) -> str:
+        """The rate as text; empty while there is nothing to tell."""
+        if self._first is None:
+            self._first = rows, now
+        first_rows, began = self._first
+        return f"{(rows - first_rows) / (now - began):,.0f} rows/s" if rows > first_rows else ""
+
+
 def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Outcome:
     """Show the progress of a job until it has ended and return how.
 
@@ -60,19 +77,21 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
     outcome: Outcome | None = None
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("waits for a worker", total=None, rate="")
-        first_rows_at = 0.0
-        warned = False
+        rate = _Rate()
+        warned, changed, last_seen = False, began, None
         for glance in watch(bucket, job_id, redis_url):
             status, now = glance.status, time.monotonic()
             outcome = status.outcome
-            if status.state == "queued" and now - began > PATIENCE_SECONDS and not warned:
-                console.print("No worker has taken the job yet. Is one running? Start a local stack with: scoring up", style="yellow")
+            if (status.state, status.reason, status.chunks_done) != last_seen:
+                last_seen, changed = (status.state, status.reason, status.chunks_done), now
+            patience = PATIENCE_SECONDS if status.state == "queued" else LONG_PATIENCE_SECONDS
+            if now - changed > patience and not warned:
+                what = "No worker has taken the job yet" if status.state == "queued" else "Nothing has happened for a while"
+                console.print(f"{what}. Is a worker running? Start a local stack with: scoring up", style="yellow")
                 warned = True
-            first_rows_at = first_rows_at or (now if glance.rows else 0.0)
-            rate = f"{glance.rows / (now - began):,.0f} rows/s" if first_rows_at else ""
             total = status.chunks or None
             what = f"{status.chunks_done} of {status.chunks} chunks" if total else status.reason
-            progress.update(bar, description=what, total=total, completed=status.chunks_done, rate=rate)
+            progress.update(bar, description=what, total=total, completed=status.chunks_done, rate=rate.after(glance.rows, now))
     if outcome is None or outcome.state != "done":
         raise failure(job_id, outcome)
     return outcome

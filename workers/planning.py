@@ -345,4 +345,6 @@ def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
 
 
 def _bad_gzip(path: str, error: Exception) -> TableError:
-    return TableError(f"{path} is not a whole gzip file: {error}", next_step="Copy it again; it may have been cut short.")
+    return TableError(
+        f"{path} is not a whole gzip file: {error}", next_step="Copy it again, it may have been cut short; a plain csv is named .csv."
+    )

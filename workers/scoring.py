@@ -496,6 +496,8 @@ def _done(manifest: ResultManifest, place: str) -> Outcome:
         "rows in": f"{manifest.rows_in:,}",
         "scored": f"{manifest.rows_scored:,}",
         "rejected": f"{manifest.rows_rejected:,}",
+        **({"rejects": f"{place}/{REJECTS}"} if manifest.rejects else {}),
+        **({"set to 0 or 1": f"{manifest.rows_clipped:,}"} if manifest.rows_clipped else {}),
         "seconds": f"{manifest.seconds:.1f}",
         "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-9):,.0f}",
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f}" for name, device in manifest.devices.items()}

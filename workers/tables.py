@@ -39,7 +39,7 @@ OUTPUT_HEADER = b"entity_id,device,cr\n"
 REJECTS_HEADER = b"file,line,column,value,reason\n"
 GZIP_LEVEL = 1
 
-MAX_VALUE_SHOWN = 80
+MAX_VALUE_SHOWN, SHOWN_COLUMNS = 80, 120
 MAX_LINE_BYTES = 1 << 20
 """A longer line is a reject: no row of a keyword table comes near."""
 
@@ -118,9 +118,10 @@ def layout_for(path: str, columns: list[str], wanted: Sequence[Column], extra: S
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         shown = ", ".join(columns[:6]) + (", ..." if len(columns) > 6 else "")
-        raise TableError(
-            f"{path} lacks the column {missing[0]}{more}; it has {shown}", next_step="Add what is missing, or choose another model."
-        )
+        next_step = "Add what is missing, or choose another model."
+        if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+            next_step = "Its columns must be separated by commas."
+        raise TableError(f"{path} lacks the column {missing[0]}{more}; it has {shown[:SHOWN_COLUMNS]}", next_step=next_step)
     return layout
 
 

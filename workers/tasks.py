@@ -83,8 +83,10 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     folder = JobFolder(bucket(), order.job_id)
     try:
         with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
-            if task.name == routes.NOTIFY and not is_ours:
-                return  # another process is just telling people, and twice is once too often
+            if not is_ours and task.name != routes.SCORE_FINISH:
+                # another process is at it, and if it dies the sweep sends the step again; only a finish may have come too early
+                log.info("left to another process", task=task.name)
+                return
             work(task, order, folder)
     except StrayOrderError as error:
         log.error("message refused", task=task.name, error=str(error))

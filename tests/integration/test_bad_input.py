@@ -128,7 +128,7 @@ def test_text_in_a_column_of_whole_numbers_fails_the_job_with_the_first_rows_quo
         "--model",
         "v1",
         code=3,
-        sentence=rf"300 of 300 rows of .* cannot be scored \(100.0%, allowed are 1.0%\); the first: .* line 2, column entity_id: "
+        sentence=rf"none of the 300 rows of .* can be scored; the first: .* line 2, column entity_id: "
         rf"'shoe{first}' is not a whole number; .* line 3, .* line 4, ",
         next_step="--max-reject-share",
     )
