@@ -39,8 +39,15 @@ def score_worker(place: Place) -> psutil.Process:
 
 
 def pool(place: Place) -> list[psutil.Process]:
-    """The processes that do its work."""
-    return score_worker(place).children()
+    """The living processes that do its work; a killed one is a zombie until the worker notices."""
+    return [process for process in score_worker(place).children() if _is_alive(process)]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def busy_seconds(process: psutil.Process) -> float:

@@ -130,9 +130,14 @@ def test_text_in_a_column_of_whole_numbers_fails_the_job_with_the_first_rows_quo
         code=3,
         sentence=rf"none of the 300 rows of .* can be scored; the first: .* line 2, column entity_id: "
         rf"'shoe{first}' is not a whole number; .* line 3, .* line 4, ",
-        next_step="--max-reject-share",
+        next_step="Mend the table",
     )
     assert "line 5" not in said
+    some = tmp_path / "some_wrong.csv"
+    some.write_text("\n".join([*lines[:-4], *(f"shoe{line}" for line in lines[-4:]), ""]))
+    sentence = r"4 of 300 rows of .* cannot be scored \(1.3%, allowed are 1.0%\); the first: .* line 298, .* line 299, .* line 300, "
+    refused(trained, "score", some, "--model", "v1", code=3, sentence=sentence, next_step="--max-reject-share")
+    assert trained.scoring_json("score", some, "--model", "v1", "--max-reject-share", "0.02")["facts"]["rejected"] == "4"
 
 
 def test_a_line_of_10_megabytes_is_a_reject_and_its_neighbours_are_scored(

@@ -17,14 +17,10 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
 SHORT = [
     "plan, after its file: kill the process",
     "chunk, half its part written: kill the worker",
-    "chunk, after its record: kill the process",
     "finish, after the outcome: kill the worker",
-    "finish, between predictions and manifest: kill the process",
     "notify, before the webhook: kill the process",
     "server killed, data lost",
-    "server full",
     "network cut",
-    "worker frozen",
     "disk full",
     "every waiting message twice",
 ]
