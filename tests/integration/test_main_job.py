@@ -123,7 +123,7 @@ def test_too_many_rejects_fail_the_job_with_the_first_quoted(trained: Place, tmp
     table = tmp_path / "mostly_bad.csv"
     frame.assign(device="Watch").to_csv(table, index=False)
     failed = trained.scoring("score", table, "--model", "v1", code=3)
-    assert re.search(r"100 of 100 rows .* line 2, column device: 'Watch' is not one of", failed.stderr)
+    assert re.search(r"none of the 100 rows .* line 2, column device: 'Watch' is not one of", failed.stderr)
     job_id = re.search(r"Job (\S+)", failed.stderr)[1]
     assert not list((trained.bucket / "data/predict/output").rglob(f"revisions/{job_id}"))
     wait_until(lambda: trained.webhook.about(job_id), what="the notice of the failure")

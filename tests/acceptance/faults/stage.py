@@ -217,7 +217,7 @@ class Stage:
         """What must not be there when no job is open: temporary files, keys of ours without an expiry, queued work."""
         found = [str(file) for file in (self.place.bucket / ".tmp").glob("*")]
         client = self.client
-        found += [key.decode() for key in client.scan_iter("scoring:*") if client.ttl(key) < 0]
+        found += [key.decode() for key in client.scan_iter("scoring:*") if client.ttl(key) == -1]
         return found
 
     def stop(self) -> None:
