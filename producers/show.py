@@ -14,11 +14,9 @@ from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, r
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, JobStatus, Outcome
-from shared.manifests import ReleaseManifest, ResultManifest
+from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, ReleaseManifest, ResultManifest
 from shared.messages import ScoreJob, decode_long
 
-OUTPUTS = "data/predict/output"
-PREDICTIONS = "prediction_output.csv.gz"
 JUDGED = "log_loss_per_click"
 
 
@@ -196,7 +194,7 @@ def print_result(console: Console, folder: str, manifest: ResultManifest) -> Non
         "table": manifest.table.path,
         "rows in": f"{manifest.rows_in:,}",
         "scored": f"{manifest.rows_scored:,}",
-        "rejected": f"{manifest.rows_rejected:,}" + (f" (see {folder}/rejects.csv.gz)" if manifest.rejects else ""),
+        "rejected": f"{manifest.rows_rejected:,}" + (f" (see {folder}/{REJECTS})" if manifest.rejects else ""),
         "set to 0 or 1": f"{manifest.rows_clipped:,}",
         "took": f"{manifest.seconds:.1f} s in {manifest.chunks} chunks, finished {manifest.finished:%Y-%m-%d %H:%M:%S} UTC",
         "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-3):,.0f}",

@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.bucket import Bucket
-from shared.errors import JobFailedError, MessageError, RequestError
+from shared.errors import JobFailedError, MessageError, RequestError, ScoringError
 from shared.messages import Job, JobOrder, Moment, Record, decode, decode_job, decode_long
 
 JOBS = "jobs"
@@ -133,6 +133,18 @@ class JobFolder:
     def end(self, outcome: Outcome) -> bool:
         """Decide how the job ended; True when this call was the first to do so."""
         return self.bucket.create(self.file("outcome.json"), outcome.to_json())
+
+    def fail(self, error: ScoringError) -> None:
+        """Decide that the job failed for this reason, unless it has ended; the exit code is that of the error's kind."""
+        self.end(
+            Outcome(
+                state="failed",
+                at=datetime.now(UTC),
+                reason=error.message,
+                next_step=error.next_step or f"Go on from what is there with: scoring jobs resume {self.job_id}",
+                exit_code=error.exit_code if error.exit_code > ScoringError.exit_code else JobFailedError.exit_code,
+            )
+        )
 
     def cancel(self) -> Outcome:
         """Cancel the job unless it has ended; returns how it ended. Works with no worker and no Redis up."""

@@ -4,6 +4,12 @@ from typing import Literal
 
 from shared.messages import BucketPath, JobId, Moment, Name, Record, ReleaseId, Sha256
 
+OUTPUTS = "data/predict/output"
+"""Folder of the results: ``<definition>/<place>/`` below it."""
+
+PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
+"""The files of a result, beside its manifest."""
+
 ColumnType = Literal["binary", "number"]
 
 

@@ -1,5 +1,6 @@
 """A real stack for the tests: server, workers, beat and Flower, started once by `scoring up`, with a webhook receiver beside it."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -28,10 +29,18 @@ def real_keywords() -> Path:
     return REAL_DATA
 
 
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    [port] = free_ports(1)
+    return port
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 30, what: str = "the condition") -> Any:

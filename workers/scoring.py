@@ -25,15 +25,11 @@ from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
 from shared.errors import BucketError, MessageError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
-from shared.manifests import DeviceSummary, FileDigest, Part, ResultManifest
+from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, Part, ResultManifest
 from shared.messages import Record, ScoreJob, decode_long
 from workers import tables
 from workers.planning import Chunk, Plan, PlannedFile, cut_table, record_ends, slice_file
 from workers.suspects import Range, clear_chunk
-
-OUTPUTS = "data/predict/output"
-PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
-REJECTS_QUOTED = 3
 
 
 class DeviceSum(Part):
@@ -157,7 +153,7 @@ def score_chunk(
         devices=_device_sums(scored.device, scored.cr),
         output=output,
         rejects=rejects,
-        first_rejects=[f"{path} {_where(reject)}" for reject in scored.rejects[:REJECTS_QUOTED]],
+        first_rejects=[f"{path} {reject}" for reject in scored.rejects[: tables.REJECTS_QUOTED]],
         seconds=time.monotonic() - began,
     )
     folder.bucket.write(folder.part_file(index, "json"), record.model_dump_json().encode())
@@ -326,11 +322,6 @@ def _device_sums(device: np.ndarray, cr: np.ndarray) -> dict[str, DeviceSum]:
     return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(tables.DEVICES)}
 
 
-def _where(reject: tables.Reject) -> str:
-    column = f", column {reject.column}: {reject.value!r} is {reject.reason}" if reject.column else f": {reject.reason}"
-    return f"line {reject.line}{column}"
-
-
 # --- finish ------------------------------------------------------------------------------------------------------------------
 
 
@@ -386,7 +377,7 @@ def check_rejects(job: ScoreJob, parts: list[ChunkRecord]) -> None:
     rejected = rows_in - scored
     if rejected <= job.max_reject_share * rows_in and scored:
         return
-    quoted = "; ".join([text for part in parts for text in part.first_rejects][:REJECTS_QUOTED])
+    quoted = "; ".join([text for part in parts for text in part.first_rejects][: tables.REJECTS_QUOTED])
     if not scored:
         raise TableError(f"none of the {rows_in:,} rows of {job.table} can be scored; the first: {quoted}", next_step="Mend the table.")
     raise TableError(

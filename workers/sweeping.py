@@ -138,8 +138,7 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
 def _failed(folder: JobFolder, error: PermanentError) -> Missing:
     """Fail a job that cannot go on; people must be told."""
     log.error("job failed", job=folder.job_id, error=str(error))
-    next_step = error.next_step or f"Go on from what is there with: scoring jobs resume {folder.job_id}"
-    folder.end(Outcome(state="failed", at=datetime.now(UTC), reason=error.message, next_step=next_step, exit_code=error.exit_code))
+    folder.fail(error)
     return Missing(task=NOTIFY, orders=[JobOrder(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
 
 

@@ -39,6 +39,9 @@ OUTPUT_HEADER = b"entity_id,device,cr\n"
 REJECTS_HEADER = b"file,line,column,value,reason\n"
 GZIP_LEVEL = 1
 
+REJECTS_QUOTED = 3
+"""How many rejects an error quotes."""
+
 MAX_VALUE_SHOWN, SHOWN_COLUMNS = 80, 120
 MAX_LINE_BYTES = 1 << 20
 """A longer line is a reject: no row of a keyword table comes near."""
@@ -60,6 +63,10 @@ class Reject:
     column: str
     value: str
     reason: str
+
+    def __str__(self) -> str:
+        column = f", column {self.column}: {self.value!r} is {self.reason}" if self.column else f": {self.reason}"
+        return f"line {self.line}{column}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ error is tried again after seconds. A permanent one, and a transient one that la
 
 import functools
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import celery
@@ -17,8 +17,8 @@ from celery import shared_task
 from shared import hint, routes
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
-from shared.errors import JobFailedError, MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
-from shared.job_folder import JobFolder, Outcome
+from shared.errors import MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
+from shared.job_folder import JobFolder
 from shared.messages import ChunkOrder, JobOrder
 from shared.settings import Settings, read_settings
 from workers import notices, scoring, sweeping, training
@@ -118,14 +118,12 @@ def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
 
 def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
     """End the job as failed and see that people are told; where even that cannot be written, the sweep comes back to it."""
-    next_step = error.next_step or f"Go on from what is there with: scoring jobs resume {folder.job_id}"
-    exit_code = error.exit_code if error.exit_code > 1 else JobFailedError.exit_code
     try:
         if not folder.has("job.json"):
             log.error("message refused: nobody wrote this job down", task=task.name, error=str(error))
             return
         log.error("job failed", task=task.name, error=str(error))
-        folder.end(Outcome(state="failed", at=datetime.now(UTC), reason=error.message, next_step=next_step, exit_code=exit_code))
+        folder.fail(error)
         if task.name != routes.NOTIFY:  # one that fails for good would send itself for ever
             send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
     except ScoringError as problem:

@@ -20,7 +20,6 @@ MAX_REJECT_SHARE = 0.01
 """A training table with a larger share of rows that cannot be used is refused."""
 
 ROWS_AT_ONCE = 65_536
-REJECTS_QUOTED = 3
 
 CLICKS, CONVERSIONS, RATE = "Clicks", "Conversions", "cr"
 
@@ -60,11 +59,11 @@ def read_training_table(bucket: Bucket, path: str, wanted: Sequence[str] | None,
             layout = tables.layout_for(info.path, names, columns, labels)
             for rows in reading.rows(layout):
                 blocks.append(_with_clicks(rows, unused))
-                unused += map(_said, rows.rejects)
+                unused += map(str, rows.rejects)
             digests[info.path] = hashed.digest()
     used = sum(len(rows.frame) for rows in blocks)
     if not used or len(unused) > MAX_REJECT_SHARE * (used + len(unused)):
-        shown = "; ".join(unused[:REJECTS_QUOTED]) or "it has a header but no row with clicks"
+        shown = "; ".join(unused[: tables.REJECTS_QUOTED]) or "it has a header but no row with clicks"
         raise TableError(
             f"{len(unused):,} of {used + len(unused):,} rows of {path} cannot be used to train: {shown}",
             next_step="Mend the table and train again.",
@@ -124,11 +123,6 @@ def _labels(names: Sequence[str], path: str) -> list[Column]:
         f"{path} has nothing to learn from: neither {CLICKS} and {CONVERSIONS} nor {RATE}",
         next_step="Train on a table with one of them; a table to score needs none.",
     )
-
-
-def _said(reject: tables.Reject) -> str:
-    column = f", column {reject.column}: {reject.value!r} is {reject.reason}" if reject.column else f": {reject.reason}"
-    return f"line {reject.line}{column}"
 
 
 def _with_clicks(rows: tables.Rows, unused: list[str]) -> tables.Rows:

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from shared.broker import make_app, send
 from shared.messages import JobOrder
 from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
 from shared.settings import Settings
+from tests.conftest import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -46,14 +46,6 @@ def wait_for(condition, seconds, what):
         assert time.monotonic() < limit, what() if callable(what) else what
         time.sleep(0.05)
     return found
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def is_gone(process):

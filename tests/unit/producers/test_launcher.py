@@ -1,6 +1,5 @@
 """What ``scoring up`` refuses before anything is started, and how it treats one process."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -16,15 +15,7 @@ from producers import launcher
 from producers.launcher import Child, Options, Stack, run_stack
 from shared.errors import BrokerError, RequestError
 from shared.settings import Settings
-
-
-def free_ports(count):
-    """Ports that were free a moment ago, all different."""
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+from tests.conftest import free_ports
 
 
 def settings_in(folder, **more):

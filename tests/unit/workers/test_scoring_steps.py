@@ -235,6 +235,18 @@ def test_a_slice_that_is_gone_is_named_with_what_to_do(bucket):
         scoring.score_chunk(folder, made, 0, bucket.root)
 
 
+@pytest.mark.parametrize("left", [0, 20])
+def test_a_slice_that_was_cut_short_is_refused_and_loses_no_row_silently(bucket, left):
+    bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
+    folder = make_job(bucket, table=f"{TABLE}.gz")
+    made = plan(folder)
+    [file] = bucket.files(folder.file(f"slices/{made.slices}"))[:1]
+    bucket.write(file.path, bucket.read(file.path)[:left])
+    with pytest.raises(TableError, match=f"the slice of chunk 0 of job {folder.job_id} is damaged"):
+        scoring.score_chunk(folder, made, 0, bucket.root)
+    assert not folder.parts_done()
+
+
 def test_a_release_that_was_changed_after_it_was_published_scores_nothing(bucket):
     folder = make_job(bucket)
     made = plan(folder)

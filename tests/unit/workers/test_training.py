@@ -39,6 +39,13 @@ def test_a_training_that_runs_twice_makes_one_release(bucket):
     assert folder.status().state == "done"
 
 
+@pytest.mark.parametrize("alias", ["latest", "v1", "v2"])
+def test_an_alias_that_names_something_already_is_refused_before_any_work(bucket, alias):
+    with pytest.raises(ModelError, match=f"{alias} cannot be an alias: it names something already"):
+        training.train_release(train_job(bucket, alias=alias))
+    assert not bucket.folders("model")
+
+
 def test_a_training_that_was_killed_after_any_of_its_writes_is_completed_by_the_next(bucket, monkeypatch):
     kills = 0
     for number in range(1, 40):
