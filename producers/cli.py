@@ -172,6 +172,8 @@ def train(
 @click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day that the result belongs to.  [default: today]")
 @click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
 @click.option("--max-reject-share", default=0.01, show_default=True, help="Share of rows that may be rejected before the job fails.")
+@click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
+@click.option("--fix", "fixes", metavar="JOB", help="TABLE holds fixed rows, which take the place of this job's rejects.")
 @again_option
 @wait_option
 @json_option
@@ -181,20 +183,37 @@ def score(
     day: datetime | None,
     chunk_rows: int | None,
     max_reject_share: float,
+    max_rejects: int | None,
+    fixes: str | None,
     again: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
     """Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
 
+    With --fix JOB, TABLE is a csv file of fixed rows, as `scoring results rejects JOB --rows FILE` writes them for you to mend: they
+    are scored with that job's release, and published with its other rows as a new revision of its result.
+
     \b
     Example:
         scoring score data/predict/input/2026/11/23 --model champion
         scoring score keywords.parquet --model v2 --date 2026-11-23
+        scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
     """
-    from producers.enqueue import enqueue_score
+    from producers.enqueue import enqueue_fix, enqueue_score
 
+    if fixes and (model or day or chunk_rows):
+        raise RequestError(
+            "--fix takes the model, the date and the chunks of the job that it fixes",
+            next_step="Leave out --model, --date and --chunk-rows.",
+        )
     settings, bucket = _open()
+    if fixes:
+        done = enqueue_fix(
+            settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
+        )
+        _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+        return
     done = enqueue_score(
         settings,
         bucket,
@@ -203,6 +222,7 @@ def score(
         day=_day(day),
         chunk_rows=chunk_rows,
         max_reject_share=max_reject_share,
+        max_rejects=max_rejects,
         again=again,
     )
     _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
@@ -282,19 +302,21 @@ def jobs_cancel(job_id: str) -> None:
 
 @jobs.command("resume")
 @click.argument("job_id")
+@click.option("--accept-rejects", is_flag=True, help="Go on without the rows that were rejected, however many they are.")
 @wait_option
 @json_option
-def jobs_resume(job_id: str, wait: bool, as_json: bool) -> None:
+def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) -> None:
     """Let a failed or cancelled job go on from what it has.
 
     \b
     Example:
         scoring jobs resume 20261123t101500z-score-9bfad3
+        scoring jobs resume 20261123t101500z-score-9bfad3 --accept-rejects
     """
     from producers import enqueue
 
     settings, bucket = _open()
-    _after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id), wait=wait, as_json=as_json)
+    _after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
 
 
 # --- models ------------------------------------------------------------------------------------------------------------------
@@ -445,6 +467,34 @@ def results_head(result: str, count: int, as_json: bool) -> None:
         _print_json([dict(zip(names, map(json.loads, row), strict=True)) for row in rows])
     else:
         click.echo("\n".join(lines))
+
+
+@results.command("rejects")
+@click.argument("result")
+@click.option("-n", "count", type=click.IntRange(min=0), default=20, show_default=True, help="How many rows to list.")
+@click.option("--rows", "rows_file", type=click.Path(path_type=Path), help="Write the rejected rows into this csv file, to be mended.")
+@json_option
+def results_rejects(result: str, count: int, rows_file: Path | None, as_json: bool) -> None:
+    """Show the rows that could not be scored, of a result or of a job, also of one that failed.
+
+    \b
+    Example:
+        scoring results rejects 20261123t101500z-score-9bfad3
+        scoring results rejects 20261123t101500z-score-9bfad3 --rows mend.csv
+        scoring score mend.csv --fix 20261123t101500z-score-9bfad3
+    """
+    from producers import rejects, show
+
+    _, bucket = _open()
+    job_id, found = rejects.find_rejects(bucket, result)
+    if rows_file is not None:
+        written = rejects.write_rows(bucket, found, rows_file)
+        click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave file and line as they are, then type:")
+        click.echo(f"scoring score {rows_file} --fix {job_id}")
+    elif as_json:
+        _print_json([vars(reject) for reject in itertools.islice(found, count)])
+    else:
+        show.print_rejects(_console(), job_id, list(found), count)
 
 
 # --- what the commands share -------------------------------------------------------------------------------------------------

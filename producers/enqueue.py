@@ -76,6 +76,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     day: date | None = None,
     chunk_rows: int | None = None,
     max_reject_share: float = 0.01,
+    max_rejects: int | None = None,
     again: bool = False,
 ) -> Enqueued:
     """Ask for a table to be scored with a model.
@@ -93,6 +94,8 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     source = find_table(bucket, table)
     place = _place(source, day or created.date())
     wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
+    if max_rejects is not None:  # the digest of a request without it is that of an earlier version
+        wish["max_rejects"] = max_rejects
 
     def job(job_id: str) -> ScoreJob:
         table_path = source.place_in(JobFolder(bucket, job_id))
@@ -101,6 +104,48 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     job(NO_ID)
     digest = _digest("score", wish | {"release": resolve(bucket, model), "table": source.fingerprint})
     return _enqueue(settings, bucket, digest, job, [source], again=again)
+
+
+def enqueue_fix(  # noqa: PLR0913 - a request has these fields
+    settings: Settings,
+    bucket: Bucket,
+    *,
+    job_id: str,
+    rows: str,
+    max_reject_share: float = 0.01,
+    max_rejects: int | None = None,
+    again: bool = False,
+) -> Enqueued:
+    """Ask for fixed rows to be scored in the place of the rejects of a job that has ended, and for the result of both.
+
+    ``rows`` is a csv or csv.gz file, looked for in the bucket first, then on this machine.
+
+    Raises:
+        RequestError: there is no such job, or it has not ended or cut its table, or a field cannot be.
+        TableError: there is no such file.
+        BucketError: the request could not be written.
+    """
+    created = datetime.now(UTC)
+    earlier = JobFolder(bucket, job_id)
+    fixed = earlier.score_job()
+    if earlier.outcome() is None:
+        raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
+    if not earlier.has("plan.json"):
+        raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
+    source = find_table(bucket, rows)
+    if kind_of(source.path) not in ("csv", "csv.gz"):
+        raise RequestError(
+            f"{rows} is not a file of fixed rows", next_step=f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE"
+        )
+    wish = {"fixes": job_id, "max_reject_share": max_reject_share, "max_rejects": max_rejects}
+
+    def job(own_id: str) -> ScoreJob:
+        path = source.place_in(JobFolder(bucket, own_id))
+        taken = {"model": fixed.model, "table": fixed.table, "place": fixed.place, "fixed_rows": path}
+        return _checked(ScoreJob, wish | taken | {"kind": "score", "job_id": own_id, "created": created.isoformat()})
+
+    job(NO_ID)
+    return _enqueue(settings, bucket, _digest("score", wish | {"rows": source.fingerprint}), job, [source], again=again)
 
 
 def enqueue_train(  # noqa: PLR0913 - a request has these fields
@@ -136,15 +181,17 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     return _enqueue(settings, bucket, digest, job, sources, again=again)
 
 
-def resume(settings: Settings, bucket: Bucket, job_id: str) -> Enqueued:
-    """Let a failed or cancelled job go on from what it has.
+def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: bool = False) -> Enqueued:
+    """Let a failed or cancelled job go on from what it has, if so without its rejects, however many they are.
 
     Raises:
-        RequestError: there is no such job, or it has not ended, or it is done.
+        RequestError: there is no such job, or it has not ended, or it is done; or it is to train, and has no rejects to accept.
     """
     folder = JobFolder(bucket, job_id)
     job = folder.job()
-    folder.reopen()
+    if accept_rejects and not isinstance(job, ScoreJob):
+        raise RequestError(f"job {job_id} trains and has no rejects to accept", next_step=f"Type: scoring jobs resume {job_id}")
+    folder.reopen(accept_rejects=accept_rejects)
     return Enqueued(job_id=job_id, fresh=True, problem=_send(settings, _first_step(job), job_id))
 
 

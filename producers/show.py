@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from producers.rejects import Rejected, count_reasons
 from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, JobStatus, Outcome
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, ReleaseManifest, ResultManifest
-from shared.messages import ScoreJob, decode_long
+from shared.messages import Job, ScoreJob, decode_long
 
 JUDGED = "log_loss_per_click"
 
@@ -104,10 +105,17 @@ def print_jobs(console: Console, statuses: Sequence[JobStatus]) -> None:
         return
     for status in statuses:
         job = status.job
-        what = f"{job.table} with {job.model}" if isinstance(job, ScoreJob) else f"train {job.definition}"
+        what = _wish(job)
         chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""
         _add(table, job.job_id, status.state, ago(status.since), what, chunks, status.reason)
     console.print(table)
+
+
+def _wish(job: Job) -> str:
+    """What was asked for, on one line."""
+    if not isinstance(job, ScoreJob):
+        return f"train {job.definition}"
+    return f"fix {job.fixes} with {job.fixed_rows}" if job.fixes else f"{job.table} with {job.model}"
 
 
 def print_job(console: Console, status: JobStatus) -> None:
@@ -116,6 +124,8 @@ def print_job(console: Console, status: JobStatus) -> None:
     facts = {"job": job.job_id, "state": status.state, "since": f"{status.since:%Y-%m-%d %H:%M:%S} UTC, {ago(status.since)}"}
     if isinstance(job, ScoreJob):
         facts |= {"table": job.table, "model": job.model, "chunks": f"{status.chunks_done} of {status.chunks or 'not yet known'}"}
+        if job.fixes and job.fixed_rows:
+            facts |= {"fixes": job.fixes, "fixed rows": job.fixed_rows}
     else:
         facts |= {"definition": job.definition, "train": job.train, "eval": job.eval or "none", "alias": job.alias or "none"}
     if status.reason:
@@ -192,6 +202,7 @@ def print_result(console: Console, folder: str, manifest: ResultManifest) -> Non
         "result": f"{folder}/{PREDICTIONS}",
         "release": manifest.release,
         "table": manifest.table.path,
+        **({"fixes": manifest.fixes} if manifest.fixes else {}),
         "rows in": f"{manifest.rows_in:,}",
         "scored": f"{manifest.rows_scored:,}",
         "rejected": f"{manifest.rows_rejected:,}" + (f" (see {folder}/{REJECTS})" if manifest.rejects else ""),
@@ -202,6 +213,25 @@ def print_result(console: Console, folder: str, manifest: ResultManifest) -> Non
         "job": manifest.job_id,
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f} over {device.rows:,} rows" for name, device in manifest.devices.items()}
     print_facts(console, facts)
+
+
+def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int) -> None:
+    """How many rejects have each reason, and the first ones."""
+    if not rejects:
+        console.print(f"Job {job_id} has no rejects.")
+        return
+    reasons = _table("rejects", "column", "reason")
+    for column, reason, number in count_reasons(rejects):
+        _add(reasons, f"{number:,}", column, reason)
+    console.print(reasons)
+    console.print()
+    first = _table("file", "line", "column", "value", "reason")
+    for reject in rejects[:count]:
+        _add(first, reject.file, str(reject.line), reject.column, reject.value, reject.reason)
+    console.print(first)
+    if len(rejects) > count:
+        console.print(f"and {len(rejects) - count:,} more")
+    console.print(f"\nGet the rows to mend with: scoring results rejects {job_id} --rows FILE", highlight=False)
 
 
 def print_facts(console: Console, facts: dict[str, str]) -> None:

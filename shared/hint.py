@@ -1,7 +1,7 @@
 """The count of finished chunks in Redis: makes the end of a job and its progress bar quick, and may be lost at any moment.
 
-A hash ``scoring:parts:<job>`` maps each finished chunk to its rows, so marking a chunk twice counts it once. The job's folder is
-the truth; whoever reads the hint must be right without it.
+A hash ``scoring:parts:<job>`` maps each finished chunk to its rows, so marking a chunk twice counts it once; ``scoring:rejects:<job>``
+counts the rejects in them. The job's folder is the truth; whoever reads the hint must be right without it.
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,15 @@ import redis
 
 KEPT_SECONDS = 24 * 3600
 """No key outlives its job by more than a day."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marked:
+    """How far a job is once a chunk was marked."""
+
+    chunks: int
+    rejected: int
+    """Rejects in all marked chunks; 0 when this chunk has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +34,21 @@ def connect(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
 
 
-def mark_part(client: redis.Redis, job_id: str, index: int, rows: int) -> int:
-    """Mark a chunk as done and return how many are; raises redis.RedisError."""
+def mark_part(client: redis.Redis, job_id: str, index: int, rows: int, rejected: int) -> Marked:
+    """Mark a chunk as done and return how far the job is; raises redis.RedisError."""
     key = _key(job_id)
     with client.pipeline(transaction=True) as pipe:
         pipe.hset(key, str(index), str(rows))
         pipe.expire(key, KEPT_SECONDS)
         pipe.hlen(key)
-        return int(pipe.execute()[-1])
+        is_new, _, chunks = pipe.execute()
+    if not rejected:
+        return Marked(chunks=int(chunks), rejected=0)
+    with client.pipeline(transaction=True) as pipe:
+        pipe.incrby(f"scoring:rejects:{job_id}", rejected if is_new else 0)
+        pipe.expire(f"scoring:rejects:{job_id}", KEPT_SECONDS)
+        total, _ = pipe.execute()
+    return Marked(chunks=int(chunks), rejected=int(total))
 
 
 def read_progress(client: redis.Redis, job_id: str) -> Progress:

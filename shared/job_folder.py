@@ -9,6 +9,8 @@
                   manifest.json           what is known of the result             (first writer wins)
                   suspects/               what is known of a chunk that killed its worker
                   sent-again              its time says when a sweep last sent something again
+                  fixes/                  rows that take the place of another job's rejects
+                  rejects-accepted        a mark: a person lets the job go on without its rejects, however many
                   ended/                  outcomes of before the job was let go on
                   outcome.json            how the job ended                             (first writer wins)
                   published.json          the result is at its place
@@ -28,12 +30,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.bucket import Bucket
-from shared.errors import JobFailedError, MessageError, RequestError, ScoringError
-from shared.messages import Job, JobOrder, Moment, Record, decode, decode_job, decode_long
+from shared.errors import JobFailedError, MessageError, RequestError, ScoringError, StrayOrderError
+from shared.messages import Job, JobOrder, Moment, Record, ScoreJob, decode, decode_job, decode_long
 
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
 REQUESTS = f"{JOBS}/_requests"
+REJECTS_ACCEPTED = "rejects-accepted"
 MAX_STAGE_LENGTH = 500
 MAX_ID_SHOWN = 100
 
@@ -125,6 +128,13 @@ class JobFolder:
             raise MessageError(f"the job file of {self.job_id} says that it is job {job.job_id}")
         return job
 
+    def score_job(self) -> ScoreJob:
+        """The request, which must be one to score; raises StrayOrderError when it is another."""
+        job = self.job()
+        if not isinstance(job, ScoreJob):
+            raise StrayOrderError(f"job {job.job_id} is a {job.kind} job, not one that scores")
+        return job
+
     def outcome(self) -> Outcome | None:
         """How the job ended, or None while it has not."""
         text = self.bucket.read(self.file("outcome.json"))
@@ -156,8 +166,8 @@ class JobFolder:
         self.end(outcome)
         return self.outcome() or outcome
 
-    def reopen(self) -> None:
-        """Let a failed or cancelled job go on from what it has.
+    def reopen(self, *, accept_rejects: bool = False) -> None:
+        """Let a failed or cancelled job go on from what it has, if so without its rejects, however many they are.
 
         Raises:
             RequestError: the job is done, or has not ended.
@@ -167,6 +177,8 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
         if outcome.state == "done":
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
+        if accept_rejects:
+            self.bucket.write(self.file(REJECTS_ACCEPTED), b"")
         self.bucket.write(f"{OPEN}/{self.job_id}", b"")
         self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
         self.bucket.delete(self.file("notified.json"))
@@ -187,6 +199,12 @@ class JobFolder:
             for info in self.bucket.files(self.file("parts"))
             if (name := _name(info.path)).endswith(".json") and (number := name.removesuffix(".json")).isdecimal()
         }
+
+    def parts_with_rejects(self) -> set[int]:
+        """The chunks that wrote rejects; a part among them may not be complete yet."""
+        ending = ".rejects.csv.gz"
+        names = (_name(info.path) for info in self.bucket.files(self.file("parts")))
+        return {int(number) for name in names if name.endswith(ending) and (number := name.removesuffix(ending)).isdecimal()}
 
     def status(self) -> JobStatus:
         """The state of the job now, from its files alone."""

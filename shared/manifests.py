@@ -85,6 +85,10 @@ class ResultManifest(Record):
     """Rows whose prediction lay outside [0, 1] and was set to the nearer end."""
     devices: dict[str, DeviceSummary]
     """Device name -> what was scored for it."""
+    fixes: JobId | None = None
+    """The job whose rejects were fixed, if this one fixes any."""
+    fixed_rows: FileDigest | None = None
+    """The file of fixed rows."""
     text_sha256: Sha256
     """Digest of the uncompressed prediction file: the same for any chunk size and any fault on the way."""
     output: FileDigest

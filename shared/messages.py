@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from shared.errors import MessageError
 
@@ -108,6 +108,16 @@ class ScoreJob(Record):
     """Where under ``data/predict/output/<definition>/`` the result goes, for example ``2026/11/23``."""
     chunk_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     max_reject_share: Share = 0.01
+    max_rejects: Annotated[int, Field(ge=0, le=1_000_000_000_000)] | None = None
+    fixes: JobId | None = None
+    """The job whose rejects the fixed rows take the place of."""
+    fixed_rows: BucketPath | None = None
+
+    @model_validator(mode="after")
+    def _fixes_with_rows(self) -> Self:
+        if (self.fixes is None) != (self.fixed_rows is None):
+            raise ValueError("fixes and fixed_rows belong together")
+        return self
 
 
 class TrainJob(Record):

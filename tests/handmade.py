@@ -16,7 +16,8 @@ from shared.job_folder import JobFolder, Outcome
 from shared.manifests import Column, ReleaseManifest, TableFingerprint
 from shared.messages import ScoreJob
 from workers import scoring
-from workers.planning import Plan
+from workers.parts import ChunkRecord, missing_chunks
+from workers.planning import Plan, read_plan
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PLACE = "2026/11/23"
@@ -96,10 +97,10 @@ def plan(folder: JobFolder) -> Plan:
     return made
 
 
-def score_chunks(folder: JobFolder, cache: Path) -> list[scoring.ChunkRecord | None]:
+def score_chunks(folder: JobFolder, cache: Path) -> list[ChunkRecord | None]:
     """Score every chunk of the plan that has no part, as the tasks do."""
-    made = scoring.read_plan(folder)
-    return [scoring.score_chunk(folder, made, index, cache) for index in scoring.missing_chunks(folder, made)]
+    made = read_plan(folder)
+    return [scoring.score_chunk(folder, made, index, cache) for index in missing_chunks(folder, made)]
 
 
 def run_job(folder: JobFolder) -> Outcome:

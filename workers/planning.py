@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from isal import igzip, isal_zlib
 
 from shared.bucket import Bucket, FileInfo
-from shared.errors import TableError
+from shared.errors import StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part, TableFingerprint
-from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId
+from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
 from shared.table_files import FileKind, find_files
 
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 20, 16 << 20
@@ -68,6 +68,8 @@ class PlannedFile(Part):
     """The bucket's stamp: when it is another one, the table changed under the job."""
     digest: FileDigest
     columns: list[str]
+    rows_at_most: int | None = None
+    """Lines of a csv file behind its header, rows of a Parquet file; None in plans of an older version."""
 
 
 class Chunk(NamedTuple):
@@ -89,7 +91,17 @@ class Plan(Record):
     files: list[PlannedFile]
     slices: str
     """Name of the folder with the slices of compressed files; two plans of one job never share one."""
+    slices_in: JobId | None = None
+    """The job in whose folder they lie, where it is another one, whose rejects this one fixes."""
     chunks: list[Chunk]
+    fixed_rows: FileDigest | None = None
+    """The file of fixed rows that the job puts in the place of another job's rejects."""
+
+    @property
+    def rows_at_most(self) -> int | None:
+        """No table of these files has more rows; None where an older version did not count them."""
+        counts = [file.rows_at_most for file in self.files]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     def fingerprint(self, path: str, *, rows: int, rejected: int) -> TableFingerprint:
         """What the manifest of a result or release says of this table."""
@@ -111,11 +123,12 @@ class ChunkSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One chunk of a csv stream: its bytes, where they start, and the line on which they start."""
+    """One chunk of a csv stream: its bytes, where they start, the line on which they start, and how many lines they are."""
 
     data: bytes
     start: int
     first_line: int
+    lines: int
 
 
 def cut_table(folder: JobFolder, table: str, chunk_rows: int | None, slices: str) -> tuple[list[PlannedFile], list[Chunk]]:
@@ -130,9 +143,11 @@ def cut_table(folder: JobFolder, table: str, chunk_rows: int | None, slices: str
     files: list[PlannedFile] = []
     chunks: list[Chunk] = []
     for number, (info, kind) in enumerate(found):
+        rows = 0
         if kind == "parquet":
             columns, digest, cuts = _cut_parquet(bucket, info, chunk_rows)
             chunks += [Chunk(number, start, end, start + 1) for start, end in cuts]
+            rows = cuts[-1][1] if cuts else 0
         else:
             with bucket.open(info.path) as raw:
                 hashed = Hashing(raw)
@@ -142,11 +157,21 @@ def cut_table(folder: JobFolder, table: str, chunk_rows: int | None, slices: str
                     if kind == "csv.gz":
                         bucket.write(slice_file(folder, slices, len(chunks)), cut.data)
                     chunks.append(Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line))
+                    rows += cut.lines
                 digest = hashed.digest()
-        files.append(PlannedFile(path=info.path, kind=kind, stamp=info.stamp, digest=digest, columns=columns))
+        planned = PlannedFile(path=info.path, kind=kind, stamp=info.stamp, digest=digest, columns=columns, rows_at_most=rows)
+        files.append(planned)
     if not chunks:
         raise TableError(f"{table} has a header but no rows", next_step="Give a table with at least one row.")
     return files, chunks
+
+
+def read_plan(folder: JobFolder) -> Plan:
+    """The plan of a job; raises StrayOrderError when there is none."""
+    text = folder.bucket.read(folder.file("plan.json"))
+    if text is None:
+        raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
+    return decode_long(Plan, text)
 
 
 def slice_file(folder: JobFolder, slices: str, index: int) -> str:
@@ -166,7 +191,7 @@ def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Ite
             head += more
             end = int(record_ends(head, final=False)[:1].sum())
     except BAD_GZIP as error:
-        raise _bad_gzip(path, error) from error
+        raise bad_gzip(path, error) from error
     end = end or len(head)
     if not head.strip():
         raise TableError(f"{path} is empty", next_step="Give a table with a header and at least one row.")
@@ -221,9 +246,10 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
         begin = 0
         for end in ends:
             data = block[begin:end]
+            lines = data.count(b"\n")
             if not _BLANK_LINES.fullmatch(data):
-                yield Cut(data=data, start=start + begin, first_line=line)
-            line += data.count(b"\n")
+                yield Cut(data=data, start=start + begin, first_line=line, lines=lines + (not data.endswith(b"\n")))
+            line += lines
             begin = end
         carry, start = block[begin:], start + begin
         if final:
@@ -341,10 +367,11 @@ def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
     try:
         yield from cuts
     except BAD_GZIP as error:
-        raise _bad_gzip(path, error) from error
+        raise bad_gzip(path, error) from error
 
 
-def _bad_gzip(path: str, error: Exception) -> TableError:
+def bad_gzip(path: str, error: Exception) -> TableError:
+    """What reading a broken gzip stream comes to, in one sentence."""
     return TableError(
         f"{path} is not a whole gzip file: {error}", next_step="Copy it again, it may have been cut short; a plain csv is named .csv."
     )

@@ -3,8 +3,6 @@
 The folder is the truth: a step that finds its work done returns what is there. No step knows the queue; ``tasks`` says what comes next.
 """
 
-import contextlib
-import functools
 import hashlib
 import itertools
 import json
@@ -15,43 +13,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Protocol
 
 import numpy as np
-from pydantic import Field
 
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
-from shared.errors import BucketError, MessageError, ScoringError, StrayOrderError, TableError
-from shared.job_folder import JobFolder, Outcome
-from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, Part, ResultManifest
-from shared.messages import Record, ScoreJob, decode_long
+from shared.errors import StrayOrderError, TableError
+from shared.job_folder import REJECTS_ACCEPTED, JobFolder, Outcome
+from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, ResultManifest
+from shared.messages import ScoreJob, decode_long
 from workers import tables
-from workers.planning import Chunk, Plan, PlannedFile, cut_table, record_ends, slice_file
+from workers.fixing import fixed_pieces, plan_fix
+from workers.parts import (
+    PREDICTED,
+    REJECTED,
+    BrokenPartError,
+    ChunkRecord,
+    DeviceSum,
+    complete,
+    discard,
+    missing_chunks,
+    read_file,
+    read_part,
+    write_file,
+)
+from workers.pieces import Pieces, open_chunk
+from workers.planning import Plan, cut_table, read_plan
+from workers.reject_limits import check_all
 from workers.suspects import Range, clear_chunk
-
-
-class DeviceSum(Part):
-    """Rows and the sum of their rates for one device of a part."""
-
-    rows: int
-    sum_cr: float
-
-
-class ChunkRecord(Record):
-    """What one chunk wrote; the last file of a part, so that a part with it is complete."""
-
-    index: int
-    rows_in: int
-    rows_scored: int
-    rows_clipped: int
-    devices: dict[str, DeviceSum]
-    output: FileDigest
-    rejects: FileDigest | None
-    first_rejects: list[str] = Field(default_factory=list)
-    seconds: float
-
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
@@ -67,41 +57,24 @@ def plan_job(folder: JobFolder) -> Plan | None:
         return None
     if folder.has("plan.json"):
         return read_plan(folder)
-    job = score_job(folder)
+    job = folder.score_job()
     folder.say("cutting the table into chunks")
+    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job)
+    if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
+        if not job.fixes:
+            folder.bucket.delete_folder(folder.file(f"slices/{plan.slices}"))
+        return read_plan(folder)
+    folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
+    return plan
+
+
+def _cut(folder: JobFolder, job: ScoreJob) -> Plan:
     release = read_manifest(folder.bucket, resolve(folder.bucket, job.model))
     slices = secrets.token_hex(6)
     files, chunks = cut_table(folder, job.table, job.chunk_rows, slices)
     for file in files:
         tables.layout_for(file.path, file.columns, release.columns)
-    plan = Plan(job_id=job.job_id, release=release.release, made=datetime.now(UTC), files=files, slices=slices, chunks=chunks)
-    if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
-        folder.bucket.delete_folder(folder.file(f"slices/{slices}"))
-        return read_plan(folder)
-    folder.say(f"scoring {len(chunks)} chunks with {release.release}")
-    return plan
-
-
-def score_job(folder: JobFolder) -> ScoreJob:
-    """The request, which must be one to score."""
-    job = folder.job()
-    if not isinstance(job, ScoreJob):
-        raise StrayOrderError(f"job {job.job_id} is a {job.kind} job, not one that scores")
-    return job
-
-
-def read_plan(folder: JobFolder) -> Plan:
-    """The plan of a job; raises StrayOrderError when there is none."""
-    text = folder.bucket.read(folder.file("plan.json"))
-    if text is None:
-        raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
-    return decode_long(Plan, text)
-
-
-def missing_chunks(folder: JobFolder, plan: Plan) -> list[int]:
-    """The chunks whose part is not there yet."""
-    done = folder.parts_done()
-    return [index for index in range(len(plan.chunks)) if index not in done]
+    return Plan(job_id=job.job_id, release=release.release, made=datetime.now(UTC), files=files, slices=slices, chunks=chunks)
 
 
 # --- chunk -------------------------------------------------------------------------------------------------------------------
@@ -140,11 +113,16 @@ def score_chunk(
         return None
     began = time.monotonic()
     release = load_release(folder.bucket, plan.release, cache, definitions)
-    pieces = _open_chunk(folder, plan, index, release)
+    pieces = open_chunk(folder, plan, index, release.manifest.columns)
+    if plan.fixed_rows is not None:
+        pieces = fixed_pieces(folder, index, pieces)
     scored = _score_suspect(folder, index, pieces, release) if suspect else predict(release, pieces.rows())
     path = plan.files[plan.chunks[index].file].path
-    output = _put(folder, index, "csv.gz", tables.compress(tables.prediction_text(scored.entity_id, scored.device, scored.cr)))
-    rejects = _put(folder, index, "rejects.csv.gz", tables.compress(tables.rejects_text(path, scored.rejects))) if scored.rejects else None
+    text = tables.prediction_text(scored.entity_id, scored.device, scored.cr)
+    output = write_file(folder, index, PREDICTED, tables.compress(text))
+    rejects = None
+    if scored.rejects:
+        rejects = write_file(folder, index, REJECTED, tables.compress(tables.rejects_text(path, scored.rejects)))
     record = ChunkRecord(
         index=index,
         rows_in=len(scored.cr) + len(scored.rejects),
@@ -156,18 +134,8 @@ def score_chunk(
         first_rejects=[f"{path} {reject}" for reject in scored.rejects[: tables.REJECTS_QUOTED]],
         seconds=time.monotonic() - began,
     )
-    folder.bucket.write(folder.part_file(index, "json"), record.model_dump_json().encode())
+    complete(folder, record)
     return record
-
-
-def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
-    """What chunk ``index`` wrote, or None while its part is not complete or when its record is broken."""
-    text = folder.bucket.read(folder.part_file(index, "json"))
-    try:
-        record = None if text is None else decode_long(ChunkRecord, text)
-    except MessageError:
-        return None
-    return record if record and record.index == index else None
 
 
 def predict(release: Release, rows: tables.Rows) -> Scored:
@@ -194,7 +162,7 @@ def predict(release: Release, rows: tables.Rows) -> Scored:
     return Scored(entity_id=rows.entity_id, device=rows.device, cr=rates, clipped=int(clipped), rejects=rows.rejects)
 
 
-def _score_suspect(folder: JobFolder, index: int, pieces: "_Pieces", release: Release) -> Scored:
+def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, release: Release) -> Scored:
     """Score the chunk in pieces that kill nobody, each by itself; the single records that do kill become rejects."""
     found: dict[Range, Scored] = {}
 
@@ -216,106 +184,6 @@ def _score_suspect(folder: JobFolder, index: int, pieces: "_Pieces", release: Re
     )
 
 
-class _Pieces(Protocol):
-    """A chunk whose records can be read together or in ranges."""
-
-    def count(self) -> int:
-        """How many records there are."""
-
-    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
-        """The records ``start`` to ``end`` (the last one left out), read and checked."""
-
-    def reject(self, record: int) -> tables.Reject:
-        """The reject that a deadly record becomes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _CsvPieces:
-    data: bytes
-    layout: tables.Layout
-    first_line: int
-
-    @functools.cached_property
-    def _ends(self) -> list[int]:
-        return [0, *record_ends(self.data, final=True).tolist()]
-
-    def count(self) -> int:
-        return len(self._ends) - 1
-
-    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
-        if end is None:
-            return tables.read_csv_rows(self.data, self.layout, self.first_line)
-        return tables.read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.layout, self._line(start))
-
-    def reject(self, record: int) -> tables.Reject:
-        shown = self.data[self._ends[record] : self._ends[record + 1]].decode("utf-8", errors="replace").strip()
-        return tables.deadly_reject(self._line(record), shown)
-
-    def _line(self, record: int) -> int:
-        return self.first_line + self.data.count(b"\n", 0, self._ends[record])
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ParquetPieces:
-    bucket: Bucket
-    file: PlannedFile
-    layout: tables.Layout
-    start: int
-    end: int
-
-    def count(self) -> int:
-        return self.end - self.start
-
-    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
-        with _unchanged(self.bucket, self.file) as raw:
-            return tables.read_parquet_rows(raw, self.layout, self.start + start, self.end if end is None else self.start + end)
-
-    def reject(self, record: int) -> tables.Reject:
-        return tables.deadly_reject(self.start + record + 1, "")
-
-
-def _open_chunk(folder: JobFolder, plan: Plan, index: int, release: Release) -> _Pieces:
-    chunk = plan.chunks[index]
-    file = plan.files[chunk.file]
-    layout = tables.layout_for(file.path, file.columns, release.manifest.columns)
-    if file.kind == "csv.gz":
-        data = folder.bucket.read(slice_file(folder, plan.slices, index))
-        if data is None:
-            raise BucketError(f"the slice of chunk {index} of job {folder.job_id} is gone", next_step=_resume(folder))
-        if len(data) != chunk.end - chunk.start:
-            raise TableError(f"the slice of chunk {index} of job {folder.job_id} is damaged", next_step="Score it again with --again.")
-        return _CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
-    if file.kind == "parquet":
-        return _ParquetPieces(bucket=folder.bucket, file=file, layout=layout, start=chunk.start, end=chunk.end)
-    with _unchanged(folder.bucket, file) as raw:
-        return _CsvPieces(data=_slice(raw, chunk), layout=layout, first_line=chunk.first_line)
-
-
-def _slice(raw: IO[bytes], chunk: Chunk) -> bytes:
-    raw.seek(chunk.start)
-    return raw.read(chunk.end - chunk.start)
-
-
-@contextlib.contextmanager
-def _unchanged(bucket: Bucket, file: PlannedFile) -> Iterator[IO[bytes]]:
-    """A file of the table, opened; raises TableError when it is not the one that was planned, before or after it was read."""
-    _check_stamp(bucket, file)
-    with bucket.open(file.path) as raw:
-        yield raw
-    _check_stamp(bucket, file)
-
-
-def _check_stamp(bucket: Bucket, file: PlannedFile) -> None:
-    info = bucket.stat(file.path)
-    if info is None or info.stamp != file.stamp:
-        raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")
-
-
-def _put(folder: JobFolder, index: int, ending: str, data: bytes) -> FileDigest:
-    folder.bucket.write(folder.part_file(index, ending), data)
-    return FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
-
-
 def _device_sums(device: np.ndarray, cr: np.ndarray) -> dict[str, DeviceSum]:
     rows = np.bincount(device, minlength=len(tables.DEVICES))
     sums = np.bincount(device, weights=cr, minlength=len(tables.DEVICES))
@@ -334,15 +202,15 @@ def finish_job(folder: JobFolder) -> Outcome | None:
     outcome = folder.outcome()
     if outcome is None:
         plan = read_plan(folder)
-        job = score_job(folder)
+        job = folder.score_job()
         parts = _all_parts(folder, plan)
         if parts is None:
             return None
-        check_rejects(job, parts)
+        check_all(folder, job, parts)
         manifest = _join(folder, job, plan, parts)
         if manifest is None:
             return None
-        folder.end(_done(manifest, output_folder(manifest.release, job)))
+        folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED)))
         outcome = folder.outcome()
     if outcome is not None and outcome.state == "done" and not folder.has("published.json"):
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
@@ -360,31 +228,10 @@ def _all_parts(folder: JobFolder, plan: Plan) -> list[ChunkRecord] | None:
     for index in range(len(plan.chunks)):
         part = read_part(folder, index)
         if part is None:
-            _discard(folder, index)
+            discard(folder, index)
             return None
         parts.append(part)
     return parts
-
-
-def _discard(folder: JobFolder, index: int) -> None:
-    """Take back that a part is complete: the sweep has it made again."""
-    folder.bucket.delete(folder.part_file(index, "json"))
-
-
-def check_rejects(job: ScoreJob, parts: list[ChunkRecord]) -> None:
-    """Raise TableError when more rows were rejected than the job allows, with the first ones quoted."""
-    rows_in, scored = sum(part.rows_in for part in parts), sum(part.rows_scored for part in parts)
-    rejected = rows_in - scored
-    if rejected <= job.max_reject_share * rows_in and scored:
-        return
-    quoted = "; ".join([text for part in parts for text in part.first_rejects][: tables.REJECTS_QUOTED])
-    if not scored:
-        raise TableError(f"none of the {rows_in:,} rows of {job.table} can be scored; the first: {quoted}", next_step="Mend the table.")
-    raise TableError(
-        f"{rejected:,} of {rows_in:,} rows of {job.table} cannot be scored ({rejected / max(rows_in, 1):.1%}, "
-        f"allowed are {job.max_reject_share:.1%}); the first: {quoted}",
-        next_step="Mend the table and score it again, or allow more with --max-reject-share.",
-    )
 
 
 def output_folder(release: str, job: ScoreJob) -> str:
@@ -411,8 +258,8 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
                 size += out.write(member)
         if any(part.rejects for part in parts):
             rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}")
-    except _BrokenPartError as broken:
-        _discard(folder, broken.index)
+    except BrokenPartError as broken:
+        discard(folder, broken.index)
         return None
     finished = datetime.now(UTC)
     rows_in, scored = sum(part.rows_in for part in parts), sum(part.rows_scored for part in parts)
@@ -425,6 +272,8 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
         rows_scored=scored,
         rows_rejected=rows_in - scored,
         rows_clipped=sum(part.rows_clipped for part in parts),
+        fixes=job.fixes,
+        fixed_rows=plan.fixed_rows,
         devices=_device_summaries(parts),
         text_sha256=text_digest.hexdigest(),
         output=FileDigest(sha256=compressed.hexdigest(), size=size),
@@ -440,31 +289,16 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     return decode_long(ResultManifest, bucket.read(folder.file(MANIFEST)) or b"")
 
 
-class _BrokenPartError(ScoringError):
-    """Raised when a part is not what its record says: it is thrown away and made again."""
-
-    def __init__(self, index: int) -> None:
-        super().__init__(f"the part {index} is broken")
-        self.index = index
-
-
 def _members(folder: JobFolder, parts: list[ChunkRecord]) -> Iterator[bytes]:
     """The gzip members of the prediction file, the header first, each part checked against its digest."""
     yield tables.compress(tables.OUTPUT_HEADER)
     for part in parts:
-        yield _member(folder, part.index, "csv.gz", part.output)
-
-
-def _member(folder: JobFolder, index: int, ending: str, digest: FileDigest) -> bytes:
-    data = folder.bucket.read(folder.part_file(index, ending))
-    if data is None or hashlib.sha256(data).hexdigest() != digest.sha256:
-        raise _BrokenPartError(index)
-    return data
+        yield read_file(folder, part.index, PREDICTED, part.output)
 
 
 def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:
     digest, size = hashlib.sha256(), 0
-    members = (_member(folder, part.index, "rejects.csv.gz", part.rejects) for part in parts if part.rejects is not None)
+    members = (read_file(folder, part.index, REJECTED, part.rejects) for part in parts if part.rejects is not None)
     with folder.bucket.writer(path, durable=True) as out:
         for member in itertools.chain([tables.compress(tables.REJECTS_HEADER)], members):
             digest.update(member)
@@ -482,11 +316,12 @@ def _device_summaries(parts: list[ChunkRecord]) -> dict[str, DeviceSummary]:
     return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in tables.DEVICES if rows[name]}
 
 
-def _done(manifest: ResultManifest, place: str) -> Outcome:
+def _done(manifest: ResultManifest, place: str, *, accepted: bool) -> Outcome:
     facts = {
+        **({"fixes": manifest.fixes} if manifest.fixes else {}),
         "rows in": f"{manifest.rows_in:,}",
         "scored": f"{manifest.rows_scored:,}",
-        "rejected": f"{manifest.rows_rejected:,}",
+        "rejected": f"{manifest.rows_rejected:,}{', accepted by a person' if accepted else ''}",
         **({"rejects": f"{place}/{REJECTS}"} if manifest.rejects else {}),
         **({"set to 0 or 1": f"{manifest.rows_clipped:,}"} if manifest.rows_clipped else {}),
         "seconds": f"{manifest.seconds:.1f}",
@@ -521,7 +356,3 @@ def _newest_revision(bucket: Bucket, place: str) -> str:
     """The folder of the newest complete revision: job ids start with the time of their request."""
     folder = f"{place}/revisions"
     return next(f"{folder}/{name}" for name in reversed(bucket.folders(folder)) if bucket.exists(f"{folder}/{name}/{MANIFEST}"))
-
-
-def _resume(folder: JobFolder) -> str:
-    return f"Go on with: scoring jobs resume {folder.job_id}"

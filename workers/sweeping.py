@@ -15,7 +15,8 @@ from shared.errors import JobFailedError, MessageError, PermanentError, Transien
 from shared.job_folder import OPEN, JobFolder, Outcome, close_job, open_jobs
 from shared.messages import ChunkOrder, JobOrder, ScoreJob
 from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
-from workers.scoring import missing_chunks, read_plan
+from workers.parts import missing_chunks
+from workers.planning import read_plan
 
 CHUNKS_AT_ONCE = 10_000
 ORPHAN_SECONDS = 3600

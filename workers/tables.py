@@ -10,8 +10,8 @@ import csv
 import functools
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 import numpy as np
@@ -110,6 +110,11 @@ class Layout:
         flags = [] if self.has_device else [Column(name=name, type="binary") for name in FLAGS]
         return [*flags, *self.wanted, *self.extra]
 
+    @property
+    def needed(self) -> list[str]:
+        """The names of all columns that are read."""
+        return [ENTITY, *([DEVICE] if self.has_device else []), *(column.name for column in self.numbers)]
+
 
 def layout_for(path: str, columns: list[str], wanted: Sequence[Column], extra: Sequence[Column] = ()) -> Layout:
     """The layout of a file for these features.
@@ -164,7 +169,6 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> R
         TableError: a page of the file is damaged, or not all of these rows are there.
     """
     first_line, count_wanted = start + 1, end - start
-    names = [ENTITY, *([DEVICE] if layout.has_device else []), *(column.name for column in layout.numbers)]
     batches, at = [], 0
     with open_parquet(raw, layout.path) as file:
         groups = []
@@ -178,7 +182,7 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> R
             at += count
         at = 0
         with refusing_bad_parquet(layout.path):
-            for batch in file.iter_batches(batch_size=65536, row_groups=groups, columns=names):
+            for batch in file.iter_batches(batch_size=65536, row_groups=groups, columns=layout.needed):
                 low, high = max(start - at, 0), min(end - at, batch.num_rows)
                 if low < high:
                     batches.append(batch.slice(low, high - low))
@@ -306,7 +310,7 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
     """The slow way: every record by itself, for chunks that hold a value which is no number, or a broken record."""
     place = {name: index for index, name in enumerate(layout.columns)}
     names = [column.name for column in layout.numbers]
-    needed = [place[name] for name in [ENTITY, *([DEVICE] if layout.has_device else []), *names]]
+    needed = [place[name] for name in layout.needed]
     kept: list[list[str]] = []
     lines: list[int] = []
     rejects: list[Reject] = []
@@ -477,6 +481,32 @@ def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) 
     )
 
 
+def without_lines(rows: Rows, lines: Collection[int]) -> Rows:
+    """The rows and rejects that stand on none of these lines."""
+    kept = ~np.isin(rows.lines[np.arange(len(rows.frame))], list(lines))
+    rejects = [reject for reject in rows.rejects if reject.line not in lines]
+    return Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rejects)
+
+
+def moved(rows: Rows, lines: np.ndarray) -> Rows:
+    """The rows that were read from line ``n`` of a piece as if they stood on ``lines[n - 1]``."""
+    now = lines[rows.lines[np.arange(len(rows.frame))] - 1]
+    rejects = [replace(reject, line=int(lines[reject.line - 1])) for reject in rows.rejects]
+    return Rows(frame=rows.frame, device=rows.device, lines=_LazyLines(lambda: now, None), rejects=rejects)
+
+
+def merged(one: Rows, other: Rows, more: Sequence[Reject]) -> Rows:
+    """The rows and rejects of both, and more rejects, in the order of their lines."""
+    lines = np.concatenate([rows.lines[np.arange(len(rows.frame))] for rows in (one, other)])
+    order = np.argsort(lines, kind="stable")
+    return Rows(
+        frame=pd.concat([one.frame, other.frame], ignore_index=True).iloc[order].reset_index(drop=True),
+        device=np.concatenate([one.device, other.device])[order],
+        lines=_LazyLines(lambda: lines[order], None),
+        rejects=sorted([*one.rejects, *other.rejects, *more], key=lambda reject: reject.line),
+    )
+
+
 class _LazyLines:
     """Line numbers that cost nothing until one is asked for."""
 
@@ -570,6 +600,12 @@ def rejects_text(path: str, rejects: Sequence[Reject]) -> bytes:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows((path, reject.line, reject.column, reject.value.replace("\r", " "), reject.reason) for reject in rejects)
     return out.getvalue().encode()
+
+
+def read_rejects(text: bytes) -> list[Reject]:
+    """What ``rejects_text`` wrote of one file."""
+    records = csv.reader(io.StringIO(text.decode(), newline=""))
+    return [Reject(line=int(line), column=column, value=value, reason=reason) for _, line, column, value, reason in records]
 
 
 def compress(text: bytes) -> bytes:

@@ -24,8 +24,10 @@ from shared.settings import Settings, read_settings
 from workers import notices, scoring, sweeping, training
 from workers.attempts import MAX_DEATHS, counted
 from workers.leases import are_leased, leased
-from workers.planning import Plan
+from workers.parts import ChunkRecord, missing_chunks
+from workers.planning import Plan, read_plan
 from workers.queues import waiting_since
+from workers.reject_limits import check_so_far
 from workers.suspects import is_suspect
 
 MAX_TRIES = 8
@@ -53,7 +55,7 @@ def redis_client() -> redis.Redis:
 @functools.lru_cache(maxsize=8)
 def plan_of(job_id: str) -> Plan:
     """The plan of a job, read once: it never changes."""
-    return scoring.read_plan(JobFolder(bucket(), job_id))
+    return read_plan(JobFolder(bucket(), job_id))
 
 
 Work = Callable[[celery.Task, Any, JobFolder], None]
@@ -141,7 +143,7 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     if plan is None:
         send(task.app, routes.NOTIFY, [order])
         return
-    missing = scoring.missing_chunks(folder, plan)
+    missing = missing_chunks(folder, plan)
     log.info("planned", chunks=len(plan.chunks), missing=len(missing), release=plan.release)
     chunks = [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in missing]
     send(task.app, routes.SCORE_CHUNK if chunks else routes.SCORE_FINISH, chunks or [order])
@@ -159,16 +161,18 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         return
     log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
     try:
-        done = hint.mark_part(redis_client(), order.job_id, order.index, part.rows_in)
+        marked = hint.mark_part(redis_client(), order.job_id, order.index, part.rows_in, part.rows_rejected)
     except redis.RedisError as error:
         # only a hint: the sweep will see from the folder that all parts are there
         log.warning("part not marked", error=str(error))
         return
-    if done >= order.of:
+    if marked.chunks >= order.of:
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
+    elif marked.rejected:
+        check_so_far(folder, plan_of(order.job_id), marked.rejected)
 
 
-def _score_in_pieces(order: ChunkOrder, folder: JobFolder, deaths: int) -> scoring.ChunkRecord | None:
+def _score_in_pieces(order: ChunkOrder, folder: JobFolder, deaths: int) -> ChunkRecord | None:
     with leased(redis_client(), f"pieces:{order.job_id}:{order.index}") as is_ours:
         if not is_ours:
             return None  # two at once would take each other's try for a death

@@ -17,6 +17,8 @@ from shared.job_folder import JobFolder
 from shared.messages import TrainJob
 from tests.handmade import NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table
 from workers import scoring
+from workers.parts import missing_chunks
+from workers.planning import read_plan
 
 OUTPUT = f"data/predict/output/v1/{PLACE}"
 
@@ -77,7 +79,7 @@ def test_a_chunk_scored_twice_is_scored_once(bucket):
     before = tree(bucket.root)
     assert scoring.score_chunk(folder, made, 2, bucket.root) == first
     assert tree(bucket.root) == before
-    assert scoring.missing_chunks(folder, made) == [0, 1, 3, 4, 5]
+    assert missing_chunks(folder, made) == [0, 1, 3, 4, 5]
 
 
 def test_a_finish_waits_for_every_part_and_then_happens_once(bucket):
@@ -156,7 +158,7 @@ def test_a_broken_part_is_made_again(bucket, ending, harm):
     data = path.read_bytes()
     path.write_bytes({"changed": data[:-3] + b"abc", "cut": data[: len(data) // 2], "emptied": b""}[harm])
     assert scoring.finish_job(folder) is None
-    assert scoring.missing_chunks(folder, scoring.read_plan(folder)) == [1]
+    assert missing_chunks(folder, read_plan(folder)) == [1]
     assert not bucket.exists(f"{OUTPUT}/manifest.json")
     score_chunks(folder, bucket.root)
     outcome = scoring.finish_job(folder)
@@ -181,7 +183,7 @@ def test_a_part_that_vanishes_while_the_finish_runs_never_shortens_the_result(bu
     folder = make_job(bucket, chunk_rows=8)
     plan(folder)
     score_chunks(folder, bucket.root)
-    seen = scoring.missing_chunks
+    seen = missing_chunks
 
     def then_one_goes(*arguments):
         missing = seen(*arguments)
@@ -231,7 +233,7 @@ def test_a_slice_that_is_gone_is_named_with_what_to_do(bucket):
     folder = make_job(bucket, table=f"{TABLE}.gz")
     made = plan(folder)
     bucket.delete_folder(folder.file("slices"))
-    with pytest.raises(BucketError, match=f"the slice of chunk 0 of job {folder.job_id} is gone. Go on with: scoring jobs resume"):
+    with pytest.raises(BucketError, match=f"the slice of chunk 0 of job {folder.job_id} is gone. Score the table again with --again"):
         scoring.score_chunk(folder, made, 0, bucket.root)
 
 
@@ -274,7 +276,7 @@ def test_steps_of_a_score_job_refuse_a_train_job_and_a_job_without_a_plan(bucket
     folder.create(job)
     with pytest.raises(StrayOrderError, match="is a train job, not one that scores"):
         scoring.plan_job(folder)
-    for step in (scoring.read_plan, scoring.finish_job):
+    for step in (read_plan, scoring.finish_job):
         with pytest.raises(StrayOrderError, match=f"has no plan. See what it waits for: scoring jobs show {job.job_id}"):
             step(folder)
 
@@ -400,7 +402,7 @@ def test_a_cancelled_job_is_never_published_and_goes_on_when_it_is_resumed(bucke
     assert scoring.finish_job(folder).state == "cancelled"
     assert scoring.plan_job(folder) is None
     bucket.delete(folder.part_file(0, "json"))
-    assert scoring.score_chunk(folder, scoring.read_plan(folder), 0, bucket.root) is None
+    assert scoring.score_chunk(folder, read_plan(folder), 0, bucket.root) is None
     assert not bucket.folders("data/predict/output")
     folder.reopen()
     score_chunks(folder, bucket.root)

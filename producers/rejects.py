@@ -1,0 +1,158 @@
+"""The rejects of a job or of a result: listed, counted, and with the rows of the table that they are, to be mended."""
+
+import csv
+import gzip
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.aliases import MANIFEST
+from shared.bucket import Bucket
+from shared.errors import RequestError, TableError
+from shared.job_folder import JobFolder
+from shared.manifests import OUTPUTS, REJECTS, ResultManifest
+from shared.messages import decode_long
+from shared.table_files import promised_kind
+
+MAX_RECORD_LINES = 1000
+"""A record is not followed over more lines than this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """One row that could not be scored."""
+
+    file: str
+    line: int
+    """Of the file, from 1; for Parquet the row, from 1."""
+    column: str
+    value: str
+    reason: str
+
+
+def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
+    """The job and the rejects, in the order of the table, of a job (also one that failed or still runs) or of a result by its folder.
+
+    Raises:
+        RequestError: there is no such job or result.
+    """
+    folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
+    text = bucket.read(f"{OUTPUTS}/{folder}/{MANIFEST}")
+    if text is not None:
+        manifest = decode_long(ResultManifest, text)
+        return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
+    if "/" in wanted:
+        raise RequestError(f"there is no result {wanted} in the bucket {bucket.url}", next_step="List them with: scoring results list")
+    job = JobFolder(bucket, wanted)
+    job.score_job()
+    complete = job.parts_done() & job.parts_with_rejects()
+    return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
+
+
+def _read(paths: Iterable[str], bucket: Bucket, *, has_header: bool) -> Iterator[Rejected]:
+    for path in paths:
+        with bucket.open(path) as raw, gzip.open(raw, "rt", encoding="utf-8", newline="") as text:
+            records = csv.reader(text)
+            if has_header:
+                next(records, None)
+            for file, line, column, value, reason in records:
+                yield Rejected(file=file, line=int(line), column=column, value=value, reason=reason)
+
+
+def count_reasons(rejects: Iterable[Rejected]) -> list[tuple[str, str, int]]:
+    """Column, reason and how many rejects have them, the most frequent first."""
+    counts = Counter((reject.column, reject.reason) for reject in rejects)
+    return [(column, reason, count) for (column, reason), count in counts.most_common()]
+
+
+def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
+    """Write the rejected rows as they stand in the table, ``file``, ``line`` and ``reason`` before them; returns how many.
+
+    Raises:
+        RequestError: ``out`` is there already.
+        TableError: the table is gone, or its files have different columns.
+    """
+    by_file: dict[str, dict[int, Rejected]] = {}
+    for reject in rejects:
+        by_file.setdefault(reject.file, {})[reject.line] = reject
+    header: list[str] | None = None
+    count = 0
+    with _new(out) as target:
+        writer = csv.writer(target, lineterminator="\n")
+        for file, wanted in by_file.items():
+            columns, rows = _rows(bucket, file, wanted.keys())
+            if header is None:
+                header = columns
+                writer.writerow(["file", "line", "reason", *columns])
+            elif columns != header:
+                problem = f"{file} has other columns than {next(iter(by_file))}"
+                raise TableError(problem, next_step="Mend the table itself and score it again.")
+            for line, values in rows:
+                row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
+                writer.writerow([file, line, wanted[line].reason, *row])
+                count += 1
+    return count
+
+
+def _new(out: Path) -> io.TextIOBase:
+    try:
+        return out.open("x", encoding="utf-8", newline="")
+    except FileExistsError:
+        raise RequestError(f"{out} is there already", next_step="Name another file.") from None
+    except OSError as error:
+        raise RequestError(f"{out} cannot be written: {error.strerror}", next_step="Name another file.") from error
+
+
+def _rows(bucket: Bucket, file: str, wanted: Iterable[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The columns of a file, and the line and values of the wanted rows."""
+    if not bucket.exists(file):
+        raise TableError(f"the table {file} is gone from the bucket {bucket.url}", next_step="Score it again when it is back.")
+    kind = promised_kind(file)
+    if kind == "parquet":
+        return _parquet_rows(bucket, file, set(wanted))
+    lines = _lines(bucket, file, compressed=kind == "csv.gz")
+    first = next(csv.reader(text for _, text in lines), [])
+    return [name.strip() for name in first], _csv_rows(lines, set(wanted))
+
+
+def _lines(bucket: Bucket, file: str, *, compressed: bool) -> Iterator[tuple[int, str]]:
+    with bucket.open(file) as raw, gzip.open(raw) if compressed else raw as opened:
+        for number, line in enumerate(opened, 1):
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
+
+
+def _csv_rows(lines: Iterator[tuple[int, str]], wanted: set[int]) -> Iterator[tuple[int, list[str]]]:
+    left = len(wanted)
+    pending: tuple[int, str] | None = None
+    while left and (at := pending or next(lines, None)):
+        pending = None
+        number, text = at
+        if number not in wanted:
+            continue
+        left -= 1
+        # a quoted value may run over its line; where a stray quote does, the lines behind it are rejects of their own
+        for _ in range(MAX_RECORD_LINES):
+            if text.count('"') % 2 == 0 or (pending := next(lines, None)) is None or pending[0] in wanted:
+                break
+            text, pending = text + pending[1], None
+        yield number, next(csv.reader(io.StringIO(text, newline="")), [])
+
+
+def _parquet_rows(bucket: Bucket, file: str, wanted: set[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    import pyarrow.parquet as pq  # noqa: PLC0415 - slow to import, and only where a table is Parquet
+
+    with bucket.open(file) as raw:
+        columns: list[str] = pq.ParquetFile(raw).schema_arrow.names
+
+    def rows() -> Iterator[tuple[int, list[str]]]:
+        start = 1
+        with bucket.open(file) as raw:
+            for batch in pq.ParquetFile(raw).iter_batches(batch_size=65536):
+                here = [number for number in range(start, start + batch.num_rows) if number in wanted]
+                for number, values in zip(here, batch.take([number - start for number in here]).to_pylist(), strict=True):
+                    yield number, ["" if value is None else str(value) for value in values.values()]
+                start += batch.num_rows
+
+    return columns, rows()

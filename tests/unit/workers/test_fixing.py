@@ -1,0 +1,306 @@
+"""Fixed rows take the place of rejects, and the result is the text that the right table would have given."""
+
+import csv
+import gzip
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from shared.bucket import LocalBucket
+from shared.errors import PermanentError, RequestError, TableError
+from shared.job_folder import JobFolder
+from tests.handmade import HEADER, TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
+from workers import fixing, scoring
+from workers.parts import read_part
+from workers.planning import read_plan
+
+ROWS = 40
+BAD = {4: "1003,1,x,0,1.5,Computer", 5: "1004,0,0,1,1.0,Watch", 17: "1015,1,1,1,nan,Smartphone", 40: "no id,0,0,0,0.5,Tablet"}
+"""Line of the table -> what stands there instead of the right row."""
+
+FIXED = "fixed.csv"
+
+
+def right_lines() -> list[str]:
+    return [row(number) for number in range(ROWS)]
+
+
+def bad_lines() -> list[str]:
+    return [BAD.get(line, text) for line, text in enumerate(right_lines(), 2)]
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    publish_handmade(bucket)
+    return bucket
+
+
+def put_table(bucket: LocalBucket, kind: str, lines: list[str], name: str) -> str:
+    """A table with these lines as a file or folder of this kind."""
+    path = f"data/{name}"
+    if kind == "csv":
+        return write_table(bucket, lines, f"{path}.csv")
+    if kind == "csv.gz":
+        bucket.write(f"{path}.csv.gz", gzip.compress("\n".join([HEADER, *lines, ""]).encode()))
+        return f"{path}.csv.gz"
+    if kind == "folder":
+        for part, start in enumerate((0, 10, 25)):
+            end = (10, 25, ROWS)[part]
+            write_table(bucket, lines[start:end], f"{path}/{part}.csv")
+        return path
+    frame = pd.DataFrame([line.split(",") for line in lines], columns=HEADER.split(","))
+    out = io.BytesIO()
+    frame.to_parquet(out, row_group_size=15)
+    bucket.write(f"{path}.parquet", out.getvalue())
+    return f"{path}.parquet"
+
+
+def rejected(bucket: LocalBucket, folder: JobFolder) -> list[tuple[str, int]]:
+    """File and line of every reject of a job."""
+    found = []
+    for index in sorted(folder.parts_with_rejects()):
+        text = gzip.decompress(bucket.read(folder.part_file(index, "rejects.csv.gz"))).decode()
+        found += [(file, int(line)) for file, line, *_ in csv.reader(io.StringIO(text))]
+    return found
+
+
+def fix(bucket: LocalBucket, earlier: JobFolder, rows: dict[tuple[str, int], str], *, minute: int = 30, header: str = HEADER) -> JobFolder:
+    """The folder of a new job that fixes another one with these rows, by file and line."""
+    path = f"{minute}-{FIXED}"
+    lines = [f"file,line,reason,{header}", *(f"{file},{line},whatever,{text}" for (file, line), text in rows.items()), ""]
+    bucket.write(path, "\n".join(lines).encode())
+    job = earlier.score_job()
+    return make_job(bucket, minute=minute, table=job.table, fixes=earlier.job_id, fixed_rows=path, max_reject_share=0.5)
+
+
+def right_row(file: str, line: int) -> str:
+    """The right text of a row that is line ``line`` of ``file``; a Parquet file counts rows and no header."""
+    before = {"0.csv": 0, "1.csv": 10, "2.csv": 25}.get(file.rpartition("/")[2], 0)
+    return right_lines()[before + line - (1 if file.endswith(".parquet") else 2)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "folder", "parquet"])
+def test_a_fixed_table_gives_the_text_of_the_right_one(bucket, kind):
+    expected = text_at(bucket, run_job(make_job(bucket, table=put_table(bucket, kind, right_lines(), "right"))).result)
+    spoiled = put_table(bucket, kind, bad_lines(), "spoiled")
+    earlier = make_job(bucket, minute=1, table=spoiled, chunk_rows=6, max_reject_share=0.5)
+    run_job(earlier)
+    found = rejected(bucket, earlier)
+    assert len(found) == len(BAD)
+    folder = fix(bucket, earlier, {place: right_row(*place) for place in found})
+    outcome = run_job(folder)
+    assert text_at(bucket, outcome.result) == expected
+    assert outcome.facts["fixes"] == earlier.job_id
+    assert (outcome.facts["scored"], outcome.facts["rejected"]) == ("40", "0")
+    manifest = json.loads(bucket.read(f"{outcome.result}/manifest.json"))
+    assert (manifest["job_id"], manifest["fixes"], manifest["rejects"]) == (folder.job_id, earlier.job_id, None)
+    assert manifest["fixed_rows"]["size"] == len(bucket.read(f"30-{FIXED}"))
+    assert not bucket.exists(f"{outcome.result}/rejects.csv.gz")
+
+
+def test_chunks_without_a_fixed_row_are_taken_over_and_not_scored_again(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), chunk_rows=6, max_reject_share=0.5)
+    run_job(earlier)
+    folder = fix(bucket, earlier, {("data/spoiled.csv", 17): right_row("", 17)})
+    plan(folder)
+    assert folder.parts_done() == {0, 1, 3, 4, 5, 6}
+    run_job(folder)
+    assert [index for index in range(7) if read_part(folder, index) != read_part(earlier, index)] == [2]
+
+
+def test_rejects_that_are_not_fixed_and_rows_that_are_still_wrong_stay_rejects(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), chunk_rows=6, max_reject_share=0.5)
+    run_job(earlier)
+    folder = fix(bucket, earlier, {("data/spoiled.csv", 4): right_row("", 4), ("data/spoiled.csv", 17): "1015,1,2,1,0.25,Smartphone"})
+    outcome = run_job(folder)
+    text = gzip.decompress(bucket.read(f"{outcome.result}/rejects.csv.gz")).decode().splitlines()[1:]
+    assert text == [
+        'data/spoiled.csv,5,device,Watch,"not one of Computer, Smartphone, Tablet, 0, 1, 2"',
+        "data/spoiled.csv,17,att2,2,not 0 or 1",
+        "data/spoiled.csv,40,entity_id,no id,not a whole number",
+    ]
+    assert (outcome.facts["scored"], outcome.facts["rejected"]) == ("37", "3")
+
+
+def test_a_fix_can_be_fixed_again(bucket):
+    expected = text_at(bucket, run_job(make_job(bucket, table=put_table(bucket, "csv.gz", right_lines(), "right"))).result)
+    table = put_table(bucket, "csv.gz", bad_lines(), "spoiled")
+    earlier = make_job(bucket, minute=1, table=table, chunk_rows=6, max_reject_share=0.5)
+    run_job(earlier)
+    first = fix(bucket, earlier, {(table, 4): right_row("", 4), (table, 17): "1015,1,2,1,0.25,Smartphone"}, minute=30)
+    run_job(first)
+    second = fix(bucket, first, {(table, 5): right_row("", 5), (table, 17): right_row("", 17)}, minute=40)
+    run_job(second)
+    third = fix(bucket, second, {(table, 40): right_row("", 40)}, minute=50)
+    assert text_at(bucket, run_job(third).result) == expected
+
+
+def test_a_job_that_failed_for_its_rejects_can_be_fixed(bucket):
+    table = put_table(bucket, "csv.gz", bad_lines(), "spoiled")
+    earlier = make_job(bucket, table=table, chunk_rows=6)
+    made = plan(earlier)
+    for index in (0, 2):  # it failed early: the other chunks were never scored
+        scoring.score_chunk(earlier, made, index, bucket.root)
+    earlier.fail(TableError("too many rejects"))
+    folder = fix(bucket, earlier, {(table, line): right_row("", line) for line in (4, 5, 17)})
+    outcome = run_job(folder)
+    assert (outcome.facts["scored"], outcome.facts["rejected"]) == ("39", "1")
+
+
+def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_is(bucket, monkeypatch):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", right_lines(), "right"), chunk_rows=6, max_reject_share=0.5)
+    real = scoring.predict
+
+    def spoiled(release, rows):
+        scored = real(release, rows)
+        wrong = scored.entity_id == 1007
+        if not wrong.any():
+            return scored
+        return real(release, scoring.tables.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"))
+
+    monkeypatch.setattr(scoring, "predict", spoiled)
+    run_job(earlier)
+    assert rejected(bucket, earlier) == [("data/right.csv", 9)]
+    seen = []
+    monkeypatch.setattr(scoring, "predict", lambda release, rows: seen.extend(rows.entity_id.tolist()) or real(release, rows))
+    outcome = run_job(fix(bucket, earlier, {("data/right.csv", 9): "2007,1,1,1,0.5,Tablet"}))
+    assert 1007 not in seen
+    assert ["2007,2" in line for line in text_at(bucket, outcome.result).splitlines()].index(True) == 8
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_a_chunk_with_fixed_rows_is_the_same_when_it_is_tried_in_pieces(bucket, suspect):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    folder = fix(bucket, earlier, {("data/spoiled.csv", line): right_row("", line) for line in (4, 17)})
+    made = plan(folder)
+    part = scoring.score_chunk(folder, made, 0, bucket.root, suspect=suspect)
+    ids = [line.partition(",")[0] for line in gzip.decompress(bucket.read(folder.part_file(0, "csv.gz"))).decode().splitlines()]
+    assert ids == [str(1000 + number) for number in range(ROWS) if number + 2 not in (5, 40)]
+    assert (part.rows_in, part.rows_scored) == (ROWS, ROWS - 2)
+
+
+def test_a_plan_of_a_fix_made_twice_is_the_first_plan(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), chunk_rows=6, max_reject_share=0.5)
+    run_job(earlier)
+    folder = fix(bucket, earlier, {("data/spoiled.csv", 4): right_row("", 4)})
+    first = plan(folder)
+    assert plan(folder) == first
+    assert first.chunks == read_plan(earlier).chunks
+    assert first.release == read_plan(earlier).release
+
+
+def test_a_broken_part_that_was_taken_over_is_made_again(bucket):
+    table = put_table(bucket, "csv.gz", bad_lines(), "spoiled")
+    earlier = make_job(bucket, table=table, chunk_rows=6, max_reject_share=0.5)
+    run_job(earlier)
+    first = fix(bucket, earlier, {(table, 4): right_row("", 4)}, minute=30)
+    run_job(first)
+    second = fix(bucket, first, {(table, 17): right_row("", 17)}, minute=40)
+    plan(second)
+    bucket.write(second.part_file(0, "csv.gz"), b"broken")
+    score_chunks(second, bucket.root)
+    assert scoring.finish_job(second) is None
+    score_chunks(second, bucket.root)
+    assert scoring.finish_job(second).facts["scored"] == "38"
+
+
+# --- what cannot be
+
+
+SPOILED = "data/spoiled.csv"
+WRONG = {
+    "a line that was not rejected": ([f"{SPOILED},6,{row(4)}"], r"fixes line 6 of .*, which is no reject of job"),
+    "a line before the table": ([f"{SPOILED},1,{row(4)}"], r"record 2 of .* names no row of .*: file 'data/spoiled.csv', line '1'"),
+    "no line": ([f"{SPOILED},,{row(4)}"], r"record 2 of .* names no row"),
+    "a line that is no number": ([f"{SPOILED},²,{row(4)}"], r"record 2 of .* names no row"),
+    "a line beyond all tables": ([f"{SPOILED},{'9' * 5000},{row(4)}"], r"record 2 of .* names no row"),
+    "a line behind the table": ([f"{SPOILED},4000,{row(4)}"], r"fixes line 4000 of .*, which is no reject"),
+    "another file": ([f"data/other.csv,4,{row(4)}"], r"record 2 of .* names no row of .*: file 'data/other.csv'"),
+    "a line twice": ([f"{SPOILED},4,{row(4)}", "", f"{SPOILED},4,{row(4)}"], r"fixes line 4 of data/spoiled.csv twice"),
+    "too few values": ([f"{SPOILED},4,1"], r"record 2 of .* has 3 values, the header 8"),
+    "no rows": ([], r"has a header but no rows"),
+    "a quote that is never closed": ([f'{SPOILED},4,"{row(4)}'], r"is not a csv table"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_fixed_rows_that_fix_nothing_are_refused_with_a_sentence(bucket, name):
+    lines, sentence = WRONG[name]
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    bucket.write(FIXED, "\n".join([f"file,line,{HEADER}", *lines, ""]).encode())
+    folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=FIXED)
+    with pytest.raises(TableError, match=sentence) as refused:
+        scoring.plan_job(folder)
+    assert refused.value.next_step
+    assert not folder.has("plan.json")
+
+
+@pytest.mark.parametrize("lacking", ["line", "att2", "entity_id", "device"])
+def test_a_column_that_is_lacking_is_named(bucket, lacking):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    bucket.write(FIXED, f"file,line,{HEADER}\n".replace(lacking, "other").encode())
+    folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=FIXED)
+    with pytest.raises(TableError, match=f"lacks the column {lacking}"):
+        scoring.plan_job(folder)
+
+
+def test_a_folder_of_tables_needs_the_file_of_each_row(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "folder", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    bucket.write(FIXED, f"line,{HEADER}\n4,{row(2)}\n".encode())
+    folder = make_job(bucket, minute=1, table="data/spoiled", fixes=earlier.job_id, fixed_rows=FIXED)
+    with pytest.raises(TableError, match="lacks the column file"):
+        scoring.plan_job(folder)
+
+
+def test_more_fixed_rows_than_fit_are_refused_packed_or_not(bucket, monkeypatch):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    monkeypatch.setattr(fixing, "MAX_FIXED_BYTES", 1 << 20)
+    text = f"file,line,{HEADER}\n".encode() + b"\n" * (1 << 20)
+    for minute, (path, data) in enumerate({FIXED: text, f"{FIXED}.gz": gzip.compress(text)}.items(), 1):
+        bucket.write(path, data)
+        folder = make_job(bucket, minute=minute, table=SPOILED, fixes=earlier.job_id, fixed_rows=path)
+        with pytest.raises(TableError, match="holds more than 1 MB of fixed rows"):
+            scoring.plan_job(folder)
+
+
+def test_a_file_that_is_no_gzip_is_refused(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    bucket.write(f"{FIXED}.gz", b"file,line\n")
+    folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=f"{FIXED}.gz")
+    with pytest.raises(TableError, match="is not a whole gzip file"):
+        scoring.plan_job(folder)
+
+
+def test_a_table_that_changed_since_is_not_fixed(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
+    put_table(bucket, "csv", right_lines(), "spoiled")
+    with pytest.raises(TableError, match=r"data/spoiled.csv was changed or removed"):
+        scoring.plan_job(folder)
+
+
+def test_a_job_that_cut_no_table_is_not_fixed(bucket):
+    earlier = make_job(bucket, table=write_table(bucket, right_lines()))
+    earlier.cancel()
+    folder = fix(bucket, earlier, {(TABLE, 4): row(2)})
+    with pytest.raises(RequestError, match=r"nothing of job .* was scored"):
+        scoring.plan_job(folder)
+
+
+def test_damaged_rejects_are_named(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    bucket.write(earlier.part_file(0, "rejects.csv.gz"), b"broken")
+    folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
+    with pytest.raises(PermanentError, match=r"the rejects of chunk 0 of job .* are damaged"):
+        scoring.plan_job(folder)

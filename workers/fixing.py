@@ -1,0 +1,253 @@
+"""Puts fixed rows in the place of another job's rejects, and scores again only the chunks that hold one.
+
+The new job has the chunks of the other one, and its parts wherever nothing was fixed.
+
+    jobs/<job id>/fixes/0000007.csv               the fixed rows of chunk 7: line, then the columns that are read
+    jobs/<job id>/fixes/0000007.rejects.csv.gz    the rejects of chunk 7 that were not fixed
+
+So the result is the same text as if the table had been right from the start, row for row in the order of the table.
+"""
+
+import csv
+import hashlib
+import io
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from model_store.store import read_manifest
+from shared.bucket import Bucket
+from shared.errors import RequestError, TableError
+from shared.job_folder import JobFolder
+from shared.manifests import FileDigest
+from shared.messages import ScoreJob
+from shared.table_files import promised_kind
+from workers import tables
+from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
+from workers.pieces import Pieces, check_stamp
+from workers.planning import BAD_GZIP, Plan, bad_gzip, read_plan, unpacked
+
+FILE, LINE = "file", "line"
+"""The columns that say which reject a row takes the place of, named as in the list of rejects."""
+
+MAX_FIXED_BYTES = 64 << 20
+"""Fixed rows are read whole; where there are more, the table itself is better mended."""
+
+MAX_DIGITS = 18
+"""No table has a line whose number is longer."""
+
+Fixed = dict[int, list[str]]
+"""Line of the table -> the values of the columns that are read."""
+
+
+# --- plan --------------------------------------------------------------------------------------------------------------------
+
+
+def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
+    """The plan of the job that is fixed, for this job; the parts that it shares with that one are there already.
+
+    Raises:
+        RequestError: that job has no plan.
+        TableError: the fixed rows cannot be read, or one takes the place of no reject; or the table was changed since.
+        ModelError: the release that scored it is gone.
+    """
+    assert job.fixes is not None and job.fixed_rows is not None  # noqa: S101 - both or neither, says the message
+    earlier = JobFolder(folder.bucket, job.fixes)
+    if not earlier.has("plan.json"):
+        raise RequestError(f"nothing of job {job.fixes} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
+    plan = read_plan(earlier)
+    for file in plan.files:
+        check_stamp(folder.bucket, file)
+    columns = read_manifest(folder.bucket, plan.release).columns
+    layouts = [tables.layout_for(file.path, file.columns, columns) for file in plan.files]
+    digest, by_chunk = _read_fixed(folder.bucket, job, plan, layouts)
+    for index in range(len(plan.chunks)):
+        _take_over(earlier, folder, index, by_chunk.get(index, {}), job)
+    return plan.model_copy(
+        update={
+            "job_id": job.job_id,
+            "made": datetime.now(UTC),
+            "slices_in": plan.slices_in or plan.job_id,
+            "fixed_rows": digest,
+        }
+    )
+
+
+def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[tables.Layout]) -> tuple[FileDigest, dict[int, Fixed]]:
+    """The digest of the file of fixed rows, and the rows by chunk."""
+    path = job.fixed_rows or ""
+    data = _read_whole(bucket, path)
+    try:
+        records = list(csv.reader(io.StringIO(_text(data, path), newline=""), strict=True))
+    except csv.Error as error:
+        raise TableError(f"{path} is not a csv table: {error}", next_step="Mend it and send it again.") from error
+    columns = [name.strip() for name in records[0]] if records else []
+    _check_columns(columns, path, layouts, job)
+    numbers = {file.path: number for number, file in enumerate(plan.files)}
+    by_chunk: dict[int, Fixed] = {}
+    for number, record in enumerate(records[1:], 2):
+        if not record:
+            continue
+        if len(record) != len(columns):
+            raise TableError(f"record {number} of {path} has {len(record)} values, the header {len(columns)}", next_step="Mend it.")
+        values = dict(zip(columns, record, strict=True))
+        file = numbers.get(values.get(FILE, plan.files[0].path), -1)
+        line = int(text) if (text := values[LINE].strip()).isascii() and text.isdecimal() and len(text) < MAX_DIGITS else 0
+        index = bisect_right(plan.chunks, (file, line), key=lambda chunk: (chunk.file, chunk.first_line)) - 1
+        if index < 0 or plan.chunks[index].file != file:
+            shown = ", ".join(f"{name} {values[name]!r}" for name in (FILE, LINE) if name in values)
+            raise TableError(f"record {number} of {path} names no row of {job.table}: {shown}", next_step=_get_them(job))
+        fixed = by_chunk.setdefault(index, {})
+        if line in fixed:
+            raise TableError(f"{path} fixes line {line} of {plan.files[file].path} twice", next_step="Keep one of the two.")
+        fixed[line] = [_on_one_line(values[name]) for name in layouts[file].needed]
+    if not by_chunk:
+        raise TableError(f"{path} has a header but no rows", next_step=_get_them(job))
+    return FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data)), by_chunk
+
+
+def _read_whole(bucket: Bucket, path: str) -> bytes:
+    with bucket.open(path) as raw:
+        data = raw.read(MAX_FIXED_BYTES + 1)
+    return _bounded(data, path)
+
+
+def _text(data: bytes, path: str) -> str:
+    if promised_kind(path) == "csv.gz":
+        try:
+            data = _bounded(unpacked(io.BytesIO(data)).read(MAX_FIXED_BYTES + 1), path)
+        except BAD_GZIP as error:
+            raise bad_gzip(path, error) from error
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _bounded(data: bytes, path: str) -> bytes:
+    if len(data) > MAX_FIXED_BYTES:
+        raise TableError(
+            f"{path} holds more than {MAX_FIXED_BYTES >> 20} MB of fixed rows", next_step="Mend the table itself and score it again."
+        )
+    return data
+
+
+def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[tables.Layout], job: ScoreJob) -> None:
+    wanted = [LINE, *([FILE] if len(layouts) > 1 else []), *(name for layout in layouts for name in layout.needed)]
+    missing = [name for name in wanted if name not in columns]
+    doubled = [name for name in wanted if columns.count(name) > 1]
+    if missing or doubled:
+        what = f"lacks the column {missing[0]}" if missing else f"has the column {doubled[0]} more than once"
+        raise TableError(f"{path} {what}", next_step=_get_them(job))
+
+
+def _get_them(job: ScoreJob) -> str:
+    return f"Get the rows to mend with: scoring results rejects {job.fixes} --rows FILE"
+
+
+def _on_one_line(value: str) -> str:
+    """No value that is read has a line break in it; one that has is a reject without it too."""
+    return " ".join(value.splitlines()) if "\n" in value or "\r" in value else value
+
+
+def _take_over(earlier: JobFolder, folder: JobFolder, index: int, fixed: Fixed, job: ScoreJob) -> None:
+    """Bring one chunk over from the earlier job: its part if nothing in it is fixed, else what is needed to score it again."""
+    before = folder.bucket.read(_fixed_file(earlier, index))
+    if not fixed:
+        copy_part(earlier, folder, index)
+        if before is not None:  # should the part turn out to be broken, it is made again from these
+            folder.bucket.copy(_fixed_file(earlier, index), _fixed_file(folder, index))
+            folder.bucket.copy(_left_file(earlier, index), _left_file(folder, index))
+        return
+    rejects = _rejects_of(earlier, index)
+    strangers = fixed.keys() - {reject.line for reject in rejects}
+    if strangers:
+        problem = f"{job.fixed_rows} fixes line {min(strangers)} of {job.table}, which is no reject of job {earlier.job_id}"
+        raise TableError(problem, next_step=_get_them(job))
+    whole = ({} if before is None else _decode(before)) | fixed
+    left = [reject for reject in rejects if reject.line not in whole]
+    folder.bucket.write(_left_file(folder, index), tables.compress(tables.rejects_text("", left)))
+    folder.bucket.write(_fixed_file(folder, index), _encode(whole))
+
+
+def _rejects_of(folder: JobFolder, index: int) -> list[tables.Reject]:
+    part = read_part(folder, index)
+    if part is None or part.rejects is None:
+        return []
+    try:
+        return tables.read_rejects(tables.decompress(read_file(folder, index, REJECTED, part.rejects)))
+    except BrokenPartError as error:
+        raise TableError(
+            f"the rejects of chunk {index} of job {folder.job_id} are damaged", next_step="Mend the table itself and score it again."
+        ) from error
+
+
+# --- chunk -------------------------------------------------------------------------------------------------------------------
+
+
+def fixed_pieces(folder: JobFolder, index: int, pieces: Pieces) -> Pieces:
+    """The records of a chunk with the fixed rows in their places; as they are where nothing in the chunk was fixed."""
+    text = folder.bucket.read(_fixed_file(folder, index))
+    if text is None:
+        return pieces
+    left = tables.read_rejects(tables.decompress(folder.bucket.read(_left_file(folder, index)) or b""))
+    return FixedPieces(pieces=pieces, fixed=_decode(text), left=left)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedPieces:
+    """A chunk in which fixed rows stand in for rejects; the other rejects stay what they are."""
+
+    pieces: Pieces
+    fixed: Mapping[int, list[str]]
+    left: Sequence[tables.Reject]
+
+    @property
+    def layout(self) -> tables.Layout:
+        return self.pieces.layout
+
+    def count(self) -> int:
+        return self.pieces.count()
+
+    def line(self, record: int) -> int:
+        return self.pieces.line(record)
+
+    def reject(self, record: int) -> tables.Reject:
+        return self.pieces.reject(record)
+
+    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+        whole = end is None or end == self.count()
+        first, behind = self.line(start), None if whole or end is None else self.line(end)
+
+        def is_here(line: int) -> bool:
+            return first <= line and (behind is None or line < behind)
+
+        fixed = {line: values for line, values in self.fixed.items() if is_here(line)}
+        left = [reject for reject in self.left if is_here(reject.line)]
+        others = tables.without_lines(self.pieces.rows(start, end), {*fixed, *(reject.line for reject in left)})
+        return tables.merged(others, self._read(fixed), left)
+
+    def _read(self, fixed: Mapping[int, list[str]]) -> tables.Rows:
+        layout = replace(self.layout, columns=[LINE, *self.layout.needed])
+        return tables.moved(tables.read_csv_rows(_encode(fixed), layout, 1), np.array(sorted(fixed), dtype=np.int64))
+
+
+# --- files -------------------------------------------------------------------------------------------------------------------
+
+
+def _encode(fixed: Mapping[int, list[str]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([line, *fixed[line]] for line in sorted(fixed))
+    return out.getvalue().encode()
+
+
+def _decode(text: bytes) -> Fixed:
+    return {int(line): values for line, *values in csv.reader(io.StringIO(text.decode(), newline=""))}
+
+
+def _fixed_file(folder: JobFolder, index: int) -> str:
+    return folder.file(f"fixes/{index:07d}.csv")
+
+
+def _left_file(folder: JobFolder, index: int) -> str:
+    return folder.file(f"fixes/{index:07d}.rejects.csv.gz")

@@ -1,0 +1,108 @@
+"""What chunks wrote: a part is its predictions, its rejects if there are any, and the record that says it is complete.
+
+jobs/<job id>/parts/0000007.csv.gz, 0000007.rejects.csv.gz, 0000007.json
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from pydantic import Field
+
+from shared.errors import MessageError, ScoringError
+from shared.job_folder import JobFolder
+from shared.manifests import FileDigest, Part
+from shared.messages import Record, decode_long
+from workers.planning import Plan
+
+PREDICTED, REJECTED, COMPLETE = "csv.gz", "rejects.csv.gz", "json"
+"""Endings of the files of a part; the last one is written last."""
+
+
+class DeviceSum(Part):
+    """Rows and the sum of their rates for one device of a part."""
+
+    rows: int
+    sum_cr: float
+
+
+class ChunkRecord(Record):
+    """What one chunk wrote; the last file of a part, so that a part with it is complete."""
+
+    index: int
+    rows_in: int
+    rows_scored: int
+    rows_clipped: int
+    devices: dict[str, DeviceSum]
+    output: FileDigest
+    rejects: FileDigest | None
+    first_rejects: list[str] = Field(default_factory=list)
+    seconds: float
+
+    @property
+    def rows_rejected(self) -> int:
+        """Rows that could not be scored."""
+        return self.rows_in - self.rows_scored
+
+
+class BrokenPartError(ScoringError):
+    """Raised when a part is not what its record says: it is thrown away and made again."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"the part {index} is broken")
+        self.index = index
+
+
+def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
+    """What chunk ``index`` wrote, or None while its part is not complete or when its record is broken."""
+    text = folder.bucket.read(folder.part_file(index, COMPLETE))
+    try:
+        record = None if text is None else decode_long(ChunkRecord, text)
+    except MessageError:
+        return None
+    return record if record and record.index == index else None
+
+
+def write_file(folder: JobFolder, index: int, ending: str, data: bytes) -> FileDigest:
+    """Put one file of a part in place and return its digest."""
+    folder.bucket.write(folder.part_file(index, ending), data)
+    return FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def read_file(folder: JobFolder, index: int, ending: str, digest: FileDigest) -> bytes:
+    """One file of a part, checked; raises BrokenPartError when it is not what the record of the part says."""
+    data = folder.bucket.read(folder.part_file(index, ending))
+    if data is None or hashlib.sha256(data).hexdigest() != digest.sha256:
+        raise BrokenPartError(index)
+    return data
+
+
+def complete(folder: JobFolder, record: ChunkRecord) -> None:
+    """Say that a part is complete."""
+    folder.bucket.write(folder.part_file(record.index, COMPLETE), record.model_dump_json().encode())
+
+
+def discard(folder: JobFolder, index: int) -> None:
+    """Take back that a part is complete: the sweep has it made again."""
+    folder.bucket.delete(folder.part_file(index, COMPLETE))
+
+
+def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
+    """Take over what another job wrote for the same chunk; False when its part is not complete."""
+    record = read_part(source, index)
+    if record is None:
+        return False
+    for ending in (PREDICTED, *([REJECTED] if record.rejects else [])):
+        target.bucket.copy(source.part_file(index, ending), target.part_file(index, ending))
+    complete(target, record)
+    return True
+
+
+def missing_chunks(folder: JobFolder, plan: Plan) -> list[int]:
+    """The chunks whose part is not there yet."""
+    done = folder.parts_done()
+    return [index for index in range(len(plan.chunks)) if index not in done]
+
+
+def first_rejects(parts: Iterable[ChunkRecord], count: int) -> str:
+    """The first rejects of these parts, as an error quotes them."""
+    return "; ".join([text for part in parts for text in part.first_rejects][:count])

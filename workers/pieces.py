@@ -1,0 +1,133 @@
+"""Chunks as they are read: the records of one, together or in ranges, whatever kind of file they lie in."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Protocol
+
+from shared.bucket import Bucket
+from shared.errors import BucketError, TableError
+from shared.job_folder import JobFolder
+from shared.manifests import Column
+from workers import tables
+from workers.planning import Chunk, Plan, PlannedFile, record_ends, slice_file
+
+
+class Pieces(Protocol):
+    """A chunk whose records can be read together or in ranges."""
+
+    @property
+    def layout(self) -> tables.Layout:
+        """Which columns are read, and as what."""
+
+    def count(self) -> int:
+        """How many records there are."""
+
+    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+        """The records ``start`` to ``end`` (the last one left out), read and checked."""
+
+    def line(self, record: int) -> int:
+        """The line of the file on which a record starts; for Parquet its row, from 1."""
+
+    def reject(self, record: int) -> tables.Reject:
+        """The reject that a deadly record becomes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvPieces:
+    """A chunk of a csv file, read."""
+
+    data: bytes
+    layout: tables.Layout
+    first_line: int
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return [0, *record_ends(self.data, final=True).tolist()]
+
+    def count(self) -> int:
+        return len(self._ends) - 1
+
+    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+        if end is None:
+            return tables.read_csv_rows(self.data, self.layout, self.first_line)
+        return tables.read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.layout, self.line(start))
+
+    def line(self, record: int) -> int:
+        return self.first_line + self.data.count(b"\n", 0, self._ends[record])
+
+    def reject(self, record: int) -> tables.Reject:
+        shown = self.data[self._ends[record] : self._ends[record + 1]].decode("utf-8", errors="replace").strip()
+        return tables.deadly_reject(self.line(record), shown)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetPieces:
+    """A chunk of a Parquet file, which is read when it is asked for."""
+
+    bucket: Bucket
+    file: PlannedFile
+    layout: tables.Layout
+    start: int
+    end: int
+
+    def count(self) -> int:
+        return self.end - self.start
+
+    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+        with _unchanged(self.bucket, self.file) as raw:
+            return tables.read_parquet_rows(raw, self.layout, self.start + start, self.end if end is None else self.start + end)
+
+    def line(self, record: int) -> int:
+        return self.start + record + 1
+
+    def reject(self, record: int) -> tables.Reject:
+        return tables.deadly_reject(self.line(record), "")
+
+
+def open_chunk(folder: JobFolder, plan: Plan, index: int, features: list[Column]) -> Pieces:
+    """The records of chunk ``index``, to be read for these features.
+
+    Raises:
+        TableError: the table changed under the job.
+        BucketError: a piece of a compressed table is gone.
+    """
+    chunk = plan.chunks[index]
+    file = plan.files[chunk.file]
+    layout = tables.layout_for(file.path, file.columns, features)
+    if file.kind == "csv.gz":
+        sliced = folder if plan.slices_in is None else JobFolder(folder.bucket, plan.slices_in)
+        data = folder.bucket.read(slice_file(sliced, plan.slices, index))
+        if data is None:
+            raise BucketError(f"the slice of chunk {index} of job {folder.job_id} is gone", next_step="Score the table again with --again.")
+        if len(data) != chunk.end - chunk.start:
+            raise TableError(
+                f"the slice of chunk {index} of job {folder.job_id} is damaged", next_step="Score the table again with --again."
+            )
+        return CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
+    if file.kind == "parquet":
+        return ParquetPieces(bucket=folder.bucket, file=file, layout=layout, start=chunk.start, end=chunk.end)
+    with _unchanged(folder.bucket, file) as raw:
+        return CsvPieces(data=_slice(raw, chunk), layout=layout, first_line=chunk.first_line)
+
+
+def _slice(raw: IO[bytes], chunk: Chunk) -> bytes:
+    raw.seek(chunk.start)
+    return raw.read(chunk.end - chunk.start)
+
+
+@contextlib.contextmanager
+def _unchanged(bucket: Bucket, file: PlannedFile) -> Iterator[IO[bytes]]:
+    """A file of the table, opened; raises TableError when it is not the one that was planned, before or after it was read."""
+    check_stamp(bucket, file)
+    with bucket.open(file.path) as raw:
+        yield raw
+    check_stamp(bucket, file)
+
+
+def check_stamp(bucket: Bucket, file: PlannedFile) -> None:
+    """Raise TableError when a file of the table is not the one that was planned."""
+    info = bucket.stat(file.path)
+    if info is None or info.stamp != file.stamp:
+        raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")

@@ -1,0 +1,59 @@
+"""How many rejects a job may have: a share of its rows, a number, or any once a person has accepted them.
+
+A job over its limit fails and keeps its parts, so that it can go on from them. It fails as soon as the parts that are there hold more
+rejects than the whole table may have, since the rest of the table cannot make that good.
+"""
+
+from collections.abc import Sequence
+
+from shared.errors import TableError
+from shared.job_folder import REJECTS_ACCEPTED, JobFolder
+from shared.messages import ScoreJob
+from workers import tables
+from workers.parts import ChunkRecord, first_rejects, read_part
+from workers.planning import Plan
+
+
+def are_too_many(job: ScoreJob, rejected: int, rows: int | None) -> bool:
+    """True when a table of so many rows (None: not known) may not have so many rejects."""
+    over_share = rows is not None and rejected > job.max_reject_share * rows
+    return over_share or (job.max_rejects is not None and rejected > job.max_rejects)
+
+
+def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
+    """Look at the parts that have rejects, if it is to be believed that there are ``hinted`` rejects by now.
+
+    Raises:
+        TableError: there are too many; the sentence quotes the first ones.
+    """
+    job = folder.score_job()
+    if not are_too_many(job, hinted, plan.rows_at_most) or folder.has(REJECTS_ACCEPTED):
+        return
+    parts = [part for index in sorted(folder.parts_with_rejects()) if (part := read_part(folder, index)) is not None]
+    rejected = sum(part.rows_rejected for part in parts)
+    if are_too_many(job, rejected, plan.rows_at_most):
+        raise _too_many(job, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at", parts)
+
+
+def check_all(folder: JobFolder, job: ScoreJob, parts: Sequence[ChunkRecord]) -> None:
+    """Look at all the parts of a job.
+
+    Raises:
+        TableError: there are too many rejects, or nothing else; the sentence quotes the first ones.
+    """
+    rows = sum(part.rows_in for part in parts)
+    rejected = sum(part.rows_rejected for part in parts)
+    if rejected == rows:
+        quoted = first_rejects(parts, tables.REJECTS_QUOTED)
+        raise TableError(f"none of the {rows:,} rows of {job.table} can be scored; the first: {quoted}", next_step="Mend the table.")
+    if are_too_many(job, rejected, rows) and not folder.has(REJECTS_ACCEPTED):
+        raise _too_many(job, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%})", parts)
+
+
+def _too_many(job: ScoreJob, what: str, parts: Sequence[ChunkRecord]) -> TableError:
+    limits = [f"{job.max_reject_share:.1%} of the rows"] + ([f"{job.max_rejects:,} rows"] if job.max_rejects is not None else [])
+    return TableError(
+        f"{what}, allowed are {' and '.join(limits)}; the first: {first_rejects(parts, tables.REJECTS_QUOTED)}",
+        next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score --fix {job.job_id} FILE; "
+        f"or go on without them: scoring jobs resume {job.job_id} --accept-rejects",
+    )
