@@ -471,10 +471,10 @@ def results_head(result: str, count: int, as_json: bool) -> None:
 
 @results.command("rejects")
 @click.argument("result")
-@click.option("-n", "count", type=click.IntRange(min=0), default=20, show_default=True, help="How many rows to list.")
+@click.option("-n", "count", type=click.IntRange(min=0), help="How many to list.  [default: 20, or all with --json]")
 @click.option("--rows", "rows_file", type=click.Path(path_type=Path), help="Write the rejected rows into this csv file, to be mended.")
 @json_option
-def results_rejects(result: str, count: int, rows_file: Path | None, as_json: bool) -> None:
+def results_rejects(result: str, count: int | None, rows_file: Path | None, as_json: bool) -> None:
     """Show the rows that could not be scored, of a result or of a job, also of one that failed.
 
     \b
@@ -494,7 +494,7 @@ def results_rejects(result: str, count: int, rows_file: Path | None, as_json: bo
     elif as_json:
         _print_json([vars(reject) for reject in itertools.islice(found, count)])
     else:
-        show.print_rejects(_console(), job_id, list(found), count)
+        show.print_rejects(_console(), job_id, list(found), 20 if count is None else count)
 
 
 # --- what the commands share -------------------------------------------------------------------------------------------------

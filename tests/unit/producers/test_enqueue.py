@@ -17,7 +17,7 @@ from shared.errors import BucketError, ModelError, RequestError, ScoringError, T
 from shared.job_folder import JobFolder, Outcome, list_jobs, open_jobs
 from shared.messages import ScoreJob, TrainJob
 from shared.settings import Settings
-from tests.handmade import PLACE, TABLE, publish_handmade, row, tree, write_table
+from tests.handmade import PLACE, TABLE, make_job, plan, publish_handmade, row, tree, write_table
 
 pytestmark = pytest.mark.server
 
@@ -384,3 +384,81 @@ def test_an_unknown_job_is_refused_and_nothing_is_written(nobody, bucket, order,
         order(nobody, bucket, job_id)
     assert "scoring jobs list" in raised.value.next_step
     assert tree(bucket.root) == before
+
+
+# --- fixes
+
+
+@pytest.fixture
+def earlier(bucket) -> JobFolder:
+    """A job that failed after its table was cut."""
+    folder = make_job(bucket)
+    plan(folder)
+    folder.fail(TableError("too many rejects"))
+    return folder
+
+
+def fix(settings, bucket, folder, rows, **more):
+    return enqueue.enqueue_fix(settings, bucket, job_id=folder.job_id, rows=str(rows), **more)
+
+
+def test_a_fix_takes_table_model_and_place_of_the_job_and_brings_its_rows_along(settings, bucket, earlier, tmp_path):
+    mended = tmp_path / "mended.csv"
+    mended.write_text("line,entity_id\n2,1\n")
+    done = fix(settings, bucket, earlier, mended, max_rejects=3)
+    job = JobFolder(bucket, done.job_id).job()
+    assert (job.table, job.model, job.place) == (TABLE, "v1", PLACE)
+    assert (job.fixes, job.max_rejects) == (earlier.job_id, 3)
+    assert bucket.read(job.fixed_rows) == mended.read_bytes()
+    assert messages(settings)[-1] == ("score.plan", {"format": 1, "job_id": done.job_id})
+
+
+def test_the_same_fix_is_one_job_and_other_rows_are_another(settings, bucket, earlier, tmp_path):
+    mended = tmp_path / "mended.csv"
+    mended.write_text("line,entity_id\n2,1\n")
+    first, second = fix(settings, bucket, earlier, mended), fix(settings, bucket, earlier, mended)
+    assert (first.job_id, first.fresh, second.fresh) == (second.job_id, True, False)
+    mended.write_text("line,entity_id\n2,7\n")
+    assert fix(settings, bucket, earlier, mended).job_id != first.job_id
+
+
+def test_a_fix_of_what_cannot_be_fixed_is_refused_and_leaves_no_job(settings, bucket, tmp_path):
+    mended = tmp_path / "mended.csv"
+    mended.write_text("line,entity_id\n2,1\n")
+    running, cancelled = make_job(bucket), make_job(bucket, minute=1)
+    cancelled.cancel()
+    before = sorted(list_jobs(bucket))
+    for folder, sentence in ((running, "has not ended"), (cancelled, "nothing of job .* was scored")):
+        with pytest.raises(RequestError, match=sentence) as refused:
+            fix(settings, bucket, folder, mended)
+        assert refused.value.next_step
+    with pytest.raises(RequestError, match="there is no job 20200101t000000z-score-x"):
+        enqueue.enqueue_fix(settings, bucket, job_id="20200101t000000z-score-x", rows=str(mended))
+    assert sorted(list_jobs(bucket)) == before
+
+
+def test_fixed_rows_that_are_not_there_or_no_csv_are_refused(settings, bucket, earlier, tmp_path):
+    with pytest.raises(TableError, match="there is no table"):
+        fix(settings, bucket, earlier, tmp_path / "nothing.csv")
+    (tmp_path / "rows.parquet").write_bytes(b"x")
+    with pytest.raises(RequestError, match="is not a file of fixed rows"):
+        fix(settings, bucket, earlier, tmp_path / "rows.parquet")
+
+
+def test_a_limit_by_number_makes_another_request(settings, bucket):
+    plain, limited = score(settings, bucket), score(settings, bucket, max_rejects=5)
+    assert plain.job_id != limited.job_id
+    assert JobFolder(bucket, limited.job_id).job().max_rejects == 5
+
+
+def test_rejects_are_accepted_for_a_score_job_alone(settings, bucket, earlier):
+    enqueue.resume(settings, bucket, earlier.job_id, accept_rejects=True)
+    assert earlier.has("rejects-accepted")
+    assert earlier.outcome() is None
+    train = TrainJob(job_id="20261123t120000z-train-abc", created=datetime.now(UTC), definition="v1", train="data/train.csv")
+    folder = JobFolder(bucket, train.job_id)
+    folder.create(train)
+    folder.cancel()
+    with pytest.raises(RequestError, match="trains and has no rejects to accept"):
+        enqueue.resume(settings, bucket, train.job_id, accept_rejects=True)
+    assert folder.outcome().state == "cancelled"

@@ -54,6 +54,16 @@ GOLDEN_RECORDS: dict[str, Record] = {
     "score_job_with_defaults.json": ScoreJob(
         job_id="20261123t101500z-4f1d", created=MOMENT, model="champion", table="data/predict/input/2026/11/23", place="2026/11/23"
     ),
+    "score_job_that_fixes.json": ScoreJob(
+        job_id="20261123t101500z-4f1d",
+        created=MOMENT,
+        model="champion",
+        table="data/predict/input/2026/11/23",
+        place="2026/11/23",
+        max_rejects=250,
+        fixes="20261123t100000z-77aa",
+        fixed_rows="jobs/20261123t101500z-4f1d/input/mended.csv",
+    ),
     "train_job.json": TrainJob(
         job_id="20261123t101500z-77aa",
         created=MOMENT,
@@ -303,6 +313,16 @@ EDGES_OF_TIME = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
 @pytest.mark.parametrize("moment", ["2026-11-23T10:15:00", "2026-11-23", "yesterday", "", 1795428900, None, math.nan, *EDGES_OF_TIME])
 def test_a_moment_without_a_time_zone_or_beyond_the_calendar_is_refused(moment):
     assert "created" in refused(ScoreJob, {**SCORE, "created": moment})
+
+
+@pytest.mark.parametrize("count", [-1, 0.5, True, "3", 10**13])
+def test_a_number_of_rejects_that_is_none_is_refused(count):
+    assert "max_rejects" in refused(ScoreJob, {**SCORE, "max_rejects": count})
+
+
+@pytest.mark.parametrize("half", [{"fixes": "20261123t100000z-77aa"}, {"fixed_rows": "mended.csv"}])
+def test_a_fix_needs_both_the_job_and_the_rows(half):
+    assert "fixes and fixed_rows belong together" in refused(ScoreJob, {**SCORE, **half})
 
 
 def test_a_number_of_five_thousand_digits_is_refused():
