@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ from model_store.definitions import Definition, load_definition
 from shared.aliases import MANIFEST, release_folder
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
-from shared.manifests import FileDigest, ReleaseManifest
+from shared.manifests import MAX_MANIFEST_BYTES, FileDigest, ReleaseManifest
 from shared.messages import decode_long
+from shared.signatures import Signature
 
 RELEASES_IN_MEMORY = 4
+COPIED_AT_ONCE = 1 << 20
+"""Bytes."""
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "lightgbm", "skops", "pyarrow")
 
 
@@ -40,9 +44,15 @@ def publish(bucket: Bucket, staged: Path, manifest: ReleaseManifest) -> bool:
 
     ``staged`` is a local folder with the model's files; the manifest is written into it.
     """
-    (staged / MANIFEST).write_bytes(manifest.to_json())
     if manifest.model_file not in manifest.files:
         raise ModelError(f"the definition {manifest.definition} saved no {manifest.model_file}", next_step="Write it in its method save.")
+    text = bucket.signer.sign(manifest.to_json())
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise ModelError(
+            f"the manifest of {manifest.release} would be {len(text):,} bytes long, more than the {MAX_MANIFEST_BYTES:,} allowed",
+            next_step="Train on a table with fewer columns or files.",
+        )
+    (staged / MANIFEST).write_bytes(text)
     return bucket.put_folder(staged, release_folder(manifest.release), last=MANIFEST)
 
 
@@ -58,17 +68,21 @@ def library_versions() -> dict[str, str]:
 
 
 def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
-    """The manifest of a release.
+    """The manifest of a release, its signature checked before anything in it is read.
 
     Raises:
-        ModelError: there is none, it is malformed, or it belongs to another release.
+        ModelError: there is none, it lacks a right signature, is malformed, or belongs to another release.
     """
     path = f"{release_folder(release)}/{MANIFEST}"
+    info = bucket.stat(path)
+    if info is not None and info.size > MAX_MANIFEST_BYTES:
+        raise ModelError(f"{path} is {info.size:,} bytes long, more than the {MAX_MANIFEST_BYTES:,} allowed", next_step=_anew(release))
     text = bucket.read(path)
     if text is None:
         raise ModelError(
             f"the release {release} has no {path} in the bucket {bucket.url}", next_step="List what there is: scoring models list"
         )
+    _check_signature(bucket.signer.judge(text), release)
     try:
         manifest = decode_long(ReleaseManifest, text)
     except MessageError as error:
@@ -77,7 +91,22 @@ def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
         raise ModelError(f"{path} names a model file that is not among its files: {manifest.model_file}", next_step=_anew(release))
     if manifest.release != release:
         raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=_anew(release))
+    if manifest.definition != release.partition("@")[0]:
+        raise ModelError(f"{path} names another definition, {manifest.definition}", next_step=_anew(release))
     return manifest
+
+
+def _check_signature(found: Signature, release: str) -> None:
+    if found is Signature.MISSING:
+        raise ModelError(
+            f"the release {release} is not signed, and SCORING_STORE_KEY is set",
+            next_step=f"If you know it for yours, sign it: scoring models sign {release}. {_anew(release)}",
+        )
+    if found is Signature.WRONG:
+        raise ModelError(
+            f"the signature of the release {release} is wrong: its manifest was changed, or signed with another key",
+            next_step=f"If the key was changed, put the old one behind the new in SCORING_STORE_KEY, after a comma. {_anew(release)}",
+        )
 
 
 def load_release(bucket: Bucket, release: str, cache: Path, definitions: Path | None = None) -> Release:
@@ -94,36 +123,54 @@ def load_release(bucket: Bucket, release: str, cache: Path, definitions: Path | 
 @functools.lru_cache(maxsize=RELEASES_IN_MEMORY)
 def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | None) -> Release:
     manifest = read_manifest(bucket, release)
-    folder = bucket.local_folder(release_folder(release), cache)
-    verify_files(folder, manifest)
-    definition = load_definition(manifest.definition, definitions)
-    if definition.source_sha256 != manifest.definition_sha256:
-        raise ModelError(f"the code of the definition {definition.name} was changed since {release} was trained", next_step=_anew(release))
-    try:
-        model = definition.model_class()
-        model.load(folder / manifest.model_file)
-    except ModelError:
-        raise
-    except Exception as error:  # a definition's own code may raise anything
-        raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=_anew(release)) from error
+    with tempfile.TemporaryDirectory() as place:
+        own = Path(place)
+        copy_verified(bucket.local_folder(release_folder(release), cache), manifest, own)
+        definition = load_definition(manifest.definition, definitions)
+        if definition.source_sha256 != manifest.definition_sha256:
+            raise ModelError(
+                f"the code of the definition {definition.name} was changed since {release} was trained", next_step=_anew(release)
+            )
+        try:
+            model = definition.model_class()
+            model.load(own / manifest.model_file)
+        except ModelError:
+            raise
+        except Exception as error:  # a definition's own code may raise anything
+            raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=_anew(release)) from error
     return Release(manifest=manifest, definition=definition, model=model)
 
 
-def verify_files(folder: Path, manifest: ReleaseManifest) -> None:
-    """Check that the files are those that were published, no more and no less.
+def copy_verified(folder: Path, manifest: ReleaseManifest, own: Path) -> None:
+    """Copy the files of a release into a folder of our own, and check the copies: they are what was published, no more and no less.
+
+    Nobody else can write there, so what is loaded is what was checked, even if the release is changed in between.
 
     Raises:
-        ModelError: a file is missing, was changed, or does not belong there; the sentence names it.
+        ModelError: a file is missing, is a link, was changed, or does not belong there; the sentence names it.
     """
     release = manifest.release
     found = {file.name for file in folder.iterdir()} - {MANIFEST}
     for name in sorted(found - manifest.files.keys()):
         raise ModelError(f"the release {release} holds the foreign file {name}", next_step=_anew(release))
     for name, digest in manifest.files.items():
+        if name in found and (folder / name).is_symlink():
+            raise ModelError(f"the file {name} of the release {release} is a symbolic link", next_step=_anew(release))
         if name not in found or not (folder / name).is_file():
             raise ModelError(f"the release {release} lacks its file {name}", next_step=_anew(release))
-        if _sha256(folder / name) != digest.sha256:
+        if not _copy_matches(folder / name, own / name, digest):
             raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=_anew(release))
+
+
+def _copy_matches(source: Path, copy: Path, digest: FileDigest) -> bool:
+    """Copy a file, but hardly more of it than there should be; True when the copy is what the digest says."""
+    whole, left = hashlib.sha256(), digest.size + 1
+    with source.open("rb") as content, copy.open("xb") as out:
+        while left and (block := content.read(min(left, COPIED_AT_ONCE))):
+            whole.update(block)
+            out.write(block)
+            left -= len(block)
+    return left == 1 and whole.hexdigest() == digest.sha256
 
 
 def _sha256(file: Path) -> str:

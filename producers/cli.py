@@ -370,9 +370,34 @@ def models_show(model: str, as_json: bool) -> None:
     _, bucket = _open()
     release = show.find_release(bucket, resolve(bucket, model))
     if as_json:
-        _print_json(release.manifest.encode() | {"aliases": release.aliases})
+        _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed})
     else:
         show.print_release(_console(), release)
+
+
+@models.command("sign")
+@click.argument("releases", nargs=-1, required=True, metavar="RELEASE...")
+@json_option
+def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
+    """Sign releases that are in the store with SCORING_STORE_KEY.
+
+    Needed for releases from before the key was set, or signed with an older key that stands behind the new one. Sign only what you
+    know for yours: workers load what is signed.
+
+    \b
+    Example:
+        scoring models sign v1@20261123T101500Z-9bfad3
+        scoring models list -q | xargs scoring models sign
+    """
+    from producers.signing import sign_release
+
+    _, bucket = _open()
+    for release in releases:
+        sign_release(bucket, release)
+        if not as_json:
+            click.echo(f"Signed {release}")
+    if as_json:
+        _print_json(releases)
 
 
 @models.command("check")
@@ -441,9 +466,9 @@ def results_show(result: str, as_json: bool) -> None:
     _, bucket = _open()
     folder, manifest = show.find_result(bucket, result)
     if as_json:
-        _print_json(manifest.encode() | {"folder": folder})
+        _print_json(manifest.encode() | {"folder": folder, "signed": show.signature_of(bucket, folder)})
     else:
-        show.print_result(_console(), folder, manifest)
+        show.print_result(_console(), folder, manifest, show.signature_of(bucket, folder))
 
 
 @results.command("head")
@@ -504,7 +529,7 @@ def _open() -> "tuple[Settings, Bucket]":
     from shared.bucket import open_bucket
 
     settings = read_settings()
-    return settings, open_bucket(settings.bucket_url)
+    return settings, open_bucket(settings.bucket_url, settings.signer)
 
 
 def _console(*, stderr: bool = False) -> "Console":

@@ -17,6 +17,7 @@ from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, JobStatus, Outcome
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, ReleaseManifest, ResultManifest
 from shared.messages import Job, ScoreJob, decode_long
+from shared.signatures import Signature
 
 JUDGED = "log_loss_per_click"
 
@@ -27,6 +28,7 @@ class ShownRelease:
 
     manifest: ReleaseManifest
     aliases: list[str]
+    signed: Signature
 
     @property
     def figures(self) -> dict[str, float]:
@@ -49,7 +51,8 @@ def find_releases(bucket: Bucket) -> list[ShownRelease]:
         for name in bucket.folders(f"{MODELS}/{definition}") if f"{MODELS}/{definition}" != ALIASES else []:
             text = bucket.read(f"{release_folder(name)}/{MANIFEST}") if name.startswith(f"{definition}@") else None
             if text is not None:
-                found.append(ShownRelease(manifest=decode_long(ReleaseManifest, text), aliases=by_release.get(name, [])))
+                manifest = decode_long(ReleaseManifest, text)
+                found.append(ShownRelease(manifest=manifest, aliases=by_release.get(name, []), signed=bucket.signer.judge(text)))
     return sorted(found, key=lambda release: release.manifest.created, reverse=True)
 
 
@@ -89,6 +92,11 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
     revision = f"{status.outcome.result}/revisions/{wanted}"
     return revision, decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
+
+
+def signature_of(bucket: Bucket, folder: str) -> Signature:
+    """What the signature of the result in a folder is worth."""
+    return bucket.signer.judge(bucket.read(f"{folder}/{MANIFEST}") or b"")
 
 
 def first_lines(bucket: Bucket, folder: str, count: int) -> list[str]:
@@ -169,6 +177,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         "aliases": ", ".join(_spoken(release)) or "none",
         "trained": f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by job {manifest.job_id} in {manifest.seconds:.1f} s",
         "folder": release_folder(manifest.release),
+        "signed": release.signed,
         "columns": f"{len(manifest.columns)}: {', '.join(column.name for column in manifest.columns[:6])}, ...",
         "files": ", ".join(f"{name} ({file.size / 1024:,.0f} KB)" for name, file in manifest.files.items()),
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
@@ -196,7 +205,7 @@ def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]
     console.print(table)
 
 
-def print_result(console: Console, folder: str, manifest: ResultManifest) -> None:
+def print_result(console: Console, folder: str, manifest: ResultManifest, signed: Signature) -> None:
     """All that is known of a result."""
     facts = {
         "result": f"{folder}/{PREDICTIONS}",
@@ -210,6 +219,7 @@ def print_result(console: Console, folder: str, manifest: ResultManifest) -> Non
         "took": f"{manifest.seconds:.1f} s in {manifest.chunks} chunks, finished {manifest.finished:%Y-%m-%d %H:%M:%S} UTC",
         "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-3):,.0f}",
         "sha256 of the text": manifest.text_sha256,
+        "signed": signed,
         "job": manifest.job_id,
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f} over {device.rows:,} rows" for name, device in manifest.devices.items()}
     print_facts(console, facts)

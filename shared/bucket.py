@@ -23,6 +23,7 @@ from typing import IO, Any, BinaryIO
 from shared.errors import BucketError, RequestError, ScoringError
 from shared.messages import check_bucket_path
 from shared.processes import is_gone, mark_of_process
+from shared.signatures import NO_SIGNER, Signer
 
 STRAY_SECONDS = 24 * 3600
 """Nobody writes one file for a day."""
@@ -46,6 +47,8 @@ class Bucket(ABC):
     """What every kind of bucket does; paths are relative, with ``/`` between parts. Raises BucketError when it cannot."""
 
     url: str
+    signer: Signer = NO_SIGNER
+    """Belongs to the place as its address does: whoever reads or writes a manifest there must not forget it."""
 
     @abstractmethod
     def stat(self, path: str) -> FileInfo | None:
@@ -422,11 +425,12 @@ class _RemoteFile(io.RawIOBase):
         super().close()
 
 
-def open_bucket(url: str) -> Bucket:
+def open_bucket(url: str, signer: Signer = NO_SIGNER) -> Bucket:
     """The bucket at ``url``: a folder (made at the first write), ``s3://...`` or ``gs://...``; opens no connection yet."""
-    if url.startswith(("s3://", "gs://")):
-        return RemoteBucket(url)
-    return LocalBucket(Path(url.removeprefix("file://")))
+    remote = url.startswith(("s3://", "gs://"))
+    bucket = RemoteBucket(url) if remote else LocalBucket(Path(url.removeprefix("file://")))
+    bucket.signer = signer
+    return bucket
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """What is known of one release and of one result: the json beside each, written by workers and read by everybody."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from shared.messages import BucketPath, JobId, Moment, Name, Record, ReleaseId, Sha256
 
@@ -11,6 +13,13 @@ PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
 """The files of a result, beside its manifest."""
 
 ColumnType = Literal["binary", "number"]
+
+
+MAX_MANIFEST_BYTES = 16 << 20
+"""No manifest of a release is longer: that is room for 200,000 columns."""
+
+OptionalSignature = Annotated[Sha256 | None, Field(exclude_if=lambda signature: signature is None)]
+"""See ``shared.signatures``; an unsigned manifest does not have the field."""
 
 
 class Part(Record):
@@ -28,7 +37,7 @@ class FileDigest(Part):
     """Size in bytes and sha256 of one file."""
 
     sha256: Sha256
-    size: int
+    size: Annotated[int, Field(ge=0)]
 
 
 class TableFingerprint(Part):
@@ -62,6 +71,7 @@ class ReleaseManifest(Record):
     """Table -> predictor (this release's definition, and the naive ones) -> metric -> value."""
     libraries: dict[str, str]
     seconds: float
+    signature: OptionalSignature = None
 
 
 class DeviceSummary(Part):
@@ -103,3 +113,4 @@ class ResultManifest(Record):
     chunks: int
     seconds: float
     """From the request to the result."""
+    signature: OptionalSignature = None

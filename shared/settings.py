@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.signatures import SHORTEST_KEY, Signer
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -35,6 +36,10 @@ class Settings(BaseSettings):
 
     home: Path = Path(".scoring")
     """Folder for what ``scoring up`` keeps on this machine: server data, logs, the release cache."""
+
+    store_key: SecretStr = SecretStr("")
+    """Signs the manifests of releases and results; releases without a right signature are then refused. Several, separated by commas:
+    the first signs, all are known. Empty: nothing is signed or checked."""
 
     definitions: Path | None = None
     """A folder with further definitions, ``<name>/model.py``, beside those of the repository."""
@@ -79,10 +84,27 @@ class Settings(BaseSettings):
             raise ValueError("must be a folder or start with s3:// or gs://")
         return url or "bucket"
 
+    @field_validator("store_key")
+    @classmethod
+    def _is_hard_to_guess(cls, secret: SecretStr) -> SecretStr:
+        if any(len(key) < SHORTEST_KEY for key in _keys(secret)):
+            raise ValueError(f"every key must have at least {SHORTEST_KEY} characters")
+        return secret
+
+    @property
+    def signer(self) -> Signer:
+        """What signs manifests and judges them, with the keys of ``SCORING_STORE_KEY``."""
+        return Signer(tuple(key.encode() for key in _keys(self.store_key)))
+
     @property
     def broker_url(self) -> str:
         """The Redis that is really used: ``REDIS_URL``, or the embedded server of ``scoring up``."""
         return self.redis_url or f"redis://127.0.0.1:{self.redis_port}/0"
+
+
+def _keys(secret: SecretStr) -> list[str]:
+    text = secret.get_secret_value()
+    return [key.strip() for key in text.split(",")] if text.strip() else []
 
 
 FOREIGN_VARIABLES = ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE")
@@ -104,7 +126,7 @@ def read_settings() -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         variable = name if name.isupper() else f"SCORING_{name.upper()}"
-        is_secret = "password" in name or name in ("WEBHOOK_URL", "REDIS_URL")
+        is_secret = "password" in name or "key" in name or name in ("WEBHOOK_URL", "REDIS_URL")
         shown = "a value" if is_secret else f"the value {first['input']!r}"
         raise SettingsError(
             f"the environment variable {variable} has {shown} that cannot be used: {first['msg']}",

@@ -285,7 +285,7 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
         chunks=len(parts),
         seconds=(finished - job.created).total_seconds(),
     )
-    bucket.create(folder.file(MANIFEST), manifest.to_json())
+    bucket.create(folder.file(MANIFEST), bucket.signer.sign(manifest.to_json()))
     return decode_long(ResultManifest, bucket.read(folder.file(MANIFEST)) or b"")
 
 

@@ -43,7 +43,7 @@ settings: Callable[[], Settings] = functools.cache(read_settings)
 @functools.cache
 def bucket() -> Bucket:
     """The bucket of this process."""
-    return open_bucket(settings().bucket_url)
+    return open_bucket(settings().bucket_url, settings().signer)
 
 
 @functools.cache

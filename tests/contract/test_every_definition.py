@@ -182,6 +182,13 @@ def test_every_check_can_fail_and_says_why(name, tmp_path):
     assert says in finding.why
 
 
+def test_a_definition_that_still_needs_its_file_after_loading_is_reported(tmp_path):
+    lazy = SMALL.replace("self.model = np.load(path)", "self.path = path")
+    make_definition(tmp_path, "lazy", lazy.replace("return self.model[0] +", "return (self.model or np.load(self.path))[0] +"))
+    finding = {finding.check: finding for finding in checks.run_checks("lazy", tmp_path)}["loads_what_it_saved"]
+    assert (finding.outcome, "FileNotFoundError" in finding.why) == ("failed", True)
+
+
 def test_an_older_definition_is_not_asked_what_it_does_not_have(tmp_path):
     shutil.copy(model_template.__file__, tmp_path)
     make_definition(tmp_path, "older", OLDER)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model_store.definitions import load_definition
-from model_store.store import digest_folder, load_release, publish, read_manifest, verify_files
+from model_store.store import copy_verified, digest_folder, load_release, publish, read_manifest
 from shared.aliases import release_folder
 from shared.bucket import LocalBucket
 from shared.errors import ModelError
@@ -16,22 +16,6 @@ from shared.manifests import FileDigest, ReleaseManifest
 from tests.handmade import NOON, WEIGHTS, publish_handmade, tree
 
 UNKNOWN = "v1@20200101T000000Z-abcdef"
-
-
-@pytest.fixture
-def bucket(tmp_path) -> LocalBucket:
-    return LocalBucket(tmp_path / "bucket")
-
-
-@pytest.fixture
-def release(bucket) -> str:
-    return publish_handmade(bucket)
-
-
-@pytest.fixture
-def folder(bucket, release) -> Path:
-    """Where the release lies."""
-    return bucket.place(release_folder(release))
 
 
 def load(bucket: LocalBucket, release: str):
@@ -52,36 +36,24 @@ def rewrite(folder: Path, **changed: object) -> ReleaseManifest:
     return manifest
 
 
-@pytest.fixture
-def loads(monkeypatch) -> list[Path]:
-    """The model files that a model of v1 was asked to load."""
-    seen: list[Path] = []
-    kind = load_definition("v1").model_class
-    really = kind.load
-
-    def load(self, path):
-        seen.append(Path(path))
-        really(self, path)
-
-    monkeypatch.setattr(kind, "load", load)
-    return seen
-
-
 # --- what was published
 
 
-def test_a_published_release_verifies_and_loads(bucket, release, folder):
+def test_a_published_release_verifies_and_loads(bucket, release, folder, tmp_path):
     manifest = read_manifest(bucket, release)
-    verify_files(folder, manifest)
+    own = tmp_path / "own"
+    own.mkdir()
+    copy_verified(folder, manifest, own)
+    assert tree(own) == {name: content for name, content in tree(folder).items() if name != "manifest.json"}
     loaded = load(bucket, release)
     assert loaded.manifest == manifest
     assert loaded.definition.name == "v1"
     assert loaded.model.model["weights"].tolist() == WEIGHTS
 
 
-def test_a_release_is_loaded_once_a_process(bucket, release, folder, loads):
+def test_a_release_is_loaded_once_a_process(bucket, release, loads):
     assert load(bucket, release) is load(bucket, release)
-    assert loads == [folder / read_manifest(bucket, release).model_file]
+    assert [file.name for file in loads] == [read_manifest(bucket, release).model_file]
 
 
 def test_each_release_is_loaded_for_itself(bucket, release, loads):
@@ -217,8 +189,17 @@ def test_a_model_that_cannot_be_loaded_is_the_models_fault(bucket, release, monk
 
 
 def test_a_release_of_a_definition_that_is_gone_is_refused(bucket, release, folder):
-    rewrite(folder, definition="v99")
-    assert "v99" in refused(bucket, release).message
+    gone = release.replace("v1@", "v99@")
+    rewrite(folder, definition="v99", release=gone)
+    folder.parent.rename(folder.parents[1] / "v99")
+    (folder.parents[1] / "v99" / release).rename(folder.parents[1] / "v99" / gone)
+    assert "there is no definition 'v99'" in refused(bucket, gone).message
+
+
+def test_a_release_never_loads_with_another_definition_than_its_own(bucket, release, folder, loads):
+    rewrite(folder, definition="v2")
+    assert refused(bucket, release).message == f"{release_folder(release)}/manifest.json names another definition, v2"
+    assert not loads
 
 
 # --- publishing

@@ -15,6 +15,7 @@ from shared.errors import MessageError, ModelError, RequestError
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import ReleaseManifest
 from shared.messages import TrainJob, decode_long
+from shared.signatures import Signer
 from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table
 
 FOLDER = f"data/predict/output/v1/{PLACE}"
@@ -39,9 +40,10 @@ def done(bucket, release) -> JobFolder:
     return folder
 
 
-def scoring(bucket: LocalBucket, *arguments: str) -> Result:
+def scoring(bucket: LocalBucket, *arguments: str, key: str = "") -> Result:
     """Run a command on this bucket; fails the test when it fails."""
-    done = CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url}, catch_exceptions=False)
+    environment = {"BUCKET_URL": bucket.url, "SCORING_STORE_KEY": key}
+    done = CliRunner().invoke(cli.scoring, list(arguments), env=environment, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done
 
@@ -195,7 +197,7 @@ def test_results_are_listed_once_each_by_definition_and_place(bucket, done):
 
 
 def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
-    text = printed(show.print_result, *show.find_result(bucket, FOLDER))
+    text = printed(show.print_result, *show.find_result(bucket, FOLDER), show.signature_of(bucket, FOLDER))
     manifest = show.find_result(bucket, FOLDER)[1]
     assert fact(text, "result") == f"{FOLDER}/prediction_output.csv.gz"
     assert (fact(text, "rows in"), fact(text, "scored"), fact(text, "rejected")) == ("40", "40", "0")
@@ -210,7 +212,7 @@ def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
 def test_a_result_with_rejects_says_where_they_are(bucket, release):
     write_table(bucket, [row(0), "7,0,0,0,x,Tablet"])
     assert run_job(make_job(bucket, max_reject_share=1.0)).state == "done"
-    text = printed(show.print_result, *show.find_result(bucket, FOLDER))
+    text = printed(show.print_result, *show.find_result(bucket, FOLDER), show.signature_of(bucket, FOLDER))
     assert fact(text, "rejected") == f"1 (see {FOLDER}/rejects.csv.gz)"
     assert bucket.exists(f"{FOLDER}/rejects.csv.gz")
 
@@ -323,3 +325,32 @@ def test_a_time_is_told_in_its_largest_unit(monkeypatch, seconds, shown):
 
     monkeypatch.setattr(show, "datetime", Clock)
     assert show.ago(NOON) == shown
+
+
+# --- signatures
+
+
+def test_what_a_signature_is_worth_is_said_of_releases_and_results(bucket):
+    keys = ours, theirs = "a key that is ours alone", "the key of a stranger"
+    bucket.signer = Signer((ours.encode(),))
+    write_table(bucket, [row(number) for number in range(40)])
+    release = publish_handmade(bucket)
+    folder = make_job(bucket)
+    run_job(folder)
+    for command in (("models", "show", release), ("results", "show", folder.job_id), ("results", "show", FOLDER)):
+        said = {key: fact(scoring(bucket, *command, key=key).stdout, "signed") for key in ("", *keys)}
+        assert said == {
+            "": "not checked: SCORING_STORE_KEY is not set",
+            ours: "yes",
+            theirs: "no: changed since, or by another key",
+        }
+        assert json.loads(scoring(bucket, *command, "--json", key=ours).stdout)["signed"] == "yes"
+
+
+def test_a_release_from_before_the_key_is_signed_by_a_command(bucket):
+    releases = [publish_handmade(bucket, made=NOON.replace(hour=hour)) for hour in (1, 2)]
+    key = "a key that is long enough"
+    assert fact(scoring(bucket, "models", "show", releases[0], key=key).stdout, "signed") == "no"
+    assert scoring(bucket, "models", "sign", *releases, key=key).stdout == f"Signed {releases[0]}\nSigned {releases[1]}\n"
+    assert fact(scoring(bucket, "models", "show", releases[0], key=key).stdout, "signed") == "yes"
+    assert json.loads(scoring(bucket, "models", "sign", releases[1], "--json", key=key).stdout) == [releases[1]]

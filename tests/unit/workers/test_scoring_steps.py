@@ -5,7 +5,7 @@ import gzip
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from shared.bucket import LocalBucket
 from shared.errors import BucketError, ModelError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob
+from shared.signatures import Signature, Signer
 from tests.handmade import NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table
 from workers import scoring
 from workers.parts import missing_chunks
@@ -429,3 +430,20 @@ def test_the_manifest_says_when_things_happened(bucket):
     moments = [datetime.fromisoformat(manifest[name]) for name in ("job_created", "started", "finished")]
     assert moments[0] == NOON
     assert before <= moments[1] <= moments[2] <= datetime.now(UTC)
+
+
+def test_a_result_is_signed_wherever_its_manifest_lies(bucket):
+    bucket.signer = Signer((b"a key that is long enough",))
+    later = NOON + timedelta(hours=1)
+    folder = make_job(bucket, model=publish_handmade(bucket, made=later))
+    outcome = run_job(folder)
+    for place in (outcome.result, f"{outcome.result}/revisions/{folder.job_id}", folder.path):
+        assert bucket.signer.judge(bucket.read(f"{place}/manifest.json")) is Signature.RIGHT, place
+
+
+def test_a_job_with_a_release_that_is_not_signed_is_refused_before_its_table_is_cut(bucket):
+    bucket.signer = Signer((b"a key that is long enough",))
+    folder = make_job(bucket)
+    with pytest.raises(ModelError, match="is not signed, and SCORING_STORE_KEY is set"):
+        plan(folder)
+    assert not folder.has("plan.json")

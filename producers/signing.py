@@ -1,0 +1,53 @@
+"""Signs releases that are in the store already: those from before the store had a key, and those signed with an older one."""
+
+import hashlib
+
+from shared.aliases import MANIFEST, release_folder
+from shared.bucket import Bucket
+from shared.errors import MessageError, ModelError, RequestError
+from shared.manifests import FileDigest, ReleaseManifest
+from shared.messages import decode_long
+from shared.signatures import Signature
+
+
+def sign_release(bucket: Bucket, release: str) -> None:
+    """Sign a release with the first key of ``SCORING_STORE_KEY``, once its files are found to be those of its manifest.
+
+    Raises:
+        RequestError: no key is set.
+        ModelError: there is no such release, its files were changed, or it is signed with a key that is not among ours.
+    """
+    if not bucket.signer.keys:
+        raise RequestError("SCORING_STORE_KEY is not set, so nothing can be signed", next_step="Set it as it is set for the workers.")
+    folder = release_folder(release)
+    text = bucket.read(f"{folder}/{MANIFEST}")
+    if text is None:
+        raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
+    anew = f"Train it anew: scoring train {release.partition('@')[0]}"
+    try:
+        manifest = decode_long(ReleaseManifest, text)
+    except MessageError as error:
+        raise ModelError(f"{folder}/{MANIFEST} is not a release manifest: {error.message}", next_step=anew) from error
+    if manifest.release != release:
+        raise ModelError(f"{folder}/{MANIFEST} belongs to the release {manifest.release}", next_step=anew)
+    if manifest.signature is not None and bucket.signer.judge(text) is not Signature.RIGHT:
+        raise ModelError(
+            f"the release {release} was signed with another key, or changed since",
+            next_step=f"Put the other key behind the new one in SCORING_STORE_KEY, after a comma. {anew}",
+        )
+    for name, digest in manifest.files.items():
+        if not _is(bucket, f"{folder}/{name}", digest):
+            raise ModelError(f"the file {name} of the release {release} is missing, or was changed after it was published", next_step=anew)
+    unsigned = manifest.model_copy(update={"signature": None})
+    bucket.write(f"{folder}/{MANIFEST}", bucket.signer.sign(unsigned.to_json()), durable=True)
+
+
+def _is(bucket: Bucket, path: str, digest: FileDigest) -> bool:
+    info = bucket.stat(path)
+    if info is None or info.size != digest.size:
+        return False
+    whole = hashlib.sha256()
+    with bucket.open(path) as content:
+        for block in iter(lambda: content.read(1 << 20), b""):
+            whole.update(block)
+    return whole.hexdigest() == digest.sha256
