@@ -32,7 +32,7 @@ def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
     parts = [part for index in sorted(folder.parts_with_rejects()) if (part := read_part(folder, index)) is not None]
     rejected = sum(part.rows_rejected for part in parts)
     if are_too_many(job, rejected, plan.rows_at_most):
-        raise _too_many(job, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at", parts)
+        raise _too_many(job, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at (", parts)
 
 
 def check_all(folder: JobFolder, job: ScoreJob, parts: Sequence[ChunkRecord]) -> None:
@@ -47,13 +47,13 @@ def check_all(folder: JobFolder, job: ScoreJob, parts: Sequence[ChunkRecord]) ->
         quoted = first_rejects(parts, tables.REJECTS_QUOTED)
         raise TableError(f"none of the {rows:,} rows of {job.table} can be scored; the first: {quoted}", next_step="Mend the table.")
     if are_too_many(job, rejected, rows) and not folder.has(REJECTS_ACCEPTED):
-        raise _too_many(job, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%})", parts)
+        raise _too_many(job, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%}, ", parts)
 
 
 def _too_many(job: ScoreJob, what: str, parts: Sequence[ChunkRecord]) -> TableError:
-    limits = [f"{job.max_reject_share:.1%} of the rows"] + ([f"{job.max_rejects:,} rows"] if job.max_rejects is not None else [])
+    allowed = f"{job.max_reject_share:.1%}" + (f" and {job.max_rejects:,} rows" if job.max_rejects is not None else "")
     return TableError(
-        f"{what}, allowed are {' and '.join(limits)}; the first: {first_rejects(parts, tables.REJECTS_QUOTED)}",
+        f"{what}allowed are {allowed}); the first: {first_rejects(parts, tables.REJECTS_QUOTED)}",
         next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score --fix {job.job_id} FILE; "
         f"or go on without them: scoring jobs resume {job.job_id} --accept-rejects",
     )

@@ -3,6 +3,7 @@
 The folder is the truth: a step that finds its work done returns what is there. No step knows the queue; ``tasks`` says what comes next.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -19,10 +20,11 @@ import numpy as np
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
-from shared.errors import StrayOrderError, TableError
+from shared.errors import MessageError, StrayOrderError, TableError
 from shared.job_folder import REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, ResultManifest
 from shared.messages import ScoreJob, decode_long
+from shared.signatures import Signature
 from workers import tables
 from workers.fixing import fixed_pieces, plan_fix
 from workers.parts import (
@@ -215,7 +217,7 @@ def finish_job(folder: JobFolder) -> Outcome | None:
     if outcome is not None and outcome.state == "done" and not folder.has("published.json"):
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
         folder.bucket.copy(folder.file(MANIFEST), f"{outcome.result}/revisions/{folder.job_id}/{MANIFEST}")
-        publish_newest(folder.bucket, outcome.result)
+        publish_newest(folder.bucket, outcome.result, folder.job_id)
         folder.bucket.write(folder.file("published.json"), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
     return outcome
 
@@ -334,13 +336,14 @@ def _done(manifest: ResultManifest, place: str, *, accepted: bool) -> Outcome:
     )
 
 
-def publish_newest(bucket: Bucket, place: str) -> None:
+def publish_newest(bucket: Bucket, place: str, job_id: str) -> None:
     """Put the newest revision at its place for the bidding system: predictions first, then the manifest that vouches for them.
 
+    That is the one of ``job_id``, or a newer one whose manifest can be read and is not forged, as far as its signature tells.
     Looks again after each publication, so that two jobs that finish at the same moment leave the newer one, whole.
     """
     published = ""
-    while (newest := _newest_revision(bucket, place)) != published:
+    while (newest := _newest_revision(bucket, place, job_id)) != published:
         rejects_before = bucket.exists(f"{place}/{REJECTS}")
         manifest = decode_long(ResultManifest, bucket.read(f"{newest}/{MANIFEST}") or b"")
         bucket.copy(f"{newest}/{PREDICTIONS}", f"{place}/{PREDICTIONS}")
@@ -352,7 +355,16 @@ def publish_newest(bucket: Bucket, place: str) -> None:
         published = newest
 
 
-def _newest_revision(bucket: Bucket, place: str) -> str:
-    """The folder of the newest complete revision: job ids start with the time of their request."""
+def _newest_revision(bucket: Bucket, place: str, job_id: str) -> str:
+    """The folder of the newest complete revision, that of ``job_id`` or a newer one: job ids start with the time of their request."""
     folder = f"{place}/revisions"
-    return next(f"{folder}/{name}" for name in reversed(bucket.folders(folder)) if bucket.exists(f"{folder}/{name}/{MANIFEST}"))
+    for name in reversed(bucket.folders(folder)):
+        if name <= job_id:
+            break
+        text = bucket.read(f"{folder}/{name}/{MANIFEST}")
+        if text is None or bucket.signer.judge(text) not in (Signature.RIGHT, Signature.UNCHECKED):
+            continue
+        with contextlib.suppress(MessageError):
+            decode_long(ResultManifest, text)
+            return f"{folder}/{name}"
+    return f"{folder}/{job_id}"

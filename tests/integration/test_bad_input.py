@@ -136,7 +136,7 @@ def test_text_in_a_column_of_whole_numbers_fails_the_job_with_the_first_rows_quo
     some = tmp_path / "some_wrong.csv"
     some.write_text("\n".join([*lines[:-4], *(f"shoe{line}" for line in lines[-4:]), ""]))
     sentence = r"4 of 300 rows of .* cannot be scored \(1.3%, allowed are 1.0%\); the first: .* line 298, .* line 299, .* line 300, "
-    refused(trained, "score", some, "--model", "v1", code=3, sentence=sentence, next_step="--max-reject-share")
+    refused(trained, "score", some, "--model", "v1", code=3, sentence=sentence, next_step="--accept-rejects")
     assert trained.scoring_json("score", some, "--model", "v1", "--max-reject-share", "0.02")["facts"]["rejected"] == "4"
 
 

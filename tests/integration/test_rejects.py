@@ -70,7 +70,7 @@ def test_a_job_fails_early_keeps_its_parts_and_goes_on_once_its_rejects_are_acce
     job_id = failed_job(trained, table, "--model", "v2", "--chunk-rows", "20", "--max-reject-share", "0.02")
     folder = trained.bucket / "jobs" / job_id
     outcome = json.loads((folder / "outcome.json").read_text())
-    assert "and not all have been looked at, allowed are 2.0% of the rows; the first: " in outcome["reason"]
+    assert "and not all have been looked at (allowed are 2.0%); the first: " in outcome["reason"]
     parts = len(list((folder / "parts").glob("*.json")))
     assert 4 <= parts < ROWS / 20, "it did not fail early"
     [notice] = wait_until(lambda: trained.webhook.about(job_id), what="the notice")

@@ -447,3 +447,18 @@ def test_a_job_with_a_release_that_is_not_signed_is_refused_before_its_table_is_
     with pytest.raises(ModelError, match="is not signed, and SCORING_STORE_KEY is set"):
         plan(folder)
     assert not folder.has("plan.json")
+
+
+@pytest.mark.parametrize("forged", ["unsigned", "garbage"])
+def test_a_forged_revision_that_calls_itself_newer_is_not_published(bucket, forged):
+    first = run_job(make_job(bucket))
+    manifest = json.loads(bucket.read(f"{first.result}/manifest.json"))
+    if forged == "unsigned":
+        bucket.signer = Signer((b"a key that is long enough",))
+        publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    place = f"{first.result}/revisions/99991231t235959z-score-ffffff"
+    bucket.write(f"{place}/prediction_output.csv.gz", gzip.compress(b"entity_id,device,cr\n1,0,1.0\n"))
+    bucket.write(f"{place}/manifest.json", json.dumps(manifest, indent=1).encode() if forged == "unsigned" else b"garbage")
+    folder = make_job(bucket, minute=1)
+    assert run_job(folder).state == "done"
+    assert json.loads(bucket.read(f"{first.result}/manifest.json"))["job_id"] == folder.job_id
