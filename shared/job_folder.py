@@ -12,7 +12,8 @@
                   ended/                  outcomes of before the job was let go on
                   outcome.json            how the job ended                             (first writer wins)
                   published.json          the result is at its place
-                  notified.json           people were told
+                  telling.json            a try to tell people was begun
+                  notified.json           people were told, or this was given up
     jobs/_open/<job id>                   a mark: this job still needs something done
     jobs/_requests/<digest>.<n>           which job the n-th run of a request became    (first writer wins)
 
@@ -33,6 +34,7 @@ from shared.messages import Job, JobOrder, Moment, Record, decode, decode_job, d
 
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
+TELLING = "telling.json"
 REQUESTS = f"{JOBS}/_requests"
 MAX_STAGE_LENGTH = 500
 MAX_ID_SHOWN = 100
@@ -169,6 +171,7 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
         self.bucket.write(f"{OPEN}/{self.job_id}", b"")
         self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
+        self.bucket.delete(self.file(TELLING))
         self.bucket.delete(self.file("notified.json"))
         self.bucket.delete(self.file("outcome.json"))
 
