@@ -14,7 +14,7 @@ import redis
 import structlog
 from celery import shared_task
 
-from shared import hint, routes
+from shared import hint, pulse, routes
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
 from shared.errors import MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
@@ -230,5 +230,6 @@ def sweep(self: celery.Task) -> None:
         bucket().drop_strays()
         for missing in sweeping.sweep(bucket(), traffic, grace=grace, deadline=timedelta(hours=settings().job_deadline_hours)):
             send(self.app, missing.task, missing.orders)
+        pulse.leave_sign(client, pulse.SWEEP)
     except (TransientError, redis.RedisError) as error:
         log.warning("sweep not finished, the next one is due soon", error=str(error))
