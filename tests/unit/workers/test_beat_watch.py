@@ -20,11 +20,17 @@ pytestmark = pytest.mark.server
 SWEEP, LIMIT = 15, 120
 
 
-@pytest.fixture
-def people():
+@pytest.fixture(scope="module")
+def receiver():
     made = Webhook()
     yield made
     made.close()
+
+
+@pytest.fixture
+def people(receiver):
+    receiver.posted.clear()
+    return receiver
 
 
 @pytest.fixture
