@@ -34,7 +34,6 @@ POOL_PROCESSES = 4
 class Asked:
     title: str
     all: str
-    mood: str
     at: float
 
 
@@ -42,23 +41,28 @@ class Moody(http.server.ThreadingHTTPServer):
     """Answers as Slack does, hangs, or asks for a rest."""
 
     def __init__(self):
-        self.mood, self.calm = "good", threading.Event()
-        self.asked, self.at_once, self.most_at_once = [], 0, 0
+        self.mood, self.at_once, self.most_at_once = "good", 0, 0
+        self.asked, self.unanswered, self.refused, self.taken = [], [], [], []
         outer = self
 
         class Receiver(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 notice = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.asked.append(Asked(title=notice["text"], all=json.dumps(notice), mood=outer.mood, at=time.monotonic()))
+                asked = Asked(title=notice["text"], all=json.dumps(notice), at=time.monotonic())
+                outer.asked.append(asked)
                 outer.at_once += 1
                 outer.most_at_once = max(outer.most_at_once, outer.at_once)
-                if outer.mood == "hangs":
-                    # until the other side gives up
-                    while not outer.calm.is_set() and not select.select([self.connection], [], [], 0.05)[0]:
-                        pass
+                gave_up = False
+                while outer.mood == "hangs" and not gave_up:
+                    gave_up = bool(select.select([self.connection], [], [], 0.05)[0])
                 outer.at_once -= 1
-                body = b"ok" if outer.mood == "good" else b"rate_limited"
-                self.send_response(200 if outer.mood == "good" else 429)
+                if gave_up:
+                    outer.unanswered.append(asked)
+                    return
+                is_good = outer.mood == "good"
+                (outer.taken if is_good else outer.refused).append(asked)
+                body = b"ok" if is_good else b"rate_limited"
+                self.send_response(200 if is_good else 429)
                 self.send_header("Retry-After", "3")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -74,20 +78,19 @@ class Moody(http.server.ThreadingHTTPServer):
     def handle_error(self, *_):
         pass  # the other side went away, as it should
 
-    def about(self, word, mood="good"):
-        """The notices with this word that were posted while the mood was this."""
-        return [asked for asked in self.asked if word in asked.all and asked.mood == mood]
-
     def told(self, word):
-        """The titles of those that were taken."""
-        return [asked.title for asked in self.about(word)]
+        """The titles of the notices with this word that were taken."""
+        return [asked.title for asked in about(word, self.taken)]
+
+
+def about(word, notices):
+    return [asked for asked in notices if word in asked.all]
 
 
 @pytest.fixture(scope="module")
 def webhook():
     server = Moody()
     yield server
-    server.calm.set()
     server.shutdown()
     server.server_close()
 
@@ -115,7 +118,6 @@ def mood(webhook):
         webhook.mood = mood
 
     yield be
-    webhook.calm.set()
     webhook.mood = "good"
 
 
@@ -155,7 +157,7 @@ def test_many_notices_for_a_webhook_that_hangs_delay_no_plan_no_chunk_and_no_fin
     mood("hangs")
     folders = [ended(stage, f"hanging-{number:02}") for number in range(4 * POOL_PROCESSES)]
     tell(stage, folders)
-    wait_until(lambda: webhook.about("hanging", "hangs"), what="the first try")
+    wait_until(lambda: about("hanging", webhook.asked), what="the first try")
     job = to_its_end(once_more(stage, first, "disturbed"))
     assert not [folder for folder in folders if folder.has("notified.json")], "the webhook hangs all the while"
     assert webhook.most_at_once == 1, "a second process at the webhook would be one less for the jobs"
@@ -163,12 +165,11 @@ def test_many_notices_for_a_webhook_that_hangs_delay_no_plan_no_chunk_and_no_fin
     assert seconds_of(job) < 2 * seconds_of(undisturbed) + TIMEOUT_SECONDS
 
     mood("good")
-    webhook.calm.set()
     stage.client.delete(REST)
     wait_until(lambda: all(folder.has("notified.json") for folder in [*folders, job]), 60, "the notices")
     for folder in folders:
         [title] = webhook.told(folder.job_id)
-        was_broken_off = bool(webhook.about(folder.job_id, "hangs"))
+        was_broken_off = bool(about(folder.job_id, webhook.unanswered))
         assert title.endswith("(perhaps told before)") == was_broken_off, "somebody may have read what got no answer"
 
 
@@ -176,11 +177,11 @@ def test_a_webhook_that_asks_for_a_rest_is_asked_by_nobody_until_it_is_over(stag
     mood("busy")
     folders = [ended(stage, "resting-01"), ended(stage, "resting-02")]
     tell(stage, folders)
-    [refused] = wait_until(lambda: webhook.about("resting", "busy"), what="the first try")
+    [refused] = wait_until(lambda: about("resting", webhook.refused), what="the first try")
     mood("good")
     tell(stage, folders)
     wait_until(lambda: all(folder.has("notified.json") for folder in folders), what="the notices")
-    taken = webhook.about("resting")
+    taken = about("resting", webhook.taken)
     assert len(taken) == 2
     assert min(asked.at for asked in taken) - refused.at >= 3
 
