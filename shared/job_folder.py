@@ -14,7 +14,8 @@
                   ended/                  outcomes of before the job was let go on
                   outcome.json            how the job ended                             (first writer wins)
                   published.json          the result is at its place
-                  notified.json           people were told
+                  telling.json            a try to tell people was begun
+                  notified.json           people were told, or this was given up
     jobs/_open/<job id>                   a mark: this job still needs something done
     jobs/_requests/<digest>.<n>           which job the n-th run of a request became    (first writer wins)
 
@@ -35,6 +36,7 @@ from shared.messages import Job, JobOrder, Moment, Record, ScoreJob, decode, dec
 
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
+TELLING = "telling.json"
 REQUESTS = f"{JOBS}/_requests"
 REJECTS_ACCEPTED = "rejects-accepted"
 MAX_STAGE_LENGTH = 500
@@ -181,6 +183,7 @@ class JobFolder:
             self.bucket.write(self.file(REJECTS_ACCEPTED), b"")
         self.bucket.write(f"{OPEN}/{self.job_id}", b"")
         self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
+        self.bucket.delete(self.file(TELLING))
         self.bucket.delete(self.file("notified.json"))
         self.bucket.delete(self.file("outcome.json"))
 

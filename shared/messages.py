@@ -137,9 +137,10 @@ Job = ScoreJob | TrainJob
 
 
 class Notice(Record):
-    """What people are told when a job has reached a final state."""
+    """What people are told, above all when a job has reached a final state."""
 
-    job_id: JobId
+    job_id: JobId | None = None
+    """None for what is about no job."""
     good: bool
     title: str
     facts: dict[str, str]

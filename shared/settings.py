@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     stall_seconds: Annotated[float, Field(gt=0, le=86400)] = 5.0
     """A step that nobody works on is sent again this long after its message was sent, unless messages as old still wait."""
 
+    beat_silent_seconds: Annotated[float, Field(ge=0, le=86400)] = 120.0
+    """After this long without a sign of beat, but three sweeps at least, people are told and workers send the sweep. 0: never."""
+
     job_deadline_hours: Annotated[float, Field(gt=0)] = 24.0
     """A job older than this that has not ended is failed by the sweep."""
 

@@ -19,6 +19,7 @@ from shared.errors import ModelError
 from shared.logs import set_up_logs
 from shared.routes import SWEEP
 from shared.settings import read_settings
+from workers.beat_watch import start_watch
 
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
@@ -45,6 +46,15 @@ def _preload_definitions(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 @signals.worker_ready.connect
 def _sweep_at_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     """What stood still while no worker was there goes on at once."""
+    _send_sweep()
+
+
+@signals.worker_ready.connect
+def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    start_watch(read_settings(), _send_sweep)
+
+
+def _send_sweep() -> None:
     # where Redis is not there yet, beat sends one soon
     with contextlib.suppress(OSError, redis.exceptions.RedisError, kombu.exceptions.KombuError):
         app.send_task(SWEEP, expires=60, retry=False)

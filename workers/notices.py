@@ -1,31 +1,22 @@
 """Tells people how a job ended: one message to the Slack webhook, or a log line where there is none.
 
-A webhook that is down, slow or wrong fails nothing: after a few tries the notice is logged and the job is closed all the same.
+A webhook that is down, slow or wrong fails nothing: after a few tries the notice is logged and the job is closed all the same. A notice is
+told twice rather than never, and then it says so: a webhook cannot be asked whether it has heard something before.
 """
 
 import contextlib
-import queue
-import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
-from slack_sdk.webhook import WebhookClient, WebhookResponse
 
-from shared.errors import RequestError, TransientError
-from shared.job_folder import JobFolder, Outcome, close_job
-from shared.messages import Notice, Record, ScoreJob
+from shared.errors import MessageError, RequestError
+from shared.job_folder import TELLING, JobFolder, Outcome, close_job
+from shared.messages import Moment, Notice, Record, ScoreJob
+from workers.webhook import NoticeError, post
 
-TIMEOUT_SECONDS = 5
-"""For the whole of one try; a webhook that answers byte by byte gets no more."""
-
-GOOD, BAD = "#2eb67d", "#e01e5a"
+NOTICE_TRIES = 3
 
 log = structlog.get_logger()
-
-
-class NoticeError(TransientError):
-    """Raised when the webhook did not take the notice; it is tried again a few times."""
 
 
 class Notified(Record):
@@ -35,17 +26,26 @@ class Notified(Record):
     sent: bool
 
 
-def tell(folder: JobFolder, webhook_url: str, *, last_try: bool) -> None:
+class Telling(Record):
+    """That a try to tell people was begun, and what is known of its end."""
+
+    at: Moment
+    tries: int
+    perhaps_told: bool
+    """True while nobody knows better: the process may have died after the webhook took the notice, or the answer never came."""
+
+
+def tell(folder: JobFolder, webhook_url: str) -> None:
     """Send the notice of a job that has ended, unless it was sent, and take the job off the list of open ones.
 
     Raises:
-        NoticeError: the webhook did not take it and this was not the last try.
+        NoticeError: the webhook did not take it and this was not the last try; a sweep makes the next one.
     """
     outcome = folder.outcome()
     if outcome is None:
         return
     if not folder.has("notified.json"):
-        sent = _send(compose(folder, outcome), webhook_url, last_try=last_try)
+        sent = _send(folder, compose(folder, outcome), webhook_url)
         if folder.outcome() != outcome:
             return  # resumed in the meantime: how it ends then is yet to be told
         folder.bucket.create(folder.file("notified.json"), Notified(at=datetime.now(UTC), sent=sent).to_json())
@@ -72,49 +72,37 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
     )
 
 
-def _send(notice: Notice, webhook_url: str, *, last_try: bool) -> bool:
+def _send(folder: JobFolder, notice: Notice, webhook_url: str) -> bool:
+    """Whether people were told; False when there is no webhook, or the notice is given up."""
     log.info("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
     if not webhook_url:
         return False
+    before = _telling(folder)
+    if before.tries >= NOTICE_TRIES:
+        log.error("notice given up", problem=f"its process died in each of {before.tries} tries")
+        return False
+    if before.perhaps_told:
+        notice = notice.model_copy(update={"title": f"{notice.title} (perhaps told before)"})
+    # written before the post: a process that dies in it leaves the word that somebody may have read the notice
+    now = Telling(at=datetime.now(UTC), tries=before.tries + 1, perhaps_told=True)
+    folder.bucket.write(folder.file(TELLING), now.to_json())
     try:
         post(notice, webhook_url)
-    except Exception as error:  # noqa: BLE001 - whatever a hostile or broken webhook brings about, the job's end must not depend on it
-        # the text of any other error may hold the address, which is a secret
-        reason = str(error) if isinstance(error, NoticeError | OSError) else type(error).__name__
-        problem = f"the webhook did not take the notice of job {notice.job_id}: {reason}"
-        if not last_try:
-            raise NoticeError(problem) from None
-        log.error("notice given up", problem=problem)
+    except NoticeError as error:
+        perhaps_told = before.perhaps_told or error.perhaps_told
+        folder.bucket.write(folder.file(TELLING), now.model_copy(update={"perhaps_told": perhaps_told}).to_json())
+        error.message = f"the webhook did not take the notice of job {folder.job_id}: {error}"
+        if now.tries < NOTICE_TRIES:
+            raise
+        log.error("notice given up", problem=str(error))
         return False
     return True
 
 
-def post(notice: Notice, webhook_url: str) -> None:
-    """One message to a Slack webhook; raises NoticeError unless it was taken."""
-    fields = [{"title": name, "value": value, "short": len(value) < 40} for name, value in notice.facts.items()]
-    attachment = {"color": GOOD if notice.good else BAD, "fields": fields, "footer": notice.next_step, "fallback": notice.title}
-    client = WebhookClient(webhook_url, timeout=TIMEOUT_SECONDS, retry_handlers=[])
-    answer = _in_time(lambda: client.send(text=notice.title, attachments=[attachment]))
-    # a redirect that was followed answers 200 as well, but not with Slack's word for it
-    if answer.status_code != 200 or answer.body.strip() != "ok":
-        raise NoticeError(f"it answered {answer.status_code} {answer.body[:100]!r}")
-
-
-def _in_time(ask: Callable[[], WebhookResponse]) -> WebhookResponse:
-    """The answer, if it comes in time: the timeout of a socket begins anew with every byte, so the asking has a thread of its own."""
-    answers: queue.SimpleQueue[WebhookResponse | Exception] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            answers.put(ask())
-        except Exception as error:  # noqa: BLE001 - it is raised by the thread that waits
-            answers.put(error)
-
-    threading.Thread(target=run, name="webhook", daemon=True).start()
-    try:
-        answer = answers.get(timeout=TIMEOUT_SECONDS)
-    except queue.Empty:
-        raise NoticeError(f"it did not answer within {TIMEOUT_SECONDS} seconds") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+def _telling(folder: JobFolder) -> Telling:
+    """What earlier tries left."""
+    text = folder.bucket.read(folder.file(TELLING))
+    with contextlib.suppress(MessageError):
+        if text is not None:
+            return Telling.decode(text)
+    return Telling(at=datetime.now(UTC), tries=0, perhaps_told=text is not None)

@@ -14,14 +14,14 @@ import redis
 import structlog
 from celery import shared_task
 
-from shared import hint, routes
+from shared import hint, pulse, routes
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
 from shared.errors import MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder
 from shared.messages import ChunkOrder, JobOrder
 from shared.settings import Settings, read_settings
-from workers import notices, scoring, sweeping, training
+from workers import notices, scoring, sweeping, training, webhook
 from workers.attempts import MAX_DEATHS, counted
 from workers.leases import are_leased, leased
 from workers.parts import ChunkRecord, missing_chunks
@@ -32,7 +32,8 @@ from workers.suspects import is_suspect
 
 MAX_TRIES = 8
 LONGEST_PAUSE_SECONDS = 10
-NOTICE_TRIES = 3
+TURNS, TURN_SECONDS = 20, 0.5
+"""How often and after what pause a notice comes again whose turn at the webhook it is not yet."""
 
 log = structlog.get_logger()
 
@@ -90,6 +91,8 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
                 log.info("left to another process", task=task.name)
                 return
             work(task, order, folder)
+    except celery.exceptions.Retry:
+        raise  # the step asked for it
     except StrayOrderError as error:
         log.error("message refused", task=task.name, error=str(error))
     except PermanentError as error:
@@ -200,12 +203,22 @@ def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     send(task.app, routes.NOTIFY, [order])
 
 
-@step(routes.NOTIFY, JobOrder, tries=NOTICE_TRIES)
+@step(routes.NOTIFY, JobOrder)
 def notify(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
-    """Tell people how the job ended."""
+    """Tell people how the job ended: one process of all at a time, so that a webhook that hangs holds up no plan and no finish."""
     del order
-    last_try = task.request.retries >= NOTICE_TRIES - 1
-    notices.tell(folder, settings().webhook_url.get_secret_value(), last_try=last_try)
+    with leased(redis_client(), "webhook") as is_free:
+        if not is_free and task.request.retries < TURNS:
+            raise task.retry(countdown=TURN_SECONDS, max_retries=TURNS)
+        if not is_free or webhook.rests(redis_client()):
+            # never a countdown of minutes on Redis: the folder says what is to be told, and the sweep comes back to it
+            log.info("notice left to the sweep")
+            return
+        try:
+            notices.tell(folder, settings().webhook_url.get_secret_value())
+        except webhook.NoticeError as error:
+            log.warning("will try again", task=task.name, seconds=error.rest_seconds, error=str(error))
+            webhook.rest(redis_client(), error.rest_seconds)
 
 
 @shared_task(name=routes.SWEEP, bind=True)
@@ -221,5 +234,6 @@ def sweep(self: celery.Task) -> None:
         bucket().drop_strays()
         for missing in sweeping.sweep(bucket(), traffic, grace=grace, deadline=timedelta(hours=settings().job_deadline_hours)):
             send(self.app, missing.task, missing.orders)
+        pulse.leave_sign(client, pulse.SWEEP)
     except (TransientError, redis.RedisError) as error:
         log.warning("sweep not finished, the next one is due soon", error=str(error))

@@ -1,21 +1,28 @@
 """People are told once how a job ended, and no webhook, however broken or hostile, delays or fails anything."""
 
+import contextlib
 import http.server
 import json
+import socket
+import subprocess
+import sys
 import threading
 import time
+import tracemalloc
 from datetime import timedelta
 
 import pytest
 import structlog
 
+from shared import hint
 from shared.bucket import LocalBucket
 from shared.errors import TransientError
 from shared.job_folder import JobFolder, Outcome, open_jobs
-from shared.messages import TrainJob
-from tests.conftest import free_port, wait_until
+from shared.messages import Notice, TrainJob
+from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import NOON, make_job
 from workers import notices
+from workers import webhook as webhooks
 
 SECRET = "/services/T0/B0/very-secret"
 
@@ -70,11 +77,23 @@ def drip(request, server):
         request.wfile.flush()
 
 
+def flood(request, server):
+    request.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while not server.over.is_set():
+        request.wfile.write(b"o" * 1_000_000)
+
+
+def go_on_for_ever(request, server):
+    while not server.over.is_set():
+        request.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 ANSWERS = {
     "500": lambda request, _: reply(request, 500, b"server_error"),
     "404": lambda request, _: reply(request, 404, b"no_service"),
     "429": lambda request, _: reply(request, 429, b"rate_limited", **{"Retry-After": "3600"}),
     "a redirect": lambda request, _: reply(request, 302, b"", Location="/somewhere/else"),
+    "a redirect to a file": lambda request, _: reply(request, 302, b"", Location="file:///etc/passwd"),
     "a redirect to itself": lambda request, _: reply(request, 307, b"", Location=request.path),
     "200 with a page": lambda request, _: reply(request, 200, b"<html>please log in</html>"),
     "200 with bytes": lambda request, _: reply(request, 200, b"\xff\xfe\x00ok"),
@@ -84,6 +103,9 @@ ANSWERS = {
     "endless headers": lambda request, _: request.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"y" * 100_000),
     "a hanging connection": hang,
     "one byte at a time": drip,
+    "a gigabyte": flood,
+    "to be continued, for ever": go_on_for_ever,
+    "the address it was asked for": lambda request, _: reply(request, 404, f"nothing is at {request.path}".encode()),
 }
 
 
@@ -120,6 +142,14 @@ def ended(bucket, state="done", **more) -> JobFolder:
     return folder
 
 
+def tell_until_given_up(folder, url) -> None:
+    """Every try that a sweep would make."""
+    for _ in range(notices.NOTICE_TRIES - 1):
+        with pytest.raises(notices.NoticeError):
+            notices.tell(folder, url)
+    notices.tell(folder, url)
+
+
 def notified(folder) -> bool | None:
     """Whether the notice was sent, as the job's folder says; None while nothing is known."""
     text = folder.bucket.read(folder.file("notified.json"))
@@ -133,12 +163,12 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
     server = webhook()
     facts = {"rows in": "40", "scored": "39", "rejected": "1"}
     folder = ended(bucket, release="v1@20261123T101500Z-9bfad3", result="data/predict/output/v1/x", facts=facts, next_step="Look at it")
-    notices.tell(folder, server.url, last_try=False)
+    notices.tell(folder, server.url)
     [posted] = server.posted
     [attachment] = posted["attachments"]
     told = {field["title"]: field["value"] for field in attachment["fields"]}
     assert posted["text"].startswith("done: score data/predict/input/2026/11/23/prediction_input.csv with v1@20261123T101500Z-9bfad3")
-    assert attachment["color"] == notices.GOOD
+    assert attachment["color"] == webhooks.GOOD
     assert attachment["footer"] == "Look at it"
     assert told == facts | {
         "job": folder.job_id,
@@ -152,10 +182,10 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_the_notice_of_a_bad_end_has_the_reason_the_next_command_and_a_bad_colour(bucket, webhook, state):
     server = webhook()
-    notices.tell(ended(bucket, state, reason="the table is empty", next_step="Go on with: scoring jobs resume"), server.url, last_try=False)
+    notices.tell(ended(bucket, state, reason="the table is empty", next_step="Go on with: scoring jobs resume"), server.url)
     [attachment] = server.posted[0]["attachments"]
     assert server.posted[0]["text"].startswith(f"{state}: score ")
-    assert attachment["color"] == notices.BAD
+    assert attachment["color"] == webhooks.BAD
     assert {"title": "reason", "value": "the table is empty", "short": True} in attachment["fields"]
     assert attachment["footer"] == "Go on with: scoring jobs resume"
 
@@ -165,7 +195,7 @@ def test_a_train_job_is_told_of_by_its_definition(bucket, webhook):
     folder = JobFolder(bucket, "job-1")
     folder.create(TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train.csv"))
     folder.end(Outcome(state="done", at=NOON, release="v2@20261123T101500Z-9bfad3"))
-    notices.tell(folder, server.url, last_try=False)
+    notices.tell(folder, server.url)
     assert server.posted[0]["text"] == "done: train v2"
 
 
@@ -174,7 +204,7 @@ def test_even_a_job_whose_request_cannot_be_read_is_told_of(bucket, webhook, tex
     server = webhook()
     folder = ended(bucket, "failed", reason="it has format 2")
     bucket.write(folder.file("job.json"), text)
-    notices.tell(folder, server.url, last_try=False)
+    notices.tell(folder, server.url)
     assert server.posted[0]["text"] == f"failed: job {folder.job_id}"
     assert notified(folder)
 
@@ -184,7 +214,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
     folder = ended(bucket)
     assert open_jobs(bucket) == [folder.job_id]
     for _ in range(3):
-        notices.tell(folder, server.url, last_try=False)
+        notices.tell(folder, server.url)
     assert len(server.posted) == 1
     assert notified(folder) is True
     assert open_jobs(bucket) == []
@@ -193,7 +223,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
 def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
     server = webhook()
     folder = make_job(bucket)
-    notices.tell(folder, server.url, last_try=True)
+    notices.tell(folder, server.url)
     assert not server.posted
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
@@ -201,7 +231,7 @@ def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
 
 def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
     folder = ended(bucket, release="v1@20261123T101500Z-9bfad3")
-    notices.tell(folder, "", last_try=False)
+    notices.tell(folder, "")
     [line] = [line for line in logged if line["event"] == "notice"]
     assert line["title"].startswith("done: score ")
     assert line["release"] == "v1@20261123T101500Z-9bfad3"
@@ -212,12 +242,12 @@ def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
 def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_of_again(bucket, webhook):
     folder = ended(bucket, "failed")
     resuming = webhook(lambda request, _: (folder.reopen(), reply(request, 200)))
-    notices.tell(folder, resuming.url, last_try=False)
+    notices.tell(folder, resuming.url)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
     folder.end(Outcome(state="done", at=NOON))
     server = webhook()
-    notices.tell(folder, server.url, last_try=False)
+    notices.tell(folder, server.url)
     assert len(server.posted) == 1
 
 
@@ -226,28 +256,117 @@ def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_
 
 @pytest.mark.parametrize("way", ANSWERS)
 def test_a_webhook_that_does_not_take_the_notice_is_tried_again_and_then_given_up(bucket, webhook, logged, monkeypatch, way):
-    monkeypatch.setattr(notices, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.3)
     server = webhook(ANSWERS[way])
     folder = ended(bucket)
     began = time.monotonic()
-    with pytest.raises(notices.NoticeError, match=f"the webhook did not take the notice of job {folder.job_id}: ."):
-        notices.tell(folder, server.url, last_try=False)
+    with pytest.raises(notices.NoticeError, match=f"the webhook did not take the notice of job {folder.job_id}: .") as raised:
+        notices.tell(folder, server.url)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
-    notices.tell(folder, server.url, last_try=True)
+    with pytest.raises(notices.NoticeError):
+        notices.tell(folder, server.url)
+    notices.tell(folder, server.url)
     assert time.monotonic() - began < 5
     assert notified(folder) is False
     assert open_jobs(bucket) == []
     assert [line["log_level"] for line in logged if line["event"] == "notice given up"] == ["error"]
-    assert SECRET not in str(logged)
+    assert SECRET not in f"{logged} {raised.value}"
+    assert len(server.posted) == notices.NOTICE_TRIES
+    # also while the other side would go on for ever
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "webhook"], 5, "the end of the threads")
+
+
+def test_of_an_answer_without_an_end_a_few_bytes_are_read(bucket, webhook):
+    server = webhook(flood)
+    tracemalloc.start()
+    try:
+        with pytest.raises(notices.NoticeError, match="it answered 200 'ooo"):
+            notices.tell(ended(bucket), server.url)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # the server's own buffer is in it
+    assert most < 10_000_000
+
+
+@pytest.mark.parametrize("greeting", [b"", b"\x00" * 10, b"\x16\x03\x03\x7f\xff"], ids=["silence", "garbage", "a record that does not end"])
+def test_a_server_that_cannot_speak_tls_is_broken_off_in_time(bucket, monkeypatch, greeting):
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        held = []
+
+        def accept():
+            connection, _ = listener.accept()
+            connection.sendall(greeting)
+            held.append(connection)
+
+        threading.Thread(target=accept, daemon=True).start()
+        began = time.monotonic()
+        with pytest.raises(notices.NoticeError) as raised:
+            notices.tell(ended(bucket), f"https://127.0.0.1:{listener.getsockname()[1]}{SECRET}")
+        assert time.monotonic() - began < 2
+        assert SECRET not in str(raised.value)
+        wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "webhook"], 5, "the end of the thread")
+        for connection in held:
+            connection.close()
+
+
+def test_a_server_that_accepts_nobody_is_left_in_time(bucket, monkeypatch):
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as queued:
+        for _ in range(3):
+            waiting = queued.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        began = time.monotonic()
+        with pytest.raises(notices.NoticeError, match=r"within 0\.3 seconds|cannot be reached: timed out"):
+            notices.tell(ended(bucket), f"http://127.0.0.1:{listener.getsockname()[1]}{SECRET}")
+        assert time.monotonic() - began < 2
 
 
 def test_a_redirect_gets_nothing_of_the_notice(bucket, webhook):
     elsewhere = webhook()
-    server = webhook(lambda request, _: reply(request, 302, b"", Location=elsewhere.url))
-    with pytest.raises(notices.NoticeError):
-        notices.tell(ended(bucket), server.url, last_try=False)
-    assert not elsewhere.posted
+    for status in (301, 302, 303, 307, 308):
+        server = webhook(lambda request, _, status=status: reply(request, status, b"ok", Location=elsewhere.url))
+        with pytest.raises(notices.NoticeError, match=f"it answered {status}"):
+            notices.post(Notice(good=True, title="x", facts={}), server.url)
+    assert not elsewhere.paths
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ("1", 1), ("30", 30), ("60", 60), ("61", 60), ("3600", 60), ("0", 1), ("999999999", 60),
+        ("-5", None), ("1.5", None), ("soon", None), ("", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("9" * 5000, None), ("٣", None),
+    ],
+)  # fmt: skip
+def test_the_rest_that_a_webhook_asks_for_is_granted_up_to_a_minute_and_nonsense_is_ignored(webhook, asked, given):
+    if asked.isascii():
+        server = webhook(lambda request, _: reply(request, 429, b"rate_limited", **{"Retry-After": asked}))
+        with pytest.raises(notices.NoticeError) as raised:
+            notices.post(Notice(good=True, title="x", facts={}), server.url)
+        assert raised.value.rest_seconds == (given or webhooks.REST_SECONDS)
+    assert webhooks.rest_seconds(asked) == (given or webhooks.REST_SECONDS)
+
+
+@pytest.mark.server
+def test_a_rest_is_kept_by_all_and_ends_by_itself(redis_url, no_redis_url):
+    mine, theirs = hint.connect(redis_url), hint.connect(redis_url)
+    assert not webhooks.rests(theirs)
+    webhooks.rest(mine, 0.3)
+    assert webhooks.rests(theirs)
+    wait_until(lambda: not webhooks.rests(theirs), 5, "the end of the rest")
+    webhooks.rest(hint.connect(no_redis_url), 1)
+    assert not webhooks.rests(hint.connect(no_redis_url)), "without Redis nobody is held up"
+
+
+def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):
+    proxy = webhook()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    notices.post(Notice(good=True, title="x", facts={}), f"http://hooks.example.invalid{SECRET}")
+    assert proxy.paths == [f"http://hooks.example.invalid{SECRET}"]
 
 
 @pytest.mark.parametrize(
@@ -270,13 +389,22 @@ def test_a_redirect_gets_nothing_of_the_notice(bucket, webhook):
 def test_an_address_that_cannot_be_fails_nothing_and_is_never_shown(bucket, logged, url):
     folder = ended(bucket)
     with pytest.raises(TransientError) as raised:
-        notices.tell(folder, url, last_try=False)
+        notices.tell(folder, url)
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None, "a printed traceback would show the address"
     assert raised.value.__suppress_context__
-    notices.tell(folder, url, last_try=True)
+    with pytest.raises(TransientError):
+        notices.tell(folder, url)
+    notices.tell(folder, url)
     assert notified(folder) is False
     assert "secret" not in str(logged)
+
+
+# --- once, or twice with a word about it
+
+
+def title_told(server) -> str:
+    return server.posted[-1]["text"]
 
 
 def test_a_webhook_that_comes_back_between_two_tries_is_told_once(bucket, webhook):
@@ -284,22 +412,73 @@ def test_a_webhook_that_comes_back_between_two_tries_is_told_once(bucket, webhoo
     server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
     folder = ended(bucket)
     with pytest.raises(notices.NoticeError):
-        notices.tell(folder, server.url, last_try=False)
-    notices.tell(folder, server.url, last_try=False)
+        notices.tell(folder, server.url)
+    notices.tell(folder, server.url)
     assert notified(folder) is True
-    notices.tell(folder, server.url, last_try=True)
+    notices.tell(folder, server.url)
     assert len(server.posted) == 2
+    assert "perhaps" not in title_told(server), "a refused notice was certainly not told"
 
 
-def test_no_thread_is_left_waiting_once_the_webhook_lets_go(bucket, webhook, monkeypatch):
-    monkeypatch.setattr(notices, "TIMEOUT_SECONDS", 0.2)
-    server = webhook(drip)
-    notices.tell(ended(bucket), server.url, last_try=True)
-    server.over.set()
-    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "webhook"], 10, "the end of the thread")
-
-
-def test_nothing_listens_where_the_webhook_was(bucket):
+def test_a_notice_that_was_perhaps_heard_says_so_when_it_is_told_again(bucket, webhook, monkeypatch):
+    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.3)
+    answers = iter([hang, ANSWERS["500"], lambda request, _: reply(request, 200)])
+    server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
     folder = ended(bucket)
-    notices.tell(folder, f"http://127.0.0.1:{free_port()}/x", last_try=True)
+    for _ in range(2):
+        with pytest.raises(notices.NoticeError):
+            notices.tell(folder, server.url)
+    notices.tell(folder, server.url)
+    assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True, True]
+    assert notified(folder) is True
+
+
+def test_a_process_that_dies_between_the_answer_and_its_mark_leaves_word_of_it(bucket, webhook):
+    server = webhook()
+    folder = ended(bucket)
+    program = f"""
+import os
+from pathlib import Path
+from shared.bucket import LocalBucket
+from shared.job_folder import JobFolder
+from workers import notices
+really = notices.post
+notices.post = lambda *arguments: (really(*arguments), os.kill(os.getpid(), 9))
+notices.tell(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!r}), {server.url!r})
+"""
+    assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == -9
+    assert notified(folder) is None
+    notices.tell(folder, server.url)
+    assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True]
+    assert notified(folder) is True
+
+
+def test_a_notice_that_kills_every_process_is_given_up(bucket, webhook, logged):
+    server = webhook()
+    folder = ended(bucket)
+    bucket.write(folder.file("telling.json"), notices.Telling(at=NOON, tries=3, perhaps_told=True).to_json())
+    notices.tell(folder, server.url)
+    assert not server.posted
     assert notified(folder) is False
+    assert [line for line in logged if line["event"] == "notice given up"]
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\xff" * 70_000])
+def test_a_mark_that_cannot_be_read_keeps_no_notice_back(bucket, webhook, text):
+    server = webhook()
+    folder = ended(bucket)
+    bucket.write(folder.file("telling.json"), text)
+    notices.tell(folder, server.url)
+    assert title_told(server).endswith(" (perhaps told before)")
+
+
+def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
+    folder = ended(bucket, "failed")
+    tell_until_given_up(folder, f"http://127.0.0.1:{free_port()}/x")
+    assert notified(folder) is False
+    folder.reopen()
+    folder.end(Outcome(state="done", at=NOON))
+    server = webhook()
+    notices.tell(folder, server.url)
+    assert notified(folder) is True
+    assert "perhaps" not in title_told(server)

@@ -1,0 +1,29 @@
+"""Signs of life in Redis: when beat last sent a sweep, and when a worker last ended one.
+
+Like every key of ours they have an expiry and may be lost at any moment; then nothing is known until the next sign.
+"""
+
+import secrets
+
+import redis
+
+BEAT = "scoring:pulse:beat"
+SWEEP = "scoring:pulse:sweep"
+KEPT_SECONDS = 24 * 3600
+
+
+def leave_sign(client: redis.Redis, name: str) -> None:
+    """Say that it happened now; raises redis.RedisError."""
+    client.set(name, secrets.token_hex(8), ex=KEPT_SECONDS)
+
+
+def last_sign(client: redis.Redis, name: str) -> bytes | None:
+    """The last sign, another one each time; None when none is known. Raises redis.RedisError."""
+    sign = client.get(name)
+    return sign if isinstance(sign, bytes) else None
+
+
+def seconds_since(client: redis.Redis, name: str) -> float | None:
+    """The age of the last sign, by the server's clock alone; None when none is known, or none for a day. Raises redis.RedisError."""
+    left = int(client.pttl(name))
+    return KEPT_SECONDS - left / 1000 if left >= 0 else None

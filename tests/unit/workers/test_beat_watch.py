@@ -1,0 +1,266 @@
+"""People hear once that beat is silent and once that it is back; workers send the sweep meanwhile; nothing else sounds the alarm."""
+
+import contextlib
+import subprocess
+import threading
+
+import pytest
+import redis
+import structlog
+
+from producers.launcher import _server_binary
+from shared import hint, pulse
+from shared.settings import Settings
+from tests.conftest import Webhook, free_port, wait_until
+from workers import beat_watch, webhook
+from workers.beat_watch import Watch
+
+pytestmark = pytest.mark.server
+
+SWEEP, LIMIT = 15, 120
+
+
+@pytest.fixture(scope="module")
+def receiver():
+    made = Webhook()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def people(receiver):
+    receiver.posted.clear()
+    return receiver
+
+
+@pytest.fixture
+def client(redis_url):
+    return hint.connect(redis_url)
+
+
+class Workers:
+    """Some workers that look at beat every 5 seconds of a clock that the test moves."""
+
+    def __init__(self, url, webhook_url, count=3, sweep=SWEEP, limit=LIMIT):
+        self.sweeps = []
+        self.now = 1000.0
+        self.settings = Settings(redis_url=url, webhook_url=webhook_url, sweep_seconds=sweep, beat_silent_seconds=limit)
+        self.watches = [self.one() for _ in range(count)]
+
+    def one(self):
+        return Watch(self.settings, lambda: self.sweeps.append(self.now))
+
+    def look(self, seconds=0.0, beat=None, watches=None):
+        """Look on for so long; ``beat`` is the connection of a beat that lives."""
+        for second in range(0, int(seconds) + 1, 5):
+            if beat is not None and second % SWEEP == 0:
+                pulse.leave_sign(beat, pulse.BEAT)
+            for watch in watches or self.watches:
+                watch.look(self.now)
+            self.now += 5
+
+
+def titles(people):
+    return [notice["text"] for notice in people.posted]
+
+
+# --- the alarm
+
+
+def test_of_twenty_workers_one_tells_of_the_silence_and_one_of_its_end(client, redis_url, people):
+    workers = Workers(redis_url, people.url, count=20)
+    workers.look(60, beat=client)
+    workers.look(LIMIT - 15)
+    assert titles(people) == []
+    workers.look(60)
+    assert titles(people) == ["beat has been silent for 2 min"]
+    [attachment] = people.posted[0]["attachments"]
+    assert attachment["color"] == webhook.BAD
+    assert "celery -A producers.beat beat" in attachment["footer"]
+    assert "jobs go on" in str(attachment["fields"])
+    workers.look(60, beat=client)
+    assert titles(people) == ["beat has been silent for 2 min", "beat is back"]
+    assert people.posted[1]["attachments"][0]["color"] == webhook.GOOD
+    workers.look(LIMIT + 15)
+    assert titles(people)[2:] == ["beat has been silent for 2 min"], "another silence is told of again"
+
+
+def test_every_key_of_the_watch_has_an_end(client, redis_url, people):
+    workers = Workers(redis_url, people.url)
+    workers.look(LIMIT + 60)
+    pulse.leave_sign(client, pulse.BEAT)
+    keys = [*client.scan_iter("scoring:*")]
+    assert beat_watch.SILENT.encode() in keys
+    assert [key for key in keys if client.ttl(key) < 0] == []
+
+
+def test_without_a_webhook_the_alarm_is_a_line_in_the_log(redis_url):
+    with structlog.testing.capture_logs() as lines:
+        Workers(redis_url, "").look(LIMIT + 60)
+    assert [line["title"] for line in lines if line["event"] == "notice"] == ["beat has been silent for 2 min"]
+
+
+@pytest.mark.parametrize(("sweep", "limit", "expected"), [(15, 10, 45), (15, 44, 45), (15, 46, 46), (60, 120, 180)])
+def test_beat_is_not_silent_before_three_sweeps_are_missing(redis_url, people, sweep, limit, expected):
+    workers = Workers(redis_url, people.url, sweep=sweep, limit=limit)
+    workers.look(expected - 5)
+    assert titles(people) == []
+    workers.look(10)
+    assert len(titles(people)) == 1
+
+
+def test_a_worker_that_began_to_tell_and_died_is_replaced(client, redis_url, people, monkeypatch):
+    monkeypatch.setattr(beat_watch, "CLAIM_SECONDS", 1)
+    nobody = f"http://127.0.0.1:{free_port()}/x"
+    dying = Workers(redis_url, nobody, count=1)
+    others = Workers(redis_url, people.url)
+    dying.look(LIMIT)
+    client.delete(webhook.REST)
+    others.look(LIMIT + 15)
+    assert titles(people) == [], "it is the other's to tell"
+    wait_until(lambda: not client.exists(beat_watch.SILENT), 5, "the end of the claim")
+    others.look(5)
+    assert titles(people) == ["beat has been silent for 2 min"]
+
+
+def test_an_alarm_that_the_webhook_does_not_take_is_tried_again_after_its_rest_and_given_up(client, redis_url, people):
+    workers = Workers(redis_url, f"http://127.0.0.1:{free_port()}/x")
+    workers.look(LIMIT)
+    with structlog.testing.capture_logs() as lines:
+        workers.look(60)
+        assert lines == [], "the webhook rests"
+        for _ in range(4):
+            client.delete(webhook.REST)
+            workers.look(5)
+    assert [line["event"] for line in lines] == ["notice given up"]
+
+
+def test_an_alarm_that_the_webhook_takes_at_the_second_try_is_told_once(client, redis_url, people):
+    workers = Workers(redis_url, f"http://127.0.0.1:{free_port()}/x", count=1)
+    workers.look(LIMIT)
+    workers.watches[0]._webhook_url = people.url
+    client.delete(webhook.REST)
+    workers.look(60)
+    assert titles(people) == ["beat has been silent for 2 min"]
+    client.set(webhook.REST, b"")
+    workers.look(60, beat=client)
+    assert titles(people) == ["beat has been silent for 2 min"], "the webhook rests"
+    client.delete(webhook.REST)
+    workers.look(60, beat=client)
+    assert titles(people)[1:] == ["beat is back"]
+
+
+# --- the sweep in beat's place
+
+
+def test_while_beat_is_silent_one_worker_in_each_period_sends_the_sweep(client, redis_url, people):
+    workers = Workers(redis_url, people.url)
+    workers.look(LIMIT - 5)
+    assert workers.sweeps == []
+    for _ in range(5):
+        workers.look(10)
+        assert len(workers.sweeps) == 1, "the period is not over by the server's clock"
+    client.delete(beat_watch.STAND_IN)
+    workers.look(10)
+    assert len(workers.sweeps) == 2
+    client.delete(beat_watch.STAND_IN)
+    workers.look(60, beat=client)
+    assert len(workers.sweeps) == 2, "beat sends it again"
+
+
+def test_the_place_is_held_for_a_little_less_than_a_period(client, redis_url, people):
+    Workers(redis_url, people.url).look(LIMIT)
+    assert 12_000 < client.pttl(beat_watch.STAND_IN) <= 13_500
+
+
+# --- no alarm
+
+
+def test_a_stack_that_has_just_started_waits_for_its_first_sweep(client, redis_url, people):
+    pulse.leave_sign(client, pulse.BEAT)  # yesterday's
+    workers = Workers(redis_url, people.url)
+    workers.look(LIMIT - 10)
+    workers.look(LIMIT * 3, beat=client)
+    assert titles(people) == []
+    assert workers.sweeps == []
+
+
+def test_a_worker_that_starts_during_the_silence_neither_tells_of_it_nor_of_its_end(client, redis_url, people):
+    pulse.leave_sign(client, pulse.BEAT)
+    workers = Workers(redis_url, people.url)
+    workers.look(LIMIT + 15)
+    late = workers.one()
+    workers.look(LIMIT * 2, watches=[late])
+    assert titles(people) == ["beat has been silent for 2 min"]
+    workers.look(30, beat=client, watches=[late])
+    assert titles(people)[1:] == ["beat is back"]
+
+
+def test_a_machine_that_was_suspended_for_an_hour_sounds_no_alarm(client, redis_url, people):
+    workers = Workers(redis_url, people.url)
+    workers.look(60, beat=client)
+    workers.now += 3600
+    workers.look(LIMIT - 10)
+    workers.look(60, beat=client)
+    assert titles(people) == []
+
+
+def test_a_redis_that_was_emptied_sounds_no_alarm(client, redis_url, people):
+    workers = Workers(redis_url, people.url)
+    for _ in range(20):
+        workers.look(10, beat=client)
+        client.flushall()
+        workers.look(0)
+    assert titles(people) == []
+    assert workers.sweeps == []
+
+
+def test_a_redis_that_was_emptied_during_the_silence_repeats_the_alarm_and_no_more(client, redis_url, people):
+    workers = Workers(redis_url, people.url)
+    workers.look(15, beat=client)
+    workers.look(LIMIT + 15)
+    client.flushall()
+    workers.look(60)
+    assert titles(people) == ["beat has been silent for 2 min"] * 2
+
+
+def test_a_redis_that_was_away_is_no_silence(tmp_path, people):
+    port = free_port()
+
+    def start():
+        server = subprocess.Popen(
+            [str(_server_binary()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(lambda: is_there(url), 20, "the server")
+        return server
+
+    url = f"redis://127.0.0.1:{port}/0"
+    server = start()
+    workers = Workers(url, people.url, count=1)
+    try:
+        workers.look(30, beat=hint.connect(url))
+        workers.look(LIMIT - 30)
+        server.terminate()
+        server.wait(20)
+        workers.look(5)
+        server = start()
+        workers.look(LIMIT - 10)
+        assert titles(people) == [], "the clock starts anew when Redis is back"
+        workers.look(15)
+        assert len(titles(people)) == 1
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def is_there(url):
+    with contextlib.suppress(redis.RedisError):
+        return hint.connect(url).ping()
+    return False
+
+
+def test_whoever_wants_no_watch_has_none(redis_url, people):
+    before = {thread.name for thread in threading.enumerate()}
+    beat_watch.start_watch(Settings(redis_url=redis_url, beat_silent_seconds=0), lambda: None)
+    assert {thread.name for thread in threading.enumerate()} == before
