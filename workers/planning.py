@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import igzip, isal_zlib
+from pydantic import ValidationInfo, field_validator
 
 from shared.bucket import Bucket, FileInfo
 from shared.errors import TableError
@@ -90,6 +91,16 @@ class Plan(Record):
     slices: str
     """Name of the folder with the slices of compressed files; two plans of one job never share one."""
     chunks: list[Chunk]
+
+    @field_validator("chunks")
+    @classmethod
+    def _tile(cls, chunks: list[Chunk], known: ValidationInfo) -> list[Chunk]:
+        at = (0, 0)
+        for file, start, end, first_line in chunks:
+            if not (at <= (file, start) and file < len(known.data.get("files", ())) and 0 <= start < end and first_line >= 1):
+                raise ValueError("must lie one behind the other in the files of the table")
+            at = (file, end)
+        return chunks
 
     def fingerprint(self, path: str, *, rows: int, rejected: int) -> TableFingerprint:
         """What the manifest of a result or release says of this table."""
@@ -302,7 +313,7 @@ def refusing_bad_parquet(path: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None):
             raise  # the storage failed, not the file
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         raise TableError(f"{path} is not a Parquet file: {reason}", next_step="Write it again; it may have been cut short.") from error
 
 

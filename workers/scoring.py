@@ -23,7 +23,7 @@ from pydantic import Field
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
-from shared.errors import BucketError, MessageError, ScoringError, StrayOrderError, TableError
+from shared.errors import BucketError, MessageError, ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, Part, ResultManifest
 from shared.messages import Record, ScoreJob, decode_long
@@ -41,6 +41,13 @@ class DeviceSum(Part):
 
 class ChunkRecord(Record):
     """What one chunk wrote; the last file of a part, so that a part with it is complete."""
+
+    @property
+    def adds_up(self) -> bool:
+        """False when its numbers contradict each other: it was damaged."""
+        devices = self.devices.values()
+        rows_add_up = self.rows_in >= self.rows_scored == sum(device.rows for device in devices)
+        return rows_add_up and 0 <= self.rows_clipped <= self.rows_scored and all(0 <= one.sum_cr <= one.rows for one in devices)
 
     index: int
     rows_in: int
@@ -95,7 +102,10 @@ def read_plan(folder: JobFolder) -> Plan:
     text = folder.bucket.read(folder.file("plan.json"))
     if text is None:
         raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
-    return decode_long(Plan, text)
+    plan = decode_long(Plan, text)
+    if plan.job_id != folder.job_id:
+        raise MessageError(f"the plan of job {folder.job_id} says that it is of job {plan.job_id}")
+    return plan
 
 
 def missing_chunks(folder: JobFolder, plan: Plan) -> list[int]:
@@ -167,7 +177,7 @@ def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
         record = None if text is None else decode_long(ChunkRecord, text)
     except MessageError:
         return None
-    return record if record and record.index == index else None
+    return record if record and record.index == index and record.adds_up else None
 
 
 def predict(release: Release, rows: tables.Rows) -> Scored:
@@ -177,14 +187,7 @@ def predict(release: Release, rows: tables.Rows) -> Scored:
     """
     if rows.frame.empty:
         return Scored(entity_id=rows.entity_id, device=rows.device, cr=np.empty(0), clipped=0, rejects=rows.rejects)
-    columns = [tables.ENTITY, *(column.name for column in release.manifest.columns)]
-    frame = rows.frame if rows.frame.columns.tolist() == columns else rows.frame[columns]
-    features, _, problem = release.definition.data_preparation(frame, target_col=None)
-    if problem is not None:
-        raise TableError(f"the definition {release.definition.name} cannot prepare the table: {problem}") from problem
-    cr = np.asarray(release.model.predict(features), dtype=np.float64).ravel()
-    if len(cr) != len(rows.frame):
-        raise TableError(f"the definition {release.definition.name} gave {len(cr)} predictions for {len(rows.frame)} rows")
+    cr = _raw_predictions(release, rows)
     finite = np.isfinite(cr)
     if not finite.all():
         rows, cr = tables.reject_rows(rows, ~finite, cr, "the prediction is not a finite number"), cr[finite]
@@ -192,6 +195,24 @@ def predict(release: Release, rows: tables.Rows) -> Scored:
     # adding zero turns -0.0, which would be written as -0, into 0.0
     rates = np.clip(cr, 0.0, 1.0) + 0.0
     return Scored(entity_id=rows.entity_id, device=rows.device, cr=rates, clipped=int(clipped), rejects=rows.rejects)
+
+
+def _raw_predictions(release: Release, rows: tables.Rows) -> np.ndarray:
+    """What the definition predicts, float64, one a row."""
+    name, count = release.definition.name, len(rows.frame)
+    columns = [tables.ENTITY, *(column.name for column in release.manifest.columns)]
+    # a definition may change the table that it is given, but ids must stay with their devices and lines: writing into this one copies it
+    frame = rows.frame.copy(deep=False) if rows.frame.columns.tolist() == columns else rows.frame[columns]
+    features, _, problem = release.definition.data_preparation(frame, target_col=None)
+    if problem is not None:
+        raise TableError(f"the definition {name} cannot prepare the table: {problem}") from problem
+    cr = np.asarray(release.model.predict(features), dtype=np.float64)
+    if cr.shape not in ((count,), (count, 1)):
+        raise ModelError(
+            f"the definition {name} gave {' x '.join(map(str, cr.shape)) or 'no'} predictions for {count} rows",
+            next_step=f"Mend its predict, then see: scoring models check {name}",
+        )
+    return cr.reshape(count)
 
 
 def _score_suspect(folder: JobFolder, index: int, pieces: "_Pieces", release: Release) -> Scored:
@@ -405,8 +426,8 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     size = 0
     try:
         with bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
-            for member in _members(folder, parts):
-                text_digest.update(tables.decompress(member))
+            for member, text in _members(folder, parts):
+                text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
         if any(part.rejects for part in parts):
@@ -448,11 +469,15 @@ class _BrokenPartError(ScoringError):
         self.index = index
 
 
-def _members(folder: JobFolder, parts: list[ChunkRecord]) -> Iterator[bytes]:
-    """The gzip members of the prediction file, the header first, each part checked against its digest."""
-    yield tables.compress(tables.OUTPUT_HEADER)
+def _members(folder: JobFolder, parts: list[ChunkRecord]) -> Iterator[tuple[bytes, bytes]]:
+    """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows."""
+    yield tables.compress(tables.OUTPUT_HEADER), tables.OUTPUT_HEADER
     for part in parts:
-        yield _member(folder, part.index, "csv.gz", part.output)
+        member = _member(folder, part.index, "csv.gz", part.output)
+        text = tables.decompress(member)
+        if text.count(b"\n") != part.rows_scored:
+            raise _BrokenPartError(part.index)
+        yield member, text
 
 
 def _member(folder: JobFolder, index: int, ending: str, digest: FileDigest) -> bytes:
