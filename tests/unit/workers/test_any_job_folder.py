@@ -2,7 +2,7 @@
 
 The tasks are the real ones with a real server for leases and messages; the test is their worker. For the long search:
 
-    pytest --hypothesis-profile=long tests/unit/workers/test_any_job_folder.py
+    pytest --hypothesis-profile=long --timeout=0 tests/unit/workers/test_any_job_folder.py
 """
 
 import base64

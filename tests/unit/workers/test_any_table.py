@@ -3,7 +3,7 @@
 Each example is a whole job: plan, chunks, finish, on a real bucket with a release whose weights are set by hand. The examples are the same
 in every run. For the long search, with others in each run:
 
-    pytest --hypothesis-profile=long tests/unit/workers/test_any_table.py
+    pytest --hypothesis-profile=long --timeout=0 tests/unit/workers/test_any_table.py
 """
 
 import csv
