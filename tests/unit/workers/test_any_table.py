@@ -293,6 +293,7 @@ heads = st.sampled_from(
 
 
 @given(st.tuples(heads, noise | st.binary(max_size=80)).map(b"".join))
+@example(HEADER + b"\n\n\xef\xbb\xbf\n")
 @example(HEADER + b'\n1,0,0,0,1,Tablet,k\n2,0,0,0,1,"Tablet,k\n3,0,0,0,1,Tablet,"k\n')
 def test_any_text_is_scored_or_refused_the_same_way_however_it_is_cut(store, data):
     run_cut_anyhow(store, ".csv", data)
