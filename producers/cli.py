@@ -500,7 +500,9 @@ def results_head(result: str, count: int, as_json: bool) -> None:
 @click.option("--rows", "rows_file", type=click.Path(path_type=Path), help="Write the rejected rows into this csv file, to be mended.")
 @json_option
 def results_rejects(result: str, count: int | None, rows_file: Path | None, as_json: bool) -> None:
-    """Show the rows that could not be scored, of a result or of a job, also of one that failed.
+    """Show the rows that could not be scored.
+
+    Of a result or of a job, also of one that failed or still runs.
 
     \b
     Example:
