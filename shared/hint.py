@@ -4,6 +4,7 @@ A hash ``scoring:parts:<job>`` maps each finished chunk to its rows, so marking 
 the truth; whoever reads the hint must be right without it.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import redis
@@ -39,6 +40,12 @@ def read_progress(client: redis.Redis, job_id: str) -> Progress:
     """What is marked so far; raises redis.RedisError."""
     rows = client.hvals(_key(job_id))
     return Progress(chunks=len(rows), rows=sum(map(int, rows)))
+
+
+def forget(client: redis.Redis, job_id: str) -> None:
+    """Take the count of a job away that has ended; where Redis is away it expires."""
+    with contextlib.suppress(redis.RedisError):
+        client.delete(_key(job_id))
 
 
 def _key(job_id: str) -> str:

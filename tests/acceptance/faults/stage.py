@@ -190,21 +190,16 @@ class Stage:
         wait_until(lambda: self.workers[name] is not before, 60, f"the restart of worker {name}")
         wait_until(self.is_consuming, 60, f"worker {name} consuming again")
 
-    @contextlib.contextmanager
-    def workers_with(self, **more: str) -> Iterator[None]:
-        """Workers and beat with this in their environment, and afterwards those of before."""
-        self._restart(more)
-        try:
-            yield
-        finally:
-            self._restart({})
-
-    def _restart(self, more: dict[str, str]) -> None:
+    def restart_with(self, **more: str) -> None:
+        """New workers and a new beat with this in their environment."""
         self.more = more
         self.stop_beat()
-        for name in self.workers:
-            self.restart_worker(name)
+        before = dict(self.workers)
+        for worker in before.values():
+            worker.terminate()
+        wait_until(lambda: all(self.workers[name] is not worker for name, worker in before.items()), 60, "the restart of the workers")
         self.start_beat()
+        wait_until(self.is_consuming, 60, "both workers consuming")
 
     def pool(self, name: str) -> list[psutil.Process]:
         """The living processes of a worker that do its work."""
@@ -251,7 +246,7 @@ class Stage:
         folder = self.folder(job_id)
         wait_until(lambda: folder.has("notified.json"), JOB_SECONDS, f"the end of {job_id}", self.pause)
         wait_until(lambda: job_id not in open_jobs(self.bucket), 30, f"the mark of {job_id} taken away", self.pause)
-        seconds = time.monotonic() - self._begun[job_id]
+        seconds = time.monotonic() - self._begun.get(job_id, time.monotonic())
         outcome = self.outcome(job_id)
         text = b""
         if outcome.state == "done":
@@ -277,8 +272,8 @@ class Stage:
     @property
     def sprung(self) -> int:
         """The process that came to the place of the trap, or 0."""
-        with contextlib.suppress(FileNotFoundError):
-            return int((self.talk / "trap.sprung").read_text() or 0)
+        with contextlib.suppress(FileNotFoundError, ValueError):  # for a moment it still holds what armed it
+            return int((self.talk / "trap.sprung").read_text())
         return 0
 
     def disarm(self) -> None:
