@@ -7,6 +7,7 @@ needs (``os.link`` on a disk, a conditional put on an object store). There are n
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import shutil
@@ -443,11 +444,23 @@ def open_bucket(url: str) -> Bucket:
     return LocalBucket(Path(url.removeprefix("file://")))
 
 
+@functools.cache
+def _s3_session() -> Any:  # noqa: ANN401 - aiobotocore has no types
+    """A session whose uploads do not ask first whether they may: a store that hangs would be waited for without end."""
+    from aiobotocore.session import AioSession  # noqa: PLC0415 - comes with s3fs, as does botocore
+    from botocore.handlers import add_expect_header  # noqa: PLC0415
+
+    session = AioSession()
+    session.unregister("before-call.s3", add_expect_header)
+    return session
+
+
 def _patience(protocol: str) -> dict[str, Any]:
     """How long the library of an object store waits, in the words of each."""
     if protocol == "s3":
         attempts = {"mode": "standard", "total_max_attempts": TRIES}
-        return {"config_kwargs": {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "retries": attempts}}
+        limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "retries": attempts}
+        return {"config_kwargs": limits, "session": _s3_session()}
     from aiohttp import ClientTimeout  # noqa: PLC0415 - comes with gcsfs; six tries are built into that
 
     return {"requests_timeout": ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)}
