@@ -7,6 +7,8 @@ import os
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,6 +22,8 @@ from s3fs.errors import translate_boto_error
 
 from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
+from shared.processes import mark_of_process
+from tests.conftest import REPOSITORY
 from tests.object_store import object_store, talking_to
 
 BAD_PATHS = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "a/", "a\0b", "a\\b", "s3://other/x", "./a", "x" * 300]
@@ -648,6 +652,17 @@ class TestS3Bucket(BucketContract):
             out.flush()
             assert list(tmp_path.iterdir()) == []
         assert bucket.read("a/b") == b"1" * 100_000
+
+    def test_what_a_killed_process_had_begun_to_fetch_goes_with_the_next_fetch(self, bucket, tmp_path):
+        bucket.write("model/v1/r1/model.pkl", b"1")
+        ended = subprocess.run([sys.executable, "-c", "from shared.processes import mark_of_process; print(mark_of_process())"],
+                               cwd=REPOSITORY, capture_output=True, text=True, check=True)  # fmt: skip
+        gone, alive = (tmp_path / "model/v1" / f".{mark}" for mark in (ended.stdout.strip(), mark_of_process()))
+        gone.mkdir(parents=True)
+        alive.mkdir()
+        (gone / "model.pkl").write_bytes(b"half of it")
+        assert (bucket.local_folder("model/v1/r1", tmp_path) / "model.pkl").read_bytes() == b"1"
+        assert sorted((tmp_path / "model/v1").iterdir()) == sorted([alive, tmp_path / "model/v1/r1"])
 
     def test_a_store_that_words_its_refusal_differently_still_lets_the_first_writer_win(self, bucket, monkeypatch):
         def refuse(*_, **__):
