@@ -55,9 +55,9 @@ class Undisturbed:
     seconds: float
 
 
-def undisturbed(playing: Stage) -> Undisturbed:
+def undisturbed(playing: Stage, jobs: int = UNDISTURBED_JOBS) -> Undisturbed:
     text = playing.prepare()
-    return Undisturbed(text=text, seconds=statistics.median(playing.end_of(playing.enqueue()).seconds for _ in range(UNDISTURBED_JOBS)))
+    return Undisturbed(text=text, seconds=statistics.median(playing.end_of(playing.enqueue()).seconds for _ in range(jobs)))
 
 
 def play(playing: Stage, kind: str, before: Undisturbed, chance: random.Random) -> Run:

@@ -69,7 +69,7 @@ class Ending:
     text: bytes
     notices: int
     seconds: float
-    """Since the request."""
+    """Since the request, or since the waiting for a job that was not asked for here."""
 
 
 class Stage:
@@ -243,10 +243,11 @@ class Stage:
 
     def end_of(self, job_id: str) -> Ending:
         """Wait for the end of a job and of all that belongs to it, and say what it came to."""
+        began = self._begun.get(job_id) or time.monotonic()
         folder = self.folder(job_id)
         wait_until(lambda: folder.has("notified.json"), JOB_SECONDS, f"the end of {job_id}", self.pause)
         wait_until(lambda: job_id not in open_jobs(self.bucket), 30, f"the mark of {job_id} taken away", self.pause)
-        seconds = time.monotonic() - self._begun.get(job_id, time.monotonic())
+        seconds = time.monotonic() - began
         outcome = self.outcome(job_id)
         text = b""
         if outcome.state == "done":
@@ -267,19 +268,21 @@ class Stage:
     # --- traps
 
     def arm(self, place: str, action: str) -> None:
-        (self.talk / "trap.json").write_text(json.dumps({"place": place, "action": action}))
+        aside = self.talk / "trap.aside"
+        aside.write_text(json.dumps({"place": place, "action": action}))
+        aside.rename(self.talk / "trap.json")
 
     @property
     def sprung(self) -> int:
         """The process that came to the place of the trap, or 0."""
-        with contextlib.suppress(FileNotFoundError, ValueError):  # for a moment it still holds what armed it
+        with contextlib.suppress(FileNotFoundError, ValueError):  # for a moment it is empty
             return int((self.talk / "trap.sprung").read_text())
         return 0
 
     def disarm(self) -> None:
         """Also lets a held process go on."""
-        (self.talk / "trap.json").unlink(missing_ok=True)
-        (self.talk / "trap.sprung").unlink(missing_ok=True)
+        for name in ("trap.json", "trap.taken", "trap.sprung"):
+            (self.talk / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def saying(self, name: str, text: str = "") -> Iterator[None]:

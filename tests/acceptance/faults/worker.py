@@ -29,7 +29,7 @@ __all__ = ["app"]
 STAGE = Path(os.environ["FAULT_STAGE"])
 """Folder of the files by which the test and the workers talk."""
 
-TRAP, SPRUNG = STAGE / "trap.json", STAGE / "trap.sprung"
+TRAP, TAKEN, SPRUNG = STAGE / "trap.json", STAGE / "trap.taken", STAGE / "trap.sprung"
 TROUBLE = STAGE / "trouble"
 """While this file is there, writing into a local bucket does what its text says: ENOSPC, EIO or slow."""
 TWICE = STAGE / "twice"
@@ -72,7 +72,8 @@ def spring(operation: str, path: str, moment: str) -> None:
     if (operation, moment) != (place[0], place[2]) or not re.search(place[1], path):
         return
     with contextlib.suppress(FileNotFoundError):
-        TRAP.rename(SPRUNG)
+        TRAP.rename(TAKEN)
+        # not into the file that was taken: another process may be reading it
         SPRUNG.write_text(str(os.getpid()))
         act(armed["action"])
 
