@@ -86,6 +86,7 @@ def _endings(playing: Stage, fault: Fault, chance: random.Random, problems: list
         jobs = [playing.enqueue(fewer=number, twice=fault.every_message_twice) for number in range(fault.jobs)]
         fault.deed(playing, jobs[0], chance)
         endings = [playing.end_of(job_id) for job_id in jobs]
+        playing.disarm()
     wait_until(lambda: is_whole(playing), 90, "both workers consuming again")
     problems += playing.problems(jobs)
     return endings

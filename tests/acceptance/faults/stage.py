@@ -116,6 +116,7 @@ class Stage:
         self.done: set[str] = set()
         """The jobs that ended well, each of which must have its one revision."""
         self._begun: dict[str, float] = {}
+        self._action = ""
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.chunks, self.pause = (CHUNKS_ON_S3, 0.1) if on_s3 else (CHUNKS, 0.02)
@@ -268,6 +269,7 @@ class Stage:
     # --- traps
 
     def arm(self, place: str, action: str) -> None:
+        self._action = action
         aside = self.talk / "trap.aside"
         aside.write_text(json.dumps({"place": place, "action": action}))
         aside.rename(self.talk / "trap.json")
@@ -280,9 +282,14 @@ class Stage:
         return 0
 
     def disarm(self) -> None:
-        """Also lets a held process go on."""
-        for name in ("trap.json", "trap.taken", "trap.sprung"):
-            (self.talk / name).unlink(missing_ok=True)
+        """No trap is armed any more; whoever sprang one is dead, or goes on if it was held."""
+        (self.talk / "trap.json").unlink(missing_ok=True)
+        if (self.talk / "trap.taken").exists():
+            sprung = wait_until(lambda: self.sprung, 10, "the name of the process in the trap")
+            for name in ("trap.taken", "trap.sprung"):
+                (self.talk / name).unlink()
+            if "kill" in self._action:
+                wait_until(lambda: _is_dead(sprung), 10, "the end of the process in the trap")
 
     @contextlib.contextmanager
     def saying(self, name: str, text: str = "") -> Iterator[None]:
@@ -422,6 +429,13 @@ def _order(message: dict[str, Any]) -> dict[str, Any]:
     """What a message asks for; nothing for a sweep."""
     arguments, _, _ = json.loads(base64.b64decode(message["body"]))
     return arguments[0] if arguments and isinstance(arguments[0], dict) else {}
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _tree(pid: int) -> list[psutil.Process]:
