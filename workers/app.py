@@ -36,6 +36,9 @@ def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 @signals.worker_init.connect
 def _preload_definitions(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     """Import every definition with its libraries, which takes seconds, once in the parent process and not in each child."""
+    # what reads a model's file: without it the first chunk of a new process, after a kill as well, would take seconds
+    import skops.io  # noqa: F401, PLC0415
+
     definitions = read_settings().definitions
     for name in list_definitions(definitions):
         # whoever needs a broken definition is told so; the worker serves the others

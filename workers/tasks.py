@@ -193,6 +193,7 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     outcome = scoring.finish_job(folder)
     if outcome is not None:
         log.info("finished", state=outcome.state, result=outcome.result)
+        hint.forget(redis_client(), order.job_id)
         send(task.app, routes.NOTIFY, [order])
 
 
