@@ -247,10 +247,10 @@ def jobs_list(limit: int, as_json: bool) -> None:
         scoring jobs list --limit 5
     """
     from producers import show
-    from shared.job_folder import JobFolder, list_jobs
+    from shared.job_folder import list_jobs, look_at
 
     _, bucket = _open()
-    statuses = [JobFolder(bucket, job_id).status() for job_id in itertools.islice(list_jobs(bucket), limit)]
+    statuses = [look_at(bucket, job_id) for job_id in itertools.islice(list_jobs(bucket), limit)]
     if as_json:
         _print_json([_status_data(status) for status in statuses])
     else:
@@ -500,7 +500,9 @@ def results_head(result: str, count: int, as_json: bool) -> None:
 @click.option("--rows", "rows_file", type=click.Path(path_type=Path), help="Write the rejected rows into this csv file, to be mended.")
 @json_option
 def results_rejects(result: str, count: int | None, rows_file: Path | None, as_json: bool) -> None:
-    """Show the rows that could not be scored, of a result or of a job, also of one that failed.
+    """Show the rows that could not be scored.
+
+    Of a result or of a job, also of one that failed or still runs.
 
     \b
     Example:
@@ -544,7 +546,11 @@ def _print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
     click.echo(json.dumps(data, indent=1, default=str))
 
 
-def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus, imported late
+def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus or an UnreadableJob, imported late
+    from shared.job_folder import UnreadableJob
+
+    if isinstance(status, UnreadableJob):
+        return {"job": {"job_id": status.job_id}, "state": "unreadable", "reason": status.reason}
     outcome = status.outcome.encode() if status.outcome else None
     fields = {name: getattr(status, name) for name in ("state", "since", "reason", "chunks", "chunks_done")}
     return {"job": status.job.encode(), **fields, "outcome": outcome}

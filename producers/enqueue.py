@@ -327,10 +327,13 @@ def _claim(bucket: Bucket, digest: str, *, again: bool) -> str:
     for run in itertools.count(1):
         path = f"{REQUESTS}/{digest}.{run}"
         bucket.create(path, _job_id(digest, run, datetime.now(UTC)).encode())
-        job_id = (bucket.read(path) or b"").decode()
-        outcome = JobFolder(bucket, job_id).outcome()
+        try:
+            folder = JobFolder(bucket, (bucket.read(path) or b"").decode(errors="replace"))
+        except MessageError:
+            continue  # damaged: nobody can say which job that run became
+        outcome = folder.outcome()
         if outcome is None or (outcome.state == "done" and not again):
-            return job_id
+            return folder.job_id
     raise AssertionError("unreachable: count() does not end")
 
 

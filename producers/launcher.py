@@ -50,6 +50,9 @@ HAND_BACK_SECONDS = 3.0
 ONE_SIGNAL_SECONDS = 0.5
 """Signals this close are one request: a script and the terminal may both pass on the same Ctrl-C."""
 
+AGAIN_SECONDS = 10.0
+"""Beat or Flower, when it dies, is started again, but not before it could live this long."""
+
 LAST_LINES = 15
 MAX_LINE_BYTES = 8192
 
@@ -130,6 +133,8 @@ class Child:
         self, name: str, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str, str], None], keeps: Sequence[int] = ()
     ) -> None:
         self.name = name
+        self.started = time.monotonic()
+        self._made_of = name, command, environment, say, keeps
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._say = say
         self._process = subprocess.Popen(
@@ -149,6 +154,10 @@ class Child:
         """How the process ended, in words."""
         code = self._process.wait()
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def again(self) -> "Child":
+        """The same program, started anew."""
+        return Child(*self._made_of)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process itself; nothing happens when it has ended."""
@@ -182,7 +191,7 @@ class Stack:
     server: Child | None = None
     workers: list[Child] = field(default_factory=list)
     watchers: list[Child] = field(default_factory=list)
-    """Beat and Flower: they hold no work."""
+    """Beat and Flower: they hold no work, so the death of one is no reason to stop scoring, and it is started again."""
     exit_code: int = 0
 
     def __post_init__(self) -> None:
@@ -192,6 +201,7 @@ class Stack:
         self._signals = 0
         self._last_signal = 0.0
         self._alive = (-1, -1)
+        self._is_up = False
         self._made_password = not self.settings.flower_password.get_secret_value()
         self._password = self.settings.flower_password.get_secret_value() or secrets.token_urlsafe(12)
         self._environment = _environment(self.settings, self.home)
@@ -205,6 +215,7 @@ class Stack:
             try:
                 if self._start():
                     self._announce(time.monotonic() - began)
+                    self._is_up = True
                     self._watch_until(lambda: False, "", float("inf"))
             finally:
                 self._stop()
@@ -255,12 +266,15 @@ class Stack:
         return Child(name, command, {**self._environment, **(more or {})}, self.say, keeps)
 
     def _watch_until(self, condition: Callable[[], bool], what: str, seconds: float) -> bool:
-        """True when the condition holds; False when the stack has to end: asked to, a process died, or it took too long."""
+        """True when the condition holds; False when the stack has to end: asked to, it lost a process it needs, or it took too long."""
         limit = time.monotonic() + seconds
         while not self._signals:
             dead = next((child for child in self._children() if not child.is_alive), None)
-            if dead is not None:
-                self._report_death(dead)
+            if dead is not None and self._is_up and dead in self.watchers:
+                self._start_again(dead)
+            elif dead is not None:
+                self.exit_code = 1
+                self._report_death(dead, "stopping everything else")
                 return False
             if condition():
                 return True
@@ -271,10 +285,15 @@ class Stack:
             time.sleep(POLL_SECONDS)
         return False
 
-    def _report_death(self, child: Child) -> None:
-        self.exit_code = 1
+    def _start_again(self, watcher: Child) -> None:
+        if time.monotonic() - watcher.started < AGAIN_SECONDS:
+            return
+        self._report_death(watcher, "starting it again")
+        self.watchers[self.watchers.index(watcher)] = watcher.again()
+
+    def _report_death(self, child: Child, then: str) -> None:
         child.end()
-        self.say("up", f"{child.name} has ended by itself ({child.ending}); stopping everything else. Its last lines:")
+        self.say("up", f"{child.name} has ended by itself ({child.ending}); {then}. Its last lines:")
         for line in [*child.last_lines] or ["(it printed nothing)"]:
             self.say("up", f"    {child.name}: {line}")
 

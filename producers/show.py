@@ -14,7 +14,7 @@ from producers.rejects import Rejected, count_reasons
 from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
-from shared.job_folder import JobFolder, JobStatus, Outcome
+from shared.job_folder import JobFolder, JobStatus, Outcome, UnreadableJob
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, ReleaseManifest, ResultManifest
 from shared.messages import Job, ScoreJob, decode_long
 from shared.signatures import Signature
@@ -105,13 +105,16 @@ def first_lines(bucket: Bucket, folder: str, count: int) -> list[str]:
         return [line.rstrip("\n") for line in itertools.islice(lines, count + 1)]
 
 
-def print_jobs(console: Console, statuses: Sequence[JobStatus]) -> None:
+def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) -> None:
     """One line a job."""
     table = _table("job", "state", "since", "what", "chunks", "why")
     if not statuses:
         console.print("There is no job yet in this bucket.")
         return
     for status in statuses:
+        if isinstance(status, UnreadableJob):
+            _add(table, status.job_id, "unreadable", "", "", "", status.reason)
+            continue
         job = status.job
         what = _wish(job)
         chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""

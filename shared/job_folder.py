@@ -31,7 +31,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.bucket import Bucket
-from shared.errors import JobFailedError, MessageError, RequestError, ScoringError, StrayOrderError
+from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StrayOrderError
 from shared.messages import Job, JobOrder, Moment, Record, ScoreJob, decode, decode_job, decode_long
 
 JOBS = "jobs"
@@ -88,6 +88,14 @@ class JobStatus:
         return self.state in FINAL_STATES
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnreadableJob:
+    """A job of which nothing can be said but why: its request is damaged, or leads outside the bucket."""
+
+    job_id: str
+    reason: str
+
+
 class JobFolder:
     """The folder of one job in the bucket."""
 
@@ -138,9 +146,23 @@ class JobFolder:
         return job
 
     def outcome(self) -> Outcome | None:
-        """How the job ended, or None while it has not."""
+        """How the job ended, or None while it has not; one whose end cannot be read has failed."""
         text = self.bucket.read(self.file("outcome.json"))
-        return None if text is None else decode_long(Outcome, text)
+        try:
+            return None if text is None else decode_long(Outcome, text)
+        except MessageError as error:
+            found = self.bucket.stat(self.file("outcome.json"))
+            return Outcome(
+                state="failed",
+                at=datetime.fromtimestamp(found.modified if found else 0, UTC),
+                reason=f"{self.file('outcome.json')} is damaged: {error.message}",
+                next_step=self._resume,
+                exit_code=JobFailedError.exit_code,
+            )
+
+    @property
+    def _resume(self) -> str:
+        return f"Go on from what is there with: scoring jobs resume {self.job_id}"
 
     def end(self, outcome: Outcome) -> bool:
         """Decide how the job ended; True when this call was the first to do so."""
@@ -153,7 +175,7 @@ class JobFolder:
                 state="failed",
                 at=datetime.now(UTC),
                 reason=error.message,
-                next_step=error.next_step or f"Go on from what is there with: scoring jobs resume {self.job_id}",
+                next_step=error.next_step or self._resume,
                 exit_code=error.exit_code if error.exit_code > ScoringError.exit_code else JobFailedError.exit_code,
             )
         )
@@ -214,7 +236,7 @@ class JobFolder:
         job = self.job()
         outcome = self.outcome()
         plan = self.bucket.read(self.file("plan.json"))
-        chunks = 0 if plan is None else _chunk_count(plan, self.job_id)
+        chunks = 0 if plan is None else _chunk_count(plan)
         if outcome is None:
             stage = self._stage()
             done = len(self.parts_done()) if chunks else 0
@@ -233,14 +255,18 @@ class JobFolder:
 
     def _stage(self) -> Stage | None:
         text = self.bucket.read(self.file("stage.json"))
-        return None if text is None else decode(Stage, text)
+        try:
+            return None if text is None else decode(Stage, text)
+        except MessageError:
+            return None  # only for people
 
 
-def _chunk_count(plan: bytes, job_id: str) -> int:
+def _chunk_count(plan: bytes) -> int:
+    """The chunks of a plan; 0 when it cannot be read, for which the next step that needs it fails the job."""
     try:
         return len(json.loads(plan)["chunks"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise MessageError(f"the plan of job {job_id} cannot be read: {error!r}", next_step="Ask for the job anew with --again.") from error
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
 
 
 def list_jobs(bucket: Bucket) -> Iterator[str]:
@@ -248,6 +274,14 @@ def list_jobs(bucket: Bucket) -> Iterator[str]:
     for name in sorted(bucket.folders(JOBS), reverse=True):
         if not name.startswith("_") and bucket.exists(f"{JOBS}/{name}/job.json"):
             yield name
+
+
+def look_at(bucket: Bucket, job_id: str) -> JobStatus | UnreadableJob:
+    """The state of one of many jobs: a damaged one does not hide the others."""
+    try:
+        return JobFolder(bucket, job_id).status()
+    except PermanentError as error:
+        return UnreadableJob(job_id=job_id, reason=error.message)
 
 
 def open_jobs(bucket: Bucket) -> list[str]:

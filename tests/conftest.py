@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# the same examples in every run; for others, and many more: pytest --hypothesis-profile=long --timeout=0
+_quick = hypothesis.settings(derandomize=True, deadline=None, max_examples=25, suppress_health_check=list(hypothesis.HealthCheck))
+hypothesis.settings.register_profile("quick", _quick)
+hypothesis.settings.register_profile("long", _quick, derandomize=False, max_examples=2000)
+hypothesis.settings.load_profile("quick")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "keywords"

@@ -39,6 +39,13 @@ class ChunkRecord(Record):
     seconds: float
 
     @property
+    def adds_up(self) -> bool:
+        """False when its numbers contradict each other: it was damaged."""
+        devices = self.devices.values()
+        rows_add_up = self.rows_in >= self.rows_scored == sum(device.rows for device in devices)
+        return rows_add_up and 0 <= self.rows_clipped <= self.rows_scored and all(0 <= one.sum_cr <= one.rows for one in devices)
+
+    @property
     def rows_rejected(self) -> int:
         """Rows that could not be scored."""
         return self.rows_in - self.rows_scored
@@ -59,7 +66,7 @@ def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
         record = None if text is None else decode_long(ChunkRecord, text)
     except MessageError:
         return None
-    return record if record and record.index == index else None
+    return record if record and record.index == index and record.adds_up else None
 
 
 def write_file(folder: JobFolder, index: int, ending: str, data: bytes) -> FileDigest:

@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import igzip, isal_zlib
+from pydantic import ValidationInfo, field_validator
 
 from shared.bucket import Bucket, FileInfo
-from shared.errors import StrayOrderError, TableError
+from shared.errors import MessageError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part, TableFingerprint
 from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
@@ -105,6 +106,16 @@ class Plan(Record):
         counts = [file.rows_at_most for file in self.files]
         return None if None in counts else sum(count or 0 for count in counts)
 
+    @field_validator("chunks")
+    @classmethod
+    def _tile(cls, chunks: list[Chunk], known: ValidationInfo) -> list[Chunk]:
+        at = (0, 0)
+        for file, start, end, first_line in chunks:
+            if not (at <= (file, start) and file < len(known.data.get("files", ())) and 0 <= start < end and first_line >= 1):
+                raise ValueError("must lie one behind the other in the files of the table")
+            at = (file, end)
+        return chunks
+
     def fingerprint(self, path: str, *, rows: int, rejected: int) -> TableFingerprint:
         """What the manifest of a result or release says of this table."""
         return TableFingerprint(path=path, files={file.path: file.digest for file in self.files}, rows=rows, rejected=rejected)
@@ -173,7 +184,10 @@ def read_plan(folder: JobFolder) -> Plan:
     text = folder.bucket.read(folder.file("plan.json"))
     if text is None:
         raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
-    return decode_long(Plan, text)
+    plan = decode_long(Plan, text)
+    if plan.job_id != folder.job_id:
+        raise MessageError(f"the plan of job {folder.job_id} says that it is of job {plan.job_id}")
+    return plan
 
 
 def slice_file(folder: JobFolder, slices: str, index: int) -> str:
@@ -330,7 +344,7 @@ def refusing_bad_parquet(path: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if getattr(error, "errno", None):
             raise  # the storage failed, not the file
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         raise TableError(f"{path} is not a Parquet file: {reason}", next_step="Write it again; it may have been cut short.") from error
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
-from shared.errors import MessageError, StrayOrderError, TableError
+from shared.errors import MessageError, ModelError, StrayOrderError, TableError
 from shared.job_folder import REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, ResultManifest
 from shared.messages import ScoreJob, decode_long
@@ -147,14 +147,7 @@ def predict(release: Release, rows: tables.Rows) -> Scored:
     """
     if rows.frame.empty:
         return Scored(entity_id=rows.entity_id, device=rows.device, cr=np.empty(0), clipped=0, rejects=rows.rejects)
-    columns = [tables.ENTITY, *(column.name for column in release.manifest.columns)]
-    frame = rows.frame if rows.frame.columns.tolist() == columns else rows.frame[columns]
-    features, _, problem = release.definition.data_preparation(frame, target_col=None)
-    if problem is not None:
-        raise TableError(f"the definition {release.definition.name} cannot prepare the table: {problem}") from problem
-    cr = np.asarray(release.model.predict(features), dtype=np.float64).ravel()
-    if len(cr) != len(rows.frame):
-        raise TableError(f"the definition {release.definition.name} gave {len(cr)} predictions for {len(rows.frame)} rows")
+    cr = _raw_predictions(release, rows)
     finite = np.isfinite(cr)
     if not finite.all():
         rows, cr = tables.reject_rows(rows, ~finite, cr, "the prediction is not a finite number"), cr[finite]
@@ -162,6 +155,24 @@ def predict(release: Release, rows: tables.Rows) -> Scored:
     # adding zero turns -0.0, which would be written as -0, into 0.0
     rates = np.clip(cr, 0.0, 1.0) + 0.0
     return Scored(entity_id=rows.entity_id, device=rows.device, cr=rates, clipped=int(clipped), rejects=rows.rejects)
+
+
+def _raw_predictions(release: Release, rows: tables.Rows) -> np.ndarray:
+    """What the definition predicts, float64, one a row."""
+    name, count = release.definition.name, len(rows.frame)
+    columns = [tables.ENTITY, *(column.name for column in release.manifest.columns)]
+    # a definition may change the table that it is given, but ids must stay with their devices and lines: writing into this one copies it
+    frame = rows.frame.copy(deep=False) if rows.frame.columns.tolist() == columns else rows.frame[columns]
+    features, _, problem = release.definition.data_preparation(frame, target_col=None)
+    if problem is not None:
+        raise TableError(f"the definition {name} cannot prepare the table: {problem}") from problem
+    cr = np.asarray(release.model.predict(features), dtype=np.float64)
+    if cr.shape not in ((count,), (count, 1)):
+        raise ModelError(
+            f"the definition {name} gave {' x '.join(map(str, cr.shape)) or 'no'} predictions for {count} rows",
+            next_step=f"Mend its predict, then see: scoring models check {name}",
+        )
+    return cr.reshape(count)
 
 
 def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, release: Release) -> Scored:
@@ -254,8 +265,8 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     size = 0
     try:
         with bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
-            for member in _members(folder, parts):
-                text_digest.update(tables.decompress(member))
+            for member, text in _members(folder, parts):
+                text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
         if any(part.rejects for part in parts):
@@ -291,11 +302,15 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     return decode_long(ResultManifest, bucket.read(folder.file(MANIFEST)) or b"")
 
 
-def _members(folder: JobFolder, parts: list[ChunkRecord]) -> Iterator[bytes]:
-    """The gzip members of the prediction file, the header first, each part checked against its digest."""
-    yield tables.compress(tables.OUTPUT_HEADER)
+def _members(folder: JobFolder, parts: list[ChunkRecord]) -> Iterator[tuple[bytes, bytes]]:
+    """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows."""
+    yield tables.compress(tables.OUTPUT_HEADER), tables.OUTPUT_HEADER
     for part in parts:
-        yield read_file(folder, part.index, PREDICTED, part.output)
+        member = read_file(folder, part.index, PREDICTED, part.output)
+        text = tables.decompress(member)
+        if text.count(b"\n") != part.rows_scored:
+            raise BrokenPartError(part.index)
+        yield member, text
 
 
 def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:

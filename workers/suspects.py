@@ -6,6 +6,7 @@ death reads from it which range of records was being tried. A range is ``[start,
 
 from collections.abc import Callable
 
+from shared.errors import MessageError
 from shared.job_folder import JobFolder
 from shared.messages import Record, decode_long
 
@@ -28,6 +29,15 @@ class Suspects(Record):
     """The range that is being tried, if any; still there after a death."""
     deaths: int = 0
     """How often the range that is tried next has killed alone."""
+
+    def cover(self, records: int) -> bool:
+        """True when every record of the chunk is in exactly one range."""
+        at = 0
+        for start, end in sorted([*self.pending, *self.cleared, *self.deadly, *self.trying]):
+            if start != at or (end <= start and records):
+                return False
+            at = end
+        return at == records and len(self.trying) <= 1
 
     def begin(self) -> "Suspects":
         """The next pending range is being tried."""
@@ -61,8 +71,7 @@ def clear_chunk(folder: JobFolder, index: int, records: int, attempt: Callable[[
     ``attempt(start, end)`` may kill this process. Whoever calls this again then goes on behind that death.
     """
     path = _file(folder, index)
-    text = folder.bucket.read(path)
-    known = Suspects(pending=((0, records),)) if text is None else decode_long(Suspects, text).died()
+    known = _known(folder.bucket.read(path), records).died()
     while known.pending:
         known = known.begin()
         folder.bucket.write(path, known.to_json())
@@ -70,6 +79,16 @@ def clear_chunk(folder: JobFolder, index: int, records: int, attempt: Callable[[
         known = known.survived()
     folder.bucket.write(path, known.to_json())
     return sorted(known.cleared), sorted(known.deadly)
+
+
+def _known(text: bytes | None, records: int) -> Suspects:
+    """What is known of a chunk; when it is damaged, the chunk is tried from the start."""
+    afresh = Suspects(pending=((0, records),))
+    try:
+        known = afresh if text is None else decode_long(Suspects, text)
+    except MessageError:
+        return afresh
+    return known if known.cover(records) else afresh
 
 
 def _file(folder: JobFolder, index: int) -> str:

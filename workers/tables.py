@@ -5,6 +5,7 @@ chunk is read as floats, and where that fails too, record by record, so that one
 line, column, value and reason, and never fails its neighbours. All three ways give the same numbers for good rows.
 """
 
+import codecs
 import contextlib
 import csv
 import functools
@@ -617,7 +618,9 @@ class _Piece:
 
 
 def _is_plain(data: bytes) -> bool:
-    """False for what Arrow reads otherwise than record by record: lone carriage returns, 0x1F, endless lines."""
+    """False for what Arrow reads otherwise than record by record: a byte order mark first, lone carriage returns, 0x1F, endless lines."""
+    if data.startswith(codecs.BOM_UTF8):
+        return False
     if b"\r" in data and data.count(b"\r") != data.count(b"\r\n"):
         return False
     # one byte is looked for at a tenth of the cost of two

@@ -307,14 +307,35 @@ def test_a_second_signal_hands_work_back_at_once(up, own_redis):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(
-    ("words", "name"), [("-Q score,train", "score"), ("valkey-server", "redis"), ("celery --quiet -A producers.beat beat", "beat")]
-)
+@pytest.mark.parametrize(("words", "name"), [("-Q score,train", "score"), ("valkey-server", "redis")])
 def test_a_process_that_dies_ends_the_whole_and_is_named(up, words, name):
     stack = up()
     stack.part(words).kill()
     assert stack.exit_code(seconds=60) == 1
-    assert f"{name} has ended by itself (killed by SIGKILL)" in stack.log
+    assert f"{name} has ended by itself (killed by SIGKILL); stopping everything else" in stack.log
+
+
+@pytest.mark.faults
+def test_beat_and_the_dashboard_are_started_again_when_they_die_and_the_work_goes_on(up):
+    stack = up(SCORING_SWEEP_SECONDS="1")
+    credentials = f"scoring:{json.loads(stack.ready_file.read_text())['flower_password']}"
+    workers = [stack.part("-Q score,train"), stack.part("-Q control")]
+    watchers = {name: stack.part(f"celery --quiet -A producers.beat {name}") for name in ("beat", "flower")}
+    for name, watcher in watchers.items():
+        watcher.kill()
+        wait_for(lambda name=name: f"{name} has ended by itself (killed by SIGKILL); starting it again" in stack.log, 30, lambda: stack.log)
+    stack.parts += psutil.Process(stack.process.pid).children(recursive=True)
+
+    def dashboard_shows_sweeps():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            status, text = fetch(stack.flower_port, "/api/tasks?taskname=sweep&state=SUCCESS", credentials)
+            return status == 200 and len(json.loads(text)) >= 2
+        return False
+
+    wait_for(dashboard_shows_sweeps, 60, lambda: stack.log)
+    assert not any(map(is_gone, workers))
+    stack.process.terminate()
+    assert stack.exit_code() == 0, stack.log
 
 
 @pytest.mark.faults

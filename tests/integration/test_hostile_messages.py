@@ -19,6 +19,8 @@ from tests.integration.test_main_job import result_text, sample_table
 
 QUEUES = ("control", "score", "train")
 REFUSED = "message refused"
+WORKERS = 2
+"""One for scores and trainings, one for control."""
 
 
 class Queue:
@@ -45,6 +47,20 @@ class Queue:
         """Put a well-formed message for a task on its queue."""
         return self.push(envelope(task, json.dumps([arguments, {}, {}]).encode(), queue, **changed), queue, logged)
 
+    def publish(self, data: bytes, logged: str = REFUSED) -> str:
+        """Say something to the remote control and wait until every worker refused it; returns what was logged from then on."""
+        start = self.place.log.stat().st_size
+        self.client.publish("/0.celery.pidbox", data)
+
+        def refused() -> str:
+            with self.place.log.open("rb") as log:
+                log.seek(start)
+                news = log.read().decode(errors="replace")
+            return news if news.count(logged) >= WORKERS else ""
+
+        said: str = wait_until(refused, 20, f"the refusal of {data[:200]!r}")
+        return said
+
     def drain(self) -> None:
         """Wait until nothing waits any more."""
         wait_until(lambda: not any(self.client.llen(queue) for queue in QUEUES), what="the end of the queues")
@@ -69,6 +85,13 @@ def envelope(task: object, body: bytes, queue: str = "control", **changed: objec
         | changed.pop("properties", {}),
     }
     message["headers"].update(changed)
+    return json.dumps(message).encode()
+
+
+def command(body: object, headers: object = None) -> bytes:
+    """What somebody says to the remote control."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    message = json.loads(envelope("", data)) | {"headers": {"clock": 1, "expires": 0} if headers is None else headers}
     return json.dumps(message).encode()
 
 
@@ -121,7 +144,7 @@ def test_bytes_that_are_no_message_are_dropped_on_every_queue(queue: Queue, name
     for data in (b"{not json", b"", b"\x80\x04\x95\xff\x00", b"GET / HTTP/1.1\r\n\r\n", deep):
         assert "not JSON" in queue.push(data, name)
     for data in (b"[]", b"5", b"null", b'"text"', b"{}", b'{"body": "e30="}', b'{"properties": 3}', b'{"properties": {}}'):
-        assert "not one of Celery's" in queue.push(data, name)
+        assert "not one of ours" in queue.push(data, name)
 
 
 @pytest.mark.parametrize("name", QUEUES)
@@ -133,17 +156,26 @@ def test_a_message_with_fields_of_wrong_types_is_dropped_and_blocks_no_process(q
         {"timelimit": 5},
         {"timelimit": ["soon", None]},
         {"retries": "many"},
+        {"retries": -5},
+        {"retries": 10**300},
+        {"timelimit": [-1, 0.001]},
         {"eta": 5},
         {"eta": "tomorrow"},
         {"expires": {}},
         {"expires": "never"},
+        {"expires": 5},
+        {"compression": "zlib"},
+        {"shadow": ["sweep"]},
+        {"argsrepr": {}},
+        {"stamps": {"a": 1}},
         {"id": None},
         {"properties": {"delivery_info": 7}},
         {"properties": {"delivery_info": {}}},
         {"properties": {"delivery_tag": ["a"]}},
         {"properties": {"body_encoding": "rot13"}},
+        {"properties": {"priority": "high"}},
     ):
-        queue.push(envelope(**({"task": "score.plan", "body": order, "queue": name} | changed)), name, logged="[error")
+        assert "not one of ours" in queue.push(envelope(**({"task": "score.plan", "body": order, "queue": name} | changed)), name)
 
 
 def test_a_body_that_cannot_be_read_is_refused(queue: Queue) -> None:
@@ -166,27 +198,50 @@ def test_a_pickle_is_never_opened(queue: Queue, tmp_path: Path) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_task_that_nobody_knows_is_dropped(queue: Queue) -> None:
-    for task in ("os.system", "score.everything", "", "workers.tasks.bucket", "x" * 10_000):
-        queue.send(task, "touch /tmp/x", logged="Received unregistered task")
+def test_a_task_that_is_none_of_ours_is_dropped(queue: Queue) -> None:
+    for task in ("os.system", "score.everything", "", "workers.tasks.bucket", "x" * 10_000, "celery.chord_unlock", "celery.map"):
+        assert "must be one of our tasks" in queue.send(task, "touch /tmp/x")
 
 
-def test_garbage_for_the_remote_control_is_ignored(queue: Queue) -> None:
-    for data in (b"garbage", b"{}", b'{"properties": {}}', b'{"body": "e30=", "properties": {"delivery_tag": "x"}}'):
-        queue.client.publish("/0.celery.pidbox", data)
+def test_a_message_that_names_further_tasks_is_refused(queue: Queue) -> None:
+    further = {"task": "sweep", "args": [], "kwargs": {}, "options": {}, "subtask_type": None}
+    for options in ({"callbacks": [further]}, {"errbacks": [further]}, {"chain": [further]}, {"chord": further}, {"chord": 5}):
+        body = json.dumps([[{"job_id": "nobody"}], {}, options]).encode()
+        assert "must not name further tasks" in queue.push(envelope("score.finish", body))
 
 
-def test_a_message_for_another_century_blocks_nobody(trained: Place, queue: Queue, good: tuple[Path, dict]) -> None:
-    for number in range(5):
-        data = envelope("score.finish", b'[[{"job_id": "nobody"}], {}, {}]', eta=f"21{number}0-01-01T00:00:00+00:00")
-        queue.client.lpush("control", data)
-    queue.drain()
-    table, _ = good
-    trained.scoring_json("score", table, "--model", "v1", "--again")
-    # they would come back for ever
-    for tag in queue.client.hkeys("unacked"):
-        queue.client.hdel("unacked", tag)
-        queue.client.zrem("unacked_index", tag)
+def test_garbage_for_the_remote_control_is_refused(queue: Queue) -> None:
+    """Each of them ended the workers or broke their connection once."""
+    deep = b"[" * 100_000
+    queue.publish(b"garbage", logged="Cannot process event")
+    for data in (b"{}", b"[]", b"5", b"null", deep, b'{"properties": {}}', b'{"body": "e30=", "properties": {"delivery_tag": "x"}}'):
+        queue.publish(data)
+    for headers in ("text", [], {"clock": "late"}, {"compression": "zlib"}):
+        queue.publish(command({"method": "ping"}, headers=headers))
+    for body in (b"[]", b'"ping"', b"\xff{", deep):
+        queue.publish(command(body))
+
+
+def test_no_message_stops_a_worker_or_takes_its_queues(queue: Queue) -> None:
+    for method, arguments in {
+        "shutdown": {},
+        "pool_shrink": {"n": 9},
+        "pool_restart": {},
+        "cancel_consumer": {"queue": "control"},
+        "add_consumer": {"queue": "other"},
+        "rate_limit": {"task_name": "score.chunk", "rate_limit": "1/h"},
+        "time_limit": {"task_name": "score.chunk", "hard": 0.001},
+        "revoke": {"task_id": "x", "terminate": True},
+        "os.system": {"command": "touch /tmp/x"},
+    }.items():
+        assert "body." in queue.publish(command({"method": method, "arguments": arguments}))
+    for wrong in ({"destination": 5}, {"pattern": "(a*)*b", "matcher": "pcre"}, {"reply_to": {}}, {"arguments": "xx"}, {"more": 1}):
+        assert "body." in queue.publish(command({"method": "ping"} | wrong))
+
+
+def test_a_message_for_another_century_is_not_kept(queue: Queue) -> None:
+    for eta in ("2150-01-01T00:00:00+00:00", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "2026-01-01T00:00:00"):
+        queue.send("score.finish", {"job_id": "nobody"}, eta=eta)
 
 
 # --- messages that say nonsense

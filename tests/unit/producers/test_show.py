@@ -12,7 +12,7 @@ from producers import cli, show
 from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket import LocalBucket
 from shared.errors import MessageError, ModelError, RequestError
-from shared.job_folder import JobFolder, Outcome
+from shared.job_folder import JobFolder, Outcome, UnreadableJob
 from shared.manifests import ReleaseManifest
 from shared.messages import TrainJob, decode_long
 from shared.signatures import Signer
@@ -279,6 +279,13 @@ def test_brackets_in_a_path_are_shown_as_they_are(bucket, release, name):
     folder = make_job(bucket, table=f"data/predict/input/{name}/table.csv")
     assert f"{name}/table.csv" in printed(show.print_jobs, [folder.status()])
     assert f"{name}/table.csv" in printed(show.print_job, folder.status())
+
+
+def test_a_damaged_job_is_listed_with_what_is_wrong_with_it():
+    lines = printed(show.print_jobs, [UnreadableJob(job_id="job-1", reason="its file is [red]damaged")])
+    assert "job-1" in lines
+    assert "unreadable" in lines
+    assert "its file is [red]damaged" in lines
 
 
 def test_a_long_line_is_not_folded_when_it_goes_to_a_file(bucket, release):

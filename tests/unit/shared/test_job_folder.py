@@ -9,7 +9,7 @@ import pytest
 
 from shared.bucket import LocalBucket
 from shared.errors import BucketError, JobFailedError, MessageError, RequestError
-from shared.job_folder import JobFolder, Outcome, close_job, list_jobs, open_jobs
+from shared.job_folder import JobFolder, Outcome, close_job, list_jobs, look_at, open_jobs
 from shared.messages import ScoreJob, TrainJob
 
 MOMENT = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
@@ -273,7 +273,39 @@ def test_a_job_that_is_done_or_goes_on_is_not_reopened(folder):
     assert folder.outcome() == outcome("done")
 
 
+@pytest.mark.parametrize("data", [b"", b"half of it", b"[" * 50_000, b'{"state": "done"}'])
+def test_a_job_whose_outcome_is_damaged_has_failed_and_can_go_on(folder, data):
+    folder.create(score_job(folder.job_id))
+    folder.bucket.write(folder.file("outcome.json"), data)
+    status = folder.status()
+    assert status.state == "failed"
+    assert status.reason.startswith(f"jobs/{folder.job_id}/outcome.json is damaged: ")
+    assert f"scoring jobs resume {folder.job_id}" in status.outcome.next_step
+    folder.reopen()
+    assert folder.outcome() is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"[" * 50_000, b'{"chunks": 5}', b"[]"])
+def test_a_damaged_stage_or_plan_does_not_hide_the_state_of_a_job(folder, data):
+    folder.create(score_job(folder.job_id))
+    for name in ("stage.json", "plan.json"):
+        folder.bucket.write(folder.file(name), data)
+    assert (folder.status().state, folder.status().chunks) == ("queued", 0)
+
+
 # --- all jobs
+
+
+def test_one_damaged_job_does_not_hide_the_others(bucket):
+    for job_id, text in {"job-1": None, "job-2": b"half of it", "NO ID": b"{}"}.items():
+        if text is None:
+            JobFolder(bucket, job_id).create(score_job(job_id))
+        else:
+            bucket.write(f"jobs/{job_id}/job.json", text)
+    seen = {job_id: look_at(bucket, job_id) for job_id in list_jobs(bucket)}
+    assert seen["job-1"].state == "queued"
+    assert seen["job-2"].reason.startswith("a ScoreJob has a wrong text")
+    assert seen["NO ID"].reason == "'NO ID' is not the id of a job"
 
 
 def test_jobs_are_listed_newest_first_and_those_that_need_work_oldest_first(bucket):

@@ -315,7 +315,7 @@ def test_predictions_of_another_number_than_the_rows_are_refused(bucket, monkeyp
     predicting(monkeypatch, lambda cr: cr[1:])
     folder = make_job(bucket)
     made = plan(folder)
-    with pytest.raises(TableError, match="the definition v1 gave 39 predictions for 40 rows"):
+    with pytest.raises(ModelError, match="the definition v1 gave 39 predictions for 40 rows"):
         scoring.score_chunk(folder, made, 0, bucket.root)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,3 +57,23 @@ def test_nothing_is_tried_again_once_all_is_known(tmp_path):
     for _ in range(2):
         assert clear_chunk(folder, 0, 9, lambda start, end: tried.append((start, end))) == ([(0, 9)], [])
     assert tried == [(0, 9)]
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"half of it",
+        b'{"pending": [], "cleared": [[0, 2]]}',
+        b'{"pending": [[0, 9]]}',
+        b'{"pending": [[0, 3], [2, 5]]}',
+        b'{"pending": [[2, 5]], "trying": [[0, 1], [1, 2]]}',
+        b'{"pending": [[0, 5]], "deadly": [[5, 5]]}',
+    ],
+)
+def test_notes_that_do_not_speak_of_every_record_once_are_begun_anew(tmp_path, notes):
+    """Records that damaged notes did not name were once left out of the result, without a reject."""
+    folder = JobFolder(LocalBucket(tmp_path), "job-1")
+    folder.bucket.write(folder.file("suspects/0000003.json"), notes)
+    tried = []
+    assert clear_chunk(folder, 3, 5, lambda *piece: tried.append(piece)) == ([(0, 5)], [])
+    assert tried == [(0, 5)]

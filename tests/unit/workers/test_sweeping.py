@@ -222,10 +222,10 @@ def test_a_mark_that_is_no_job_id_does_not_stop_the_sweep(bucket, name):
     assert sent(bucket) == [(SCORE_PLAN, "job-zzz", [])]
 
 
-def test_an_outcome_that_does_not_decode_does_not_stop_the_sweep(bucket):
+def test_a_job_whose_outcome_is_damaged_has_failed_and_people_are_told(bucket):
     bucket.write(job(bucket, 1).file("outcome.json"), b"half of it")
     job(bucket, 2)
-    assert sent(bucket) == [(SCORE_PLAN, "job-2", [])]
+    assert sent(bucket) == [(NOTIFY, "job-1", []), (SCORE_PLAN, "job-2", [])]
 
 
 def test_a_file_that_cannot_be_read_does_not_keep_the_sweep_from_the_jobs_behind(bucket, monkeypatch):

@@ -167,6 +167,14 @@ def test_whatever_the_bytes_nothing_else_is_raised(made):
     read_csv_rows(data, layout, 2)
 
 
+def test_a_byte_order_mark_inside_a_table_is_a_reject_wherever_a_chunk_starts():
+    """Arrow passes over one at the start of what it reads: the row was good or bad, or gone, by the place of the cut."""
+    for line in ("\ufeff1,k,0,1,Tablet\n", "\ufeff\n"):
+        assert plain(read(line))[0] == []
+        assert [reject.line for reject in read(line).rejects] == [2]
+        assert read(f"7,k,0,1,Tablet\n{line}", first_line=1).rejects == read(line).rejects
+
+
 # --- values
 
 

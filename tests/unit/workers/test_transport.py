@@ -1,0 +1,65 @@
+"""What we send ourselves is taken; what others put on a queue or say to the remote control is refused before Celery reads it."""
+
+import json
+
+import celery
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.broker import make_app, send
+from shared.messages import ChunkOrder, JobOrder
+from shared.routes import NOTIFY, QUEUES, SCORE_CHUNK, SWEEP
+from shared.settings import Settings
+from workers.transport import _Broadcast, _Envelope, _is_ours
+
+
+def test_every_message_that_we_send_is_taken(redis_url):
+    client = redis.Redis.from_url(redis_url)
+    with make_app(Settings(redis_url=redis_url)) as app:
+        send(app, SCORE_CHUNK, [ChunkOrder(job_id="job-1", index=0, of=2), ChunkOrder(job_id="job-1", index=1, of=2)])
+        app.send_task(SWEEP, expires=60)
+
+        @app.task(name=NOTIFY, bind=True, max_retries=3)
+        def notify(self: celery.Task, _: object) -> None:
+            raise self.retry(countdown=10)
+
+        notify.push_request(args=[JobOrder(job_id="job-1").encode()], kwargs={}, id="x", retries=1, is_eager=False, called_directly=False)
+        with pytest.raises(celery.exceptions.Retry):
+            notify.run(JobOrder(job_id="job-1").encode())
+        notify.pop_request()
+    messages = [json.loads(raw) for queue in QUEUES for raw in client.lrange(queue, 0, -1)]
+    assert [message["headers"]["task"] for message in messages] == [NOTIFY, SWEEP, SCORE_CHUNK, SCORE_CHUNK]
+    assert [message["headers"]["retries"] for message in messages] == [2, 0, 0, 0]
+    for message in messages:
+        assert _is_ours(_Envelope, message, "control"), message
+        given_back = message | {"headers": message["headers"] | {"redelivered": True}}
+        assert _is_ours(_Envelope, given_back, "control"), given_back
+
+
+def test_what_the_launcher_and_the_dashboard_ask_is_taken(redis_url):
+    with redis.Redis.from_url(redis_url).pubsub() as said, make_app(Settings(redis_url=redis_url)) as app:
+        said.psubscribe("/0.celery.pidbox")
+        said.get_message(timeout=5)
+        app.control.ping(destination=["score@here"], timeout=0.01)
+        app.control.enable_events()
+        app.control.broadcast("heartbeat")
+        inspect = app.control.inspect(destination=["score@here"], timeout=0.01)
+        for method in ("stats", "active_queues", "registered", "scheduled", "active", "reserved", "revoked", "conf"):
+            getattr(inspect, method)()
+        taken = [json.loads(said.get_message(timeout=5)["data"]) for _ in range(11)]
+    for message in taken:
+        assert _is_ours(_Broadcast, message, "celery.pidbox"), message
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from([_Envelope, _Broadcast]), json_values)
+def test_any_other_json_is_refused(kind, message):
+    assert not _is_ours(kind, message, "control")
