@@ -262,7 +262,7 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
         begin, whole = 0, memoryview(block)
         for end in ends:
             data = whole[begin:end]
-            lines = np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == LINE_BREAK)
+            lines = int(np.count_nonzero(np.frombuffer(data, dtype=np.uint8) == LINE_BREAK))
             if not _BLANK_LINES.fullmatch(data):
                 yield Cut(data=data, start=start + begin, first_line=line, lines=lines + (data[-1] != LINE_BREAK))
             line += lines
@@ -299,7 +299,7 @@ def _open_quote(block: bytes) -> int | None:
 
 def record_ends(block: bytes, *, final: bool) -> np.ndarray:
     """The offsets behind every record of a block that starts with one; the last line needs no line break when it is final."""
-    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == 10) + 1
+    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
     if b'"' in block:
         quoted = [match.span() for match in _QUOTED.finditer(block)]
         if quoted:
