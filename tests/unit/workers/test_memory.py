@@ -13,7 +13,7 @@ kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 for round in range(12):
     if round == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [bytes(16 << 20) for _ in range(3)]
+    blocks = [b"x" * (16 << 20) for _ in range(3)]
     del blocks
 print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
