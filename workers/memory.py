@@ -12,10 +12,20 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 LARGEST_BLOCK_BYTES = 32 << 20
 """The most that glibc takes for the second option."""
 
-KEPT_BYTES = 256 << 20
+KEPT_BYTES = 64 << 20
+
+
+_C = ctypes.CDLL(None)
 
 
 def keep_freed_memory() -> bool:
     """Set both options for this process and those it forks; True where that was possible."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(_C, "mallopt", None)
     return mallopt is not None and bool(mallopt(MMAP_THRESHOLD, LARGEST_BLOCK_BYTES)) and bool(mallopt(TRIM_THRESHOLD, KEPT_BYTES))
+
+
+def give_back_freed_memory() -> None:
+    """Give the system back what this process keeps: a training needs far more than a chunk, and seldom."""
+    trim = getattr(_C, "malloc_trim", None)
+    if trim is not None:
+        trim(0)

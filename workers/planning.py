@@ -33,6 +33,9 @@ MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 20, 16 << 20
 CHUNKS_WANTED = 16
 """A small table is still cut into about this many chunks, so that every process has some."""
 
+GZIP_RATIO = 20
+"""A keyword table in gzip is smaller by about this much."""
+
 MAX_CHUNK_ROWS = 100_000
 """Rows of a Parquet chunk; its values are the size of a csv chunk of as many bytes once they are read."""
 
@@ -153,7 +156,7 @@ def cut_table(folder: JobFolder, table: str, chunk_rows: int | None, slices: str
     """
     bucket = folder.bucket
     found = find_files(bucket, table)
-    size = ChunkSize.for_table(sum(info.size * (6 if kind == "csv.gz" else 1) for info, kind in found), chunk_rows)
+    size = ChunkSize.for_table(sum(info.size * (GZIP_RATIO if kind == "csv.gz" else 1) for info, kind in found), chunk_rows)
     files: list[PlannedFile] = []
     chunks: list[Chunk] = []
     written = Beside()
