@@ -124,7 +124,7 @@ class Bucket(ABC):
         """True when there is a file at ``path``."""
         return self.stat(path) is not None
 
-    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+    def write(self, path: str, data: bytes | memoryview, *, durable: bool = False) -> None:
         """Put a file with this content in place, replacing what is there."""
         with self.writer(path, durable=durable) as out:
             out.write(data)

@@ -24,6 +24,7 @@ from isal import igzip
 
 from shared.errors import TableError
 from shared.manifests import Column
+from workers.flag_runs import Run, find_run, lift
 from workers.planning import open_parquet, refusing_bad_parquet
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
@@ -105,6 +106,20 @@ class Layout:
         """True for the raw layout with one device column, False for flags."""
         return DEVICE in self.columns
 
+    @functools.cached_property
+    def run(self) -> Run | None:
+        """The run of binary columns that is worth to be lifted out of csv text."""
+        return find_run(self.columns, {column.name for column in [*self.wanted, *self.extra] if column.type == "binary"})
+
+    def without(self, names: Collection[str]) -> "Layout":
+        """The layout of the same file once these columns were taken out of it."""
+        return Layout(
+            path=self.path,
+            columns=[name for name in self.columns if name not in names],
+            wanted=[column for column in self.wanted if column.name not in names],
+            extra=[column for column in self.extra if column.name not in names],
+        )
+
     @property
     def numbers(self) -> list[Column]:
         """Every column that is read as numbers besides the entity id."""
@@ -155,12 +170,29 @@ def read_csv_rows(data: bytes, layout: Layout, first_line: int) -> Rows:
         TableError: a quote that closes far too late has swallowed more lines than may be lost.
     """
     piece = _Piece(data=data, first_line=first_line)
-    table = _parse(data, layout, pa.int8(), pa.float64()) if _is_plain(data) else None
-    # a record over several lines may be two rows that a stray quote made one
-    if table is None or (b'"' in data and table.num_rows < len(piece.lines)):
-        return _read_records(data, layout, first_line)
-    values = _from_arrow(table, layout, lambda row, name: piece.value(row, layout.columns.index(name)))
+    has_quote = b'"' in data
+    values = None if has_quote else _lift_run(data, layout, piece)
+    if values is None:
+        table = _parse(data, layout, pa.int8(), pa.float64()) if _is_plain(data) else None
+        # a record over several lines may be two rows that a stray quote made one
+        if table is None or (has_quote and table.num_rows < len(piece.lines)):
+            return _read_records(data, layout, first_line)
+        values = _from_arrow(table, layout, piece.shown(layout))
     return _checked(values, layout, lambda: piece.lines, [])
+
+
+def _lift_run(data: bytes, layout: Layout, piece: "_Piece") -> "_Values | None":
+    """The quickest way: the longest run of binary columns is lifted out; None where not every line is as it must be for that."""
+    run = layout.run
+    lifted = lift(data, run, spare=len(FLAGS)) if run else None
+    if run is None or lifted is None:
+        return None
+    binary, text = lifted
+    rest = layout.without(run.columns)
+    table = _parse(text, rest, pa.int8(), pa.float64()) if _is_plain(text) else None
+    if table is None or table.num_rows != len(binary):
+        return None
+    return replace(_from_arrow(table, rest, piece.shown(layout)), run=run.columns, binary=binary)
 
 
 def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> Rows:
@@ -213,6 +245,10 @@ class _Values:
     """Codes, int8; -1 where the value is no device; empty for flags."""
     shown: Callable[[int, str], str]
     """The value of (row, column) as people will see it."""
+    run: tuple[str, ...] = ()
+    """Columns that were lifted out together, and are known to hold 0 and 1 alone."""
+    binary: np.ndarray | None = None
+    """Their values, int8, one row each, with two spare columns before them for the flags."""
 
 
 def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | None:
@@ -428,7 +464,9 @@ def _checked(values: _Values, layout: Layout, lines: Callable[[], np.ndarray], r
     if layout.has_device:
         refuse(values.device < 0, DEVICE, f"not one of {', '.join(DEVICES)}, 0, 1, 2")
     for column in layout.numbers:
-        array = values.numbers[column.name]
+        array = values.numbers.get(column.name)
+        if array is None:
+            continue  # in the run
         if column.type == "binary":
             refuse(_not_binary(array), column.name, "not 0 or 1")
         else:
@@ -450,18 +488,33 @@ def _good_rows(values: _Values, layout: Layout, good: np.ndarray | None, lines: 
         # what Arrow made cannot be written to, and a definition may change the table that it is given
         return array[good] if good is not None else array if array.flags.writeable else array.copy()
 
-    columns: dict[str, np.ndarray] = {ENTITY: kept(values.entity)}
     if layout.has_device:
         device = kept(values.device)
-        columns[FLAGS[0]], columns[FLAGS[1]] = (device == 0).view(np.int8), (device == 1).view(np.int8)
+        flags = [(device == code).view(np.int8) for code in range(len(FLAGS))]
     else:
-        for flag in FLAGS:
-            columns[flag] = kept(values.numbers[flag]).astype(np.int8, copy=False)
-        device = (2 - 2 * columns[FLAGS[0]] - columns[FLAGS[1]]).astype(np.int8)
+        flags = [kept(values.numbers[flag]).astype(np.int8, copy=False) for flag in FLAGS]
+        device = (2 - 2 * flags[0] - flags[1]).astype(np.int8)
+    columns = dict(zip(FLAGS, flags, strict=True))
     for column in [*layout.wanted, *layout.extra]:
-        kind = np.int8 if column.type == "binary" else np.float64
-        columns[column.name] = kept(values.numbers[column.name]).astype(kind, copy=False)
-    return Rows(frame=pd.DataFrame(columns, copy=False), device=device, lines=_LazyLines(lines, good), rejects=rejects)
+        if column.name in values.numbers:
+            kind = np.int8 if column.type == "binary" else np.float64
+            columns[column.name] = kept(values.numbers[column.name]).astype(kind, copy=False)
+    names = [ENTITY, *FLAGS, *(column.name for column in [*layout.wanted, *layout.extra])]
+    frame = _frame(kept(values.entity), columns, values.run, None if values.binary is None else kept(values.binary), names)
+    return Rows(frame=frame, device=device, lines=_LazyLines(lines, good), rejects=rejects)
+
+
+def _frame(
+    entity: np.ndarray, columns: dict[str, np.ndarray], run: Sequence[str], binary: np.ndarray | None, names: Sequence[str]
+) -> pd.DataFrame:
+    """One table of all columns; flags and run stay one block of memory, row after row, as a model wants them."""
+    if binary is None:
+        return pd.DataFrame({ENTITY: entity, **columns}, copy=False)
+    for place, flag in enumerate(FLAGS):
+        binary[:, place] = columns.pop(flag)
+    pieces = [pd.DataFrame({ENTITY: entity}, copy=False), pd.DataFrame(binary, columns=[*FLAGS, *run], copy=False)]
+    frame = pd.concat([*pieces, *([pd.DataFrame(columns, copy=False)] if columns else [])], axis=1)
+    return frame if frame.columns.tolist() == names else frame[names]
 
 
 def deadly_reject(line: int, record: str) -> Reject:
@@ -553,11 +606,15 @@ class _Piece:
         """The line on which each record stands."""
         return self._places[0] + self.first_line
 
-    def value(self, row: int, column: int) -> str:
-        """The value as it stands in the file."""
-        _, starts, ends = self._places
-        (record,) = csv.reader([self.data[starts[row] : ends[row]].decode("utf-8", errors="replace")])
-        return record[column]
+    def shown(self, layout: Layout) -> Callable[[int, str], str]:
+        """Gives a value as it stands in the file."""
+
+        def value(row: int, name: str) -> str:
+            _, starts, ends = self._places
+            (record,) = csv.reader([self.data[starts[row] : ends[row]].decode("utf-8", errors="replace")])
+            return record[layout.columns.index(name)]
+
+        return value
 
 
 def _is_plain(data: bytes) -> bool:

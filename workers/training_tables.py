@@ -112,7 +112,7 @@ def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _
         with open_parquet(raw, info.path) as file:
             return file.schema_arrow.names, _ParquetReading(raw=raw, count=file.metadata.num_rows)
     names, cuts = open_csv(unpacked(hashed) if kind == "csv.gz" else hashed, info.path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None))
-    return names, _CsvReading(pieces=((cut.data, cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
+    return names, _CsvReading(pieces=((cut.data.tobytes(), cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
 
 
 def _labels(names: Sequence[str], path: str) -> list[Column]:
