@@ -9,4 +9,5 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports --no-cache
-exec python -m pytest "$@"
+# on both cores; a file of tests shares its stack, so it stays on one of them
+exec python -m pytest -n 2 --dist loadfile "$@"

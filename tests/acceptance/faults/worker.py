@@ -156,7 +156,7 @@ def aside(self: LocalBucket, path: str) -> Iterator[Path]:
 
 LocalBucket._aside = aside  # type: ignore[method-assign,assignment]
 
-real_send, real_open_chunk = shared.broker.send, scoring._open_chunk
+real_send, real_open_chunk = shared.broker.send, scoring.open_chunk
 
 
 def send(*arguments: Any) -> None:
@@ -173,7 +173,7 @@ def open_chunk(folder: Any, plan: Any, index: int, release: Any) -> Any:
 
 
 workers.tasks.send = send
-scoring._open_chunk = open_chunk
+scoring.open_chunk = open_chunk
 
 if machine := os.environ.get("FAULT_MACHINE"):
     # what this process leaves behind tells the others nothing, as if it had run on another machine
