@@ -78,7 +78,7 @@ class Stage:
     The bucket is a local folder, or for ``on_s3`` one on an object store that the workers reach through a relay.
     """
 
-    def __init__(self, root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1) -> None:
+    def __init__(self, root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1, **environment: str) -> None:
         self.root = root
         self._open = contextlib.ExitStack()
         self.server_port = free_port()
@@ -88,13 +88,12 @@ class Stage:
         self.talk = root / "talk"
         for folder in (self.talk, root / "tmp", root / "beat", root / "meetings"):
             folder.mkdir()
-        environment = {}
         if on_s3:
             url = self._open.enter_context(object_store())
             self.store = self._open.enter_context(talking_to(url))
             self.relay = StoreRelay(url)
             self._open.callback(self.relay.close)
-            environment = {"BUCKET_URL": f"s3://{STORE_BUCKET}/keywords"} | access(self.relay.url)
+            environment |= {"BUCKET_URL": f"s3://{STORE_BUCKET}/keywords"} | access(self.relay.url)
         self.place: Place = make_place(
             root,
             REDIS_URL=f"redis://127.0.0.1:{self.proxy.port}/0",

@@ -21,6 +21,7 @@ import shared.broker
 import shared.processes
 import workers.tasks
 from shared.bucket import LocalBucket, RemoteBucket
+from shared.routes import QUEUE_CONTROL, QUEUE_OF_TASK
 from workers import notices, scoring
 from workers.app import app
 
@@ -39,6 +40,7 @@ BEGUN = STAGE / "begun.txt"
 
 CHUNK_SECONDS = float(os.environ["FAULT_CHUNK_SECONDS"])
 """What a chunk takes more than it needs, so that faults find it under way."""
+MEET = "faults.meet"
 MEETING_SECONDS = 60
 
 PLACES = {
@@ -183,7 +185,11 @@ if seconds := os.environ.get("FAULT_SOFT_SECONDS"):
     app.conf.worker_soft_shutdown_timeout = float(seconds)
 
 
-@app.task(name="faults.meet")
+# workers take no task that is not one of ours
+QUEUE_OF_TASK[MEET] = QUEUE_CONTROL
+
+
+@app.task(name=MEET)
 def meet(folder: str, expected: int) -> None:
     """Wait until so many processes are here at once: each can do only one thing, so all of them take work from this queue."""
     place = Path(folder)
