@@ -122,7 +122,7 @@ def test_a_rolling_restart_loses_no_message_and_repeats_only_chunks_in_hand(
 ) -> None:
     started, before = playing
     # a sweep that sends nothing again within this test: what was lost would stay lost
-    started.restart_with(SCORING_STALL_SECONDS="3600", FAULT_CHUNK_SECONDS="0.5", **way)
+    started.restart_with(SCORING_STALL_SECONDS="3600", FAULT_CHUNK_SECONDS="1.2", **way)
     job_id = started.enqueue()
     folder = started.folder(job_id)
     for name in list(started.workers):
