@@ -88,7 +88,7 @@ def print_bars(console: Console, bars: Iterable[Bar]) -> None:
         reached = "not measured" if bar.reached is None else f"{bar.reached:.2f} {bar.unit}"
         table.add_row(
             bar.what, f"{'at least' if bar.at_least else 'at most'} {bar.bar:g} {bar.unit}", reached,
-            "[green]ok[/]" if bar.ok else "[red]missed[/]",
+            "" if bar.reached is None else "[green]ok[/]" if bar.ok else "[red]missed[/]",
         )  # fmt: skip
     console.print(table)
 
