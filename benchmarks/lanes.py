@@ -1,5 +1,6 @@
 """Ways of scoring a table, each in processes of its own that are started once, kept warm, and looked at from outside."""
 
+import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -91,10 +92,8 @@ class OtherLane:
 
 
 def _serve(tasks: Connection, way: Way, processes: int) -> None:
-    with way(processes) as score:
+    # whoever asks may be gone at any moment: then this process ends, too
+    with contextlib.suppress(EOFError, ConnectionError), way(processes) as score:
         while True:
-            try:
-                task = tasks.recv()
-            except EOFError:
-                return
+            task = tasks.recv()
             tasks.send(score(task))
