@@ -12,12 +12,10 @@ from model_store.store import Release, load_release
 from shared.bucket import LocalBucket
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
-from workers.planning import MAX_CHUNK_ROWS, ROW_GROUP_PIECES, ChunkSize, Stream, open_csv, unpacked
+from workers.planning import GZIP_RATIO, MAX_CHUNK_ROWS, ROW_GROUP_PIECES, ChunkSize, Stream, open_csv, unpacked
 
 HEADER = tables.OUTPUT_HEADER
 DEVICES = tables.DEVICES
-GZIP_GROWS = 6
-"""As planning reckons: so many times larger is the text of a csv.gz file."""
 
 compress = tables.compress
 
@@ -42,7 +40,7 @@ def files_of(table: Path) -> list[Path]:
 def cut(table: Path, aside: Path) -> Iterator[Piece]:
     """The pieces of a table as our planning would cut them; the text of a compressed file is written into ``aside``, slice by slice."""
     files = [(file, promised_kind(file.name)) for file in files_of(table)]
-    size = ChunkSize.for_table(sum(file.stat().st_size * (GZIP_GROWS if kind == "csv.gz" else 1) for file, kind in files), None)
+    size = ChunkSize.for_table(sum(file.stat().st_size * (GZIP_RATIO if kind == "csv.gz" else 1) for file, kind in files), None)
     for file, kind in files:
         yield from _cut_parquet(file) if kind == "parquet" else _cut_csv(file, kind, size, aside)
 

@@ -7,6 +7,7 @@ needs (``os.link`` on a disk, a conditional put on an object store). There are n
 
 import contextlib
 import errno
+import functools
 import io
 import os
 import shutil
@@ -27,6 +28,13 @@ from shared.signatures import NO_SIGNER, Signer
 
 STRAY_SECONDS = 24 * 3600
 """Nobody writes one file for a day."""
+
+CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
+"""What an object store gets to take a connection, and to say anything on it."""
+
+TRIES = 3
+"""For each call to an object store. Its libraries' own tries multiply (5 x 5 of 15 s each: six minutes for one call to a store that hangs);
+whoever calls tries a whole step again after seconds, and a process that waits renews a lease that nobody else may take."""
 
 TEMPORARY = ".tmp"
 """Folder inside a local bucket for files that are being written; same file system, so that putting in place is one rename."""
@@ -116,7 +124,7 @@ class Bucket(ABC):
         """True when there is a file at ``path``."""
         return self.stat(path) is not None
 
-    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+    def write(self, path: str, data: bytes | memoryview, *, durable: bool = False) -> None:
         """Put a file with this content in place, replacing what is there."""
         with self.writer(path, durable=durable) as out:
             out.write(data)
@@ -278,13 +286,15 @@ class RemoteBucket(Bucket):
         import fsspec  # noqa: PLC0415 - only where the bucket is remote, and not at the start of the command line
 
         try:
-            return fsspec.filesystem(self._protocol, use_listings_cache=False)
+            opened = fsspec.filesystem(self._protocol, use_listings_cache=False, **_patience(self._protocol))
         except ImportError as error:
             extra = "s3" if self._protocol == "s3" else "gcs"
             raise BucketError(
                 f"the bucket {self.url} needs a library that is not installed: {error}",
                 next_step=f"Install it with: pip install 'keyword-scoring[{extra}]'",
             ) from error
+        opened.retries = 1  # of s3fs, around those that are asked for in _patience
+        return opened
 
     def place(self, path: str) -> str:
         """The key of a file, with the bucket's name before it."""
@@ -334,10 +344,11 @@ class RemoteBucket(Bucket):
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
         # a remote file that is closed after an error would be put in place half-written, so it is made whole here first
         del durable
-        with _named(path, "written"), tempfile.NamedTemporaryFile() as aside:
+        # without a name, so that a process that is killed leaves nothing on this machine
+        with _named(path, "written"), tempfile.TemporaryFile() as aside:
             yield aside
-            aside.flush()
-            self.upload(Path(aside.name), path)
+            aside.seek(0)
+            self.upload(Path(f"/dev/fd/{aside.fileno()}"), path)
 
     def copy(self, source: str, target: str) -> None:
         with _remotely(target, "written"):
@@ -383,7 +394,11 @@ class RemoteBucket(Bucket):
         if target.exists() or not files:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-"))
+        for stray in target.parent.glob(".*"):
+            if is_gone(stray.name.removeprefix(".")):
+                shutil.rmtree(stray, ignore_errors=True)
+        aside = target.parent / f".{mark_of_process()}"
+        aside.mkdir()
         try:
             for info in files:
                 with _remotely(info.path, "read"):
@@ -431,6 +446,28 @@ def open_bucket(url: str, signer: Signer = NO_SIGNER) -> Bucket:
     bucket = RemoteBucket(url) if remote else LocalBucket(Path(url.removeprefix("file://")))
     bucket.signer = signer
     return bucket
+
+
+@functools.cache
+def _s3_session() -> Any:  # noqa: ANN401 - aiobotocore has no types
+    """A session whose uploads do not ask first whether they may: a store that hangs would be waited for without end."""
+    from aiobotocore.session import AioSession  # noqa: PLC0415 - comes with s3fs, as does botocore
+    from botocore.handlers import add_expect_header  # noqa: PLC0415
+
+    session = AioSession()
+    session.unregister("before-call.s3", add_expect_header)
+    return session
+
+
+def _patience(protocol: str) -> dict[str, Any]:
+    """How long the library of an object store waits, in the words of each."""
+    if protocol == "s3":
+        attempts = {"mode": "standard", "total_max_attempts": TRIES}
+        limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "retries": attempts}
+        return {"config_kwargs": limits, "session": _s3_session()}
+    from aiohttp import ClientTimeout  # noqa: PLC0415 - comes with gcsfs; six tries are built into that
+
+    return {"requests_timeout": ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)}
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ A hash ``scoring:parts:<job>`` maps each finished chunk to its rows, so marking 
 counts the rejects in them. The job's folder is the truth; whoever reads the hint must be right without it.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 import redis
@@ -45,8 +46,8 @@ def mark_part(client: redis.Redis, job_id: str, index: int, rows: int, rejected:
     if not rejected:
         return Marked(chunks=int(chunks), rejected=0)
     with client.pipeline(transaction=True) as pipe:
-        pipe.incrby(f"scoring:rejects:{job_id}", rejected if is_new else 0)
-        pipe.expire(f"scoring:rejects:{job_id}", KEPT_SECONDS)
+        pipe.incrby(_rejects_key(job_id), rejected if is_new else 0)
+        pipe.expire(_rejects_key(job_id), KEPT_SECONDS)
         total, _ = pipe.execute()
     return Marked(chunks=int(chunks), rejected=int(total))
 
@@ -57,5 +58,15 @@ def read_progress(client: redis.Redis, job_id: str) -> Progress:
     return Progress(chunks=len(rows), rows=sum(map(int, rows)))
 
 
+def forget(client: redis.Redis, job_id: str) -> None:
+    """Take the count of a job away that has ended; where Redis is away it expires."""
+    with contextlib.suppress(redis.RedisError):
+        client.delete(_key(job_id), _rejects_key(job_id))
+
+
 def _key(job_id: str) -> str:
     return f"scoring:parts:{job_id}"
+
+
+def _rejects_key(job_id: str) -> str:
+    return f"scoring:rejects:{job_id}"

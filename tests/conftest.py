@@ -50,14 +50,14 @@ def free_port() -> int:
     return port
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30, what: str = "the condition") -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 30, what: str = "the condition", pause: float = 0.02) -> Any:
     """The first true value of the condition; fails the test when there is none in time."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
         value = condition()
         if value:
             return value
-        time.sleep(0.02)
+        time.sleep(pause)
     pytest.fail(f"{what} did not come true within {seconds} s")
 
 

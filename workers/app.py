@@ -20,6 +20,7 @@ from shared.logs import set_up_logs
 from shared.routes import SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
+from workers.memory import keep_freed_memory
 
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
@@ -34,8 +35,15 @@ def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 
 @signals.worker_init.connect
-def _preload_definitions(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """Import every definition with its libraries, which takes seconds, once in the parent process and not in each child."""
+def _prepare_for_children(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    """Import every definition with its libraries, which takes seconds, once in the parent process and not in each child.
+
+    The way of keeping memory is handed on to the children, too.
+    """
+    # what reads a model's file: without it the first chunk of a new process, after a kill as well, would take seconds
+    import skops.io  # noqa: F401, PLC0415
+
+    keep_freed_memory()
     definitions = read_settings().definitions
     for name in list_definitions(definitions):
         # whoever needs a broken definition is told so; the worker serves the others

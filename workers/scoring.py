@@ -229,8 +229,17 @@ def finish_job(folder: JobFolder) -> Outcome | None:
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
         folder.bucket.copy(folder.file(MANIFEST), f"{outcome.result}/revisions/{folder.job_id}/{MANIFEST}")
         publish_newest(folder.bucket, outcome.result, folder.job_id)
+        _drop_other_slices(folder)
         folder.bucket.write(folder.file("published.json"), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
     return outcome
+
+
+def _drop_other_slices(folder: JobFolder) -> None:
+    """Remove the slices of a plan that was never written: whoever was cutting the table was killed."""
+    kept = read_plan(folder).slices
+    for name in folder.bucket.folders(folder.file("slices")):
+        if name != kept:
+            folder.bucket.delete_folder(folder.file(f"slices/{name}"))
 
 
 def _all_parts(folder: JobFolder, plan: Plan) -> list[ChunkRecord] | None:

@@ -24,6 +24,7 @@ from shared.settings import Settings, read_settings
 from workers import notices, scoring, sweeping, training, webhook
 from workers.attempts import MAX_DEATHS, counted
 from workers.leases import are_leased, leased
+from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Plan, read_plan
 from workers.queues import waiting_since
@@ -193,13 +194,17 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     outcome = scoring.finish_job(folder)
     if outcome is not None:
         log.info("finished", state=outcome.state, result=outcome.result)
+        hint.forget(redis_client(), order.job_id)
         send(task.app, routes.NOTIFY, [order])
 
 
 @step(routes.TRAIN_FIT, JobOrder)
 def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     """Train, evaluate and publish a release; then the notice."""
-    training.train_release(folder, settings().definitions)
+    try:
+        training.train_release(folder, settings().definitions)
+    finally:
+        give_back_freed_memory()
     send(task.app, routes.NOTIFY, [order])
 
 

@@ -3,26 +3,28 @@
 import builtins
 import contextlib
 import errno
-import logging
 import os
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 import fsspec
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
-from moto.s3.responses import S3Response
-from moto.server import ThreadedMotoServer
 from s3fs.errors import translate_boto_error
 
-from shared.bucket import TEMPORARY, LocalBucket, RemoteBucket, open_bucket
+from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
+from shared.processes import mark_of_process
+from tests.conftest import REPOSITORY
+from tests.object_store import object_store, talking_to
 
 BAD_PATHS = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "a/", "a\0b", "a\\b", "s3://other/x", "./a", "x" * 300]
 
@@ -575,43 +577,10 @@ class TestLocalBucket(BucketContract):
         assert bucket.folders("model") == []
 
 
-@contextlib.contextmanager
-def talking_to(url, *, tries=5):
-    """Any s3 file system made inside the block talks to this server, and none made before or after it."""
-    kind = fsspec.get_filesystem_class("s3")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_MAX_ATTEMPTS": str(tries),
-        }.items():
-            patch.setenv(name, value)
-        patch.setattr(kind, "retries", tries)
-        kind.clear_instance_cache()
-        yield boto3.session.Session().client("s3")
-        kind.clear_instance_cache()
-
-
 @pytest.fixture(scope="module")
 def s3():
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # moto looks and writes in two steps, a real store in one
-    one_at_a_time, put_object = threading.Lock(), S3Response.put_object
-
-    def put_in_one_step(self):
-        with one_at_a_time:
-            return put_object(self)
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with talking_to(f"http://{host}:{port}") as client, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(S3Response, "put_object", put_in_one_step)
-        client.create_bucket(Bucket="shop")
+    with object_store() as url, talking_to(url) as client:
         yield client
-    server.stop()
 
 
 class TestS3Bucket(BucketContract):
@@ -629,13 +598,14 @@ class TestS3Bucket(BucketContract):
     def broken_bucket(self, s3):
         return open_bucket("s3://there-is-no-such-bucket/keywords")
 
-    def test_a_server_that_is_down_is_named(self, s3, tmp_path):
+    def test_a_server_that_is_down_is_named(self, s3, tmp_path, monkeypatch):
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
         bucket = open_bucket("s3://shop/keywords")
         (tmp_path / "file").write_bytes(b"1")
-        with talking_to(f"http://127.0.0.1:{port}", tries=1):
+        monkeypatch.setattr("shared.bucket.TRIES", 1)
+        with talking_to(f"http://127.0.0.1:{port}"):
             for do in [
                 lambda: bucket.read("a/b"),
                 lambda: bucket.stat("a/b"),
@@ -662,6 +632,37 @@ class TestS3Bucket(BucketContract):
             monkeypatch.setattr(type(bucket.fs), "_call_s3", fail)
             with pytest.raises(BucketError, match="a/b in the bucket could not be read: Could not connect"):
                 file.read()
+
+    def test_a_store_that_hangs_is_given_up_after_a_few_tries(self, bucket, monkeypatch):
+        monkeypatch.setattr("shared.bucket.ANSWER_SECONDS", 0.5)
+        bucket.write("a/b", b"1")
+        # nobody takes the connections that wait at this port
+        with socket.create_server(("127.0.0.1", 0)) as silent, talking_to(f"http://127.0.0.1:{silent.getsockname()[1]}"):
+            for do in [lambda: bucket.read("a/b"), lambda: bucket.write("a/b", b"2"), lambda: bucket.create("a/c", b"2")]:
+                began = time.monotonic()
+                with pytest.raises(BucketError, match="in the bucket could not be"):
+                    do()
+                assert 0.5 * TRIES <= time.monotonic() - began < 0.5 * TRIES + 5
+        assert bucket.read("a/b") == b"1"
+
+    def test_a_writer_that_is_killed_leaves_nothing_on_this_machine(self, bucket, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with bucket.writer("a/b") as out:
+            out.write(b"1" * 100_000)
+            out.flush()
+            assert list(tmp_path.iterdir()) == []
+        assert bucket.read("a/b") == b"1" * 100_000
+
+    def test_what_a_killed_process_had_begun_to_fetch_goes_with_the_next_fetch(self, bucket, tmp_path):
+        bucket.write("model/v1/r1/model.pkl", b"1")
+        ended = subprocess.run([sys.executable, "-c", "from shared.processes import mark_of_process; print(mark_of_process())"],
+                               cwd=REPOSITORY, capture_output=True, text=True, check=True)  # fmt: skip
+        gone, alive = (tmp_path / "model/v1" / f".{mark}" for mark in (ended.stdout.strip(), mark_of_process()))
+        gone.mkdir(parents=True)
+        alive.mkdir()
+        (gone / "model.pkl").write_bytes(b"half of it")
+        assert (bucket.local_folder("model/v1/r1", tmp_path) / "model.pkl").read_bytes() == b"1"
+        assert sorted((tmp_path / "model/v1").iterdir()) == sorted([alive, tmp_path / "model/v1/r1"])
 
     def test_a_store_that_words_its_refusal_differently_still_lets_the_first_writer_win(self, bucket, monkeypatch):
         def refuse(*_, **__):

@@ -1,5 +1,6 @@
 """Injected faults: jobs run on a real server and real workers while things are killed, cut, filled and emptied.
 
-``worker`` is the workers' Celery application with traps in it, ``stage`` the server and workers that a run plays on, ``faults`` what is
-done to them, and ``python -m tests.acceptance.faults`` the long form with its table.
+``worker`` is the workers' Celery application with traps in it, ``relays`` the network and the object store that can fail, ``stage`` the
+server and workers that a run plays on and what must hold afterwards, ``faults`` what is done to them, and ``python -m
+tests.acceptance.faults`` the long form with its table.
 """

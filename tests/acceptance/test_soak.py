@@ -1,0 +1,16 @@
+"""The short form of the soak: no process of the stack grows from job to job, and nothing gathers in Redis. The long form is a command."""
+
+import pytest
+
+from tests.acceptance.soak import growths, soak
+from tests.conftest import Place
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.server]
+
+JOBS = 60
+
+
+def test_memory_and_keys_stay_flat_over_many_small_jobs(trained: Place) -> None:
+    samples = list(soak(trained, JOBS, samples=30))
+    assert [growth for growth in growths(samples) if not growth.is_flat] == []
+    assert max(sample.keys for sample in samples) <= min(sample.keys for sample in samples) + 5
