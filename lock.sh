@@ -7,5 +7,10 @@ compile() {
         --no-header --no-annotate pyproject.toml - "$@"
 }
 compile --extra s3 --extra gcs --extra dev --output-file requirements-dev.lock
-# the runtime lock takes the very versions that the tests ran with
-compile --constraints <(grep -E '^[a-z]' requirements-dev.lock | sed 's/ \\$//') --output-file requirements.lock
+# the other locks take the very versions that the tests ran with
+tested=$(mktemp)
+trap 'rm -f "$tested"' EXIT
+grep -E '^[a-z]' requirements-dev.lock | sed 's/ \\$//' >"$tested"
+compile --constraints "$tested" --output-file requirements.lock
+# the benchmark is run with what it compares with, beside the libraries of the tests
+compile --constraints "$tested" --extra s3 --extra gcs --extra dev --extra bench --output-file requirements-bench.lock

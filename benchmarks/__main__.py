@@ -1,0 +1,178 @@
+"""``python -m benchmarks``: how quick we are beside other ways of doing the same job.
+
+Exit codes: 0 all bars were reached, 1 one was missed or not measured, 2 something that is needed is not installed.
+"""
+
+import os
+
+# Before numpy is imported, here and in every process that is started from here: as our workers have it, one thread in each process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import importlib.util
+import signal
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks import report
+from benchmarks.bars import DASK, Bar, Runs, bars_of_growth, bars_of_score
+from benchmarks.comparison import WAYS, Wanted, compare, grow, measure_small_jobs, running_stack
+from benchmarks.inputs import FORMATS
+from benchmarks.lanes import BenchmarkError
+from benchmarks.measuring import machine
+from benchmarks.ways import has_dask
+
+INSTALL = "Install what the benchmark compares with: pip install --require-hashes -r requirements-bench.lock"
+
+WIDTH_ELSEWHERE = 120
+
+console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def benchmarks() -> None:
+    """How quick we are beside other ways of doing the same job, measured side by side on this machine."""
+
+
+def _listed(known: tuple[str, ...]) -> click.ParamType:
+    class Listed(click.ParamType):
+        name = ",".join(known)
+
+        def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+            names = tuple(str(value).split(",")) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]
+            for name in names:
+                if name not in known:
+                    self.fail(f"{name!r} is none of {', '.join(known)}", param, ctx)
+            return names
+
+    return Listed()
+
+
+json_option = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything that was measured here.")
+processes_option = click.option("--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of each way.")
+work_option = click.option("--work", type=click.Path(path_type=Path, exists=True), help="Folder for tables and results.  [default: TMPDIR]")
+bars_option = click.option("--bars/--no-bars", "judged", default=True, help="Judge what was reached, or only show it.")
+
+
+@benchmarks.command()
+@click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--models", type=_listed(("v1", "v2")), default="v1,v2", show_default=True)
+@click.option("--formats", type=_listed(FORMATS), default=",".join(FORMATS), show_default=True)
+@click.option("--only", type=_listed(WAYS), default=",".join(WAYS), show_default=True, help="Ways to run.")
+@click.option("--small/--no-small", default=True, help="Measure jobs of one row and the queue, too.")
+@click.option(
+    "--queue-chunks", type=click.IntRange(min=1), default=10_000, show_default=True, help="Chunks of the job that measures the queue."
+)
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), help="Draw rows per second here, as PNG.")
+@json_option
+@processes_option
+@work_option
+@bars_option
+def score(  # noqa: PLR0913, PLR0917 - a command has as many arguments as it has options
+    rows: int,
+    rounds: int,
+    models: tuple[str, ...],
+    formats: tuple[str, ...],
+    only: tuple[str, ...],
+    small: bool,
+    queue_chunks: int,
+    plot_file: Path | None,
+    json_file: Path | None,
+    processes: int,
+    work: Path | None,
+    judged: bool,
+) -> int:
+    """Score the same table in every way, several times in turn.
+
+    \b
+    Example:
+        python -m benchmarks score --rows 1000000 --plot rows-per-second.png
+        python -m benchmarks score --rows 100000 --only ours,pool --models v1 --formats csv --no-bars
+    """
+    if DASK in only and not has_dask():
+        return _lacks("Dask")
+    if plot_file and not importlib.util.find_spec("matplotlib"):
+        return _lacks("matplotlib")
+    here = machine()
+    report.print_machine(console, here, processes)
+    wanted = Wanted(rows=rows, rounds=rounds, models=models, formats=formats, ways=only, processes=processes)
+    with running_stack(work, processes, models, _say) as (stack, releases):
+        runs = Runs(compare(stack, releases, wanted, _say))
+        figures = measure_small_jobs(stack, releases[models[0]], queue_chunks, _say) if small else {}
+    report.print_runs(console, runs)
+    report.print_steps(console, runs)
+    if figures:
+        report.print_figures(console, figures)
+    bars = bars_of_score(runs, figures.get("1-row job, median, ms"))
+    if plot_file:
+        report.draw(plot_file, runs, here)
+    return _judge(bars, judged=judged, json_file=json_file, machine=here, processes=processes, runs=runs.runs, small=figures)
+
+
+@benchmarks.command()
+@click.option("--most", type=click.IntRange(min=10_000), default=10_000_000, show_default=True, help="Rows of the largest table.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--model", type=click.Choice(["v1", "v2"]), default="v1", show_default=True)
+@click.option("--format", "table_format", type=click.Choice(FORMATS), default="csv", show_default=True)
+@json_option
+@processes_option
+@work_option
+@bars_option
+def growth(  # noqa: PLR0913, PLR0917 - as above
+    most: int, rounds: int, model: str, table_format: str, json_file: Path | None, processes: int, work: Path | None, judged: bool
+) -> int:
+    """Score tables from 10,000 rows on, each ten times as large as the one before: time and memory of our own processes.
+
+    \b
+    Example:
+        python -m benchmarks growth --most 1000000
+    """
+    here = machine()
+    report.print_machine(console, here, processes)
+    sizes = [10**power for power in range(4, 20) if 10**power <= most]
+    with running_stack(work, processes, [model], _say) as (stack, releases):
+        runs = grow(stack, releases[model], sizes, table_format, rounds, _say)
+    report.print_growth(console, runs)
+    return _judge(bars_of_growth(runs), judged=judged, json_file=json_file, machine=here, processes=processes, runs=runs)
+
+
+def _judge(bars: list[Bar], *, judged: bool, json_file: Path | None, **measured: object) -> int:
+    if judged:
+        report.print_bars(console, bars)
+    if json_file:
+        report.write_json(json_file, **measured, bars=bars)
+    return 0 if not judged or all(bar.ok for bar in bars) else 1
+
+
+def _lacks(what: str) -> int:
+    click.echo(f"{what} is not installed, and it is needed here. {INSTALL}", err=True)
+    return 2
+
+
+def _say(text: str) -> None:
+    click.echo(f"... {text}", err=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    # ends as Ctrl-C does: everything that was started is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = benchmarks(standalone_mode=False)
+    except BenchmarkError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What has to be reached, and whether it was."""
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.measuring import Run
+
+MOST_WORKER_MB = 400
+MOST_ONE_ROW_MS = 150
+FLAT = 1.25
+"""Seconds per row may be so many times those of a table a tenth as large."""
+
+OURS, POOL, OLD, DASK, KERNELS = "ours", "pool", "old", "dask", "kernels"
+WORKER = ("score", "score process")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One figure that has to be reached."""
+
+    what: str
+    bar: float
+    unit: str
+    at_least: bool
+    reached: float | None
+    """None when it was not measured."""
+
+    @property
+    def ok(self) -> bool:
+        """True when it was measured and is good enough."""
+        if self.reached is None:
+            return False
+        return self.reached >= self.bar if self.at_least else self.reached <= self.bar
+
+
+class Runs:
+    """All runs of a benchmark, asked for their medians and ratios."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+
+    def of(self, way: str, model: str, format: str) -> list[Run]:
+        """The runs of one way with one model and format, round by round."""
+        return [run for run in self.runs if (run.way, run.model, run.format) == (way, model, format)]
+
+    def ratio(self, one: tuple[str, str, str], other: tuple[str, str, str]) -> float | None:
+        """How many times as long ``one`` (way, model, format) takes as ``other``: the median over rounds, whose halves ran side by side."""
+        pairs = list(zip(self.of(*one), self.of(*other), strict=False))
+        return statistics.median(first.seconds / second.seconds for first, second in pairs) if pairs else None
+
+
+def bars_of_score(runs: Runs, one_row_ms: float | None) -> list[Bar]:
+    """The bars of ``score``, for the tables it was asked for."""
+
+    def times(what: str, bar: float, one: tuple[str, str, str], other: tuple[str, str, str]) -> Bar:
+        return Bar(what=what, bar=bar, unit="x", at_least=True, reached=runs.ratio(one, other))
+
+    worker_mb = [run.peaks_mb[kind] for run in runs.runs if run.way == OURS for kind in WORKER if kind in run.peaks_mb]
+    return [
+        times("v1, csv: as fast as the old service", 10, (OLD, "v1", "csv"), (OURS, "v1", "csv")),
+        times("v1, csv: as fast as Dask", 5, (DASK, "v1", "csv"), (OURS, "v1", "csv")),
+        times("v1, csv: as fast as the bare pool", 0.8, (POOL, "v1", "csv"), (OURS, "v1", "csv")),
+        times("v2, csv: as fast as the bare pool", 0.9, (POOL, "v2", "csv"), (OURS, "v2", "csv")),
+        *(times(f"{model}: csv.gz as fast as csv", 0.7, (OURS, model, "csv"), (OURS, model, "csv.gz")) for model in ("v1", "v2")),
+        *(times(f"{model}: Parquet as fast as csv", 1, (OURS, model, "csv"), (OURS, model, "parquet")) for model in ("v1", "v2")),
+        Bar(
+            what="a job of 1 row, median",
+            bar=MOST_ONE_ROW_MS,
+            unit="ms",
+            at_least=False,
+            reached=one_row_ms,
+        ),
+        Bar(what="memory of a worker process", bar=MOST_WORKER_MB, unit="MB", at_least=False, reached=max(worker_mb, default=None)),
+    ]
+
+
+def bars_of_growth(runs: Sequence[Run]) -> list[Bar]:
+    """The bars of ``growth``: from each size to the next time per row stays flat, once a table is large, and memory below its limit."""
+    bars = []
+    for small, large in itertools.pairwise(runs):
+        if small.rows >= 1_000_000:
+            grown = (large.seconds / large.rows) / (small.seconds / small.rows)
+            bars.append(Bar(what=f"time per row, {large.rows:,} rows to {small.rows:,}", bar=FLAT, unit="x", at_least=False, reached=grown))
+    for run in runs:
+        worker_mb = max((run.peaks_mb[kind] for kind in WORKER if kind in run.peaks_mb), default=None)
+        bars.append(
+            Bar(what=f"memory of a worker process, {run.rows:,} rows", bar=MOST_WORKER_MB, unit="MB", at_least=False, reached=worker_mb)
+        )
+    return bars

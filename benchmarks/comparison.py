@@ -1,0 +1,139 @@
+"""Runs the ways side by side, in turn, and checks that they all give the same numbers."""
+
+import contextlib
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import inputs
+from benchmarks.bars import OURS
+from benchmarks.lanes import Done, Lane, OtherLane, Task
+from benchmarks.measuring import Run, forget_peaks, read_peaks
+from benchmarks.stack import Stack
+from benchmarks.ways import OTHERS, check_same, release_memory
+
+WAYS = (OURS, *OTHERS)
+TRAINING_ROWS = 20_000
+ONE_ROW_JOBS, WARM_UP_JOBS = 40, 5
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to be measured."""
+
+    rows: int
+    rounds: int
+    models: Sequence[str]
+    formats: Sequence[str]
+    ways: Sequence[str]
+    processes: int
+
+
+@contextlib.contextmanager
+def running_stack(work: Path | None, processes: int, models: Sequence[str], say: Say) -> Iterator[tuple[Stack, dict[str, str]]]:
+    """Our stack in a temporary folder, with a release of each model."""
+    with tempfile.TemporaryDirectory(prefix="scoring-benchmark-", dir=work) as made:
+        root = Path(made).resolve()
+        say("starting the stack, training")
+        with contextlib.closing(Stack(root, processes)) as stack:
+            table = inputs.make_training_table(root / "bucket" / "tables", TRAINING_ROWS)
+            yield stack, {model: stack.train(model, table) for model in models}
+
+
+def compare(stack: Stack, releases: dict[str, str], wanted: Wanted, say: Say) -> list[Run]:
+    """All ways on all tables with all models, round after round."""
+    say(f"making tables of {wanted.rows:,} rows")
+    tables = {name: inputs.make_table(stack.root / "bucket" / "tables", wanted.rows, name) for name in wanted.formats}
+    cases = [(model, name) for model in wanted.models for name in wanted.formats]
+    runs: list[Run] = []
+    with contextlib.ExitStack() as held:
+        lanes: dict[str, Lane] = {OURS: stack} if OURS in wanted.ways else {}
+        for way in wanted.ways:
+            if way != OURS:
+                lanes[way] = held.enter_context(contextlib.closing(OtherLane(OTHERS[way], wanted.processes)))
+
+        def tasks(model: str, name: str) -> Iterator[Task]:
+            """Tasks with an empty folder each; that of the last one goes when the next is asked for."""
+            for number in range(len(lanes)):
+                out = stack.root / f"out-{number}"
+                out.mkdir()
+                yield Task(bucket=stack.root / "bucket", release=releases[model], table=tables[name], out=out)
+
+        for model, name in cases:
+            say(f"warming up, and comparing the results: {model}, {name}")
+            done = {way: lane.score(task) for (way, lane), task in zip(lanes.items(), tasks(model, name), strict=True)}
+            _check_all_same(done, f"{model}, {name}")
+            _clear(stack.root)
+        for turn in range(wanted.rounds):
+            for number, (model, name) in enumerate(cases):
+                say(f"round {turn + 1} of {wanted.rounds}: {model}, {name}")
+                first = (turn + number) % len(lanes)
+                order = [*lanes][first:] + [*lanes][:first]
+                for way, task in zip(order, tasks(model, name), strict=True):
+                    runs.append(_measure(lanes[way], task, way=way, model=model, format=name, rows=wanted.rows, round=turn))
+                    _clear(stack.root)
+    return runs
+
+
+def _check_all_same(done: dict[str, Done], what: str) -> None:
+    first, *others = done
+    for way in others:
+        check_same(done[first].files, done[way].files, f"the way {way!r} ({what})")
+    release_memory()
+
+
+def _clear(root: Path) -> None:
+    for out in root.glob("out-*"):
+        shutil.rmtree(out)
+
+
+def _measure(lane: Lane, task: Task, **known: Any) -> Run:  # noqa: ANN401 - way, model, format, rows and round of the Run
+    forget_peaks(lane.processes())
+    done = lane.score(task)
+    return Run(seconds=done.seconds, steps=done.steps, peaks_mb=read_peaks(lane.processes()), **known)
+
+
+def grow(stack: Stack, release: str, sizes: Sequence[int], name: str, rounds: int, say: Say) -> list[Run]:
+    """Our way alone on tables that grow; of each size the median run."""
+    runs = []
+    for rows in sizes:
+        say(f"making a table of {rows:,} rows")
+        table = inputs.make_table(stack.root / "bucket" / "tables", rows, name)
+        task = Task(bucket=stack.root / "bucket", release=release, table=table, out=stack.root)
+        stack.score(task)
+        found = []
+        for turn in range(rounds):
+            say(f"{rows:,} rows, round {turn + 1} of {rounds}")
+            model = release.partition("@")[0]
+            found.append(_measure(stack, task, way=OURS, model=model, format=name, rows=rows, round=turn))
+        found.sort(key=lambda run: run.seconds)
+        runs.append(found[len(found) // 2])
+        shutil.rmtree(table) if table.is_dir() else table.unlink()
+    return runs
+
+
+def measure_small_jobs(stack: Stack, release: str, chunks: int, say: Say) -> dict[str, float]:
+    """Jobs so small that only the way through the queue counts; seconds by name."""
+    say("jobs of one row")
+    one = inputs.make_table(stack.root / "bucket" / "tables", 1, "csv")
+    seconds = [stack.run(one, release)[1] for _ in range(WARM_UP_JOBS + ONE_ROW_JOBS)][WARM_UP_JOBS:]
+    say(f"a job of {chunks:,} chunks of one row, then as many chunks with nothing to do")
+    many = inputs.make_table(stack.root / "bucket" / "tables", chunks, "csv")
+    folder, whole = stack.run(many, release, chunk_rows=1)
+    steps = stack.steps(folder)
+    sent, taken = stack.send_again(folder, chunks)
+    return {
+        "1-row job, median, ms": statistics.median(seconds) * 1000,
+        "1-row job, 95th percentile, ms": statistics.quantiles(seconds, n=20)[-1] * 1000,
+        f"{chunks:,} chunks of one row, s": whole,
+        **{f"    its {step}, s": value for step, value in steps.items()},
+        f"{chunks:,} chunks of no work, s to send": sent,
+        f"{chunks:,} chunks of no work, s until all were taken": taken,
+        "    ms for each": taken / chunks * 1000,
+    }

@@ -1,0 +1,117 @@
+"""What the benchmark takes from the workers, all of it here: how a table is cut, read, scored and written, without any job or queue."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from model_store.store import Release, load_release
+from shared.bucket import LocalBucket
+from shared.table_files import FileKind, promised_kind
+from workers import scoring, tables
+from workers.planning import GZIP_RATIO, MAX_CHUNK_ROWS, ROW_GROUP_PIECES, ChunkSize, Stream, open_csv, unpacked
+
+HEADER = tables.OUTPUT_HEADER
+DEVICES = tables.DEVICES
+
+compress = tables.compress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A chunk of a file: bytes ``start`` to ``end`` of a csv file or of a slice of an unpacked one, rows of a Parquet file."""
+
+    file: Path
+    kind: FileKind
+    start: int
+    end: int
+    first_line: int
+    columns: list[str]
+
+
+def files_of(table: Path) -> list[Path]:
+    """The files of a table in the order of their rows."""
+    return sorted(table.iterdir()) if table.is_dir() else [table]
+
+
+def cut(table: Path, aside: Path) -> Iterator[Piece]:
+    """The pieces of a table as our planning would cut them; the text of a compressed file is written into ``aside``, slice by slice."""
+    files = [(file, promised_kind(file.name)) for file in files_of(table)]
+    size = ChunkSize.for_table(sum(file.stat().st_size * (GZIP_RATIO if kind == "csv.gz" else 1) for file, kind in files), None)
+    for file, kind in files:
+        yield from _cut_parquet(file) if kind == "parquet" else _cut_csv(file, kind, size, aside)
+
+
+def _cut_csv(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Iterator[Piece]:
+    with file.open("rb") as raw:
+        stream: Stream = unpacked(raw) if kind == "csv.gz" else raw
+        columns, cuts = open_csv(stream, str(file), size)
+        for cut_out in cuts:
+            start, end, source = cut_out.start, cut_out.start + len(cut_out.data), file
+            if kind == "csv.gz":
+                source = aside / f"{file.name}.{start:012d}"
+                source.write_bytes(cut_out.data)
+                start, end = 0, end - start
+            yield Piece(file=source, kind=kind, start=start, end=end, first_line=cut_out.first_line, columns=columns)
+
+
+def _cut_parquet(file: Path) -> Iterator[Piece]:
+    with pq.ParquetFile(file) as opened:
+        columns = opened.schema_arrow.names
+        counts = [opened.metadata.row_group(group).num_rows for group in range(opened.metadata.num_row_groups)]
+    start = 0
+    for count in counts:
+        step = max(MAX_CHUNK_ROWS, -(-count // ROW_GROUP_PIECES))
+        for begin in range(start, start + count, step):
+            end = min(begin + step, start + count)
+            yield Piece(file=file, kind="parquet", start=begin, end=end, first_line=begin + 1, columns=columns)
+        start += count
+
+
+def fetch(piece: Piece) -> bytes:
+    """The bytes of a piece of csv; none for Parquet, which is read by rows."""
+    if piece.kind == "parquet":
+        return b""
+    with piece.file.open("rb") as raw:
+        raw.seek(piece.start)
+        return raw.read(piece.end - piece.start)
+
+
+def read(piece: Piece, data: bytes, release: Release) -> tables.Rows:
+    """The rows of a piece, checked."""
+    layout = tables.layout_for(str(piece.file), piece.columns, release.manifest.columns)
+    if piece.kind == "parquet":
+        with piece.file.open("rb") as raw:
+            return tables.read_parquet_rows(raw, layout, piece.start, piece.end)
+    return tables.read_csv_rows(data, layout, piece.first_line)
+
+
+predict = scoring.predict
+
+
+def text_of(scored: scoring.Scored) -> bytes:
+    """The lines of the result for these rows."""
+    return tables.prediction_text(scored.entity_id, scored.device, scored.cr)
+
+
+@functools.cache
+def bucket_at(root: Path) -> LocalBucket:
+    """One bucket for each folder, so that a release is loaded once in a process."""
+    return LocalBucket(root)
+
+
+def release_of(root: Path, release: str) -> Release:
+    """A release from the bucket in this folder, kept in memory."""
+    return load_release(bucket_at(root), release, root / "not-used-by-a-local-bucket")
+
+
+def join(parts: list[Path], target: Path) -> None:
+    """Put gzip members behind a header into one file."""
+    with contextlib.ExitStack() as held:
+        out = held.enter_context(target.open("wb"))
+        out.write(compress(HEADER))
+        for part in parts:
+            out.write(part.read_bytes())

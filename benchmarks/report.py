@@ -1,0 +1,142 @@
+"""Shows what was measured: tables for people, JSON for programs, a plot."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.bars import OURS, Bar, Runs
+from benchmarks.measuring import Run
+
+NAMES = {
+    "ours": "ours, request to result",
+    "pool": "bare pool, our kernels",
+    "kernels": "our kernels, 1 process",
+    "dask": "Dask",
+    "old": "old service, 1 process",
+}
+COLOURS = {"ours": "#1f6f43", "pool": "#7fb89a", "kernels": "#c9dfd2", "dask": "#d9883b", "old": "#8c8c8c"}
+
+
+def print_machine(console: Console, machine: dict[str, str], processes: int) -> None:
+    """Say where the figures come from."""
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()) + f"; {processes} processes", highlight=False)
+
+
+def print_runs(console: Console, runs: Runs) -> None:
+    """Medians of every way, with the ratio to ours."""
+    table = Table("way", "model", "format")
+    for title in ("seconds", "least to most", "rows/s", "x ours", "peak MB"):
+        table.add_column(title, justify="right")
+    last = None
+    for model, format, way in _cases(runs):
+        if last not in (None, (model, format)):
+            table.add_section()
+        last = model, format
+        found = runs.of(way, model, format)
+        seconds = [run.seconds for run in found]
+        median = statistics.median(seconds)
+        ratio = runs.ratio((way, model, format), (OURS, model, format))
+        table.add_row(
+            NAMES[way], model, format, f"{median:.3f}", f"{min(seconds):.3f} - {max(seconds):.3f}", f"{found[0].rows / median:,.0f}",
+            "" if ratio is None else f"{ratio:.2f}", f"{max(run.peak_mb for run in found):,.0f}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def print_steps(console: Console, runs: Runs) -> None:
+    """Of what the seconds of a way consist, where it is known: medians of each step."""
+    table = Table("way", "model", "format", "seconds of each step")
+    for model, format, way in _cases(runs):
+        found = [run for run in runs.of(way, model, format) if run.steps]
+        if found:
+            steps = {name: statistics.median(run.steps.get(name, 0.0) for run in found) for name in found[0].steps}
+            table.add_row(NAMES[way], model, format, ", ".join(f"{name} {seconds:.3f}" for name, seconds in steps.items()))
+    console.print(table)
+
+
+def print_growth(console: Console, runs: Sequence[Run]) -> None:
+    """Time and memory, size by size."""
+    kinds = list(dict.fromkeys(kind for run in runs for kind in run.peaks_mb))
+    table = Table()
+    for title in ("rows", "seconds", "seconds per million rows", *(f"{kind}, MB" for kind in kinds)):
+        table.add_column(title, justify="right")
+    for run in runs:
+        memory = [f"{run.peaks_mb.get(kind, 0):,.0f}" for kind in kinds]
+        table.add_row(f"{run.rows:,}", f"{run.seconds:.3f}", f"{run.seconds / run.rows * 1e6:.3f}", *memory)
+    console.print(table)
+
+
+def print_figures(console: Console, figures: dict[str, float]) -> None:
+    """The small jobs."""
+    table = Table("small jobs and the queue")
+    table.add_column("", justify="right")
+    for what, value in figures.items():
+        table.add_row(what, f"{value:,.4g}")
+    console.print(table)
+
+
+def print_bars(console: Console, bars: Iterable[Bar]) -> None:
+    """What had to be reached and whether it was."""
+    table = Table("what", "bar", "reached", "")
+    for bar in bars:
+        reached = "not measured" if bar.reached is None else f"{bar.reached:.2f} {bar.unit}"
+        table.add_row(
+            bar.what, f"{'at least' if bar.at_least else 'at most'} {bar.bar:g} {bar.unit}", reached,
+            "" if bar.reached is None else "[green]ok[/]" if bar.ok else "[red]missed[/]",
+        )  # fmt: skip
+    console.print(table)
+
+
+def write_json(file: Path, **parts: object) -> None:
+    """Everything that was measured, run by run."""
+    file.write_text(json.dumps(parts, indent=1, default=_plain))
+
+
+def _plain(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a Run or a Bar; what json cannot write by itself
+    return dataclasses.asdict(value) | ({"ok": value.ok} if isinstance(value, Bar) else {})
+
+
+def draw(file: Path, runs: Runs, machine: dict[str, str]) -> None:
+    """Rows per second of every way, one panel for each model, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    models = list(dict.fromkeys(run.model for run in runs.runs))
+    figure, panels = pyplot.subplots(1, len(models), figsize=(1 + 6.5 * len(models), 5), squeeze=False)
+    for panel, model in zip(panels[0], models, strict=True):
+        formats = list(dict.fromkeys(run.format for run in runs.runs if run.model == model))
+        ways = [way for way in NAMES if any(run.way == way for run in runs.runs)]
+        width = 0.84 / len(ways)
+        for place, way in enumerate(ways):
+            found = [runs.of(way, model, format) for format in formats]
+            rates = [runs_of[0].rows / statistics.median(run.seconds for run in runs_of) / 1000 if runs_of else 0 for runs_of in found]
+            at = [number + (place - (len(ways) - 1) / 2) * width for number in range(len(formats))]
+            bars = panel.bar(at, rates, width * 0.94, label=NAMES[way], color=COLOURS[way])
+            panel.bar_label(bars, [f"{rate:,.0f}" for rate in rates], fontsize=7, padding=2)
+        panel.set_xticks(range(len(formats)), formats)
+        panel.set_xlabel("table")
+        panel.set_ylabel("thousand rows per second (median)")
+        panel.set_title(f"model {model}")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.margins(y=0.1)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=8)
+    figure.suptitle(f"{runs.runs[0].rows:,} rows, 160 attributes; {machine['processor']}, {machine['cores']} cores", fontsize=10)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    figure.savefig(file, dpi=130)
+    pyplot.close(figure)
+
+
+def _cases(runs: Runs) -> list[tuple[str, str, str]]:
+    """Model, format and way of all runs, in the order in which they are shown."""
+    found = dict.fromkeys((run.model, run.format, run.way) for run in runs.runs)
+    pairs = dict.fromkeys((model, format) for model, format, _ in found)
+    return [(model, format, way) for model, format in pairs for way in NAMES if (model, format, way) in found]

@@ -1,0 +1,169 @@
+"""Our way: a stack of ``scoring up`` in a folder of its own, asked through the one door, until the result is at its place."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import psutil
+import redis
+
+from benchmarks.lanes import BenchmarkError, Done, Task
+from producers.enqueue import enqueue_score, enqueue_train
+from shared.broker import make_app, send
+from shared.bucket import LocalBucket
+from shared.job_folder import JobFolder
+from shared.manifests import PREDICTIONS
+from shared.messages import ChunkOrder
+from shared.routes import QUEUE_SCORE, SCORE_CHUNK
+from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+LOOK_SECONDS = 0.001
+LOOK_AT_QUEUE_SECONDS = 0.05
+PATIENCE_SECONDS = 1200
+START_SECONDS = 120
+
+
+class Stack:
+    """Server, worker, control worker, beat and Flower, started once and kept warm."""
+
+    def __init__(self, root: Path, processes: int) -> None:
+        self.bucket = LocalBucket(root / "bucket")
+        self.root = root
+        redis_port, flower_port = _free_ports()
+        self._settings = Settings(
+            redis_url="", redis_port=redis_port, bucket_url=str(root / "bucket"), home=root / "home", processes=processes
+        )
+        self._days = 0
+        self._log = root / "up.log"
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("SCORING_", "CELERY_"))}
+        environment = others | {
+            "REDIS_URL": "",
+            "WEBHOOK_URL": "",
+            "BUCKET_URL": str(root / "bucket"),
+            "SCORING_HOME": str(root / "home"),
+            "SCORING_REDIS_PORT": str(redis_port),
+            "SCORING_FLOWER_PORT": str(flower_port),
+            "SCORING_PROCESSES": str(processes),
+        }
+        ready = root / "ready.json"
+        with self._log.open("ab") as log:
+            command = [sys.executable, "-m", "producers.cli", "up", "--ready-file", str(ready)]
+            self._up = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            self._wait(ready.exists, START_SECONDS, "the start of the stack")
+        except BaseException:
+            self.close()
+            raise
+
+    def train(self, definition: str, table: Path) -> str:
+        """Train a definition; the id of its release."""
+        job = enqueue_train(self._settings, self.bucket, definition=definition, train=self._inside(table)).job_id
+        self._wait_for_end(JobFolder(self.bucket, job), "outcome.json")
+        outcome = JobFolder(self.bucket, job).outcome()
+        return outcome.release if outcome else ""
+
+    def score(self, task: Task) -> Done:
+        folder, seconds = self.run(task.table, task.release)
+        outcome = folder.outcome()
+        published = self.bucket.place(f"{outcome.result if outcome else ''}/{PREDICTIONS}")
+        return Done(seconds=seconds, files=[published], steps=self.steps(folder))
+
+    def run(self, table: Path, release: str, chunk_rows: int | None = None) -> tuple[JobFolder, float]:
+        """Score a table of the bucket; its job, and the seconds from the request to the published result."""
+        # a day of its own for each: a new request, as it comes every day
+        self._days += 1
+        day = date(2001, 1, 1) + timedelta(days=self._days)
+        began = time.perf_counter()
+        asked = enqueue_score(self._settings, self.bucket, table=self._inside(table), model=release, day=day, chunk_rows=chunk_rows)
+        folder = JobFolder(self.bucket, asked.job_id)
+        self._wait_for_end(folder, "published.json")
+        seconds = time.perf_counter() - began
+        self._tidy(folder)
+        return folder, seconds
+
+    def steps(self, folder: JobFolder) -> dict[str, float]:
+        """Seconds of planning, scoring and joining, as the times of the job's own files tell."""
+
+        def written(path: str) -> float:
+            return self.bucket.place(path).stat().st_mtime
+
+        asked, planned, published = (written(folder.file(name)) for name in ("job.json", "plan.json", "published.json"))
+        last = max(written(info.path) for info in self.bucket.files(folder.file("parts")) if info.path.endswith(".json"))
+        return {"plan": planned - asked, "chunks": last - planned, "join": published - last}
+
+    def send_again(self, folder: JobFolder, chunks: int) -> tuple[float, float]:
+        """Send the chunks of a job that is done once more, so that there is nothing to do; seconds of sending, and until all were taken."""
+        # one more than there are: nobody must think that the job was completed
+        orders = [ChunkOrder(job_id=folder.job_id, index=index, of=chunks + 1) for index in range(chunks)]
+        with make_app(self._settings) as app, redis.Redis.from_url(self._settings.broker_url) as client:
+            began = time.perf_counter()
+            send(app, SCORE_CHUNK, orders)
+            sent = time.perf_counter() - began
+            self._wait(
+                lambda: not client.llen(QUEUE_SCORE) and not client.hlen("unacked"), PATIENCE_SECONDS, "the queue", LOOK_AT_QUEUE_SECONDS
+            )
+            return sent, time.perf_counter() - began
+
+    def processes(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for child in psutil.Process(self._up.pid).children():
+            name = _name(child)
+            found[child.pid] = name
+            inner = f"{name} process" if name in ("score", "control") else name
+            found |= {process.pid: inner for process in child.children(recursive=True)}
+        return found
+
+    def close(self) -> None:
+        if self._up.poll() is None:
+            self._up.send_signal(signal.SIGTERM)
+            self._up.wait(120)
+
+    def _inside(self, table: Path) -> str:
+        return table.relative_to(self.root / "bucket").as_posix()
+
+    def _wait_for_end(self, folder: JobFolder, mark: str) -> None:
+        def ended() -> bool:
+            outcome = folder.outcome() if folder.has("outcome.json") else None
+            if outcome is not None and outcome.state != "done":
+                raise BenchmarkError(f"job {folder.job_id} {outcome.state}: {outcome.reason}")
+            return folder.has(mark)
+
+        self._wait(ended, PATIENCE_SECONDS, f"job {folder.job_id}")
+
+    def _tidy(self, folder: JobFolder) -> None:
+        """Wait for what comes behind the result, and make room."""
+        self._wait(lambda: folder.has("notified.json"), PATIENCE_SECONDS, f"the notice of job {folder.job_id}")
+        self.bucket.delete_folder(folder.file("slices"))
+
+    def _wait(self, condition: Callable[[], object], seconds: float, what: str, pause: float = LOOK_SECONDS) -> None:
+        limit = time.monotonic() + seconds
+        while not condition():
+            if self._up.poll() is not None:
+                raise BenchmarkError(f"the stack has ended by itself; its last lines:\n{self._log.read_text()[-2000:]}")
+            if time.monotonic() > limit:
+                raise BenchmarkError(f"{what} took longer than {seconds:.0f} seconds; the log is {self._log}")
+            time.sleep(pause)
+
+
+def _free_ports() -> list[int]:
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(2)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _name(process: psutil.Process) -> str:
+    words = process.cmdline()
+    for name in ("score", "control"):
+        if f"{name}@%h" in words:
+            return name
+    return next((name for name in ("beat", "flower") if name in words), "server")

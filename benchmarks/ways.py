@@ -1,0 +1,210 @@
+"""The other ways of doing the same job, each written to be quick; libraries and release are loaded before anything is timed."""
+
+import contextlib
+import functools
+import importlib.util
+import multiprocessing
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from benchmarks import kernels
+from benchmarks.lanes import BenchmarkError, Score, Task
+from model_store.store import Release
+
+RESULT = "prediction_output.csv.gz"
+
+
+def has_dask() -> bool:
+    """True where Dask and its scheduler are installed."""
+    return all(importlib.util.find_spec(name) for name in ("dask", "distributed"))
+
+
+# --- the old service ---------------------------------------------------------------------------------------------------------
+
+
+def predicted(table: pd.DataFrame, release: Release) -> pd.DataFrame:
+    """A raw table, scored as the old service did it: flags for the device, the definition's own preparation, its predict."""
+    codes = table["device"].map({name: code for code, name in enumerate(kernels.DEVICES)})
+    flags = pd.DataFrame({"computer": (codes == 0).astype("int8"), "smartphone": (codes == 1).astype("int8")})
+    prepared = pd.concat([flags, table.drop(columns="device")], axis=1)
+    features, _, problem = release.definition.data_preparation(prepared, target_col=None)
+    if problem is not None:
+        raise problem
+    return pd.DataFrame({"entity_id": table["entity_id"], "device": codes, "cr": release.model.predict(features)})
+
+
+@contextlib.contextmanager
+def old_service(_processes: int) -> Iterator[Score]:
+    """One process: pandas reads the whole table, the model predicts, pandas writes gzip."""
+
+    def score(task: Task) -> tuple[list[Path], dict[str, float]]:
+        release = kernels.release_of(task.bucket, task.release)
+        steps = _Steps()
+        with steps.time("read"):
+            parts = [_read(file) for file in kernels.files_of(task.table)]
+            table = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+            del parts
+        with steps.time("predict"):
+            scored = predicted(table, release)
+        with steps.time("write"):
+            scored.to_csv(task.out / RESULT, index=False, compression="gzip")
+        return [task.out / RESULT], steps.seconds
+
+    yield score
+
+
+def _read(file: Path) -> pd.DataFrame:
+    return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+
+
+# --- Dask --------------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def dask(processes: int) -> Iterator[Score]:
+    """A local cluster with one thread in each process; partitions are read, scored and written as gzip parts."""
+    import dask.dataframe as dd
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster,
+        Client(cluster),
+    ):
+
+        def score(task: Task) -> tuple[list[Path], dict[str, float]]:
+            table = _open(dd, task.table)
+            meta = pd.DataFrame(
+                {"entity_id": pd.Series(dtype="int64"), "device": pd.Series(dtype="int64"), "cr": pd.Series(dtype="float64")}
+            )
+            scored = table.map_partitions(_predicted_there, task.bucket, task.release, meta=meta)
+            scored.to_csv(str(task.out / "part-*.csv.gz"), index=False, compression="gzip")
+            return sorted(task.out.iterdir()), {}
+
+        yield score
+
+
+def _open(dd: ModuleType, table: Path) -> Any:  # noqa: ANN401 - Dask has no types
+    kinds = {"".join(file.suffixes) for file in kernels.files_of(table)}
+    paths = [str(file) for file in kernels.files_of(table)]
+    if kinds == {".parquet"}:
+        return dd.read_parquet(paths, split_row_groups=True)
+    # gzip cannot be read from its middle
+    return dd.read_csv(paths, blocksize=None) if kinds == {".csv.gz"} else dd.read_csv(paths)
+
+
+def _predicted_there(table: pd.DataFrame, bucket: Path, release: str) -> pd.DataFrame:
+    return predicted(table, kernels.release_of(bucket, release))
+
+
+# --- a bare pool with our kernels ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def bare_pool(processes: int) -> Iterator[Score]:
+    """Our kernels in a process pool: no queue, no job folder, no digests, no manifest, nothing that outlives a kill."""
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+
+        def score(task: Task) -> tuple[list[Path], dict[str, float]]:
+            numbered = enumerate(kernels.cut(task.table, task.out))
+            # handed over as they are cut: the first chunks are scored while the table is still read
+            parts = [pool.submit(_score_piece, piece, task, task.out / f"part-{number:06d}") for number, piece in numbered]
+            kernels.join([part.result() for part in parts], task.out / RESULT)
+            return [task.out / RESULT], {}
+
+        yield score
+
+
+def _score_piece(piece: kernels.Piece, task: Task, part: Path) -> Path:
+    release = kernels.release_of(task.bucket, task.release)
+    scored = kernels.predict(release, kernels.read(piece, kernels.fetch(piece), release))
+    part.write_bytes(kernels.compress(kernels.text_of(scored)))
+    return part
+
+
+@contextlib.contextmanager
+def kernels_alone(_processes: int) -> Iterator[Score]:
+    """Our kernels one after another in one process: how much work there is, and of what kind."""
+
+    def score(task: Task) -> tuple[list[Path], dict[str, float]]:
+        release = kernels.release_of(task.bucket, task.release)
+        steps = _Steps()
+        pieces = kernels.cut(task.table, task.out)
+        parts: list[Path] = []
+        while True:
+            with steps.time("cut"):
+                piece = next(pieces, None)
+            if piece is None:
+                break
+            with steps.time("fetch"):
+                data = kernels.fetch(piece)
+            with steps.time("read"):
+                rows = kernels.read(piece, data, release)
+            with steps.time("predict"):
+                scored = kernels.predict(release, rows)
+            with steps.time("text"):
+                text = kernels.text_of(scored)
+            with steps.time("compress"):
+                member = kernels.compress(text)
+            with steps.time("write"):
+                parts.append(task.out / f"part-{len(parts):06d}")
+                parts[-1].write_bytes(member)
+        with steps.time("join"):
+            kernels.join(parts, task.out / RESULT)
+        return [task.out / RESULT], steps.seconds
+
+    yield score
+
+
+class _Steps:
+    """Adds up the seconds of each step."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def time(self, step: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._seconds[step] += time.perf_counter() - began
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return dict(self._seconds)
+
+
+OTHERS = {"old": old_service, "dask": dask, "pool": bare_pool, "kernels": kernels_alone}
+"""Name of each way that is not ours."""
+
+
+@functools.cache
+def read_result(files: tuple[Path, ...]) -> pd.DataFrame:
+    """What a way wrote, as numbers."""
+    types = {"entity_id": "int64", "device": "int64", "cr": "float64"}
+    return pd.concat([pd.read_csv(file, dtype=types) for file in files], ignore_index=True)
+
+
+def check_same(ours: list[Path], theirs: list[Path], what: str) -> None:
+    """Raise BenchmarkError unless both hold the very same numbers in the same order."""
+    one, other = read_result(tuple(ours)), read_result(tuple(theirs))
+    if len(one) != len(other):
+        raise BenchmarkError(f"{what} gives {len(other):,} rows, ours {len(one):,}")
+    for column in ("entity_id", "device", "cr"):
+        differ = (one[column] != other[column]).to_numpy()
+        if differ.any():
+            row = int(differ.argmax())
+            raise BenchmarkError(
+                f"{what} gives another {column} than ours in {differ.sum():,} rows, first in row {row + 1:,}: "
+                f"{other[column][row]!r}, not {one[column][row]!r}"
+            )
+
+
+def release_memory() -> None:
+    """Forget the results that were compared."""
+    read_result.cache_clear()

@@ -1,0 +1,82 @@
+"""The benchmark still runs, on a table that is too small to tell anything, and refuses figures that mean nothing."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bars import Runs, bars_of_score
+from benchmarks.lanes import BenchmarkError
+from benchmarks.measuring import Run
+from benchmarks.ways import check_same, has_dask
+from tests.conftest import REPOSITORY
+
+
+def benchmark(*arguments: str | Path, code: int = 0) -> str:
+    command = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_every_way_is_measured_and_gives_the_same_rates(tmp_path):
+    choice = ["--models", "v1", "--formats", "csv", "--only", "ours,pool,kernels,old", "--no-small", "--no-bars"]
+    benchmark("score", "--rows", "2000", "--rounds", "1", *choice, "--json", tmp_path / "runs.json", "--work", tmp_path)
+    runs = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    assert {run["way"] for run in runs} == {"ours", "pool", "kernels", "old"}
+    assert all(run["seconds"] > 0 for run in runs)
+    [ours] = [run for run in runs if run["way"] == "ours"]
+    assert {"server", "score", "score process", "control", "control process"} <= ours["peaks_mb"].keys()
+    assert ours["steps"].keys() == {"plan", "chunks", "join"}
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.json"]
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_growth_is_measured_from_size_to_size(tmp_path):
+    benchmark("growth", "--most", "10000", "--rounds", "1", "--no-bars", "--json", tmp_path / "runs.json", "--work", tmp_path)
+    [run] = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    assert run["rows"] == 10_000
+    assert run["peaks_mb"]["score process"] > 0
+
+
+@pytest.mark.skipif(has_dask(), reason="Dask is installed here")
+def test_without_dask_one_sentence_says_how_to_get_it():
+    said = benchmark("score", code=2)
+    assert said == (
+        "Dask is not installed, and it is needed here. "
+        "Install what the benchmark compares with: pip install --require-hashes -r requirements-bench.lock\n"
+    )
+
+
+def test_ways_that_do_not_give_the_very_same_rates_are_not_compared(tmp_path):
+    one, other = tmp_path / "one.csv.gz", tmp_path / "other.csv.gz"
+    one.write_bytes(gzip.compress(b"entity_id,device,cr\n1,0,0.1\n1,1,0.2\n"))
+    other.write_bytes(gzip.compress(b"entity_id,device,cr\n1,0,0.1\n1,1,0.20000000000000004\n"))
+    check_same([one], [one], "the way 'one'")
+    with pytest.raises(BenchmarkError, match="the way 'other' gives another cr than ours in 1 rows, first in row 2"):
+        check_same([one], [other], "the way 'other'")
+
+
+def a_run(way: str, seconds: float, number: int) -> Run:
+    return Run(way=way, model="v1", format="csv", rows=10, round=number, seconds=seconds, steps={}, peaks_mb={"score process": 300.0})
+
+
+def test_a_ratio_is_taken_round_by_round_so_that_a_slow_moment_of_the_machine_does_not_count():
+    runs = Runs(
+        [a_run(way, seconds, number) for number, pace in enumerate((1, 5, 1)) for way, seconds in (("ours", pace), ("old", 12 * pace))]
+    )
+    assert runs.ratio(("old", "v1", "csv"), ("ours", "v1", "csv")) == 12
+
+
+def test_a_bar_that_was_not_measured_was_not_reached():
+    bars = {bar.what: bar for bar in bars_of_score(Runs([a_run("ours", 1, 0), a_run("old", 12, 0)]), one_row_ms=200)}
+    assert bars["v1, csv: as fast as the old service"].ok
+    assert not bars["v1, csv: as fast as Dask"].ok
+    assert not bars["a job of 1 row, median"].ok
+    assert bars["memory of a worker process"].ok
