@@ -115,5 +115,5 @@ def send(app: celery.Celery, task: str, orders: Sequence[JobOrder]) -> None:
 def _readable(order: JobOrder) -> str:
     """What the dashboard shows as arguments."""
     if isinstance(order, ChunkOrder):
-        return f"{order.job_id}, chunk {order.index + 1} of {order.of}"
+        return f"{order.job_id}, chunk {order.index + 1} of {order.of or 'not yet known'}"
     return order.job_id

@@ -3,6 +3,7 @@
     jobs/<job id>/job.json                the request
                   input/                  the table, when it was brought along from outside the bucket
                   stage.json              what the step that runs now is doing (for people; may be stale)
+                  begun.json              release and files, settled before the table is cut   (first writer wins)
                   plan.json               the chunks, with the release pinned           (first writer wins)
                   slices/                 the pieces of a compressed table
                   parts/00007.csv.gz      what chunk 7 wrote, 00007.rejects.csv.gz, and 00007.json which says it is complete

@@ -89,11 +89,16 @@ class JobOrder(Record):
     job_id: JobId
 
 
+Place = Annotated[int, Field(ge=0, lt=1 << 62)]
+
+
 class ChunkOrder(JobOrder):
-    """Score one chunk of a job's plan; ``of`` is how many there are, for the people who watch."""
+    """Score one chunk of a job's plan; ``of`` is how many there are, 0 while that is not known."""
 
     index: Annotated[int, Field(ge=0, lt=10_000_000)]
-    of: Annotated[int, Field(ge=1, le=10_000_000)]
+    of: Annotated[int, Field(ge=0, le=10_000_000)]
+    cut: tuple[Place, Place, Place, Annotated[int, Field(ge=1, lt=1 << 62)]] | None = None
+    """File, start, end and first line of a chunk that is sent before the plan is written."""
 
 
 class ScoreJob(Record):

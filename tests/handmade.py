@@ -100,7 +100,7 @@ def plan(folder: JobFolder) -> Plan:
 def score_chunks(folder: JobFolder, cache: Path) -> list[ChunkRecord | None]:
     """Score every chunk of the plan that has no part, as the tasks do."""
     made = read_plan(folder)
-    return [scoring.score_chunk(folder, made, index, cache) for index in missing_chunks(folder, made)]
+    return [scoring.score_chunk(folder, made.chunk(index), cache) for index in missing_chunks(folder, made)]
 
 
 def run_job(folder: JobFolder) -> Outcome:

@@ -27,8 +27,8 @@ from shared.messages import ScoreJob
 from shared.table_files import promised_kind
 from workers import tables
 from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
-from workers.pieces import Pieces, check_stamp
-from workers.planning import BAD_GZIP, Plan, bad_gzip, read_plan, unpacked
+from workers.pieces import Pieces
+from workers.planning import BAD_GZIP, Plan, bad_gzip, check_stamp, read_plan, unpacked
 
 FILE, LINE = "file", "line"
 """The columns that say which reject a row takes the place of, named as in the list of rejects."""

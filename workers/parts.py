@@ -12,7 +12,7 @@ from shared.errors import MessageError, ScoringError
 from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part
 from shared.messages import Record, decode_long
-from workers.planning import Plan
+from workers.planning import Chunk, Plan
 
 PREDICTED, REJECTED, COMPLETE = "csv.gz", "rejects.csv.gz", "json"
 """Endings of the files of a part; the last one is written last."""
@@ -29,6 +29,8 @@ class ChunkRecord(Record):
     """What one chunk wrote; the last file of a part, so that a part with it is complete."""
 
     index: int
+    chunk: Chunk | None = None
+    """The slice that was scored; None in parts of an older version."""
     rows_in: int
     rows_scored: int
     rows_clipped: int
@@ -44,6 +46,10 @@ class ChunkRecord(Record):
         devices = self.devices.values()
         rows_add_up = self.rows_in >= self.rows_scored == sum(device.rows for device in devices)
         return rows_add_up and 0 <= self.rows_clipped <= self.rows_scored and all(0 <= one.sum_cr <= one.rows for one in devices)
+
+    def is_of(self, chunk: Chunk) -> bool:
+        """True unless the part is of another slice: one that was cut for a plan which was never written."""
+        return self.chunk is None or self.chunk == chunk
 
     @property
     def rows_rejected(self) -> int:

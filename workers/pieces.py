@@ -11,7 +11,7 @@ from shared.errors import BucketError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import Column
 from workers import tables
-from workers.planning import Chunk, Plan, PlannedFile, record_ends, slice_file
+from workers.planning import Chunk, FoundFile, PlannedChunk, check_stamp, record_ends, slice_file
 
 
 class Pieces(Protocol):
@@ -67,7 +67,7 @@ class ParquetPieces:
     """A chunk of a Parquet file, which is read when it is asked for."""
 
     bucket: Bucket
-    file: PlannedFile
+    file: FoundFile
     layout: tables.Layout
     start: int
     end: int
@@ -86,29 +86,26 @@ class ParquetPieces:
         return tables.deadly_reject(self.line(record), "")
 
 
-def open_chunk(folder: JobFolder, plan: Plan, index: int, features: list[Column]) -> Pieces:
-    """The records of chunk ``index``, to be read for these features.
+def open_chunk(bucket: Bucket, planned: PlannedChunk, features: list[Column]) -> Pieces:
+    """The records of a chunk, to be read for these features.
 
     Raises:
         TableError: the table changed under the job.
         BucketError: a piece of a compressed table is gone.
     """
-    chunk = plan.chunks[index]
-    file = plan.files[chunk.file]
+    chunk, file = planned.chunk, planned.file
     layout = tables.layout_for(file.path, file.columns, features)
     if file.kind == "csv.gz":
-        sliced = folder if plan.slices_in is None else JobFolder(folder.bucket, plan.slices_in)
-        data = folder.bucket.read(slice_file(sliced, plan.slices, index))
+        data = bucket.read(slice_file(JobFolder(bucket, planned.slices_in), planned.slices, planned.index))
+        what, next_step = f"the slice of chunk {planned.index} of job {planned.slices_in}", "Score the table again with --again."
         if data is None:
-            raise BucketError(f"the slice of chunk {index} of job {folder.job_id} is gone", next_step="Score the table again with --again.")
+            raise BucketError(f"{what} is gone", next_step=next_step)
         if len(data) != chunk.end - chunk.start:
-            raise TableError(
-                f"the slice of chunk {index} of job {folder.job_id} is damaged", next_step="Score the table again with --again."
-            )
+            raise TableError(f"{what} is damaged", next_step=next_step)
         return CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
     if file.kind == "parquet":
-        return ParquetPieces(bucket=folder.bucket, file=file, layout=layout, start=chunk.start, end=chunk.end)
-    with _unchanged(folder.bucket, file) as raw:
+        return ParquetPieces(bucket=bucket, file=file, layout=layout, start=chunk.start, end=chunk.end)
+    with _unchanged(bucket, file) as raw:
         return CsvPieces(data=_slice(raw, chunk), layout=layout, first_line=chunk.first_line)
 
 
@@ -118,16 +115,9 @@ def _slice(raw: IO[bytes], chunk: Chunk) -> bytes:
 
 
 @contextlib.contextmanager
-def _unchanged(bucket: Bucket, file: PlannedFile) -> Iterator[IO[bytes]]:
+def _unchanged(bucket: Bucket, file: FoundFile) -> Iterator[IO[bytes]]:
     """A file of the table, opened; raises TableError when it is not the one that was planned, before or after it was read."""
     check_stamp(bucket, file)
     with bucket.open(file.path) as raw:
         yield raw
     check_stamp(bucket, file)
-
-
-def check_stamp(bucket: Bucket, file: PlannedFile) -> None:
-    """Raise TableError when a file of the table is not the one that was planned."""
-    info = bucket.stat(file.path)
-    if info is None or info.stamp != file.stamp:
-        raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")

@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, NamedTuple, Protocol, cast
@@ -28,6 +28,9 @@ from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part, TableFingerprint
 from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
 from shared.table_files import FileKind, find_files
+
+BEGUN = "begun.json"
+"""File in a job's folder with what is settled before the table is cut."""
 
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 20, 16 << 20
 CHUNKS_WANTED = 16
@@ -66,15 +69,20 @@ class Stream(Protocol):
         """Up to ``size`` bytes; none at the end."""
 
 
-class PlannedFile(Part):
-    """One file of the table as it was when the plan was made."""
+class FoundFile(Part):
+    """One file of the table as it was before it was cut."""
 
     path: BucketPath
     kind: FileKind
     stamp: str
     """The bucket's stamp: when it is another one, the table changed under the job."""
-    digest: FileDigest
     columns: list[str]
+
+
+class PlannedFile(FoundFile):
+    """One file of the table as it was when it was cut."""
+
+    digest: FileDigest
     rows_at_most: int | None = None
     """Lines of a csv file behind its header, rows of a Parquet file; None in plans of an older version."""
 
@@ -89,6 +97,46 @@ class Chunk(NamedTuple):
     """Line of the file on which the chunk starts, from 1; for Parquet the row, from 1."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlannedChunk:
+    """All that is needed to score one chunk."""
+
+    index: int
+    chunk: Chunk
+    file: FoundFile
+    release: ReleaseId
+    slices: str
+    slices_in: JobId
+    """The job in whose folder the slices of compressed files lie."""
+    may_be_fixed: bool
+    """True when the job puts fixed rows in the place of another job's rejects."""
+
+
+class Begun(Record):
+    """What is settled before the table is cut, so that chunks can be scored while it still is."""
+
+    job_id: JobId
+    release: ReleaseId
+    slices: str
+    """Name of the folder with the slices of compressed files."""
+    files: list[FoundFile]
+
+    def chunk(self, index: int, cut: Sequence[int]) -> PlannedChunk:
+        """A chunk that was cut, though the plan is not there yet; raises StrayOrderError when there can be no such one."""
+        chunk = Chunk(*cut)
+        if not (chunk.file < len(self.files) and chunk.start < chunk.end):
+            raise StrayOrderError(f"the table of job {self.job_id} has no chunk {tuple(chunk)}")
+        return PlannedChunk(
+            index=index,
+            chunk=chunk,
+            file=self.files[chunk.file],
+            release=self.release,
+            slices=self.slices,
+            slices_in=self.job_id,
+            may_be_fixed=False,
+        )
+
+
 class Plan(Record):
     """The chunks of one job, with the release pinned."""
 
@@ -97,7 +145,7 @@ class Plan(Record):
     made: Moment
     files: list[PlannedFile]
     slices: str
-    """Name of the folder with the slices of compressed files; two plans of one job never share one."""
+    """Name of the folder with the slices of compressed files."""
     slices_in: JobId | None = None
     """The job in whose folder they lie, where it is another one, whose rejects this one fixes."""
     chunks: list[Chunk]
@@ -119,6 +167,21 @@ class Plan(Record):
                 raise ValueError("must lie one behind the other in the files of the table")
             at = (file, end)
         return chunks
+
+    def chunk(self, index: int) -> PlannedChunk:
+        """A chunk of the plan; raises StrayOrderError when there is none of this number."""
+        if not index < len(self.chunks):
+            raise StrayOrderError(f"job {self.job_id} has {len(self.chunks)} chunks; there is no chunk {index}")
+        chunk = self.chunks[index]
+        return PlannedChunk(
+            index=index,
+            chunk=chunk,
+            file=self.files[chunk.file],
+            release=self.release,
+            slices=self.slices,
+            slices_in=self.slices_in or self.job_id,
+            may_be_fixed=self.fixed_rows is not None,
+        )
 
     def fingerprint(self, path: str, *, rows: int, rejected: int) -> TableFingerprint:
         """What the manifest of a result or release says of this table."""
@@ -148,41 +211,90 @@ class Cut:
     lines: int
 
 
-def cut_table(folder: JobFolder, table: str, chunk_rows: int | None, slices: str) -> tuple[list[PlannedFile], list[Chunk]]:
+Ready = Callable[[Sequence[Chunk], int], None]
+"""Is told of all chunks so far, and how many of them, from the first on, can be scored."""
+
+
+def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
+    """The files of a table with their columns.
+
+    Raises:
+        TableError: a file cannot be read or has no usable header.
+    """
+    return [
+        FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=_columns(bucket, info.path, kind))
+        for info, kind in find_files(bucket, table)
+    ]
+
+
+def _columns(bucket: Bucket, path: str, kind: FileKind) -> list[str]:
+    with bucket.open(path) as raw:
+        if kind == "parquet":
+            with open_parquet(raw, path) as file:
+                return check_columns(file.schema_arrow.names, path)
+        return open_csv(unpacked(raw) if kind == "csv.gz" else raw, path, ChunkSize(bytes=HEADER_READ_BYTES, rows=None))[0]
+
+
+def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready) -> tuple[list[PlannedFile], list[Chunk]]:
     """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
 
     Raises:
-        TableError: a file cannot be read, has no usable header, or there is not a single row.
+        TableError: a file cannot be read or was changed since it was found, or there is not a single row.
     """
     bucket = folder.bucket
-    found = find_files(bucket, table)
-    size = ChunkSize.for_table(sum(info.size * (GZIP_RATIO if kind == "csv.gz" else 1) for info, kind in found), chunk_rows)
+    infos = [check_stamp(bucket, file) for file in begun.files]
+    sizes = [info.size * (GZIP_RATIO if file.kind == "csv.gz" else 1) for info, file in zip(infos, begun.files, strict=True)]
+    size = ChunkSize.for_table(sum(sizes), chunk_rows)
     files: list[PlannedFile] = []
     chunks: list[Chunk] = []
     written = Beside()
-    for number, (info, kind) in enumerate(found):
-        rows = 0
-        if kind == "parquet":
-            columns, digest, cuts = _cut_parquet(bucket, info, chunk_rows)
-            chunks += [Chunk(number, start, end, start + 1) for start, end in cuts]
-            rows = cuts[-1][1] if cuts else 0
-        else:
-            with bucket.open(info.path) as raw:
-                hashed = Hashing(raw)
-                stream: Stream = unpacked(hashed) if kind == "csv.gz" else hashed
-                columns, pieces = open_csv(stream, info.path, size)
-                for cut in refusing_bad_gzip(pieces, info.path):
-                    if kind == "csv.gz":
-                        written.add(bucket.write, slice_file(folder, slices, len(chunks)), cut.data)
+    for number, file in enumerate(begun.files):
+        with bucket.open(file.path) as raw:
+            hashed = Hashing(raw)
+            if file.kind == "parquet":
+                cuts = _cut_parquet(raw, file.path, chunk_rows)
+                chunks += [Chunk(number, start, end, start + 1) for start, end in cuts]
+                rows = cuts[-1][1] if cuts else 0
+                ready(chunks, len(chunks))
+                raw.seek(0)
+                while hashed.read(1 << 20):
+                    pass
+            else:
+                rows = 0
+                stream: Stream = unpacked(hashed) if file.kind == "csv.gz" else hashed
+                for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
+                    if file.kind == "csv.gz":
+                        written.add(bucket.write, slice_file(folder, begun.slices, len(chunks)), cut.data)
                     chunks.append(Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line))
                     rows += cut.lines
+                    ready(chunks, len(chunks) - (file.kind == "csv.gz"))
                 written.wait()
-                digest = hashed.digest()
-        planned = PlannedFile(path=info.path, kind=kind, stamp=info.stamp, digest=digest, columns=columns, rows_at_most=rows)
-        files.append(planned)
+                ready(chunks, len(chunks))
+        check_stamp(bucket, file)
+        files.append(PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows))
     if not chunks:
+        table = begun.files[0].path if len(begun.files) == 1 else begun.files[0].path.rpartition("/")[0]
         raise TableError(f"{table} has a header but no rows", next_step="Give a table with at least one row.")
     return files, chunks
+
+
+def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
+    """What the bucket says of a file of the table; raises TableError when it is not the one that was found."""
+    info = bucket.stat(file.path)
+    if info is None or info.stamp != file.stamp:
+        raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")
+    return info
+
+
+def read_begun(folder: JobFolder) -> Begun | None:
+    """What is settled of a job's plan; None when nothing is."""
+    text = folder.bucket.read(folder.file(BEGUN))
+    if text is None:
+        return None
+    begun = decode_long(Begun, text)
+    if begun.job_id != folder.job_id:
+        raise MessageError(f"{folder.file(BEGUN)} says that it is of job {begun.job_id}")
+    return begun
 
 
 def read_plan(folder: JobFolder) -> Plan:
@@ -323,23 +435,17 @@ def record_ends(block: bytes, *, final: bool) -> np.ndarray:
     return ends
 
 
-def _cut_parquet(bucket: Bucket, info: FileInfo, chunk_rows: int | None) -> tuple[list[str], FileDigest, list[tuple[int, int]]]:
+def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None) -> list[tuple[int, int]]:
     rows = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
     cuts: list[tuple[int, int]] = []
-    with bucket.open(info.path) as raw:
-        hashed = Hashing(raw)
-        while hashed.read(1 << 20):
-            pass
-        raw.seek(0)
-        with open_parquet(raw, info.path) as file:
-            columns = check_columns(file.schema_arrow.names, info.path)
-            start = 0
-            for group in range(file.metadata.num_row_groups):
-                count = file.metadata.row_group(group).num_rows
-                step = max(rows, -(-count // ROW_GROUP_PIECES))
-                cuts += [(start + begin, start + min(begin + step, count)) for begin in range(0, count, step)]
-                start += count
-    return columns, hashed.digest(), cuts
+    with open_parquet(raw, path) as file:
+        start = 0
+        for group in range(file.metadata.num_row_groups):
+            count = file.metadata.row_group(group).num_rows
+            step = max(rows, -(-count // ROW_GROUP_PIECES))
+            cuts += [(start + begin, start + min(begin + step, count)) for begin in range(0, count, step)]
+            start += count
+    return cuts
 
 
 def open_parquet(raw: IO[bytes], path: str) -> pq.ParquetFile:

@@ -20,7 +20,7 @@ import numpy as np
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
-from shared.errors import MessageError, ModelError, StrayOrderError, TableError
+from shared.errors import MessageError, ModelError, TableError
 from shared.job_folder import REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, ResultManifest
 from shared.messages import ScoreJob, decode_long
@@ -41,15 +41,17 @@ from workers.parts import (
     write_file,
 )
 from workers.pieces import Pieces, open_chunk
-from workers.planning import Plan, cut_table, read_plan
+from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan
 from workers.reject_limits import check_all
 from workers.suspects import Range, clear_chunk
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
 
-def plan_job(folder: JobFolder) -> Plan | None:
+def plan_job(folder: JobFolder, ready: Ready = lambda *_: None) -> Plan | None:
     """Pin the release and cut the table, once; None when the job has ended.
+
+    ``ready`` is told of the chunks that can be scored while the table is still being cut.
 
     Raises:
         TableError: the table cannot be read or lacks what the release needs.
@@ -61,22 +63,28 @@ def plan_job(folder: JobFolder) -> Plan | None:
         return read_plan(folder)
     job = folder.score_job()
     folder.say("cutting the table into chunks")
-    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job)
+    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready)
     if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
-        if not job.fixes:
-            folder.bucket.delete_folder(folder.file(f"slices/{plan.slices}"))
         return read_plan(folder)
     folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
     return plan
 
 
-def _cut(folder: JobFolder, job: ScoreJob) -> Plan:
+def _cut(folder: JobFolder, job: ScoreJob, ready: Ready) -> Plan:
+    begun = read_begun(folder) or _begin(folder, job)
+    files, chunks = cut_table(folder, begun, job.chunk_rows, ready)
+    return Plan(job_id=job.job_id, release=begun.release, made=datetime.now(UTC), files=files, slices=begun.slices, chunks=chunks)
+
+
+def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
+    """Settle the release and the files of the table, whoever comes first."""
     release = read_manifest(folder.bucket, resolve(folder.bucket, job.model))
-    slices = secrets.token_hex(6)
-    files, chunks = cut_table(folder, job.table, job.chunk_rows, slices)
+    files = find_table(folder.bucket, job.table)
     for file in files:
         tables.layout_for(file.path, file.columns, release.columns)
-    return Plan(job_id=job.job_id, release=release.release, made=datetime.now(UTC), files=files, slices=slices, chunks=chunks)
+    begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files)
+    is_first = folder.bucket.create(folder.file(BEGUN), begun.model_dump_json().encode())
+    return begun if is_first else read_begun(folder) or begun
 
 
 # --- chunk -------------------------------------------------------------------------------------------------------------------
@@ -96,30 +104,28 @@ class Scored:
 
 
 def score_chunk(
-    folder: JobFolder, plan: Plan, index: int, cache: Path, definitions: Path | None = None, *, suspect: bool = False
+    folder: JobFolder, planned: PlannedChunk, cache: Path, definitions: Path | None = None, *, suspect: bool = False
 ) -> ChunkRecord | None:
     """Read, check and score one chunk and write its part, unless it is there; None when the job has ended.
 
     A ``suspect`` chunk has killed its worker before: it is cut down to the rows that do it, which become rejects.
 
     Raises:
-        StrayOrderError: the plan has no such chunk.
         TableError: the table changed under the job.
         ModelError: the release is not what was published.
     """
-    if not index < len(plan.chunks):
-        raise StrayOrderError(f"job {folder.job_id} has {len(plan.chunks)} chunks; there is no chunk {index}")
-    if (part := read_part(folder, index)) is not None:
+    index = planned.index
+    if (part := read_part(folder, index)) is not None and part.is_of(planned.chunk):
         return part
     if folder.outcome() is not None:
         return None
     began = time.monotonic()
-    release = load_release(folder.bucket, plan.release, cache, definitions)
-    pieces = open_chunk(folder, plan, index, release.manifest.columns)
-    if plan.fixed_rows is not None:
+    release = load_release(folder.bucket, planned.release, cache, definitions)
+    pieces = open_chunk(folder.bucket, planned, release.manifest.columns)
+    if planned.may_be_fixed:
         pieces = fixed_pieces(folder, index, pieces)
     scored = _score_suspect(folder, index, pieces, release) if suspect else predict(release, pieces.rows())
-    path = plan.files[plan.chunks[index].file].path
+    path = planned.file.path
     text = tables.prediction_text(scored.entity_id, scored.device, scored.cr)
     output = write_file(folder, index, PREDICTED, tables.compress(text))
     rejects = None
@@ -127,6 +133,7 @@ def score_chunk(
         rejects = write_file(folder, index, REJECTED, tables.compress(tables.rejects_text(path, scored.rejects)))
     record = ChunkRecord(
         index=index,
+        chunk=planned.chunk,
         rows_in=len(scored.cr) + len(scored.rejects),
         rows_scored=len(scored.cr),
         rows_clipped=scored.clipped,
@@ -249,7 +256,7 @@ def _all_parts(folder: JobFolder, plan: Plan) -> list[ChunkRecord] | None:
     parts = []
     for index in range(len(plan.chunks)):
         part = read_part(folder, index)
-        if part is None:
+        if part is None or not part.is_of(plan.chunks[index]):
             discard(folder, index)
             return None
         parts.append(part)

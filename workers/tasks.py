@@ -5,7 +5,8 @@ error is tried again after seconds. A permanent one, and a transient one that la
 """
 
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,13 +27,15 @@ from workers.attempts import MAX_DEATHS, counted
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
-from workers.planning import Plan, read_plan
+from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
 from workers.queues import waiting_since
 from workers.reject_limits import check_so_far
 from workers.suspects import is_suspect
 
 MAX_TRIES = 8
 LONGEST_PAUSE_SECONDS = 10
+SENDING_PAUSE_SECONDS = 0.05
+"""Between two lots of chunks that are sent while the table is being cut."""
 TURNS, TURN_SECONDS = 20, 0.5
 """How often and after what pause a notice comes again whose turn at the webhook it is not yet."""
 
@@ -58,6 +61,15 @@ def redis_client() -> redis.Redis:
 def plan_of(job_id: str) -> Plan:
     """The plan of a job, read once: it never changes."""
     return read_plan(JobFolder(bucket(), job_id))
+
+
+@functools.lru_cache(maxsize=8)
+def begun_of(job_id: str) -> Begun:
+    """What is settled of the plan of a job that is being cut, read once: it never changes. Raises StrayOrderError when nothing is."""
+    begun = read_begun(JobFolder(bucket(), job_id))
+    if begun is None:
+        raise StrayOrderError(f"nothing of job {job_id} is planned")
+    return begun
 
 
 Work = Callable[[celery.Task, Any, JobFolder], None]
@@ -142,25 +154,52 @@ def _chunk_of(order: JobOrder) -> dict[str, int]:
 
 @step(routes.SCORE_PLAN, JobOrder)
 def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
-    """Cut the table; then every chunk that has no part yet."""
-    plan = scoring.plan_job(folder)
+    """Cut the table, and send every chunk that has no part yet, most of them while it is still being cut."""
+    early = _EarlyOrders(task.app, order.job_id)
+    plan = scoring.plan_job(folder, early.ready)
     if plan is None:
         send(task.app, routes.NOTIFY, [order])
         return
     missing = missing_chunks(folder, plan)
-    log.info("planned", chunks=len(plan.chunks), missing=len(missing), release=plan.release)
-    chunks = [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in missing]
-    send(task.app, routes.SCORE_CHUNK if chunks else routes.SCORE_FINISH, chunks or [order])
+    log.info("planned", chunks=len(plan.chunks), missing=len(missing), sent_before=early.sent, release=plan.release)
+    if not missing:
+        send(task.app, routes.SCORE_FINISH, [order])
+        return
+    later = [index for index in missing if index >= early.sent]
+    send(task.app, routes.SCORE_CHUNK, [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in later])
+
+
+class _EarlyOrders:
+    """Sends chunks while the table is still being cut, a few at a time. Only makes things quicker: what is not sent goes with the plan."""
+
+    def __init__(self, app: celery.Celery, job_id: str) -> None:
+        self._app, self._job_id = app, job_id
+        self._next = 0.0
+        self.sent = 0
+
+    def ready(self, chunks: Sequence[Chunk], count: int) -> None:
+        """Send what can be scored and was not sent, unless something was sent a moment ago."""
+        if count <= self.sent or time.monotonic() < self._next:
+            return
+        orders = [ChunkOrder(job_id=self._job_id, index=index, of=0, cut=chunks[index]) for index in range(self.sent, count)]
+        try:
+            send(self._app, routes.SCORE_CHUNK, orders)
+        except TransientError as error:
+            log.warning("chunks not sent before the plan", error=str(error))
+            self._next = float("inf")
+            return
+        self.sent, self._next = count, time.monotonic() + SENDING_PAUSE_SECONDS
 
 
 @step(routes.SCORE_CHUNK, ChunkOrder)
 def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
+    planned = _planned(order, folder)
     with counted(redis_client(), order.job_id, order.index) as deaths:
         if deaths >= MAX_DEATHS or (deaths and is_suspect(folder, order.index)):
-            part = _score_in_pieces(order, folder, deaths)
+            part = _score_in_pieces(planned, folder, deaths)
         else:
-            part = scoring.score_chunk(folder, plan_of(order.job_id), order.index, **_places())
+            part = scoring.score_chunk(folder, planned, **_places())
     if part is None:
         return
     log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
@@ -170,18 +209,31 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         # only a hint: the sweep will see from the folder that all parts are there
         log.warning("part not marked", error=str(error))
         return
-    if marked.chunks >= order.of:
+    if order.cut is not None and not folder.has("plan.json"):
+        return  # whoever cuts the table looks for parts once it is cut
+    plan = plan_of(order.job_id)
+    if marked.chunks >= len(plan.chunks):
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
     elif marked.rejected:
-        check_so_far(folder, plan_of(order.job_id), marked.rejected)
+        check_so_far(folder, plan, marked.rejected)
 
 
-def _score_in_pieces(order: ChunkOrder, folder: JobFolder, deaths: int) -> ChunkRecord | None:
-    with leased(redis_client(), f"pieces:{order.job_id}:{order.index}") as is_ours:
+def _planned(order: ChunkOrder, folder: JobFolder) -> PlannedChunk:
+    """What is to be scored; raises StrayOrderError when there is no such chunk."""
+    if order.cut is None or folder.has("plan.json"):
+        planned = plan_of(order.job_id).chunk(order.index)
+        if order.cut not in (None, planned.chunk):
+            raise StrayOrderError(f"chunk {order.index} of job {order.job_id} was cut otherwise")
+        return planned
+    return begun_of(order.job_id).chunk(order.index, order.cut)
+
+
+def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, deaths: int) -> ChunkRecord | None:
+    with leased(redis_client(), f"pieces:{folder.job_id}:{planned.index}") as is_ours:
         if not is_ours:
             return None  # two at once would take each other's try for a death
         log.warning("chunk killed its worker and is tried in pieces", deaths=deaths)
-        return scoring.score_chunk(folder, plan_of(order.job_id), order.index, **_places(), suspect=True)
+        return scoring.score_chunk(folder, planned, **_places(), suspect=True)
 
 
 def _places() -> dict[str, Any]:

@@ -57,7 +57,7 @@ POOL_FOLDERS = "pymp-"
 """Empty folders that the pool of every worker makes at its start, and takes away at an orderly end."""
 
 JOB_FILES = {
-    "job.json", "stage.json", "plan.json", "manifest.json", "sent-again", "outcome.json", "published.json", "telling.json",
+    "job.json", "stage.json", "begun.json", "plan.json", "manifest.json", "sent-again", "outcome.json", "published.json", "telling.json",
     "notified.json",
 }  # fmt: skip
 

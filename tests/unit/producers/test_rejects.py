@@ -76,7 +76,7 @@ def test_a_result_without_rejects_has_none(bucket):
 def test_a_job_that_failed_or_still_runs_shows_what_it_has(bucket):
     write_table(bucket, lines())
     folder = make_job(bucket, chunk_rows=6)
-    steps.score_chunk(folder, plan(folder), 1, bucket.root)
+    steps.score_chunk(folder, plan(folder).chunk(1), bucket.root)
     bucket.write(folder.part_file(5, "rejects.csv.gz"), b"half a part")
     assert [reject.line for reject in rejects.find_rejects(bucket, folder.job_id)[1]] == [8, 9]
 

@@ -42,6 +42,7 @@ TRAIN = {**ORDER, "kind": "train", "created": "2026-11-23T10:15:00Z", "definitio
 GOLDEN_RECORDS: dict[str, Record] = {
     "job_order.json": JobOrder(job_id="20261123t101500z-4f1d"),
     "chunk_order.json": ChunkOrder(job_id="20261123t101500z-4f1d", index=7, of=16),
+    "chunk_order_before_the_plan.json": ChunkOrder(job_id="20261123t101500z-4f1d", index=7, of=0, cut=(0, 16777216, 33554432, 50126)),
     "score_job.json": ScoreJob(
         job_id="20261123t101500z-4f1d",
         created=MOMENT,

@@ -220,7 +220,7 @@ def bring_to(folder: JobFolder, stage: int) -> None:
     if stage >= 1:
         plan = scoring.plan_job(folder)
         for index in range(len(plan.chunks) - (stage == 2)) if stage >= 2 else ():
-            scoring.score_chunk(folder, plan, index, folder.bucket.root)
+            scoring.score_chunk(folder, plan.chunk(index), folder.bucket.root)
     if stage >= 3:
         scoring.finish_job(folder)
 

@@ -18,7 +18,7 @@ from shared.errors import TableError
 from shared.job_folder import JobFolder
 from shared.table_files import find_files
 from workers import planning
-from workers.planning import ChunkSize, Cut, Hashing, cut_table, open_csv, parse_header, refusing_bad_gzip, slice_file, unpacked
+from workers.planning import Begun, ChunkSize, Cut, Hashing, open_csv, parse_header, refusing_bad_gzip, slice_file, unpacked
 
 HEADER = b"entity_id,device,att1\n"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"
@@ -343,6 +343,40 @@ def text_of(folder, files, chunks, slices) -> bytes:
             data = folder.bucket.read(file.path)[chunk.start : chunk.end]
         found += data
     return found
+
+
+def cut_table(folder, table, chunk_rows, slices, ready=lambda *_: None):
+    """Find the files of a table and cut it."""
+    files = planning.find_table(folder.bucket, table)
+    begun = Begun(job_id=folder.job_id, release="v1@20261123T101500Z-9bfad3", slices=slices, files=files)
+    return planning.cut_table(folder, begun, chunk_rows, ready)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.csv.gz", "table.parquet"])
+def test_chunks_are_ready_while_the_table_is_still_being_cut(folder, bucket, name):
+    body = numbered(300_000)
+    if name.endswith("parquet"):
+        put_parquet(bucket, f"data/{name}", 300_000, 50_000)
+    else:
+        bucket.write(f"data/{name}", gzip.compress(HEADER + body) if name.endswith("gz") else HEADER + body)
+    told = []
+
+    def ready(chunks, count):
+        told.append(list(chunks[:count]))
+        if name.endswith("gz"):
+            assert all(bucket.exists(slice_file(folder, "abc", index)) for index in range(count)), "a slice is not there yet"
+
+    _, chunks = cut_table(folder, f"data/{name}", None, "abc", ready)
+    assert told[-1] == chunks
+    assert all(before == after[: len(before)] for before, after in pairwise(told))
+    if not name.endswith("parquet"):
+        assert len(told[len(told) // 2]) < len(chunks)
+
+
+def test_a_table_that_is_changed_while_it_is_cut_is_refused(folder, bucket):
+    bucket.write("data/table.csv", HEADER + numbered(300_000))
+    with pytest.raises(TableError, match=r"data/table\.csv was changed or removed"):
+        cut_table(folder, "data/table.csv", None, "abc", lambda *_: bucket.write("data/table.csv", HEADER + numbered(3)))
 
 
 def test_a_csv_table_is_planned_where_it_lies(folder, bucket):

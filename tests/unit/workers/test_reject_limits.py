@@ -55,9 +55,9 @@ def test_a_job_fails_once_its_parts_hold_more_rejects_than_the_whole_table_may_h
     assert made.rows_at_most == ROWS
     scored = []
     for index in (4, 1):
-        scored.append(scoring.score_chunk(folder, made, index, bucket.root))
+        scored.append(scoring.score_chunk(folder, made.chunk(index), bucket.root))
         check_so_far(folder, made, sum(part.rows_rejected for part in scored))
-    scored.append(scoring.score_chunk(folder, made, 0, bucket.root))
+    scored.append(scoring.score_chunk(folder, made.chunk(0), bucket.root))
     with pytest.raises(
         TableError,
         match=r"6 rows of .* cannot be scored, and not all have been looked at \(allowed are 5.0%\); the first: .* line 2: .* line 12",
@@ -69,7 +69,7 @@ def test_a_job_fails_once_its_parts_hold_more_rejects_than_the_whole_table_may_h
 def test_a_hint_that_says_too_much_fails_no_job(bucket):
     folder = make_job(bucket, chunk_rows=20, max_reject_share=0.05)
     made = plan(folder)
-    scoring.score_chunk(folder, made, 0, bucket.root)
+    scoring.score_chunk(folder, made.chunk(0), bucket.root)
     check_so_far(folder, made, 99)
 
 

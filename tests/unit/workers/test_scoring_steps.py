@@ -16,10 +16,24 @@ from shared.errors import BucketError, ModelError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob
 from shared.signatures import Signature, Signer
-from tests.handmade import NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table
+from tests.handmade import (
+    HEADER,
+    NOON,
+    PLACE,
+    TABLE,
+    make_job,
+    plan,
+    publish_handmade,
+    row,
+    run_job,
+    score_chunks,
+    text_at,
+    tree,
+    write_table,
+)
 from workers import scoring
 from workers.parts import missing_chunks
-from workers.planning import read_plan
+from workers.planning import Chunk, read_begun, read_plan
 
 OUTPUT = f"data/predict/output/v1/{PLACE}"
 
@@ -76,9 +90,9 @@ def test_two_plans_at_the_same_time_are_one_and_leave_one_set_of_slices(bucket):
 def test_a_chunk_scored_twice_is_scored_once(bucket):
     folder = make_job(bucket, chunk_rows=7)
     made = plan(folder)
-    first = scoring.score_chunk(folder, made, 2, bucket.root)
+    first = scoring.score_chunk(folder, made.chunk(2), bucket.root)
     before = tree(bucket.root)
-    assert scoring.score_chunk(folder, made, 2, bucket.root) == first
+    assert scoring.score_chunk(folder, made.chunk(2), bucket.root) == first
     assert tree(bucket.root) == before
     assert missing_chunks(folder, made) == [0, 1, 3, 4, 5]
 
@@ -87,10 +101,10 @@ def test_a_finish_waits_for_every_part_and_then_happens_once(bucket):
     folder = make_job(bucket, chunk_rows=7)
     made = plan(folder)
     for index in (5, 0, 3, 1, 2):
-        scoring.score_chunk(folder, made, index, bucket.root)
+        scoring.score_chunk(folder, made.chunk(index), bucket.root)
         assert scoring.finish_job(folder) is None
     assert not bucket.folders("data/predict/output")
-    scoring.score_chunk(folder, made, 4, bucket.root)
+    scoring.score_chunk(folder, made.chunk(4), bucket.root)
     outcome = scoring.finish_job(folder)
     before = tree(bucket.root)
     assert scoring.finish_job(folder) == outcome
@@ -211,13 +225,13 @@ def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
         bucket.write(path, packed.getvalue())
     folder = make_job(bucket, chunk_rows=7, table=path)
     made = plan(folder)
-    scoring.score_chunk(folder, made, 0, bucket.root)
+    scoring.score_chunk(folder, made.chunk(0), bucket.root)
     if harm == "changed":
         bucket.write(path, bucket.read(path).replace(b"1003", b"1999"))
     else:
         bucket.delete(path)
     with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
-        scoring.score_chunk(folder, made, 1, bucket.root)
+        scoring.score_chunk(folder, made.chunk(1), bucket.root)
 
 
 def test_a_compressed_table_may_change_once_it_is_planned(bucket):
@@ -235,7 +249,7 @@ def test_a_slice_that_is_gone_is_named_with_what_to_do(bucket):
     made = plan(folder)
     bucket.delete_folder(folder.file("slices"))
     with pytest.raises(BucketError, match=f"the slice of chunk 0 of job {folder.job_id} is gone. Score the table again with --again"):
-        scoring.score_chunk(folder, made, 0, bucket.root)
+        scoring.score_chunk(folder, made.chunk(0), bucket.root)
 
 
 @pytest.mark.parametrize("left", [0, 20])
@@ -246,7 +260,7 @@ def test_a_slice_that_was_cut_short_is_refused_and_loses_no_row_silently(bucket,
     [file] = bucket.files(folder.file(f"slices/{made.slices}"))[:1]
     bucket.write(file.path, bucket.read(file.path)[:left])
     with pytest.raises(TableError, match=f"the slice of chunk 0 of job {folder.job_id} is damaged"):
-        scoring.score_chunk(folder, made, 0, bucket.root)
+        scoring.score_chunk(folder, made.chunk(0), bucket.root)
     assert not folder.parts_done()
 
 
@@ -256,7 +270,7 @@ def test_a_release_that_was_changed_after_it_was_published_scores_nothing(bucket
     with bucket.place(f"model/v1/{made.release}/model.skops").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ModelError, match=r"the file model.skops of the release .* was changed after it was published"):
-        scoring.score_chunk(folder, made, 0, bucket.root)
+        scoring.score_chunk(folder, made.chunk(0), bucket.root)
     assert not folder.parts_done()
 
 
@@ -267,7 +281,7 @@ def test_a_chunk_beyond_the_plan_is_refused_and_leaves_the_job_alone(bucket):
     folder = make_job(bucket)
     made = plan(folder)
     with pytest.raises(StrayOrderError, match=f"job {folder.job_id} has 1 chunks; there is no chunk 1"):
-        scoring.score_chunk(folder, made, 1, bucket.root)
+        scoring.score_chunk(folder, made.chunk(1), bucket.root)
     assert folder.outcome() is None
 
 
@@ -316,7 +330,7 @@ def test_predictions_of_another_number_than_the_rows_are_refused(bucket, monkeyp
     folder = make_job(bucket)
     made = plan(folder)
     with pytest.raises(ModelError, match="the definition v1 gave 39 predictions for 40 rows"):
-        scoring.score_chunk(folder, made, 0, bucket.root)
+        scoring.score_chunk(folder, made.chunk(0), bucket.root)
 
 
 @pytest.mark.parametrize(("share", "state"), [(0.05, "done"), (0.049, "failed")])
@@ -413,7 +427,7 @@ def test_a_cancelled_job_is_never_published_and_goes_on_when_it_is_resumed(bucke
     assert scoring.finish_job(folder).state == "cancelled"
     assert scoring.plan_job(folder) is None
     bucket.delete(folder.part_file(0, "json"))
-    assert scoring.score_chunk(folder, read_plan(folder), 0, bucket.root) is None
+    assert scoring.score_chunk(folder, read_plan(folder).chunk(0), bucket.root) is None
     assert not bucket.folders("data/predict/output")
     folder.reopen()
     score_chunks(folder, bucket.root)
@@ -472,3 +486,56 @@ def test_a_forged_revision_that_calls_itself_newer_is_not_published(bucket, forg
     folder = make_job(bucket, minute=1)
     assert run_job(folder).state == "done"
     assert json.loads(bucket.read(f"{first.result}/manifest.json"))["job_id"] == folder.job_id
+
+
+# --- while the table is still being cut
+
+
+def test_chunks_scored_before_the_plan_are_those_of_the_plan(bucket):
+    folder = make_job(bucket, chunk_rows=7)
+    early = []
+
+    def ready(chunks, count):
+        for index in range(len(early), count):
+            early.append(scoring.score_chunk(folder, read_begun(folder).chunk(index, chunks[index]), bucket.root))
+
+    made = scoring.plan_job(folder, ready)
+    assert [part.chunk for part in early] == made.chunks
+    assert missing_chunks(folder, made) == []
+    undisturbed = run_job(make_job(bucket, minute=1))
+    assert text_at(bucket, scoring.finish_job(folder).result) == text_at(bucket, undisturbed.result)
+
+
+def test_a_part_of_a_slice_that_is_not_the_plans_is_made_again(bucket):
+    folder = make_job(bucket, chunk_rows=7)
+    begun = scoring._begin(folder, folder.score_job())
+    other = Chunk(0, len(HEADER) + 1, len(HEADER) + 1 + len(row(0)) + 1, 2)
+    scoring.score_chunk(folder, begun.chunk(0, other), bucket.root)
+    made = plan(folder)
+    assert made.chunks[0] != other
+    for index in range(1, len(made.chunks)):
+        scoring.score_chunk(folder, made.chunk(index), bucket.root)
+    assert scoring.finish_job(folder) is None
+    assert missing_chunks(folder, made) == [0]
+    score_chunks(folder, bucket.root)
+    assert text_at(bucket, scoring.finish_job(folder).result) == text_at(bucket, run_job(make_job(bucket, minute=1)).result)
+
+
+def test_a_plan_that_was_begun_keeps_its_release_and_its_files(bucket):
+    folder = make_job(bucket)
+    begun = scoring._begin(folder, folder.score_job())
+    publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    assert scoring._begin(folder, folder.score_job()) == begun
+    assert plan(folder).release == begun.release
+    changed = make_job(bucket, minute=1)
+    scoring._begin(changed, changed.score_job())
+    write_table(bucket, [row(number) for number in range(41)])
+    with pytest.raises(TableError, match="was changed or removed"):
+        plan(changed)
+
+
+@pytest.mark.parametrize("cut", [(1, 0, 5, 1), (0, 9, 9, 1), (0, 9, 8, 1)])
+def test_a_chunk_that_cannot_be_is_refused_before_the_plan_is_there(bucket, cut):
+    folder = make_job(bucket)
+    with pytest.raises(StrayOrderError, match="has no chunk"):
+        scoring._begin(folder, folder.score_job()).chunk(0, cut)

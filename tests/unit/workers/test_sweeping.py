@@ -62,7 +62,7 @@ def test_a_score_job_is_sent_what_it_lacks_from_its_beginning_to_its_end(bucket)
     assert sent(bucket) == [(SCORE_PLAN, "job-1", [])]
     made = plan(folder)
     assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 1, 2])]
-    scoring.score_chunk(folder, made, 1, bucket.root)
+    scoring.score_chunk(folder, made.chunk(1), bucket.root)
     assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 2])]
     score_chunks(folder, bucket.root)
     assert sent(bucket) == [(SCORE_FINISH, "job-1", [])]
@@ -118,7 +118,7 @@ def test_a_step_gets_its_time_before_it_is_sent_again(bucket):
     made = plan(old)
     make_older(old)
     assert sent(bucket, grace=minute) == [], "the plan was made just now"
-    scoring.score_chunk(old, made, 0, bucket.root)
+    scoring.score_chunk(old, made.chunk(0), bucket.root)
     assert sent(bucket) == [(SCORE_CHUNK, "job-2", [1, 2])]
 
 
