@@ -100,6 +100,16 @@ class ChunkOrder(JobOrder):
     cut: tuple[Place, Place, Place, Annotated[int, Field(ge=1, lt=1 << 62)]] | None = None
     """File, start, end and first line of a chunk that is sent before the plan is written."""
 
+    @model_validator(mode="after")
+    def _counted_or_cut(self) -> Self:
+        if (self.of == 0) != (self.cut is not None):
+            raise ValueError("of must be known unless cut is")
+        return self
+
+    def encode(self) -> dict[str, Any]:
+        # without what is not said: workers of an earlier version know no cut
+        return self.model_dump(mode="json", exclude_none=True)
+
 
 class ScoreJob(Record):
     """The request to score a table with a model."""
