@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import importlib.metadata
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,12 @@ from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
 from shared.manifests import MAX_MANIFEST_BYTES, FileDigest, ReleaseManifest
 from shared.messages import decode_long
+from shared.processes import temporary_folder
 from shared.signatures import Signature
 
 RELEASES_IN_MEMORY = 4
+OWN_COPIES = ".loading"
+"""Folder in the cache for the private copies that releases are loaded from."""
 COPIED_AT_ONCE = 1 << 20
 """Bytes."""
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "lightgbm", "skops", "pyarrow")
@@ -123,9 +125,9 @@ def load_release(bucket: Bucket, release: str, cache: Path, definitions: Path | 
 @functools.lru_cache(maxsize=RELEASES_IN_MEMORY)
 def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | None) -> Release:
     manifest = read_manifest(bucket, release)
-    with tempfile.TemporaryDirectory() as place:
-        own = Path(place)
-        copy_verified(bucket.local_folder(release_folder(release), cache), manifest, own)
+    with temporary_folder(cache / OWN_COPIES) as own:
+        digests = {name: digest.sha256 for name, digest in manifest.files.items()}
+        copy_verified(bucket.local_folder(release_folder(release), cache, digests), manifest, own)
         definition = load_definition(manifest.definition, definitions)
         if definition.source_sha256 != manifest.definition_sha256:
             raise ModelError(

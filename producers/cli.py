@@ -516,7 +516,7 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
     job_id, found = rejects.find_rejects(bucket, result)
     if rows_file is not None:
         written = rejects.write_rows(bucket, found, rows_file)
-        click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave file and line as they are, then type:")
+        click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
         click.echo(f"scoring score {rows_file} --fix {job_id}")
     elif as_json:
         _print_json([vars(reject) for reject in itertools.islice(found, count)])

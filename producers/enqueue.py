@@ -13,12 +13,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from shared.aliases import resolve
+from shared.aliases import MANIFEST, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
 from shared.errors import BrokerError, MessageError, RequestError, TableError
 from shared.job_folder import REQUESTS, JobFolder
-from shared.messages import Job, JobOrder, ScoreJob, TrainJob, decode
+from shared.manifests import OUTPUTS, ResultManifest
+from shared.messages import Job, JobOrder, ScoreJob, TrainJob, decode, decode_long
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.settings import Settings
 from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
@@ -132,6 +133,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
         raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
     if not earlier.has("plan.json"):
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
+    _refuse_older_than_published(bucket, earlier, fixed.place)
     source = find_table(bucket, rows)
     if kind_of(source.path) not in ("csv", "csv.gz"):
         raise RequestError(
@@ -146,6 +148,19 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
 
     job(NO_ID)
     return _enqueue(settings, bucket, _digest("score", wish | {"rows": source.fingerprint}), job, [source], again=again)
+
+
+def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str) -> None:
+    """Raise RequestError when a fix of this job would take the place of a newer result."""
+    plan = json.loads(bucket.read(earlier.file("plan.json")) or b"{}")
+    definition = str(plan.get("release", "")).partition("@")[0]
+    text = bucket.read(f"{OUTPUTS}/{definition}/{place}/{MANIFEST}") if definition else None
+    published = decode_long(ResultManifest, text).job_id if text is not None else ""
+    if published > earlier.job_id:
+        raise RequestError(
+            f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {published}",
+            next_step=f"Fix that one instead: scoring results rejects {published}; or mend the table and score it again.",
+        )
 
 
 def enqueue_train(  # noqa: PLR0913 - a request has these fields

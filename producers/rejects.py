@@ -1,12 +1,16 @@
 """The rejects of a job or of a result: listed, counted, and with the rows of the table that they are, to be mended."""
 
+import contextlib
 import csv
 import gzip
 import io
+import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from shared.aliases import MANIFEST
 from shared.bucket import Bucket
@@ -15,6 +19,9 @@ from shared.job_folder import JobFolder
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.messages import decode_long
 from shared.table_files import promised_kind
+
+# a rejected row may hold a field of any length; csv's own limit is one for the whole process
+csv.field_size_limit(sys.maxsize)
 
 MAX_RECORD_LINES = 1000
 """A record is not followed over more lines than this."""
@@ -53,12 +60,15 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
 
 def _read(paths: Iterable[str], bucket: Bucket, *, has_header: bool) -> Iterator[Rejected]:
     for path in paths:
-        with bucket.open(path) as raw, gzip.open(raw, "rt", encoding="utf-8", newline="") as text:
-            records = csv.reader(text)
-            if has_header:
-                next(records, None)
-            for file, line, column, value, reason in records:
-                yield Rejected(file=file, line=int(line), column=column, value=value, reason=reason)
+        try:
+            with bucket.open(path) as raw, gzip.open(raw, "rt", encoding="utf-8", newline="") as text:
+                records = csv.reader(text)
+                if has_header:
+                    next(records, None)
+                for file, line, column, value, reason in records:
+                    yield Rejected(file=file, line=int(line), column=column, value=value, reason=reason)
+        except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, csv.Error) as error:
+            raise TableError(f"{path} is damaged: {error}", next_step="Score the table again with --again.") from error
 
 
 def count_reasons(rejects: Iterable[Rejected]) -> list[tuple[str, str, int]]:
@@ -68,24 +78,24 @@ def count_reasons(rejects: Iterable[Rejected]) -> list[tuple[str, str, int]]:
 
 
 def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
-    """Write the rejected rows as they stand in the table, ``file``, ``line`` and ``reason`` before them; returns how many.
+    """Write the rejected rows as they stand in the table, with the reject that each of them is before them; returns how many.
 
     Raises:
         RequestError: ``out`` is there already.
-        TableError: the table is gone, or its files have different columns.
+        TableError: the table is gone, or its files have different columns; then nothing is written.
     """
     by_file: dict[str, dict[int, Rejected]] = {}
     for reject in rejects:
         by_file.setdefault(reject.file, {})[reject.line] = reject
     header: list[str] | None = None
     count = 0
-    with _new(out) as target:
+    with _whole(out) as target:
         writer = csv.writer(target, lineterminator="\n")
         for file, wanted in by_file.items():
             columns, rows = _rows(bucket, file, wanted.keys())
             if header is None:
                 header = columns
-                writer.writerow(["file", "line", "reason", *columns])
+                writer.writerow(["reject_file", "reject_line", "reject_reason", *columns])
             elif columns != header:
                 problem = f"{file} has other columns than {next(iter(by_file))}"
                 raise TableError(problem, next_step="Mend the table itself and score it again.")
@@ -96,13 +106,21 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
     return count
 
 
-def _new(out: Path) -> io.TextIOBase:
+@contextlib.contextmanager
+def _whole(out: Path) -> Iterator[TextIO]:
+    """A new file to write to, which goes again when the block ends with an error."""
     try:
-        return out.open("x", encoding="utf-8", newline="")
+        target = out.open("x", encoding="utf-8", newline="")
     except FileExistsError:
         raise RequestError(f"{out} is there already", next_step="Name another file.") from None
     except OSError as error:
         raise RequestError(f"{out} cannot be written: {error.strerror}", next_step="Name another file.") from error
+    try:
+        with target:
+            yield target
+    except BaseException:
+        out.unlink(missing_ok=True)
+        raise
 
 
 def _rows(bucket: Bucket, file: str, wanted: Iterable[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -140,6 +158,13 @@ def _csv_rows(lines: Iterator[tuple[int, str]], wanted: set[int]) -> Iterator[tu
         yield number, next(csv.reader(io.StringIO(text, newline="")), [])
 
 
+def _shown(value: object) -> str:
+    """A value of a Parquet file as a csv file would have it."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return "" if value is None else str(int(value)) if isinstance(value, bool) else str(value)
+
+
 def _parquet_rows(bucket: Bucket, file: str, wanted: set[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     import pyarrow.parquet as pq  # noqa: PLC0415 - slow to import, and only where a table is Parquet
 
@@ -152,7 +177,7 @@ def _parquet_rows(bucket: Bucket, file: str, wanted: set[int]) -> tuple[list[str
             for batch in pq.ParquetFile(raw).iter_batches(batch_size=65536):
                 here = [number for number in range(start, start + batch.num_rows) if number in wanted]
                 for number, values in zip(here, batch.take([number - start for number in here]).to_pylist(), strict=True):
-                    yield number, ["" if value is None else str(value) for value in values.values()]
+                    yield number, [_shown(value) for value in values.values()]
                 start += batch.num_rows
 
     return columns, rows()

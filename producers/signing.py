@@ -36,7 +36,7 @@ def sign_release(bucket: Bucket, release: str) -> None:
             next_step=f"Put the other key behind the new one in SCORING_STORE_KEY, after a comma. {anew}",
         )
     for name, digest in manifest.files.items():
-        if not _is(bucket, f"{folder}/{name}", digest):
+        if not _is(bucket, bucket.stored_at(folder, name, digest.sha256), digest):
             raise ModelError(f"the file {name} of the release {release} is missing, or was changed after it was published", next_step=anew)
     unsigned = manifest.model_copy(update={"signature": None})
     bucket.write(f"{folder}/{MANIFEST}", bucket.signer.sign(unsigned.to_json()), durable=True)

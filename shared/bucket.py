@@ -8,6 +8,7 @@ needs (``os.link`` on a disk, a conditional put on an object store). There are n
 import contextlib
 import errno
 import functools
+import hashlib
 import io
 import os
 import shutil
@@ -15,7 +16,7 @@ import stat
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,12 +110,19 @@ class Bucket(ABC):
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         """Put a folder of files in place whole, unless it is there; True when this call was the first.
 
-        ``last`` names the file whose presence says that the folder is complete.
+        ``last`` names the file whose presence says that the folder is complete. Of several at once, one is there in the end, unmixed.
         """
 
     @abstractmethod
-    def local_folder(self, folder: str, cache: Path) -> Path:
-        """The files directly inside a folder as files of this machine: in place for a local bucket, else a copy in ``cache``."""
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
+        """A folder that was put in place as a folder of this machine: in place for a local bucket, else a copy in ``cache``.
+
+        ``files`` gives the name and sha256 of every file that belongs to it.
+        """
+
+    @abstractmethod
+    def stored_at(self, folder: str, name: str, sha256: str) -> str:
+        """The path of a file of a folder that was put in place."""
 
     @abstractmethod
     def drop_strays(self) -> None:
@@ -260,8 +268,12 @@ class LocalBucket(Bucket):
                 shutil.rmtree(aside, ignore_errors=True)
             return True
 
-    def local_folder(self, folder: str, cache: Path) -> Path:
-        del cache
+    def stored_at(self, folder: str, name: str, sha256: str) -> str:
+        del sha256
+        return f"{folder}/{name}"
+
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
+        del cache, files
         return self.place(folder)
 
     def drop_strays(self) -> None:
@@ -385,13 +397,21 @@ class RemoteBucket(Bucket):
             return False
         for file in sorted(local.iterdir()):
             if file.name != last:
-                self.upload(file, f"{folder}/{file.name}")
+                # named by its content: whoever puts another file of this name here at the same time does not replace it
+                with file.open("rb") as content:
+                    digest = hashlib.file_digest(content, "sha256").hexdigest()
+                self.upload(file, f"{folder}/{_by_content(file.name, digest)}")
         return self.create(f"{folder}/{last}", (local / last).read_bytes())
 
-    def local_folder(self, folder: str, cache: Path) -> Path:
-        files = self.files(folder)
+    def stored_at(self, folder: str, name: str, sha256: str) -> str:
+        by_content = f"{folder}/{_by_content(name, sha256)}"
+        # under its own name in folders of an earlier version
+        return by_content if self.exists(by_content) else f"{folder}/{name}"
+
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
+        self.place(folder)  # a path that leads elsewhere must not lead out of the cache either
         target = cache / folder
-        if target.exists() or not files:
+        if target.exists():
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         for stray in target.parent.glob(".*"):
@@ -400,14 +420,26 @@ class RemoteBucket(Bucket):
         aside = target.parent / f".{mark_of_process()}"
         aside.mkdir()
         try:
-            for info in files:
-                with _remotely(info.path, "read"):
-                    self.fs.get_file(self.place(info.path), str(aside / info.path.rpartition("/")[2]))
-            with contextlib.suppress(OSError):  # another process of this machine was faster
-                aside.rename(target)
-        finally:
+            lacking = [name for name, sha256 in files.items() if not self._fetch(self.stored_at(folder, name, sha256), aside / name)]
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        if lacking:
+            return aside  # not kept: it may be whole the next time
+        try:
+            aside.rename(target)
+        except OSError:  # another process of this machine was faster
             shutil.rmtree(aside, ignore_errors=True)
         return target
+
+    def _fetch(self, path: str, local: Path) -> bool:
+        """Copy a file to this machine; False when there is none."""
+        with _remotely(path, "read"):
+            try:
+                self.fs.get_file(self.place(path), str(local))
+            except FileNotFoundError:
+                return False
+            return True
 
     def drop_strays(self) -> None:
         """Nothing: an object store keeps no half of an object."""
@@ -518,6 +550,10 @@ def _remote_info(path: str, found: dict[str, Any]) -> FileInfo:
     seconds = modified.timestamp() if isinstance(modified, datetime) else 0.0
     stamp = str(found.get("ETag") or found.get("etag") or f"{found['size']}-{modified}").strip('"')
     return FileInfo(path=path, size=int(found["size"]), stamp=stamp, modified=seconds)
+
+
+def _by_content(name: str, sha256: str) -> str:
+    return f"{sha256[:16]}-{name}"
 
 
 def _last(entry: dict[str, Any]) -> str:

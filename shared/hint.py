@@ -5,6 +5,7 @@ counts the rejects in them. The job's folder is the truth; whoever reads the hin
 """
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import redis
@@ -50,6 +51,17 @@ def mark_part(client: redis.Redis, job_id: str, index: int, rows: int, rejected:
         pipe.expire(_rejects_key(job_id), KEPT_SECONDS)
         total, _ = pipe.execute()
     return Marked(chunks=int(chunks), rejected=int(total))
+
+
+def mark_parts(client: redis.Redis, job_id: str, indexes: Collection[int], rejected: int) -> None:
+    """Mark chunks whose parts were there before any was scored, with all their rejects; raises redis.RedisError."""
+    key = _key(job_id)
+    with client.pipeline(transaction=True) as pipe:
+        for index in indexes:
+            pipe.hsetnx(key, str(index), "0")
+        pipe.expire(key, KEPT_SECONDS)
+        pipe.set(_rejects_key(job_id), rejected, ex=KEPT_SECONDS)
+        pipe.execute()
 
 
 def read_progress(client: redis.Redis, job_id: str) -> Progress:

@@ -209,6 +209,14 @@ class JobFolder:
         self.bucket.delete(self.file(TELLING))
         self.bucket.delete(self.file("notified.json"))
         self.bucket.delete(self.file("outcome.json"))
+        # once more: whoever saw the old end a moment ago may have taken the mark away
+        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+
+    def close(self, outcome: Outcome) -> None:
+        """Take away the mark of a job that ended so and needs nothing more, unless it was let go on meanwhile."""
+        close_job(self.bucket, self.job_id)
+        if self.outcome() != outcome:
+            self.bucket.write(f"{OPEN}/{self.job_id}", b"")
 
     def has(self, name: str) -> bool:
         """True when the folder holds this file."""

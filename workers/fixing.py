@@ -30,10 +30,10 @@ from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_
 from workers.pieces import Pieces
 from workers.planning import BAD_GZIP, Plan, bad_gzip, check_stamp, read_plan, unpacked
 
-FILE, LINE = "file", "line"
-"""The columns that say which reject a row takes the place of, named as in the list of rejects."""
+FILE, LINE = "reject_file", "reject_line"
+"""The columns that say which reject a row takes the place of."""
 
-MAX_FIXED_BYTES = 64 << 20
+MAX_FIXED_BYTES = 16 << 20
 """Fixed rows are read whole; where there are more, the table itself is better mended."""
 
 MAX_DIGITS = 18
@@ -212,10 +212,14 @@ class FixedPieces:
     def line(self, record: int) -> int:
         return self.pieces.line(record)
 
-    def reject(self, record: int) -> tables.Reject:
-        return self.pieces.reject(record)
+    def rejects(self, record: int) -> list[tables.Reject]:
+        # a record over several lines, which a stray quote made of them, may be several fixed rows
+        fixed, left = self._between(record, record + 1)
+        deadly = [tables.deadly_reject(line, ",".join(values)) for line, values in fixed.items()]
+        return [*deadly, *left] or self.pieces.rejects(record)
 
-    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+    def _between(self, start: int, end: int | None) -> tuple[Fixed, list[tables.Reject]]:
+        """The fixed rows, and the rejects that were not fixed, on the lines of these records."""
         whole = end is None or end == self.count()
         first, behind = self.line(start), None if whole or end is None else self.line(end)
 
@@ -223,7 +227,10 @@ class FixedPieces:
             return first <= line and (behind is None or line < behind)
 
         fixed = {line: values for line, values in self.fixed.items() if is_here(line)}
-        left = [reject for reject in self.left if is_here(reject.line)]
+        return fixed, [reject for reject in self.left if is_here(reject.line)]
+
+    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+        fixed, left = self._between(start, end)
         others = tables.without_lines(self.pieces.rows(start, end), {*fixed, *(reject.line for reject in left)})
         return tables.merged(others, self._read(fixed), left)
 

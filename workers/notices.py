@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from shared.errors import MessageError, RequestError
-from shared.job_folder import TELLING, JobFolder, Outcome, close_job
+from shared.job_folder import TELLING, JobFolder, Outcome
 from shared.messages import Moment, Notice, Record, ScoreJob
 from workers.webhook import NoticeError, post
 
@@ -24,6 +24,8 @@ class Notified(Record):
 
     at: datetime
     sent: bool
+    ended: datetime | None = None
+    """When the end was that they were told of; None in files of an earlier version."""
 
 
 class Telling(Record):
@@ -44,12 +46,21 @@ def tell(folder: JobFolder, webhook_url: str) -> None:
     outcome = folder.outcome()
     if outcome is None:
         return
-    if not folder.has("notified.json"):
+    if not is_told(folder, outcome):
         sent = _send(folder, compose(folder, outcome), webhook_url)
         if folder.outcome() != outcome:
             return  # resumed in the meantime: how it ends then is yet to be told
-        folder.bucket.create(folder.file("notified.json"), Notified(at=datetime.now(UTC), sent=sent).to_json())
-    close_job(folder.bucket, folder.job_id)
+        told = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
+        folder.bucket.write(folder.file("notified.json"), told.to_json())
+    folder.close(outcome)
+
+
+def is_told(folder: JobFolder, outcome: Outcome) -> bool:
+    """True when people were told of this end of the job, or it was given up."""
+    text = folder.bucket.read(folder.file("notified.json"))
+    with contextlib.suppress(MessageError):
+        return text is not None and Notified.decode(text).ended in (None, outcome.at)
+    return True  # damaged: rather not told twice
 
 
 def compose(folder: JobFolder, outcome: Outcome) -> Notice:

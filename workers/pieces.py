@@ -30,8 +30,8 @@ class Pieces(Protocol):
     def line(self, record: int) -> int:
         """The line of the file on which a record starts; for Parquet its row, from 1."""
 
-    def reject(self, record: int) -> tables.Reject:
-        """The reject that a deadly record becomes."""
+    def rejects(self, record: int) -> list[tables.Reject]:
+        """The rejects that a deadly record becomes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,9 @@ class CsvPieces:
     def line(self, record: int) -> int:
         return self.first_line + self.data.count(b"\n", 0, self._ends[record])
 
-    def reject(self, record: int) -> tables.Reject:
+    def rejects(self, record: int) -> list[tables.Reject]:
         shown = self.data[self._ends[record] : self._ends[record + 1]].decode("utf-8", errors="replace").strip()
-        return tables.deadly_reject(self.line(record), shown)
+        return [tables.deadly_reject(self.line(record), shown)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,8 @@ class ParquetPieces:
     def line(self, record: int) -> int:
         return self.start + record + 1
 
-    def reject(self, record: int) -> tables.Reject:
-        return tables.deadly_reject(self.line(record), "")
+    def rejects(self, record: int) -> list[tables.Reject]:
+        return [tables.deadly_reject(self.line(record), "")]
 
 
 def open_chunk(bucket: Bucket, planned: PlannedChunk, features: list[Column]) -> Pieces:

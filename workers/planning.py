@@ -62,6 +62,9 @@ _QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))')
 _BLANK_LINES = re.compile(rb"[\r\n]*+")
 
 
+_ANEW = "Ask for the job anew, with --again; this one cannot go on."
+
+
 class Stream(Protocol):
     """Anything that is read from front to back."""
 
@@ -291,9 +294,12 @@ def read_begun(folder: JobFolder) -> Begun | None:
     text = folder.bucket.read(folder.file(BEGUN))
     if text is None:
         return None
-    begun = decode_long(Begun, text)
+    try:
+        begun = decode_long(Begun, text)
+    except MessageError as error:
+        raise MessageError(f"{folder.file(BEGUN)} is damaged: {error.message}", next_step=_ANEW) from error
     if begun.job_id != folder.job_id:
-        raise MessageError(f"{folder.file(BEGUN)} says that it is of job {begun.job_id}")
+        raise MessageError(f"{folder.file(BEGUN)} says that it is of job {begun.job_id}", next_step=_ANEW)
     return begun
 
 
@@ -302,9 +308,12 @@ def read_plan(folder: JobFolder) -> Plan:
     text = folder.bucket.read(folder.file("plan.json"))
     if text is None:
         raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
-    plan = decode_long(Plan, text)
+    try:
+        plan = decode_long(Plan, text)
+    except MessageError as error:
+        raise MessageError(f"the plan of job {folder.job_id} is damaged: {error.message}", next_step=_ANEW) from error
     if plan.job_id != folder.job_id:
-        raise MessageError(f"the plan of job {folder.job_id} says that it is of job {plan.job_id}")
+        raise MessageError(f"the plan of job {folder.job_id} says that it is of job {plan.job_id}", next_step=_ANEW)
     return plan
 
 

@@ -20,6 +20,15 @@ def are_too_many(job: ScoreJob, rejected: int, rows: int | None) -> bool:
     return over_share or (job.max_rejects is not None and rejected > job.max_rejects)
 
 
+def count_rejects(folder: JobFolder) -> int:
+    """Rejects in the parts that are there."""
+    return sum(part.rows_rejected for part in _with_rejects(folder))
+
+
+def _with_rejects(folder: JobFolder) -> list[ChunkRecord]:
+    return [part for index in sorted(folder.parts_with_rejects()) if (part := read_part(folder, index)) is not None]
+
+
 def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
     """Look at the parts that have rejects, if it is to be believed that there are ``hinted`` rejects by now.
 
@@ -29,9 +38,10 @@ def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
     job = folder.score_job()
     if not are_too_many(job, hinted, plan.rows_at_most) or folder.has(REJECTS_ACCEPTED):
         return
-    parts = [part for index in sorted(folder.parts_with_rejects()) if (part := read_part(folder, index)) is not None]
+    parts = _with_rejects(folder)
     rejected = sum(part.rows_rejected for part in parts)
-    if are_too_many(job, rejected, plan.rows_at_most):
+    # looked for once more: a person may have accepted them this moment
+    if are_too_many(job, rejected, plan.rows_at_most) and not folder.has(REJECTS_ACCEPTED):
         raise _too_many(job, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at (", parts)
 
 

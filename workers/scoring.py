@@ -194,7 +194,8 @@ def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, release: Relea
         if (start, end) not in found:  # cleared by a process that died later
             attempt(start, end)
     scored = [found[piece] for piece in cleared]
-    rejects = [reject for piece in scored for reject in piece.rejects] + [pieces.reject(start) for start, _ in deadly]
+    rejects = [reject for piece in scored for reject in piece.rejects]
+    rejects += [reject for start, _ in deadly for reject in pieces.rejects(start)]
     return Scored(
         entity_id=np.concatenate([piece.entity_id for piece in scored] or [np.empty(0, dtype=np.int64)]),
         device=np.concatenate([piece.device for piece in scored] or [np.empty(0, dtype=np.int8)]),

@@ -15,6 +15,7 @@ from shared.errors import JobFailedError, MessageError, PermanentError, Transien
 from shared.job_folder import OPEN, JobFolder, Outcome, close_job, open_jobs
 from shared.messages import ChunkOrder, JobOrder, ScoreJob
 from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
+from workers.notices import is_told
 from workers.parts import missing_chunks
 from workers.planning import read_plan
 
@@ -128,8 +129,8 @@ def _opened(folder: JobFolder, created: datetime) -> datetime:
 
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
     """What a job that has ended still needs: to be published, to be told of, or nothing."""
-    if folder.has("notified.json"):
-        close_job(folder.bucket, folder.job_id)
+    if is_told(folder, outcome):
+        folder.close(outcome)
         return None
     if outcome.state == "done" and not folder.has("published.json"):
         return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)

@@ -29,7 +29,7 @@ from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
 from workers.queues import waiting_since
-from workers.reject_limits import check_so_far
+from workers.reject_limits import check_so_far, count_rejects
 from workers.suspects import is_suspect
 
 MAX_TRIES = 8
@@ -165,8 +165,19 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     if not missing:
         send(task.app, routes.SCORE_FINISH, [order])
         return
+    if not early.sent:
+        _mark_parts(folder, set(range(len(plan.chunks))) - set(missing))
     later = [index for index in missing if index >= early.sent]
     send(task.app, routes.SCORE_CHUNK, [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in later])
+
+
+def _mark_parts(folder: JobFolder, done: set[int]) -> None:
+    """Let the parts count that are there from the start: those of a resumed job, or taken over from a job that is fixed."""
+    try:
+        hint.mark_parts(redis_client(), folder.job_id, done, count_rejects(folder))
+    except redis.RedisError as error:
+        # only a hint, as for each part
+        log.warning("parts not marked", error=str(error))
 
 
 class _EarlyOrders:

@@ -4,6 +4,7 @@ The release's id follows from the job, so a training that runs twice makes one r
 """
 
 import inspect
+import os
 import tempfile
 import time
 import traceback
@@ -23,6 +24,7 @@ from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import Metrics, ReleaseManifest
 from shared.messages import TrainJob
+from shared.processes import temporary_folder
 from workers.training_tables import TrainingTable, read_training_table
 
 
@@ -89,8 +91,7 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: P
     if folder.outcome() is not None:
         return  # cancelled while it was fitted
     folder.say("publishing the release")
-    with tempfile.TemporaryDirectory() as place:
-        staged = Path(place)
+    with temporary_folder(Path(tempfile.gettempdir()) / f"scoring-{os.getuid()}") as staged:
         model.save(staged)
         manifest = ReleaseManifest(
             release=release,

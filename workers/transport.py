@@ -22,6 +22,9 @@ from shared.routes import QUEUE_OF_TASK, QUEUES
 SHOWN_LENGTH = 200
 """Of the text of an error."""
 
+LONGEST_BODY = 256 * 1024
+"""Characters of base64; no order of ours comes near."""
+
 LONGEST_WAIT = timedelta(hours=1)
 """Nothing of ours is sent to be done later than this; what is would stay in the worker's memory until then."""
 
@@ -100,6 +103,8 @@ def _unpack(body: str, what: str) -> Any:  # noqa: ANN401 - whatever JSON can sa
 
 def _check_body(body: str) -> str:
     """The body as it is; raises ValueError unless it holds arguments, keyword arguments and options, as JSON in base64."""
+    if len(body) > LONGEST_BODY:
+        raise ValueError(f"must not be longer than {LONGEST_BODY:,} characters")
     try:
         arguments, keywords, options = _unpack(body, "three JSON values")
     except TypeError:

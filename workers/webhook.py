@@ -32,6 +32,8 @@ LONGEST_REST_SECONDS = 60
 LONGEST_ANSWER_BYTES = 1000
 """Slack's own answers are shorter than 50."""
 SHOWN_LENGTH = 100
+SHORTEST_SECRET = 6
+"""A shorter piece of an address gives nothing away."""
 
 REST = "scoring:webhook:rest"
 
@@ -68,8 +70,8 @@ def post(notice: Notice, webhook_url: str) -> None:
 def _without_address(text: str, url: str) -> str:
     """A server may quote what it was asked for, and that is the secret."""
     address = urllib.parse.urlsplit(url)
-    for part in (address.path, address.query):
-        if len(part) > 1:
+    for part in sorted({address.path, address.query, *address.path.split("/"), *address.query.split("&")}, key=len, reverse=True):
+        if len(part) >= SHORTEST_SECRET:
             text = text.replace(part, "...")
     return text
 

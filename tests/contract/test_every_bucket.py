@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -39,6 +40,11 @@ def let_the_clock_of_the_disk_go_on(file):
     start = file.stat().st_mtime_ns
     while file.stat().st_mtime_ns == start:
         file.touch()
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """Name and sha256 of every file of a folder but its manifest."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir() if file.name != "manifest.json"}
 
 
 class BucketContract:
@@ -304,37 +310,47 @@ class BucketContract:
         (folder / "model.skops").write_bytes(b"model" * 1000)
         return folder
 
-    def test_a_folder_is_put_in_place_whole_and_once(self, bucket, staged):
+    def test_a_folder_is_put_in_place_whole_and_once(self, bucket, staged, tmp_path):
+        digests = digests_of(staged)
         assert bucket.put_folder(staged, "model/v1/one", last="manifest.json") is True
         (staged / "model.skops").write_bytes(b"another")
         (staged / "more").write_bytes(b"more")
         assert bucket.put_folder(staged, "model/v1/one", last="manifest.json") is False
-        assert [info.path.rpartition("/")[2] for info in bucket.files("model/v1/one")] == ["manifest.json", "model.skops"]
-        assert bucket.read("model/v1/one/model.skops") == b"model" * 1000
+        assert len(bucket.files("model/v1/one")) == 2
+        assert bucket.read(bucket.stored_at("model/v1/one", "model.skops", digests["model.skops"])) == b"model" * 1000
         assert sorted(file.name for file in staged.iterdir()) == ["manifest.json", "model.skops", "more"]
 
-    def test_of_four_folders_at_once_one_wins(self, bucket, staged):
+    def test_of_four_different_folders_at_once_one_is_there_unmixed(self, bucket, tmp_path):
         start = threading.Barrier(4)
 
-        def put(_):
+        def put(number):
+            staged = tmp_path / f"staged{number}"
+            staged.mkdir()
+            (staged / "model.skops").write_bytes(b"model %d" % number)
+            (staged / "manifest.json").write_bytes(b"%d" % number)
             start.wait()
             return bucket.put_folder(staged, "model/v1/one", last="manifest.json")
 
         with ThreadPoolExecutor(4) as pool:
-            assert sorted(pool.map(put, range(4))) == [False, False, False, True]
-        assert bucket.read("model/v1/one/model.skops") == b"model" * 1000
+            won = list(pool.map(put, range(4)))
+        assert sorted(won) == [False, False, False, True]
+        winner = won.index(True)
+        assert bucket.read("model/v1/one/manifest.json") == b"%d" % winner
+        folder = bucket.local_folder("model/v1/one", tmp_path / "cache", digests_of(tmp_path / f"staged{winner}"))
+        assert (folder / "model.skops").read_bytes() == b"model %d" % winner
 
     def test_a_folder_of_the_bucket_is_a_folder_of_this_machine(self, bucket, staged, tmp_path):
         bucket.put_folder(staged, "model/v1/one", last="manifest.json")
         for _ in range(2):
-            folder = bucket.local_folder("model/v1/one", tmp_path / "cache")
-            assert {file.name: file.read_bytes() for file in folder.iterdir()} == {"manifest.json": b"{}", "model.skops": b"model" * 1000}
+            folder = bucket.local_folder("model/v1/one", tmp_path / "cache", digests_of(staged))
+            assert (folder / "model.skops").read_bytes() == b"model" * 1000
 
-    def test_a_folder_that_was_not_there_is_found_when_it_is(self, bucket, staged, tmp_path):
-        folder = bucket.local_folder("model/v1/one", tmp_path / "cache")
+    def test_a_folder_that_lacks_a_file_is_looked_for_again(self, bucket, staged, tmp_path):
+        digests = digests_of(staged)
+        folder = bucket.local_folder("model/v1/one", tmp_path / "cache", digests)
         assert not folder.exists() or list(folder.iterdir()) == []
         bucket.put_folder(staged, "model/v1/one", last="manifest.json")
-        assert len(list(bucket.local_folder("model/v1/one", tmp_path / "cache").iterdir())) == 2
+        assert (bucket.local_folder("model/v1/one", tmp_path / "cache", digests) / "model.skops").exists()
 
     # --- the borders
 
@@ -360,7 +376,7 @@ class BucketContract:
             lambda: bucket.delete(path),
             lambda: bucket.delete_folder(path),
             lambda: bucket.put_folder(tmp_path, path, last="file"),
-            lambda: bucket.local_folder(path, tmp_path / "cache"),
+            lambda: bucket.local_folder(path, tmp_path / "cache", {}),
         ]:
             with pytest.raises(RequestError):
                 do()
@@ -519,7 +535,7 @@ class TestLocalBucket(BucketContract):
             for do in [
                 lambda folder=folder: bucket.files(folder),
                 lambda folder=folder: bucket.delete_folder(folder),
-                lambda folder=folder: bucket.local_folder(folder, tmp_path),
+                lambda folder=folder: bucket.local_folder(folder, tmp_path, {"model.pkl": "0" * 64}),
             ]:
                 with pytest.raises(RequestError, match="leads outside the bucket"):
                     do()
@@ -661,7 +677,9 @@ class TestS3Bucket(BucketContract):
         gone.mkdir(parents=True)
         alive.mkdir()
         (gone / "model.pkl").write_bytes(b"half of it")
-        assert (bucket.local_folder("model/v1/r1", tmp_path) / "model.pkl").read_bytes() == b"1"
+        assert (
+            bucket.local_folder("model/v1/r1", tmp_path, {"model.pkl": hashlib.sha256(b"1").hexdigest()}) / "model.pkl"
+        ).read_bytes() == b"1"
         assert sorted((tmp_path / "model/v1").iterdir()) == sorted([alive, tmp_path / "model/v1/r1"])
 
     def test_a_store_that_words_its_refusal_differently_still_lets_the_first_writer_win(self, bucket, monkeypatch):

@@ -90,6 +90,6 @@ def test_a_fix_that_cannot_be_is_refused_with_the_next_step(trained: Place, righ
     refused = trained.scoring("score", table, "--fix", job_id, "--model", "v2", code=2)
     assert "Leave out --model" in refused.stderr
     refused = trained.scoring("score", table, "--fix", job_id, code=3)
-    assert re.search(r"lacks the column line", refused.stderr)
+    assert re.search(r"lacks the column reject_line", refused.stderr)
     assert f"scoring results rejects {job_id} --rows FILE" in refused.stderr
     assert "there is no job" in trained.scoring("score", table, "--fix", "20200101t000000z-score-x", code=2).stderr

@@ -74,18 +74,23 @@ def check(run: Run) -> None:
 
 def test_a_row_that_kills_its_worker_becomes_a_reject_and_its_neighbours_are_scored(playing: tuple[Stage, Undisturbed]) -> None:
     started, _ = playing
-    definition = started.root / "definitions" / "deadly"
-    definition.mkdir(parents=True)
-    (definition / "model.py").write_text(DEADLY)
+    check_bad_row(started, "deadly", DEADLY, chunk_rows=20)
+
+
+def check_bad_row(started: Stage, name: str, definition: str, *, chunk_rows: int) -> None:
+    """Score a table of 60 rows with a definition that takes one of them ill: that one alone is a reject."""
+    folder = started.root / "definitions" / name
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(definition)
     generator = random.Random(1)
     rows = [{"entity_id": number, "att1": number % 2, "att2": 0, "device": generator.choice([0, 1, 2])} for number in range(60)]
-    train = started.root / "train_deadly.csv"
+    train = started.root / f"train_{name}.csv"
     pd.DataFrame([row | {"Clicks": 3, "Conversions": number % 2} for number, row in enumerate(rows)]).to_csv(train, index=False)
-    started.place.scoring("train", "deadly", "--train", train)
+    started.place.scoring("train", name, "--train", train)
     rows[41] |= {"att1": 1, "att2": 1}
-    table = started.root / "deadly.csv"
+    table = started.root / f"{name}.csv"
     pd.DataFrame(rows).to_csv(table, index=False)
-    command = ["score", table, "--model", "deadly", "--chunk-rows", "20", "--max-reject-share", "0.1", "--no-wait", "--json"]
+    command = ["score", table, "--model", name, "--chunk-rows", str(chunk_rows), "--max-reject-share", "0.1", "--no-wait", "--json"]
     job_id = json.loads(started.place.scoring(*command).stdout)["job_id"]
     ending = started.end_of(job_id)
     assert ending.state == "done"
@@ -94,7 +99,7 @@ def test_a_row_that_kills_its_worker_becomes_a_reject_and_its_neighbours_are_sco
     rejects = gzip.decompress((started.place.bucket / outcome["result"] / "rejects.csv.gz").read_bytes()).decode().splitlines()
     assert len(rejects) == 2
     assert ",43,," in rejects[1]
-    assert rejects[1].endswith("scoring this row killed the worker process")
+    assert rejects[1].endswith("scoring this row killed the worker process, or never ended")
     wait_until(started.is_consuming, 60, "the workers' return")
 
 
@@ -137,3 +142,10 @@ def test_a_rolling_restart_loses_no_message_and_repeats_only_chunks_in_hand(
     begun = started.times_begun(job_id)
     assert set(begun) == set(range(started.chunks))
     assert begun.total() - started.chunks <= PROCESSES * len(started.workers)
+
+
+def test_a_row_that_hangs_becomes_a_reject_and_its_neighbours_are_scored(playing: tuple[Stage, Undisturbed]) -> None:
+    started, _ = playing
+    started.restart_with(SCORING_CHUNK_SECONDS="1", SCORING_STALL_SECONDS="0.5", FAULT_CHUNK_SECONDS="0")
+    hanging = DEADLY.replace("import os, signal", "import os, time").replace("os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(600)")
+    check_bad_row(started, "hanging", hanging, chunk_rows=4)

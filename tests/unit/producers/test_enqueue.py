@@ -17,7 +17,7 @@ from shared.errors import BucketError, ModelError, RequestError, ScoringError, T
 from shared.job_folder import JobFolder, Outcome, list_jobs, open_jobs
 from shared.messages import ScoreJob, TrainJob
 from shared.settings import Settings
-from tests.handmade import PLACE, TABLE, make_job, plan, publish_handmade, row, tree, write_table
+from tests.handmade import PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, tree, write_table
 
 pytestmark = pytest.mark.server
 
@@ -462,3 +462,14 @@ def test_rejects_are_accepted_for_a_score_job_alone(settings, bucket, earlier):
     with pytest.raises(RequestError, match="trains and has no rejects to accept"):
         enqueue.resume(settings, bucket, train.job_id, accept_rejects=True)
     assert folder.outcome().state == "cancelled"
+
+
+def test_a_fix_of_an_older_job_does_not_take_the_place_of_a_newer_result(settings, bucket, tmp_path):
+    older, newer = make_job(bucket), make_job(bucket, minute=1)
+    for folder in (older, newer):
+        run_job(folder)
+    mended = tmp_path / "mended.csv"
+    mended.write_text("reject_line,entity_id\n2,1\n")
+    with pytest.raises(RequestError, match=f"holds a newer result than that of job {older.job_id}: that of job {newer.job_id}"):
+        fix(settings, bucket, older, mended)
+    assert fix(settings, bucket, newer, mended).fresh

@@ -99,7 +99,7 @@ def test_rows_are_taken_out_as_they_stand(bucket, tmp_path, kind):
     text = "\ufeff" + "\n".join([HEADER, *lines(), ""])
     bucket.write(path, gzip.compress(text.encode()) if kind == "csv.gz" else text.encode())
     rows = taken_out(bucket, job_on(bucket, path), tmp_path)
-    assert rows[0] == ["file", "line", "reason", *HEADER.split(",")]
+    assert rows[0] == ["reject_file", "reject_line", "reject_reason", *HEADER.split(",")]
     assert [row[:2] + row[3:] for row in rows[1:]] == [
         [path, "3", *SPOILED[3].split(",")],
         [path, "8", "1006", "0", "1", "", "", ""],
@@ -187,3 +187,45 @@ def test_the_command_counts_the_reasons_shows_the_first_and_says_how_to_go_on(bu
     assert [reject["line"] for reject in data] == [3, 8, 9]
     out = tmp_path / "mend.csv"
     assert f"scoring score {out} --fix {folder.job_id}" in scoring(bucket, "results", "rejects", folder.job_id, "--rows", str(out)).output
+
+
+def test_a_parquet_row_with_booleans_can_be_fixed(bucket, tmp_path):
+    frame = pd.DataFrame([row(number).split(",") for number in range(20)], columns=HEADER.split(","))
+    for name in ("att1", "att2", "att3"):
+        frame[name] = frame[name] == "1"
+    frame["length"] = frame["length"].astype(float)
+    frame["entity_id"] = frame["entity_id"].astype(int)
+    out = io.BytesIO()
+    frame.to_parquet(out)
+    bucket.write("data/right.parquet", out.getvalue())
+    expected = text_at(bucket, run_job(make_job(bucket, table="data/right.parquet")).result)
+    frame.loc[7, "device"] = "Watch"
+    out = io.BytesIO()
+    frame.to_parquet(out)
+    bucket.write("data/table.parquet", out.getvalue())
+    folder = job_on(bucket, "data/table.parquet", minute=1)
+    taken_out(bucket, folder, tmp_path)
+    bucket.write("mended.csv", (tmp_path / "mend.csv").read_bytes().replace(b"Watch", b"Smartphone"))
+    fix = make_job(bucket, minute=2, table="data/table.parquet", fixes=folder.job_id, fixed_rows="mended.csv")
+    assert text_at(bucket, run_job(fix).result) == expected
+
+
+def test_a_row_with_a_field_of_any_length_is_taken_out(bucket, tmp_path):
+    write_table(bucket, [row(0), "9" * 200_000, row(2)])
+    rows = taken_out(bucket, job_on(bucket, TABLE), tmp_path)
+    assert [len(rows[1][3]), rows[1][1]] == [200_000, "3"]
+
+
+def test_damaged_rejects_are_named_and_leave_no_file(bucket, tmp_path):
+    write_table(bucket, lines())
+    folder = job_on(bucket, TABLE)
+    bucket.write(folder.part_file(1, "rejects.csv.gz"), b"no gzip")
+    out = tmp_path / "mend.csv"
+    for _ in range(2):
+        with pytest.raises(TableError, match=r"0000001\.rejects\.csv\.gz is damaged"):
+            rejects.write_rows(bucket, rejects.find_rejects(bucket, folder.job_id)[1], out)
+    write_table(bucket, [f"x{row(3)}"], "data/two/a.csv")
+    bucket.write("data/two/b.csv", f"more,{HEADER}\n1,x{row(3)}\n{row(4)}\n".encode())
+    with pytest.raises(TableError):
+        rejects.write_rows(bucket, [rejects.Rejected(file="data/gone.csv", line=2, column="", value="", reason="")], out)
+    assert not out.exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.bucket import STRAY_SECONDS, TEMPORARY, LocalBucket
-from shared.processes import mark_of_process
+from shared.processes import mark_of_process, temporary_folder
 from tests.conftest import REPOSITORY
 
 KILLED_WRITING = """
@@ -155,3 +155,22 @@ def test_a_bucket_without_strays_stays_as_it_is(bucket):
     bucket.write("data/kept.csv", b"kept")
     bucket.drop_strays()
     assert bucket.read("data/kept.csv") == b"kept"
+
+
+def test_a_temporary_folder_goes_with_its_block_or_with_the_next_one_after_a_kill(tmp_path):
+    program = """
+import os, signal, sys
+from pathlib import Path
+from shared.processes import temporary_folder
+
+with temporary_folder(Path(sys.argv[1])) as folder:
+    (folder / "model.skops").write_bytes(b"half of it")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    parent = tmp_path / "own"
+    subprocess.run([sys.executable, "-c", program, str(parent)], cwd=REPOSITORY, check=False)
+    [left] = parent.iterdir()
+    assert list(left.iterdir())
+    with temporary_folder(parent) as first, temporary_folder(parent) as second:
+        assert sorted(parent.iterdir()) == sorted([first, second])
+    assert list(parent.iterdir()) == []

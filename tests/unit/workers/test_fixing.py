@@ -70,7 +70,11 @@ def rejected(bucket: LocalBucket, folder: JobFolder) -> list[tuple[str, int]]:
 def fix(bucket: LocalBucket, earlier: JobFolder, rows: dict[tuple[str, int], str], *, minute: int = 30, header: str = HEADER) -> JobFolder:
     """The folder of a new job that fixes another one with these rows, by file and line."""
     path = f"{minute}-{FIXED}"
-    lines = [f"file,line,reason,{header}", *(f"{file},{line},whatever,{text}" for (file, line), text in rows.items()), ""]
+    lines = [
+        f"reject_file,reject_line,reject_reason,{header}",
+        *(f"{file},{line},whatever,{text}" for (file, line), text in rows.items()),
+        "",
+    ]
     bucket.write(path, "\n".join(lines).encode())
     job = earlier.score_job()
     return make_job(bucket, minute=minute, table=job.table, fixes=earlier.job_id, fixed_rows=path, max_reject_share=0.5)
@@ -214,12 +218,15 @@ def test_a_broken_part_that_was_taken_over_is_made_again(bucket):
 SPOILED = "data/spoiled.csv"
 WRONG = {
     "a line that was not rejected": ([f"{SPOILED},6,{row(4)}"], r"fixes line 6 of .*, which is no reject of job"),
-    "a line before the table": ([f"{SPOILED},1,{row(4)}"], r"record 2 of .* names no row of .*: file 'data/spoiled.csv', line '1'"),
+    "a line before the table": (
+        [f"{SPOILED},1,{row(4)}"],
+        r"record 2 of .* names no row of .*: reject_file 'data/spoiled.csv', reject_line '1'",
+    ),
     "no line": ([f"{SPOILED},,{row(4)}"], r"record 2 of .* names no row"),
     "a line that is no number": ([f"{SPOILED},²,{row(4)}"], r"record 2 of .* names no row"),
     "a line beyond all tables": ([f"{SPOILED},{'9' * 5000},{row(4)}"], r"record 2 of .* names no row"),
     "a line behind the table": ([f"{SPOILED},4000,{row(4)}"], r"fixes line 4000 of .*, which is no reject"),
-    "another file": ([f"data/other.csv,4,{row(4)}"], r"record 2 of .* names no row of .*: file 'data/other.csv'"),
+    "another file": ([f"data/other.csv,4,{row(4)}"], r"record 2 of .* names no row of .*: reject_file 'data/other.csv'"),
     "a line twice": ([f"{SPOILED},4,{row(4)}", "", f"{SPOILED},4,{row(4)}"], r"fixes line 4 of data/spoiled.csv twice"),
     "too few values": ([f"{SPOILED},4,1"], r"record 2 of .* has 3 values, the header 8"),
     "no rows": ([], r"has a header but no rows"),
@@ -232,7 +239,7 @@ def test_fixed_rows_that_fix_nothing_are_refused_with_a_sentence(bucket, name):
     lines, sentence = WRONG[name]
     earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
     run_job(earlier)
-    bucket.write(FIXED, "\n".join([f"file,line,{HEADER}", *lines, ""]).encode())
+    bucket.write(FIXED, "\n".join([f"reject_file,reject_line,{HEADER}", *lines, ""]).encode())
     folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=FIXED)
     with pytest.raises(TableError, match=sentence) as refused:
         scoring.plan_job(folder)
@@ -240,11 +247,11 @@ def test_fixed_rows_that_fix_nothing_are_refused_with_a_sentence(bucket, name):
     assert not folder.has("plan.json")
 
 
-@pytest.mark.parametrize("lacking", ["line", "att2", "entity_id", "device"])
+@pytest.mark.parametrize("lacking", ["reject_line", "att2", "entity_id", "device"])
 def test_a_column_that_is_lacking_is_named(bucket, lacking):
     earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
     run_job(earlier)
-    bucket.write(FIXED, f"file,line,{HEADER}\n".replace(lacking, "other").encode())
+    bucket.write(FIXED, f"reject_file,reject_line,{HEADER}\n".replace(lacking, "other").encode())
     folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=FIXED)
     with pytest.raises(TableError, match=f"lacks the column {lacking}"):
         scoring.plan_job(folder)
@@ -253,9 +260,9 @@ def test_a_column_that_is_lacking_is_named(bucket, lacking):
 def test_a_folder_of_tables_needs_the_file_of_each_row(bucket):
     earlier = make_job(bucket, table=put_table(bucket, "folder", bad_lines(), "spoiled"), max_reject_share=0.5)
     run_job(earlier)
-    bucket.write(FIXED, f"line,{HEADER}\n4,{row(2)}\n".encode())
+    bucket.write(FIXED, f"reject_line,{HEADER}\n4,{row(2)}\n".encode())
     folder = make_job(bucket, minute=1, table="data/spoiled", fixes=earlier.job_id, fixed_rows=FIXED)
-    with pytest.raises(TableError, match="lacks the column file"):
+    with pytest.raises(TableError, match="lacks the column reject_file"):
         scoring.plan_job(folder)
 
 
@@ -263,7 +270,7 @@ def test_more_fixed_rows_than_fit_are_refused_packed_or_not(bucket, monkeypatch)
     earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
     run_job(earlier)
     monkeypatch.setattr(fixing, "MAX_FIXED_BYTES", 1 << 20)
-    text = f"file,line,{HEADER}\n".encode() + b"\n" * (1 << 20)
+    text = f"reject_file,reject_line,{HEADER}\n".encode() + b"\n" * (1 << 20)
     for minute, (path, data) in enumerate({FIXED: text, f"{FIXED}.gz": gzip.compress(text)}.items(), 1):
         bucket.write(path, data)
         folder = make_job(bucket, minute=minute, table=SPOILED, fixes=earlier.job_id, fixed_rows=path)
@@ -274,7 +281,7 @@ def test_more_fixed_rows_than_fit_are_refused_packed_or_not(bucket, monkeypatch)
 def test_a_file_that_is_no_gzip_is_refused(bucket):
     earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
     run_job(earlier)
-    bucket.write(f"{FIXED}.gz", b"file,line\n")
+    bucket.write(f"{FIXED}.gz", b"reject_file,reject_line\n")
     folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=f"{FIXED}.gz")
     with pytest.raises(TableError, match="is not a whole gzip file"):
         scoring.plan_job(folder)

@@ -251,6 +251,41 @@ def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_
     assert len(server.posted) == 1
 
 
+@pytest.mark.parametrize("moment", ["before the old end is gone", "after the old end is gone"])
+def test_a_job_that_is_resumed_the_moment_its_old_end_is_noted_stays_open_and_is_told_of_again(bucket, webhook, monkeypatch, moment):
+    folder = ended(bucket, "failed")
+    server = webhook()
+    write, delete = bucket.write, bucket.delete
+
+    def noting(path, data, **more):
+        """Writing ``notified.json``: the job is let go on before it, or around it."""
+
+        def note_late(gone):
+            if gone.endswith("outcome.json"):
+                write(path, data)
+            delete(gone)
+
+        if not path.endswith("notified.json"):
+            write(path, data, **more)
+            return
+        monkeypatch.setattr(bucket, "write", write)
+        if moment == "after the old end is gone":
+            folder.reopen()
+            write(path, data, **more)
+        else:
+            monkeypatch.setattr(bucket, "delete", note_late)
+            folder.reopen()
+
+    monkeypatch.setattr(bucket, "write", noting)
+    notices.tell(folder, server.url)
+    assert folder.outcome() is None
+    assert open_jobs(bucket) == [folder.job_id]
+    folder.end(Outcome(state="done", at=NOON))
+    notices.tell(folder, server.url)
+    assert len(server.posted) == 2
+    assert open_jobs(bucket) == []
+
+
 # --- webhooks that are none
 
 

@@ -192,8 +192,8 @@ def test_a_job_that_is_done_has_no_deadline(bucket):
         ("job.json", b'{"format": 2, "kind": "score"}', "a ScoreJob has format 2 but this version reads format 1; upgrade the older side"),
         ("job.json", b"", "a ScoreJob has a wrong text"),
         ("job.json", b"[" * 70_000, "a ScoreJob message is 70,000 bytes long"),
-        ("plan.json", b'{"format": 9}', "a Plan has format 9"),
-        ("plan.json", b"\x00", "a Plan has a wrong text"),
+        ("plan.json", b'{"format": 9}', "the plan of job job-1 is damaged: a Plan has format 9"),
+        ("plan.json", b"\x00", "the plan of job job-1 is damaged: a Plan has a wrong text"),
     ],
 )
 def test_a_job_whose_files_do_not_decode_is_failed_with_the_reason_and_the_others_go_on(bucket, file, content, sentence):
