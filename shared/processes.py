@@ -25,17 +25,22 @@ def mark_of_process() -> str:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A new folder below ``parent`` that goes with the block, or, when this process is killed in it, with the next one there."""
+    """A new folder below ``parent`` that goes with the block, or with ``drop_abandoned`` when this process is killed in it."""
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for stray in parent.iterdir():
-        if is_gone(stray.name):
-            shutil.rmtree(stray, ignore_errors=True)
+    drop_abandoned(parent)
     folder = parent / mark_of_process()
     folder.mkdir(mode=0o700)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def drop_abandoned(parent: Path) -> None:
+    """Remove the temporary folders below ``parent`` whose processes are gone."""
+    for stray in parent.iterdir() if parent.is_dir() else ():
+        if is_gone(stray.name):
+            shutil.rmtree(stray, ignore_errors=True)
 
 
 def is_gone(mark: str) -> bool:

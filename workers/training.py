@@ -74,6 +74,11 @@ def train_job(folder: JobFolder) -> TrainJob:
     return job
 
 
+def staging() -> Path:
+    """The folder of this machine in which releases are put together."""
+    return Path(tempfile.gettempdir()) / f"scoring-{os.getuid()}"
+
+
 def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: Path | None) -> None:
     began = time.monotonic()
     definition = load_definition(job.definition, definitions)
@@ -91,7 +96,7 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: P
     if folder.outcome() is not None:
         return  # cancelled while it was fitted
     folder.say("publishing the release")
-    with temporary_folder(Path(tempfile.gettempdir()) / f"scoring-{os.getuid()}") as staged:
+    with temporary_folder(staging()) as staged:
         model.save(staged)
         manifest = ReleaseManifest(
             release=release,

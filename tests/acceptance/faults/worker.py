@@ -167,11 +167,11 @@ def send(*arguments: Any) -> None:
         real_send(*arguments)
 
 
-def open_chunk(folder: Any, plan: Any, index: int, release: Any) -> Any:
+def open_chunk(bucket: Any, planned: Any, features: Any) -> Any:
     with BEGUN.open("a") as begun:
-        begun.write(f"{folder.job_id} {index}\n")
+        begun.write(f"{planned.slices_in} {planned.index}\n")
     time.sleep(CHUNK_SECONDS)
-    return real_open_chunk(folder, plan, index, release)
+    return real_open_chunk(bucket, planned, features)
 
 
 workers.tasks.send = send
