@@ -15,12 +15,14 @@ import redis
 import structlog
 from celery import shared_task
 
+from model_store.store import OWN_COPIES
 from shared import hint, pulse, routes
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
 from shared.errors import MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder
 from shared.messages import ChunkOrder, JobOrder
+from shared.processes import drop_abandoned
 from shared.settings import Settings, read_settings
 from workers import notices, scoring, sweeping, training, webhook
 from workers.attempts import MAX_DEATHS, counted
@@ -300,6 +302,8 @@ def sweep(self: celery.Task) -> None:
     grace = timedelta(seconds=settings().stall_seconds)
     try:
         bucket().drop_strays()
+        for parent in (_places()["cache"] / OWN_COPIES, training.staging()):
+            drop_abandoned(parent)
         for missing in sweeping.sweep(bucket(), traffic, grace=grace, deadline=timedelta(hours=settings().job_deadline_hours)):
             send(self.app, missing.task, missing.orders)
         pulse.leave_sign(client, pulse.SWEEP)

