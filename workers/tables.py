@@ -519,7 +519,7 @@ def _frame(
 
 def deadly_reject(line: int, record: str) -> Reject:
     """What a record becomes that kills the process which scores it."""
-    return Reject(line=line, column="", value=_short(record), reason="scoring this row killed the worker process, or never ended")
+    return Reject(line=line, column="", value=_short(record), reason="scoring this row killed the worker process or never ended")
 
 
 def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) -> Rows:

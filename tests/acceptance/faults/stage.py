@@ -55,7 +55,7 @@ KOMBU_REPLIES = (".celery.pidbox", "celeryev")
 """Queues of the workers' remote control and of their events: there while somebody listens."""
 
 KEPT_FOLDERS = ("pymp-", "scoring-")
-"""Empty folders that the pool of every worker makes at its start, and takes away at an orderly end; and the one in which releases are made."""
+"""Empty folders: the pool of every worker makes one at its start and takes it away at an orderly end; releases are made in the other."""
 
 JOB_FILES = {
     "job.json", "stage.json", "begun.json", "plan.json", "manifest.json", "sent-again", "outcome.json", "published.json", "telling.json",

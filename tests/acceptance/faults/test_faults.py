@@ -99,7 +99,7 @@ def check_bad_row(started: Stage, name: str, definition: str, *, chunk_rows: int
     rejects = gzip.decompress((started.place.bucket / outcome["result"] / "rejects.csv.gz").read_bytes()).decode().splitlines()
     assert len(rejects) == 2
     assert ",43,," in rejects[1]
-    assert rejects[1].endswith("scoring this row killed the worker process, or never ended")
+    assert rejects[1].endswith("scoring this row killed the worker process or never ended")
     wait_until(started.is_consuming, 60, "the workers' return")
 
 
