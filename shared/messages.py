@@ -9,7 +9,17 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from shared.errors import MessageError
 
@@ -96,15 +106,16 @@ class ChunkOrder(JobOrder):
     """Score one chunk of a job's plan; ``of`` is how many there are, 0 while that is not known."""
 
     index: Annotated[int, Field(ge=0, lt=10_000_000)]
-    of: Annotated[int, Field(ge=0, le=10_000_000)]
     cut: tuple[Place, Place, Place, Annotated[int, Field(ge=1, lt=1 << 62)]] | None = None
     """File, start, end and first line of a chunk that is sent before the plan is written."""
+    of: Annotated[int, Field(ge=0, le=10_000_000)]
 
-    @model_validator(mode="after")
-    def _counted_or_cut(self) -> Self:
-        if (self.of == 0) != (self.cut is not None):
-            raise ValueError("of must be known unless cut is")
-        return self
+    @field_validator("of")
+    @classmethod
+    def _counted_unless_cut(cls, of: int, known: ValidationInfo) -> int:
+        if (of == 0) != (known.data.get("cut") is not None):
+            raise ValueError("must be above 0, or 0 for a chunk that is sent before the plan")
+        return of
 
     def encode(self) -> dict[str, Any]:
         # without what is not said: workers of an earlier version know no cut
