@@ -107,6 +107,11 @@ class Place:
     def bucket(self) -> Path:
         return self.root / "bucket"
 
+    @property
+    def sample_table(self) -> Path:
+        """The table that ``scoring sample`` made, whatever other tables the tests put beside it."""
+        return next((self.bucket / "data/predict/input").glob("[0-9][0-9][0-9][0-9]/*/*/prediction_input.csv.gz"))
+
     def scoring(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command; fails the test when its exit code is another."""
         command = [sys.executable, "-m", "producers.cli", *map(str, arguments)]

@@ -108,7 +108,7 @@ def soak(place: Place, jobs: int, samples: int) -> Iterator[Sample]:
     url = f"redis://127.0.0.1:{place.environment['SCORING_REDIS_PORT']}/0"
     settings = Settings(redis_url=url, bucket_url=bucket.url)
     client = redis.Redis.from_url(url)
-    table = next((place.bucket / "data/predict/input").rglob("prediction_input.csv.gz")).read_bytes()
+    table = place.sample_table.read_bytes()
     stack = processes(place)
     began = time.monotonic()
     for number in range(1, jobs + 1):

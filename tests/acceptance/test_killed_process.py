@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.conftest import Place, wait_until
-from tests.integration.test_main_job import result_text, sample_table
+from tests.integration.test_main_job import result_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.server]
 
@@ -21,7 +21,7 @@ CHUNKS = 200
 @pytest.fixture(scope="module")
 def table(trained: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = tmp_path_factory.mktemp("killed") / "killed.csv"
-    pd.read_csv(sample_table(trained)).to_csv(table, index=False)
+    pd.read_csv(trained.sample_table).to_csv(table, index=False)
     return table
 
 

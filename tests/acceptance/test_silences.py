@@ -21,7 +21,6 @@ from shared.routes import NOTIFY, SCORE_PLAN
 from shared.settings import Settings
 from tests.acceptance.faults.stage import Stage
 from tests.conftest import wait_until
-from tests.integration.test_main_job import sample_table
 from workers.webhook import REST, TIMEOUT_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.server]
@@ -101,7 +100,7 @@ def stage(tmp_path_factory, webhook, trained):
     playing = Stage(tmp_path_factory.mktemp("silences"), WEBHOOK_URL=webhook.url, SCORING_BEAT_SILENT_SECONDS="4")
     shutil.copytree(trained.bucket / "model", playing.place.bucket / "model")
     playing.table = str(playing.root / "table.csv")
-    pd.read_csv(sample_table(trained)).head(1000).to_csv(playing.table, index=False)
+    pd.read_csv(trained.sample_table).head(1000).to_csv(playing.table, index=False)
     playing.settings = Settings(redis_url=playing.place.environment["REDIS_URL"])
     try:
         playing.start()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Place, wait_until
-from tests.integration.test_main_job import result_text, sample_table
+from tests.integration.test_main_job import result_text
 
 ROWS = 300
 
@@ -18,7 +18,7 @@ ROWS = 300
 @pytest.fixture(scope="module")
 def lines(trained: Place) -> list[str]:
     """The header and a few hundred rows of a good table."""
-    with gzip.open(sample_table(trained), "rt") as table:
+    with gzip.open(trained.sample_table, "rt") as table:
         return [next(table).rstrip("\n") for _ in range(ROWS + 1)]
 
 
@@ -225,7 +225,7 @@ def test_a_training_in_an_empty_bucket_says_how_to_get_a_table(trained: Place, t
 
 
 def test_an_unknown_release_or_alias_is_refused_and_what_there_is_is_named(trained: Place) -> None:
-    table = sample_table(trained)
+    table = trained.sample_table
     for model in ("v99", "champ-ion", "v1@20200101T000000Z-abcdef", "v99@latest"):
         sentence = f"no release or alias '{model}' in the bucket .*; there are: .*v1, v2"
         refused(trained, "score", table, "--model", model, code=4, sentence=sentence, next_step="scoring train .*scoring models list")
@@ -239,7 +239,7 @@ def test_an_unknown_release_or_alias_is_refused_and_what_there_is_is_named(train
 
 
 def test_an_option_with_a_value_that_cannot_be_is_refused_before_a_job_is_made(trained: Place, tmp_path: Path) -> None:
-    table = sample_table(trained)
+    table = trained.sample_table
     jobs = len(list((trained.bucket / "jobs").iterdir()))
     score = ("score", table, "--model", "v1")
     refused(trained, *score, "--chunk-rows", "0", code=2, sentence="chunk_rows: .*greater than or equal to 1 .got 0.", next_step="--help")
@@ -287,7 +287,7 @@ def test_a_command_that_is_none_is_refused_with_where_to_read_on(trained: Place,
 def test_a_setting_that_cannot_be_is_refused_by_its_name(trained: Place, variable: str, value: str, sentence: str) -> None:
     place = elsewhere(trained, **{variable: value})
     wanted = f"the environment variable {variable} has the value '{value}' that cannot be used: .*{sentence}"
-    refused(place, "score", sample_table(trained), "--model", "v1", code=2, sentence=wanted, next_step=f"Set {variable} to another value")
+    refused(place, "score", trained.sample_table, "--model", "v1", code=2, sentence=wanted, next_step=f"Set {variable} to another value")
 
 
 def test_a_secret_in_a_setting_that_cannot_be_is_not_shown(trained: Place) -> None:

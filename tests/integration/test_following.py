@@ -100,8 +100,7 @@ def terminal(place: Place, *arguments: str) -> Iterator[Terminal]:
 
 def score(place: Place) -> list[str]:
     """The command that scores the sample table in many small chunks, as a job of its own."""
-    table = next((place.bucket / "data/predict/input").rglob("prediction_input.csv.gz"))
-    return ["score", str(table.relative_to(place.bucket)), "--model", "v2", "--chunk-rows", "50", "--again"]
+    return ["score", str(place.sample_table.relative_to(place.bucket)), "--model", "v2", "--chunk-rows", "50", "--again"]
 
 
 def results_of(place: Place, job_id: str) -> list[Path]:

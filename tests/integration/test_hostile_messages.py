@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from tests.conftest import Place, wait_until
-from tests.integration.test_main_job import result_text, sample_table
+from tests.integration.test_main_job import result_text
 
 QUEUES = ("control", "score", "train")
 REFUSED = "message refused"
@@ -104,7 +104,7 @@ def queue(trained: Place) -> Queue:
 def good(trained: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """A small table and the outcome of its job."""
     table = tmp_path_factory.mktemp("good") / "good.csv"
-    pd.read_csv(sample_table(trained)).head(100).to_csv(table, index=False)
+    pd.read_csv(trained.sample_table).head(100).to_csv(table, index=False)
     return table, trained.scoring_json("score", table, "--model", "v1", "--chunk-rows", "30")
 
 
@@ -303,7 +303,7 @@ def test_an_order_that_does_not_fit_its_job_leaves_the_job_alone(trained: Place,
 
 def test_a_stray_order_does_not_end_a_running_job(trained: Place, queue: Queue, tmp_path: Path) -> None:
     table = tmp_path / "running.csv"
-    pd.read_csv(sample_table(trained)).head(4000).to_csv(table, index=False)
+    pd.read_csv(trained.sample_table).head(4000).to_csv(table, index=False)
     job_id = trained.scoring_json("score", table, "--model", "v1", "--chunk-rows", "40", "--no-wait")["job_id"]
     assert "there is no chunk 5000" in queue.send("score.chunk", {"job_id": job_id, "index": 5000, "of": 6000}, queue="score")
     queue.client.lpush("train", envelope("train.fit", json.dumps([[{"job_id": job_id}], {}, {}]).encode(), "train"))
@@ -350,7 +350,7 @@ HOSTILE = {
 @pytest.fixture
 def outside(trained: Place, tmp_path: Path) -> Iterator[None]:
     """Links in the bucket that lead out of it, to a table that would otherwise be scored."""
-    (tmp_path / "secret.csv").write_bytes(pd.read_csv(sample_table(trained)).head(10).to_csv(index=False).encode())
+    (tmp_path / "secret.csv").write_bytes(pd.read_csv(trained.sample_table).head(10).to_csv(index=False).encode())
     links = {trained.bucket / "hostile_link.csv": tmp_path / "secret.csv", trained.bucket / "hostile_folder": tmp_path}
     for link, target in links.items():
         link.symlink_to(target)
@@ -397,7 +397,7 @@ def test_a_hostile_job_among_the_open_ones_does_not_keep_the_sweep_from_the_othe
     for name in ("00000000-hostile", "00000000-NO-ID", "0"):
         (marks / name).write_bytes(b"")
     table = tmp_path / "behind.csv"
-    pd.read_csv(sample_table(trained)).head(20).to_csv(table, index=False)
+    pd.read_csv(trained.sample_table).head(20).to_csv(table, index=False)
     place = Place(root=trained.root, environment=trained.environment | {"REDIS_URL": "redis://127.0.0.1:1/0"}, webhook=trained.webhook)
     job_id = place.scoring("score", table, "--model", "v1", "--no-wait", code=6).stderr.split()[1]
     assert trained.scoring_json("jobs", "show", job_id, "--follow")["facts"]["scored"] == "20"

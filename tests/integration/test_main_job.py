@@ -14,16 +14,12 @@ import pytest
 from tests.conftest import Place, wait_until
 
 
-def sample_table(place: Place) -> Path:
-    return next((place.bucket / "data/predict/input").rglob("prediction_input.csv.gz"))
-
-
 def result_text(place: Place, outcome: dict) -> bytes:
     return gzip.decompress((place.bucket / outcome["result"] / "prediction_output.csv.gz").read_bytes())
 
 
 def test_output_is_as_contracted_one_row_each_in_input_order(trained: Place) -> None:
-    table = sample_table(trained)
+    table = trained.sample_table
     outcome = trained.scoring_json("score", table.parent.relative_to(trained.bucket), "--model", "v1")
     lines = result_text(trained, outcome).decode().splitlines()
     assert lines[0] == "entity_id,device,cr"
@@ -37,7 +33,7 @@ def test_output_is_as_contracted_one_row_each_in_input_order(trained: Place) -> 
 
 
 def test_manifest_vouches_for_the_result(trained: Place) -> None:
-    table = sample_table(trained)
+    table = trained.sample_table
     outcome = trained.scoring_json("score", table.parent.relative_to(trained.bucket), "--model", "v2")
     folder = trained.bucket / outcome["result"]
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -60,7 +56,7 @@ def test_manifest_vouches_for_the_result(trained: Place) -> None:
 @pytest.fixture(scope="module")
 def reference(trained: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, bytes]:
     """A small table, and the text of its result."""
-    frame = pd.read_csv(sample_table(trained)).head(3000)
+    frame = pd.read_csv(trained.sample_table).head(3000)
     plain = tmp_path_factory.mktemp("reference") / "reference.csv"
     frame.to_csv(plain, index=False)
     return frame, result_text(trained, trained.scoring_json("score", plain, "--model", "v2"))
@@ -119,7 +115,7 @@ def test_bad_rows_become_rejects_and_their_neighbours_are_scored(
 
 
 def test_too_many_rejects_fail_the_job_with_the_first_quoted(trained: Place, tmp_path: Path) -> None:
-    frame = pd.read_csv(sample_table(trained)).head(100)
+    frame = pd.read_csv(trained.sample_table).head(100)
     table = tmp_path / "mostly_bad.csv"
     frame.assign(device="Watch").to_csv(table, index=False)
     failed = trained.scoring("score", table, "--model", "v1", code=3)
@@ -131,7 +127,7 @@ def test_too_many_rejects_fail_the_job_with_the_first_quoted(trained: Place, tmp
 
 def test_same_request_twice_is_one_job(trained: Place, tmp_path: Path) -> None:
     table = tmp_path / "twice.csv"
-    pd.read_csv(sample_table(trained)).head(50).to_csv(table, index=False)
+    pd.read_csv(trained.sample_table).head(50).to_csv(table, index=False)
     first = trained.scoring_json("score", table, "--model", "v1", "--no-wait")
     second = trained.scoring_json("score", table, "--model", "v1", "--no-wait")
     again = trained.scoring_json("score", table, "--model", "v1")
@@ -144,7 +140,7 @@ def test_same_request_twice_is_one_job(trained: Place, tmp_path: Path) -> None:
 
 def test_each_job_brings_one_notice_with_the_facts(trained: Place, tmp_path: Path) -> None:
     table = tmp_path / "noticed.csv"
-    pd.read_csv(sample_table(trained)).head(50).to_csv(table, index=False)
+    pd.read_csv(trained.sample_table).head(50).to_csv(table, index=False)
     outcome = trained.scoring_json("score", table, "--model", "v1")
     [notice] = wait_until(lambda: trained.webhook.about(outcome["job_id"]), what="the notice")
     facts = {field["title"]: field["value"] for field in notice["attachments"][0]["fields"]}
@@ -161,7 +157,7 @@ def test_each_job_brings_one_notice_with_the_facts(trained: Place, tmp_path: Pat
 
 def test_newer_result_takes_the_place_and_the_older_is_kept(trained: Place, tmp_path: Path) -> None:
     table = tmp_path / "replaced.csv"
-    frame = pd.read_csv(sample_table(trained)).head(20)
+    frame = pd.read_csv(trained.sample_table).head(20)
     frame.to_csv(table, index=False)
     first = trained.scoring_json("score", table, "--model", "v1")
     frame.head(10).to_csv(table, index=False)
@@ -174,7 +170,7 @@ def test_newer_result_takes_the_place_and_the_older_is_kept(trained: Place, tmp_
 
 def test_alias_moves_with_training_and_release_can_be_named(trained: Place) -> None:
     outcome = trained.scoring_json("train", "v1", "--alias", "champion", "--again")
-    table = sample_table(trained).parent.relative_to(trained.bucket)
+    table = trained.sample_table.parent.relative_to(trained.bucket)
     by_alias = trained.scoring_json("score", table, "--model", "champion")
     assert by_alias["release"] == outcome["release"]
     older = next(release["release"] for release in trained.scoring_json("models", "list") if release["definition"] == "v2")
@@ -194,7 +190,7 @@ def test_training_reports_itself_beside_the_naive_predictors(trained: Place) -> 
 
 def test_cancelled_job_publishes_nothing_and_resumes(trained: Place, tmp_path: Path) -> None:
     table = tmp_path / "cancelled.csv"
-    pd.read_csv(sample_table(trained)).to_csv(table, index=False)
+    pd.read_csv(trained.sample_table).to_csv(table, index=False)
     job_id = trained.scoring_json("score", table, "--model", "v2", "--chunk-rows", "200", "--no-wait")["job_id"]
     trained.scoring("jobs", "cancel", job_id)
     assert trained.scoring_json("jobs", "show", job_id)["state"] == "cancelled"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Place, wait_until
-from tests.integration.test_main_job import result_text, sample_table
+from tests.integration.test_main_job import result_text
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -23,7 +23,7 @@ SPOILED = (10, 500, 501, 2999)
 def right(trained: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], bytes]:
     """The lines of a table, and the text of its result."""
     table = tmp_path_factory.mktemp("right") / "right.csv"
-    pd.read_csv(sample_table(trained)).head(ROWS).to_csv(table, index=False)
+    pd.read_csv(trained.sample_table).head(ROWS).to_csv(table, index=False)
     return table.read_text().splitlines(), result_text(trained, trained.scoring_json("score", table, "--model", "v2"))
 
 

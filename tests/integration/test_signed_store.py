@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Place, make_place, stop
-from tests.integration.test_main_job import sample_table
 
 KEY, OLDER = "the key of this stack alone", "the key that it had before"
 
@@ -43,7 +42,7 @@ def check_as_an_outsider(path: Path) -> None:
 
 def test_releases_and_results_are_signed_with_the_first_key(keyed: Place, manifest: Path) -> None:
     check_as_an_outsider(manifest)
-    outcome = keyed.scoring_json("score", sample_table(keyed), "--model", "v1")
+    outcome = keyed.scoring_json("score", keyed.sample_table, "--model", "v1")
     check_as_an_outsider(keyed.bucket / outcome["result"] / "manifest.json")
     assert keyed.scoring_json("results", "show", outcome["job_id"])["signed"] == "yes"
 
@@ -52,7 +51,7 @@ def test_a_job_with_a_release_that_is_not_signed_fails_and_after_signing_goes_on
     text = json.loads(manifest.read_text())
     del text["signature"]
     manifest.write_text(json.dumps(text, indent=1))
-    failed = keyed.scoring("score", sample_table(keyed), "--model", "v1", "--again", "--json", code=4)
+    failed = keyed.scoring("score", keyed.sample_table, "--model", "v1", "--again", "--json", code=4)
     outcome = json.loads(failed.stdout)
     assert outcome["reason"] == f"the release {text['release']} is not signed, and SCORING_STORE_KEY is set"
     assert f"scoring models sign {text['release']}" in failed.stderr
@@ -62,7 +61,7 @@ def test_a_job_with_a_release_that_is_not_signed_fails_and_after_signing_goes_on
 
 def test_a_job_with_a_release_that_was_changed_fails(keyed: Place, manifest: Path) -> None:
     manifest.write_bytes(manifest.read_bytes().replace(b'"binary"', b'"number"', 1))
-    failed = keyed.scoring("score", sample_table(keyed), "--model", "v1", "--again", code=4)
+    failed = keyed.scoring("score", keyed.sample_table, "--model", "v1", "--again", code=4)
     assert "is wrong: its manifest was changed, or signed with another key" in failed.stderr
 
 

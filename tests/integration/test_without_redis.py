@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from tests.conftest import Place, make_place, stop, wait_until
-from tests.integration.test_main_job import result_text, sample_table
+from tests.integration.test_main_job import result_text
 
 CHUNK_ROWS = "20"
 STARTS = itertools.count(0, 2000)
@@ -44,7 +44,7 @@ def table(trained: Place, tmp_path: Path) -> Path:
     """A table of 100 chunks; another one for every test."""
     table = tmp_path / "table.csv"
     start = next(STARTS)
-    pd.read_csv(sample_table(trained))[start : start + 2000].to_csv(table, index=False)
+    pd.read_csv(trained.sample_table)[start : start + 2000].to_csv(table, index=False)
     return table
 
 

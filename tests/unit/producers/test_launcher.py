@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -165,10 +166,15 @@ def is_gone(process):
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
+@contextmanager
 def launched(program):
     """A launcher of its own, which starts what ``program`` says and prints the pids, one a line."""
     program = f"import os, sys, time\nfrom producers.launcher import *\nfrom producers.launcher import _python\n{program}\ntime.sleep(600)"
-    return subprocess.Popen([sys.executable, "-c", program], cwd=launcher.ROOT, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, "-c", program], cwd=launcher.ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 SLEEPER = "'import os, time; print(os.getpid(), flush=True); time.sleep(600)'"
@@ -186,7 +192,7 @@ def test_a_process_does_not_outlive_a_launcher_that_is_killed():
 def test_the_server_outlives_a_launcher_that_is_killed_until_its_last_worker_has_gone():
     server = f"[*_python('-c', SERVER_START, str(alive[0])), sys.executable, '-c', {SLEEPER}]"
     worker = f"[sys.executable, '-c', {SLEEPER}]"
-    said = "lambda name, text: print(name, text, flush=True)"
+    said = "lambda name, text: os.write(1, f'{name} {text}\\n'.encode())"  # two threads: a line in one call
     program = f"alive = os.pipe()\nChild('redis', {server}, {{}}, {said}, alive[:1])\nChild('score', {worker}, {{}}, {said}, alive[1:])"
     with launched(program) as parent:
         pids = dict(parent.stdout.readline().split() for _ in range(2))
