@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: format, lint, types, import contracts, tests. What follows the command goes to pytest: ./run_tests.sh -m faults
+# All checks: format, lint, types, import contracts, tests. What follows the command goes to pytest: ./run_tests.sh -m faults, or --long
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./environment.sh

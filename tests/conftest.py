@@ -24,6 +24,18 @@ hypothesis.settings.register_profile("quick", _quick)
 hypothesis.settings.register_profile("long", _quick, derandomize=False, max_examples=2000)
 hypothesis.settings.load_profile("quick")
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also the tests marked long, which repeat at length what a shorter one shows")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "keywords"
 

@@ -17,7 +17,7 @@ from model_store.definitions import list_definitions, load_definition
 from shared.broker import make_app
 from shared.errors import ModelError
 from shared.logs import set_up_logs
-from shared.routes import SWEEP
+from shared.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
 from workers.memory import keep_freed_memory
@@ -35,15 +35,17 @@ def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 
 @signals.worker_init.connect
-def _prepare_for_children(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+def _prepare_for_children(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signals
     """Import every definition with its libraries, which takes seconds, once in the parent process and not in each child.
 
-    The way of keeping memory is handed on to the children, too.
+    A worker for the control queue alone never predicts, and does without. The way of keeping memory is handed on to the children, too.
     """
+    keep_freed_memory()
+    if not {QUEUE_SCORE, QUEUE_TRAIN} & set(sender.app.amqp.queues.consume_from):
+        return
     # what reads a model's file: without it the first chunk of a new process, after a kill as well, would take seconds
     import skops.io  # noqa: F401, PLC0415
 
-    keep_freed_memory()
     definitions = read_settings().definitions
     for name in list_definitions(definitions):
         # whoever needs a broken definition is told so; the worker serves the others

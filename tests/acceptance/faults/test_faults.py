@@ -121,7 +121,13 @@ def test_a_worker_killed_on_another_machine_costs_a_chunk_and_half_a_minute_at_m
         assert ending.seconds < before.seconds + CHUNK_SECONDS + RECOVERY_SECONDS, action
 
 
-@pytest.mark.parametrize("way", [{}, {"REMAP_SIGTERM": "SIGQUIT", "FAULT_SOFT_SECONDS": "3"}], ids=["warm shutdown", "soft shutdown"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param({}, id="warm shutdown", marks=pytest.mark.long),
+        pytest.param({"REMAP_SIGTERM": "SIGQUIT", "FAULT_SOFT_SECONDS": "3"}, id="soft shutdown"),
+    ],
+)
 def test_a_rolling_restart_loses_no_message_and_repeats_only_chunks_in_hand(
     playing: tuple[Stage, Undisturbed], way: dict[str, str]
 ) -> None:
