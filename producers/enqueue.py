@@ -339,17 +339,35 @@ def _claim(bucket: Bucket, digest: str, *, again: bool) -> str:
 
     The first to write ``jobs/_requests/<digest>.<n>`` decides what the n-th run is called, so two at once agree.
     """
-    for run in itertools.count(1):
-        path = f"{REQUESTS}/{digest}.{run}"
-        bucket.create(path, _job_id(digest, run, datetime.now(UTC)).encode())
+    for run in itertools.count(_newest_run(bucket, digest) if again else 1):
+        path = _run_file(digest, run)
+        text = bucket.read(path)
+        if text is None:
+            bucket.create(path, _job_id(digest, run, datetime.now(UTC)).encode())
+            text = bucket.read(path) or b""
         try:
-            folder = JobFolder(bucket, (bucket.read(path) or b"").decode(errors="replace"))
+            folder = JobFolder(bucket, text.decode(errors="replace"))
         except MessageError:
             continue  # damaged: nobody can say which job that run became
         outcome = folder.outcome()
         if outcome is None or (outcome.state == "done" and not again):
             return folder.job_id
     raise AssertionError("unreachable: count() does not end")
+
+
+def _newest_run(bucket: Bucket, digest: str) -> int:
+    """The number of the newest run of a request, or 1: found without a look at each, since a request may be run again every day."""
+    there, missing = 0, 1
+    while bucket.exists(_run_file(digest, missing)):
+        there, missing = missing, 2 * missing
+    while missing - there > 1:
+        middle = (there + missing) // 2
+        there, missing = (middle, missing) if bucket.exists(_run_file(digest, middle)) else (there, middle)
+    return max(there, 1)
+
+
+def _run_file(digest: str, run: int) -> str:
+    return f"{REQUESTS}/{digest}.{run}"
 
 
 def _job_id(digest: str, run: int, now: datetime) -> str:

@@ -4,6 +4,7 @@ The folder is the truth: a step that finds its work done returns what is there. 
 """
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -26,6 +27,7 @@ from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileD
 from shared.messages import ScoreJob, decode_long
 from shared.signatures import Signature
 from workers import tables
+from workers.ahead import ahead
 from workers.fixing import fixed_pieces, plan_fix
 from workers.parts import (
     PREDICTED,
@@ -41,7 +43,7 @@ from workers.parts import (
     write_file,
 )
 from workers.pieces import Pieces, open_chunk
-from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan
+from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, count_lines, cut_table, find_table, read_begun, read_plan
 from workers.reject_limits import check_all
 from workers.suspects import Range, clear_chunk
 
@@ -255,8 +257,7 @@ def _all_parts(folder: JobFolder, plan: Plan) -> list[ChunkRecord] | None:
     if missing_chunks(folder, plan):
         return None
     parts = []
-    for index in range(len(plan.chunks)):
-        part = read_part(folder, index)
+    for index, part in enumerate(ahead(functools.partial(read_part, folder), range(len(plan.chunks)))):
         if part is None or not part.is_of(plan.chunks[index]):
             discard(folder, index)
             return None
@@ -322,17 +323,21 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
 def _members(folder: JobFolder, parts: list[ChunkRecord]) -> Iterator[tuple[bytes, bytes]]:
     """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows."""
     yield tables.compress(tables.OUTPUT_HEADER), tables.OUTPUT_HEADER
-    for part in parts:
-        member = read_file(folder, part.index, PREDICTED, part.output)
-        text = tables.decompress(member)
-        if text.count(b"\n") != part.rows_scored:
-            raise BrokenPartError(part.index)
-        yield member, text
+    yield from ahead(functools.partial(_member, folder), parts)
+
+
+def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
+    member = read_file(folder, part.index, PREDICTED, part.output)
+    text = tables.decompress(member)
+    if count_lines(text) != part.rows_scored:
+        raise BrokenPartError(part.index)
+    return member, text
 
 
 def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:
     digest, size = hashlib.sha256(), 0
-    members = (read_file(folder, part.index, REJECTED, part.rejects) for part in parts if part.rejects is not None)
+    files = ((part.index, REJECTED, part.rejects) for part in parts if part.rejects is not None)
+    members = ahead(lambda file: read_file(folder, *file), files)
     with folder.bucket.writer(path, durable=True) as out:
         for member in itertools.chain([tables.compress(tables.REJECTS_HEADER)], members):
             digest.update(member)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.manifests import Column
-from workers import tables
+from workers import flag_runs, tables
 from workers.flag_runs import Run, find_run, lift
 from workers.tables import Layout, Rows, read_csv_rows
 
@@ -65,7 +65,9 @@ def assert_same(one: Rows, other: Rows) -> None:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("ending", ["\n", ""])
-def test_right_rows_are_read_as_by_the_ordinary_reader(name, ending):
+@pytest.mark.parametrize("at_once", [flag_runs.BYTES_AT_ONCE, 1000])
+def test_right_rows_are_read_as_by_the_ordinary_reader(name, ending, at_once, monkeypatch):
+    monkeypatch.setattr(flag_runs, "BYTES_AT_ONCE", at_once)
     columns, chance = LAYOUTS[name], random.Random(name)
     layout = layout_of(columns)
     text = "\n".join(",".join(line(columns, chance)) for _ in range(2500)) + ending
@@ -78,8 +80,13 @@ def test_right_rows_are_read_as_by_the_ordinary_reader(name, ending):
 SPOILS = ["2", "", " 1", "01", "1.0", "x", "\r", "\0", "ü", ",", "1,0", "\n", "\n\n", "0\r", '"', '"1"', "-1", "\ufeff", "9" * 70]
 
 
-@given(st.sampled_from(sorted(LAYOUTS)), st.integers(0, 2**32), st.lists(st.tuples(st.sampled_from(SPOILS), st.booleans()), max_size=3))
-def test_whatever_is_wrong_in_it_a_text_gives_what_the_ordinary_reader_gives(name, seed, spoils):
+@given(
+    st.sampled_from(sorted(LAYOUTS)),
+    st.integers(0, 2**32),
+    st.lists(st.tuples(st.sampled_from(SPOILS), st.booleans()), max_size=3),
+    st.sampled_from([100, 1000]),
+)
+def test_whatever_is_wrong_in_it_a_text_gives_what_the_ordinary_reader_gives(name, seed, spoils, at_once):
     columns, chance = LAYOUTS[name], random.Random(seed)
     layout = layout_of(columns)
     records = [line(columns, chance) for _ in range(chance.randint(1, 6))]
@@ -89,7 +96,10 @@ def test_whatever_is_wrong_in_it_a_text_gives_what_the_ordinary_reader_gives(nam
         record[place] = record[place] + spoil if is_added else spoil
     end = chance.choice(["\n", "\r\n"])
     data = (end.join(map(",".join, records)) + chance.choice(["", end])).encode()
-    assert_same(read_csv_rows(data, layout, 1), read_ordinarily(data, layout, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flag_runs, "BYTES_AT_ONCE", at_once)
+        rows = read_csv_rows(data, layout, 1)
+    assert_same(rows, read_ordinarily(data, layout, 1))
 
 
 @given(st.binary(max_size=80), st.integers(1, 40), st.integers(0, 3))

@@ -550,14 +550,36 @@ def test_parquet_values_of_a_strange_type_are_rejects(column, values):
     assert len(rows.frame) == 0
 
 
-def test_a_parquet_reject_names_the_row_of_the_file():
-    columns = {"entity_id": list(range(100)), "device": ["Tablet"] * 100, "att1": [0] * 57 + [7] + [0] * 42, "score": [0.0] * 100}
+@pytest.mark.parametrize("kind", [pa.int64(), pa.int8()])
+def test_a_parquet_reject_names_the_row_of_the_file(kind):
+    att1 = pa.array([0] * 57 + [7] + [0] * 42, kind)
+    columns = {"entity_id": list(range(100)), "device": ["Tablet"] * 100, "att1": att1, "score": [0.0] * 100}
     for group, start, end in [(1000, 0, 100), (1000, 50, 60), (10, 50, 60), (13, 50, 60), (10, 57, 58)]:
         rows = read_parquet(columns, start, end, group=group)
         assert rejected(rows) == (58, "att1", "7", "not 0 or 1")
         assert rows.frame["entity_id"].tolist() == [number for number in range(start, end) if number != 57]
         if len(rows.frame):
             assert rows.lines[np.array([0])].tolist() == [start + 1]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+@pytest.mark.parametrize(("start", "end"), [(0, 100), (13, 87), (40, 41)])
+def test_parquet_columns_of_a_byte_are_one_block_however_they_are_read(at_once, start, end, monkeypatch):
+    monkeypatch.setattr(tables, "PARQUET_ROWS_AT_ONCE", at_once)
+    chance = np.random.default_rng(1)
+    columns = {
+        "score": chance.normal(size=100),
+        "att2": pa.array(chance.integers(0, 2, 100), pa.int8()),
+        "entity_id": np.arange(100),
+        "device": ["Tablet", "Computer"] * 50,
+        "att1": pa.array(chance.integers(0, 2, 100), pa.int8()),
+    }
+    layout = layout_for("t.parquet", list(columns), [*FEATURES, Column(name="att2", type="binary")])
+    rows = read_parquet_rows(parquet(columns, group=30), layout, start, end)
+    for name in ("entity_id", "score", "att1", "att2"):
+        assert rows.frame[name].tolist() == np.asarray(columns[name])[start:end].tolist()
+    assert rows.frame["computer"].tolist() == [number % 2 for number in range(start, end)]
+    assert {str(rows.frame[name].dtype) for name in ("computer", "smartphone", "att1", "att2")} == {"int8"}
 
 
 def test_an_id_in_parquet_keeps_every_digit_beside_a_missing_one():
