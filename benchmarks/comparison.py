@@ -1,6 +1,7 @@
 """Runs the ways side by side, in turn, and checks that they all give the same numbers."""
 
 import contextlib
+import os
 import shutil
 import statistics
 import tempfile
@@ -95,6 +96,7 @@ def _clear(root: Path) -> None:
 
 def _measure(lane: Lane, task: Task, **known: Any) -> Run:  # noqa: ANN401 - way, model, format, rows and round of the Run
     forget_peaks(lane.processes())
+    os.sync()  # what another way wrote before must not be written to the disk in this one's time
     done = lane.score(task)
     return Run(seconds=done.seconds, steps=done.steps, peaks_mb=read_peaks(lane.processes()), **known)
 
