@@ -60,6 +60,11 @@ def resolve(bucket: Bucket, ref: str) -> str:
     )
 
 
+def train_anew(release: str) -> str:
+    """What to type when a release can no longer be used; without ``--again`` the training that made it would be the answer."""
+    return f"Train it anew: scoring train {release.partition('@')[0]} --again"
+
+
 def list_aliases(bucket: Bucket) -> dict[str, str]:
     """Every alias, ``<definition>.latest`` among them, with the release it means."""
     aliases = {}

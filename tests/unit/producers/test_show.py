@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from producers import cli, show
+from producers.signing import sign_release
 from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket import LocalBucket
 from shared.errors import MessageError, ModelError, RequestError
@@ -361,3 +362,12 @@ def test_a_release_from_before_the_key_is_signed_by_a_command(bucket):
     assert scoring(bucket, "models", "sign", *releases, key=key).stdout == f"Signed {releases[0]}\nSigned {releases[1]}\n"
     assert fact(scoring(bucket, "models", "show", releases[0], key=key).stdout, "signed") == "yes"
     assert json.loads(scoring(bucket, "models", "sign", releases[1], "--json", key=key).stdout) == [releases[1]]
+
+
+def test_a_release_that_cannot_be_signed_is_to_be_trained_again_and_not_answered_with_the_same(bucket):
+    release = publish_handmade(bucket)
+    bucket.write(f"{release_folder(release)}/{MANIFEST}", b"{}")
+    bucket.signer = Signer((b"a key that is long enough",))
+    with pytest.raises(ModelError) as refused:
+        sign_release(bucket, release)
+    assert refused.value.next_step == "Train it anew: scoring train v1 --again"
