@@ -7,6 +7,7 @@ no message is on its way for. The same request, sent twice, is one job.
 import hashlib
 import itertools
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -133,7 +134,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
         raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
     if not earlier.has("plan.json"):
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
-    _refuse_older_than_published(bucket, earlier, fixed.place)
+    _refuse_older_than_published(bucket, earlier, fixed.place, rows)
     source = find_table(bucket, rows)
     if kind_of(source.path) not in ("csv", "csv.gz"):
         raise RequestError(
@@ -150,17 +151,23 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     return _enqueue(settings, bucket, _digest("score", wish | {"rows": source.fingerprint}), job, [source], again=again)
 
 
-def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str) -> None:
-    """Raise RequestError when a fix of this job would take the place of a newer result."""
+def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str, rows: str) -> None:
+    """Raise RequestError when a fix of this job with these rows would take the place of a newer result."""
     plan = json.loads(bucket.read(earlier.file("plan.json")) or b"{}")
     definition = str(plan.get("release", "")).partition("@")[0]
     text = bucket.read(f"{OUTPUTS}/{definition}/{place}/{MANIFEST}") if definition else None
-    published = decode_long(ResultManifest, text).job_id if text is not None else ""
-    if published > earlier.job_id:
-        raise RequestError(
-            f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {published}",
-            next_step=f"Fix that one instead: scoring results rejects {published}; or mend the table and score it again.",
-        )
+    published = decode_long(ResultManifest, text) if text is not None else None
+    if published is None or published.job_id <= earlier.job_id:
+        return
+    newer = published.job_id
+    problem = f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {newer}"
+    if published.rows_rejected == 0:
+        raise RequestError(f"{problem}, in which nothing is left to fix", next_step=f"See it with: scoring results show {newer}")
+    raise RequestError(
+        problem,
+        next_step=f"Fix that one instead: scoring score {shlex.quote(rows)} --fix {newer}; "
+        f"which rows it lacks: scoring results rejects {newer}",
+    )
 
 
 def enqueue_train(  # noqa: PLR0913 - a request has these fields

@@ -465,11 +465,23 @@ def test_rejects_are_accepted_for_a_score_job_alone(settings, bucket, earlier):
 
 
 def test_a_fix_of_an_older_job_does_not_take_the_place_of_a_newer_result(settings, bucket, tmp_path):
+    older, newer = (make_job(bucket, minute=minute, max_reject_share=0.5) for minute in (0, 1))
+    write_table(bucket, [row(0), row(1), "x"])
+    for folder in (older, newer):
+        run_job(folder)
+    mended = tmp_path / "my rows.csv"
+    mended.write_text("reject_line,entity_id\n2,1\n")
+    newest = f"holds a newer result than that of job {older.job_id}: that of job {newer.job_id}"
+    with pytest.raises(RequestError, match=newest) as refused:
+        fix(settings, bucket, older, mended)
+    assert refused.value.next_step.startswith(f"Fix that one instead: scoring score '{mended}' --fix {newer.job_id}; ")
+    assert fix(settings, bucket, newer, mended).fresh
+
+
+def test_a_fix_of_an_older_job_is_told_when_the_newer_result_has_no_rejects(settings, bucket):
     older, newer = make_job(bucket), make_job(bucket, minute=1)
     for folder in (older, newer):
         run_job(folder)
-    mended = tmp_path / "mended.csv"
-    mended.write_text("reject_line,entity_id\n2,1\n")
-    with pytest.raises(RequestError, match=f"holds a newer result than that of job {older.job_id}: that of job {newer.job_id}"):
-        fix(settings, bucket, older, mended)
-    assert fix(settings, bucket, newer, mended).fresh
+    with pytest.raises(RequestError, match="in which nothing is left to fix") as refused:
+        fix(settings, bucket, older, "mended.csv")
+    assert refused.value.next_step == f"See it with: scoring results show {newer.job_id}"
