@@ -23,6 +23,9 @@ from shared.table_files import promised_kind
 # a rejected row may hold a field of any length; csv's own limit is one for the whole process
 csv.field_size_limit(sys.maxsize)
 
+MARKS = ("reject_file", "reject_line", "reject_column", "reject_value", "reject_reason")
+"""The columns before the table's own; when the rows come back only the first two are read."""
+
 MAX_RECORD_LINES = 1000
 """A record is not followed over more lines than this."""
 
@@ -95,13 +98,14 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
             columns, rows = _rows(bucket, file, wanted.keys())
             if header is None:
                 header = columns
-                writer.writerow(["reject_file", "reject_line", "reject_reason", *columns])
+                writer.writerow([*MARKS, *columns])
             elif columns != header:
                 problem = f"{file} has other columns than {next(iter(by_file))}"
                 raise TableError(problem, next_step="Mend the table itself and score it again.")
             for line, values in rows:
                 row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
-                writer.writerow([file, line, wanted[line].reason, *row])
+                reject = wanted[line]
+                writer.writerow([file, line, reject.column, reject.value, reject.reason, *row])
                 count += 1
     return count
 

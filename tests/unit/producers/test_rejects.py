@@ -99,8 +99,13 @@ def test_rows_are_taken_out_as_they_stand(bucket, tmp_path, kind):
     text = "\ufeff" + "\n".join([HEADER, *lines(), ""])
     bucket.write(path, gzip.compress(text.encode()) if kind == "csv.gz" else text.encode())
     rows = taken_out(bucket, job_on(bucket, path), tmp_path)
-    assert rows[0] == ["reject_file", "reject_line", "reject_reason", *HEADER.split(",")]
-    assert [row[:2] + row[3:] for row in rows[1:]] == [
+    assert rows[0] == ["reject_file", "reject_line", "reject_column", "reject_value", "reject_reason", *HEADER.split(",")]
+    assert [row[2:5] for row in rows[1:]] == [
+        ["att2", "x", "not 0 or 1"],
+        ["", "1006,0,1", "the record has 3 values, the header 6"],
+        ["device", "Watch", "not one of Computer, Smartphone, Tablet, 0, 1, 2"],
+    ]
+    assert [row[:2] + row[5:] for row in rows[1:]] == [
         [path, "3", *SPOILED[3].split(",")],
         [path, "8", "1006", "0", "1", "", "", ""],
         [path, "9", *SPOILED[9].split(",")],
@@ -115,7 +120,7 @@ def test_rows_of_a_parquet_file_are_taken_out(bucket, tmp_path):
     bucket.write("data/table.parquet", out.getvalue())
     rows = taken_out(bucket, job_on(bucket, "data/table.parquet"), tmp_path)
     assert [row[1] for row in rows[1:]] == ["5", "31"]
-    assert [row[3] for row in rows[1:]] == ["1004", "1030"]
+    assert [row[5] for row in rows[1:]] == ["1004", "1030"]
     assert [row[-1] for row in rows[1:]] == ["Watch", ""]
 
 
@@ -141,7 +146,7 @@ def test_a_value_over_several_lines_is_taken_out_whole_and_a_stray_quote_line_by
     good = [f"fine,{row(number)}" for number in range(6)]
     bucket.write("data/long.csv", "\n".join([header, good[0], f'"over\ntwo lines",{row(1)[:-6]}Watch', *good[2:], ""]).encode())
     rows = taken_out(bucket, job_on(bucket, "data/long.csv"), tmp_path)
-    assert [(row[1], row[3]) for row in rows[1:]] == [("3", "over\ntwo lines")]
+    assert [(row[1], row[5]) for row in rows[1:]] == [("3", "over\ntwo lines")]
     (tmp_path / "mend.csv").unlink()
     bucket.write("data/stray.csv", "\n".join([header, *good[:2], f'"{good[2]}', f'"{good[3]}', *good[4:], ""]).encode())
     rows = taken_out(bucket, job_on(bucket, "data/stray.csv", minute=1), tmp_path)
@@ -169,7 +174,7 @@ def test_what_is_taken_out_and_mended_fixes_the_job(bucket, tmp_path):
     folder = job_on(bucket, TABLE, minute=1)
     rows = taken_out(bucket, folder, tmp_path)
     mended = io.StringIO()
-    csv.writer(mended).writerows([rows[0], *([*head[:3], *row(int(head[1]) - 2).split(",")] for head in rows[1:])])
+    csv.writer(mended).writerows([rows[0], *([*head[:5], *row(int(head[1]) - 2).split(",")] for head in rows[1:])])
     bucket.write("mended.csv", mended.getvalue().encode())
     fix = make_job(bucket, minute=2, table=TABLE, fixes=folder.job_id, fixed_rows="mended.csv")
     assert text_at(bucket, run_job(fix).result) == expected
@@ -213,7 +218,7 @@ def test_a_parquet_row_with_booleans_can_be_fixed(bucket, tmp_path):
 def test_a_row_with_a_field_of_any_length_is_taken_out(bucket, tmp_path):
     write_table(bucket, [row(0), "9" * 200_000, row(2)])
     rows = taken_out(bucket, job_on(bucket, TABLE), tmp_path)
-    assert [len(rows[1][3]), rows[1][1]] == [200_000, "3"]
+    assert [len(rows[1][5]), rows[1][1]] == [200_000, "3"]
 
 
 def test_damaged_rejects_are_named_and_leave_no_file(bucket, tmp_path):
