@@ -171,7 +171,7 @@ def train(
 @click.option("--model", help="Definition, release or alias: v1, v1@20261123T101500Z-9bfad3, champion.  [default: MODEL_VER, else v1]")
 @click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day that the result belongs to.  [default: today]")
 @click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
-@click.option("--max-reject-share", default=0.01, show_default=True, help="Share of rows that may be rejected before the job fails.")
+@click.option("--max-reject-share", type=float, help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
 @click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
 @click.option("--fix", "fixes", metavar="JOB", help="TABLE holds fixed rows, which take the place of this job's rejects.")
 @again_option
@@ -182,7 +182,7 @@ def score(
     model: str | None,
     day: datetime | None,
     chunk_rows: int | None,
-    max_reject_share: float,
+    max_reject_share: float | None,
     max_rejects: int | None,
     fixes: str | None,
     again: bool,
@@ -192,7 +192,8 @@ def score(
     """Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
 
     With --fix JOB, TABLE is a csv file of fixed rows, as `scoring results rejects JOB --rows FILE` writes them for you to mend: they
-    are scored with that job's release, and published with its other rows as a new revision of its result.
+    are scored with that job's release, and published with its other rows as a new revision of its result. As many may be rejected as in
+    that job, any number if a person accepted its rejects.
 
     \b
     Example:
@@ -200,7 +201,7 @@ def score(
         scoring score keywords.parquet --model v2 --date 2026-11-23
         scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
     """
-    from producers.enqueue import enqueue_fix, enqueue_score
+    from producers.enqueue import REJECT_SHARE, enqueue_fix, enqueue_score
 
     if fixes and (model or day or chunk_rows):
         raise RequestError(
@@ -221,7 +222,7 @@ def score(
         model=model or settings.model_ver,
         day=_day(day),
         chunk_rows=chunk_rows,
-        max_reject_share=max_reject_share,
+        max_reject_share=REJECT_SHARE if max_reject_share is None else max_reject_share,
         max_rejects=max_rejects,
         again=again,
     )

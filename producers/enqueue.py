@@ -18,7 +18,7 @@ from shared.aliases import MANIFEST, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
 from shared.errors import BrokerError, MessageError, RequestError, TableError
-from shared.job_folder import REQUESTS, JobFolder
+from shared.job_folder import REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS, ResultManifest
 from shared.messages import Job, JobOrder, ScoreJob, TrainJob, decode, decode_long
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
@@ -27,6 +27,8 @@ from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
 
 INPUTS, TRAINING = "data/predict/input", "data/train"
 THE_INPUT = "prediction_input"
+REJECT_SHARE = 0.01
+"""The share of rows that may be rejected when a request names none."""
 NO_ID = "not-known-yet"
 """Stands for the id when a request is checked before anything is written: a wrong field leaves no trace."""
 
@@ -77,7 +79,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     model: str,
     day: date | None = None,
     chunk_rows: int | None = None,
-    max_reject_share: float = 0.01,
+    max_reject_share: float = REJECT_SHARE,
     max_rejects: int | None = None,
     again: bool = False,
 ) -> Enqueued:
@@ -114,13 +116,14 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     *,
     job_id: str,
     rows: str,
-    max_reject_share: float = 0.01,
+    max_reject_share: float | None = None,
     max_rejects: int | None = None,
     again: bool = False,
 ) -> Enqueued:
     """Ask for fixed rows to be scored in the place of the rejects of a job that has ended, and for the result of both.
 
-    ``rows`` is a csv or csv.gz file, looked for in the bucket first, then on this machine.
+    ``rows`` is a csv or csv.gz file, looked for in the bucket first, then on this machine. A limit of rejects that is not given is that
+    of the job that is fixed, and none where a person accepted its rejects: a fix never has more of them.
 
     Raises:
         RequestError: there is no such job, or it has not ended or cut its table, or a field cannot be.
@@ -140,7 +143,12 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
         raise RequestError(
             f"{rows} is not a file of fixed rows", next_step=f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE"
         )
-    wish = {"fixes": job_id, "max_reject_share": max_reject_share, "max_rejects": max_rejects}
+    share, number = (1.0, None) if earlier.has(REJECTS_ACCEPTED) else (fixed.max_reject_share, fixed.max_rejects)
+    wish = {
+        "fixes": job_id,
+        "max_reject_share": share if max_reject_share is None else max_reject_share,
+        "max_rejects": number if max_rejects is None else max_rejects,
+    }
 
     def job(own_id: str) -> ScoreJob:
         path = source.place_in(JobFolder(bucket, own_id))

@@ -413,6 +413,28 @@ def test_a_fix_takes_table_model_and_place_of_the_job_and_brings_its_rows_along(
     assert messages(settings)[-1] == ("score.plan", {"format": 1, "job_id": done.job_id})
 
 
+def test_a_fix_may_have_the_rejects_that_its_job_might_have(settings, bucket, tmp_path):
+    def limits(folder, **more):
+        job = JobFolder(bucket, fix(settings, bucket, folder, mended, **more).job_id).job()
+        return job.max_reject_share, job.max_rejects
+
+    mended = tmp_path / "mended.csv"
+    mended.write_text("reject_line,entity_id\n2,1\n")
+    strict, lenient, accepted = (
+        make_job(bucket),
+        make_job(bucket, minute=1, max_reject_share=0.5, max_rejects=7),
+        make_job(bucket, minute=2),
+    )
+    for folder in (strict, lenient, accepted):
+        plan(folder)
+        folder.fail(TableError("too many rejects"))
+    accepted.reopen(accept_rejects=True)
+    accepted.fail(TableError("something else"))
+    assert [limits(folder) for folder in (strict, lenient, accepted)] == [(0.01, None), (0.5, 7), (1.0, None)]
+    assert limits(lenient, max_rejects=3) == (0.5, 3)
+    assert limits(accepted, max_reject_share=0.0) == (0.0, None)
+
+
 def test_the_same_fix_is_one_job_and_other_rows_are_another(settings, bucket, earlier, tmp_path):
     mended = tmp_path / "mended.csv"
     mended.write_text("line,entity_id\n2,1\n")
