@@ -515,14 +515,19 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
 
     _, bucket = _open()
     job_id, found = rejects.find_rejects(bucket, result)
-    if rows_file is not None:
-        written = rejects.write_rows(bucket, found, rows_file)
-        click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
-        click.echo(f"scoring score {rows_file} --fix {job_id}")
-    elif as_json:
+    if as_json and rows_file is None:
         _print_json([vars(reject) for reject in itertools.islice(found, count)])
-    else:
-        show.print_rejects(_console(), job_id, list(found), 20 if count is None else count)
+        return
+    all_found = list(found)
+    looked_at = rejects.looked_at(bucket, job_id)
+    if rows_file is None or not all_found:
+        show.print_rejects(_console(), job_id, all_found, 20 if count is None else count, looked_at)
+        return
+    written = rejects.write_rows(bucket, all_found, rows_file)
+    if looked_at:
+        click.echo(f"Only {looked_at} have been looked at: there may be more.")
+    click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
+    click.echo(f"scoring score {rows_file} --fix {job_id}")
 
 
 # --- what the commands share -------------------------------------------------------------------------------------------------

@@ -61,6 +61,18 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
 
 
+def looked_at(bucket: Bucket, job_id: str) -> str:
+    """How many of a job's chunks have been looked at, in words; empty when all have been."""
+    job = JobFolder(bucket, job_id)
+    if not job.has("job.json"):  # a result outlives the folder of its job
+        return ""
+    status = job.status()
+    done = len(job.parts_done())
+    if (status.outcome and status.outcome.state == "done") or 0 < status.chunks <= done:
+        return ""
+    return f"{done} of {status.chunks or 'an unknown number of'} chunks"
+
+
 def _read(paths: Iterable[str], bucket: Bucket, *, has_header: bool) -> Iterator[Rejected]:
     for path in paths:
         try:

@@ -228,10 +228,10 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
     print_facts(console, facts)
 
 
-def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int) -> None:
-    """How many rejects have each reason, and the first ones."""
+def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, looked_at: str = "") -> None:
+    """How many rejects have each reason, and the first ones; ``looked_at`` says in words how much of the table, unless all of it."""
     if not rejects:
-        console.print(f"Job {job_id} has no rejects.")
+        console.print(f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.", highlight=False)
         return
     reasons = _table("rejects", "column", "reason")
     for column, reason, number in count_reasons(rejects):
@@ -244,6 +244,8 @@ def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], co
     console.print(first)
     if len(rejects) > count:
         console.print(f"and {len(rejects) - count:,} more")
+    if looked_at:
+        console.print(f"\nOnly {looked_at} have been looked at: there may be more.", highlight=False)
     console.print(f"\nGet the rows to mend with: scoring results rejects {job_id} --rows FILE", highlight=False)
 
 

@@ -70,7 +70,7 @@ def test_a_result_without_rejects_has_none(bucket):
     write_table(bucket, [row(number) for number in range(5)])
     folder = job_on(bucket, TABLE)
     assert [list(rejects.find_rejects(bucket, wanted)[1]) for wanted in (folder.job_id, f"v1/{PLACE}")] == [[], []]
-    assert f"Job {folder.job_id} has no rejects." in scoring(bucket, "results", "rejects", folder.job_id).output
+    assert f"Job {folder.job_id} has no rejects.\n" in scoring(bucket, "results", "rejects", folder.job_id).output
 
 
 def test_a_job_that_failed_or_still_runs_shows_what_it_has(bucket):
@@ -79,6 +79,25 @@ def test_a_job_that_failed_or_still_runs_shows_what_it_has(bucket):
     steps.score_chunk(folder, plan(folder).chunk(1), bucket.root)
     bucket.write(folder.part_file(5, "rejects.csv.gz"), b"half a part")
     assert [reject.line for reject in rejects.find_rejects(bucket, folder.job_id)[1]] == [8, 9]
+
+
+def test_a_job_that_has_not_looked_at_all_its_chunks_says_so(bucket, tmp_path):
+    write_table(bucket, lines())
+    folder = make_job(bucket, chunk_rows=6)
+    command, out = ("results", "rejects", folder.job_id), tmp_path / "mend.csv"
+    assert "has no rejects so far (0 of an unknown number of chunks have been looked at)." in scoring(bucket, *command).output
+    made = plan(folder)
+    steps.score_chunk(folder, made.chunk(3), bucket.root)
+    for _ in ("running", "cancelled"):
+        assert "has no rejects so far (1 of 7 chunks have been looked at)." in scoring(bucket, *command, "--rows", str(out)).output
+        assert not out.exists()
+        folder.cancel()
+    folder.reopen()
+    steps.score_chunk(folder, made.chunk(1), bucket.root)
+    folder.fail(TableError("too many rejects"))
+    for more in ((), ("--rows", str(out))):
+        assert "Only 2 of 7 chunks have been looked at: there may be more." in scoring(bucket, *command, *more).output
+    assert len(out.read_text().splitlines()) == 3
 
 
 def test_what_is_no_score_job_or_result_is_refused(bucket):
