@@ -157,11 +157,17 @@ def train(
     """
     from producers.enqueue import enqueue_train
 
-    if eval_table and not train_table:
+    if eval_table is not None and train_table is None:
         raise RequestError("--eval names a table but --train does not", next_step="Name both, or neither.")
     settings, bucket = _open()
     done = enqueue_train(
-        settings, bucket, definition=definition or settings.model_ver, train=train_table, eval_table=eval_table, alias=alias, again=again
+        settings,
+        bucket,
+        definition=settings.model_ver if definition is None else definition,
+        train=train_table,
+        eval_table=eval_table,
+        alias=alias,
+        again=again,
     )
     _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
 
@@ -203,13 +209,13 @@ def score(
     """
     from producers.enqueue import REJECT_SHARE, enqueue_fix, enqueue_score
 
-    if fixes and (model or day or chunk_rows):
+    if fixes is not None and (model, day, chunk_rows) != (None, None, None):
         raise RequestError(
             "--fix takes the model, the date and the chunks of the job that it fixes",
             next_step="Leave out --model, --date and --chunk-rows.",
         )
     settings, bucket = _open()
-    if fixes:
+    if fixes is not None:
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
@@ -219,7 +225,7 @@ def score(
         settings,
         bucket,
         table=table,
-        model=model or settings.model_ver,
+        model=settings.model_ver if model is None else model,
         day=_day(day),
         chunk_rows=chunk_rows,
         max_reject_share=REJECT_SHARE if max_reject_share is None else max_reject_share,

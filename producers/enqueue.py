@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import shlex
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -236,8 +237,11 @@ def find_table(bucket: Bucket, table: str) -> Source:
     """The table of this path: in the bucket, or else on this machine.
 
     Raises:
+        RequestError: the path is empty or has no name in it; the current folder is ``.``.
         TableError: it is in neither place, or it is no table.
     """
+    if not table.strip(f"/{string.whitespace}"):
+        raise RequestError(f"{table!r} is the name of no table", next_step="Name a file or folder: scoring score --help")
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
         inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
