@@ -260,8 +260,10 @@ def jobs_list(limit: int, as_json: bool) -> None:
     statuses = [look_at(bucket, job_id) for job_id in itertools.islice(list_jobs(bucket), limit)]
     if as_json:
         _print_json([_status_data(status) for status in statuses])
-    else:
+    elif statuses:
         show.print_jobs(_console(), statuses)
+    else:
+        click.echo(f"There is no job yet in the bucket {bucket.url}")
 
 
 @jobs.command("show")
@@ -357,8 +359,10 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
     if as_json:
         _print_json(data)
-    else:
+    elif releases:
         show.print_releases(_console(), releases)
+    else:
+        click.echo(f"There is no release yet in the bucket {bucket.url}. Train one with: scoring train v1")
 
 
 @models.command("show")
@@ -453,8 +457,10 @@ def results_list(as_json: bool) -> None:
     data = [manifest.encode() | {"folder": folder} for folder, manifest in found]
     if as_json:
         _print_json(data)
-    else:
+    elif found:
         show.print_results(_console(), found)
+    else:
+        click.echo(f"There is no result yet in the bucket {bucket.url}")
 
 
 @results.command("show")

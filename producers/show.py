@@ -108,9 +108,6 @@ def first_lines(bucket: Bucket, folder: str, count: int) -> list[str]:
 def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) -> None:
     """One line a job."""
     table = _table("job", "state", "since", "what", "chunks", "why")
-    if not statuses:
-        console.print("There is no job yet in this bucket.")
-        return
     for status in statuses:
         if isinstance(status, UnreadableJob):
             _add(table, status.job_id, "unreadable", "", "", "", status.reason)
@@ -155,9 +152,6 @@ def outcome_facts(outcome: Outcome) -> dict[str, str]:
 def print_releases(console: Console, releases: Sequence[ShownRelease]) -> None:
     """One line a release."""
     table = _table("release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size")
-    if not releases:
-        console.print("There is no release yet in this bucket. Train one with: scoring train v1")
-        return
     for release in releases:
         figures = release.figures
         _add(
@@ -199,9 +193,6 @@ def print_release(console: Console, release: ShownRelease) -> None:
 def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]]) -> None:
     """One line a result."""
     table = _table("result", "release", "finished", "rows", "rejected", "job")
-    if not results:
-        console.print("There is no result yet in this bucket.")
-        return
     for folder, manifest in results:
         scored, rejected = f"{manifest.rows_scored:,}", f"{manifest.rows_rejected:,}"
         _add(table, folder.removeprefix(f"{OUTPUTS}/"), manifest.release, ago(manifest.finished), scored, rejected, manifest.job_id)

@@ -310,10 +310,11 @@ def test_a_job_folder_without_a_request_does_not_take_a_place_in_a_short_list(bu
 # --- nothing there
 
 
-@pytest.mark.parametrize("what", ["jobs", "models", "results"])
-def test_a_list_of_nothing_is_empty_and_makes_no_bucket(bucket, what):
+@pytest.mark.parametrize(("what", "name"), [("jobs", "job"), ("models", "release"), ("results", "result")])
+def test_a_list_of_nothing_is_empty_names_the_bucket_and_does_not_make_it(bucket, what, name):
     assert json.loads(scoring(bucket, what, "list", "--json").stdout) == []
-    assert len(scoring(bucket, what, "list").stdout.splitlines()) <= 1
+    said = scoring(bucket, what, "list").stdout.splitlines()
+    assert [line.partition(f" yet in the bucket {bucket.url}")[0] for line in said] == [f"There is no {name}"]
     assert not bucket.root.exists()
 
 
