@@ -390,7 +390,7 @@ def models_show(model: str, as_json: bool) -> None:
 @click.argument("releases", nargs=-1, required=True, metavar="RELEASE...")
 @json_option
 def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
-    """Sign releases that are in the store with SCORING_STORE_KEY.
+    """Sign releases with SCORING_STORE_KEY, named as for `scoring score --model`.
 
     Needed for releases from before the key was set, or signed with an older key that stands behind the new one. Sign only what you
     know for yours: workers load what is signed.
@@ -401,14 +401,20 @@ def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
         scoring models list -q | xargs scoring models sign
     """
     from producers.signing import sign_release
+    from shared.aliases import resolve
 
     _, bucket = _open()
-    for release in releases:
+    signed = []
+    for name in releases:
+        release = resolve(bucket, name)
         sign_release(bucket, release)
+        signed.append(release)
         if not as_json:
             click.echo(f"Signed {release}")
     if as_json:
-        _print_json(releases)
+        _print_json(signed)
+    else:
+        click.echo("A job that failed because its release was not signed goes on with: scoring jobs resume JOB")
 
 
 @models.command("check")

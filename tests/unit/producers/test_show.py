@@ -360,9 +360,21 @@ def test_a_release_from_before_the_key_is_signed_by_a_command(bucket):
     releases = [publish_handmade(bucket, made=NOON.replace(hour=hour)) for hour in (1, 2)]
     key = "a key that is long enough"
     assert fact(scoring(bucket, "models", "show", releases[0], key=key).stdout, "signed") == "no"
-    assert scoring(bucket, "models", "sign", *releases, key=key).stdout == f"Signed {releases[0]}\nSigned {releases[1]}\n"
+    assert scoring(bucket, "models", "sign", *releases, key=key).stdout.splitlines() == [
+        f"Signed {releases[0]}",
+        f"Signed {releases[1]}",
+        "A job that failed because its release was not signed goes on with: scoring jobs resume JOB",
+    ]
     assert fact(scoring(bucket, "models", "show", releases[0], key=key).stdout, "signed") == "yes"
     assert json.loads(scoring(bucket, "models", "sign", releases[1], "--json", key=key).stdout) == [releases[1]]
+
+
+@pytest.mark.parametrize("name", ["v1", "v1@latest", "champion"])
+def test_a_release_is_signed_by_any_of_its_names(bucket, name):
+    release, key = publish_handmade(bucket), "a key that is long enough"
+    point_alias(bucket, "champion", release)
+    assert json.loads(scoring(bucket, "models", "sign", name, "--json", key=key).stdout) == [release]
+    assert fact(scoring(bucket, "models", "show", release, key=key).stdout, "signed") == "yes"
 
 
 def test_a_release_that_cannot_be_signed_is_to_be_trained_again_and_not_answered_with_the_same(bucket):
