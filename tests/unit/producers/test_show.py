@@ -282,6 +282,33 @@ def test_brackets_in_a_path_are_shown_as_they_are(bucket, release, name):
     assert f"{name}/table.csv" in printed(show.print_job, folder.status())
 
 
+@pytest.mark.parametrize("width", [100, 132])
+def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
+    stamp = "20261123t120000123z"
+    scored = JobFolder(bucket, f"{stamp}-score-9bfad3")
+    job = make_job(bucket).job().model_copy(update={"job_id": scored.job_id, "place": f"{PLACE}/keywords"})
+    scored.create(job)
+    run_job(scored)
+    brought = JobFolder(bucket, f"{stamp}-score-9bfad4")
+    rows = f"jobs/{brought.job_id}/input/mend.csv"
+    brought.create(job.model_copy(update={"job_id": brought.job_id, "fixes": scored.job_id, "fixed_rows": rows}))
+    brought.fail(RequestError("the reason is long " * 40))
+    point_alias(bucket, "champion", release)
+    text = io.StringIO()
+    console = Console(file=text, width=width)
+    show.print_jobs(console, [folder.status() for folder in (brought, scored)])
+    show.print_results(console, list(show.find_results(bucket)))
+    show.print_releases(console, show.find_releases(bucket))
+    said = text.getvalue()
+    assert said.count(brought.job_id) == 1
+    assert said.count(scored.job_id) == 3
+    assert f"v1/{PLACE}/keywords" in said
+    assert said.count(release) == (1 if width == 100 else 2)
+    assert "champion" in said
+    assert len(said.splitlines()) <= 16
+    assert max(map(len, said.splitlines())) <= width
+
+
 def test_a_damaged_job_is_listed_with_what_is_wrong_with_it():
     lines = printed(show.print_jobs, [UnreadableJob(job_id="job-1", reason="its file is [red]damaged")])
     assert "job-1" in lines
