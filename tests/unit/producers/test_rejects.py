@@ -73,6 +73,15 @@ def test_a_result_without_rejects_has_none(bucket):
     assert f"Job {folder.job_id} has no rejects.\n" in scoring(bucket, "results", "rejects", folder.job_id).output
 
 
+def test_the_next_step_of_a_done_job_names_its_rejects_if_it_has_any(bucket):
+    write_table(bucket, lines())
+    some = job_on(bucket, TABLE)
+    assert some.outcome().next_step.endswith(f"; at its rejects with: scoring results rejects {some.job_id}")
+    write_table(bucket, [row(number) for number in range(5)])
+    none = job_on(bucket, TABLE, minute=1)
+    assert none.outcome().next_step == f"Look at it with: scoring results head {none.job_id}"
+
+
 def test_a_job_that_failed_or_still_runs_shows_what_it_has(bucket):
     write_table(bucket, lines())
     folder = make_job(bucket, chunk_rows=6)
