@@ -14,7 +14,7 @@ from typing import TextIO
 
 from shared.aliases import MANIFEST
 from shared.bucket import Bucket
-from shared.errors import RequestError, TableError
+from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.messages import decode_long
@@ -53,12 +53,25 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     if text is not None:
         manifest = decode_long(ResultManifest, text)
         return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
-    if "/" in wanted:
-        raise RequestError(f"there is no result {wanted} in the bucket {bucket.url}", next_step="List them with: scoring results list")
-    job = JobFolder(bucket, wanted)
-    job.score_job()
+    job = job_behind(bucket, wanted)
     complete = job.parts_done() & job.parts_with_rejects()
     return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
+
+
+def job_behind(bucket: Bucket, wanted: str) -> JobFolder:
+    """The score job that a result is named by; raises RequestError when there is none."""
+    unknown = RequestError(
+        f"there is no result or job {wanted} in the bucket {bucket.url}",
+        next_step="List results with: scoring results list, jobs with: scoring jobs list",
+    )
+    try:
+        folder = JobFolder(bucket, wanted)
+    except MessageError:
+        raise unknown from None
+    if not folder.has("job.json"):
+        raise unknown
+    folder.score_job()
+    return folder
 
 
 def looked_at(bucket: Bucket, job_id: str) -> str:

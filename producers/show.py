@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from producers.rejects import Rejected, count_reasons
+from producers.rejects import Rejected, count_reasons, job_behind
 from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
-from shared.job_folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
+from shared.job_folder import JOBS, JobStatus, Outcome, UnreadableJob
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, ReleaseManifest, ResultManifest
 from shared.messages import Job, ScoreJob, decode_long
 from shared.signatures import Signature
@@ -90,10 +90,8 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     text = bucket.read(f"{OUTPUTS}/{folder}/{MANIFEST}")
     if text is not None:
         return f"{OUTPUTS}/{folder}", decode_long(ResultManifest, text)
-    if "/" in wanted:
-        raise RequestError(f"there is no result {wanted} in the bucket {bucket.url}", next_step="List them with: scoring results list")
-    status = JobFolder(bucket, wanted).status()
-    if status.state != "done" or status.outcome is None or not isinstance(status.job, ScoreJob):
+    status = job_behind(bucket, wanted).status()
+    if status.state != "done" or status.outcome is None:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
     revision = f"{status.outcome.result}/revisions/{wanted}"
     return revision, decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")

@@ -460,9 +460,15 @@ def test_a_fix_of_what_cannot_be_fixed_is_refused_and_leaves_no_job(settings, bu
         with pytest.raises(RequestError, match=sentence) as refused:
             fix(settings, bucket, folder, mended)
         assert refused.value.next_step
+    train = JobFolder(bucket, "20261123t120000z-train-abc")
+    train.create(TrainJob(job_id=train.job_id, created=datetime.now(UTC), definition="v1", train="data/train.csv"))
+    before.append(train.job_id)
+    with pytest.raises(RequestError, match="is a train job") as refused:
+        fix(settings, bucket, train, mended)
+    assert refused.value.next_step == "List results with: scoring results list"
     with pytest.raises(RequestError, match="there is no job 20200101t000000z-score-x"):
         enqueue.enqueue_fix(settings, bucket, job_id="20200101t000000z-score-x", rows=str(mended))
-    assert sorted(list_jobs(bucket)) == before
+    assert sorted(list_jobs(bucket)) == sorted(before)
 
 
 def test_fixed_rows_that_are_not_there_or_no_csv_are_refused(settings, bucket, earlier, tmp_path):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, rejects
+from producers import cli, rejects, show
 from shared.bucket import LocalBucket
 from shared.errors import RequestError, TableError
 from shared.job_folder import JobFolder
@@ -114,11 +114,15 @@ def test_what_is_no_score_job_or_result_is_refused(bucket):
     JobFolder(bucket, train.job_id).create(train)
     for wanted, sentence in (
         (train.job_id, "is a train job"),
-        ("v1/2001/01/01", "there is no result v1/2001/01/01"),
-        ("nothing-here", "there is no job nothing-here"),
+        ("v1/2001/01/01", "there is no result or job v1/2001/01/01"),
+        ("nothing-here", "there is no result or job nothing-here"),
+        ("nope", "there is no result or job nope"),
+        ("No Job", "there is no result or job No Job"),
     ):
-        with pytest.raises(RequestError, match=sentence):
-            rejects.find_rejects(bucket, wanted)
+        for find in (rejects.find_rejects, show.find_result):
+            with pytest.raises(RequestError, match=sentence) as refused:
+                find(bucket, wanted)
+            assert "scoring results list" in refused.value.next_step
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz"])

@@ -12,7 +12,7 @@ from producers import cli, show
 from producers.signing import sign_release
 from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket import LocalBucket
-from shared.errors import MessageError, ModelError, RequestError
+from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, Outcome, UnreadableJob
 from shared.manifests import ReleaseManifest
 from shared.messages import TrainJob, decode_long
@@ -176,7 +176,7 @@ def test_a_job_that_has_no_result_yet_says_what_it_does_instead(bucket, release)
     [
         ("v1/2020/01/01", RequestError),
         ("20200101t000000z-score-aaaaaa", RequestError),
-        ("No Job", MessageError),
+        ("No Job", RequestError),
         ("../../..", RequestError),
     ],
 )
