@@ -301,12 +301,15 @@ def jobs_cancel(job_id: str) -> None:
         scoring jobs cancel 20261123t101500z-score-9bfad3
     """
     from producers import enqueue
+    from shared.job_folder import JobFolder
 
     settings, bucket = _open()
+    before = JobFolder(bucket, job_id).outcome()
     state = enqueue.cancel(settings, bucket, job_id)
     if state != "cancelled":
         raise RequestError(f"job {job_id} cannot be cancelled: it is {state} already", next_step=f"See it with: scoring jobs show {job_id}")
-    click.echo(f"Cancelled {job_id}. Let it go on with: scoring jobs resume {job_id}")
+    done = f"Cancelled {job_id}" if before is None else f"Job {job_id} was cancelled already"
+    click.echo(f"{done}. Let it go on with: scoring jobs resume {job_id}")
 
 
 @jobs.command("resume")

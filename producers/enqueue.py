@@ -237,11 +237,16 @@ def find_table(bucket: Bucket, table: str) -> Source:
     """The table of this path: in the bucket, or else on this machine.
 
     Raises:
-        RequestError: the path is empty or has no name in it; the current folder is ``.``.
+        RequestError: the path is empty, has no name in it (the current folder is ``.``), or is an address like ``s3://...``.
         TableError: it is in neither place, or it is no table.
     """
     if not table.strip(f"/{string.whitespace}"):
         raise RequestError(f"{table!r} is the name of no table", next_step="Name a file or folder: scoring score --help")
+    if "://" in table:
+        raise RequestError(
+            f"{table} is an address, and a table is named by its path inside the bucket {bucket.url} or on this machine",
+            next_step="Name the path alone, like data/predict/input/2026/11/23; which bucket it is in is set in BUCKET_URL.",
+        )
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
         inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]

@@ -15,7 +15,7 @@ from producers import cli
 from shared.bucket import LocalBucket
 from shared.errors import PermanentError, RequestError, ScoringError, TransientError
 from tests.conftest import REPOSITORY, Place, make_place
-from tests.handmade import TABLE, publish_handmade, row, write_table
+from tests.handmade import TABLE, make_job, publish_handmade, row, write_table
 
 HEAVY = ("pandas", "sklearn", "pyarrow", "lightgbm", "numpy", "skops", "workers", "model_store")
 
@@ -172,6 +172,16 @@ def test_an_empty_word_is_refused_and_does_not_stand_for_the_default(place, monk
     assert ended.exception.exit_code == 2
     assert ended.exception.next_step
     assert not (place.bucket / "jobs").exists()
+
+
+# --- cancel
+
+
+def test_a_job_that_was_cancelled_already_is_said_to_be(place):
+    job_id = make_job(LocalBucket(place.bucket)).job_id
+    said = [CliRunner().invoke(cli.scoring, ["jobs", "cancel", job_id], env=place.environment).output for _ in range(2)]
+    more = f"Let it go on with: scoring jobs resume {job_id}\n"
+    assert said == [f"Cancelled {job_id}. {more}", f"Job {job_id} was cancelled already. {more}"]
 
 
 # --- exit codes

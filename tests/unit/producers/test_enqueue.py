@@ -305,6 +305,8 @@ def test_without_a_table_the_newest_training_tables_are_taken(nobody, bucket):
         ({"model": "x" * 300}, ScoringError, "."),
         ({"table": "nowhere.csv"}, TableError, "no table nowhere.csv, neither in the bucket .* nor on this machine"),
         ({"table": ""}, RequestError, "'' is the name of no table. Name a file or folder"),
+        ({"table": "s3://b/data/x.csv"}, RequestError, "s3://b/data/x.csv is an address, .* the bucket /.*BUCKET_URL"),
+        ({"table": "gs://b/data"}, RequestError, "gs://b/data is an address"),
         ({"table": " \t"}, RequestError, "is the name of no table"),
         ({"table": "/"}, RequestError, "'/' is the name of no table"),
         ({"table": "../../etc"}, ScoringError, "."),
