@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.definitions import Definition, load_definition
-from shared.aliases import MANIFEST, release_folder
+from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
 from shared.manifests import MAX_MANIFEST_BYTES, FileDigest, ReleaseManifest
@@ -78,7 +78,7 @@ def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
     path = f"{release_folder(release)}/{MANIFEST}"
     info = bucket.stat(path)
     if info is not None and info.size > MAX_MANIFEST_BYTES:
-        raise ModelError(f"{path} is {info.size:,} bytes long, more than the {MAX_MANIFEST_BYTES:,} allowed", next_step=_anew(release))
+        raise ModelError(f"{path} is {info.size:,} bytes long, more than the {MAX_MANIFEST_BYTES:,} allowed", next_step=train_anew(release))
     text = bucket.read(path)
     if text is None:
         raise ModelError(
@@ -88,13 +88,13 @@ def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
     try:
         manifest = decode_long(ReleaseManifest, text)
     except MessageError as error:
-        raise ModelError(f"{path} is not a release manifest: {error.message}", next_step=_anew(release)) from error
+        raise ModelError(f"{path} is not a release manifest: {error.message}", next_step=train_anew(release)) from error
     if manifest.model_file not in manifest.files:
-        raise ModelError(f"{path} names a model file that is not among its files: {manifest.model_file}", next_step=_anew(release))
+        raise ModelError(f"{path} names a model file that is not among its files: {manifest.model_file}", next_step=train_anew(release))
     if manifest.release != release:
-        raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=_anew(release))
+        raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=train_anew(release))
     if manifest.definition != release.partition("@")[0]:
-        raise ModelError(f"{path} names another definition, {manifest.definition}", next_step=_anew(release))
+        raise ModelError(f"{path} names another definition, {manifest.definition}", next_step=train_anew(release))
     return manifest
 
 
@@ -102,12 +102,12 @@ def _check_signature(found: Signature, release: str) -> None:
     if found is Signature.MISSING:
         raise ModelError(
             f"the release {release} is not signed, and SCORING_STORE_KEY is set",
-            next_step=f"If you know it for yours, sign it: scoring models sign {release}. {_anew(release)}",
+            next_step=f"If you know it for yours, sign it: scoring models sign {release}. {train_anew(release)}",
         )
     if found is Signature.WRONG:
         raise ModelError(
             f"the signature of the release {release} is wrong: its manifest was changed, or signed with another key",
-            next_step=f"If the key was changed, put the old one behind the new in SCORING_STORE_KEY, after a comma. {_anew(release)}",
+            next_step=f"If the key was changed, put the old one behind the new in SCORING_STORE_KEY, after a comma. {train_anew(release)}",
         )
 
 
@@ -131,7 +131,7 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
         definition = load_definition(manifest.definition, definitions)
         if definition.source_sha256 != manifest.definition_sha256:
             raise ModelError(
-                f"the code of the definition {definition.name} was changed since {release} was trained", next_step=_anew(release)
+                f"the code of the definition {definition.name} was changed since {release} was trained", next_step=train_anew(release)
             )
         try:
             model = definition.model_class()
@@ -139,7 +139,7 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
         except ModelError:
             raise
         except Exception as error:  # a definition's own code may raise anything
-            raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=_anew(release)) from error
+            raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=train_anew(release)) from error
     return Release(manifest=manifest, definition=definition, model=model)
 
 
@@ -154,14 +154,14 @@ def copy_verified(folder: Path, manifest: ReleaseManifest, own: Path) -> None:
     release = manifest.release
     found = {file.name for file in folder.iterdir()} - {MANIFEST}
     for name in sorted(found - manifest.files.keys()):
-        raise ModelError(f"the release {release} holds the foreign file {name}", next_step=_anew(release))
+        raise ModelError(f"the release {release} holds the foreign file {name}", next_step=train_anew(release))
     for name, digest in manifest.files.items():
         if name in found and (folder / name).is_symlink():
-            raise ModelError(f"the file {name} of the release {release} is a symbolic link", next_step=_anew(release))
+            raise ModelError(f"the file {name} of the release {release} is a symbolic link", next_step=train_anew(release))
         if name not in found or not (folder / name).is_file():
-            raise ModelError(f"the release {release} lacks its file {name}", next_step=_anew(release))
+            raise ModelError(f"the release {release} lacks its file {name}", next_step=train_anew(release))
         if not _copy_matches(folder / name, own / name, digest):
-            raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=_anew(release))
+            raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=train_anew(release))
 
 
 def _copy_matches(source: Path, copy: Path, digest: FileDigest) -> bool:
@@ -178,7 +178,3 @@ def _copy_matches(source: Path, copy: Path, digest: FileDigest) -> bool:
 def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _anew(release: str) -> str:
-    return f"Train it anew: scoring train {release.partition('@')[0]}"

@@ -157,11 +157,17 @@ def train(
     """
     from producers.enqueue import enqueue_train
 
-    if eval_table and not train_table:
+    if eval_table is not None and train_table is None:
         raise RequestError("--eval names a table but --train does not", next_step="Name both, or neither.")
     settings, bucket = _open()
     done = enqueue_train(
-        settings, bucket, definition=definition or settings.model_ver, train=train_table, eval_table=eval_table, alias=alias, again=again
+        settings,
+        bucket,
+        definition=settings.model_ver if definition is None else definition,
+        train=train_table,
+        eval_table=eval_table,
+        alias=alias,
+        again=again,
     )
     _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
 
@@ -171,7 +177,7 @@ def train(
 @click.option("--model", help="Definition, release or alias: v1, v1@20261123T101500Z-9bfad3, champion.  [default: MODEL_VER, else v1]")
 @click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day that the result belongs to.  [default: today]")
 @click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
-@click.option("--max-reject-share", default=0.01, show_default=True, help="Share of rows that may be rejected before the job fails.")
+@click.option("--max-reject-share", type=float, help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
 @click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
 @click.option("--fix", "fixes", metavar="JOB", help="TABLE holds fixed rows, which take the place of this job's rejects.")
 @again_option
@@ -182,7 +188,7 @@ def score(
     model: str | None,
     day: datetime | None,
     chunk_rows: int | None,
-    max_reject_share: float,
+    max_reject_share: float | None,
     max_rejects: int | None,
     fixes: str | None,
     again: bool,
@@ -192,7 +198,8 @@ def score(
     """Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
 
     With --fix JOB, TABLE is a csv file of fixed rows, as `scoring results rejects JOB --rows FILE` writes them for you to mend: they
-    are scored with that job's release, and published with its other rows as a new revision of its result.
+    are scored with that job's release, and published with its other rows as a new revision of its result. As many may be rejected as in
+    that job, any number if a person accepted its rejects.
 
     \b
     Example:
@@ -200,15 +207,15 @@ def score(
         scoring score keywords.parquet --model v2 --date 2026-11-23
         scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
     """
-    from producers.enqueue import enqueue_fix, enqueue_score
+    from producers.enqueue import REJECT_SHARE, enqueue_fix, enqueue_score
 
-    if fixes and (model or day or chunk_rows):
+    if fixes is not None and (model, day, chunk_rows) != (None, None, None):
         raise RequestError(
             "--fix takes the model, the date and the chunks of the job that it fixes",
             next_step="Leave out --model, --date and --chunk-rows.",
         )
     settings, bucket = _open()
-    if fixes:
+    if fixes is not None:
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
@@ -218,10 +225,10 @@ def score(
         settings,
         bucket,
         table=table,
-        model=model or settings.model_ver,
+        model=settings.model_ver if model is None else model,
         day=_day(day),
         chunk_rows=chunk_rows,
-        max_reject_share=max_reject_share,
+        max_reject_share=REJECT_SHARE if max_reject_share is None else max_reject_share,
         max_rejects=max_rejects,
         again=again,
     )
@@ -253,8 +260,10 @@ def jobs_list(limit: int, as_json: bool) -> None:
     statuses = [look_at(bucket, job_id) for job_id in itertools.islice(list_jobs(bucket), limit)]
     if as_json:
         _print_json([_status_data(status) for status in statuses])
-    else:
+    elif statuses:
         show.print_jobs(_console(), statuses)
+    else:
+        click.echo(f"There is no job yet in the bucket {bucket.url}")
 
 
 @jobs.command("show")
@@ -292,12 +301,15 @@ def jobs_cancel(job_id: str) -> None:
         scoring jobs cancel 20261123t101500z-score-9bfad3
     """
     from producers import enqueue
+    from shared.job_folder import JobFolder
 
     settings, bucket = _open()
+    before = JobFolder(bucket, job_id).outcome()
     state = enqueue.cancel(settings, bucket, job_id)
     if state != "cancelled":
         raise RequestError(f"job {job_id} cannot be cancelled: it is {state} already", next_step=f"See it with: scoring jobs show {job_id}")
-    click.echo(f"Cancelled {job_id}. Let it go on with: scoring jobs resume {job_id}")
+    done = f"Cancelled {job_id}" if before is None else f"Job {job_id} was cancelled already"
+    click.echo(f"{done}. Let it go on with: scoring jobs resume {job_id}")
 
 
 @jobs.command("resume")
@@ -350,8 +362,10 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
     if as_json:
         _print_json(data)
-    else:
+    elif releases:
         show.print_releases(_console(), releases)
+    else:
+        click.echo(f"There is no release yet in the bucket {bucket.url}. Train one with: scoring train v1")
 
 
 @models.command("show")
@@ -379,7 +393,7 @@ def models_show(model: str, as_json: bool) -> None:
 @click.argument("releases", nargs=-1, required=True, metavar="RELEASE...")
 @json_option
 def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
-    """Sign releases that are in the store with SCORING_STORE_KEY.
+    """Sign releases with SCORING_STORE_KEY, named as for `scoring score --model`.
 
     Needed for releases from before the key was set, or signed with an older key that stands behind the new one. Sign only what you
     know for yours: workers load what is signed.
@@ -390,14 +404,20 @@ def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
         scoring models list -q | xargs scoring models sign
     """
     from producers.signing import sign_release
+    from shared.aliases import resolve
 
     _, bucket = _open()
-    for release in releases:
+    signed = []
+    for name in releases:
+        release = resolve(bucket, name)
         sign_release(bucket, release)
+        signed.append(release)
         if not as_json:
             click.echo(f"Signed {release}")
     if as_json:
-        _print_json(releases)
+        _print_json(signed)
+    else:
+        click.echo("A job that failed because its release was not signed goes on with: scoring jobs resume JOB")
 
 
 @models.command("check")
@@ -446,8 +466,10 @@ def results_list(as_json: bool) -> None:
     data = [manifest.encode() | {"folder": folder} for folder, manifest in found]
     if as_json:
         _print_json(data)
-    else:
+    elif found:
         show.print_results(_console(), found)
+    else:
+        click.echo(f"There is no result yet in the bucket {bucket.url}")
 
 
 @results.command("show")
@@ -514,14 +536,19 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
 
     _, bucket = _open()
     job_id, found = rejects.find_rejects(bucket, result)
-    if rows_file is not None:
-        written = rejects.write_rows(bucket, found, rows_file)
-        click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
-        click.echo(f"scoring score {rows_file} --fix {job_id}")
-    elif as_json:
+    if as_json and rows_file is None:
         _print_json([vars(reject) for reject in itertools.islice(found, count)])
-    else:
-        show.print_rejects(_console(), job_id, list(found), 20 if count is None else count)
+        return
+    all_found = list(found)
+    looked_at = rejects.looked_at(bucket, job_id)
+    if rows_file is None or not all_found:
+        show.print_rejects(_console(), job_id, all_found, 20 if count is None else count, looked_at)
+        return
+    written = rejects.write_rows(bucket, all_found, rows_file)
+    if looked_at:
+        click.echo(f"Only {looked_at} have been looked at: there may be more.")
+    click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
+    click.echo(f"scoring score {rows_file} --fix {job_id}")
 
 
 # --- what the commands share -------------------------------------------------------------------------------------------------

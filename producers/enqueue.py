@@ -7,6 +7,8 @@ no message is on its way for. The same request, sent twice, is one job.
 import hashlib
 import itertools
 import json
+import shlex
+import string
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -17,7 +19,7 @@ from shared.aliases import MANIFEST, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
 from shared.errors import BrokerError, MessageError, RequestError, TableError
-from shared.job_folder import REQUESTS, JobFolder
+from shared.job_folder import REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS, ResultManifest
 from shared.messages import Job, JobOrder, ScoreJob, TrainJob, decode, decode_long
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
@@ -26,6 +28,8 @@ from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
 
 INPUTS, TRAINING = "data/predict/input", "data/train"
 THE_INPUT = "prediction_input"
+REJECT_SHARE = 0.01
+"""The share of rows that may be rejected when a request names none."""
 NO_ID = "not-known-yet"
 """Stands for the id when a request is checked before anything is written: a wrong field leaves no trace."""
 
@@ -76,7 +80,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     model: str,
     day: date | None = None,
     chunk_rows: int | None = None,
-    max_reject_share: float = 0.01,
+    max_reject_share: float = REJECT_SHARE,
     max_rejects: int | None = None,
     again: bool = False,
 ) -> Enqueued:
@@ -113,13 +117,14 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     *,
     job_id: str,
     rows: str,
-    max_reject_share: float = 0.01,
+    max_reject_share: float | None = None,
     max_rejects: int | None = None,
     again: bool = False,
 ) -> Enqueued:
     """Ask for fixed rows to be scored in the place of the rejects of a job that has ended, and for the result of both.
 
-    ``rows`` is a csv or csv.gz file, looked for in the bucket first, then on this machine.
+    ``rows`` is a csv or csv.gz file, looked for in the bucket first, then on this machine. A limit of rejects that is not given is that
+    of the job that is fixed, and none where a person accepted its rejects: a fix never has more of them.
 
     Raises:
         RequestError: there is no such job, or it has not ended or cut its table, or a field cannot be.
@@ -133,13 +138,18 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
         raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
     if not earlier.has("plan.json"):
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
-    _refuse_older_than_published(bucket, earlier, fixed.place)
+    _refuse_older_than_published(bucket, earlier, fixed.place, rows)
     source = find_table(bucket, rows)
     if kind_of(source.path) not in ("csv", "csv.gz"):
         raise RequestError(
             f"{rows} is not a file of fixed rows", next_step=f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE"
         )
-    wish = {"fixes": job_id, "max_reject_share": max_reject_share, "max_rejects": max_rejects}
+    share, number = (1.0, None) if earlier.has(REJECTS_ACCEPTED) else (fixed.max_reject_share, fixed.max_rejects)
+    wish = {
+        "fixes": job_id,
+        "max_reject_share": share if max_reject_share is None else max_reject_share,
+        "max_rejects": number if max_rejects is None else max_rejects,
+    }
 
     def job(own_id: str) -> ScoreJob:
         path = source.place_in(JobFolder(bucket, own_id))
@@ -150,17 +160,23 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     return _enqueue(settings, bucket, _digest("score", wish | {"rows": source.fingerprint}), job, [source], again=again)
 
 
-def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str) -> None:
-    """Raise RequestError when a fix of this job would take the place of a newer result."""
+def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str, rows: str) -> None:
+    """Raise RequestError when a fix of this job with these rows would take the place of a newer result."""
     plan = json.loads(bucket.read(earlier.file("plan.json")) or b"{}")
     definition = str(plan.get("release", "")).partition("@")[0]
     text = bucket.read(f"{OUTPUTS}/{definition}/{place}/{MANIFEST}") if definition else None
-    published = decode_long(ResultManifest, text).job_id if text is not None else ""
-    if published > earlier.job_id:
-        raise RequestError(
-            f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {published}",
-            next_step=f"Fix that one instead: scoring results rejects {published}; or mend the table and score it again.",
-        )
+    published = decode_long(ResultManifest, text) if text is not None else None
+    if published is None or published.job_id <= earlier.job_id:
+        return
+    newer = published.job_id
+    problem = f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {newer}"
+    if published.rows_rejected == 0:
+        raise RequestError(f"{problem}, in which nothing is left to fix", next_step=f"See it with: scoring results show {newer}")
+    raise RequestError(
+        problem,
+        next_step=f"Fix that one instead: scoring score {shlex.quote(rows)} --fix {newer}; "
+        f"which rows it lacks: scoring results rejects {newer}",
+    )
 
 
 def enqueue_train(  # noqa: PLR0913 - a request has these fields
@@ -221,8 +237,16 @@ def find_table(bucket: Bucket, table: str) -> Source:
     """The table of this path: in the bucket, or else on this machine.
 
     Raises:
+        RequestError: the path is empty, has no name in it (the current folder is ``.``), or is an address like ``s3://...``.
         TableError: it is in neither place, or it is no table.
     """
+    if not table.strip(f"/{string.whitespace}"):
+        raise RequestError(f"{table!r} is the name of no table", next_step="Name a file or folder: scoring score --help")
+    if "://" in table:
+        raise RequestError(
+            f"{table} is an address, and a table is named by its path inside the bucket {bucket.url} or on this machine",
+            next_step="Name the path alone, like data/predict/input/2026/11/23; which bucket it is in is set in BUCKET_URL.",
+        )
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
         inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]

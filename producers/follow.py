@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import redis
+from kombu.utils.url import maybe_sanitize_url
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -87,7 +88,9 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
             patience = PATIENCE_SECONDS if status.state == "queued" else LONG_PATIENCE_SECONDS
             if now - changed > patience and not warned:
                 what = "No worker has taken the job yet" if status.state == "queued" else "Nothing has happened for a while"
-                console.print(f"{what}. Is a worker running? Start a local stack with: scoring up", style="yellow")
+                where = f"the bucket {bucket.url} and the Redis at {maybe_sanitize_url(redis_url)}"
+                ask = f"{what}, asked through {where}. Is a worker running for these, or for another BUCKET_URL or REDIS_URL?"
+                console.print(f"{ask} Start a local stack with: scoring up", style="yellow", soft_wrap=True, markup=False, highlight=False)
                 warned = True
             total = status.chunks or None
             what = f"{status.chunks_done} of {status.chunks} chunks" if total else status.reason

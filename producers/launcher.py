@@ -274,7 +274,7 @@ class Stack:
                 self._start_again(dead)
             elif dead is not None:
                 self.exit_code = 1
-                self._report_death(dead, "stopping everything else")
+                self._report_death(dead, "stopping everything else; start it again with: scoring up")
                 return False
             if condition():
                 return True

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from shared.aliases import MANIFEST
 from shared.bucket import Bucket
-from shared.errors import RequestError, TableError
+from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.messages import decode_long
@@ -22,6 +22,9 @@ from shared.table_files import promised_kind
 
 # a rejected row may hold a field of any length; csv's own limit is one for the whole process
 csv.field_size_limit(sys.maxsize)
+
+MARKS = ("reject_file", "reject_line", "reject_column", "reject_value", "reject_reason")
+"""The columns before the table's own; when the rows come back only the first two are read."""
 
 MAX_RECORD_LINES = 1000
 """A record is not followed over more lines than this."""
@@ -50,12 +53,37 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     if text is not None:
         manifest = decode_long(ResultManifest, text)
         return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
-    if "/" in wanted:
-        raise RequestError(f"there is no result {wanted} in the bucket {bucket.url}", next_step="List them with: scoring results list")
-    job = JobFolder(bucket, wanted)
-    job.score_job()
+    job = job_behind(bucket, wanted)
     complete = job.parts_done() & job.parts_with_rejects()
     return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
+
+
+def job_behind(bucket: Bucket, wanted: str) -> JobFolder:
+    """The score job that a result is named by; raises RequestError when there is none."""
+    unknown = RequestError(
+        f"there is no result or job {wanted} in the bucket {bucket.url}",
+        next_step="List results with: scoring results list, jobs with: scoring jobs list",
+    )
+    try:
+        folder = JobFolder(bucket, wanted)
+    except MessageError:
+        raise unknown from None
+    if not folder.has("job.json"):
+        raise unknown
+    folder.score_job()
+    return folder
+
+
+def looked_at(bucket: Bucket, job_id: str) -> str:
+    """How many of a job's chunks have been looked at, in words; empty when all have been."""
+    job = JobFolder(bucket, job_id)
+    if not job.has("job.json"):  # a result outlives the folder of its job
+        return ""
+    status = job.status()
+    done = len(job.parts_done())
+    if (status.outcome and status.outcome.state == "done") or 0 < status.chunks <= done:
+        return ""
+    return f"{done} of {status.chunks or 'an unknown number of'} chunks"
 
 
 def _read(paths: Iterable[str], bucket: Bucket, *, has_header: bool) -> Iterator[Rejected]:
@@ -95,13 +123,14 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
             columns, rows = _rows(bucket, file, wanted.keys())
             if header is None:
                 header = columns
-                writer.writerow(["reject_file", "reject_line", "reject_reason", *columns])
+                writer.writerow([*MARKS, *columns])
             elif columns != header:
                 problem = f"{file} has other columns than {next(iter(by_file))}"
                 raise TableError(problem, next_step="Mend the table itself and score it again.")
             for line, values in rows:
                 row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
-                writer.writerow([file, line, wanted[line].reason, *row])
+                reject = wanted[line]
+                writer.writerow([file, line, reject.column, reject.value, reject.reason, *row])
                 count += 1
     return count
 

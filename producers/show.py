@@ -2,7 +2,7 @@
 
 import gzip
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,16 +10,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from producers.rejects import Rejected, count_reasons
+from producers.rejects import Rejected, count_reasons, job_behind
 from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
-from shared.job_folder import JobFolder, JobStatus, Outcome, UnreadableJob
+from shared.job_folder import JOBS, JobStatus, Outcome, UnreadableJob
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, ReleaseManifest, ResultManifest
 from shared.messages import Job, ScoreJob, decode_long
 from shared.signatures import Signature
 
 JUDGED = "log_loss_per_click"
+OTHER_WIDTH, SHORTEST_WHY = 70, 60
+"""What the columns of a job other than what it is about take, and how short its reason gets at least; in characters."""
+
+RELEASE_FITS = 130
+"""A terminal with as many columns has room for the id of a release beside that of a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +90,8 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     text = bucket.read(f"{OUTPUTS}/{folder}/{MANIFEST}")
     if text is not None:
         return f"{OUTPUTS}/{folder}", decode_long(ResultManifest, text)
-    if "/" in wanted:
-        raise RequestError(f"there is no result {wanted} in the bucket {bucket.url}", next_step="List them with: scoring results list")
-    status = JobFolder(bucket, wanted).status()
-    if status.state != "done" or status.outcome is None or not isinstance(status.job, ScoreJob):
+    status = job_behind(bucket, wanted).status()
+    if status.state != "done" or status.outcome is None:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
     revision = f"{status.outcome.result}/revisions/{wanted}"
     return revision, decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
@@ -106,27 +109,32 @@ def first_lines(bucket: Bucket, folder: str, count: int) -> list[str]:
 
 
 def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) -> None:
-    """One line a job."""
-    table = _table("job", "state", "since", "what", "chunks", "why")
-    if not statuses:
-        console.print("There is no job yet in this bucket.")
-        return
+    """One line a job, in a narrow terminal some: what was asked for is folded, and why it ended so shortened to about two lines."""
+    table = _table("job", "state", "since", "chunks", "what", whole=("job", "state", "since", "chunks"))
+    why_length = max(2 * (console.width - OTHER_WIDTH), SHORTEST_WHY)
     for status in statuses:
         if isinstance(status, UnreadableJob):
-            _add(table, status.job_id, "unreadable", "", "", "", status.reason)
+            _add(table, status.job_id, "unreadable", "", "", _shortened(status.reason, why_length))
             continue
         job = status.job
-        what = _wish(job)
+        what = f"{_wish(job)}: {_shortened(status.reason, why_length)}" if status.reason else _wish(job)
         chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""
-        _add(table, job.job_id, status.state, ago(status.since), what, chunks, status.reason)
+        _add(table, job.job_id, status.state, ago(status.since), chunks, what)
     console.print(table)
 
 
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
 def _wish(job: Job) -> str:
-    """What was asked for, on one line."""
+    """What was asked for, on one line; a table that was brought along by its name alone."""
     if not isinstance(job, ScoreJob):
         return f"train {job.definition}"
-    return f"fix {job.fixes} with {job.fixed_rows}" if job.fixes else f"{job.table} with {job.model}"
+    brought = f"{JOBS}/{job.job_id}/input/"
+    if job.fixes and job.fixed_rows:
+        return f"fix {job.fixes} with {job.fixed_rows.removeprefix(brought)}"
+    return f"{job.table.removeprefix(brought)} with {job.model}"
 
 
 def print_job(console: Console, status: JobStatus) -> None:
@@ -154,10 +162,9 @@ def outcome_facts(outcome: Outcome) -> dict[str, str]:
 
 def print_releases(console: Console, releases: Sequence[ShownRelease]) -> None:
     """One line a release."""
-    table = _table("release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size")
-    if not releases:
-        console.print("There is no release yet in this bucket. Train one with: scoring train v1")
-        return
+    table = _table(
+        "release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size", whole=("release", "trained", "size")
+    )
     for release in releases:
         figures = release.figures
         _add(
@@ -197,14 +204,18 @@ def print_release(console: Console, release: ShownRelease) -> None:
 
 
 def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]]) -> None:
-    """One line a result."""
-    table = _table("result", "release", "finished", "rows", "rejected", "job")
-    if not results:
-        console.print("There is no result yet in this bucket.")
-        return
+    """One line a result; its release only where there is room for it."""
+    whole = (*(["release"] if console.width >= RELEASE_FITS else []), "finished", "rows", "rejected", "job")
+    table = _table("result", *whole, whole=whole)
     for folder, manifest in results:
-        scored, rejected = f"{manifest.rows_scored:,}", f"{manifest.rows_rejected:,}"
-        _add(table, folder.removeprefix(f"{OUTPUTS}/"), manifest.release, ago(manifest.finished), scored, rejected, manifest.job_id)
+        cells = {
+            "release": manifest.release,
+            "finished": ago(manifest.finished),
+            "rows": f"{manifest.rows_scored:,}",
+            "rejected": f"{manifest.rows_rejected:,}",
+            "job": manifest.job_id,
+        }
+        _add(table, folder.removeprefix(f"{OUTPUTS}/"), *(cells[name] for name in whole))
     console.print(table)
 
 
@@ -228,10 +239,10 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
     print_facts(console, facts)
 
 
-def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int) -> None:
-    """How many rejects have each reason, and the first ones."""
+def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, looked_at: str = "") -> None:
+    """How many rejects have each reason, and the first ones; ``looked_at`` says in words how much of the table, unless all of it."""
     if not rejects:
-        console.print(f"Job {job_id} has no rejects.")
+        console.print(f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.", highlight=False)
         return
     reasons = _table("rejects", "column", "reason")
     for column, reason, number in count_reasons(rejects):
@@ -244,6 +255,8 @@ def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], co
     console.print(first)
     if len(rejects) > count:
         console.print(f"and {len(rejects) - count:,} more")
+    if looked_at:
+        console.print(f"\nOnly {looked_at} have been looked at: there may be more.", highlight=False)
     console.print(f"\nGet the rows to mend with: scoring results rejects {job_id} --rows FILE", highlight=False)
 
 
@@ -274,8 +287,9 @@ def _add(table: Table, *cells: str) -> None:
     table.add_row(*map(Text, cells))
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, whole: Collection[str] = ()) -> Table:
+    """A table without lines; the columns in ``whole`` are never folded, since an id in two pieces cannot be copied."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     return table

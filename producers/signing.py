@@ -2,7 +2,7 @@
 
 import hashlib
 
-from shared.aliases import MANIFEST, release_folder
+from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError, RequestError
 from shared.manifests import FileDigest, ReleaseManifest
@@ -23,7 +23,7 @@ def sign_release(bucket: Bucket, release: str) -> None:
     text = bucket.read(f"{folder}/{MANIFEST}")
     if text is None:
         raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
-    anew = f"Train it anew: scoring train {release.partition('@')[0]}"
+    anew = train_anew(release)
     try:
         manifest = decode_long(ReleaseManifest, text)
     except MessageError as error:

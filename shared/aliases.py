@@ -6,6 +6,8 @@ v1@20261123T101500Z-9bfad3    this one release
 champion                      whatever the alias points to now (``model/aliases/champion.json``)
 """
 
+import itertools
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from shared.bucket import Bucket
@@ -15,6 +17,8 @@ from shared.messages import Moment, Record, ReleaseId, decode, is_release_id
 MODELS = "model"
 ALIASES = f"{MODELS}/aliases"
 MANIFEST = "manifest.json"
+NAMES_SHOWN, RELEASES_SHOWN = 12, 3
+_LIST = "Name one of those that there are: scoring models list"
 
 
 class Alias(Record):
@@ -54,10 +58,12 @@ def resolve(bucket: Bucket, ref: str) -> str:
             text = bucket.read(f"{ALIASES}/{alias}.json")
             if text is not None:
                 return decode(Alias, text).release
-    raise ModelError(
-        f"there is no release or alias {ref!r} in the bucket {bucket.url}; {_known(bucket)}",
-        next_step=f"Train one with: scoring train {ref.partition('@')[0]}, or list them with: scoring models list",
-    )
+    raise _unknown(bucket, ref)
+
+
+def train_anew(release: str) -> str:
+    """What to type when a release can no longer be used; without ``--again`` the training that made it would be the answer."""
+    return f"Train it anew: scoring train {release.partition('@')[0]} --again"
 
 
 def list_aliases(bucket: Bucket) -> dict[str, str]:
@@ -70,6 +76,21 @@ def list_aliases(bucket: Bucket) -> dict[str, str]:
     return aliases
 
 
-def _known(bucket: Bucket) -> str:
-    names = sorted(name.removesuffix(".latest") for name in list_aliases(bucket))
-    return f"there are: {', '.join(names)}" if names else "nothing has been trained yet"
+def _unknown(bucket: Bucket, ref: str) -> ModelError:
+    """The error that says what there is instead: of the same definition if it is known, else the names of all."""
+    problem = f"there is no release or alias {ref!r} in the bucket {bucket.url}"
+    definition = ref.partition("@")[0]
+    if f"{MODELS}/{definition}" != ALIASES and definition in bucket.folders(MODELS):
+        folders = reversed(bucket.folders(f"{MODELS}/{definition}"))
+        releases = _first((name for name in folders if bucket.exists(f"{MODELS}/{definition}/{name}/{MANIFEST}")), RELEASES_SHOWN)
+        newest = f"; of {definition} there are: {releases}" if releases else ""
+        return ModelError(f"{problem}{newest}", next_step=f"{_LIST}, or train one with: scoring train {definition} --again")
+    names = _first(sorted(name.removesuffix(".latest") for name in list_aliases(bucket)), NAMES_SHOWN)
+    if names:
+        return ModelError(f"{problem}; there are: {names}", next_step=_LIST)
+    return ModelError(f"{problem}; nothing has been trained yet", next_step="Train a definition first: scoring train v1")
+
+
+def _first(names: Iterable[str], count: int) -> str:
+    few = list(itertools.islice(names, count + 1))
+    return ", ".join(few[:count]) + (", ..." if len(few) > count else "")

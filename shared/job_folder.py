@@ -143,7 +143,9 @@ class JobFolder:
         """The request, which must be one to score; raises StrayOrderError when it is another."""
         job = self.job()
         if not isinstance(job, ScoreJob):
-            raise StrayOrderError(f"job {job.job_id} is a {job.kind} job, not one that scores")
+            raise StrayOrderError(
+                f"job {job.job_id} is a {job.kind} job, not one that scores", next_step="List results with: scoring results list"
+            )
         return job
 
     def outcome(self) -> Outcome | None:

@@ -368,6 +368,7 @@ def _done(manifest: ResultManifest, place: str, *, accepted: bool) -> Outcome:
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f}" for name, device in manifest.devices.items()}
     definition = manifest.release.partition("@")[0]
     next_step = f"Look at it with: scoring results head {manifest.job_id}"
+    next_step += f"; at its rejects with: scoring results rejects {manifest.job_id}" if manifest.rejects else ""
     return Outcome(
         state="done", at=manifest.finished, definition=definition, release=manifest.release, result=place, facts=facts, next_step=next_step
     )

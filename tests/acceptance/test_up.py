@@ -312,7 +312,7 @@ def test_a_process_that_dies_ends_the_whole_and_is_named(up, words, name):
     stack = up()
     stack.part(words).kill()
     assert stack.exit_code(seconds=60) == 1
-    assert f"{name} has ended by itself (killed by SIGKILL); stopping everything else" in stack.log
+    assert f"{name} has ended by itself (killed by SIGKILL); stopping everything else; start it again with: scoring up" in stack.log
 
 
 @pytest.mark.faults

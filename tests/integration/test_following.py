@@ -27,7 +27,7 @@ CHUNKS = 400
 """20,000 rows by 50: some seconds of work."""
 
 IN_THIS_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
-HINT = "No worker has taken the job yet. Is a worker running? Start a local stack with: scoring up"
+HINT = "No worker has taken the job yet"
 
 
 def plain(text: str) -> str:

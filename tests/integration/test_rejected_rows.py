@@ -41,7 +41,7 @@ def mend(path: Path, lines: list[str]) -> None:
     """Put the right rows into a file of rejected ones."""
     header, *rows = csv.reader(io.StringIO(path.read_text(), newline=""))
     with path.open("w", newline="") as out:
-        csv.writer(out).writerows([header, *([*row[:3], *lines[int(row[1]) - 1].split(",")] for row in rows)])
+        csv.writer(out).writerows([header, *([*row[:5], *lines[int(row[1]) - 1].split(",")] for row in rows)])
 
 
 def test_a_failed_job_is_fixed_into_the_result_of_the_right_table(trained: Place, right: tuple[list[str], bytes], tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_with_a_key_an_unsigned_pickle_is_not_opened_and_without_one_it_is(bucke
     error = refusal(with_signer(bucket, OURS), release, definitions)
     assert error.message == f"the release {release} is not signed, and SCORING_STORE_KEY is set"
     assert f"scoring models sign {release}" in error.next_step
-    assert "scoring train pickles" in error.next_step
+    assert "scoring train pickles --again" in error.next_step
     assert not mark.exists()
     load_release(bucket, release, Path("no-cache"), definitions)
     assert mark.exists(), "the bomb was none, so that the test above proved nothing"

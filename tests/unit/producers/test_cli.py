@@ -8,13 +8,14 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import shared.errors
 from producers import cli
 from shared.bucket import LocalBucket
-from shared.errors import PermanentError, ScoringError, TransientError
+from shared.errors import PermanentError, RequestError, ScoringError, TransientError
 from tests.conftest import REPOSITORY, Place, make_place
-from tests.handmade import TABLE, publish_handmade, row, write_table
+from tests.handmade import TABLE, make_job, publish_handmade, row, write_table
 
 HEAVY = ("pandas", "sklearn", "pyarrow", "lightgbm", "numpy", "skops", "workers", "model_store")
 
@@ -146,6 +147,41 @@ def test_looking_imports_none_of_the_large_libraries(place, command):
     program = [sys.executable, "-c", ONE_COMMAND, *command]
     done = subprocess.run(program, cwd=REPOSITORY, env=place.environment, capture_output=True, text=True, timeout=60, check=True)
     assert not heavy(done.stderr.split())
+
+
+# --- empty words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("score", ""),
+        ("score", TABLE, "--model", ""),
+        ("score", TABLE, "--fix", ""),
+        ("score", TABLE, "--fix", "20261123t120000z-score-x", "--model", ""),
+        ("train", ""),
+        ("train", "v1", "--train", ""),
+        ("train", "v1", "--eval", ""),
+    ],
+)
+def test_an_empty_word_is_refused_and_does_not_stand_for_the_default(place, monkeypatch, words):
+    monkeypatch.chdir(place.bucket / "data/predict/input/2026/11/23")
+    write_table(LocalBucket(place.bucket), [row(0)], "data/train/2026/11/23/train.csv")
+    ended = CliRunner().invoke(cli.scoring, [*words, "--no-wait"], env=place.environment)
+    assert isinstance(ended.exception, RequestError)
+    assert ended.exception.exit_code == 2
+    assert ended.exception.next_step
+    assert not (place.bucket / "jobs").exists()
+
+
+# --- cancel
+
+
+def test_a_job_that_was_cancelled_already_is_said_to_be(place):
+    job_id = make_job(LocalBucket(place.bucket)).job_id
+    said = [CliRunner().invoke(cli.scoring, ["jobs", "cancel", job_id], env=place.environment).output for _ in range(2)]
+    more = f"Let it go on with: scoring jobs resume {job_id}\n"
+    assert said == [f"Cancelled {job_id}. {more}", f"Job {job_id} was cancelled already. {more}"]
 
 
 # --- exit codes

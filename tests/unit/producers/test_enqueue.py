@@ -307,16 +307,24 @@ def test_without_a_table_the_newest_training_tables_are_taken(nobody, bucket):
         ({"max_reject_share": 2.0}, RequestError, "max_reject_share: .* 1 .got 2.0."),
         ({"max_reject_share": -0.1}, RequestError, "max_reject_share"),
         ({"max_reject_share": float("nan")}, RequestError, "max_reject_share"),
-        ({"model": "v9"}, ModelError, "no release or alias 'v9' in the bucket .*; there are: v1. Train one with: scoring train v9"),
-        ({"model": "v1@20200101T000000Z-abcdef"}, ModelError, "no release or alias"),
-        ({"model": "v1@older"}, ModelError, "no release or alias"),
+        ({"model": "v9"}, ModelError, "no release or alias 'v9' in the bucket .*; there are: v1. Name one .*: scoring models list$"),
+        ({"model": "v1@20200101T000000Z-abcdef"}, ModelError, "no release or alias .*; of v1 there are: v1@20261123T120000Z-"),
+        (
+            {"model": "v1@older"},
+            ModelError,
+            "; of v1 there are: v1@20261123T120000Z-.*scoring models list, or .* scoring train v1 --again$",
+        ),
+        ({"model": "aliases"}, ModelError, "; there are: v1. Name one .*: scoring models list$"),
         ({"model": ""}, ScoringError, "."),
         ({"model": "../v1"}, ScoringError, "."),
         ({"model": "v1\n"}, ScoringError, "."),
         ({"model": "x" * 300}, ScoringError, "."),
         ({"table": "nowhere.csv"}, TableError, "no table nowhere.csv, neither in the bucket .* nor on this machine"),
-        ({"table": ""}, ScoringError, "."),
-        ({"table": "/"}, ScoringError, "."),
+        ({"table": ""}, RequestError, "'' is the name of no table. Name a file or folder"),
+        ({"table": "s3://b/data/x.csv"}, RequestError, "s3://b/data/x.csv is an address, .* the bucket /.*BUCKET_URL"),
+        ({"table": "gs://b/data"}, RequestError, "gs://b/data is an address"),
+        ({"table": " \t"}, RequestError, "is the name of no table"),
+        ({"table": "/"}, RequestError, "'/' is the name of no table"),
         ({"table": "../../etc"}, ScoringError, "."),
         ({"table": "model"}, TableError, "no table model, neither"),
         ({"table": "/etc/passwd"}, TableError, "/etc/passwd is not a table. Give a file that ends in .csv, .csv.gz"),
@@ -429,6 +437,28 @@ def test_a_fix_takes_table_model_and_place_of_the_job_and_brings_its_rows_along(
     assert messages(settings)[-1] == ("score.plan", {"format": 1, "job_id": done.job_id})
 
 
+def test_a_fix_may_have_the_rejects_that_its_job_might_have(settings, bucket, tmp_path):
+    def limits(folder, **more):
+        job = JobFolder(bucket, fix(settings, bucket, folder, mended, **more).job_id).job()
+        return job.max_reject_share, job.max_rejects
+
+    mended = tmp_path / "mended.csv"
+    mended.write_text("reject_line,entity_id\n2,1\n")
+    strict, lenient, accepted = (
+        make_job(bucket),
+        make_job(bucket, minute=1, max_reject_share=0.5, max_rejects=7),
+        make_job(bucket, minute=2),
+    )
+    for folder in (strict, lenient, accepted):
+        plan(folder)
+        folder.fail(TableError("too many rejects"))
+    accepted.reopen(accept_rejects=True)
+    accepted.fail(TableError("something else"))
+    assert [limits(folder) for folder in (strict, lenient, accepted)] == [(0.01, None), (0.5, 7), (1.0, None)]
+    assert limits(lenient, max_rejects=3) == (0.5, 3)
+    assert limits(accepted, max_reject_share=0.0) == (0.0, None)
+
+
 def test_the_same_fix_is_one_job_and_other_rows_are_another(settings, bucket, earlier, tmp_path):
     mended = tmp_path / "mended.csv"
     mended.write_text("line,entity_id\n2,1\n")
@@ -448,9 +478,15 @@ def test_a_fix_of_what_cannot_be_fixed_is_refused_and_leaves_no_job(settings, bu
         with pytest.raises(RequestError, match=sentence) as refused:
             fix(settings, bucket, folder, mended)
         assert refused.value.next_step
+    train = JobFolder(bucket, "20261123t120000z-train-abc")
+    train.create(TrainJob(job_id=train.job_id, created=datetime.now(UTC), definition="v1", train="data/train.csv"))
+    before.append(train.job_id)
+    with pytest.raises(RequestError, match="is a train job") as refused:
+        fix(settings, bucket, train, mended)
+    assert refused.value.next_step == "List results with: scoring results list"
     with pytest.raises(RequestError, match="there is no job 20200101t000000z-score-x"):
         enqueue.enqueue_fix(settings, bucket, job_id="20200101t000000z-score-x", rows=str(mended))
-    assert sorted(list_jobs(bucket)) == before
+    assert sorted(list_jobs(bucket)) == sorted(before)
 
 
 def test_fixed_rows_that_are_not_there_or_no_csv_are_refused(settings, bucket, earlier, tmp_path):
@@ -481,11 +517,23 @@ def test_rejects_are_accepted_for_a_score_job_alone(settings, bucket, earlier):
 
 
 def test_a_fix_of_an_older_job_does_not_take_the_place_of_a_newer_result(settings, bucket, tmp_path):
+    older, newer = (make_job(bucket, minute=minute, max_reject_share=0.5) for minute in (0, 1))
+    write_table(bucket, [row(0), row(1), "x"])
+    for folder in (older, newer):
+        run_job(folder)
+    mended = tmp_path / "my rows.csv"
+    mended.write_text("reject_line,entity_id\n2,1\n")
+    newest = f"holds a newer result than that of job {older.job_id}: that of job {newer.job_id}"
+    with pytest.raises(RequestError, match=newest) as refused:
+        fix(settings, bucket, older, mended)
+    assert refused.value.next_step.startswith(f"Fix that one instead: scoring score '{mended}' --fix {newer.job_id}; ")
+    assert fix(settings, bucket, newer, mended).fresh
+
+
+def test_a_fix_of_an_older_job_is_told_when_the_newer_result_has_no_rejects(settings, bucket):
     older, newer = make_job(bucket), make_job(bucket, minute=1)
     for folder in (older, newer):
         run_job(folder)
-    mended = tmp_path / "mended.csv"
-    mended.write_text("reject_line,entity_id\n2,1\n")
-    with pytest.raises(RequestError, match=f"holds a newer result than that of job {older.job_id}: that of job {newer.job_id}"):
-        fix(settings, bucket, older, mended)
-    assert fix(settings, bucket, newer, mended).fresh
+    with pytest.raises(RequestError, match="in which nothing is left to fix") as refused:
+        fix(settings, bucket, older, "mended.csv")
+    assert refused.value.next_step == f"See it with: scoring results show {newer.job_id}"

@@ -207,6 +207,17 @@ def test_the_server_outlives_a_launcher_that_is_killed_until_its_last_worker_has
     wait_for(lambda: is_gone(server) and is_gone(guard))
 
 
+def test_a_server_that_ends_by_itself_ends_all_and_says_how_to_start_again(tmp_path, capsys):
+    stack = Stack(settings_in(tmp_path), Options(), tmp_path)
+    stack.server = Child("redis", [sys.executable, "-c", "print('out of memory')"], dict(os.environ), lambda *_: None)
+    assert not stack._watch_until(lambda: False, "the server", 20)
+    assert stack.exit_code == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "up      | redis has ended by itself (exit code 0); stopping everything else; start it again with: scoring up. Its last lines:",
+        "up      |     redis: out of memory",
+    ]
+
+
 def test_output_is_plain_where_it_is_no_terminal(tmp_path, capsys):
     Stack(settings_in(tmp_path), Options(), tmp_path).say("score", "a line")
     assert capsys.readouterr().out == "score   | a line\n"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, rejects
+from producers import cli, rejects, show
 from shared.bucket import LocalBucket
 from shared.errors import RequestError, TableError
 from shared.job_folder import JobFolder
@@ -70,7 +70,16 @@ def test_a_result_without_rejects_has_none(bucket):
     write_table(bucket, [row(number) for number in range(5)])
     folder = job_on(bucket, TABLE)
     assert [list(rejects.find_rejects(bucket, wanted)[1]) for wanted in (folder.job_id, f"v1/{PLACE}")] == [[], []]
-    assert f"Job {folder.job_id} has no rejects." in scoring(bucket, "results", "rejects", folder.job_id).output
+    assert f"Job {folder.job_id} has no rejects.\n" in scoring(bucket, "results", "rejects", folder.job_id).output
+
+
+def test_the_next_step_of_a_done_job_names_its_rejects_if_it_has_any(bucket):
+    write_table(bucket, lines())
+    some = job_on(bucket, TABLE)
+    assert some.outcome().next_step.endswith(f"; at its rejects with: scoring results rejects {some.job_id}")
+    write_table(bucket, [row(number) for number in range(5)])
+    none = job_on(bucket, TABLE, minute=1)
+    assert none.outcome().next_step == f"Look at it with: scoring results head {none.job_id}"
 
 
 def test_a_job_that_failed_or_still_runs_shows_what_it_has(bucket):
@@ -81,16 +90,39 @@ def test_a_job_that_failed_or_still_runs_shows_what_it_has(bucket):
     assert [reject.line for reject in rejects.find_rejects(bucket, folder.job_id)[1]] == [8, 9]
 
 
+def test_a_job_that_has_not_looked_at_all_its_chunks_says_so(bucket, tmp_path):
+    write_table(bucket, lines())
+    folder = make_job(bucket, chunk_rows=6)
+    command, out = ("results", "rejects", folder.job_id), tmp_path / "mend.csv"
+    assert "has no rejects so far (0 of an unknown number of chunks have been looked at)." in scoring(bucket, *command).output
+    made = plan(folder)
+    steps.score_chunk(folder, made.chunk(3), bucket.root)
+    for _ in ("running", "cancelled"):
+        assert "has no rejects so far (1 of 7 chunks have been looked at)." in scoring(bucket, *command, "--rows", str(out)).output
+        assert not out.exists()
+        folder.cancel()
+    folder.reopen()
+    steps.score_chunk(folder, made.chunk(1), bucket.root)
+    folder.fail(TableError("too many rejects"))
+    for more in ((), ("--rows", str(out))):
+        assert "Only 2 of 7 chunks have been looked at: there may be more." in scoring(bucket, *command, *more).output
+    assert len(out.read_text().splitlines()) == 3
+
+
 def test_what_is_no_score_job_or_result_is_refused(bucket):
     train = TrainJob(job_id="20261123t120000z-train-abc", created=NOON, definition="v1", train="data/train.csv")
     JobFolder(bucket, train.job_id).create(train)
     for wanted, sentence in (
         (train.job_id, "is a train job"),
-        ("v1/2001/01/01", "there is no result v1/2001/01/01"),
-        ("nothing-here", "there is no job nothing-here"),
+        ("v1/2001/01/01", "there is no result or job v1/2001/01/01"),
+        ("nothing-here", "there is no result or job nothing-here"),
+        ("nope", "there is no result or job nope"),
+        ("No Job", "there is no result or job No Job"),
     ):
-        with pytest.raises(RequestError, match=sentence):
-            rejects.find_rejects(bucket, wanted)
+        for find in (rejects.find_rejects, show.find_result):
+            with pytest.raises(RequestError, match=sentence) as refused:
+                find(bucket, wanted)
+            assert "scoring results list" in refused.value.next_step
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz"])
@@ -99,8 +131,13 @@ def test_rows_are_taken_out_as_they_stand(bucket, tmp_path, kind):
     text = "\ufeff" + "\n".join([HEADER, *lines(), ""])
     bucket.write(path, gzip.compress(text.encode()) if kind == "csv.gz" else text.encode())
     rows = taken_out(bucket, job_on(bucket, path), tmp_path)
-    assert rows[0] == ["reject_file", "reject_line", "reject_reason", *HEADER.split(",")]
-    assert [row[:2] + row[3:] for row in rows[1:]] == [
+    assert rows[0] == ["reject_file", "reject_line", "reject_column", "reject_value", "reject_reason", *HEADER.split(",")]
+    assert [row[2:5] for row in rows[1:]] == [
+        ["att2", "x", "not 0 or 1"],
+        ["", "1006,0,1", "the record has 3 values, the header 6"],
+        ["device", "Watch", "not one of Computer, Smartphone, Tablet, 0, 1, 2"],
+    ]
+    assert [row[:2] + row[5:] for row in rows[1:]] == [
         [path, "3", *SPOILED[3].split(",")],
         [path, "8", "1006", "0", "1", "", "", ""],
         [path, "9", *SPOILED[9].split(",")],
@@ -115,7 +152,7 @@ def test_rows_of_a_parquet_file_are_taken_out(bucket, tmp_path):
     bucket.write("data/table.parquet", out.getvalue())
     rows = taken_out(bucket, job_on(bucket, "data/table.parquet"), tmp_path)
     assert [row[1] for row in rows[1:]] == ["5", "31"]
-    assert [row[3] for row in rows[1:]] == ["1004", "1030"]
+    assert [row[5] for row in rows[1:]] == ["1004", "1030"]
     assert [row[-1] for row in rows[1:]] == ["Watch", ""]
 
 
@@ -141,7 +178,7 @@ def test_a_value_over_several_lines_is_taken_out_whole_and_a_stray_quote_line_by
     good = [f"fine,{row(number)}" for number in range(6)]
     bucket.write("data/long.csv", "\n".join([header, good[0], f'"over\ntwo lines",{row(1)[:-6]}Watch', *good[2:], ""]).encode())
     rows = taken_out(bucket, job_on(bucket, "data/long.csv"), tmp_path)
-    assert [(row[1], row[3]) for row in rows[1:]] == [("3", "over\ntwo lines")]
+    assert [(row[1], row[5]) for row in rows[1:]] == [("3", "over\ntwo lines")]
     (tmp_path / "mend.csv").unlink()
     bucket.write("data/stray.csv", "\n".join([header, *good[:2], f'"{good[2]}', f'"{good[3]}', *good[4:], ""]).encode())
     rows = taken_out(bucket, job_on(bucket, "data/stray.csv", minute=1), tmp_path)
@@ -169,7 +206,7 @@ def test_what_is_taken_out_and_mended_fixes_the_job(bucket, tmp_path):
     folder = job_on(bucket, TABLE, minute=1)
     rows = taken_out(bucket, folder, tmp_path)
     mended = io.StringIO()
-    csv.writer(mended).writerows([rows[0], *([*head[:3], *row(int(head[1]) - 2).split(",")] for head in rows[1:])])
+    csv.writer(mended).writerows([rows[0], *([*head[:5], *row(int(head[1]) - 2).split(",")] for head in rows[1:])])
     bucket.write("mended.csv", mended.getvalue().encode())
     fix = make_job(bucket, minute=2, table=TABLE, fixes=folder.job_id, fixed_rows="mended.csv")
     assert text_at(bucket, run_job(fix).result) == expected
@@ -213,7 +250,7 @@ def test_a_parquet_row_with_booleans_can_be_fixed(bucket, tmp_path):
 def test_a_row_with_a_field_of_any_length_is_taken_out(bucket, tmp_path):
     write_table(bucket, [row(0), "9" * 200_000, row(2)])
     rows = taken_out(bucket, job_on(bucket, TABLE), tmp_path)
-    assert [len(rows[1][3]), rows[1][1]] == [200_000, "3"]
+    assert [len(rows[1][5]), rows[1][1]] == [200_000, "3"]
 
 
 def test_damaged_rejects_are_named_and_leave_no_file(bucket, tmp_path):

@@ -9,9 +9,10 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from producers import cli, show
+from producers.signing import sign_release
 from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket import LocalBucket
-from shared.errors import MessageError, ModelError, RequestError
+from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, Outcome, UnreadableJob
 from shared.manifests import ReleaseManifest
 from shared.messages import TrainJob, decode_long
@@ -175,7 +176,7 @@ def test_a_job_that_has_no_result_yet_says_what_it_does_instead(bucket, release)
     [
         ("v1/2020/01/01", RequestError),
         ("20200101t000000z-score-aaaaaa", RequestError),
-        ("No Job", MessageError),
+        ("No Job", RequestError),
         ("../../..", RequestError),
     ],
 )
@@ -281,6 +282,33 @@ def test_brackets_in_a_path_are_shown_as_they_are(bucket, release, name):
     assert f"{name}/table.csv" in printed(show.print_job, folder.status())
 
 
+@pytest.mark.parametrize("width", [100, 132])
+def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
+    stamp = "20261123t120000123z"
+    scored = JobFolder(bucket, f"{stamp}-score-9bfad3")
+    job = make_job(bucket).job().model_copy(update={"job_id": scored.job_id, "place": f"{PLACE}/keywords"})
+    scored.create(job)
+    run_job(scored)
+    brought = JobFolder(bucket, f"{stamp}-score-9bfad4")
+    rows = f"jobs/{brought.job_id}/input/mend.csv"
+    brought.create(job.model_copy(update={"job_id": brought.job_id, "fixes": scored.job_id, "fixed_rows": rows}))
+    brought.fail(RequestError("the reason is long " * 40))
+    point_alias(bucket, "champion", release)
+    text = io.StringIO()
+    console = Console(file=text, width=width)
+    show.print_jobs(console, [folder.status() for folder in (brought, scored)])
+    show.print_results(console, list(show.find_results(bucket)))
+    show.print_releases(console, show.find_releases(bucket))
+    said = text.getvalue()
+    assert said.count(brought.job_id) == 1
+    assert said.count(scored.job_id) == 3
+    assert f"v1/{PLACE}/keywords" in said
+    assert said.count(release) == (1 if width == 100 else 2)
+    assert "champion" in said
+    assert len(said.splitlines()) <= 16
+    assert max(map(len, said.splitlines())) <= width
+
+
 def test_a_damaged_job_is_listed_with_what_is_wrong_with_it():
     lines = printed(show.print_jobs, [UnreadableJob(job_id="job-1", reason="its file is [red]damaged")])
     assert "job-1" in lines
@@ -309,10 +337,11 @@ def test_a_job_folder_without_a_request_does_not_take_a_place_in_a_short_list(bu
 # --- nothing there
 
 
-@pytest.mark.parametrize("what", ["jobs", "models", "results"])
-def test_a_list_of_nothing_is_empty_and_makes_no_bucket(bucket, what):
+@pytest.mark.parametrize(("what", "name"), [("jobs", "job"), ("models", "release"), ("results", "result")])
+def test_a_list_of_nothing_is_empty_names_the_bucket_and_does_not_make_it(bucket, what, name):
     assert json.loads(scoring(bucket, what, "list", "--json").stdout) == []
-    assert len(scoring(bucket, what, "list").stdout.splitlines()) <= 1
+    said = scoring(bucket, what, "list").stdout.splitlines()
+    assert [line.partition(f" yet in the bucket {bucket.url}")[0] for line in said] == [f"There is no {name}"]
     assert not bucket.root.exists()
 
 
@@ -358,6 +387,27 @@ def test_a_release_from_before_the_key_is_signed_by_a_command(bucket):
     releases = [publish_handmade(bucket, made=NOON.replace(hour=hour)) for hour in (1, 2)]
     key = "a key that is long enough"
     assert fact(scoring(bucket, "models", "show", releases[0], key=key).stdout, "signed") == "no"
-    assert scoring(bucket, "models", "sign", *releases, key=key).stdout == f"Signed {releases[0]}\nSigned {releases[1]}\n"
+    assert scoring(bucket, "models", "sign", *releases, key=key).stdout.splitlines() == [
+        f"Signed {releases[0]}",
+        f"Signed {releases[1]}",
+        "A job that failed because its release was not signed goes on with: scoring jobs resume JOB",
+    ]
     assert fact(scoring(bucket, "models", "show", releases[0], key=key).stdout, "signed") == "yes"
     assert json.loads(scoring(bucket, "models", "sign", releases[1], "--json", key=key).stdout) == [releases[1]]
+
+
+@pytest.mark.parametrize("name", ["v1", "v1@latest", "champion"])
+def test_a_release_is_signed_by_any_of_its_names(bucket, name):
+    release, key = publish_handmade(bucket), "a key that is long enough"
+    point_alias(bucket, "champion", release)
+    assert json.loads(scoring(bucket, "models", "sign", name, "--json", key=key).stdout) == [release]
+    assert fact(scoring(bucket, "models", "show", release, key=key).stdout, "signed") == "yes"
+
+
+def test_a_release_that_cannot_be_signed_is_to_be_trained_again_and_not_answered_with_the_same(bucket):
+    release = publish_handmade(bucket)
+    bucket.write(f"{release_folder(release)}/{MANIFEST}", b"{}")
+    bucket.signer = Signer((b"a key that is long enough",))
+    with pytest.raises(ModelError) as refused:
+        sign_release(bucket, release)
+    assert refused.value.next_step == "Train it anew: scoring train v1 --again"
