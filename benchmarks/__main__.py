@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import importlib.util
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.bars import DASK, Bar, Runs, bars_of_growth, bars_of_score
 from benchmarks.comparison import WAYS, Wanted, compare, grow, measure_small_jobs, running_stack
+from benchmarks.hosts import measure
 from benchmarks.inputs import FORMATS
 from benchmarks.lanes import BenchmarkError
 from benchmarks.measuring import machine
@@ -138,6 +140,34 @@ def growth(  # noqa: PLR0913, PLR0917 - as above
         runs = grow(stack, releases[model], sizes, table_format, rounds, _say)
     report.print_growth(console, runs)
     return _judge(bars_of_growth(runs), judged=judged, json_file=json_file, machine=here, processes=processes, runs=runs)
+
+
+@benchmarks.command()
+@click.option("--rows", type=click.IntRange(min=1), default=500_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--model", type=click.Choice(["v1", "v2"]), default="v2", show_default=True)
+@click.option(
+    "--chunks", type=click.IntRange(min=1), default=100, show_default=True, help="Chunks of the jobs that tell what a chunk costs."
+)
+@json_option
+@work_option
+def hosts(rows: int, rounds: int, model: str, chunks: int, json_file: Path | None, work: Path | None) -> int:
+    """Score with workers on one host and on two, the bucket on an S3 server; and count what a chunk asks of Redis and of the store.
+
+    The hosts are network namespaces of this machine, so this needs root, and shares its cores.
+
+    \b
+    Example:
+        sudo .venv/bin/python -m benchmarks hosts
+    """
+    here = machine()
+    report.print_machine(console, here, 1)
+    with tempfile.TemporaryDirectory(prefix="scoring-hosts-", dir=work) as made:
+        figures = measure(Path(made).resolve(), rows=rows, model=model, rounds=rounds, chunks=chunks, say=_say)
+    report.print_figures(console, figures)
+    if json_file:
+        report.write_json(json_file, machine=here, hosts=figures)
+    return 0
 
 
 def _judge(bars: list[Bar], *, judged: bool, json_file: Path | None, **measured: object) -> int:

@@ -73,8 +73,8 @@ def print_growth(console: Console, runs: Sequence[Run]) -> None:
 
 
 def print_figures(console: Console, figures: dict[str, float]) -> None:
-    """The small jobs."""
-    table = Table("small jobs and the queue")
+    """Single figures by name."""
+    table = Table("")
     table.add_column("", justify="right")
     for what, value in figures.items():
         table.add_row(what, f"{value:,.4g}")

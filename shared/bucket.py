@@ -326,7 +326,8 @@ class RemoteBucket(Bucket):
     def read(self, path: str) -> bytes | None:
         with _remotely(path, "read"):
             try:
-                content: bytes = self.fs.cat_file(self.place(path))
+                # one request: s3fs would first ask for the size, to fetch a large file in pieces, and what we read whole is small
+                content: bytes = self.fs.cat_file(self.place(path), max_concurrency=1)
             except FileNotFoundError:
                 return None
             return content

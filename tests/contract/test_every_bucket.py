@@ -637,6 +637,19 @@ class TestS3Bucket(BucketContract):
                     do()
                 assert "BUCKET_URL" in caught.value.next_step
 
+    def test_a_file_is_read_with_one_request_whether_it_is_there_or_not(self, bucket, monkeypatch):
+        bucket.write("a/b", b"1")
+        asked = []
+        ask = type(bucket.fs)._call_s3
+
+        async def counted(self, method, *args, **more):
+            asked.append(method)
+            return await ask(self, method, *args, **more)
+
+        monkeypatch.setattr(type(bucket.fs), "_call_s3", counted)
+        assert (bucket.read("a/b"), bucket.read("a/c")) == (b"1", None)
+        assert asked == ["get_object", "get_object"]
+
     def test_a_server_that_goes_down_while_a_file_is_read_is_named(self, bucket, monkeypatch):
         bucket.write("a/b", b"1" * 20_000_000)
         with bucket.open("a/b") as file:
