@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bars import Runs, bars_of_score
+from benchmarks.hosts import Hosts
 from benchmarks.lanes import BenchmarkError
 from benchmarks.measuring import Run
 from benchmarks.ways import check_same, has_dask
@@ -43,6 +44,24 @@ def test_growth_is_measured_from_size_to_size(tmp_path):
     [run] = json.loads((tmp_path / "runs.json").read_text())["runs"]
     assert run["rows"] == 10_000
     assert run["peaks_mb"]["score process"] > 0
+
+
+def test_hosts_without_namespaces_are_refused_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(BenchmarkError, match="run this as root on Linux"):
+        Hosts(tmp_path, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.server
+def test_two_hosts_score_side_by_side_and_leave_nothing(tmp_path):
+    choice = ["--rows", "2000", "--rounds", "1", "--chunks", "5", "--model", "v1"]
+    benchmark("hosts", *choice, "--json", tmp_path / "hosts.json", "--work", tmp_path)
+    figures = json.loads((tmp_path / "hosts.json").read_text())["hosts"]
+    assert all(figures[name] > 0 for name in ("one host, s", "two hosts, s", "redis for each chunk", "GET for each chunk"))
+    assert [path.name for path in tmp_path.iterdir()] == ["hosts.json"]
+    assert not list(Path("/run/netns").glob("scoring-*"))
 
 
 @pytest.mark.skipif(has_dask(), reason="Dask is installed here")
