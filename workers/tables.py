@@ -225,21 +225,21 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> R
 def _read_batches(file: pq.ParquetFile, layout: Layout, run: tuple[str, ...], start: int, end: int) -> "_Values | None":
     """The rows as they are read; the columns of ``run`` go into one block at once. None where one of those holds more than 0 and 1."""
     rest = layout.without(run)
-    # column after column, as they come: the other order would take three times as long as all the rest
-    binary = np.empty((len(FLAGS) + len(run), end - start), dtype=np.int8)
+    # of what was read, not of what the file says that it holds
+    blocks: list[np.ndarray] = []
     batches: list[pa.RecordBatch] = []
-    at = 0
     for batch in _batches(file, [*rest.needed, *run], start, end):
         columns = batch.columns
-        rows = slice(at, at + batch.num_rows)
+        # column after column, as they come: the other order would take three times as long as all the rest
+        block = np.empty((len(FLAGS) + len(run), batch.num_rows), dtype=np.int8)
         for place, column in enumerate(columns[len(rest.needed) :], len(FLAGS)):
             if column.null_count:
                 return None
-            binary[place, rows] = column.to_numpy()
-        if binary[len(FLAGS) :, rows].view(np.uint8).max(initial=0) > 1:
+            block[place] = column.to_numpy()
+        if block[len(FLAGS) :].view(np.uint8).max(initial=0) > 1:
             return None
+        blocks.append(block)
         batches.append(pa.RecordBatch.from_arrays(columns[: len(rest.needed)], names=rest.needed))
-        at += batch.num_rows
     if not batches:
         return None
     table = pa.Table.from_batches(batches)
@@ -249,7 +249,7 @@ def _read_batches(file: pq.ParquetFile, layout: Layout, run: tuple[str, ...], st
         return text or ""
 
     values = _from_arrow(table, rest, shown)
-    return replace(values, run=run, binary=binary[:, :at].T) if run else values
+    return replace(values, run=run, binary=np.concatenate(blocks, axis=1).T) if run else values
 
 
 def _batches(file: pq.ParquetFile, columns: list[str], start: int, end: int) -> Iterator[pa.RecordBatch]:
