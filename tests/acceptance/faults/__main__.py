@@ -69,6 +69,7 @@ def play(playing: Stage, kind: str, before: Undisturbed, chance: random.Random) 
         endings = _endings(playing, FAULTS[kind], chance, problems)
     except pytest.fail.Exception as error:
         problems.append(str(error))
+        playing.let_all_end()  # what went wrong here must not be found in the runs behind it
     return Run(
         kind=kind,
         endings=endings,

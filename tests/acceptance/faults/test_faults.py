@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.acceptance.faults.__main__ import Run, Undisturbed, play, undisturbed
+from tests.acceptance.faults.faults import FROZEN_PLACES, HELD_PLACES, S3_TRAP_PLACES, TRAP_PLACES
 from tests.acceptance.faults.stage import PROCESSES, Stage, stage
 from tests.conftest import wait_until
 
@@ -52,6 +53,14 @@ def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, U
 def playing_on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Undisturbed]]:
     with stage(tmp_path_factory.mktemp("faults"), on_s3=True) as started:
         yield started, undisturbed(started, jobs=1)
+
+
+def test_every_named_point_is_come_to(playing: tuple[Stage, Undisturbed]) -> None:
+    started, _ = playing
+    with started.saying("passed"):
+        started.end_of(started.enqueue())
+        passed = set((started.talk / "passed").read_text().splitlines())
+    assert passed >= {*TRAP_PLACES, *FROZEN_PLACES, *HELD_PLACES, *S3_TRAP_PLACES}
 
 
 @pytest.mark.parametrize("kind", SHORT)

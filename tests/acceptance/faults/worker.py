@@ -35,6 +35,8 @@ TROUBLE = STAGE / "trouble"
 """While this file is there, writing into a local bucket does what its text says: ENOSPC, EIO or slow."""
 TWICE = STAGE / "twice"
 """While this file is there, every message is sent twice."""
+PASSED = STAGE / "passed"
+"""While this file is there, it gets a line for each named point that a process comes to."""
 BEGUN = STAGE / "begun.txt"
 """A line for each time that a chunk was begun: job and index."""
 
@@ -60,24 +62,31 @@ PLACES = {
     "finish, after it is marked as published": ("write", r"jobs/[^/]+/published\.json$", "after"),
     "notify, before the webhook": ("post", r"", "before"),
     "notify, after the webhook": ("post", r"", "after"),
-    "notify, after its mark": ("create", r"jobs/[^/]+/notified\.json$", "after"),
+    "notify, after its mark": ("write", r"jobs/[^/]+/notified\.json$", "after"),
 }
 
 
 def spring(operation: str, path: str, moment: str) -> None:
     """Act if the armed trap is for this point; the file can be taken away only once."""
+    if PASSED.exists():
+        with PASSED.open("a") as passed:
+            passed.writelines(f"{place}\n" for place in PLACES if _is_at(place, operation, path, moment))
     try:
         armed = json.loads(TRAP.read_text())
     except (FileNotFoundError, ValueError):
         return
-    place = PLACES[armed["place"]]
-    if (operation, moment) != (place[0], place[2]) or not re.search(place[1], path):
+    if not _is_at(armed["place"], operation, path, moment):
         return
     with contextlib.suppress(FileNotFoundError):
         TRAP.rename(TAKEN)
         # not into the file that was taken: another process may be reading it
         SPRUNG.write_text(str(os.getpid()))
         act(armed["action"])
+
+
+def _is_at(place: str, operation: str, path: str, moment: str) -> bool:
+    wanted, pattern, when = PLACES[place]
+    return (operation, moment) == (wanted, when) and re.search(pattern, path) is not None
 
 
 def act(action: str) -> None:
