@@ -450,6 +450,6 @@ def _is_dead(pid: int) -> bool:
 def _tree(pid: int) -> list[psutil.Process]:
     try:
         parent = psutil.Process(pid)
-    except psutil.NoSuchProcess:
+        return [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:  # it may end while its children are looked for
         return []
-    return [*parent.children(recursive=True), parent]
