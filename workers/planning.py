@@ -9,6 +9,7 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +44,7 @@ MAX_CHUNK_ROWS = 100_000
 """Rows of a Parquet chunk; its values are the size of a csv chunk of as many bytes once they are read."""
 
 LINE_BREAK = 10
-COUNTED_AT_ONCE = 1 << 18
+LOOKED_AT_ONCE = 1 << 18
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
 ROW_GROUP_PIECES = 16
@@ -70,6 +71,9 @@ class Stream(Protocol):
 
     def read(self, size: int = -1, /) -> bytes:
         """Up to ``size`` bytes; none at the end."""
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill a buffer from its start as far as possible at once; how many bytes, 0 at the end."""
 
 
 class FoundFile(Part):
@@ -209,6 +213,7 @@ class Cut:
     """One chunk of a csv stream: its bytes, where they start, the line on which they start, and how many lines they are."""
 
     data: memoryview
+    """Stays as it is while the next cut is made; after that it may be overwritten."""
     start: int
     first_line: int
     lines: int
@@ -366,50 +371,97 @@ def check_columns(columns: list[str], path: str) -> list[str]:
     return columns
 
 
+class _Blocks:
+    """Reads a stream block by block; counts lines and looks for quotes piece by piece, while a piece is in the processor's cache.
+
+    Of two pieces of memory one is filled while cuts of the other are still in use.
+    """
+
+    def __init__(self, stream: Stream, begun: bytes) -> None:
+        self._stream, self._spare = stream, bytearray()
+        self.data = bytearray()
+        """The memory that holds the block, at least as long."""
+        self._begin(begun)
+
+    def _begin(self, begun: bytes) -> None:
+        self.size = 0
+        self.lines = count_lines(begun)
+        self.has_quote = b'"' in begun
+        self._make_room(len(begun))
+        self.data[: len(begun)] = begun
+        self.size = len(begun)
+
+    def _make_room(self, size: int) -> None:
+        if len(self.data) < size:
+            longer = bytearray(size)
+            longer[: self.size] = memoryview(self.data)[: self.size]
+            self.data = longer
+
+    def read(self, size: int) -> bool:
+        """Read up to so many bytes more into the block; False at the end of the stream."""
+        end = self.size + size
+        self._make_room(end)
+        before, room = self.size, memoryview(self.data)
+        while self.size < end and (got := self._stream.readinto(room[self.size : min(self.size + LOOKED_AT_ONCE, end)])):
+            self.lines += count_lines(room[self.size : self.size + got])
+            self.has_quote = self.has_quote or self.data.find(b'"', self.size, self.size + got) >= 0
+            self.size += got
+        return self.size > before
+
+    def next(self, end: int) -> None:
+        """Begin the next block with what stands behind ``end`` in this one."""
+        rest = bytes(memoryview(self.data)[end : self.size])
+        self.data, self._spare = self._spare, self.data
+        self._begin(rest)
+
+    def whole(self) -> bytes:
+        """A copy of the block."""
+        return bytes(memoryview(self.data)[: self.size])
+
+
 def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: int, line: int) -> Iterator[Cut]:
+    block = _Blocks(stream, carry)
+    wanted = size.bytes - block.size
     while True:
-        more = stream.read(max(size.bytes - len(carry), 1))
-        block = carry + more if carry else more
-        final = not more
-        ends = _chunk_ends(block, size, final=final)
+        final = not block.read(max(wanted, 1))
+        if size.rows is None and not block.has_quote and (end := block.size if final else block.data.rfind(b"\n", 0, block.size) + 1):
+            ends, lines = [end], [block.lines]
+        else:
+            text = block.whole()
+            if final and (quote := _open_quote(text)) is not None:
+                where = line + text.count(b"\n", 0, quote)
+                raise TableError(f"{path} has a quote on line {where} that is never closed", next_step="Mend that line and score it again.")
+            ends = _chunk_ends(text, size, final=final)
+            lines = [count_lines(memoryview(text)[begin:end]) for begin, end in itertools.pairwise([0, *ends])]
         if not ends and not final:
-            if len(block) > MAX_RECORD_BYTES:
+            if block.size > MAX_RECORD_BYTES:
                 raise TableError(
                     f"{path} has a record of more than {MAX_RECORD_BYTES >> 20} MB on line {line}, perhaps a quote that is never closed",
                     next_step="Mend that line and score the table again.",
                 )
             # twice as much each time: what is here is looked at again from its start
-            carry = block + stream.read(max(size.bytes, MIN_CHUNK_BYTES, min(len(block), MAX_CHUNK_BYTES)))
-            if len(carry) > len(block):
-                continue
-            ends, final = _chunk_ends(block, size, final=True), True
-        if final and (quote := _open_quote(block)) is not None:
-            where = line + block.count(b"\n", 0, quote)
-            raise TableError(f"{path} has a quote on line {where} that is never closed", next_step="Mend that line and score it again.")
-        begin, whole = 0, memoryview(block)
-        for end in ends:
-            data = whole[begin:end]
-            lines = count_lines(data)
+            wanted = max(size.bytes, MIN_CHUNK_BYTES, min(block.size, MAX_CHUNK_BYTES))
+            continue
+        for (begin, end), count in zip(itertools.pairwise([0, *ends]), lines, strict=True):
+            data = memoryview(block.data)[begin:end]
             if not _BLANK_LINES.fullmatch(data):
-                yield Cut(data=data, start=start + begin, first_line=line, lines=lines + (data[-1] != LINE_BREAK))
-            line += lines
-            begin = end
-        carry, start = block[begin:], start + begin
+                yield Cut(data=data, start=start + begin, first_line=line, lines=count + (data[-1] != LINE_BREAK))
+            line += count
         if final:
             return
+        block.next(ends[-1])
+        start += ends[-1]
+        wanted = size.bytes - block.size
 
 
 def count_lines(data: bytes | memoryview) -> int:
     """How many line breaks there are, counted in pieces that stay in the processor's cache."""
     text = np.frombuffer(data, dtype=np.uint8)
-    return sum(int(np.count_nonzero(text[at : at + COUNTED_AT_ONCE] == LINE_BREAK)) for at in range(0, len(text), COUNTED_AT_ONCE))
+    return sum(int(np.count_nonzero(text[at : at + LOOKED_AT_ONCE] == LINE_BREAK)) for at in range(0, len(text), LOOKED_AT_ONCE))
 
 
 def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
     """Where the chunks of a block end; what follows the last one belongs to the next block."""
-    if size.rows is None and b'"' not in block:
-        end = len(block) if final else block.rfind(b"\n") + 1
-        return [end] if end else []
     ends = record_ends(block, final=final)
     if size.rows is None:
         return [int(end) for end in ends[-1:]]
@@ -494,29 +546,28 @@ class Beside:
 
 
 class Hashing(io.RawIOBase):
-    """Passes a stream through and knows the digest of what went by, which a thread beside the reader works out."""
+    """Passes a stream through and works out the digest of what goes by, while it is in the processor's cache."""
 
     def __init__(self, raw: Stream) -> None:
         self._raw, self._sha256, self._size = raw, hashlib.sha256(), 0
-        self._beside = Beside()
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer; what gzip readers call
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any writable buffer
+        count = self._raw.readinto(buffer)
+        self._sha256.update(memoryview(buffer)[:count])
+        self._size += count
+        return count
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._raw.read(size)
-        self._beside.add(self._sha256.update, data)
+        self._sha256.update(data)
         self._size += len(data)
         return data
 
     def digest(self) -> FileDigest:
         """Size and sha256 of all that was read."""
-        self._beside.wait()
         return FileDigest(sha256=self._sha256.hexdigest(), size=self._size)
 
 
