@@ -487,7 +487,8 @@ def _write_parquet(file: IO[bytes], blocks: Iterator[_Block], week: int | None) 
     header = _HEADER
     if week is not None:
         header, types = header + _WEEK_HEADER, [*types, pa.int8(), pa.int32(), pa.int32()]
-    schema = pa.schema(list(zip(header, types, strict=True)))
+    # no value is ever missing: a reader that knows it is a third quicker
+    schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(header, types, strict=True)])
     with pq.ParquetWriter(file, schema, compression="zstd", write_statistics=["entity_id"]) as writer:
         for block in blocks:
             columns = [pa.array(block.keywords[block.keyword])]

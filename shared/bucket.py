@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from shared.errors import BucketError, RequestError, ScoringError
 from shared.messages import check_bucket_path
@@ -68,7 +68,7 @@ class Bucket(ABC):
         """The whole content, or None when there is no such file."""
 
     @abstractmethod
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> io.BufferedReader:
         """The file opened for reading, seekable; raises BucketError when there is none."""
 
     @abstractmethod
@@ -174,7 +174,7 @@ class LocalBucket(Bucket):
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> io.BufferedReader:
         with _named(path, "read"):
             return self.place(path).open("rb")
 
@@ -332,7 +332,7 @@ class RemoteBucket(Bucket):
                 return None
             return content
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> io.BufferedReader:
         with _remotely(path, "read"):
             opened = self.fs.open(self.place(path), "rb", block_size=8 << 20, cache_type="readahead")
             if opened.details["type"] != "file":

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Protocol
 
+import pyarrow.parquet as pq
+
 from shared.bucket import Bucket
 from shared.errors import BucketError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import Column
 from workers import tables
-from workers.planning import Chunk, FoundFile, PlannedChunk, check_stamp, record_ends, slice_file
+from workers.planning import Chunk, FoundFile, PlannedChunk, check_stamp, open_parquet, record_ends, slice_file
 
 
 class Pieces(Protocol):
@@ -77,13 +79,22 @@ class ParquetPieces:
 
     def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
         with _unchanged(self.bucket, self.file) as raw:
-            return tables.read_parquet_rows(raw, self.layout, self.start + start, self.end if end is None else self.start + end)
+            known = _known_of_parquet(self.bucket, self.file.path, self.file.stamp)
+            return tables.read_parquet_rows(raw, self.layout, self.start + start, self.end if end is None else self.start + end, known)
 
     def line(self, record: int) -> int:
         return self.start + record + 1
 
     def rejects(self, record: int) -> list[tables.Reject]:
         return [tables.deadly_reject(self.line(record), "")]
+
+
+@functools.lru_cache(maxsize=1)
+def _known_of_parquet(bucket: Bucket, path: str, stamp: str) -> pq.FileMetaData:
+    """What the end of a Parquet file says of all its row groups: read once, for it grows with the file, and so does the count of chunks."""
+    del stamp  # a changed file is another one
+    with bucket.open(path) as raw, open_parquet(raw, path) as file:
+        return file.metadata
 
 
 def open_chunk(bucket: Bucket, planned: PlannedChunk, features: list[Column]) -> Pieces:

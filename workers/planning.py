@@ -509,10 +509,10 @@ def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None) -> list[tupl
     return cuts
 
 
-def open_parquet(raw: IO[bytes], path: str) -> pq.ParquetFile:
-    """A Parquet file; raises TableError when it is none."""
+def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """A Parquet file, of which something may be ``known``; raises TableError when it is none."""
     with refusing_bad_parquet(path):
-        return pq.ParquetFile(raw)
+        return pq.ParquetFile(raw, metadata=known)
 
 
 @contextlib.contextmanager

@@ -53,8 +53,11 @@ MAX_SWALLOWED_LINES = 1000
 """A broken record over more lines than this, which were rows before a quote went wrong, makes the table one that cannot be read."""
 
 _CSV_BLOCK_BYTES = 2 << 20
-PARQUET_ROWS_AT_ONCE = 8192
+PARQUET_ROWS_AT_ONCE = 16384
 """Rows that Arrow decodes together: of more it needs several times their size, and of fewer more time."""
+
+MOST_ROWS_BELIEVED = 1 << 18
+"""So many rows are given their memory before they were read; a file may claim any number."""
 
 WRITTEN_AT_ONCE = 8192
 """Rows that Arrow turns into text together; its own 1024 take a tenth longer."""
@@ -202,13 +205,15 @@ def _lift_run(data: bytes, layout: Layout, piece: "_Piece") -> "_Values | None":
     return replace(_from_arrow(table, rest, piece.shown(layout)), run=run.columns, binary=binary)
 
 
-def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> Rows:
+def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int, known: pq.FileMetaData | None = None) -> Rows:
     """Read the rows ``start`` to ``end`` (from 0, the last one left out) of a Parquet file; its lines are rows, counted from 1.
+
+    What is ``known`` of the file need not be read again from its end.
 
     Raises:
         TableError: a page of the file is damaged, or not all of these rows are there.
     """
-    with open_parquet(raw, layout.path) as file, refusing_bad_parquet(layout.path):
+    with open_parquet(raw, layout.path, known) as file, refusing_bad_parquet(layout.path):
         schema = file.schema_arrow
         bytes_wide = tuple(
             column.name
@@ -225,20 +230,20 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int) -> R
 def _read_batches(file: pq.ParquetFile, layout: Layout, run: tuple[str, ...], start: int, end: int) -> "_Values | None":
     """The rows as they are read; the columns of ``run`` go into one block at once. None where one of those holds more than 0 and 1."""
     rest = layout.without(run)
-    # of what was read, not of what the file says that it holds
-    blocks: list[np.ndarray] = []
+    block = np.empty((len(FLAGS) + len(run), min(end - start, MOST_ROWS_BELIEVED)), dtype=np.int8)
+    count = 0
     batches: list[pa.RecordBatch] = []
     for batch in _batches(file, [*rest.needed, *run], start, end):
-        columns = batch.columns
+        columns, before, count = batch.columns, count, count + batch.num_rows
+        if count > block.shape[1]:
+            block = np.concatenate([block, np.empty_like(block)], axis=1)
         # column after column, as they come: the other order would take three times as long as all the rest
-        block = np.empty((len(FLAGS) + len(run), batch.num_rows), dtype=np.int8)
         for place, column in enumerate(columns[len(rest.needed) :], len(FLAGS)):
             if column.null_count:
                 return None
-            block[place] = column.to_numpy()
-        if block[len(FLAGS) :].view(np.uint8).max(initial=0) > 1:
+            block[place, before:count] = column.to_numpy()
+        if block[len(FLAGS) :, before:count].view(np.uint8).max(initial=0) > 1:
             return None
-        blocks.append(block)
         batches.append(pa.RecordBatch.from_arrays(columns[: len(rest.needed)], names=rest.needed))
     if not batches:
         return None
@@ -249,7 +254,7 @@ def _read_batches(file: pq.ParquetFile, layout: Layout, run: tuple[str, ...], st
         return text or ""
 
     values = _from_arrow(table, rest, shown)
-    return replace(values, run=run, binary=np.concatenate(blocks, axis=1).T) if run else values
+    return replace(values, run=run, binary=block[:, :count].T) if run else values
 
 
 def _batches(file: pq.ParquetFile, columns: list[str], start: int, end: int) -> Iterator[pa.RecordBatch]:

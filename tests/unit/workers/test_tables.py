@@ -566,6 +566,7 @@ def test_a_parquet_reject_names_the_row_of_the_file(kind):
 @pytest.mark.parametrize(("start", "end"), [(0, 100), (13, 87), (40, 41)])
 def test_parquet_columns_of_a_byte_are_one_block_however_they_are_read(at_once, start, end, monkeypatch):
     monkeypatch.setattr(tables, "PARQUET_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(tables, "MOST_ROWS_BELIEVED", 30)
     chance = np.random.default_rng(1)
     columns = {
         "score": chance.normal(size=100),
