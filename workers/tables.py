@@ -235,7 +235,7 @@ def _read_batches(file: pq.ParquetFile, layout: Layout, run: tuple[str, ...], st
     batches: list[pa.RecordBatch] = []
     for batch in _batches(file, [*rest.needed, *run], start, end):
         columns, before, count = batch.columns, count, count + batch.num_rows
-        if count > block.shape[1]:
+        while count > block.shape[1]:
             block = np.concatenate([block, np.empty_like(block)], axis=1)
         # column after column, as they come: the other order would take three times as long as all the rest
         for place, column in enumerate(columns[len(rest.needed) :], len(FLAGS)):
