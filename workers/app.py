@@ -25,6 +25,7 @@ from workers.memory import keep_freed_memory
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
 app.conf.broker_transport = "workers.transport:Transport"
+app.conf.worker_consumer = "workers.consumer:Consumer"
 # imported in the parent process, so that every child has the libraries from its start
 app.conf.imports = ["workers.tasks"]
 
