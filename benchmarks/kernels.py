@@ -1,18 +1,21 @@
 """What the benchmark takes from the workers, all of it here: how a table is cut, read, scored and written, without any job or queue."""
 
-import contextlib
 import functools
+import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from benchmarks.lanes import BenchmarkError
 from model_store.store import Release, load_release
 from shared.bucket import LocalBucket
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
-from workers.planning import GZIP_RATIO, MAX_CHUNK_ROWS, ROW_GROUP_PIECES, ChunkSize, Stream, open_csv, unpacked
+from workers.ahead import ahead
+from workers.planning import GZIP_RATIO, MAX_CHUNK_ROWS, ROW_GROUP_PIECES, ChunkSize, Hashing, Stream, count_lines, open_csv, unpacked
 
 HEADER = tables.OUTPUT_HEADER
 DEVICES = tables.DEVICES
@@ -32,13 +35,25 @@ class Piece:
     columns: list[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What was written of one piece."""
+
+    file: Path
+    sha256: str
+    rows: int
+
+
 def files_of(table: Path) -> list[Path]:
     """The files of a table in the order of their rows."""
     return sorted(table.iterdir()) if table.is_dir() else [table]
 
 
 def cut(table: Path, aside: Path) -> Iterator[Piece]:
-    """The pieces of a table as our planning would cut them; the text of a compressed file is written into ``aside``, slice by slice."""
+    """The pieces of a table as our planning would cut them, with its digest worked out on the way.
+
+    The text of a compressed file is written into ``aside``, slice by slice.
+    """
     files = [(file, promised_kind(file.name)) for file in files_of(table)]
     size = ChunkSize.for_table(sum(file.stat().st_size * (GZIP_RATIO if kind == "csv.gz" else 1) for file, kind in files), None)
     for file, kind in files:
@@ -47,7 +62,8 @@ def cut(table: Path, aside: Path) -> Iterator[Piece]:
 
 def _cut_csv(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Iterator[Piece]:
     with file.open("rb") as raw:
-        stream: Stream = unpacked(raw) if kind == "csv.gz" else raw
+        hashed = Hashing(raw)
+        stream: Stream = unpacked(hashed) if kind == "csv.gz" else hashed
         columns, cuts = open_csv(stream, str(file), size)
         for cut_out in cuts:
             start, end, source = cut_out.start, cut_out.start + len(cut_out.data), file
@@ -59,6 +75,8 @@ def _cut_csv(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Iterat
 
 
 def _cut_parquet(file: Path) -> Iterator[Piece]:
+    with file.open("rb") as raw:
+        hashlib.file_digest(raw, "sha256")
     with pq.ParquetFile(file) as opened:
         columns = opened.schema_arrow.names
         counts = [opened.metadata.row_group(group).num_rows for group in range(opened.metadata.num_row_groups)]
@@ -97,6 +115,12 @@ def text_of(scored: scoring.Scored) -> bytes:
     return tables.prediction_text(scored.entity_id, scored.device, scored.cr)
 
 
+def write(file: Path, member: bytes, rows: int) -> Part:
+    """Write what was scored of a piece."""
+    file.write_bytes(member)
+    return Part(file=file, sha256=hashlib.sha256(member).hexdigest(), rows=rows)
+
+
 @functools.cache
 def bucket_at(root: Path) -> LocalBucket:
     """One bucket for each folder, so that a release is loaded once in a process."""
@@ -108,10 +132,22 @@ def release_of(root: Path, release: str) -> Release:
     return load_release(bucket_at(root), release, root / "not-used-by-a-local-bucket")
 
 
-def join(parts: list[Path], target: Path) -> None:
-    """Put gzip members behind a header into one file."""
-    with contextlib.ExitStack() as held:
-        out = held.enter_context(target.open("wb"))
-        out.write(compress(HEADER))
-        for part in parts:
-            out.write(part.read_bytes())
+def join(parts: list[Part], target: Path) -> dict[str, str]:
+    """Put gzip members behind a header into one file, each checked; the digests of the file and of its text."""
+    file, text = hashlib.sha256(), hashlib.sha256()
+    with target.open("wb") as out:
+        for member, lines in itertools.chain([(compress(HEADER), HEADER)], ahead(_checked, parts)):
+            text.update(lines)
+            file.update(member)
+            out.write(member)
+    return {"file": file.hexdigest(), "text": text.hexdigest()}
+
+
+def _checked(part: Part) -> tuple[bytes, bytes]:
+    member = part.file.read_bytes()
+    if hashlib.sha256(member).hexdigest() != part.sha256:
+        raise BenchmarkError(f"{part.file} is not what was written")
+    lines = tables.decompress(member)
+    if count_lines(lines) != part.rows:
+        raise BenchmarkError(f"{part.file} does not hold {part.rows:,} rows")
+    return member, lines

@@ -108,7 +108,7 @@ def _predicted_there(table: pd.DataFrame, bucket: Path, release: str) -> pd.Data
 
 @contextlib.contextmanager
 def bare_pool(processes: int) -> Iterator[Score]:
-    """Our kernels in a process pool: no queue, no job folder, no digests, no manifest, nothing that outlives a kill."""
+    """Our kernels in a process pool, digests and checks too: no queue, no job folder, no manifest, nothing that outlives a kill."""
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
 
         def score(task: Task) -> tuple[list[Path], dict[str, float]]:
@@ -121,11 +121,10 @@ def bare_pool(processes: int) -> Iterator[Score]:
         yield score
 
 
-def _score_piece(piece: kernels.Piece, task: Task, part: Path) -> Path:
+def _score_piece(piece: kernels.Piece, task: Task, part: Path) -> kernels.Part:
     release = kernels.release_of(task.bucket, task.release)
     scored = kernels.predict(release, kernels.read(piece, kernels.fetch(piece), release))
-    part.write_bytes(kernels.compress(kernels.text_of(scored)))
-    return part
+    return kernels.write(part, kernels.compress(kernels.text_of(scored)), len(scored.cr))
 
 
 @contextlib.contextmanager
@@ -136,7 +135,7 @@ def kernels_alone(_processes: int) -> Iterator[Score]:
         release = kernels.release_of(task.bucket, task.release)
         steps = _Steps()
         pieces = kernels.cut(task.table, task.out)
-        parts: list[Path] = []
+        parts: list[kernels.Part] = []
         while True:
             with steps.time("cut"):
                 piece = next(pieces, None)
@@ -153,8 +152,7 @@ def kernels_alone(_processes: int) -> Iterator[Score]:
             with steps.time("compress"):
                 member = kernels.compress(text)
             with steps.time("write"):
-                parts.append(task.out / f"part-{len(parts):06d}")
-                parts[-1].write_bytes(member)
+                parts.append(kernels.write(task.out / f"part-{len(parts):06d}", member, len(scored.cr)))
         with steps.time("join"):
             kernels.join(parts, task.out / RESULT)
         return [task.out / RESULT], steps.seconds
