@@ -143,6 +143,11 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
     return Release(manifest=manifest, definition=definition, model=model)
 
 
+def releases_kept() -> int:
+    """How often this process had a release in memory when it was asked for."""
+    return _load_once.cache_info().hits
+
+
 def copy_verified(folder: Path, manifest: ReleaseManifest, own: Path) -> None:
     """Copy the files of a release into a folder of our own, and check the copies: they are what was published, no more and no less.
 

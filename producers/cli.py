@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producers import watch_commands
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
 from shared.settings import Settings, read_settings
 
@@ -130,6 +131,9 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
         _print_json(paths)
     else:
         click.echo("\n".join(paths))
+
+
+scoring.add_command(watch_commands.metrics)
 
 
 # --- the two jobs ------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ class Marked:
     chunks: int
     rejected: int
     """Rejects in all marked chunks; 0 when this chunk has none."""
+    is_new: bool
+    """False when the chunk was marked before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,12 @@ def mark_part(client: redis.Redis, job_id: str, index: int, rows: int, rejected:
         pipe.hlen(key)
         is_new, _, chunks = pipe.execute()
     if not rejected:
-        return Marked(chunks=int(chunks), rejected=0)
+        return Marked(chunks=int(chunks), rejected=0, is_new=bool(is_new))
     with client.pipeline(transaction=True) as pipe:
         pipe.incrby(_rejects_key(job_id), rejected if is_new else 0)
         pipe.expire(_rejects_key(job_id), KEPT_SECONDS)
         total, _ = pipe.execute()
-    return Marked(chunks=int(chunks), rejected=int(total))
+    return Marked(chunks=int(chunks), rejected=int(total), is_new=bool(is_new))
 
 
 def mark_parts(client: redis.Redis, job_id: str, indexes: Collection[int], rejected: int) -> None:

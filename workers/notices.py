@@ -37,22 +37,26 @@ class Telling(Record):
     """True while nobody knows better: the process may have died after the webhook took the notice, or the answer never came."""
 
 
-def tell(folder: JobFolder, webhook_url: str) -> None:
+def tell(folder: JobFolder, webhook_url: str) -> Outcome | None:
     """Send the notice of a job that has ended, unless it was sent, and take the job off the list of open ones.
+
+    Returns the end that was told of; None when there is none, or it was told of before.
 
     Raises:
         NoticeError: the webhook did not take it and this was not the last try; a sweep makes the next one.
     """
     outcome = folder.outcome()
     if outcome is None:
-        return
-    if not is_told(folder, outcome):
+        return None
+    is_new = not is_told(folder, outcome)
+    if is_new:
         sent = _send(folder, compose(folder, outcome), webhook_url)
         if folder.outcome() != outcome:
-            return  # resumed in the meantime: how it ends then is yet to be told
+            return None  # resumed in the meantime: how it ends then is yet to be told
         told = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
         folder.bucket.write(folder.file("notified.json"), told.to_json())
     folder.close(outcome)
+    return outcome if is_new else None
 
 
 def is_told(folder: JobFolder, outcome: Outcome) -> bool:

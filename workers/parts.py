@@ -39,6 +39,8 @@ class ChunkRecord(Record):
     rejects: FileDigest | None
     first_rejects: list[str] = Field(default_factory=list)
     seconds: float
+    stages: dict[str, float] = Field(default_factory=dict)
+    """Seconds of each stage: load, read, predict, write; empty in parts of an older version."""
 
     @property
     def adds_up(self) -> bool:

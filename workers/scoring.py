@@ -122,17 +122,24 @@ def score_chunk(
     if folder.outcome() is not None:
         return None
     began = time.monotonic()
-    release = load_release(folder.bucket, planned.release, cache, definitions)
-    pieces = open_chunk(folder.bucket, planned, release.manifest.columns)
-    if planned.may_be_fixed:
-        pieces = fixed_pieces(folder, index, pieces)
-    scored = _score_suspect(folder, index, pieces, release) if suspect else predict(release, pieces.rows())
+    stages: dict[str, float] = {}
+    with _timed(stages, "load"):
+        release = load_release(folder.bucket, planned.release, cache, definitions)
+    with _timed(stages, "read"):
+        pieces = open_chunk(folder.bucket, planned, release.manifest.columns)
+        if planned.may_be_fixed:
+            pieces = fixed_pieces(folder, index, pieces)
+        # a suspect is read piece by piece
+        rows = None if suspect else pieces.rows()
+    with _timed(stages, "predict"):
+        scored = predict(release, rows) if rows is not None else _score_suspect(folder, index, pieces, release)
     path = planned.file.path
-    text = tables.prediction_text(scored.entity_id, scored.device, scored.cr)
-    output = write_file(folder, index, PREDICTED, tables.compress(text))
     rejects = None
-    if scored.rejects:
-        rejects = write_file(folder, index, REJECTED, tables.compress(tables.rejects_text(path, scored.rejects)))
+    with _timed(stages, "write"):
+        text = tables.prediction_text(scored.entity_id, scored.device, scored.cr)
+        output = write_file(folder, index, PREDICTED, tables.compress(text))
+        if scored.rejects:
+            rejects = write_file(folder, index, REJECTED, tables.compress(tables.rejects_text(path, scored.rejects)))
     record = ChunkRecord(
         index=index,
         chunk=planned.chunk,
@@ -144,9 +151,17 @@ def score_chunk(
         rejects=rejects,
         first_rejects=[f"{path} {reject}" for reject in scored.rejects[: tables.REJECTS_QUOTED]],
         seconds=time.monotonic() - began,
+        stages=stages,
     )
     complete(folder, record)
     return record
+
+
+@contextlib.contextmanager
+def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    stages[stage] = time.monotonic() - began
 
 
 def predict(release: Release, rows: tables.Rows) -> Scored:

@@ -4,6 +4,7 @@ What happens to errors is said here once. A message that does not decode, or doe
 error is tried again after seconds. A permanent one, and a transient one that lasts, ends the job, and people are told.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -15,14 +16,15 @@ import redis
 import structlog
 from celery import shared_task
 
-from model_store.store import OWN_COPIES
-from shared import hint, pulse, routes
+from model_store.store import OWN_COPIES, releases_kept
+from shared import hint, pulse, routes, tally
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
 from shared.errors import MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
-from shared.job_folder import JobFolder
+from shared.job_folder import JobFolder, Outcome
 from shared.messages import ChunkOrder, JobOrder
 from shared.processes import drop_abandoned
+from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from workers import notices, scoring, sweeping, training, webhook
 from workers.attempts import MAX_DEATHS, counted
@@ -30,7 +32,6 @@ from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
-from workers.queues import waiting_since
 from workers.reject_limits import check_so_far, count_rejects
 from workers.suspects import is_suspect
 
@@ -208,6 +209,7 @@ class _EarlyOrders:
 def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
     planned = _planned(order, folder)
+    kept_before = releases_kept()
     with counted(redis_client(), order.job_id, order.index) as deaths:
         if deaths >= MAX_DEATHS or (deaths and is_suspect(folder, order.index)):
             part = _score_in_pieces(planned, folder, deaths)
@@ -222,6 +224,8 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         # only a hint: the sweep will see from the folder that all parts are there
         log.warning("part not marked", error=str(error))
         return
+    if marked.is_new:
+        _count_chunk(part, release_was_kept=releases_kept() > kept_before)
     if order.cut is not None and not folder.has("plan.json"):
         return  # whoever cuts the table looks for parts once it is cut
     plan = plan_of(order.job_id)
@@ -229,6 +233,13 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
     elif marked.rejected:
         check_so_far(folder, plan, marked.rejected)
+
+
+def _count_chunk(part: ChunkRecord, *, release_was_kept: bool) -> None:
+    with contextlib.suppress(redis.RedisError):
+        tally.count_chunk(
+            redis_client(), rows=part.rows_in, rejects=part.rows_rejected, stages=part.stages, release_was_kept=release_was_kept
+        )
 
 
 def _planned(order: ChunkOrder, folder: JobFolder) -> PlannedChunk:
@@ -285,10 +296,17 @@ def notify(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
             log.info("notice left to the sweep")
             return
         try:
-            notices.tell(folder, settings().webhook_url.get_secret_value())
+            outcome = notices.tell(folder, settings().webhook_url.get_secret_value())
+            if outcome is not None:
+                _count_end(folder, outcome)
         except webhook.NoticeError as error:
             log.warning("will try again", task=task.name, seconds=error.rest_seconds, error=str(error))
             webhook.rest(redis_client(), error.rest_seconds)
+
+
+def _count_end(folder: JobFolder, outcome: Outcome) -> None:
+    with contextlib.suppress(redis.RedisError, PermanentError):
+        tally.count_end(redis_client(), folder.job().kind, outcome.state)
 
 
 @shared_task(name=routes.SWEEP, bind=True)

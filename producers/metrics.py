@@ -1,0 +1,142 @@
+"""``scoring metrics``: what an operator watches, for Prometheus, from one small process that asks Redis and the bucket at each scrape.
+
+Where Redis or the bucket does not answer, that is a metric too, and what it would have told is left out: an alarm can tell
+"nothing waits" from "nobody knows".
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import redis
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shared import hint, pulse, tally
+from shared.bucket import Bucket, open_bucket
+from shared.errors import RequestError, TransientError
+from shared.job_folder import JobStatus, look_at, open_jobs
+from shared.queues import waiting_since
+from shared.routes import QUEUES
+from shared.settings import Settings
+
+UNACKED = "unacked"
+"""Redis hash of the messages that workers have taken and not yet acknowledged; kombu's name for it."""
+
+OPEN_STATES = ("queued", "running", "finishing")
+JOBS_LOOKED_AT = 200
+"""Open jobs that are opened at a scrape, the oldest first; of more only the number is told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Something that is asked at each scrape, and may not answer."""
+
+    name: str
+    ask: Callable[[], list[Metric]]
+
+
+class Scrape(Collector):
+    """Asks Redis and the bucket anew each time Prometheus comes."""
+
+    def __init__(self, client: redis.Redis, bucket: Bucket) -> None:
+        self._client, self._bucket = client, bucket
+
+    def collect(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("scoring_up", "1 where it answers.", labels=["what"])
+        took = GaugeMetricFamily("scoring_scrape_seconds", "How long it took to ask.", labels=["what"])
+        for source in (_Source(name="redis", ask=self._of_redis), _Source(name="bucket", ask=self._of_bucket)):
+            began = time.monotonic()
+            try:
+                metrics = source.ask()
+                up.add_metric([source.name], 1)
+            except (redis.RedisError, TransientError, OSError):
+                metrics = []
+                up.add_metric([source.name], 0)
+            took.add_metric([source.name], time.monotonic() - began)
+            yield from metrics
+        yield up
+        yield took
+
+    def _of_redis(self) -> list[Metric]:
+        return [*self._queues(), *self._signs(), *_counts(tally.read_tally(self._client))]
+
+    def _queues(self) -> list[Metric]:
+        length = GaugeMetricFamily("scoring_queue_length", "Messages that wait.", labels=["queue"])
+        age = GaugeMetricFamily("scoring_oldest_message_age_seconds", "Age of the message that waits longest; 0: none.", labels=["queue"])
+        for queue in QUEUES:
+            length.add_metric([queue], int(self._client.llen(queue)))
+            since = waiting_since(self._client, queue)
+            age.add_metric([queue], max(time.time() - since.timestamp(), 0.0) if since is not None else 0)
+        taken = GaugeMetricFamily("scoring_messages_in_hand", "Messages that workers have taken and not yet done.")
+        taken.add_metric([], int(self._client.hlen(UNACKED)))
+        return [length, age, taken]
+
+    def _signs(self) -> list[Metric]:
+        found: list[Metric] = []
+        for name, key, what in (
+            ("scoring_beat_age_seconds", pulse.BEAT, "Since beat last sent a sweep."),
+            ("scoring_sweep_age_seconds", pulse.SWEEP, "Since a worker last ended a sweep."),
+        ):
+            seconds = pulse.seconds_since(self._client, key)
+            if seconds is not None:
+                found.append(GaugeMetricFamily(name, what, value=seconds))
+        return found
+
+    def _of_bucket(self) -> list[Metric]:
+        ids = open_jobs(self._bucket)
+        statuses = [look_at(self._bucket, job_id) for job_id in ids[:JOBS_LOOKED_AT]]
+        states = Counter(status.state if isinstance(status, JobStatus) else "unreadable" for status in statuses)
+        states["queued"] += len(ids) - len(statuses)
+        jobs = GaugeMetricFamily("scoring_jobs", "Jobs that have not ended, or of whose end people were not told yet.", labels=["state"])
+        for state in sorted({*OPEN_STATES, *states}):
+            jobs.add_metric([state], states[state])
+        oldest = [status.job.created.timestamp() for status in statuses if isinstance(status, JobStatus) and status.state in OPEN_STATES]
+        age = GaugeMetricFamily("scoring_oldest_job_age_seconds", "Age of the oldest job that has not ended; 0: none.")
+        age.add_metric([], max(time.time() - min(oldest), 0.0) if oldest else 0)
+        return [jobs, age]
+
+
+def _counts(counted: tally.Tally) -> Iterator[Metric]:
+    yield CounterMetricFamily("scoring_chunks", "Chunks that were scored.", value=counted.chunks)
+    yield CounterMetricFamily("scoring_rows", "Rows of them.", value=counted.rows)
+    yield CounterMetricFamily("scoring_rejects", "Rows of them that could not be scored.", value=counted.rejects)
+    yield CounterMetricFamily("scoring_cache_hits", "Chunks whose release was in memory.", value=counted.releases_kept)
+    yield CounterMetricFamily("scoring_cache_misses", "Chunks whose release was read from the bucket.", value=counted.releases_loaded)
+    ended = CounterMetricFamily("scoring_jobs_ended", "Jobs that people were told of.", labels=["kind", "state"])
+    for (kind, state), count in sorted(counted.ended.items()):
+        ended.add_metric([kind, state], count)
+    yield ended
+    seconds = HistogramMetricFamily("scoring_chunk_seconds", "How long each stage of a chunk took.", labels=["stage"])
+    for stage, histogram in counted.stages.items():
+        upto, buckets = 0, []
+        for bound, count in zip([*map(str, tally.BOUNDS), "+Inf"], histogram.counts, strict=True):
+            upto += count
+            buckets.append((bound, float(upto)))
+        seconds.add_metric([stage], buckets=buckets, sum_value=histogram.seconds)
+    yield seconds
+
+
+def registry(settings: Settings) -> CollectorRegistry:
+    """What is served: our metrics and no others."""
+    found = CollectorRegistry()
+    found.register(Scrape(hint.connect(settings.broker_url), open_bucket(settings.bucket_url, settings.signer)))
+    return found
+
+
+def serve(settings: Settings, host: str, port: int) -> tuple[Callable[[], None], threading.Thread]:
+    """Serve the metrics; returns what stops it, and its thread.
+
+    Raises:
+        RequestError: the address cannot be bound.
+    """
+    try:
+        server, thread = start_http_server(port, host, registry(settings))
+    except OSError as error:
+        raise RequestError(
+            f"the metrics cannot be served on {host}:{port}: {error.strerror or error}", next_step="Choose another with --port or --host."
+        ) from error
+    return server.shutdown, thread

@@ -1,0 +1,88 @@
+"""Counts in Redis of what the workers did, for ``scoring metrics``; they may be lost at any moment and begin at nothing again.
+
+One hash ``scoring:tally`` holds all of them: ``chunks``, ``rows``, ``rejects``, ``releases:loaded``, ``releases:kept``,
+``ended:<kind>:<state>``, and for each stage of a chunk the sum of its seconds and how many chunks fell into each class of them.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import redis
+
+KEY = "scoring:tally"
+KEPT_SECONDS = 30 * 24 * 3600
+
+BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+"""Upper ends of the classes of a histogram, in seconds; what takes longer is in a last class without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """How long one stage of a chunk took."""
+
+    counts: list[int]
+    """Chunks in each class: one for each of ``BOUNDS``, and one for what takes longer."""
+    seconds: float
+    """Of all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What was counted so far."""
+
+    chunks: int
+    rows: int
+    rejects: int
+    releases_loaded: int
+    """How often a process read the release of a chunk from the bucket."""
+    releases_kept: int
+    """How often it had it in memory."""
+    ended: dict[tuple[str, str], int]
+    """Jobs by kind and final state."""
+    stages: dict[str, Histogram]
+
+
+def count_chunk(client: redis.Redis, *, rows: int, rejects: int, stages: Mapping[str, float], release_was_kept: bool) -> None:
+    """Count one chunk that was scored, in one round trip; raises redis.RedisError."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.hincrby(KEY, "chunks", 1)
+        pipe.hincrby(KEY, "rows", rows)
+        pipe.hincrby(KEY, "rejects", rejects)
+        pipe.hincrby(KEY, "releases:kept" if release_was_kept else "releases:loaded", 1)
+        for stage, seconds in stages.items():
+            pipe.hincrby(KEY, f"stage:{stage}:{bisect_left(BOUNDS, seconds)}", 1)
+            pipe.hincrbyfloat(KEY, f"stage:{stage}:seconds", seconds)
+        pipe.expire(KEY, KEPT_SECONDS)
+        pipe.execute()
+
+
+def count_end(client: redis.Redis, kind: str, state: str) -> None:
+    """Count one job that has ended; raises redis.RedisError."""
+    client.hincrby(KEY, f"ended:{kind}:{state}", 1)
+
+
+def read_tally(client: redis.Redis) -> Tally:
+    """What was counted so far; raises redis.RedisError."""
+    found = {name.decode(): value for name, value in client.hgetall(KEY).items() if isinstance(name, bytes)}
+
+    def count(name: str) -> int:
+        return int(found.get(name, 0))
+
+    ends = [name.split(":") for name in found if name.startswith("ended:")]
+    stages = sorted({name.split(":")[1] for name in found if name.startswith("stage:")})
+    return Tally(
+        chunks=count("chunks"),
+        rows=count("rows"),
+        rejects=count("rejects"),
+        releases_loaded=count("releases:loaded"),
+        releases_kept=count("releases:kept"),
+        ended={(kind, state): count(f"ended:{kind}:{state}") for _, kind, state in ends},
+        stages={
+            stage: Histogram(
+                counts=[count(f"stage:{stage}:{place}") for place in range(len(BOUNDS) + 1)],
+                seconds=float(found.get(f"stage:{stage}:seconds", 0)),
+            )
+            for stage in stages
+        },
+    )

@@ -1,0 +1,40 @@
+"""What workers count adds up, and may be lost."""
+
+import pytest
+
+from shared import hint, tally
+
+pytestmark = pytest.mark.server
+
+
+def test_nothing_was_counted_at_first(redis_url):
+    counted = tally.read_tally(hint.connect(redis_url))
+    assert (counted.chunks, counted.rows, counted.rejects, counted.ended, counted.stages) == (0, 0, 0, {}, {})
+
+
+def test_chunks_add_up(redis_url):
+    client = hint.connect(redis_url)
+    tally.count_chunk(client, rows=100, rejects=0, stages={"read": 0.2, "write": 0.01}, release_was_kept=False)
+    tally.count_chunk(client, rows=50, rejects=3, stages={"read": 0.4}, release_was_kept=True)
+    tally.count_chunk(client, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)
+    counted = tally.read_tally(client)
+    assert (counted.chunks, counted.rows, counted.rejects) == (3, 151, 4)
+    assert (counted.releases_loaded, counted.releases_kept) == (1, 2)
+    read = counted.stages["read"]
+    assert read.seconds == pytest.approx(1000.6)
+    assert {bound: count for bound, count in zip([*tally.BOUNDS, "more"], read.counts, strict=True) if count} == {0.3: 1, 1.0: 1, "more": 1}
+    # a class holds what takes as long as its end says
+    assert counted.stages["write"].counts[0] == 1
+
+
+def test_ends_are_counted_by_kind_and_state(redis_url):
+    client = hint.connect(redis_url)
+    for kind, state in [("score", "done"), ("score", "done"), ("train", "failed")]:
+        tally.count_end(client, kind, state)
+    assert tally.read_tally(client).ended == {("score", "done"): 2, ("train", "failed"): 1}
+
+
+def test_the_counts_have_an_end(redis_url):
+    client = hint.connect(redis_url)
+    tally.count_chunk(client, rows=1, rejects=0, stages={}, release_was_kept=True)
+    assert 0 < client.ttl(tally.KEY) <= tally.KEPT_SECONDS
