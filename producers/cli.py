@@ -133,6 +133,7 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
         click.echo("\n".join(paths))
 
 
+scoring.add_command(watch_commands.doctor)
 scoring.add_command(watch_commands.metrics)
 
 

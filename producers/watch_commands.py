@@ -2,6 +2,8 @@
 
 import click
 
+from producers.terminal import json_option, print_json
+from shared.errors import TransientError
 from shared.settings import read_settings
 
 METRICS_PORT = 9808
@@ -26,3 +28,35 @@ def metrics(host: str, port: int) -> None:
         thread.join()
     finally:
         stop()
+
+
+MARKS = {"well": ("ok", "green"), "warning": ("warning", "yellow"), "ill": ("ILL", "red")}
+
+
+@click.command()
+@click.option("--send", "tell_people", is_flag=True, help="Have a worker send a message to the webhook as well.")
+@json_option
+def doctor(tell_people: bool, as_json: bool) -> int:
+    """Look at everything that a job needs, and say what to do about what is not well.
+
+    Settings, Redis, bucket, disk, clock, a message through every queue, beat, sweep, webhook, and whether the workers have what the
+    releases were trained with. Ends with exit code 6 if something is ill.
+
+    \b
+    Example:
+        scoring doctor
+        scoring doctor --send
+    """
+    from producers.doctor import examine
+
+    findings = []
+    for finding in examine(read_settings(), tell_people=tell_people):
+        findings.append(finding)
+        if not as_json:
+            mark, colour = MARKS[finding.state]
+            click.echo(click.style(f"{mark:>8}", fg=colour) + f"  {finding.subject}: {finding.text}")
+            if finding.next_step:
+                click.echo(f"{'':>8}  -> {finding.next_step}")
+    if as_json:
+        print_json([vars(finding) for finding in findings])
+    return TransientError.exit_code if any(finding.state == "ill" for finding in findings) else 0

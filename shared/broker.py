@@ -1,7 +1,8 @@
 """The Celery application, made one way for every process: each option with its reason, and the one function that sends."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import celery
 import kombu.exceptions
@@ -9,9 +10,10 @@ import redis.exceptions
 from kombu import Queue
 from kombu.utils.url import maybe_sanitize_url
 
+from shared.canary import KEPT_SECONDS, Canary
 from shared.errors import BrokerError
 from shared.messages import ChunkOrder, JobOrder
-from shared.routes import QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
+from shared.routes import CANARY, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
 
 VISIBILITY_SECONDS = 3600
@@ -99,12 +101,23 @@ def send(app: celery.Celery, task: str, orders: Sequence[JobOrder]) -> None:
     Raises:
         BrokerError: Redis does not answer or refuses; some orders may have been sent.
     """
+    with _asking(app), app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=BATCH_MESSAGES):  # type: ignore[attr-defined]  # new in kombu 5.7, after its type stubs
+        for order in orders:
+            app.send_task(
+                task, args=[order.encode()], argsrepr=_readable(order), headers={SENT_AT: time.time()}, producer=producer, retry=False
+            )
+
+
+def send_canary(app: celery.Celery, queue: str, canary: Canary) -> None:
+    """Ask whoever takes messages from a queue to answer; raises BrokerError."""
+    with _asking(app):
+        app.send_task(CANARY, args=[canary.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=KEPT_SECONDS, retry=False)
+
+
+@contextlib.contextmanager
+def _asking(app: celery.Celery) -> Iterator[None]:
     try:
-        with app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=BATCH_MESSAGES):  # type: ignore[attr-defined]  # new in kombu 5.7, after its type stubs
-            for order in orders:
-                app.send_task(
-                    task, args=[order.encode()], argsrepr=_readable(order), headers={SENT_AT: time.time()}, producer=producer, retry=False
-                )
+        yield
     except (redis.exceptions.RedisError, kombu.exceptions.KombuError, OSError) as error:
         raise BrokerError(
             f"Redis at {maybe_sanitize_url(app.conf.broker_url)} does not take messages: {str(error).rstrip('.')}",

@@ -6,6 +6,7 @@ SCORE_FINISH = "score.finish"
 TRAIN_FIT = "train.fit"
 NOTIFY = "notify"
 SWEEP = "sweep"
+CANARY = "canary"
 
 QUEUE_TRAIN = "train"
 QUEUE_SCORE = "score"
@@ -19,5 +20,6 @@ QUEUE_OF_TASK = {
     TRAIN_FIT: QUEUE_TRAIN,
     NOTIFY: QUEUE_CONTROL,
     SWEEP: QUEUE_CONTROL,
+    CANARY: QUEUE_CONTROL,  # or another, by name: it asks whether a queue is served
 }
 """A finish must never wait behind 20,000 chunks, nor a chunk behind a training: hence three queues."""

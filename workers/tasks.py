@@ -6,6 +6,7 @@ error is tried again after seconds. A permanent one, and a transient one that la
 
 import contextlib
 import functools
+import socket
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -16,13 +17,15 @@ import redis
 import structlog
 from celery import shared_task
 
-from model_store.store import OWN_COPIES, releases_kept
+from model_store.definitions import list_definitions
+from model_store.store import OWN_COPIES, library_versions, releases_kept
 from shared import hint, pulse, routes, tally
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
+from shared.canary import LONGEST_REASON, Answer, Canary, answer
 from shared.errors import MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder, Outcome
-from shared.messages import ChunkOrder, JobOrder
+from shared.messages import ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
@@ -327,3 +330,36 @@ def sweep(self: celery.Task) -> None:
         pulse.leave_sign(client, pulse.SWEEP)
     except (TransientError, redis.RedisError) as error:
         log.warning("sweep not finished, the next one is due soon", error=str(error))
+
+
+@shared_task(name=routes.CANARY)
+def canary(message: object = None, queue: object = None, *_: object, **__: object) -> None:
+    """Answer whoever asks whether this queue is served."""
+    try:
+        asked = Canary.decode(message)
+    except MessageError as error:
+        log.error("message refused", task=routes.CANARY, error=str(error))
+        return
+    if queue not in routes.QUEUES:
+        log.error("message refused", task=routes.CANARY, error=f"{queue!r} is no queue")
+        return
+    webhook_says = None
+    if asked.tell_people:
+        webhook_says = _try_webhook()
+    given = Answer(
+        host=socket.gethostname(), libraries=library_versions(), definitions=list_definitions(settings().definitions), webhook=webhook_says
+    )
+    with contextlib.suppress(redis.RedisError):
+        answer(redis_client(), asked, str(queue), given)
+
+
+def _try_webhook() -> str:
+    """Empty when the webhook took a message, else why not."""
+    url = settings().webhook_url.get_secret_value()
+    if not url:
+        return "the workers have no WEBHOOK_URL"
+    try:
+        webhook.post(Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={}), url)
+    except webhook.NoticeError as error:
+        return f"it did not take a message: {error}"[:LONGEST_REASON]
+    return ""

@@ -17,10 +17,10 @@ def client(redis_url) -> redis.Redis:
 
 
 def test_a_chunk_counts_once_with_its_rows_and_rejects(client):
-    assert mark_part(client, JOB, 3, 100, 2) == Marked(chunks=1, rejected=2)
-    assert mark_part(client, JOB, 3, 100, 2) == Marked(chunks=1, rejected=2)
-    assert mark_part(client, JOB, 4, 50, 0) == Marked(chunks=2, rejected=0)
-    assert mark_part(client, JOB, 5, 50, 1) == Marked(chunks=3, rejected=3)
+    assert mark_part(client, JOB, 3, 100, 2) == Marked(chunks=1, rejected=2, is_new=True)
+    assert mark_part(client, JOB, 3, 100, 2) == Marked(chunks=1, rejected=2, is_new=False)
+    assert mark_part(client, JOB, 4, 50, 0) == Marked(chunks=2, rejected=0, is_new=True)
+    assert mark_part(client, JOB, 5, 50, 1) == Marked(chunks=3, rejected=3, is_new=True)
     progress = read_progress(client, JOB)
     assert (progress.chunks, progress.rows) == (3, 200)
 
@@ -28,7 +28,7 @@ def test_a_chunk_counts_once_with_its_rows_and_rejects(client):
 def test_parts_that_were_there_before_count_too(client):
     mark_part(client, JOB, 0, 100, 0)
     mark_parts(client, JOB, range(9), 7)
-    assert mark_part(client, JOB, 9, 10, 2) == Marked(chunks=10, rejected=9)
+    assert mark_part(client, JOB, 9, 10, 2) == Marked(chunks=10, rejected=9, is_new=True)
     assert read_progress(client, JOB).rows == 110
 
 

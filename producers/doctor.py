@@ -1,0 +1,276 @@
+"""``scoring doctor``: looks at everything a job needs, and says of each thing that is not well what to do."""
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import redis
+
+from shared import hint, pulse
+from shared.aliases import MANIFEST, list_aliases, release_folder
+from shared.broker import make_app, send_canary
+from shared.bucket import Bucket, LocalBucket, open_bucket
+from shared.canary import Answer, Canary, answers
+from shared.errors import MessageError, ScoringError
+from shared.manifests import ReleaseManifest
+from shared.messages import decode_long
+from shared.routes import QUEUE_CONTROL, QUEUES
+from shared.settings import Settings
+
+State = Literal["well", "warning", "ill"]
+
+OLDEST_REDIS = (6, 2)
+CANARY_SECONDS = 10.0
+CLOCKS_APART_SECONDS = 5.0
+LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
+FULL_MEMORY = 0.8
+START = "Start it (for a local stack: scoring up) or check REDIS_URL."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """How one thing is."""
+
+    subject: str
+    state: State
+    text: str
+    next_step: str = ""
+
+
+def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: float = CANARY_SECONDS) -> Iterator[Finding]:
+    """Look at everything, one thing after another; a thing that cannot be looked at is ill, and the others are looked at all the same."""
+    yield from _settings()
+    client = hint.connect(settings.broker_url)
+    has_redis = True
+    for finding in _of_redis(client):
+        has_redis = has_redis and not (finding.subject == "Redis" and finding.state == "ill")
+        yield finding
+    bucket = None
+    try:
+        bucket = open_bucket(settings.bucket_url, settings.signer)
+        yield from _of_bucket(bucket)
+    except (ScoringError, OSError) as error:
+        yield Finding(
+            subject="bucket", state="ill", text=f"{settings.bucket_url}: {error}", next_step="Check BUCKET_URL and its credentials."
+        )
+    yield from _disk(settings, bucket)
+    if not has_redis:
+        return
+    answered: dict[str, Answer] = {}
+    try:
+        yield from _workers(settings, client, answered, tell_people=tell_people, seconds=canary_seconds)
+        yield from _signs(settings, client)
+    except redis.RedisError as error:
+        yield Finding(subject="Redis", state="ill", text=f"it went away meanwhile: {error}", next_step=START)
+    yield from _webhook(settings, answered.get(QUEUE_CONTROL), tell_people=tell_people)
+    if bucket is not None and answered:
+        yield from _releases(bucket, list(answered.values()))
+
+
+def _settings() -> Iterator[Finding]:
+    known = {f"SCORING_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.startswith("SCORING_") and name.removesuffix("_FILE") not in known)
+    if unknown:
+        yield Finding(
+            subject="settings", state="warning", text=f"nothing reads {', '.join(unknown)}", next_step="Check the name, or unset it."
+        )
+    else:
+        yield Finding(subject="settings", state="well", text="every SCORING_ variable is known")
+
+
+def _of_redis(client: redis.Redis) -> Iterator[Finding]:
+    try:
+        told: dict[str, Any] = client.info()
+        began = time.time()
+        seconds, micros = client.time()
+        apart = seconds + micros / 1e6 - (began + time.time()) / 2
+    except redis.RedisError as error:
+        yield Finding(subject="Redis", state="ill", text=f"it does not answer: {error}", next_step=START)
+        return
+    version = told.get("valkey_version") or told.get("redis_version", "0")
+    is_old = tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS
+    yield Finding(
+        subject="Redis",
+        state="ill" if is_old else "well",
+        text=f"{told.get('server_name', 'redis')} {version}",
+        next_step="Use 6.2 or newer." if is_old else "",
+    )
+    policy = told.get("maxmemory_policy", "")
+    yield Finding(
+        subject="Redis policy",
+        state="well" if policy == "noeviction" else "ill",
+        text=f"maxmemory-policy {policy}",
+        next_step="" if policy == "noeviction" else "Set maxmemory-policy noeviction: any other drops messages when memory is short.",
+    )
+    used, most = int(told.get("used_memory", 0)), int(told.get("maxmemory", 0))
+    is_full = bool(most) and used > FULL_MEMORY * most
+    yield Finding(
+        subject="Redis memory",
+        state="ill" if is_full else "well",
+        text=f"{used / 1e6:,.0f} MB used of {f'{most / 1e6:,.0f} MB' if most else 'any number'}",
+        next_step="Raise maxmemory, or see what waits: scoring jobs list" if is_full else "",
+    )
+    is_kept = int(told.get("aof_enabled", 0)) == 1
+    is_written = told.get("aof_last_write_status", "ok") == "ok"
+    yield Finding(
+        subject="Redis persistence",
+        state="warning" if not is_kept else "well" if is_written else "ill",
+        text="append-only file" if is_kept and is_written else "its last write failed" if is_kept else "nothing is kept over a restart",
+        next_step=""
+        if is_kept and is_written
+        else "Free its disk."
+        if is_kept
+        else "Set appendonly yes; without it jobs go on by the sweep.",
+    )
+    is_apart = abs(apart) > CLOCKS_APART_SECONDS
+    yield Finding(
+        subject="clock",
+        state="ill" if is_apart else "well",
+        text=f"{abs(apart):.1f} s {'ahead of' if apart < 0 else 'behind'} that of Redis",
+        next_step="Let both take their time from the network (NTP)." if is_apart else "",
+    )
+
+
+def _of_bucket(bucket: Bucket) -> Iterator[Finding]:
+    place = f"doctor/{secrets.token_hex(8)}"
+    began = time.monotonic()
+    try:
+        was_new = bucket.create(place, b"first")
+        was_new_again = bucket.create(place, b"second")
+        text = bucket.read(place)
+    finally:
+        bucket.delete(place)
+    took = time.monotonic() - began
+    is_gone = bucket.read(place) is None
+    if not was_new or text not in (b"first", b"second") or not is_gone:
+        yield Finding(
+            subject="bucket", state="ill", text=f"{bucket.url} does not give back what was written", next_step="Check its permissions."
+        )
+    elif was_new_again or text != b"first":
+        yield Finding(
+            subject="bucket",
+            state="ill",
+            text=f"{bucket.url} writes over a file that was to be created only once",
+            next_step="Use a store with conditional writes (If-None-Match): without them two finishes may both publish.",
+        )
+    else:
+        yield Finding(subject="bucket", state="well", text=f"{bucket.url}: read, write and create once in {took * 1e3:,.0f} ms")
+
+
+def _disk(settings: Settings, bucket: Bucket | None) -> Iterator[Finding]:
+    places = {"home": settings.home} | ({"bucket": bucket.root} if isinstance(bucket, LocalBucket) else {})
+    for what, place in places.items():
+        free = shutil.disk_usage(_nearest(place)).free
+        state: State = "ill" if free < NO_DISK else "warning" if free < LITTLE_DISK else "well"
+        yield Finding(
+            subject=f"disk of the {what}",
+            state=state,
+            text=f"{free / 1e9:,.1f} GB free at {place}",
+            next_step="" if state == "well" else "Free some: old jobs and releases may go.",
+        )
+
+
+def _nearest(place: Path) -> Path:
+    """The place itself, or the folder above it that is there."""
+    return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
+
+
+def _workers(
+    settings: Settings, client: redis.Redis, answered: dict[str, Answer], *, tell_people: bool, seconds: float
+) -> Iterator[Finding]:
+    canaries = {queue: Canary(tell_people=tell_people and queue == QUEUE_CONTROL) for queue in QUEUES}
+    app = make_app(settings)
+    began = time.monotonic()
+    try:
+        for queue, canary in canaries.items():
+            send_canary(app, queue, canary)
+    except ScoringError as error:
+        yield Finding(subject="workers", state="ill", text=error.message, next_step=error.next_step)
+        return
+    took: dict[str, float] = {}
+    while len(answered) < len(QUEUES) and time.monotonic() - began < seconds:
+        for queue in [queue for queue in QUEUES if queue not in answered]:
+            found = answers(client, canaries[queue])
+            if queue in found:
+                answered[queue], took[queue] = found[queue], time.monotonic() - began
+        time.sleep(0.02)
+    for queue in QUEUES:
+        if queue in answered:
+            text = f"{answered[queue].host} took a message after {took[queue] * 1e3:,.0f} ms"
+            yield Finding(subject=f"queue {queue}", state="well", text=text)
+            continue
+        waiting = int(client.llen(queue))
+        yield Finding(
+            subject=f"queue {queue}",
+            state="warning" if waiting > 1 else "ill",
+            text=f"nobody took a message within {seconds:.0f} s; {waiting:,} wait",
+            next_step=f"Start a worker for the queue {queue} (locally: scoring up), or wait if its workers are busy.",
+        )
+
+
+def _signs(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
+    late = max(3 * settings.sweep_seconds, 10)
+    for subject, key in (("beat", pulse.BEAT), ("sweep", pulse.SWEEP)):
+        age = pulse.seconds_since(client, key)
+        state: State = "ill" if age is None or age > late else "well"
+        text = "no sign of it is known" if age is None else f"last seen {age:,.0f} s ago"
+        what = "celery beat" if subject == "beat" else "a worker for the queue control"
+        yield Finding(subject=subject, state=state, text=text, next_step="" if state == "well" else f"Start {what} (locally: scoring up).")
+
+
+def _webhook(settings: Settings, answer: Answer | None, *, tell_people: bool) -> Iterator[Finding]:
+    if not settings.webhook_url.get_secret_value():
+        yield Finding(subject="webhook", state="warning", text="none is set here: notices are only logged", next_step="Set WEBHOOK_URL.")
+    elif not tell_people:
+        yield Finding(subject="webhook", state="well", text="one is set; --send tries it")
+    elif answer is None or answer.webhook is None:
+        yield Finding(subject="webhook", state="ill", text="no worker tried it", next_step="Start a worker for the queue control.")
+    elif answer.webhook:
+        yield Finding(subject="webhook", state="ill", text=answer.webhook, next_step="Check the WEBHOOK_URL of the workers.")
+    else:
+        yield Finding(subject="webhook", state="well", text="it took a message: look whether it is to be read there")
+
+
+def _releases(bucket: Bucket, workers: list[Answer]) -> Iterator[Finding]:
+    have: dict[str, set[str]] = {}
+    for answer in workers:
+        for name, version in answer.libraries.items():
+            have.setdefault(name, set()).add(version)
+    for name, versions in have.items():
+        if len(versions) > 1:
+            yield Finding(
+                subject="workers",
+                state="ill",
+                text=f"they have different versions of {name}: {', '.join(sorted(versions))}",
+                next_step="Give all workers the same image.",
+            )
+    for alias, release in sorted(list_aliases(bucket).items()):
+        try:
+            manifest = decode_long(ReleaseManifest, bucket.read(f"{release_folder(release)}/{MANIFEST}") or b"")
+        except MessageError as error:
+            yield Finding(
+                subject=f"model {alias}", state="ill", text=f"{release}: {error.message}", next_step=f"See: scoring models show {release}"
+            )
+            continue
+        others = {
+            f"{name} {version}, the workers have {', '.join(sorted(have[name]))}"
+            for name, version in manifest.libraries.items()
+            if name in have and version not in have[name]
+        }
+        missing = [] if any(manifest.definition in answer.definitions for answer in workers) else [manifest.definition]
+        if missing:
+            text, next_step = (
+                f"no worker has the definition {missing[0]}",
+                "Set SCORING_DEFINITIONS for the workers, or put it in the image.",
+            )
+            yield Finding(subject=f"model {alias}", state="ill", text=f"{release}: {text}", next_step=next_step)
+        elif others:
+            text, next_step = f"was trained with {'; '.join(sorted(others))}", f"Train it anew: scoring train {manifest.definition} --again"
+            yield Finding(subject=f"model {alias}", state="warning", text=f"{release} {text}", next_step=next_step)
+        else:
+            yield Finding(subject=f"model {alias}", state="well", text=f"{release}, with the libraries of the workers")

@@ -1,0 +1,58 @@
+"""A message that asks whoever takes it from a queue to answer: proves that work is consumed, not only that processes live.
+
+The answer lies in Redis for a minute, a field for each queue of a hash ``scoring:canary:<token>``.
+"""
+
+import secrets
+from typing import Annotated
+
+import redis
+from pydantic import Field, StringConstraints
+
+from shared.errors import MessageError
+from shared.messages import Record, decode
+
+KEPT_SECONDS = 60
+LONGEST_REASON = 500
+
+
+class Canary(Record):
+    """Asks for an answer."""
+
+    token: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(default_factory=lambda: secrets.token_hex(8))
+    tell_people: bool = False
+    """Try the webhook as well."""
+
+
+class Answer(Record):
+    """What the process that took a canary is and has."""
+
+    host: str
+    libraries: dict[str, str]
+    """Versions that a model file may depend on."""
+    definitions: list[str]
+    webhook: Annotated[str, Field(max_length=LONGEST_REASON)] | None = None
+    """Empty when the webhook took the message, else why not; None when it was not tried."""
+
+
+def answer(client: redis.Redis, canary: Canary, queue: str, given: Answer) -> None:
+    """Answer for one queue; raises redis.RedisError."""
+    with client.pipeline(transaction=True) as pipe:
+        pipe.hset(_key(canary), queue, given.to_json())
+        pipe.expire(_key(canary), KEPT_SECONDS)
+        pipe.execute()
+
+
+def answers(client: redis.Redis, canary: Canary) -> dict[str, Answer]:
+    """The answers so far, by queue; raises redis.RedisError."""
+    found = {}
+    for queue, text in client.hgetall(_key(canary)).items():
+        try:
+            found[queue.decode() if isinstance(queue, bytes) else queue] = decode(Answer, text)
+        except MessageError:  # of another version: somebody answers, and that is the question
+            found[queue.decode() if isinstance(queue, bytes) else queue] = Answer(host="", libraries={}, definitions=[])
+    return found
+
+
+def _key(canary: Canary) -> str:
+    return f"scoring:canary:{canary.token}"

@@ -1,0 +1,120 @@
+"""The doctor says of each thing that is not well what to do, and one that is ill hides no other."""
+
+import pytest
+import redis
+
+from producers import doctor
+from producers.doctor import examine
+from shared import hint, pulse
+from shared.bucket import LocalBucket
+from shared.canary import Answer, Canary, answer, answers
+from shared.settings import Settings
+from tests.handmade import publish_handmade
+
+pytestmark = pytest.mark.server
+
+
+def look(redis_url: str, place: object, **more: object) -> dict[str, doctor.Finding]:
+    settings = Settings(redis_url=redis_url, bucket_url=str(place), **more)
+    return {finding.subject: finding for finding in examine(settings, canary_seconds=0.1)}
+
+
+def test_without_workers_every_queue_is_ill_and_says_what_to_start(redis_url, tmp_path):
+    found = look(redis_url, tmp_path)
+    for queue in ("control", "score", "train"):
+        assert found[f"queue {queue}"].state == "ill"
+        assert f"a worker for the queue {queue}" in found[f"queue {queue}"].next_step
+    assert found["beat"].state == found["sweep"].state == "ill"
+    assert found["bucket"].state == found["clock"].state == found["Redis policy"].state == "well"
+    assert all(finding.next_step for finding in found.values() if finding.state != "well")
+
+
+def test_a_redis_that_drops_messages_or_forgets_is_found(redis_url, tmp_path):
+    client = redis.Redis.from_url(redis_url)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        found = look(redis_url, tmp_path)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+    assert found["Redis policy"].state == "ill"
+    assert "noeviction" in found["Redis policy"].next_step
+    assert found["Redis persistence"].state == "warning"
+
+
+def test_without_redis_the_bucket_and_the_disk_are_still_looked_at(no_redis_url, tmp_path):
+    found = look(no_redis_url, tmp_path)
+    assert found["Redis"].state == "ill"
+    assert found["bucket"].state == "well"
+    assert "disk of the home" in found
+    assert "queue score" not in found
+
+
+def test_a_bucket_that_writes_over_is_ill(redis_url, tmp_path, monkeypatch):
+    def write_over(self: LocalBucket, path: str, data: bytes) -> bool:
+        self.write(path, data)
+        return True
+
+    monkeypatch.setattr(LocalBucket, "create", write_over)
+    found = look(redis_url, tmp_path)
+    assert found["bucket"].state == "ill"
+    assert "created only once" in found["bucket"].text
+
+
+def test_a_bucket_that_cannot_be_written_is_ill(redis_url, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    found = look(redis_url, tmp_path / "file" / "bucket")
+    assert found["bucket"].state == "ill"
+    assert "BUCKET_URL" in found["bucket"].next_step
+
+
+def test_the_doctor_leaves_nothing_in_the_bucket(redis_url, tmp_path):
+    look(redis_url, tmp_path / "bucket")
+    assert [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()] == []
+
+
+def test_a_variable_that_nothing_reads_is_named(redis_url, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCORING_SWEP_SECONDS", "3")
+    assert "SCORING_SWEP_SECONDS" in look(redis_url, tmp_path)["settings"].text
+
+
+def test_a_sign_of_life_is_well_while_it_is_new(redis_url, tmp_path):
+    client = hint.connect(redis_url)
+    pulse.leave_sign(client, pulse.BEAT)
+    pulse.leave_sign(client, pulse.SWEEP)
+    client.expire(pulse.SWEEP, pulse.KEPT_SECONDS - 1000)
+    found = look(redis_url, tmp_path)
+    assert found["beat"].state == "well"
+    assert found["sweep"].state == "ill"
+    assert "1,00" in found["sweep"].text
+
+
+def test_libraries_and_definitions_of_the_workers_are_compared_with_the_releases(tmp_path):
+    bucket = LocalBucket(tmp_path)
+    release = publish_handmade(bucket)
+    from model_store.store import library_versions
+
+    def worker(**other: object) -> Answer:
+        return Answer(**{"host": "one", "libraries": library_versions(), "definitions": ["v1"]} | other)
+
+    def states(*workers: Answer) -> dict[str, doctor.Finding]:
+        return {finding.subject: finding for finding in doctor._releases(bucket, list(workers))}
+
+    well = states(worker())
+    assert {finding.state for finding in well.values()} == {"well"}
+    assert release in next(iter(well.values())).text
+    old = states(worker(libraries=library_versions() | {"scikit-learn": "0.1"}))
+    assert {finding.state for finding in old.values()} == {"warning"}
+    assert "the workers have 0.1" in next(iter(old.values())).text
+    without = states(worker(definitions=["v9"]))
+    assert "SCORING_DEFINITIONS" in next(iter(without.values())).next_step
+    mixed = states(worker(), worker(libraries=library_versions() | {"numpy": "0.1"}))
+    assert mixed["workers"].state == "ill"
+
+
+def test_an_answer_is_of_one_canary_alone_and_has_an_end(redis_url):
+    client = hint.connect(redis_url)
+    one, other = Canary(), Canary()
+    answer(client, one, "score", Answer(host="here", libraries={}, definitions=[]))
+    assert answers(client, one)["score"].host == "here"
+    assert answers(client, other) == {}
+    assert all(0 < client.ttl(key) <= 60 for key in client.scan_iter("scoring:canary:*"))
