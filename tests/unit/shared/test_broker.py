@@ -80,6 +80,7 @@ def test_work_has_three_queues_and_every_task_its_own_way(conf):
         "train.fit": "train",
         "notify": "control",
         "sweep": "control",
+        "canary": "control",
     }
 
 
