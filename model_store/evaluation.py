@@ -18,11 +18,15 @@ CALIBRATION_BINS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Figures of one predictor on one table; but for the first two, smaller is better."""
+    """Figures of one predictor on one table; of the errors and losses, smaller is better."""
 
     rows: int
     """Rows with clicks."""
     clicks: float
+    rate: float
+    """Conversions per click."""
+    predicted_rate: float
+    """The same as predicted."""
     mse: float
     """Mean over rows of (rate - predicted) squared."""
     mae: float
@@ -67,10 +71,12 @@ def evaluate(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray)
     return Metrics(
         rows=len(n),
         clicks=float(n.sum()),
+        rate=float(k.sum() / n.sum()),
+        predicted_rate=float(n @ p / n.sum()),
         mse=float(np.mean(off**2)),
         mae=float(np.mean(off)),
         mae_by_click=float(n @ off / n.sum()),
-        log_loss_per_click=_log_loss_per_click(k, n, p),
+        log_loss_per_click=float(log_losses(k, n, p).sum() / n.sum()),
         calibration_error=_calibration_error(k, n, p),
     )
 
@@ -112,15 +118,20 @@ def _means_by(group: np.ndarray, k: np.ndarray, n: np.ndarray, wanted: np.ndarra
     return np.where(known[at] == wanted, means[at], otherwise)
 
 
-def _log_loss_per_click(k: np.ndarray, n: np.ndarray, p: np.ndarray) -> float:
-    inside = np.clip(p, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    return float(-(k @ np.log(inside) + (n - k) @ np.log1p(-inside)) / n.sum())
+def log_losses(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The negative log-likelihood of each row in nats: that of all its clicks."""
+    inside = np.clip(predicted, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return -(conversions * np.log(inside) + (clicks - conversions) * np.log1p(-inside))
+
+
+def calibration_bins(clicks: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The bin of each row, from 0: rows in order of their prediction, in ten bins of equal clicks; equal predictions stay together."""
+    _, place = np.unique(predicted, return_inverse=True)
+    clicks_at = np.bincount(place, clicks)
+    middle = (np.cumsum(clicks_at) - clicks_at / 2) / clicks.sum()
+    return (middle * CALIBRATION_BINS).astype(np.int64)[place]
 
 
 def _calibration_error(k: np.ndarray, n: np.ndarray, p: np.ndarray) -> float:
-    _, place = np.unique(p, return_inverse=True)
-    clicks_at = np.bincount(place, n)
-    middle = (np.cumsum(clicks_at) - clicks_at / 2) / n.sum()
-    bins = (middle * CALIBRATION_BINS).astype(np.int64)[place]
-    surplus = np.bincount(bins, k - n * p)
+    surplus = np.bincount(calibration_bins(n, p), k - n * p)
     return float(np.abs(surplus).sum() / n.sum())

@@ -60,6 +60,10 @@ class Model(ABC):
     TRUSTED: ClassVar[tuple[str, ...]] = ()
     """Types in the model file, beyond those that are harmless by themselves, that its author has looked at and trusts."""
 
+    IMPORTANCE: ClassVar[str] = "by the definition itself"
+    """What the numbers of ``importance`` are, for the report. A definition may have a method ``importance()`` that returns a number for
+    each column; of one that has none the columns are shuffled one after another instead."""
+
     model_eval = ModelEval
 
     def __init__(self, model: object = None, config: Mapping[str, Any] | None = None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from producers import watch_commands
+from producers.compare_command import compare
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
 from shared.settings import Settings, read_settings
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from producers.enqueue import Enqueued
     from producers.sample import Format
     from shared.bucket import Bucket
+    from shared.messages import Promote
 
 
 def main() -> None:
@@ -145,11 +147,25 @@ scoring.add_command(watch_commands.metrics)
 @click.option("--train", "train_table", help="Training table.  [default: the newest data/train/YYYY/MM/DD/train.* of the bucket]")
 @click.option("--eval", "eval_table", help="Table of a later time to judge the release on.")
 @click.option("--alias", help="Name to point at the release, for example champion.")
+@click.option(
+    "--promote",
+    type=click.Choice(["never", "auto", "always"]),
+    default="never",
+    show_default=True,
+    help="Let champion mean the release: auto if it beats the champion and every naive predictor beyond chance.",
+)
 @again_option
 @wait_option
 @json_option
 def train(
-    definition: str | None, train_table: str | None, eval_table: str | None, alias: str | None, again: bool, wait: bool, as_json: bool
+    definition: str | None,
+    train_table: str | None,
+    eval_table: str | None,
+    alias: str | None,
+    promote: "Promote",
+    again: bool,
+    wait: bool,
+    as_json: bool,
 ) -> None:
     """Train a definition and publish a release of it.
 
@@ -158,7 +174,7 @@ def train(
     \b
     Example:
         scoring train v2
-        scoring train v2 --train week30.csv.gz --eval week31.csv.gz --alias champion
+        scoring train v2 --train week30.csv.gz --eval week31.csv.gz --promote auto
     """
     from producers.enqueue import enqueue_train
 
@@ -172,6 +188,7 @@ def train(
         train=train_table,
         eval_table=eval_table,
         alias=alias,
+        promote=promote,
         again=again,
     )
     _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
@@ -351,6 +368,9 @@ def models() -> None:
 def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     """List the releases in the store, the newest first.
 
+    With --best-first those that were judged on the same table stand together, the best of them first: figures on different tables say
+    nothing of which release is better. The tables come in order of the newest release that was judged on each.
+
     \b
     Example:
         scoring models list --best-first
@@ -360,7 +380,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     _, bucket = _open()
     releases = show.find_releases(bucket)
     if best_first:
-        releases.sort(key=lambda release: release.figures[show.JUDGED])
+        releases = [release for group in show.judged_alike(releases) for release in group]
     if quiet and not as_json:
         click.echo("\n".join(release.manifest.release for release in releases))
         return
@@ -368,30 +388,41 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     if as_json:
         _print_json(data)
     elif releases:
-        show.print_releases(_console(), releases)
+        for group in show.judged_alike(releases) if best_first else [releases]:
+            show.print_releases(_console(), group, grouped=best_first)
     else:
         click.echo(f"There is no release yet in the bucket {bucket.url}. Train one with: scoring train v1")
 
 
 @models.command("show")
 @click.argument("model")
+@click.option("--report", "report_file", type=click.Path(path_type=Path), help="Write its report, a page for the browser, to this file.")
 @json_option
-def models_show(model: str, as_json: bool) -> None:
+def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
     """Show one release, named as for `scoring score --model`.
 
     \b
     Example:
         scoring models show champion
+        scoring models show champion --report report.html
     """
-    from producers import show
+    from producers import comparing, show
     from shared.aliases import resolve
 
     _, bucket = _open()
     release = show.find_release(bucket, resolve(bucket, model))
+    if report_file is not None:
+        comparing.write_report(bucket, release.manifest, report_file)
+        if not as_json:
+            click.echo(f"The report of {release.manifest.release} is in {report_file}")
+            return
     if as_json:
         _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed})
     else:
         show.print_release(_console(), release)
+
+
+models.add_command(compare)
 
 
 @models.command("sign")

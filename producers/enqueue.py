@@ -21,7 +21,7 @@ from shared.bucket import Bucket
 from shared.errors import BrokerError, MessageError, RequestError, TableError
 from shared.job_folder import REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS, ResultManifest
-from shared.messages import Job, JobOrder, ScoreJob, TrainJob, decode, decode_long
+from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, decode, decode_long
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.settings import Settings
 from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
@@ -187,6 +187,7 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     train: str | None = None,
     eval_table: str | None = None,
     alias: str | None = None,
+    promote: Promote = "never",
     again: bool = False,
 ) -> Enqueued:
     """Ask for a definition to be trained; without ``train`` on the newest tables below ``data/train`` in the bucket.
@@ -201,6 +202,8 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
         train, eval_table = newest_training_tables(bucket)
     sources = [find_table(bucket, path).kept_below(name) for name, path in (("train", train), ("eval", eval_table)) if path is not None]
     wish = {"definition": definition, "alias": alias}
+    if promote != "never":  # the digest of a request without it is that of an earlier version
+        wish["promote"] = promote
 
     def job(job_id: str) -> TrainJob:
         folder = JobFolder(bucket, job_id)

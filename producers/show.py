@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, r
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JOBS, JobStatus, Outcome, UnreadableJob
-from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, ReleaseManifest, ResultManifest
+from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, REPORT, ReleaseManifest, ResultManifest
 from shared.messages import Job, ScoreJob, decode_long
 from shared.signatures import Signature
 
@@ -38,7 +39,20 @@ class ShownRelease:
     @property
     def figures(self) -> dict[str, float]:
         """Its own metrics on the evaluation table, or on the training table if there was no other."""
-        return self.manifest.metrics.get("eval", self.manifest.metrics["train"])[self.manifest.definition]
+        return self.manifest.metrics[self.manifest.judged_on][self.manifest.definition]
+
+    @property
+    def judged(self) -> tuple[str, str]:
+        """On which rows, in a form to compare: two releases with the same can be ranked."""
+        table = self.manifest.tables.get(self.manifest.judged_on)
+        return self.manifest.judged_on, table.contents if table else ""
+
+    @property
+    def judged_on(self) -> str:
+        """On which table, in words; figures on the table that it was trained on are called so."""
+        table = self.manifest.tables.get(self.manifest.judged_on)
+        name = spoken_table(table.path) if table else "a table that is not known"
+        return name if self.manifest.judged_on == "eval" else f"{name} (trained on it)"
 
     @property
     def size(self) -> int:
@@ -160,11 +174,25 @@ def outcome_facts(outcome: Outcome) -> dict[str, str]:
     return {name: value for name, value in facts.items() if value}
 
 
-def print_releases(console: Console, releases: Sequence[ShownRelease]) -> None:
-    """One line a release."""
-    table = _table(
-        "release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size", whole=("release", "trained", "size")
-    )
+def judged_alike(releases: Sequence[ShownRelease]) -> list[list[ShownRelease]]:
+    """The releases in groups that were judged on the same rows, the best of each first; the groups in the order of the releases."""
+    groups: dict[tuple[str, str], list[ShownRelease]] = {}
+    for release in releases:
+        groups.setdefault(release.judged, []).append(release)
+    return [sorted(group, key=lambda release: release.figures[JUDGED]) for group in groups.values()]
+
+
+def spoken_table(path: str) -> str:
+    """The path of a table in the bucket; one that was brought along by its name alone."""
+    return re.sub(rf"^{JOBS}/[^/]+/input/(train|eval)/", "", path)
+
+
+def print_releases(console: Console, releases: Sequence[ShownRelease], *, grouped: bool = False) -> None:
+    """One line a release, with the table it was judged on; said once above all of them where they are ``grouped`` by it."""
+    columns = ["release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size"]
+    table = _table(*columns, *([] if grouped else ["judged on"]), whole=("release", "trained", "size"))
+    if grouped:
+        console.print(f"judged on {releases[0].judged_on}", style="bold", highlight=False, markup=False, soft_wrap=True)
     for release in releases:
         figures = release.figures
         _add(
@@ -175,8 +203,11 @@ def print_releases(console: Console, releases: Sequence[ShownRelease]) -> None:
             f"{figures[JUDGED]:.5f}",
             f"{figures['mae_by_click']:.5f}",
             f"{release.size / 1024:,.0f} KB",
+            *([] if grouped else [release.judged_on]),
         )
     console.print(table)
+    if grouped:
+        console.print()
 
 
 def print_release(console: Console, release: ShownRelease) -> None:
@@ -194,6 +225,9 @@ def print_release(console: Console, release: ShownRelease) -> None:
     }
     for name, table in manifest.tables.items():
         facts[f"{name} table"] = f"{table.path}, {table.rows:,} rows"
+    if manifest.evaluation:
+        facts["gate"] = manifest.evaluation.gate.reason
+        facts["report"] = f"{release_folder(manifest.release)}/{REPORT} (get it: scoring models show {manifest.release} --report FILE)"
     print_facts(console, facts)
     for judged, predictors in manifest.metrics.items():
         shown = _table(f"on the {judged} table", "log-loss per click", "click-weighted MAE", "MAE", "MSE", "calibration error")
@@ -258,6 +292,14 @@ def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], co
     if looked_at:
         console.print(f"\nOnly {looked_at} have been looked at: there may be more.", highlight=False)
     console.print(f"\nGet the rows to mend with: scoring results rejects {job_id} --rows FILE", highlight=False)
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str] = ()) -> None:
+    """A table of plain text; the columns in ``whole`` are never folded."""
+    table = _table(*columns, whole=whole)
+    for row in rows:
+        _add(table, *row)
+    console.print(table)
 
 
 def print_facts(console: Console, facts: dict[str, str]) -> None:

@@ -43,6 +43,12 @@ def latest_of(definition: str) -> str:
     return f"{definition}.latest"
 
 
+def read_alias(bucket: Bucket, alias: str) -> Alias | None:
+    """What an alias means now; None when there is no such alias."""
+    text = bucket.read(f"{ALIASES}/{alias}.json")
+    return None if text is None else decode(Alias, text)
+
+
 def resolve(bucket: Bucket, ref: str) -> str:
     """The id of the release that ``ref`` means now.
 

@@ -47,6 +47,13 @@ State = Literal["queued", "running", "finishing", "done", "failed", "cancelled"]
 FINAL_STATES = ("done", "failed", "cancelled")
 
 
+class Promotion(Record):
+    """That the alias ``champion`` is to mean the release that was trained."""
+
+    champion_since: Moment | None
+    """When the champion of that moment became it, None if there was none: who finds another one leaves it alone."""
+
+
 class Outcome(Record):
     """How a job ended: written once, whoever comes first."""
 
@@ -61,6 +68,7 @@ class Outcome(Record):
     """Folder of the published result, or of the release."""
     facts: dict[str, str] = Field(default_factory=dict)
     """What people want to read of it: counts, means, metrics."""
+    promotion: Annotated[Promotion | None, Field(exclude_if=lambda promotion: promotion is None)] = None
 
 
 class Stage(Record):

@@ -1,16 +1,20 @@
 """What is known of one release and of one result: the json beside each, written by workers and read by everybody."""
 
+import hashlib
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.messages import BucketPath, JobId, Moment, Name, Record, ReleaseId, Sha256
+from shared.messages import BucketPath, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
 
 OUTPUTS = "data/predict/output"
 """Folder of the results: ``<definition>/<place>/`` below it."""
 
 PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
 """The files of a result, beside its manifest."""
+
+REPORT, LOSSES = "report.html", "evaluation.parquet"
+"""Files of a release beside those of its model: a page for people, and what each keyword cost (``shared.keyword_losses``)."""
 
 ColumnType = Literal["binary", "number"]
 
@@ -48,8 +52,98 @@ class TableFingerprint(Part):
     rows: int
     rejected: int
 
+    @property
+    def contents(self) -> str:
+        """A digest of what is in its files, whatever the table is called and wherever it lies."""
+        return hashlib.sha256("".join(file.sha256 for _, file in sorted(self.files.items())).encode()).hexdigest()
+
 
 Metrics = dict[str, float]
+
+
+class Estimate(Part):
+    """A figure with its interval; None where too few keywords stand behind it."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class TableSummary(Part):
+    """What is in a table of clicks and conversions."""
+
+    rows: int
+    keywords: int
+    clicks: float
+    conversions: float
+    device_clicks: dict[str, float]
+    cold_keywords: int
+    """Keywords of which the training table has no row."""
+    cold_clicks: float
+
+
+class SliceFigures(Part):
+    """How good the predictors are on some of the rows."""
+
+    rows: int
+    keywords: int
+    clicks: float
+    metrics: dict[str, Metrics]
+    """Predictor -> metric -> value."""
+    residual: Estimate
+    """Predicted minus true conversions per click, of the release itself."""
+
+
+class CalibrationBin(Part):
+    """Rows with similar predictions: what was predicted, and what happened, per click."""
+
+    clicks: float
+    predicted: float
+    happened: Estimate
+
+
+class Importance(Part):
+    """The columns that matter most, the most important first."""
+
+    what: str
+    """What the numbers are."""
+    columns: dict[str, float]
+
+
+class Verdict(Part):
+    """What the gate said about letting the alias ``champion`` mean this release."""
+
+    promote: Promote
+    """What was asked for."""
+    passed: bool
+    """Whether it is better than the champion and every naive predictor, beyond chance."""
+    promotes: bool
+    """Whether the alias was to be moved; what was made of it, the outcome of the job says."""
+    reason: str
+    champion: ReleaseId | None
+    """The champion at that time."""
+
+
+class Evaluation(Part):
+    """How good a release is, how sure that is, and what the gate made of it."""
+
+    judged_on: Literal["eval", "train"]
+    """The table it was judged on; figures on the training table say little of later tables."""
+    confidence: float
+    """Of all intervals; they come from resampling keywords (``shared.resampling``)."""
+    resamples: int
+    differences: dict[str, Estimate]
+    """Other predictor -> log-loss per click of this release minus that of the other on the same rows; below 0 this one is better."""
+    not_compared: dict[str, str]
+    """Release -> why it could not be judged on these rows."""
+    slices: dict[str, dict[str, SliceFigures]]
+    """Kind of slice (device, clicks of the row, history of the keyword) -> slice -> figures."""
+    calibration: list[CalibrationBin]
+    gains: dict[str, list[float]]
+    """Predictor -> share of all conversions among the 0, 5, ..., 100 % of clicks with the highest predictions."""
+    importance: Importance | None
+    summaries: dict[str, TableSummary]
+    gate: Verdict
 
 
 class ReleaseManifest(Record):
@@ -68,10 +162,17 @@ class ReleaseManifest(Record):
     tables: dict[str, TableFingerprint]
     """``train`` and, if there was one, ``eval``."""
     metrics: dict[str, dict[str, Metrics]]
-    """Table -> predictor (this release's definition, and the naive ones) -> metric -> value."""
+    """Table -> predictor (this release's definition, the naive ones, other releases) -> metric -> value."""
     libraries: dict[str, str]
     seconds: float
+    evaluation: Annotated[Evaluation | None, Field(exclude_if=lambda found: found is None)] = None
+    """None in manifests of an earlier version."""
     signature: OptionalSignature = None
+
+    @property
+    def judged_on(self) -> Literal["eval", "train"]:
+        """The table whose figures count: that of a later time if there was one."""
+        return "eval" if "eval" in self.metrics else "train"
 
 
 class DeviceSummary(Part):

@@ -59,6 +59,8 @@ ReleaseId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,
 ModelRef = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}(@[A-Za-z0-9-]{1,40})?$")]
 BucketPath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(check_bucket_path)]
 Moment = Annotated[datetime, AfterValidator(_aware)]
+Promote = Literal["never", "auto", "always"]
+"""Whether a training lets ``champion`` mean its release: not at all, if it is better beyond chance, or in any case."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -157,6 +159,14 @@ class TrainJob(Record):
     eval: BucketPath | None = None
     alias: Name | None = None
     """Name to point at the release when it is published, beside ``latest``."""
+    # left out where it says nothing: workers of an earlier version do not know it
+    promote: Annotated[Promote, Field(exclude_if=lambda promote: promote == "never")] = "never"
+
+    @model_validator(mode="after")
+    def _one_way_to_the_champion(self) -> Self:
+        if self.promote != "never" and self.alias == "champion":
+            raise ValueError("the alias champion is either set in any case or by the gate (promote), not both")
+        return self
 
 
 Job = ScoreJob | TrainJob

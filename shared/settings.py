@@ -73,6 +73,15 @@ class Settings(BaseSettings):
     job_deadline_hours: Annotated[float, Field(gt=0)] = 24.0
     """A job older than this that has not ended is failed by the sweep."""
 
+    gate_margin: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """By how much the log-loss per click (nats) of a release must at least be lower than that of the champion and every naive predictor."""
+
+    gate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of the intervals of such differences: the whole interval must be beyond the margin."""
+
+    gate_calibration_error: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """A release with a larger calibration error is not promoted."""
+
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, url: str) -> str:

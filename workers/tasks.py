@@ -18,6 +18,7 @@ import structlog
 from celery import shared_task
 
 from model_store.definitions import list_definitions
+from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
 from shared import hint, pulse, routes, tally
 from shared.broker import send
@@ -31,6 +32,7 @@ from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from workers import notices, scoring, sweeping, training, webhook
 from workers.attempts import MAX_DEATHS, counted
+from workers.judging import Places
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
@@ -281,10 +283,15 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     """Train, evaluate and publish a release; then the notice."""
     try:
-        training.train_release(folder, settings().definitions)
+        training.train_release(folder, Places(**_places()), _gate_limits())
     finally:
         give_back_freed_memory()
     send(task.app, routes.NOTIFY, [order])
+
+
+def _gate_limits() -> Limits:
+    found = settings()
+    return Limits(margin=found.gate_margin, confidence=found.gate_confidence, calibration_error=found.gate_calibration_error)
 
 
 @step(routes.NOTIFY, JobOrder)

@@ -1,0 +1,99 @@
+"""The gate: whether a release is so much better than the champion that it may take its place.
+
+Better means: on a table of a later time, the interval of the difference in log-loss per click lies below 0 by a margin, against the
+champion and every naive predictor. Figures on the training table are no reason, and neither is a difference that may be chance.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.manifests import Estimate, Verdict
+from shared.messages import Promote
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a release must keep to be promoted; see the settings ``gate_*``."""
+
+    margin: float = 0.0
+    confidence: float = 0.95
+    calibration_error: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the gate looks at."""
+
+    judged_on_later: bool
+    """Whether there was a table to judge on, and another than the one trained on."""
+    calibration_error: float
+    differences: Mapping[str, Estimate]
+    """Predictor -> log-loss per click of the release minus that of the predictor: the champion and the naive ones."""
+    champion: str | None
+    champion_problem: str = ""
+    """Why there is no difference to the champion, in words."""
+
+
+def decide(promote: Promote, evidence: Evidence, limits: Limits) -> Verdict:
+    """The verdict with its reason in one sentence."""
+    objection = _objection(evidence, limits)
+    why = objection or _praise(evidence, limits)
+    if promote == "never":
+        words = f"not promoted, because nobody asked for it; --promote auto would {'not ' if objection else ''}have promoted it: {why}"
+    elif promote == "always":
+        words = f"promoted, because --promote always asks for it{', although ' if objection else '; '}{why}"
+    else:
+        words = f"not promoted: {why}" if objection else f"promoted: {why}"
+    return Verdict(
+        promote=promote,
+        passed=not objection,
+        promotes=promote == "always" or (promote == "auto" and not objection),
+        reason=words,
+        champion=evidence.champion,
+    )
+
+
+def _objection(evidence: Evidence, limits: Limits) -> str:
+    """The first thing that speaks against it, or nothing."""
+    if not evidence.judged_on_later:
+        return "it was judged on no table but the one it was trained on, and such figures are no reason (give a later table with --eval)"
+    if evidence.champion is not None and evidence.champion not in evidence.differences:
+        return f"it could not be compared with the champion {evidence.champion}: {evidence.champion_problem}"
+    if evidence.calibration_error > limits.calibration_error:
+        return f"its calibration error of {evidence.calibration_error:.5f} is above the limit of {limits.calibration_error:g}"
+    naive = [name for name in evidence.differences if name != evidence.champion]
+    for name in [*([evidence.champion] if evidence.champion else []), *naive]:
+        difference = evidence.differences[name]
+        if difference.high is None:
+            return "the table it was judged on has too few keywords to tell a difference from chance"
+        if difference.high >= -limits.margin:
+            wanted = f"{-limits.margin:.5f}" if limits.margin else "0"
+            return (
+                f"its log-loss per click against {_spoken(name, evidence)} differs by {in_words(difference, limits.confidence)}, "
+                f"and the whole interval must be below {wanted}"
+            )
+    return ""
+
+
+def _praise(evidence: Evidence, limits: Limits) -> str:
+    """What speaks for it: the narrowest of the differences."""
+    closest = max(evidence.differences, key=lambda name: evidence.differences[name].high or 0.0)
+    named = evidence.champion or closest
+    beaten = "the champion and every naive predictor" if evidence.champion else "every naive predictor, and there was no champion"
+    return (
+        f"it beats {beaten}; its log-loss per click against {_spoken(named, evidence)} differs by "
+        f"{in_words(evidence.differences[named], limits.confidence)}"
+    )
+
+
+def _spoken(name: str, evidence: Evidence) -> str:
+    return f"the champion {name}" if name == evidence.champion else f"the naive predictor {name!r}"
+
+
+def in_words(difference: Estimate, confidence: float) -> str:
+    """A difference with its interval: ``-0.00174 (95 % interval -0.00260 to -0.00091)``."""
+    if difference.low is None or difference.high is None:
+        return f"{difference.value:+.5f}"
+    return f"{difference.value:+.5f} ({confidence * 100:g} % interval {difference.low:+.5f} to {difference.high:+.5f})"

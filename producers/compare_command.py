@@ -1,0 +1,29 @@
+"""The command `scoring models compare`."""
+
+import click
+
+from producers.terminal import console, json_option, open_bucket_here, print_json
+
+
+@click.command("compare")
+@click.argument("one")
+@click.argument("other")
+@click.option("--table", help="The evaluation table, by its path.  [default: one on which both were judged]")
+@json_option
+def compare(one: str, other: str, table: str | None, as_json: bool) -> None:
+    """Compare two releases on the rows of one evaluation table, and say whether the difference is more than chance.
+
+    A release is judged when it is trained, and so are the champion and the newest release of each definition, on the same rows.
+
+    \b
+    Example:
+        scoring models compare v2 champion
+    """
+    from producers import comparing
+
+    settings, bucket = open_bucket_here()
+    found = comparing.compare_releases(bucket, one, other, table=table, confidence=settings.gate_confidence)
+    if as_json:
+        print_json(comparing.data_of(found))
+    else:
+        comparing.print_comparison(console(), found)

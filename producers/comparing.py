@@ -1,0 +1,211 @@
+"""Two releases side by side, on the rows of a table on which both were judged; and the report that lies beside each.
+
+A training writes down what each keyword of its evaluation table cost its release, the champion and the newest release of each definition.
+So two releases can be compared when both stand in such files about the same table, even if one of them can no longer be loaded.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from producers import show
+from shared.aliases import release_folder, resolve
+from shared.bucket import Bucket
+from shared.errors import ModelError, RequestError
+from shared.keyword_losses import Difference, KeywordLosses, compare, read_losses
+from shared.manifests import LOSSES, REPORT, Metrics, ReleaseManifest, TableFingerprint
+from shared.signatures import Signature
+
+FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
+KINDS = {"device": "device", "clicks": "clicks of the row", "history": "keyword"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two releases on the same rows."""
+
+    one: str
+    other: str
+    table: TableFingerprint
+    confidence: float
+    difference: Difference
+    metrics: tuple[Metrics, Metrics]
+    slices: dict[str, dict[str, tuple[Metrics, Metrics]]]
+    """Kind of slice -> slice -> metrics of both."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether the difference is more than chance, in one sentence."""
+        found = self.difference
+        where = f"on {show.spoken_table(self.table.path)}, {found.clicks:,.0f} clicks of {found.keywords:,} keywords"
+        if self.one == self.other:
+            return f"Both names mean the release {self.one}."
+        better, worse, sign = (self.one, self.other, 1) if found.value < 0 else (self.other, self.one, -1)
+        low, high = sorted((sign * found.low, sign * found.high))
+        level = f"{self.confidence * 100:g} % interval"
+        if not high < 0:  # so too where few keywords leave no interval
+            ends = "no interval: too few keywords" if math.isnan(high) else f"{level} {low:+.5f} to {high:+.5f}"
+            return (
+                f"The difference may be chance: log-loss per click of {better} minus {worse} {sign * found.value:+.5f} ({ends}), {where}."
+            )
+        return (
+            f"{better} is better than {worse}, and this is more than chance: its log-loss per click differs by {sign * found.value:+.5f} "
+            f"({level} {low:+.5f} to {high:+.5f}), {where}."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """An evaluation in which a release was judged: that of its own training, or of another's."""
+
+    release: str
+    manifest: ReleaseManifest
+    table: TableFingerprint
+
+    def metrics(self, of_all: dict[str, Metrics]) -> Metrics:
+        name = self.manifest.definition if self.release == self.manifest.release else self.release
+        return of_all[name]
+
+
+def compare_releases(bucket: Bucket, one: str, other: str, *, table: str | None, confidence: float) -> Comparison:
+    """Compare two releases, named as for scoring, on ``table`` or else on the newest on which both were judged.
+
+    Raises:
+        ModelError: there is no such release, or no table on which both were judged.
+    """
+    first, second = resolve(bucket, one), resolve(bucket, other)
+    manifests = [release.manifest for release in show.find_releases(bucket) if release.signed in (Signature.RIGHT, Signature.UNCHECKED)]
+    for mine in _sources(manifests, first, table):
+        for theirs in _sources(manifests, second, table):
+            if mine.table.contents == theirs.table.contents:
+                return _compared(bucket, mine, theirs, confidence)
+    raise _not_comparable(manifests, first, second, table)
+
+
+def _sources(manifests: Sequence[ReleaseManifest], release: str, table: str | None) -> Iterator[_Source]:
+    """Where a release was judged on a table of a later time, its own training first, then the newest."""
+    for manifest in sorted(manifests, key=lambda manifest: manifest.release != release):
+        found = manifest.evaluation
+        if found is None or found.judged_on != "eval" or LOSSES not in manifest.files:
+            continue
+        fingerprint = manifest.tables["eval"]
+        if table is not None and table.strip("/") not in (fingerprint.path, show.spoken_table(fingerprint.path)):
+            continue
+        if release == manifest.release or release in found.differences:
+            yield _Source(release=release, manifest=manifest, table=fingerprint)
+
+
+def _compared(bucket: Bucket, mine: _Source, theirs: _Source, confidence: float) -> Comparison:
+    losses = _losses(bucket, mine.manifest), _losses(bucket, theirs.manifest)
+    slices = {}
+    for kind, of_kind in (mine.manifest.evaluation.slices if mine.manifest.evaluation else {}).items():
+        others = theirs.manifest.evaluation.slices.get(kind, {}) if theirs.manifest.evaluation else {}
+        slices[kind] = {
+            name: (mine.metrics(figures.metrics), theirs.metrics(others[name].metrics))
+            for name, figures in of_kind.items()
+            # which keywords are cold depends on the table that each was trained on
+            if name in others and others[name].rows == figures.rows
+        }
+    return Comparison(
+        one=mine.release,
+        other=theirs.release,
+        table=mine.table,
+        confidence=confidence,
+        difference=compare(losses[0], mine.release, losses[1], theirs.release, confidence),
+        metrics=(mine.metrics(mine.manifest.metrics["eval"]), theirs.metrics(theirs.manifest.metrics["eval"])),
+        slices={kind: of_kind for kind, of_kind in slices.items() if of_kind},
+    )
+
+
+def _losses(bucket: Bucket, manifest: ReleaseManifest) -> KeywordLosses:
+    return read_losses(read_file(bucket, manifest, LOSSES), f"{release_folder(manifest.release)}/{LOSSES}")
+
+
+def read_file(bucket: Bucket, manifest: ReleaseManifest, name: str) -> bytes:
+    """A file of a release, checked against its manifest.
+
+    Raises:
+        ModelError: the release has no such file, or it was changed.
+    """
+    digest = manifest.files.get(name)
+    if digest is None:
+        raise ModelError(
+            f"the release {manifest.release} has no {name}: it is of an earlier version, or was judged on no later table",
+            next_step=f"Train it anew: scoring train {manifest.definition} --again",
+        )
+    content = bucket.read(bucket.stored_at(release_folder(manifest.release), name, digest.sha256)) or b""
+    if hashlib.sha256(content).hexdigest() != digest.sha256:
+        raise ModelError(
+            f"the file {name} of the release {manifest.release} was changed after it was published",
+            next_step=f"Train it anew: scoring train {manifest.definition} --again",
+        )
+    return content
+
+
+def write_report(bucket: Bucket, manifest: ReleaseManifest, file: Path) -> None:
+    """Write the report of a release to a file of this machine.
+
+    Raises:
+        ModelError: it has none, or it was changed.
+        RequestError: the file cannot be written.
+    """
+    content = read_file(bucket, manifest, REPORT)
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise RequestError(f"{file} cannot be written: {error.strerror}", next_step="Name another file.") from error
+
+
+def _not_comparable(manifests: Sequence[ReleaseManifest], first: str, second: str, table: str | None) -> ModelError:
+    by_release = {manifest.release: manifest for manifest in manifests}
+    where = f"the table {table}" if table is not None else "the rows of one evaluation table"
+    problem = f"{first} and {second} were not both judged on {where}"
+    for release, against in ((first, second), (second, first)):
+        # the other is judged on the rows of this one's table when it is trained with that
+        evaluated = by_release[against].tables.get("eval") if against in by_release else None
+        path = table or (evaluated.path if evaluated else None)
+        if path is not None and release in by_release:
+            train = by_release[release].tables["train"].path
+            again = f"scoring train {by_release[release].definition} --train {train} --eval {path} --again"
+            return ModelError(problem, next_step=f"Make them comparable with: {again}")
+    definition = first.partition("@")[0]
+    return ModelError(
+        problem, next_step=f"Train both with the same evaluation table: scoring train {definition} --train TABLE --eval TABLE --again"
+    )
+
+
+def print_comparison(console: Console, found: Comparison) -> None:
+    """The two releases side by side, and whether the difference is more than chance."""
+    names = (found.one, found.other)
+    rows = [[words, *_side_by_side(found.metrics, name)] for name, words in FIGURES.items()]
+    show.print_table(console, ["", *names, "difference"], rows, whole=names)
+    for kind, slices in found.slices.items():
+        console.print()
+        rows = [[name, f"{both[0]['clicks']:,.0f}", *_side_by_side(both, "log_loss_per_click")] for name, both in slices.items()]
+        show.print_table(console, [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *names, "difference"], rows, whole=names)
+    console.print()
+    console.print(found.verdict, soft_wrap=True, markup=False, highlight=False)
+
+
+def _side_by_side(both: tuple[Metrics, Metrics], name: str) -> list[str]:
+    one, other = (metrics[name] for metrics in both)
+    return [f"{one:.5f}", f"{other:.5f}", f"{one - other:+.5f}"]
+
+
+def data_of(found: Comparison) -> dict[str, Any]:
+    """The same for programs."""
+    names = (found.one, found.other)
+    return {
+        "releases": list(names),
+        "table": found.table.encode(),
+        "confidence": found.confidence,
+        "difference": asdict(found.difference),
+        "metrics": dict(zip(names, found.metrics, strict=True)),
+        "slices": {kind: {name: dict(zip(names, both, strict=True)) for name, both in of.items()} for kind, of in found.slices.items()},
+        "verdict": found.verdict,
+    }

@@ -1,0 +1,152 @@
+"""Judges a freshly trained model beside the champion and the newest releases of all definitions, on the same rows."""
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from model_store.definitions import Definition
+from model_store.evaluation import evaluate, naive_predictors
+from model_store.gate import CHAMPION, Evidence, Limits, decide
+from model_store.importance import find_importance
+from model_store.judgement import judge_predictions, summarise
+from model_store.store import load_release
+from shared.aliases import latest_of, list_aliases
+from shared.bucket import Bucket
+from shared.errors import ModelError, ScoringError, TableError, TransientError
+from shared.keyword_losses import KeywordLosses
+from shared.manifests import Column, Evaluation, Metrics
+from shared.messages import Promote
+from shared.resampling import RESAMPLES
+from workers.training_tables import TrainingTable, read_training_table
+
+LABELS = ("cr", "entity_id")
+"""What stands before the features in the frame of a training table."""
+
+MOST_RIVALS = 5
+"""Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where releases are loaded from: a folder for the files of a remote bucket, and one with further definitions."""
+
+    cache: Path
+    definitions: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judgement:
+    """The figures of a release for its manifest, and what each keyword cost."""
+
+    evaluation: Evaluation
+    metrics: dict[str, dict[str, Metrics]]
+    losses: KeywordLosses
+
+    def named_losses(self, release: str) -> KeywordLosses:
+        """What each keyword cost, with this release's id in the place of its definition's name."""
+        names = [release, *list(self.losses.losses)[1:]]
+        return replace(self.losses, losses=dict(zip(names, self.losses.losses.values(), strict=True)))
+
+
+@dataclass(kw_only=True)
+class _Rivals:
+    """What other releases predict, and why some cannot."""
+
+    rates: dict[str, np.ndarray] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    """Release -> why not."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """A model that was just trained, its tables, and its rates for each of them; ``eval`` is left out where there is none."""
+
+    definition: Definition
+    model: Any
+    tables: dict[str, TrainingTable]
+    rates: dict[str, np.ndarray]
+
+
+def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Promote, limits: Limits) -> Judgement:
+    """Judge a model on ``eval``, or on ``train`` where that is all there is, and ask the gate."""
+    definition, tables = trained.definition, trained.tables
+    train = tables["train"]
+    judged_on: Literal["eval", "train"] = "eval" if "eval" in tables else "train"
+    aliases = list_aliases(bucket)
+    champion = aliases.get(CHAMPION)
+    rivals = _ask_rivals(bucket, tables["eval"], aliases, places) if judged_on == "eval" else _Rivals()
+    table = tables[judged_on]
+    rates = {name: {definition.name: trained.rates[name]} | naive_predictors(train.outcomes, of.outcomes) for name, of in tables.items()}
+    rates[judged_on] = {definition.name: trained.rates[judged_on]} | rivals.rates | rates[judged_on]
+    best = judge_predictions(definition.name, rates[judged_on], table.outcomes, train.outcomes, limits.confidence)
+    metrics = {
+        name: {who: asdict(evaluate(of.outcomes.conversions, of.outcomes.clicks, found)) for who, found in rates[name].items()}
+        for name, of in tables.items()
+    }
+    evidence = Evidence(
+        judged_on_later=judged_on == "eval" and table.fingerprint.contents != train.fingerprint.contents,
+        calibration_error=metrics[judged_on][definition.name]["calibration_error"],
+        differences={name: found for name, found in best.differences.items() if name == champion or "@" not in name},
+        champion=champion,
+        champion_problem=rivals.problems.get(champion or "", ""),
+    )
+    X, _, _ = definition.data_preparation(table.frame)
+    evaluation = Evaluation(
+        judged_on=judged_on,
+        confidence=limits.confidence,
+        resamples=RESAMPLES,
+        differences=best.differences,
+        not_compared=rivals.problems,
+        slices=best.slices,
+        calibration=best.calibration,
+        gains=best.gains,
+        importance=find_importance(trained.model, X, table.outcomes.conversions, table.outcomes.clicks),
+        summaries={name: summarise(of.outcomes, train.outcomes) for name, of in tables.items()},
+        gate=decide(promote, evidence, limits),
+    )
+    return Judgement(evaluation=evaluation, metrics=metrics, losses=best.losses)
+
+
+def _ask_rivals(bucket: Bucket, table: TrainingTable, aliases: dict[str, str], places: Places) -> _Rivals:
+    rivals = _Rivals()
+    newest = sorted({release for alias, release in aliases.items() if alias.endswith(latest_of(""))}, reverse=True)
+    champion = [aliases[CHAMPION]] if CHAMPION in aliases else []
+    for release in list(dict.fromkeys([*champion, *newest]))[: len(champion) + MOST_RIVALS]:
+        try:
+            rivals.rates[release] = _rates_of_rival(bucket, release, table, places)
+        except TransientError:
+            raise
+        except ScoringError as error:
+            rivals.problems[release] = error.message
+        except Exception as error:  # noqa: BLE001 - a definition's own code may raise anything, and this is no reason to fail a training
+            rivals.problems[release] = f"its definition fails on {table.fingerprint.path}: {error!r}"
+    return rivals
+
+
+def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, places: Places) -> np.ndarray:
+    """What a release predicts for the rows of the table, which is read once more where the release needs other columns of it.
+
+    Raises:
+        ModelError: it cannot be loaded, or its rates are not one finite number a row.
+        TableError: the table lacks a column that it needs.
+    """
+    rival = load_release(bucket, release, places.cache, places.definitions)
+    columns = rival.manifest.columns
+    if not _same(columns, table.columns):
+        rows = table
+        table = read_training_table(bucket, table.fingerprint.path, None, columns)
+        if not np.array_equal(table.outcomes.entity_id, rows.outcomes.entity_id):
+            raise TableError(f"of {table.fingerprint.path} it can use other rows, {table.fingerprint.rows:,} of them")
+    X, _, problem = rival.definition.data_preparation(table.frame[[*LABELS, *(column.name for column in columns)]])
+    if problem is not None:
+        raise TableError(f"its definition cannot prepare {table.fingerprint.path}: {problem}")
+    rates = np.asarray(rival.model.predict(X), dtype=np.float64)
+    if rates.shape != (len(X),) or not np.isfinite(rates).all():
+        raise ModelError(f"it predicts something else than one finite number for each of the {len(X)} rows")
+    return np.clip(rates, 0, 1)
+
+
+def _same(wanted: list[Column], there: list[Column]) -> bool:
+    return all(column in there for column in wanted)
