@@ -191,7 +191,8 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     yield element("h2", "Data and origin")
     names = list(found.summaries)
     described = [_described(found.summaries[name]) for name in names]
-    rows = [[what, *(of[what] for of in described)] for what in described[0]]
+    named = dict.fromkeys(what for of in described for what in of)
+    rows = [[what, *(of.get(what, "–") for of in described)] for what in named]
     yield _table("What is in the tables", ["", *names], rows)
     few = [column.name for column in manifest.columns[:FEW]]
     origin = {

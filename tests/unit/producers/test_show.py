@@ -14,7 +14,7 @@ from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket import LocalBucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, Outcome, UnreadableJob
-from shared.manifests import ReleaseManifest
+from shared.manifests import FileDigest, ReleaseManifest, TableFingerprint
 from shared.messages import TrainJob, decode_long
 from shared.signatures import Signer
 from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table
@@ -88,9 +88,18 @@ def test_the_best_release_comes_first_on_request(bucket):
     assert [release["release"] for release in listed] == [best, middling, worst]
 
 
-def test_a_release_is_judged_on_the_evaluation_table_if_there_was_one(bucket):
-    judged, only_trained = publish_judged(bucket, 1, train=0.1, eval=0.3), publish_judged(bucket, 2, train=0.2)
-    assert scoring(bucket, "models", "list", "--best-first", "--quiet").stdout.split() == [only_trained, judged]
+def test_releases_judged_on_different_tables_are_not_ranked_among_each_other(bucket):
+    in_sample, worse, best = publish_judged(bucket, 1, train=0.1), publish_judged(bucket, 2, eval=0.3), publish_judged(bucket, 3, eval=0.2)
+    other = publish_judged(bucket, 4, eval=0.25)
+    path = f"{release_folder(other)}/{MANIFEST}"
+    manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")
+    elsewhere = TableFingerprint(path="data/eval.csv", files={"data/eval.csv": FileDigest(sha256="a" * 64, size=1)}, rows=1, rejected=0)
+    bucket.write(path, manifest.model_copy(update={"tables": manifest.tables | {"eval": elsewhere}}).to_json())
+    assert scoring(bucket, "models", "list", "--best-first", "--quiet").stdout.split() == [other, best, worse, in_sample]
+    said = scoring(bucket, "models", "list", "--best-first").stdout
+    assert said.count("judged on") == 3
+    assert "judged on data/eval.csv\n" in said
+    assert "judged on data/train/train.csv (trained on it)\n" in said
 
 
 def test_each_release_comes_with_the_names_that_point_to_it(bucket):

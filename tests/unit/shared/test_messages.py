@@ -73,6 +73,14 @@ GOLDEN_RECORDS: dict[str, Record] = {
         eval="data/train/2026/11/23/eval.csv.gz",
         alias="challenger",
     ),
+    "train_job_that_promotes.json": TrainJob(
+        job_id="20261123t101500z-77ab",
+        created=MOMENT,
+        definition="v2",
+        train="data/train/2026/11/23/train.csv.gz",
+        eval="data/train/2026/11/23/eval.csv.gz",
+        promote="auto",
+    ),
     "notice.json": Notice(
         job_id="20261123t101500z-4f1d",
         good=True,
@@ -103,6 +111,9 @@ messages = st.one_of(
         max_reject_share=st.floats(0, 1),
     ),
     st.builds(TrainJob, job_id=job_ids, created=moments, definition=names, train=paths, eval=st.none() | paths, alias=st.none() | names),
+    st.builds(
+        TrainJob, job_id=job_ids, created=moments, definition=names, train=paths, promote=st.sampled_from(["never", "auto", "always"])
+    ),
     st.builds(
         Notice,
         job_id=job_ids,
@@ -413,3 +424,14 @@ def test_a_message_never_changes():
 )
 def test_only_the_full_id_of_a_release_is_one(ref, is_one):
     assert is_release_id(ref) is is_one
+
+
+def test_a_training_that_does_not_promote_is_written_as_before_there_was_a_gate():
+    assert "promote" not in TrainJob.decode(TRAIN).encode()
+    assert TrainJob.decode(TRAIN).promote == "never"
+
+
+@pytest.mark.parametrize("wrong", [{"promote": "perhaps"}, {"promote": "auto", "alias": "champion"}])
+def test_a_training_promotes_in_one_way_or_not_at_all(wrong):
+    with pytest.raises(MessageError):
+        TrainJob.decode(TRAIN | wrong)

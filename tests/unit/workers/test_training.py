@@ -8,6 +8,7 @@ from shared.errors import ModelError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob
 from tests.handmade import HEADER, NOON, make_job, publish_handmade, row, tree
+from tests.trainings import train
 from workers import training
 
 TRAIN = "data/train/2026/11/23/train.csv"
@@ -30,9 +31,9 @@ def train_job(bucket, *, job_id="20261123t120000z-train-1", created=NOON, defini
 
 def test_a_training_that_runs_twice_makes_one_release(bucket):
     folder = train_job(bucket, alias="champion")
-    outcome = training.train_release(folder)
+    outcome = train(folder)
     before = tree(bucket.root)
-    assert training.train_release(folder) == outcome
+    assert train(folder) == outcome
     assert tree(bucket.root) == before
     assert outcome.release.startswith(RELEASE)
     assert list_aliases(bucket) == {"v1.latest": outcome.release, "champion": outcome.release}
@@ -42,7 +43,7 @@ def test_a_training_that_runs_twice_makes_one_release(bucket):
 @pytest.mark.parametrize("alias", ["latest", "v1", "v2"])
 def test_an_alias_that_names_something_already_is_refused_before_any_work(bucket, alias):
     with pytest.raises(ModelError, match=f"{alias} cannot be an alias: it names something already"):
-        training.train_release(train_job(bucket, alias=alias))
+        train(train_job(bucket, alias=alias))
     assert not bucket.folders("model")
 
 
@@ -65,10 +66,10 @@ def test_a_training_that_was_killed_after_any_of_its_writes_is_completed_by_the_
             for name in ("create", "writer", "put_folder"):
                 patch.setattr(bucket, name, dying(getattr(bucket, name)))
             try:
-                training.train_release(folder)
+                train(folder)
             except KeyboardInterrupt:
                 kills += 1
-        outcome = training.train_release(folder)
+        outcome = train(folder)
         assert folder.status().state == "done", number
         assert list_aliases(bucket)[f"alias-{number}"] == outcome.release, number
         if left[0] >= 0:
@@ -78,19 +79,19 @@ def test_a_training_that_was_killed_after_any_of_its_writes_is_completed_by_the_
 
 def test_latest_is_pointed_even_when_the_first_run_was_killed_before_it(bucket):
     folder = train_job(bucket)
-    outcome = training.train_release(folder)
+    outcome = train(folder)
     for file in ("model/aliases/v1.latest.json", folder.file("published.json"), folder.file("outcome.json")):
         bucket.delete(file)
-    training.train_release(folder)
+    train(folder)
     assert list_aliases(bucket) == {"v1.latest": outcome.release}
 
 
 def test_a_run_that_comes_late_leaves_latest_at_a_newer_release(bucket):
     folder = train_job(bucket)
-    training.train_release(folder)
+    train(folder)
     newer = publish_handmade(bucket, made=NOON.replace(hour=13))
     bucket.delete(folder.file("published.json"))
-    training.train_release(folder)
+    train(folder)
     assert list_aliases(bucket) == {"v1.latest": newer}
 
 
@@ -98,24 +99,24 @@ def test_a_training_cancelled_while_it_fits_publishes_nothing(bucket, monkeypatc
     folder = train_job(bucket, alias="champion")
     fit = training.fit
     monkeypatch.setattr(training, "fit", lambda *arguments: (folder.cancel(), fit(*arguments))[1])
-    assert training.train_release(folder).state == "cancelled"
-    assert training.train_release(folder).state == "cancelled"
+    assert train(folder).state == "cancelled"
+    assert train(folder).state == "cancelled"
     assert not bucket.folders("model")
     monkeypatch.undo()
     folder.reopen()
-    outcome = training.train_release(folder)
+    outcome = train(folder)
     assert outcome.state == "done"
     assert list_aliases(bucket)["champion"] == outcome.release
 
 
 def test_an_order_to_train_a_score_job_is_refused_whatever_its_state(bucket):
-    training.train_release(train_job(bucket))
+    train(train_job(bucket))
     folder = make_job(bucket, table=TRAIN)
     with pytest.raises(StrayOrderError, match="is a score job, not one that trains"):
-        training.train_release(folder)
+        train(folder)
     before = tree(bucket.root / "model")
     folder.cancel()
-    assert training.train_release(folder).state == "cancelled"
+    assert train(folder).state == "cancelled"
     assert tree(bucket.root / "model") == before
 
 
@@ -138,12 +139,12 @@ def test_a_table_that_cannot_be_trained_on_is_refused_with_the_reason(bucket, ta
     bucket.write(TRAIN, table.encode())
     folder = train_job(bucket)
     with pytest.raises(TableError, match=sentence):
-        training.train_release(folder)
+        train(folder)
     assert not bucket.folders("model")
     assert folder.outcome() is None
 
 
 def test_an_unknown_definition_is_refused_with_those_there_are(bucket):
     with pytest.raises(ModelError, match="there is no definition 'v99'; there are: v1, v2"):
-        training.train_release(train_job(bucket, definition="v99"))
+        train(train_job(bucket, definition="v99"))
     assert not bucket.folders("model")

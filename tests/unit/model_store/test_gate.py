@@ -1,0 +1,60 @@
+"""The gate lets a release pass that is better beyond chance, and says in one sentence why it lets none other."""
+
+import re
+
+import pytest
+
+from model_store.gate import Evidence, Limits, decide
+from shared.manifests import Estimate
+
+BETTER = Estimate(value=-0.002, low=-0.003, high=-0.001)
+BARELY = Estimate(value=-0.002, low=-0.004, high=-0.0001)
+PERHAPS = Estimate(value=-0.002, low=-0.005, high=0.001)
+WORSE = Estimate(value=0.002, low=0.001, high=0.003)
+UNSURE = Estimate(value=-0.002, low=None, high=None)
+CHAMPION = "v1@20261123T101500Z-9bfad3"
+NAIVE = {"always zero": BETTER, "mean of all": BETTER, "mean of the device": BETTER, "mean of the keyword": BETTER}
+
+
+def evidence(differences: dict[str, Estimate], **more) -> Evidence:
+    fields = {"judged_on_later": True, "calibration_error": 0.004, "champion": CHAMPION} | more
+    return Evidence(differences=differences, **fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "limits", "passes", "says"),
+    [
+        (evidence(NAIVE | {CHAMPION: BETTER}), Limits(), True, "it beats the champion and every naive predictor"),
+        (evidence(NAIVE, champion=None), Limits(), True, "it beats every naive predictor, and there was no champion"),
+        (evidence(NAIVE | {CHAMPION: BARELY}), Limits(), True, r"-0.00200 \(95 % interval -0.00400 to -0.00010\)"),
+        (evidence(NAIVE | {CHAMPION: BARELY}), Limits(margin=0.0005), False, "the whole interval must be below -0.0005"),
+        (evidence(NAIVE | {CHAMPION: PERHAPS}), Limits(), False, f"against the champion {CHAMPION} differs by -0.00200 .*must be below 0"),
+        (evidence(NAIVE | {CHAMPION: WORSE}), Limits(), False, f"against the champion {CHAMPION} differs by \\+0.00200"),
+        (evidence(NAIVE | {"mean of all": PERHAPS, CHAMPION: BETTER}), Limits(), False, "against the naive predictor 'mean of all'"),
+        (evidence(NAIVE | {"mean of the device": WORSE}, champion=None), Limits(), False, "the naive predictor 'mean of the device'"),
+        (evidence(NAIVE | {CHAMPION: UNSURE}), Limits(), False, "too few keywords to tell a difference from chance"),
+        (evidence(NAIVE | {CHAMPION: BETTER}, calibration_error=0.021), Limits(), False, "error of 0.02100 is above the limit of"),
+        (evidence(NAIVE | {CHAMPION: BETTER}, calibration_error=0.004), Limits(calibration_error=0.003), False, "above the limit of 0.003"),
+        (evidence(NAIVE, champion_problem="its code was changed"), Limits(), False, f"compared with the champion {CHAMPION}: its code was"),
+        (evidence(NAIVE | {CHAMPION: BETTER}, judged_on_later=False), Limits(), False, "no table but the one it was trained on"),
+    ],
+)
+def test_a_release_passes_when_it_is_better_beyond_chance(given, limits, passes, says):
+    verdict = decide("auto", given, limits)
+    assert (verdict.passed, verdict.promotes) == (passes, passes)
+    assert verdict.reason.startswith("promoted: " if passes else "not promoted: ")
+    assert re.search(says, verdict.reason), verdict.reason
+    assert verdict.champion == given.champion
+
+
+def test_whoever_asks_for_no_promotion_hears_what_the_gate_would_say():
+    verdict = decide("never", evidence(NAIVE | {CHAMPION: BETTER}), Limits())
+    assert (verdict.passed, verdict.promotes) == (True, False)
+    assert "not promoted, because nobody asked for it; --promote auto would have promoted it: it beats the champion" in verdict.reason
+    assert "would not have promoted it: its log-loss" in decide("never", evidence(NAIVE | {CHAMPION: WORSE}), Limits()).reason
+
+
+def test_whoever_insists_gets_the_promotion_with_what_speaks_against_it():
+    verdict = decide("always", evidence(NAIVE | {CHAMPION: WORSE}), Limits())
+    assert (verdict.passed, verdict.promotes) == (False, True)
+    assert "promoted, because --promote always asks for it, although its log-loss per click against the champion" in verdict.reason

@@ -1,0 +1,156 @@
+"""The report of a release needs nothing beside it, escapes every name, and holds the figures of the manifest."""
+
+import html.parser
+import re
+
+import pytest
+
+from model_store.report import make_report
+from model_store.report_charts import ticks
+from shared.bucket import LocalBucket
+from shared.manifests import REPORT, ReleaseManifest
+from tests.trainings import make_training, manifest_of, train, write_training_tables
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory) -> LocalBucket:
+    bucket = LocalBucket(tmp_path_factory.mktemp("report") / "bucket")
+    write_training_tables(bucket, rows=2500)
+    train(make_training(bucket, "v1", promote="auto"))
+    return bucket
+
+
+@pytest.fixture(scope="module")
+def outcome(bucket):
+    return train(make_training(bucket, "v2", minute=1, promote="auto"))
+
+
+@pytest.fixture(scope="module")
+def manifest(bucket, outcome) -> ReleaseManifest:
+    return manifest_of(bucket, outcome)
+
+
+@pytest.fixture(scope="module")
+def page(bucket, outcome) -> str:
+    return bucket.read(f"{outcome.result}/{REPORT}").decode()
+
+
+class Seen(html.parser.HTMLParser):
+    """What a browser would find in a page."""
+
+    VOID = ("meta", "!doctype")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+def test_the_report_is_one_of_the_files_that_the_manifest_vouches_for(manifest, page):
+    assert manifest.files[REPORT].size == len(page.encode())
+
+
+def test_the_page_loads_nothing_and_runs_nothing(page):
+    seen = Seen(page)
+    assert not seen.open
+    assert not {"script", "link", "img", "iframe", "object", "embed", "a", "base"} & set(seen.tags)
+    assert not re.search(r"https?://|//\w|@import|url\(|javascript:", page)
+    assert not [name for name, _ in seen.attributes if name.startswith("on") or name in ("src", "href", "xlink:href", "style")]
+    assert "default-src 'none'; style-src 'unsafe-inline'" in dict(seen.attributes)["content"] or "default-src 'none'" in page
+
+
+def test_its_figures_are_those_of_the_manifest(manifest, page):
+    text, found = Seen(page).text, manifest.evaluation
+    for predictors in manifest.metrics.values():
+        for metrics in predictors.values():
+            for name in ("log_loss_per_click", "mae_by_click", "calibration_error"):
+                assert f"{metrics[name]:.5f}" in text
+    for name, difference in found.differences.items():
+        assert name in text
+        assert f"{difference.value:+.5f}" in text
+        assert f"{difference.low:+.5f} to {difference.high:+.5f}" in text
+    for slices in found.slices.values():
+        for name, figures in slices.items():
+            assert name in text
+            assert f"{figures.metrics['v2']['log_loss_per_click']:.5f}" in text
+            assert f"{figures.residual.value * 100:+.2f}" in text
+    for name in list(found.importance.columns)[:12]:
+        assert name in text
+    assert found.gate.reason[1:] in text
+    for table in manifest.tables.values():
+        assert table.contents in text
+        assert f"{table.rows:,} rows used" in text
+    assert manifest.definition_sha256 in text
+    assert f"lightgbm {manifest.libraries['lightgbm']}" in text
+
+
+def test_every_chart_is_there_with_words_for_who_does_not_see_it(page):
+    seen = Seen(page)
+    assert seen.tags.count("svg") == seen.tags.count("figure") == 7
+    assert [value for name, value in seen.attributes if name == "role"].count("img") == 7
+    assert seen.tags.count("title") >= 8
+
+
+def test_names_cannot_become_markup(manifest):
+    hostile = "<script>alert('\"&')</script>"
+    evaluation, summary = manifest.evaluation, manifest.evaluation.summaries["eval"]
+    tablet = evaluation.slices["device"]["Tablet"]
+    metrics = {table: {hostile if name == "v2" else name: of for name, of in found.items()} for table, found in manifest.metrics.items()}
+    swapped = {
+        "release": f"{hostile}@20261123T120100Z-abcdef",
+        "definition": hostile,
+        "job_id": hostile,
+        "columns": [manifest.columns[0].model_copy(update={"name": hostile})],
+        "tables": {hostile: manifest.tables["eval"].model_copy(update={"path": hostile})},
+        "metrics": metrics,
+        "libraries": {hostile: hostile},
+        "evaluation": evaluation.model_copy(
+            update={
+                "differences": evaluation.differences | {hostile: evaluation.differences["mean of all"]},
+                "not_compared": {hostile: hostile},
+                "gains": {hostile: evaluation.gains["v2"]},
+                "importance": evaluation.importance.model_copy(update={"what": hostile, "columns": {hostile: 1.0}}),
+                "summaries": evaluation.summaries | {hostile: summary.model_copy(update={"device_clicks": {hostile: 1.0}})},
+                "gate": evaluation.gate.model_copy(update={"reason": hostile, "champion": hostile}),
+                "slices": {hostile: {hostile: tablet.model_copy(update={"metrics": {hostile: tablet.metrics["v2"]}})}},
+            }
+        ),
+    }
+    page = make_report(manifest.model_copy(update=swapped))
+    assert "<script" not in page
+    seen = Seen(page)
+    assert not seen.open
+    assert "script" not in seen.tags
+    assert seen.text.count(hostile) >= 10
+
+
+def test_a_release_without_a_later_table_says_what_its_figures_are_worth(bucket):
+    outcome = train(make_training(bucket, "v1", minute=9, eval=None, promote="auto"))
+    page = bucket.read(f"{outcome.result}/{REPORT}").decode()
+    assert "There was no evaluation table: all figures are of the training table itself" in page
+    assert "Not promoted: it was judged on no table but the one it was trained on" in page
+
+
+@pytest.mark.parametrize(("ends", "expected"), [((0, 1), [0, 0.25, 0.5, 0.75, 1]), ((-7, 7), [-5, 0, 5]), ((0, 0.123), [0, 0.05, 0.1])])
+def test_ticks_are_round_numbers_inside(ends, expected):
+    assert ticks(*ends, 4) == pytest.approx(expected)

@@ -1,0 +1,102 @@
+"""Two releases are compared on the same rows or not at all, from what their trainings wrote down."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from producers import cli, comparing
+from shared.aliases import MANIFEST
+from shared.bucket import LocalBucket
+from shared.errors import ModelError
+from shared.manifests import LOSSES
+from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A bucket in which ``guessing`` was judged on another table than v1, and then beside v1 when that was trained."""
+    root = tmp_path_factory.mktemp("comparing")
+    bucket = LocalBucket(root / "bucket")
+    write_training_tables(bucket)
+    definitions = add_definition(root / "definitions", "guessing")
+    half = "data/train/half.csv"
+    bucket.write(half, b"\n".join((bucket.read(EVAL) or b"").splitlines()[:800]) + b"\n")
+    guessing = train(make_training(bucket, "guessing", eval=half), definitions)
+    v1 = train(make_training(bucket, "v1", minute=1, promote="always"), definitions)
+    in_sample = train(make_training(bucket, "v1", minute=2, eval=None), definitions)
+    return root, bucket, guessing, v1, in_sample
+
+
+@pytest.fixture
+def bucket(made, tmp_path) -> LocalBucket:
+    shutil.copytree(made[0] / "bucket", tmp_path / "bucket")
+    return LocalBucket(tmp_path / "bucket")
+
+
+def compare(bucket, one, other, table=None):
+    return comparing.compare_releases(bucket, one, other, table=table, confidence=0.95)
+
+
+def test_two_releases_are_compared_on_the_table_on_which_both_were_judged(made, bucket):
+    _, _, guessing, v1, _ = made
+    found = compare(bucket, "champion", "guessing")
+    kept = manifest_of(bucket, v1)
+    assert (found.one, found.other, found.table.path) == (v1.release, guessing.release, EVAL)
+    difference = kept.evaluation.differences[guessing.release]
+    assert (found.difference.value, found.difference.low, found.difference.high) == pytest.approx(
+        (difference.value, difference.low, difference.high), abs=1e-9
+    )
+    assert found.metrics == (kept.metrics["eval"]["v1"], kept.metrics["eval"][guessing.release])
+    assert found.slices["device"]["Tablet"][1] == kept.evaluation.slices["device"]["Tablet"].metrics[guessing.release]
+    assert f"{v1.release} is better than {guessing.release}, and this is more than chance" in found.verdict
+
+
+def test_turned_around_the_same_release_is_better(made, bucket):
+    there, back = compare(bucket, "champion", "guessing"), compare(bucket, "guessing", "champion")
+    assert back.difference.value == -there.difference.value
+    assert back.verdict == there.verdict
+
+
+def test_a_release_and_itself_are_the_same(made, bucket):
+    assert compare(bucket, "champion", made[3].release).verdict == f"Both names mean the release {made[3].release}."
+
+
+def test_releases_that_were_judged_on_no_common_table_are_refused_with_what_makes_them_comparable(made, bucket):
+    _, _, guessing, _, in_sample = made
+    with pytest.raises(ModelError) as refused:
+        compare(bucket, in_sample.release, guessing.release)
+    assert "were not both judged on the rows of one evaluation table" in refused.value.message
+    assert refused.value.next_step == f"Make them comparable with: scoring train v1 --train {TRAIN} --eval data/train/half.csv --again"
+    with pytest.raises(ModelError, match=r"were not both judged on the table data/train/half\.csv"):
+        compare(bucket, "champion", "guessing", table="data/train/half.csv")
+
+
+def test_losses_that_were_changed_are_refused(made, bucket):
+    bucket.write(f"{made[3].result}/{LOSSES}", b"other")
+    with pytest.raises(ModelError, match="was changed after it was published"):
+        compare(bucket, "champion", "guessing")
+
+
+def test_a_manifest_of_before_there_were_evaluations_still_reads_and_is_compared_with_nothing(made, bucket):
+    path = f"{made[3].result}/{MANIFEST}"
+    old = json.loads(bucket.read(path) or b"")
+    del old["evaluation"]
+    bucket.write(path, json.dumps(old).encode())
+    with pytest.raises(ModelError, match="were not both judged"):
+        compare(bucket, "champion", "guessing")
+
+
+def test_the_commands_print_the_comparison_and_write_the_report(made, bucket, tmp_path):
+    environment = {"BUCKET_URL": bucket.url}
+    run = CliRunner().invoke
+    said = run(cli.scoring, ["models", "compare", "champion", "guessing"], env=environment, catch_exceptions=False).output
+    for words in ("log-loss per click", "log-loss by device", "Smartphone", "10 to 29", "more than chance"):
+        assert words in said
+    data = json.loads(run(cli.scoring, ["models", "compare", "champion", "guessing", "--json"], env=environment).output)
+    assert data["releases"] == [made[3].release, made[2].release]
+    assert data["difference"]["high"] < 0
+    file = tmp_path / "report.html"
+    run(cli.scoring, ["models", "show", "champion", "--report", str(file)], env=environment, catch_exceptions=False)
+    assert file.read_bytes() == bucket.read(f"{made[3].result}/report.html")

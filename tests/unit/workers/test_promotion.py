@@ -1,0 +1,146 @@
+"""A training moves the champion when the gate lets it, once, and never over a champion that it was not compared with."""
+
+import pytest
+
+from shared.aliases import list_aliases, point_alias
+from shared.bucket import LocalBucket
+from shared.keyword_losses import read_losses
+from shared.manifests import LOSSES
+from tests.handmade import NOON, publish_handmade, tree
+from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
+from workers import training
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    bucket = LocalBucket(tmp_path_factory.mktemp("tables") / "bucket")
+    write_training_tables(bucket)
+    return bucket
+
+
+@pytest.fixture
+def bucket(tmp_path, tables) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    for path in (TRAIN, EVAL):
+        bucket.write(path, tables.read(path))
+    return bucket
+
+
+@pytest.fixture
+def definitions(tmp_path):
+    return add_definition(tmp_path / "definitions", "guessing")
+
+
+def champion(bucket: LocalBucket) -> str | None:
+    return list_aliases(bucket).get("champion")
+
+
+def test_the_first_release_that_beats_the_naive_predictors_becomes_champion_and_a_worse_one_does_not_follow(bucket, definitions):
+    first = train(make_training(bucket, promote="auto"))
+    assert champion(bucket) == first.release
+    assert first.facts["gate"].startswith("promoted: it beats every naive predictor, and there was no champion")
+    worse = train(make_training(bucket, "guessing", minute=1, promote="auto"), definitions)
+    assert champion(bucket) == first.release
+    assert worse.facts["gate"].startswith(f"not promoted: its log-loss per click against the champion {first.release} differs by +0.")
+    evaluation = manifest_of(bucket, worse).evaluation
+    assert evaluation.gate.reason == worse.facts["gate"]
+    assert evaluation.differences[first.release].low > 0
+    assert read_losses(bucket.read(f"{worse.result}/{LOSSES}"), "x").losses.keys() == {worse.release, first.release}
+
+
+def test_a_champion_worse_than_the_candidate_is_replaced(bucket, definitions):
+    guessing = train(make_training(bucket, "guessing", promote="always"), definitions)
+    assert champion(bucket) == guessing.release
+    better = train(make_training(bucket, "v1", minute=1, promote="auto"), definitions)
+    assert champion(bucket) == better.release
+    assert "it beats the champion and every naive predictor" in better.facts["gate"]
+
+
+def test_nobody_is_promoted_unasked_or_for_figures_on_the_training_table(bucket):
+    assert train(make_training(bucket)).promotion is None
+    in_sample = train(make_training(bucket, minute=1, promote="auto", eval=None))
+    assert "it was judged on no table but the one it was trained on" in in_sample.facts["gate"]
+    same = train(make_training(bucket, minute=2, promote="auto", eval=TRAIN))
+    assert same.facts["gate"] == in_sample.facts["gate"]
+    assert champion(bucket) is None
+
+
+def test_a_champion_that_cannot_be_loaded_is_said_in_words_and_stays(bucket, definitions):
+    old = train(make_training(bucket, "guessing", promote="always"), definitions)
+    (definitions / "guessing" / "model.py").write_text("# changed\n" + (definitions / "guessing" / "model.py").read_text())
+    outcome = train(make_training(bucket, minute=1, promote="auto"), definitions)
+    assert outcome.state == "done"
+    assert f"not promoted: it could not be compared with the champion {old.release}: the code of the definition" in outcome.facts["gate"]
+    assert list(manifest_of(bucket, outcome).evaluation.not_compared) == [old.release]
+    assert champion(bucket) == old.release
+
+
+def test_a_champion_that_needs_columns_which_the_table_lacks_is_said_in_words(bucket):
+    point_alias(bucket, "champion", publish_handmade(bucket))
+    outcome = train(make_training(bucket, promote="auto"))
+    assert f"{EVAL} lacks the column length" in outcome.facts["gate"]
+
+
+@pytest.mark.parametrize(
+    ("held", "says"), [("'odd'", "its definition fails on"), ("float('nan')", "something else than one finite number")]
+)
+def test_a_champion_whose_code_fails_once_it_is_loaded_is_said_in_words(bucket, definitions, held, says):
+    file = definitions / "guessing" / "model.py"
+    file.write_text(file.read_text().replace("float(Path(path).read_text())", held))
+    train(make_training(bucket, "guessing", promote="always"), definitions)
+    outcome = train(make_training(bucket, minute=1, promote="auto"), definitions)
+    assert says in outcome.facts["gate"]
+    assert outcome.state == "done"
+
+
+def test_a_promotion_killed_after_any_of_its_writes_is_completed_by_the_next_run(bucket, monkeypatch):
+    bucket.write(TRAIN, b"\n".join((bucket.read(TRAIN) or b"").splitlines()[:500]) + b"\n")
+    kills = 0
+    for number in range(1, 40):
+        bucket.delete("model/aliases/champion.json")
+        folder = make_training(bucket, minute=number, promote="always", eval=None)
+        left = [number]
+
+        def dying(method, left=left):
+            def call(*arguments, **more):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                return method(*arguments, **more)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("create", "writer", "put_folder"):
+                patch.setattr(bucket, name, dying(getattr(bucket, name)))
+            try:
+                train(folder)
+            except KeyboardInterrupt:
+                kills += 1
+        outcome = train(folder)
+        assert champion(bucket) == outcome.release, number
+        before = tree(bucket.root)
+        train(folder)
+        assert tree(bucket.root) == before
+        if left[0] >= 0:
+            break
+    assert kills >= 6, "the kills did not go through the whole training"
+
+
+def test_a_run_that_comes_late_leaves_the_champion_that_followed(bucket):
+    folder = make_training(bucket, promote="auto")
+    train(folder)
+    newer = publish_handmade(bucket, made=NOON.replace(hour=13))
+    point_alias(bucket, "champion", newer)
+    bucket.delete(folder.file("published.json"))
+    train(folder)
+    assert champion(bucket) == newer
+
+
+def test_a_champion_of_the_meantime_is_not_replaced_because_it_was_not_compared_with(bucket, monkeypatch):
+    publish, newer = training.publish, publish_handmade(bucket)
+    monkeypatch.setattr(training, "publish", lambda *arguments: (point_alias(bucket, "champion", newer), publish(*arguments))[1])
+    outcome = train(make_training(bucket, promote="auto"))
+    assert champion(bucket) == newer
+    assert outcome.promotion is None
+    assert outcome.facts["gate"].startswith(f"not promoted: {newer} became the champion meanwhile, and it was not compared with that")
