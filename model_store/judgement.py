@@ -3,7 +3,8 @@
 Everything counts per click, as in ``evaluation``. Rows without clicks are left out first.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -53,10 +54,12 @@ def judge_predictions(
     filled = [number for number in range(CALIBRATION_BINS) if (bins == number).any()]
     slices = _slices(table, train)
 
-    # every ratio of the report in one go: columns of numerators and denominators, row by row
-    ratios = [(losses[own] - losses[name], n) for name in others]
-    ratios += [(np.where(bins == number, k, 0), np.where(bins == number, n, 0)) for number in filled]
-    ratios += [(np.where(rows, n * rates[own] - k, 0), np.where(rows, n, 0)) for kind in slices.values() for rows in kind.values()]
+    # every ratio of the report in one go: its numerator and denominator row by row, made when it is its turn to be summed by keyword
+    ratios = itertools.chain(
+        ((losses[own] - losses[name], n) for name in others),
+        ((np.where(bins == number, k, 0), np.where(bins == number, n, 0)) for number in filled),
+        ((np.where(rows, n * rates[own] - k, 0), np.where(rows, n, 0)) for kind in slices.values() for rows in kind.values()),
+    )
     number, keywords = resampling.number_keywords(table.entity_id)
     estimates = iter(_estimates(number, keywords, ratios, confidence))
 
@@ -129,8 +132,9 @@ def _slices(table: Outcomes, train: Outcomes) -> dict[str, dict[str, np.ndarray]
     return {kind: {name: rows for name, rows in of_kind.items() if rows.any()} for kind, of_kind in kinds.items()}
 
 
-def _estimates(number: np.ndarray, keywords: int, ratios: list[tuple[np.ndarray, np.ndarray]], confidence: float) -> list[Estimate]:
-    numerators, denominators = (resampling.sums_by_keyword(number, keywords, figures) for figures in zip(*ratios, strict=True))
+def _estimates(number: np.ndarray, keywords: int, ratios: Iterable[tuple[np.ndarray, np.ndarray]], confidence: float) -> list[Estimate]:
+    sums = np.stack([resampling.sums_by_keyword(number, keywords, ratio) for ratio in ratios])
+    numerators, denominators = sums[:, :, 0].T, sums[:, :, 1].T
     values = numerators.sum(axis=0) / denominators.sum(axis=0)
     ends = resampling.intervals(numerators, denominators, confidence)
     return [

@@ -152,7 +152,7 @@ def _gain_figure(manifest: ReleaseManifest, found: Evaluation) -> Markup:
 
 def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     yield element("h2", "Figures")
-    for table, predictors in manifest.metrics.items():
+    for table, predictors in sorted(manifest.metrics.items()):
         rows = [
             [
                 _named(name, manifest, found),
@@ -177,9 +177,9 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         for name, of in slices.items():
             own = of.metrics[manifest.definition]
             other = of.metrics.get(found.gate.champion or "")
-            rows.append([name, f"{of.rows:,}", f"{of.clicks:,.0f}", _percent(own["rate"], 2), *_pair(own, other)])
-        names = ["rows", "clicks", "true rate", "log-loss", "of the champion", "calibration error"]
-        yield _table(f"The same {KINDS.get(kind, kind)}", [kind, *names], rows)
+            rows.append([name, f"{of.clicks:,.0f}", _percent(own["rate"], 2), *_pair(own, other)])
+        names = ["clicks", "true rate", "log-loss", "of the champion", "calibration error"]
+        yield _table(f"On the same rows, {KINDS.get(kind, kind)}", [kind, *names], rows)
 
 
 def _pair(own: Metrics, other: Metrics | None) -> list[str]:

@@ -11,9 +11,10 @@ from producers.terminal import console, json_option, open_bucket_here, print_jso
 @click.option("--table", help="The evaluation table, by its path.  [default: one on which both were judged]")
 @json_option
 def compare(one: str, other: str, table: str | None, as_json: bool) -> None:
-    """Compare two releases on the rows of one evaluation table, and say whether the difference is more than chance.
+    """Compare two releases on the same rows.
 
-    A release is judged when it is trained, and so are the champion and the newest release of each definition, on the same rows.
+    Says whether the difference is more than chance. A release is judged when it is trained, and so are the champion and the newest
+    release of each definition, on the same rows; so no worker is needed.
 
     \b
     Example:

@@ -277,6 +277,13 @@ def test_two_tables_of_the_same_name_stay_two(nobody, bucket, tmp_path):
     assert (bucket.read(job.train), bucket.read(job.eval)) == (b"week30", b"week31")
 
 
+def test_a_training_that_promotes_is_another_request_and_says_so(nobody, bucket):
+    plain, promoting = (enqueue_train(nobody, bucket, definition="v1", train=TABLE, promote=promote) for promote in ("never", "auto"))
+    assert plain.job_id != promoting.job_id
+    assert enqueue_train(nobody, bucket, definition="v1", train=TABLE).job_id == plain.job_id
+    assert JobFolder(bucket, promoting.job_id).job().promote == "auto"
+
+
 def test_the_bucket_comes_before_this_machine(nobody, bucket, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/predict/input/2026/11/23").mkdir(parents=True)
