@@ -406,13 +406,13 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
         scoring models show champion
         scoring models show champion --report report.html
     """
-    from producers import comparing, show
+    from producers import release_files, show
     from shared.aliases import resolve
 
     _, bucket = _open()
     release = show.find_release(bucket, resolve(bucket, model))
     if report_file is not None:
-        comparing.write_report(bucket, release.manifest, report_file)
+        release_files.write_report(bucket, release.manifest, report_file)
         if not as_json:
             click.echo(f"The report of {release.manifest.release} is in {report_file}")
             return

@@ -1,24 +1,23 @@
-"""Two releases side by side, on the rows of a table on which both were judged; and the report that lies beside each.
+"""Two releases side by side, on the rows of a table on which both were judged.
 
 A training writes down what each keyword of its evaluation table cost its release, the champion and the newest release of each definition.
 So two releases can be compared when both stand in such files about the same table, even if one of them can no longer be loaded.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from producers import show
+from producers.release_files import read_file
 from shared.aliases import release_folder, resolve
 from shared.bucket import Bucket
-from shared.errors import ModelError, RequestError
+from shared.errors import ModelError
 from shared.keyword_losses import Difference, KeywordLosses, compare, read_losses
-from shared.manifests import LOSSES, REPORT, Metrics, ReleaseManifest, TableFingerprint
+from shared.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
 from shared.signatures import Signature
 
 FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
@@ -124,41 +123,6 @@ def _compared(bucket: Bucket, mine: _Source, theirs: _Source, confidence: float)
 
 def _losses(bucket: Bucket, manifest: ReleaseManifest) -> KeywordLosses:
     return read_losses(read_file(bucket, manifest, LOSSES), f"{release_folder(manifest.release)}/{LOSSES}")
-
-
-def read_file(bucket: Bucket, manifest: ReleaseManifest, name: str) -> bytes:
-    """A file of a release, checked against its manifest.
-
-    Raises:
-        ModelError: the release has no such file, or it was changed.
-    """
-    digest = manifest.files.get(name)
-    if digest is None:
-        raise ModelError(
-            f"the release {manifest.release} has no {name}: it is of an earlier version, or was judged on no later table",
-            next_step=f"Train it anew: scoring train {manifest.definition} --again",
-        )
-    content = bucket.read(bucket.stored_at(release_folder(manifest.release), name, digest.sha256)) or b""
-    if hashlib.sha256(content).hexdigest() != digest.sha256:
-        raise ModelError(
-            f"the file {name} of the release {manifest.release} was changed after it was published",
-            next_step=f"Train it anew: scoring train {manifest.definition} --again",
-        )
-    return content
-
-
-def write_report(bucket: Bucket, manifest: ReleaseManifest, file: Path) -> None:
-    """Write the report of a release to a file of this machine.
-
-    Raises:
-        ModelError: it has none, or it was changed.
-        RequestError: the file cannot be written.
-    """
-    content = read_file(bucket, manifest, REPORT)
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise RequestError(f"{file} cannot be written: {error.strerror}", next_step="Name another file.") from error
 
 
 def _not_comparable(manifests: Sequence[ReleaseManifest], first: str, second: str, table: str | None) -> ModelError:

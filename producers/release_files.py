@@ -1,0 +1,44 @@
+"""The files beside a release that people and commands read: checked against its manifest first."""
+
+import hashlib
+from pathlib import Path
+
+from shared.aliases import release_folder
+from shared.bucket import Bucket
+from shared.errors import ModelError, RequestError
+from shared.manifests import REPORT, ReleaseManifest
+
+
+def read_file(bucket: Bucket, manifest: ReleaseManifest, name: str) -> bytes:
+    """A file of a release, checked against its manifest.
+
+    Raises:
+        ModelError: the release has no such file, or it was changed.
+    """
+    digest = manifest.files.get(name)
+    if digest is None:
+        raise ModelError(
+            f"the release {manifest.release} has no {name}: it is of an earlier version, or was judged on no later table",
+            next_step=f"Train it anew: scoring train {manifest.definition} --again",
+        )
+    content = bucket.read(bucket.stored_at(release_folder(manifest.release), name, digest.sha256)) or b""
+    if hashlib.sha256(content).hexdigest() != digest.sha256:
+        raise ModelError(
+            f"the file {name} of the release {manifest.release} was changed after it was published",
+            next_step=f"Train it anew: scoring train {manifest.definition} --again",
+        )
+    return content
+
+
+def write_report(bucket: Bucket, manifest: ReleaseManifest, file: Path) -> None:
+    """Write the report of a release to a file of this machine.
+
+    Raises:
+        ModelError: it has none, or it was changed.
+        RequestError: the file cannot be written.
+    """
+    content = read_file(bucket, manifest, REPORT)
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise RequestError(f"{file} cannot be written: {error.strerror}", next_step="Name another file.") from error
