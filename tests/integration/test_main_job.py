@@ -181,7 +181,9 @@ def test_alias_moves_with_training_and_release_can_be_named(trained: Place) -> N
 def test_training_reports_itself_beside_the_naive_predictors(trained: Place) -> None:
     manifest = trained.scoring_json("models", "show", "v2")
     for table in ("train", "eval"):
-        assert set(manifest["metrics"][table]) == {"v2", "always zero", "mean of all", "mean of the device", "mean of the keyword"}
+        # on the evaluation table other releases are judged too, on the same rows
+        of_itself = {name for name in manifest["metrics"][table] if "@" not in name}
+        assert of_itself == {"v2", "always zero", "mean of all", "mean of the device", "mean of the keyword"}
         assert set(manifest["metrics"][table]["v2"]) >= {"mse", "mae", "mae_by_click", "log_loss_per_click", "calibration_error"}
     assert manifest["metrics"]["eval"]["v2"]["log_loss_per_click"] < manifest["metrics"]["eval"]["mean of all"]["log_loss_per_click"]
     assert set(manifest["tables"]) == {"train", "eval"}
