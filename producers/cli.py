@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from producers import watch_commands
-from producers.compare_command import compare
+from producers.compare_commands import compare
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
 from shared.settings import Settings, read_settings
 
