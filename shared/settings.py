@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.search import MOST_CANDIDATES
 from shared.signatures import SHORTEST_KEY, Signer
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -72,6 +73,9 @@ class Settings(BaseSettings):
 
     job_deadline_hours: Annotated[float, Field(gt=0)] = 24.0
     """A job older than this that has not ended is failed by the sweep."""
+
+    max_candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 500
+    """A search for the best parameters with more candidates is refused."""
 
     @field_validator("redis_url")
     @classmethod
