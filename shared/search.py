@@ -14,7 +14,19 @@ import re
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from shared.errors import RequestError
 from shared.messages import MAX_MESSAGE_BYTES
@@ -32,9 +44,17 @@ def _read_exponent(value: object) -> object:
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
-_Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Number = Annotated[StrictInt | _Finite, BeforeValidator(_read_exponent)]
-Value = Annotated[StrictBool | StrictInt | _Finite | StrictStr | None, BeforeValidator(_read_exponent)]
+def _check_value(value: object) -> object:
+    value = _read_exponent(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError("must be a number, a text, true, false or null")
+    return value
+
+
+Number = Annotated[StrictInt | Annotated[float, Field(strict=True, allow_inf_nan=False)], BeforeValidator(_read_exponent)]
+Value = Annotated[bool | int | float | str | None, PlainValidator(_check_value)]
 Params = dict[str, Value]
 """The parameters of one candidate."""
 
@@ -66,6 +86,10 @@ class Range(_Frozen):
 
 
 Choices = Annotated[list[Value], Field(min_length=1, max_length=LONGEST_LIST)]
+Values = Annotated[
+    Annotated[Choices, Tag("list")] | Annotated[Range, Tag("range")],
+    Discriminator(lambda values: "range" if isinstance(values, dict | Range) else "list"),
+]
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 
 
@@ -80,7 +104,7 @@ class SearchConfig(_Frozen):
     seed: Annotated[StrictInt, Field(ge=0, lt=1 << 32)] = 1
     stop_early: StrictBool = True
     """Candidates that are clearly worse than the best get no further folds."""
-    parameters: Annotated[dict[ParameterName, Choices | Range], Field(min_length=1)]
+    parameters: Annotated[dict[ParameterName, Values], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
