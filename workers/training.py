@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -224,6 +225,13 @@ def read_search_config(folder: JobFolder, job: TrainJob) -> SearchConfig:
     return read_config(folder.bucket.read(path) or b"", path, MOST_CANDIDATES)
 
 
+def _search_facts(search: Search) -> dict[str, str]:
+    states = Counter(candidate.state for candidate in search.candidates)
+    others = "".join(f", {states[state]} {state}" for state in ("stopped", "failed") if states[state])
+    tried = {"candidates": f"{len(search.candidates)} on {len(search.folds)} folds{others}"} if search.candidates else {}
+    return tried | {"best parameters": ", ".join(f"{name}={value}" for name, value in search.chosen.items()) or "not told"}
+
+
 def _done(job: TrainJob, manifest: ReleaseManifest) -> Outcome:
     judged = "eval" if "eval" in manifest.metrics else "train"
     figures = manifest.metrics[judged][manifest.definition]
@@ -234,7 +242,7 @@ def _done(job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         f"click-weighted MAE ({judged})": f"{figures['mae_by_click']:.5f}",
         "calibration error": f"{figures['calibration_error']:.5f}",
         "seconds": f"{manifest.seconds:.1f}",
-    }
+    } | (_search_facts(manifest.search) if manifest.search else {})
     return Outcome(
         state="done",
         at=datetime.now(UTC),

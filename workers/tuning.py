@@ -45,8 +45,8 @@ RULE = (
     f"the best one; the error is that of their difference over {BLOCKS} groups of keywords. The same losses stop the same candidates."
 )
 
-LONGEST_SHOWN = 200
-"""Characters of parameters in a line for people."""
+LONGEST_SHOWN = 60
+"""Characters of parameters beside a progress bar."""
 
 SAID_SECONDS = 1.0
 """Between two words about the standing: each costs a look at everything that was tried."""
@@ -201,8 +201,9 @@ def say_standing(folder: JobFolder) -> None:
         return
     most = max(len(folds) for folds in ok.values())
     best = min((number for number, folds in ok.items() if len(folds) == most), key=lambda number: (_loss(ok[number]), number))
-    shown = show_params(ok[best][0].params)
-    folder.say(f"best so far {_loss(ok[best]):.5f} on {most} of {len(_plan_of(folder).folds)} folds: {shown}")
+    plan = _plan_of(folder)
+    shown = show_params(_varied(plan.config, ok[best][0].params))
+    folder.say(f"best so far {_loss(ok[best]):.5f} on {most} of {len(plan.folds)} folds: {shown}")
 
 
 def found(folder: JobFolder) -> Search | None:
@@ -294,6 +295,12 @@ def conclude(plan: SearchPlan, waves: Sequence[Wave], records: Records) -> Searc
         candidates=shown,
         chosen=dict(next(trial.params for trial in trials if trial.number == best)),
     )
+
+
+def _varied(config: SearchConfig, params: Params) -> Params:
+    """The parameters that are not the same for all candidates."""
+    fixed = {name for name, values in config.parameters.items() if isinstance(values, list) and len(values) == 1}
+    return {name: value for name, value in params.items() if name not in fixed} or params
 
 
 def show_params(params: Mapping[str, Any]) -> str:
@@ -414,7 +421,7 @@ def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> N
             return
     why = getattr(refused, "message", None) or repr(refused)
     raise ModelError(
-        f"the definition {definition.name} takes none of the {len(candidates)} candidates, the first one for this: {why}",
+        f"the definition {definition.name} takes none of the candidates of the config: {why}",
         next_step="Correct the parameters in the config.",
     )
 

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from model_store.evaluation import Outcomes
 from model_store.store import read_manifest
 from producers.sample import write_table
+from shared.broker import make_app
 from shared.bucket import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
@@ -20,9 +23,10 @@ from shared.manifests import TableFingerprint
 from shared.messages import TrainJob
 from shared.routes import TRAIN_CANDIDATE, TRAIN_FIT
 from shared.search import SearchConfig
+from shared.settings import Settings
 from tests.handmade import NOON
 from tests.unit.workers.test_sweeping import make_older, sent
-from workers import training, tuning
+from workers import tasks, training, tuning
 from workers.folds import BLOCKS, folds_of, sides
 from workers.training_tables import TrainingTable
 from workers.tuning import FoldRecord, SearchPlan, compare, conclude, next_wave
@@ -75,6 +79,29 @@ class Model(model_template.Model):
 """
 
 
+OLDER_WITHOUT_A_SEARCH = """
+from sklearn.dummy import DummyRegressor
+from model_store import model_template
+
+class Model(model_template.Model):
+    def __init__(self, model=None):
+        self.model = model
+
+    def _model_definition(self, config={"constant": 0.5}):
+        if self.model is None:
+            self.model = DummyRegressor(strategy="constant", **config)
+
+    def train(self, X, y):
+        if self.model is None:
+            self._model_definition()
+        self.model.fit(X, y)
+        return self.score(y, self.predict(X))
+
+    def predict(self, X):
+        return self.model.predict(X)
+"""
+
+
 @pytest.fixture
 def bucket(tmp_path) -> LocalBucket:
     bucket = LocalBucket(tmp_path / "bucket")
@@ -86,7 +113,7 @@ def bucket(tmp_path) -> LocalBucket:
 
 @pytest.fixture
 def definitions(tmp_path):
-    for name, source in (("clumsy", CLUMSY), ("older", OLDER_WITH_A_SEARCH)):
+    for name, source in (("clumsy", CLUMSY), ("older", OLDER_WITH_A_SEARCH), ("plain", OLDER_WITHOUT_A_SEARCH)):
         folder = tmp_path / "definitions" / name
         folder.mkdir(parents=True)
         (folder / "model.py").write_text(source)
@@ -288,6 +315,37 @@ def test_a_candidate_that_is_given_up_counts_as_failed_and_the_search_goes_on(bu
     assert (failed.number, failed.reason) == (2, "it killed its worker 3 times")
 
 
+def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definitions, monkeypatch):
+    source = definitions / "clumsy/model.py"
+    late = CLUMSY.replace("ValueError(", "SoftTimeLimitExceeded(").replace(
+        "import numpy", "from billiard.exceptions import SoftTimeLimitExceeded\nimport numpy"
+    )
+    source.write_text(late)
+    monkeypatch.setattr(tasks, "settings", lambda: Settings(definitions=definitions))
+    folder = search_job(bucket, b"parameters:\n  rate: [0.05, 7]\n", "clumsy")
+    [_, order] = tuning.next_orders(folder, definitions)
+    tasks._try_candidate(SimpleNamespace(app=make_app(Settings())), order, folder)
+    run_search(folder, definitions)
+    [failed] = [candidate for candidate in finish(folder, definitions).candidates if candidate.state == "failed"]
+    assert (failed.params, failed.reason) == ({"rate": 7}, "it took longer than 840 seconds")
+
+
+def test_people_are_told_of_the_best_so_far_but_not_with_every_candidate(bucket):
+    folder = search_job(bucket, b"parameters:\n  ridge_clicks: [10, 30000]\n")
+    orders = tuning.next_orders(folder)
+    tuning.score_candidate(folder, 1, 1)
+    tuning.say_standing(folder)
+    assert "trying 2 candidates" in folder.status().reason, "that was said a moment ago"
+    make_older(folder)
+    tuning.say_standing(folder)
+    assert re.fullmatch(r"best so far 0\.\d{5} on 1 of 3 folds: ridge_clicks 10", folder.status().reason)
+    tuning.score_candidate(folder, 2, 1)
+    make_older(folder)
+    tuning.say_standing(folder)
+    assert folder.status().reason.endswith("on 1 of 3 folds: ridge_clicks 30000")
+    assert (folder.status().chunks_done, folder.status().chunks) == (len(orders), 6)
+
+
 def test_when_the_leader_fails_later_those_that_were_stopped_for_it_go_on(bucket, definitions):
     folder = search_job(bucket, b"parameters:\n  rate: [0.9, 0.05]\n", "clumsy")
     for order in tuning.next_orders(folder, definitions):
@@ -305,7 +363,7 @@ def test_when_the_leader_fails_later_those_that_were_stopped_for_it_go_on(bucket
             b"parameters:\n  leaves: [1, 2]\n",
             "v1",
             ModelError,
-            "takes none of the 2 candidates, the first one for this: there is no parameter",
+            "v1 takes none of the candidates of the config: there is no parameter leaves",
         ),
         (b"parameters:\n  rigde: [1]\n", "v2", ModelError, "there is no parameter rigde; there are"),
         (b"{", "v1", RequestError, "is no YAML"),
@@ -349,6 +407,16 @@ def test_a_definition_that_brings_its_own_search_is_left_to_it(bucket, definitio
     assert search.method == "the grid_search of older itself"
     assert search.chosen == {"depth": 10}
     assert search.config == {"parameters": {"depth": [5, 10]}}
+
+
+def test_parameters_reach_a_definition_that_is_set_up_as_the_older_service_did(bucket, definitions):
+    folder = search_job(bucket, b"constant: [0.9, 0.05, 0.5]\n", "plain")
+    run_search(folder, definitions)
+    search = finish(folder, definitions)
+    assert search.chosen == {"constant": 0.05}
+    assert [candidate.params["constant"] for candidate in search.candidates] == [0.05, 0.5, 0.9]
+    assert folder.outcome().facts["best parameters"] == "constant=0.05"
+    assert folder.outcome().facts["candidates"] == "3 on 3 folds, 2 stopped"
 
 
 # --- early stops
