@@ -29,7 +29,7 @@ from tests.unit.workers.test_sweeping import make_older, sent
 from workers import tasks, training, tuning
 from workers.folds import BLOCKS, folds_of, sides
 from workers.training_tables import TrainingTable
-from workers.tuning import FoldRecord, SearchPlan, compare, conclude, next_wave
+from workers.waves import FoldRecord, SearchPlan, compare, conclude, next_wave
 
 TRAIN = "data/train/2026/11/23/train.csv"
 GRID = b"folds: 3\nparameters:\n  ridge_clicks: [10, 30000, 1e+9]\n"
