@@ -6,11 +6,11 @@ compile() {
     echo 'setuptools>=80' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
         --no-header --no-annotate pyproject.toml - "$@"
 }
-compile --extra s3 --extra gcs --extra dev --output-file requirements-dev.lock
+compile --extra s3 --extra gcs --extra optuna --extra dev --output-file requirements-dev.lock
 # the other locks take the very versions that the tests ran with
 tested=$(mktemp)
 trap 'rm -f "$tested"' EXIT
 grep -E '^[a-z]' requirements-dev.lock | sed 's/ \\$//' >"$tested"
 compile --constraints "$tested" --output-file requirements.lock
 # the benchmark is run with what it compares with, beside the libraries of the tests
-compile --constraints "$tested" --extra s3 --extra gcs --extra dev --extra bench --output-file requirements-bench.lock
+compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra dev --extra bench --output-file requirements-bench.lock

@@ -81,6 +81,21 @@ def evaluate(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray)
     )
 
 
+def log_losses(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """The log-loss of all clicks of each row, in nats: what ``log_loss_per_click`` is the sum of, before it is divided by the clicks.
+
+    Raises:
+        ModelError: not one finite prediction a row.
+    """
+    n = np.asarray(clicks, dtype=np.float64)
+    p = np.asarray(predicted, dtype=np.float64)
+    if p.shape != n.shape or not np.isfinite(p).all():
+        raise ModelError(f"the predictions are not one finite number for each of the {n.size} rows")
+    k = np.minimum(np.asarray(conversions, dtype=np.float64), n)
+    inside = np.clip(p, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return -(k * np.log(inside) + (n - k) * np.log1p(-inside))
+
+
 def naive_predictors(train: Outcomes, table: Outcomes) -> dict[str, np.ndarray]:
     """The rates that four simple rules, learned on ``train``, predict for each row of ``table``; only its keys are looked at.
 
@@ -116,12 +131,6 @@ def _means_by(group: np.ndarray, k: np.ndarray, n: np.ndarray, wanted: np.ndarra
     means = np.bincount(place, k) / np.bincount(place, n)
     at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     return np.where(known[at] == wanted, means[at], otherwise)
-
-
-def log_losses(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The negative log-likelihood of each row in nats: that of all its clicks."""
-    inside = np.clip(predicted, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    return -(conversions * np.log(inside) + (clicks - conversions) * np.log1p(-inside))
 
 
 def calibration_bins(clicks: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -97,16 +97,20 @@ def up(ready_file: Path | None, stop_seconds: float) -> int:
 @scoring.command()
 @click.option("--rows", default=100_000, show_default=True, help="Rows of the table to score.")
 @click.option("--train-rows", type=int, help="Rows of the training table.  [default: as many, at most 100,000]")
+@click.option(
+    "--weeks", type=click.IntRange(1, 52), default=1, show_default=True, help="Weeks in the training table; eval is the next one."
+)
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same tables.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write into.  [default: today's folders of the bucket]")
 @click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
 @json_option
-def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table_format: "Format", as_json: bool) -> None:
+def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path | None, table_format: "Format", as_json: bool) -> None:
     """Make up keyword tables with a known truth: train, eval and one to score.
 
     \b
     Example:
         scoring sample --rows 1000000 --seed 7
+        scoring sample --rows 20000 --weeks 4
         scoring sample --rows 5000 --out /tmp/tables --format csv
     """
     import tempfile
@@ -114,12 +118,13 @@ def sample(rows: int, train_rows: int | None, seed: int, out: Path | None, table
     from producers.sample import write_tables
 
     if out is not None:
-        paths = [str(table.path) for table in vars(write_tables(out, rows, seed, train_rows=train_rows, format=table_format)).values()]
+        made = write_tables(out, rows, seed, train_rows=train_rows, weeks=weeks, format=table_format)
+        paths = [str(table.path) for table in vars(made).values()]
     else:
         _, bucket = _open()
         today = f"{datetime.now().astimezone():%Y/%m/%d}"
         with tempfile.TemporaryDirectory() as aside:
-            made = write_tables(Path(aside), rows, seed, train_rows=train_rows, format=table_format)
+            made = write_tables(Path(aside), rows, seed, train_rows=train_rows, weeks=weeks, format=table_format)
             paths = []
             for table, folder in ((made.train, "train"), (made.evaluation, "train"), (made.prediction_input, "predict/input")):
                 path = f"data/{folder}/{today}/{table.path.name}"
@@ -142,7 +147,18 @@ scoring.add_command(watch_commands.metrics)
 # --- the two jobs ------------------------------------------------------------------------------------------------------------
 
 
-@scoring.command()
+CONFIG_OF_A_SEARCH = """\b
+The config of a search, each candidate and fold of which is a task of its own:
+    search: grid               grid; or random, or optuna, with candidates: 40 and seed: 1
+    folds: 3                   of the latest weeks; of groups of keywords where there is one week
+    stop_early: true           candidates that are clearly worse get no further folds (the default)
+    parameters:
+      num_leaves: [15, 31, 63]
+      learning_rate: {low: 0.01, high: 0.3, log: true}    a range, for random and optuna
+"""
+
+
+@scoring.command(epilog=CONFIG_OF_A_SEARCH)
 @click.argument("definition", required=False)
 @click.option("--train", "train_table", help="Training table.  [default: the newest data/train/YYYY/MM/DD/train.* of the bucket]")
 @click.option("--eval", "eval_table", help="Table of a later time to judge the release on.")
@@ -154,6 +170,7 @@ scoring.add_command(watch_commands.metrics)
     show_default=True,
     help="Let champion mean the release: auto if it beats the champion and every naive predictor beyond chance.",
 )
+@click.option("--config", help="Search for the best parameters first: a YAML file in the bucket or on this machine, see below.")
 @again_option
 @wait_option
 @json_option
@@ -163,6 +180,7 @@ def train(
     eval_table: str | None,
     alias: str | None,
     promote: "Promote",
+    config: str | None,
     again: bool,
     wait: bool,
     as_json: bool,
@@ -175,6 +193,8 @@ def train(
     Example:
         scoring train v2
         scoring train v2 --train week30.csv.gz --eval week31.csv.gz --promote auto
+        scoring train v2 --train week30.csv.gz --eval week31.csv.gz --alias champion
+        scoring train v2 --config config/v2/params.yaml
     """
     from producers.enqueue import enqueue_train
 
@@ -189,6 +209,7 @@ def train(
         eval_table=eval_table,
         alias=alias,
         promote=promote,
+        config=config,
         again=again,
     )
     _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)

@@ -9,20 +9,22 @@ import itertools
 import json
 import shlex
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from shared.aliases import MANIFEST, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
 from shared.errors import BrokerError, MessageError, RequestError, TableError
-from shared.job_folder import REJECTS_ACCEPTED, REQUESTS, JobFolder
+from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS, ResultManifest
-from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, decode, decode_long
+from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode, decode_long
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
+from shared.search import read_config
 from shared.settings import Settings
 from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
 
@@ -188,12 +190,16 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     eval_table: str | None = None,
     alias: str | None = None,
     promote: Promote = "never",
+    config: str | None = None,
     again: bool = False,
 ) -> Enqueued:
     """Ask for a definition to be trained; without ``train`` on the newest tables below ``data/train`` in the bucket.
 
+    ``config`` names the ``params.yaml`` of a search for the best parameters, looked for in the bucket first, then on this machine. Its
+    text goes into the job's folder: what somebody writes into the file later does not change the job.
+
     Raises:
-        RequestError: a field cannot be.
+        RequestError: a field cannot be, or something in the config.
         TableError: there is no such table.
         BucketError: the request could not be written.
     """
@@ -204,15 +210,37 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     wish = {"definition": definition, "alias": alias}
     if promote != "never":  # the digest of a request without it is that of an earlier version
         wish["promote"] = promote
+    texts = {} if config is None else {PARAMS: _read_config(settings, bucket, config)}
 
     def job(job_id: str) -> TrainJob:
         folder = JobFolder(bucket, job_id)
         paths = dict(zip(("train", "eval"), (source.place_in(folder) for source in sources), strict=False))
+        paths |= {"config": folder.file(PARAMS)} if texts else {}
         return _checked(TrainJob, wish | paths | {"kind": "train", "job_id": job_id, "created": created.isoformat()})
 
     job(NO_ID)
-    digest = _digest("train", wish | {"tables": [source.fingerprint for source in sources]})
-    return _enqueue(settings, bucket, digest, job, sources, again=again)
+    told = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    digest = _digest("train", wish | told | {"tables": [source.fingerprint for source in sources]})
+    return _enqueue(settings, bucket, digest, job, sources, texts, again=again)
+
+
+def _read_config(settings: Settings, bucket: Bucket, config: str) -> bytes:
+    """The text of a ``params.yaml`` in the bucket or on this machine, after it was found to be right."""
+    try:
+        text = None if Path(config).is_absolute() else bucket.read(check_bucket_path(config))
+    except ValueError:  # no path inside the bucket: then one of this machine
+        text = None
+    try:
+        text = Path(config).read_bytes() if text is None else text
+    except FileNotFoundError:
+        raise RequestError(
+            f"there is no config {config}, neither in the bucket {bucket.url} nor on this machine",
+            next_step="Write one as in: scoring train --help",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"the config {config!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    read_config(text, config, settings.max_candidates)
+    return text
 
 
 def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: bool = False) -> Enqueued:
@@ -347,15 +375,25 @@ def _digest(kind: str, wish: dict[str, Any]) -> str:
     return f"{kind}-{hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()[:32]}"
 
 
-def _enqueue(
-    settings: Settings, bucket: Bucket, digest: str, make_job: Callable[[str], Job], sources: list[Source], *, again: bool
+def _enqueue(  # noqa: PLR0913 - a request has these parts
+    settings: Settings,
+    bucket: Bucket,
+    digest: str,
+    make_job: Callable[[str], Job],
+    sources: list[Source],
+    texts: Mapping[str, bytes] = MappingProxyType({}),
+    *,
+    again: bool,
 ) -> Enqueued:
+    """Write a request with its tables and the ``texts`` that belong into its folder, and send its first message."""
     job_id = _claim(bucket, digest, again=again)
     folder = JobFolder(bucket, job_id)
     if folder.has("job.json"):
         return Enqueued(job_id=job_id, fresh=False)
     for source in sources:
         source.bring(folder)
+    for name, text in texts.items():
+        bucket.write(folder.file(name), text)
     job = make_job(job_id)
     first = folder.create(job)
     return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)

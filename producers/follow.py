@@ -13,6 +13,7 @@ from shared import hint
 from shared.bucket import Bucket
 from shared.errors import JobFailedError
 from shared.job_folder import JobFolder, JobStatus, Outcome
+from shared.messages import ScoreJob
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.03, 0.5
 PATIENCE_SECONDS = 10
@@ -93,11 +94,19 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
                 console.print(f"{ask} Start a local stack with: scoring up", style="yellow", soft_wrap=True, markup=False, highlight=False)
                 warned = True
             total = status.chunks or None
-            what = f"{status.chunks_done} of {status.chunks} chunks" if total else status.reason
-            progress.update(bar, description=what, total=total, completed=status.chunks_done, rate=rate.after(glance.rows, now))
+            progress.update(bar, description=_what(status), total=total, completed=status.chunks_done, rate=rate.after(glance.rows, now))
     if outcome is None or outcome.state != "done":
         raise failure(job_id, outcome)
     return outcome
+
+
+def _what(status: JobStatus) -> str:
+    """How far a job is in words; a search also says what its last step said: the best so far."""
+    if not status.chunks:
+        return status.reason
+    if isinstance(status.job, ScoreJob):
+        return f"{status.chunks_done} of {status.chunks} chunks"
+    return f"{status.chunks_done} of {status.chunks} candidate folds, {status.reason}"
 
 
 def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:

@@ -11,7 +11,7 @@ of a block changes nothing, a shorter table is the beginning of a longer one, an
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -68,20 +68,21 @@ class WrittenTable:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTables:
-    """The three tables of one sample; ``train`` and ``evaluation`` carry clicks and conversions of weeks 1 and 2."""
+    """The three tables of one sample; ``train`` carries clicks and conversions of week 1 (or more), ``evaluation`` of the week after."""
 
     train: WrittenTable
     evaluation: WrittenTable
     prediction_input: WrittenTable
 
 
-def write_tables(
+def write_tables(  # noqa: PLR0913 - each says one thing of the tables
     out: Path,
     rows: int,
     seed: int,
     *,
     train_rows: int | None = None,
     eval_share: float = 0.25,
+    weeks: int = 1,
     format: Format = "csv.gz",
 ) -> SampleTables:
     """Write ``train``, ``eval`` and ``prediction_input`` in the raw layout into the folder ``out``, which is made if need be.
@@ -95,6 +96,7 @@ def write_tables(
             same kind of processor (the compression has its own ways on each).
         train_rows: rows of ``train``; without it ``rows``, but no more than ``MOST_TRAIN_ROWS``.
         eval_share: rows of ``eval`` as a share of those of ``train``, above 0 and at most 1; at least one row is written.
+        weeks: how many weeks ``train`` holds, each about as many rows; ``eval`` is of the week after them.
         format: how the tables are stored; it is also the ending of their names.
 
     Raises:
@@ -113,27 +115,32 @@ def write_tables(
     _check_rows(train_rows)
     eval_rows = max(1, round(train_rows * eval_share))
     return SampleTables(
-        train=write_table(out / f"train.{format}", train_rows, seed, week=1),
-        evaluation=write_table(out / f"eval.{format}", eval_rows, seed, week=2),
+        train=write_table(out / f"train.{format}", train_rows, seed, week=weeks, weeks=weeks),
+        evaluation=write_table(out / f"eval.{format}", eval_rows, seed, week=weeks + 1),
         prediction_input=write_table(out / f"prediction_input.{format}", rows, seed),
     )
 
 
-def write_table(path: Path, rows: int, seed: int, *, week: int | None = None) -> WrittenTable:
-    """Write one table of exactly ``rows`` rows in the raw layout, ascending by keyword and device; it is there whole or not at all.
+def write_table(path: Path, rows: int, seed: int, *, week: int | None = None, weeks: int = 1) -> WrittenTable:
+    """Write one table of exactly ``rows`` rows in the raw layout, ascending by week, keyword, device; it is there whole or not at all.
 
     Args:
         path: file to write; its name ends in ``.csv``, ``.csv.gz`` or ``.parquet``. Its folder is made if need be.
         rows: rows to write; the last keyword may lose a device to the limit.
         seed: the truth and the keywords; see ``write_tables``.
         week: adds the columns ``week``, ``Clicks`` and ``Conversions`` of this week (1 to 53); without it the table is one to score.
+        weeks: so many weeks, the last of which is ``week``, each with about as many rows.
 
     Raises:
-        RequestError: ``rows`` or ``week`` is out of its range, the name has another ending, or the file cannot be written.
+        RequestError: ``rows``, ``week`` or ``weeks`` is out of its range, the name has another ending, or the file cannot be written.
     """
     _check_rows(rows)
     if week is not None and not 1 <= week <= 53:
         raise RequestError(f"the week is {week}, but a year has the weeks 1 to 53", next_step="Name one of those.")
+    if week is not None and not 1 <= weeks <= min(week, rows):
+        raise RequestError(
+            f"{weeks} weeks were asked for, but {rows} rows up to week {week} hold 1 to {min(week, rows)}", next_step="Ask for fewer weeks."
+        )
     if not path.name.endswith(tuple(f".{ending}" for ending in get_args(Format))):
         raise _unknown_format(path.name)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
@@ -141,7 +148,7 @@ def write_table(path: Path, rows: int, seed: int, *, week: int | None = None) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with unfinished.open("wb") as file:
-                _write(file, path.name, rows, seed, week)
+                _write(file, path.name, rows, seed, [None] if week is None else range(week - weeks + 1, week + 1))
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -328,12 +335,19 @@ class _Block:
     attributes: NDArray[np.int8]
     keyword: Integers
     device: Integers
+    week: int | None
     clicks: Integers | None
     conversions: Integers | None
 
 
-def _blocks(rows: int, seed: int, week: int | None, keywords_in_a_block: int) -> Iterator[_Block]:
-    """The rows of a table in order, block by block."""
+def _blocks(rows: int, seed: int, weeks: Sequence[int | None], keywords_in_a_block: int) -> Iterator[_Block]:
+    """The rows of a table in order, block by block; each week has its share of them."""
+    for number, week in enumerate(weeks):
+        share = rows * (number + 1) // len(weeks) - rows * number // len(weeks)
+        yield from _blocks_of_week(share, seed, week, keywords_in_a_block)
+
+
+def _blocks_of_week(rows: int, seed: int, week: int | None, keywords_in_a_block: int) -> Iterator[_Block]:
     first = 1
     while rows > 0:
         keywords = np.arange(first, first + min(keywords_in_a_block, rows), dtype=np.int64)
@@ -357,7 +371,9 @@ def _block(keywords: Integers, most_rows: int, seed: int, week: int | None) -> _
         cr = _truth(seed).cr(of_row, levels[:, keyword], device)
         conversions = _conversions(_row_numbers(of_row, device), clicks, cr, seed, week)
     attributes = _attributes(levels, keywords, seed)
-    return _Block(keywords=keywords, attributes=attributes, keyword=keyword, device=device, clicks=clicks, conversions=conversions)
+    return _Block(
+        keywords=keywords, attributes=attributes, keyword=keyword, device=device, week=week, clicks=clicks, conversions=conversions
+    )
 
 
 def _devices(keywords: Integers, seed: int) -> NDArray[np.bool_]:
@@ -435,28 +451,28 @@ def _hashed_normal(seed: int, name: str, numbers: Integers) -> Floats:
     return normal
 
 
-def _write(file: IO[bytes], name: str, rows: int, seed: int, week: int | None) -> None:
+def _write(file: IO[bytes], name: str, rows: int, seed: int, weeks: Sequence[int | None]) -> None:
     """Write a table in the format that ``name`` ends in."""
     if name.endswith(".parquet"):
-        _write_parquet(file, _blocks(rows, seed, week, _KEYWORDS_IN_A_ROW_GROUP), week)
+        _write_parquet(file, _blocks(rows, seed, weeks, _KEYWORDS_IN_A_ROW_GROUP), with_week=weeks[0] is not None)
         return
-    blocks = _blocks(rows, seed, week, _KEYWORDS_IN_A_BLOCK)
+    blocks = _blocks(rows, seed, weeks, _KEYWORDS_IN_A_BLOCK)
     if name.endswith(".csv"):
-        _write_csv(file, blocks, week)
+        _write_csv(file, blocks, with_week=weeks[0] is not None)
         return
     # no name and no time in the gzip header: the same text gives the same bytes
     with igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as compressed:
-        _write_csv(compressed, blocks, week)
+        _write_csv(compressed, blocks, with_week=weeks[0] is not None)
 
 
-def _write_csv(file: IO[bytes] | igzip.IGzipFile, blocks: Iterator[_Block], week: int | None) -> None:
-    header = _HEADER + (_WEEK_HEADER if week is not None else [])
+def _write_csv(file: IO[bytes] | igzip.IGzipFile, blocks: Iterator[_Block], *, with_week: bool) -> None:
+    header = _HEADER + (_WEEK_HEADER if with_week else [])
     file.write((",".join(header) + "\n").encode())
     for block in blocks:
-        file.write(_lines(block, week))
+        file.write(_lines(block))
 
 
-def _lines(block: _Block, week: int | None) -> memoryview:
+def _lines(block: _Block) -> memoryview:
     """The csv text of a block.
 
     Joined by hand: every attribute is one character wide, so they are written as one piece of 319 characters,
@@ -471,9 +487,9 @@ def _lines(block: _Block, week: int | None) -> memoryview:
         of_keyword.take(block.keyword).cast(pa.binary()),
         pa.array(DEVICES, pa.binary()).take(block.device),
     ]
-    if week is not None:
+    if block.week is not None:
         pieces += [
-            pa.array([str(week)] * len(block.device), pa.binary()),
+            pa.array([str(block.week)] * len(block.device), pa.binary()),
             pc.cast(pa.array(block.clicks), pa.string()).cast(pa.binary()),
             pc.cast(pa.array(block.conversions), pa.string()).cast(pa.binary()),
         ]
@@ -482,10 +498,10 @@ def _lines(block: _Block, week: int | None) -> memoryview:
     return memoryview(lines.buffers()[2])
 
 
-def _write_parquet(file: IO[bytes], blocks: Iterator[_Block], week: int | None) -> None:
+def _write_parquet(file: IO[bytes], blocks: Iterator[_Block], *, with_week: bool) -> None:
     types = [pa.int64(), *[pa.int8()] * _ATTRIBUTES, pa.string()]
     header = _HEADER
-    if week is not None:
+    if with_week:
         header, types = header + _WEEK_HEADER, [*types, pa.int8(), pa.int32(), pa.int32()]
     # no value is ever missing: a reader that knows it is a third quicker
     schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(header, types, strict=True)])
@@ -494,8 +510,8 @@ def _write_parquet(file: IO[bytes], blocks: Iterator[_Block], week: int | None) 
             columns = [pa.array(block.keywords[block.keyword])]
             columns += [pa.array(attribute[block.keyword]) for attribute in block.attributes]
             columns += [pa.array(DEVICES).take(block.device)]
-            if week is not None:
-                columns += [pa.array(np.full(len(block.device), week)), pa.array(block.clicks), pa.array(block.conversions)]
+            if block.week is not None:
+                columns += [pa.array(np.full(len(block.device), block.week)), pa.array(block.clicks), pa.array(block.conversions)]
             writer.write_table(pa.table(columns, names=header).cast(schema))
 
 

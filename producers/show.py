@@ -16,10 +16,11 @@ from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, r
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JOBS, JobStatus, Outcome, UnreadableJob
-from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, REPORT, ReleaseManifest, ResultManifest
+from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, REPORT, ReleaseManifest, ResultManifest, Search
 from shared.messages import Job, ScoreJob, decode_long
 from shared.signatures import Signature
 
+CANDIDATES_SHOWN = 12
 JUDGED = "log_loss_per_click"
 OTHER_WIDTH, SHORTEST_WHY = 70, 60
 """What the columns of a job other than what it is about take, and how short its reason gets at least; in characters."""
@@ -161,6 +162,8 @@ def print_job(console: Console, status: JobStatus) -> None:
             facts |= {"fixes": job.fixes, "fixed rows": job.fixed_rows}
     else:
         facts |= {"definition": job.definition, "train": job.train, "eval": job.eval or "none", "alias": job.alias or "none"}
+        if job.config:
+            facts |= {"config": job.config, "candidate folds": f"{status.chunks_done} of {status.chunks or 'not yet known'}"}
     if status.reason:
         facts["why" if status.final else "now"] = status.reason
     if status.outcome:
@@ -235,6 +238,26 @@ def print_release(console: Console, release: ShownRelease) -> None:
             names = (JUDGED, "mae_by_click", "mae", "mse", "calibration_error")
             _add(shown, predictor, *(f"{metrics[name]:.5f}" for name in names))
         console.print(shown)
+    if manifest.search:
+        print_search(console, manifest.search)
+
+
+def print_search(console: Console, search: Search) -> None:
+    """How the parameters of a release were found: the best candidates, on one line each."""
+    console.print()
+    chosen = ", ".join(f"{name}={value}" for name, value in search.chosen.items())
+    print_facts(console, {"found by": search.method, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not told"})
+    if not search.candidates:
+        return
+    table = _table("candidate", "state", "log-loss per click", "on each fold", "parameters", whole=("candidate", "state"))
+    for candidate in search.candidates[:CANDIDATES_SHOWN]:
+        loss = "" if candidate.log_loss_per_click is None else f"{candidate.log_loss_per_click:.5f}"
+        params = ", ".join(f"{name}={value}" for name, value in candidate.params.items())
+        folds = " ".join(f"{fold:.5f}" for fold in candidate.folds)
+        _add(table, str(candidate.number), candidate.state, loss, folds, f"{params}: {candidate.reason}" if candidate.reason else params)
+    console.print(table)
+    if len(search.candidates) > CANDIDATES_SHOWN:
+        console.print(f"and {len(search.candidates) - CANDIDATES_SHOWN} more, see --json", highlight=False)
 
 
 def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]]) -> None:

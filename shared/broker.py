@@ -12,7 +12,7 @@ from kombu.utils.url import maybe_sanitize_url
 
 from shared.canary import KEPT_SECONDS, Canary
 from shared.errors import BrokerError
-from shared.messages import ChunkOrder, JobOrder
+from shared.messages import CandidateOrder, ChunkOrder, JobOrder
 from shared.routes import CANARY, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
 
@@ -129,4 +129,6 @@ def _readable(order: JobOrder) -> str:
     """What the dashboard shows as arguments."""
     if isinstance(order, ChunkOrder):
         return f"{order.job_id}, chunk {order.index + 1} of {order.of or 'not yet known'}"
+    if isinstance(order, CandidateOrder):
+        return f"{order.job_id}, candidate {order.candidate}, fold {order.fold}"
     return order.job_id

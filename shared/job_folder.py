@@ -7,6 +7,10 @@
                   plan.json               the chunks, with the release pinned           (first writer wins)
                   slices/                 the pieces of a compressed table
                   parts/00007.csv.gz      what chunk 7 wrote, 00007.rejects.csv.gz, and 00007.json which says it is complete
+                  params.yaml             what a search for the best parameters was told
+                  search.json             the folds of that search, settled before any work     (first writer wins)
+                  waves/0001.json         candidates that are tried on one fold                 (first writer wins)
+                  candidates/0007.02.json what candidate 7 reached on fold 2                    (first writer wins)
                   manifest.json           what is known of the result             (first writer wins)
                   suspects/               what is known of a chunk that killed its worker
                   sent-again              its time says when a sweep last sent something again
@@ -27,7 +31,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -38,11 +42,16 @@ from shared.messages import Job, JobOrder, Moment, Record, ScoreJob, decode, dec
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
 TELLING = "telling.json"
+STAGE = "stage.json"
+PARAMS = "params.yaml"
+WAVES, CANDIDATES = "waves", "candidates"
+"""What a search for the best parameters tries, and what it has found."""
 REQUESTS = f"{JOBS}/_requests"
 REJECTS_ACCEPTED = "rejects-accepted"
 MAX_STAGE_LENGTH = 500
 MAX_ID_SHOWN = 100
 
+AnyValue = TypeVar("AnyValue")
 State = Literal["queued", "running", "finishing", "done", "failed", "cancelled"]
 FINAL_STATES = ("done", "failed", "cancelled")
 
@@ -87,7 +96,7 @@ class JobStatus:
     since: datetime
     reason: str
     chunks: int
-    """Chunks in the plan; 0 while there is none."""
+    """Chunks in the plan, or of a search the candidates times folds, as far as can be seen; 0 while there is neither."""
     chunks_done: int
     outcome: Outcome | None
 
@@ -234,7 +243,7 @@ class JobFolder:
 
     def say(self, text: str) -> None:
         """Tell people what the running step is doing."""
-        self.bucket.write(self.file("stage.json"), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
+        self.bucket.write(self.file(STAGE), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
 
     def parts_done(self) -> set[int]:
         """The chunks whose part is complete."""
@@ -254,11 +263,10 @@ class JobFolder:
         """The state of the job now, from its files alone."""
         job = self.job()
         outcome = self.outcome()
-        plan = self.bucket.read(self.file("plan.json"))
-        chunks = 0 if plan is None else _chunk_count(plan)
+        chunks = self._chunks(job)
         if outcome is None:
             stage = self._stage()
-            done = len(self.parts_done()) if chunks else 0
+            done = self._chunks_done(job) if chunks else 0
             state: State = "running" if chunks or stage else "queued"
             if chunks and done == chunks:
                 state = "finishing"
@@ -269,23 +277,35 @@ class JobFolder:
         state = outcome.state
         if state == "done" and not self.has("published.json"):
             state = "finishing"
-        done = chunks if outcome.state == "done" else len(self.parts_done())
+        done = chunks if outcome.state == "done" else self._chunks_done(job)
         return JobStatus(job=job, state=state, since=outcome.at, reason=outcome.reason, chunks=chunks, chunks_done=done, outcome=outcome)
 
+    def _chunks(self, job: Job) -> int:
+        """The chunks of the plan, or the candidates times folds that the newest wave of a search expects."""
+        if isinstance(job, ScoreJob):
+            plan = self.bucket.read(self.file("plan.json"))
+            return len(_field(plan or b"", "chunks", list) or [])
+        waves = self.bucket.files(self.file(WAVES))
+        return _field(self.bucket.read(waves[-1].path) or b"", "expected", int) or 0 if waves else 0
+
+    def _chunks_done(self, job: Job) -> int:
+        return len(self.parts_done()) if isinstance(job, ScoreJob) else len(self.bucket.files(self.file(CANDIDATES)))
+
     def _stage(self) -> Stage | None:
-        text = self.bucket.read(self.file("stage.json"))
+        text = self.bucket.read(self.file(STAGE))
         try:
             return None if text is None else decode(Stage, text)
         except MessageError:
             return None  # only for people
 
 
-def _chunk_count(plan: bytes) -> int:
-    """The chunks of a plan; 0 when it cannot be read, for which the next step that needs it fails the job."""
+def _field(text: bytes, name: str, kind: type[AnyValue]) -> AnyValue | None:
+    """A field of a JSON object; None when it cannot be read, for which the next step that needs it fails the job."""
     try:
-        return len(json.loads(plan)["chunks"])
+        value = json.loads(text)[name]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return 0
+        return None
+    return value if isinstance(value, kind) else None
 
 
 def list_jobs(bucket: Bucket) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What is known of one release and of one result: the json beside each, written by workers and read by everybody."""
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -146,6 +146,36 @@ class Evaluation(Part):
     gate: Verdict
 
 
+class Candidate(Part):
+    """Parameters that were tried, and what came of them."""
+
+    number: int
+    params: dict[str, Any]
+    state: Literal["chosen", "tried", "stopped", "failed"]
+    """``stopped``: clearly worse than the best, so it got no further folds."""
+    log_loss_per_click: float | None
+    """Over all its folds, each click counted once; None when there is none."""
+    folds: list[float]
+    """The same for each fold that it got, in their order."""
+    reason: str = ""
+    """Why it failed or was stopped."""
+
+
+class Search(Part):
+    """How the parameters of a release were found."""
+
+    method: str
+    config: dict[str, Any]
+    """``params.yaml`` as it was understood."""
+    folds: list[str] = Field(default_factory=list)
+    """Each in words: what was trained on and what evaluated."""
+    rule: str = ""
+    """When a candidate gets no further folds."""
+    candidates: list[Candidate] = Field(default_factory=list)
+    """The best first."""
+    chosen: dict[str, Any]
+
+
 class ReleaseManifest(Record):
     """What is known of one release; the last file of its folder, so that a folder with it is complete."""
 
@@ -167,6 +197,8 @@ class ReleaseManifest(Record):
     seconds: float
     evaluation: Annotated[Evaluation | None, Field(exclude_if=lambda found: found is None)] = None
     """None in manifests of an earlier version."""
+    search: Annotated[Search | None, Field(exclude_if=lambda search: search is None)] = None
+    """How its parameters were found; None when they are the definition's own."""
     signature: OptionalSignature = None
 
     @property

@@ -124,6 +124,13 @@ class ChunkOrder(JobOrder):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+class CandidateOrder(JobOrder):
+    """Try one candidate of a search on one fold; both are counted from 1, and what they are lies in the job's folder."""
+
+    candidate: Annotated[int, Field(ge=1, le=1_000_000)]
+    fold: Annotated[int, Field(ge=1, le=1000)]
+
+
 class ScoreJob(Record):
     """The request to score a table with a model."""
 
@@ -167,6 +174,9 @@ class TrainJob(Record):
         if self.promote != "never" and self.alias == "champion":
             raise ValueError("the alias champion is either set in any case or by the gate (promote), not both")
         return self
+
+    config: Annotated[BucketPath | None, Field(exclude_if=lambda path: path is None)] = None
+    """``params.yaml`` of the search for the best parameters, if one is asked for; workers of an earlier version know of none."""
 
 
 Job = ScoreJob | TrainJob

@@ -4,6 +4,7 @@ SCORE_PLAN = "score.plan"
 SCORE_CHUNK = "score.chunk"
 SCORE_FINISH = "score.finish"
 TRAIN_FIT = "train.fit"
+TRAIN_CANDIDATE = "train.candidate"
 NOTIFY = "notify"
 SWEEP = "sweep"
 CANARY = "canary"
@@ -18,6 +19,7 @@ QUEUE_OF_TASK = {
     SCORE_CHUNK: QUEUE_SCORE,
     SCORE_FINISH: QUEUE_CONTROL,
     TRAIN_FIT: QUEUE_TRAIN,
+    TRAIN_CANDIDATE: QUEUE_TRAIN,
     NOTIFY: QUEUE_CONTROL,
     SWEEP: QUEUE_CONTROL,
     CANARY: QUEUE_CONTROL,  # or another, by name: it asks whether a queue is served

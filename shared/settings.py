@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.search import MOST_CANDIDATES
 from shared.signatures import SHORTEST_KEY, Signer
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -81,6 +82,8 @@ class Settings(BaseSettings):
 
     gate_calibration_error: Annotated[float, Field(ge=0, le=1)] = 0.02
     """A release with a larger calibration error is not promoted."""
+    max_candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 500
+    """A search for the best parameters with more candidates is refused."""
 
     @field_validator("redis_url")
     @classmethod

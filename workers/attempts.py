@@ -1,4 +1,4 @@
-"""Counts how often a chunk was begun and never ended, which is how a chunk that kills its worker shows.
+"""Counts how often a chunk was begun and never ended, which is how a chunk that kills its worker shows; a candidate of a search likewise.
 
 The count lies in Redis and may be lost; then the chunk is given its tries anew.
 """
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 @contextlib.contextmanager
-def counted(client: redis.Redis, job_id: str, index: int) -> Iterator[int]:
+def counted(client: redis.Redis, job_id: str, index: int | str) -> Iterator[int]:
     """Give how often this chunk was begun without an end before now; an orderly end, also with an error, takes its count away.
 
     A chunk that ran out of time is no orderly end: it would do so again.
@@ -43,6 +43,6 @@ def counted(client: redis.Redis, job_id: str, index: int) -> Iterator[int]:
     _forget(client, key, index)
 
 
-def _forget(client: redis.Redis, key: str, index: int) -> None:
+def _forget(client: redis.Redis, key: str, index: int | str) -> None:
     with contextlib.suppress(redis.RedisError):
         client.hdel(key, str(index))

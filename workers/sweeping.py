@@ -12,12 +12,13 @@ import structlog
 
 from shared.bucket import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
-from shared.job_folder import OPEN, JobFolder, Outcome, close_job, open_jobs
-from shared.messages import ChunkOrder, JobOrder, ScoreJob
-from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
+from shared.job_folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job, open_jobs
+from shared.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
+from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.notices import is_told
 from workers.parts import missing_chunks
 from workers.planning import read_plan
+from workers.tuning import missing_orders
 
 CHUNKS_AT_ONCE = 10_000
 ORPHAN_SECONDS = 3600
@@ -80,7 +81,9 @@ def sweep(bucket: Bucket, traffic: Traffic, *, grace: timedelta, deadline: timed
 
 
 def lease_name(task: str, order: JobOrder) -> str:
-    """The name under which a step is leased: one for each chunk, one for each other step of a job."""
+    """The name under which a step is leased: one for each chunk, one for each candidate and fold, one for each other step of a job."""
+    if isinstance(order, CandidateOrder):
+        return f"{task}:{order.job_id}:{order.candidate}.{order.fold}"
     return f"{task}:{order.job_id}:{order.index}" if isinstance(order, ChunkOrder) else f"{task}:{order.job_id}"
 
 
@@ -111,14 +114,25 @@ def _missing_work(folder: JobFolder, deadline: timedelta) -> Missing | None:
     now = datetime.now(UTC)
     if now - _opened(folder, job.created) > deadline:
         return _failed(folder, JobFailedError(f"the job did not end within {deadline.total_seconds() / 3600:g} hours"))
+    if isinstance(job, TrainJob):
+        return _missing_training(folder, job)
     if not folder.has("plan.json"):
-        return _order(folder, SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT, job.created)
+        return _order(folder, SCORE_PLAN, job.created)
     plan = read_plan(folder)
     missing = missing_chunks(folder, plan)[:CHUNKS_AT_ONCE]
     if not missing:
-        return _order(folder, SCORE_FINISH, _last_part(folder, plan.made))
+        return _order(folder, SCORE_FINISH, _last_file(folder, "parts", plan.made))
     orders: list[JobOrder] = [ChunkOrder(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
     return Missing(task=SCORE_CHUNK, orders=orders, sent=_last_sent(folder, plan.made))
+
+
+def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
+    """What a train job waits for: candidates of its search, or the fit, which also goes on with the search."""
+    candidates, made = missing_orders(folder)
+    if candidates:
+        orders: list[JobOrder] = [*candidates[:CHUNKS_AT_ONCE]]
+        return Missing(task=TRAIN_CANDIDATE, orders=orders, sent=_last_sent(folder, made or job.created))
+    return _order(folder, TRAIN_FIT, _last_file(folder, CANDIDATES, job.created))
 
 
 def _opened(folder: JobFolder, created: datetime) -> datetime:
@@ -148,9 +162,9 @@ def _order(folder: JobFolder, task: str, sent: datetime) -> Missing:
     return Missing(task=task, orders=[JobOrder(job_id=folder.job_id)], sent=_last_sent(folder, sent))
 
 
-def _last_part(folder: JobFolder, otherwise: datetime) -> datetime:
-    """When the newest part was complete: whoever completed it sent the finish."""
-    newest = max((info.modified for info in folder.bucket.files(folder.file("parts"))), default=0.0)
+def _last_file(folder: JobFolder, name: str, otherwise: datetime) -> datetime:
+    """When the newest part or record of a candidate was there: whoever wrote it sent what comes next."""
+    newest = max((info.modified for info in folder.bucket.files(folder.file(name))), default=0.0)
     return max(datetime.fromtimestamp(newest, UTC), otherwise)
 
 

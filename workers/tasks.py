@@ -26,11 +26,11 @@ from shared.bucket import Bucket, open_bucket
 from shared.canary import LONGEST_REASON, Answer, Canary, answer
 from shared.errors import MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder, Outcome
-from shared.messages import ChunkOrder, JobOrder, Notice
+from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
-from workers import notices, scoring, sweeping, training, webhook
+from workers import notices, scoring, sweeping, training, tuning, webhook
 from workers.attempts import MAX_DEATHS, counted
 from workers.judging import Places
 from workers.leases import are_leased, leased
@@ -95,7 +95,7 @@ def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[W
             except MessageError as error:
                 log.error("message refused", task=name, error=str(error))
                 return
-            with structlog.contextvars.bound_contextvars(job=order.job_id, **_chunk_of(order)):
+            with structlog.contextvars.bound_contextvars(job=order.job_id, **_piece_of(order)):
                 _run(self, work, order)
 
         return run
@@ -156,7 +156,9 @@ def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
         log.error("the failure could not be written down", error=str(problem))
 
 
-def _chunk_of(order: JobOrder) -> dict[str, int]:
+def _piece_of(order: JobOrder) -> dict[str, int]:
+    if isinstance(order, CandidateOrder):
+        return {"candidate": order.candidate, "fold": order.fold}
     return {"chunk": order.index} if isinstance(order, ChunkOrder) else {}
 
 
@@ -213,6 +215,7 @@ class _EarlyOrders:
 @step(routes.SCORE_CHUNK, ChunkOrder)
 def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
+    tuning.forget_table()
     planned = _planned(order, folder)
     kept_before = releases_kept()
     with counted(redis_client(), order.job_id, order.index) as deaths:
@@ -281,9 +284,15 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 
 @step(routes.TRAIN_FIT, JobOrder)
 def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
-    """Train, evaluate and publish a release; then the notice."""
+    """Search for the best parameters, if that is asked for; then train, evaluate and publish a release; then the notice."""
+    candidates = tuning.next_orders(folder, settings().definitions)
+    if candidates:
+        log.info("trying candidates", candidates=len(candidates))
+        send(task.app, routes.TRAIN_CANDIDATE, candidates)
+        return
+    tuning.forget_table()
     try:
-        training.train_release(folder, Places(**_places()), _gate_limits())
+        training.train_release(folder, Places(**_places()), _gate_limits(), functools.partial(tuning.found, folder))
     finally:
         give_back_freed_memory()
     send(task.app, routes.NOTIFY, [order])
@@ -292,6 +301,33 @@ def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 def _gate_limits() -> Limits:
     found = settings()
     return Limits(margin=found.gate_margin, confidence=found.gate_confidence, calibration_error=found.gate_calibration_error)
+
+
+@step(routes.TRAIN_CANDIDATE, CandidateOrder)
+def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) -> None:
+    """Try one candidate on one fold; whoever completes a wave sends the next one, or the fit."""
+    with counted(redis_client(), order.job_id, f"{order.candidate}.{order.fold}") as deaths:
+        if deaths >= MAX_DEATHS:
+            log.error("candidate killed its worker and is given up", deaths=deaths)
+            tuning.give_up(folder, order.candidate, order.fold, f"it killed its worker {deaths} times")
+        else:
+            _try_candidate(task, order, folder)
+    if folder.outcome() is not None or tuning.missing_orders(folder)[0]:
+        tuning.say_standing(folder)
+        return
+    candidates = tuning.next_orders(folder, settings().definitions)
+    send(task.app, routes.TRAIN_CANDIDATE if candidates else routes.TRAIN_FIT, candidates or [JobOrder(job_id=order.job_id)])
+
+
+def _try_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) -> None:
+    try:
+        record = tuning.score_candidate(folder, order.candidate, order.fold, settings().definitions)
+    except celery.exceptions.SoftTimeLimitExceeded:
+        # unlike a chunk it cannot be cut, and would take as long again
+        tuning.give_up(folder, order.candidate, order.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")
+        return
+    if record is not None:
+        log.info("candidate tried", failed=record.failed, seconds=round(record.seconds, 3))
 
 
 @step(routes.NOTIFY, JobOrder)

@@ -3,17 +3,20 @@
 The release's id follows from the job, so a training that runs twice makes one release: the second finds it in place.
 """
 
+import contextlib
 import inspect
 import os
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition, list_definitions, load_definition
 from model_store.gate import CHAMPION, Limits
@@ -23,19 +26,21 @@ from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, point_alias
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome, Promotion
-from shared.manifests import LOSSES, REPORT, ReleaseManifest
+from shared.manifests import LOSSES, REPORT, ReleaseManifest, Search
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
+from shared.search import MOST_CANDIDATES, SearchConfig, read_config
 from workers.judging import Places, Trained, judge_release
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
+FindParameters = Callable[[], Search | None]
 
 
-def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD) -> Outcome | None:
+def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, find: FindParameters = lambda: None) -> Outcome | None:
     """Fit, evaluate, publish, point the aliases; the outcome of the job, whoever decided it.
 
-    ``limits`` are those of the gate.
+    ``limits`` are those of the gate; ``find`` is asked what a search has found, when that is needed.
 
     Raises:
         TableError: a table cannot be read or lacks what training needs.
@@ -45,17 +50,25 @@ def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD) 
     if outcome is None:
         job = train_job(folder)
         _check_alias(job, places.definitions)
-        release = release_id(job.definition, job.job_id, f"{job.created:%Y%m%dT%H%M%SZ}")
-        if not folder.bucket.exists(f"{release_folder(release)}/{MANIFEST}"):
-            _make_release(folder, job, release, places, limits)
+        if not is_trained(folder, job):
+            _make_release(folder, job, places, limits, find)
         if folder.outcome() is None:
-            folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, release)))
+            folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
         outcome = folder.outcome()
     if outcome is not None and outcome.state == "done" and not folder.has("published.json"):
         # here and not before: who is killed in between comes back to it
         _point_aliases(folder, outcome)
         folder.bucket.write(folder.file("published.json"), b"{}")
     return outcome
+
+
+def is_trained(folder: JobFolder, job: TrainJob) -> bool:
+    """True when the release of this job is published."""
+    return folder.bucket.exists(f"{release_folder(_release_of(job))}/{MANIFEST}")
+
+
+def _release_of(job: TrainJob) -> str:
+    return release_id(job.definition, job.job_id, f"{job.created:%Y%m%dT%H%M%SZ}")
 
 
 def _check_alias(job: TrainJob, definitions: Path | None) -> None:
@@ -93,17 +106,21 @@ def staging() -> Path:
     return Path(tempfile.gettempdir()) / f"scoring-{os.getuid()}"
 
 
-def _make_release(folder: JobFolder, job: TrainJob, release: str, places: Places, limits: Limits) -> None:
+def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limits, find: FindParameters) -> None:
     began = time.monotonic()
     definition = load_definition(job.definition, places.definitions)
+    search = find()
     folder.say(f"reading {job.train}")
     train = read_training_table(folder.bucket, job.train, definition.columns)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
         held_out = read_training_table(folder.bucket, job.eval, definition.columns, train.columns)
-    folder.say(f"fitting {definition.name} on {len(train.frame):,} rows")
-    model = fit(definition, train)
+    folder.say(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
+    if search is not None or job.config is None:
+        model = fit(definition, train, search.chosen if search else None)
+    else:
+        model, search = fit_own_search(definition, train, read_search_config(folder, job))
     folder.say("evaluating")
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
@@ -121,7 +138,7 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, places: Places
                 next_step="Give it another name in its method save.",
             )
         manifest = ReleaseManifest(
-            release=release,
+            release=_release_of(job),
             definition=definition.name,
             definition_sha256=definition.source_sha256,
             created=datetime.now(UTC),
@@ -134,29 +151,29 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, places: Places
             libraries=library_versions(),
             seconds=time.monotonic() - began,
             evaluation=judgement.evaluation,
+            search=search,
         )
         (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
         if held_out is not None:
-            (staged / LOSSES).write_bytes(judgement.named_losses(release).to_parquet())
+            (staged / LOSSES).write_bytes(judgement.named_losses(_release_of(job)).to_parquet())
         manifest = manifest.model_copy(update={"files": digest_folder(staged)})
         publish(folder.bucket, staged, manifest)
 
 
-def fit(definition: Definition, table: TrainingTable) -> Any:  # noqa: ANN401 - a definition's own class
-    """A model of this definition, trained on the table; clicks are its weights if it takes weights.
+def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - a definition's own class
+    """A model of this definition, trained on the table, with its own parameters or these; clicks are its weights if it takes weights.
 
     Raises:
         ModelError: the definition's own code failed; the sentence says how.
     """
     model = definition.model_class()
     X, y = _prepared(definition, table)
-    weights: Mapping[str, np.ndarray] = (
-        {"sample_weight": table.outcomes.clicks} if "sample_weight" in inspect.signature(model.train).parameters else {}
-    )
-    try:
-        model.train(X, y, **weights)
-    except Exception as error:
-        raise _own_failure(definition, "train", error) from error
+    with _naming_failures(definition, "train"):
+        if params is not None:
+            # some definitions set themselves up by this call, others by what they find in config once they train
+            model.config = dict(params)
+            model._model_definition(dict(params))
+        model.train(X, y, **_weights(model.train, table))
     return model
 
 
@@ -167,10 +184,34 @@ def rates_of(definition: Definition, model: Any, table: TrainingTable) -> np.nda
         ModelError: the definition's own code failed; the sentence says how.
     """
     X, _ = _prepared(definition, table)
-    try:
+    with _naming_failures(definition, "predict"):
         return np.clip(np.asarray(model.predict(X), dtype=np.float64), 0, 1)
-    except Exception as error:
-        raise _own_failure(definition, "predict", error) from error
+
+
+def searches_itself(definition: Definition) -> bool:
+    """True when the definition brings a search for its parameters of its own, as the older service had it."""
+    return callable(getattr(definition.model_class, "grid_search", None))
+
+
+def fit_own_search(definition: Definition, table: TrainingTable, config: SearchConfig) -> tuple[Any, Search]:
+    """A model found and fitted by the definition's own ``grid_search``, and what it chose, as far as the model tells.
+
+    Raises:
+        RequestError: the config names a range, where the definition takes lists.
+        ModelError: the definition's own code failed; the sentence says how.
+    """
+    model = definition.model_class()
+    X, y = _prepared(definition, table)
+    grid = config.grid()
+    with _naming_failures(definition, "grid_search"):
+        model.grid_search(X, y, grid, **_weights(model.grid_search, table))
+    told: object = getattr(getattr(model, "model", None), "get_params", dict)()
+    chosen = {name: told[name] for name in grid if isinstance(told, dict) and isinstance(told.get(name), bool | int | float | str)}
+    return model, Search(method=f"the grid_search of {definition.name} itself", config={"parameters": grid}, chosen=chosen)
+
+
+def _weights(method: Callable[..., Any], table: TrainingTable) -> dict[str, np.ndarray]:
+    return {"sample_weight": table.outcomes.clicks} if "sample_weight" in inspect.signature(method).parameters else {}
 
 
 def _prepared(definition: Definition, table: TrainingTable) -> tuple[Any, Any]:
@@ -180,15 +221,32 @@ def _prepared(definition: Definition, table: TrainingTable) -> tuple[Any, Any]:
     return X, y
 
 
-def _own_failure(definition: Definition, step: str, error: Exception) -> ScoringError:
-    """An error out of a definition's own code, in one sentence; one of ours stays as it is."""
-    if isinstance(error, ScoringError):
-        return error
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return ModelError(
-        f"the definition {definition.name} failed in {step}: {error!r} ({Path(last.filename).name} line {last.lineno})",
-        next_step=f"Find out more with: scoring models check {definition.name}",
-    )
+@contextlib.contextmanager
+def _naming_failures(definition: Definition, step: str) -> Iterator[None]:
+    """Tell of an error out of a definition's own code in one sentence; one of ours stays as it is, and so does the end of its time."""
+    try:
+        yield
+    except (ScoringError, SoftTimeLimitExceeded):
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ModelError(
+            f"the definition {definition.name} failed in {step}: {error!r} ({Path(last.filename).name} line {last.lineno})",
+            next_step=f"Find out more with: scoring models check {definition.name}",
+        ) from error
+
+
+def read_search_config(folder: JobFolder, job: TrainJob) -> SearchConfig:
+    """What a train job was told of its search; raises RequestError when that cannot be used."""
+    path = job.config or ""
+    return read_config(folder.bucket.read(path) or b"", path, MOST_CANDIDATES)
+
+
+def _search_facts(search: Search) -> dict[str, str]:
+    states = Counter(candidate.state for candidate in search.candidates)
+    others = "".join(f", {states[state]} {state}" for state in ("stopped", "failed") if states[state])
+    tried = {"candidates": f"{len(search.candidates)} on {len(search.folds)} folds{others}"} if search.candidates else {}
+    return tried | {"best parameters": ", ".join(f"{name}={value}" for name, value in search.chosen.items()) or "not told"}
 
 
 def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
@@ -204,7 +262,7 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         "gate": gate,
         "report": f"{release_folder(manifest.release)}/{REPORT}",
         "seconds": f"{manifest.seconds:.1f}",
-    }
+    } | (_search_facts(manifest.search) if manifest.search else {})
     name = job.alias or (CHAMPION if promotion else manifest.definition)
     return Outcome(
         state="done",

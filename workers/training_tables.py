@@ -21,7 +21,7 @@ MAX_REJECT_SHARE = 0.01
 
 ROWS_AT_ONCE = 65_536
 
-CLICKS, CONVERSIONS, RATE = "Clicks", "Conversions", "cr"
+CLICKS, CONVERSIONS, RATE, WEEK = "Clicks", "Conversions", "cr", "week"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,29 @@ class TrainingTable:
     columns: list[Column]
     """The features, in the order of the frame."""
     fingerprint: TableFingerprint
+    week: np.ndarray | None = None
+    """The week of each row, where the table has such a column and it was asked for."""
+
+    def only(self, rows: np.ndarray) -> "TrainingTable":
+        """The table of these rows alone, given as a mask."""
+        happened = self.outcomes
+        return TrainingTable(
+            frame=self.frame[rows].reset_index(drop=True),
+            outcomes=Outcomes(
+                entity_id=happened.entity_id[rows],
+                device=happened.device[rows],
+                conversions=happened.conversions[rows],
+                clicks=happened.clicks[rows],
+            ),
+            columns=self.columns,
+            fingerprint=self.fingerprint,
+            week=None if self.week is None else self.week[rows],
+        )
 
 
-def read_training_table(bucket: Bucket, path: str, wanted: Sequence[str] | None, columns: list[Column] | None = None) -> TrainingTable:
+def read_training_table(
+    bucket: Bucket, path: str, wanted: Sequence[str] | None, columns: list[Column] | None = None, *, with_week: bool = False
+) -> TrainingTable:
     """Read a whole table, raw (Clicks and Conversions) or prepared (cr).
 
     ``wanted`` names the features that the definition asks for (None: all that the table offers); ``columns`` are those that were
@@ -55,7 +75,7 @@ def read_training_table(bucket: Bucket, path: str, wanted: Sequence[str] | None,
             hashed = Hashing(raw)
             names, reading = _open(hashed, info, kind)
             columns = columns or choose_columns(names, info.path, wanted)
-            labels = labels or _labels(names, info.path)
+            labels = labels or _labels(names, info.path, with_week=with_week)
             layout = tables.layout_for(info.path, names, columns, labels)
             for rows in reading.rows(layout):
                 blocks.append(_with_clicks(rows, unused))
@@ -115,10 +135,11 @@ def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _
     return names, _CsvReading(pieces=((cut.data.tobytes(), cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
 
 
-def _labels(names: Sequence[str], path: str) -> list[Column]:
+def _labels(names: Sequence[str], path: str, *, with_week: bool) -> list[Column]:
     for labels in ([CLICKS, CONVERSIONS], [RATE]):
         if all(label in names for label in labels):
-            return [Column(name=label, type="number") for label in labels]
+            week = [WEEK] if with_week and WEEK in names else []
+            return [Column(name=label, type="number") for label in [*labels, *week]]
     raise TableError(
         f"{path} has nothing to learn from: neither {CLICKS} and {CONVERSIONS} nor {RATE}",
         next_step="Train on a table with one of them; a table to score needs none.",
@@ -162,4 +183,5 @@ def _joined(blocks: list[tables.Rows], columns: list[Column], fingerprint: Table
         conversions=conversions,
         clicks=clicks,
     )
-    return TrainingTable(frame=features, outcomes=outcomes, columns=columns, fingerprint=fingerprint)
+    week = frame[WEEK].to_numpy() if WEEK in frame else None
+    return TrainingTable(frame=features, outcomes=outcomes, columns=columns, fingerprint=fingerprint, week=week)

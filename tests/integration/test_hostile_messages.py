@@ -264,6 +264,9 @@ def test_an_order_that_does_not_decode_is_refused_by_every_task(queue: Queue) ->
         ({"job_id": "x" * 70_000}, "bytes long"),
     ):
         assert said in queue.send("score.plan", order)
+    for wrong in ({"candidate": 0}, {"candidate": "1"}, {"fold": 1.5}, {"fold": 10**9}, {"params": {}}):
+        order = {"job_id": "job-1", "candidate": 1, "fold": 1} | wrong
+        assert f"a CandidateOrder has a wrong {next(iter(wrong))}" in queue.send("train.candidate", order, queue="train")
     for wrong in ({"index": -1}, {"index": "0"}, {"index": 1.5}, {"index": 10**9}, {"of": 0}, {"of": None}):
         order = {"job_id": "job-1", "index": 0, "of": 1} | wrong
         assert f"a ChunkOrder has a wrong {next(iter(wrong))}" in queue.send("score.chunk", order, queue="score")
@@ -278,6 +281,7 @@ def test_a_job_that_does_not_exist_is_refused_and_not_made(trained: Place, queue
     for task, name in (("score.plan", "control"), ("score.finish", "control"), ("train.fit", "train")):
         queue.send(task, {"job_id": "no-such-job"}, queue=name)
     queue.send("score.chunk", {"job_id": "no-such-job", "index": 0, "of": 1}, queue="score")
+    queue.send("train.candidate", {"job_id": "no-such-job", "candidate": 1, "fold": 1}, queue="train")
     assert not (trained.bucket / "jobs" / "no-such-job").exists()
 
 
@@ -295,6 +299,8 @@ def test_an_order_that_does_not_fit_its_job_leaves_the_job_alone(trained: Place,
         queue.client.lpush("control", envelope(task, json.dumps([[{"job_id": job_id}], {}, {}]).encode()))
     queue.client.lpush("score", envelope("score.chunk", json.dumps([[{"job_id": job_id, "index": 0, "of": 4}], {}, {}]).encode(), "score"))
     queue.client.lpush("train", envelope("train.fit", json.dumps([[{"job_id": job_id}], {}, {}]).encode(), "train"))
+    candidate = {"job_id": job_id, "candidate": 1, "fold": 1}
+    queue.client.lpush("train", envelope("train.candidate", json.dumps([[candidate], {}, {}]).encode(), "train"))
     queue.drain()
     assert trained.scoring_json("jobs", "show", job_id)["state"] == "done"
     assert manifest.read_bytes() == before

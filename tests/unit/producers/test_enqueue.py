@@ -91,6 +91,52 @@ def test_a_training_goes_to_its_own_queue(settings, bucket):
     assert messages(settings, "train") == [("train.fit", {"format": 1, "job_id": done.job_id})]
 
 
+PARAMS = "parameters:\n  num_leaves: [15, 31]\n"
+
+
+def train(settings, bucket, config, **more):
+    return enqueue_train(settings, bucket, definition="v2", train=TABLE, config=str(config), **more)
+
+
+def test_the_config_of_a_search_is_kept_in_the_job_wherever_it_lies(nobody, bucket, tmp_path):
+    bucket.write("config/v2/params.yaml", PARAMS.encode())
+    inside = train(nobody, bucket, "config/v2/params.yaml")
+    here = tmp_path / "other.yaml"
+    here.write_text(PARAMS.replace("31", "63"))
+    outside = train(nobody, bucket, here)
+    for done, text in ((inside, PARAMS), (outside, here.read_text())):
+        folder = JobFolder(bucket, done.job_id)
+        assert folder.job().config == folder.file("params.yaml")
+        assert bucket.read(folder.file("params.yaml")).decode() == text
+    # the same text is the same request, and what is written later is another one
+    bucket.write("config/v3/params.yaml", PARAMS.encode())
+    assert train(nobody, bucket, "config/v3/params.yaml").job_id == inside.job_id
+    bucket.write("config/v2/params.yaml", b"parameters:\n  num_leaves: [7]\n")
+    assert train(nobody, bucket, "config/v2/params.yaml").job_id not in (inside.job_id, outside.job_id)
+    assert enqueue_train(nobody, bucket, definition="v2", train=TABLE).job_id != inside.job_id
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ("config/none.yaml", "there is no config config/none.yaml, neither in the bucket .* nor on this machine"),
+        ("../none.yaml", "there is no config ../none.yaml"),
+        ("/", "the config '/' cannot be read"),
+        ("", "the config '' cannot be read|there is no config"),
+        ("a\0b", "cannot be read|there is no config"),
+        ("config/bad.yaml", "the config config/bad.yaml cannot be used: it has the unknown entry 'fold'"),
+        ("config/large.yaml", "config/large.yaml asks for 1,000 candidates, more than the 500 that SCORING_MAX_CANDIDATES allows"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_refused_before_anything_is_written(nobody, bucket, config, sentence):
+    bucket.write("config/bad.yaml", b"fold: 3\nparameters:\n  a: [1]\n")
+    bucket.write("config/large.yaml", f"parameters:\n  a: {list(range(1000))}\n".encode())
+    with pytest.raises(RequestError, match=sentence):
+        train(nobody, bucket, config)
+    assert not list(list_jobs(bucket))
+    assert open_jobs(bucket) == []
+
+
 def test_job_ids_sort_by_the_time_of_the_request(settings, bucket):
     ids = [score(settings, bucket, chunk_rows=rows).job_id for rows in range(1, 20)]
     assert ids == sorted(ids)

@@ -10,7 +10,9 @@ from rich.console import Console
 from producers import follow
 from shared.bucket import LocalBucket
 from shared.errors import JobFailedError
-from tests.handmade import make_job
+from shared.job_folder import JobFolder
+from shared.messages import TrainJob
+from tests.handmade import NOON, make_job
 
 
 def test_the_hint_names_the_bucket_and_the_redis_without_its_password(tmp_path, monkeypatch, no_redis_url):
@@ -33,3 +35,21 @@ def test_the_hint_names_the_bucket_and_the_redis_without_its_password(tmp_path, 
     assert line.startswith(f"No worker has taken the job yet, asked through the bucket {bucket.url} and the Redis at redis://:**@")
     assert line.endswith("or for another BUCKET_URL or REDIS_URL? Start a local stack with: scoring up")
     assert "hunter2" not in line
+
+
+def test_a_search_is_followed_by_its_candidate_folds_and_the_best_so_far(tmp_path):
+    bucket = LocalBucket(tmp_path / "bucket")
+    job = TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train/train.csv", config="jobs/job-1/params.yaml")
+    folder = JobFolder(bucket, job.job_id)
+    folder.create(job)
+    assert follow._what(folder.status()) == "waits for a worker"
+    bucket.write(folder.file("waves/0001.json"), b'{"expected": 72}')
+    bucket.write(folder.file("candidates/0001.01.json"), b"{}")
+    folder.say("best so far 0.21342 on 1 of 3 folds: num_leaves 15")
+    assert follow._what(folder.status()) == "1 of 72 candidate folds, best so far 0.21342 on 1 of 3 folds: num_leaves 15"
+    # fewer are expected once some candidates were stopped
+    bucket.write(folder.file("waves/0002.json"), b'{"expected": 40}')
+    assert (folder.status().chunks, folder.status().chunks_done, folder.status().state) == (40, 1, "running")
+    for damage in (b"{", b"[]", b'{"expected": "many"}'):
+        bucket.write(folder.file("waves/0002.json"), damage)
+        assert folder.status().chunks == 0

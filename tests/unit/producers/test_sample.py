@@ -1,3 +1,4 @@
+import collections
 import gzip
 import os
 import subprocess
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
@@ -178,6 +180,21 @@ def test_the_weeks_share_most_rows_but_not_all_and_hold_no_row_that_is_not_score
     assert {row for row in train if row < last} <= scored
     known = len(evaluation & train) / len(evaluation)
     assert 0.7 < known < 0.8
+
+
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_a_table_of_several_weeks_holds_the_beginning_of_each(tmp_path, format):
+    together = read(sample.write_table(tmp_path / f"together.{format}", 1000, 5, week=4, weeks=3).path)
+    assert collections.Counter(column(together, "week").tolist()) == {2: 333, 3: 333, 4: 334}
+    for week in (2, 3, 4):
+        alone = read(sample.write_table(tmp_path / f"week{week}.{format}", 333, 5, week=week).path)
+        assert together.filter(pc.equal(together["week"], week)).slice(0, 333).to_pylist() == alone.to_pylist()
+
+
+@pytest.mark.parametrize("weeks", [0, 5, -1])
+def test_more_weeks_than_there_are_up_to_the_last_are_refused(tmp_path, weeks):
+    with pytest.raises(RequestError, match=f"{weeks} weeks were asked for, but 100 rows up to week 4 hold 1 to 4"):
+        sample.write_table(tmp_path / "t.csv", 100, 5, week=4, weeks=weeks)
 
 
 def test_attributes_are_sparse_with_a_few_common_many_rare_some_constant_and_some_redundant(big_train):

@@ -14,7 +14,7 @@ from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket import LocalBucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, Outcome, UnreadableJob
-from shared.manifests import FileDigest, ReleaseManifest, TableFingerprint
+from shared.manifests import Candidate, FileDigest, ReleaseManifest, Search, TableFingerprint
 from shared.messages import TrainJob, decode_long
 from shared.signatures import Signer
 from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table
@@ -282,6 +282,38 @@ def test_a_training_job_is_printed_with_its_tables(bucket):
     assert (fact(text, "eval"), fact(text, "alias")) == ("none", "none")
     assert fact(text, "now") == "waits for a worker"
     assert "train v2" in scoring(bucket, "jobs", "list").stdout
+
+
+def test_a_search_is_printed_with_its_candidates_the_best_first(bucket):
+    release = publish_judged(bucket, 12, train=0.125)
+    path = f"{release_folder(release)}/{MANIFEST}"
+    manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")
+    assert b'"search"' not in manifest.to_json(), "manifests of an earlier version and without a search are alike"
+    losses = {"loss": 0.25, "folds": [0.25]}
+    tried = [
+        Candidate(number=number, params={"a": number}, state="tried", log_loss_per_click=losses["loss"], folds=losses["folds"])
+        for number in range(2, 20)
+    ]
+    best = Candidate(number=1, params={"a": 1}, state="chosen", log_loss_per_click=0.125, folds=[0.0625, 0.1875])
+    failed = Candidate(
+        number=20, params={"a": 20}, state="failed", log_loss_per_click=None, folds=[], reason="it killed its worker 3 times"
+    )
+    search = Search(
+        method="grid",
+        config={},
+        folds=["week 2 after week 1", "week 3 after weeks 1 to 2"],
+        candidates=[best, failed, *tried],
+        chosen={"a": 1},
+    )
+    bucket.write(path, manifest.model_copy(update={"search": search}).to_json())
+    [found] = show.find_releases(bucket)
+    text = printed(show.print_release, found)
+    assert (fact(text, "found by"), fact(text, "chosen")) == ("grid", "a=1")
+    assert fact(text, "folds") == "week 2 after week 1; week 3 after weeks 1 to 2"
+    rows = [line.split() for line in text.partition("on each fold")[2].splitlines()[1:]]
+    assert rows[0] == ["1", "chosen", "0.12500", "0.06250", "0.18750", "a=1"]
+    assert " ".join(rows[1]) == "20 failed a=20: it killed its worker 3 times"
+    assert "and 8 more, see --json" in text
 
 
 @pytest.mark.parametrize("name", ["[/week]", "[bold]", "[red]x[/red]"])

@@ -78,6 +78,7 @@ def test_work_has_three_queues_and_every_task_its_own_way(conf):
         "score.chunk": "score",
         "score.finish": "control",
         "train.fit": "train",
+        "train.candidate": "train",
         "notify": "control",
         "sweep": "control",
         "canary": "control",

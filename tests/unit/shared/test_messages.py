@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from shared.errors import MessageError, PermanentError
 from shared.messages import (
     MAX_MESSAGE_BYTES,
+    CandidateOrder,
     ChunkOrder,
     JobOrder,
     Notice,
@@ -81,6 +82,14 @@ GOLDEN_RECORDS: dict[str, Record] = {
         eval="data/train/2026/11/23/eval.csv.gz",
         promote="auto",
     ),
+    "train_job_with_a_search.json": TrainJob(
+        job_id="20261123t101500z-77aa",
+        created=MOMENT,
+        definition="v2",
+        train="data/train/2026/11/23/train.csv.gz",
+        config="jobs/20261123t101500z-77aa/params.yaml",
+    ),
+    "candidate_order.json": CandidateOrder(job_id="20261123t101500z-77aa", candidate=7, fold=2),
     "notice.json": Notice(
         job_id="20261123t101500z-4f1d",
         good=True,
@@ -100,6 +109,7 @@ moments = st.datetimes(timezones=st.just(UTC))
 messages = st.one_of(
     st.builds(JobOrder, job_id=job_ids),
     st.builds(ChunkOrder, job_id=job_ids, index=st.integers(0, 9_999_999), of=st.integers(1, 10_000_000)),
+    st.builds(CandidateOrder, job_id=job_ids, candidate=st.integers(1, 1_000_000), fold=st.integers(1, 1000)),
     st.builds(
         ScoreJob,
         job_id=job_ids,
@@ -110,7 +120,16 @@ messages = st.one_of(
         chunk_rows=st.none() | st.integers(1, 1_000_000_000),
         max_reject_share=st.floats(0, 1),
     ),
-    st.builds(TrainJob, job_id=job_ids, created=moments, definition=names, train=paths, eval=st.none() | paths, alias=st.none() | names),
+    st.builds(
+        TrainJob,
+        job_id=job_ids,
+        created=moments,
+        definition=names,
+        train=paths,
+        eval=st.none() | paths,
+        alias=st.none() | names,
+        config=st.none() | paths,
+    ),
     st.builds(
         TrainJob, job_id=job_ids, created=moments, definition=names, train=paths, promote=st.sampled_from(["never", "auto", "always"])
     ),
@@ -200,6 +219,17 @@ def test_an_extra_field_is_refused_by_its_name(record):
 @pytest.mark.parametrize("value", ["3", 3.0, 3.5, True, None, [], -1, 10_000_000, 2**63, math.nan, math.inf])
 def test_a_chunk_number_that_is_none_is_refused(value):
     assert "index" in refused(ChunkOrder, {**CHUNK, "index": value})
+
+
+@pytest.mark.parametrize("field", ["candidate", "fold"])
+@pytest.mark.parametrize("value", ["3", 3.0, True, None, [], 0, -1, 1_000_001, math.inf])
+def test_a_candidate_or_fold_that_is_none_is_refused(field, value):
+    assert field in refused(CandidateOrder, {**ORDER, "candidate": 1, "fold": 1, field: value})
+
+
+def test_a_train_job_without_a_search_is_written_as_workers_of_an_earlier_version_know_it():
+    job = TrainJob(**{**TRAIN, "created": MOMENT})
+    assert "config" not in json.loads(job.to_json())
 
 
 @pytest.mark.parametrize("value", [0, -1, 10_000_001, "12", None, 1.0])

@@ -1,0 +1,310 @@
+"""The search for the best parameters of a definition, as many small steps: one for each candidate and fold.
+
+    jobs/<job id>/params.yaml             what was asked for
+                  search.json             the folds and the config, settled before any work    (first writer wins)
+                  waves/0001.json         candidates that are tried on one fold, side by side  (first writer wins)
+                  candidates/0007.02.json what candidate 7 reached on fold 2                   (first writer wins)
+
+A wave is made when all of the one before it is there, and follows from what is there alone: whoever makes it, however often, makes the
+same. All candidates are tried on the first fold, those that are not clearly worse than the best on the second, and so on. So a
+killed worker, a lost message or an emptied Redis costs at most the candidates in hand.
+"""
+
+import functools
+import math
+import re
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from model_store.definitions import Definition, load_definition
+from model_store.evaluation import log_losses
+from shared.bucket import Bucket
+from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
+from shared.job_folder import CANDIDATES, STAGE, WAVES, JobFolder
+from shared.manifests import Search
+from shared.messages import CandidateOrder, TrainJob, decode_long
+from shared.search import Params
+from workers.ahead import ahead
+from workers.candidates import propose
+from workers.folds import BLOCKS, blocks_of, folds_of, sides
+from workers.training import fit, is_trained, rates_of, read_search_config, searches_itself, train_job
+from workers.training_tables import TrainingTable, read_training_table
+from workers.waves import FoldRecord, Records, SearchPlan, Trial, Wave, conclude, loss_of, next_wave, show_params, successes, varied
+
+SAID_SECONDS = 1.0
+"""Between two words about the standing: each costs a look at everything that was tried."""
+
+SEARCH = "search.json"
+_RECORD = re.compile(r"(\d+)\.(\d+)\.json")
+
+
+# --- the steps ---------------------------------------------------------------------------------------------------------------
+
+
+def next_orders(folder: JobFolder, definitions: Path | None = None) -> list[CandidateOrder]:
+    """What a train job must try before it can fit: begins its search, or takes it up; empty when it has none, or it is over.
+
+    Raises:
+        RequestError: the config cannot be used.
+        ModelError: the definition takes none of the candidates, or was changed since the search began.
+        TableError: the training table cannot be read, or not be cut into folds.
+    """
+    if folder.outcome() is not None:
+        return []
+    job = train_job(folder)
+    if job.config is None or is_trained(folder, job) or searches_itself(load_definition(job.definition, definitions)):
+        return []
+    plan = _read_plan(folder) or _begin(folder, job, definitions)
+    _definition_of(job, plan, definitions)
+    while True:
+        waves = _read_waves(folder)
+        missing = _missing(folder, waves)
+        if missing:
+            return missing
+        records = _read_records(folder, waves)
+        if records is None:
+            continue  # one was broken and is gone: it is missing now
+        wave = next_wave(plan, waves, records)
+        if wave is None:
+            return []
+        folder.say(f"trying {len(wave.candidates)} candidates on {plan.folds[wave.fold - 1].words}")
+        folder.bucket.create(_wave_file(folder, wave.number), wave.to_json())
+
+
+def missing_orders(folder: JobFolder) -> tuple[list[CandidateOrder], datetime | None]:
+    """What of the waves is not there yet, and when the newest one was made; changes nothing."""
+    waves = _read_waves(folder)
+    return _missing(folder, waves), waves[-1].made if waves else None
+
+
+def score_candidate(folder: JobFolder, candidate: int, fold: int, definitions: Path | None = None) -> FoldRecord | None:
+    """Train a candidate on one side of a fold, evaluate it on the other, and write down what it reached, unless that is there.
+
+    A definition that fails with these parameters fails this candidate and not the job. None when the job has ended.
+
+    Raises:
+        StrayOrderError: the search has no such candidate, or it got no such fold.
+        TableError: the table changed under the job.
+        ModelError: the definition was changed since the search began.
+    """
+    if (record := _read_record(folder, candidate, fold)) is not None:
+        return record
+    if folder.outcome() is not None:
+        return None
+    job, plan = train_job(folder), _plan_of(folder)
+    trial = _trial(folder, candidate, fold)
+    definition = _definition_of(job, plan, definitions)
+    table = _read_table(folder.bucket, job.job_id, job.train, definition.columns)
+    if table.fingerprint != plan.table:
+        raise TableError(
+            f"the table {job.train} changed while its job ran", next_step=f"Ask anew: scoring train {job.definition} --config FILE --again"
+        )
+    began = time.monotonic()
+    fitted, evaluated = (table.only(rows) for rows in sides(table, plan.folds[fold - 1]))
+    try:
+        model = fit(definition, fitted, trial.params)
+        losses = log_losses(evaluated.outcomes.conversions, evaluated.outcomes.clicks, rates_of(definition, model, evaluated))
+    except PermanentError as error:
+        return _write(folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=error.message, seconds=_since(began)))
+    blocks = blocks_of(evaluated.outcomes.entity_id)
+    by_block = (np.bincount(blocks, values, minlength=BLOCKS).tolist() for values in (losses, evaluated.outcomes.clicks))
+    record = FoldRecord(
+        candidate=candidate, fold=fold, params=trial.params, losses=next(by_block), clicks=next(by_block), seconds=_since(began)
+    )
+    return _write(folder, record)
+
+
+def give_up(folder: JobFolder, candidate: int, fold: int, reason: str) -> None:
+    """Write down that a candidate failed, for a reason that it cannot tell itself."""
+    trial = _trial(folder, candidate, fold)
+    _write(folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=reason, seconds=0.0))
+
+
+def say_standing(folder: JobFolder) -> None:
+    """Tell people what is the best so far, unless they were told something a moment ago."""
+    told = folder.bucket.stat(folder.file(STAGE))
+    if told is not None and time.time() - told.modified < SAID_SECONDS:
+        return
+    waves = _read_waves(folder)
+    records = _read_records(folder, waves)
+    if not records:
+        return
+    ok = successes(records)
+    if not ok:
+        folder.say("every candidate has failed so far")
+        return
+    most = max(len(folds) for folds in ok.values())
+    best = min((number for number, folds in ok.items() if len(folds) == most), key=lambda number: (loss_of(ok[number]), number))
+    plan = _plan_of(folder)
+    shown = show_params(varied(plan.config, ok[best][0].params))
+    folder.say(f"best so far {loss_of(ok[best]):.5f} on {most} of {len(plan.folds)} folds: {shown}")
+
+
+def found(folder: JobFolder) -> Search | None:
+    """What the search of a train job has found, once it is over; None when it has none.
+
+    Raises:
+        ModelError: every candidate failed; the sentence says how the first one did.
+    """
+    plan = _read_plan(folder)
+    if plan is None:
+        return None
+    waves = _read_waves(folder)
+    return conclude(plan, waves, _read_records(folder, waves) or {})
+
+
+def forget_table() -> None:
+    """Let go of the table that this process keeps between the candidates of one job."""
+    _read_table.cache_clear()
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------------------
+
+
+def _begin(folder: JobFolder, job: TrainJob, definitions: Path | None) -> SearchPlan:
+    """Settle the config and the folds, whoever comes first."""
+    definition = load_definition(job.definition, definitions)
+    config = read_search_config(folder, job)
+    _check_parameters(definition, propose(config, []))
+    folder.say(f"reading {job.train}")
+    table = _read_table(folder.bucket, job.job_id, job.train, definition.columns)
+    plan = SearchPlan(
+        job_id=job.job_id,
+        made=datetime.now(UTC),
+        definition_sha256=definition.source_sha256,
+        config=config,
+        folds=folds_of(table, config.folds),
+        table=table.fingerprint,
+    )
+    folder.bucket.create(folder.file(SEARCH), plan.to_json())
+    return _plan_of(folder)
+
+
+def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> None:
+    """Raise ModelError when the definition takes none of these candidates; one that takes some fails with the others alone."""
+    refused: Exception | None = None
+    for params in candidates:
+        try:
+            definition.model_class()._model_definition(dict(params))
+        except Exception as error:  # noqa: BLE001 - a definition's own code
+            refused = refused or error
+        else:
+            return
+    why = getattr(refused, "message", None) or repr(refused)
+    raise ModelError(
+        f"the definition {definition.name} takes none of the candidates of the config: {why}",
+        next_step="Correct the parameters in the config.",
+    )
+
+
+def _definition_of(job: TrainJob, plan: SearchPlan, definitions: Path | None) -> Definition:
+    definition = load_definition(job.definition, definitions)
+    if definition.source_sha256 != plan.definition_sha256:
+        raise ModelError(
+            f"the definition {job.definition} was changed since the search of job {job.job_id} began",
+            next_step=f"Ask anew: scoring train {job.definition} --config FILE --again",
+        )
+    return definition
+
+
+@functools.lru_cache(maxsize=1)
+def _read_table(bucket: Bucket, job_id: str, path: str, columns: tuple[str, ...] | None) -> TrainingTable:
+    """The training table, read once for all candidates of a job that this process tries."""
+    del job_id  # a table of the same path may be another one by the next job
+    return read_training_table(bucket, path, columns, with_week=True)
+
+
+def _read_plan(folder: JobFolder) -> SearchPlan | None:
+    text = folder.bucket.read(folder.file(SEARCH))
+    return None if text is None else decode_long(SearchPlan, text)
+
+
+def _plan_of(folder: JobFolder) -> SearchPlan:
+    plan = _read_plan(folder)
+    if plan is None:
+        raise StrayOrderError(f"job {folder.job_id} searches for nothing")
+    return plan
+
+
+def _wave_file(folder: JobFolder, number: int) -> str:
+    return folder.file(f"{WAVES}/{number:04d}.json")
+
+
+def _read_waves(folder: JobFolder) -> list[Wave]:
+    return [_wave_at(folder, info.path) for info in folder.bucket.files(folder.file(WAVES))]
+
+
+def _wave_at(folder: JobFolder, path: str) -> Wave:
+    return decode_long(Wave, folder.bucket.read(path) or b"")
+
+
+def _trial(folder: JobFolder, candidate: int, fold: int) -> Trial:
+    for wave in _read_waves(folder):
+        for trial in wave.candidates:
+            if (trial.number, wave.fold) == (candidate, fold):
+                return trial
+    raise StrayOrderError(f"job {folder.job_id} does not try a candidate {candidate} on a fold {fold}")
+
+
+def _record_file(folder: JobFolder, candidate: int, fold: int) -> str:
+    return folder.file(f"{CANDIDATES}/{candidate:04d}.{fold:02d}.json")
+
+
+def _there(folder: JobFolder) -> set[tuple[int, int]]:
+    names = (_RECORD.fullmatch(info.path.rpartition("/")[2]) for info in folder.bucket.files(folder.file(CANDIDATES)))
+    return {(int(name[1]), int(name[2])) for name in names if name}
+
+
+def _missing(folder: JobFolder, waves: Sequence[Wave]) -> list[CandidateOrder]:
+    there = _there(folder) if waves else set()
+    return [
+        CandidateOrder(job_id=folder.job_id, candidate=trial.number, fold=wave.fold)
+        for wave in waves
+        for trial in wave.candidates
+        if (trial.number, wave.fold) not in there
+    ]
+
+
+def _read_record(folder: JobFolder, candidate: int, fold: int) -> FoldRecord | None:
+    text = folder.bucket.read(_record_file(folder, candidate, fold))
+    try:
+        record = None if text is None else decode_long(FoldRecord, text)
+    except MessageError:
+        record = None
+    sound = record and (record.candidate, record.fold) == (candidate, fold) and _adds_up(record)
+    return record if sound else None
+
+
+def _adds_up(record: FoldRecord) -> bool:
+    values = [*record.losses, *record.clicks]
+    whole = len(record.losses) == len(record.clicks) == BLOCKS and all(map(math.isfinite, values)) and sum(record.clicks) > 0
+    return bool(record.failed) or whole
+
+
+def _read_records(folder: JobFolder, waves: Sequence[Wave]) -> Records | None:
+    """What is there of these waves; None when one was broken, which is then taken away and made again."""
+    there = _there(folder)
+    wanted = [key for wave in waves for trial in wave.candidates if (key := (trial.number, wave.fold)) in there]
+    records: dict[tuple[int, int], FoldRecord] = {}
+    for key, record in zip(wanted, ahead(lambda key: _read_record(folder, *key), wanted), strict=True):
+        if record is None:
+            folder.bucket.delete(_record_file(folder, *key))
+            return None
+        records[key] = record
+    return records
+
+
+def _write(folder: JobFolder, record: FoldRecord) -> FoldRecord:
+    """Put a record in place; the one that was there first counts."""
+    path = _record_file(folder, record.candidate, record.fold)
+    if not folder.bucket.create(path, record.to_json()):
+        return _read_record(folder, record.candidate, record.fold) or record
+    return record
+
+
+def _since(began: float) -> float:
+    return time.monotonic() - began

@@ -1,0 +1,240 @@
+"""What follows from what a search has tried: which candidates go on, and which one is chosen.
+
+Nothing here reads or writes a file. The same plan, waves and records give the same next wave and the same end, whoever asks.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from shared.errors import ModelError
+from shared.manifests import Candidate, Part, Search, TableFingerprint
+from shared.messages import Moment, Record
+from shared.search import Params, SearchConfig
+from workers.candidates import propose
+from workers.folds import BLOCKS, Fold
+
+MARGIN = 3.0
+"""In standard errors of the paired difference: how much worse than the best a candidate must be to get no further folds."""
+
+RULE = (
+    f"After each fold a candidate is stopped when its log-loss on the folds so far is more than {MARGIN:g} standard errors above that of "
+    f"the best one; the error is that of their difference over {BLOCKS} groups of keywords. The same losses stop the same candidates."
+)
+
+LONGEST_SHOWN = 60
+"""Characters of parameters beside a progress bar."""
+
+
+class SearchPlan(Record):
+    """What is settled of a search before any work."""
+
+    job_id: str
+    made: Moment
+    definition_sha256: str
+    config: SearchConfig
+    folds: list[Fold]
+    table: TableFingerprint
+
+
+class Trial(Part):
+    """A candidate: its number, from 1, and its parameters."""
+
+    number: int
+    params: Params
+
+
+class Wave(Record):
+    """Candidates that are tried on one fold, the best first."""
+
+    made: Moment
+    number: int
+    fold: int
+    """From 1."""
+    candidates: list[Trial]
+    expected: int
+    """Candidates times folds that the whole search will have tried, as far as can be seen."""
+
+
+class FoldRecord(Record):
+    """What one candidate reached on one fold."""
+
+    candidate: int
+    fold: int
+    params: Params
+    losses: list[float] = Field(default_factory=list)
+    """For each block of keywords the log-loss of all its clicks, in nats."""
+    clicks: list[float] = Field(default_factory=list)
+    """For each block its clicks."""
+    failed: str = ""
+    """Why there are no losses."""
+    seconds: float
+
+
+Records = Mapping[tuple[int, int], FoldRecord]
+"""By candidate and fold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much worse one candidate is than another on the same folds, in nats per click."""
+
+    mean: float
+    error: float
+    """Standard error of the mean, infinite where it cannot be told."""
+
+    @property
+    def is_clear(self) -> bool:
+        """True when the first one is worse by more than chance explains."""
+        return self.mean > MARGIN * self.error
+
+
+def compare(worse: Sequence[FoldRecord], better: Sequence[FoldRecord]) -> Difference:
+    """Compare two candidates on the folds that both have, paired by groups of keywords.
+
+    The error is that of a ratio of sums over groups (Cochran, Sampling Techniques, 3rd ed., 6.3), since all rows of a keyword belong
+    together; what changes from week to week for all keywords at once it does not see.
+    """
+    pairs = list(zip(worse, better, strict=False))
+    clicks = np.sum([one.clicks for one, _ in pairs], axis=0)
+    surplus = np.sum([np.subtract(one.losses, other.losses) for one, other in pairs], axis=0)[clicks > 0]
+    clicks = clicks[clicks > 0]
+    mean = float(surplus.sum() / clicks.sum())
+    groups = len(clicks)
+    if groups < 2:
+        return Difference(mean=mean, error=math.inf)
+    off = surplus - mean * clicks
+    return Difference(mean=mean, error=math.sqrt(groups / (groups - 1) * float(off @ off)) / float(clicks.sum()))
+
+
+def next_wave(plan: SearchPlan, waves: Sequence[Wave], records: Records) -> Wave | None:
+    """The wave that comes after these, all of whose records are there; None when the search is over."""
+    ok = successes(records)
+    if waves:
+        fold, trials = _next_fold(plan, waves, ok)
+        if trials:
+            return _wave(plan, waves, fold, trials)
+    proposed = propose(plan.config, _tried(plan, waves, ok))
+    first = sum(len(wave.candidates) for wave in waves if wave.fold == 1) + 1
+    trials = [Trial(number=number, params=params) for number, params in enumerate(proposed, first)]
+    return _wave(plan, waves, 1, trials) if trials else None
+
+
+def conclude(plan: SearchPlan, waves: Sequence[Wave], records: Records) -> Search:
+    """The chosen candidate, and all of them with what they reached, the best first."""
+    ok = successes(records)
+    trials = _all_trials(waves)
+    complete = [number for number, folds in ok.items() if len(folds) == len(plan.folds)]
+    if not complete:
+        why = next((record.failed for record in records.values() if record.failed), "none was tried")
+        raise ModelError(
+            f"all {len(trials)} candidates failed, the first one so: {why}",
+            next_step="Mend the config or the definition, then ask anew: scoring train DEFINITION --config FILE --again",
+        )
+    best = min(complete, key=lambda number: (loss_of(ok[number]), number))
+    shown = [_shown(trial, best, plan, ok, records) for trial in trials]
+    order = {"chosen": 0, "tried": 1, "stopped": 2, "failed": 3}
+    shown.sort(key=lambda one: (order[one.state], -len(one.folds), one.log_loss_per_click or 0.0, one.number))
+    return Search(
+        method=plan.config.search,
+        config=plan.config.model_dump(mode="json", exclude_none=True),
+        folds=[fold.words for fold in plan.folds],
+        rule=RULE if plan.config.stop_early else "Every candidate got every fold.",
+        candidates=shown,
+        chosen=dict(next(trial.params for trial in trials if trial.number == best)),
+    )
+
+
+def varied(config: SearchConfig, params: Params) -> Params:
+    """The parameters that are not the same for all candidates."""
+    fixed = {name for name, values in config.parameters.items() if isinstance(values, list) and len(values) == 1}
+    return {name: value for name, value in params.items() if name not in fixed} or params
+
+
+def show_params(params: Mapping[str, Any]) -> str:
+    """Parameters in a line for people."""
+    text = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items())
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def successes(records: Records) -> dict[int, list[FoldRecord]]:
+    """For each candidate that never failed its records, in the order of the folds."""
+    failed = {record.candidate for record in records.values() if record.failed}
+    ok: dict[int, list[FoldRecord]] = {}
+    for _, record in sorted(records.items()):
+        if record.candidate not in failed:
+            ok.setdefault(record.candidate, []).append(record)
+    return ok
+
+
+def loss_of(folds: Iterable[FoldRecord]) -> float:
+    """Log-loss per click over these folds together."""
+    folds = list(folds)
+    return sum(map(sum, (one.losses for one in folds))) / sum(map(sum, (one.clicks for one in folds)))
+
+
+def _next_fold(plan: SearchPlan, waves: Sequence[Wave], ok: Mapping[int, list[FoldRecord]]) -> tuple[int, list[Trial]]:
+    """The fold that comes next for the newest candidates, and those that get it."""
+    last = waves[-1]
+    trials = {trial.number: trial for trial in _all_trials(waves)}
+    if any(trial.number in ok for trial in last.candidates):
+        done, numbers = last.fold, [trial.number for trial in last.candidates if trial.number in ok]
+    elif any(len(folds) == len(plan.folds) for folds in ok.values()):
+        return 0, []
+    else:
+        # those in the lead have failed: the ones that were stopped for them go on
+        done = max((len(folds) for folds in ok.values()), default=0)
+        numbers = [number for number, folds in ok.items() if len(folds) == done]
+    if done == len(plan.folds):
+        return 0, []
+    rivals = {number: folds[:done] for number, folds in ok.items() if len(folds) >= done}
+    numbers.sort(key=lambda number: (loss_of(rivals[number]), number))
+    if numbers and plan.config.stop_early:
+        leader = min(rivals, key=lambda number: (loss_of(rivals[number]), number))
+        numbers = [number for number in numbers if not compare(rivals[number], rivals[leader]).is_clear]
+    return done + 1, [trials[number] for number in numbers]
+
+
+def _wave(plan: SearchPlan, waves: Sequence[Wave], fold: int, trials: list[Trial]) -> Wave:
+    before = sum(len(wave.candidates) for wave in waves)
+    drawn = len(_all_trials(waves)) + (len(trials) if fold == 1 else 0)
+    to_draw = plan.config.count - drawn if plan.config.search == "optuna" else 0
+    expected = before + len(trials) * (len(plan.folds) - fold + 1) + to_draw * len(plan.folds)
+    return Wave(made=datetime.now(UTC), number=len(waves) + 1, fold=fold, candidates=trials, expected=expected)
+
+
+def _tried(plan: SearchPlan, waves: Sequence[Wave], ok: Mapping[int, list[FoldRecord]]) -> list[tuple[Params, float | None]]:
+    """All candidates with their losses; that of a stopped one is what it would be if it stayed as far behind the best."""
+    complete = [folds for folds in ok.values() if len(folds) == len(plan.folds)]
+    best = min(complete, key=loss_of, default=[])
+    losses = {
+        number: loss_of(folds) if len(folds) == len(plan.folds) or not best else loss_of(best) + compare(folds, best).mean
+        for number, folds in ok.items()
+    }
+    return [(trial.params, losses.get(trial.number)) for trial in _all_trials(waves)]
+
+
+def _all_trials(waves: Sequence[Wave]) -> list[Trial]:
+    return [trial for wave in waves if wave.fold == 1 for trial in wave.candidates]
+
+
+def _shown(trial: Trial, best: int, plan: SearchPlan, ok: Mapping[int, list[FoldRecord]], records: Records) -> Candidate:
+    folds = [record for key, record in sorted(records.items()) if key[0] == trial.number and not record.failed]
+    reason = next((record.failed for key, record in sorted(records.items()) if key[0] == trial.number and record.failed), "")
+    state = "failed" if reason else "chosen" if trial.number == best else "tried" if len(folds) == len(plan.folds) else "stopped"
+    if state == "stopped":
+        behind = compare(folds, ok[best])
+        reason = f"on its folds {behind.mean:.5f} above the chosen one, with a standard error of {behind.error:.5f}"
+    return Candidate(
+        number=trial.number,
+        params=dict(trial.params),
+        state=state,  # type: ignore[arg-type]  # one of the four above
+        log_loss_per_click=loss_of(folds) if folds else None,
+        folds=[loss_of([record]) for record in folds],
+        reason=reason,
+    )
