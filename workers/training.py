@@ -22,7 +22,7 @@ from model_store.store import digest_folder, library_versions, publish, read_man
 from shared.aliases import MANIFEST, latest_of, list_aliases, point_alias, release_folder
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
-from shared.manifests import Metrics, ReleaseManifest
+from shared.manifests import Column, Metrics, ReleaseManifest
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from workers.training_tables import TrainingTable, read_training_table
@@ -83,11 +83,11 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: P
     began = time.monotonic()
     definition = load_definition(job.definition, definitions)
     folder.say(f"reading {job.train}")
-    train = read_training_table(folder.bucket, job.train, definition.columns)
+    train = _read(folder, job.train, definition)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
-        held_out = read_training_table(folder.bucket, job.eval, definition.columns, train.columns)
+        held_out = _read(folder, job.eval, definition, train.columns)
     folder.say(f"fitting {definition.name} on {len(train.frame):,} rows")
     model = fit(definition, train)
     folder.say("evaluating")
@@ -97,7 +97,10 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: P
         return  # cancelled while it was fitted
     folder.say("publishing the release")
     with temporary_folder(staging()) as staged:
-        model.save(staged)
+        try:
+            model.save(str(staged))  # a string, as the older service gave it
+        except Exception as error:
+            raise _own_failure(definition, "save", error) from error
         manifest = ReleaseManifest(
             release=release,
             definition=definition.name,
@@ -106,6 +109,8 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: P
             job_id=job.job_id,
             model_file=definition.model_file,
             columns=train.columns,
+            keys=definition.keys,
+            interval=definition.has_interval,
             files=digest_folder(staged),
             tables={name: table.fingerprint for name, table in judged.items()},
             metrics=metrics,
@@ -113,6 +118,10 @@ def _make_release(folder: JobFolder, job: TrainJob, release: str, definitions: P
             seconds=time.monotonic() - began,
         )
         publish(folder.bucket, staged, manifest)
+
+
+def _read(folder: JobFolder, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:
+    return read_training_table(folder.bucket, path, definition.columns, columns, keys=definition.keys, text=definition.text)
 
 
 def fit(definition: Definition, table: TrainingTable) -> Any:  # noqa: ANN401 - a definition's own class
@@ -146,7 +155,10 @@ def judge(definition: Definition, model: Any, train: TrainingTable, table: Train
 
 
 def _prepared(definition: Definition, table: TrainingTable) -> tuple[Any, Any]:
-    X, y, problem = definition.data_preparation(table.frame)
+    try:
+        X, y, problem = definition.prepare(table.frame)
+    except Exception as error:
+        raise _own_failure(definition, "data_preparation", error) from error
     if problem is not None:
         raise TableError(f"the definition {definition.name} cannot prepare {table.fingerprint.path}: {problem}") from problem
     return X, y
