@@ -111,18 +111,15 @@ def write_skeleton(name: str, folder: Path) -> Path:
         raise RequestError(
             f"{name!r} cannot be the name of a definition: letters, digits and _ make one", next_step="Choose a name like v4."
         )
-    inside = folder == PACKAGE
-    test = (REPOSITORY / "tests/unit/model_store" if inside else folder / "tests") / f"test_{name}.py"
+    test = (REPOSITORY / "tests/unit/model_store" if folder == PACKAGE else folder / "tests") / f"test_{name}.py"
     for there in (folder / name, PACKAGE / name, test):
         if there.exists():
             raise RequestError(f"{_shown(there)} is there already", next_step="Choose another name, or move it away.")
     files = {
         folder / name / "__init__.py": "",
         folder / name / "model.py": MODEL.replace("NAME", name),
-        test: TEST.replace("NAME", name).replace("FOLDER", "None" if inside else "Path(__file__).resolve().parents[1]"),
+        test: test_of(name, folder),
     }
-    if inside:
-        files[test] = files[test].replace("from pathlib import Path\n\n", "")
     try:
         for file, text in files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -131,6 +128,14 @@ def write_skeleton(name: str, folder: Path) -> Path:
     except OSError as error:
         raise RequestError(f"{error.filename} cannot be written: {error.strerror}", next_step="Name another folder with --into.") from error
     return test
+
+
+def test_of(name: str, folder: Path) -> str:
+    """The text of the test, for a definition in this folder."""
+    text = TEST.replace("NAME", name)
+    if folder == PACKAGE:
+        return text.replace("from pathlib import Path\n\n", "").replace("FOLDER", "None")
+    return text.replace("FOLDER", "Path(__file__).resolve().parents[1]")
 
 
 def _shown(path: Path) -> str:
