@@ -102,17 +102,17 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
     if max_rejects is not None:  # the digest of a request without it is that of an earlier version
         wish["max_rejects"] = max_rejects
-    release = resolve(bucket, model)
     if interval:
         wish["interval"] = interval
-        manifest = bucket.read(f"{release_folder(release)}/{MANIFEST}") or b""
-        decode_long(ReleaseManifest, manifest).check_interval()
 
     def job(job_id: str) -> ScoreJob:
         table_path = source.place_in(JobFolder(bucket, job_id))
         return _checked(ScoreJob, wish | {"kind": "score", "job_id": job_id, "created": created.isoformat(), "table": table_path})
 
     job(NO_ID)
+    release = resolve(bucket, model)
+    if interval:
+        decode_long(ReleaseManifest, bucket.read(f"{release_folder(release)}/{MANIFEST}") or b"").check_interval()
     digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
     return _enqueue(settings, bucket, digest, job, [source], again=again)
 

@@ -1,5 +1,6 @@
 """``scoring models new``: the skeleton of a definition, which trains and scores as it stands, and its test."""
 
+import json
 import os
 import re
 import shutil
@@ -83,8 +84,11 @@ def test_it_is_better_than_the_mean_on_the_rows_it_was_trained_on(trial):
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write into.  [default: SCORING_DEFINITIONS, else model_store]",
 )
-def new(name: str, into: Path | None) -> None:
-    """Write the skeleton of a definition, which trains and scores as it stands, and its test.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def new(name: str, into: Path | None, as_json: bool) -> None:
+    """Write the skeleton of a definition, and its test.
+
+    It trains and scores as it stands; nothing that is there is replaced.
 
     \b
     Example:
@@ -94,6 +98,9 @@ def new(name: str, into: Path | None) -> None:
     known = read_settings().definitions
     folder = (into or known or PACKAGE).absolute()
     test = write_skeleton(name, folder)
+    if as_json:
+        click.echo(json.dumps({"definition": name, "folder": str(folder / name), "test": str(test)}, indent=1))
+        return
     click.echo(f"The definition {name} is in {_shown(folder / name)}, its test in {_shown(test)}. Now type:")
     if folder not in (PACKAGE, known and known.absolute()):
         click.echo(f"export SCORING_DEFINITIONS={folder}     (here, and where the workers are started)")

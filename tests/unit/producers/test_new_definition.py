@@ -1,5 +1,6 @@
 """`scoring models new` writes a whole definition or nothing, and replaces nothing."""
 
+import json
 import subprocess
 import sys
 
@@ -30,6 +31,8 @@ def test_it_says_what_to_type_next_and_only_what_is_not_set_yet(tmp_path, monkey
     assert "export" not in said
     assert f"pytest {tmp_path}/tests/test_v5.py" in said
     assert (tmp_path / "v5/model.py").is_file()
+    printed = {"definition": "v6", "folder": f"{tmp_path}/v6", "test": f"{tmp_path}/tests/test_v6.py"}
+    assert json.loads(new("v6", "--json").output) == printed
 
 
 def test_a_name_that_is_taken_is_refused_and_nothing_is_written(tmp_path):
