@@ -45,6 +45,7 @@ def test_every_command_of_the_readme_works(stack: Place) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a stack of its own and twenty commands
 def test_every_command_of_the_guide_to_models_works(tmp_path: Path) -> None:
     place = make_place(tmp_path)
     stack = place.start()
