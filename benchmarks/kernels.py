@@ -112,7 +112,7 @@ predict = scoring.predict
 
 def text_of(scored: scoring.Scored) -> bytes:
     """The lines of the result for these rows."""
-    return tables.prediction_text(scored.entity_id, scored.device, scored.cr)
+    return tables.prediction_text(*scored.columns)
 
 
 def write(file: Path, member: bytes, rows: int) -> Part:

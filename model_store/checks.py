@@ -27,6 +27,7 @@ from model_store.model_template import Model
 from shared.errors import ModelError
 
 KEYWORDS = 400
+WORDS = ("red", "blue", "running", "shoes", "for", "kids", "cheap", "größe 42", "near me", '5" nails')
 ATTRIBUTES = tuple(f"att{number}" for number in range(1, 161))
 NUMBERS = ("attrs_scale",)
 FRESH_PROCESS_SECONDS = 120
@@ -72,7 +73,7 @@ class Trial:
     @cached_property
     def features(self) -> pd.DataFrame:
         """X as in scoring, when there is no target."""
-        X, _, error = self.definition.data_preparation(self.table.drop(columns="cr"), target_col=None)
+        X, _, error = self.definition.prepare(self.table.drop(columns="cr"), target_col=None)
         if error is not None:
             raise BrokenPromiseError(f"data_preparation without a target reports {error!r}")
         return X
@@ -93,7 +94,7 @@ class Trial:
 
     def train(self, **weights: np.ndarray) -> tuple[Model, Any]:
         """A new model, trained; and what ``train`` returned."""
-        X, y, error = self.definition.data_preparation(self.table.copy())
+        X, y, error = self.definition.prepare(self.table.copy())
         if error is not None:
             raise BrokenPromiseError(f"data_preparation with a target reports {error!r}")
         model = self.definition.model_class()
@@ -148,21 +149,25 @@ def _require(kept: bool, why: str) -> None:
 def make_table(definition: Definition) -> pd.DataFrame:
     """A prepared table for training: 400 made-up keywords on three devices, the same every time.
 
-    Binary features are int8, others float64, as in every prepared table. A definition that names its columns gets only those.
+    Binary features are int8, others float64 or text, as in every prepared table. A definition that names its columns gets only those,
+    and the device only if it is among its keys or columns.
     """
     random = np.random.default_rng(20261123)
     keyword = np.repeat(np.arange(KEYWORDS), 3)
     device = np.tile(np.arange(3), KEYWORDS)
     binary = (random.random((KEYWORDS, len(ATTRIBUTES))) < random.uniform(0.0, 0.6, len(ATTRIBUTES))).astype(np.int8)
-    columns: dict[str, np.ndarray] = {key: keyword + 1000 for key in ("entity_id", *definition.keys) if key != "device"}
-    columns |= {"computer": (device == 0).astype(np.int8), "smartphone": (device == 1).astype(np.int8)}
+    columns: dict[str, Any] = {"entity_id": keyword + 1000} if "entity_id" in definition.keys else {}
+    for place, name in enumerate(dict.fromkeys([*definition.keys, *definition.text])):
+        if name not in {"entity_id", "device"}:
+            words = np.random.default_rng(place).choice(WORDS, (KEYWORDS, 3))
+            columns[name] = pd.array([" ".join(words[number]) for number in keyword], dtype="str")
+    if "device" in definition.keys or {"computer", "smartphone"} & set(definition.columns or ()):
+        columns |= {"computer": (device == 0).astype(np.int8), "smartphone": (device == 1).astype(np.int8)}
     columns |= {name: binary[keyword, place] for place, name in enumerate(ATTRIBUTES)}
     further = [name for name in definition.columns or () if name not in columns]
     columns |= {name: random.random(KEYWORDS)[keyword] for name in dict.fromkeys((*NUMBERS, *further))}
     features = [
-        name
-        for name in columns
-        if definition.columns is None or name in {*definition.columns, *definition.keys, "entity_id", "computer", "smartphone"}
+        name for name in columns if definition.columns is None or name in {*definition.columns, *definition.keys, "computer", "smartphone"}
     ]
     slopes = random.normal(0.0, 0.01, len(ATTRIBUTES))
     truth = np.clip(0.08 + 0.05 * (device == 0) + (binary @ slopes)[keyword], 0.01, 0.6)
@@ -177,18 +182,28 @@ def make_clicks(rows: int) -> np.ndarray:
 
 def predict(model: Model, X: pd.DataFrame) -> np.ndarray:
     """What the model predicts, as an array that has one finite number a row."""
-    rates = np.asarray(model.predict(X))
-    _require(rates.shape == (len(X),), f"predict gave an array of shape {rates.shape} for {len(X)} rows")
-    _require(rates.dtype.kind == "f", f"predict gave values of type {rates.dtype}, not floating-point numbers")
-    _require(
-        bool(np.isfinite(rates).all()), f"predict gave a value that is not finite for {int((~np.isfinite(rates)).sum())} of {len(X)} rows"
-    )
+    return _one_a_row("predict", model.predict(X), len(X))
+
+
+def predict_interval(model: Any, X: pd.DataFrame) -> np.ndarray:  # noqa: ANN401 - the template has no such method
+    """The bounds that the model gives, as an array of two rows, low and high, with one finite number for each row of ``X``."""
+    bounds = model.predict_interval(X)
+    _require(isinstance(bounds, tuple | list) and len(bounds) == 2, f"predict_interval gave {type(bounds).__name__}, not (low, high)")
+    return np.array([_one_a_row("predict_interval", one, len(X)) for one in bounds])
+
+
+def _one_a_row(method: str, predicted: object, rows: int) -> np.ndarray:
+    rates = np.asarray(predicted)
+    _require(rates.shape == (rows,), f"{method} gave an array of shape {rates.shape} for {rows} rows")
+    _require(rates.dtype.kind == "f", f"{method} gave values of type {rates.dtype}, not floating-point numbers")
+    finite = np.isfinite(rates)
+    _require(bool(finite.all()), f"{method} gave a value that is not finite for {int((~finite).sum())} of {rows} rows")
     return rates
 
 
 @_check("data_preparation with a target gives features without it, the target row by row, and no error")
 def prepares_for_training(trial: Trial) -> None:
-    X, y, error = trial.definition.data_preparation(trial.table.copy())
+    X, y, error = trial.definition.prepare(trial.table.copy())
     _require(error is None, f"the error is {error!r}")
     _require("cr" not in X.columns, "the features still hold the target cr")
     _require(len(X) == len(trial.table), f"{len(trial.table)} rows became {len(X)}")
@@ -197,8 +212,8 @@ def prepares_for_training(trial: Trial) -> None:
 
 @_check("data_preparation without a target gives the same features as in training, None, and no error")
 def prepares_for_scoring(trial: Trial) -> None:
-    trained, _, _ = trial.definition.data_preparation(trial.table.copy())
-    X, y, error = trial.definition.data_preparation(trial.table.drop(columns="cr"), target_col=None)
+    trained, _, _ = trial.definition.prepare(trial.table.copy())
+    X, y, error = trial.definition.prepare(trial.table.drop(columns="cr"), target_col=None)
     _require(error is None, f"the error is {error!r}")
     _require(y is None, "the target is not None")
     _require(len(X) == len(trial.table), f"{len(trial.table)} rows became {len(X)}")
@@ -207,7 +222,7 @@ def prepares_for_scoring(trial: Trial) -> None:
 
 @_check("data_preparation hands back an exception, and does not raise it, when the target is missing")
 def reports_a_missing_column(trial: Trial) -> None:
-    _, _, error = trial.definition.data_preparation(trial.table.drop(columns="cr"))
+    _, _, error = trial.definition.prepare(trial.table.drop(columns="cr"))
     _require(isinstance(error, Exception), f"the error is {error!r}, not an exception")
 
 
@@ -237,9 +252,28 @@ def predict_changes_nothing(trial: Trial) -> None:
 
 @_check("a row gets the same rate to the last bit wherever it stands in whatever block")
 def rows_are_independent(trial: Trial) -> None:
-    X, whole = trial.features, trial.rates
+    _require_independence(trial.features, trial.rates, lambda X: predict(trial.model, X))
+
+
+@_check("predict_interval gives two numbers a row in [0, 1] around the rate, the same wherever the row stands in whatever block")
+def intervals_hold_the_rates(trial: Trial) -> None:
+    if not trial.definition.has_interval:
+        raise NotAskedError("there is no predict_interval")
+    low, high = predict_interval(trial.model, trial.features)
+    rates = np.clip(trial.rates, 0, 1)
+    outside = int(((low < 0) | (high > 1)).sum())
+    _require(not outside, f"{outside} of {len(rates)} intervals reach outside [0, 1]")
+    wrong = np.flatnonzero((low > rates) | (rates > high))
+    if len(wrong):
+        shown = f"row {wrong[0]} has {low[wrong[0]]} to {high[wrong[0]]} and the rate {rates[wrong[0]]}"
+        raise BrokenPromiseError(f"{len(wrong)} of {len(rates)} rates do not lie in their interval: {shown}")
+    _require_independence(trial.features, low, lambda X: predict_interval(trial.model, X)[0])
+    _require_independence(trial.features, high, lambda X: predict_interval(trial.model, X)[1])
+
+
+def _require_independence(X: pd.DataFrame, whole: np.ndarray, predicted: Callable[[pd.DataFrame], np.ndarray]) -> None:
     for rows in _blocks_to_try(len(X)):
-        rates = predict(trial.model, X.iloc[rows])
+        rates = predicted(X.iloc[rows])
         others = np.flatnonzero(_bits(rates) != _bits(whole[rows]))
         if len(others):
             first = others[0]

@@ -10,9 +10,10 @@ import hashlib
 import importlib
 import importlib.util
 import re
+import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,10 +21,21 @@ from typing import Any
 
 from model_store import model_template
 from shared.errors import ModelError
+from shared.manifests import KEYS
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 METHODS = ("_model_definition", "train", "score", "predict", "save", "load")
+TEMPLATE = "model_template.py"
+"""What older definitions load from the folder above theirs."""
+
+NO_KEYS = frozenset({"cr", "cr_low", "cr_high", "Clicks", "Conversions", "week", "computer", "smartphone"})
+"""Columns of a table or result that mean something else."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+
+
+class UnknownDefinitionError(ModelError):
+    """Raised when there is no definition of a name here; another process may know it by its ``SCORING_DEFINITIONS``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +48,31 @@ class Definition:
     """Called without arguments; ``load`` is a method of what that gives."""
     data_preparation: Callable[..., tuple[Any, Any, Any]]
     source_sha256: str
-    """Digest of the folder's Python files, of their paths and contents, when it was imported."""
+    """Digest of its Python files, of their paths and contents, when it was imported."""
     keys: tuple[str, ...]
     """The columns that name a row in the output."""
     columns: tuple[str, ...] | None
     """The feature columns it needs; None for all."""
+    text: tuple[str, ...]
+    """Those of the feature columns that are text."""
     model_file: str
     """The file in a release's folder that ``load`` is given."""
+
+    @property
+    def has_interval(self) -> bool:
+        """True when its models can say between what a rate lies."""
+        return callable(getattr(self.model_class, "predict_interval", None))
+
+    def columns_of_table(self, features: Sequence[str]) -> list[str]:
+        """The columns of the table that ``data_preparation`` is given, the target left out: the keys but the device, then the features."""
+        return list(dict.fromkeys([*(key for key in self.keys if key != "device"), *features]))
+
+    def prepare(self, table: Any, target_col: str | None = "cr") -> tuple[Any, Any, Any]:  # noqa: ANN401 - pandas comes with definitions
+        """Features, target and error of a table, by ``data_preparation``; keys of the definition's own are dropped as the entity id is."""
+        if self.keys == KEYS:
+            return self.data_preparation(table, target_col=target_col)
+        away = [key for key in self.keys if key != "device" and key not in self.text]
+        return self.data_preparation(table, target_col=target_col, cols_to_drop=away)
 
 
 def list_definitions(extra: Path | None = None) -> list[str]:
@@ -66,9 +96,11 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
     folders = _find_folders(extra)
     if name not in folders:
         known = ", ".join(list_definitions(extra)) or "none"
-        raise ModelError(
-            f"there is no definition {name!r}; there are: {known}",
-            next_step=f"See them with: scoring models list. To add one, make the folder {PACKAGE_FOLDER.name}/<name> with a model.py.",
+        where = "is not set there" if extra is None else f"is {extra} there"
+        raise UnknownDefinitionError(
+            f"there is no definition {name!r} on {socket.gethostname()}; there are: {known} (SCORING_DEFINITIONS {where})",
+            next_step="If it lies in a folder of its own, name the folder above it in SCORING_DEFINITIONS and start the workers anew; "
+            "to add one: scoring models new NAME.",
         )
     folder = folders[name]
     digest = digest_source(folder)
@@ -78,10 +110,14 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
 
 
 def digest_source(folder: Path) -> str:
-    """The sha256 over the paths and contents of a folder's Python files."""
+    """The sha256 over the paths and contents of a folder's Python files; a template of its own above it is a part of its code."""
+    files = [(file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*.py"))]
+    template = folder.parent / TEMPLATE
+    if folder.parent != PACKAGE_FOLDER and template.is_file():
+        files.append((f"../{TEMPLATE}", template))
     whole = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        whole.update(file.relative_to(folder).as_posix().encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    for name, file in files:
+        whole.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()
 
 
@@ -127,9 +163,11 @@ def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleTy
         return load()
     except (Exception, SystemExit) as error:
         elsewhere = "" if folder.parent == PACKAGE_FOLDER else f" --extra {folder.parent}"
+        problem = f"the definition {name} does not import: {type(error).__name__}: {error} ({_place(error, folder)})"
+        if isinstance(error, FileNotFoundError) and error.filename == str(folder.parent / TEMPLATE):
+            raise ModelError(problem, next_step=f"Put the template there: cp {PACKAGE_FOLDER / TEMPLATE} {folder.parent}/") from error
         raise ModelError(
-            f"the definition {name} does not import: {type(error).__name__}: {error} ({_place(error, folder)})",
-            next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}{elsewhere}",
+            problem, next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}{elsewhere}"
         ) from error
 
 
@@ -176,13 +214,31 @@ def _describe(name: str, folder: Path, module: ModuleType, digest: str) -> Defin
             f"the class Model of the definition {name} lacks {', '.join(missing)}", next_step=f"Write what is missing in {file}."
         )
     columns = getattr(model_class, "COLUMNS", None)
+    keys = tuple(getattr(model_class, "KEYS", KEYS))
+    text = tuple(getattr(model_class, "TEXT", ()))
+    if wrong := _wrong_columns(keys, columns, text):
+        raise ModelError(f"the class Model of the definition {name} {wrong}", next_step=f"Correct it in {file}.")
     return Definition(
         name=name,
         folder=folder,
         model_class=model_class,
         data_preparation=getattr(module, "data_preparation", model_template.data_preparation),
         source_sha256=digest,
-        keys=tuple(getattr(model_class, "KEYS", model_template.Model.KEYS)),
+        keys=keys,
         columns=None if columns is None else tuple(columns),
+        text=text,
         model_file=getattr(model_class, "MODEL_FILE", model_template.Model.MODEL_FILE),
     )
+
+
+def _wrong_columns(keys: tuple[str, ...], columns: Sequence[str] | None, text: tuple[str, ...]) -> str:
+    """What cannot be among the columns that a class names; empty when nothing is."""
+    if not keys or len(set(keys)) < len(keys) or not all(isinstance(key, str) and key for key in keys):
+        return f"has KEYS that are not one or more different names: {keys!r}"
+    if taken := sorted(NO_KEYS & set(keys)):
+        return f"has {taken[0]} among its KEYS, which means something else in a table"
+    if columns is not None and (lacking := [name for name in text if name not in columns]):
+        return f"has {lacking[0]} in TEXT but not in COLUMNS"
+    if both := [name for name in columns or () if name in keys and name not in text]:
+        return f"has {both[0]} in KEYS and in COLUMNS: a key that is a feature too must be text, and named in TEXT"
+    return ""

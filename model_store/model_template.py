@@ -52,10 +52,13 @@ class Model(ABC):
     """The file in the release's folder that ``load`` is given."""
 
     KEYS: ClassVar[tuple[str, ...]] = ("entity_id", "device")
-    """The columns that name a row in the output."""
+    """The columns that name a row in the output, in its order; others than these two are copied as they stand in the table."""
 
     COLUMNS: ClassVar[tuple[str, ...] | None] = None
     """The feature columns that are needed; None for all that the training table has."""
+
+    TEXT: ClassVar[tuple[str, ...]] = ()
+    """Those of the feature columns that are text, not numbers; a key may be a feature too if it is named here."""
 
     TRUSTED: ClassVar[tuple[str, ...]] = ()
     """Types in the model file, beyond those that are harmless by themselves, that its author has looked at and trusts."""
@@ -83,7 +86,11 @@ class Model(ABC):
 
     @abstractmethod
     def predict(self, X: pd.DataFrame) -> np.ndarray:
-        """The conversion rate of each row: a 1-d array in the order of the rows."""
+        """The conversion rate of each row: a 1-d array in the order of the rows.
+
+        A definition that can say between what each rate lies has a method ``predict_interval(X)`` as well, which returns two such
+        arrays, ``(low, high)``.
+        """
 
     @classmethod
     def score(cls, y_true: ArrayLike, y_pred: ArrayLike) -> ModelEval:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.definitions import Definition, load_definition
+from model_store.definitions import Definition, UnknownDefinitionError, load_definition
 from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
@@ -128,14 +128,19 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
     with temporary_folder(cache / OWN_COPIES) as own:
         digests = {name: digest.sha256 for name, digest in manifest.files.items()}
         copy_verified(bucket.local_folder(release_folder(release), cache, digests), manifest, own)
-        definition = load_definition(manifest.definition, definitions)
+        try:
+            definition = load_definition(manifest.definition, definitions)
+        except UnknownDefinitionError as unknown:
+            raise ModelError(
+                f"{release} was trained where its definition is known, but {unknown.message}", next_step=unknown.next_step
+            ) from unknown
         if definition.source_sha256 != manifest.definition_sha256:
             raise ModelError(
                 f"the code of the definition {definition.name} was changed since {release} was trained", next_step=train_anew(release)
             )
         try:
             model = definition.model_class()
-            model.load(own / manifest.model_file)
+            model.load(str(own / manifest.model_file))  # a string, as the older service gave it
         except ModelError:
             raise
         except Exception as error:  # a definition's own code may raise anything

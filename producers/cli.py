@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a defect in this program, 2 a request or setting that cann
 cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
 """
 
+import csv
 import itertools
 import json
 import sys
@@ -15,6 +16,7 @@ import click
 
 from producers import watch_commands
 from producers.compare_commands import compare
+from producers.new_definition import new
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
 from shared.settings import Settings, read_settings
 
@@ -68,6 +70,9 @@ def scoring() -> None:
 
 SAMPLE_MARK = "made-up.txt"
 """Lies beside made-up tables, which only made-up tables replace."""
+
+NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
+"""Columns of a result that hold numbers; the keys of a definition's own are text."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
@@ -222,6 +227,7 @@ def train(
 @click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
 @click.option("--max-reject-share", type=float, help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
 @click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
+@click.option("--interval", is_flag=True, help="Write cr_low and cr_high behind cr, if the model can.")
 @click.option("--fix", "fixes", metavar="JOB", help="TABLE holds fixed rows, which take the place of this job's rejects.")
 @again_option
 @wait_option
@@ -233,6 +239,7 @@ def score(
     chunk_rows: int | None,
     max_reject_share: float | None,
     max_rejects: int | None,
+    interval: bool,
     fixes: str | None,
     again: bool,
     wait: bool,
@@ -248,14 +255,15 @@ def score(
     Example:
         scoring score data/predict/input/2026/11/23 --model champion
         scoring score keywords.parquet --model v2 --date 2026-11-23
+        scoring score keywords.parquet --model v3 --interval
         scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
     """
     from producers.enqueue import REJECT_SHARE, enqueue_fix, enqueue_score
 
-    if fixes is not None and (model, day, chunk_rows) != (None, None, None):
+    if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
         raise RequestError(
-            "--fix takes the model, the date and the chunks of the job that it fixes",
-            next_step="Leave out --model, --date and --chunk-rows.",
+            "--fix takes the model, the date, the chunks and the interval of the job that it fixes",
+            next_step="Leave out --model, --date, --chunk-rows and --interval.",
         )
     settings, bucket = _open()
     if fixes is not None:
@@ -273,6 +281,7 @@ def score(
         chunk_rows=chunk_rows,
         max_reject_share=REJECT_SHARE if max_reject_share is None else max_reject_share,
         max_rejects=max_rejects,
+        interval=interval,
         again=again,
     )
     _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
@@ -380,6 +389,9 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
 @scoring.group()
 def models() -> None:
     """Look at releases, check definitions."""
+
+
+models.add_command(new)
 
 
 @models.command("list")
@@ -567,8 +579,14 @@ def results_head(result: str, count: int, as_json: bool) -> None:
     folder, _manifest = show.find_result(bucket, result)
     lines = show.first_lines(bucket, folder, count)
     if as_json:
-        names, *rows = (line.split(",") for line in lines)
-        _print_json([dict(zip(names, map(json.loads, row), strict=True)) for row in rows])
+        names, *rows = csv.reader(lines)
+        are_numbers = [name in NUMBERS for name in names]
+        _print_json(
+            [
+                {name: json.loads(text) if is_number else text for name, text, is_number in zip(names, row, are_numbers, strict=True)}
+                for row in rows
+            ]
+        )
     else:
         click.echo("\n".join(lines))
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from shared.aliases import MANIFEST, resolve
+from shared.aliases import MANIFEST, release_folder, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
 from shared.errors import BrokerError, MessageError, RequestError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
-from shared.manifests import OUTPUTS, ResultManifest
+from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode, decode_long
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
@@ -84,9 +84,10 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     chunk_rows: int | None = None,
     max_reject_share: float = REJECT_SHARE,
     max_rejects: int | None = None,
+    interval: bool = False,
     again: bool = False,
 ) -> Enqueued:
-    """Ask for a table to be scored with a model.
+    """Ask for a table to be scored with a model; with ``interval``, for the bounds of each rate as well.
 
     ``table`` is looked for in the bucket first, then on this machine. ``day`` is the day that the result belongs to, for a table
     that does not lie in a dated folder of the bucket (default: today). ``again`` runs a request that was done before once more.
@@ -94,7 +95,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     Raises:
         RequestError: a field cannot be.
         TableError: there is no such table.
-        ModelError: there is no such release.
+        ModelError: there is no such release, or it gives no interval and one is asked for.
         BucketError: the request could not be written.
     """
     created = datetime.now(UTC)
@@ -103,13 +104,18 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
     if max_rejects is not None:  # the digest of a request without it is that of an earlier version
         wish["max_rejects"] = max_rejects
+    if interval:
+        wish["interval"] = interval
 
     def job(job_id: str) -> ScoreJob:
         table_path = source.place_in(JobFolder(bucket, job_id))
         return _checked(ScoreJob, wish | {"kind": "score", "job_id": job_id, "created": created.isoformat(), "table": table_path})
 
     job(NO_ID)
-    digest = _digest("score", wish | {"release": resolve(bucket, model), "table": source.fingerprint})
+    release = resolve(bucket, model)
+    if interval:
+        decode_long(ReleaseManifest, bucket.read(f"{release_folder(release)}/{MANIFEST}") or b"").check_interval()
+    digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
     return _enqueue(settings, bucket, digest, job, [source], again=again)
 
 
@@ -155,7 +161,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
 
     def job(own_id: str) -> ScoreJob:
         path = source.place_in(JobFolder(bucket, own_id))
-        taken = {"model": fixed.model, "table": fixed.table, "place": fixed.place, "fixed_rows": path}
+        taken = {"model": fixed.model, "table": fixed.table, "place": fixed.place, "fixed_rows": path, "interval": fixed.interval}
         return _checked(ScoreJob, wish | taken | {"kind": "score", "job_id": own_id, "created": created.isoformat()})
 
     job(NO_ID)

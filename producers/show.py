@@ -16,7 +16,7 @@ from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, r
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JOBS, JobStatus, Outcome, UnreadableJob
-from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, REPORT, ReleaseManifest, ResultManifest, Search
+from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, ReleaseManifest, ResultManifest, Search
 from shared.messages import Job, ScoreJob, decode_long
 from shared.signatures import Signature
 
@@ -223,6 +223,8 @@ def print_release(console: Console, release: ShownRelease) -> None:
         "folder": release_folder(manifest.release),
         "signed": release.signed,
         "columns": f"{len(manifest.columns)}: {', '.join(column.name for column in manifest.columns[:6])}, ...",
+        **({"keys": ", ".join(manifest.keys)} if manifest.keys != KEYS else {}),
+        **({"intervals": "yes, with --interval"} if manifest.interval else {}),
         "files": ", ".join(f"{name} ({file.size / 1024:,.0f} KB)" for name, file in manifest.files.items()),
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
     }

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from shared.errors import ModelError
 from shared.messages import BucketPath, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
 
 OUTPUTS = "data/predict/output"
@@ -16,7 +17,10 @@ PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
 REPORT, LOSSES = "report.html", "evaluation.parquet"
 """Files of a release beside those of its model: a page for people, and what each keyword cost (``shared.keyword_losses``)."""
 
-ColumnType = Literal["binary", "number"]
+KEYS = ("entity_id", "device")
+"""The columns that name a row of a result, unless the definition has its own."""
+
+ColumnType = Literal["binary", "number", "text"]
 
 
 MAX_MANIFEST_BYTES = 16 << 20
@@ -26,12 +30,17 @@ OptionalSignature = Annotated[Sha256 | None, Field(exclude_if=lambda signature: 
 """See ``shared.signatures``; an unsigned manifest does not have the field."""
 
 
+Keys = Annotated[tuple[str, ...], Field(exclude_if=lambda keys: keys == KEYS)]
+WithInterval = Annotated[bool, Field(exclude_if=lambda has_one: not has_one)]
+# neither field is written where it says nothing new: readers of an earlier version know no such field
+
+
 class Part(Record):
     """A frozen piece of a manifest."""
 
 
 class Column(Part):
-    """One feature that a release needs: ``binary`` holds only 0 and 1, ``number`` any finite number."""
+    """One feature that a release needs: ``binary`` holds only 0 and 1, ``number`` any finite number, ``text`` any text on one line."""
 
     name: str
     type: ColumnType
@@ -188,6 +197,10 @@ class ReleaseManifest(Record):
     model_file: str
     columns: list[Column]
     """The features in the order that the model was trained with."""
+    keys: Keys = KEYS
+    """The columns that name a row, in the order of the result."""
+    interval: WithInterval = False
+    """True when it can say between what a rate lies as well."""
     files: dict[str, FileDigest]
     tables: dict[str, TableFingerprint]
     """``train`` and, if there was one, ``eval``."""
@@ -205,6 +218,14 @@ class ReleaseManifest(Record):
     def judged_on(self) -> Literal["eval", "train"]:
         """The table whose figures count: that of a later time if there was one."""
         return "eval" if "eval" in self.metrics else "train"
+
+    def check_interval(self) -> None:
+        """Raise ModelError when the release can give no interval."""
+        if not self.interval:
+            raise ModelError(
+                f"the release {self.release} gives no interval: its definition has no predict_interval",
+                next_step="Leave out --interval, or score with a release that gives one.",
+            )
 
 
 class DeviceSummary(Part):
@@ -227,7 +248,11 @@ class ResultManifest(Record):
     rows_clipped: int
     """Rows whose prediction lay outside [0, 1] and was set to the nearer end."""
     devices: dict[str, DeviceSummary]
-    """Device name -> what was scored for it."""
+    """Device name -> what was scored for it; ``all`` alone where the device is not read."""
+    keys: Keys = KEYS
+    """The columns that name a row."""
+    interval: WithInterval = False
+    """True when ``cr_low`` and ``cr_high`` stand behind ``cr``."""
     fixes: JobId | None = None
     """The job whose rejects were fixed, if this one fixes any."""
     fixed_rows: FileDigest | None = None

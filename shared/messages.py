@@ -147,6 +147,8 @@ class ScoreJob(Record):
     fixes: JobId | None = None
     """The job whose rejects the fixed rows take the place of."""
     fixed_rows: BucketPath | None = None
+    interval: Annotated[bool, Field(exclude_if=lambda wanted: not wanted)] = False
+    """True to write ``cr_low`` and ``cr_high`` as well; workers of an earlier version know no such field, so it is said only then."""
 
     @model_validator(mode="after")
     def _fixes_with_rows(self) -> Self:

@@ -61,8 +61,8 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     plan = read_plan(earlier)
     for file in plan.files:
         check_stamp(folder.bucket, file)
-    columns = read_manifest(folder.bucket, plan.release).columns
-    layouts = [tables.layout_for(file.path, file.columns, columns) for file in plan.files]
+    release = read_manifest(folder.bucket, plan.release)
+    layouts = [tables.layout_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
     digest, by_chunk = _read_fixed(folder.bucket, job, plan, layouts)
     for index in range(len(plan.chunks)):
         _take_over(earlier, folder, index, by_chunk.get(index, {}), job)

@@ -21,7 +21,7 @@ from shared.messages import Promote
 from shared.resampling import RESAMPLES
 from workers.training_tables import TrainingTable, read_training_table
 
-LABELS = ("cr", "entity_id")
+TARGET = "cr"
 """What stands before the features in the frame of a training table."""
 
 MOST_RIVALS = 5
@@ -76,7 +76,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
     judged_on: Literal["eval", "train"] = "eval" if "eval" in tables else "train"
     aliases = list_aliases(bucket)
     champion = aliases.get(CHAMPION)
-    rivals = _ask_rivals(bucket, tables["eval"], aliases, places) if judged_on == "eval" else _Rivals()
+    rivals = _ask_rivals(bucket, tables["eval"], definition.keys, aliases, places) if judged_on == "eval" else _Rivals()
     table = tables[judged_on]
     rates = {name: {definition.name: trained.rates[name]} | naive_predictors(train.outcomes, of.outcomes) for name, of in tables.items()}
     rates[judged_on] = {definition.name: trained.rates[judged_on]} | rivals.rates | rates[judged_on]
@@ -92,7 +92,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
         champion=champion,
         champion_problem=rivals.problems.get(champion or "", ""),
     )
-    X, _, _ = definition.data_preparation(table.frame)
+    X, _, _ = definition.prepare(table.frame)
     evaluation = Evaluation(
         judged_on=judged_on,
         confidence=limits.confidence,
@@ -109,13 +109,13 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
     return Judgement(evaluation=evaluation, metrics=metrics, losses=best.losses)
 
 
-def _ask_rivals(bucket: Bucket, table: TrainingTable, aliases: dict[str, str], places: Places) -> _Rivals:
+def _ask_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], aliases: dict[str, str], places: Places) -> _Rivals:
     rivals = _Rivals()
     newest = sorted({release for alias, release in aliases.items() if alias.endswith(latest_of(""))}, reverse=True)
     champion = [aliases[CHAMPION]] if CHAMPION in aliases else []
     for release in list(dict.fromkeys([*champion, *newest]))[: len(champion) + MOST_RIVALS]:
         try:
-            rivals.rates[release] = _rates_of_rival(bucket, release, table, places)
+            rivals.rates[release] = _rates_of_rival(bucket, release, table, keys, places)
         except TransientError:
             raise
         except ScoringError as error:
@@ -125,21 +125,23 @@ def _ask_rivals(bucket: Bucket, table: TrainingTable, aliases: dict[str, str], p
     return rivals
 
 
-def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, places: Places) -> np.ndarray:
+def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tuple[str, ...], places: Places) -> np.ndarray:
     """What a release predicts for the rows of the table, which is read once more where the release needs other columns of it.
 
     Raises:
         ModelError: it cannot be loaded, or its rates are not one finite number a row.
-        TableError: the table lacks a column that it needs.
+        TableError: the table lacks a column that it needs, or it names rows by other keys.
     """
     rival = load_release(bucket, release, places.cache, places.definitions)
-    columns = rival.manifest.columns
+    definition, columns = rival.definition, rival.manifest.columns
+    if definition.keys != keys:
+        raise TableError(f"it names rows by {' and '.join(definition.keys)}, not by {' and '.join(keys)}")
     if not _same(columns, table.columns):
         rows = table
-        table = read_training_table(bucket, table.fingerprint.path, None, columns)
+        table = read_training_table(bucket, table.fingerprint.path, None, columns, keys=keys)
         if not np.array_equal(table.outcomes.entity_id, rows.outcomes.entity_id):
             raise TableError(f"of {table.fingerprint.path} it can use other rows, {table.fingerprint.rows:,} of them")
-    X, _, problem = rival.definition.data_preparation(table.frame[[*LABELS, *(column.name for column in columns)]])
+    X, _, problem = definition.prepare(table.frame[[TARGET, *definition.columns_of_table([column.name for column in columns])]])
     if problem is not None:
         raise TableError(f"its definition cannot prepare {table.fingerprint.path}: {problem}")
     rates = np.asarray(rival.model.predict(X), dtype=np.float64)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from shared.bucket import Bucket
 from shared.errors import BucketError, TableError
 from shared.job_folder import JobFolder
-from shared.manifests import Column
+from shared.manifests import ReleaseManifest
 from workers import tables
 from workers.planning import Chunk, FoundFile, PlannedChunk, check_stamp, open_parquet, record_ends, slice_file
 
@@ -97,15 +97,15 @@ def _known_of_parquet(bucket: Bucket, path: str, stamp: str) -> pq.FileMetaData:
         return file.metadata
 
 
-def open_chunk(bucket: Bucket, planned: PlannedChunk, features: list[Column]) -> Pieces:
-    """The records of a chunk, to be read for these features.
+def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) -> Pieces:
+    """The records of a chunk, to be read for this release.
 
     Raises:
         TableError: the table changed under the job.
         BucketError: a piece of a compressed table is gone.
     """
     chunk, file = planned.chunk, planned.file
-    layout = tables.layout_for(file.path, file.columns, features)
+    layout = tables.layout_for(file.path, file.columns, release.columns, keys=release.keys)
     if file.kind == "csv.gz":
         data = bucket.read(slice_file(JobFolder(bucket, planned.slices_in), planned.slices, planned.index))
         what, next_step = f"the slice of chunk {planned.index} of job {planned.slices_in}", "Score the table again with --again."

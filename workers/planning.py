@@ -26,7 +26,7 @@ from pydantic import ValidationInfo, field_validator
 from shared.bucket import Bucket, FileInfo
 from shared.errors import MessageError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
-from shared.manifests import FileDigest, Part, TableFingerprint
+from shared.manifests import FileDigest, Part, TableFingerprint, WithInterval
 from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
 from shared.table_files import FileKind, find_files
 
@@ -117,6 +117,8 @@ class PlannedChunk:
     """The job in whose folder the slices of compressed files lie."""
     may_be_fixed: bool
     """True when the job puts fixed rows in the place of another job's rejects."""
+    interval: bool
+    """True when bounds are written behind each rate."""
 
 
 class Begun(Record):
@@ -127,6 +129,7 @@ class Begun(Record):
     slices: str
     """Name of the folder with the slices of compressed files."""
     files: list[FoundFile]
+    interval: WithInterval = False
 
     def chunk(self, index: int, cut: Sequence[int]) -> PlannedChunk:
         """A chunk that was cut, though the plan is not there yet; raises StrayOrderError when there can be no such one."""
@@ -141,6 +144,7 @@ class Begun(Record):
             slices=self.slices,
             slices_in=self.job_id,
             may_be_fixed=False,
+            interval=self.interval,
         )
 
 
@@ -158,6 +162,7 @@ class Plan(Record):
     chunks: list[Chunk]
     fixed_rows: FileDigest | None = None
     """The file of fixed rows that the job puts in the place of another job's rejects."""
+    interval: WithInterval = False
 
     @property
     def rows_at_most(self) -> int | None:
@@ -188,6 +193,7 @@ class Plan(Record):
             slices=self.slices,
             slices_in=self.slices_in or self.job_id,
             may_be_fixed=self.fixed_rows is not None,
+            interval=self.interval,
         )
 
     def fingerprint(self, path: str, *, rows: int, rejected: int) -> TableFingerprint:

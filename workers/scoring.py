@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +47,9 @@ from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, count_line
 from workers.reject_limits import check_all
 from workers.suspects import Range, clear_chunk
 
+ALL_DEVICES = "all"
+"""What the rows are counted under where the device is not read."""
+
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
 
@@ -75,16 +78,26 @@ def plan_job(folder: JobFolder, ready: Ready = lambda *_: None) -> Plan | None:
 def _cut(folder: JobFolder, job: ScoreJob, ready: Ready) -> Plan:
     begun = read_begun(folder) or _begin(folder, job)
     files, chunks = cut_table(folder, begun, job.chunk_rows, ready)
-    return Plan(job_id=job.job_id, release=begun.release, made=datetime.now(UTC), files=files, slices=begun.slices, chunks=chunks)
+    return Plan(
+        job_id=job.job_id,
+        release=begun.release,
+        made=datetime.now(UTC),
+        files=files,
+        slices=begun.slices,
+        chunks=chunks,
+        interval=begun.interval,
+    )
 
 
 def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
     """Settle the release and the files of the table, whoever comes first."""
     release = read_manifest(folder.bucket, resolve(folder.bucket, job.model))
+    if job.interval:
+        release.check_interval()
     files = find_table(folder.bucket, job.table)
     for file in files:
-        tables.layout_for(file.path, file.columns, release.columns)
-    begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files)
+        tables.layout_for(file.path, file.columns, release.columns, keys=release.keys)
+    begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
     is_first = folder.bucket.create(folder.file(BEGUN), begun.model_dump_json().encode())
     return begun if is_first else read_begun(folder) or begun
 
@@ -96,13 +109,21 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
 class Scored:
     """The rows of a chunk, or of a piece of one, with their rates."""
 
-    entity_id: np.ndarray
+    keys: list[np.ndarray]
+    """The columns that name a row."""
     device: np.ndarray
     cr: np.ndarray
     """float64 in [0, 1], one a row."""
+    bounds: list[np.ndarray]
+    """Lower and upper bound of each rate, float64 in [0, 1]; none unless they were asked for."""
     clipped: int
     """How many predictions lay outside and were set to the nearer end."""
     rejects: list[tables.Reject]
+
+    @property
+    def columns(self) -> list[np.ndarray]:
+        """The columns of the result, in its order."""
+        return [*self.keys, self.cr, *self.bounds]
 
 
 def score_chunk(
@@ -126,18 +147,18 @@ def score_chunk(
     with _timed(stages, "load"):
         release = load_release(folder.bucket, planned.release, cache, definitions)
     with _timed(stages, "read"):
-        pieces = open_chunk(folder.bucket, planned, release.manifest.columns)
+        pieces = open_chunk(folder.bucket, planned, release.manifest)
         if planned.may_be_fixed:
             pieces = fixed_pieces(folder, index, pieces)
         # a suspect is read piece by piece
         rows = None if suspect else pieces.rows()
+    score = functools.partial(predict, release, interval=planned.interval)
     with _timed(stages, "predict"):
-        scored = predict(release, rows) if rows is not None else _score_suspect(folder, index, pieces, release)
+        scored = score(rows) if rows is not None else _score_suspect(folder, index, pieces, score)
     path = planned.file.path
     rejects = None
     with _timed(stages, "write"):
-        text = tables.prediction_text(scored.entity_id, scored.device, scored.cr)
-        output = write_file(folder, index, PREDICTED, tables.compress(text))
+        output = write_file(folder, index, PREDICTED, tables.compress(tables.prediction_text(*scored.columns)))
         if scored.rejects:
             rejects = write_file(folder, index, REJECTED, tables.compress(tables.rejects_text(path, scored.rejects)))
     record = ChunkRecord(
@@ -146,7 +167,7 @@ def score_chunk(
         rows_in=len(scored.cr) + len(scored.rejects),
         rows_scored=len(scored.cr),
         rows_clipped=scored.clipped,
-        devices=_device_sums(scored.device, scored.cr),
+        devices=_device_sums(scored, by_device=bool(pieces.layout.flags)),
         output=output,
         rejects=rejects,
         first_rejects=[f"{path} {reject}" for reject in scored.rejects[: tables.REJECTS_QUOTED]],
@@ -164,47 +185,66 @@ def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     stages[stage] = time.monotonic() - began
 
 
-def predict(release: Release, rows: tables.Rows) -> Scored:
-    """The rows that got a rate, with their rates.
+def predict(release: Release, rows: tables.Rows, *, interval: bool = False) -> Scored:
+    """The rows that got a rate, with their rates, and with the bounds of these if an ``interval`` is asked for.
 
-    A prediction that is no finite number makes its row a reject: no such rate is ever written.
+    A prediction or bound that is no finite number makes its row a reject, and so does a rate outside its bounds: none is ever written.
     """
+    names = release.manifest.keys
     if rows.frame.empty:
-        return Scored(entity_id=rows.entity_id, device=rows.device, cr=np.empty(0), clipped=0, rejects=rows.rejects)
-    cr = _raw_predictions(release, rows)
+        bounds = [np.empty(0)] * 2 if interval else []
+        return Scored(keys=rows.keys(names), device=rows.device, cr=np.empty(0), bounds=bounds, clipped=0, rejects=rows.rejects)
+    cr, *bounds = _raw_predictions(release, rows, interval=interval)
     finite = np.isfinite(cr)
+    for bound in bounds:
+        finite &= np.isfinite(bound)
     if not finite.all():
-        rows, cr = tables.reject_rows(rows, ~finite, cr, "the prediction is not a finite number"), cr[finite]
-    clipped = np.count_nonzero((cr < 0) | (cr > 1))
+        rows = tables.reject_rows(rows, ~finite, cr, "the prediction is not a finite number")
+        cr, *bounds = (values[finite] for values in (cr, *bounds))
     # adding zero turns -0.0, which would be written as -0, into 0.0
-    rates = np.clip(cr, 0.0, 1.0) + 0.0
-    return Scored(entity_id=rows.entity_id, device=rows.device, cr=rates, clipped=int(clipped), rejects=rows.rejects)
+    rates, *bounds = (np.clip(values, 0.0, 1.0) + 0.0 for values in (cr, *bounds))
+    for low, high in [bounds] if interval else []:
+        inside: np.ndarray = (low <= rates) & (rates <= high)
+        if not inside.all():
+            rows = tables.reject_rows(rows, ~inside, rates, "not within its interval")
+            cr, rates, bounds = cr[inside], rates[inside], [low[inside], high[inside]]
+    clipped = np.count_nonzero((cr < 0) | (cr > 1))
+    return Scored(keys=rows.keys(names), device=rows.device, cr=rates, bounds=bounds, clipped=int(clipped), rejects=rows.rejects)
 
 
-def _raw_predictions(release: Release, rows: tables.Rows) -> np.ndarray:
-    """What the definition predicts, float64, one a row."""
-    name, count = release.definition.name, len(rows.frame)
-    columns = [tables.ENTITY, *(column.name for column in release.manifest.columns)]
+def _raw_predictions(release: Release, rows: tables.Rows, *, interval: bool) -> list[np.ndarray]:
+    """What the definition predicts, float64, one a row; then the lower and upper bounds if they are asked for."""
+    definition, count = release.definition, len(rows.frame)
+    columns = definition.columns_of_table([column.name for column in release.manifest.columns])
     # a definition may change the table that it is given, but ids must stay with their devices and lines: writing into this one copies it
     frame = rows.frame.copy(deep=False) if rows.frame.columns.tolist() == columns else rows.frame[columns]
-    features, _, problem = release.definition.data_preparation(frame, target_col=None)
+    features, _, problem = definition.prepare(frame, target_col=None)
     if problem is not None:
-        raise TableError(f"the definition {name} cannot prepare the table: {problem}") from problem
-    cr = np.asarray(release.model.predict(features), dtype=np.float64)
-    if cr.shape not in ((count,), (count, 1)):
+        raise TableError(f"the definition {definition.name} cannot prepare the table: {problem}") from problem
+    predicted = [_one_a_row(definition.name, "predict", release.model.predict(features), count)]
+    if interval:
+        low, high = release.model.predict_interval(features)
+        predicted += [_one_a_row(definition.name, "predict_interval", bounds, count) for bounds in (low, high)]
+    return predicted
+
+
+def _one_a_row(name: str, method: str, predicted: object, count: int) -> np.ndarray:
+    """The predictions as float64; raises ModelError when they are not one a row."""
+    numbers = np.asarray(predicted, dtype=np.float64)
+    if numbers.shape not in ((count,), (count, 1)):
         raise ModelError(
-            f"the definition {name} gave {' x '.join(map(str, cr.shape)) or 'no'} predictions for {count} rows",
-            next_step=f"Mend its predict, then see: scoring models check {name}",
+            f"the definition {name} gave {' x '.join(map(str, numbers.shape)) or 'no'} predictions for {count} rows",
+            next_step=f"Mend its {method}, then see: scoring models check {name}",
         )
-    return cr.reshape(count)
+    return numbers.reshape(count)
 
 
-def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, release: Release) -> Scored:
+def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, score: Callable[[tables.Rows], Scored]) -> Scored:
     """Score the chunk in pieces that kill nobody, each by itself; the single records that do kill become rejects."""
     found: dict[Range, Scored] = {}
 
     def attempt(start: int, end: int) -> None:
-        found[start, end] = predict(release, pieces.rows(start, end))
+        found[start, end] = score(pieces.rows(start, end))
 
     cleared, deadly = clear_chunk(folder, index, pieces.count(), attempt)
     for start, end in cleared:
@@ -213,18 +253,22 @@ def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, release: Relea
     scored = [found[piece] for piece in cleared]
     rejects = [reject for piece in scored for reject in piece.rejects]
     rejects += [reject for start, _ in deadly for reject in pieces.rejects(start)]
+    none = np.empty(0)
     return Scored(
-        entity_id=np.concatenate([piece.entity_id for piece in scored] or [np.empty(0, dtype=np.int64)]),
+        keys=[np.concatenate(pieces) for pieces in zip(*(piece.keys for piece in scored), strict=True)],
         device=np.concatenate([piece.device for piece in scored] or [np.empty(0, dtype=np.int8)]),
-        cr=np.concatenate([piece.cr for piece in scored] or [np.empty(0)]),
+        cr=np.concatenate([none, *(piece.cr for piece in scored)]),
+        bounds=[np.concatenate(pieces) for pieces in zip(*(piece.bounds for piece in scored), strict=True)],
         clipped=sum(piece.clipped for piece in scored),
         rejects=sorted(rejects, key=lambda reject: reject.line),
     )
 
 
-def _device_sums(device: np.ndarray, cr: np.ndarray) -> dict[str, DeviceSum]:
-    rows = np.bincount(device, minlength=len(tables.DEVICES))
-    sums = np.bincount(device, weights=cr, minlength=len(tables.DEVICES))
+def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
+    if not by_device:
+        return {ALL_DEVICES: DeviceSum(rows=len(scored.cr), sum_cr=float(scored.cr.sum()))}
+    rows = np.bincount(scored.device, minlength=len(tables.DEVICES))
+    sums = np.bincount(scored.device, weights=scored.cr, minlength=len(tables.DEVICES))
     return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(tables.DEVICES)}
 
 
@@ -292,13 +336,14 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     if existing is not None:
         return decode_long(ResultManifest, existing)
     revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
+    release = read_manifest(bucket, plan.release)
     rejects = None
     text_digest = hashlib.sha256()
     compressed = hashlib.sha256()
     size = 0
     try:
         with bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
-            for member, text in _members(folder, parts):
+            for member, text in _members(folder, parts, tables.output_header(release.keys, interval=plan.interval)):
                 text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
@@ -307,12 +352,12 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     except BrokenPartError as broken:
         discard(folder, broken.index)
         return None
-    finished = datetime.now(UTC)
     rows_in, scored = sum(part.rows_in for part in parts), sum(part.rows_scored for part in parts)
+    finished = datetime.now(UTC)
     manifest = ResultManifest(
         job_id=job.job_id,
         release=plan.release,
-        release_files=read_manifest(bucket, plan.release).files,
+        release_files=release.files,
         table=plan.fingerprint(job.table, rows=rows_in, rejected=rows_in - scored),
         rows_in=rows_in,
         rows_scored=scored,
@@ -321,6 +366,8 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
         fixes=job.fixes,
         fixed_rows=plan.fixed_rows,
         devices=_device_summaries(parts),
+        keys=release.keys,
+        interval=plan.interval,
         text_sha256=text_digest.hexdigest(),
         output=FileDigest(sha256=compressed.hexdigest(), size=size),
         rejects=rejects,
@@ -335,9 +382,9 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     return decode_long(ResultManifest, bucket.read(folder.file(MANIFEST)) or b"")
 
 
-def _members(folder: JobFolder, parts: list[ChunkRecord]) -> Iterator[tuple[bytes, bytes]]:
+def _members(folder: JobFolder, parts: list[ChunkRecord], header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows."""
-    yield tables.compress(tables.OUTPUT_HEADER), tables.OUTPUT_HEADER
+    yield tables.compress(header), header
     yield from ahead(functools.partial(_member, folder), parts)
 
 
@@ -367,7 +414,7 @@ def _device_summaries(parts: list[ChunkRecord]) -> dict[str, DeviceSummary]:
         for name, device in part.devices.items():
             rows[name] += device.rows
             sums[name] += device.sum_cr  # type: ignore[assignment]  # a Counter counts in floats as well
-    return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in tables.DEVICES if rows[name]}
+    return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in (*tables.DEVICES, ALL_DEVICES) if rows[name]}
 
 
 def _done(manifest: ResultManifest, place: str, *, accepted: bool) -> Outcome:

@@ -13,7 +13,7 @@ import io
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from isal import igzip
 
 from shared.errors import TableError
-from shared.manifests import Column
+from shared.manifests import KEYS, Column, ColumnType
 from workers.flag_runs import Run, find_run, lift
 from workers.planning import open_parquet, refusing_bad_parquet
 
@@ -38,7 +38,13 @@ ENTITY, DEVICE = "entity_id", "device"
 LABELS = ("cr", "Clicks", "Conversions", "week")
 """Columns of a training table that are no features."""
 
+RATE = "cr"
+BOUNDS = ("cr_low", "cr_high")
+"""Between what the rate lies, where that was asked for."""
+
 OUTPUT_HEADER = b"entity_id,device,cr\n"
+"""That of a definition without keys of its own."""
+
 REJECTS_HEADER = b"file,line,column,value,reason\n"
 GZIP_LEVEL = 1
 
@@ -63,6 +69,7 @@ WRITTEN_AT_ONCE = 8192
 """Rows that Arrow turns into text together; its own 1024 take a tenth longer."""
 
 _ATTRIBUTE = re.compile(r"att\d+")
+_NOT_ONE_LINE = re.compile("[\r\n\ufffd]")
 _LONE_RETURN = re.compile(r"\r(?!\r*(?:\n|\Z))")
 _CODES = {name.lower(): code for code, name in enumerate(DEVICES)} | {f"{code}{zero}": code for code in range(3) for zero in ("", ".0")}
 
@@ -86,9 +93,10 @@ class Rows:
     """The good rows of a chunk, checked, and the rejects among them."""
 
     frame: pd.DataFrame
-    """``entity_id`` (int64), ``computer``, ``smartphone`` (int8), then the wanted columns (int8 or float64), one row each."""
+    """The keys but the device (``entity_id`` int64, others text), ``computer``, ``smartphone`` (int8) where the device is read, then the
+    wanted columns (int8, float64 or text), one row each."""
     device: np.ndarray
-    """Device codes, int8, one a row."""
+    """Device codes, int8, one a row; all 0 where the device is not read."""
     lines: "_LazyLines"
     """Line of each row in its file, int64."""
     rejects: list[Reject]
@@ -97,6 +105,10 @@ class Rows:
     def entity_id(self) -> np.ndarray:
         """Entity ids, int64, one a row."""
         return self.frame[ENTITY].to_numpy()
+
+    def keys(self, names: Sequence[str]) -> list[np.ndarray]:
+        """The columns that name a row, as they are written."""
+        return [self.device if name == DEVICE else self.frame[name].to_numpy() for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +122,26 @@ class Layout:
     """The features, in the order of the frame."""
     extra: list[Column] = field(default_factory=list)
     """Labels to read beside the features when training."""
+    keys: tuple[str, ...] = KEYS
+    """The columns that name a row."""
+    flags: tuple[str, ...] = FLAGS
+    """The device as features; empty where nobody asks for it."""
 
     @property
     def has_device(self) -> bool:
-        """True for the raw layout with one device column, False for flags."""
-        return DEVICE in self.columns
+        """True for the raw layout with one device column, False for flags, or where the device is not read."""
+        return bool(self.flags) and DEVICE in self.columns
+
+    @property
+    def ids(self) -> list[str]:
+        """The entity id, where it is a key."""
+        return [ENTITY] if ENTITY in self.keys else []
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """The columns that are read as text: keys of a definition's own, and features."""
+        own_keys = [name for name in self.keys if name not in KEYS]
+        return list(dict.fromkeys([*own_keys, *(column.name for column in self.wanted if column.type == "text")]))
 
     @functools.cached_property
     def run(self) -> Run | None:
@@ -123,8 +150,8 @@ class Layout:
 
     def without(self, names: Collection[str]) -> "Layout":
         """The layout of the same file once these columns were taken out of it."""
-        return Layout(
-            path=self.path,
+        return replace(
+            self,
             columns=[name for name in self.columns if name not in names],
             wanted=[column for column in self.wanted if column.name not in names],
             extra=[column for column in self.extra if column.name not in names],
@@ -133,25 +160,29 @@ class Layout:
     @property
     def numbers(self) -> list[Column]:
         """Every column that is read as numbers besides the entity id."""
-        flags = [] if self.has_device else [Column(name=name, type="binary") for name in FLAGS]
-        return [*flags, *self.wanted, *self.extra]
+        flags = [] if self.has_device else [Column(name=name, type="binary") for name in self.flags]
+        return [*flags, *(column for column in self.wanted if column.type != "text"), *self.extra]
 
     @property
     def needed(self) -> list[str]:
         """The names of all columns that are read."""
-        return [ENTITY, *([DEVICE] if self.has_device else []), *(column.name for column in self.numbers)]
+        return [*self.ids, *([DEVICE] if self.has_device else []), *self.texts, *(column.name for column in self.numbers)]
 
 
-def layout_for(path: str, columns: list[str], wanted: Sequence[Column], extra: Sequence[Column] = ()) -> Layout:
-    """The layout of a file for these features.
+def layout_for(
+    path: str, columns: list[str], wanted: Sequence[Column], extra: Sequence[Column] = (), *, keys: tuple[str, ...] = KEYS
+) -> Layout:
+    """The layout of a file for these features and keys; the device is read where it is a key or a feature.
 
     Raises:
         TableError: the file lacks a column that is needed; the sentence names it.
     """
     features = [column for column in wanted if column.name not in FLAGS]
-    layout = Layout(path=path, columns=columns, wanted=features, extra=list(extra))
-    missing = [name for name in [ENTITY, *(column.name for column in [*features, *extra])] if name not in columns]
-    if not layout.has_device and not all(flag in columns for flag in FLAGS):
+    flags = FLAGS if DEVICE in keys or len(features) < len(wanted) else ()
+    layout = Layout(path=path, columns=columns, wanted=features, extra=list(extra), keys=keys, flags=flags)
+    needed = dict.fromkeys([*layout.ids, *layout.texts, *(column.name for column in [*features, *extra])])
+    missing = [name for name in needed if name not in columns]
+    if flags and not layout.has_device and not all(flag in columns for flag in FLAGS):
         missing.append(f"{DEVICE} (or {' and '.join(FLAGS)})")
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -163,11 +194,19 @@ def layout_for(path: str, columns: list[str], wanted: Sequence[Column], extra: S
     return layout
 
 
-def feature_columns(columns: Sequence[str]) -> list[Column]:
-    """What a training table offers as features: every column that is neither key nor label; ``att<n>`` holds 0 and 1."""
-    taken = {ENTITY, DEVICE, *FLAGS, *LABELS}
-    flags = [Column(name=name, type="binary") for name in FLAGS]
-    return flags + [Column(name=name, type="binary" if _ATTRIBUTE.fullmatch(name) else "number") for name in columns if name not in taken]
+def feature_columns(columns: Sequence[str], keys: Collection[str] = KEYS, text: Collection[str] = ()) -> list[Column]:
+    """What a training table offers as features: every column that is neither key nor label, and the device if it is there or a key.
+
+    Those named in ``text`` are text, keys among them as well; ``att<n>`` holds 0 and 1, and the others are numbers.
+    """
+    taken = {ENTITY, DEVICE, *FLAGS, *LABELS, *keys} - set(text)
+    has_device = DEVICE in keys or DEVICE in columns or all(flag in columns for flag in FLAGS)
+    flags = [Column(name=name, type="binary") for name in FLAGS if has_device]
+    return flags + [Column(name=name, type=_type_of(name, text)) for name in columns if name not in taken]
+
+
+def _type_of(name: str, text: Collection[str]) -> ColumnType:
+    return "text" if name in text else "binary" if _ATTRIBUTE.fullmatch(name) else "number"
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------
@@ -183,7 +222,9 @@ def read_csv_rows(data: bytes, layout: Layout, first_line: int) -> Rows:
     has_quote = b'"' in data
     values = None if has_quote else _lift_run(data, layout, piece)
     if values is None:
-        table = _parse(data, layout, pa.int8(), pa.float64()) if _is_plain(data) else None
+        # where a quote begins and ends must not depend on the way that the neighbours made the text go
+        is_plain = _is_plain(data) and not (has_quote and layout.texts)
+        table = _parse(data, layout, pa.int8(), pa.float64()) if is_plain else None
         # a record over several lines may be two rows that a stray quote made one
         if table is None or (has_quote and table.num_rows < len(piece.lines)):
             return _read_records(data, layout, first_line)
@@ -194,7 +235,7 @@ def read_csv_rows(data: bytes, layout: Layout, first_line: int) -> Rows:
 def _lift_run(data: bytes, layout: Layout, piece: "_Piece") -> "_Values | None":
     """The quickest way: the longest run of binary columns is lifted out; None where not every line is as it must be for that."""
     run = layout.run
-    lifted = lift(data, run, spare=len(FLAGS)) if run else None
+    lifted = lift(data, run, spare=len(layout.flags)) if run else None
     if run is None or lifted is None:
         return None
     binary, text = lifted
@@ -222,7 +263,7 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int, know
         )
         values = _read_batches(file, layout, bytes_wide, start, end) if bytes_wide else None
         values = values or _read_batches(file, layout, (), start, end)
-    if values is None or len(values.entity) != end - start:
+    if values is None or values.count != end - start:
         raise TableError(f"{layout.path} holds fewer rows than it says", next_step="Write it again; it may have been damaged.")
     return _checked(values, layout, lambda: np.arange(start, end) + 1, [])
 
@@ -230,7 +271,7 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int, know
 def _read_batches(file: pq.ParquetFile, layout: Layout, run: tuple[str, ...], start: int, end: int) -> "_Values | None":
     """The rows as they are read; the columns of ``run`` go into one block at once. None where one of those holds more than 0 and 1."""
     rest = layout.without(run)
-    block = np.empty((len(FLAGS) + len(run), min(end - start, MOST_ROWS_BELIEVED)), dtype=np.int8)
+    block = np.empty((len(layout.flags) + len(run), min(end - start, MOST_ROWS_BELIEVED)), dtype=np.int8)
     count = 0
     batches: list[pa.RecordBatch] = []
     for batch in _batches(file, [*rest.needed, *run], start, end):
@@ -238,11 +279,11 @@ def _read_batches(file: pq.ParquetFile, layout: Layout, run: tuple[str, ...], st
         while count > block.shape[1]:
             block = np.concatenate([block, np.empty_like(block)], axis=1)
         # column after column, as they come: the other order would take three times as long as all the rest
-        for place, column in enumerate(columns[len(rest.needed) :], len(FLAGS)):
+        for place, column in enumerate(columns[len(rest.needed) :], len(layout.flags)):
             if column.null_count:
                 return None
             block[place, before:count] = column.to_numpy()
-        if block[len(FLAGS) :, before:count].view(np.uint8).max(initial=0) > 1:
+        if block[len(layout.flags) :, before:count].view(np.uint8).max(initial=0) > 1:
             return None
         batches.append(pa.RecordBatch.from_arrays(columns[: len(rest.needed)], names=rest.needed))
     if not batches:
@@ -277,16 +318,20 @@ def _batches(file: pq.ParquetFile, columns: list[str], start: int, end: int) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class _Values:
-    """Columns as they were read, before any check: NaN marks what is missing or no number."""
+    """Columns as they were read, before any check: NaN marks what is missing or no number, None what is missing of text."""
 
+    count: int
+    """Rows."""
     entity: np.ndarray
-    """int64, one a row; each id keeps every digit, whatever stands in the other rows."""
+    """int64, one a row; each id keeps every digit, whatever stands in the other rows. Empty where it is no key."""
     not_whole: np.ndarray | None
     """Where the entity id is no whole number; None if nowhere."""
     numbers: dict[str, np.ndarray]
     """int8 (known to be complete) or float64, by name."""
     device: np.ndarray
     """Codes, int8; -1 where the value is no device; empty for flags."""
+    texts: dict[str, np.ndarray]
+    """Objects (str or None), by name."""
     shown: Callable[[int, str], str]
     """The value of (row, column) as people will see it."""
     run: tuple[str, ...] = ()
@@ -299,7 +344,7 @@ def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | No
     """The columns as Arrow reads them, with the first type for binary ones that fits; None when none does."""
     for binary in binaries:
         types = {column.name: binary if column.type == "binary" else pa.float64() for column in layout.numbers}
-        types[ENTITY] = pa.int64()
+        types |= dict.fromkeys(layout.ids, pa.int64()) | dict.fromkeys(layout.texts, pa.string())
         if layout.has_device:
             types[DEVICE] = pa.dictionary(pa.int32(), pa.string())
         with contextlib.suppress(pa.ArrowInvalid):
@@ -313,10 +358,25 @@ def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | No
 
 
 def _from_arrow(table: pa.Table, layout: Layout, shown: Callable[[int, str], str]) -> _Values:
-    entity, not_whole = _entities(table.column(ENTITY))
-    numbers = {column.name: _as_numbers(table.column(column.name)) for column in layout.numbers}
-    device = _device_codes(table.column(DEVICE)) if layout.has_device else np.empty(0, dtype=np.int8)
-    return _Values(entity=entity, not_whole=not_whole, numbers=numbers, device=device, shown=shown)
+    entity, not_whole = _entities(table.column(ENTITY)) if layout.ids else _NO_ENTITIES
+    return _Values(
+        count=table.num_rows,
+        entity=entity,
+        not_whole=not_whole,
+        numbers={column.name: _as_numbers(table.column(column.name)) for column in layout.numbers},
+        device=_device_codes(table.column(DEVICE)) if layout.has_device else np.empty(0, dtype=np.int8),
+        texts={name: _objects(_texts(table.column(name))) for name in layout.texts},
+        shown=shown,
+    )
+
+
+_NO_ENTITIES: tuple[np.ndarray, None] = np.empty(0, dtype=np.int64), None
+
+
+def _objects(texts: Sequence[str | None]) -> np.ndarray:
+    array = np.empty(len(texts), dtype=object)
+    array[:] = texts
+    return array
 
 
 def _entities(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -408,12 +468,14 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
             lines.append(first_line + line)
             continue
         rejects += _broken(layout.path, first_line + line, count, _short(value), broken)
-    entity, not_whole = _whole([record[place[ENTITY]] for record in kept])
+    entity, not_whole = _whole([record[place[ENTITY]] for record in kept]) if layout.ids else _NO_ENTITIES
     values = _Values(
+        count=len(kept),
         entity=entity,
         not_whole=not_whole,
         numbers={name: _floats([record[place[name]] for record in kept]) for name in names},
         device=np.array([_device_code(record[place[DEVICE]]) for record in kept] if layout.has_device else [], dtype=np.int8),
+        texts={name: _objects([record[place[name]] for record in kept]) for name in layout.texts},
         shown=lambda row, name: kept[row][place[name]],
     )
     return _checked(values, layout, lambda: np.array(lines, dtype=np.int64), rejects)
@@ -495,8 +557,7 @@ def _id(text: str | None) -> int | None:
 
 
 def _checked(values: _Values, layout: Layout, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
-    count = len(values.entity)
-    bad = np.zeros(count, dtype=bool)
+    bad = np.zeros(values.count, dtype=bool)
     found: list[tuple[np.ndarray, str, str]] = []
 
     def refuse(where: np.ndarray | None, column: str, reason: str) -> None:
@@ -507,6 +568,9 @@ def _checked(values: _Values, layout: Layout, lines: Callable[[], np.ndarray], r
     refuse(values.not_whole, ENTITY, "not a whole number")
     if layout.has_device:
         refuse(values.device < 0, DEVICE, f"not one of {', '.join(DEVICES)}, 0, 1, 2")
+    for name, texts in values.texts.items():
+        refuse(_missing(texts) if name in layout.keys else None, name, "missing, and it names the row")
+        refuse(_not_one_line(texts), name, "not text on one line, in UTF-8")
     for column in layout.numbers:
         array = values.numbers.get(column.name)
         if array is None:
@@ -515,7 +579,7 @@ def _checked(values: _Values, layout: Layout, lines: Callable[[], np.ndarray], r
             refuse(_not_binary(array), column.name, "not 0 or 1")
         else:
             refuse(None if array.dtype.kind in "iu" else ~np.isfinite(array), column.name, "not a finite number")
-    if not layout.has_device:
+    if layout.flags and not layout.has_device:
         refuse((values.numbers[FLAGS[0]] == 1) & (values.numbers[FLAGS[1]] == 1), FLAGS[0], "computer and smartphone are both 1")
 
     where_lines = lines() if found or rejects else None
@@ -535,29 +599,36 @@ def _good_rows(values: _Values, layout: Layout, good: np.ndarray | None, lines: 
     if layout.has_device:
         device = kept(values.device)
         flags = [(device == code).view(np.int8) for code in range(len(FLAGS))]
-    else:
+    elif layout.flags:
         flags = [kept(values.numbers[flag]).astype(np.int8, copy=False) for flag in FLAGS]
         device = (2 - 2 * flags[0] - flags[1]).astype(np.int8)
-    columns = dict(zip(FLAGS, flags, strict=True))
+    else:
+        flags = []
+        device = np.zeros(values.count if good is None else np.count_nonzero(good), dtype=np.int8)
+    columns: dict[str, Any] = dict(zip(layout.flags, flags, strict=True))
     for column in [*layout.wanted, *layout.extra]:
         if column.name in values.numbers:
             kind = np.int8 if column.type == "binary" else np.float64
             columns[column.name] = kept(values.numbers[column.name]).astype(kind, copy=False)
-    names = [ENTITY, *FLAGS, *(column.name for column in [*layout.wanted, *layout.extra])]
-    frame = _frame(kept(values.entity), columns, values.run, None if values.binary is None else kept(values.binary), names)
+    texts = {name: pd.array(kept(texts), dtype="str") for name, texts in values.texts.items()}
+    keys = {name: kept(values.entity) if name == ENTITY else texts.pop(name) for name in layout.keys if name != DEVICE}
+    features = [column.name for column in [*layout.wanted, *layout.extra] if column.name not in keys]
+    binary = None if values.binary is None else kept(values.binary)
+    frame = _frame(keys, columns | texts, values.run, binary, [*keys, *layout.flags, *features])
     return Rows(frame=frame, device=device, lines=_LazyLines(lines, good), rejects=rejects)
 
 
-def _frame(
-    entity: np.ndarray, columns: dict[str, np.ndarray], run: Sequence[str], binary: np.ndarray | None, names: Sequence[str]
-) -> pd.DataFrame:
+def _frame(keys: dict[str, Any], columns: dict[str, Any], run: Sequence[str], binary: np.ndarray | None, names: list[str]) -> pd.DataFrame:
     """One table of all columns; flags and run stay one block of memory, row after row, as a model wants them."""
     if binary is None:
-        return pd.DataFrame({ENTITY: entity, **columns}, copy=False)
-    for place, flag in enumerate(FLAGS):
+        frame = pd.DataFrame({**keys, **columns}, copy=False)
+        return frame if frame.columns.tolist() == names else frame[names]
+    flags = [flag for flag in FLAGS if flag in columns]
+    for place, flag in enumerate(flags):
         binary[:, place] = columns.pop(flag)
-    pieces = [pd.DataFrame({ENTITY: entity}, copy=False), pd.DataFrame(binary, columns=[*FLAGS, *run], copy=False)]
-    frame = pd.concat([*pieces, *([pd.DataFrame(columns, copy=False)] if columns else [])], axis=1)
+    block = pd.DataFrame(binary, columns=[*flags, *run], copy=False)
+    pieces = [pd.DataFrame(piece, copy=False) for piece in (keys, columns) if piece]
+    frame = pd.concat([*pieces[: bool(keys)], block, *pieces[bool(keys) :]], axis=1)
     return frame if frame.columns.tolist() == names else frame[names]
 
 
@@ -618,6 +689,14 @@ class _LazyLines:
     def only(self, kept: np.ndarray) -> "_LazyLines":
         """The lines of the rows where ``kept`` is true."""
         return _LazyLines(lambda: self[np.flatnonzero(kept)], None)
+
+
+def _missing(texts: np.ndarray) -> np.ndarray:
+    return np.array([not text for text in texts], dtype=bool)
+
+
+def _not_one_line(texts: np.ndarray) -> np.ndarray:
+    return np.array([text is not None and _NOT_ONE_LINE.search(text) is not None for text in texts], dtype=bool)
 
 
 def _not_binary(array: np.ndarray) -> np.ndarray | None:
@@ -690,12 +769,35 @@ def _short(text: str) -> str:
 # --- writing -----------------------------------------------------------------------------------------------------------------
 
 
-def prediction_text(entity_id: np.ndarray, device: np.ndarray, cr: np.ndarray) -> bytes:
-    """The lines ``entity_id,device,cr`` without a header; ``cr`` as the shortest digits that read back to the same double."""
+def output_header(keys: Sequence[str], *, interval: bool) -> bytes:
+    """The first line of a result."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow([*keys, RATE, *(BOUNDS if interval else ())])
+    return out.getvalue().encode()
+
+
+def prediction_text(*columns: np.ndarray) -> bytes:
+    """The lines of a result without a header: keys, then rates, each as the shortest digits that read back to the same double."""
+    if any(column.dtype.kind not in "iuf" for column in columns):
+        return _lines_with_text(columns)
     out = pa.BufferOutputStream()
-    table = pa.table({ENTITY: entity_id, DEVICE: device, "cr": cr})
+    table = pa.table(list(columns), names=[str(place) for place in range(len(columns))])
     pa_csv.write_csv(table, out, pa_csv.WriteOptions(include_header=False, quoting_style="none", batch_size=WRITTEN_AT_ONCE))
     return out.getvalue().to_pybytes()
+
+
+def _lines_with_text(columns: Sequence[np.ndarray]) -> bytes:
+    """The same where a key is text: Arrow's writer would put quotes around every text, or refuse what needs them."""
+    cells = [pa.array(column).cast(pa.string()) if column.dtype.kind in "iuf" else _quoted(column) for column in columns]
+    lines = pc.binary_join_element_wise(*cells, ",").to_pylist()
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _quoted(texts: np.ndarray) -> pa.Array:
+    """Texts as a csv file has them: in quotes where they hold a comma or a quote; no line break is in them."""
+    array = pa.array(texts, pa.string(), from_pandas=True)
+    in_quotes = pc.binary_join_element_wise('"', pc.replace_substring(array, '"', '""'), '"', "")
+    return pc.if_else(pc.match_substring_regex(array, '[,"]'), in_quotes, array)
 
 
 def rejects_text(path: str, rejects: Sequence[Reject]) -> bytes:

@@ -26,7 +26,7 @@ from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, point_alias
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome, Promotion
-from shared.manifests import LOSSES, REPORT, ReleaseManifest, Search
+from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
@@ -111,11 +111,11 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     definition = load_definition(job.definition, places.definitions)
     search = find()
     folder.say(f"reading {job.train}")
-    train = read_training_table(folder.bucket, job.train, definition.columns)
+    train = _read(folder, job.train, definition)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
-        held_out = read_training_table(folder.bucket, job.eval, definition.columns, train.columns)
+        held_out = _read(folder, job.eval, definition, train.columns)
     folder.say(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
     if search is not None or job.config is None:
         model = fit(definition, train, search.chosen if search else None)
@@ -130,7 +130,8 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
         return  # cancelled while it was fitted
     folder.say("publishing the release")
     with temporary_folder(staging()) as staged:
-        model.save(staged)
+        with _naming_failures(definition, "save"):
+            model.save(str(staged))  # a string, as the older service gave it
         taken = {REPORT, LOSSES} & {file.name for file in staged.iterdir()}
         if taken:
             raise ModelError(
@@ -145,6 +146,8 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
             job_id=job.job_id,
             model_file=definition.model_file,
             columns=train.columns,
+            keys=definition.keys,
+            interval=definition.has_interval,
             files={},
             tables={name: table.fingerprint for name, table in tables.items()},
             metrics=judgement.metrics,
@@ -158,6 +161,10 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
             (staged / LOSSES).write_bytes(judgement.named_losses(_release_of(job)).to_parquet())
         manifest = manifest.model_copy(update={"files": digest_folder(staged)})
         publish(folder.bucket, staged, manifest)
+
+
+def _read(folder: JobFolder, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:
+    return read_training_table(folder.bucket, path, definition.columns, columns, keys=definition.keys, text=definition.text)
 
 
 def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - a definition's own class
@@ -215,7 +222,8 @@ def _weights(method: Callable[..., Any], table: TrainingTable) -> dict[str, np.n
 
 
 def _prepared(definition: Definition, table: TrainingTable) -> tuple[Any, Any]:
-    X, y, problem = definition.data_preparation(table.frame)
+    with _naming_failures(definition, "data_preparation"):
+        X, y, problem = definition.prepare(table.frame)
     if problem is not None:
         raise TableError(f"the definition {definition.name} cannot prepare {table.fingerprint.path}: {problem}") from problem
     return X, y

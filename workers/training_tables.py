@@ -11,7 +11,7 @@ import pandas as pd
 from model_store.evaluation import Outcomes
 from shared.bucket import Bucket, FileInfo
 from shared.errors import TableError
-from shared.manifests import Column, FileDigest, TableFingerprint
+from shared.manifests import KEYS, Column, FileDigest, TableFingerprint
 from shared.table_files import FileKind, find_files
 from workers import tables
 from workers.planning import MAX_CHUNK_BYTES, ChunkSize, Hashing, open_csv, open_parquet, refusing_bad_gzip, unpacked
@@ -55,13 +55,20 @@ class TrainingTable:
         )
 
 
-def read_training_table(
-    bucket: Bucket, path: str, wanted: Sequence[str] | None, columns: list[Column] | None = None, *, with_week: bool = False
+def read_training_table(  # noqa: PLR0913 - a definition says three things of its columns
+    bucket: Bucket,
+    path: str,
+    wanted: Sequence[str] | None,
+    columns: list[Column] | None = None,
+    *,
+    keys: tuple[str, ...] = KEYS,
+    text: Sequence[str] = (),
+    with_week: bool = False,
 ) -> TrainingTable:
     """Read a whole table, raw (Clicks and Conversions) or prepared (cr).
 
-    ``wanted`` names the features that the definition asks for (None: all that the table offers); ``columns`` are those that were
-    settled by an earlier table.
+    ``wanted`` names the features that the definition asks for (None: all that the table offers), ``keys`` the columns that name a row,
+    ``text`` the features that are text; ``columns`` are the features that were settled by an earlier table.
 
     Raises:
         TableError: it cannot be read, has no target, lacks a column, or too many of its rows cannot be used.
@@ -74,9 +81,9 @@ def read_training_table(
         with bucket.open(info.path) as raw:
             hashed = Hashing(raw)
             names, reading = _open(hashed, info, kind)
-            columns = columns or choose_columns(names, info.path, wanted)
+            columns = columns or choose_columns(names, info.path, wanted, keys, text)
             labels = labels or _labels(names, info.path, with_week=with_week)
-            layout = tables.layout_for(info.path, names, columns, labels)
+            layout = tables.layout_for(info.path, names, columns, labels, keys=keys)
             for rows in reading.rows(layout):
                 blocks.append(_with_clicks(rows, unused))
                 unused += map(str, rows.rejects)
@@ -89,19 +96,21 @@ def read_training_table(
             next_step="Mend the table and train again.",
         )
     fingerprint = TableFingerprint(path=path, files=digests, rows=used, rejected=len(unused))
-    return _joined(blocks, columns or [], fingerprint)
+    return _joined(blocks, columns or [], fingerprint, keys)
 
 
-def choose_columns(names: Sequence[str], path: str, wanted: Sequence[str] | None) -> list[Column]:
+def choose_columns(
+    names: Sequence[str], path: str, wanted: Sequence[str] | None, keys: Sequence[str] = KEYS, text: Sequence[str] = ()
+) -> list[Column]:
     """The features to train with: those wanted, or all that the table offers.
 
     Raises:
         TableError: a wanted one is not there, or there is none at all.
     """
-    offered = tables.feature_columns(names)
+    offered = tables.feature_columns(names, keys, text)
     by_name = {column.name: column for column in offered}
-    missing = [name for name in wanted or [] if name not in by_name]
-    if missing or len(offered) == len(tables.FLAGS):
+    missing = [name for name in [*(wanted or []), *text] if name not in by_name]
+    if missing or all(column.name in tables.FLAGS for column in offered):
         what = f"lacks the column {missing[0]}" if missing else "has no feature beside the device"
         raise TableError(f"{path} {what}", next_step="Add it to the table, or train another definition.")
     return offered if wanted is None else [by_name[name] for name in wanted]
@@ -168,9 +177,10 @@ def _only(rows: tables.Rows, kept: np.ndarray) -> tables.Rows:
     return tables.Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rows.rejects)
 
 
-def _joined(blocks: list[tables.Rows], columns: list[Column], fingerprint: TableFingerprint) -> TrainingTable:
+def _joined(blocks: list[tables.Rows], columns: list[Column], fingerprint: TableFingerprint, keys: Sequence[str]) -> TrainingTable:
     frame = pd.concat([rows.frame for rows in blocks], ignore_index=True)
-    features = frame[[tables.ENTITY, *(column.name for column in columns)]].copy()
+    own_keys = [name for name in keys if name != tables.DEVICE]
+    features = frame[list(dict.fromkeys([*own_keys, *(column.name for column in columns)]))].copy()
     if RATE in frame:
         clicks, conversions = np.ones(len(frame)), frame[RATE].to_numpy()
     else:
@@ -178,10 +188,17 @@ def _joined(blocks: list[tables.Rows], columns: list[Column], fingerprint: Table
         conversions = np.minimum(frame[CONVERSIONS].to_numpy(), clicks)
     features.insert(0, RATE, conversions / clicks)
     outcomes = Outcomes(
-        entity_id=frame[tables.ENTITY].to_numpy(),
+        entity_id=_entity_of(frame, own_keys),
         device=np.concatenate([rows.device for rows in blocks]),
         conversions=conversions,
         clicks=clicks,
     )
     week = frame[WEEK].to_numpy() if WEEK in frame else None
     return TrainingTable(frame=features, outcomes=outcomes, columns=columns, fingerprint=fingerprint, week=week)
+
+
+def _entity_of(frame: pd.DataFrame, keys: Sequence[str]) -> np.ndarray:
+    """What stands for the keyword in each row, alike in every table: the entity id, or a digest of the keys beside the device."""
+    if list(keys) == [tables.ENTITY]:
+        return frame[tables.ENTITY].to_numpy()
+    return pd.util.hash_pandas_object(frame[list(keys)], index=False).to_numpy()

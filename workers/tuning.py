@@ -98,7 +98,7 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, definitions: P
     job, plan = train_job(folder), _plan_of(folder)
     trial = _trial(folder, candidate, fold)
     definition = _definition_of(job, plan, definitions)
-    table = _read_table(folder.bucket, job.job_id, job.train, definition.columns)
+    table = _read_table(folder.bucket, job.job_id, job.train, definition)
     if table.fingerprint != plan.table:
         raise TableError(
             f"the table {job.train} changed while its job ran", next_step=f"Ask anew: scoring train {job.definition} --config FILE --again"
@@ -171,7 +171,7 @@ def _begin(folder: JobFolder, job: TrainJob, definitions: Path | None) -> Search
     config = read_search_config(folder, job)
     _check_parameters(definition, propose(config, []))
     folder.say(f"reading {job.train}")
-    table = _read_table(folder.bucket, job.job_id, job.train, definition.columns)
+    table = _read_table(folder.bucket, job.job_id, job.train, definition)
     plan = SearchPlan(
         job_id=job.job_id,
         made=datetime.now(UTC),
@@ -212,10 +212,10 @@ def _definition_of(job: TrainJob, plan: SearchPlan, definitions: Path | None) ->
 
 
 @functools.lru_cache(maxsize=1)
-def _read_table(bucket: Bucket, job_id: str, path: str, columns: tuple[str, ...] | None) -> TrainingTable:
+def _read_table(bucket: Bucket, job_id: str, path: str, definition: Definition) -> TrainingTable:
     """The training table, read once for all candidates of a job that this process tries."""
     del job_id  # a table of the same path may be another one by the next job
-    return read_training_table(bucket, path, columns, with_week=True)
+    return read_training_table(bucket, path, definition.columns, keys=definition.keys, text=definition.text, with_week=True)
 
 
 def _read_plan(folder: JobFolder) -> SearchPlan | None:

@@ -1,15 +1,15 @@
 """Every definition keeps every promise; and every check of a promise can fail."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from model_store import checks, model_template
+from model_store import checks
 from model_store.definitions import list_definitions
+from tests.definitions import BOOSTED, LINEAR, OWN_KEYS, drop_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -33,6 +33,9 @@ class Model(model_template.Model):
     def predict(self, X):
         return self.model[0] + 0.01 * X["computer"].to_numpy(np.float64)
 
+    def predict_interval(self, X):
+        return self.predict(X) * 0.5, np.minimum(self.predict(X) * 2, 1)
+
     def save(self, path):
         Path(path).mkdir(parents=True, exist_ok=True)
         np.save(Path(path) / "model.npy", self.model)
@@ -41,48 +44,6 @@ class Model(model_template.Model):
         self.model = np.load(path)
 """
 """A definition that keeps every promise: the mean, and a little more for computers."""
-
-OLDER = """
-import os
-import pickle
-import importlib.util
-from sklearn.linear_model import LinearRegression
-
-file_path = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "model_template.py")
-spec = importlib.util.spec_from_file_location("model_template", file_path)
-model_template = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(model_template)
-
-data_preparation = model_template.data_preparation
-
-class Model(model_template.Model):
-    def __init__(self, model=None):
-        self.model = model
-
-    def _model_definition(self, config=None):
-        if self.model is None:
-            self.model = LinearRegression()
-
-    def train(self, X, y):
-        if self.model is None:
-            self._model_definition()
-        self.model.fit(X, y)
-        return self.score(y_true=y, y_pred=self.predict(X))
-
-    def save(self, path: str):
-        if not os.path.isdir(path):
-            os.makedirs(path)
-        with open(os.path.join(path, "model.pkl"), "wb") as f:
-            pickle.dump(self.model, f)
-
-    def load(self, path: str):
-        with open(path, "rb") as f:
-            self.model = pickle.load(f)
-
-    def predict(self, X):
-        return self.model.predict(X)
-"""
-"""As definitions were written for the service before this one: the template loaded by path, pickle, no weights."""
 
 FROM_TEMPLATE = "data_preparation = model_template.data_preparation\n"
 BREAKS = {
@@ -122,6 +83,7 @@ def data_preparation(df, target_col="cr", cols_to_drop=["entity_id"]):
         "return self.model[0] + 1e-12 * np.arange(len(X)) +",
         "chunks of another size give another output",
     ),
+    "intervals_hold_the_rates": ("self.predict(X) * 0.5", "self.predict(X) * 1.5", "rates do not lie in their interval"),
     "training_is_deterministic": ("np.average(y, weights=sample_weight)", "np.random.default_rng().random()", "fix the seed"),
     "heeds_weights": ("weights=sample_weight", "weights=None", "the same with and without weights"),
     "saves_a_file": ('MODEL_FILE = "model.npy"', 'MODEL_FILE = "model.bin"', "there is no model.bin"),
@@ -189,18 +151,40 @@ def test_a_definition_that_still_needs_its_file_after_loading_is_reported(tmp_pa
     assert (finding.outcome, "FileNotFoundError" in finding.why) == ("failed", True)
 
 
-def test_an_older_definition_is_not_asked_what_it_does_not_have(tmp_path):
-    shutil.copy(model_template.__file__, tmp_path)
-    make_definition(tmp_path, "older", OLDER)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("np.minimum(self.predict(X) * 2, 1)", "self.predict(X) * 200"), "intervals reach outside [0, 1]"),
+        (("return self.predict(X) * 0.5, np.minimum", "return np.minimum"), "gave ndarray, not (low, high)"),
+        (("np.minimum(self.predict(X) * 2, 1)", "np.ones(1)"), "predict_interval gave an array of shape (1,) for 1200 rows"),
+        (("self.predict(X) * 0.5", "self.predict(X) / (2 + np.arange(len(X)))"), "chunks of another size give another output"),
+    ],
+)
+def test_an_interval_that_cannot_be_is_reported_in_words(tmp_path, change, says):
+    make_definition(tmp_path, "small", SMALL.replace(*change))
+    finding = {finding.check: finding for finding in checks.run_checks("small", tmp_path)}["intervals_hold_the_rates"]
+    assert (finding.outcome, says in finding.why) == ("failed", True), finding.why
+
+
+def test_a_definition_with_keys_of_its_own_and_text_is_asked_all_the_same(tmp_path):
+    drop_in(tmp_path, "own", OWN_KEYS)
+    with checks.trial_of("own", tmp_path) as trial:
+        assert trial.features.columns.tolist() == ["keyword", "price"]
+        assert {check.name: check.run(trial).outcome for check in checks.CHECKS} == {check.name: "ok" for check in checks.CHECKS}
+
+
+@pytest.mark.parametrize("source", [LINEAR, BOOSTED], ids=["linear", "boosted"])
+def test_an_older_definition_is_not_asked_what_it_does_not_have(tmp_path, source):
+    drop_in(tmp_path, "older", source, template=True)
     findings = {finding.check: finding for finding in checks.run_checks("older", tmp_path)}
-    assert findings["heeds_weights"].outcome == "not asked"
-    others = {name: finding.outcome for name, finding in findings.items() if name not in ("heeds_weights", "rows_are_independent")}
+    unasked = {"heeds_weights", "intervals_hold_the_rates"}
+    assert {name for name, finding in findings.items() if finding.outcome == "not asked"} == unasked
+    others = {name: finding.outcome for name, finding in findings.items() if name not in {*unasked, "rows_are_independent"}}
     assert set(others.values()) == {"ok"}
 
 
 def test_a_matrix_product_that_rounds_by_place_is_reported_in_words(tmp_path):
-    shutil.copy(model_template.__file__, tmp_path)
-    make_definition(tmp_path, "older", OLDER)
+    drop_in(tmp_path, "older", LINEAR, template=True)
     finding = {finding.check: finding for finding in checks.run_checks("older", tmp_path)}["rows_are_independent"]
     if finding.outcome == "ok":
         pytest.skip("the matrix product of this machine rounds a row alike wherever it stands")

@@ -176,11 +176,11 @@ def send(*arguments: Any) -> None:
         real_send(*arguments)
 
 
-def open_chunk(bucket: Any, planned: Any, features: Any) -> Any:
+def open_chunk(bucket: Any, planned: Any, release: Any) -> Any:
     with BEGUN.open("a") as begun:
         begun.write(f"{planned.slices_in} {planned.index}\n")
     time.sleep(CHUNK_SECONDS)
-    return real_open_chunk(bucket, planned, features)
+    return real_open_chunk(bucket, planned, release)
 
 
 workers.tasks.send = send

@@ -3,6 +3,7 @@
 import ast
 import pickle
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def test_what_a_definition_says_is_taken(tmp_path):
     assert (definition.keys, definition.columns, definition.model_file) == (("campaign_id", "device"), ("att1",), "m.txt")
 
 
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ("KEYS = ()", "has KEYS that are not one or more different names: ()"),
+        ("KEYS = ('a', 'a')", "has KEYS that are not one or more different names"),
+        ("KEYS = ('keyword', 'cr')", "has cr among its KEYS, which means something else in a table"),
+        ("COLUMNS = ('att1',); TEXT = ('title',)", "has title in TEXT but not in COLUMNS"),
+        ("KEYS = ('keyword',); COLUMNS = ('keyword',)", "has keyword in KEYS and in COLUMNS"),
+    ],
+)
+def test_columns_that_contradict_each_other_are_refused(tmp_path, attributes, says):
+    write(tmp_path, "wrong", GOOD + f"    {attributes}\n")
+    assert says in refusal("wrong", tmp_path)
+
+
 def test_an_outside_definition_may_import_the_files_beside_it(tmp_path):
     write(tmp_path, "split", "from .parts import Model\n", parts=GOOD, __init__="")
     write(tmp_path, "bare", "from .parts import Model\n", parts=GOOD)
@@ -123,14 +139,30 @@ model_template = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(model_template)
 """
     write(tmp_path, "older", GOOD.replace("from model_store import model_template\n", by_path))
-    assert load_definition("older", tmp_path).model_class.__name__ == "Model"
+    first = load_definition("older", tmp_path)
+    assert first.model_class.__name__ == "Model"
+    with (tmp_path / "model_template.py").open("a") as template:
+        template.write("\n# changed\n")
+    assert load_definition("older", tmp_path).source_sha256 != first.source_sha256
+    (tmp_path / "model_template.py").unlink()
+    assert f"Put the template there: cp {model_template.__file__} {tmp_path}/" in refusal("older", tmp_path)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(tmp_path):
     write(tmp_path, "w1", GOOD)
     said = refusal("../w1", tmp_path)
-    assert said.startswith(f"there is no definition '../w1'; there are: {', '.join(list_definitions(tmp_path))}. ")
-    assert "scoring models list" in said
+    assert said.startswith(
+        f"there is no definition '../w1' on {socket.gethostname()}; there are: {', '.join(list_definitions(tmp_path))} ("
+    )
+    assert f"(SCORING_DEFINITIONS is {tmp_path} there)" in said
+    assert "scoring models new NAME" in said
+
+
+def test_where_no_further_definitions_are_known_the_variable_that_names_them_is_named():
+    with pytest.raises(ModelError) as raised:
+        load_definition("w1")
+    assert "(SCORING_DEFINITIONS is not set there)" in raised.value.message
+    assert raised.value.next_step.startswith("If it lies in a folder of its own, name the folder above it in SCORING_DEFINITIONS")
 
 
 def test_a_name_that_is_here_already_is_refused(tmp_path):

@@ -590,3 +590,24 @@ def test_a_fix_of_an_older_job_is_told_when_the_newer_result_has_no_rejects(sett
     with pytest.raises(RequestError, match="in which nothing is left to fix") as refused:
         fix(settings, bucket, older, "mended.csv")
     assert refused.value.next_step == f"See it with: scoring results show {newer.job_id}"
+
+
+# --- intervals
+
+
+def test_an_interval_is_refused_where_the_release_gives_none_and_nothing_is_written(settings, bucket):
+    before = tree(bucket.root)
+    with pytest.raises(ModelError, match="gives no interval: its definition has no predict_interval") as raised:
+        score(settings, bucket, interval=True)
+    assert raised.value.next_step.startswith("Leave out --interval")
+    assert tree(bucket.root) == before
+
+
+def test_a_request_for_intervals_is_another_one_than_that_without(settings, bucket):
+    [release] = bucket.folders("model/v1")
+    path = f"model/v1/{release}/manifest.json"
+    bucket.write(path, json.dumps(json.loads(bucket.read(path)) | {"interval": True}).encode())
+    plain, bounded, again = (score(settings, bucket, interval=interval) for interval in (False, True, True))
+    assert plain.job_id != bounded.job_id == again.job_id
+    assert [JobFolder(bucket, one.job_id).score_job().interval for one in (plain, bounded)] == [False, True]
+    assert b"interval" not in bucket.read(JobFolder(bucket, plain.job_id).file("job.json"))

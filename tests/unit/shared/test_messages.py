@@ -66,6 +66,14 @@ GOLDEN_RECORDS: dict[str, Record] = {
         fixes="20261123t100000z-77aa",
         fixed_rows="jobs/20261123t101500z-4f1d/input/mended.csv",
     ),
+    "score_job_with_interval.json": ScoreJob(
+        job_id="20261123t101500z-4f1d",
+        created=MOMENT,
+        model="champion",
+        table="data/predict/input/2026/11/23",
+        place="2026/11/23",
+        interval=True,
+    ),
     "train_job.json": TrainJob(
         job_id="20261123t101500z-77aa",
         created=MOMENT,

@@ -160,7 +160,7 @@ def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_
 
     def spoiled(release, rows):
         scored = real(release, rows)
-        wrong = scored.entity_id == 1007
+        wrong = scored.keys[0] == 1007
         if not wrong.any():
             return scored
         return real(release, scoring.tables.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"))

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from model_store.definitions import load_definition
 from shared.errors import TableError
-from shared.manifests import Column
+from shared.manifests import KEYS, Column
 from workers import scoring, tables
 from workers.planning import ChunkSize, open_csv
 from workers.tables import Reject, Rows, layout_for, read_csv_rows, read_parquet_rows
@@ -667,8 +668,8 @@ def test_the_lines_of_a_prediction_are_id_device_and_rate():
 
 def release_that_predicts(values):
     return SimpleNamespace(
-        manifest=SimpleNamespace(columns=FEATURES),
-        definition=SimpleNamespace(name="v0", data_preparation=lambda frame, target_col: (frame, None, None)),
+        manifest=SimpleNamespace(columns=FEATURES, keys=KEYS),
+        definition=load_definition("v1"),
         model=SimpleNamespace(predict=lambda _: values),
     )
 
@@ -676,7 +677,7 @@ def release_that_predicts(values):
 def test_no_rate_below_0_above_1_or_minus_0_is_ever_written():
     rows = read("".join(f"{number},k,0,1,Tablet\n" for number in range(7)))
     scored = scoring.predict(release_that_predicts([-0.0, -1e-300, 1.5, math.nan, math.inf, 0.25, -math.inf]), rows)
-    assert tables.prediction_text(scored.entity_id, scored.device, scored.cr) == b"0,2,0\n1,2,0\n2,2,1\n5,2,0.25\n"
+    assert tables.prediction_text(*scored.columns) == b"0,2,0\n1,2,0\n2,2,1\n5,2,0.25\n"
     assert scored.clipped == 2
     assert [(reject.line, reject.column, reject.value) for reject in scored.rejects] == [
         (5, "cr", "nan"),

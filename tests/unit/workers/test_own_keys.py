@@ -1,0 +1,222 @@
+"""A definition with keys and text of its own goes the whole way of a job: planning, rejects, fixes, results."""
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from producers import rejects as rejected
+from shared.bucket import LocalBucket
+from shared.errors import ModelError, TableError
+from shared.job_folder import JobFolder
+from shared.messages import ScoreJob, TrainJob
+from tests.definitions import OWN_KEYS, drop_in
+from tests.handmade import NOON, PLACE, make_job, text_at
+from workers import scoring, training
+from workers.parts import missing_chunks
+from workers.planning import read_plan
+
+TRAIN = "data/train/2026/11/23/train.csv"
+TABLE = f"data/predict/input/{PLACE}/prediction_input.csv"
+WORDS = ("red shoes", "blue, green", '5" nails', "größe 42", "007", "running shoes for kids", "日本", "0x1F", " padded ", "NA")
+MATCHES = ("broad", "phrase", "exact")
+
+
+def record(number: int) -> list[str]:
+    return [f"{WORDS[number % len(WORDS)]} {number // 10}", MATCHES[number % 3], str(number % 37 / 4), "ignored"]
+
+
+HEADER = ["keyword", "match_type", "price", "note"]
+
+
+def csv_text(records: list[list[str]]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(records)
+    return out.getvalue().encode()
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("definitions")
+    drop_in(folder, "text", OWN_KEYS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory, definitions) -> LocalBucket:
+    """With a table and a release of the definition, trained on clicks."""
+    bucket = LocalBucket(tmp_path_factory.mktemp("own") / "bucket")
+    rows = [[*record(number), str(number % 9 + 1), str(int(number % 4 == 0))] for number in range(300)]
+    bucket.write(TRAIN, csv_text([[*HEADER, "Clicks", "Conversions"], *rows]))
+    bucket.write(TABLE, csv_text([HEADER, *map(record, range(300))]))
+    job = TrainJob(job_id="20261123t120000z-train-1", created=NOON, definition="text", train=TRAIN)
+    folder = JobFolder(bucket, job.job_id)
+    folder.create(job)
+    assert training.train_release(folder, definitions).state == "done"
+    return bucket
+
+
+@pytest.fixture(scope="module")
+def minutes():
+    return iter(range(1, 1000))
+
+
+def run(bucket, definitions, minutes, **more) -> JobFolder:
+    folder = make_job(bucket, minute=next(minutes), **{"model": "text", "table": TABLE, **more})
+    scoring.plan_job(folder)
+    plan = read_plan(folder)
+    for index in missing_chunks(folder, plan):
+        scoring.score_chunk(folder, plan.chunk(index), Path("no-cache"), definitions)
+    assert scoring.finish_job(folder).state == "done"
+    return folder
+
+
+def result(bucket, definitions, minutes, **more) -> str:
+    folder = run(bucket, definitions, minutes, **more)
+    return text_at(bucket, folder.outcome().result)
+
+
+@pytest.fixture(scope="module")
+def expected(bucket, definitions, minutes) -> str:
+    return result(bucket, definitions, minutes)
+
+
+def test_the_manifest_of_the_release_names_keys_and_types(bucket):
+    [release] = bucket.folders("model/text")
+    manifest = json.loads(bucket.read(f"model/text/{release}/manifest.json"))
+    assert (manifest["keys"], manifest["interval"]) == (["keyword", "match_type"], True)
+    assert [(column["name"], column["type"]) for column in manifest["columns"]] == [("keyword", "text"), ("price", "number")]
+    assert set(manifest["metrics"]["train"]) == {"text", "always zero", "mean of all", "mean of the device", "mean of the keyword"}
+
+
+def test_the_result_has_the_keys_as_they_stand_in_the_table_and_a_rate(expected):
+    header, *rows = csv.reader(io.StringIO(expected, newline=""))
+    assert header == ["keyword", "match_type", "cr"]
+    assert [row[:2] for row in rows] == [record(number)[:2] for number in range(300)]
+    assert all(0 <= float(row[2]) <= 1 for row in rows)
+    assert len({row[2] for row in rows}) > 100
+    assert '\n"blue, green 0",phrase,' in expected
+    assert '\n"5"" nails 0",exact,' in expected
+    assert "\n007 0,phrase," in expected
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 64])
+def test_the_text_is_the_same_for_any_chunk_size(bucket, definitions, minutes, expected, chunk_rows):
+    assert result(bucket, definitions, minutes, chunk_rows=chunk_rows) == expected
+
+
+@pytest.mark.parametrize("form", ["csv.gz", "parquet", "other order"])
+def test_the_text_is_the_same_for_any_form_of_the_table(bucket, definitions, minutes, expected, form):
+    rows = [record(number) for number in range(300)]
+    path = f"data/forms/{form.replace(' ', '_')}.{'csv' if form == 'other order' else form}"
+    if form == "parquet":
+        columns = dict(zip(HEADER, map(list, zip(*rows, strict=True)), strict=True))
+        columns["price"] = [float(price) for price in columns["price"]]
+        out = io.BytesIO()
+        pq.write_table(pa.table(columns | {"match_type": pa.array(columns["match_type"]).dictionary_encode()}), out, row_group_size=77)
+        bucket.write(path, out.getvalue())
+    elif form == "csv.gz":
+        bucket.write(path, gzip.compress(csv_text([HEADER, *rows])))
+    else:
+        bucket.write(path, csv_text([HEADER[::-1], *(row[::-1] for row in rows)]))
+    assert result(bucket, definitions, minutes, table=path, chunk_rows=50) == expected
+
+
+def test_numbers_as_keys_are_written_as_the_table_has_them(bucket, definitions, minutes):
+    bucket.write("data/ids.csv", b"keyword,match_type,price\n0017,1.50,2\n17,01,2\n")
+    lines = result(bucket, definitions, minutes, table="data/ids.csv").splitlines()
+    assert [line.rpartition(",")[0] for line in lines] == ["keyword,match_type", "0017,1.50", "17,01"]
+
+
+BAD = {
+    10: ["", "broad", "1", ""],
+    40: ["kids", "", "1", ""],
+    77: ["two\nlines", "broad", "1", ""],
+    100: ["kids", "broad", "dear", ""],
+}
+
+
+def spoiled() -> bytes:
+    return csv_text([HEADER, *(BAD.get(number, record(number)) for number in range(300))]).replace(
+        b"running shoes for kids 20", b"\xff\xfe"
+    )
+
+
+@pytest.mark.parametrize("chunk_rows", [9, None])
+def test_bad_keys_and_text_are_rejects_and_mended_rows_take_their_places(bucket, definitions, minutes, tmp_path, expected, chunk_rows):
+    bucket.write("data/spoiled.csv", spoiled())
+    folder = run(bucket, definitions, minutes, table="data/spoiled.csv", max_reject_share=0.5, chunk_rows=chunk_rows)
+    lines = expected.splitlines()
+    left = [line for number, line in enumerate(lines[1:]) if number not in {*BAD, 205}]
+    assert text_at(bucket, folder.outcome().result).splitlines()[1:] == left
+    found = list(rejected.find_rejects(bucket, folder.job_id)[1])
+    assert [(one.line, one.column, one.value, one.reason) for one in found] == [
+        (12, "keyword", "", "missing, and it names the row"),
+        (42, "match_type", "", "missing, and it names the row"),
+        (79, "", "two\nlines,broad,1,", found[2].reason),
+        (80, "", "", found[3].reason),
+        (103, "price", "dear", "not a finite number"),
+        (208, "keyword", "\ufffd\ufffd", "not text on one line, in UTF-8"),
+    ]
+    mended = tmp_path / "mended.csv"
+    rejected.write_rows(bucket, found, mended)
+    header, *rows = csv.reader(mended.open(newline=""))
+    numbers = {12: 10, 42: 40, 79: 77, 103: 100, 208: 205}
+    kept = [[*row[:5], *record(numbers[int(row[1])])] for row in rows if int(row[1]) in numbers]
+    bucket.write("data/mended.csv", csv_text([header, *kept]))
+    fix = run(
+        bucket, definitions, minutes, table="data/spoiled.csv", fixes=folder.job_id, fixed_rows="data/mended.csv", max_reject_share=0.5
+    )
+    assert text_at(bucket, fix.outcome().result) == expected
+
+
+def test_a_table_without_a_key_is_refused_by_its_name(bucket, minutes):
+    bucket.write("data/keyless.csv", b"keyword,price\nkids,1\n")
+    with pytest.raises(TableError, match="lacks the column match_type; it has keyword, price"):
+        scoring.plan_job(make_job(bucket, minute=next(minutes), model="text", table="data/keyless.csv"))
+
+
+@pytest.mark.parametrize("chunk_rows", [7, None])
+def test_an_interval_stands_behind_the_rate_and_nothing_else_changes(bucket, definitions, minutes, expected, chunk_rows):
+    text = result(bucket, definitions, minutes, interval=True, chunk_rows=chunk_rows)
+    header, *rows = csv.reader(io.StringIO(text, newline=""))
+    assert header == ["keyword", "match_type", "cr", "cr_low", "cr_high"]
+    assert [line.rsplit(",", 2)[0] for line in text.splitlines()[1:]] == expected.splitlines()[1:]
+    for row in rows:
+        rate, low, high = map(float, row[2:])
+        assert (low, high) == (rate * 0.5, 1 - (1 - rate) * 0.5)
+
+
+def test_a_fix_keeps_the_interval_of_the_job_that_it_fixes(bucket, definitions, minutes):
+    bucket.write(
+        "data/one.csv", csv_text([HEADER, *(["kids", "broad", "dear", ""] if number == 5 else record(number) for number in range(20))])
+    )
+    folder = run(bucket, definitions, minutes, table="data/one.csv", max_reject_share=0.5, interval=True, chunk_rows=4)
+    bucket.write("data/fix.csv", csv_text([["reject_line", *HEADER], ["7", *record(5)]]))
+    fix = run(bucket, definitions, minutes, table="data/one.csv", fixes=folder.job_id, fixed_rows="data/fix.csv", interval=True)
+    bucket.write("data/right.csv", csv_text([HEADER, *(record(number) for number in range(20))]))
+    right = result(bucket, definitions, minutes, table="data/right.csv", interval=True)
+    assert text_at(bucket, fix.outcome().result) == right
+
+
+def test_a_release_without_intervals_is_refused_before_the_table_is_cut(tmp_path):
+    from tests.handmade import publish_handmade, row, write_table
+
+    bucket = LocalBucket(tmp_path / "bucket")
+    release = publish_handmade(bucket)
+    write_table(bucket, [row(number) for number in range(3)])
+    folder = make_job(bucket, interval=True)
+    with pytest.raises(ModelError, match=f"the release {release} gives no interval: its definition has no predict_interval"):
+        scoring.plan_job(folder)
+    assert not folder.has("begun.json")
+
+
+def test_a_request_that_does_not_speak_of_intervals_is_what_an_earlier_version_knows(bucket, minutes):
+    job = make_job(bucket, minute=next(minutes)).score_job()
+    assert "interval" not in job.encode()
+    assert ScoreJob.decode(job.encode() | {"interval": True}).interval
