@@ -16,9 +16,9 @@ INSTALL = f"Install it with: {sys.executable} -m pip install -e '{REPOSITORY}[no
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in.")
-@click.option("--port", default=9999, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--browser/--no-browser", default=True, help="Open a browser (the default), or only print the address.")
-def notebook(host: str, port: int, browser: bool) -> None:
+@click.option("--port", default=9999, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def notebook(host: str, port: int, no_browser: bool) -> None:
     """Open the analysis of the models in JupyterLab, until Ctrl-C.
 
     Its address, with a token that nobody else knows, is printed. JUPYTER_TOKEN sets the token.
@@ -38,7 +38,7 @@ def notebook(host: str, port: int, browser: bool) -> None:
         "--ServerApp.port_retries=0",  # another port than the one that was asked for would only be found by reading closely
         f"--ServerApp.root_dir={REPOSITORY}",
         "--LabApp.default_url=/lab/tree/analytics/analytics.ipynb",
-        *([] if browser else ["--ServerApp.open_browser=False"]),
+        *(["--ServerApp.open_browser=False"] if no_browser else []),
         *(["--allow-root"] if os.geteuid() == 0 else []),  # containers run as root
     ]
     os.execve(sys.executable, [sys.executable, "-m", "jupyterlab", *arguments], environment)  # noqa: S606 - no shell is wanted
