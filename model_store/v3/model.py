@@ -216,8 +216,8 @@ class Model(model_template.Model):
     def predict_interval(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Two rates for each row, between which its true rate lies with 90 % probability; what ``predict`` says lies between them.
 
-        It is the middle of the beta posterior. How sure the strength itself is, and what changes for all keywords from one week to the
-        next, is not in it.
+        It is the middle of the beta posterior. How sure the strength and the guesses for rare attributes are, and what changes for all
+        keywords from one week to the next, is not in it: of made-up keywords, whose attributes tell much, 85 % lay in theirs.
 
         Raises:
             as predict.
