@@ -100,7 +100,10 @@ def test_every_option_says_what_it_is_for():
     assert not silent
 
 
-@pytest.mark.parametrize("command", [command for command in RUNNABLE if command not in ("up", "metrics", "jobs cancel", "results head")])
+SERVING = ("up", "metrics", "notebook")
+
+
+@pytest.mark.parametrize("command", [command for command in RUNNABLE if command not in (*SERVING, "jobs cancel", "results head")])
 def test_every_command_that_prints_data_prints_it_for_programs_too(helped, command):
     assert "--json" in helped["shown"][command]
 

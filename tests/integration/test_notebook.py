@@ -1,0 +1,40 @@
+"""The analysis runs from its top to its bottom, and what is kept of it tells nothing of the machine it ran on."""
+
+import re
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tests.conftest import REPOSITORY
+
+NOTEBOOK = REPOSITORY / "analytics/analytics.ipynb"
+
+
+# it trains nine models, and shares the machine with other tests
+@pytest.mark.timeout(900)
+def test_the_notebook_runs_from_top_to_bottom():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    last = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
+    assert "text/plain" in last.outputs[-1].data
+
+
+def test_the_kept_notebook_was_run_in_order_without_errors_and_holds_its_plots():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 5
+
+
+def test_the_kept_notebook_names_no_path_or_person_of_a_machine():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        cell.get("metadata", {}).pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("image/png", None)
+    text = nbformat.writes(notebook)
+    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users|usr|opt|mnt|var)\b|[A-Z]:\\\\|site-packages|localhost|://\S*\d+\.\d+", text)
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
