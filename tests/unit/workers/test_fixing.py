@@ -158,12 +158,12 @@ def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_
     earlier = make_job(bucket, table=put_table(bucket, "csv", right_lines(), "right"), chunk_rows=6, max_reject_share=0.5)
     real = scoring.predict
 
-    def spoiled(release, rows):
-        scored = real(release, rows)
+    def spoiled(release, rows, **how):
+        scored = real(release, rows, **how)
         wrong = scored.keys[0] == 1007
         if not wrong.any():
             return scored
-        return real(release, scoring.tables.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"))
+        return real(release, scoring.tables.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"), **how)
 
     monkeypatch.setattr(scoring, "predict", spoiled)
     run_job(earlier)

@@ -17,7 +17,8 @@ from shared.job_folder import JobFolder
 from shared.messages import ScoreJob, TrainJob
 from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import NOON, PLACE, make_job, text_at
-from workers import scoring, training
+from tests.trainings import train
+from workers import scoring
 from workers.parts import missing_chunks
 from workers.planning import read_plan
 
@@ -57,7 +58,7 @@ def bucket(tmp_path_factory, definitions) -> LocalBucket:
     job = TrainJob(job_id="20261123t120000z-train-1", created=NOON, definition="text", train=TRAIN)
     folder = JobFolder(bucket, job.job_id)
     folder.create(job)
-    assert training.train_release(folder, definitions).state == "done"
+    assert train(folder, definitions).state == "done"
     return bucket
 
 

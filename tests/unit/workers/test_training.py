@@ -145,6 +145,6 @@ def test_a_table_that_cannot_be_trained_on_is_refused_with_the_reason(bucket, ta
 
 
 def test_an_unknown_definition_is_refused_with_those_there_are(bucket):
-    with pytest.raises(ModelError, match="there is no definition 'v99'; there are: v1, v2"):
+    with pytest.raises(ModelError, match=r"there is no definition 'v99' on \S+; there are: v1, v2, v3 "):
         train(train_job(bucket, definition="v99"))
     assert not bucket.folders("model")
