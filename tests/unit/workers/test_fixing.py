@@ -169,7 +169,9 @@ def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_
     run_job(earlier)
     assert rejected(bucket, earlier) == [("data/right.csv", 9)]
     seen = []
-    monkeypatch.setattr(scoring, "predict", lambda release, rows: seen.extend(rows.entity_id.tolist()) or real(release, rows))
+    monkeypatch.setattr(
+        scoring, "predict", lambda release, rows, **how: seen.extend(rows.frame["entity_id"].tolist()) or real(release, rows, **how)
+    )
     outcome = run_job(fix(bucket, earlier, {("data/right.csv", 9): "2007,1,1,1,0.5,Tablet"}))
     assert 1007 not in seen
     assert ["2007,2" in line for line in text_at(bucket, outcome.result).splitlines()].index(True) == 8
