@@ -1,7 +1,7 @@
 """All settings, each with its default and its unit: the only reader of the environment.
 
 The names that the older service had are kept (``MODEL_VER``, ``WEBHOOK_URL``); ``REDIS_URL`` and ``BUCKET_URL`` say where the
-two shared things live; everything else starts with ``SCORING_``.
+two shared things live; everything else starts with ``SCORING_``. What is secret may lie in a file instead, which ``<name>_FILE`` names.
 """
 
 import os
@@ -125,9 +125,17 @@ def _keys(secret: SecretStr) -> list[str]:
 FOREIGN_VARIABLES = ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE")
 """Celery reads these itself, with or without ``CELERY_`` before them: another project's would lead our messages to its Redis."""
 
+SECRETS = {
+    "REDIS_URL": "REDIS_URL",
+    "WEBHOOK_URL": "WEBHOOK_URL",
+    "SCORING_STORE_KEY": "store_key",
+    "SCORING_FLOWER_PASSWORD": "flower_password",
+}
+"""Variables that may be given as a file, ``<name>_FILE``, as container platforms hand out secrets; each with its name in Settings."""
+
 
 def read_settings() -> Settings:
-    """Read the environment, and clear it of what would override these settings.
+    """Read the environment and the files it names, and clear it of what would override these settings.
 
     Raises:
         SettingsError: a variable holds a value that cannot be used; the sentence names it.
@@ -135,15 +143,43 @@ def read_settings() -> Settings:
     for name in FOREIGN_VARIABLES:
         os.environ.pop(name, None)
         os.environ.pop(f"CELERY_{name}", None)
+    in_files = {field: text for name, field in SECRETS.items() if (text := _read_secret(name)) is not None}
     try:
-        return Settings()
+        return Settings(**in_files)  # type: ignore[arg-type]  # text, which the fields validate as they do the environment's
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         variable = name if name.isupper() else f"SCORING_{name.upper()}"
+        if name in in_files:
+            raise SettingsError(
+                f"the file that {variable}_FILE names holds a value that cannot be used: {first['msg']}",
+                next_step="Correct the file, or name another.",
+            ) from None
         is_secret = "password" in name or "key" in name or name in ("WEBHOOK_URL", "REDIS_URL")
         shown = "a value" if is_secret else f"the value {first['input']!r}"
         raise SettingsError(
             f"the environment variable {variable} has {shown} that cannot be used: {first['msg']}",
             next_step=f"Set {variable} to another value or unset it.",
         ) from None
+
+
+def _read_secret(name: str) -> str | None:
+    """What the file holds that ``<name>_FILE`` names, without white space around it; None when the variable is not set."""
+    file = os.environ.get(f"{name}_FILE")
+    if not file:
+        return None
+    if os.environ.get(name):
+        raise SettingsError(f"both {name} and {name}_FILE are set", next_step="Unset one of them.")
+    try:
+        text = Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
+        raise SettingsError(
+            f"the file {file}, which {name}_FILE names, cannot be read: {reason}", next_step=f"Correct {name}_FILE or unset it."
+        ) from None
+    if not text:
+        # an empty key would switch signing off, an empty address lead to another Redis
+        raise SettingsError(
+            f"the file {file}, which {name}_FILE names, is empty", next_step=f"Write the secret into it, or unset {name}_FILE."
+        )
+    return text
