@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producers import notebook_commands, watch_commands
+from producers import notebook_commands, service_commands, watch_commands
 from producers.compare_commands import compare
 from producers.new_definition import new
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
@@ -146,6 +146,8 @@ def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path |
 
 
 scoring.add_command(watch_commands.doctor)
+scoring.add_command(service_commands.run)
+scoring.add_command(service_commands.health)
 scoring.add_command(watch_commands.metrics)
 scoring.add_command(notebook_commands.notebook)
 

@@ -8,7 +8,6 @@ that all are gone within seconds, or as soon as the work in hand is done; the se
 import contextlib
 import errno
 import fcntl
-import http.client
 import json
 import os
 import secrets
@@ -31,13 +30,22 @@ import redis
 from kombu.utils.url import maybe_sanitize_url
 from rich.console import Console
 
+from producers.health import flower_answers
+from producers.services import (
+    ROOT,
+    beat_command,
+    check_credentials,
+    flower_command,
+    flower_environment,
+    lone_worker_command,
+    private_folder,
+    unusable,
+    workers_of,
+    write_private,
+)
 from shared.broker import make_app
 from shared.errors import BrokerError, RequestError
-from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
-from shared.settings import FOREIGN_VARIABLES, Settings
-
-ROOT = Path(__file__).resolve().parent.parent
-"""The folder above the packages: where ``workers.app`` can be imported."""
+from shared.settings import FOREIGN_VARIABLES, SECRETS, Settings
 
 HOST = "127.0.0.1"
 POLL_SECONDS = 0.1
@@ -55,9 +63,6 @@ AGAIN_SECONDS = 10.0
 
 LAST_LINES = 15
 MAX_LINE_BYTES = 8192
-
-CONTROL_PROCESSES = 2
-"""With one, a webhook that hangs would hold up every plan and finish behind it."""
 
 COLOURS = {"up": 1, "redis": 31, "score": 32, "control": 36, "beat": 33, "flower": 35}
 """ANSI colour of each name; the names are also the order in which people read them."""
@@ -113,7 +118,7 @@ def run_stack(settings: Settings, options: Options) -> int:
         BrokerError: the server at REDIS_URL does not answer; nothing was started.
     """
     home = settings.home.absolute()
-    _check_credentials(settings)
+    check_credentials(settings)
     if options.ready_file is not None and not options.ready_file.parent.is_dir():
         raise RequestError(f"there is no folder {options.ready_file.parent} for the ready file", next_step="Make it or name another.")
     with _sole_use(home):
@@ -246,21 +251,17 @@ class Stack:
             if not self._watch_until(lambda: _broker_problem(self.settings) is None, "the server", self.options.start_seconds):
                 return False
         # each is kept as soon as it is there, so that it is stopped whatever the next one does
-        for name, queues, processes in (
-            ("score", [QUEUE_SCORE, QUEUE_TRAIN], self.settings.processes),
-            ("control", [QUEUE_CONTROL], CONTROL_PROCESSES),
-        ):
+        for name, queues, processes in workers_of(self.settings):
             self.workers.append(self._child(name, worker_command(name, queues, processes), keeps=self._alive[1:]))
-        schedule = _folder(self.home / "beat") / "schedule"
-        self.watchers = [self._child("beat", _celery("producers.beat", "beat", "-s", str(schedule), "--pidfile="))]
+        self.watchers = [self._child("beat", _tied(beat_command(self.home)))]
         with make_app(self.settings) as app:
             names = [f"{worker.name}@{socket.gethostname()}" for worker in self.workers]
             if not self._watch_until(lambda: _answer(app, names), "the workers", self.options.start_seconds):
                 return False
         # only now: Flower asks the workers about themselves once, when it starts
-        flower = self._child("flower", _celery("producers.beat", "flower"), _flower_environment(self.settings, self.home, self._password))
+        flower = self._child("flower", _tied(flower_command()), flower_environment(self.settings, self.home, HOST, self._password))
         self.watchers.append(flower)
-        return self._watch_until(lambda: _flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds)
+        return self._watch_until(lambda: flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds)
 
     def _child(self, name: str, command: Sequence[str], more: Mapping[str, str] | None = None, keeps: Sequence[int] = ()) -> Child:
         return Child(name, command, {**self._environment, **(more or {})}, self.say, keeps)
@@ -321,7 +322,7 @@ class Stack:
                 "flower_user": self.settings.flower_user,
                 "flower_password": self._password,
             }
-            _write_private(self.options.ready_file, json.dumps(facts, indent=1))
+            write_private(self.options.ready_file, json.dumps(facts, indent=1))
 
     def _drop_ready_file(self) -> None:
         if self.options.ready_file is not None:
@@ -388,21 +389,19 @@ def _python(*arguments: str) -> list[str]:
     return [sys.executable, "-I", "-S", *arguments]
 
 
-def _celery(app: str, *arguments: str) -> list[str]:
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", app, *arguments]
-    return [*_python("-c", TIED_START, str(os.getpid())), *command] if sys.platform == "linux" else command
-
-
 def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
     """Starts a worker that ends with the process which starts it."""
-    # gossip and mingle only cost: our workers need to know nothing of each other
-    without = "--without-gossip", "--without-mingle"
-    return _celery("workers.app", "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *without)
+    return _tied(lone_worker_command(name, queues, processes))
+
+
+def _tied(command: list[str]) -> list[str]:
+    """The same program, but the kernel ends it with the process that starts it."""
+    return [*_python("-c", TIED_START, str(os.getpid())), *command] if sys.platform == "linux" else command
 
 
 def _server_command(settings: Settings, home: Path) -> list[str]:
     options = {
-        "--bind": HOST, "--port": str(settings.redis_port), "--dir": str(_folder(home / "valkey")),
+        "--bind": HOST, "--port": str(settings.redis_port), "--dir": str(private_folder(home / "valkey")),
         # a queue survives a restart but for its last second, and never drops messages to make room
         "--appendonly": "yes", "--appendfsync": "everysec", "--save": "", "--maxmemory-policy": "noeviction",
         "--loglevel": "warning",
@@ -439,44 +438,12 @@ def _environment(settings: Settings, home: Path) -> dict[str, str]:
         "BUCKET_URL": bucket,
         "SCORING_HOME": str(home),
         **({"SCORING_DEFINITIONS": str(settings.definitions.absolute())} if settings.definitions else {}),
+        **{file: str(Path(os.environ[file]).absolute()) for name in SECRETS if os.environ.get(file := f"{name}_FILE")},
         # one thread per process: there is a process for each core already
         "OMP_NUM_THREADS": "1",
         # lines come when they are printed, not when 8 kB are full
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _flower_environment(settings: Settings, home: Path, password: str) -> dict[str, str]:
-    """Flower's options, all of them here: ``ps`` shows a command line to everybody, an environment to nobody else."""
-    folder = _folder(home / "flower")
-    # Flower keeps its state as pickle: who can write here can run code in it
-    folder.chmod(0o700)
-    cookie = folder / "cookie-secret"
-    if not cookie.exists():
-        # kept, so that people stay logged in over a restart
-        _write_private(cookie, secrets.token_urlsafe(48))
-    return {
-        "FLOWER_ADDRESS": HOST,
-        "FLOWER_PORT": str(settings.flower_port),
-        "FLOWER_BASIC_AUTH": f"{settings.flower_user}:{password}",
-        "FLOWER_READ_ONLY": "true",
-        "FLOWER_COOKIE_SECRET": cookie.read_text(),
-        "FLOWER_PERSISTENT": "true",
-        "FLOWER_DB": str(folder / "flower.db"),
-        "FLOWER_MAX_TASKS": "10000",
-    }
-
-
-def _check_credentials(settings: Settings) -> None:
-    """Raise RequestError for what Flower would misread: it splits at commas and colons and compares ASCII only."""
-    user, password = settings.flower_user, settings.flower_password.get_secret_value()
-    if not user or ":" in user or "," in user or not user.isascii():
-        raise RequestError("SCORING_FLOWER_USER must be plain letters and digits", next_step="Set SCORING_FLOWER_USER to another name.")
-    if "," in password or not password.isascii():
-        raise RequestError(
-            "SCORING_FLOWER_PASSWORD holds a comma or a character outside ASCII, which Flower cannot take",
-            next_step="Set SCORING_FLOWER_PASSWORD to another password, or unset it to have one made.",
-        )
 
 
 def _check_broker(settings: Settings) -> None:
@@ -542,24 +509,13 @@ def _answer(app: celery.Celery, workers: Sequence[str]) -> bool:
     return {name for reply in replies or [] for name in reply} >= {*workers}
 
 
-def _flower_answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=1)
-    try:
-        connection.request("GET", "/healthcheck")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 @contextlib.contextmanager
 def _sole_use(home: Path) -> Iterator[None]:
     """Hold the home folder while the block runs; raises RequestError when another ``scoring up`` holds it."""
     try:
-        lock = (_folder(home) / "up.lock").open("a+")
+        lock = (private_folder(home) / "up.lock").open("a+")
     except OSError as error:
-        raise _unusable(home, error) from error
+        raise unusable(home, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -574,26 +530,3 @@ def _sole_use(home: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
-
-
-def _folder(path: Path) -> Path:
-    """The folder, made if it is not there, for its owner only: queues and passwords are in it."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(path, error) from error
-    return path
-
-
-def _unusable(folder: Path, error: OSError) -> RequestError:
-    return RequestError(
-        f"the folder {folder} cannot be used: {error.strerror}", next_step="Set SCORING_HOME to a folder that can be written."
-    )
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Put a file in place that only its owner can read."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    aside.replace(path)

@@ -18,6 +18,8 @@ from typing import Any
 import hypothesis
 import pytest
 
+from producers.launcher import server_binary
+
 # the same examples in every run; for others, and many more: pytest --hypothesis-profile=long --timeout=0
 _quick = hypothesis.settings(derandomize=True, deadline=None, max_examples=25, suppress_health_check=list(hypothesis.HealthCheck))
 hypothesis.settings.register_profile("quick", _quick)
@@ -71,6 +73,25 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30, what: str = "t
             return value
         time.sleep(pause)
     pytest.fail(f"{what} did not come true within {seconds} s")
+
+
+@contextlib.contextmanager
+def own_server(folder: Path, *options: str) -> Iterator[str]:
+    """A real Valkey server that keeps nothing on disk, and its address."""
+    port = free_port()
+    command = [str(server_binary()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder), *options]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def listens() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(listens, 20, "the start of the server")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        running.terminate()
+        running.wait(20)
 
 
 class Webhook:

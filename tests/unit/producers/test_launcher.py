@@ -116,13 +116,13 @@ def test_variables_of_another_celery_project_are_not_passed_on(tmp_path, monkeyp
 
 def test_no_password_is_on_a_command_line(tmp_path):
     settings = settings_in(tmp_path, flower_password="hunter2")
-    environment = launcher._flower_environment(settings, tmp_path, "hunter2")
+    environment = launcher.flower_environment(settings, tmp_path, launcher.HOST, "hunter2")
     assert environment["FLOWER_BASIC_AUTH"] == "scoring:hunter2"
-    assert "hunter2" not in " ".join(launcher._server_command(settings, tmp_path) + launcher._celery("producers.beat", "flower"))
+    assert "hunter2" not in " ".join(launcher._server_command(settings, tmp_path) + launcher.flower_command())
 
 
 def test_the_cookie_secret_is_made_once_and_private(tmp_path):
-    first, second = (launcher._flower_environment(Settings(), tmp_path, "x")["FLOWER_COOKIE_SECRET"] for _ in range(2))
+    first, second = (launcher.flower_environment(Settings(), tmp_path, launcher.HOST, "x")["FLOWER_COOKIE_SECRET"] for _ in range(2))
     assert first == second
     assert (tmp_path / "flower" / "cookie-secret").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "flower").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,90 @@
+"""Whether a process of the stack on this machine does its work: what the health check of its container asks.
+
+A process that is there may still do nothing: its loop hangs, or its connection to Redis only looks alive. So each is judged by what it
+does: a worker answers a question through Redis and leaves no message lying that it has a process for, beat sends its sweep, Flower serves
+its page.
+"""
+
+import http.client
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import kombu.exceptions
+import redis
+
+from producers.services import BEAT, FLOWER, NAMES, workers_of
+from shared import hint, pulse
+from shared.errors import BrokerError
+from shared.settings import Settings
+
+ANSWER_SECONDS = 5.0
+LYING_SECONDS = 3.0
+"""A message that lies at the end of a queue for this long, while a process is free, is not being taken."""
+FEWEST_SWEEPS = 4
+"""Beat is not well when so many sweeps are missing: one less could be a slow Redis."""
+
+
+def find_illness(service: str, settings: Settings) -> str | None:
+    """What keeps this process, on this machine, from doing its work, in words; None when it does it.
+
+    Raises:
+        BrokerError: Redis does not answer, so no work is done here.
+    """
+    if service == FLOWER:
+        return None if flower_answers(settings.flower_port) else f"Flower does not answer on port {settings.flower_port}"
+    try:
+        with hint.connect(settings.broker_url) as client:
+            return _illness_of_beat(settings, client) if service == BEAT else _illness_of_worker(NAMES[service], settings, client)
+    except (redis.RedisError, kombu.exceptions.KombuError, OSError) as error:
+        raise BrokerError(f"Redis does not answer: {str(error).rstrip('.')}", next_step="Start it, or check REDIS_URL.") from error
+
+
+def _illness_of_beat(settings: Settings, client: redis.Redis) -> str | None:
+    age = pulse.seconds_since(client, pulse.BEAT)
+    if age is None:
+        return "beat has not sent a sweep yet"
+    limit = FEWEST_SWEEPS * settings.sweep_seconds
+    return None if age <= limit else f"beat sent its last sweep {age:.0f} s ago, and one is due every {settings.sweep_seconds:g} s"
+
+
+def _illness_of_worker(name: str, settings: Settings, client: redis.Redis) -> str | None:
+    from shared.broker import make_app  # noqa: PLC0415 - beat and Flower are looked at without the time that Celery takes
+
+    node = f"{name}@{socket.gethostname()}"
+    queues = next(queues for worker, queues, _ in workers_of(settings) if worker == name)
+    with make_app(settings) as app:
+
+        def ask(question: str) -> Any:  # noqa: ANN401 - each has an answer of its own
+            replies = app.control.broadcast(question, reply=True, destination=[node], timeout=ANSWER_SECONDS)
+            return next((reply[node] for reply in replies or [] if node in reply), None)
+
+        if ask("ping") is None:
+            return f"the worker {node} does not answer within {ANSWER_SECONDS:.0f} s"
+        lying = _next_messages(client, queues)
+        if not lying:
+            return None
+        # free processes are counted between the two looks: whoever has one takes what lies there in milliseconds
+        active, stats = ask("active"), ask("stats")
+        if active is not None and stats is not None and len(active) >= int(stats["pool"]["max-concurrency"]):
+            return None
+        time.sleep(LYING_SECONDS)
+        still = [queue for queue, message in _next_messages(client, queues).items() if lying.get(queue) == message]
+        return f"the worker {node} has a process free and takes nothing from the queue {still[0]}" if still else None
+
+
+def _next_messages(client: redis.Redis, queues: Sequence[str]) -> dict[str, bytes]:
+    """The message of each queue that goes next; no entry for an empty queue."""
+    return {queue: message for queue in queues if isinstance(message := client.lindex(queue, -1), bytes)}
+
+
+def flower_answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
