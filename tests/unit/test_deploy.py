@@ -1,0 +1,124 @@
+"""What runs the stack elsewhere fits the platforms' schemas, names settings that there are, and asks for figures that there are."""
+
+import ast
+import json
+import re
+
+import botocore.session
+import botocore.validate
+import kubernetes_validate
+import pytest
+import redis
+import yaml
+from prometheus_client import generate_latest
+
+from producers.metrics import registry
+from producers.services import NAMES
+from shared import pulse
+from shared.settings import SECRETS, Settings
+from tests.conftest import REPOSITORY
+
+DEPLOY = REPOSITORY / "deploy"
+COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
+KUBERNETES = yaml.safe_load((DEPLOY / "kubernetes/scoring.yaml").read_text())["items"]
+TASKS = [json.loads((DEPLOY / f"ecs/{name}.json").read_text()) for name in ("worker", "control")]
+OURS = [container for task in TASKS for container in task["containerDefinitions"]]
+PODS = {item["metadata"]["labels"]["part"]: item["spec"]["template"]["spec"] for item in KUBERNETES if item["kind"] == "Deployment"}
+
+VARIABLES = {
+    alias if isinstance(alias := field.validation_alias, str) else f"SCORING_{name.upper()}"
+    for name, field in Settings.model_fields.items()
+}
+KNOWN = VARIABLES | {f"{name}_FILE" for name in SECRETS}
+
+
+@pytest.mark.parametrize(
+    "item", [item for item in KUBERNETES if ".sh/" not in item["apiVersion"]], ids=lambda item: item["metadata"]["name"]
+)
+def test_kubernetes_takes_what_is_not_keda_s(item):
+    kubernetes_validate.validate(item, "1.34", strict=True)
+
+
+def test_keda_scales_a_deployment_that_is_there_by_the_queues_that_its_worker_takes_from():
+    [scaled] = [item for item in KUBERNETES if item["kind"] == "ScaledObject"]
+    [authentication] = [item for item in KUBERNETES if item["kind"] == "TriggerAuthentication"]
+    deployments = {item["metadata"]["name"] for item in KUBERNETES if item["kind"] == "Deployment"}
+    assert scaled["spec"]["scaleTargetRef"]["name"] in deployments
+    assert {trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]} == {"score", "train"}
+    assert {trigger["authenticationRef"]["name"] for trigger in scaled["spec"]["triggers"]} == {authentication["metadata"]["name"]}
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task["family"])
+def test_ecs_takes_the_task_definitions(task):
+    service = botocore.session.get_session().get_service_model("ecs")
+    wanted = service.operation_model("RegisterTaskDefinition").input_shape
+    found = botocore.validate.ParamValidator().validate(task, wanted)
+    assert not found.has_errors(), found.generate_report()
+
+
+def test_whatever_takes_work_gets_the_time_to_hand_it_back():
+    for service in NAMES:
+        assert COMPOSE["services"][service]["stop_grace_period"] == "50s"
+        assert PODS[service]["terminationGracePeriodSeconds"] >= 45
+        assert [container["stopTimeout"] for container in OURS if container["name"] == service] == [60]
+
+
+def test_each_process_is_asked_for_its_own_health_and_nobody_is_root():
+    for service in (*NAMES, "beat", "flower"):
+        command = ["scoring", "health", service]
+        assert COMPOSE["services"][service]["healthcheck"]["test"] == ["CMD", *command]
+        assert PODS[service]["containers"][0]["livenessProbe"]["exec"]["command"] == command
+        assert [container["healthCheck"]["command"] for container in OURS if container["name"] == service] == [["CMD", *command]]
+    assert all(pod["securityContext"]["runAsNonRoot"] for pod in PODS.values())
+    assert {container["user"] for container in OURS} == {"1000:1000"}
+
+
+def test_every_setting_that_is_named_is_one():
+    [config] = [item["data"] for item in KUBERNETES if item["kind"] == "ConfigMap"]
+    named = {*config} | {variable["name"] for pod in PODS.values() for variable in pod["containers"][0]["env"]}
+    named |= {variable["name"] for container in OURS for variable in container["environment"] + container["secrets"]}
+    assert named <= KNOWN
+
+
+def test_the_example_of_settings_names_what_docker_compose_asks_for():
+    asked = {*re.findall(r"\$\{(\w+)", (REPOSITORY / "docker-compose.yml").read_text())} - {"SCORING_IMAGE_TAG", "SCORING_FLOWER_USER"}
+    example = {*re.findall(r"^#?([A-Z_]+)=", (REPOSITORY / ".env.example").read_text(), flags=re.MULTILINE)}
+    assert asked <= example
+    only_here = {"REDIS_PASSWORD", "SCORING_UID", "SCORING_GID", "SCORING_BUCKET"}
+    only_here |= {f"SCORING_{name}" for name in ("NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")}
+    assert {name for name in example if not name.startswith("AWS_")} - only_here <= KNOWN
+
+
+def figures_of(redis_url, bucket):
+    client = redis.Redis.from_url(redis_url)
+    for sign in (pulse.BEAT, pulse.SWEEP):
+        pulse.leave_sign(client, sign)
+    text = generate_latest(registry(Settings(redis_url=redis_url, bucket_url=str(bucket)))).decode()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.MULTILINE):
+        yield name
+        if kind == "histogram":
+            yield f"{name}_bucket"
+
+
+SCHEDULE = "scoring_schedule_last_success_timestamp_seconds"
+
+
+def test_dashboard_and_alerts_ask_for_figures_that_the_exporter_gives(redis_url, tmp_path):
+    given = {*figures_of(redis_url, tmp_path / "bucket")} | {SCHEDULE}
+    board = json.loads((DEPLOY / "metrics/grafana/dashboards/scoring.json").read_text())
+    shown = {name for panel in board["panels"] for target in panel["targets"] for name in re.findall(r"scoring_\w+", target["expr"])}
+    assert shown <= given
+    rules = [rule for group in yaml.safe_load((DEPLOY / "metrics/alerts.yml").read_text())["groups"] for rule in group["rules"]]
+    assert {name for rule in rules for name in re.findall(r"scoring_\w+", rule["expr"])} <= given
+
+
+def test_no_panel_of_the_dashboard_lies_on_another():
+    places = [panel["gridPos"] for panel in json.loads((DEPLOY / "metrics/grafana/dashboards/scoring.json").read_text())["panels"]]
+    cells = [(place["x"] + x, place["y"] + y) for place in places for x in range(place["w"]) for y in range(place["h"])]
+    assert len(cells) == len(set(cells))
+
+
+def test_the_airflow_example_is_python_and_asks_with_commands_that_there_are():
+    [code] = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/airflow.md").read_text(), flags=re.DOTALL)
+    words = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    assert {"score", "train"} <= {word.split()[0] for word in words if word}
