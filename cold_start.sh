@@ -1,25 +1,24 @@
 #!/usr/bin/env bash
-# From nothing to a result, with one command: makes the environment, starts the whole stack on this machine (no Docker), trains v1 and
-# v2 on made-up keywords, scores a table with the better one, shows the result, and stops everything.
+# From nothing to a result, with one command: makes the environment, starts the whole stack on this machine, trains v1 and v2 on made-up
+# keywords, scores a table with the better one, shows the result, and stops everything.
 #
-#   ./cold_start.sh           all of it
+#   ./cold_start.sh           all of it, without Docker
 #   ./cold_start.sh --keep    leave the stack running, and say how to use and stop it
+#   ./cold_start.sh --docker  the same in containers; leaves them running, with JupyterLab on port 9999, and says how to stop them
 set -euo pipefail
 cd "$(dirname "$0")"
 
-keep=no
+way=once
 case "${1:-}" in
     "") ;;
-    --keep) keep=yes ;;
+    --keep) way=keep ;;
+    --docker) way=docker ;;
     *)
-        sed -n '2,7s/^# \{0,1\}//p' "$0"
+        sed -n '2,8s/^# \{0,1\}//p' "$0"
         [ "$1" = --help ] || [ "$1" = -h ] || exit 2
         exit 0
         ;;
 esac
-
-. ./environment.sh
-environment requirements.lock
 
 # the usual port if it is free, any other if not: a first try must not fail for a port
 free_port() {
@@ -35,41 +34,65 @@ for port in (int(sys.argv[1]), 0):
         print(probe.getsockname()[1])
         break' "$1"
 }
-if [ -z "${REDIS_URL:-}" ]; then
-    export SCORING_REDIS_PORT=${SCORING_REDIS_PORT:-$(free_port 6389)}
-fi
-export SCORING_FLOWER_PORT=${SCORING_FLOWER_PORT:-$(free_port 5555)}
 
-home=${SCORING_HOME:-.scoring}
-mkdir -p "$home"
-log=$home/up.log
-ready=$home/ready.json
-rm -f "$ready"
+start_here() {
+    . ./environment.sh
+    environment requirements.lock
 
-echo "Starting server, workers, beat and Flower (their log: $log) ..."
-# in a session of its own, so that Ctrl-C here stops it in order, through the trap below
-nohup python -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' scoring up --ready-file "$ready" >"$log" 2>&1 </dev/null &
-stack=$!
-stop() {
-    if kill -0 "$stack" 2>/dev/null; then
-        echo "Stopping everything ..."
-        kill -TERM "$stack" 2>/dev/null || true
-        wait "$stack" || true
+    if [ -z "${REDIS_URL:-}" ]; then
+        export SCORING_REDIS_PORT=${SCORING_REDIS_PORT:-$(free_port 6389)}
     fi
+    export SCORING_FLOWER_PORT=${SCORING_FLOWER_PORT:-$(free_port 5555)}
+
+    home=${SCORING_HOME:-.scoring}
+    mkdir -p "$home"
+    log=$home/up.log
+    ready=$home/ready.json
+    rm -f "$ready"
+
+    echo "Starting server, workers, beat and Flower (their log: $log) ..."
+    # in a session of its own, so that Ctrl-C here stops it in order, through the trap below
+    nohup python -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' scoring up --ready-file "$ready" >"$log" 2>&1 </dev/null &
+    stack=$!
+    stop() {
+        if kill -0 "$stack" 2>/dev/null; then
+            echo "Stopping everything ..."
+            kill -TERM "$stack" 2>/dev/null || true
+            wait "$stack" || true
+        fi
+    }
+    trap stop EXIT
+    trap 'exit 130' INT TERM
+
+    for ((tenths = 0; tenths < 900; tenths++)); do
+        [ -f "$ready" ] && break
+        if ! kill -0 "$stack" 2>/dev/null; then
+            echo "The stack did not start. The end of $log:" >&2
+            tail -n 15 "$log" >&2
+            exit 1
+        fi
+        sleep 0.1
+    done
+    [ -f "$ready" ] || { echo "The stack was not ready within 90 seconds; see $log." >&2; exit 1; }
 }
-trap stop EXIT
-trap 'exit 130' INT TERM
 
-for ((tenths = 0; tenths < 900; tenths++)); do
-    [ -f "$ready" ] && break
-    if ! kill -0 "$stack" 2>/dev/null; then
-        echo "The stack did not start. The end of $log:" >&2
-        tail -n 15 "$log" >&2
-        exit 1
-    fi
-    sleep 0.1
-done
-[ -f "$ready" ] || { echo "The stack was not ready within 90 seconds; see $log." >&2; exit 1; }
+start_in_containers() {
+    . ./docker_environment.sh
+    docker_environment
+    check_port notebook "$(port SCORING_NOTEBOOK_PORT 9999)" SCORING_NOTEBOOK_PORT
+    check_port flower "$(port SCORING_FLOWER_PORT 5555)" SCORING_FLOWER_PORT
+
+    build_image worker
+    start_stack
+    # from here on the commands are those of the image
+    scoring() { in_container "$@"; }
+}
+
+if [ "$way" = docker ]; then
+    start_in_containers
+else
+    start_here
+fi
 
 echo "Making up keyword tables ..."
 tables=$(scoring sample --rows 100000 --train-rows 50000)
@@ -90,7 +113,7 @@ echo
 echo "The first five rows:"
 scoring results head "$job" -n 5
 
-if [ "$keep" = yes ]; then
+if [ "$way" = keep ]; then
     trap - EXIT
     disown "$stack" 2>/dev/null || true
     echo
@@ -103,4 +126,14 @@ import json, sys
 ready = json.load(open(sys.argv[1]))
 print("Flower: {flower_url}  user {flower_user}  password {flower_password}".format(**ready))' "$ready"
     echo "Stop it with: kill $stack"
+elif [ "$way" = docker ]; then
+    echo
+    build_image notebook
+    start notebook
+    echo
+    echo "Everything is still running. To use it from here:"
+    echo "    ${compose[*]} run --rm producer results list"
+    echo "JupyterLab: http://localhost:$(port SCORING_NOTEBOOK_PORT 9999)/lab?token=$(setting SCORING_NOTEBOOK_TOKEN)"
+    echo "Flower: http://localhost:$(port SCORING_FLOWER_PORT 5555)  user scoring  password $(setting SCORING_FLOWER_PASSWORD)"
+    echo "Stop it with: ${compose[*]} --profile notebook down"
 fi

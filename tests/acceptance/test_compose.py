@@ -1,0 +1,199 @@
+"""The containers: built, run, scaled and killed on a real Docker engine, with the text that the same release gives without them.
+
+The engine is the one that `docker` on this machine reaches. Where none runs, SCORING_TEST_DOCKER_START names the command that starts one.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.bucket import LocalBucket
+from tests.conftest import REPOSITORY, free_port, wait_until
+from tests.handmade import make_job, run_job, text_at
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROWS = 60_000
+WEBHOOK = """
+import http.server, sys
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print("POSTED", self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"ok")
+http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Receiver).serve_forever()
+"""
+
+
+def start_engine() -> None:
+    """Skips on a machine without Docker; in CI that is a failure."""
+    start = os.environ.get("SCORING_TEST_DOCKER_START")
+    if start and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        subprocess.run(start, shell=True, check=True, capture_output=True, timeout=600)
+    problem = None
+    if shutil.which("docker") is None:
+        problem = "there is no docker on this machine"
+    elif subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        problem = "docker reaches no running engine"
+    if problem and os.environ.get("CI"):
+        pytest.fail(f"{problem}; name the command that starts one in SCORING_TEST_DOCKER_START")
+    if problem:
+        pytest.skip(problem)
+
+
+class Containers:
+    """One project of docker-compose, from a copy of this repository with settings and a bucket of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.checkout = root / "checkout"
+        left_out = shutil.ignore_patterns(".*", "bucket", "__pycache__", "*.egg-info", "tests", "build")
+        shutil.copytree(REPOSITORY, self.checkout, ignore=left_out)
+        shutil.copy(REPOSITORY / ".dockerignore", self.checkout)
+        self.bucket = self.checkout / "bucket"
+        self.bucket.mkdir()
+        self.user = os.getuid() or 1000
+        self.flower_port = free_port()
+        if os.getuid() == 0:
+            os.chown(self.bucket, self.user, self.user)
+        settings = {
+            "REDIS_PASSWORD": "a1b2c3d4",
+            "SCORING_FLOWER_PASSWORD": "hunter2",
+            "SCORING_NOTEBOOK_TOKEN": "not-used-here",
+            "SCORING_UID": self.user,
+            "SCORING_GID": self.user,
+            "SCORING_IMAGE_TAG": "test",
+            "SCORING_FLOWER_PORT": self.flower_port,
+            "SCORING_PROCESSES": 1,
+            "SCORING_SWEEP_SECONDS": 1,
+            "SCORING_STALL_SECONDS": 2,
+            "WEBHOOK_URL": "http://webhook:8000/services/T0/B0/secret",
+        }
+        (self.checkout / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        beside = {"services": {"webhook": {"image": "keyword-scoring:test", "entrypoint": ["python", "-c", WEBHOOK]}}}
+        (self.checkout / "beside.json").write_text(json.dumps(beside))
+        plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
+        program = ["docker", "compose"] if plugin else ["docker-compose"]
+        self.project = f"scoring-test-{os.getpid()}"
+        self.command = [*program, "-p", self.project, "-f", "docker-compose.yml", "-f", "beside.json"]
+        # ours would come before what is in .env
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("SCORING_", "REDIS_", "WEBHOOK_"))}
+
+    def __call__(self, *arguments: str, seconds: float = 120) -> str:
+        return run([*self.command, *arguments], cwd=self.checkout, env=self.environment, seconds=seconds)
+
+    def scoring(self, *arguments: str) -> str:
+        return self("run", "--rm", "-T", "producer", *arguments)
+
+    def ids(self, service: str) -> list[str]:
+        """The containers of a service that run."""
+        labels = f"label=com.docker.compose.project={self.project}", f"label=com.docker.compose.service={service}"
+        return docker("ps", "--quiet", "--filter", labels[0], "--filter", labels[1]).split()
+
+    def health(self, service: str) -> list[str]:
+        return [docker("inspect", "--format", "{{.State.Health.Status}}", container).strip() for container in self.ids(service)]
+
+    def notices(self, job_id: str) -> list[str]:
+        [container] = self.ids("webhook")
+        return [line for line in docker("logs", container).splitlines() if line.startswith("POSTED") and job_id in line]
+
+
+def run(command: list[str], seconds: float = 120, **more: Any) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL, **more)
+    assert done.returncode == 0, f"{command} gave {done.returncode}:\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
+    return done.stdout
+
+
+def docker(*arguments: str) -> str:
+    return run(["docker", *arguments])
+
+
+@pytest.fixture(scope="module")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    """The stack with two workers, tables in its bucket and a release."""
+    start_engine()
+    started = Containers(tmp_path_factory.mktemp("compose"))
+    started("build", "worker", seconds=600)
+    try:
+        started("up", "-d", "--scale", "worker=2")
+        started.scoring("sample", "--rows", str(ROWS), "--train-rows", "5000")
+        started.scoring("train", "v2")
+        yield started
+    finally:
+        started("kill")
+        started("down", "--volumes")
+
+
+def test_the_image_runs_as_nobody_in_particular_and_holds_no_compiler_no_cache_and_no_secret(containers: Containers) -> None:
+    look = """
+        id -u
+        ls -A /app
+        for program in gcc cc make g++; do command -v $program || true; done
+        ls -A /root/.cache /var/cache/apt /var/lib/apt/lists /tmp 2>/dev/null | grep -v ':$' | grep . || true
+    """
+    seen = docker("run", "--rm", "--entrypoint", "sh", "keyword-scoring:test", "-c", look).split()
+    expected = ["LICENSE", "README.md", "model_store", "producers", "pyproject.toml", "requirements-image.lock", "shared", "workers"]
+    assert seen == ["1000", *expected]
+
+
+def test_redis_wants_the_password_and_keeps_what_it_is_told(containers: Containers) -> None:
+    assert "NOAUTH" in containers("exec", "-T", "redis", "redis-cli", "llen", "score")
+    ask = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli config get "$0" | tail -n 1'
+    told = {
+        name: containers("exec", "-T", "redis", "sh", "-c", ask, name).strip() for name in ("appendonly", "appendfsync", "maxmemory-policy")
+    }
+    assert told == {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+
+
+def test_a_worker_killed_in_mid_job_leaves_one_result_one_notice_and_the_text_of_a_run_without_docker(containers: Containers) -> None:
+    [table] = containers.bucket.glob("data/predict/input/*/*/*/prediction_input.csv.gz")
+    table_path = str(table.relative_to(containers.bucket))
+    job_id = containers.scoring("score", table_path, "--model", "v2", "--chunk-rows", "500", "--no-wait").strip()
+    folder = containers.bucket / "jobs" / job_id
+    victim = containers.ids("worker")[0]
+    wait_until(lambda: len(list(folder.glob("parts/*.json"))) >= 5, 60, "the first parts")
+    docker("kill", victim)
+    assert not (folder / "outcome.json").exists(), "the job had ended before its worker was killed"
+
+    wait_until((folder / "outcome.json").exists, 90, "the end of the job")
+    outcome = json.loads((folder / "outcome.json").read_text())
+    assert outcome["state"] == "done"
+    [notice] = wait_until(lambda: containers.notices(job_id), 30, "the notice")
+    assert "done: score" in notice
+    [manifest] = containers.bucket.glob(f"data/predict/output/v2/*/*/*/revisions/{job_id}/manifest.json")
+    published = json.loads(manifest.read_text())
+    text = gzip.decompress((manifest.parent / "prediction_output.csv.gz").read_bytes())
+    assert text.count(b"\n") == ROWS + 1
+    assert hashlib.sha256(text).hexdigest() == published["text_sha256"] == text_without_docker(containers, table_path, published["release"])
+
+
+def test_every_container_is_healthy_and_flower_is_published_here_alone(containers: Containers) -> None:
+    for service in ("redis", "worker", "control", "beat", "flower"):
+        wait_until(lambda service=service: {*containers.health(service)} == {"healthy"}, 120, f"the health of {service}", 1)
+    with urllib.request.urlopen(f"http://127.0.0.1:{containers.flower_port}/healthcheck", timeout=10) as answer:
+        assert answer.status == 200
+    [flower] = containers.ids("flower")
+    published = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Ports}}", flower))
+    assert published == {"5555/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(containers.flower_port)}]}
+    [redis] = containers.ids("redis")
+    assert not any(json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Ports}}", redis)).values())
+
+
+def text_without_docker(containers: Containers, table: str, release: str) -> str:
+    """The sha256 of the text that this release gives for this table on this machine itself, step by step and in another plan."""
+    root = containers.checkout.parent / "without-docker"
+    for folder in ("model", "data/predict/input"):
+        shutil.copytree(containers.bucket / folder, root / folder)
+    bucket = LocalBucket(root)
+    outcome = run_job(make_job(bucket, table=table, model=release))
+    assert outcome.result is not None
+    return hashlib.sha256(text_at(bucket, outcome.result).encode()).hexdigest()
