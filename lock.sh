@@ -12,8 +12,8 @@ tested=$(mktemp)
 trap 'rm -f "$tested"' EXIT
 grep -E '^[a-z]' requirements-dev.lock | sed 's/ \\$//' >"$tested"
 compile --constraints "$tested" --output-file requirements.lock
-# the image talks to every kind of bucket; the notebook's image stands on it
-compile --constraints "$tested" --extra s3 --extra gcs --output-file requirements-image.lock
-compile --constraints "$tested" --extra s3 --extra gcs --extra notebook --output-file requirements-notebook.lock
+# the image talks to every kind of bucket and tries parameters in every way; the notebook's image stands on it
+compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --output-file requirements-image.lock
+compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra notebook --output-file requirements-notebook.lock
 # the benchmark is run with what it compares with, beside the libraries of the tests
 compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra dev --extra bench --output-file requirements-bench.lock
