@@ -20,7 +20,7 @@ from shared.bucket import LocalBucket
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import make_job, run_job, text_at
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 ROWS = 60_000
 WEBHOOK = """
