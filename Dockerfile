@@ -47,6 +47,5 @@ COPY --from=scoring /app ./
 RUN pip install --quiet --no-cache-dir --no-deps --no-build-isolation --editable .
 USER 1000:1000
 EXPOSE 9999
-# the token comes from JUPYTER_TOKEN
-ENTRYPOINT ["jupyter", "lab", "--ip=0.0.0.0", "--port=9999", "--no-browser", "--ServerApp.root_dir=/app"]
-CMD []
+ENTRYPOINT ["scoring"]
+CMD ["notebook", "--host", "0.0.0.0", "--no-browser"]

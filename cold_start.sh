@@ -133,7 +133,7 @@ elif [ "$way" = docker ]; then
     echo
     echo "Everything is still running. To use it from here:"
     echo "    ${compose[*]} run --rm producer results list"
-    echo "JupyterLab: http://localhost:$(port SCORING_NOTEBOOK_PORT 9999)/lab?token=$(setting SCORING_NOTEBOOK_TOKEN)"
+    echo "JupyterLab: http://localhost:$(port SCORING_NOTEBOOK_PORT 9999)/lab/tree/analytics/analytics.ipynb?token=$(setting SCORING_NOTEBOOK_TOKEN)"
     echo "Flower: http://localhost:$(port SCORING_FLOWER_PORT 5555)  user scoring  password $(setting SCORING_FLOWER_PASSWORD)"
     echo "Stop it with: ${compose[*]} --profile notebook down"
 fi
