@@ -1,7 +1,7 @@
 """Clears the store of releases that nothing needs.
 
 What needs a release: an alias, or a step back that an alias can take; a published result or one of its revisions; a job that has not
-ended. Nobody holds a lock meanwhile, so each release is looked at again just before its manifest goes, and once more before its files
+ended; the schedule. Nobody holds a lock meanwhile, so each release is looked at again just before its manifest goes, and once more before its files
 do: without the manifest nobody can begin to use it, and who began before gets it back.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from producers.durations import ago
+from producers.schedule import SCHEDULE, read_schedule
 from shared.aliases import ALIASES, LATEST, MANIFEST, MODELS, list_aliases, read_alias, release_folder
 from shared.bucket import STRAY_SECONDS, Bucket, FileInfo
 from shared.errors import PermanentError
@@ -101,7 +102,7 @@ def _left_over(release: str, files: list[FileInfo], at: datetime) -> Judged:
 
 
 def _needs(bucket: Bucket, since: datetime) -> defaultdict[str, list[str]]:
-    """Release -> what points to it and can be looked at quickly: aliases, jobs that are open, and those asked for since a moment.
+    """Release -> what points to it and can be looked at quickly: aliases, the schedule, open jobs, and those asked for since a moment.
 
     The latter may have ended in the meantime, so that their results were not there when results were looked at. Jobs come before
     aliases, since a training points its alias before it ends.
@@ -117,6 +118,9 @@ def _needs(bucket: Bucket, since: datetime) -> defaultdict[str, list[str]]:
             needs[alias.release].append(f"{name.replace(LATEST, '@latest')} means it")
             for release in alias.back:
                 needs[release].append(f"{name} can be rolled back to it")
+    for entry in read_schedule(bucket.read(SCHEDULE) or b"")[0]:
+        if is_release_id(entry.model):
+            needs[entry.model].append(f"{entry.name} in the schedule names it")
     return needs
 
 

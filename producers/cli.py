@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producers import model_commands, notebook_commands, watch_commands
+from producers import model_commands, notebook_commands, schedule_commands, watch_commands
 from producers.compare_commands import compare
 from producers.new_definition import new
 from producers.terminal import console as _console
@@ -219,7 +219,7 @@ def train(
         config=config,
         again=again,
     )
-    _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+    after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
 
 
 @scoring.command()
@@ -272,7 +272,7 @@ def score(
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
-        _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+        after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
         return
     done = enqueue_score(
         settings,
@@ -286,7 +286,7 @@ def score(
         interval=interval,
         again=again,
     )
-    _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+    after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
 
 
 # --- jobs --------------------------------------------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
     from producers import enqueue
 
     settings, bucket = _open()
-    _after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
+    after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
 
 
 # --- models ------------------------------------------------------------------------------------------------------------------
@@ -515,6 +515,9 @@ def models_check(definition: str, as_json: bool) -> None:
     if code not in (0, ModelError.exit_code):
         raise ModelError(f"the checks of {definition} could not be run (exit code {code})", next_step="See the messages above.")
     sys.exit(code)
+
+
+scoring.add_command(schedule_commands.schedule)
 
 
 # --- results -----------------------------------------------------------------------------------------------------------------
@@ -653,7 +656,8 @@ def _day(day: datetime | None) -> date | None:
     return day.date() if day else None
 
 
-def _after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
+def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
+    """Say what became of a request, and follow its job to the end."""
     if not done.fresh:
         click.echo(
             f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True

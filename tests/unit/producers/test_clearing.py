@@ -108,6 +108,12 @@ def test_what_a_training_has_just_published_stays_until_it_has_ended(bucket, rel
     assert needed(bucket)[releases[0]] == [f"job {folder.job_id} is open or new"]
 
 
+def test_what_the_schedule_names_stays(bucket, releases):
+    entry = "- {name: daily, cron: 0 6 * * *, time_zone: UTC, score: x, model: %s}"
+    bucket.write("config/schedule.yaml", (entry % releases[1]).encode())
+    assert needed(bucket)[releases[1]] == ["daily in the schedule names it"]
+
+
 def test_what_is_younger_than_asked_for_stays(bucket):
     now = datetime.now(UTC)
     young, old = (publish_handmade(bucket, made=now - timedelta(days=days)) for days in (1, 40))
@@ -174,7 +180,7 @@ def test_on_an_object_store_nothing_of_it_is_left(bucket, releases):
 # --- what comes in between
 
 
-def test_what_came_to_be_needed_after_the_look_stays(bucket, releases):
+def test_what_came_to_be_needed_after_the_look_stays(bucket, releases, monkeypatch):
     looked_at = [judged(bucket, release) for release in releases[:3]]
     promote(bucket, releases[0], "champion")
     job = make_job(bucket, model=releases[1])
@@ -185,6 +191,7 @@ def test_what_came_to_be_needed_after_the_look_stays(bucket, releases):
     for folder in (done, moved):
         bucket.delete(f"jobs/_open/{folder.job_id}")
     bucket.delete_folder(done.path)
+    monkeypatch.setattr(bucket, "delete", lambda path: pytest.fail(f"{path} was removed, if only for a moment"))
     assert clear(bucket, looked_at[0]) == ["champion means it"]
     assert clear(bucket, looked_at[1]) == [f"job {job.job_id} is open or new"]
     assert clear(bucket, looked_at[2]) == [f"job {moved.job_id} is open or new"], "it is published already"
