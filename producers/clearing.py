@@ -1,8 +1,8 @@
 """Clears the store of releases that nothing needs.
 
 What needs a release: an alias, or a step back that an alias can take; a published result or one of its revisions; a job that has not
-ended; the schedule. Nobody holds a lock meanwhile, so each release is looked at again just before its manifest goes, and once more before its files
-do: without the manifest nobody can begin to use it, and who began before gets it back.
+ended; the schedule. Nobody holds a lock meanwhile, so each release is looked at again just before its manifest goes, and once more
+before its files do: without the manifest nobody can begin to use it, and who began before gets it back.
 """
 
 import json

@@ -47,6 +47,13 @@ def test_what_runs_every_hour_runs_in_each_of_the_day(day, hours):
     assert {later - earlier for earlier, later in itertools.pairwise(found)} == {timedelta(hours=1)}
 
 
+def test_where_half_an_hour_is_skipped_what_fell_into_it_comes_half_an_hour_later():
+    found = walls("15,45 * * * *", ZoneInfo("Australia/Lord_Howe"), date(2026, 10, 4))
+    assert [wall[6:11] for wall in found[2:6]] == ["01:15", "01:45", "02:45", "03:15"]
+    found = walls("15 * * * *", ZoneInfo("Australia/Lord_Howe"), date(2026, 10, 4))
+    assert [wall[6:11] for wall in found[:4]] == ["00:15", "01:15", "02:45", "03:15"]
+
+
 def test_one_line_means_other_moments_in_other_zones():
     assert walls("0 6 * * *", NEW_YORK, date(2026, 11, 23)) == ["11-23 06:00-0500"]
     [moment] = moments(read_cron("0 6 * * *"), NEW_YORK, datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC))

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from producers import cli, firing
-from producers.firing import Schedule
-from producers.schedule import SCHEDULE
+from producers.firing import Schedule, ask_for, find_entry
+from producers.schedule import SCHEDULE, Run
 from shared import announcements
 from shared.aliases import point_alias
 from shared.bucket import LocalBucket
@@ -85,6 +85,13 @@ def test_a_run_becomes_one_job_at_its_moment_however_many_look_at_it(settings, b
     for seconds in (0, 15, 30):
         schedule.look(SIX + timedelta(seconds=seconds))
         Schedule(settings, bucket).look(SIX + timedelta(seconds=seconds))
+    # another table and another release make it no other run
+    write_table(bucket, [row(7)], "data/predict/input/2026/11/23/prediction_input.csv")
+    os.utime(bucket.place("data/predict/input/2026/11/23/prediction_input.csv"), (0, 0))
+    point_alias(bucket, "champion", publish_handmade(bucket, made=NOON + HOUR))
+    Schedule(settings, bucket).look(SIX + timedelta(seconds=45))
+    run = Run(entry=find_entry(bucket, "daily"), at=SIX)
+    assert not ask_for(settings, bucket, run).fresh
     assert jobs(bucket) == ["2026/11/23"]
     [job_id] = list_jobs(bucket)
     job = JobFolder(bucket, job_id).job()
@@ -108,6 +115,8 @@ def test_a_job_that_failed_is_not_asked_for_again_by_the_clock(settings, bucket,
     [job_id] = list_jobs(bucket)
     JobFolder(bucket, job_id).end(Outcome(state="failed", at=SIX))
     Schedule(settings, bucket).look(SIX + timedelta(minutes=1))
+    # a beat that looked before there was a job, and asks after that has failed
+    assert ask_for(settings, bucket, Run(entry=find_entry(bucket, "daily"), at=SIX), once=True).job_id == job_id
     assert list(list_jobs(bucket)) == [job_id]
 
 

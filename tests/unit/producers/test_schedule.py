@@ -204,6 +204,12 @@ def test_what_was_missed_is_forgotten_or_the_last_is_caught_up_or_all_the_oldest
     assert due(entry(catch_up="all"), NOON, since) == [SIX - 3 * days, SIX - 2 * days, SIX - days, SIX]
 
 
+@pytest.mark.parametrize("rule", ["none", "last", "all"])
+def test_a_look_that_comes_a_little_late_leaves_no_run_out(rule):
+    minutes = [NOON - timedelta(minutes=number) for number in (2, 1, 0)]
+    assert due(entry(cron="* * * * *", catch_up=rule), NOON + timedelta(seconds=40), NOON - timedelta(minutes=3)) == minutes
+
+
 def test_nothing_is_caught_up_from_before_the_entry_was_in_force():
     for rule in ("none", "last", "all"):
         assert due(entry(catch_up=rule), NOON, SIX) == []
