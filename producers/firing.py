@@ -183,7 +183,29 @@ def look_at_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
     """What is known of an entry at this moment."""
     last = next(newest_runs(entry, now - FURTHEST, now), None)
     state = state_of(bucket, last) if last else None
+    if last and state and state.state == "not started":
+        if bucket.exists(_mark(last)):
+            state = RunState(state="waits for its table or model")
+        elif last.at <= (_read_since(bucket, entry) or now):
+            last = state = None  # it was never due: the entry was not in force yet
     return EntryLine(entry=entry, last=last, state=state, next=next_run(entry, now) if entry.enabled else None)
+
+
+def _mark(run: Run) -> str:
+    return f"{FIRED}/{run.entry.name}/{WAITING}/{run.at:{MARK}}"
+
+
+def _since_file(entry: Entry) -> str:
+    return f"{FIRED}/{entry.name}/{entry.timing}.json"
+
+
+def _read_since(bucket: Bucket, entry: Entry) -> datetime | None:
+    """Since when an entry is in force; None when nobody has seen it yet."""
+    text = bucket.read(_since_file(entry))
+    with contextlib.suppress(RequestError):
+        return None if text is None else Since.decode(text).since
+    log.warning("what is remembered of an entry is damaged", entry=entry.name)
+    return None
 
 
 def _not_started(run: Run) -> str:
@@ -200,11 +222,7 @@ class Schedule:
         self._in_time: set[str] = set()
 
     def look(self, now: datetime) -> None:
-        """Do what is due at this moment.
-
-        Raises:
-            BucketError: the bucket does not answer; the next look does the rest.
-        """
+        """Do what is due at this moment; raises BucketError when even the file cannot be read."""
         entries, problems, digest = read_entries(self._bucket)
         if problems:
             self._tell_problems(problems, digest)
@@ -212,7 +230,11 @@ class Schedule:
             self._forget_all_but({entry.name for entry in entries if entry.enabled})
         for entry in entries:
             if entry.enabled:
-                self._look_at(entry, now)
+                try:
+                    self._look_at(entry, now)
+                except TransientError as error:
+                    # the next look is due soon, and the other entries must not wait for it
+                    log.warning("entry not looked at", entry=entry.name, error=str(error))
         for remembered in (self._asked_for, self._in_time):
             if len(remembered) > MOST_REMEMBERED:
                 remembered.clear()
@@ -233,20 +255,16 @@ class Schedule:
         return runs
 
     def _in_force_since(self, entry: Entry, now: datetime) -> datetime:
-        folder, name = f"{FIRED}/{entry.name}", f"{entry.timing}.json"
-        text = self._bucket.read(f"{folder}/{name}")
-        if text is None:
-            self._bucket.create(f"{folder}/{name}", Since(since=now).to_json())
-            for other in self._bucket.files(folder):
-                if other.path != f"{folder}/{name}":
-                    self._bucket.delete(other.path)
-            text = self._bucket.read(f"{folder}/{name}") or Since(since=now).to_json()
-        try:
-            return Since.decode(text).since
-        except RequestError:
-            log.warning("entry begins anew: what is remembered of it is damaged", entry=entry.name)
-            self._bucket.write(f"{folder}/{name}", Since(since=now).to_json())
-            return now
+        since = _read_since(self._bucket, entry)
+        if since is not None:
+            return since
+        text = Since(since=now).to_json()
+        if not self._bucket.create(_since_file(entry), text) and _read_since(self._bucket, entry) is None:
+            self._bucket.write(_since_file(entry), text)  # it is damaged
+        for other in self._bucket.files(f"{FIRED}/{entry.name}"):
+            if other.path != _since_file(entry):
+                self._bucket.delete(other.path)
+        return _read_since(self._bucket, entry) or now
 
     def _forget_all_but(self, names: set[str]) -> None:
         """An entry that was taken away or switched off begins anew when it comes back: what it missed is not caught up."""
@@ -255,12 +273,11 @@ class Schedule:
                 self._bucket.delete_folder(f"{FIRED}/{name}")
 
     def _start(self, run: Run, now: datetime, *, is_waiting: bool) -> None:
-        mark = f"{FIRED}/{run.entry.name}/{WAITING}/{run.at:{MARK}}"
         if not self._ask_for(run, now):
             if not is_waiting:
-                self._bucket.write(mark, b"")
+                self._bucket.write(_mark(run), b"")
         elif is_waiting:
-            self._bucket.delete(mark)
+            self._bucket.delete(_mark(run))
 
     def _ask_for(self, run: Run, now: datetime) -> bool:
         """Ask for the job of a run, or give it up when it has waited long enough; False while it waits."""

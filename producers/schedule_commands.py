@@ -127,10 +127,10 @@ def backfill(name: str, first: datetime, last: datetime, at_once: int, again: bo
     from producers.schedule import runs_on
 
     settings, bucket = open_bucket_here()
-    runs = runs_on(find_entry(bucket, name), first.date(), last.date())
+    runs = [run for run in runs_on(find_entry(bucket, name), first.date(), last.date()) if run.at <= datetime.now(UTC)]
     if not runs:
         raise RequestError(
-            f"{name} has no run from {first:%Y-%m-%d} to {last:%Y-%m-%d}", next_step="See its times with: scoring schedule list"
+            f"{name} has had no run from {first:%Y-%m-%d} to {last:%Y-%m-%d}", next_step="See its times with: scoring schedule list"
         )
     rows: list[dict[str, Any]] = []
 

@@ -302,6 +302,22 @@ def test_a_bucket_that_does_not_answer_is_only_logged(bucket, schedule, monkeypa
     assert jobs(bucket) == ["2026/11/23"]
 
 
+def test_an_entry_whose_files_cannot_be_read_holds_up_no_other(bucket, schedule, monkeypatch):
+    put_table(bucket, SIX)
+    [daily] = json.loads(bucket.read(SCHEDULE))
+    bucket.write(SCHEDULE, json.dumps([daily | {"name": "first"}, daily]).encode())
+    files = bucket.files
+
+    def broken(folder):
+        if folder.startswith("schedule/first"):
+            raise BucketError("broken")
+        return files(folder)
+
+    monkeypatch.setattr(bucket, "files", broken)
+    schedule.look(SIX)
+    assert [job_id.rpartition("-score-")[2] for job_id in list_jobs(bucket)] == ["daily-20261123t0600"]
+
+
 # --- a run that is late
 
 
@@ -351,17 +367,29 @@ def test_of_many_that_were_missed_and_forgotten_the_last_alone_is_told_of(settin
 
 
 def test_the_list_shows_what_ran_last_and_what_comes_next(settings, bucket):
-    now = datetime.now(UTC)
-    keep(bucket, cron="0 0 * * *", score="data/{date:%Y}.csv")
-    [line] = json.loads(scoring(bucket, "list", "--json").stdout)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    assert datetime.fromisoformat(line["last"]["at"]) == midnight
-    assert line["last"]["state"] == "not started"
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def listed() -> dict:
+        [line] = json.loads(scoring(bucket, "list", "--json").stdout)
+        return line
+
+    keep(bucket, cron="0 0 * * *")
+    assert listed()["last"] is None, "it is not in force yet"
+    schedule = Schedule(settings, bucket)
+    schedule.look(midnight - HOUR)
+    assert listed()["last"]["state"] == "not started"
+    schedule.look(midnight)
+    assert listed()["last"]["state"] == "waits for its table or model"
+    put_table(bucket, midnight)
+    schedule.look(midnight + HOUR)
+    line = listed()
+    assert (datetime.fromisoformat(line["last"]["at"]), line["last"]["state"]) == (midnight, "queued")
+    assert line["last"]["job_id"] == next(list_jobs(bucket))
     assert datetime.fromisoformat(line["next"]) == midnight + DAY
     shown = scoring(bucket, "list").stdout.splitlines()[1]
     assert shown.split()[0] == "daily"
     assert f"{midnight + DAY:%Y-%m-%d} 00:00" in shown
-    keep(bucket, cron="0 0 * * *", score="data/{date:%Y}.csv", enabled=False)
+    keep(bucket, cron="0 0 * * *", enabled=False)
     assert "switched off" in scoring(bucket, "list").stdout
 
 
@@ -450,7 +478,15 @@ def test_a_backfill_stands_back_while_todays_job_is_open(settings, bucket, worke
     assert all(len(open_now) <= 1 for open_now in worker)
 
 
+def test_a_backfill_asks_for_nothing_that_is_still_to_come(settings, bucket, worker):
+    now = datetime.now(UTC)
+    keep(bucket, cron="0 0 * * *")
+    put_table(bucket, now, now + DAY)
+    scoring(bucket, "backfill", "daily", "--from", f"{now:%Y-%m-%d}", "--to", f"{now + DAY:%Y-%m-%d}", url=settings.redis_url)
+    assert jobs(bucket) == [f"{now:%Y/%m/%d}"]
+
+
 def test_a_backfill_of_days_without_a_run_is_refused(bucket):
     keep(bucket, cron="0 6 * * mon")
     refused = scoring(bucket, "backfill", "daily", "--from", "2026-11-24", "--to", "2026-11-25", error=RequestError).exception
-    assert refused.message == "daily has no run from 2026-11-24 to 2026-11-25"
+    assert refused.message == "daily has had no run from 2026-11-24 to 2026-11-25"
