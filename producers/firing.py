@@ -131,7 +131,16 @@ def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False,
     scheduled = ScheduledRun(kind=entry.kind, key=run.key, once=once)
     if entry.score:
         table = _table_of(bucket, run, entry.score)
-        return enqueue_score(settings, bucket, table=table, model=entry.model, day=run.local.date(), again=again, run=scheduled)
+        return enqueue_score(
+            settings,
+            bucket,
+            table=table,
+            model=entry.model,
+            day=run.local.date(),
+            interval=entry.interval,
+            again=again,
+            run=scheduled,
+        )
     tables = [_table_of(bucket, run, pattern) if pattern else None for pattern in (entry.table, entry.eval)]
     return enqueue_train(
         settings,
@@ -140,6 +149,7 @@ def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False,
         train=tables[0],
         eval_table=tables[1],
         alias=entry.alias or None,
+        promote=entry.promote,
         again=again,
         run=scheduled,
     )

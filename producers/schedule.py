@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from producers.cron import DAY, FURTHEST, Cron, moments, newest_moments, read_cron
 from producers.durations import read_duration
 from shared.errors import RequestError
-from shared.messages import ModelRef, Name, check_bucket_path
+from shared.messages import ModelRef, Name, Promote, check_bucket_path
 
 SCHEDULE = "config/schedule.yaml"
 MAX_SCHEDULE_BYTES = 256 * 1024
@@ -57,12 +57,16 @@ class Entry:
     score: str = ""
     """The table to score, with ``{date:...}`` in it; empty for an entry that trains."""
     model: str = ""
+    interval: bool = False
+    """Ask for the bounds of each rate as well."""
     train: str = ""
     """The definition to train; empty for an entry that scores."""
     table: str = ""
     """The table to train on; empty for the newest there is."""
     eval: str = ""
     alias: str = ""
+    promote: Promote = "never"
+    """Whether the release that is trained becomes the champion."""
     catch_up: CatchUp = "last"
     wait_for: timedelta = timedelta(hours=2)
     """How long a run waits for its table, or its model, to be there."""
@@ -251,7 +255,7 @@ def _contradictions(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         return
     if scores and "model" not in fields:
         yield "model", "it is missing"
-    for field in ("table", "eval", "alias") if scores else ("model",):
+    for field in ("table", "eval", "alias", "promote") if scores else ("model", "interval"):
         if field in fields:
             yield field, f"it does not belong to an entry that {'scores' if scores else 'trains'}"
     if "eval" in fields and "table" not in fields and trains:
@@ -315,10 +319,13 @@ def _read_length(value: object) -> timedelta:
     return read_duration(value)
 
 
-def _read_rule(value: object) -> str:
-    if value not in ("none", "last", "all"):
-        raise ValueError(f"{value!r} is no rule")
-    return str(value)
+def _one_of(*choice: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if value not in choice:
+            raise ValueError(f"{value!r} cannot be")
+        return str(value)
+
+    return read
 
 
 def _read_switch(value: object) -> bool:
@@ -337,7 +344,9 @@ _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "table": (_read_pattern, "a path in the bucket, like data/train/{date:%Y/%m/%d}/train.csv.gz"),
     "eval": (_read_pattern, "a path in the bucket, like data/train/{date:%Y/%m/%d}/eval.csv.gz"),
     "alias": (_of_type(Name), "an alias, like challenger"),
-    "catch_up": (_read_rule, "none, last or all"),
+    "promote": (_one_of(*get_args(Promote)), "never, auto (if it is better beyond chance) or always"),
+    "interval": (_read_switch, "true or false"),
+    "catch_up": (_one_of(*get_args(CatchUp)), "none, last or all"),
     "wait_for": (_read_length, "a whole number with d, h, min or s, like 2h"),
     "late_after": (_read_length, "a whole number with d, h, min or s, like 6h"),
     "enabled": (_read_switch, "true or false"),

@@ -170,7 +170,7 @@ def test_json_does_not_ask(bucket, releases):
 
 def test_on_an_object_store_nothing_of_it_is_left(bucket, releases):
     with object_store() as address, talking_to(address):
-        remote = open_bucket(f"s3://{STORE_BUCKET}/place")
+        remote = open_bucket(f"s3://{STORE_BUCKET}/clearing")
         for release in releases[:2]:
             remote.put_folder(bucket.place(release_folder(release)), release_folder(release), last=MANIFEST)
         assert clear(remote, judged(remote, releases[0])) == []

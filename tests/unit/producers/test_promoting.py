@@ -191,7 +191,7 @@ def test_many_people_at_once_make_one_change_after_the_other(bucket):
 def test_so_they_do_on_an_object_store(bucket, tmp_path):
     releases = publish(bucket, 4)
     with object_store() as address, talking_to(address):
-        remote = open_bucket(f"s3://{STORE_BUCKET}/place")
+        remote = open_bucket(f"s3://{STORE_BUCKET}/promoting")
         for release in releases:
             remote.put_folder(bucket.place(release_folder(release)), release_folder(release), last=MANIFEST)
         promote_all_at_once(remote, releases)

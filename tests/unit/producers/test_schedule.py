@@ -30,6 +30,7 @@ EXAMPLE = b"""
   time_zone: Europe/Berlin
   score: data/predict/input/{date:%Y/%m/%d}
   model: champion
+  interval: true
   catch_up: all
   wait_for: 2h
   late_after: 4h
@@ -40,6 +41,7 @@ EXAMPLE = b"""
   table: data/train/{date:%Y/%m/%d}/train.csv.gz
   eval: data/train/{date:%Y/%m/%d}/eval.csv.gz
   alias: challenger
+  promote: auto
   enabled: false
 """
 
@@ -69,11 +71,11 @@ def test_the_example_is_read_as_it_is_written():
     assert found == [
         Entry(
             name="daily", cron="30 5 * * *", time_zone="Europe/Berlin", score="data/predict/input/{date:%Y/%m/%d}", model="champion",
-            catch_up="all", wait_for=timedelta(hours=2), late_after=timedelta(hours=4),
+            interval=True, catch_up="all", wait_for=timedelta(hours=2), late_after=timedelta(hours=4),
         ),
         Entry(
             name="weekly", cron="0 3 * * mon", time_zone="UTC", train="v2", table="data/train/{date:%Y/%m/%d}/train.csv.gz",
-            eval="data/train/{date:%Y/%m/%d}/eval.csv.gz", alias="challenger", enabled=False,
+            eval="data/train/{date:%Y/%m/%d}/eval.csv.gz", alias="challenger", promote="auto", enabled=False,
         ),
     ]  # fmt: skip
 
@@ -127,7 +129,10 @@ def test_a_file_that_is_no_schedule_is_refused_whole(text, wrong):
         ({"table": "x"}, "table", "it does not belong to an entry that scores"),
         ({"score": None, "train": "v2"}, "model", "it does not belong to an entry that trains"),
         ({"score": None, "model": None, "train": "v2", "eval": "x"}, "table", "it is missing, and eval is there"),
-        ({"catch_up": "some"}, "catch_up", "'some' is no rule"),
+        ({"catch_up": "some"}, "catch_up", "'some' cannot be"),
+        ({"score": None, "model": None, "train": "v2", "promote": "maybe"}, "promote", "'maybe' cannot be"),
+        ({"promote": "auto"}, "promote", "it does not belong to an entry that scores"),
+        ({"interval": "1"}, "interval", "1 is neither true nor false"),
         ({"wait_for": "2"}, "wait_for", "2 has no unit"),
         (
             {"late_after": "2 hours"},

@@ -105,18 +105,18 @@ def test_a_run_that_comes_late_leaves_the_alias_where_people_moved_it(bucket):
     older = publish_handmade(bucket, made=NOON.replace(hour=11))
     point_alias(bucket, "champion", older)
     folder = train_job(bucket, alias="champion", created=datetime.now(UTC))
-    outcome = training.train_release(folder)
+    outcome = train(folder)
     assert [change.by for change in changes(bucket, "champion")] == [f"job {folder.job_id}", ""]
     assert list_aliases(bucket)["champion"] == outcome.release
     assert roll_back(bucket, "champion").release == older
     bucket.delete(folder.file("published.json"))
-    training.train_release(folder)
+    train(folder)
     assert list_aliases(bucket)["champion"] == older
 
 
 def test_a_release_says_which_tables_it_was_made_of(bucket):
     bucket.write("data/eval.csv", bucket.read(TRAIN))
-    outcome = training.train_release(train_job(bucket, eval="data/eval.csv"))
+    outcome = train(train_job(bucket, eval="data/eval.csv"))
     manifest = read_manifest(bucket, outcome.release)
     digest = hashlib.sha256(bucket.read(TRAIN)).hexdigest()
     assert {name: {path: file.sha256 for path, file in table.files.items()} for name, table in manifest.tables.items()} == {
