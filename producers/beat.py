@@ -1,4 +1,6 @@
-"""The Celery application of beat and Flower: the broker and the periods, and none of the workers' libraries.
+"""The Celery application of beat and Flower: the broker, the periods and the schedule, and none of the workers' libraries.
+
+Beat keeps the schedule in a thread of its own: a bucket that hangs must not hold up the sweep, nor a Redis that is away the schedule.
 
 Flower takes it too, rather than a bare broker URL, so that every process on the Redis agrees on ``visibility_timeout``, the address
 is on no command line, and the dashboard knows the queues before a worker is there.
@@ -6,18 +8,29 @@ is on no command line, and the dashboard knows the queues before a worker is the
 
 import contextlib
 import functools
+import threading
+import time
 from typing import Any
 
 import redis
+import structlog
 from celery import signals
 
+from producers.firing import Schedule, look_once
 from shared import hint, pulse
 from shared.broker import make_app
+from shared.bucket import open_bucket
 from shared.logs import set_up_logs
 from shared.routes import SWEEP
 from shared.settings import read_settings
 
 app = make_app(read_settings())
+log = structlog.get_logger()
+
+LONGEST_PAUSE_SECONDS = 60.0
+"""Between two looks at the schedule; they come as often as the sweep."""
+STANDS_STILL_SECONDS = LONGEST_PAUSE_SECONDS + 60.0
+"""A call to a bucket that hangs is given up long before."""
 
 
 @signals.setup_logging.connect
@@ -30,8 +43,46 @@ def _client() -> redis.Redis:
     return hint.connect(read_settings().broker_url)
 
 
+class Keeper(threading.Thread):
+    """Looks at the schedule again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(name="schedule", daemon=True)
+        settings = read_settings()
+        self._schedule = Schedule(settings, open_bucket(settings.bucket_url, settings.signer))
+        self._pause = min(settings.sweep_seconds, LONGEST_PAUSE_SECONDS)
+        self._looked = time.monotonic()
+
+    def run(self) -> None:
+        while True:
+            try:
+                look_once(self._schedule)
+            except Exception:
+                # a defect of ours, or a file that nobody foresaw, must not end the schedule
+                log.exception("schedule not looked at")
+            self._looked = time.monotonic()
+            time.sleep(self._pause)
+
+    @property
+    def stands_still(self) -> bool:
+        """True when a look has not ended for long."""
+        return time.monotonic() - self._looked > STANDS_STILL_SECONDS
+
+
+@functools.cache
+def _keeper() -> Keeper:
+    return Keeper()
+
+
+@signals.beat_init.connect
+def _keep_schedule(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    _keeper().start()
+
+
 @signals.after_task_publish.connect(sender=SWEEP)
 def _leave_sign(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """Beat itself says that it lives, so its age is known also when no worker takes its sweeps."""
+    """Beat itself says that it lives, so its age is known also when no worker takes its sweeps; not while the schedule stands still."""
+    if _keeper().stands_still:
+        return
     with contextlib.suppress(redis.RedisError):
         pulse.leave_sign(_client(), pulse.BEAT)

@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producers import notebook_commands, service_commands, watch_commands
+from producers import model_commands, notebook_commands, schedule_commands, service_commands, watch_commands
 from producers.compare_commands import compare
 from producers.new_definition import new
+from producers.terminal import console as _console
+from producers.terminal import json_option
+from producers.terminal import open_bucket_here as _open
+from producers.terminal import print_json as _print_json
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
 from shared.settings import Settings, read_settings
 
 # rich, celery and redis are imported by the commands that use them, so that --help is quick
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from producers.enqueue import Enqueued
     from producers.sample import Format
     from shared.bucket import Bucket
@@ -74,7 +76,6 @@ SAMPLE_MARK = "made-up.txt"
 NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
 """Columns of a result that hold numbers; the keys of a definition's own are text."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
 again_option = click.option("--again", is_flag=True, help="Run a request that was done before once more.")
 
@@ -220,7 +221,7 @@ def train(
         config=config,
         again=again,
     )
-    _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+    after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
 
 
 @scoring.command()
@@ -273,7 +274,7 @@ def score(
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
-        _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+        after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
         return
     done = enqueue_score(
         settings,
@@ -287,7 +288,7 @@ def score(
         interval=interval,
         again=again,
     )
-    _after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+    after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
 
 
 # --- jobs --------------------------------------------------------------------------------------------------------------------
@@ -383,7 +384,7 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
     from producers import enqueue
 
     settings, bucket = _open()
-    _after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
+    after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
 
 
 # --- models ------------------------------------------------------------------------------------------------------------------
@@ -391,7 +392,11 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
 
 @scoring.group()
 def models() -> None:
-    """Look at releases, check definitions."""
+    """Look at releases, choose those that are used, check definitions."""
+
+
+for command in model_commands.COMMANDS:
+    models.add_command(command)
 
 
 models.add_command(new)
@@ -514,6 +519,9 @@ def models_check(definition: str, as_json: bool) -> None:
     sys.exit(code)
 
 
+scoring.add_command(schedule_commands.schedule)
+
+
 # --- results -----------------------------------------------------------------------------------------------------------------
 
 
@@ -548,7 +556,9 @@ def results_list(as_json: bool) -> None:
 @click.argument("result")
 @json_option
 def results_show(result: str, as_json: bool) -> None:
-    """Show one result, named by its job or its folder.
+    """Show one result and where it came from.
+
+    It is named by its job or its folder. Shown are also its table and its release, and what that was made of: code, tables, libraries.
 
     \b
     Example:
@@ -559,10 +569,12 @@ def results_show(result: str, as_json: bool) -> None:
 
     _, bucket = _open()
     folder, manifest = show.find_result(bucket, result)
+    signed, release = show.signature_of(bucket, folder), show.release_behind(bucket, manifest)
     if as_json:
-        _print_json(manifest.encode() | {"folder": folder, "signed": show.signature_of(bucket, folder)})
+        more = {"folder": folder, "signed": signed, "release_manifest": release.encode() if release else None}
+        _print_json(manifest.encode() | more)
     else:
-        show.print_result(_console(), folder, manifest, show.signature_of(bucket, folder))
+        show.print_result(_console(), folder, manifest, signed, release)
 
 
 @results.command("head")
@@ -632,25 +644,6 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
 # --- what the commands share -------------------------------------------------------------------------------------------------
 
 
-def _open() -> "tuple[Settings, Bucket]":
-    from shared.bucket import open_bucket
-
-    settings = read_settings()
-    return settings, open_bucket(settings.bucket_url, settings.signer)
-
-
-def _console(*, stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    stream = sys.stderr if stderr else sys.stdout
-    # a table that goes to a file or a pipe is not cut to the width of a terminal that is not there
-    return Console(file=stream, width=None if stream.isatty() else 220)
-
-
-def _print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
-    click.echo(json.dumps(data, indent=1, default=str))
-
-
 def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus or an UnreadableJob, imported late
     from shared.job_folder import UnreadableJob
 
@@ -665,7 +658,8 @@ def _day(day: datetime | None) -> date | None:
     return day.date() if day else None
 
 
-def _after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
+def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
+    """Say what became of a request, and follow its job to the end."""
     if not done.fresh:
         click.echo(
             f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True

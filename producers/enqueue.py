@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from shared.aliases import MANIFEST, release_folder, resolve
 from shared.broker import make_app, send
@@ -45,6 +45,30 @@ class Enqueued:
     """False when the same request was made before and is this job already."""
     problem: BrokerError | None = None
     """Why the first message could not be sent; the job runs all the same once Redis is back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduledRun:
+    """What makes a request of the schedule the same as another: it is the same run, whatever its table or model is by now."""
+
+    kind: Literal["score", "train"]
+    key: str
+    """Name of the entry and the moment, like ``daily-20261123t0430``."""
+    once: bool = False
+    """Do not ask again for what failed or was cancelled; that is for people to do."""
+
+    @property
+    def digest(self) -> str:
+        """Under which the request is known."""
+        return f"{self.kind}-schedule-{self.key}"
+
+    def newest_job(self, bucket: Bucket) -> JobFolder | None:
+        """The folder of the job that was made of it last; None when there is none."""
+        for number in range(_newest_run(bucket, self.digest), 0, -1):
+            folder = _folder_in(bucket, bucket.read(_run_file(self.digest, number)))
+            if folder is not None and folder.has("job.json"):
+                return folder
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +110,13 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     max_rejects: int | None = None,
     interval: bool = False,
     again: bool = False,
+    run: ScheduledRun | None = None,
 ) -> Enqueued:
     """Ask for a table to be scored with a model; with ``interval``, for the bounds of each rate as well.
 
     ``table`` is looked for in the bucket first, then on this machine. ``day`` is the day that the result belongs to, for a table
-    that does not lie in a dated folder of the bucket (default: today). ``again`` runs a request that was done before once more.
+    that does not lie in a dated folder of the bucket (default: today). ``again`` runs a request that was done before once more. What
+    makes two requests the same is ``run``, if it is given, and else all the other fields.
 
     Raises:
         RequestError: a field cannot be.
@@ -116,7 +142,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     if interval:
         decode_long(ReleaseManifest, bucket.read(f"{release_folder(release)}/{MANIFEST}") or b"").check_interval()
     digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
-    return _enqueue(settings, bucket, digest, job, [source], again=again)
+    return _enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
 
 
 def enqueue_fix(  # noqa: PLR0913 - a request has these fields
@@ -198,11 +224,13 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     promote: Promote = "never",
     config: str | None = None,
     again: bool = False,
+    run: ScheduledRun | None = None,
 ) -> Enqueued:
     """Ask for a definition to be trained; without ``train`` on the newest tables below ``data/train`` in the bucket.
 
     ``config`` names the ``params.yaml`` of a search for the best parameters, looked for in the bucket first, then on this machine. Its
     text goes into the job's folder: what somebody writes into the file later does not change the job.
+    What makes two requests the same is ``run``, if it is given, and else all the other fields.
 
     Raises:
         RequestError: a field cannot be, or something in the config.
@@ -227,7 +255,7 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     job(NO_ID)
     told = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
     digest = _digest("train", wish | told | {"tables": [source.fingerprint for source in sources]})
-    return _enqueue(settings, bucket, digest, job, sources, texts, again=again)
+    return _enqueue(settings, bucket, run.digest if run else digest, job, sources, texts, again=again, run=run)
 
 
 def _read_config(settings: Settings, bucket: Bucket, config: str) -> bytes:
@@ -390,9 +418,10 @@ def _enqueue(  # noqa: PLR0913 - a request has these parts
     texts: Mapping[str, bytes] = MappingProxyType({}),
     *,
     again: bool,
+    run: ScheduledRun | None = None,
 ) -> Enqueued:
     """Write a request with its tables and the ``texts`` that belong into its folder, and send its first message."""
-    job_id = _claim(bucket, digest, again=again)
+    job_id = _claim(bucket, digest, again=again, run=run)
     folder = JobFolder(bucket, job_id)
     if folder.has("job.json"):
         return Enqueued(job_id=job_id, fresh=False)
@@ -405,25 +434,32 @@ def _enqueue(  # noqa: PLR0913 - a request has these parts
     return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
 
 
-def _claim(bucket: Bucket, digest: str, *, again: bool) -> str:
+def _claim(bucket: Bucket, digest: str, *, again: bool, run: ScheduledRun | None = None) -> str:
     """The id of the job for this request: that of an earlier one which runs or is done, or a new one.
 
     The first to write ``jobs/_requests/<digest>.<n>`` decides what the n-th run is called, so two at once agree.
     """
-    for run in itertools.count(_newest_run(bucket, digest) if again else 1):
-        path = _run_file(digest, run)
+    for number in itertools.count(_newest_run(bucket, digest) if again else 1):
+        path = _run_file(digest, number)
         text = bucket.read(path)
         if text is None:
-            bucket.create(path, _job_id(digest, run, datetime.now(UTC)).encode())
-            text = bucket.read(path) or b""
-        try:
-            folder = JobFolder(bucket, text.decode(errors="replace"))
-        except MessageError:
+            bucket.create(path, _job_id(digest, number, datetime.now(UTC), run).encode())
+            text = bucket.read(path)
+        folder = _folder_in(bucket, text)
+        if folder is None:
             continue  # damaged: nobody can say which job that run became
         outcome = folder.outcome()
-        if outcome is None or (outcome.state == "done" and not again):
+        if outcome is None or (outcome.state == "done" and not again) or (run is not None and run.once):
             return folder.job_id
     raise AssertionError("unreachable: count() does not end")
+
+
+def _folder_in(bucket: Bucket, text: bytes | None) -> JobFolder | None:
+    """The folder of the job whose id is in the file of a run; None when it is no id."""
+    try:
+        return JobFolder(bucket, (text or b"").decode(errors="replace"))
+    except MessageError:
+        return None
 
 
 def _newest_run(bucket: Bucket, digest: str) -> int:
@@ -441,10 +477,11 @@ def _run_file(digest: str, run: int) -> str:
     return f"{REQUESTS}/{digest}.{run}"
 
 
-def _job_id(digest: str, run: int, now: datetime) -> str:
+def _job_id(digest: str, number: int, now: datetime, run: ScheduledRun | None) -> str:
     """Sorts by the time of the request, to the millisecond: the newest result at a place is found by it."""
     kind, _, _ = digest.partition("-")
-    return f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}z-{kind}-{hashlib.sha256(f'{digest}.{run}'.encode()).hexdigest()[:6]}"
+    what = hashlib.sha256(f"{digest}.{number}".encode()).hexdigest()[:6] if run is None else run.key
+    return f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}z-{kind}-{what}"
 
 
 def _first_step(job: Job) -> str:

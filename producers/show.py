@@ -5,18 +5,19 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from producers.clearing import Judged
+from producers.durations import ago, human_size
 from producers.rejects import Rejected, count_reasons, job_behind
-from shared.aliases import ALIASES, MANIFEST, MODELS, latest_of, list_aliases, release_folder
+from shared.aliases import ALIASES, MANIFEST, MODELS, Alias, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JOBS, JobStatus, Outcome, UnreadableJob
-from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, ReleaseManifest, ResultManifest, Search
+from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, FileDigest, ReleaseManifest, ResultManifest, Search
 from shared.messages import Job, ScoreJob, decode_long
 from shared.signatures import Signature
 
@@ -24,6 +25,9 @@ CANDIDATES_SHOWN = 12
 JUDGED = "log_loss_per_click"
 OTHER_WIDTH, SHORTEST_WHY = 70, 60
 """What the columns of a job other than what it is about take, and how short its reason gets at least; in characters."""
+
+FILES_SHOWN = 3
+"""Of a table that is a folder."""
 
 RELEASE_FITS = 130
 """A terminal with as many columns has room for the id of a release beside that of a job."""
@@ -110,6 +114,13 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
     revision = f"{status.outcome.result}/revisions/{wanted}"
     return revision, decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
+
+
+def release_behind(bucket: Bucket, manifest: ResultManifest) -> ReleaseManifest | None:
+    """The manifest of the release that a result was scored with; None when it is no longer there, or its files are others."""
+    text = bucket.read(f"{release_folder(manifest.release)}/{MANIFEST}")
+    release = None if text is None else decode_long(ReleaseManifest, text)
+    return release if release is not None and release.files == manifest.release_files else None
 
 
 def signature_of(bucket: Bucket, folder: str) -> Signature:
@@ -205,12 +216,30 @@ def print_releases(console: Console, releases: Sequence[ShownRelease], *, groupe
             ago(release.manifest.created),
             f"{figures[JUDGED]:.5f}",
             f"{figures['mae_by_click']:.5f}",
-            f"{release.size / 1024:,.0f} KB",
+            human_size(release.size),
             *([] if grouped else [release.judged_on]),
         )
     console.print(table)
     if grouped:
         console.print()
+
+
+def print_changes(console: Console, changes: Sequence[Alias]) -> None:
+    """One line a change of an alias."""
+    table = _table("when", "how", "to", "from", "by", "why", whole=("when", "how", "to"))
+    for change in changes:
+        _add(table, f"{change.at:%Y-%m-%d %H:%M:%S}", change.how, change.release, change.was or "nothing", change.by, change.reason)
+    console.print(table)
+
+
+def print_judged(console: Console, judged: Sequence[Judged]) -> None:
+    """One line a release: whether it goes, or why it stays."""
+    table = _table("release", "trained", "size", "", whole=("release", "trained", "size"))
+    for release in judged:
+        broken = "" if release.whole else " (broken off)"
+        verdict = f"kept: {'; '.join(release.needed)}" if release.needed else "to remove"
+        _add(table, release.release, ago(release.created), human_size(release.size), verdict + broken)
+    console.print(table)
 
 
 def print_release(console: Console, release: ShownRelease) -> None:
@@ -219,17 +248,13 @@ def print_release(console: Console, release: ShownRelease) -> None:
     facts = {
         "release": manifest.release,
         "aliases": ", ".join(_spoken(release)) or "none",
-        "trained": f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by job {manifest.job_id} in {manifest.seconds:.1f} s",
         "folder": release_folder(manifest.release),
         "signed": release.signed,
         "columns": f"{len(manifest.columns)}: {', '.join(column.name for column in manifest.columns[:6])}, ...",
         **({"keys": ", ".join(manifest.keys)} if manifest.keys != KEYS else {}),
         **({"intervals": "yes, with --interval"} if manifest.interval else {}),
-        "files": ", ".join(f"{name} ({file.size / 1024:,.0f} KB)" for name, file in manifest.files.items()),
-        "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
-    }
-    for name, table in manifest.tables.items():
-        facts[f"{name} table"] = f"{table.path}, {table.rows:,} rows"
+        "files": ", ".join(f"{name} ({human_size(file.size)})" for name, file in manifest.files.items()),
+    } | _origin(manifest)
     if manifest.evaluation:
         facts["gate"] = manifest.evaluation.gate.reason
         facts["report"] = f"{release_folder(manifest.release)}/{REPORT} (get it: scoring models show {manifest.release} --report FILE)"
@@ -278,13 +303,15 @@ def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]
     console.print(table)
 
 
-def print_result(console: Console, folder: str, manifest: ResultManifest, signed: Signature) -> None:
-    """All that is known of a result."""
+def print_result(console: Console, folder: str, manifest: ResultManifest, signed: Signature, release: ReleaseManifest | None) -> None:
+    """All that is known of a result, and of the release that it was scored with."""
     facts = {
         "result": f"{folder}/{PREDICTIONS}",
         "release": manifest.release,
         "table": manifest.table.path,
+        "its files": _digests(manifest.table.files),
         **({"fixes": manifest.fixes} if manifest.fixes else {}),
+        **({"fixed rows": manifest.fixed_rows.sha256} if manifest.fixed_rows else {}),
         "rows in": f"{manifest.rows_in:,}",
         "scored": f"{manifest.rows_scored:,}",
         "rejected": f"{manifest.rows_rejected:,}" + (f" (see {folder}/{REJECTS})" if manifest.rejects else ""),
@@ -296,6 +323,28 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
         "job": manifest.job_id,
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f} over {device.rows:,} rows" for name, device in manifest.devices.items()}
     print_facts(console, facts)
+    console.print()
+    if release is None:
+        console.print(f"The release {manifest.release} is no longer there, or its files are others.", highlight=False)
+    else:
+        print_facts(console, {"scored with": release.release} | _origin(release))
+
+
+def _origin(release: ReleaseManifest) -> dict[str, str]:
+    """What a release was made of: code, tables, libraries."""
+    facts = {
+        "trained": f"{release.created:%Y-%m-%d %H:%M:%S} UTC by job {release.job_id} in {release.seconds:.1f} s",
+        "code": f"{release.definition}, sha256 {release.definition_sha256}",
+    }
+    for name, table in release.tables.items():
+        facts |= {f"{name} table": f"{table.path}, {table.rows:,} rows", f"{name} files": _digests(table.files)}
+    return facts | {"libraries": ", ".join(f"{name} {version}" for name, version in release.libraries.items())}
+
+
+def _digests(files: dict[str, FileDigest]) -> str:
+    """The digest of each file of a table, the first ones of many."""
+    shown = [f"{path.rpartition('/')[2]} sha256 {file.sha256}" for path, file in itertools.islice(files.items(), FILES_SHOWN)]
+    return "; ".join(shown) + (f"; and {len(files) - FILES_SHOWN:,} more (--json names all)" if len(files) > FILES_SHOWN else "")
 
 
 def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, looked_at: str = "") -> None:
@@ -333,15 +382,6 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
     for name, value in facts.items():
         console.print(f"[dim]{name:<{width}}[/dim]  ", end="")
         console.print(value, soft_wrap=True, markup=False, highlight=False)
-
-
-def ago(moment: datetime) -> str:
-    """How long ago, in the largest unit that fits."""
-    seconds = max((datetime.now(UTC) - moment).total_seconds(), 0)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
 
 
 def _spoken(release: ShownRelease) -> list[str]:

@@ -19,17 +19,8 @@ def sign_release(bucket: Bucket, release: str) -> None:
     """
     if not bucket.signer.keys:
         raise RequestError("SCORING_STORE_KEY is not set, so nothing can be signed", next_step="Set it as it is set for the workers.")
-    folder = release_folder(release)
-    text = bucket.read(f"{folder}/{MANIFEST}")
-    if text is None:
-        raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
-    anew = train_anew(release)
-    try:
-        manifest = decode_long(ReleaseManifest, text)
-    except MessageError as error:
-        raise ModelError(f"{folder}/{MANIFEST} is not a release manifest: {error.message}", next_step=anew) from error
-    if manifest.release != release:
-        raise ModelError(f"{folder}/{MANIFEST} belongs to the release {manifest.release}", next_step=anew)
+    folder, anew = release_folder(release), train_anew(release)
+    text, manifest = checked_manifest(bucket, release)
     if manifest.signature is not None and bucket.signer.judge(text) is not Signature.RIGHT:
         raise ModelError(
             f"the release {release} was signed with another key, or changed since",
@@ -40,6 +31,25 @@ def sign_release(bucket: Bucket, release: str) -> None:
             raise ModelError(f"the file {name} of the release {release} is missing, or was changed after it was published", next_step=anew)
     unsigned = manifest.model_copy(update={"signature": None})
     bucket.write(f"{folder}/{MANIFEST}", bucket.signer.sign(unsigned.to_json()), durable=True)
+
+
+def checked_manifest(bucket: Bucket, release: str) -> tuple[bytes, ReleaseManifest]:
+    """The manifest of a release, as it lies in the bucket and decoded.
+
+    Raises:
+        ModelError: there is none, it is malformed, or it belongs to another release.
+    """
+    path = f"{release_folder(release)}/{MANIFEST}"
+    text = bucket.read(path)
+    if text is None:
+        raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
+    try:
+        manifest = decode_long(ReleaseManifest, text)
+    except MessageError as error:
+        raise ModelError(f"{path} is not a release manifest: {error.message}", next_step=train_anew(release)) from error
+    if manifest.release != release:
+        raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=train_anew(release))
+    return text, manifest
 
 
 def _is(bucket: Bucket, path: str, digest: FileDigest) -> bool:

@@ -1,14 +1,21 @@
-"""Which release a name means: read by both sides of the queue, written by the model store alone.
+"""Which release a name means: read by both sides of the queue, changed by trainings and by people, one change after the other.
 
 v1                            the newest release of the definition (``model/aliases/v1.latest.json``)
 v1@latest                     the same
 v1@20261123T101500Z-9bfad3    this one release
 champion                      whatever the alias points to now (``model/aliases/champion.json``)
+
+The history of a name decides: ``model/aliases/history/<name>/000007.json`` is its seventh change, and the first to write it made it. The
+file of the name is a copy of the newest change, from which a reader goes on: whoever made a change may have died, or been overtaken,
+before it wrote that copy.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from shared.bucket import Bucket
 from shared.errors import ModelError
@@ -16,16 +23,30 @@ from shared.messages import Moment, Record, ReleaseId, decode, is_release_id
 
 MODELS = "model"
 ALIASES = f"{MODELS}/aliases"
+HISTORY = f"{ALIASES}/history"
 MANIFEST = "manifest.json"
+LATEST = ".latest"
+ROLLBACKS = 5
+"""How many steps back an alias remembers."""
 NAMES_SHOWN, RELEASES_SHOWN = 12, 3
 _LIST = "Name one of those that there are: scoring models list"
 
 
 class Alias(Record):
-    """What a movable name points to."""
+    """What a movable name points to, since when, and how that came about."""
 
     release: ReleaseId
     at: Moment
+    number: Annotated[int, Field(ge=0)] = 0
+    """Which change of the name this is; 0 in a file from before there was a history."""
+    how: Literal["promoted", "rolled back"] = "promoted"
+    was: ReleaseId | None = None
+    """What the name meant before this change."""
+    back: list[ReleaseId] = Field(default_factory=list)
+    """Where rollbacks lead from here, the nearest first; at most ``ROLLBACKS``."""
+    by: Annotated[str, Field(max_length=200)] = ""
+    """``user@host``, or the job that trained the release."""
+    reason: Annotated[str, Field(max_length=500)] = ""
 
 
 def release_folder(release: str) -> str:
@@ -33,20 +54,93 @@ def release_folder(release: str) -> str:
     return f"{MODELS}/{release.partition('@')[0]}/{release}"
 
 
-def point_alias(bucket: Bucket, alias: str, release: str) -> None:
-    """Let the alias mean this release from now on."""
-    bucket.write(f"{ALIASES}/{alias}.json", Alias(release=release, at=datetime.now(UTC)).to_json(), durable=True)
+def _always(now: Alias | None) -> bool:
+    del now
+    return True
+
+
+def point_alias(
+    bucket: Bucket, alias: str, release: str, *, by: str = "", reason: str = "", only_if: Callable[[Alias | None], bool] = _always
+) -> Alias | None:
+    """Let the alias mean this release from now on, if what it means now is as it should be.
+
+    Returns the change that was made; None where it means the release already, or ``only_if`` said no.
+    """
+
+    def promoted(now: Alias | None) -> Alias | None:
+        if not only_if(now):
+            return None
+        change = Alias(release=release, at=datetime.now(UTC), number=1, by=by, reason=reason)
+        if now is None:
+            return change
+        back = [now.release, *now.back][:ROLLBACKS]
+        return None if now.release == release else change.model_copy(update=behind(now) | {"back": back})
+
+    return _change(bucket, alias, promoted)
+
+
+def point_latest(bucket: Bucket, release: str, *, by: str = "") -> None:
+    """Let ``latest`` of its definition mean this release, unless it means a newer one."""
+    name = latest_of(release.partition("@")[0])
+
+    def newer(now: Alias | None) -> Alias | None:
+        change = Alias(release=release, at=datetime.now(UTC), number=1, by=by)
+        if now is None:
+            return change
+        return None if now.release >= release else change.model_copy(update=behind(now))
+
+    _change(bucket, name, newer)
+
+
+def behind(now: Alias) -> dict[str, int | str]:
+    """The fields that every change behind this one has."""
+    return {"number": now.number + 1, "was": now.release}
+
+
+def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
+    """Make this change of the alias; False when somebody else made the change of its number."""
+    if not bucket.create(_change_file(alias, change.number), change.to_json()):
+        return False
+    bucket.write(f"{ALIASES}/{alias}.json", change.to_json(), durable=True)
+    return True
+
+
+def _change(bucket: Bucket, alias: str, decide: Callable[[Alias | None], Alias | None]) -> Alias | None:
+    """Make the change that follows from what the alias means now; decided anew when somebody else was faster."""
+    while (change := decide(read_alias(bucket, alias))) is not None:
+        if add_change(bucket, alias, change):
+            return change
+    return None
+
+
+def _change_file(alias: str, number: int) -> str:
+    return f"{HISTORY}/{alias}/{number:06d}.json"
 
 
 def latest_of(definition: str) -> str:
     """The name of the alias for the newest release of a definition."""
-    return f"{definition}.latest"
+    return f"{definition}{LATEST}"
 
 
 def read_alias(bucket: Bucket, alias: str) -> Alias | None:
     """What an alias means now; None when there is no such alias."""
     text = bucket.read(f"{ALIASES}/{alias}.json")
-    return None if text is None else decode(Alias, text)
+    now = None if text is None else decode(Alias, text)
+    while (text := bucket.read(_change_file(alias, now.number + 1 if now else 1))) is not None:
+        now = decode(Alias, text)
+    return now
+
+
+def changes(bucket: Bucket, alias: str) -> Iterator[Alias]:
+    """The changes of an alias, the newest first."""
+    now = read_alias(bucket, alias)
+    if now is None:
+        return
+    yield now
+    for number in range(now.number - 1, 0, -1):
+        text = bucket.read(_change_file(alias, number))
+        if text is not None:
+            yield decode(Alias, text)
 
 
 def resolve(bucket: Bucket, ref: str) -> str:
@@ -61,9 +155,9 @@ def resolve(bucket: Bucket, ref: str) -> str:
     elif "@" not in ref or ref.endswith("@latest"):
         name = ref.removesuffix("@latest")
         for alias in [latest_of(name)] if "@" in ref else [latest_of(name), name]:
-            text = bucket.read(f"{ALIASES}/{alias}.json")
-            if text is not None:
-                return decode(Alias, text).release
+            now = read_alias(bucket, alias)
+            if now is not None:
+                return now.release
     raise _unknown(bucket, ref)
 
 
@@ -74,12 +168,9 @@ def train_anew(release: str) -> str:
 
 def list_aliases(bucket: Bucket) -> dict[str, str]:
     """Every alias, ``<definition>.latest`` among them, with the release it means."""
-    aliases = {}
-    for info in bucket.files(ALIASES):
-        text = bucket.read(info.path)
-        if text is not None:
-            aliases[info.path.rpartition("/")[2].removesuffix(".json")] = decode(Alias, text).release
-    return aliases
+    names = {info.path.rpartition("/")[2].removesuffix(".json") for info in bucket.files(ALIASES)}
+    found = {name: read_alias(bucket, name) for name in sorted(names | set(bucket.folders(HISTORY)))}
+    return {name: alias.release for name, alias in found.items() if alias is not None}
 
 
 def _unknown(bucket: Bucket, ref: str) -> ModelError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from model_store.definitions import load_definition
 from model_store.store import digest_folder, library_versions, publish, release_id
-from shared.aliases import latest_of, point_alias
+from shared.aliases import point_latest
 from shared.bucket import LocalBucket
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import Column, ReleaseManifest, TableFingerprint
@@ -66,7 +66,7 @@ def publish_handmade(bucket: LocalBucket, *, made: datetime = NOON, weights: Seq
             seconds=0.1,
         )
         publish(bucket, staged, manifest)
-    point_alias(bucket, latest_of("v1"), release)
+    point_latest(bucket, release)
     return release
 
 

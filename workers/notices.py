@@ -1,4 +1,4 @@
-"""Tells people how a job ended: one message to the Slack webhook, or a log line where there is none.
+"""Tells people how a job ended, and what else is announced: one message to the Slack webhook, or a log line where there is none.
 
 A webhook that is down, slow or wrong fails nothing: after a few tries the notice is logged and the job is closed all the same. A notice is
 told twice rather than never, and then it says so: a webhook cannot be asked whether it has heard something before.
@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 
 import structlog
 
+from shared.announcements import NoticeFolder
 from shared.errors import MessageError, RequestError
 from shared.job_folder import TELLING, JobFolder, Outcome
 from shared.messages import Moment, Notice, Record, ScoreJob
 from workers.webhook import NoticeError, post
 
 NOTICE_TRIES = 3
+NOTIFIED = "notified.json"
 
 log = structlog.get_logger()
 
@@ -54,14 +56,36 @@ def tell(folder: JobFolder, webhook_url: str) -> Outcome | None:
         if folder.outcome() != outcome:
             return None  # resumed in the meantime: how it ends then is yet to be told
         told = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
-        folder.bucket.write(folder.file("notified.json"), told.to_json())
+        folder.bucket.write(folder.file(NOTIFIED), told.to_json())
     folder.close(outcome)
     return outcome if is_new else None
 
 
+def tell_announced(folder: NoticeFolder, webhook_url: str) -> None:
+    """Send a notice that belongs to no job, unless it was sent, and take its mark away.
+
+    Raises:
+        NoticeError: the webhook did not take it and this was not the last try; a sweep makes the next one.
+    """
+    if not folder.bucket.exists(folder.file(NOTIFIED)):
+        try:
+            notice = folder.notice()
+        except MessageError as error:
+            log.error("notice that cannot be read is left alone", name=folder.name, error=str(error))
+            folder.close()
+            return
+        if notice is None:
+            if folder.is_orphan():
+                folder.close()
+            return
+        sent = _send(folder, notice, webhook_url)
+        folder.bucket.write(folder.file(NOTIFIED), Notified(at=datetime.now(UTC), sent=sent).to_json())
+    folder.close()
+
+
 def is_told(folder: JobFolder, outcome: Outcome) -> bool:
     """True when people were told of this end of the job, or it was given up."""
-    text = folder.bucket.read(folder.file("notified.json"))
+    text = folder.bucket.read(folder.file(NOTIFIED))
     with contextlib.suppress(MessageError):
         return text is not None and Notified.decode(text).ended in (None, outcome.at)
     return True  # damaged: rather not told twice
@@ -87,7 +111,7 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
     )
 
 
-def _send(folder: JobFolder, notice: Notice, webhook_url: str) -> bool:
+def _send(folder: JobFolder | NoticeFolder, notice: Notice, webhook_url: str) -> bool:
     """Whether people were told; False when there is no webhook, or the notice is given up."""
     log.info("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
     if not webhook_url:
@@ -106,7 +130,7 @@ def _send(folder: JobFolder, notice: Notice, webhook_url: str) -> bool:
     except NoticeError as error:
         perhaps_told = before.perhaps_told or error.perhaps_told
         folder.bucket.write(folder.file(TELLING), now.model_copy(update={"perhaps_told": perhaps_told}).to_json())
-        error.message = f"the webhook did not take the notice of job {folder.job_id}: {error}"
+        error.message = f"the webhook did not take the notice {_of(notice)}: {error}"
         if now.tries < NOTICE_TRIES:
             raise
         log.error("notice given up", problem=str(error))
@@ -114,7 +138,11 @@ def _send(folder: JobFolder, notice: Notice, webhook_url: str) -> bool:
     return True
 
 
-def _telling(folder: JobFolder) -> Telling:
+def _of(notice: Notice) -> str:
+    return f"of job {notice.job_id}" if notice.job_id else repr(notice.title)
+
+
+def _telling(folder: JobFolder | NoticeFolder) -> Telling:
     """What earlier tries left."""
     text = folder.bucket.read(folder.file(TELLING))
     with contextlib.suppress(MessageError):

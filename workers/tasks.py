@@ -21,6 +21,7 @@ from model_store.definitions import list_definitions
 from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
 from shared import hint, pulse, routes, tally
+from shared.announcements import untold
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
 from shared.canary import LONGEST_REASON, Answer, Canary, answer
@@ -371,6 +372,7 @@ def sweep(self: celery.Task) -> None:
         for missing in sweeping.sweep(bucket(), traffic, grace=grace, deadline=timedelta(hours=settings().job_deadline_hours)):
             send(self.app, missing.task, missing.orders)
         pulse.leave_sign(client, pulse.SWEEP)
+        _tell_announced(client)
     except (TransientError, redis.RedisError) as error:
         log.warning("sweep not finished, the next one is due soon", error=str(error))
 
@@ -406,3 +408,19 @@ def _try_webhook() -> str:
     except webhook.NoticeError as error:
         return f"it did not take a message: {error}"[:LONGEST_REASON]
     return ""
+
+
+def _tell_announced(client: redis.Redis) -> None:
+    """Tell what belongs to no job, unless somebody else is at the webhook or it rests: then the next sweep does."""
+    waiting = untold(bucket())
+    if not waiting:
+        return
+    with leased(client, "webhook") as is_free:
+        for folder in waiting:
+            if not is_free or webhook.rests(client):
+                return
+            try:
+                notices.tell_announced(folder, settings().webhook_url.get_secret_value())
+            except webhook.NoticeError as error:
+                log.warning("will try again", task=routes.SWEEP, seconds=error.rest_seconds, error=str(error))
+                webhook.rest(client, error.rest_seconds)

@@ -5,6 +5,7 @@ The release's id follows from the job, so a training that runs twice makes one r
 
 import contextlib
 import inspect
+import itertools
 import os
 import tempfile
 import time
@@ -22,7 +23,7 @@ from model_store.definitions import Definition, list_definitions, load_definitio
 from model_store.gate import CHAMPION, Limits
 from model_store.report import make_report
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
-from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, point_alias, read_alias, release_folder
+from shared.aliases import MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome, Promotion
@@ -77,16 +78,22 @@ def _check_alias(job: TrainJob, definitions: Path | None) -> None:
 
 
 def _point_aliases(folder: JobFolder, outcome: Outcome) -> None:
-    """Let ``latest`` mean the release unless it means a newer one, and the alias that was asked for."""
-    job, latest = train_job(folder), latest_of(outcome.definition)
-    if list_aliases(folder.bucket).get(latest, "") < outcome.release:
-        point_alias(folder.bucket, latest, outcome.release)
-    if job.alias is not None:
-        point_alias(folder.bucket, job.alias, outcome.release)
+    """Let ``latest`` mean the release unless it means a newer one, and the alias that was asked for, once."""
+    job, by = train_job(folder), f"job {folder.job_id}"
+    point_latest(folder.bucket, outcome.release, by=by)
+    if job.alias is not None and not _has_pointed(folder.bucket, job, by):
+        point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained")
     promotion = outcome.promotion
-    # not if it was moved since the outcome was written, by an earlier run of this step, another training or a person
-    if promotion is not None and _since(read_alias(folder.bucket, CHAMPION)) == promotion.champion_since:
-        point_alias(folder.bucket, CHAMPION, outcome.release)
+    if promotion is not None:
+        # not if it was moved since the outcome was written, by an earlier run of this step, another training or a person
+        unmoved = promotion.champion_since
+        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == unmoved)
+
+
+def _has_pointed(bucket: Bucket, job: TrainJob, by: str) -> bool:
+    """True when an earlier run did it: somebody may have moved the alias on since."""
+    since = itertools.takewhile(lambda change: change.at >= job.created, changes(bucket, job.alias or ""))
+    return any(change.by == by for change in since)
 
 
 def _since(alias: Alias | None) -> datetime | None:

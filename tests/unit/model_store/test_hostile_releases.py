@@ -97,7 +97,7 @@ def with_signer(bucket, signer: Signer):
 
 def test_a_release_that_was_signed_with_the_key_loads(signed):
     release = publish_handmade(signed)
-    assert load_release(signed, release, Path("no-cache")).model.model["weights"].tolist() == WEIGHTS
+    assert load_release(signed, release, Path(signed.url) / "no-cache").model.model["weights"].tolist() == WEIGHTS
     assert signed.signer.judge(manifest_of(signed, release).read_bytes()) is Signature.RIGHT
 
 

@@ -1,5 +1,6 @@
 """What there is in the bucket is found, and what is printed of it holds the facts."""
 
+import hashlib
 import io
 import json
 from datetime import timedelta
@@ -54,6 +55,11 @@ def printed(write, *arguments: object) -> str:
     text = io.StringIO()
     write(Console(file=text, width=220), *arguments)
     return text.getvalue()
+
+
+def printed_result(bucket: LocalBucket) -> str:
+    folder, manifest = show.find_result(bucket, FOLDER)
+    return printed(show.print_result, folder, manifest, show.signature_of(bucket, folder), show.release_behind(bucket, manifest))
 
 
 def fact(text: str, name: str) -> str:
@@ -207,7 +213,7 @@ def test_results_are_listed_once_each_by_definition_and_place(bucket, done):
 
 
 def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
-    text = printed(show.print_result, *show.find_result(bucket, FOLDER), show.signature_of(bucket, FOLDER))
+    text = printed_result(bucket)
     manifest = show.find_result(bucket, FOLDER)[1]
     assert fact(text, "result") == f"{FOLDER}/prediction_output.csv.gz"
     assert (fact(text, "rows in"), fact(text, "scored"), fact(text, "rejected")) == ("40", "40", "0")
@@ -219,10 +225,47 @@ def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
     assert fact(text, "mean cr, Tablet") == f"{manifest.devices['Tablet'].mean_cr:.5f} over 13 rows"
 
 
+def test_a_result_leads_to_its_table_its_release_and_what_that_was_made_of(bucket, done):
+    table = f"prediction_input.csv sha256 {hashlib.sha256(bucket.read(TABLE)).hexdigest()}"
+    release = show.find_release(bucket, "v1@20261123T120000Z-de27fa").manifest
+    origin = {
+        "tables": {
+            name: TableFingerprint(
+                path=f"data/{name}.csv", files={f"data/{name}.csv": FileDigest(sha256=digit * 64, size=1)}, rows=7, rejected=0
+            )
+            for name, digit in (("train", "a"), ("eval", "b"))
+        }
+    }
+    release = release.model_copy(update=origin)
+    bucket.write(f"{release_folder(release.release)}/{MANIFEST}", release.to_json())
+    text = printed_result(bucket)
+    assert fact(text, "its files") == table
+    assert fact(text, "scored with") == release.release
+    assert fact(text, "code") == f"v1, sha256 {release.definition_sha256}"
+    assert fact(text, "train table") == "data/train.csv, 7 rows"
+    assert fact(text, "train files") == f"train.csv sha256 {'a' * 64}"
+    assert fact(text, "eval files") == f"eval.csv sha256 {'b' * 64}"
+    assert f"numpy {release.libraries['numpy']}" in fact(text, "libraries")
+    shown = json.loads(scoring(bucket, "results", "show", f"v1/{PLACE}", "--json").stdout)
+    assert shown["table"]["files"][TABLE]["sha256"] in table
+    assert shown["release_manifest"] == release.encode()
+
+
+def test_a_result_whose_release_is_gone_or_another_says_so(bucket, done):
+    _, manifest = show.find_result(bucket, FOLDER)
+    path = f"{release_folder(manifest.release)}/{MANIFEST}"
+    text = bucket.read(path)
+    bucket.write(path, text.replace(next(iter(manifest.release_files.values())).sha256.encode(), b"0" * 64))
+    assert f"The release {manifest.release} is no longer there, or its files are others." in printed_result(bucket)
+    bucket.delete(path)
+    assert f"The release {manifest.release} is no longer there, or its files are others." in printed_result(bucket)
+    assert json.loads(scoring(bucket, "results", "show", f"v1/{PLACE}", "--json").stdout)["release_manifest"] is None
+
+
 def test_a_result_with_rejects_says_where_they_are(bucket, release):
     write_table(bucket, [row(0), "7,0,0,0,x,Tablet"])
     assert run_job(make_job(bucket, max_reject_share=1.0)).state == "done"
-    text = printed(show.print_result, *show.find_result(bucket, FOLDER), show.signature_of(bucket, FOLDER))
+    text = printed_result(bucket)
     assert fact(text, "rejected") == f"1 (see {FOLDER}/rejects.csv.gz)"
     assert bucket.exists(f"{FOLDER}/rejects.csv.gz")
 
@@ -389,19 +432,6 @@ def test_a_list_of_nothing_is_empty_names_the_bucket_and_does_not_make_it(bucket
 def test_an_empty_bucket_holds_no_release_and_no_result(bucket):
     assert show.find_releases(bucket) == []
     assert list(show.find_results(bucket)) == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(-5, "0 s ago"), (59.4, "59 s ago"), (60, "1 min ago"), (5400, "2 h ago"), (3 * 86400, "3 d ago")]
-)
-def test_a_time_is_told_in_its_largest_unit(monkeypatch, seconds, shown):
-    class Clock(show.datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return NOON + timedelta(seconds=seconds)
-
-    monkeypatch.setattr(show, "datetime", Clock)
-    assert show.ago(NOON) == shown
 
 
 # --- signatures

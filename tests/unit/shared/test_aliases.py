@@ -1,10 +1,12 @@
-"""A name that means no release is answered with those that there are."""
+"""A name means what its last change says, whoever died or came late; one that means nothing is answered with those that there are."""
 
+import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
-from shared.aliases import NAMES_SHOWN, RELEASES_SHOWN, point_alias, resolve
+from shared.aliases import NAMES_SHOWN, RELEASES_SHOWN, Alias, changes, list_aliases, point_alias, point_latest, resolve
 from shared.bucket import LocalBucket
 from shared.errors import ModelError
 from tests.handmade import NOON, publish_handmade
@@ -42,3 +44,38 @@ def test_of_a_known_definition_the_newest_releases_are_offered(bucket):
     error = refused(bucket, "v1@nope")
     assert error.message.endswith(f"; of v1 there are: {', '.join(reversed(releases[1:]))}, ...")
     assert error.next_step.endswith("or train one with: scoring train v1 --again")
+
+
+RELEASES = [f"v1@20261123T{hour:02}0000Z-abcdef" for hour in range(8)]
+
+
+def test_a_name_means_its_newest_change_even_when_that_was_not_written_into_its_file(bucket):
+    point_alias(bucket, "champion", RELEASES[0])
+    older = bucket.read("model/aliases/champion.json")
+    point_alias(bucket, "champion", RELEASES[1])
+    point_alias(bucket, "champion", RELEASES[2])
+    bucket.write("model/aliases/champion.json", older)
+    assert resolve(bucket, "champion") == RELEASES[2]
+    bucket.delete("model/aliases/champion.json")
+    assert resolve(bucket, "champion") == RELEASES[2]
+    assert list_aliases(bucket) == {"champion": RELEASES[2]}
+
+
+def test_an_alias_from_before_there_was_a_history_goes_on_in_it(bucket):
+    bucket.write("model/aliases/champion.json", Alias(release=RELEASES[0], at=NOON).to_json())
+    bucket.write("model/aliases/old.json", b'{"format": 1, "release": "%s", "at": "2026-11-23T12:00:00Z"}' % RELEASES[0].encode())
+    assert resolve(bucket, "old") == RELEASES[0]
+    point_alias(bucket, "champion", RELEASES[1])
+    assert resolve(bucket, "champion") == RELEASES[1]
+    assert [(change.was, change.release) for change in changes(bucket, "champion")] == [(RELEASES[0], RELEASES[1])]
+
+
+def test_latest_never_goes_back_however_many_trainings_end_at_once(bucket):
+    for seed in range(10):
+        shuffled = random.Random(seed).sample(RELEASES, len(RELEASES))
+        bucket.delete_folder("model/aliases")
+        with ThreadPoolExecutor(len(shuffled)) as trainings:
+            list(trainings.map(lambda release: point_latest(bucket, release), shuffled))
+        assert resolve(bucket, "v1") == RELEASES[-1]
+        means = [change.release for change in changes(bucket, "v1.latest")]
+        assert means == sorted(means, reverse=True)

@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import structlog
 
 from shared import hint
+from shared.announcements import announce, untold
 from shared.bucket import LocalBucket
 from shared.errors import TransientError
 from shared.job_folder import JobFolder, Outcome, open_jobs
@@ -517,3 +519,57 @@ def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
     notices.tell(folder, server.url)
     assert notified(folder) is True
     assert "perhaps" not in title_told(server)
+
+
+# --- what is announced
+
+
+ANNOUNCED = Notice(good=True, title="promoted: champion means v2", facts={"from": "v1", "to": "v2"})
+
+
+def test_what_is_announced_under_a_name_is_told_once(bucket, webhook):
+    server = webhook()
+    assert announce(bucket, "alias-champion-000001", ANNOUNCED)
+    [folder] = untold(bucket)
+    notices.tell_announced(folder, server.url)
+    assert not announce(bucket, "alias-champion-000001", ANNOUNCED)
+    assert untold(bucket) == []
+    bucket.write("notices/_open/alias-champion-000001", b"")
+    for folder in untold(bucket):
+        notices.tell_announced(folder, server.url)
+    assert [posted["text"] for posted in server.posted] == ["promoted: champion means v2"]
+    assert untold(bucket) == []
+
+
+def test_what_is_announced_is_given_up_after_some_tries(bucket, webhook, logged):
+    server = webhook(lambda request, _: reply(request, 500))
+    announce(bucket, "late", ANNOUNCED)
+    [folder] = untold(bucket)
+    for _ in range(notices.NOTICE_TRIES - 1):
+        with pytest.raises(notices.NoticeError, match="did not take the notice 'promoted: champion means v2'"):
+            notices.tell_announced(folder, server.url)
+    notices.tell_announced(folder, server.url)
+    assert len(server.posted) == notices.NOTICE_TRIES
+    assert untold(bucket) == []
+    assert json.loads(bucket.read("notices/late/notified.json"))["sent"] is False
+
+
+def test_a_mark_without_a_notice_stays_as_long_as_somebody_may_write_it(bucket, webhook):
+    server = webhook()
+    bucket.write("notices/_open/half", b"")
+    [folder] = untold(bucket)
+    notices.tell_announced(folder, server.url)
+    assert len(untold(bucket)) == 1
+    os.utime(bucket.place("notices/_open/half"), (0, 0))
+    notices.tell_announced(folder, server.url)
+    assert untold(bucket) == []
+    assert server.posted == []
+
+
+def test_a_damaged_notice_is_left_alone(bucket, webhook, logged):
+    announce(bucket, "late", ANNOUNCED)
+    bucket.write("notices/late/notice.json", b"{")
+    [folder] = untold(bucket)
+    notices.tell_announced(folder, webhook().url)
+    assert untold(bucket) == []
+    assert [line["event"] for line in logged] == ["notice that cannot be read is left alone"]

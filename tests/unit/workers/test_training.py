@@ -1,8 +1,13 @@
 """A training may run twice, be killed anywhere or be cancelled: there is one whole release, and the names mean what they should."""
 
+import hashlib
+from datetime import UTC, datetime
+
 import pytest
 
-from shared.aliases import list_aliases
+from model_store.store import read_manifest
+from producers.promoting import roll_back
+from shared.aliases import changes, list_aliases, point_alias
 from shared.bucket import LocalBucket
 from shared.errors import ModelError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
@@ -80,8 +85,9 @@ def test_a_training_that_was_killed_after_any_of_its_writes_is_completed_by_the_
 def test_latest_is_pointed_even_when_the_first_run_was_killed_before_it(bucket):
     folder = train_job(bucket)
     outcome = train(folder)
-    for file in ("model/aliases/v1.latest.json", folder.file("published.json"), folder.file("outcome.json")):
-        bucket.delete(file)
+    bucket.delete_folder("model/aliases")
+    for name in ("published.json", "outcome.json"):
+        bucket.delete(folder.file(name))
     train(folder)
     assert list_aliases(bucket) == {"v1.latest": outcome.release}
 
@@ -93,6 +99,30 @@ def test_a_run_that_comes_late_leaves_latest_at_a_newer_release(bucket):
     bucket.delete(folder.file("published.json"))
     train(folder)
     assert list_aliases(bucket) == {"v1.latest": newer}
+
+
+def test_a_run_that_comes_late_leaves_the_alias_where_people_moved_it(bucket):
+    older = publish_handmade(bucket, made=NOON.replace(hour=11))
+    point_alias(bucket, "champion", older)
+    folder = train_job(bucket, alias="champion", created=datetime.now(UTC))
+    outcome = train(folder)
+    assert [change.by for change in changes(bucket, "champion")] == [f"job {folder.job_id}", ""]
+    assert list_aliases(bucket)["champion"] == outcome.release
+    assert roll_back(bucket, "champion").release == older
+    bucket.delete(folder.file("published.json"))
+    train(folder)
+    assert list_aliases(bucket)["champion"] == older
+
+
+def test_a_release_says_which_tables_it_was_made_of(bucket):
+    bucket.write("data/eval.csv", bucket.read(TRAIN))
+    outcome = train(train_job(bucket, eval="data/eval.csv"))
+    manifest = read_manifest(bucket, outcome.release)
+    digest = hashlib.sha256(bucket.read(TRAIN)).hexdigest()
+    assert {name: {path: file.sha256 for path, file in table.files.items()} for name, table in manifest.tables.items()} == {
+        "train": {TRAIN: digest},
+        "eval": {"data/eval.csv": digest},
+    }
 
 
 def test_a_training_cancelled_while_it_fits_publishes_nothing(bucket, monkeypatch):

@@ -1,0 +1,82 @@
+"""Runs of the schedule for days that are past: a few at a time, and only while no other job of their kind is open.
+
+Redis serves a queue in the order of its messages, so a job that is asked for later waits behind all that were asked for before. Hence
+whoever has many to ask for asks for a few, waits for their end, and stands back while today's jobs are open. Whoever is stopped here
+goes on when he asks for the same again: what is done is left alone.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from producers.firing import ask_for, state_of
+from producers.schedule import Run
+from shared.bucket import Bucket
+from shared.errors import PermanentError
+from shared.job_folder import JobFolder, open_jobs
+from shared.settings import Settings
+
+PAUSE_SECONDS = 1.0
+"""Between two looks at the jobs."""
+
+
+def backfill(
+    settings: Settings, bucket: Bucket, runs: Sequence[Run], *, at_once: int, again: bool, say: Callable[[str], None]
+) -> Iterator[tuple[Run, str, str]]:
+    """Ask for the job of each run, the oldest first, and give each with its state and job, or the reason why there is none.
+
+    ``say`` is told when the backfill stands back. What was done before is given as it is, unless it is to be done ``again``.
+    """
+    own: dict[str, Run] = {}
+    others = _Others(bucket)
+    for run in runs:
+        if not again and (found := state_of(bucket, run)).state == "done":
+            yield run, "done before", found.job_id
+            continue
+        told = False
+        while len(own) >= at_once or (waits_for := others.newest(run.entry.kind, own)) is not None:
+            if len(own) < at_once and not told:
+                say(f"waits for job {waits_for}")
+                told = True
+            yield from _ended(bucket, own)
+            time.sleep(PAUSE_SECONDS)
+        try:
+            asked = ask_for(settings, bucket, run, again=again)
+        except PermanentError as error:
+            yield run, "not asked for", str(error)
+            continue
+        say(f"{run.key}: job {asked.job_id}")
+        own[asked.job_id] = run
+    while own:
+        yield from _ended(bucket, own)
+        time.sleep(PAUSE_SECONDS if own else 0)
+
+
+def _ended(bucket: Bucket, own: dict[str, Run]) -> Iterator[tuple[Run, str, str]]:
+    """Those of our own jobs that have ended, which are taken out."""
+    for job_id in list(own):
+        outcome = JobFolder(bucket, job_id).outcome()
+        if outcome is not None:
+            yield own.pop(job_id), outcome.state, job_id
+
+
+class _Others:
+    """The open jobs of everybody else."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._kinds: dict[str, str] = {}
+
+    def newest(self, kind: str, own: dict[str, Run]) -> str | None:
+        """One that is open and of this kind; None when there is none."""
+        for job_id in reversed(open_jobs(self._bucket)):
+            if job_id not in own and self._kind(job_id) == kind and JobFolder(self._bucket, job_id).outcome() is None:
+                return job_id
+        return None
+
+    def _kind(self, job_id: str) -> str:
+        if job_id not in self._kinds:
+            try:
+                self._kinds[job_id] = JobFolder(self._bucket, job_id).job().kind
+            except PermanentError:
+                return ""  # not written yet, or damaged
+        return self._kinds[job_id]

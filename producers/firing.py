@@ -1,0 +1,361 @@
+"""Fires the schedule: asks for the jobs of the runs that are due, and says when one did not start or is late.
+
+Beat looks at it every few seconds. All that is known lies in the bucket, so two beats, or one that was started again, ask for each run
+once: the request of a run is known by the run's name (see ``ScheduledRun``), and so are the notices about it. ::
+
+    config/schedule.yaml            what shall run when, written by people
+    schedule/<name>/<timing>.json   since when the entry is in force with these times: what was before is never caught up
+                    waiting/        a mark for each run that was due while somebody looked, and whose table was not there yet
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from producers.cron import FURTHEST
+from producers.enqueue import Enqueued, ScheduledRun, enqueue_score, enqueue_train
+from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, newest_runs, next_run, read_schedule
+from shared.aliases import resolve
+from shared.announcements import NoticeFolder, announce
+from shared.bucket import Bucket
+from shared.errors import PermanentError, RequestError, TableError, TransientError
+from shared.job_folder import JobFolder
+from shared.messages import Moment, Notice, Record
+from shared.settings import Settings
+from shared.table_files import find_files
+
+FIRED = "schedule"
+"""Folder of what is remembered of entries."""
+WAITING, MARK = "waiting", "%Y%m%dt%H%M"
+SETTLED = timedelta(seconds=10)
+"""A table is there when nobody has written to it for so long; a copy into a folder of a disk may take its time."""
+ALARM_WINDOW = timedelta(days=1)
+"""Who looks for late runs looks so far back behind the moment from which a run is late."""
+MOST_LATE = 20
+"""The runs of one entry that are looked at for that, the newest."""
+MOST_REMEMBERED = 100_000
+"""Runs; then all are looked at anew."""
+
+log = structlog.get_logger()
+
+
+class Since(Record):
+    """Since when an entry is in force."""
+
+    since: Moment
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """What became of a run."""
+
+    state: str
+    """That of its job; without one ``did not start``, or ``not started``."""
+    job_id: str = ""
+    reason: str = ""
+
+    @property
+    def is_settled(self) -> bool:
+        """True when nothing more will become of it by itself."""
+        return self.state in ("done", "failed", "cancelled", "did not start")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryLine:
+    """An entry with the run that was due last, what became of it, and the run that comes next."""
+
+    entry: Entry
+    last: Run | None
+    state: RunState | None
+    next: Run | None
+
+    def encode(self) -> dict[str, Any]:
+        """The same as plain values; moments in UTC."""
+        fields = {name: value for name, value in vars(self.entry).items() if value != ""}
+        last = {"at": self.last.at, **vars(self.state)} if self.last and self.state else None
+        return fields | {"last": last, "next": self.next.at if self.next else None}
+
+
+def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
+    """The entries that can be kept, what is wrong with the others, and a digest of the file; no entries where there is no file."""
+    text = bucket.read(SCHEDULE)
+    if text is None:
+        return [], [], ""
+    return *read_schedule(text), hashlib.sha256(text).hexdigest()[:12]
+
+
+def find_entry(bucket: Bucket, name: str) -> Entry:
+    """One entry; raises RequestError when there is none of this name, or it cannot be kept."""
+    entries, problems, _ = read_entries(bucket)
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    for problem in problems:
+        if problem.entry == name:
+            raise RequestError(f"{SCHEDULE}, {name}: {problem.field}: {problem.wrong}", next_step="See all with: scoring schedule check")
+    names = ", ".join(entry.name for entry in entries)
+    raise RequestError(
+        f"there is no entry {name!r} in {SCHEDULE} of the bucket {bucket.url}{f'; there are: {names}' if names else ''}",
+        next_step="See them with: scoring schedule list",
+    )
+
+
+def check_models(bucket: Bucket, entries: Iterable[Entry]) -> list[Problem]:
+    """The models of entries that are not there."""
+    problems = []
+    for entry in entries:
+        try:
+            if entry.model:
+                resolve(bucket, entry.model)
+        except PermanentError as error:
+            problems.append(Problem(entry=entry.name, field="model", wrong=error.message, write="one that scoring models list shows"))
+    return problems
+
+
+def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False, again: bool = False) -> Enqueued:
+    """Ask for the job of a run, unless it was asked for.
+
+    ``once`` leaves a run alone whose job has failed; ``again`` runs also one anew whose job is done.
+
+    Raises:
+        TableError: its table is not there, or somebody is still writing to it.
+        ModelError: its model is not there.
+        BucketError: the request could not be written.
+    """
+    entry = run.entry
+    scheduled = ScheduledRun(kind=entry.kind, key=run.key, once=once)
+    if entry.score:
+        table = _table_of(bucket, run, entry.score)
+        return enqueue_score(
+            settings,
+            bucket,
+            table=table,
+            model=entry.model,
+            day=run.local.date(),
+            interval=entry.interval,
+            again=again,
+            run=scheduled,
+        )
+    tables = [_table_of(bucket, run, pattern) if pattern else None for pattern in (entry.table, entry.eval)]
+    return enqueue_train(
+        settings,
+        bucket,
+        definition=entry.train,
+        train=tables[0],
+        eval_table=tables[1],
+        alias=entry.alias or None,
+        promote=entry.promote,
+        again=again,
+        run=scheduled,
+    )
+
+
+def _table_of(bucket: Bucket, run: Run, pattern: str) -> str:
+    path = run.path(pattern)
+    # by the clock that stamped the files; no run is kept waiting by one that goes ahead of ours
+    newest = max(file.modified for file, _ in find_files(bucket, path))
+    if timedelta(0) <= datetime.now(UTC) - datetime.fromtimestamp(newest, UTC) < SETTLED:
+        raise TableError(f"the table {path} was written to a moment ago", next_step="Ask again when it is whole.")
+    return path
+
+
+def state_of(bucket: Bucket, run: Run) -> RunState:
+    """What became of a run, by its job or by what people were told."""
+    folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
+    if folder is not None:
+        return _state_of_job(folder)
+    try:
+        notice = NoticeFolder(bucket, _not_started(run)).notice()
+    except PermanentError:
+        return RunState(state="did not start")
+    if notice is None:
+        return RunState(state="not started")
+    return RunState(state="did not start", reason=notice.facts.get("reason", ""))
+
+
+def _state_of_job(folder: JobFolder) -> RunState:
+    outcome = folder.outcome()
+    if outcome is not None:
+        return RunState(state=outcome.state, job_id=folder.job_id, reason=outcome.reason)
+    try:
+        status = folder.status()
+    except PermanentError as error:
+        return RunState(state="failed", job_id=folder.job_id, reason=error.message)
+    return RunState(state=status.state, job_id=folder.job_id, reason=status.reason)
+
+
+def look_at_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
+    """What is known of an entry at this moment."""
+    last = next(newest_runs(entry, now - FURTHEST, now), None)
+    state = state_of(bucket, last) if last else None
+    if last and state and state.state == "not started":
+        if bucket.exists(_mark(last)):
+            state = RunState(state="waits for its table or model")
+        elif last.at <= (_read_since(bucket, entry) or now):
+            last = state = None  # it was never due: the entry was not in force yet
+    return EntryLine(entry=entry, last=last, state=state, next=next_run(entry, now) if entry.enabled else None)
+
+
+def _mark(run: Run) -> str:
+    return f"{FIRED}/{run.entry.name}/{WAITING}/{run.at:{MARK}}"
+
+
+def _since_file(entry: Entry) -> str:
+    return f"{FIRED}/{entry.name}/{entry.timing}.json"
+
+
+def _read_since(bucket: Bucket, entry: Entry) -> datetime | None:
+    """Since when an entry is in force; None when nobody has seen it yet."""
+    text = bucket.read(_since_file(entry))
+    with contextlib.suppress(RequestError):
+        return None if text is None else Since.decode(text).since
+    log.warning("what is remembered of an entry is damaged", entry=entry.name)
+    return None
+
+
+def _not_started(run: Run) -> str:
+    return f"schedule-{run.key}-not-started"
+
+
+class Schedule:
+    """The schedule of a bucket, looked at again and again by one process."""
+
+    def __init__(self, settings: Settings, bucket: Bucket) -> None:
+        self._settings, self._bucket = settings, bucket
+        # only what is looked up once and never changes: without it every look would look up all runs anew
+        self._asked_for: set[str] = set()
+        self._in_time: set[str] = set()
+
+    def look(self, now: datetime) -> None:
+        """Do what is due at this moment; raises BucketError when even the file cannot be read."""
+        entries, problems, digest = read_entries(self._bucket)
+        if problems:
+            self._tell_problems(problems, digest)
+        else:
+            self._forget_all_but({entry.name for entry in entries if entry.enabled})
+        for entry in entries:
+            if entry.enabled:
+                try:
+                    self._look_at(entry, now)
+                except TransientError as error:
+                    # the next look is due soon, and the other entries must not wait for it
+                    log.warning("entry not looked at", entry=entry.name, error=str(error))
+        for remembered in (self._asked_for, self._in_time):
+            if len(remembered) > MOST_REMEMBERED:
+                remembered.clear()
+
+    def _look_at(self, entry: Entry, now: datetime) -> None:
+        since = self._in_force_since(entry, now)
+        waiting = self._waiting(entry)
+        for run in sorted({*waiting, *due_runs(entry, since, now)}, key=lambda run: run.at):
+            self._start(run, now, is_waiting=run in waiting)
+        self._tell_late(entry, since, now)
+
+    def _waiting(self, entry: Entry) -> set[Run]:
+        runs = set()
+        for info in self._bucket.files(f"{FIRED}/{entry.name}/{WAITING}"):
+            with contextlib.suppress(ValueError):
+                at = datetime.strptime(info.path.rpartition("/")[2], MARK).replace(tzinfo=UTC)
+                runs.add(Run(entry=entry, at=at))
+        return runs
+
+    def _in_force_since(self, entry: Entry, now: datetime) -> datetime:
+        since = _read_since(self._bucket, entry)
+        if since is not None:
+            return since
+        text = Since(since=now).to_json()
+        if not self._bucket.create(_since_file(entry), text) and _read_since(self._bucket, entry) is None:
+            self._bucket.write(_since_file(entry), text)  # it is damaged
+        for other in self._bucket.files(f"{FIRED}/{entry.name}"):
+            if other.path != _since_file(entry):
+                self._bucket.delete(other.path)
+        return _read_since(self._bucket, entry) or now
+
+    def _forget_all_but(self, names: set[str]) -> None:
+        """An entry that was taken away or switched off begins anew when it comes back: what it missed is not caught up."""
+        for name in self._bucket.folders(FIRED):
+            if name not in names:
+                self._bucket.delete_folder(f"{FIRED}/{name}")
+
+    def _start(self, run: Run, now: datetime, *, is_waiting: bool) -> None:
+        if not self._ask_for(run, now):
+            if not is_waiting:
+                self._bucket.write(_mark(run), b"")
+        elif is_waiting:
+            self._bucket.delete(_mark(run))
+
+    def _ask_for(self, run: Run, now: datetime) -> bool:
+        """Ask for the job of a run, or give it up when it has waited long enough; False while it waits."""
+        if run.key in self._asked_for:
+            return True
+        if state_of(self._bucket, run).state == "not started":
+            try:
+                asked = ask_for(self._settings, self._bucket, run, once=True)
+                log.info("schedule asks for a job", entry=run.entry.name, run=run.key, job=asked.job_id, sent=asked.problem is None)
+            except PermanentError as error:
+                if now - run.at < run.entry.wait_for:
+                    return False
+                self._tell_not_started(run, error)
+        self._asked_for.add(run.key)
+        return True
+
+    def _tell_late(self, entry: Entry, since: datetime, now: datetime) -> None:
+        """Tell of each run that has not ended in time; of one that was never asked for only while no later one is due."""
+        newest = next(newest_runs(entry, since, now), None)
+        late = newest_runs(entry, max(since, now - entry.late_after - ALARM_WINDOW), now - entry.late_after)
+        for _, run in zip(range(MOST_LATE), late, strict=False):
+            if run.key in self._in_time:
+                continue
+            found = state_of(self._bucket, run)
+            if found.is_settled:
+                self._in_time.add(run.key)
+            elif found.state != "not started" or run == newest:
+                self._tell_one_late(run, found)
+                self._in_time.add(run.key)
+
+    def _tell_one_late(self, run: Run, found: RunState) -> None:
+        facts = _facts(run) | {"state": found.state, "reason": found.reason, "job": found.job_id}
+        look = f"See it with: scoring jobs show {found.job_id} --follow"
+        step = look if found.job_id else f"Start it with: {_by_hand(run)}"
+        self._announce(f"schedule-{run.key}-late", f"late: {_title(run)} has not ended", facts, step)
+
+    def _tell_not_started(self, run: Run, error: PermanentError) -> None:
+        step = f"When that is mended, start it with: {_by_hand(run)}"
+        self._announce(_not_started(run), f"did not start: {_title(run)}", _facts(run) | {"reason": error.message}, step)
+
+    def _tell_problems(self, problems: list[Problem], digest: str) -> None:
+        facts = {f"{problem.entry}: {problem.field}".removesuffix(": "): problem.wrong for problem in problems[:10]}
+        title = f"{SCHEDULE} has {len(problems)} problem{'s' if len(problems) > 1 else ''}; entries without one are kept"
+        self._announce(f"schedule-problems-{digest}", title, facts, "See them with: scoring schedule check")
+
+    def _announce(self, name: str, title: str, facts: dict[str, str], next_step: str) -> None:
+        shown = {fact: value for fact, value in facts.items() if value}
+        if announce(self._bucket, name, Notice(good=False, title=title, facts=shown, next_step=next_step)):
+            log.warning("schedule", title=title)
+
+
+def _title(run: Run) -> str:
+    return f"{run.entry.name} of {run.local:%Y-%m-%d %H:%M}"
+
+
+def _facts(run: Run) -> dict[str, str]:
+    facts = {"entry": run.entry.name, "due": f"{run.local:%Y-%m-%d %H:%M %Z}"}
+    following = next_run(run.entry, run.at)
+    return facts | ({"next": f"{following.local:%Y-%m-%d %H:%M %Z}"} if following else {})
+
+
+def _by_hand(run: Run) -> str:
+    return f"scoring schedule run {run.entry.name} --date {run.local:%Y-%m-%dT%H:%M}"
+
+
+def look_once(schedule: Schedule) -> None:
+    """Look at the schedule now; a bucket that does not answer is only logged, since the next look is due soon."""
+    try:
+        schedule.look(datetime.now(UTC))
+    except TransientError as error:
+        log.warning("schedule not looked at, the next look is due soon", error=str(error))

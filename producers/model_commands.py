@@ -1,0 +1,153 @@
+"""The commands under ``scoring models`` that choose which releases are used, and which are kept."""
+
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from producers.durations import read_duration
+from producers.terminal import console, json_option, open_bucket_here, print_json
+from shared.errors import RequestError
+
+alias_option = click.option("--alias", default="champion", show_default=True, help="The name to move.")
+reason_option = click.option("--reason", default="", help="Why; kept in the history and told to people.")
+
+
+class Duration(click.ParamType):
+    """A length of time like 30d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:  # noqa: ANN401 - click's own
+        """The length, or click's error with what to write instead."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return read_duration(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+@click.command()
+@click.argument("release")
+@alias_option
+@reason_option
+@json_option
+def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
+    """Let an alias mean RELEASE from now on, named as for `scoring score --model`.
+
+    \b
+    Example:
+        scoring models promote v2 --reason "better on week 31"
+        scoring models promote v2@20261123T101500Z-9bfad3 --alias challenger
+    """
+    from producers.promoting import promote
+    from shared.aliases import resolve
+
+    _, bucket = open_bucket_here()
+    change = promote(bucket, release, alias, reason=reason)
+    if as_json:
+        print_json({"alias": alias, "release": change.release if change else resolve(bucket, release), "was": change and change.was})
+    elif change is None:
+        click.echo(f"{alias} means {resolve(bucket, alias)} already")
+    else:
+        click.echo(f"{alias} means {change.release} now; it meant {change.was or 'nothing'} before")
+        if change.back:
+            click.echo(f"Take it back with: scoring models rollback --alias {alias}")
+
+
+@click.command()
+@alias_option
+@reason_option
+@json_option
+def rollback(alias: str, reason: str, as_json: bool) -> None:
+    """Let an alias mean again what it meant before.
+
+    Once more goes one further back.
+
+    \b
+    Example:
+        scoring models rollback --reason "too many absurd rates on tablets"
+    """
+    from producers.promoting import roll_back
+
+    _, bucket = open_bucket_here()
+    change = roll_back(bucket, alias, reason=reason)
+    if as_json:
+        print_json({"alias": alias, "release": change.release, "was": change.was})
+    else:
+        click.echo(f"{alias} means {change.release} again; it meant {change.was} before")
+        click.echo(f"Undo this with: scoring models promote {change.was} --alias {alias}")
+
+
+@click.command()
+@click.argument("alias", default="champion")
+@json_option
+def history(alias: str, as_json: bool) -> None:
+    """Show what an alias meant when.
+
+    The newest change comes first, each with who made it and why.
+
+    \b
+    Example:
+        scoring models history champion
+    """
+    from producers import show
+    from producers.promoting import changes_of
+
+    _, bucket = open_bucket_here()
+    found = changes_of(bucket, alias)
+    if as_json:
+        print_json([change.encode() for change in found])
+    else:
+        show.print_changes(console(), found)
+
+
+@click.command()
+@click.option("--keep", type=click.IntRange(min=0), default=3, show_default=True, help="Keep so many of each definition, the newest.")
+@click.option("--older-than", type=Duration(), default="0d", help="Remove only what was trained longer ago, like 30d.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
+@click.option("--yes", is_flag=True, help="Remove without asking.")
+@json_option
+def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove the releases that nothing needs.
+
+    Needed is what an alias means or can be rolled back to, what a published result or one of its revisions was scored with, and what a job
+    that has not ended uses or makes.
+
+    \b
+    Example:
+        scoring models gc --dry-run
+        scoring models gc --keep 5 --older-than 30d --yes
+    """
+    from producers import clearing, show
+    from producers.durations import human_size
+
+    if as_json and not (yes or dry_run):
+        raise RequestError("--json does not ask", next_step="Add --yes or --dry-run.")
+    _, bucket = open_bucket_here()
+    judged = clearing.judge_releases(bucket, keep=keep, older_than=older_than)
+    unneeded = [release for release in judged if not release.needed]
+    if not as_json:
+        show.print_judged(console(), judged)
+        click.echo(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
+    removed: list[clearing.Judged] = []
+    if unneeded and not dry_run and (yes or click.confirm("Remove them for ever?")):
+        if not yes:  # a person may think about it for long
+            still = clearing.judge_releases(bucket, keep=keep, older_than=older_than)
+            unneeded = [now for now in still if not now.needed and now.release in {release.release for release in unneeded}]
+        for release in unneeded:
+            needed = clearing.clear(bucket, release)
+            if not needed:
+                removed.append(release)
+            elif not as_json:
+                click.echo(f"Kept {release.release}: {needed[0]}")
+    if as_json:
+        gone = [release.release for release in removed]
+        releases = [vars(release) | {"removed": release.release in gone} for release in judged]
+        print_json({"removed": gone, "bytes": sum(release.size for release in removed), "releases": releases})
+    elif removed:
+        click.echo(f"Removed {len(removed)} releases, {human_size(sum(release.size for release in removed))}")
+
+
+COMMANDS = [promote, rollback, history, gc]

@@ -1,0 +1,162 @@
+"""The commands under ``scoring schedule``."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from producers.terminal import console, json_option, open_bucket_here, print_json
+from shared.errors import JobFailedError, RequestError
+
+# the schedule imports celery, which takes its time
+if TYPE_CHECKING:
+    from producers.firing import EntryLine
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.group()
+def schedule() -> None:
+    """Look at the schedule, run a part of it by hand.
+
+    It is the file config/schedule.yaml in the bucket, and beat keeps it; a change needs no restart.
+    """
+
+
+@schedule.command()
+@json_option
+def check(as_json: bool) -> None:
+    """Say what is wrong with config/schedule.yaml.
+
+    \b
+    Example:
+        scoring schedule check
+    """
+    from producers import show
+    from producers.firing import check_models, read_entries
+    from producers.schedule import SCHEDULE
+
+    _, bucket = open_bucket_here()
+    entries, problems, digest = read_entries(bucket)
+    if not digest:
+        raise RequestError(f"there is no {SCHEDULE} in the bucket {bucket.url}", next_step="See the README for one.")
+    problems += check_models(bucket, entries)
+    if as_json:
+        print_json([vars(problem) for problem in problems])
+    elif problems:
+        rows = [(problem.entry, problem.field, problem.wrong, problem.write) for problem in problems]
+        show.print_table(console(), ("entry", "field", "what is wrong", "what to write"), rows, whole=("entry", "field"))
+    else:
+        click.echo(f"{SCHEDULE} is right; its entries: {', '.join(entry.name for entry in entries) or 'none'}")
+    if problems:
+        number = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise RequestError(f"{SCHEDULE} has {number}", next_step="Mend them, then type again: scoring schedule check")
+
+
+@schedule.command("list")
+@json_option
+def list_entries(as_json: bool) -> None:
+    """List the entries: what they ran last, how that ended, and what comes next.
+
+    \b
+    Example:
+        scoring schedule list
+    """
+    from producers import show
+    from producers.firing import look_at_entry, read_entries
+    from producers.schedule import SCHEDULE
+
+    _, bucket = open_bucket_here()
+    entries, problems, _ = read_entries(bucket)
+    lines = [look_at_entry(bucket, entry, datetime.now(UTC)) for entry in entries]
+    if as_json:
+        print_json([line.encode() for line in lines])
+    elif lines:
+        columns = ("entry", "what", "times", "last", "outcome", "next")
+        show.print_table(console(), columns, [_cells(line) for line in lines], whole=("entry", "last", "next"))
+    elif not problems:
+        click.echo(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
+    if problems:
+        click.echo(f"{len(problems)} problems keep others back. See them with: scoring schedule check", err=True)
+
+
+@schedule.command()
+@click.argument("name")
+@click.option("--date", "moment", required=True, help="Its logical date, like 2026-11-23 or 2026-11-23T14:00, by the clock of the entry.")
+@click.option("--again", is_flag=True, help="Also when it was done before.")
+@click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
+@json_option
+def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
+    """Run an entry for one of its dates now.
+
+    A run that is done, or under way, is left alone; one that failed is run anew.
+
+    \b
+    Example:
+        scoring schedule run daily --date 2026-11-23
+        scoring schedule run hourly --date 2026-11-23T14:00
+    """
+    from producers.cli import after_enqueue
+    from producers.firing import ask_for, find_entry
+    from producers.schedule import one_run
+
+    settings, bucket = open_bucket_here()
+    chosen = one_run(find_entry(bucket, name), moment)
+    after_enqueue(settings, bucket, ask_for(settings, bucket, chosen, again=again), wait=wait, as_json=as_json)
+
+
+@schedule.command()
+@click.argument("name")
+@click.option("--from", "first", required=True, type=DAY, help="The first day.")
+@click.option("--to", "last", required=True, type=DAY, help="The last day.")
+@click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="How many jobs may be open at once.")
+@click.option("--again", is_flag=True, help="Also what was done before.")
+@json_option
+def backfill(name: str, first: datetime, last: datetime, at_once: int, again: bool, as_json: bool) -> None:
+    """Run an entry for all its dates from one day to another, the oldest first.
+
+    It stands back while other jobs of its kind are open, so today's come first. Ctrl-C stops it; the same command goes on, because what is
+    done is left alone.
+
+    \b
+    Example:
+        scoring schedule backfill daily --from 2026-11-01 --to 2026-11-22
+    """
+    from producers import backfill as driver
+    from producers.firing import find_entry
+    from producers.schedule import runs_on
+
+    settings, bucket = open_bucket_here()
+    runs = [run for run in runs_on(find_entry(bucket, name), first.date(), last.date()) if run.at <= datetime.now(UTC)]
+    if not runs:
+        raise RequestError(
+            f"{name} has had no run from {first:%Y-%m-%d} to {last:%Y-%m-%d}", next_step="See its times with: scoring schedule list"
+        )
+    rows: list[dict[str, Any]] = []
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    for done, state, what in driver.backfill(settings, bucket, runs, at_once=at_once, again=again, say=say):
+        rows.append({"date": f"{done.local:%Y-%m-%dT%H:%M}", "state": state, "job": what})
+        if not as_json:
+            click.echo(f"{done.local:%Y-%m-%d %H:%M}  {state}  {what}")
+    if as_json:
+        print_json(rows)
+    bad = [row for row in rows if row["state"] not in ("done", "done before")]
+    if bad:
+        raise JobFailedError(
+            f"{len(bad)} of {len(rows)} runs of {name} are not done",
+            next_step="Mend what is wrong, then type the same again: what is done is left alone.",
+        )
+
+
+def _cells(line: "EntryLine") -> tuple[str, ...]:
+    """What the list says of an entry; times are those of its own clock."""
+    entry, state = line.entry, line.state
+    what = f"score {entry.score} with {entry.model}" if entry.score else f"train {entry.train}"
+    reason = f": {state.reason}" if state and state.reason and not state.job_id else ""
+    outcome = f"{state.state} {state.job_id}".strip() + reason if state else ""
+    following = f"{line.next.local:%Y-%m-%d %H:%M}" if line.next else "never" if entry.enabled else "switched off"
+    last = f"{line.last.local:%Y-%m-%d %H:%M}" if line.last else ""
+    return entry.name, what, f"{entry.cron} {entry.time_zone}", last, outcome, following

@@ -1,0 +1,213 @@
+"""An alias is moved by people on and back, each step is kept and told, and no two people undo the same step twice."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner, Result
+
+from producers import cli, promoting
+from producers.promoting import changes_of, promote, roll_back
+from producers.signing import sign_release
+from shared import announcements
+from shared.aliases import MANIFEST, ROLLBACKS, add_change, read_alias, release_folder, resolve
+from shared.bucket import Bucket, LocalBucket, open_bucket
+from shared.errors import ModelError, RequestError
+from shared.signatures import Signer
+from tests.handmade import NOON, publish_handmade
+from tests.object_store import STORE_BUCKET, object_store, talking_to
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    return LocalBucket(tmp_path / "bucket")
+
+
+def publish(bucket: LocalBucket, count: int) -> list[str]:
+    return [publish_handmade(bucket, made=NOON + timedelta(hours=hour)) for hour in range(count)]
+
+
+def told(bucket: Bucket) -> list[dict[str, str]]:
+    return [folder.notice().facts for folder in announcements.untold(bucket)]
+
+
+def scoring(bucket: LocalBucket, *arguments: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url}, catch_exceptions=code == 0)
+    assert done.exit_code == code or isinstance(done.exception, ModelError | RequestError), done.output
+    return done
+
+
+def test_each_rollback_goes_one_step_further_back_and_a_promotion_goes_on_from_there(bucket):
+    first, second, third = publish(bucket, 3)
+    for release in (first, second, third):
+        promote(bucket, release, "champion")
+    assert roll_back(bucket, "champion").release == second
+    assert roll_back(bucket, "champion").release == first
+    with pytest.raises(ModelError, match=f"champion means {first}, and no release is known that it meant before"):
+        roll_back(bucket, "champion")
+    promote(bucket, third, "champion")
+    assert resolve(bucket, "champion") == third
+    assert roll_back(bucket, "champion").release == first
+
+
+def test_what_was_rolled_back_from_is_not_gone_back_to(bucket):
+    first, second, third = publish(bucket, 3)
+    for release in (first, second):
+        promote(bucket, release, "champion")
+    roll_back(bucket, "champion")
+    promote(bucket, third, "champion")
+    assert roll_back(bucket, "champion").release == first
+
+
+def test_an_alias_remembers_a_few_steps(bucket):
+    releases = publish(bucket, ROLLBACKS + 2)
+    for release in releases:
+        promote(bucket, release, "champion")
+    assert [roll_back(bucket, "champion").release for _ in range(ROLLBACKS)] == releases[1:-1][::-1]
+    with pytest.raises(ModelError) as refused:
+        roll_back(bucket, "champion")
+    assert refused.value.next_step.endswith("scoring models promote RELEASE --alias champion")
+
+
+def test_the_history_says_who_moved_it_from_where_to_where_and_why(bucket):
+    first, second = publish(bucket, 2)
+    promote(bucket, first, "champion")
+    promote(bucket, "v1", "champion", reason="better on week 31")
+    roll_back(bucket, "champion", reason="absurd on tablets")
+    assert [(change.how, change.was, change.release, change.reason) for change in changes_of(bucket, "champion")] == [
+        ("rolled back", second, first, "absurd on tablets"),
+        ("promoted", first, second, "better on week 31"),
+        ("promoted", None, first, ""),
+    ]
+    assert {change.by for change in changes_of(bucket, "champion")} == {promoting.who()}
+    assert "@" in promoting.who()
+    listed = json.loads(scoring(bucket, "models", "history", "--json").stdout)
+    assert [change["number"] for change in listed] == [3, 2, 1]
+    shown = scoring(bucket, "models", "history", "champion").stdout
+    assert "absurd on tablets" in shown.splitlines()[1]
+
+
+def test_people_are_told_of_each_move_once(bucket):
+    first, second = publish(bucket, 2)
+    promote(bucket, first, "champion")
+    promote(bucket, second, "champion", reason="better")
+    promote(bucket, second, "champion", reason="better")
+    roll_back(bucket, "champion")
+    by = promoting.who()
+    assert told(bucket) == [
+        {"alias": "champion", "from": "nothing", "to": first, "by": by},
+        {"alias": "champion", "from": first, "to": second, "by": by, "reason": "better"},
+        {"alias": "champion", "from": second, "to": first, "by": by},
+    ]
+
+
+def test_promoting_what_it_means_already_changes_nothing(bucket):
+    [release] = publish(bucket, 1)
+    promote(bucket, release, "champion")
+    assert promote(bucket, "champion", "champion") is None
+    assert len(changes_of(bucket, "champion")) == 1
+    assert scoring(bucket, "models", "promote", release).stdout == f"champion means {release} already\n"
+
+
+@pytest.mark.parametrize("unknown", ["v9", "v1@20200101T000000Z-abcdef", "challenger"])
+def test_an_unknown_release_is_refused(bucket, unknown):
+    publish(bucket, 1)
+    with pytest.raises(ModelError, match=f"there is no release or alias '{unknown}'"):
+        promote(bucket, unknown, "champion")
+    assert read_alias(bucket, "champion") is None
+
+
+def test_a_release_that_workers_would_refuse_is_not_promoted(bucket):
+    foreign, other = publish(bucket, 2)
+    bucket.write(f"{release_folder(foreign)}/{MANIFEST}", bucket.read(f"{release_folder(other)}/{MANIFEST}"))
+    with pytest.raises(ModelError, match=f"belongs to the release {other}"):
+        promote(bucket, foreign, "champion")
+    bucket.signer = Signer((b"a key of ours, long",))
+    with pytest.raises(ModelError, match=f"workers would refuse the release {other}: signed: no"):
+        promote(bucket, other, "champion")
+    sign_release(bucket, other)
+    assert promote(bucket, other, "champion").release == other
+
+
+def test_a_rollback_to_a_release_that_is_gone_is_refused_and_the_alias_stays(bucket):
+    first, second = publish(bucket, 2)
+    promote(bucket, first, "champion")
+    promote(bucket, second, "champion")
+    bucket.delete_folder(release_folder(first))
+    with pytest.raises(ModelError, match=f"there is no release {first}"):
+        roll_back(bucket, "champion")
+    assert resolve(bucket, "champion") == second
+
+
+@pytest.mark.parametrize("alias", ["latest", "v1", "a b", "", "-x", "../x", "v1.latest", "é"])
+def test_a_name_that_cannot_be_an_alias_is_refused(bucket, alias):
+    [release] = publish(bucket, 1)
+    with pytest.raises(RequestError, match="cannot be an alias"):
+        promote(bucket, release, alias)
+    with pytest.raises(ModelError, match="there is no alias"):
+        roll_back(bucket, alias)
+
+
+def test_a_reason_that_is_too_long_is_refused_before_anything_is_changed(bucket):
+    [release] = publish(bucket, 1)
+    with pytest.raises(RequestError, match="the reason has 501 characters"):
+        promote(bucket, release, "champion", reason="x" * 501)
+    assert read_alias(bucket, "champion") is None
+
+
+def test_of_two_people_who_roll_back_at_once_one_is_refused(bucket, monkeypatch):
+    releases = publish(bucket, 3)
+    for release in releases:
+        promote(bucket, release, "champion")
+
+    def overtaken(bucket_, alias, change):
+        monkeypatch.setattr(promoting, "add_change", add_change)
+        roll_back(bucket, "champion")
+        return add_change(bucket_, alias, change)
+
+    monkeypatch.setattr(promoting, "add_change", overtaken)
+    with pytest.raises(RequestError, match="somebody else changed champion at this moment"):
+        roll_back(bucket, "champion")
+    assert resolve(bucket, "champion") == releases[1]
+    assert len(changes_of(bucket, "champion")) == 4
+
+
+def promote_all_at_once(bucket: Bucket, releases: list[str]) -> None:
+    with ThreadPoolExecutor(len(releases)) as people:
+        list(people.map(lambda release: promote(bucket, release, "champion"), releases))
+    history = changes_of(bucket, "champion")
+    assert sorted(change.release for change in history) == sorted(releases)
+    assert [change.number for change in history] == list(range(len(releases), 0, -1))
+    assert [change.was for change in history] == [*(change.release for change in history[1:]), None]
+    assert resolve(bucket, "champion") == history[0].release
+    assert len(told(bucket)) == len(releases)
+
+
+def test_many_people_at_once_make_one_change_after_the_other(bucket):
+    promote_all_at_once(bucket, publish(bucket, 8))
+
+
+def test_so_they_do_on_an_object_store(bucket, tmp_path):
+    releases = publish(bucket, 4)
+    with object_store() as address, talking_to(address):
+        remote = open_bucket(f"s3://{STORE_BUCKET}/promoting")
+        for release in releases:
+            remote.put_folder(bucket.place(release_folder(release)), release_folder(release), last=MANIFEST)
+        promote_all_at_once(remote, releases)
+        before = resolve(remote, "champion")
+        assert roll_back(remote, "champion").was == before
+
+
+def test_the_commands_say_from_what_to_what_and_how_to_undo_it(bucket):
+    first, second = publish(bucket, 2)
+    scoring(bucket, "models", "promote", first)
+    lines = scoring(bucket, "models", "promote", "v1", "--reason", "better").stdout.splitlines()
+    assert lines == [f"champion means {second} now; it meant {first} before", "Take it back with: scoring models rollback --alias champion"]
+    lines = scoring(bucket, "models", "rollback").stdout.splitlines()
+    assert lines[0] == f"champion means {first} again; it meant {second} before"
+    assert json.loads(scoring(bucket, "models", "promote", "v1", "--json").stdout) == {
+        "alias": "champion",
+        "release": second,
+        "was": first,
+    }
