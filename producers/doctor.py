@@ -6,11 +6,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import redis
 
+from producers.firing import look_at_entry, read_entries
 from shared import hint, pulse
 from shared.aliases import MANIFEST, list_aliases, release_folder
 from shared.broker import make_app, send_canary
@@ -29,6 +31,7 @@ CANARY_SECONDS = 10.0
 CLOCKS_APART_SECONDS = 5.0
 LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
 FULL_MEMORY = 0.8
+NOT_WELL = ("failed", "cancelled", "did not start")
 START = "Start it (for a local stack: scoring up) or check REDIS_URL."
 
 
@@ -54,6 +57,7 @@ def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: fl
     try:
         bucket = open_bucket(settings.bucket_url, settings.signer)
         yield from _of_bucket(bucket)
+        yield from _schedule(bucket)
     except (ScoringError, OSError) as error:
         yield Finding(
             subject="bucket", state="ill", text=f"{settings.bucket_url}: {error}", next_step="Check BUCKET_URL and its credentials."
@@ -160,6 +164,23 @@ def _of_bucket(bucket: Bucket) -> Iterator[Finding]:
         )
     else:
         yield Finding(subject="bucket", state="well", text=f"{bucket.url}: read, write and create once in {took * 1e3:,.0f} ms")
+
+
+def _schedule(bucket: Bucket) -> Iterator[Finding]:
+    entries, problems, digest = read_entries(bucket)
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        text = f"{problems[0].entry}: {problems[0].field}: {problems[0].wrong}{more}"
+        yield Finding(subject="schedule", state="ill", text=text, next_step="See all with: scoring schedule check")
+        return
+    now = datetime.now(UTC)
+    last = {entry.name: look_at_entry(bucket, entry, now).state for entry in entries}
+    bad = {name: state for name, state in last.items() if state is not None and state.state in NOT_WELL}
+    for name, state in bad.items():
+        text = ": ".join(filter(None, [f"the last run of {name} {state.state}", state.reason]))
+        yield Finding(subject="schedule", state="warning", text=text, next_step="See: scoring schedule list")
+    if not bad:
+        yield Finding(subject="schedule", state="well", text=f"{len(entries)} entries" if digest else "there is none")
 
 
 def _disk(settings: Settings, bucket: Bucket | None) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ once: the request of a run is known by the run's name (see ``ScheduledRun``), an
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -176,6 +177,16 @@ def state_of(bucket: Bucket, run: Run) -> RunState:
     if notice is None:
         return RunState(state="not started")
     return RunState(state="did not start", reason=notice.facts.get("reason", ""))
+
+
+def last_success(bucket: Bucket, entry: Entry, now: datetime) -> datetime | None:
+    """When the newest run that is done was done; None when none of the last few is."""
+    for run in itertools.islice(newest_runs(entry, now - FURTHEST, now), MOST_LATE):
+        folder = ScheduledRun(kind=entry.kind, key=run.key).newest_job(bucket)
+        outcome = folder.outcome() if folder is not None else None
+        if outcome is not None and outcome.state == "done":
+            return outcome.at
+    return None
 
 
 def _state_of_job(folder: JobFolder) -> RunState:

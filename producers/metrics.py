@@ -9,12 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import redis
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from producers.firing import last_success, read_entries
 from shared import hint, pulse, tally
 from shared.bucket import Bucket, open_bucket
 from shared.errors import RequestError, TransientError
@@ -97,7 +99,18 @@ class Scrape(Collector):
         oldest = [status.job.created.timestamp() for status in statuses if isinstance(status, JobStatus) and status.state in OPEN_STATES]
         age = GaugeMetricFamily("scoring_oldest_job_age_seconds", "Age of the oldest job that has not ended; 0: none.")
         age.add_metric([], max(time.time() - min(oldest), 0.0) if oldest else 0)
-        return [jobs, age]
+        return [jobs, age, self._schedule()]
+
+    def _schedule(self) -> Metric:
+        success = GaugeMetricFamily(
+            "scoring_schedule_last_success_timestamp_seconds", "When a run of this entry was done last.", labels=["name"]
+        )
+        now = datetime.now(UTC)
+        for entry in read_entries(self._bucket)[0]:
+            moment = last_success(self._bucket, entry, now)
+            if moment is not None:
+                success.add_metric([entry.name], moment.timestamp())
+        return success
 
 
 def _counts(counted: tally.Tally) -> Iterator[Metric]:

@@ -1,10 +1,13 @@
 """The doctor says of each thing that is not well what to do, and one that is ill hides no other."""
 
+import json
+
 import pytest
 import redis
 
 from producers import doctor
 from producers.doctor import examine
+from producers.schedule import SCHEDULE
 from shared import hint, pulse
 from shared.bucket import LocalBucket
 from shared.canary import Answer, Canary, answer, answers
@@ -109,6 +112,16 @@ def test_libraries_and_definitions_of_the_workers_are_compared_with_the_releases
     assert "SCORING_DEFINITIONS" in next(iter(without.values())).next_step
     mixed = states(worker(), worker(libraries=library_versions() | {"numpy": "0.1"}))
     assert mixed["workers"].state == "ill"
+
+
+def test_a_schedule_that_cannot_be_kept_is_ill(redis_url, tmp_path):
+    assert look(redis_url, tmp_path)["schedule"].text == "there is none"
+    bucket = LocalBucket(tmp_path)
+    entry = {"name": "daily", "cron": "61 * * * *", "time_zone": "UTC", "score": "data/predict/input/today", "model": "v1"}
+    bucket.write(SCHEDULE, json.dumps([entry]).encode())  # JSON is YAML
+    found = look(redis_url, tmp_path)["schedule"]
+    assert found.state == "ill"
+    assert "scoring schedule check" in found.next_step
 
 
 def test_an_answer_is_of_one_canary_alone_and_has_an_end(redis_url):

@@ -491,3 +491,15 @@ def test_a_backfill_of_days_without_a_run_is_refused(bucket):
     keep(bucket, cron="0 6 * * mon")
     refused = scoring(bucket, "backfill", "daily", "--from", "2026-11-24", "--to", "2026-11-25", error=RequestError).exception
     assert refused.message == "daily has had no run from 2026-11-24 to 2026-11-25"
+
+
+def test_the_last_success_is_the_end_of_the_newest_run_that_is_done(bucket, settings):
+    keep(bucket)
+    entry = find_entry(bucket, "daily")
+    assert firing.last_success(bucket, entry, NOON) is None
+    put_table(bucket, SIX - DAY, SIX)
+    ends = [NOON - DAY, NOON]
+    for moment, state, at in zip((SIX - DAY, SIX), ("done", "failed"), ends, strict=True):
+        asked = ask_for(settings, bucket, Run(entry=entry, at=moment))
+        assert JobFolder(bucket, asked.job_id).end(Outcome(state=state, at=at, definition="v1", release="", result="", next_step=""))
+    assert firing.last_success(bucket, entry, NOON) == NOON - DAY
