@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from producers.terminal import json_option
 from shared.errors import RequestError
 from shared.settings import read_settings
 
@@ -84,7 +85,7 @@ def test_it_is_better_than_the_mean_on_the_rows_it_was_trained_on(trial):
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to write into.  [default: SCORING_DEFINITIONS, else model_store]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@json_option
 def new(name: str, into: Path | None, as_json: bool) -> None:
     """Write the skeleton of a definition, and its test.
 

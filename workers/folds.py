@@ -14,6 +14,9 @@ BLOCKS = 32
 """Losses are kept for so many groups of keywords, so that two candidates can be compared group by group."""
 
 
+HALF_A_YEAR, LAST_WEEK = 26, 53
+
+
 class Fold(Part):
     """One way to cut the table into a side to train on and one to evaluate on."""
 
@@ -31,9 +34,10 @@ def folds_of(table: TrainingTable, wanted: int) -> list[Fold]:
     Raises:
         TableError: it has one keyword alone.
     """
-    weeks = [] if table.week is None else np.unique(table.week).tolist()
+    weeks = [] if table.week is None else weeks_in_order(table.week)
     if len(weeks) > 1:
-        return [Fold(week=week, words=f"week {week:g} after {_span(weeks, week)}") for week in weeks[1:][-wanted:]]
+        places = range(1, len(weeks))[-wanted:]
+        return [Fold(week=weeks[place], words=f"week {weeks[place]:g} after {_span(weeks[:place])}") for place in places]
     groups = min(wanted, len(np.unique(table.outcomes.entity_id)))
     if groups < 2:
         raise TableError(
@@ -43,11 +47,22 @@ def folds_of(table: TrainingTable, wanted: int) -> list[Fold]:
     return [Fold(group=group, groups=groups, words=f"keywords {group} of {groups}") for group in range(1, groups + 1)]
 
 
+def weeks_in_order(week: np.ndarray) -> list[float]:
+    """The weeks that there are, the earliest first; weeks of a year, 1 to 53, with half a year between two go on over New Year."""
+    weeks: list[float] = np.unique(week).tolist()
+    gaps = np.diff(weeks)
+    if len(gaps) and gaps.max() > HALF_A_YEAR and weeks[0] >= 1 and weeks[-1] <= LAST_WEEK:
+        first = int(gaps.argmax()) + 1
+        return weeks[first:] + weeks[:first]
+    return weeks
+
+
 def sides(table: TrainingTable, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     """The rows to train on and those to evaluate on, each as a mask."""
     if fold.week is not None:
-        weeks = table.week if table.week is not None else np.full(len(table.frame), np.nan)
-        return weeks < fold.week, weeks == fold.week
+        week = table.week if table.week is not None else np.full(len(table.frame), np.nan)
+        weeks = weeks_in_order(week)
+        return np.isin(week, weeks[: weeks.index(fold.week)]), week == fold.week
     evaluated = _ranks(table.outcomes.entity_id) % fold.groups == fold.group - 1
     return ~evaluated, evaluated
 
@@ -67,6 +82,5 @@ def _hashes(keywords: np.ndarray) -> np.ndarray:
     return pd.util.hash_array(np.asarray(keywords), categorize=False)
 
 
-def _span(weeks: list[float], end: float) -> str:
-    earlier = [week for week in weeks if week < end]
+def _span(earlier: list[float]) -> str:
     return f"week {earlier[0]:g}" if len(earlier) == 1 else f"weeks {earlier[0]:g} to {earlier[-1]:g}"

@@ -102,8 +102,22 @@ def test_v3_is_better_than_v2_and_v2_than_v1_on_the_week_they_have_not_seen(week
         X31, _, _ = definition.data_preparation(week31.table.drop(columns="cr"), target_col=None)
         found = week31.evaluate(model.predict(X31))
         losses[name], errors[name] = found.log_loss_per_click, found.mae_by_click
-    assert losses["v3"] < losses["v2"] - 0.0002 < losses["v1"]
+    assert losses["v3"] < losses["v2"] - 0.0002
+    assert losses["v2"] < losses["v1"] - 0.001
     assert errors["v3"] < errors["v2"] < errors["v1"]
+    assert losses["v3"] < 0.2130
+    assert errors["v3"] < 0.0497
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_v3_is_as_good_with_another_seed(week30, week31, seed):
+    definition = load_definition("v3")
+    X, y, _ = definition.data_preparation(week30.table)
+    model = definition.model_class()
+    model._model_definition({"seed": seed})
+    model.train(X, y, week30.clicks)
+    X31, _, _ = definition.data_preparation(week31.table.drop(columns="cr"), target_col=None)
+    assert week31.evaluate(model.predict(X31)).log_loss_per_click < 0.2130
 
 
 def test_a_definition_is_calibrated_on_every_device(trained, week31, features31):

@@ -28,7 +28,7 @@ from shared.settings import Settings
 from tests.handmade import NOON
 from tests.unit.workers.test_sweeping import make_older, sent
 from workers import tasks, training, tuning
-from workers.folds import BLOCKS, folds_of, sides
+from workers.folds import BLOCKS, folds_of, sides, weeks_in_order
 from workers.judging import Places
 from workers.training_tables import TrainingTable
 from workers.waves import FoldRecord, SearchPlan, compare, conclude, next_wave
@@ -194,6 +194,21 @@ def test_folds_of_several_weeks_are_the_latest_ones():
         "week 34 after weeks 30 to 33",
     ]
     assert [fold.words for fold in folds_of(table_of([1, 1], [30, 31]), 3)] == ["week 31 after week 30"]
+
+
+def test_weeks_go_on_over_new_year():
+    table = table_of([1] * 5, [1, 51, 2, 52, 50])
+    folds = folds_of(table, 9)
+    assert [fold.words for fold in folds] == [
+        "week 51 after week 50",
+        "week 52 after weeks 50 to 51",
+        "week 1 after weeks 50 to 52",
+        "week 2 after weeks 50 to 1",
+    ]
+    fitted, evaluated = sides(table, folds[2])
+    assert (fitted.tolist(), evaluated.tolist()) == ([False, True, False, True, True], [True, False, False, False, False])
+    # a number that is no week of a year is one of a longer count
+    assert weeks_in_order(np.array([100, 1, 60])) == [1, 60, 100]
 
 
 # --- a search from its beginning to its end
