@@ -7,6 +7,7 @@ So two releases can be compared when both stand in such files about the same tab
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import Any
 
 from rich.console import Console
@@ -93,7 +94,7 @@ def _sources(manifests: Sequence[ReleaseManifest], release: str, table: str | No
         if found is None or found.judged_on != "eval" or LOSSES not in manifest.files:
             continue
         fingerprint = manifest.tables["eval"]
-        if table is not None and table.strip("/") not in (fingerprint.path, show.spoken_table(fingerprint.path)):
+        if table is not None and not _is_named(table, fingerprint.path):
             continue
         if release == manifest.release or release in found.differences:
             yield _Source(release=release, manifest=manifest, table=fingerprint)
@@ -123,6 +124,12 @@ def _compared(bucket: Bucket, mine: _Source, theirs: _Source, confidence: float)
 
 def _losses(bucket: Bucket, manifest: ReleaseManifest) -> KeywordLosses:
     return read_losses(read_file(bucket, manifest, LOSSES), f"{release_folder(manifest.release)}/{LOSSES}")
+
+
+def _is_named(table: str, path: str) -> bool:
+    """True when ``table`` names the table at this path: a table of another machine was brought along, and has only its name left."""
+    spoken = show.spoken_table(path)
+    return table.strip("/") in (path, spoken) or (spoken != path and PurePath(table).name == spoken)
 
 
 def _not_comparable(manifests: Sequence[ReleaseManifest], first: str, second: str, table: str | None) -> ModelError:

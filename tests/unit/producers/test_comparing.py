@@ -53,6 +53,12 @@ def test_two_releases_are_compared_on_the_table_on_which_both_were_judged(made, 
     assert f"{v1.release} is better than {guessing.release}, and this is more than chance" in found.verdict
 
 
+@pytest.mark.parametrize("named", ["week31.csv.gz", "/data/of/mine/week31.csv.gz", "jobs/20261123t1-train-1/input/eval/week31.csv.gz"])
+def test_a_table_that_was_brought_along_is_named_as_it_was_given(named):
+    assert comparing._is_named(named, "jobs/20261123t1-train-1/input/eval/week31.csv.gz")
+    assert not comparing._is_named("/data/of/mine/eval.csv", EVAL), "a table in the bucket has a path"
+
+
 def test_turned_around_the_same_release_is_better(made, bucket):
     there, back = compare(bucket, "champion", "guessing"), compare(bucket, "guessing", "champion")
     assert back.difference.value == -there.difference.value
