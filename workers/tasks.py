@@ -245,10 +245,10 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
 
 
 def _count_chunk(part: ChunkRecord, *, release_was_kept: bool) -> None:
+    # what was in memory was not loaded
+    stages = {stage: seconds for stage, seconds in part.stages.items() if stage != "load" or not release_was_kept}
     with contextlib.suppress(redis.RedisError):
-        tally.count_chunk(
-            redis_client(), rows=part.rows_in, rejects=part.rows_rejected, stages=part.stages, release_was_kept=release_was_kept
-        )
+        tally.count_chunk(redis_client(), rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
 
 
 def _planned(order: ChunkOrder, folder: JobFolder) -> PlannedChunk:
