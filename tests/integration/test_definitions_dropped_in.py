@@ -65,7 +65,7 @@ def test_an_older_definition_trains_scores_and_is_listed(mounted: Place, prepare
     train, judge, table = prepared
     trained = mounted.scoring_json("train", name, "--train", train, "--eval", judge)
     shown = mounted.scoring_json("models", "show", name)
-    assert list(shown["files"]) == ["model.pkl"]
+    assert "model.pkl" in shown["files"]
     assert [column["name"] for column in shown["columns"]] == ["computer", "smartphone", "attrs_scale", *ATTRIBUTES]
     assert shown["metrics"]["eval"][name]["log_loss_per_click"] < shown["metrics"]["eval"]["always zero"]["log_loss_per_click"]
     outcome = mounted.scoring_json("score", table, "--model", name, "--chunk-rows", "700")
