@@ -660,10 +660,14 @@ def _day(day: datetime | None) -> date | None:
 
 def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
     """Say what became of a request, and follow its job to the end."""
+    from producers.enqueue import names_moved_since
+
     if not done.fresh:
         click.echo(
             f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True
         )
+        for moved in names_moved_since(bucket, done.job_id):
+            click.echo(moved, err=True)
     if done.problem is not None:
         click.echo(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
         _print_id(done, as_json=as_json)

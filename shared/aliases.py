@@ -26,6 +26,8 @@ ALIASES = f"{MODELS}/aliases"
 HISTORY = f"{ALIASES}/history"
 MANIFEST = "manifest.json"
 LATEST = ".latest"
+CHAMPION = "champion"
+"""The alias that a training may move by itself."""
 ROLLBACKS = 5
 """How many steps back an alias remembers."""
 NAMES_SHOWN, RELEASES_SHOWN = 12, 3

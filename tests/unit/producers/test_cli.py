@@ -12,10 +12,12 @@ from click.testing import CliRunner
 
 import shared.errors
 from producers import cli
+from shared.aliases import point_alias, resolve
 from shared.bucket import LocalBucket
 from shared.errors import PermanentError, RequestError, ScoringError, TransientError
+from shared.job_folder import JobFolder, Outcome
 from tests.conftest import REPOSITORY, Place, make_place
-from tests.handmade import TABLE, make_job, publish_handmade, row, write_table
+from tests.handmade import NOON, TABLE, make_job, publish_handmade, row, write_table
 
 HEAVY = ("pandas", "sklearn", "pyarrow", "lightgbm", "numpy", "skops", "workers", "model_store")
 
@@ -175,6 +177,24 @@ def test_an_empty_word_is_refused_and_does_not_stand_for_the_default(place, monk
     assert ended.exception.exit_code == 2
     assert ended.exception.next_step
     assert not (place.bucket / "jobs").exists()
+
+
+# --- the same request once more
+
+
+@pytest.mark.server
+def test_a_training_that_was_done_before_says_that_its_alias_was_moved_meanwhile(place, redis_url):
+    bucket = LocalBucket(place.bucket)
+    command = ["train", "v1", "--train", TABLE, "--alias", "champion", "--no-wait"]
+    environment = place.environment | {"REDIS_URL": redis_url}
+    job_id = CliRunner().invoke(cli.scoring, command, env=environment).stdout.strip()
+    trained, other = resolve(bucket, "v1"), "v1@20261124T120000Z-abcdef"
+    JobFolder(bucket, job_id).end(Outcome(state="done", at=NOON, release=trained))
+    for release, ending in ((trained, "add --again.\n"), (other, f"scoring models promote {trained}\n")):
+        point_alias(bucket, "champion", release)
+        again = CliRunner().invoke(cli.scoring, command, env=environment)
+        assert again.stdout.strip() == job_id
+        assert again.stderr.endswith(ending)
 
 
 # --- cancel
