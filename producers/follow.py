@@ -1,13 +1,15 @@
 """Follows a job from its request to its end, with a progress bar where somebody looks. Ctrl-C ends the following, not the job."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import redis
 from kombu.utils.url import maybe_sanitize_url
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from shared import hint
 from shared.bucket import Bucket
@@ -15,6 +17,8 @@ from shared.errors import JobFailedError
 from shared.job_folder import JobFolder, JobStatus, Outcome
 from shared.messages import ScoreJob
 
+BAR_WIDTH = 24
+"""Leaves room for what is said beside it in a terminal of 80 columns."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.03, 0.5
 PATIENCE_SECONDS = 10
 """A job that no worker took for this long makes us say what may be wrong."""
@@ -60,25 +64,51 @@ class _Rate:
         return f"{(rows - first_rows) / (now - began):,.0f} rows/s" if rows > first_rows else ""
 
 
+class _Words(TextColumn):
+    """What happens, shortened to the room that the other columns leave."""
+
+    def __init__(self) -> None:
+        super().__init__("{task.description}", markup=False, table_column=Column(overflow="ellipsis"))
+
+    def render(self, task: Task) -> Text:
+        return _one_line(task.description)
+
+
+class _Display(Progress):
+    """A line with the bar, and a second one while there is something to say of how a search stands."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(
+            SpinnerColumn(table_column=Column(no_wrap=True)),
+            _Words(),
+            BarColumn(BAR_WIDTH, table_column=Column(no_wrap=True)),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            console=console,
+            transient=True,
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        yield from (_one_line(f"  {task.fields['standing']}") for task in self.tasks if task.fields["standing"])
+
+
+def _one_line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
 def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Outcome:
     """Show the progress of a job until it has ended and return how.
 
     Raises:
         JobFailedError: it failed or was cancelled; carries the reason, the next command and the exit code of the cause.
     """
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     began = time.monotonic()
     outcome: Outcome | None = None
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("waits for a worker", total=None, rate="")
+    with _Display(console) as progress:
+        bar = progress.add_task("waits for a worker", total=None, rate="", standing="")
         rate = _Rate()
         warned, changed, last_seen = False, began, None
         for glance in watch(bucket, job_id, redis_url):
@@ -94,19 +124,21 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
                 console.print(f"{ask} Start a local stack with: scoring up", style="yellow", soft_wrap=True, markup=False, highlight=False)
                 warned = True
             total = status.chunks or None
-            progress.update(bar, description=_what(status), total=total, completed=status.chunks_done, rate=rate.after(glance.rows, now))
+            description, standing = _what(status)
+            progress.update(bar, description=description, total=total, completed=status.chunks_done)
+            progress.update(bar, rate=rate.after(glance.rows, now), standing=standing)
     if outcome is None or outcome.state != "done":
         raise failure(job_id, outcome)
     return outcome
 
 
-def _what(status: JobStatus) -> str:
-    """How far a job is in words; a search also says what its last step said: the best so far."""
+def _what(status: JobStatus) -> tuple[str, str]:
+    """How far a job is in words; of a search also what its last step said: the best so far."""
     if not status.chunks:
-        return status.reason
+        return status.reason, ""
     if isinstance(status.job, ScoreJob):
-        return f"{status.chunks_done} of {status.chunks} chunks"
-    return f"{status.chunks_done} of {status.chunks} candidate folds, {status.reason}"
+        return f"{status.chunks_done} of {status.chunks} chunks", ""
+    return f"{status.chunks_done} of {status.chunks} candidate folds", status.reason
 
 
 def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:

@@ -1,6 +1,7 @@
 """Whoever follows a job that nobody takes is told where it was asked for."""
 
 import io
+import re
 import time
 from types import SimpleNamespace
 
@@ -42,14 +43,32 @@ def test_a_search_is_followed_by_its_candidate_folds_and_the_best_so_far(tmp_pat
     job = TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train/train.csv", config="jobs/job-1/params.yaml")
     folder = JobFolder(bucket, job.job_id)
     folder.create(job)
-    assert follow._what(folder.status()) == "waits for a worker"
+    assert follow._what(folder.status()) == ("waits for a worker", "")
     bucket.write(folder.file("waves/0001.json"), b'{"expected": 72}')
     bucket.write(folder.file("candidates/0001.01.json"), b"{}")
     folder.say("best so far 0.21342 on 1 of 3 folds: num_leaves 15")
-    assert follow._what(folder.status()) == "1 of 72 candidate folds, best so far 0.21342 on 1 of 3 folds: num_leaves 15"
+    assert follow._what(folder.status()) == ("1 of 72 candidate folds", "best so far 0.21342 on 1 of 3 folds: num_leaves 15")
     # fewer are expected once some candidates were stopped
     bucket.write(folder.file("waves/0002.json"), b'{"expected": 40}')
     assert (folder.status().chunks, folder.status().chunks_done, folder.status().state) == (40, 1, "running")
     for damage in (b"{", b"[]", b'{"expected": "many"}'):
         bucket.write(folder.file("waves/0002.json"), damage)
         assert folder.status().chunks == 0
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize(
+    "description", ["120 of 120 candidate folds", "reading data/train/2026/11/25/" + "a-long-name-of-a-table" * 5 + ".csv.gz"]
+)
+def test_bar_percentage_and_times_are_seen_however_much_there_is_to_say(width, description):
+    said = io.StringIO()
+    console = Console(file=said, width=width, force_terminal=True, color_system=None)
+    display = follow._Display(console)
+    parameters = ", ".join(f"parameter_{number} 0.0123" for number in range(9))
+    display.add_task(description, total=120, completed=60, rate="", standing=f"best so far 0.21335 on 1 of 1 folds: {parameters}")
+    console.print(display.get_renderable())
+    bar, standing = said.getvalue().splitlines()
+    assert re.search(r" ━{12} {13,} 50% +0:00:00 -:--:-- *$", bar), bar
+    assert bar.startswith(f"⠋ {description} ") or (bar.startswith("⠋ reading data/train/2026/") and "… ━" in bar)
+    assert standing.startswith("  best so far 0.21335 on 1 of 1 folds: parameter_0 0.0123")
+    assert standing.endswith("…")
