@@ -14,7 +14,7 @@ import redis
 
 from producers.firing import look_at_entry, read_entries
 from shared import hint, pulse
-from shared.aliases import MANIFEST, list_aliases, release_folder
+from shared.aliases import MANIFEST, list_aliases, release_folder, train_anew
 from shared.broker import make_app, send_canary
 from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.canary import Answer, Canary, answers
@@ -290,8 +290,11 @@ def _releases(bucket: Bucket, workers: list[Answer]) -> Iterator[Finding]:
                 "Set SCORING_DEFINITIONS for the workers, or put it in the image.",
             )
             yield Finding(subject=f"model {alias}", state="ill", text=f"{release}: {text}", next_step=next_step)
+        elif {answer.sources.get(manifest.definition, manifest.definition_sha256) for answer in workers} != {manifest.definition_sha256}:
+            text = f"{release}: the code of the definition {manifest.definition} was changed since it was trained"
+            yield Finding(subject=f"model {alias}", state="ill", text=text, next_step=train_anew(release))
         elif others:
-            text, next_step = f"was trained with {'; '.join(sorted(others))}", f"Train it anew: scoring train {manifest.definition} --again"
+            text, next_step = f"was trained with {'; '.join(sorted(others))}", train_anew(release)
             yield Finding(subject=f"model {alias}", state="warning", text=f"{release} {text}", next_step=next_step)
         else:
             yield Finding(subject=f"model {alias}", state="well", text=f"{release}, with the libraries of the workers")

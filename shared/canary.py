@@ -10,7 +10,7 @@ import redis
 from pydantic import Field, StringConstraints
 
 from shared.errors import MessageError
-from shared.messages import Record, decode
+from shared.messages import Record, Sha256, decode
 
 KEPT_SECONDS = 60
 LONGEST_REASON = 500
@@ -31,6 +31,8 @@ class Answer(Record):
     libraries: dict[str, str]
     """Versions that a model file may depend on."""
     definitions: list[str]
+    sources: Annotated[dict[str, Sha256], Field(exclude_if=lambda sources: not sources)] = Field(default_factory=dict)
+    """Digests of the code of those that it can import; none where models are not used."""
     webhook: Annotated[str, Field(max_length=LONGEST_REASON)] | None = None
     """Empty when the webhook took the message, else why not; None when it was not tried."""
 

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import celery
@@ -17,7 +18,7 @@ import redis
 import structlog
 from celery import shared_task
 
-from model_store.definitions import list_definitions
+from model_store.definitions import list_definitions, load_definition
 from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
 from shared import hint, pulse, routes, tally
@@ -25,7 +26,7 @@ from shared.announcements import untold
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
 from shared.canary import LONGEST_REASON, Answer, Canary, answer
-from shared.errors import MessageError, PermanentError, ScoringError, StrayOrderError, TransientError
+from shared.errors import MessageError, ModelError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder, Outcome
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
@@ -392,10 +393,24 @@ def canary(message: object = None, queue: object = None, *_: object, **__: objec
     if asked.tell_people:
         webhook_says = _try_webhook()
     given = Answer(
-        host=socket.gethostname(), libraries=library_versions(), definitions=list_definitions(settings().definitions), webhook=webhook_says
+        host=socket.gethostname(),
+        libraries=library_versions(),
+        definitions=list_definitions(settings().definitions),
+        # a worker for the control queue alone imports no definition with its libraries
+        sources={} if queue == routes.QUEUE_CONTROL else _sources(settings().definitions),
+        webhook=webhook_says,
     )
     with contextlib.suppress(redis.RedisError):
         answer(redis_client(), asked, str(queue), given)
+
+
+def _sources(definitions: Path | None) -> dict[str, str]:
+    """The digest of each definition's code as this process would run it; a broken one is left out."""
+    found = {}
+    for name in list_definitions(definitions):
+        with contextlib.suppress(ModelError):
+            found[name] = load_definition(name, definitions).source_sha256
+    return found
 
 
 def _try_webhook() -> str:

@@ -1,17 +1,24 @@
 """The doctor says of each thing that is not well what to do, and one that is ill hides no other."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import redis
 
+from model_store.definitions import PACKAGE_FOLDER, digest_source, load_definition
 from producers import doctor
 from producers.doctor import examine
 from producers.schedule import SCHEDULE
 from shared import hint, pulse
 from shared.bucket import LocalBucket
 from shared.canary import Answer, Canary, answer, answers
+from shared.messages import decode
 from shared.settings import Settings
+from tests.conftest import REPOSITORY
 from tests.handmade import publish_handmade
 
 pytestmark = pytest.mark.server
@@ -110,6 +117,13 @@ def test_libraries_and_definitions_of_the_workers_are_compared_with_the_releases
     assert "the workers have 0.1" in next(iter(old.values())).text
     without = states(worker(definitions=["v9"]))
     assert "SCORING_DEFINITIONS" in next(iter(without.values())).next_step
+    source = load_definition("v1").source_sha256
+    same, changed = worker(sources={"v1": source}), worker(sources={"v1": "0" * 64})
+    assert {finding.state for finding in states(worker(), same).values()} == {"well"}
+    for workers in ([worker(), changed], [same, changed]):
+        [found] = states(*workers).values()
+        assert (found.state, found.text) == ("ill", f"{release}: the code of the definition v1 was changed since it was trained")
+        assert found.next_step.startswith("Train it anew: scoring train v1 ")
     mixed = states(worker(), worker(libraries=library_versions() | {"numpy": "0.1"}))
     assert mixed["workers"].state == "ill"
 
@@ -131,3 +145,27 @@ def test_an_answer_is_of_one_canary_alone_and_has_an_end(redis_url):
     assert answers(client, one)["score"].host == "here"
     assert answers(client, other) == {}
     assert all(0 < client.ttl(key) <= 60 for key in client.scan_iter("scoring:canary:*"))
+
+
+def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(redis_url, tmp_path):
+    shutil.copytree(PACKAGE_FOLDER / "v1", tmp_path / "own1")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model.py").write_text("import no_such_library")
+    canaries = {queue: Canary() for queue in ("control", "score", "train")}
+    program = "import json, sys; from workers.tasks import canary; [canary(*words) for words in json.loads(sys.argv[1])]"
+    words = json.dumps([[canary.encode(), queue] for queue, canary in canaries.items()])
+    environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program, words], cwd=REPOSITORY, env=environment, timeout=120, check=True)
+    client = hint.connect(redis_url)
+    told = {queue: answers(client, canary)[queue] for queue, canary in canaries.items()}
+    assert {"own1", "broken"} < set(told["control"].definitions)
+    assert told["control"].sources == {}
+    assert told["score"].sources == told["train"].sources
+    assert told["score"].sources["own1"] == digest_source(tmp_path / "own1")
+    assert "broken" not in told["score"].sources
+
+
+def test_an_answer_of_an_earlier_version_says_nothing_of_sources():
+    earlier = {"format": 1, "host": "here", "libraries": {}, "definitions": ["v1"], "webhook": None}
+    assert decode(Answer, earlier).sources == {}
+    assert Answer(host="here", libraries={}, definitions=["v1"]).encode() == earlier
