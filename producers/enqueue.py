@@ -16,10 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from shared.aliases import CHAMPION, MANIFEST, read_alias, release_folder, resolve
+from producers.new_definition import PACKAGE
+from shared.aliases import CHAMPION, MANIFEST, MODELS, read_alias, release_folder, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
-from shared.errors import BrokerError, MessageError, RequestError, TableError
+from shared.errors import BrokerError, MessageError, ModelError, RequestError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode, decode_long
@@ -138,11 +139,22 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
         return _checked(ScoreJob, wish | {"kind": "score", "job_id": job_id, "created": created.isoformat(), "table": table_path})
 
     job(NO_ID)
-    release = resolve(bucket, model)
+    release = _release_of(settings, bucket, model)
     if interval:
         decode_long(ReleaseManifest, bucket.read(f"{release_folder(release)}/{MANIFEST}") or b"").check_interval()
     digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
     return _enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
+
+
+def _release_of(settings: Settings, bucket: Bucket, model: str) -> str:
+    try:
+        return resolve(bucket, model)
+    except ModelError:
+        # a folder on this machine is all that can be looked for where no worker can be asked
+        known = [PACKAGE / model, *([settings.definitions / model] if settings.definitions else [])]
+        if model in bucket.folders(MODELS) or not any((folder / "model.py").is_file() for folder in known):
+            raise
+        raise ModelError(f"the definition {model} has no release yet", next_step=f"Train it first: scoring train {model}") from None
 
 
 def enqueue_fix(  # noqa: PLR0913 - a request has these fields

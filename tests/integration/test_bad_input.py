@@ -234,7 +234,7 @@ def test_an_unknown_release_or_alias_is_refused_and_what_there_is_is_named(train
         refused(trained, "models", "show", model, code=4, sentence=sentence)
     refused(trained, "score", table, "--model", "../aliases", code=2, sentence="a ScoreJob has a wrong model: .*'../aliases'")
     empty = elsewhere(trained, BUCKET_URL=str(trained.root / "no-such-bucket"))
-    refused(empty, "score", table, "--model", "v1", code=4, sentence="nothing has been trained yet", next_step="scoring train v1")
+    refused(empty, "score", table, "--model", "v1", code=4, sentence="the definition v1 has no release yet", next_step="scoring train v1")
 
 
 # --- options and settings

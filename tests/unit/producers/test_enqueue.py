@@ -426,6 +426,19 @@ def test_a_request_with_a_wrong_field_is_refused_in_a_sentence_and_leaves_no_tra
     assert not bucket.folders("jobs")
 
 
+def test_a_definition_that_was_never_trained_is_told_apart_from_one_that_is_not_there(bucket, tmp_path):
+    settings = Settings(definitions=tmp_path / "definitions")
+    (tmp_path / "definitions" / "old1").mkdir(parents=True)
+    (tmp_path / "definitions" / "old1" / "model.py").touch()
+    for name in ("old1", "v2"):
+        with pytest.raises(ModelError, match=rf"^the definition {name} has no release yet\. Train it first: scoring train {name}$"):
+            score(settings, bucket, model=name)
+    for name in ("old2", "old1@latest"):
+        with pytest.raises(ModelError, match=r"^there is no release or alias"):
+            score(settings, bucket, model=name)
+    assert not list(list_jobs(bucket))
+
+
 @pytest.mark.parametrize("wish", [{"definition": "../v1"}, {"definition": ""}, {"alias": "bad alias"}, {"alias": "../x"}, {"alias": ""}])
 def test_a_training_with_a_wrong_field_leaves_no_trace(nobody, bucket, wish):
     with pytest.raises(RequestError, match=f"the request cannot be: a TrainJob has a wrong {next(iter(wish))}"):
