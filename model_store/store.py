@@ -125,6 +125,7 @@ def load_release(bucket: Bucket, release: str, cache: Path, definitions: Path | 
 @functools.lru_cache(maxsize=RELEASES_IN_MEMORY)
 def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | None) -> Release:
     manifest = read_manifest(bucket, release)
+    anew = train_anew(release, manifest.tables)
     with temporary_folder(cache / OWN_COPIES) as own:
         digests = {name: digest.sha256 for name, digest in manifest.files.items()}
         copy_verified(bucket.local_folder(release_folder(release), cache, digests), manifest, own)
@@ -135,16 +136,14 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
                 f"{release} was trained where its definition is known, but {unknown.message}", next_step=unknown.next_step
             ) from unknown
         if definition.source_sha256 != manifest.definition_sha256:
-            raise ModelError(
-                f"the code of the definition {definition.name} was changed since {release} was trained", next_step=train_anew(release)
-            )
+            raise ModelError(f"the code of the definition {definition.name} was changed since {release} was trained", next_step=anew)
         try:
             model = definition.model_class()
             model.load(str(own / manifest.model_file))  # a string, as the older service gave it
         except ModelError:
             raise
         except Exception as error:  # a definition's own code may raise anything
-            raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=train_anew(release)) from error
+            raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=anew) from error
     return Release(manifest=manifest, definition=definition, model=model)
 
 
@@ -162,16 +161,17 @@ def copy_verified(folder: Path, manifest: ReleaseManifest, own: Path) -> None:
         ModelError: a file is missing, is a link, was changed, or does not belong there; the sentence names it.
     """
     release = manifest.release
+    anew = train_anew(release, manifest.tables)
     found = {file.name for file in folder.iterdir()} - {MANIFEST}
     for name in sorted(found - manifest.files.keys()):
-        raise ModelError(f"the release {release} holds the foreign file {name}", next_step=train_anew(release))
+        raise ModelError(f"the release {release} holds the foreign file {name}", next_step=anew)
     for name, digest in manifest.files.items():
         if name in found and (folder / name).is_symlink():
-            raise ModelError(f"the file {name} of the release {release} is a symbolic link", next_step=train_anew(release))
+            raise ModelError(f"the file {name} of the release {release} is a symbolic link", next_step=anew)
         if name not in found or not (folder / name).is_file():
-            raise ModelError(f"the release {release} lacks its file {name}", next_step=train_anew(release))
+            raise ModelError(f"the release {release} lacks its file {name}", next_step=anew)
         if not _copy_matches(folder / name, own / name, digest):
-            raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=train_anew(release))
+            raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=anew)
 
 
 def _copy_matches(source: Path, copy: Path, digest: FileDigest) -> bool:

@@ -11,14 +11,17 @@ before it wrote that copy.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.bucket import Bucket
 from shared.errors import ModelError
+from shared.manifests import TableFingerprint
 from shared.messages import Moment, Record, ReleaseId, decode, is_release_id
 
 MODELS = "model"
@@ -163,9 +166,13 @@ def resolve(bucket: Bucket, ref: str) -> str:
     raise _unknown(bucket, ref)
 
 
-def train_anew(release: str) -> str:
-    """What to type when a release can no longer be used; without ``--again`` the training that made it would be the answer."""
-    return f"Train it anew: scoring train {release.partition('@')[0]} --again"
+def train_anew(release: str, tables: Mapping[str, TableFingerprint] = MappingProxyType({})) -> str:
+    """What to type when a release can no longer be used, with the tables of its manifest where that is known.
+
+    Without ``--again`` the training that made it would be the answer.
+    """
+    named = "".join(f" --{name} {shlex.quote(tables[name].path)}" for name in ("train", "eval") if name in tables)
+    return f"Train it anew: scoring train {release.partition('@')[0]}{named} --again"
 
 
 def list_aliases(bucket: Bucket) -> dict[str, str]:

@@ -112,9 +112,9 @@ def test_a_refused_release_is_loaded_once_it_is_whole_again(bucket, release, fol
     assert load(bucket, release).model.model["weights"].tolist() == WEIGHTS
 
 
-def test_every_refusal_says_how_to_train_it_anew(bucket, release, folder):
+def test_every_refusal_says_how_to_train_it_anew_on_the_same_table(bucket, release, folder):
     (folder / "extra.pkl").write_bytes(b"not ours")
-    assert refused(bucket, release).next_step == "Train it anew: scoring train v1 --again"
+    assert refused(bucket, release).next_step == "Train it anew: scoring train v1 --train data/train/train.csv --again"
 
 
 # --- manifests

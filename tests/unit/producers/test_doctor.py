@@ -123,7 +123,7 @@ def test_libraries_and_definitions_of_the_workers_are_compared_with_the_releases
     for workers in ([worker(), changed], [same, changed]):
         [found] = states(*workers).values()
         assert (found.state, found.text) == ("ill", f"{release}: the code of the definition v1 was changed since it was trained")
-        assert found.next_step.startswith("Train it anew: scoring train v1 ")
+        assert found.next_step == "Train it anew: scoring train v1 --train data/train/train.csv --again"
     mixed = states(worker(), worker(libraries=library_versions() | {"numpy": "0.1"}))
     assert mixed["workers"].state == "ill"
 

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from shared.aliases import NAMES_SHOWN, RELEASES_SHOWN, Alias, changes, list_aliases, point_alias, point_latest, resolve
+from shared.aliases import NAMES_SHOWN, RELEASES_SHOWN, Alias, changes, list_aliases, point_alias, point_latest, resolve, train_anew
 from shared.bucket import LocalBucket
 from shared.errors import ModelError
+from shared.manifests import TableFingerprint
 from tests.handmade import NOON, publish_handmade
 
 
@@ -79,3 +80,12 @@ def test_latest_never_goes_back_however_many_trainings_end_at_once(bucket):
         assert resolve(bucket, "v1") == RELEASES[-1]
         means = [change.release for change in changes(bucket, "v1.latest")]
         assert means == sorted(means, reverse=True)
+
+
+def test_a_training_anew_names_the_tables_of_the_release_and_quotes_their_paths():
+    tables = {
+        name: TableFingerprint(path=path, files={}, rows=1, rejected=0)
+        for name, path in (("eval", "data/week 31.csv"), ("train", "data/30.csv"))
+    }
+    again = train_anew("v4@20261123T120000Z-abcdef", tables)
+    assert again == "Train it anew: scoring train v4 --train data/30.csv --eval 'data/week 31.csv' --again"
