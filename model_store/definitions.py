@@ -59,6 +59,12 @@ class Definition:
     """The file in a release's folder that ``load`` is given."""
 
     @property
+    def code(self) -> str:
+        """What its digest is made of, in words."""
+        template = _template_of(self.folder)
+        return f"a Python file in {self.folder}{'' if template is None else f', or {template}, which may be new there'}"
+
+    @property
     def has_interval(self) -> bool:
         """True when its models can say between what a rate lies."""
         return callable(getattr(self.model_class, "predict_interval", None))
@@ -112,13 +118,19 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
 def digest_source(folder: Path) -> str:
     """The sha256 over the paths and contents of a folder's Python files; a template of its own above it is a part of its code."""
     files = [(file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*.py"))]
-    template = folder.parent / TEMPLATE
-    if folder.parent != PACKAGE_FOLDER and template.is_file():
+    template = _template_of(folder)
+    if template is not None:
         files.append((f"../{TEMPLATE}", template))
     whole = hashlib.sha256()
     for name, file in files:
         whole.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()
+
+
+def _template_of(folder: Path) -> Path | None:
+    """The template of its own that lies above a definition; ours belongs to the code of none."""
+    template = folder.parent / TEMPLATE
+    return template if folder.parent != PACKAGE_FOLDER and template.is_file() else None
 
 
 def _find_folders(extra: Path | None) -> dict[str, Path]:

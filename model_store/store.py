@@ -136,7 +136,9 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
                 f"{release} was trained where its definition is known, but {unknown.message}", next_step=unknown.next_step
             ) from unknown
         if definition.source_sha256 != manifest.definition_sha256:
-            raise ModelError(f"the code of the definition {definition.name} was changed since {release} was trained", next_step=anew)
+            raise ModelError(
+                f"the code of the definition {definition.name} was changed since {release} was trained: {definition.code}", next_step=anew
+            )
         try:
             model = definition.model_class()
             model.load(str(own / manifest.model_file))  # a string, as the older service gave it

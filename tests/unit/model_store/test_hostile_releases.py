@@ -3,13 +3,14 @@
 import json
 import os
 import pickle
+import shutil
 import tempfile
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from model_store import store
+from model_store import model_template, store
 from model_store.definitions import load_definition
 from model_store.store import digest_folder, load_release, publish, read_manifest
 from producers.signing import sign_release
@@ -352,3 +353,15 @@ def test_a_file_name_that_leads_elsewhere_is_never_copied(bucket, release, folde
 def test_an_unsigned_manifest_does_not_have_the_field(bucket, release, folder):
     assert b"signature" not in (folder / MANIFEST).read_bytes()
     assert decode_long(type(read_manifest(bucket, release)), (folder / MANIFEST).read_bytes()).signature is None
+
+
+def test_where_the_code_was_changed_the_refusal_names_the_folder_and_a_template_that_is_new_above_it(bucket, definitions, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(definitions, own)
+    release = publish_pickle(bucket, own, {"rate": 0.25})
+    (own / "pickles" / "notes.py").touch()
+    told = f"the code of the definition pickles was changed since {release} was trained: a Python file in {own / 'pickles'}"
+    assert refusal(bucket, release, own).message == told
+    (own / "pickles" / "notes.py").unlink()
+    shutil.copy(model_template.__file__, own)
+    assert refusal(bucket, release, own).message == f"{told}, or {own / 'model_template.py'}, which may be new there"
