@@ -174,7 +174,7 @@ class TrainJob(Record):
     @model_validator(mode="after")
     def _one_way_to_the_champion(self) -> Self:
         if self.promote != "never" and self.alias == "champion":
-            raise ValueError("the alias champion is either set in any case or by the gate (promote), not both")
+            raise ValueError("champion is set either in any case (alias) or by the gate (promote), not by both")
         return self
 
     config: Annotated[BucketPath | None, Field(exclude_if=lambda path: path is None)] = None
@@ -243,5 +243,8 @@ def _sentence(what: str, error: ValidationError) -> str:
     field = ".".join(str(step) for step in first["loc"]) or "text"
     if field == "format":
         return f"a {what} has format {first['input']!r} but this version reads format {FORMAT}; upgrade the older side"
+    why = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and not first["loc"]:
+        return f"a {what} contradicts itself: {why}"
     shown = repr(first["input"])
-    return f"a {what} has a wrong {field}: {first['msg']} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
+    return f"a {what} has a wrong {field}: {why} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"

@@ -176,6 +176,8 @@ def _checked(entries: dict[Any, Any], name: str) -> SearchConfig:
         if key not in SearchConfig.model_fields:
             known = ", ".join(SearchConfig.model_fields)
             raise _refused(name, f"it has the unknown entry {str(key)[:60]!r}; there are {known}, and a parameter belongs below parameters")
+    if "parameters" not in entries:
+        raise _refused(name, "it has no parameters: name below parameters what to try, like num_leaves: [15, 31]")
     parameters = entries.get("parameters")
     for key, values in parameters.items() if isinstance(parameters, dict) else ():
         if values in ([], None):

@@ -126,11 +126,13 @@ def test_the_config_of_a_search_is_kept_in_the_job_wherever_it_lies(nobody, buck
         ("", "the config '' cannot be read|there is no config"),
         ("a\0b", "cannot be read|there is no config"),
         ("config/bad.yaml", "the config config/bad.yaml cannot be used: it has the unknown entry 'fold'"),
+        ("config/empty.yaml", "cannot be used: it has no parameters: name below parameters what to try"),
         ("config/large.yaml", "config/large.yaml asks for 1,000 candidates, more than the 500 that SCORING_MAX_CANDIDATES allows"),
     ],
 )
 def test_a_config_that_cannot_be_used_is_refused_before_anything_is_written(nobody, bucket, config, sentence):
     bucket.write("config/bad.yaml", b"fold: 3\nparameters:\n  a: [1]\n")
+    bucket.write("config/empty.yaml", b"folds: 3\n")
     bucket.write("config/large.yaml", f"parameters:\n  a: {list(range(1000))}\n".encode())
     with pytest.raises(RequestError, match=sentence):
         train(nobody, bucket, config)
@@ -444,6 +446,13 @@ def test_a_training_with_a_wrong_field_leaves_no_trace(nobody, bucket, wish):
     with pytest.raises(RequestError, match=f"the request cannot be: a TrainJob has a wrong {next(iter(wish))}"):
         enqueue_train(nobody, bucket, **({"definition": "v1", "train": TABLE} | wish))
     assert not bucket.folders("jobs")
+
+
+def test_a_training_that_contradicts_itself_is_told_so_in_a_plain_sentence(nobody, bucket):
+    with pytest.raises(RequestError) as raised:
+        enqueue_train(nobody, bucket, definition="v1", train=TABLE, alias="champion", promote="auto")
+    told = "champion is set either in any case (alias) or by the gate (promote), not by both"
+    assert raised.value.message == f"the request cannot be: a TrainJob contradicts itself: {told}"
 
 
 def test_a_training_in_an_empty_bucket_is_told_how_to_get_a_table(nobody, tmp_path):

@@ -41,7 +41,7 @@ def test_a_file_of_parameters_alone_as_the_older_service_had_them_is_a_grid():
         ("[" * 5000, "it is no YAML"),
         ("search: grid\nfold: 3\nparameters: {a: [1]}\n", "it has the unknown entry 'fold'; there are search, folds,"),
         ("search: grid\nnum_leaves: [1]\n", "it has the unknown entry 'num_leaves'; .* a parameter belongs below parameters"),
-        ("search: grid\n", "parameters: Field required"),
+        ("search: grid\n", "it has no parameters: name below parameters what to try"),
         ("parameters: {}\n", "parameters: Dictionary should have at least 1 item"),
         ("parameters: {a: []}\n", "the parameter a has no values"),
         ("parameters: {a: }\n", "the parameter a has no values"),
