@@ -26,8 +26,8 @@ class Limits:
 class Evidence:
     """What the gate looks at."""
 
-    judged_on_later: bool
-    """Whether there was a table to judge on, and another than the one trained on."""
+    not_later: str = ""
+    """Why the table it was judged on is not of a later time than the one trained on, in words; empty where it is."""
     calibration_error: float
     differences: Mapping[str, Estimate]
     """Predictor -> log-loss per click of the release minus that of the predictor: the champion and the naive ones."""
@@ -57,8 +57,8 @@ def decide(promote: Promote, evidence: Evidence, limits: Limits) -> Verdict:
 
 def _objection(evidence: Evidence, limits: Limits) -> str:
     """The first thing that speaks against it, or nothing."""
-    if not evidence.judged_on_later:
-        return "it was judged on no table but the one it was trained on, and such figures are no reason (give a later table with --eval)"
+    if evidence.not_later:
+        return f"{evidence.not_later}, and such figures are no reason (give a later table with --eval)"
     if evidence.champion is not None and evidence.champion not in evidence.differences:
         return f"it could not be compared with the champion {evidence.champion}: {evidence.champion_problem}"
     if evidence.calibration_error > limits.calibration_error:

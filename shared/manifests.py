@@ -63,8 +63,8 @@ class TableFingerprint(Part):
 
     @property
     def contents(self) -> str:
-        """A digest of what is in its files, whatever the table is called and wherever it lies."""
-        return hashlib.sha256("".join(file.sha256 for _, file in sorted(self.files.items())).encode()).hexdigest()
+        """A digest of what is in its files, whatever they are called and wherever they lie."""
+        return hashlib.sha256("".join(sorted(file.sha256 for file in self.files.values())).encode()).hexdigest()
 
 
 Metrics = dict[str, float]

@@ -19,6 +19,7 @@ from shared.keyword_losses import KeywordLosses
 from shared.manifests import Column, Evaluation, Metrics
 from shared.messages import Promote
 from shared.resampling import RESAMPLES
+from workers.later import why_not_later
 from workers.training_tables import TrainingTable, read_training_table
 
 TARGET = "cr"
@@ -86,7 +87,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
         for name, of in tables.items()
     }
     evidence = Evidence(
-        judged_on_later=judged_on == "eval" and table.fingerprint.contents != train.fingerprint.contents,
+        not_later=why_not_later(table, train),
         calibration_error=metrics[judged_on][definition.name]["calibration_error"],
         differences={name: found for name, found in best.differences.items() if name == champion or "@" not in name},
         champion=champion,

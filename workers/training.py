@@ -171,7 +171,7 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
 
 
 def _read(folder: JobFolder, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:
-    return read_training_table(folder.bucket, path, definition.columns, columns, keys=definition.keys, text=definition.text)
+    return read_training_table(folder.bucket, path, definition.columns, columns, keys=definition.keys, text=definition.text, with_week=True)
 
 
 def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - a definition's own class

@@ -65,6 +65,20 @@ def test_nobody_is_promoted_unasked_or_for_figures_on_the_training_table(bucket)
     assert champion(bucket) is None
 
 
+def test_nobody_is_promoted_for_figures_on_a_file_or_week_that_it_was_trained_on(bucket):
+    folder, more = TRAIN.rpartition("/")[0], TRAIN.replace("train.csv", "more.csv")
+    whole = train(make_training(bucket, promote="auto", train=folder))
+    assert whole.facts["gate"].startswith(f"not promoted: it was judged on {EVAL}, a file that it was trained on, and such figures")
+    header, *rows = (bucket.read(EVAL) or b"").splitlines(keepends=True)
+    bucket.write(more, header + b"".join(rows[:100]))
+    bucket.write(EVAL, header + b"".join(rows[100:]))
+    bucket.write(f"data/aside/{EVAL}", bucket.read(EVAL) or b"")
+    bucket.delete(EVAL)
+    week = train(make_training(bucket, minute=1, promote="auto", train=folder, eval=f"data/aside/{EVAL}"))
+    assert "not promoted: it was judged on week 2, of which it was trained on some rows" in week.facts["gate"]
+    assert champion(bucket) is None
+
+
 def test_a_champion_that_cannot_be_loaded_is_said_in_words_and_stays(bucket, definitions):
     old = train(make_training(bucket, "guessing", promote="always"), definitions)
     (definitions / "guessing" / "model.py").write_text("# changed\n" + (definitions / "guessing" / "model.py").read_text())
