@@ -1,13 +1,13 @@
 """Judges a freshly trained model beside the champion and the newest releases of all definitions, on the same rows."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from model_store.definitions import Definition
-from model_store.evaluation import evaluate, naive_predictors
+from model_store.evaluation import Outcomes, evaluate, naive_predictors
 from model_store.gate import CHAMPION, Evidence, Limits, decide
 from model_store.importance import find_importance
 from model_store.judgement import judge_predictions, summarise
@@ -139,8 +139,10 @@ def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tu
         raise TableError(f"it names rows by {' and '.join(definition.keys)}, not by {' and '.join(keys)}")
     if not _same(columns, table.columns):
         rows = table
-        table = read_training_table(bucket, table.fingerprint.path, None, columns, keys=keys)
-        if not np.array_equal(table.outcomes.entity_id, rows.outcomes.entity_id):
+        table = read_training_table(bucket, table.fingerprint.path, None, columns, keys=keys, with_week=table.week is not None)
+        if table.fingerprint.files != rows.fingerprint.files:
+            raise TableError(f"{table.fingerprint.path} changed before it could be read once more, with the columns that it needs")
+        if not _happened_alike(table.outcomes, rows.outcomes):
             raise TableError(f"of {table.fingerprint.path} it can use other rows, {table.fingerprint.rows:,} of them")
     X, _, problem = definition.prepare(table.frame[[TARGET, *definition.columns_of_table([column.name for column in columns])]])
     if problem is not None:
@@ -149,6 +151,11 @@ def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tu
     if rates.shape != (len(X),) or not np.isfinite(rates).all():
         raise ModelError(f"it predicts something else than one finite number for each of the {len(X)} rows")
     return np.clip(rates, 0, 1)
+
+
+def _happened_alike(one: Outcomes, other: Outcomes) -> bool:
+    """True when both tell of the same rows in the same order."""
+    return all(np.array_equal(getattr(one, part.name), getattr(other, part.name)) for part in fields(Outcomes))
 
 
 def _same(wanted: list[Column], there: list[Column]) -> bool:

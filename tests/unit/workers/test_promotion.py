@@ -7,7 +7,7 @@ from shared.bucket import LocalBucket
 from shared.keyword_losses import read_losses
 from shared.manifests import LOSSES
 from tests.handmade import NOON, publish_handmade, tree
-from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
+from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
 from workers import training
 
 
@@ -93,6 +93,43 @@ def test_a_champion_that_needs_columns_which_the_table_lacks_is_said_in_words(bu
     point_alias(bucket, "champion", publish_handmade(bucket))
     outcome = train(make_training(bucket, promote="auto"))
     assert f"{EVAL} lacks the column length" in outcome.facts["gate"]
+
+
+def narrow(definitions, name: str, column: str):
+    """Add a definition that needs one column alone."""
+    return add_definition(definitions, name, GUESSING.replace('"model.txt"', f'"model.txt"\n    COLUMNS = ("{column}",)'))
+
+
+def test_a_champion_that_can_use_other_rows_of_the_table_is_not_compared_with(bucket, definitions):
+    narrow(definitions, "first", "att1")
+    narrow(definitions, "second", "att2")
+    train(make_training(bucket, "first", promote="always"), definitions)
+    # two rows of one keyword: the champion can use only the second of them, the candidate only the first
+    header, *rows = (bucket.read(EVAL) or b"").decode().splitlines()
+    at = next(number for number in range(len(rows)) if rows[number].split(",")[0] == rows[number + 1].split(",")[0])
+    for number, column in ((at, "att1"), (at + 1, "att2")):
+        cells = rows[number].split(",")
+        cells[header.split(",").index(column)] = "broken"
+        cells[-2:] = ["7", str(number - at)]
+        rows[number] = ",".join(cells)
+    bucket.write(EVAL, "\n".join([header, *rows, ""]).encode())
+    outcome = train(make_training(bucket, "second", minute=1, promote="auto"), definitions)
+    assert "it could not be compared with the champion" in outcome.facts["gate"]
+    assert f"of {EVAL} it can use other rows" in outcome.facts["gate"]
+
+
+def test_a_champion_that_needs_the_table_once_more_is_not_compared_with_when_it_changed(bucket, definitions, monkeypatch):
+    narrow(definitions, "first", "att1")
+    narrow(definitions, "second", "att2")
+    train(make_training(bucket, "first", promote="always"), definitions)
+    fit, text = training.fit, (bucket.read(EVAL) or b"").decode()
+    header, first, *rows = text.splitlines()
+    cells = first.split(",")
+    cells[1] = "0" if cells[1] == "1" else "1"
+    changed = "\n".join([header, ",".join(cells), *rows, ""]).encode()
+    monkeypatch.setattr(training, "fit", lambda *arguments: (bucket.write(EVAL, changed), fit(*arguments))[1])
+    outcome = train(make_training(bucket, "second", minute=1, promote="auto"), definitions)
+    assert f"{EVAL} changed before it could be read once more" in outcome.facts["gate"]
 
 
 @pytest.mark.parametrize(
