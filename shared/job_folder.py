@@ -63,6 +63,13 @@ class Promotion(Record):
     """When the champion of that moment became it, None if there was none: who finds another one leaves it alone."""
 
 
+class Pointing(Record):
+    """That the alias which was asked for is to mean the release that was trained."""
+
+    alias_since: Moment | None
+    """Since when it means what it meant when the job ended, None if it meant nothing: who finds another time leaves it alone."""
+
+
 class Outcome(Record):
     """How a job ended: written once, whoever comes first."""
 
@@ -78,6 +85,7 @@ class Outcome(Record):
     facts: dict[str, str] = Field(default_factory=dict)
     """What people want to read of it: counts, means, metrics."""
     promotion: Annotated[Promotion | None, Field(exclude_if=lambda promotion: promotion is None)] = None
+    pointing: Annotated[Pointing | None, Field(exclude_if=lambda pointing: pointing is None)] = None
 
 
 class Stage(Record):

@@ -5,7 +5,6 @@ The release's id follows from the job, so a training that runs twice makes one r
 
 import contextlib
 import inspect
-import itertools
 import os
 import tempfile
 import time
@@ -23,10 +22,10 @@ from model_store.definitions import Definition, list_definitions, load_definitio
 from model_store.gate import CHAMPION, Limits
 from model_store.report import make_report
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
-from shared.aliases import MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
+from shared.aliases import MANIFEST, Alias, point_alias, point_latest, read_alias, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
-from shared.job_folder import JobFolder, Outcome, Promotion
+from shared.job_folder import JobFolder, Outcome, Pointing, Promotion
 from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
@@ -81,19 +80,19 @@ def _point_aliases(folder: JobFolder, outcome: Outcome) -> None:
     """Let ``latest`` mean the release unless it means a newer one, and the alias that was asked for, once."""
     job, by = train_job(folder), f"job {folder.job_id}"
     point_latest(folder.bucket, outcome.release, by=by)
-    if job.alias is not None and not _has_pointed(folder.bucket, job, by):
-        point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained")
-    promotion = outcome.promotion
-    if promotion is not None:
-        # not if it was moved since the outcome was written, by an earlier run of this step, another training or a person
-        unmoved = promotion.champion_since
-        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == unmoved)
+    # neither if it was moved since the outcome was written, by an earlier run of this step, another training or a person
+    if job.alias is not None:
+        point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained", only_if=lambda now: _is_unmoved(now, outcome))
+    if outcome.promotion is not None:
+        before = outcome.promotion.champion_since
+        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == before)
 
 
-def _has_pointed(bucket: Bucket, job: TrainJob, by: str) -> bool:
-    """True when an earlier run did it: somebody may have moved the alias on since."""
-    since = itertools.takewhile(lambda change: change.at >= job.created, changes(bucket, job.alias or ""))
-    return any(change.by == by for change in since)
+def _is_unmoved(now: Alias | None, outcome: Outcome) -> bool:
+    """True when the alias that was asked for was not moved since the job ended."""
+    if outcome.pointing is None:  # the outcome of an earlier version, which did not say
+        return now is None or now.at <= outcome.at
+    return _since(now) == outcome.pointing.alias_since
 
 
 def _since(alias: Alias | None) -> datetime | None:
@@ -287,6 +286,7 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         result=release_folder(manifest.release),
         facts={fact: value for fact, value in facts.items() if value},
         promotion=promotion,
+        pointing=None if job.alias is None else Pointing(alias_since=_since(read_alias(bucket, job.alias))),
         next_step=f"Score with it: scoring score TABLE --model {name}",
     )
 
