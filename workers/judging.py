@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition
 from model_store.evaluation import Outcomes, evaluate, naive_predictors
@@ -117,7 +118,7 @@ def _ask_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], ali
     for release in list(dict.fromkeys([*champion, *newest]))[: len(champion) + MOST_RIVALS]:
         try:
             rivals.rates[release] = _rates_of_rival(bucket, release, table, keys, places)
-        except TransientError:
+        except (TransientError, SoftTimeLimitExceeded):
             raise
         except ScoringError as error:
             rivals.problems[release] = error.message

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition, load_definition
 from model_store.evaluation import log_losses
@@ -190,6 +191,8 @@ def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> N
     for params in candidates:
         try:
             definition.model_class()._model_definition(dict(params))
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:  # noqa: BLE001 - a definition's own code
             refused = refused or error
         else:
