@@ -43,9 +43,9 @@ def decide(promote: Promote, evidence: Evidence, limits: Limits) -> Verdict:
     if promote == "never":
         words = f"not promoted, because nobody asked for it; --promote auto would {'not ' if objection else ''}have promoted it: {why}"
     elif promote == "always":
-        words = f"promoted, because --promote always asks for it{', although ' if objection else '; '}{why}"
+        words = f"to be promoted, because --promote always asks for it{', although ' if objection else '; '}{why}"
     else:
-        words = f"not promoted: {why}" if objection else f"promoted: {why}"
+        words = f"not promoted: {why}" if objection else f"passed the gate: {why}"
     return Verdict(
         promote=promote,
         passed=not objection,

@@ -22,7 +22,7 @@ from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError, TableError
-from shared.job_folder import REJECTS_ACCEPTED, JobFolder, Outcome
+from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, ResultManifest
 from shared.messages import ScoreJob, decode_long
 from shared.signatures import Signature
@@ -294,12 +294,12 @@ def finish_job(folder: JobFolder) -> Outcome | None:
             return None
         folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED)))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.has("published.json"):
+    if outcome is not None and outcome.state == "done" and not folder.has(PUBLISHED):
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
         folder.bucket.copy(folder.file(MANIFEST), f"{outcome.result}/revisions/{folder.job_id}/{MANIFEST}")
         publish_newest(folder.bucket, outcome.result, folder.job_id)
         _drop_other_slices(folder)
-        folder.bucket.write(folder.file("published.json"), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
+        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
     return outcome
 
 

@@ -5,6 +5,7 @@ The release's id follows from the job, so a training that runs twice makes one r
 
 import contextlib
 import inspect
+import json
 import os
 import tempfile
 import time
@@ -22,10 +23,10 @@ from model_store.definitions import Definition, list_definitions, load_definitio
 from model_store.gate import CHAMPION, Limits
 from model_store.report import make_report
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
-from shared.aliases import MANIFEST, Alias, point_alias, point_latest, read_alias, release_folder
+from shared.aliases import MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
-from shared.job_folder import JobFolder, Outcome, Pointing, Promotion
+from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
 from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
@@ -55,10 +56,10 @@ def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, 
         if folder.outcome() is None:
             folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.has("published.json"):
+    if outcome is not None and outcome.state == "done" and not folder.has(PUBLISHED):
         # here and not before: who is killed in between comes back to it
-        _point_aliases(folder, outcome)
-        folder.bucket.write(folder.file("published.json"), b"{}")
+        done = _point_aliases(folder, outcome)
+        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"facts": done}).encode())
     return outcome
 
 
@@ -76,8 +77,8 @@ def _check_alias(job: TrainJob, definitions: Path | None) -> None:
         raise ModelError(f"{job.alias} cannot be an alias: it names something already", next_step="Choose another name, like champion.")
 
 
-def _point_aliases(folder: JobFolder, outcome: Outcome) -> None:
-    """Let ``latest`` mean the release unless it means a newer one, and the alias that was asked for, once."""
+def _point_aliases(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
+    """Let ``latest`` mean the release unless it means a newer one, and the names that it was to get, once; what came of these in words."""
     job, by = train_job(folder), f"job {folder.job_id}"
     point_latest(folder.bucket, outcome.release, by=by)
     # neither if it was moved since the outcome was written, by an earlier run of this step, another training or a person
@@ -86,6 +87,19 @@ def _point_aliases(folder: JobFolder, outcome: Outcome) -> None:
     if outcome.promotion is not None:
         before = outcome.promotion.champion_since
         point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == before)
+    names = [*([job.alias] if job.alias else []), *([CHAMPION] if outcome.promotion else [])]
+    return {name: _came_of(folder.bucket, name, outcome.release, by) for name in names}
+
+
+def _came_of(bucket: Bucket, alias: str, release: str, by: str) -> str:
+    """What an alias means now, and whether this job moved it in this run or an earlier one."""
+    now = read_alias(bucket, alias)
+    if now is not None and now.release == release:
+        return f"means {release} now"
+    meaning = "nothing" if now is None else now.release
+    if any(change.by == by and change.release == release for change in changes(bucket, alias)):
+        return f"was moved to {release}, and means {meaning} by now"
+    return f"not moved: it came to mean {meaning} after the training had ended"
 
 
 def _is_unmoved(now: Alias | None, outcome: Outcome) -> bool:

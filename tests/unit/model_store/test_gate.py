@@ -47,7 +47,7 @@ def evidence(differences: dict[str, Estimate], **more) -> Evidence:
 def test_a_release_passes_when_it_is_better_beyond_chance(given, limits, passes, says):
     verdict = decide("auto", given, limits)
     assert (verdict.passed, verdict.promotes) == (passes, passes)
-    assert verdict.reason.startswith("promoted: " if passes else "not promoted: ")
+    assert verdict.reason.startswith("passed the gate: " if passes else "not promoted: ")
     assert re.search(says, verdict.reason), verdict.reason
     assert verdict.champion == given.champion
 
@@ -62,4 +62,4 @@ def test_whoever_asks_for_no_promotion_hears_what_the_gate_would_say():
 def test_whoever_insists_gets_the_promotion_with_what_speaks_against_it():
     verdict = decide("always", evidence(NAIVE | {CHAMPION: WORSE}), Limits())
     assert (verdict.passed, verdict.promotes) == (False, True)
-    assert "promoted, because --promote always asks for it, although its log-loss per click against the champion" in verdict.reason
+    assert "to be promoted, because --promote always asks for it, although its log-loss per click against the champion" in verdict.reason

@@ -2,6 +2,7 @@
 
 import pytest
 
+from producers.show import outcome_facts
 from shared.aliases import list_aliases, point_alias
 from shared.bucket import LocalBucket
 from shared.keyword_losses import read_losses
@@ -9,6 +10,7 @@ from shared.manifests import LOSSES
 from tests.handmade import NOON, publish_handmade, tree
 from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
 from workers import training
+from workers.notices import compose
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def champion(bucket: LocalBucket) -> str | None:
 def test_the_first_release_that_beats_the_naive_predictors_becomes_champion_and_a_worse_one_does_not_follow(bucket, definitions):
     first = train(make_training(bucket, promote="auto"))
     assert champion(bucket) == first.release
-    assert first.facts["gate"].startswith("promoted: it beats every naive predictor, and there was no champion")
+    assert first.facts["gate"].startswith("passed the gate: it beats every naive predictor, and there was no champion")
     worse = train(make_training(bucket, "guessing", minute=1, promote="auto"), definitions)
     assert champion(bucket) == first.release
     assert worse.facts["gate"].startswith(f"not promoted: its log-loss per click against the champion {first.release} differs by +0.")
@@ -176,6 +178,24 @@ def test_a_promotion_killed_after_any_of_its_writes_is_completed_by_the_next_run
         if left[0] >= 0:
             break
     assert kills >= 6, "the kills did not go through the whole training"
+
+
+def test_people_are_told_what_became_of_the_champion_and_not_what_was_planned(bucket, monkeypatch):
+    moved = make_training(bucket, promote="auto")
+    release = train(moved).release
+    assert moved.status().outcome.facts["champion"] == f"means {release} now"
+    newer, decided = publish_handmade(bucket), training._point_aliases
+    monkeypatch.setattr(training, "_point_aliases", lambda *job: (point_alias(bucket, "champion", newer), decided(*job))[1])
+    overtaken = make_training(bucket, "v1", minute=1, promote="always")
+    train(overtaken)
+    said = f"not moved: it came to mean {newer} after the training had ended"
+    assert outcome_facts(overtaken.status().outcome)["champion"] == said
+    assert compose(overtaken, overtaken.outcome()).facts["champion"] == said
+    assert "passed the gate: " not in overtaken.outcome().facts["gate"]
+    monkeypatch.undo()
+    bucket.delete(moved.file("published.json"))
+    train(moved)
+    assert moved.status().outcome.facts["champion"] == f"was moved to {release}, and means {newer} by now"
 
 
 def test_a_run_that_comes_late_leaves_the_champion_that_followed(bucket):
