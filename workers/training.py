@@ -27,7 +27,7 @@ from shared.aliases import MANIFEST, Alias, changes, point_alias, point_latest, 
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
-from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search
+from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search, TableFingerprint
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
@@ -35,13 +35,13 @@ from workers.judging import Places, Trained, judge_release
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
-FindParameters = Callable[[], Search | None]
+FindParameters = Callable[[TableFingerprint], Search | None]
 
 
-def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, find: FindParameters = lambda: None) -> Outcome | None:
+def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, find: FindParameters = lambda _: None) -> Outcome | None:
     """Fit, evaluate, publish, point the aliases; the outcome of the job, whoever decided it.
 
-    ``limits`` are those of the gate; ``find`` is asked what a search has found, when that is needed.
+    ``limits`` are those of the gate; ``find`` is asked what a search has found for the training table, when that is needed.
 
     Raises:
         TableError: a table cannot be read or lacks what training needs.
@@ -129,9 +129,9 @@ def staging() -> Path:
 def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limits, find: FindParameters) -> None:
     began = time.monotonic()
     definition = load_definition(job.definition, places.definitions)
-    search = find()
     folder.say(f"reading {job.train}")
     train = _read(folder, job.train, definition)
+    search = find(train.fingerprint)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
