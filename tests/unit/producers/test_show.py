@@ -19,6 +19,7 @@ from shared.manifests import Candidate, FileDigest, ReleaseManifest, Search, Tab
 from shared.messages import TrainJob, decode_long
 from shared.signatures import Signer
 from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table
+from tests.trainings import make_training, manifest_of, train, write_training_tables
 
 FOLDER = f"data/predict/output/v1/{PLACE}"
 
@@ -42,9 +43,9 @@ def done(bucket, release) -> JobFolder:
     return folder
 
 
-def scoring(bucket: LocalBucket, *arguments: str, key: str = "") -> Result:
+def scoring(bucket: LocalBucket, *arguments: str, key: str = "", **more: str) -> Result:
     """Run a command on this bucket; fails the test when it fails."""
-    environment = {"BUCKET_URL": bucket.url, "SCORING_STORE_KEY": key}
+    environment = {"BUCKET_URL": bucket.url, "SCORING_STORE_KEY": key} | more
     done = CliRunner().invoke(cli.scoring, list(arguments), env=environment, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done
@@ -145,6 +146,26 @@ def test_a_release_is_printed_with_its_origin_columns_files_and_metrics(bucket):
     assert "numpy" in fact(text, "libraries")
     assert "0.12500" in text.partition("on the train table")[2].partition("on the eval table")[0]
     assert "0.37500" in text.partition("on the eval table")[2]
+
+
+def test_a_followed_training_ends_with_its_figures_beside_all_others_with_intervals(bucket):
+    write_training_tables(bucket, rows=2000)
+    rival = train(make_training(bucket)).release
+    folder = make_training(bucket, minute=1)
+    outcome = train(folder)
+    evaluation = manifest_of(bucket, outcome).evaluation
+    for command in (("jobs", "show", folder.job_id, "--follow"), ("models", "show", outcome.release)):
+        said = scoring(bucket, *command, COLUMNS="200").stdout.partition("on the eval table")[2]
+        assert "this release minus it (95 % interval)" in said
+        for name in (rival, "always zero", "mean of all", "mean of the device", "mean of the keyword"):
+            found = evaluation.differences[name]
+            [line] = [line for line in said.splitlines() if line.startswith(f"{name}  ")]
+            assert line.rstrip().endswith(f"{found.value:+.5f} ({found.low:+.5f} to {found.high:+.5f})")
+        figures = manifest_of(bucket, outcome).metrics["eval"]["v1"]
+        shown = "  ".join(f"{figures[name]:.5f}" for name in ("log_loss_per_click", "mae_by_click", "calibration_error"))
+        [own] = [line for line in said.splitlines() if line.startswith("v1 (this release)")]
+        assert own.split()[3:] == shown.split()
+    assert "on the eval table" not in scoring(bucket, "jobs", "show", folder.job_id, "--follow", "--json").stdout
 
 
 # --- results
