@@ -21,6 +21,7 @@ from shared.manifests import Column, Evaluation, Metrics
 from shared.messages import Promote
 from shared.resampling import RESAMPLES
 from workers.later import why_not_later
+from workers.predictions import one_a_row
 from workers.training_tables import TrainingTable, read_training_table
 
 TARGET = "cr"
@@ -113,7 +114,8 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
 
 def _ask_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], aliases: dict[str, str], places: Places) -> _Rivals:
     rivals = _Rivals()
-    newest = sorted({release for alias, release in aliases.items() if alias.endswith(latest_of(""))}, reverse=True)
+    latest = {release for alias, release in aliases.items() if alias.endswith(latest_of(""))}
+    newest = sorted(latest, key=lambda release: release.partition("@")[2], reverse=True)
     champion = [aliases[CHAMPION]] if CHAMPION in aliases else []
     for release in list(dict.fromkeys([*champion, *newest]))[: len(champion) + MOST_RIVALS]:
         try:
@@ -148,8 +150,8 @@ def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tu
     X, _, problem = definition.prepare(table.frame[[TARGET, *definition.columns_of_table([column.name for column in columns])]])
     if problem is not None:
         raise TableError(f"its definition cannot prepare {table.fingerprint.path}: {problem}")
-    rates = np.asarray(rival.model.predict(X), dtype=np.float64)
-    if rates.shape != (len(X),) or not np.isfinite(rates).all():
+    rates = one_a_row(definition.name, "predict", rival.model.predict(X), len(X))
+    if not np.isfinite(rates).all():
         raise ModelError(f"it predicts something else than one finite number for each of the {len(X)} rows")
     return np.clip(rates, 0, 1)
 

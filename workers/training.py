@@ -32,6 +32,7 @@ from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
 from workers.judging import Places, Trained, judge_release
+from workers.predictions import one_a_row
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
@@ -212,7 +213,7 @@ def rates_of(definition: Definition, model: Any, table: TrainingTable) -> np.nda
     """
     X, _ = _prepared(definition, table)
     with _naming_failures(definition, "predict"):
-        return np.clip(np.asarray(model.predict(X), dtype=np.float64), 0, 1)
+        return np.clip(one_a_row(definition.name, "predict", model.predict(X), len(X)), 0, 1)
 
 
 def searches_itself(definition: Definition) -> bool:

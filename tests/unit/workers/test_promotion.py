@@ -9,7 +9,7 @@ from shared.keyword_losses import read_losses
 from shared.manifests import LOSSES
 from tests.handmade import NOON, publish_handmade, tree
 from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
-from workers import training
+from workers import judging, training
 from workers.notices import compose
 
 
@@ -95,6 +95,23 @@ def test_a_champion_that_needs_columns_which_the_table_lacks_is_said_in_words(bu
     point_alias(bucket, "champion", publish_handmade(bucket))
     outcome = train(make_training(bucket, promote="auto"))
     assert f"{EVAL} lacks the column length" in outcome.facts["gate"]
+
+
+def test_the_rivals_are_the_champion_and_the_newest_releases_whatever_they_are_called(bucket, definitions, monkeypatch):
+    monkeypatch.setattr(judging, "MOST_RIVALS", 1)
+    add_definition(definitions, "zzz")
+    train(make_training(bucket, "zzz"), definitions)
+    newer = train(make_training(bucket, "guessing", minute=1), definitions)
+    outcome = train(make_training(bucket, minute=2), definitions)
+    assert [name for name in manifest_of(bucket, outcome).evaluation.differences if "@" in name] == [newer.release]
+
+
+def test_rates_in_a_column_are_taken_in_training_and_of_a_rival_as_they_are_in_scoring(bucket, definitions):
+    add_definition(definitions, "column", GUESSING.replace("np.full(len(X), self.model)", "np.full((len(X), 1), self.model)"))
+    column = train(make_training(bucket, "column", promote="always"), definitions)
+    plain = train(make_training(bucket, "guessing", minute=1), definitions)
+    assert manifest_of(bucket, column).metrics["eval"]["column"] == manifest_of(bucket, plain).metrics["eval"]["guessing"]
+    assert manifest_of(bucket, plain).evaluation.differences[column.release].value == 0
 
 
 def narrow(definitions, name: str, column: str):
