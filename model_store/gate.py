@@ -34,6 +34,8 @@ class Evidence:
     champion: str | None
     champion_problem: str = ""
     """Why there is no difference to the champion, in words."""
+    champion_has_seen: bool = False
+    """Whether the champion was trained on the table that both would be judged on."""
 
 
 def decide(promote: Promote, evidence: Evidence, limits: Limits) -> Verdict:
@@ -59,8 +61,8 @@ def _objection(evidence: Evidence, limits: Limits) -> str:
     """The first thing that speaks against it, or nothing."""
     if evidence.not_later:
         return f"{evidence.not_later}, and such figures are no reason (give a later table with --eval)"
-    if evidence.champion is not None and evidence.champion not in evidence.differences:
-        return f"it could not be compared with the champion {evidence.champion}: {evidence.champion_problem}"
+    if evidence.champion_has_seen or evidence.champion not in (None, *evidence.differences):
+        return _no_comparison(evidence)
     if evidence.calibration_error > limits.calibration_error:
         return f"its calibration error of {evidence.calibration_error:.5f} is above the limit of {limits.calibration_error:g}"
     naive = [name for name in evidence.differences if name != evidence.champion]
@@ -75,6 +77,15 @@ def _objection(evidence: Evidence, limits: Limits) -> str:
                 f"and the whole interval must be below {wanted}"
             )
     return ""
+
+
+def _no_comparison(evidence: Evidence) -> str:
+    if evidence.champion_has_seen:
+        return (
+            f"the champion {evidence.champion} was trained on the evaluation table, so the two cannot be compared; "
+            "evaluate on another table (give it with --eval)"
+        )
+    return f"it could not be compared with the champion {evidence.champion}: {evidence.champion_problem}"
 
 
 def _praise(evidence: Evidence, limits: Limits) -> str:

@@ -66,6 +66,10 @@ class TableFingerprint(Part):
         """A digest of what is in its files, whatever they are called and wherever they lie."""
         return hashlib.sha256("".join(sorted(file.sha256 for file in self.files.values())).encode()).hexdigest()
 
+    def shares_file_with(self, other: "TableFingerprint") -> bool:
+        """True when a file of it has the contents of one of the other, whatever they are called."""
+        return not {file.sha256 for file in self.files.values()}.isdisjoint(file.sha256 for file in other.files.values())
+
 
 Metrics = dict[str, float]
 
@@ -218,6 +222,10 @@ class ReleaseManifest(Record):
     def judged_on(self) -> Literal["eval", "train"]:
         """The table whose figures count: that of a later time if there was one."""
         return "eval" if "eval" in self.metrics else "train"
+
+    def was_trained_on(self, table: TableFingerprint) -> bool:
+        """True when it has seen a file of this table in training; of rows that came to it in another file nothing is known."""
+        return self.tables["train"].shares_file_with(table)
 
     def check_interval(self) -> None:
         """Raise ModelError when the release can give no interval."""

@@ -30,6 +30,9 @@ TARGET = "cr"
 MOST_RIVALS = 5
 """Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""
 
+HAS_SEEN = "it was trained on this table"
+"""Why a release is not judged on a table: its figures would be better than it is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
@@ -94,6 +97,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
         differences={name: found for name, found in best.differences.items() if name == champion or "@" not in name},
         champion=champion,
         champion_problem=rivals.problems.get(champion or "", ""),
+        champion_has_seen=rivals.problems.get(champion or "") == HAS_SEEN,
     )
     X, _, _ = definition.prepare(table.frame)
     evaluation = Evaluation(
@@ -133,10 +137,12 @@ def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tu
     """What a release predicts for the rows of the table, which is read once more where the release needs other columns of it.
 
     Raises:
-        ModelError: it cannot be loaded, or its rates are not one finite number a row.
+        ModelError: it cannot be loaded, it was trained on the table, or its rates are not one finite number a row.
         TableError: the table lacks a column that it needs, or it names rows by other keys.
     """
     rival = load_release(bucket, release, places.cache, places.definitions)
+    if rival.manifest.was_trained_on(table.fingerprint):
+        raise ModelError(HAS_SEEN)
     definition, columns = rival.definition, rival.manifest.columns
     if definition.keys != keys:
         raise TableError(f"it names rows by {' and '.join(definition.keys)}, not by {' and '.join(keys)}")

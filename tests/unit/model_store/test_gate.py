@@ -35,6 +35,12 @@ def evidence(differences: dict[str, Estimate], **more) -> Evidence:
         (evidence(NAIVE | {CHAMPION: UNSURE}), Limits(), False, "too few keywords to tell a difference from chance"),
         (evidence(NAIVE | {CHAMPION: BETTER}, calibration_error=0.021), Limits(), False, "error of 0.02100 is above the limit of"),
         (evidence(NAIVE | {CHAMPION: BETTER}, calibration_error=0.004), Limits(calibration_error=0.003), False, "above the limit of 0.003"),
+        (
+            evidence(NAIVE, champion_has_seen=True),
+            Limits(),
+            False,
+            f"the champion {CHAMPION} was trained on the evaluation table, so the two",
+        ),
         (evidence(NAIVE, champion_problem="its code was changed"), Limits(), False, f"compared with the champion {CHAMPION}: its code was"),
         (
             evidence(NAIVE | {CHAMPION: BETTER}, not_later="it was judged on no table but the one it was trained on"),

@@ -81,6 +81,20 @@ def test_nobody_is_promoted_for_figures_on_a_file_or_week_that_it_was_trained_on
     assert champion(bucket) is None
 
 
+def test_a_champion_trained_on_the_evaluation_table_is_not_beaten_on_it_nor_judged_by_it(bucket):
+    seen = train(make_training(bucket, train=EVAL, eval=None))
+    point_alias(bucket, "champion", seen.release)
+    bucket.write("data/train/copy.csv", bucket.read(EVAL) or b"")
+    outcome = train(make_training(bucket, minute=1, promote="auto", eval="data/train/copy.csv"))
+    assert outcome.facts["gate"].startswith(
+        f"not promoted: the champion {seen.release} was trained on the evaluation table, so the two cannot be compared; evaluate on another"
+    )
+    manifest = manifest_of(bucket, outcome)
+    assert manifest.evaluation.not_compared == {seen.release: "it was trained on this table"}
+    assert seen.release not in manifest.evaluation.differences | manifest.metrics["eval"] | manifest.evaluation.gains
+    assert champion(bucket) == seen.release
+
+
 def test_a_champion_that_cannot_be_loaded_is_said_in_words_and_stays(bucket, definitions):
     old = train(make_training(bucket, "guessing", promote="always"), definitions)
     (definitions / "guessing" / "model.py").write_text("# changed\n" + (definitions / "guessing" / "model.py").read_text())
