@@ -38,7 +38,7 @@ def make_report(manifest: ReleaseManifest) -> str:
 def _header(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     figures, summary = manifest.metrics[found.judged_on][manifest.definition], found.summaries[found.judged_on]
     yield element("h1", manifest.release)
-    yield element("p", f"Trained {manifest.created:%Y-%m-%d %H:%M} UTC in {manifest.seconds:.1f} s. {_judged_on(found)}", class_="soft")
+    yield element("p", f"Trained {manifest.created:%Y-%m-%d %H:%M} UTC in {manifest.seconds:.1f} s. {_judged_on(manifest)}", class_="soft")
     yield element("p", _sentence(found.gate.reason), class_=f"verdict {'yes' if found.gate.promotes else 'no'}", role="note")
     champion = found.differences.get(found.gate.champion or "")
     closest = max((name for name in found.differences if "@" not in name), key=lambda name: found.differences[name].value)
@@ -54,9 +54,14 @@ def _header(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     yield element("dl", *cells, class_="key")
 
 
-def _judged_on(found: Evaluation) -> str:
-    if found.judged_on == "eval":
+def _judged_on(manifest: ReleaseManifest) -> str:
+    if not manifest.judged_on_seen:
         return "All figures are of the evaluation table, which it has not seen in training."
+    if manifest.judged_on == "eval":
+        return (
+            "The evaluation table is one that it was trained on: all figures are of rows it has seen, "
+            "and a release looks better there than it is."
+        )
     return "There was no evaluation table: all figures are of the training table itself, and a release looks better there than it is."
 
 
@@ -160,9 +165,9 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
             ]
             for name, metrics in predictors.items()
         ]
-        words = (
-            "On the evaluation table" if table == "eval" else "On the table it was trained on, where every model looks better than it is"
-        )
+        seen = "it was trained on, where every model looks better than it is"
+        evaluated = f"On the evaluation table, which {seen}" if manifest.judged_on_seen else "On the evaluation table"
+        words = evaluated if table == "eval" else f"On the table {seen}"
         yield _table(words, ["predictor", "log-loss per click", "click-weighted MAE", "calibration error"], rows, 0)
     rows = [[_named(name, manifest, found), f"{of.value:+.5f}", _interval(of, found)] for name, of in _nearest_first(found)]
     caption = (

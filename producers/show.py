@@ -50,14 +50,14 @@ class ShownRelease:
     def judged(self) -> tuple[str, str]:
         """On which rows, in a form to compare: two releases with the same can be ranked."""
         table = self.manifest.tables.get(self.manifest.judged_on)
-        return self.manifest.judged_on, table.contents if table else ""
+        return "train" if self.manifest.judged_on_seen else "eval", table.contents if table else ""
 
     @property
     def judged_on(self) -> str:
         """On which table, in words; figures on the table that it was trained on are called so."""
         table = self.manifest.tables.get(self.manifest.judged_on)
         name = spoken_table(table.path) if table else "a table that is not known"
-        return name if self.manifest.judged_on == "eval" else f"{name} (trained on it)"
+        return f"{name} (trained on it)" if self.manifest.judged_on_seen else name
 
     @property
     def size(self) -> int:
@@ -279,7 +279,8 @@ def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> N
     compared = found if found is not None and found.judged_on == judged else None
     figures = ["log-loss per click", "click-weighted MAE", "calibration error"]
     against = [f"this release minus it ({compared.confidence * 100:g} % interval)"] if compared else []
-    table = _table(f"on the {judged} table", *figures, *against, whole=(f"on the {judged} table",))
+    where = f"on the {judged} table{', trained on too' if judged == 'eval' and manifest.judged_on_seen else ''}"
+    table = _table(where, *figures, *against, whole=(where,))
     for predictor, metrics in manifest.metrics[judged].items():
         name = f"{predictor} (this release)" if predictor == manifest.definition else predictor
         cells = [f"{metrics[metric]:.5f}" for metric in (JUDGED, "mae_by_click", "calibration_error")]

@@ -223,6 +223,12 @@ class ReleaseManifest(Record):
         """The table whose figures count: that of a later time if there was one."""
         return "eval" if "eval" in self.metrics else "train"
 
+    @property
+    def judged_on_seen(self) -> bool:
+        """True when the figures that count are of rows it was trained on: there was no other table, or it has seen a file of that."""
+        table = self.tables.get(self.judged_on)
+        return self.judged_on == "train" or (table is not None and self.was_trained_on(table))
+
     def was_trained_on(self, table: TableFingerprint) -> bool:
         """True when it has seen a file of this table in training; of rows that came to it in another file nothing is known."""
         return self.tables["train"].shares_file_with(table)

@@ -282,11 +282,12 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
     judged = manifest.judged_on
     figures = manifest.metrics[judged][manifest.definition]
     naive = manifest.metrics[judged]["mean of all"]
+    where = f"{judged}, trained on too" if judged == "eval" and manifest.judged_on_seen else judged
     gate, promotion = _verdict(bucket, job, manifest)
     facts = {
         "rows trained": f"{manifest.tables['train'].rows:,}",
-        f"log-loss per click ({judged})": f"{figures['log_loss_per_click']:.5f} (the mean of all: {naive['log_loss_per_click']:.5f})",
-        f"click-weighted MAE ({judged})": f"{figures['mae_by_click']:.5f}",
+        f"log-loss per click ({where})": f"{figures['log_loss_per_click']:.5f} (the mean of all: {naive['log_loss_per_click']:.5f})",
+        f"click-weighted MAE ({where})": f"{figures['mae_by_click']:.5f}",
         "calibration error": f"{figures['calibration_error']:.5f}",
         "gate": gate,
         "report": f"{release_folder(manifest.release)}/{REPORT}",

@@ -9,7 +9,7 @@ from model_store.report import make_report
 from model_store.report_charts import ticks
 from shared.bucket import LocalBucket
 from shared.manifests import REPORT, ReleaseManifest
-from tests.trainings import make_training, manifest_of, train, write_training_tables
+from tests.trainings import TRAIN, make_training, manifest_of, train, write_training_tables
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,15 @@ def test_a_release_without_a_later_table_says_what_its_figures_are_worth(bucket)
     page = bucket.read(f"{outcome.result}/{REPORT}").decode()
     assert "There was no evaluation table: all figures are of the training table itself" in page
     assert "Not promoted: it was judged on no table but the one it was trained on" in page
+
+
+def test_a_release_judged_on_the_table_it_was_trained_on_says_so(bucket):
+    outcome = train(make_training(bucket, "v1", minute=10, eval=TRAIN))
+    page = bucket.read(f"{outcome.result}/{REPORT}").decode()
+    assert "has not seen in training" not in page
+    assert "The evaluation table is one that it was trained on: all figures are of rows it has seen" in page
+    assert "On the evaluation table, which it was trained on, where every model looks better than it is" in page
+    assert "log-loss per click (eval, trained on too)" in outcome.facts
 
 
 @pytest.mark.parametrize(("ends", "expected"), [((0, 1), [0, 0.25, 0.5, 0.75, 1]), ((-7, 7), [-5, 0, 5]), ((0, 0.123), [0, 0.05, 0.1])])

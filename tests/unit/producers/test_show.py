@@ -109,6 +109,24 @@ def test_releases_judged_on_different_tables_are_not_ranked_among_each_other(buc
     assert "judged on data/train/train.csv (trained on it)\n" in said
 
 
+def test_a_release_whose_evaluation_table_is_its_training_table_is_not_ranked_among_those_judged_on_it_honestly(bucket):
+    honest, seen = publish_judged(bucket, 1, train=0.1, eval=0.3), publish_judged(bucket, 2, train=0.1, eval=0.2)
+    for release, trained_on in ((honest, "b"), (seen, "a")):
+        path = f"{release_folder(release)}/{MANIFEST}"
+        manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")
+        tables = {
+            name: TableFingerprint(path=f"data/{name}.csv", files={name: FileDigest(sha256=of * 64, size=1)}, rows=1, rejected=0)
+            for name, of in (("train", trained_on), ("eval", "a"))
+        }
+        bucket.write(path, manifest.model_copy(update={"tables": tables}).to_json())
+    said = scoring(bucket, "models", "list", "--best-first").stdout
+    assert "judged on data/eval.csv\n" in said
+    assert "judged on data/eval.csv (trained on it)\n" in said
+    assert scoring(bucket, "models", "list").stdout.count("(trained on it)") == 1
+    assert "on the eval table, trained on too" in printed(show.print_release, show.find_release(bucket, seen))
+    assert "trained on too" not in printed(show.print_release, show.find_release(bucket, honest))
+
+
 def test_each_release_comes_with_the_names_that_point_to_it(bucket):
     older, newer = publish_handmade(bucket), publish_handmade(bucket, made=NOON + timedelta(hours=1))
     for alias, release in (("v1.latest", newer), ("champion", older), ("safe", older)):
