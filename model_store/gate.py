@@ -38,11 +38,13 @@ class Evidence:
     """Whether the champion was trained on the table that both would be judged on."""
 
 
-def decide(promote: Promote, evidence: Evidence, limits: Limits) -> Verdict:
-    """The verdict with its reason in one sentence."""
+def decide(promote: Promote, evidence: Evidence, limits: Limits, *, by_alias: bool = False) -> Verdict:
+    """The verdict with its reason in one sentence; ``by_alias`` says that the release becomes champion whatever the gate finds."""
     objection = _objection(evidence, limits)
     why = objection or _praise(evidence, limits)
-    if promote == "never":
+    if by_alias:
+        words = f"made champion by --alias, past the gate; the gate would {'not ' if objection else ''}have promoted it: {why}"
+    elif promote == "never":
         words = f"not promoted, because nobody asked for it; --promote auto would {'not ' if objection else ''}have promoted it: {why}"
     elif promote == "always":
         words = f"to be promoted, because --promote always asks for it{', although ' if objection else '; '}{why}"

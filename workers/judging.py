@@ -18,7 +18,7 @@ from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.keyword_losses import KeywordLosses
 from shared.manifests import Column, Evaluation, Metrics
-from shared.messages import Promote
+from shared.messages import TrainJob
 from shared.resampling import RESAMPLES
 from workers.later import why_not_later
 from workers.predictions import one_a_row
@@ -75,8 +75,8 @@ class Trained:
     rates: dict[str, np.ndarray]
 
 
-def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Promote, limits: Limits) -> Judgement:
-    """Judge a model on ``eval``, or on ``train`` where that is all there is, and ask the gate."""
+def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJob, limits: Limits) -> Judgement:
+    """Judge a model on ``eval``, or on ``train`` where that is all there is, and ask the gate what the job wants to know."""
     definition, tables = trained.definition, trained.tables
     train = tables["train"]
     judged_on: Literal["eval", "train"] = "eval" if "eval" in tables else "train"
@@ -111,7 +111,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
         gains=best.gains,
         importance=find_importance(trained.model, X, table.outcomes.conversions, table.outcomes.clicks),
         summaries={name: summarise(of.outcomes, train.outcomes) for name, of in tables.items()},
-        gate=decide(promote, evidence, limits),
+        gate=decide(job.promote, evidence, limits, by_alias=job.alias == CHAMPION),
     )
     return Judgement(evaluation=evaluation, metrics=metrics, losses=best.losses)
 

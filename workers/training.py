@@ -146,7 +146,7 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
-    judgement = judge_release(folder.bucket, trained, places, job.promote, limits)
+    judgement = judge_release(folder.bucket, trained, places, job, limits)
     if folder.outcome() is not None:
         return  # cancelled while it was fitted
     folder.say("publishing the release")

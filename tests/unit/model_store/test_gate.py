@@ -65,6 +65,14 @@ def test_whoever_asks_for_no_promotion_hears_what_the_gate_would_say():
     assert "would not have promoted it: its log-loss" in decide("never", evidence(NAIVE | {CHAMPION: WORSE}), Limits()).reason
 
 
+def test_a_champion_by_alias_hears_that_it_went_past_the_gate_and_what_that_would_say():
+    passes = decide("never", evidence(NAIVE | {CHAMPION: BETTER}), Limits(), by_alias=True)
+    assert passes.reason.startswith("made champion by --alias, past the gate; the gate would have promoted it: it beats the champion")
+    worse = decide("never", evidence(NAIVE | {CHAMPION: WORSE}), Limits(), by_alias=True)
+    assert worse.reason.startswith("made champion by --alias, past the gate; the gate would not have promoted it: its log-loss")
+    assert not (passes.promotes or worse.promotes)
+
+
 def test_whoever_insists_gets_the_promotion_with_what_speaks_against_it():
     verdict = decide("always", evidence(NAIVE | {CHAMPION: WORSE}), Limits())
     assert (verdict.passed, verdict.promotes) == (False, True)

@@ -60,6 +60,7 @@ def test_a_champion_worse_than_the_candidate_is_replaced(bucket, definitions):
 
 def test_nobody_is_promoted_unasked_or_for_figures_on_the_training_table(bucket):
     assert train(make_training(bucket)).promotion is None
+    assert "because nobody asked for it" in train(make_training(bucket, minute=3, alias="challenger")).facts["gate"]
     in_sample = train(make_training(bucket, minute=1, promote="auto", eval=None))
     assert "it was judged on no table but the one it was trained on" in in_sample.facts["gate"]
     same = train(make_training(bucket, minute=2, promote="auto", eval=TRAIN))
@@ -79,6 +80,13 @@ def test_nobody_is_promoted_for_figures_on_a_file_or_week_that_it_was_trained_on
     week = train(make_training(bucket, minute=1, promote="auto", train=folder, eval=f"data/aside/{EVAL}"))
     assert "not promoted: it was judged on week 2, of which it was trained on some rows" in week.facts["gate"]
     assert champion(bucket) is None
+
+
+def test_a_champion_by_alias_does_not_carry_the_words_that_nobody_asked_for_it(bucket):
+    outcome = train(make_training(bucket, alias="champion"))
+    assert champion(bucket) == outcome.release
+    assert outcome.facts["gate"].startswith("made champion by --alias, past the gate; the gate would have promoted it: it beats every")
+    assert manifest_of(bucket, outcome).evaluation.gate.reason == outcome.facts["gate"]
 
 
 def test_a_champion_trained_on_the_evaluation_table_is_not_beaten_on_it_nor_judged_by_it(bucket):
