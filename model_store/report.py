@@ -3,13 +3,14 @@
 It loads nothing (its content policy forbids it), holds no script, and every name in it is escaped.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from model_store.elements import Markup, element
 from model_store.gate import CHAMPION
 from model_store.report_charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
-from shared.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, TableSummary
+from shared.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
 
 STYLE = Path(__file__).with_suffix(".css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -204,6 +205,7 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         f"{name} table": f"{of.path}, {of.rows:,} rows used, {of.rejected:,} not, sha256 {of.contents}"
         for name, of in manifest.tables.items()
     }
+    origin |= _found_by(manifest.search) if manifest.search else {}
     origin |= {
         "job": manifest.job_id,
         "definition": f"{manifest.definition}, sha256 of its code {manifest.definition_sha256}",
@@ -212,6 +214,15 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     }
     cells = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in origin.items()]
     yield element("div", element("table", element("tbody", *cells), class_="facts"), class_="card", tabindex=0)
+
+
+def _found_by(search: Search) -> dict[str, str]:
+    """How its parameters were found, and which they are."""
+    states = Counter(candidate.state for candidate in search.candidates)
+    others = "".join(f", {states[state]} {state}" for state in ("stopped", "failed") if states[state])
+    tried = f"{search.method}, {len(search.candidates)} candidates{others}" if search.candidates else search.method
+    chosen = ", ".join(f"{name}={value}" for name, value in search.chosen.items())
+    return {"found by": tried, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not told"}
 
 
 def _described(summary: TableSummary) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The report of a release needs nothing beside it, escapes every name, and holds the figures of the manifest."""
 
 import html.parser
+import itertools
 import re
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from model_store.report import make_report
 from model_store.report_charts import ticks
 from shared.bucket import LocalBucket
-from shared.manifests import REPORT, ReleaseManifest
+from shared.manifests import REPORT, Candidate, ReleaseManifest, Search
 from tests.trainings import TRAIN, make_training, manifest_of, train, write_training_tables
 
 
@@ -149,6 +150,30 @@ def test_a_release_without_a_later_table_says_what_its_figures_are_worth(bucket)
     page = bucket.read(f"{outcome.result}/{REPORT}").decode()
     assert "There was no evaluation table: all figures are of the training table itself" in page
     assert "Not promoted: it was judged on no table but the one it was trained on" in page
+
+
+def test_the_page_of_a_searched_release_says_what_was_tried_and_chosen(manifest, page):
+    assert "found by" not in page
+    states = ("chosen", "tried", "stopped", "stopped", "failed")
+    search = Search(
+        method="a grid",
+        config={},
+        folds=["week 2 by week 1", "week 3 by weeks 1 to 2"],
+        candidates=[
+            Candidate(number=number, params={"alpha": number}, state=state, log_loss_per_click=None, folds=[])
+            for number, state in enumerate(states)
+        ],
+        chosen={"alpha": 0, "depth": "<deep>"},
+    )
+    words = Seen(make_report(manifest.model_copy(update={"search": search}))).words
+    facts = dict(itertools.pairwise(words))
+    assert facts["found by"] == "a grid, 5 candidates, 2 stopped, 1 failed"
+    assert facts["folds"] == "week 2 by week 1; week 3 by weeks 1 to 2"
+    assert facts["chosen"] == "alpha=0, depth=<deep>"
+    own = Search(method="the grid_search of old itself", config={}, chosen={})
+    words = Seen(make_report(manifest.model_copy(update={"search": own}))).words
+    facts = dict(itertools.pairwise(words))
+    assert [facts[name] for name in ("found by", "folds", "chosen")] == [own.method, "its own", "not told"]
 
 
 def test_a_release_judged_on_the_table_it_was_trained_on_says_so(bucket):
