@@ -91,7 +91,7 @@ def _charts(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
                 ],
                 [part.predicted for part in found.calibration],
                 alt="True conversions per click over predicted ones; on the dashed line both are the same",
-                unit=lambda value: _percent(value, 0 if value == round(value, 2) else 1),
+                unit=lambda value: f"{value * 100:.4g} %",
             ),
         ),
     ]

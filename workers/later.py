@@ -34,8 +34,7 @@ def _digests(table: TrainingTable) -> np.ndarray:
     """A digest of each row with conversions, the same whatever kind of file it comes from."""
     happened = table.outcomes
     rows = happened.conversions > 0
-    frame = table.frame[rows].assign(
-        **{" keyword": happened.entity_id[rows], " device": happened.device[rows], " clicks": happened.clicks[rows]}
-    )
+    device = {} if happened.device is None else {" device": happened.device[rows]}
+    frame = table.frame[rows].assign(**{" keyword": happened.entity_id[rows], " clicks": happened.clicks[rows]} | device)
     numbers = frame.select_dtypes("number").columns
     return pd.util.hash_pandas_object(frame.astype(dict.fromkeys(numbers, np.float64)), index=False).to_numpy()

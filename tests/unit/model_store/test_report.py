@@ -9,7 +9,7 @@ import pytest
 from model_store.report import make_report
 from model_store.report_charts import ticks
 from shared.bucket import LocalBucket
-from shared.manifests import REPORT, Candidate, ReleaseManifest, Search
+from shared.manifests import REPORT, Candidate, Estimate, ReleaseManifest, Search
 from tests.trainings import TRAIN, make_training, manifest_of, train, write_training_tables
 
 
@@ -183,6 +183,22 @@ def test_a_release_judged_on_the_table_it_was_trained_on_says_so(bucket):
     assert "The evaluation table is one that it was trained on: all figures are of rows it has seen" in page
     assert "On the evaluation table, which it was trained on, where every model looks better than it is" in page
     assert "log-loss per click (eval, trained on too)" in outcome.facts
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-13, 1e-8])
+def test_axes_of_figures_that_are_all_nothing_can_still_be_read(manifest, value):
+    nothing = Estimate(value=value, low=-value, high=value)
+    bins = [part.model_copy(update={"predicted": value, "happened": nothing}) for part in manifest.evaluation.calibration]
+    found = manifest.evaluation
+    slices = {"device": {"Tablet": found.slices["device"]["Tablet"].model_copy(update={"residual": nothing})}}
+    more = {"differences": dict.fromkeys(found.differences, nothing), "calibration": bins, "slices": slices, "importance": None}
+    page = make_report(manifest.model_copy(update={"evaluation": found.model_copy(update=more)}))
+    charts = re.findall("<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(charts) == 4
+    for chart in charts:
+        below = re.findall(r'<text class="axis"[^>]*text-anchor="middle">([^<]*)', chart)
+        assert len(set(below)) == len(below) >= 3
+        assert not re.search(r"\de-\d", chart)
 
 
 @pytest.mark.parametrize(("ends", "expected"), [((0, 1), [0, 0.25, 0.5, 0.75, 1]), ((-7, 7), [-5, 0, 5]), ((0, 0.123), [0, 0.05, 0.1])])
