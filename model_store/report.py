@@ -176,8 +176,8 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         f"{found.resamples:,} resamples of whole keywords"
     )
     yield _table(caption, ["compared with", "difference", "interval"], rows)
-    for release, why in found.not_compared.items():
-        yield element("p", f"{release} could not be compared: {why}.", class_="soft")
+    if found.not_compared:
+        yield _table("Not compared with", ["release", "why not"], [[release, why] for release, why in found.not_compared.items()])
     for kind, slices in found.slices.items():
         rows = []
         for name, of in slices.items():

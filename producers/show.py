@@ -287,6 +287,11 @@ def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> N
         difference = compared.differences.get(predictor) if compared else None
         _add(table, name, *cells, *([_difference(difference)] if compared else []))
     console.print(table)
+    if compared and compared.not_compared:
+        others = _table("not compared with", "why not", whole=("not compared with",))
+        for release, why in compared.not_compared.items():
+            _add(others, release, why)
+        console.print(others)
 
 
 def _difference(difference: Estimate | None) -> str:

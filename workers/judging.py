@@ -121,7 +121,10 @@ def _ask_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], ali
     latest = {release for alias, release in aliases.items() if alias.endswith(latest_of(""))}
     newest = sorted(latest, key=lambda release: release.partition("@")[2], reverse=True)
     champion = [aliases[CHAMPION]] if CHAMPION in aliases else []
-    for release in list(dict.fromkeys([*champion, *newest]))[: len(champion) + MOST_RIVALS]:
+    known = list(dict.fromkeys([*champion, *newest]))
+    most = len(champion) + MOST_RIVALS
+    rivals.problems |= dict.fromkeys(known[most:], f"no more than the champion and {MOST_RIVALS} other releases are")
+    for release in known[:most]:
         try:
             rivals.rates[release] = _rates_of_rival(bucket, release, table, keys, places)
         except (TransientError, SoftTimeLimitExceeded):

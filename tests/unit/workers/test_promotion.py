@@ -1,12 +1,16 @@
 """A training moves the champion when the gate lets it, once, and never over a champion that it was not compared with."""
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from producers import show
 from producers.show import outcome_facts
 from shared.aliases import list_aliases, point_alias
 from shared.bucket import LocalBucket
 from shared.keyword_losses import read_losses
-from shared.manifests import LOSSES
+from shared.manifests import LOSSES, REPORT
 from tests.handmade import NOON, publish_handmade, tree
 from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
 from workers import judging, training
@@ -111,6 +115,24 @@ def test_a_champion_that_cannot_be_loaded_is_said_in_words_and_stays(bucket, def
     assert f"not promoted: it could not be compared with the champion {old.release}: the code of the definition" in outcome.facts["gate"]
     assert list(manifest_of(bucket, outcome).evaluation.not_compared) == [old.release]
     assert champion(bucket) == old.release
+
+
+def test_releases_that_are_not_compared_with_are_named_with_the_reason_in_manifest_report_and_show(bucket, definitions, monkeypatch):
+    monkeypatch.setattr(judging, "MOST_RIVALS", 1)
+    add_definition(definitions, "other")
+    left = {train(make_training(bucket, name, minute=minute), definitions).release for minute, name in enumerate(("guessing", "other"))}
+    outcome = train(make_training(bucket, minute=2), definitions)
+    evaluation = manifest_of(bucket, outcome).evaluation
+    [(release, why)] = evaluation.not_compared.items()
+    assert {release} == left - evaluation.differences.keys()
+    assert why == "no more than the champion and 1 other releases are"
+    page = bucket.read(f"{outcome.result}/{REPORT}").decode()
+    text = io.StringIO()
+    show.print_release(Console(file=text, width=200), show.find_release(bucket, outcome.release))
+    for shown in (page, text.getvalue()):
+        assert "ot compared with" in shown
+        assert release in shown
+        assert why in shown
 
 
 def test_a_champion_that_needs_columns_which_the_table_lacks_is_said_in_words(bucket):
