@@ -4,7 +4,7 @@ It loads nothing (its content policy forbids it), holds no script, and every nam
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model_store.elements import Markup, element
@@ -177,7 +177,7 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     )
     yield _table(caption, ["compared with", "difference", "interval"], rows)
     if found.not_compared:
-        yield _table("Not compared with", ["release", "why not"], [[release, why] for release, why in found.not_compared.items()])
+        yield _facts(found.not_compared, "Not compared with, and why")
     for kind, slices in found.slices.items():
         rows = []
         for name, of in slices.items():
@@ -212,8 +212,14 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         "columns": f"{len(manifest.columns)}: {', '.join(few)}{', ...' if len(manifest.columns) > FEW else ''}",
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
     }
-    cells = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in origin.items()]
-    yield element("div", element("table", element("tbody", *cells), class_="facts"), class_="card", tabindex=0)
+    yield _facts(origin)
+
+
+def _facts(facts: Mapping[str, str], caption: str = "") -> Markup:
+    """Names with what is to be said of each, in lines that fold."""
+    cells = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in facts.items()]
+    head = [element("caption", caption)] if caption else []
+    return element("div", element("table", *head, element("tbody", *cells), class_="facts"), class_="card", tabindex=0)
 
 
 def _found_by(search: Search) -> dict[str, str]:
