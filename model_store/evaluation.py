@@ -46,8 +46,8 @@ class Outcomes:
     """What happened to each row of a table: four arrays of one length."""
 
     entity_id: np.ndarray
-    device: np.ndarray
-    """Codes: 0 computer, 1 smartphone, 2 tablet."""
+    device: np.ndarray | None
+    """Codes: 0 computer, 1 smartphone, 2 tablet; None where the keys have no device."""
     conversions: np.ndarray
     clicks: np.ndarray
 
@@ -97,7 +97,7 @@ def log_losses(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarra
 
 
 def naive_predictors(train: Outcomes, table: Outcomes) -> dict[str, np.ndarray]:
-    """The rates that four simple rules, learned on ``train``, predict for each row of ``table``; only its keys are looked at.
+    """The rates that simple rules, learned on ``train``, predict for each row of ``table``; only its keys are looked at.
 
     What ``train`` does not know, a keyword or a device, gets the mean of all.
 
@@ -109,10 +109,13 @@ def naive_predictors(train: Outcomes, table: Outcomes) -> dict[str, np.ndarray]:
     n, k = n[used], np.minimum(np.asarray(train.conversions, dtype=np.float64)[used], n[used])
     overall = float(k.sum() / n.sum())
     rows = len(table.entity_id)
+    by_device = {}
+    if train.device is not None and table.device is not None:
+        by_device = {"mean of the device": _means_by(train.device[used], k, n, table.device, overall)}
     return {
         "always zero": np.zeros(rows),
         "mean of all": np.full(rows, overall),
-        "mean of the device": _means_by(train.device[used], k, n, table.device, overall),
+        **by_device,
         "mean of the keyword": _means_by(train.entity_id[used], k, n, table.entity_id, overall),
     }
 

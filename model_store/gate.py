@@ -26,26 +26,30 @@ class Limits:
 class Evidence:
     """What the gate looks at."""
 
-    judged_on_later: bool
-    """Whether there was a table to judge on, and another than the one trained on."""
+    not_later: str = ""
+    """Why the table it was judged on is not of a later time than the one trained on, in words; empty where it is."""
     calibration_error: float
     differences: Mapping[str, Estimate]
     """Predictor -> log-loss per click of the release minus that of the predictor: the champion and the naive ones."""
     champion: str | None
     champion_problem: str = ""
     """Why there is no difference to the champion, in words."""
+    champion_has_seen: bool = False
+    """Whether the champion was trained on the table that both would be judged on."""
 
 
-def decide(promote: Promote, evidence: Evidence, limits: Limits) -> Verdict:
-    """The verdict with its reason in one sentence."""
+def decide(promote: Promote, evidence: Evidence, limits: Limits, *, by_alias: bool = False) -> Verdict:
+    """The verdict with its reason in one sentence; ``by_alias`` says that the release becomes champion whatever the gate finds."""
     objection = _objection(evidence, limits)
     why = objection or _praise(evidence, limits)
-    if promote == "never":
+    if by_alias:
+        words = f"made champion by --alias, past the gate; the gate would {'not ' if objection else ''}have promoted it: {why}"
+    elif promote == "never":
         words = f"not promoted, because nobody asked for it; --promote auto would {'not ' if objection else ''}have promoted it: {why}"
     elif promote == "always":
-        words = f"promoted, because --promote always asks for it{', although ' if objection else '; '}{why}"
+        words = f"to be promoted, because --promote always asks for it{', although ' if objection else '; '}{why}"
     else:
-        words = f"not promoted: {why}" if objection else f"promoted: {why}"
+        words = f"not promoted: {why}" if objection else f"passed the gate: {why}"
     return Verdict(
         promote=promote,
         passed=not objection,
@@ -57,10 +61,10 @@ def decide(promote: Promote, evidence: Evidence, limits: Limits) -> Verdict:
 
 def _objection(evidence: Evidence, limits: Limits) -> str:
     """The first thing that speaks against it, or nothing."""
-    if not evidence.judged_on_later:
-        return "it was judged on no table but the one it was trained on, and such figures are no reason (give a later table with --eval)"
-    if evidence.champion is not None and evidence.champion not in evidence.differences:
-        return f"it could not be compared with the champion {evidence.champion}: {evidence.champion_problem}"
+    if evidence.not_later:
+        return f"{evidence.not_later}, and such figures are no reason (give a later table with --eval)"
+    if evidence.champion_has_seen or evidence.champion not in (None, *evidence.differences):
+        return _no_comparison(evidence)
     if evidence.calibration_error > limits.calibration_error:
         return f"its calibration error of {evidence.calibration_error:.5f} is above the limit of {limits.calibration_error:g}"
     naive = [name for name in evidence.differences if name != evidence.champion]
@@ -75,6 +79,15 @@ def _objection(evidence: Evidence, limits: Limits) -> str:
                 f"and the whole interval must be below {wanted}"
             )
     return ""
+
+
+def _no_comparison(evidence: Evidence) -> str:
+    if evidence.champion_has_seen:
+        return (
+            f"the champion {evidence.champion} was trained on the evaluation table, so the two cannot be compared; "
+            "evaluate on another table (give it with --eval)"
+        )
+    return f"it could not be compared with the champion {evidence.champion}: {evidence.champion_problem}"
 
 
 def _praise(evidence: Evidence, limits: Limits) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.evaluation import log_losses
 from shared.manifests import Importance
@@ -35,6 +36,8 @@ def find_importance(
         else:
             numbers = dict(shuffle_columns(model, X, conversions, clicks))
             what = f"log-loss per click that is added when the column is shuffled ({len(numbers)} of {X.shape[1]} columns tried)"
+    except SoftTimeLimitExceeded:
+        raise
     except Exception:  # noqa: BLE001 - foreign code, and a picture in the report is not worth a failed training
         return None
     if not all(map(np.isfinite, numbers.values())):

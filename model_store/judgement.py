@@ -90,7 +90,7 @@ def rows_of(outcomes: Outcomes, rows: np.ndarray) -> Outcomes:
     """The outcomes of some rows."""
     return Outcomes(
         entity_id=outcomes.entity_id[rows],
-        device=outcomes.device[rows],
+        device=None if outcomes.device is None else outcomes.device[rows],
         conversions=np.asarray(outcomes.conversions, dtype=np.float64)[rows],
         clicks=np.asarray(outcomes.clicks, dtype=np.float64)[rows],
     )
@@ -105,7 +105,7 @@ def summarise(table: Outcomes, train: Outcomes) -> TableSummary:
         keywords=len(np.unique(table.entity_id)),
         clicks=float(clicks.sum()),
         conversions=float(np.minimum(table.conversions, clicks).sum()),
-        device_clicks={name: float(clicks[table.device == code].sum()) for code, name in enumerate(DEVICES)},
+        device_clicks={name: float(clicks[rows].sum()) for name, rows in _by_device(table).items()},
         cold_keywords=len(np.unique(table.entity_id[cold])),
         cold_clicks=float(clicks[cold].sum()),
     )
@@ -119,17 +119,22 @@ def share_of_conversions(conversions: np.ndarray, clicks: np.ndarray, predicted:
     return [float(share) for share in np.interp(GAIN_SHARES * clicked[-1], clicked, bought / bought[-1])]
 
 
+def _by_device(table: Outcomes) -> dict[str, np.ndarray]:
+    """Device -> which rows are of it; nothing where the keys have no device."""
+    return {} if table.device is None else {name: table.device == code for code, name in enumerate(DEVICES)}
+
+
 def _slices(table: Outcomes, train: Outcomes) -> dict[str, dict[str, np.ndarray]]:
-    """Kind of slice -> slice -> which rows are in it; slices without rows are left out."""
+    """Kind of slice -> slice -> which rows are in it; slices without rows are left out, and kinds without slices."""
     volume = np.searchsorted([fewest for _, fewest in CLICK_BINS], table.clicks, side="right") - 1
     cold = ~np.isin(table.entity_id, train.entity_id)
     kinds = {
-        "device": {name: table.device == code for code, name in enumerate(DEVICES)},
+        "device": _by_device(table),
         # clicks below 1, of a table that weights its rows, count as the fewest
         "clicks": {name: np.maximum(volume, 0) == place for place, (name, _) in enumerate(CLICK_BINS)},
         "history": {"known keywords": ~cold, "cold keywords": cold},
     }
-    return {kind: {name: rows for name, rows in of_kind.items() if rows.any()} for kind, of_kind in kinds.items()}
+    return {kind: {name: rows for name, rows in of_kind.items() if rows.any()} for kind, of_kind in kinds.items() if of_kind}
 
 
 def _estimates(number: np.ndarray, keywords: int, ratios: Iterable[tuple[np.ndarray, np.ndarray]], confidence: float) -> list[Estimate]:

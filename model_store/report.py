@@ -3,13 +3,14 @@
 It loads nothing (its content policy forbids it), holds no script, and every name in it is escaped.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model_store.elements import Markup, element
 from model_store.gate import CHAMPION
 from model_store.report_charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
-from shared.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, TableSummary
+from shared.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
 
 STYLE = Path(__file__).with_suffix(".css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -38,7 +39,7 @@ def make_report(manifest: ReleaseManifest) -> str:
 def _header(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     figures, summary = manifest.metrics[found.judged_on][manifest.definition], found.summaries[found.judged_on]
     yield element("h1", manifest.release)
-    yield element("p", f"Trained {manifest.created:%Y-%m-%d %H:%M} UTC in {manifest.seconds:.1f} s. {_judged_on(found)}", class_="soft")
+    yield element("p", f"Trained {manifest.created:%Y-%m-%d %H:%M} UTC in {manifest.seconds:.1f} s. {_judged_on(manifest)}", class_="soft")
     yield element("p", _sentence(found.gate.reason), class_=f"verdict {'yes' if found.gate.promotes else 'no'}", role="note")
     champion = found.differences.get(found.gate.champion or "")
     closest = max((name for name in found.differences if "@" not in name), key=lambda name: found.differences[name].value)
@@ -54,9 +55,14 @@ def _header(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     yield element("dl", *cells, class_="key")
 
 
-def _judged_on(found: Evaluation) -> str:
-    if found.judged_on == "eval":
+def _judged_on(manifest: ReleaseManifest) -> str:
+    if not manifest.judged_on_seen:
         return "All figures are of the evaluation table, which it has not seen in training."
+    if manifest.judged_on == "eval":
+        return (
+            "The evaluation table is one that it was trained on: all figures are of rows it has seen, "
+            "and a release looks better there than it is."
+        )
     return "There was no evaluation table: all figures are of the training table itself, and a release looks better there than it is."
 
 
@@ -85,7 +91,7 @@ def _charts(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
                 ],
                 [part.predicted for part in found.calibration],
                 alt="True conversions per click over predicted ones; on the dashed line both are the same",
-                unit=lambda value: _percent(value, 0 if value == round(value, 2) else 1),
+                unit=lambda value: f"{value * 100:.4g} %",
             ),
         ),
     ]
@@ -160,9 +166,9 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
             ]
             for name, metrics in predictors.items()
         ]
-        words = (
-            "On the evaluation table" if table == "eval" else "On the table it was trained on, where every model looks better than it is"
-        )
+        seen = "it was trained on, where every model looks better than it is"
+        evaluated = f"On the evaluation table, which {seen}" if manifest.judged_on_seen else "On the evaluation table"
+        words = evaluated if table == "eval" else f"On the table {seen}"
         yield _table(words, ["predictor", "log-loss per click", "click-weighted MAE", "calibration error"], rows, 0)
     rows = [[_named(name, manifest, found), f"{of.value:+.5f}", _interval(of, found)] for name, of in _nearest_first(found)]
     caption = (
@@ -170,8 +176,8 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         f"{found.resamples:,} resamples of whole keywords"
     )
     yield _table(caption, ["compared with", "difference", "interval"], rows)
-    for release, why in found.not_compared.items():
-        yield element("p", f"{release} could not be compared: {why}.", class_="soft")
+    if found.not_compared:
+        yield _facts(found.not_compared, "Not compared with, and why")
     for kind, slices in found.slices.items():
         rows = []
         for name, of in slices.items():
@@ -199,14 +205,30 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         f"{name} table": f"{of.path}, {of.rows:,} rows used, {of.rejected:,} not, sha256 {of.contents}"
         for name, of in manifest.tables.items()
     }
+    origin |= _found_by(manifest.search) if manifest.search else {}
     origin |= {
         "job": manifest.job_id,
         "definition": f"{manifest.definition}, sha256 of its code {manifest.definition_sha256}",
         "columns": f"{len(manifest.columns)}: {', '.join(few)}{', ...' if len(manifest.columns) > FEW else ''}",
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
     }
-    cells = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in origin.items()]
-    yield element("div", element("table", element("tbody", *cells), class_="facts"), class_="card", tabindex=0)
+    yield _facts(origin)
+
+
+def _facts(facts: Mapping[str, str], caption: str = "") -> Markup:
+    """Names with what is to be said of each, in lines that fold."""
+    cells = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in facts.items()]
+    head = [element("caption", caption)] if caption else []
+    return element("div", element("table", *head, element("tbody", *cells), class_="facts"), class_="card", tabindex=0)
+
+
+def _found_by(search: Search) -> dict[str, str]:
+    """How its parameters were found, and which they are."""
+    states = Counter(candidate.state for candidate in search.candidates)
+    others = "".join(f", {states[state]} {state}" for state in ("stopped", "failed") if states[state])
+    tried = f"{search.method}, {len(search.candidates)} candidates{others}" if search.candidates else search.method
+    chosen = ", ".join(f"{name}={value}" for name, value in search.chosen.items())
+    return {"found by": tried, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not told"}
 
 
 def _described(summary: TableSummary) -> dict[str, str]:

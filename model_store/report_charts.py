@@ -18,6 +18,9 @@ ROW = 40
 OFF_SCALE = 8.0
 """A row that reaches so many times further than the nearest one is drawn as an arrow, or the others would shrink to dots."""
 
+SMALLEST_REACH = 0.0005
+"""No axis ends nearer to 0: figures are printed with five digits, and what is smaller is rounding."""
+
 
 Scale = Callable[[float], float]
 
@@ -69,7 +72,7 @@ def interval_chart(rows: Sequence[Row], *, alt: str, unit: Callable[[float], str
 
 def calibration_chart(points: Sequence[Row], predicted: Sequence[float], *, alt: str, unit: Callable[[float], str]) -> Markup:
     """What happened (with intervals) over what was predicted; on the diagonal both are the same."""
-    reach = 1.08 * max([*predicted, *(row.high or row.value for row in points)], default=1.0) or 1.0
+    reach = 1.08 * max([SMALLEST_REACH, *predicted, *(row.high or row.value for row in points)])
     x, y = _scale(0, reach, LEFT, RIGHT), _scale(0, reach, FRAME_BOTTOM, FRAME_TOP)
     parts = [*_frame(x, y, ticks(0, reach, 5), unit)]
     parts += [
@@ -137,7 +140,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Scale:
 def _reach(rows: Sequence[Row]) -> float:
     """How far the axis goes on each side of 0: as far as the widest row that is not out of all proportion."""
     reaches = sorted(max(abs(row.value), abs(row.low or 0), abs(row.high or 0)) for row in rows)
-    nearest = next((reach for reach in reaches if reach > 0), 1.0)
+    nearest = next((reach for reach in reaches if reach > SMALLEST_REACH), SMALLEST_REACH)
     return 1.08 * max(reach for reach in [nearest, *reaches] if reach <= OFF_SCALE * nearest)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
+
 from model_store.definitions import Definition, UnknownDefinitionError, load_definition
 from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
@@ -142,7 +144,7 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
         try:
             model = definition.model_class()
             model.load(str(own / manifest.model_file))  # a string, as the older service gave it
-        except ModelError:
+        except (ModelError, SoftTimeLimitExceeded):
             raise
         except Exception as error:  # a definition's own code may raise anything
             raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=anew) from error

@@ -705,6 +705,8 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool)
         _print_json({"job_id": job_id, **outcome.encode()})
     else:
         show.print_facts(_console(), show.outcome_facts(outcome))
+        if trained := show.trained_by(bucket, job_id, outcome):
+            show.print_metrics(_console(), trained, trained.judged_on)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def _sources(manifests: Sequence[ReleaseManifest], release: str, table: str | No
     """Where a release was judged on a table of a later time, its own training first, then the newest."""
     for manifest in sorted(manifests, key=lambda manifest: manifest.release != release):
         found = manifest.evaluation
-        if found is None or found.judged_on != "eval" or LOSSES not in manifest.files:
+        if found is None or manifest.judged_on_seen or LOSSES not in manifest.files:
             continue
         fingerprint = manifest.tables["eval"]
         if table is not None and not _is_named(table, fingerprint.path):

@@ -245,13 +245,18 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     What makes two requests the same is ``run``, if it is given, and else all the other fields.
 
     Raises:
-        RequestError: a field cannot be, or something in the config.
+        RequestError: a field cannot be, or something in the config; or the gate is asked without a table to judge on.
         TableError: there is no such table.
         BucketError: the request could not be written.
     """
     created = datetime.now(UTC)
     if train is None:
         train, eval_table = newest_training_tables(bucket)
+    if promote == "auto" and eval_table is None:
+        raise RequestError(
+            f"{definition} cannot be promoted for figures on {train}, the table it is trained on",
+            next_step="Name a table of a later time with --train and --eval, or leave out --promote auto.",
+        )
     sources = [find_table(bucket, path).kept_below(name) for name, path in (("train", train), ("eval", eval_table)) if path is not None]
     wish = {"definition": definition, "alias": alias}
     if promote != "never":  # the digest of a request without it is that of an earlier version

@@ -16,8 +16,8 @@ from producers.rejects import Rejected, count_reasons, job_behind
 from shared.aliases import ALIASES, MANIFEST, MODELS, Alias, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, RequestError
-from shared.job_folder import JOBS, JobStatus, Outcome, UnreadableJob
-from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, FileDigest, ReleaseManifest, ResultManifest, Search
+from shared.job_folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
+from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, FileDigest, ReleaseManifest, ResultManifest, Search
 from shared.messages import Job, ScoreJob, decode_long
 from shared.signatures import Signature
 
@@ -50,14 +50,14 @@ class ShownRelease:
     def judged(self) -> tuple[str, str]:
         """On which rows, in a form to compare: two releases with the same can be ranked."""
         table = self.manifest.tables.get(self.manifest.judged_on)
-        return self.manifest.judged_on, table.contents if table else ""
+        return "train" if self.manifest.judged_on_seen else "eval", table.contents if table else ""
 
     @property
     def judged_on(self) -> str:
         """On which table, in words; figures on the table that it was trained on are called so."""
         table = self.manifest.tables.get(self.manifest.judged_on)
         name = spoken_table(table.path) if table else "a table that is not known"
-        return name if self.manifest.judged_on == "eval" else f"{name} (trained on it)"
+        return f"{name} (trained on it)" if self.manifest.judged_on_seen else name
 
     @property
     def size(self) -> int:
@@ -86,6 +86,14 @@ def find_release(bucket: Bucket, release: str) -> ShownRelease:
         if found.manifest.release == release:
             return found
     raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
+
+
+def trained_by(bucket: Bucket, job_id: str, outcome: Outcome) -> ReleaseManifest | None:
+    """The manifest of the release that a job trained; None when it was to score, or the release is gone."""
+    if isinstance(JobFolder(bucket, job_id).job(), ScoreJob):
+        return None
+    text = bucket.read(f"{release_folder(outcome.release)}/{MANIFEST}")
+    return None if text is None else decode_long(ReleaseManifest, text)
 
 
 def find_results(bucket: Bucket) -> Iterator[tuple[str, ResultManifest]]:
@@ -259,14 +267,40 @@ def print_release(console: Console, release: ShownRelease) -> None:
         facts["gate"] = manifest.evaluation.gate.reason
         facts["report"] = f"{release_folder(manifest.release)}/{REPORT} (get it: scoring models show {manifest.release} --report FILE)"
     print_facts(console, facts)
-    for judged, predictors in manifest.metrics.items():
-        shown = _table(f"on the {judged} table", "log-loss per click", "click-weighted MAE", "MAE", "MSE", "calibration error")
-        for predictor, metrics in predictors.items():
-            names = (JUDGED, "mae_by_click", "mae", "mse", "calibration_error")
-            _add(shown, predictor, *(f"{metrics[name]:.5f}" for name in names))
-        console.print(shown)
+    for judged in manifest.metrics:
+        print_metrics(console, manifest, judged)
     if manifest.search:
         print_search(console, manifest.search)
+
+
+def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> None:
+    """The figures of a release on one of its tables beside those of the naive predictors and other releases, with the differences."""
+    found = manifest.evaluation
+    compared = found if found is not None and found.judged_on == judged else None
+    figures = ["log-loss per click", "click-weighted MAE", "calibration error"]
+    against = [f"this release minus it ({compared.confidence * 100:g} % interval)"] if compared else []
+    where = f"on the {judged} table{', trained on too' if judged == 'eval' and manifest.judged_on_seen else ''}"
+    table = _table(where, *figures, *against, whole=(where,))
+    for predictor, metrics in manifest.metrics[judged].items():
+        name = f"{predictor} (this release)" if predictor == manifest.definition else predictor
+        cells = [f"{metrics[metric]:.5f}" for metric in (JUDGED, "mae_by_click", "calibration_error")]
+        difference = compared.differences.get(predictor) if compared else None
+        _add(table, name, *cells, *([_difference(difference)] if compared else []))
+    console.print(table)
+    if compared and compared.not_compared:
+        others = _table("not compared with", "why not", whole=("not compared with",))
+        for release, why in compared.not_compared.items():
+            _add(others, release, why)
+        console.print(others)
+
+
+def _difference(difference: Estimate | None) -> str:
+    """A difference in log-loss per click with what it may be by chance: below 0 the release is better."""
+    if difference is None:
+        return ""
+    if difference.low is None or difference.high is None:
+        return f"{difference.value:+.5f}"
+    return f"{difference.value:+.5f} ({difference.low:+.5f} to {difference.high:+.5f})"
 
 
 def print_search(console: Console, search: Search) -> None:

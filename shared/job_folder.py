@@ -18,7 +18,7 @@
                   rejects-accepted        a mark: a person lets the job go on without its rejects, however many
                   ended/                  outcomes of before the job was let go on
                   outcome.json            how the job ended                             (first writer wins)
-                  published.json          the result is at its place
+                  published.json          the result is at its place; of a training also which names mean it now
                   telling.json            a try to tell people was begun
                   notified.json           people were told, or this was given up
     jobs/_open/<job id>                   a mark: this job still needs something done
@@ -41,7 +41,7 @@ from shared.messages import Job, JobOrder, Moment, Record, ScoreJob, decode, dec
 
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
-TELLING = "telling.json"
+PUBLISHED, TELLING = "published.json", "telling.json"
 STAGE = "stage.json"
 PARAMS = "params.yaml"
 WAVES, CANDIDATES = "waves", "candidates"
@@ -63,6 +63,13 @@ class Promotion(Record):
     """When the champion of that moment became it, None if there was none: who finds another one leaves it alone."""
 
 
+class Pointing(Record):
+    """That the alias which was asked for is to mean the release that was trained."""
+
+    alias_since: Moment | None
+    """Since when it means what it meant when the job ended, None if it meant nothing: who finds another time leaves it alone."""
+
+
 class Outcome(Record):
     """How a job ended: written once, whoever comes first."""
 
@@ -78,6 +85,7 @@ class Outcome(Record):
     facts: dict[str, str] = Field(default_factory=dict)
     """What people want to read of it: counts, means, metrics."""
     promotion: Annotated[Promotion | None, Field(exclude_if=lambda promotion: promotion is None)] = None
+    pointing: Annotated[Pointing | None, Field(exclude_if=lambda pointing: pointing is None)] = None
 
 
 class Stage(Record):
@@ -275,10 +283,17 @@ class JobFolder:
                 job=job, state=state, since=stage.at if stage else job.created, reason=reason, chunks=chunks, chunks_done=done, outcome=None
             )
         state = outcome.state
-        if state == "done" and not self.has("published.json"):
+        if state == "done" and not self.has(PUBLISHED):
             state = "finishing"
         done = chunks if outcome.state == "done" else self._chunks_done(job)
-        return JobStatus(job=job, state=state, since=outcome.at, reason=outcome.reason, chunks=chunks, chunks_done=done, outcome=outcome)
+        return JobStatus(
+            job=job, state=state, since=outcome.at, reason=outcome.reason, chunks=chunks, chunks_done=done, outcome=self.told(outcome)
+        )
+
+    def told(self, outcome: Outcome) -> Outcome:
+        """The outcome for people: with what was made of it, as far as that is written."""
+        done = _field(self.bucket.read(self.file(PUBLISHED)) or b"", "facts", dict) or {}
+        return outcome.model_copy(update={"facts": outcome.facts | {str(name): str(value) for name, value in done.items()}})
 
     def _chunks(self, job: Job) -> int:
         """The chunks of the plan, or the candidates times folds that the newest wave of a search expects."""

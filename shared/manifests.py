@@ -63,8 +63,12 @@ class TableFingerprint(Part):
 
     @property
     def contents(self) -> str:
-        """A digest of what is in its files, whatever the table is called and wherever it lies."""
-        return hashlib.sha256("".join(file.sha256 for _, file in sorted(self.files.items())).encode()).hexdigest()
+        """A digest of what is in its files, whatever they are called and wherever they lie."""
+        return hashlib.sha256("".join(sorted(file.sha256 for file in self.files.values())).encode()).hexdigest()
+
+    def shares_file_with(self, other: "TableFingerprint") -> bool:
+        """True when a file of it has the contents of one of the other, whatever they are called."""
+        return not {file.sha256 for file in self.files.values()}.isdisjoint(file.sha256 for file in other.files.values())
 
 
 Metrics = dict[str, float]
@@ -218,6 +222,16 @@ class ReleaseManifest(Record):
     def judged_on(self) -> Literal["eval", "train"]:
         """The table whose figures count: that of a later time if there was one."""
         return "eval" if "eval" in self.metrics else "train"
+
+    @property
+    def judged_on_seen(self) -> bool:
+        """True when the figures that count are of rows it was trained on: there was no other table, or it has seen a file of that."""
+        table = self.tables.get(self.judged_on)
+        return self.judged_on == "train" or (table is not None and self.was_trained_on(table))
+
+    def was_trained_on(self, table: TableFingerprint) -> bool:
+        """True when it has seen a file of this table in training; of rows that came to it in another file nothing is known."""
+        return self.tables["train"].shares_file_with(table)
 
     def check_interval(self) -> None:
         """Raise ModelError when the release can give no interval."""

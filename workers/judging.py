@@ -1,13 +1,14 @@
 """Judges a freshly trained model beside the champion and the newest releases of all definitions, on the same rows."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition
-from model_store.evaluation import evaluate, naive_predictors
+from model_store.evaluation import Outcomes, evaluate, naive_predictors
 from model_store.gate import CHAMPION, Evidence, Limits, decide
 from model_store.importance import find_importance
 from model_store.judgement import judge_predictions, summarise
@@ -17,8 +18,10 @@ from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.keyword_losses import KeywordLosses
 from shared.manifests import Column, Evaluation, Metrics
-from shared.messages import Promote
+from shared.messages import TrainJob
 from shared.resampling import RESAMPLES
+from workers.later import why_not_later
+from workers.predictions import one_a_row
 from workers.training_tables import TrainingTable, read_training_table
 
 TARGET = "cr"
@@ -26,6 +29,9 @@ TARGET = "cr"
 
 MOST_RIVALS = 5
 """Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""
+
+HAS_SEEN = "it was trained on this table"
+"""Why a release is not judged on a table: its figures would be better than it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +75,8 @@ class Trained:
     rates: dict[str, np.ndarray]
 
 
-def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Promote, limits: Limits) -> Judgement:
-    """Judge a model on ``eval``, or on ``train`` where that is all there is, and ask the gate."""
+def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJob, limits: Limits) -> Judgement:
+    """Judge a model on ``eval``, or on ``train`` where that is all there is, and ask the gate what the job wants to know."""
     definition, tables = trained.definition, trained.tables
     train = tables["train"]
     judged_on: Literal["eval", "train"] = "eval" if "eval" in tables else "train"
@@ -86,11 +92,12 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
         for name, of in tables.items()
     }
     evidence = Evidence(
-        judged_on_later=judged_on == "eval" and table.fingerprint.contents != train.fingerprint.contents,
+        not_later=why_not_later(table, train),
         calibration_error=metrics[judged_on][definition.name]["calibration_error"],
         differences={name: found for name, found in best.differences.items() if name == champion or "@" not in name},
         champion=champion,
         champion_problem=rivals.problems.get(champion or "", ""),
+        champion_has_seen=rivals.problems.get(champion or "") == HAS_SEEN,
     )
     X, _, _ = definition.prepare(table.frame)
     evaluation = Evaluation(
@@ -104,19 +111,23 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, promote: Pro
         gains=best.gains,
         importance=find_importance(trained.model, X, table.outcomes.conversions, table.outcomes.clicks),
         summaries={name: summarise(of.outcomes, train.outcomes) for name, of in tables.items()},
-        gate=decide(promote, evidence, limits),
+        gate=decide(job.promote, evidence, limits, by_alias=job.alias == CHAMPION),
     )
     return Judgement(evaluation=evaluation, metrics=metrics, losses=best.losses)
 
 
 def _ask_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], aliases: dict[str, str], places: Places) -> _Rivals:
     rivals = _Rivals()
-    newest = sorted({release for alias, release in aliases.items() if alias.endswith(latest_of(""))}, reverse=True)
+    latest = {release for alias, release in aliases.items() if alias.endswith(latest_of(""))}
+    newest = sorted(latest, key=lambda release: release.partition("@")[2], reverse=True)
     champion = [aliases[CHAMPION]] if CHAMPION in aliases else []
-    for release in list(dict.fromkeys([*champion, *newest]))[: len(champion) + MOST_RIVALS]:
+    known = list(dict.fromkeys([*champion, *newest]))
+    most = len(champion) + MOST_RIVALS
+    rivals.problems |= dict.fromkeys(known[most:], f"no more than the champion and {MOST_RIVALS} other releases are")
+    for release in known[:most]:
         try:
             rivals.rates[release] = _rates_of_rival(bucket, release, table, keys, places)
-        except TransientError:
+        except (TransientError, SoftTimeLimitExceeded):
             raise
         except ScoringError as error:
             rivals.problems[release] = error.message
@@ -129,25 +140,34 @@ def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tu
     """What a release predicts for the rows of the table, which is read once more where the release needs other columns of it.
 
     Raises:
-        ModelError: it cannot be loaded, or its rates are not one finite number a row.
+        ModelError: it cannot be loaded, it was trained on the table, or its rates are not one finite number a row.
         TableError: the table lacks a column that it needs, or it names rows by other keys.
     """
     rival = load_release(bucket, release, places.cache, places.definitions)
+    if rival.manifest.was_trained_on(table.fingerprint):
+        raise ModelError(HAS_SEEN)
     definition, columns = rival.definition, rival.manifest.columns
     if definition.keys != keys:
         raise TableError(f"it names rows by {' and '.join(definition.keys)}, not by {' and '.join(keys)}")
     if not _same(columns, table.columns):
         rows = table
-        table = read_training_table(bucket, table.fingerprint.path, None, columns, keys=keys)
-        if not np.array_equal(table.outcomes.entity_id, rows.outcomes.entity_id):
+        table = read_training_table(bucket, table.fingerprint.path, None, columns, keys=keys, with_week=table.week is not None)
+        if table.fingerprint.files != rows.fingerprint.files:
+            raise TableError(f"{table.fingerprint.path} changed before it could be read once more, with the columns that it needs")
+        if not _happened_alike(table.outcomes, rows.outcomes):
             raise TableError(f"of {table.fingerprint.path} it can use other rows, {table.fingerprint.rows:,} of them")
     X, _, problem = definition.prepare(table.frame[[TARGET, *definition.columns_of_table([column.name for column in columns])]])
     if problem is not None:
         raise TableError(f"its definition cannot prepare {table.fingerprint.path}: {problem}")
-    rates = np.asarray(rival.model.predict(X), dtype=np.float64)
-    if rates.shape != (len(X),) or not np.isfinite(rates).all():
+    rates = one_a_row(definition.name, "predict", rival.model.predict(X), len(X))
+    if not np.isfinite(rates).all():
         raise ModelError(f"it predicts something else than one finite number for each of the {len(X)} rows")
     return np.clip(rates, 0, 1)
+
+
+def _happened_alike(one: Outcomes, other: Outcomes) -> bool:
+    """True when both tell of the same rows in the same order."""
+    return all(np.array_equal(getattr(one, part.name), getattr(other, part.name)) for part in fields(Outcomes))
 
 
 def _same(wanted: list[Column], there: list[Column]) -> bool:

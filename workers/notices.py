@@ -103,7 +103,7 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
         facts["release"] = outcome.release
     if outcome.result:
         facts["path"] = outcome.result
-    facts |= outcome.facts
+    facts |= folder.told(outcome).facts
     if outcome.reason:
         facts["reason"] = outcome.reason
     return Notice(

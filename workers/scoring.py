@@ -21,8 +21,8 @@ import numpy as np
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
-from shared.errors import MessageError, ModelError, TableError
-from shared.job_folder import REJECTS_ACCEPTED, JobFolder, Outcome
+from shared.errors import MessageError, TableError
+from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, ResultManifest
 from shared.messages import ScoreJob, decode_long
 from shared.signatures import Signature
@@ -44,6 +44,7 @@ from workers.parts import (
 )
 from workers.pieces import Pieces, open_chunk
 from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, count_lines, cut_table, find_table, read_begun, read_plan
+from workers.predictions import one_a_row
 from workers.reject_limits import check_all
 from workers.suspects import Range, clear_chunk
 
@@ -221,22 +222,11 @@ def _raw_predictions(release: Release, rows: tables.Rows, *, interval: bool) -> 
     features, _, problem = definition.prepare(frame, target_col=None)
     if problem is not None:
         raise TableError(f"the definition {definition.name} cannot prepare the table: {problem}") from problem
-    predicted = [_one_a_row(definition.name, "predict", release.model.predict(features), count)]
+    predicted = [one_a_row(definition.name, "predict", release.model.predict(features), count)]
     if interval:
         low, high = release.model.predict_interval(features)
-        predicted += [_one_a_row(definition.name, "predict_interval", bounds, count) for bounds in (low, high)]
+        predicted += [one_a_row(definition.name, "predict_interval", bounds, count) for bounds in (low, high)]
     return predicted
-
-
-def _one_a_row(name: str, method: str, predicted: object, count: int) -> np.ndarray:
-    """The predictions as float64; raises ModelError when they are not one a row."""
-    numbers = np.asarray(predicted, dtype=np.float64)
-    if numbers.shape not in ((count,), (count, 1)):
-        raise ModelError(
-            f"the definition {name} gave {' x '.join(map(str, numbers.shape)) or 'no'} predictions for {count} rows",
-            next_step=f"Mend its {method}, then see: scoring models check {name}",
-        )
-    return numbers.reshape(count)
 
 
 def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, score: Callable[[tables.Rows], Scored]) -> Scored:
@@ -294,12 +284,12 @@ def finish_job(folder: JobFolder) -> Outcome | None:
             return None
         folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED)))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.has("published.json"):
+    if outcome is not None and outcome.state == "done" and not folder.has(PUBLISHED):
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
         folder.bucket.copy(folder.file(MANIFEST), f"{outcome.result}/revisions/{folder.job_id}/{MANIFEST}")
         publish_newest(folder.bucket, outcome.result, folder.job_id)
         _drop_other_slices(folder)
-        folder.bucket.write(folder.file("published.json"), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
+        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
     return outcome
 
 

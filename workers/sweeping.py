@@ -12,7 +12,7 @@ import structlog
 
 from shared.bucket import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
-from shared.job_folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job, open_jobs
+from shared.job_folder import CANDIDATES, OPEN, PUBLISHED, JobFolder, Outcome, close_job, open_jobs
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.notices import is_told
@@ -146,7 +146,7 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
     if is_told(folder, outcome):
         folder.close(outcome)
         return None
-    if outcome.state == "done" and not folder.has("published.json"):
+    if outcome.state == "done" and not folder.has(PUBLISHED):
         return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)
     return _order(folder, NOTIFY, outcome.at)
 

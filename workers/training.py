@@ -5,7 +5,7 @@ The release's id follows from the job, so a training that runs twice makes one r
 
 import contextlib
 import inspect
-import itertools
+import json
 import os
 import tempfile
 import time
@@ -26,22 +26,23 @@ from model_store.store import digest_folder, library_versions, publish, read_man
 from shared.aliases import MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
-from shared.job_folder import JobFolder, Outcome, Promotion
-from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search
+from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
+from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search, TableFingerprint
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
 from workers.judging import Places, Trained, judge_release
+from workers.predictions import one_a_row
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
-FindParameters = Callable[[], Search | None]
+FindParameters = Callable[[TableFingerprint], Search | None]
 
 
-def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, find: FindParameters = lambda: None) -> Outcome | None:
+def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, find: FindParameters = lambda _: None) -> Outcome | None:
     """Fit, evaluate, publish, point the aliases; the outcome of the job, whoever decided it.
 
-    ``limits`` are those of the gate; ``find`` is asked what a search has found, when that is needed.
+    ``limits`` are those of the gate; ``find`` is asked what a search has found for the training table, when that is needed.
 
     Raises:
         TableError: a table cannot be read or lacks what training needs.
@@ -56,10 +57,10 @@ def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, 
         if folder.outcome() is None:
             folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.has("published.json"):
+    if outcome is not None and outcome.state == "done" and not folder.has(PUBLISHED):
         # here and not before: who is killed in between comes back to it
-        _point_aliases(folder, outcome)
-        folder.bucket.write(folder.file("published.json"), b"{}")
+        done = _point_aliases(folder, outcome)
+        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"facts": done}).encode())
     return outcome
 
 
@@ -77,23 +78,36 @@ def _check_alias(job: TrainJob, definitions: Path | None) -> None:
         raise ModelError(f"{job.alias} cannot be an alias: it names something already", next_step="Choose another name, like champion.")
 
 
-def _point_aliases(folder: JobFolder, outcome: Outcome) -> None:
-    """Let ``latest`` mean the release unless it means a newer one, and the alias that was asked for, once."""
+def _point_aliases(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
+    """Let ``latest`` mean the release unless it means a newer one, and the names that it was to get, once; what came of these in words."""
     job, by = train_job(folder), f"job {folder.job_id}"
     point_latest(folder.bucket, outcome.release, by=by)
-    if job.alias is not None and not _has_pointed(folder.bucket, job, by):
-        point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained")
-    promotion = outcome.promotion
-    if promotion is not None:
-        # not if it was moved since the outcome was written, by an earlier run of this step, another training or a person
-        unmoved = promotion.champion_since
-        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == unmoved)
+    # neither if it was moved since the outcome was written, by an earlier run of this step, another training or a person
+    if job.alias is not None:
+        point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained", only_if=lambda now: _is_unmoved(now, outcome))
+    if outcome.promotion is not None:
+        before = outcome.promotion.champion_since
+        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == before)
+    names = [*([job.alias] if job.alias else []), *([CHAMPION] if outcome.promotion else [])]
+    return {name: _came_of(folder.bucket, name, outcome.release, by) for name in names}
 
 
-def _has_pointed(bucket: Bucket, job: TrainJob, by: str) -> bool:
-    """True when an earlier run did it: somebody may have moved the alias on since."""
-    since = itertools.takewhile(lambda change: change.at >= job.created, changes(bucket, job.alias or ""))
-    return any(change.by == by for change in since)
+def _came_of(bucket: Bucket, alias: str, release: str, by: str) -> str:
+    """What an alias means now, and whether this job moved it in this run or an earlier one."""
+    now = read_alias(bucket, alias)
+    if now is not None and now.release == release:
+        return f"means {release} now"
+    meaning = "nothing" if now is None else now.release
+    if any(change.by == by and change.release == release for change in changes(bucket, alias)):
+        return f"was moved to {release}, and means {meaning} by now"
+    return f"not moved: it came to mean {meaning} after the training had ended"
+
+
+def _is_unmoved(now: Alias | None, outcome: Outcome) -> bool:
+    """True when the alias that was asked for was not moved since the job ended."""
+    if outcome.pointing is None:  # the outcome of an earlier version, which did not say
+        return now is None or now.at <= outcome.at
+    return _since(now) == outcome.pointing.alias_since
 
 
 def _since(alias: Alias | None) -> datetime | None:
@@ -116,9 +130,9 @@ def staging() -> Path:
 def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limits, find: FindParameters) -> None:
     began = time.monotonic()
     definition = load_definition(job.definition, places.definitions)
-    search = find()
     folder.say(f"reading {job.train}")
     train = _read(folder, job.train, definition)
+    search = find(train.fingerprint)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
@@ -132,7 +146,7 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
-    judgement = judge_release(folder.bucket, trained, places, job.promote, limits)
+    judgement = judge_release(folder.bucket, trained, places, job, limits)
     if folder.outcome() is not None:
         return  # cancelled while it was fitted
     folder.say("publishing the release")
@@ -171,7 +185,7 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
 
 
 def _read(folder: JobFolder, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:
-    return read_training_table(folder.bucket, path, definition.columns, columns, keys=definition.keys, text=definition.text)
+    return read_training_table(folder.bucket, path, definition.columns, columns, keys=definition.keys, text=definition.text, with_week=True)
 
 
 def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - a definition's own class
@@ -199,7 +213,7 @@ def rates_of(definition: Definition, model: Any, table: TrainingTable) -> np.nda
     """
     X, _ = _prepared(definition, table)
     with _naming_failures(definition, "predict"):
-        return np.clip(np.asarray(model.predict(X), dtype=np.float64), 0, 1)
+        return np.clip(one_a_row(definition.name, "predict", model.predict(X), len(X)), 0, 1)
 
 
 def searches_itself(definition: Definition) -> bool:
@@ -268,11 +282,12 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
     judged = manifest.judged_on
     figures = manifest.metrics[judged][manifest.definition]
     naive = manifest.metrics[judged]["mean of all"]
+    where = f"{judged}, trained on too" if judged == "eval" and manifest.judged_on_seen else judged
     gate, promotion = _verdict(bucket, job, manifest)
     facts = {
         "rows trained": f"{manifest.tables['train'].rows:,}",
-        f"log-loss per click ({judged})": f"{figures['log_loss_per_click']:.5f} (the mean of all: {naive['log_loss_per_click']:.5f})",
-        f"click-weighted MAE ({judged})": f"{figures['mae_by_click']:.5f}",
+        f"log-loss per click ({where})": f"{figures['log_loss_per_click']:.5f} (the mean of all: {naive['log_loss_per_click']:.5f})",
+        f"click-weighted MAE ({where})": f"{figures['mae_by_click']:.5f}",
         "calibration error": f"{figures['calibration_error']:.5f}",
         "gate": gate,
         "report": f"{release_folder(manifest.release)}/{REPORT}",
@@ -287,6 +302,7 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         result=release_folder(manifest.release),
         facts={fact: value for fact, value in facts.items() if value},
         promotion=promotion,
+        pointing=None if job.alias is None else Pointing(alias_since=_since(read_alias(bucket, job.alias))),
         next_step=f"Score with it: scoring score TABLE --model {name}",
     )
 

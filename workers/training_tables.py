@@ -45,7 +45,7 @@ class TrainingTable:
             frame=self.frame[rows].reset_index(drop=True),
             outcomes=Outcomes(
                 entity_id=happened.entity_id[rows],
-                device=happened.device[rows],
+                device=None if happened.device is None else happened.device[rows],
                 conversions=happened.conversions[rows],
                 clicks=happened.clicks[rows],
             ),
@@ -189,7 +189,7 @@ def _joined(blocks: list[tables.Rows], columns: list[Column], fingerprint: Table
     features.insert(0, RATE, conversions / clicks)
     outcomes = Outcomes(
         entity_id=_entity_of(frame, own_keys),
-        device=np.concatenate([rows.device for rows in blocks]),
+        device=np.concatenate([rows.device for rows in blocks]) if tables.DEVICE in keys else None,
         conversions=conversions,
         clicks=clicks,
     )

@@ -19,13 +19,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition, load_definition
 from model_store.evaluation import log_losses
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
 from shared.job_folder import CANDIDATES, STAGE, WAVES, JobFolder
-from shared.manifests import Search
+from shared.manifests import Search, TableFingerprint
 from shared.messages import CandidateOrder, TrainJob, decode_long
 from shared.search import Params
 from workers.ahead import ahead
@@ -99,10 +100,7 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, definitions: P
     trial = _trial(folder, candidate, fold)
     definition = _definition_of(job, plan, definitions)
     table = _read_table(folder.bucket, job.job_id, job.train, definition)
-    if table.fingerprint != plan.table:
-        raise TableError(
-            f"the table {job.train} changed while its job ran", next_step=f"Ask anew: scoring train {job.definition} --config FILE --again"
-        )
+    _check_table(job, plan, table.fingerprint)
     began = time.monotonic()
     fitted, evaluated = (table.only(rows) for rows in sides(table, plan.folds[fold - 1]))
     try:
@@ -144,15 +142,17 @@ def say_standing(folder: JobFolder) -> None:
     folder.say(f"best so far {loss_of(ok[best]):.5f} on {most} of {len(plan.folds)} folds: {shown}")
 
 
-def found(folder: JobFolder) -> Search | None:
-    """What the search of a train job has found, once it is over; None when it has none.
+def found(folder: JobFolder, table: TableFingerprint) -> Search | None:
+    """What the search of a train job has found for its table, once it is over; None when it has none.
 
     Raises:
+        TableError: this is not the table that was searched on.
         ModelError: every candidate failed; the sentence says how the first one did.
     """
     plan = _read_plan(folder)
     if plan is None:
         return None
+    _check_table(train_job(folder), plan, table)
     waves = _read_waves(folder)
     return conclude(plan, waves, _read_records(folder, waves) or {})
 
@@ -190,6 +190,8 @@ def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> N
     for params in candidates:
         try:
             definition.model_class()._model_definition(dict(params))
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:  # noqa: BLE001 - a definition's own code
             refused = refused or error
         else:
@@ -209,6 +211,13 @@ def _definition_of(job: TrainJob, plan: SearchPlan, definitions: Path | None) ->
             next_step=f"Ask anew: scoring train {job.definition} --config FILE --again",
         )
     return definition
+
+
+def _check_table(job: TrainJob, plan: SearchPlan, table: TableFingerprint) -> None:
+    if table != plan.table:
+        raise TableError(
+            f"the table {job.train} changed while its job ran", next_step=f"Ask anew: scoring train {job.definition} --config FILE --again"
+        )
 
 
 @functools.lru_cache(maxsize=1)

@@ -30,10 +30,11 @@ def test_a_better_release_becomes_champion_and_a_worse_one_does_not(stack: Place
     better = stack.scoring_json("train", "v1", *tables, "--promote", "auto")
     assert champion(stack) == better["release"]
     assert (
-        f"promoted: it beats the champion and every naive predictor; its log-loss per click against the champion {tiny['release']}"
+        f"passed the gate: it beats the champion and every naive predictor; its log-loss per click against the champion {tiny['release']}"
         in (better["facts"]["gate"])
     )
     assert better["facts"]["gate"] in notice_of(stack, better)
+    assert f"means {better['release']} now" in notice_of(stack, better)
     worse = stack.scoring_json("train", "tinier", *tables, "--promote", "auto")
     assert champion(stack) == better["release"]
     assert worse["facts"]["gate"].startswith(f"not promoted: its log-loss per click against the champion {better['release']} differs by +")

@@ -17,7 +17,7 @@ NAIVE = {"always zero": BETTER, "mean of all": BETTER, "mean of the device": BET
 
 
 def evidence(differences: dict[str, Estimate], **more) -> Evidence:
-    fields = {"judged_on_later": True, "calibration_error": 0.004, "champion": CHAMPION} | more
+    fields = {"calibration_error": 0.004, "champion": CHAMPION} | more
     return Evidence(differences=differences, **fields)
 
 
@@ -35,14 +35,25 @@ def evidence(differences: dict[str, Estimate], **more) -> Evidence:
         (evidence(NAIVE | {CHAMPION: UNSURE}), Limits(), False, "too few keywords to tell a difference from chance"),
         (evidence(NAIVE | {CHAMPION: BETTER}, calibration_error=0.021), Limits(), False, "error of 0.02100 is above the limit of"),
         (evidence(NAIVE | {CHAMPION: BETTER}, calibration_error=0.004), Limits(calibration_error=0.003), False, "above the limit of 0.003"),
+        (
+            evidence(NAIVE, champion_has_seen=True),
+            Limits(),
+            False,
+            f"the champion {CHAMPION} was trained on the evaluation table, so the two",
+        ),
         (evidence(NAIVE, champion_problem="its code was changed"), Limits(), False, f"compared with the champion {CHAMPION}: its code was"),
-        (evidence(NAIVE | {CHAMPION: BETTER}, judged_on_later=False), Limits(), False, "no table but the one it was trained on"),
+        (
+            evidence(NAIVE | {CHAMPION: BETTER}, not_later="it was judged on no table but the one it was trained on"),
+            Limits(),
+            False,
+            "no table but the one it was trained on",
+        ),
     ],
 )
 def test_a_release_passes_when_it_is_better_beyond_chance(given, limits, passes, says):
     verdict = decide("auto", given, limits)
     assert (verdict.passed, verdict.promotes) == (passes, passes)
-    assert verdict.reason.startswith("promoted: " if passes else "not promoted: ")
+    assert verdict.reason.startswith("passed the gate: " if passes else "not promoted: ")
     assert re.search(says, verdict.reason), verdict.reason
     assert verdict.champion == given.champion
 
@@ -54,7 +65,15 @@ def test_whoever_asks_for_no_promotion_hears_what_the_gate_would_say():
     assert "would not have promoted it: its log-loss" in decide("never", evidence(NAIVE | {CHAMPION: WORSE}), Limits()).reason
 
 
+def test_a_champion_by_alias_hears_that_it_went_past_the_gate_and_what_that_would_say():
+    passes = decide("never", evidence(NAIVE | {CHAMPION: BETTER}), Limits(), by_alias=True)
+    assert passes.reason.startswith("made champion by --alias, past the gate; the gate would have promoted it: it beats the champion")
+    worse = decide("never", evidence(NAIVE | {CHAMPION: WORSE}), Limits(), by_alias=True)
+    assert worse.reason.startswith("made champion by --alias, past the gate; the gate would not have promoted it: its log-loss")
+    assert not (passes.promotes or worse.promotes)
+
+
 def test_whoever_insists_gets_the_promotion_with_what_speaks_against_it():
     verdict = decide("always", evidence(NAIVE | {CHAMPION: WORSE}), Limits())
     assert (verdict.passed, verdict.promotes) == (False, True)
-    assert "promoted, because --promote always asks for it, although its log-loss per click against the champion" in verdict.reason
+    assert "to be promoted, because --promote always asks for it, although its log-loss per click against the champion" in verdict.reason

@@ -1,6 +1,7 @@
 """The report of a release needs nothing beside it, escapes every name, and holds the figures of the manifest."""
 
 import html.parser
+import itertools
 import re
 
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from model_store.report import make_report
 from model_store.report_charts import ticks
 from shared.bucket import LocalBucket
-from shared.manifests import REPORT, ReleaseManifest
-from tests.trainings import make_training, manifest_of, train, write_training_tables
+from shared.manifests import REPORT, Candidate, Estimate, ReleaseManifest, Search
+from tests.trainings import TRAIN, make_training, manifest_of, train, write_training_tables
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,55 @@ def test_a_release_without_a_later_table_says_what_its_figures_are_worth(bucket)
     page = bucket.read(f"{outcome.result}/{REPORT}").decode()
     assert "There was no evaluation table: all figures are of the training table itself" in page
     assert "Not promoted: it was judged on no table but the one it was trained on" in page
+
+
+def test_the_page_of_a_searched_release_says_what_was_tried_and_chosen(manifest, page):
+    assert "found by" not in page
+    states = ("chosen", "tried", "stopped", "stopped", "failed")
+    search = Search(
+        method="a grid",
+        config={},
+        folds=["week 2 by week 1", "week 3 by weeks 1 to 2"],
+        candidates=[
+            Candidate(number=number, params={"alpha": number}, state=state, log_loss_per_click=None, folds=[])
+            for number, state in enumerate(states)
+        ],
+        chosen={"alpha": 0, "depth": "<deep>"},
+    )
+    words = Seen(make_report(manifest.model_copy(update={"search": search}))).words
+    facts = dict(itertools.pairwise(words))
+    assert facts["found by"] == "a grid, 5 candidates, 2 stopped, 1 failed"
+    assert facts["folds"] == "week 2 by week 1; week 3 by weeks 1 to 2"
+    assert facts["chosen"] == "alpha=0, depth=<deep>"
+    own = Search(method="the grid_search of old itself", config={}, chosen={})
+    words = Seen(make_report(manifest.model_copy(update={"search": own}))).words
+    facts = dict(itertools.pairwise(words))
+    assert [facts[name] for name in ("found by", "folds", "chosen")] == [own.method, "its own", "not told"]
+
+
+def test_a_release_judged_on_the_table_it_was_trained_on_says_so(bucket):
+    outcome = train(make_training(bucket, "v1", minute=10, eval=TRAIN))
+    page = bucket.read(f"{outcome.result}/{REPORT}").decode()
+    assert "has not seen in training" not in page
+    assert "The evaluation table is one that it was trained on: all figures are of rows it has seen" in page
+    assert "On the evaluation table, which it was trained on, where every model looks better than it is" in page
+    assert "log-loss per click (eval, trained on too)" in outcome.facts
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-13, 1e-8])
+def test_axes_of_figures_that_are_all_nothing_can_still_be_read(manifest, value):
+    nothing = Estimate(value=value, low=-value, high=value)
+    bins = [part.model_copy(update={"predicted": value, "happened": nothing}) for part in manifest.evaluation.calibration]
+    found = manifest.evaluation
+    slices = {"device": {"Tablet": found.slices["device"]["Tablet"].model_copy(update={"residual": nothing})}}
+    more = {"differences": dict.fromkeys(found.differences, nothing), "calibration": bins, "slices": slices, "importance": None}
+    page = make_report(manifest.model_copy(update={"evaluation": found.model_copy(update=more)}))
+    charts = re.findall("<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(charts) == 4
+    for chart in charts:
+        below = re.findall(r'<text class="axis"[^>]*text-anchor="middle">([^<]*)', chart)
+        assert len(set(below)) == len(below) >= 3
+        assert not re.search(r"\de-\d", chart)
 
 
 @pytest.mark.parametrize(("ends", "expected"), [((0, 1), [0, 0.25, 0.5, 0.75, 1]), ((-7, 7), [-5, 0, 5]), ((0, 0.123), [0, 0.05, 0.1])])

@@ -327,10 +327,20 @@ def test_two_tables_of_the_same_name_stay_two(nobody, bucket, tmp_path):
 
 
 def test_a_training_that_promotes_is_another_request_and_says_so(nobody, bucket):
-    plain, promoting = (enqueue_train(nobody, bucket, definition="v1", train=TABLE, promote=promote) for promote in ("never", "auto"))
+    plain, promoting = (enqueue_train(nobody, bucket, definition="v1", train=TABLE, promote=promote) for promote in ("never", "always"))
     assert plain.job_id != promoting.job_id
     assert enqueue_train(nobody, bucket, definition="v1", train=TABLE).job_id == plain.job_id
-    assert JobFolder(bucket, promoting.job_id).job().promote == "auto"
+    assert JobFolder(bucket, promoting.job_id).job().promote == "always"
+
+
+def test_the_gate_is_not_asked_where_there_is_no_later_table(nobody, bucket):
+    bucket.write("data/train/2026/11/23/train.csv", b"train")
+    for tables in ({"train": TABLE}, {}):
+        with pytest.raises(RequestError, match="cannot be promoted for figures on"):
+            enqueue_train(nobody, bucket, definition="v1", promote="auto", **tables)
+    assert bucket.folders("jobs") == []
+    bucket.write("data/train/2026/11/23/eval.csv", b"eval")
+    assert JobFolder(bucket, enqueue_train(nobody, bucket, definition="v1", promote="auto").job_id).job().promote == "auto"
 
 
 @pytest.mark.parametrize(

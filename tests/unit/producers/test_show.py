@@ -19,6 +19,7 @@ from shared.manifests import Candidate, FileDigest, ReleaseManifest, Search, Tab
 from shared.messages import TrainJob, decode_long
 from shared.signatures import Signer
 from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table
+from tests.trainings import make_training, manifest_of, train, write_training_tables
 
 FOLDER = f"data/predict/output/v1/{PLACE}"
 
@@ -42,9 +43,9 @@ def done(bucket, release) -> JobFolder:
     return folder
 
 
-def scoring(bucket: LocalBucket, *arguments: str, key: str = "") -> Result:
+def scoring(bucket: LocalBucket, *arguments: str, key: str = "", **more: str) -> Result:
     """Run a command on this bucket; fails the test when it fails."""
-    environment = {"BUCKET_URL": bucket.url, "SCORING_STORE_KEY": key}
+    environment = {"BUCKET_URL": bucket.url, "SCORING_STORE_KEY": key} | more
     done = CliRunner().invoke(cli.scoring, list(arguments), env=environment, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done
@@ -108,6 +109,24 @@ def test_releases_judged_on_different_tables_are_not_ranked_among_each_other(buc
     assert "judged on data/train/train.csv (trained on it)\n" in said
 
 
+def test_a_release_whose_evaluation_table_is_its_training_table_is_not_ranked_among_those_judged_on_it_honestly(bucket):
+    honest, seen = publish_judged(bucket, 1, train=0.1, eval=0.3), publish_judged(bucket, 2, train=0.1, eval=0.2)
+    for release, trained_on in ((honest, "b"), (seen, "a")):
+        path = f"{release_folder(release)}/{MANIFEST}"
+        manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")
+        tables = {
+            name: TableFingerprint(path=f"data/{name}.csv", files={name: FileDigest(sha256=of * 64, size=1)}, rows=1, rejected=0)
+            for name, of in (("train", trained_on), ("eval", "a"))
+        }
+        bucket.write(path, manifest.model_copy(update={"tables": tables}).to_json())
+    said = scoring(bucket, "models", "list", "--best-first").stdout
+    assert "judged on data/eval.csv\n" in said
+    assert "judged on data/eval.csv (trained on it)\n" in said
+    assert scoring(bucket, "models", "list").stdout.count("(trained on it)") == 1
+    assert "on the eval table, trained on too" in printed(show.print_release, show.find_release(bucket, seen))
+    assert "trained on too" not in printed(show.print_release, show.find_release(bucket, honest))
+
+
 def test_each_release_comes_with_the_names_that_point_to_it(bucket):
     older, newer = publish_handmade(bucket), publish_handmade(bucket, made=NOON + timedelta(hours=1))
     for alias, release in (("v1.latest", newer), ("champion", older), ("safe", older)):
@@ -145,6 +164,26 @@ def test_a_release_is_printed_with_its_origin_columns_files_and_metrics(bucket):
     assert "numpy" in fact(text, "libraries")
     assert "0.12500" in text.partition("on the train table")[2].partition("on the eval table")[0]
     assert "0.37500" in text.partition("on the eval table")[2]
+
+
+def test_a_followed_training_ends_with_its_figures_beside_all_others_with_intervals(bucket):
+    write_training_tables(bucket, rows=2000)
+    rival = train(make_training(bucket)).release
+    folder = make_training(bucket, minute=1)
+    outcome = train(folder)
+    evaluation = manifest_of(bucket, outcome).evaluation
+    for command in (("jobs", "show", folder.job_id, "--follow"), ("models", "show", outcome.release)):
+        said = scoring(bucket, *command, COLUMNS="200").stdout.partition("on the eval table")[2]
+        assert "this release minus it (95 % interval)" in said
+        for name in (rival, "always zero", "mean of all", "mean of the device", "mean of the keyword"):
+            found = evaluation.differences[name]
+            [line] = [line for line in said.splitlines() if line.startswith(f"{name}  ")]
+            assert line.rstrip().endswith(f"{found.value:+.5f} ({found.low:+.5f} to {found.high:+.5f})")
+        figures = manifest_of(bucket, outcome).metrics["eval"]["v1"]
+        shown = "  ".join(f"{figures[name]:.5f}" for name in ("log_loss_per_click", "mae_by_click", "calibration_error"))
+        [own] = [line for line in said.splitlines() if line.startswith("v1 (this release)")]
+        assert own.split()[3:] == shown.split()
+    assert "on the eval table" not in scoring(bucket, "jobs", "show", folder.job_id, "--follow", "--json").stdout
 
 
 # --- results

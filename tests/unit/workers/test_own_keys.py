@@ -92,7 +92,11 @@ def test_the_manifest_of_the_release_names_keys_and_types(bucket):
     manifest = json.loads(bucket.read(f"model/text/{release}/manifest.json"))
     assert (manifest["keys"], manifest["interval"]) == (["keyword", "match_type"], True)
     assert [(column["name"], column["type"]) for column in manifest["columns"]] == [("keyword", "text"), ("price", "number")]
-    assert set(manifest["metrics"]["train"]) == {"text", "always zero", "mean of all", "mean of the device", "mean of the keyword"}
+    assert set(manifest["metrics"]["train"]) == {"text", "always zero", "mean of all", "mean of the keyword"}
+    assert set(manifest["evaluation"]["slices"]) == {"clicks", "history"}
+    assert manifest["evaluation"]["summaries"]["train"]["device_clicks"] == {}
+    page = bucket.read(f"model/text/{release}/report.html").decode()
+    assert not [words for words in ("by device", "Computer", "mean of the device") if words in page]
 
 
 def test_the_result_has_the_keys_as_they_stand_in_the_table_and_a_rate(expected):

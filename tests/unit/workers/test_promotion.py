@@ -1,14 +1,20 @@
 """A training moves the champion when the gate lets it, once, and never over a champion that it was not compared with."""
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from producers import show
+from producers.show import outcome_facts
 from shared.aliases import list_aliases, point_alias
 from shared.bucket import LocalBucket
 from shared.keyword_losses import read_losses
-from shared.manifests import LOSSES
+from shared.manifests import LOSSES, REPORT
 from tests.handmade import NOON, publish_handmade, tree
-from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
-from workers import training
+from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
+from workers import judging, training
+from workers.notices import compose
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +44,7 @@ def champion(bucket: LocalBucket) -> str | None:
 def test_the_first_release_that_beats_the_naive_predictors_becomes_champion_and_a_worse_one_does_not_follow(bucket, definitions):
     first = train(make_training(bucket, promote="auto"))
     assert champion(bucket) == first.release
-    assert first.facts["gate"].startswith("promoted: it beats every naive predictor, and there was no champion")
+    assert first.facts["gate"].startswith("passed the gate: it beats every naive predictor, and there was no champion")
     worse = train(make_training(bucket, "guessing", minute=1, promote="auto"), definitions)
     assert champion(bucket) == first.release
     assert worse.facts["gate"].startswith(f"not promoted: its log-loss per click against the champion {first.release} differs by +0.")
@@ -58,11 +64,47 @@ def test_a_champion_worse_than_the_candidate_is_replaced(bucket, definitions):
 
 def test_nobody_is_promoted_unasked_or_for_figures_on_the_training_table(bucket):
     assert train(make_training(bucket)).promotion is None
+    assert "because nobody asked for it" in train(make_training(bucket, minute=3, alias="challenger")).facts["gate"]
     in_sample = train(make_training(bucket, minute=1, promote="auto", eval=None))
     assert "it was judged on no table but the one it was trained on" in in_sample.facts["gate"]
     same = train(make_training(bucket, minute=2, promote="auto", eval=TRAIN))
     assert same.facts["gate"] == in_sample.facts["gate"]
     assert champion(bucket) is None
+
+
+def test_nobody_is_promoted_for_figures_on_a_file_or_week_that_it_was_trained_on(bucket):
+    folder, more = TRAIN.rpartition("/")[0], TRAIN.replace("train.csv", "more.csv")
+    whole = train(make_training(bucket, promote="auto", train=folder))
+    assert whole.facts["gate"].startswith(f"not promoted: it was judged on {EVAL}, a file that it was trained on, and such figures")
+    header, *rows = (bucket.read(EVAL) or b"").splitlines(keepends=True)
+    bucket.write(more, header + b"".join(rows[:100]))
+    bucket.write(EVAL, header + b"".join(rows[100:]))
+    bucket.write(f"data/aside/{EVAL}", bucket.read(EVAL) or b"")
+    bucket.delete(EVAL)
+    week = train(make_training(bucket, minute=1, promote="auto", train=folder, eval=f"data/aside/{EVAL}"))
+    assert "not promoted: it was judged on week 2, of which it was trained on some rows" in week.facts["gate"]
+    assert champion(bucket) is None
+
+
+def test_a_champion_by_alias_does_not_carry_the_words_that_nobody_asked_for_it(bucket):
+    outcome = train(make_training(bucket, alias="champion"))
+    assert champion(bucket) == outcome.release
+    assert outcome.facts["gate"].startswith("made champion by --alias, past the gate; the gate would have promoted it: it beats every")
+    assert manifest_of(bucket, outcome).evaluation.gate.reason == outcome.facts["gate"]
+
+
+def test_a_champion_trained_on_the_evaluation_table_is_not_beaten_on_it_nor_judged_by_it(bucket):
+    seen = train(make_training(bucket, train=EVAL, eval=None))
+    point_alias(bucket, "champion", seen.release)
+    bucket.write("data/train/copy.csv", bucket.read(EVAL) or b"")
+    outcome = train(make_training(bucket, minute=1, promote="auto", eval="data/train/copy.csv"))
+    assert outcome.facts["gate"].startswith(
+        f"not promoted: the champion {seen.release} was trained on the evaluation table, so the two cannot be compared; evaluate on another"
+    )
+    manifest = manifest_of(bucket, outcome)
+    assert manifest.evaluation.not_compared == {seen.release: "it was trained on this table"}
+    assert seen.release not in manifest.evaluation.differences | manifest.metrics["eval"] | manifest.evaluation.gains
+    assert champion(bucket) == seen.release
 
 
 def test_a_champion_that_cannot_be_loaded_is_said_in_words_and_stays(bucket, definitions):
@@ -75,10 +117,82 @@ def test_a_champion_that_cannot_be_loaded_is_said_in_words_and_stays(bucket, def
     assert champion(bucket) == old.release
 
 
+def test_releases_that_are_not_compared_with_are_named_with_the_reason_in_manifest_report_and_show(bucket, definitions, monkeypatch):
+    monkeypatch.setattr(judging, "MOST_RIVALS", 1)
+    add_definition(definitions, "other")
+    left = {train(make_training(bucket, name, minute=minute), definitions).release for minute, name in enumerate(("guessing", "other"))}
+    outcome = train(make_training(bucket, minute=2), definitions)
+    evaluation = manifest_of(bucket, outcome).evaluation
+    [(release, why)] = evaluation.not_compared.items()
+    assert {release} == left - evaluation.differences.keys()
+    assert why == "no more than the champion and 1 other releases are"
+    page = bucket.read(f"{outcome.result}/{REPORT}").decode()
+    text = io.StringIO()
+    show.print_release(Console(file=text, width=200), show.find_release(bucket, outcome.release))
+    for shown in (page, text.getvalue()):
+        assert "ot compared with" in shown
+        assert release in shown
+        assert why in shown
+
+
 def test_a_champion_that_needs_columns_which_the_table_lacks_is_said_in_words(bucket):
     point_alias(bucket, "champion", publish_handmade(bucket))
     outcome = train(make_training(bucket, promote="auto"))
     assert f"{EVAL} lacks the column length" in outcome.facts["gate"]
+
+
+def test_the_rivals_are_the_champion_and_the_newest_releases_whatever_they_are_called(bucket, definitions, monkeypatch):
+    monkeypatch.setattr(judging, "MOST_RIVALS", 1)
+    add_definition(definitions, "zzz")
+    train(make_training(bucket, "zzz"), definitions)
+    newer = train(make_training(bucket, "guessing", minute=1), definitions)
+    outcome = train(make_training(bucket, minute=2), definitions)
+    assert [name for name in manifest_of(bucket, outcome).evaluation.differences if "@" in name] == [newer.release]
+
+
+def test_rates_in_a_column_are_taken_in_training_and_of_a_rival_as_they_are_in_scoring(bucket, definitions):
+    add_definition(definitions, "column", GUESSING.replace("np.full(len(X), self.model)", "np.full((len(X), 1), self.model)"))
+    column = train(make_training(bucket, "column", promote="always"), definitions)
+    plain = train(make_training(bucket, "guessing", minute=1), definitions)
+    assert manifest_of(bucket, column).metrics["eval"]["column"] == manifest_of(bucket, plain).metrics["eval"]["guessing"]
+    assert manifest_of(bucket, plain).evaluation.differences[column.release].value == 0
+
+
+def narrow(definitions, name: str, column: str):
+    """Add a definition that needs one column alone."""
+    return add_definition(definitions, name, GUESSING.replace('"model.txt"', f'"model.txt"\n    COLUMNS = ("{column}",)'))
+
+
+def test_a_champion_that_can_use_other_rows_of_the_table_is_not_compared_with(bucket, definitions):
+    narrow(definitions, "first", "att1")
+    narrow(definitions, "second", "att2")
+    train(make_training(bucket, "first", promote="always"), definitions)
+    # two rows of one keyword: the champion can use only the second of them, the candidate only the first
+    header, *rows = (bucket.read(EVAL) or b"").decode().splitlines()
+    at = next(number for number in range(len(rows)) if rows[number].split(",")[0] == rows[number + 1].split(",")[0])
+    for number, column in ((at, "att1"), (at + 1, "att2")):
+        cells = rows[number].split(",")
+        cells[header.split(",").index(column)] = "broken"
+        cells[-2:] = ["7", str(number - at)]
+        rows[number] = ",".join(cells)
+    bucket.write(EVAL, "\n".join([header, *rows, ""]).encode())
+    outcome = train(make_training(bucket, "second", minute=1, promote="auto"), definitions)
+    assert "it could not be compared with the champion" in outcome.facts["gate"]
+    assert f"of {EVAL} it can use other rows" in outcome.facts["gate"]
+
+
+def test_a_champion_that_needs_the_table_once_more_is_not_compared_with_when_it_changed(bucket, definitions, monkeypatch):
+    narrow(definitions, "first", "att1")
+    narrow(definitions, "second", "att2")
+    train(make_training(bucket, "first", promote="always"), definitions)
+    fit, text = training.fit, (bucket.read(EVAL) or b"").decode()
+    header, first, *rows = text.splitlines()
+    cells = first.split(",")
+    cells[1] = "0" if cells[1] == "1" else "1"
+    changed = "\n".join([header, ",".join(cells), *rows, ""]).encode()
+    monkeypatch.setattr(training, "fit", lambda *arguments: (bucket.write(EVAL, changed), fit(*arguments))[1])
+    outcome = train(make_training(bucket, "second", minute=1, promote="auto"), definitions)
+    assert f"{EVAL} changed before it could be read once more" in outcome.facts["gate"]
 
 
 @pytest.mark.parametrize(
@@ -125,6 +239,24 @@ def test_a_promotion_killed_after_any_of_its_writes_is_completed_by_the_next_run
         if left[0] >= 0:
             break
     assert kills >= 6, "the kills did not go through the whole training"
+
+
+def test_people_are_told_what_became_of_the_champion_and_not_what_was_planned(bucket, monkeypatch):
+    moved = make_training(bucket, promote="auto")
+    release = train(moved).release
+    assert moved.status().outcome.facts["champion"] == f"means {release} now"
+    newer, decided = publish_handmade(bucket), training._point_aliases
+    monkeypatch.setattr(training, "_point_aliases", lambda *job: (point_alias(bucket, "champion", newer), decided(*job))[1])
+    overtaken = make_training(bucket, "v1", minute=1, promote="always")
+    train(overtaken)
+    said = f"not moved: it came to mean {newer} after the training had ended"
+    assert outcome_facts(overtaken.status().outcome)["champion"] == said
+    assert compose(overtaken, overtaken.outcome()).facts["champion"] == said
+    assert "passed the gate: " not in overtaken.outcome().facts["gate"]
+    monkeypatch.undo()
+    bucket.delete(moved.file("published.json"))
+    train(moved)
+    assert moved.status().outcome.facts["champion"] == f"was moved to {release}, and means {newer} by now"
 
 
 def test_a_run_that_comes_late_leaves_the_champion_that_followed(bucket):

@@ -114,6 +114,39 @@ def test_a_run_that_comes_late_leaves_the_alias_where_people_moved_it(bucket):
     assert list_aliases(bucket)["champion"] == older
 
 
+@pytest.mark.parametrize("of_an_earlier_version", [False, True])
+@pytest.mark.parametrize("there_before", [False, True])
+def test_a_run_that_was_killed_before_it_pointed_leaves_the_alias_where_people_moved_it(
+    bucket, monkeypatch, there_before, of_an_earlier_version
+):
+    if there_before:
+        point_alias(bucket, "champion", publish_handmade(bucket, made=NOON.replace(hour=11)))
+    folder = train_job(bucket, alias="champion")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "point_latest", lambda *arguments, **more: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(folder)
+    outcome = folder.outcome()
+    if of_an_earlier_version:
+        bucket.write(folder.file("outcome.json"), outcome.model_copy(update={"pointing": None}).to_json())
+    newer = publish_handmade(bucket, made=NOON.replace(hour=13))
+    point_alias(bucket, "champion", newer)
+    train(folder)
+    assert list_aliases(bucket)["champion"] == newer
+
+
+def test_an_outcome_of_an_earlier_version_still_points_its_alias(bucket):
+    point_alias(bucket, "champion", publish_handmade(bucket, made=NOON.replace(hour=11)))
+    folder = train_job(bucket, alias="champion")
+    outcome = train(folder)
+    roll_back(bucket, "champion")
+    earlier = outcome.model_copy(update={"pointing": None, "at": datetime.now(UTC)})
+    bucket.write(folder.file("outcome.json"), earlier.to_json())
+    bucket.delete(folder.file("published.json"))
+    train(folder)
+    assert list_aliases(bucket)["champion"] == outcome.release
+
+
 def test_a_release_says_which_tables_it_was_made_of(bucket):
     bucket.write("data/eval.csv", bucket.read(TRAIN))
     outcome = train(train_job(bucket, eval="data/eval.csv"))

@@ -142,7 +142,7 @@ def run_search(folder, definitions=None) -> list[tuple[int, int]]:
 
 def finish(folder, definitions=None):
     places = Places(cache=Path(folder.bucket.url).parent / "cache", definitions=definitions)
-    outcome = training.train_release(folder, places, find=lambda: tuning.found(folder))
+    outcome = training.train_release(folder, places, find=lambda table: tuning.found(folder, table))
     return read_manifest(folder.bucket, outcome.release).search
 
 
@@ -392,6 +392,16 @@ def test_what_cannot_be_searched_is_refused_before_the_table_is_read(bucket, mon
     monkeypatch.setattr(tuning, "read_training_table", lambda *_, **__: pytest.fail("the table was read"))
     with pytest.raises(error, match=sentence):
         tuning.next_orders(search_job(bucket, config, definition))
+
+
+def test_a_table_that_changes_when_its_search_is_over_is_not_fitted_with_what_was_found_on_another(bucket, definitions):
+    folder = search_job(bucket, b"parameters:\n  rate: [0.05, 0.06]\n", "clumsy")
+    run_search(folder, definitions)
+    header, *rows = (bucket.read(TRAIN) or b"").splitlines(keepends=True)
+    bucket.write(TRAIN, header + b"".join(rows[1:]))
+    with pytest.raises(TableError, match="changed while its job ran"):
+        finish(folder, definitions)
+    assert bucket.folders("model") == []
 
 
 def test_a_definition_or_table_that_changes_while_candidates_are_tried_fails_the_job(bucket, definitions):

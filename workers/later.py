@@ -1,0 +1,40 @@
+"""Says whether a table tells of a later time than the one a model was trained on: figures on rows that it has seen are no reason."""
+
+import numpy as np
+import pandas as pd
+
+from workers.training_tables import TrainingTable
+
+MOST_SHARED = 0.05
+"""Of the rows with conversions, how many may be rows of the training table as well: 0.8 % of a week of real keywords are, by chance.
+
+Rows without conversions say nothing: one click and no purchase is what most keywords have week after week."""
+
+
+def why_not_later(table: TrainingTable, train: TrainingTable) -> str:
+    """Why a table is not of a later time than the training table, as a part of a sentence; empty where nothing speaks against it."""
+    if table.fingerprint.contents == train.fingerprint.contents:
+        return "it was judged on no table but the one it was trained on"
+    trained_on = {file.sha256 for file in train.fingerprint.files.values()}
+    for name, file in table.fingerprint.files.items():
+        if file.sha256 in trained_on:
+            return f"it was judged on {name}, a file that it was trained on"
+    if table.week is not None and train.week is not None:
+        weeks = np.intersect1d(table.week, train.week)
+        if len(weeks):
+            return f"it was judged on week {weeks[0]:g}, of which it was trained on some rows"
+    telling = _digests(table)
+    known = int(np.isin(telling, _digests(train)).sum())
+    if known > MOST_SHARED * len(telling):
+        return f"{known:,} of the {len(telling):,} rows with conversions that it was judged on are rows that it was trained on"
+    return ""
+
+
+def _digests(table: TrainingTable) -> np.ndarray:
+    """A digest of each row with conversions, the same whatever kind of file it comes from."""
+    happened = table.outcomes
+    rows = happened.conversions > 0
+    device = {} if happened.device is None else {" device": happened.device[rows]}
+    frame = table.frame[rows].assign(**{" keyword": happened.entity_id[rows], " clicks": happened.clicks[rows]} | device)
+    numbers = frame.select_dtypes("number").columns
+    return pd.util.hash_pandas_object(frame.astype(dict.fromkeys(numbers, np.float64)), index=False).to_numpy()
