@@ -17,8 +17,8 @@ def run(service: str) -> None:
     so give it 45 s. On a machine without containers `scoring up` starts all of them.
 
     \b
-    Example:
-        REDIS_URL=redis://:password@redis:6379/0 scoring run worker
+    Example, with REDIS_URL and BUCKET_URL set to what all of them share:
+        scoring run worker
     """
     from producers.services import run
 
@@ -28,10 +28,10 @@ def run(service: str) -> None:
 @click.command()
 @service_argument
 def health(service: str) -> int:
-    """Say whether a process of the stack on this machine does its work; exit code 1 when it does not.
+    """Say whether a process of the stack does its work.
 
-    A worker must answer through Redis and leave no message lying that it has a process for, beat must send its sweep, Flower serve its
-    page. Made for the health check of a container.
+    It looks at one on this machine, and ends with exit code 1 when it does not. A worker must answer through Redis and leave no message
+    lying that it has a process for, beat must send its sweep, Flower serve its page. Made for the health check of a container.
 
     \b
     Example:

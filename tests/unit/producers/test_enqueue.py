@@ -365,7 +365,7 @@ def test_a_training_that_was_done_before_says_what_its_name_means_by_now(nobody,
 
 
 def test_a_training_that_the_gate_did_not_promote_says_nothing_of_the_champion(nobody, bucket):
-    done = enqueue_train(nobody, bucket, definition="v1", train=TABLE, promote="auto")
+    done = enqueue_train(nobody, bucket, definition="v1", train=TABLE, eval_table=TABLE, promote="auto")
     JobFolder(bucket, done.job_id).end(Outcome(state="done", at=datetime.now(UTC), release=resolve(bucket, "v1")))
     point_alias(bucket, "champion", "v1@20261124T120000Z-abcdef")
     assert names_moved_since(bucket, done.job_id) == []
@@ -460,7 +460,7 @@ def test_a_training_with_a_wrong_field_leaves_no_trace(nobody, bucket, wish):
 
 def test_a_training_that_contradicts_itself_is_told_so_in_a_plain_sentence(nobody, bucket):
     with pytest.raises(RequestError) as raised:
-        enqueue_train(nobody, bucket, definition="v1", train=TABLE, alias="champion", promote="auto")
+        enqueue_train(nobody, bucket, definition="v1", train=TABLE, eval_table=TABLE, alias="champion", promote="auto")
     told = "champion is set either in any case (alias) or by the gate (promote), not by both"
     assert raised.value.message == f"the request cannot be: a TrainJob contradicts itself: {told}"
 
