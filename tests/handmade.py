@@ -4,9 +4,12 @@ import gzip
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from model_store.definitions import load_definition
 from model_store.store import digest_folder, library_versions, publish, release_id
@@ -121,6 +124,27 @@ def text_at(bucket: LocalBucket, folder: str) -> str:
     text = gzip.decompress(data)
     assert manifest["text_sha256"] == hashlib.sha256(text).hexdigest()
     return text.decode()
+
+
+def die_after(patch: pytest.MonkeyPatch, bucket: LocalBucket, writes: int, methods: Sequence[str]) -> list[int]:
+    """Let the process die, as if it were killed, at the call of these methods after so many.
+
+    Returns how many calls are left, which goes below 0 when it dies.
+    """
+    left = [writes]
+
+    def dying(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return method(*arguments, **more)
+
+        return call
+
+    for name in methods:
+        patch.setattr(bucket, name, dying(getattr(bucket, name)))
+    return left
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from shared.aliases import list_aliases, point_alias
 from shared.bucket import LocalBucket
 from shared.keyword_losses import read_losses
 from shared.manifests import LOSSES, REPORT
-from tests.handmade import NOON, publish_handmade, tree
+from tests.handmade import NOON, die_after, publish_handmade, tree
 from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
 from workers import judging, training
 from workers.notices import compose
@@ -213,20 +213,8 @@ def test_a_promotion_killed_after_any_of_its_writes_is_completed_by_the_next_run
     for number in range(1, 40):
         bucket.delete("model/aliases/champion.json")
         folder = make_training(bucket, minute=number, promote="always", eval=None)
-        left = [number]
-
-        def dying(method, left=left):
-            def call(*arguments, **more):
-                left[0] -= 1
-                if left[0] < 0:
-                    raise KeyboardInterrupt
-                return method(*arguments, **more)
-
-            return call
-
         with monkeypatch.context() as patch:
-            for name in ("create", "writer", "put_folder"):
-                patch.setattr(bucket, name, dying(getattr(bucket, name)))
+            left = die_after(patch, bucket, number, ("create", "writer", "put_folder"))
             try:
                 train(folder)
             except KeyboardInterrupt:

@@ -21,6 +21,7 @@ from tests.handmade import (
     NOON,
     PLACE,
     TABLE,
+    die_after,
     make_job,
     plan,
     publish_handmade,
@@ -132,19 +133,7 @@ def test_a_finish_that_was_killed_after_any_of_its_writes_is_completed_by_the_ne
         plan(folder)
         score_chunks(folder, bucket.root)
         with monkeypatch.context() as patch:
-            left = [minute]
-
-            def dying(method, left=left):
-                def call(*arguments, **more):
-                    left[0] -= 1
-                    if left[0] < 0:
-                        raise KeyboardInterrupt
-                    return method(*arguments, **more)
-
-                return call
-
-            for name in ("create", "writer", "copy", "delete"):
-                patch.setattr(bucket, name, dying(getattr(bucket, name)))
+            die_after(patch, bucket, minute, ("create", "writer", "copy", "delete"))
             try:
                 scoring.finish_job(folder)
             except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from shared.bucket import LocalBucket
 from shared.errors import ModelError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob
-from tests.handmade import HEADER, NOON, make_job, publish_handmade, row, tree
+from tests.handmade import HEADER, NOON, die_after, make_job, publish_handmade, row, tree
 from tests.trainings import train
 from workers import training
 
@@ -56,20 +56,8 @@ def test_a_training_that_was_killed_after_any_of_its_writes_is_completed_by_the_
     kills = 0
     for number in range(1, 40):
         folder = train_job(bucket, job_id=f"job-{number}", alias=f"alias-{number}")
-        left = [number]
-
-        def dying(method, left=left):
-            def call(*arguments, **more):
-                left[0] -= 1
-                if left[0] < 0:
-                    raise KeyboardInterrupt
-                return method(*arguments, **more)
-
-            return call
-
         with monkeypatch.context() as patch:
-            for name in ("create", "writer", "put_folder"):
-                patch.setattr(bucket, name, dying(getattr(bucket, name)))
+            left = die_after(patch, bucket, number, ("create", "writer", "put_folder"))
             try:
                 train(folder)
             except KeyboardInterrupt:
