@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from benchmarks.lanes import BenchmarkError
 from model_store.store import Release, load_release
 from shared.bucket import LocalBucket
+from shared.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
 from workers.ahead import ahead
 from workers.planning import GZIP_RATIO, MAX_CHUNK_ROWS, ROW_GROUP_PIECES, ChunkSize, Hashing, Stream, count_lines, open_csv, unpacked
 
-HEADER = tables.OUTPUT_HEADER
+HEADER = tables.output_header(KEYS, interval=False)
 DEVICES = tables.DEVICES
 
 compress = tables.compress

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from shared.manifests import Estimate, Verdict
 from shared.messages import Promote
 
-CHAMPION = "champion"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:

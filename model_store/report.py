@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model_store.elements import Markup, element
-from model_store.gate import CHAMPION
 from model_store.report_charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
+from shared.aliases import CHAMPION
 from shared.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
 
 STYLE = Path(__file__).with_suffix(".css")

@@ -8,7 +8,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import redis
@@ -33,14 +32,6 @@ JOBS_LOOKED_AT = 200
 """Open jobs that are opened at a scrape, the oldest first; of more only the number is told."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """Something that is asked at each scrape, and may not answer."""
-
-    name: str
-    ask: Callable[[], list[Metric]]
-
-
 class Scrape(Collector):
     """Asks Redis and the bucket anew each time Prometheus comes."""
 
@@ -50,15 +41,15 @@ class Scrape(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("scoring_up", "1 where it answers.", labels=["what"])
         took = GaugeMetricFamily("scoring_scrape_seconds", "How long it took to ask.", labels=["what"])
-        for source in (_Source(name="redis", ask=self._of_redis), _Source(name="bucket", ask=self._of_bucket)):
+        for what, ask in (("redis", self._of_redis), ("bucket", self._of_bucket)):
             began = time.monotonic()
             try:
-                metrics = source.ask()
-                up.add_metric([source.name], 1)
+                metrics = ask()
+                up.add_metric([what], 1)
             except (redis.RedisError, TransientError, OSError):
                 metrics = []
-                up.add_metric([source.name], 0)
-            took.add_metric([source.name], time.monotonic() - began)
+                up.add_metric([what], 0)
+            took.add_metric([what], time.monotonic() - began)
             yield from metrics
         yield up
         yield took

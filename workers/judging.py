@@ -9,11 +9,11 @@ from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs
 
 from model_store.definitions import Definition
 from model_store.evaluation import Outcomes, evaluate, naive_predictors
-from model_store.gate import CHAMPION, Evidence, Limits, decide
+from model_store.gate import Evidence, Limits, decide
 from model_store.importance import find_importance
 from model_store.judgement import judge_predictions, summarise
 from model_store.store import load_release
-from shared.aliases import latest_of, list_aliases
+from shared.aliases import CHAMPION, LATEST, list_aliases
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.keyword_losses import KeywordLosses
@@ -22,10 +22,7 @@ from shared.messages import TrainJob
 from shared.resampling import RESAMPLES
 from workers.later import why_not_later
 from workers.predictions import one_a_row
-from workers.training_tables import TrainingTable, read_training_table
-
-TARGET = "cr"
-"""What stands before the features in the frame of a training table."""
+from workers.training_tables import RATE, TrainingTable, read_training_table
 
 MOST_RIVALS = 5
 """Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""
@@ -118,7 +115,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJo
 
 def _ask_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], aliases: dict[str, str], places: Places) -> _Rivals:
     rivals = _Rivals()
-    latest = {release for alias, release in aliases.items() if alias.endswith(latest_of(""))}
+    latest = {release for alias, release in aliases.items() if alias.endswith(LATEST)}
     newest = sorted(latest, key=lambda release: release.partition("@")[2], reverse=True)
     champion = [aliases[CHAMPION]] if CHAMPION in aliases else []
     known = list(dict.fromkeys([*champion, *newest]))
@@ -156,7 +153,7 @@ def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tu
             raise TableError(f"{table.fingerprint.path} changed before it could be read once more, with the columns that it needs")
         if not _happened_alike(table.outcomes, rows.outcomes):
             raise TableError(f"of {table.fingerprint.path} it can use other rows, {table.fingerprint.rows:,} of them")
-    X, _, problem = definition.prepare(table.frame[[TARGET, *definition.columns_of_table([column.name for column in columns])]])
+    X, _, problem = definition.prepare(table.frame[[RATE, *definition.columns_of_table([column.name for column in columns])]])
     if problem is not None:
         raise TableError(f"its definition cannot prepare {table.fingerprint.path}: {problem}")
     rates = one_a_row(definition.name, "predict", rival.model.predict(X), len(X))

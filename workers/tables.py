@@ -35,14 +35,13 @@ FLAGS = ("computer", "smartphone")
 """The device in the prepared layout; a tablet is neither."""
 
 ENTITY, DEVICE = "entity_id", "device"
-LABELS = ("cr", "Clicks", "Conversions", "week")
+RATE = "cr"
+LABELS = (RATE, "Clicks", "Conversions", "week")
 """Columns of a training table that are no features."""
 
-RATE = "cr"
 BOUNDS = ("cr_low", "cr_high")
 """Between what the rate lies, where that was asked for."""
 
-OUTPUT_HEADER = b"entity_id,device,cr\n"
 """That of a definition without keys of its own."""
 
 REJECTS_HEADER = b"file,line,column,value,reason\n"
@@ -100,11 +99,6 @@ class Rows:
     lines: "_LazyLines"
     """Line of each row in its file, int64."""
     rejects: list[Reject]
-
-    @property
-    def entity_id(self) -> np.ndarray:
-        """Entity ids, int64, one a row."""
-        return self.frame[ENTITY].to_numpy()
 
     def keys(self, names: Sequence[str]) -> list[np.ndarray]:
         """The columns that name a row, as they are written."""
@@ -641,7 +635,7 @@ def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) 
     """The rows without those ``where`` is true, which become rejects of the column ``cr`` with their value and this reason."""
     found = np.flatnonzero(where)
     numbers = zip(rows.lines[found].tolist(), values[found].tolist(), strict=True)
-    more = [Reject(line=line, column="cr", value=str(value), reason=reason) for line, value in numbers]
+    more = [Reject(line=line, column=RATE, value=str(value), reason=reason) for line, value in numbers]
     return Rows(
         frame=rows.frame[~where].reset_index(drop=True),
         device=rows.device[~where],

@@ -20,10 +20,10 @@ import numpy as np
 from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition, list_definitions, load_definition
-from model_store.gate import CHAMPION, Limits
+from model_store.gate import Limits
 from model_store.report import make_report
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
-from shared.aliases import MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
+from shared.aliases import CHAMPION, MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion

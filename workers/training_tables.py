@@ -21,7 +21,7 @@ MAX_REJECT_SHARE = 0.01
 
 ROWS_AT_ONCE = 65_536
 
-CLICKS, CONVERSIONS, RATE, WEEK = "Clicks", "Conversions", "cr", "week"
+RATE, CLICKS, CONVERSIONS, WEEK = tables.LABELS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ def assert_same(one: Rows, other: Rows) -> None:
     assert one.frame.columns.tolist() == other.frame.columns.tolist()
     assert one.frame.dtypes.tolist() == other.frame.dtypes.tolist()
     assert np.array_equal(one.frame.to_numpy(dtype=np.float64), other.frame.to_numpy(dtype=np.float64))
-    assert one.entity_id.tolist() == other.entity_id.tolist()
+    assert one.frame["entity_id"].tolist() == other.frame["entity_id"].tolist()
     assert one.device.tolist() == other.device.tolist()
     everywhere = np.arange(len(one.frame))
     assert one.lines[everywhere].tolist() == other.lines[everywhere].tolist()

@@ -43,7 +43,7 @@ def plain(rows: Rows) -> tuple[list[tuple], list[Reject]]:
     assert frame.columns.tolist() == ["entity_id", "computer", "smartphone", "att1", "score"]
     assert [str(kind) for kind in frame.dtypes] == ["int64", "int8", "int8", "int8", "float64"]
     assert rows.device.dtype == np.int8
-    assert rows.entity_id.tolist() == values[0]
+    assert rows.frame["entity_id"].tolist() == values[0]
     return list(zip(lines, *values, rows.device.tolist(), strict=True)), rows.rejects
 
 
@@ -375,7 +375,7 @@ def test_rows_can_be_made_rejects_afterwards_with_their_lines():
     rows = read("1,k,0,1,Tablet\n2,k,9,1,Tablet\n3,k,0,1,Computer\n4,k,0,1,Tablet\n")
     left = tables.reject_rows(rows, np.array([True, False, False]), np.array([math.nan, 0.1, 0.2]), "no number")
     assert [(reject.line, reject.column, reject.value) for reject in left.rejects] == [(2, "cr", "nan"), (3, "att1", "9")]
-    assert (left.entity_id.tolist(), left.device.tolist(), left.lines[np.array([0, 1])].tolist()) == ([3, 4], [0, 2], [4, 5])
+    assert (left.frame["entity_id"].tolist(), left.device.tolist(), left.lines[np.array([0, 1])].tolist()) == ([3, 4], [0, 2], [4, 5])
     again = tables.reject_rows(left, np.array([False, True]), np.array([0.1, math.inf]), "no number")
     assert [reject.line for reject in again.rejects] == [2, 3, 5]
     assert again.lines[np.array([0])].tolist() == [4]
