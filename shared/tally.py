@@ -59,7 +59,10 @@ def count_chunk(client: redis.Redis, *, rows: int, rejects: int, stages: Mapping
 
 def count_end(client: redis.Redis, kind: str, state: str) -> None:
     """Count one job that has ended; raises redis.RedisError."""
-    client.hincrby(KEY, f"ended:{kind}:{state}", 1)
+    with client.pipeline(transaction=False) as pipe:
+        pipe.hincrby(KEY, f"ended:{kind}:{state}", 1)
+        pipe.expire(KEY, KEPT_SECONDS)
+        pipe.execute()
 
 
 def read_tally(client: redis.Redis) -> Tally:

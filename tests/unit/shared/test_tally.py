@@ -34,7 +34,14 @@ def test_ends_are_counted_by_kind_and_state(redis_url):
     assert tally.read_tally(client).ended == {("score", "done"): 2, ("train", "failed"): 1}
 
 
-def test_the_counts_have_an_end(redis_url):
+@pytest.mark.parametrize(
+    "count",
+    [
+        lambda client: tally.count_chunk(client, rows=1, rejects=0, stages={}, release_was_kept=True),
+        lambda client: tally.count_end(client, "train", "done"),
+    ],
+)
+def test_the_counts_have_an_end(redis_url, count):
     client = hint.connect(redis_url)
-    tally.count_chunk(client, rows=1, rejects=0, stages={}, release_was_kept=True)
+    count(client)
     assert 0 < client.ttl(tally.KEY) <= tally.KEPT_SECONDS
