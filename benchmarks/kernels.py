@@ -16,7 +16,7 @@ from shared.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
 from workers.ahead import ahead
-from workers.planning import GZIP_RATIO, MAX_CHUNK_ROWS, ROW_GROUP_PIECES, ChunkSize, Hashing, Stream, count_lines, open_csv, unpacked
+from workers.planning import GZIP_RATIO, ChunkSize, Hashing, Stream, count_lines, open_csv, parquet_cuts, unpacked
 
 HEADER = tables.output_header(KEYS, interval=False)
 DEVICES = tables.DEVICES
@@ -79,15 +79,9 @@ def _cut_parquet(file: Path) -> Iterator[Piece]:
     with file.open("rb") as raw:
         hashlib.file_digest(raw, "sha256")
     with pq.ParquetFile(file) as opened:
-        columns = opened.schema_arrow.names
-        counts = [opened.metadata.row_group(group).num_rows for group in range(opened.metadata.num_row_groups)]
-    start = 0
-    for count in counts:
-        step = max(MAX_CHUNK_ROWS, -(-count // ROW_GROUP_PIECES))
-        for begin in range(start, start + count, step):
-            end = min(begin + step, start + count)
-            yield Piece(file=file, kind="parquet", start=begin, end=end, first_line=begin + 1, columns=columns)
-        start += count
+        columns, cuts = opened.schema_arrow.names, parquet_cuts(opened.metadata, None)
+    for start, end in cuts:
+        yield Piece(file=file, kind="parquet", start=start, end=end, first_line=start + 1, columns=columns)
 
 
 def fetch(piece: Piece) -> bytes:

@@ -56,6 +56,8 @@ class Bucket(ABC):
     """What every kind of bucket does; paths are relative, with ``/`` between parts. Raises BucketError when it cannot."""
 
     url: str
+    is_remote = False
+    """True where every call waits for an answer over the network."""
     signer: Signer = NO_SIGNER
     """Belongs to the place as its address does: whoever reads or writes a manifest there must not forget it."""
 
@@ -286,6 +288,8 @@ class LocalBucket(Bucket):
 
 class RemoteBucket(Bucket):
     """A bucket on an object store, reached through fsspec (s3fs or gcsfs, installed as an extra)."""
+
+    is_remote = True
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from shared.bucket import Bucket
+
 THREADS = 8
 """On an object store each waits for its answer; on a disk two are busy."""
 
@@ -26,3 +28,8 @@ def ahead(do: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def read_each(bucket: Bucket, read: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
+    """What ``read`` gives of one small file for each item: ahead on an object store; on a disk threads take three times as long as none."""
+    return ahead(read, items) if bucket.is_remote else map(read, items)

@@ -37,10 +37,13 @@ MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 20, 24 << 20
 CHUNKS_WANTED = 16
 """A small table is still cut into about this many chunks, so that every process has some."""
 
+CUT_SHORT = 1.01
+"""A csv chunk ends with the last record that fits: with this much more room for each, the shares of a table leave no crumbs."""
+
 GZIP_RATIO = 20
 """A keyword table in gzip is smaller by about this much."""
 
-MAX_CHUNK_ROWS = 100_000
+MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 5_000, 131_072
 """Rows of a Parquet chunk; its values are the size of a csv chunk of as many bytes once they are read."""
 
 LINE_BREAK = 10
@@ -211,7 +214,7 @@ class ChunkSize:
     @classmethod
     def for_table(cls, total_bytes: int, rows: int | None) -> "ChunkSize":
         """Large enough to cost little each, small enough that all processes work and memory stays flat."""
-        return cls(bytes=min(max(total_bytes // CHUNKS_WANTED, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES), rows=rows)
+        return cls(bytes=min(max(int(total_bytes / CHUNKS_WANTED * CUT_SHORT), MIN_CHUNK_BYTES), MAX_CHUNK_BYTES), rows=rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -503,16 +506,27 @@ def record_ends(block: bytes, *, final: bool) -> np.ndarray:
 
 
 def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None) -> list[tuple[int, int]]:
-    rows = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
-    cuts: list[tuple[int, int]] = []
     with open_parquet(raw, path) as file:
-        start = 0
-        for group in range(file.metadata.num_row_groups):
-            count = file.metadata.row_group(group).num_rows
-            step = max(rows, -(-count // ROW_GROUP_PIECES))
-            cuts += [(start + begin, start + min(begin + step, count)) for begin in range(0, count, step)]
-            start += count
-    return cuts
+        return parquet_cuts(file.metadata, chunk_rows)
+
+
+def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None) -> list[tuple[int, int]]:
+    """Where the chunks of a Parquet file start and end: small row groups together, a large one in pieces."""
+    most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
+    enough = most if chunk_rows else min(max(found.num_rows // CHUNKS_WANTED, MIN_CHUNK_ROWS), most)
+    cuts: list[tuple[int, int]] = []
+    start = end = 0
+    for group in range(found.num_row_groups):
+        count = found.row_group(group).num_rows
+        if start < end and (end - start >= enough or end - start + count > most):
+            cuts.append((start, end))
+            start = end
+        end += count
+        if count > most:
+            step = max(most, -(-count // ROW_GROUP_PIECES))
+            cuts += [(begin, min(begin + step, end)) for begin in range(start, end, step)]
+            start = end
+    return [*cuts, (start, end)] if start < end else cuts
 
 
 def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None) -> pq.ParquetFile:

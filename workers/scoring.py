@@ -27,7 +27,7 @@ from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileD
 from shared.messages import ScoreJob, decode_long
 from shared.signatures import Signature
 from workers import tables
-from workers.ahead import ahead
+from workers.ahead import ahead, read_each
 from workers.fixing import fixed_pieces, plan_fix
 from workers.parts import (
     PREDICTED,
@@ -306,7 +306,7 @@ def _all_parts(folder: JobFolder, plan: Plan) -> list[ChunkRecord] | None:
     if missing_chunks(folder, plan):
         return None
     parts = []
-    for index, part in enumerate(ahead(functools.partial(read_part, folder), range(len(plan.chunks)))):
+    for index, part in enumerate(read_each(folder.bucket, functools.partial(read_part, folder), range(len(plan.chunks)))):
         if part is None or not part.is_of(plan.chunks[index]):
             discard(folder, index)
             return None

@@ -42,8 +42,6 @@ LABELS = (RATE, "Clicks", "Conversions", "week")
 BOUNDS = ("cr_low", "cr_high")
 """Between what the rate lies, where that was asked for."""
 
-"""That of a definition without keys of its own."""
-
 REJECTS_HEADER = b"file,line,column,value,reason\n"
 GZIP_LEVEL = 1
 
@@ -304,6 +302,8 @@ def _batches(file: pq.ParquetFile, columns: list[str], start: int, end: int) -> 
         at += count
     at = skipped
     for batch in file.iter_batches(batch_size=PARQUET_ROWS_AT_ONCE, row_groups=groups, columns=columns, use_threads=False):
+        if at >= end:
+            return  # the rest of a large row group is another chunk's
         low, high = max(start - at, 0), min(end - at, batch.num_rows)
         if low < high:
             yield batch.slice(low, high - low)

@@ -29,7 +29,7 @@ from shared.job_folder import CANDIDATES, STAGE, WAVES, JobFolder
 from shared.manifests import Search, TableFingerprint
 from shared.messages import CandidateOrder, TrainJob, decode_long
 from shared.search import Params
-from workers.ahead import ahead
+from workers.ahead import read_each
 from workers.candidates import propose
 from workers.folds import BLOCKS, blocks_of, folds_of, sides
 from workers.training import fit, is_trained, rates_of, read_search_config, searches_itself, train_job
@@ -299,7 +299,7 @@ def _read_records(folder: JobFolder, waves: Sequence[Wave]) -> Records | None:
     there = _there(folder)
     wanted = [key for wave in waves for trial in wave.candidates if (key := (trial.number, wave.fold)) in there]
     records: dict[tuple[int, int], FoldRecord] = {}
-    for key, record in zip(wanted, ahead(lambda key: _read_record(folder, *key), wanted), strict=True):
+    for key, record in zip(wanted, read_each(folder.bucket, lambda key: _read_record(folder, *key), wanted), strict=True):
         if record is None:
             folder.bucket.delete(_record_file(folder, *key))
             return None

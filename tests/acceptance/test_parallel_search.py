@@ -24,7 +24,7 @@ parameters:
   num_leaves: [3, 7, 15, 31]
   learning_rate: [0.03, 0.1, 1e-6]
   lambda_l2: [1.0, 20.0]
-  num_boost_round: [20]
+  num_boost_round: [100]
 """
 CANDIDATES, FOLDS = 24, 3
 
