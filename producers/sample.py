@@ -505,7 +505,7 @@ def _write_parquet(file: IO[bytes], blocks: Iterator[_Block], *, with_week: bool
         header, types = header + _WEEK_HEADER, [*types, pa.int8(), pa.int32(), pa.int32()]
     # no value is ever missing: a reader that knows it is a third quicker
     schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(header, types, strict=True)])
-    with pq.ParquetWriter(file, schema, compression="zstd", write_statistics=["entity_id"]) as writer:
+    with pq.ParquetWriter(file, schema, compression="snappy", write_statistics=["entity_id"]) as writer:
         for block in blocks:
             columns = [pa.array(block.keywords[block.keyword])]
             columns += [pa.array(attribute[block.keyword]) for attribute in block.attributes]

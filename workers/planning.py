@@ -46,6 +46,9 @@ GZIP_RATIO = 20
 MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 5_000, 131_072
 """Rows of a Parquet chunk; its values are the size of a csv chunk of as many bytes once they are read."""
 
+LAST_CHUNKS = 4
+"""A Parquet chunk of several row groups is about this part of what is left."""
+
 LINE_BREAK = 10
 LOOKED_AT_ONCE = 1 << 18
 MAX_RECORD_BYTES = 64 << 20
@@ -511,13 +514,17 @@ def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None) -> list[tupl
 
 
 def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None) -> list[tuple[int, int]]:
-    """Where the chunks of a Parquet file start and end: small row groups together, a large one in pieces."""
+    """Where the chunks of a Parquet file start and end: small row groups together, a large one in pieces.
+
+    Towards the end fewer go together, so that no process works for long when all others have nothing left.
+    """
     most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
-    enough = most if chunk_rows else min(max(found.num_rows // CHUNKS_WANTED, MIN_CHUNK_ROWS), most)
+    share = most if chunk_rows else found.num_rows // CHUNKS_WANTED
     cuts: list[tuple[int, int]] = []
     start = end = 0
     for group in range(found.num_row_groups):
         count = found.row_group(group).num_rows
+        enough = max(min(share, (found.num_rows - start) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
         if start < end and (end - start >= enough or end - start + count > most):
             cuts.append((start, end))
             start = end

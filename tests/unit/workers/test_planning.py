@@ -168,9 +168,18 @@ def test_chunks_are_as_large_as_they_may_be():
     assert len(cut(HEADER + body, ChunkSize(bytes=1 << 20, rows=None))) == 1
 
 
-@pytest.mark.parametrize(("table_bytes", "chunk_bytes"), [(0, 1 << 20), (16 << 20, 1 << 20), (64 << 20, 4 << 20), (1 << 40, 24 << 20)])
+@pytest.mark.parametrize(
+    ("table_bytes", "chunk_bytes"), [(0, 1 << 20), (16 << 20, 1 << 20), (64 << 20, (4 << 20) * planning.CUT_SHORT), (1 << 40, 24 << 20)]
+)
 def test_a_chunk_is_a_sixteenth_of_the_table_within_bounds(table_bytes, chunk_bytes):
-    assert ChunkSize.for_table(table_bytes, None).bytes == chunk_bytes
+    assert ChunkSize.for_table(table_bytes, None).bytes == pytest.approx(chunk_bytes, rel=0.011)
+
+
+def test_a_table_is_cut_into_its_sixteenths_without_a_crumb_at_the_end():
+    body = b"".join(b"%d,Tablet,%s\n" % (number, b"0" * (number % 300)) for number in range(120_000))
+    lengths = [len(piece.data) for piece in cut(HEADER + body, ChunkSize.for_table(len(HEADER + body), None))]
+    assert len(lengths) == planning.CHUNKS_WANTED
+    assert min(lengths) > max(lengths) * 0.8
 
 
 def test_a_line_of_10_mb_is_one_record():
@@ -444,14 +453,28 @@ def test_a_folder_is_planned_file_by_file_in_the_order_of_names(folder, bucket):
 
 @given(rows=st.integers(1, 60), group=st.integers(1, 30), chunk_rows=st.none() | st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
-def test_parquet_cuts_cover_all_rows_once_and_never_cross_a_row_group(tmp_path_factory, rows, group, chunk_rows):
+def test_parquet_cuts_cover_all_rows_once_whole_groups_together_and_larger_ones_in_pieces(tmp_path_factory, rows, group, chunk_rows):
     bucket = LocalBucket(tmp_path_factory.mktemp("bucket"))
     put_parquet(bucket, "t.parquet", rows, group)
     files, chunks = cut_table(JobFolder(bucket, "abc"), "t.parquet", chunk_rows, "abc")
     assert [row for chunk in chunks for row in range(chunk.start, chunk.end)] == list(range(rows))
-    assert all(chunk.start // group == (chunk.end - 1) // group for chunk in chunks)
+    for chunk in chunks:
+        several = chunk.start // group != (chunk.end - 1) // group
+        assert not several or (chunk.start % group == 0 and (chunk.end % group == 0 or chunk.end == rows))
+        assert not several or chunk.end - chunk.start <= (chunk_rows or rows)
     assert all(chunk.first_line == chunk.start + 1 for chunk in chunks)
     assert files[0].digest.sha256 == hashlib.sha256(bucket.read("t.parquet")).hexdigest()
+
+
+def test_small_row_groups_go_together_and_fewer_towards_the_end(bucket):
+    put_parquet(bucket, "t.parquet", 1_000_000, 20_000)
+    with bucket.open("t.parquet") as raw:
+        cuts = planning.parquet_cuts(pq.read_metadata(raw), None)
+    rows = [end - start for start, end in cuts]
+    assert rows[0] == 80_000
+    assert rows[-1] == 20_000
+    assert rows == sorted(rows, reverse=True)
+    assert max(rows) <= planning.MAX_CHUNK_ROWS
 
 
 def test_a_row_group_is_not_decoded_for_every_row_of_it(folder, bucket):
