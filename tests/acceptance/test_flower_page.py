@@ -41,10 +41,10 @@ from model_store.v1.model import Model as Linear
 
 class Model(Linear):
     def predict(self, X):
-        time.sleep(len(X) == {CHUNK_ROWS})
+        time.sleep(1.5 if len(X) == {CHUNK_ROWS} else 0)
         return super().predict(X)
 """
-"""A chunk takes a second: long enough to be seen and killed in the middle."""
+"""A chunk takes one and a half seconds: long enough to be seen and killed in the middle."""
 
 OPEN_TO_ALL = {"/metrics", "/healthcheck", "/logout", "/static/favicon.ico"}
 """What Flower answers without a password, and has no setting for. Only the first shows something: names of workers and tasks, counts."""
@@ -146,6 +146,8 @@ def score_with_a_loss(place: Place, third: subprocess.Popen[bytes]) -> Dashboard
     kill(third)
     outcome = place.scoring_json("jobs", "show", job_id, "--follow")
     assert outcome["facts"]["scored"] == f"{CHUNKS * CHUNK_ROWS:,}"
+    told = f"/api/tasks?taskname={NOTIFY}&state=SUCCESS"
+    wait_until(lambda: job_id in [task["args"] for task in waiting.ask(told).values()], 30, "the notice in Flower")
     return Dashboard(place=place, job_id=job_id, **facts)
 
 
