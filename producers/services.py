@@ -99,7 +99,11 @@ def flower_environment(settings: Settings, home: Path, address: str, password: s
         "FLOWER_COOKIE_SECRET": cookie.read_text(),
         "FLOWER_PERSISTENT": "true",
         "FLOWER_DB": str(folder / "flower.db"),
+        # a Flower that is killed forgets a minute; to write 10,000 tasks takes a third of a second
+        "FLOWER_STATE_SAVE_INTERVAL": "60000",
         "FLOWER_MAX_TASKS": "10000",
+        # not the default: what a task is about stands in its arguments
+        "FLOWER_TASKS_COLUMNS": "name,args,state,received,runtime,worker,uuid",
     }
 
 

@@ -126,9 +126,9 @@ def _asking(app: celery.Celery) -> Iterator[None]:
 
 
 def _readable(order: JobOrder) -> str:
-    """What the dashboard shows as arguments."""
+    """What the dashboard shows as arguments: the job last, because of a long text its list of tasks shows the first 400 pixels."""
     if isinstance(order, ChunkOrder):
-        return f"{order.job_id}, chunk {order.index + 1} of {order.of or 'not yet known'}"
+        return f"chunk {order.index + 1} of {order.of or '?'}, {order.job_id}"
     if isinstance(order, CandidateOrder):
-        return f"{order.job_id}, candidate {order.candidate}, fold {order.fold}"
+        return f"candidate {order.candidate}, fold {order.fold}, {order.job_id}"
     return order.job_id

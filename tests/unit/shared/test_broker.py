@@ -107,7 +107,7 @@ def test_orders_arrive_in_their_order_as_json_and_with_a_readable_name(redis_url
     assert {envelope["content-type"] for envelope in envelopes} == {"application/json"}
     bodies = [json.loads(base64.b64decode(envelope["body"])) for envelope in envelopes]
     assert [body[0] for body in bodies] == [[{"format": 1, "job_id": "job-1", "index": index, "of": count}] for index in range(count)]
-    assert envelopes[4]["headers"]["argsrepr"] == f"job-1, chunk 5 of {count}"
+    assert envelopes[4]["headers"]["argsrepr"] == f"chunk 5 of {count}, job-1"
 
 
 @pytest.mark.server
