@@ -9,5 +9,5 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports --no-cache
-# on both cores; a file of tests shares its stack, so it stays on one of them; the slow files come first
-exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
+# three at once on two cores, for the slow ones mostly wait; a file of tests shares its stack, so it stays together; slow files come first
+exec python -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"

@@ -38,6 +38,7 @@ def test_every_way_is_measured_and_gives_the_same_rates(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.server
 def test_growth_is_measured_from_size_to_size(tmp_path):
     benchmark("growth", "--most", "10000", "--rounds", "1", "--no-bars", "--json", tmp_path / "runs.json", "--work", tmp_path)

@@ -48,6 +48,7 @@ def test_cold_start_shows_a_result_and_leaves_nothing_running(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_cold_start_keep_leaves_the_stack_and_says_how_to_stop_it(tmp_path: Path) -> None:
     place = make_place(tmp_path)
     done = subprocess.run(
