@@ -26,14 +26,16 @@ PATIENCE_SECONDS = 10
 LONG_PATIENCE_SECONDS = 60
 """So does one in which nothing happened for this long; a chunk takes a minute at most."""
 
+NO_REDIS = "Redis does not answer: work goes on by itself once it is back, and nothing is lost"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
     """How far a job is at one moment."""
 
     status: JobStatus
-    rows: int
-    """Rows in the finished chunks, as far as Redis knows."""
+    rows: int | None
+    """Rows in the finished chunks, as far as Redis knows; None when it does not answer."""
 
 
 def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
@@ -56,8 +58,10 @@ class _Rate:
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
 
-    def after(self, rows: int, now: float) -> str:
+    def after(self, rows: int | None, now: float) -> str:
         """The rate as text; empty while there is nothing to tell."""
+        if rows is None:
+            return ""
         if self._first is None:
             self._first = rows, now
         first_rows, began = self._first
@@ -126,7 +130,7 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
             total = status.chunks or None
             description, standing = _what(status)
             progress.update(bar, description=description, total=total, completed=status.chunks_done)
-            progress.update(bar, rate=rate.after(glance.rows, now), standing=standing)
+            progress.update(bar, rate=rate.after(glance.rows, now), standing=standing if glance.rows is not None else NO_REDIS)
     if outcome is None or outcome.state != "done":
         raise failure(job_id, outcome)
     return outcome
@@ -149,8 +153,8 @@ def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:
     return error
 
 
-def _rows(client: redis.Redis, job_id: str) -> int:
+def _rows(client: redis.Redis, job_id: str) -> int | None:
     try:
         return hint.read_progress(client, job_id).rows
     except redis.RedisError:
-        return 0
+        return None

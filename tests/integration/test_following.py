@@ -204,6 +204,10 @@ def test_nothing_is_hinted_at_when_a_worker_has_the_job(bucket: LocalBucket, mon
     assert HINT not in follow_and_cancel(folder, monkeypatch)
 
 
+def test_whoever_follows_is_told_that_redis_does_not_answer(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert follow.NO_REDIS in follow_and_cancel(make_job(bucket), monkeypatch)
+
+
 def test_any_reason_is_shown_as_it_is(bucket: LocalBucket) -> None:
     folder, reason, said = make_job(bucket), "there is no column [/week] in data/[bold]/train.csv", io.StringIO()
     folder.end(Outcome(state="failed", at=NOON, reason=reason, exit_code=3))
