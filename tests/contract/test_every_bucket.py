@@ -25,6 +25,7 @@ from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, open_buck
 from shared.errors import BucketError, RequestError, TransientError
 from shared.processes import mark_of_process
 from tests.conftest import REPOSITORY
+from tests.google_store import GOOGLE_BUCKET, google_store, talking_to_google
 from tests.object_store import object_store, talking_to
 
 BAD_PATHS = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "a/", "a\0b", "a\\b", "s3://other/x", "./a", "x" * 300]
@@ -741,3 +742,25 @@ def test_a_bucket_whose_library_is_not_installed_says_what_to_install(monkeypatc
     with pytest.raises(BucketError) as caught:
         open_bucket("s3://shop/keywords").read("a/b")
     assert "keyword-scoring[s3]" in caught.value.next_step
+
+
+@pytest.fixture(scope="module")
+def google():
+    with google_store() as url, talking_to_google(url):
+        yield url
+
+
+class TestGoogleBucket(BucketContract):
+    """Google Cloud Storage, as an emulator speaks it."""
+
+    @pytest.fixture
+    def bucket(self, google):
+        prefix = f"keywords-{secrets.token_hex(4)}"
+        bucket = open_bucket(f"gs://{GOOGLE_BUCKET}/{prefix}/")
+        assert isinstance(bucket, RemoteBucket)
+        assert bucket.url == f"gs://{GOOGLE_BUCKET}/{prefix}"
+        return bucket
+
+    @pytest.fixture
+    def broken_bucket(self, google):
+        return open_bucket("gs://there-is-no-such-bucket/keywords")
