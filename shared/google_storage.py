@@ -34,7 +34,7 @@ class GoogleStorage(GCSFileSystem):
 
     async def _again(self, ask: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:  # noqa: ANN401 - whatever it answers
         """Ask, and ask again where that may help."""
-        for turn in range(1, self._tries):
+        for turn in range(self._tries - 1):
             try:
                 return await ask(self, *args, **more)
             except (HttpError, *RETRIABLE_EXCEPTIONS) as error:

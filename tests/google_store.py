@@ -22,7 +22,8 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.request import Request, urlopen
 
 import fsspec.config
 import pytest
@@ -54,6 +55,18 @@ def talking_to_google(url: str) -> Iterator[None]:
         GoogleStorage.clear_instance_cache()
         yield
         GoogleStorage.clear_instance_cache()
+
+
+def put_object(url: str, key: str, data: bytes) -> None:
+    """Put an object in place as somebody else would."""
+    name = urlencode({"uploadType": "media", "name": key})
+    kind = {"Content-Type": "application/octet-stream"}
+    urlopen(Request(f"{url}/upload/storage/v1/b/{GOOGLE_BUCKET}/o?{name}", data, kind, method="POST")).close()
+
+
+def delete_object(url: str, key: str) -> None:
+    """Remove an object as somebody else would."""
+    urlopen(Request(f"{url}/storage/v1/b/{GOOGLE_BUCKET}/o/{quote(key, safe='')}", method="DELETE")).close()
 
 
 class _PreconditionError(Exception):
