@@ -15,6 +15,8 @@ All requests are done one after the other, as a real store does those to one nam
 
 import contextlib
 import io
+import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -27,6 +29,8 @@ from urllib.request import Request, urlopen
 
 import fsspec.config
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from gcp_storage_emulator import server
 from gcp_storage_emulator.handlers.buckets import create_bucket
 from gcp_storage_emulator.storage import Storage
@@ -175,7 +179,39 @@ def google_store() -> Iterator[str]:
     read = server._read_data
     with pytest.MonkeyPatch.context() as patch, _Server(("127.0.0.1", 0), partial(_Handler, store)) as running:
         patch.setattr(server, "_read_data", lambda *args: read(*args) or b"")
-        patch.setattr(server.logger, "disabled", True)
+        # it tells of everything that is asked for and is not there
+        patch.setattr(logging.getLogger("gcp_storage_emulator"), "level", logging.CRITICAL)
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{running.server_port}"
+        finally:
+            running.shutdown()
+
+
+def service_account(token_address: str) -> dict[str, str]:
+    """What Google gives somebody to download who lets a program act for him; its tokens come from this address."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    name = {"type": "service_account", "project_id": "shop", "private_key_id": "1", "client_email": "scoring@shop.example"}
+    return name | {"private_key": text.decode(), "token_uri": token_address}
+
+
+@contextlib.contextmanager
+def token_server(token: str) -> Iterator[str]:
+    """The address of a server that gives this token to everybody."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps({"access_token": token, "expires_in": 3600, "token_type": "Bearer"}).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with _Server(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{running.server_port}"

@@ -4,6 +4,7 @@ import builtins
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -26,7 +27,15 @@ from shared.errors import BucketError, RequestError, TransientError
 from shared.processes import mark_of_process
 from tests.acceptance.faults.relays import StoreRelay
 from tests.conftest import REPOSITORY
-from tests.google_store import GOOGLE_BUCKET, delete_object, google_store, put_object, talking_to_google
+from tests.google_store import (
+    GOOGLE_BUCKET,
+    delete_object,
+    google_store,
+    put_object,
+    service_account,
+    talking_to_google,
+    token_server,
+)
 from tests.object_store import STORE_BUCKET, object_store, talking_to
 
 BAD_PATHS = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "a/", "a\0b", "a\\b", "s3://other/x", "./a", "x" * 300]
@@ -864,6 +873,12 @@ class TestS3Bucket(StoreContract):
             with pytest.raises(BucketError, match="a/b in the bucket could not be read: Could not connect"):
                 file.read()
 
+    def test_the_credentials_are_those_of_the_environment(self, bucket, relay, monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key-of-the-shop")
+        bucket.write("a/b", b"1")
+        [authorization] = relay.authorizations
+        assert "Credential=a-key-of-the-shop/" in authorization
+
     def test_a_store_that_words_its_refusal_differently_still_lets_the_first_writer_win(self, bucket, monkeypatch):
         def refuse(*_, **__):
             refusal = ClientError({"Error": {"Code": "PreconditionFailed", "Message": "At least one precondition failed"}}, "PutObject")
@@ -930,6 +945,15 @@ class TestGoogleBucket(StoreContract):
         assert [request.split()[0] for request in relay.asked] == ["POST"] * 5
         with bucket.open("a/large") as file:
             assert hashlib.file_digest(file, "sha256").digest() == hashlib.sha256((tmp_path / "large").read_bytes()).digest()
+
+    def test_the_credentials_are_those_of_the_environment(self, bucket, relay, tmp_path, monkeypatch):
+        with token_server("a token of the shop") as url:
+            (tmp_path / "account.json").write_text(json.dumps(service_account(f"{url}/token")))
+            monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+            monkeypatch.setattr(fsspec.config, "conf", {})
+            bucket.write("a/b", b"1")
+            assert bucket.read("a/b") == b"1"
+        assert relay.authorizations == {"Bearer a token of the shop"}
 
     def test_without_credentials_the_sentence_says_so(self, google, tmp_path, monkeypatch):
         monkeypatch.setattr(fsspec.config, "conf", {})

@@ -80,6 +80,8 @@ class StoreRelay:
         """How many requests are troubled; all when it is None."""
         self.asked: list[str] = []
         """Method and path of every request."""
+        self.authorizations: set[str] = set()
+        """Who those were that asked."""
         relay = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -95,6 +97,7 @@ class StoreRelay:
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 trouble = relay._trouble_of(f"{self.command} {self.path}")
+                relay.authorizations.add(self.headers.get("Authorization", "nobody"))
                 if trouble in ("500", "503"):
                     self._answer(int(trouble), {}, b"<Error><Code>SlowDown</Code><Message>ill</Message></Error>")
                     return
