@@ -174,13 +174,13 @@ class _Server(ThreadingHTTPServer):
 @contextlib.contextmanager
 def google_store() -> Iterator[str]:
     """The address of a running server with one bucket in it."""
+    # it tells of everything that is asked for and is not there
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
     store = _Store(use_memory_fs=True)
     create_bucket(GOOGLE_BUCKET, store)
     read = server._read_data
     with pytest.MonkeyPatch.context() as patch, _Server(("127.0.0.1", 0), partial(_Handler, store)) as running:
         patch.setattr(server, "_read_data", lambda *args: read(*args) or b"")
-        # it tells of everything that is asked for and is not there
-        patch.setattr(logging.getLogger("gcp_storage_emulator"), "level", logging.CRITICAL)
         threading.Thread(target=running.serve_forever, daemon=True).start()
         try:
             yield f"http://127.0.0.1:{running.server_port}"

@@ -22,7 +22,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from s3fs.errors import translate_boto_error
 
-from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, open_bucket
+from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, _s3_session, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
 from shared.processes import mark_of_process
 from tests.acceptance.faults.relays import StoreRelay
@@ -875,6 +875,8 @@ class TestS3Bucket(StoreContract):
 
     def test_the_credentials_are_those_of_the_environment(self, bucket, relay, monkeypatch):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key-of-the-shop")
+        # a process looks for them once
+        monkeypatch.setattr("shared.bucket._s3_session", _s3_session.__wrapped__)
         bucket.write("a/b", b"1")
         [authorization] = relay.authorizations
         assert "Credential=a-key-of-the-shop/" in authorization
