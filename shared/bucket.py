@@ -37,6 +37,9 @@ TRIES = 3
 """For each call to an object store. Its libraries' own tries multiply (5 x 5 of 15 s each: six minutes for one call to a store that hangs);
 whoever calls tries a whole step again after seconds, and a process that waits renews a lease that nobody else may take."""
 
+REASON_CHARACTERS = 500
+"""How much is told of what a storage says about a failure."""
+
 TEMPORARY = ".tmp"
 """Folder inside a local bucket for files that are being written; same file system, so that putting in place is one rename."""
 
@@ -299,18 +302,14 @@ class RemoteBucket(Bucket):
     @property
     def fs(self) -> Any:  # noqa: ANN401 - fsspec has no types
         """The file system, opened at first use: its event loop does not survive a fork."""
-        import fsspec  # noqa: PLC0415 - only where the bucket is remote, and not at the start of the command line
-
         try:
-            opened = fsspec.filesystem(self._protocol, use_listings_cache=False, **_patience(self._protocol))
+            return _open_store(self._protocol)
         except ImportError as error:
             extra = "s3" if self._protocol == "s3" else "gcs"
             raise BucketError(
                 f"the bucket {self.url} needs a library that is not installed: {error}",
                 next_step=f"Install it with: pip install 'keyword-scoring[{extra}]'",
             ) from error
-        opened.retries = 1  # of s3fs, around those that are asked for in _patience
-        return opened
 
     def place(self, path: str) -> str:
         """The key of a file, with the bucket's name before it."""
@@ -395,7 +394,8 @@ class RemoteBucket(Bucket):
         # one by one: what removes a whole folder takes a * in its name for a pattern
         with _remotely(folder, "removed"):
             for key in self.fs.find(self.place(folder)):
-                self.fs.rm_file(key)
+                with contextlib.suppress(FileNotFoundError):  # somebody else removes the same folder
+                    self.fs.rm_file(key)
 
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         if self.exists(f"{folder}/{last}"):
@@ -496,15 +496,22 @@ def _s3_session() -> Any:  # noqa: ANN401 - aiobotocore has no types
     return session
 
 
-def _patience(protocol: str) -> dict[str, Any]:
-    """How long the library of an object store waits, in the words of each."""
+def _open_store(protocol: str) -> Any:  # noqa: ANN401 - fsspec has no types
+    """The file system of an object store, as patient as is said above; its library is loaded only now, not with the command line."""
     if protocol == "s3":
+        import fsspec  # noqa: PLC0415
+
         attempts = {"mode": "standard", "total_max_attempts": TRIES}
         limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "retries": attempts}
-        return {"config_kwargs": limits, "session": _s3_session()}
-    from aiohttp import ClientTimeout  # noqa: PLC0415 - comes with gcsfs; six tries are built into that
+        opened = fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=limits, session=_s3_session())
+        opened.retries = 1  # of s3fs, around those above
+        return opened
+    from aiohttp import ClientTimeout  # noqa: PLC0415 - comes with gcsfs
 
-    return {"requests_timeout": ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)}
+    from shared.google_storage import GoogleStorage  # noqa: PLC0415
+
+    limit = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
+    return GoogleStorage(tries=TRIES, use_listings_cache=False, requests_timeout=limit)
 
 
 @contextlib.contextmanager
@@ -518,8 +525,7 @@ def _named(path: str, done: str) -> Iterator[None]:
             errno.EACCES: "Let this user read and write the bucket, or set BUCKET_URL to another place.",
             errno.EROFS: "Set BUCKET_URL to a place that can be written.",
         }.get(error.errno or 0, "Check BUCKET_URL and that the storage can be reached.")
-        reason = error.strerror or str(error) or type(error).__name__
-        raise BucketError(f"{path} in the bucket could not be {done}: {reason}", next_step=step) from error
+        raise BucketError(f"{path} in the bucket could not be {done}: {_reason(error)}", next_step=step) from error
 
 
 @contextlib.contextmanager
@@ -532,7 +538,15 @@ def _remotely(path: str, done: str) -> Iterator[None]:
         raise
     except Exception as error:
         step = "Check BUCKET_URL, the credentials, and that the storage can be reached."
-        raise BucketError(f"{path} in the bucket could not be {done}: {error}", next_step=step) from error
+        raise BucketError(f"{path} in the bucket could not be {done}: {_reason(error)}", next_step=step) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why it failed, on one line: of the libraries of the stores some say it with a page of HTML, some with an address, some not at all."""
+    if isinstance(error, FileNotFoundError) and error.errno is None:
+        return "there is no such file, or no such bucket"
+    words = (getattr(error, "strerror", None) or str(error)).split()
+    return " ".join(words)[:REASON_CHARACTERS] or type(error).__name__
 
 
 def _was_there(error: OSError) -> bool:
@@ -551,9 +565,10 @@ def _local_info(path: str, found: os.stat_result) -> FileInfo:
 
 
 def _remote_info(path: str, found: dict[str, Any]) -> FileInfo:
-    modified = found.get("LastModified") or found.get("updated") or found.get("mtime")
+    # the words of S3, then those of Google, whose etag changes with the storage class as well
+    modified = found.get("LastModified") or found.get("mtime")
     seconds = modified.timestamp() if isinstance(modified, datetime) else 0.0
-    stamp = str(found.get("ETag") or found.get("etag") or f"{found['size']}-{modified}").strip('"')
+    stamp = str(found.get("ETag") or found.get("generation") or f"{found['size']}-{modified}").strip('"')
     return FileInfo(path=path, size=int(found["size"]), stamp=stamp, modified=seconds)
 
 

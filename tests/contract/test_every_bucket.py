@@ -4,6 +4,7 @@ import builtins
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -21,11 +22,21 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from s3fs.errors import translate_boto_error
 
-from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, open_bucket
+from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, _s3_session, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
 from shared.processes import mark_of_process
+from tests.acceptance.faults.relays import StoreRelay
 from tests.conftest import REPOSITORY
-from tests.object_store import object_store, talking_to
+from tests.google_store import (
+    GOOGLE_BUCKET,
+    delete_object,
+    google_store,
+    put_object,
+    service_account,
+    talking_to_google,
+    token_server,
+)
+from tests.object_store import STORE_BUCKET, object_store, talking_to
 
 BAD_PATHS = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "a/", "a\0b", "a\\b", "s3://other/x", "./a", "x" * 300]
 
@@ -57,6 +68,12 @@ class BucketContract:
         assert bucket.read("a/b/c.json") == b"content"
         with bucket.open("a/b/c.json") as file:
             assert file.read() == b"content"
+
+    @pytest.mark.parametrize("content", [b"\r", b"1\r\n", b"\n\n", bytes(range(256)), b"\x1f\x8b\r"], ids=repr)
+    def test_every_byte_is_kept(self, bucket, content):
+        bucket.write("a/b", content)
+        bucket.create("a/c", content)
+        assert (bucket.read("a/b"), bucket.read("a/c")) == (content, content)
 
     def test_an_empty_file_is_a_file(self, bucket):
         bucket.write("a/empty", b"")
@@ -177,6 +194,17 @@ class BucketContract:
                 stop.set()
             writing.result()
         assert all(content in contents for content in seen)
+
+    def test_of_a_file_that_is_replaced_while_it_is_read_no_mixture_is_read(self, bucket):
+        bucket.write("a/b", b"1" * 20_000_000)
+        with bucket.open("a/b") as file:
+            assert file.read(10) == b"1" * 10
+            bucket.write("a/b", b"2" * 20_000_000)
+            try:
+                rest = file.read()
+            except BucketError:
+                return
+            assert rest == b"1" * 19_999_990
 
     # --- first writer wins
 
@@ -593,35 +621,67 @@ class TestLocalBucket(BucketContract):
         assert bucket.folders("model") == []
 
 
-@pytest.fixture(scope="module")
-def s3():
-    with object_store() as url, talking_to(url) as client:
-        yield client
+class StoreContract(BucketContract):
+    """What a bucket on any object store promises besides; a kind of store also gives
 
-
-class TestS3Bucket(BucketContract):
-    """S3, as moto's server speaks it."""
+    ``connected``, which makes what is opened within it talk to an address; ``address``, that of the store; ``put`` and ``drop``, somebody
+    else who writes and removes; and ``copied_in_pieces``, which makes a copy of 60 MB too large for one request.
+    """
 
     @pytest.fixture
-    def bucket(self, s3):
-        prefix = f"keywords-{secrets.token_hex(4)}"
-        bucket = open_bucket(f"s3://shop/{prefix}/")
-        assert isinstance(bucket, RemoteBucket)
-        assert bucket.url == f"s3://shop/{prefix}"
-        return bucket
+    def relay(self, address, connected):
+        """What lies between the store and whoever opens a bucket."""
+        relay = StoreRelay(address)
+        with connected(relay.url):
+            yield relay
+        relay.close()
 
-    @pytest.fixture
-    def broken_bucket(self, s3):
-        return open_bucket("s3://there-is-no-such-bucket/keywords")
+    # --- what goes wrong on the way
 
-    def test_a_server_that_is_down_is_named(self, s3, tmp_path, monkeypatch):
+    def test_a_store_that_fails_twice_is_asked_a_third_time(self, bucket, relay, tmp_path):
+        bucket.write("a/b", b"1")
+        (tmp_path / "file").write_bytes(b"2")
+        for status, do, right in [
+            ("500", lambda: bucket.read("a/b"), b"1"),
+            ("503", lambda: bucket.create("a/c", b"1"), True),
+            ("500", lambda: bucket.upload(tmp_path / "file", "a/b"), None),
+            ("503", lambda: bucket.copy("a/b", "a/d"), None),
+            ("500", lambda: [info.path for info in bucket.files("a")], ["a/b", "a/c", "a/d"]),
+            ("503", lambda: bucket.delete("a/c"), None),
+        ]:
+            relay.trouble, relay.turns = status, TRIES - 1
+            assert do() == right
+            assert relay.turns < 0
+        assert [bucket.read(path) for path in ("a/b", "a/c", "a/d")] == [b"2", None, b"2"]
+
+    def test_a_store_that_goes_on_failing_is_given_up(self, bucket, relay):
+        bucket.write("a/b", b"1")
+        relay.trouble = "503"
+        for do in [lambda: bucket.read("a/b"), lambda: bucket.create("a/c", b"2")]:
+            relay.asked.clear()
+            with pytest.raises(BucketError, match=r"^a/[bc] in the bucket could not be (read|written): \S"):
+                do()
+            assert len(relay.asked) == TRIES
+        relay.trouble = ""
+        assert [info.path for info in bucket.files("a")] == ["a/b"]
+
+    def test_what_was_done_and_not_heard_is_done_once(self, bucket, relay):
+        bucket.write("a/c", b"1")
+        relay.trouble = "deaf"
+        for do in [lambda: bucket.create("a/b", b"1"), lambda: bucket.copy("a/b", "a/d"), lambda: bucket.delete("a/c")]:
+            relay.turns = 1
+            do()
+        relay.turns = 0
+        assert not bucket.create("a/b", b"2")
+        assert [bucket.read(path) for path in ("a/b", "a/c", "a/d")] == [b"1", None, b"1"]
+
+    def test_a_server_that_is_down_is_named(self, connected, bucket, tmp_path, monkeypatch):
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
-        bucket = open_bucket("s3://shop/keywords")
         (tmp_path / "file").write_bytes(b"1")
         monkeypatch.setattr("shared.bucket.TRIES", 1)
-        with talking_to(f"http://127.0.0.1:{port}"):
+        with connected(f"http://127.0.0.1:{port}"):
             for do in [
                 lambda: bucket.read("a/b"),
                 lambda: bucket.stat("a/b"),
@@ -636,43 +696,58 @@ class TestS3Bucket(BucketContract):
                 with pytest.raises(BucketError, match="a/b in the bucket could not be") as caught:
                     do()
                 assert "BUCKET_URL" in caught.value.next_step
+                assert "\n" not in str(caught.value)
 
-    def test_a_file_is_read_with_one_request_whether_it_is_there_or_not(self, bucket, monkeypatch):
+    def test_a_store_that_hangs_is_given_up_after_a_few_tries(self, bucket, connected, monkeypatch):
         bucket.write("a/b", b"1")
-        asked = []
-        ask = type(bucket.fs)._call_s3
-
-        async def counted(self, method, *args, **more):
-            asked.append(method)
-            return await ask(self, method, *args, **more)
-
-        monkeypatch.setattr(type(bucket.fs), "_call_s3", counted)
-        assert (bucket.read("a/b"), bucket.read("a/c")) == (b"1", None)
-        assert asked == ["get_object", "get_object"]
-
-    def test_a_server_that_goes_down_while_a_file_is_read_is_named(self, bucket, monkeypatch):
-        bucket.write("a/b", b"1" * 20_000_000)
-        with bucket.open("a/b") as file:
-            assert file.read(10) == b"1" * 10
-
-            def fail(*_, **__):
-                raise EndpointConnectionError(endpoint_url="http://127.0.0.1")
-
-            monkeypatch.setattr(type(bucket.fs), "_call_s3", fail)
-            with pytest.raises(BucketError, match="a/b in the bucket could not be read: Could not connect"):
-                file.read()
-
-    def test_a_store_that_hangs_is_given_up_after_a_few_tries(self, bucket, monkeypatch):
         monkeypatch.setattr("shared.bucket.ANSWER_SECONDS", 0.5)
-        bucket.write("a/b", b"1")
         # nobody takes the connections that wait at this port
-        with socket.create_server(("127.0.0.1", 0)) as silent, talking_to(f"http://127.0.0.1:{silent.getsockname()[1]}"):
+        with socket.create_server(("127.0.0.1", 0)) as silent, connected(f"http://127.0.0.1:{silent.getsockname()[1]}"):
             for do in [lambda: bucket.read("a/b"), lambda: bucket.write("a/b", b"2"), lambda: bucket.create("a/c", b"2")]:
                 began = time.monotonic()
                 with pytest.raises(BucketError, match="in the bucket could not be"):
                     do()
-                assert 0.5 * TRIES <= time.monotonic() - began < 0.5 * TRIES + 5
+                assert 0.5 * TRIES <= time.monotonic() - began < 0.5 * TRIES + 7
         assert bucket.read("a/b") == b"1"
+
+    # --- what costs requests
+
+    def test_a_file_is_read_with_one_request_whether_it_is_there_or_not(self, bucket, relay):
+        bucket.write("a/b", b"1")
+        relay.asked.clear()
+        assert (bucket.read("a/b"), bucket.read("a/c")) == (b"1", None)
+        assert [request.split()[0] for request in relay.asked] == ["GET", "GET"]
+
+    def test_a_folder_of_more_files_than_a_page_of_the_store_is_listed_whole(self, bucket, put, relay):
+        names = [f"{number:07d}.csv" for number in range(1001)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: put(f"jobs/one/parts/{name}", b"1"), names))
+            list(pool.map(lambda number: put(f"jobs/one/slices/{number:02d}/x", b"1"), range(2)))
+        relay.asked.clear()
+        assert [info.path for info in bucket.files("jobs/one/parts")] == [f"jobs/one/parts/{name}" for name in names]
+        assert len(relay.asked) == 2
+        assert bucket.folders("jobs/one") == ["parts", "slices"]
+
+    def test_a_large_file_goes_up_in_pieces_and_is_copied_by_the_store_itself(self, bucket, relay, tmp_path, copied_in_pieces):
+        piece = secrets.token_bytes(1 << 20)
+        with (tmp_path / "large").open("wb") as file:
+            for number in range(101):
+                file.write(number.to_bytes(4) + piece[4:])
+        with (tmp_path / "large").open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        bucket.upload(tmp_path / "large", "a/large")
+        assert len(relay.asked) >= 4, "it was begun, sent in three pieces at least, and ended"
+        relay.asked.clear()
+        with copied_in_pieces:
+            bucket.copy("a/large", "a/copy")
+        assert len([request for request in relay.asked if not request.startswith(("GET", "HEAD"))]) >= 2
+        assert [request for request in relay.asked if request.startswith("GET")] == []
+        relay.asked.clear()
+        for path in ("a/large", "a/copy"):
+            with bucket.open(path) as file:
+                assert hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+    # --- what is on this machine
 
     def test_a_writer_that_is_killed_leaves_nothing_on_this_machine(self, bucket, tmp_path, monkeypatch):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -695,13 +770,7 @@ class TestS3Bucket(BucketContract):
         ).read_bytes() == b"1"
         assert sorted((tmp_path / "model/v1").iterdir()) == sorted([alive, tmp_path / "model/v1/r1"])
 
-    def test_a_store_that_words_its_refusal_differently_still_lets_the_first_writer_win(self, bucket, monkeypatch):
-        def refuse(*_, **__):
-            refusal = ClientError({"Error": {"Code": "PreconditionFailed", "Message": "At least one precondition failed"}}, "PutObject")
-            raise translate_boto_error(refusal)
-
-        monkeypatch.setattr(bucket.fs, "pipe_file", refuse)
-        assert bucket.create("a/b", b"1") is False
+    # --- names, and others who write
 
     def test_a_part_of_a_name_is_not_taken_for_the_name(self, bucket):
         bucket.write("a/bc", b"1")
@@ -710,27 +779,191 @@ class TestS3Bucket(BucketContract):
 
     def test_two_buckets_in_one_store_do_not_meet(self, bucket):
         bucket.write("a/b", b"1")
-        prefix = bucket.url.removeprefix("s3://shop/")
+        whole, _, prefix = bucket.url.rpartition("/")
         assert open_bucket(f"{bucket.url}-other").files("a") == []
-        assert open_bucket("s3://shop").read(f"{prefix}/a/b") == b"1"
+        assert open_bucket(whole).read(f"{prefix}/a/b") == b"1"
 
-    def test_a_marker_of_an_empty_folder_is_no_file(self, bucket, s3):
-        s3.put_object(Bucket="shop", Key=f"{bucket.url.removeprefix('s3://shop/')}/a/", Body=b"")
+    def test_a_marker_of_an_empty_folder_is_no_file(self, bucket, put):
+        put("a/", b"")
+        put("c/empty/", b"")
         bucket.write("a/b", b"1")
         assert [info.path for info in bucket.files("a")] == ["a/b"]
         assert bucket.folders("a") == []
         assert bucket.stat("a") is None
+        assert (bucket.files("c"), bucket.folders("c"), bucket.files("c/empty")) == ([], ["empty"], [])
 
-    def test_a_file_made_by_somebody_else_is_seen_at_once(self, bucket, s3):
-        key = f"{bucket.url.removeprefix('s3://shop/')}/a/b"
+    def test_a_file_made_by_somebody_else_is_seen_at_once(self, bucket, put, drop):
         assert bucket.files("a") == []
         assert bucket.read("a/b") is None
-        s3.put_object(Bucket="shop", Key=key, Body=b"1")
+        put("a/b", b"1")
         assert [info.path for info in bucket.files("a")] == ["a/b"]
         assert bucket.read("a/b") == b"1"
-        s3.delete_object(Bucket="shop", Key=key)
+        drop("a/b")
         assert bucket.files("a") == []
         assert not bucket.exists("a/b")
+
+    def test_a_folder_that_two_remove_at_once_is_gone(self, bucket, drop, monkeypatch):
+        for name in "abc":
+            bucket.write(f"a/{name}", b"1")
+        store = bucket.fs
+        find = store.find
+
+        def find_late(path):
+            found = find(path)
+            drop("a/b")
+            return found
+
+        monkeypatch.setattr(store, "find", find_late)
+        bucket.delete_folder("a")
+        assert bucket.files("a") == []
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with object_store() as url, talking_to(url) as client:
+        yield url, client
+
+
+class TestS3Bucket(StoreContract):
+    """S3, as moto's server speaks it."""
+
+    @pytest.fixture
+    def bucket(self, s3):
+        prefix = f"keywords-{secrets.token_hex(4)}"
+        bucket = open_bucket(f"s3://{STORE_BUCKET}/{prefix}/")
+        assert isinstance(bucket, RemoteBucket)
+        assert bucket.url == f"s3://{STORE_BUCKET}/{prefix}"
+        return bucket
+
+    @pytest.fixture
+    def broken_bucket(self, s3):
+        return open_bucket("s3://there-is-no-such-bucket/keywords")
+
+    @pytest.fixture
+    def address(self, s3):
+        return s3[0]
+
+    @pytest.fixture
+    def connected(self):
+        return talking_to
+
+    @pytest.fixture
+    def put(self, s3, bucket):
+        return lambda path, data: s3[1].put_object(Bucket=STORE_BUCKET, Key=bucket.place("x")[:-1].partition("/")[2] + path, Body=data)
+
+    @pytest.fixture
+    def drop(self, s3, bucket):
+        return lambda path: s3[1].delete_object(Bucket=STORE_BUCKET, Key=bucket.place(path).partition("/")[2])
+
+    @pytest.fixture
+    def copied_in_pieces(self, monkeypatch):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("s3fs.core.MANAGED_COPY_THRESHOLD", 60_000_000)  # 5 GB
+            yield contextlib.nullcontext()
+
+    def test_a_server_that_goes_down_while_a_file_is_read_is_named(self, bucket, monkeypatch):
+        bucket.write("a/b", b"1" * 20_000_000)
+        with bucket.open("a/b") as file:
+            assert file.read(10) == b"1" * 10
+
+            def fail(*_, **__):
+                raise EndpointConnectionError(endpoint_url="http://127.0.0.1")
+
+            monkeypatch.setattr(type(bucket.fs), "_call_s3", fail)
+            with pytest.raises(BucketError, match="a/b in the bucket could not be read: Could not connect"):
+                file.read()
+
+    def test_the_credentials_are_those_of_the_environment(self, bucket, relay, monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key-of-the-shop")
+        # a process looks for them once
+        monkeypatch.setattr("shared.bucket._s3_session", _s3_session.__wrapped__)
+        bucket.write("a/b", b"1")
+        [authorization] = relay.authorizations
+        assert "Credential=a-key-of-the-shop/" in authorization
+
+    def test_a_store_that_words_its_refusal_differently_still_lets_the_first_writer_win(self, bucket, monkeypatch):
+        def refuse(*_, **__):
+            refusal = ClientError({"Error": {"Code": "PreconditionFailed", "Message": "At least one precondition failed"}}, "PutObject")
+            raise translate_boto_error(refusal)
+
+        monkeypatch.setattr(bucket.fs, "pipe_file", refuse)
+        assert bucket.create("a/b", b"1") is False
+
+
+@pytest.fixture(scope="module")
+def google():
+    with google_store() as url, talking_to_google(url):
+        yield url
+
+
+class TestGoogleBucket(StoreContract):
+    """Google Cloud Storage, as an emulator speaks it, never as Google does."""
+
+    @pytest.fixture
+    def bucket(self, google):
+        prefix = f"keywords-{secrets.token_hex(4)}"
+        bucket = open_bucket(f"gs://{GOOGLE_BUCKET}/{prefix}/")
+        assert isinstance(bucket, RemoteBucket)
+        assert bucket.url == f"gs://{GOOGLE_BUCKET}/{prefix}"
+        return bucket
+
+    @pytest.fixture
+    def broken_bucket(self, google):
+        return open_bucket("gs://there-is-no-such-bucket/keywords")
+
+    @pytest.fixture
+    def address(self, google):
+        return google
+
+    @pytest.fixture
+    def connected(self):
+        return talking_to_google
+
+    @pytest.fixture
+    def put(self, google, bucket):
+        return lambda path, data: put_object(google, bucket.place("x")[:-1].partition("/")[2] + path, data)
+
+    @pytest.fixture
+    def drop(self, google, bucket):
+        return lambda path: delete_object(google, bucket.place(path).partition("/")[2])
+
+    @pytest.fixture
+    def copied_in_pieces(self):
+        return contextlib.nullcontext()
+
+    def test_what_gcsfs_puts_between_the_pieces_of_an_upload_may_be_in_a_file(self, bucket, tmp_path):
+        content = b"1\n--==0==\nContent-Type: text/csv\n\n2\n--==0==--\r"
+        (tmp_path / "file").write_bytes(content)
+        bucket.upload(tmp_path / "file", "a/b")
+        assert bucket.create("a/c", content)
+        assert (bucket.read("a/b"), bucket.read("a/c")) == (content, content)
+
+    def test_of_a_large_file_one_piece_that_fails_is_sent_again(self, bucket, relay, tmp_path):
+        (tmp_path / "large").write_bytes(bytes(range(256)) * (60 << 12))
+        with pytest.MonkeyPatch.context() as patch:
+            ask = relay._trouble_of
+            patch.setattr(relay, "_trouble_of", lambda request: "503" if ask(request) or len(relay.asked) in (2, 4) else "")
+            bucket.upload(tmp_path / "large", "a/large")
+        assert [request.split()[0] for request in relay.asked] == ["POST"] * 5
+        with bucket.open("a/large") as file:
+            assert hashlib.file_digest(file, "sha256").digest() == hashlib.sha256((tmp_path / "large").read_bytes()).digest()
+
+    def test_the_credentials_are_those_of_the_environment(self, bucket, relay, tmp_path, monkeypatch):
+        with token_server("a token of the shop") as url:
+            (tmp_path / "account.json").write_text(json.dumps(service_account(f"{url}/token")))
+            monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+            monkeypatch.setattr(fsspec.config, "conf", {})
+            bucket.write("a/b", b"1")
+            assert bucket.read("a/b") == b"1"
+        assert relay.authorizations == {"Bearer a token of the shop"}
+
+    def test_without_credentials_the_sentence_says_so(self, google, tmp_path, monkeypatch):
+        monkeypatch.setattr(fsspec.config, "conf", {})
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "nothing.json"))
+        with pytest.raises(BucketError, match=r"^a/b in the bucket could not be read: File \S+nothing.json was not found") as caught:
+            open_bucket("gs://shop/nobody").read("a/b")
+        assert "credentials" in caught.value.next_step
+        assert not isinstance(caught.value.__cause__, OSError)
 
 
 def test_a_bucket_whose_library_is_not_installed_says_what_to_install(monkeypatch):

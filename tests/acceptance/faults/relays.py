@@ -76,6 +76,12 @@ class StoreRelay:
 
     def __init__(self, url: str) -> None:
         self.trouble = ""
+        self.turns: int | None = None
+        """How many requests are troubled; all when it is None."""
+        self.asked: list[str] = []
+        """Method and path of every request."""
+        self.authorizations: set[str] = set()
+        """Who those were that asked."""
         relay = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -90,7 +96,8 @@ class StoreRelay:
 
             def do_GET(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                trouble = relay.trouble
+                trouble = relay._trouble_of(f"{self.command} {self.path}")
+                relay.authorizations.add(self.headers.get("Authorization", "nobody"))
                 if trouble in ("500", "503"):
                     self._answer(int(trouble), {}, b"<Error><Code>SlowDown</Code><Message>ill</Message></Error>")
                     return
@@ -150,6 +157,13 @@ class StoreRelay:
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _trouble_of(self, request: str) -> str:
+        self.asked.append(request)
+        if self.turns is None:
+            return self.trouble
+        self.turns -= 1
+        return self.trouble if self.turns >= 0 else ""
 
     def close(self) -> None:
         self.trouble = ""
