@@ -82,7 +82,7 @@ def compare(stack: Stack, releases: dict[str, str], wanted: Wanted, say: Say) ->
                 first = (turn + number) % len(lanes)
                 order = [*lanes][first:] + [*lanes][:first]
                 for way, task in zip(order, tasks(model, name), strict=True):
-                    with _standing_still(lane for other, lane in lanes.items() if other != way):
+                    with standing_still(lane for other, lane in lanes.items() if other != way):
                         runs.append(_measure(lanes[way], task, way=way, model=model, format=name, rows=wanted.rows, round=turn))
                     _clear(stack.root)
     return runs
@@ -101,17 +101,20 @@ def _clear(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _standing_still(lanes: Iterable[Lane]) -> Iterator[None]:
+def standing_still(lanes: Iterable[Lane]) -> Iterator[None]:
     """Stop all processes of these ways for a while: idle, those of Dask take 13 % of a core, ours some, and others' time is measured."""
-    stopped = [psutil.Process(pid) for lane in lanes for pid in lane.processes()]
-    for process in stopped:
-        process.suspend()
+    stopped: list[psutil.Process] = []
     try:
+        for pid in [pid for lane in lanes for pid in lane.processes()]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stopped.append(psutil.Process(pid))
+                stopped[-1].suspend()
         time.sleep(SETTLE_SECONDS)
         yield
     finally:
         for process in stopped:
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def _measure(lane: Lane, task: Task, **known: Any) -> Run:  # noqa: ANN401 - way, model, format, rows and round of the Run

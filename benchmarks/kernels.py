@@ -16,7 +16,7 @@ from shared.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
 from workers.ahead import ahead
-from workers.planning import GZIP_RATIO, ChunkSize, Hashing, Stream, count_lines, open_csv, parquet_cuts, unpacked
+from workers.planning import GZIP_RATIO, Beside, ChunkSize, Hashing, Stream, count_lines, open_csv, parquet_cuts, unpacked
 
 HEADER = tables.output_header(KEYS, interval=False)
 DEVICES = tables.DEVICES
@@ -62,26 +62,37 @@ def cut(table: Path, aside: Path) -> Iterator[Piece]:
 
 
 def _cut_csv(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Iterator[Piece]:
+    written, waiting = Beside(), None
     with file.open("rb") as raw:
         hashed = Hashing(raw)
         stream: Stream = unpacked(hashed) if kind == "csv.gz" else hashed
         columns, cuts = open_csv(stream, str(file), size)
         for cut_out in cuts:
-            start, end, source = cut_out.start, cut_out.start + len(cut_out.data), file
-            if kind == "csv.gz":
-                source = aside / f"{file.name}.{start:012d}"
-                source.write_bytes(cut_out.data)
-                start, end = 0, end - start
-            yield Piece(file=source, kind=kind, start=start, end=end, first_line=cut_out.first_line, columns=columns)
+            start, end = cut_out.start, cut_out.start + len(cut_out.data)
+            if kind == "csv":
+                yield Piece(file=file, kind=kind, start=start, end=end, first_line=cut_out.first_line, columns=columns)
+                continue
+            source = aside / f"{file.name}.{start:012d}"
+            written.add(source.write_bytes, cut_out.data)
+            if waiting is not None:
+                yield waiting
+            waiting = Piece(file=source, kind=kind, start=0, end=end - start, first_line=cut_out.first_line, columns=columns)
+    written.wait()
+    if waiting is not None:
+        yield waiting
 
 
 def _cut_parquet(file: Path) -> Iterator[Piece]:
+    found = _known_of(file)
+    for start, end in parquet_cuts(found, None):
+        yield Piece(file=file, kind="parquet", start=start, end=end, first_line=start + 1, columns=found.schema.to_arrow_schema().names)
     with file.open("rb") as raw:
         hashlib.file_digest(raw, "sha256")
-    with pq.ParquetFile(file) as opened:
-        columns, cuts = opened.schema_arrow.names, parquet_cuts(opened.metadata, None)
-    for start, end in cuts:
-        yield Piece(file=file, kind="parquet", start=start, end=end, first_line=start + 1, columns=columns)
+
+
+@functools.lru_cache(maxsize=1)
+def _known_of(file: Path) -> pq.FileMetaData:
+    return pq.read_metadata(file)
 
 
 def fetch(piece: Piece) -> bytes:
@@ -98,7 +109,7 @@ def read(piece: Piece, data: bytes, release: Release) -> tables.Rows:
     layout = tables.layout_for(str(piece.file), piece.columns, release.manifest.columns)
     if piece.kind == "parquet":
         with piece.file.open("rb") as raw:
-            return tables.read_parquet_rows(raw, layout, piece.start, piece.end)
+            return tables.read_parquet_rows(raw, layout, piece.start, piece.end, _known_of(piece.file))
     return tables.read_csv_rows(data, layout, piece.first_line)
 
 

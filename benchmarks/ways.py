@@ -17,6 +17,7 @@ import pandas as pd
 from benchmarks import kernels
 from benchmarks.lanes import BenchmarkError, Score, Task
 from model_store.store import Release
+from workers.memory import keep_freed_memory
 
 RESULT = "prediction_output.csv.gz"
 
@@ -109,7 +110,9 @@ def _predicted_there(table: pd.DataFrame, bucket: Path, release: str) -> pd.Data
 @contextlib.contextmanager
 def bare_pool(processes: int) -> Iterator[Score]:
     """Our kernels in a process pool, digests and checks too: no queue, no job folder, no manifest, nothing that outlives a kill."""
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    keep_freed_memory()  # as our workers do
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=keep_freed_memory) as pool:
 
         def score(task: Task) -> tuple[list[Path], dict[str, float]]:
             numbered = enumerate(kernels.cut(task.table, task.out))
@@ -130,6 +133,7 @@ def _score_piece(piece: kernels.Piece, task: Task, part: Path) -> kernels.Part:
 @contextlib.contextmanager
 def kernels_alone(_processes: int) -> Iterator[Score]:
     """Our kernels one after another in one process: how much work there is, and of what kind."""
+    keep_freed_memory()
 
     def score(task: Task) -> tuple[list[Path], dict[str, float]]:
         release = kernels.release_of(task.bucket, task.release)

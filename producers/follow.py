@@ -35,7 +35,7 @@ class Glance:
 
     status: JobStatus
     rows: int | None
-    """Rows in the finished chunks, as far as Redis knows; None when it does not answer."""
+    """Rows in the finished chunks, as far as Redis knows; None when it cannot be reached."""
 
 
 def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
@@ -130,7 +130,9 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
             total = status.chunks or None
             description, standing = _what(status)
             progress.update(bar, description=description, total=total, completed=status.chunks_done)
-            progress.update(bar, rate=rate.after(glance.rows, now), standing=standing if glance.rows is not None else NO_REDIS)
+            if glance.rows is None and not status.final:
+                standing = NO_REDIS
+            progress.update(bar, rate=rate.after(glance.rows, now), standing=standing)
     if outcome is None or outcome.state != "done":
         raise failure(job_id, outcome)
     return outcome
@@ -156,5 +158,9 @@ def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:
 def _rows(client: redis.Redis, job_id: str) -> int | None:
     try:
         return hint.read_progress(client, job_id).rows
-    except redis.RedisError:
+    except redis.AuthenticationError:
+        return 0
+    except (redis.ConnectionError, redis.TimeoutError):
         return None
+    except redis.RedisError:
+        return 0

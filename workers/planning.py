@@ -43,8 +43,14 @@ CUT_SHORT = 1.01
 GZIP_RATIO = 20
 """A keyword table in gzip is smaller by about this much."""
 
-MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 5_000, 131_072
-"""Rows of a Parquet chunk; its values are the size of a csv chunk of as many bytes once they are read."""
+MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 20_000, 131_072
+"""Rows of a Parquet chunk of several row groups; with 160 flags its values are the size of a csv chunk once they are read."""
+
+MAX_VALUES_BYTES = 32 << 20
+"""Columns of numbers are wider than flags: a Parquet chunk has at most so many bytes of values, as the file's own types reckon them."""
+
+TEXT_BYTES = 16
+"""What a text is taken for."""
 
 LAST_CHUNKS = 4
 """A Parquet chunk of several row groups is about this part of what is left."""
@@ -518,7 +524,7 @@ def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None) -> list[tuple[i
 
     Towards the end fewer go together, so that no process works for long when all others have nothing left.
     """
-    most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
+    most = min(chunk_rows or MAX_CHUNK_ROWS, max(MAX_VALUES_BYTES // _bytes_of_row(found), 1), MAX_CHUNK_ROWS)
     share = most if chunk_rows else found.num_rows // CHUNKS_WANTED
     cuts: list[tuple[int, int]] = []
     start = end = 0
@@ -534,6 +540,11 @@ def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None) -> list[tuple[i
             cuts += [(begin, min(begin + step, end)) for begin in range(start, end, step)]
             start = end
     return [*cuts, (start, end)] if start < end else cuts
+
+
+def _bytes_of_row(found: pq.FileMetaData) -> int:
+    kinds = found.schema.to_arrow_schema().types
+    return sum(-(-kind.bit_width // 8) if pa.types.is_primitive(kind) else TEXT_BYTES for kind in kinds) or 1
 
 
 def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None) -> pq.ParquetFile:

@@ -302,12 +302,12 @@ def _batches(file: pq.ParquetFile, columns: list[str], start: int, end: int) -> 
         at += count
     at = skipped
     for batch in file.iter_batches(batch_size=PARQUET_ROWS_AT_ONCE, row_groups=groups, columns=columns, use_threads=False):
-        if at >= end:
-            return  # the rest of a large row group is another chunk's
         low, high = max(start - at, 0), min(end - at, batch.num_rows)
         if low < high:
             yield batch.slice(low, high - low)
         at += batch.num_rows
+        if at >= end:
+            return  # the rest of a large row group is another chunk's
 
 
 @dataclass(frozen=True, kw_only=True)

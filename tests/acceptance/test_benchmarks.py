@@ -4,16 +4,19 @@ import gzip
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
+from benchmarks import comparison
 from benchmarks.bars import Runs, bars_of_score
 from benchmarks.hosts import Hosts
 from benchmarks.lanes import BenchmarkError
 from benchmarks.measuring import Run
 from benchmarks.ways import check_same, has_dask
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, wait_until
 
 
 def benchmark(*arguments: str | Path, code: int = 0) -> str:
@@ -35,6 +38,27 @@ def test_every_way_is_measured_and_gives_the_same_rates(tmp_path):
     assert {"server", "score", "score process", "control", "control process"} <= ours["peaks_mb"].keys()
     assert ours["steps"].keys() == {"plan", "chunks", "join"}
     assert [path.name for path in tmp_path.iterdir()] == ["runs.json"]
+
+
+@dataclass
+class ALane:
+    """A way that is one process."""
+
+    pid: int
+
+    def processes(self) -> dict[int, str]:
+        return {self.pid: "main", 2**22 + 1: "a process that has just ended"}
+
+
+def test_ways_that_are_not_measured_stand_still_and_go_on_whatever_happens(monkeypatch):
+    monkeypatch.setattr(comparison, "SETTLE_SECONDS", 0)
+    with subprocess.Popen(["sleep", "60"]) as sleeping:
+        process = psutil.Process(sleeping.pid)
+        with pytest.raises(BenchmarkError), comparison.standing_still([ALane(sleeping.pid)]):
+            wait_until(lambda: process.status() == psutil.STATUS_STOPPED, what="the stop")
+            raise BenchmarkError("the way that is measured died")
+        wait_until(lambda: process.status() == psutil.STATUS_SLEEPING, what="the end of the stop")
+        sleeping.kill()
 
 
 @pytest.mark.slow

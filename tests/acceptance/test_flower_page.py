@@ -30,7 +30,7 @@ from shared.routes import NOTIFY, QUEUE_SCORE, SCORE_CHUNK, SCORE_FINISH, SCORE_
 from tests.conftest import REPOSITORY, Place, free_port, make_place, stop, wait_until
 from tests.definitions import drop_in
 
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
 
 CHUNKS, CHUNK_ROWS = 6, 100
 SLOW = f"""
@@ -41,7 +41,7 @@ from model_store.v1.model import Model as Linear
 
 class Model(Linear):
     def predict(self, X):
-        time.sleep(1.5 if len(X) == {CHUNK_ROWS} else 0)
+        time.sleep(3 if len(X) == {CHUNK_ROWS} else 0)
         return super().predict(X)
 """
 """A chunk takes one and a half seconds: long enough to be seen and killed in the middle."""

@@ -17,7 +17,7 @@ from tests.handmade import make_job, run_job, text_at
 from tests.object_store import STORE_BUCKET, access, object_store, talking_to
 from tests.trainings import make_training, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SAMPLE = ["sample", "--rows", "5000", "--train-rows", "3000"]
 

@@ -5,7 +5,7 @@ import pytest
 from tests.acceptance.soak import growths, soak
 from tests.conftest import Place
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.server]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
 
 JOBS = 60
 

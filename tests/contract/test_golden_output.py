@@ -2,12 +2,14 @@
 
 import gzip
 import hashlib
+import io
 import struct
 
+import pandas as pd
 import pytest
 
 from shared.bucket import LocalBucket
-from tests.handmade import PLACE, make_job, publish_handmade, row, run_job, text_at, write_table
+from tests.handmade import HEADER, PLACE, make_job, publish_handmade, row, run_job, text_at, write_table
 
 OUTPUT = f"data/predict/output/v1/{PLACE}"
 ROWS = 1000
@@ -49,6 +51,37 @@ def result(bucket, minutes, **more) -> tuple[bytes, str]:
 @pytest.mark.parametrize("chunk_rows", [1, 7, 99, 512, 1000, None])
 def test_the_text_is_the_pinned_one_for_every_chunk_size(bucket, minutes, chunk_rows):
     _, text = result(bucket, minutes, chunk_rows=chunk_rows)
+    assert hashlib.sha256(text.encode()).hexdigest() == TEXT_SHA256
+
+
+FORMS = ("csv.gz", "Parquet", "Parquet of small row groups", "folder")
+
+
+@pytest.fixture(scope="module")
+def forms(bucket) -> dict[str, str]:
+    """The same table in every form that a table can have."""
+    lines = [row(number) for number in range(ROWS)]
+    text = "\n".join([HEADER, *lines, ""]).encode()
+    paths = {form: f"data/predict/input/{PLACE}/form-{number}" for number, form in enumerate(FORMS)}
+    bucket.write(f"{paths['csv.gz']}.csv.gz", gzip.compress(text))
+    table = pd.read_csv(io.BytesIO(text))
+    for form, group in (("Parquet", None), ("Parquet of small row groups", 77)):
+        out = io.BytesIO()
+        table.to_parquet(out, row_group_size=group)
+        bucket.write(f"{paths[form]}.parquet", out.getvalue())
+    write_table(bucket, lines[:300], f"{paths['folder']}/a.csv")
+    out = io.BytesIO()
+    table.iloc[300:650].to_parquet(out, row_group_size=50)
+    bucket.write(f"{paths['folder']}/b.parquet", out.getvalue())
+    bucket.write(f"{paths['folder']}/c.csv.gz", gzip.compress("\n".join([HEADER, *lines[650:], ""]).encode()))
+    endings = {"csv.gz": ".csv.gz", "folder": ""}
+    return {form: paths[form] + endings.get(form, ".parquet") for form in FORMS}
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 99, None])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_text_is_the_pinned_one_for_every_form_of_the_table(bucket, forms, minutes, form, chunk_rows):
+    _, text = result(bucket, minutes, table=forms[form], chunk_rows=chunk_rows)
     assert hashlib.sha256(text.encode()).hexdigest() == TEXT_SHA256
 
 

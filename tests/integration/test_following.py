@@ -169,12 +169,13 @@ def bucket(tmp_path: Path) -> LocalBucket:
     return LocalBucket(tmp_path / "bucket")
 
 
-def follow_and_cancel(folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> str:
+def follow_and_cancel(folder: JobFolder, monkeypatch: pytest.MonkeyPatch, pause_seconds: float = 0) -> str:
     """What is said by following a job that no worker takes, until it is cancelled after the fifth glance."""
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
+        time.sleep(pause_seconds)
         if len(pauses) == 5:
             folder.cancel()
 
@@ -205,7 +206,8 @@ def test_nothing_is_hinted_at_when_a_worker_has_the_job(bucket: LocalBucket, mon
 
 
 def test_whoever_follows_is_told_that_redis_does_not_answer(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert follow.NO_REDIS in follow_and_cancel(make_job(bucket), monkeypatch)
+    # the display is drawn ten times a second
+    assert follow.NO_REDIS in follow_and_cancel(make_job(bucket), monkeypatch, pause_seconds=0.15)
 
 
 def test_any_reason_is_shown_as_it_is(bucket: LocalBucket) -> None:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -475,6 +476,37 @@ def test_small_row_groups_go_together_and_fewer_towards_the_end(bucket):
     assert rows[-1] == 20_000
     assert rows == sorted(rows, reverse=True)
     assert max(rows) <= planning.MAX_CHUNK_ROWS
+
+
+@given(groups=st.lists(st.integers(0, 40_000), min_size=1, max_size=60), chunk_rows=st.none() | st.integers(1, 200_000))
+@settings(max_examples=100, deadline=None)
+def test_cuts_of_row_groups_of_any_size_tile_the_table(groups, chunk_rows):
+    found = SimpleNamespace(
+        num_rows=sum(groups),
+        num_row_groups=len(groups),
+        row_group=lambda group: SimpleNamespace(num_rows=groups[group]),
+        schema=SimpleNamespace(to_arrow_schema=lambda: pa.schema({"entity_id": pa.int64(), "device": pa.string()})),
+    )
+    cuts = planning.parquet_cuts(found, chunk_rows)
+    assert [start for start, _ in cuts] == [0, *(end for _, end in cuts)][: len(cuts)]
+    assert sum(end - start for start, end in cuts) == sum(groups)
+    assert all(start < end for start, end in cuts)
+    # not more than the pieces of large groups, and chunks of two groups that are too large for one
+    most = min(chunk_rows or planning.MAX_CHUNK_ROWS, planning.MAX_CHUNK_ROWS)
+    if chunk_rows is None:
+        assert len(cuts) <= 2 + 2 * sum(groups) / planning.MIN_CHUNK_ROWS
+    assert all(end - start <= max(most, -(-max(groups) // planning.ROW_GROUP_PIECES)) for start, end in cuts)
+
+
+def test_chunks_of_wide_columns_have_fewer_rows(bucket):
+    numbers = {f"number{place}": [0.5] * 60_000 for place in range(60)}
+    put_parquet(bucket, "t.parquet", 60_000, 10_000, **numbers)
+    with bucket.open("t.parquet") as raw:
+        found = pq.read_metadata(raw)
+    assert {end - start for start, end in planning.parquet_cuts(found, None)} == {20_000}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "MAX_VALUES_BYTES", 15_000 * 62 * 8)
+        assert {end - start for start, end in planning.parquet_cuts(found, None)} == {10_000}
 
 
 def test_a_row_group_is_not_decoded_for_every_row_of_it(folder, bucket):
