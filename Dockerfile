@@ -25,6 +25,7 @@ RUN for script in /tmp/model_store/*/install_dependencies.sh; do bash "$script";
 RUN useradd --uid 1000 --no-create-home --home-dir /var/lib/scoring scoring \
     && install --directory --mode 1777 /bucket /var/lib/scoring
 ENV BUCKET_URL=/bucket SCORING_HOME=/var/lib/scoring HOME=/var/lib/scoring
+ENV SCORING_FLOWER_HOST=0.0.0.0
 
 
 FROM libraries AS scoring

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import redis
 
-from producers.firing import look_at_entry, read_entries
+from producers.firing import EntryLine, look_at_entry, read_entries
+from producers.schedule import ON_TIME
 from shared import hint, pulse
 from shared.aliases import MANIFEST, list_aliases, release_folder, train_anew
 from shared.broker import make_app, send_canary
@@ -32,6 +33,13 @@ CLOCKS_APART_SECONDS = 5.0
 LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
 FULL_MEMORY = 0.8
 NOT_WELL = ("failed", "cancelled", "did not start")
+OF_COMPOSE = {
+    f"SCORING_{name}"
+    for name in (
+        "UID", "GID", "BUCKET", "IMAGE_TAG", "NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"
+    )
+}  # fmt: skip
+"""docker-compose reads these itself, and gives them to every container with the rest of ``.env``."""
 START = "Start it (for a local stack: scoring up) or check REDIS_URL."
 
 
@@ -63,21 +71,23 @@ def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: fl
             subject="bucket", state="ill", text=f"{settings.bucket_url}: {error}", next_step="Check BUCKET_URL and its credentials."
         )
     yield from _disk(settings, bucket)
-    if not has_redis:
-        return
     answered: dict[str, Answer] = {}
-    try:
-        yield from _workers(settings, client, answered, tell_people=tell_people, seconds=canary_seconds)
-        yield from _signs(settings, client)
-    except redis.RedisError as error:
-        yield Finding(subject="Redis", state="ill", text=f"it went away meanwhile: {error}", next_step=START)
+    if has_redis:
+        try:
+            yield from _workers(settings, client, answered, tell_people=tell_people, seconds=canary_seconds)
+            yield from _signs(settings, client)
+        except redis.RedisError as error:
+            yield Finding(subject="Redis", state="ill", text=f"it went away meanwhile: {error}", next_step=START)
     yield from _webhook(settings, answered.get(QUEUE_CONTROL), tell_people=tell_people)
-    if bucket is not None and answered:
-        yield from _releases(bucket, list(answered.values()))
+    if bucket is not None:
+        try:
+            yield from _releases(bucket, list(answered.values()))
+        except (ScoringError, OSError) as error:
+            yield Finding(subject="releases", state="ill", text=f"they cannot be read: {error}", next_step="Check BUCKET_URL.")
 
 
 def _settings() -> Iterator[Finding]:
-    known = {f"SCORING_{name.upper()}" for name in Settings.model_fields}
+    known = {f"SCORING_{name.upper()}" for name in Settings.model_fields} | OF_COMPOSE
     unknown = sorted(name for name in os.environ if name.startswith("SCORING_") and name.removesuffix("_FILE") not in known)
     if unknown:
         yield Finding(
@@ -174,13 +184,18 @@ def _schedule(bucket: Bucket) -> Iterator[Finding]:
         yield Finding(subject="schedule", state="ill", text=text, next_step="See all with: scoring schedule check")
         return
     now = datetime.now(UTC)
-    last = {entry.name: look_at_entry(bucket, entry, now).state for entry in entries}
-    bad = {name: state for name, state in last.items() if state is not None and state.state in NOT_WELL}
+    lines = [look_at_entry(bucket, entry, now) for entry in entries]
+    bad = {line.entry.name: line.state for line in lines if line.state is not None and (line.state.state in NOT_WELL or _missed(line, now))}
     for name, state in bad.items():
-        text = ": ".join(filter(None, [f"the last run of {name} {state.state}", state.reason]))
+        verb = "was " if state.state in ("cancelled", "not started") else ""
+        text = ": ".join(filter(None, [f"the last run of {name} {verb}{state.state}", state.reason]))
         yield Finding(subject="schedule", state="warning", text=text, next_step="See: scoring schedule list")
     if not bad:
         yield Finding(subject="schedule", state="well", text=f"{len(entries)} entries" if digest else "there is none")
+
+
+def _missed(line: EntryLine, now: datetime) -> bool:
+    return line.state is not None and line.state.state == "not started" and line.last is not None and now - line.last.at > ON_TIME
 
 
 def _disk(settings: Settings, bucket: Bucket | None) -> Iterator[Finding]:
@@ -277,6 +292,10 @@ def _releases(bucket: Bucket, workers: list[Answer]) -> Iterator[Finding]:
             yield Finding(
                 subject=f"model {alias}", state="ill", text=f"{release}: {error.message}", next_step=f"See: scoring models show {release}"
             )
+            continue
+        if not workers:
+            text, next_step = f"{release}; no worker told what it has", "Ask again when a worker answers."
+            yield Finding(subject=f"model {alias}", state="warning", text=text, next_step=next_step)
             continue
         others = {
             f"{name} {version}, the workers have {', '.join(sorted(have[name]))}"

@@ -1,26 +1,31 @@
 """``scoring metrics``: what an operator watches, for Prometheus, from one small process that asks Redis and the bucket at each scrape.
 
 Where Redis or the bucket does not answer, that is a metric too, and what it would have told is left out: an alarm can tell
-"nothing waits" from "nobody knows".
+"nothing waits" from "nobody knows". A bucket that is slow holds up no scrape: the figures of the last look are told, with their age.
 """
 
+import contextlib
+import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import redis
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from producers.firing import last_success, read_entries
+from producers.enqueue import ScheduledRun
+from producers.firing import FIRED, MOST_LATE, Since, last_success, read_entries
+from producers.schedule import Entry, Run, newest_runs
 from shared import hint, pulse, tally
 from shared.bucket import Bucket, open_bucket
-from shared.errors import RequestError, TransientError
-from shared.job_folder import JobStatus, look_at, open_jobs
-from shared.queues import waiting_since
+from shared.errors import PermanentError, RequestError, TransientError
+from shared.job_folder import FINAL_STATES, JobStatus, look_at, open_jobs
+from shared.queues import UNKNOWN, waiting_since
 from shared.routes import QUEUES
 from shared.settings import Settings
 
@@ -28,8 +33,59 @@ UNACKED = "unacked"
 """Redis hash of the messages that workers have taken and not yet acknowledged; kombu's name for it."""
 
 OPEN_STATES = ("queued", "running", "finishing")
+KINDS = ("score", "train")
 JOBS_LOOKED_AT = 200
 """Open jobs that are opened at a scrape, the oldest first; of more only the number is told."""
+BUCKET_SECONDS = 5.0
+"""So long a scrape waits for the bucket; Prometheus gives up after ten, and then knows nothing at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one look at Redis, or at the bucket, found."""
+
+    metrics: list[Metric]
+    answered: bool
+    took_seconds: float
+    ended: float
+    """By the monotonic clock."""
+
+
+def look(ask: Callable[[], list[Metric]]) -> Look:
+    """Ask once; what does not answer is found too."""
+    began = time.monotonic()
+    try:
+        metrics, answered = ask(), True
+    except (redis.RedisError, TransientError, OSError):
+        metrics, answered = [], False
+    ended = time.monotonic()
+    return Look(metrics=metrics, answered=answered, took_seconds=ended - began, ended=ended)
+
+
+class SlowLook:
+    """Looks in a thread of its own, one look at a time, and always knows what the last one found."""
+
+    def __init__(self, ask: Callable[[], list[Metric]]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._last: Look | None = None
+
+    def begin(self) -> None:
+        """Begin a look, unless one goes on."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="look", daemon=True)
+                self._thread.start()
+
+    def wait(self, seconds: float) -> Look | None:
+        """The last look that has ended, which is the one begun if it ends in time; None when none ever has."""
+        if self._thread is not None:
+            self._thread.join(max(seconds, 0.0))
+        return self._last
+
+    def _run(self) -> None:
+        self._last = look(self._ask)
 
 
 class Scrape(Collector):
@@ -37,22 +93,25 @@ class Scrape(Collector):
 
     def __init__(self, client: redis.Redis, bucket: Bucket) -> None:
         self._client, self._bucket = client, bucket
+        self._bucket_look = SlowLook(self._of_bucket)
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("scoring_up", "1 where it answers.", labels=["what"])
         took = GaugeMetricFamily("scoring_scrape_seconds", "How long it took to ask.", labels=["what"])
-        for what, ask in (("redis", self._of_redis), ("bucket", self._of_bucket)):
-            began = time.monotonic()
-            try:
-                metrics = ask()
-                up.add_metric([what], 1)
-            except (redis.RedisError, TransientError, OSError):
-                metrics = []
-                up.add_metric([what], 0)
-            took.add_metric([what], time.monotonic() - began)
-            yield from metrics
+        age = GaugeMetricFamily("scoring_bucket_figures_age_seconds", "Since the bucket was looked at; what it told is as old.")
+        began = time.monotonic()
+        self._bucket_look.begin()
+        looks = {"redis": look(self._of_redis), "bucket": self._bucket_look.wait(began + BUCKET_SECONDS - time.monotonic())}
+        for what, found in looks.items():
+            up.add_metric([what], int(found is not None and found.answered))
+            if found is not None:
+                took.add_metric([what], found.took_seconds)
+                yield from found.metrics
+        if (found := looks["bucket"]) is not None:
+            age.add_metric([], time.monotonic() - found.ended)
         yield up
         yield took
+        yield age
 
     def _of_redis(self) -> list[Metric]:
         return [*self._queues(), *self._signs(), *_counts(tally.read_tally(self._client))]
@@ -63,6 +122,8 @@ class Scrape(Collector):
         for queue in QUEUES:
             length.add_metric([queue], int(self._client.llen(queue)))
             since = waiting_since(self._client, queue)
+            if since == UNKNOWN:
+                continue  # an age of decades would tell nobody anything
             age.add_metric([queue], max(time.time() - since.timestamp(), 0.0) if since is not None else 0)
         taken = GaugeMetricFamily("scoring_messages_in_hand", "Messages that workers have taken and not yet done.")
         taken.add_metric([], int(self._client.hlen(UNACKED)))
@@ -90,18 +151,47 @@ class Scrape(Collector):
         oldest = [status.job.created.timestamp() for status in statuses if isinstance(status, JobStatus) and status.state in OPEN_STATES]
         age = GaugeMetricFamily("scoring_oldest_job_age_seconds", "Age of the oldest job that has not ended; 0: none.")
         age.add_metric([], max(time.time() - min(oldest), 0.0) if oldest else 0)
-        return [jobs, age, self._schedule()]
+        return [jobs, age, *self._schedule()]
 
-    def _schedule(self) -> Metric:
+    def _schedule(self) -> list[Metric]:
         success = GaugeMetricFamily(
             "scoring_schedule_last_success_timestamp_seconds", "When a run of this entry was done last.", labels=["name"]
         )
+        late = GaugeMetricFamily(
+            "scoring_schedule_overdue_seconds", "How long the oldest run since the last success is late; 0: none is.", labels=["name"]
+        )
         now = datetime.now(UTC)
         for entry in read_entries(self._bucket)[0]:
-            moment = last_success(self._bucket, entry, now)
-            if moment is not None:
-                success.add_metric([entry.name], moment.timestamp())
-        return success
+            # a job that cannot be read is told of among the jobs
+            with contextlib.suppress(PermanentError):
+                if entry.enabled:
+                    late.add_metric([entry.name], overdue(self._bucket, entry, now).total_seconds())
+                    moment = last_success(self._bucket, entry, now)
+                    if moment is not None:
+                        success.add_metric([entry.name], moment.timestamp())
+        return [success, late]
+
+
+def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
+    """By how much the oldest run that ought to have succeeded by now, and has no later one that did, is late; zero when there is none.
+
+    Of an entry with many runs only the newest ``MOST_LATE`` that are late are looked at.
+    """
+    text = bucket.read(f"{FIRED}/{entry.name}/{entry.timing}.json")
+    if text is None:
+        return timedelta(0)  # beat has not seen it: nothing was ever due
+    since, limit = Since.decode(text).since, now - entry.late_after
+    late = list(itertools.takewhile(lambda run: not _is_done(bucket, run), itertools.islice(newest_runs(entry, since, limit), MOST_LATE)))
+    if not late:
+        return timedelta(0)
+    later = itertools.islice(newest_runs(entry, max(since, limit), now), MOST_LATE)
+    return timedelta(0) if any(_is_done(bucket, run) for run in later) else limit - late[-1].at
+
+
+def _is_done(bucket: Bucket, run: Run) -> bool:
+    folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
+    outcome = folder.outcome() if folder is not None else None
+    return outcome is not None and outcome.state == "done"
 
 
 def _counts(counted: tally.Tally) -> Iterator[Metric]:
@@ -111,7 +201,9 @@ def _counts(counted: tally.Tally) -> Iterator[Metric]:
     yield CounterMetricFamily("scoring_cache_hits", "Chunks whose release was in memory.", value=counted.releases_kept)
     yield CounterMetricFamily("scoring_cache_misses", "Chunks whose release was read from the bucket.", value=counted.releases_loaded)
     ended = CounterMetricFamily("scoring_jobs_ended", "Jobs that people were told of.", labels=["kind", "state"])
-    for (kind, state), count in sorted(counted.ended.items()):
+    # each from the start: a series that begins with 1 has not grown, so nobody would be told of the first failure
+    ends = {(kind, state): 0 for kind in KINDS for state in FINAL_STATES} | counted.ended
+    for (kind, state), count in sorted(ends.items()):
         ended.add_metric([kind, state], count)
     yield ended
     seconds = HistogramMetricFamily("scoring_chunk_seconds", "How long each stage of a chunk took.", labels=["stage"])

@@ -24,8 +24,6 @@ NAMES = {WORKER: "score", CONTROL: "control"}
 CONTROL_PROCESSES = 2
 """With one, a webhook that hangs would hold up every plan and finish behind it."""
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - inside a container; who may reach it is said where its port is published
-
 
 def run(service: str, settings: Settings) -> NoReturn:
     """Become this process; it then has our process id, so signals reach it.
@@ -38,7 +36,7 @@ def run(service: str, settings: Settings) -> NoReturn:
         command = beat_command(settings.home.absolute())
     elif service == FLOWER:
         command = flower_command()
-        environment |= _flower_in_a_container(settings)
+        environment |= _flower_alone(settings)
     else:
         command = next(lone_worker_command(*worker) for worker in workers_of(settings) if worker[0] == NAMES[service])
         # on SIGTERM 30 s for the work in hand, then the rest is handed back: Celery's other way to stop has no end of its own
@@ -47,12 +45,12 @@ def run(service: str, settings: Settings) -> NoReturn:
     os.execve(command[0], command, environment)  # noqa: S606 - our own program
 
 
-def _flower_in_a_container(settings: Settings) -> dict[str, str]:
+def _flower_alone(settings: Settings) -> dict[str, str]:
     password = settings.flower_password.get_secret_value()
     if not password:
-        raise RequestError("SCORING_FLOWER_PASSWORD is not set, and Flower could be reached from elsewhere", next_step="Set it.")
+        raise RequestError("SCORING_FLOWER_PASSWORD is not set, and Flower could be reached by others", next_step="Set it.")
     check_credentials(settings)
-    return flower_environment(settings, settings.home.absolute(), EVERYWHERE, password)
+    return flower_environment(settings, settings.home.absolute(), settings.flower_host, password)
 
 
 def workers_of(settings: Settings) -> tuple[tuple[str, list[str], int], ...]:

@@ -1,5 +1,8 @@
 """The commands of the operator's watch: ``scoring metrics`` and ``scoring doctor``."""
 
+import signal
+import sys
+
 import click
 
 from producers.terminal import json_option, print_json
@@ -13,7 +16,7 @@ METRICS_PORT = 9808
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; other machines see nothing of the default.")
 @click.option("--port", type=click.IntRange(1, 65535), default=METRICS_PORT, show_default=True, help="Port to listen on.")
 def metrics(host: str, port: int) -> None:
-    """Serve metrics for Prometheus on /metrics, until Ctrl-C.
+    """Serve metrics for Prometheus on /metrics, until Ctrl-C or SIGTERM.
 
     \b
     Example:
@@ -22,6 +25,8 @@ def metrics(host: str, port: int) -> None:
     """
     from producers.metrics import serve
 
+    # as process 1 of a container it would otherwise not hear the signal at all
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     stop, thread = serve(read_settings(), host, port)
     click.echo(f"Metrics on http://{host}:{port}/metrics (Ctrl-C stops)")
     try:

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: os.cpu_count() or 2)
     """Processes of the worker that scores and trains."""
 
+    flower_host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
+    """Address that ``scoring run flower`` listens on; 0.0.0.0 in a container, where it is said elsewhere who may reach its port."""
+
     flower_port: Port = 5555
     flower_user: str = "scoring"
     flower_password: SecretStr = SecretStr("")

@@ -15,6 +15,7 @@ from prometheus_client import generate_latest
 from producers.metrics import registry
 from producers.services import NAMES
 from shared import pulse
+from shared.broker import make_app
 from shared.settings import SECRETS, Settings
 from tests.conftest import REPOSITORY
 
@@ -89,6 +90,70 @@ def test_the_example_of_settings_names_what_docker_compose_asks_for():
     assert {name for name in example if not name.startswith(("AWS_", "GOOGLE_"))} - only_here <= KNOWN
 
 
+def test_the_service_of_flower_does_not_hand_every_pod_an_address_for_a_port():
+    variables = {f"{item['metadata']['name']}_PORT".upper().replace("-", "_") for item in KUBERNETES if item["kind"] == "Service"}
+    assert "SCORING_FLOWER_PORT" in variables & KNOWN
+    assert {part: pod.get("enableServiceLinks") for part, pod in PODS.items()} == dict.fromkeys(PODS, False)
+
+
+def test_flower_is_heard_outside_of_its_container():
+    [ecs] = [container["environment"] for container in OURS if container["name"] == "flower"]
+    wanted = {"name": "SCORING_FLOWER_HOST", "value": "0.0.0.0"}
+    assert wanted in ecs
+    assert wanted in PODS["flower"]["containers"][0]["env"]
+    assert "ENV SCORING_FLOWER_HOST=0.0.0.0\n" in (REPOSITORY / "Dockerfile").read_text()
+
+
+def test_a_slow_page_of_figures_does_not_end_its_pod():
+    assert "tcpSocket" in PODS["metrics"]["containers"][0]["livenessProbe"]
+
+
+def test_workers_are_taken_away_only_after_the_longest_task_that_waited_has_ended():
+    [scaled] = [item["spec"] for item in KUBERNETES if item["kind"] == "ScaledObject"]
+    seconds = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"]
+    assert seconds >= make_app(Settings()).conf.task_time_limit
+    # what has no effect while one worker always stays
+    assert "cooldownPeriod" not in scaled
+
+
+LENGTH_SCRIPT = """
+local kind = redis.call("type", KEYS[1]).ok
+if kind == "none" or kind == "list" then return redis.call("llen", KEYS[1]) end
+"""
+"""Asks what KEDA's scaler of lists asks, by the same commands."""
+
+
+@pytest.mark.server
+def test_keda_counts_what_waits_as_its_documented_user_who_can_do_nothing_else(redis_url):
+    [line] = re.findall(r"^user (scoring-keda on >password .*)$", (REPOSITORY / "docs/operations.md").read_text(), flags=re.MULTILINE)
+    admin = redis.Redis.from_url(redis_url)
+    admin.execute_command("ACL", "SETUSER", *line.split())
+    try:
+        address = redis_url.replace("redis://", "redis://scoring-keda:password@")
+        for protocol in (2, 3):
+            keda = redis.Redis.from_url(address, protocol=protocol, client_name="keda")
+            for queue, waiting in (("score", 3), ("train", 0)):
+                admin.delete(queue)
+                for _ in range(waiting):
+                    admin.lpush(queue, "message")
+                assert keda.eval(LENGTH_SCRIPT, 1, queue) == waiting
+            for command in (("LPUSH", "score", "x"), ("LRANGE", "score", "0", "-1"), ("LLEN", "control"), ("KEYS", "*"), ("DEL", "score")):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    keda.execute_command(*command)
+    finally:
+        admin.execute_command("ACL", "DELUSER", "scoring-keda")
+        admin.delete("score", "train")
+
+
+def test_keda_reads_the_queues_as_that_user():
+    [authentication] = [item["spec"] for item in KUBERNETES if item["kind"] == "TriggerAuthentication"]
+    keys = {target["parameter"]: target["key"] for target in authentication["secretTargetRef"]}
+    assert keys == {"address": "redis-address", "username": "keda-username", "password": "keda-password"}
+    told = (DEPLOY / "kubernetes/scoring.yaml").read_text()
+    assert "--from-literal=keda-username=scoring-keda" in told
+    assert all(f"--from-literal={key}=" in told for key in keys.values())
+
+
 def figures_of(redis_url, bucket):
     client = redis.Redis.from_url(redis_url)
     for sign in (pulse.BEAT, pulse.SWEEP):
@@ -108,8 +173,41 @@ def test_dashboard_and_alerts_ask_for_figures_that_the_exporter_gives(redis_url,
     board = json.loads((DEPLOY / "metrics/grafana/dashboards/scoring.json").read_text())
     shown = {name for panel in board["panels"] for target in panel["targets"] for name in re.findall(r"scoring_\w+", target["expr"])}
     assert shown <= given
-    rules = [rule for group in yaml.safe_load((DEPLOY / "metrics/alerts.yml").read_text())["groups"] for rule in group["rules"]]
-    assert {name for rule in rules for name in re.findall(r"scoring_\w+", rule["expr"])} <= given
+    assert {name for rule in rules().values() for name in re.findall(r"scoring_\w+", rule["expr"])} <= given
+
+
+def rules():
+    groups = yaml.safe_load((DEPLOY / "metrics/alerts.yml").read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+def test_what_is_not_there_at_all_raises_an_alarm_too():
+    for alarm, figure in (
+        ("NoFigures", 'up{job="scoring"}'),
+        ("SweepSilent", "scoring_sweep_age_seconds"),
+        ("BeatSilent", "scoring_beat_age_seconds"),
+    ):
+        assert f"absent({figure})" in rules()[alarm]["expr"]
+    assert {f'scoring_up{{what="{what}"}} == 0' for what in ("redis", "bucket")} <= {rule["expr"] for rule in rules().values()}
+
+
+def test_the_schedule_raises_an_alarm_by_the_times_of_each_entry_and_not_by_a_fixed_age():
+    assert rules()["ScheduleMissed"]["expr"] == "scoring_schedule_overdue_seconds > 0"
+    assert not any(SCHEDULE in rule["expr"] for rule in rules().values())
+
+
+def test_what_to_do_is_told_of_each_alarm():
+    told = re.findall(
+        r"^\| `(\w+)` \| \S",
+        (REPOSITORY / "docs/operations.md").read_text().partition("### What to do about an alarm")[2],
+        flags=re.MULTILINE,
+    )
+    assert told == [*rules()]
+
+
+def test_prometheus_has_a_place_for_an_alertmanager():
+    [manager] = yaml.safe_load((DEPLOY / "metrics/prometheus.yml").read_text())["alerting"]["alertmanagers"]
+    assert manager == {"static_configs": [{"targets": []}]}
 
 
 def test_no_panel_of_the_dashboard_lies_on_another():

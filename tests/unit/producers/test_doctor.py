@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
@@ -12,8 +14,10 @@ import redis
 from model_store.definitions import PACKAGE_FOLDER, digest_source, load_definition
 from producers import doctor
 from producers.doctor import examine
+from producers.firing import Since, find_entry
 from producers.schedule import SCHEDULE
 from shared import hint, pulse
+from shared.aliases import point_alias
 from shared.bucket import LocalBucket
 from shared.canary import Answer, Canary, answer, answers
 from shared.messages import decode
@@ -59,6 +63,17 @@ def test_without_redis_the_bucket_and_the_disk_are_still_looked_at(no_redis_url,
     assert "queue score" not in found
 
 
+def test_without_redis_the_webhook_and_the_releases_are_still_looked_at(no_redis_url, tmp_path):
+    bucket = LocalBucket(tmp_path)
+    point_alias(bucket, "champion", publish_handmade(bucket))
+    found = look(no_redis_url, tmp_path)
+    assert found["webhook"].state == "warning"
+    assert (found["model champion"].state, found["model champion"].next_step) == ("warning", "Ask again when a worker answers.")
+    manifest = next(place for place in (tmp_path / "model").rglob("manifest.json"))
+    manifest.write_text("{")
+    assert look(no_redis_url, tmp_path)["model champion"].state == "ill"
+
+
 def test_a_bucket_that_writes_over_is_ill(redis_url, tmp_path, monkeypatch):
     def write_over(self: LocalBucket, path: str, data: bytes) -> bool:
         self.write(path, data)
@@ -85,6 +100,33 @@ def test_the_doctor_leaves_nothing_in_the_bucket(redis_url, tmp_path):
 def test_a_variable_that_nothing_reads_is_named(redis_url, tmp_path, monkeypatch):
     monkeypatch.setenv("SCORING_SWEP_SECONDS", "3")
     assert "SCORING_SWEP_SECONDS" in look(redis_url, tmp_path)["settings"].text
+
+
+def test_what_docker_compose_reads_is_known(redis_url, tmp_path, monkeypatch):
+    files = [(REPOSITORY / name).read_text() for name in ("docker-compose.yml", ".env.example")]
+    names = {name for text in files for name in re.findall(r"SCORING_\w+", text)}
+    assert {"SCORING_UID", "SCORING_GID", "SCORING_NOTEBOOK_TOKEN", "SCORING_IMAGE_TAG"} <= names
+    for name in names - {f"SCORING_{name.upper()}" for name in Settings.model_fields}:
+        monkeypatch.setenv(name, "1")
+    assert look(redis_url, tmp_path)["settings"].state == "well"
+
+
+def test_a_run_that_was_missed_is_a_warning(redis_url, tmp_path):
+    bucket = LocalBucket(tmp_path)
+    entry = {"name": "daily", "cron": "0 6 * * *", "time_zone": "UTC", "score": "data/predict/input/today", "model": "v1"}
+    bucket.write(SCHEDULE, json.dumps([entry]).encode())
+    assert look(redis_url, tmp_path)["schedule"].text == "1 entries"
+    timing = find_entry(bucket, "daily").timing
+    bucket.write(f"schedule/daily/{timing}.json", Since(since=datetime.now(UTC) - timedelta(days=3)).to_json())
+    last = doctor.look_at_entry(bucket, find_entry(bucket, "daily"), datetime.now(UTC)).last
+    [moment_later, hours_later] = [
+        doctor._missed(doctor.look_at_entry(bucket, last.entry, last.at + wait), last.at + wait)
+        for wait in (timedelta(minutes=1), timedelta(hours=1))
+    ]
+    assert (moment_later, hours_later) == (False, True)
+    if datetime.now(UTC) - last.at > timedelta(minutes=4):
+        found = look(redis_url, tmp_path)["schedule"]
+        assert (found.state, found.text) == ("warning", "the last run of daily was not started")
 
 
 def test_a_sign_of_life_is_well_while_it_is_new(redis_url, tmp_path):

@@ -1,21 +1,34 @@
 """What Prometheus reads is what is in Redis and in the bucket, and it can tell nothing from not known."""
 
+import itertools
 import json
+import os
+import socket
+import subprocess
+import sys
+import threading
 import time
 import urllib.request
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from producers.metrics import registry, serve
+from producers import metrics
+from producers.enqueue import ScheduledRun
+from producers.firing import Since, find_entry
+from producers.metrics import overdue, registry, serve
+from producers.schedule import SCHEDULE, Run
 from shared import hint, pulse, tally
 from shared.broker import make_app, send
 from shared.bucket import LocalBucket
 from shared.errors import RequestError
+from shared.job_folder import Outcome
 from shared.messages import JobOrder
-from shared.routes import QUEUE_CONTROL, SCORE_PLAN
+from shared.queues import LOOKED_AT
+from shared.routes import QUEUE_CONTROL, SCORE_PLAN, SWEEP
 from shared.settings import Settings
-from tests.conftest import free_port
+from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import make_job
 
 pytestmark = pytest.mark.server
@@ -93,6 +106,161 @@ def test_without_redis_the_bucket_is_still_told_and_no_queue_is_called_empty(no_
     assert (found["scoring_up", "redis"], found["scoring_up", "bucket"]) == (0, 1)
     assert ("scoring_queue_length", "score") not in found
     assert found["scoring_jobs", "running"] == 0
+
+
+def test_every_end_is_counted_from_nothing_on(settings):
+    found = read(settings)
+    ends = {name: value for name, value in found.items() if name[0] == "scoring_jobs_ended_total"}
+    states = [("score", state) for state in ("cancelled", "done", "failed")] + [
+        ("train", state) for state in ("cancelled", "done", "failed")
+    ]
+    assert ends == {("scoring_jobs_ended_total", *names): 0 for names in states}
+
+
+def test_an_age_that_nobody_knows_is_left_out(settings):
+    client = hint.connect(settings.broker_url)
+    for _ in range(LOOKED_AT):
+        client.rpush(QUEUE_CONTROL, json.dumps({"headers": {"task": SWEEP, "sent_at": time.time()}}))
+    found = read(settings)
+    assert found["scoring_queue_length", "control"] == LOOKED_AT
+    assert ("scoring_oldest_message_age_seconds", "control") not in found
+    assert found["scoring_oldest_message_age_seconds", "score"] == 0
+
+
+@pytest.fixture
+def slow(settings, tmp_path, monkeypatch):
+    """A scrape whose bucket is as slow as the test wants: it answers while the event is set."""
+    monkeypatch.setattr(metrics, "BUCKET_SECONDS", 0.2)
+    scrape = metrics.Scrape(hint.connect(settings.broker_url), LocalBucket(tmp_path / "bucket"))
+    may_answer = threading.Event()
+    whole = scrape._bucket_look._ask
+
+    def ask():
+        may_answer.wait(30)
+        return whole()
+
+    scrape._bucket_look._ask = ask
+    yield scrape, may_answer
+    may_answer.set()
+
+
+def samples_of(scrape):
+    return {(sample.name, *sample.labels.values()): sample.value for family in scrape.collect() for sample in family.samples}
+
+
+def test_a_bucket_that_hangs_holds_up_no_scrape_and_its_last_figures_are_told_with_their_age(slow):
+    scrape, may_answer = slow
+    began = time.monotonic()
+    first = samples_of(scrape)
+    assert time.monotonic() - began < 5
+    assert (first["scoring_up", "redis"], first["scoring_up", "bucket"]) == (1, 0)
+    assert ("scoring_jobs", "queued") not in first
+    assert ("scoring_bucket_figures_age_seconds",) not in first
+    may_answer.set()
+    wait_until(lambda: ("scoring_jobs", "queued") in samples_of(scrape), what="the look that was late")
+    may_answer.clear()
+    samples_of(scrape)
+    late = samples_of(scrape)
+    assert (late["scoring_up", "bucket"], late["scoring_jobs", "queued"]) == (1, 0)
+    assert late["scoring_bucket_figures_age_seconds",] >= 0.3
+    assert threading.active_count() < 20
+
+
+def test_scrapes_that_come_while_the_bucket_hangs_begin_no_other_look(slow):
+    scrape, _ = slow
+    samples_of(scrape)
+    before = threading.active_count()
+    for _ in range(3):
+        samples_of(scrape)
+    assert threading.active_count() == before
+
+
+SIX = datetime(2026, 11, 23, 6, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+ENTRY = {"name": "daily", "cron": "0 6 * * *", "time_zone": "UTC", "score": "data/predict/input/{date:%Y/%m/%d}", "model": "v1"}
+
+
+@pytest.fixture
+def scheduled(tmp_path):
+    """The bucket, its only entry, which came into force five days before, and what ends one of its runs."""
+    bucket = LocalBucket(tmp_path / "bucket")
+    bucket.write(SCHEDULE, json.dumps([ENTRY]).encode())
+    entry = find_entry(bucket, "daily")
+    bucket.write(f"schedule/daily/{entry.timing}.json", Since(since=SIX - 5 * DAY).to_json())
+
+    minutes = itertools.count()
+
+    def end(run_at, state, monkeypatch):
+        folder = make_job(bucket, minute=next(minutes))
+        folder.end(Outcome(state=state, at=run_at + HOUR, definition="v1", release="", result="", next_step=""))
+        key = Run(entry=entry, at=run_at).key
+        whole = ScheduledRun.newest_job
+        monkeypatch.setattr(ScheduledRun, "newest_job", lambda self, bucket: folder if self.key == key else whole(self, bucket))
+
+    return bucket, entry, end
+
+
+def test_a_run_is_overdue_from_the_moment_that_its_entry_calls_late(scheduled):
+    bucket, entry, _ = scheduled
+    first = SIX - 4 * DAY
+    assert overdue(bucket, entry, first + entry.late_after - HOUR) == timedelta(0)
+    assert overdue(bucket, entry, first + entry.late_after + HOUR) == HOUR
+
+
+def test_the_oldest_run_since_the_last_success_is_the_one_that_counts(scheduled, monkeypatch):
+    bucket, entry, end = scheduled
+    now = SIX + entry.late_after + HOUR
+    assert overdue(bucket, entry, now) == HOUR + 4 * DAY
+    end(SIX - 2 * DAY, "done", monkeypatch)
+    assert overdue(bucket, entry, now) == HOUR + DAY
+    end(SIX, "failed", monkeypatch)
+    assert overdue(bucket, entry, now) == HOUR + DAY
+    end(SIX, "done", monkeypatch)
+    assert overdue(bucket, entry, now) == timedelta(0)
+
+
+def test_a_later_run_that_is_done_ends_the_alarm_before_it_is_late_itself(scheduled, monkeypatch):
+    bucket, entry, end = scheduled
+    now = SIX + 2 * HOUR
+    assert overdue(bucket, entry, now) > timedelta(0)
+    end(SIX, "done", monkeypatch)
+    assert overdue(bucket, entry, now) == timedelta(0)
+
+
+def test_an_entry_that_nobody_has_seen_yet_has_missed_nothing(tmp_path):
+    bucket = LocalBucket(tmp_path)
+    bucket.write(SCHEDULE, json.dumps([ENTRY]).encode())
+    assert overdue(bucket, find_entry(bucket, "daily"), SIX + DAY) == timedelta(0)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_only_entries_that_are_switched_on_are_told_of(settings, tmp_path, enabled):
+    bucket = LocalBucket(tmp_path / "bucket")
+    bucket.write(SCHEDULE, json.dumps([ENTRY | {"enabled": enabled}]).encode())
+    found = read(settings)
+    assert [name for name in found if name[0].startswith("scoring_schedule")] == (
+        [("scoring_schedule_overdue_seconds", "daily")] if enabled else []
+    )
+
+
+def test_sigterm_ends_it_as_it_must_for_the_first_process_of_a_container(settings, tmp_path):
+    port = free_port()
+    command = [sys.executable, "-m", "producers.cli", "metrics", "--port", str(port)]
+    environment = os.environ | {"REDIS_URL": settings.redis_url, "BUCKET_URL": settings.bucket_url}
+    serving = subprocess.Popen(command, env=environment, cwd=REPOSITORY)
+    try:
+
+        def answers() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(answers, 60, "the metrics")
+        serving.terminate()
+        # not -15: the signal was heard, where the first process of a container would not have been ended by it
+        assert serving.wait(20) == 0
+    finally:
+        serving.kill()
+        serving.wait()
 
 
 def test_only_our_metrics_are_served(settings):
