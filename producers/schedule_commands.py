@@ -36,11 +36,11 @@ def check(as_json: bool) -> None:
     from producers.firing import check_models, read_entries
     from producers.schedule import SCHEDULE
 
-    _, bucket = open_bucket_here()
+    settings, bucket = open_bucket_here()
     entries, problems, digest = read_entries(bucket)
     if not digest:
         raise RequestError(f"there is no {SCHEDULE} in the bucket {bucket.url}", next_step="See the README for one.")
-    problems += check_models(bucket, entries)
+    problems += check_models(settings, bucket, entries)
     if as_json:
         print_json([vars(problem) for problem in problems])
     elif problems:
