@@ -82,7 +82,12 @@ def list_entries(as_json: bool) -> None:
 
 @schedule.command()
 @click.argument("name")
-@click.option("--date", "moment", required=True, help="Its logical date, like 2026-11-23 or 2026-11-23T14:00, by the clock of the entry.")
+@click.option(
+    "--date",
+    "moment",
+    required=True,
+    help="Its logical date, like 2026-11-23 or 2026-11-23T14:00, by the clock of the entry unless it has an offset.",
+)
 @click.option("--again", is_flag=True, help="Also when it was done before.")
 @click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
 @json_option
