@@ -35,6 +35,8 @@ FIRED = "schedule"
 WAITING, MARK = "waiting", "%Y%m%dt%H%M"
 SETTLED = timedelta(seconds=10)
 """A table is there when nobody has written to it for so long; a copy into a folder of a disk may take its time."""
+PATIENCE = timedelta(minutes=3)
+"""A run is not given up for a bucket that has not answered for less than this, however short its entry waits."""
 ALARM_WINDOW = timedelta(days=1)
 """Who looks for late runs looks so far back behind the moment from which a run is late."""
 MOST_LATE = 20
@@ -341,7 +343,7 @@ class Schedule:
             except TransientError as error:
                 # such as a table that beat may not read. Counted from the first look that failed: a run that is caught up
                 # hours later must not be given up for one call that failed
-                if now - self._unreadable_since.setdefault(run.key, now) < run.entry.wait_for:
+                if now - self._unreadable_since.setdefault(run.key, now) < max(run.entry.wait_for, PATIENCE):
                     log.warning("run waits", run=run.key, error=str(error))
                     return False
                 self._tell_not_started(run, error)

@@ -358,8 +358,10 @@ def test_a_table_that_can_be_read_again_in_time_is_scored(bucket, schedule, monk
     assert bucket.files("schedule/daily/waiting") == []
 
 
-def test_a_run_that_is_caught_up_hours_later_is_not_given_up_for_one_call_that_failed(settings, bucket, schedule, monkeypatch):
+@pytest.mark.parametrize("wait_for", ["2h", "0s"])
+def test_a_run_that_is_caught_up_hours_later_is_not_given_up_for_one_call_that_failed(settings, bucket, schedule, monkeypatch, wait_for):
     put_table(bucket, SIX)
+    keep(bucket, wait_for=wait_for)
     back = Schedule(settings, bucket)
     with monkeypatch.context() as patch:
         unreadable(patch, bucket, "data/predict/input/2026/11/23")
