@@ -51,22 +51,26 @@ class Keeper(threading.Thread):
         settings = read_settings()
         self._schedule = Schedule(settings, open_bucket(settings.bucket_url, settings.signer))
         self._pause = min(settings.sweep_seconds, LONGEST_PAUSE_SECONDS)
-        self._looked = time.monotonic()
+        self._looked: float | None = None
 
     def run(self) -> None:
         while True:
-            try:
-                look_once(self._schedule)
-            except Exception:
-                # a defect of ours, or a file that nobody foresaw, must not end the schedule
-                log.exception("schedule not looked at")
-            self._looked = time.monotonic()
+            self.look()
             time.sleep(self._pause)
+
+    def look(self) -> None:
+        """One look, which nothing ends but the end of the process."""
+        try:
+            if look_once(self._schedule):
+                self._looked = time.monotonic()
+        except Exception:
+            # a defect of ours, or a file that nobody foresaw, must not end the schedule
+            log.exception("schedule not looked at")
 
     @property
     def stands_still(self) -> bool:
-        """True when a look has not ended for long."""
-        return time.monotonic() - self._looked > STANDS_STILL_SECONDS
+        """True when no look has ended well for long, or none has yet: a beat that is started again and again keeps no schedule."""
+        return self._looked is None or time.monotonic() - self._looked > STANDS_STILL_SECONDS
 
 
 @functools.cache

@@ -33,6 +33,8 @@ INPUTS, TRAINING = "data/predict/input", "data/train"
 THE_INPUT = "prediction_input"
 REJECT_SHARE = 0.01
 """The share of rows that may be rejected when a request names none."""
+MOST_DAMAGED = 100
+"""Files of one request that name no job; more than that are no accident, and nothing is added to them."""
 NO_ID = "not-known-yet"
 """Stands for the id when a request is checked before anything is written: a wrong field leaves no trace."""
 
@@ -146,13 +148,17 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     return _enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
 
 
+def definitions_here(settings: Settings) -> set[str]:
+    """The definitions on this machine: no worker is asked for those that it may have beside them."""
+    folders = [PACKAGE, *([settings.definitions] if settings.definitions else [])]
+    return {file.parent.name for folder in folders for file in folder.glob("*/model.py")}
+
+
 def _release_of(settings: Settings, bucket: Bucket, model: str) -> str:
     try:
         return resolve(bucket, model)
     except ModelError:
-        # a folder on this machine is all that can be looked for where no worker can be asked
-        known = [PACKAGE / model, *([settings.definitions / model] if settings.definitions else [])]
-        if model in bucket.folders(MODELS) or not any((folder / "model.py").is_file() for folder in known):
+        if model in bucket.folders(MODELS) or model not in definitions_here(settings):
             raise
         raise ModelError(f"the definition {model} has no release yet", next_step=f"Train it first: scoring train {model}") from None
 
@@ -472,15 +478,20 @@ def _claim(bucket: Bucket, digest: str, *, again: bool, run: ScheduledRun | None
 
     The first to write ``jobs/_requests/<digest>.<n>`` decides what the n-th run is called, so two at once agree.
     """
+    damaged = 0
     for number in itertools.count(_newest_run(bucket, digest) if again else 1):
         path = _run_file(digest, number)
         text = bucket.read(path)
         if text is None:
-            bucket.create(path, _job_id(digest, number, datetime.now(UTC), run).encode())
+            fresh = JobFolder(bucket, _job_id(digest, number, datetime.now(UTC), run))  # refuses what is no id before it is written
+            bucket.create(path, fresh.job_id.encode())
             text = bucket.read(path)
         folder = _folder_in(bucket, text)
         if folder is None:
-            continue  # damaged: nobody can say which job that run became
+            damaged += 1  # nobody can say which job that run became
+            if damaged > MOST_DAMAGED:
+                raise RequestError(f"{damaged} files like {path} in the bucket name no job", next_step="Delete them and ask again.")
+            continue
         outcome = folder.outcome()
         if outcome is None or (outcome.state == "done" and not again) or (run is not None and run.once):
             return folder.job_id

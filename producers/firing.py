@@ -11,7 +11,7 @@ once: the request of a run is known by the run's name (see ``ScheduledRun``), an
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,12 +19,12 @@ from typing import Any
 import structlog
 
 from producers.cron import FURTHEST
-from producers.enqueue import Enqueued, ScheduledRun, enqueue_score, enqueue_train
+from producers.enqueue import Enqueued, ScheduledRun, definitions_here, enqueue_score, enqueue_train, newest_training_tables
 from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, newest_runs, next_run, read_schedule
-from shared.aliases import resolve
+from shared.aliases import MODELS, resolve
 from shared.announcements import NoticeFolder, announce
 from shared.bucket import Bucket
-from shared.errors import PermanentError, RequestError, TableError, TransientError
+from shared.errors import PermanentError, RequestError, ScoringError, TableError, TransientError
 from shared.job_folder import JobFolder
 from shared.messages import Moment, Notice, Record
 from shared.settings import Settings
@@ -35,6 +35,8 @@ FIRED = "schedule"
 WAITING, MARK = "waiting", "%Y%m%dt%H%M"
 SETTLED = timedelta(seconds=10)
 """A table is there when nobody has written to it for so long; a copy into a folder of a disk may take its time."""
+PATIENCE = timedelta(minutes=3)
+"""A run is not given up for a bucket that has not answered for less than this, however short its entry waits."""
 ALARM_WINDOW = timedelta(days=1)
 """Who looks for late runs looks so far back behind the moment from which a run is late."""
 MOST_LATE = 20
@@ -106,15 +108,21 @@ def find_entry(bucket: Bucket, name: str) -> Entry:
     )
 
 
-def check_models(bucket: Bucket, entries: Iterable[Entry]) -> list[Problem]:
-    """The models of entries that are not there."""
+def check_models(settings: Settings, bucket: Bucket, entries: Iterable[Entry]) -> list[Problem]:
+    """The models and definitions of entries that are not there."""
     problems = []
+    here = definitions_here(settings)
+    known = here | set(bucket.folders(MODELS))
     for entry in entries:
         try:
             if entry.model:
                 resolve(bucket, entry.model)
         except PermanentError as error:
             problems.append(Problem(entry=entry.name, field="model", wrong=error.message, write="one that scoring models list shows"))
+        if here and entry.train and entry.train not in known:
+            wrong = f"there is no definition {entry.train!r} on this machine, and nothing was trained with one"
+            write = f"one of {', '.join(sorted(here))}, or set SCORING_DEFINITIONS here as the workers have it"
+            problems.append(Problem(entry=entry.name, field="train", wrong=wrong, write=write))
     return problems
 
 
@@ -131,7 +139,8 @@ def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False,
     entry = run.entry
     scheduled = ScheduledRun(kind=entry.kind, key=run.key, once=once)
     if entry.score:
-        table = _table_of(bucket, run, entry.score)
+        table = run.path(entry.score)
+        _check_settled(bucket, table)
         return enqueue_score(
             settings,
             bucket,
@@ -142,13 +151,18 @@ def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False,
             again=again,
             run=scheduled,
         )
-    tables = [_table_of(bucket, run, pattern) if pattern else None for pattern in (entry.table, entry.eval)]
+    if entry.table:
+        train, eval_table = run.path(entry.table), run.path(entry.eval) or None
+    else:
+        train, eval_table = newest_training_tables(bucket)
+    for path in filter(None, (train, eval_table)):
+        _check_settled(bucket, path)
     return enqueue_train(
         settings,
         bucket,
         definition=entry.train,
-        train=tables[0],
-        eval_table=tables[1],
+        train=train,
+        eval_table=eval_table,
         alias=entry.alias or None,
         promote=entry.promote,
         again=again,
@@ -156,13 +170,12 @@ def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False,
     )
 
 
-def _table_of(bucket: Bucket, run: Run, pattern: str) -> str:
-    path = run.path(pattern)
+def _check_settled(bucket: Bucket, path: str) -> None:
+    """Raise TableError when this table is not there, or somebody is still writing to it."""
     # by the clock that stamped the files; no run is kept waiting by one that goes ahead of ours
     newest = max(file.modified for file, _ in find_files(bucket, path))
     if timedelta(0) <= datetime.now(UTC) - datetime.fromtimestamp(newest, UTC) < SETTLED:
         raise TableError(f"the table {path} was written to a moment ago", next_step="Ask again when it is whole.")
-    return path
 
 
 def state_of(bucket: Bucket, run: Run) -> RunState:
@@ -241,31 +254,46 @@ class Schedule:
         # only what is looked up once and never changes: without it every look would look up all runs anew
         self._asked_for: set[str] = set()
         self._in_time: set[str] = set()
+        self._unreadable_since: dict[str, datetime] = {}
+        self._failed: set[str] = set()
 
-    def look(self, now: datetime) -> None:
-        """Do what is due at this moment; raises BucketError when even the file cannot be read."""
+    def look(self, now: datetime) -> bool:
+        """Do what is due at this moment; False when no entry could be looked at without an error.
+
+        Raises:
+            BucketError: even the file cannot be read.
+        """
         entries, problems, digest = read_entries(self._bucket)
         if problems:
             self._tell_problems(problems, digest)
         else:
             self._forget_all_but({entry.name for entry in entries if entry.enabled})
-        for entry in entries:
-            if entry.enabled:
-                try:
-                    self._look_at(entry, now)
-                except TransientError as error:
-                    # the next look is due soon, and the other entries must not wait for it
-                    log.warning("entry not looked at", entry=entry.name, error=str(error))
-        for remembered in (self._asked_for, self._in_time):
+        self._failed.clear()
+        enabled = [entry for entry in entries if entry.enabled]
+        for entry in enabled:
+            with self._kept_apart(entry):
+                self._look_at(entry, now)
+        for remembered in (self._asked_for, self._in_time, self._unreadable_since):
             if len(remembered) > MOST_REMEMBERED:
                 remembered.clear()
+        return not enabled or len(self._failed) < len(enabled)
+
+    @contextlib.contextmanager
+    def _kept_apart(self, entry: Entry, run: Run | None = None) -> Iterator[None]:
+        """Log an error: the next look is due soon, and neither the other runs nor the other entries must wait for it."""
+        try:
+            yield
+        except ScoringError as error:
+            self._failed.add(entry.name)
+            log.warning("entry not looked at", entry=entry.name, run=run.key if run else "", error=str(error))
 
     def _look_at(self, entry: Entry, now: datetime) -> None:
         since = self._in_force_since(entry, now)
         waiting = self._waiting(entry)
         for run in sorted({*waiting, *due_runs(entry, since, now)}, key=lambda run: run.at):
-            self._start(run, now, is_waiting=run in waiting)
-        self._tell_late(entry, since, now)
+            with self._kept_apart(entry, run):
+                self._start(run, now, is_waiting=run in waiting)
+        self._tell_late(entry, since, now, waiting)
 
     def _waiting(self, entry: Entry) -> set[Run]:
         runs = set()
@@ -312,21 +340,30 @@ class Schedule:
                 if now - run.at < run.entry.wait_for:
                     return False
                 self._tell_not_started(run, error)
+            except TransientError as error:
+                # such as a table that beat may not read. Counted from the first look that failed: a run that is caught up
+                # hours later must not be given up for one call that failed
+                if now - self._unreadable_since.setdefault(run.key, now) < max(run.entry.wait_for, PATIENCE):
+                    log.warning("run waits", run=run.key, error=str(error))
+                    return False
+                self._tell_not_started(run, error)
+        self._unreadable_since.pop(run.key, None)
         self._asked_for.add(run.key)
         return True
 
-    def _tell_late(self, entry: Entry, since: datetime, now: datetime) -> None:
-        """Tell of each run that has not ended in time; of one that was never asked for only while no later one is due."""
+    def _tell_late(self, entry: Entry, since: datetime, now: datetime, waiting: set[Run]) -> None:
+        """Tell of each run that has not ended in time; of one that was missed and forgotten only while no later one is due."""
         newest = next(newest_runs(entry, since, now), None)
         late = newest_runs(entry, max(since, now - entry.late_after - ALARM_WINDOW), now - entry.late_after)
         for _, run in zip(range(MOST_LATE), late, strict=False):
             if run.key in self._in_time:
                 continue
-            found = state_of(self._bucket, run)
-            if found.is_settled:
-                self._in_time.add(run.key)
-            elif found.state != "not started" or run == newest:
-                self._tell_one_late(run, found)
+            with self._kept_apart(entry, run):
+                found = state_of(self._bucket, run)
+                if not found.is_settled:
+                    if found.state == "not started" and run != newest and run not in waiting:
+                        continue
+                    self._tell_one_late(run, found)
                 self._in_time.add(run.key)
 
     def _tell_one_late(self, run: Run, found: RunState) -> None:
@@ -335,7 +372,7 @@ class Schedule:
         step = look if found.job_id else f"Start it with: {_by_hand(run)}"
         self._announce(f"schedule-{run.key}-late", f"late: {_title(run)} has not ended", facts, step)
 
-    def _tell_not_started(self, run: Run, error: PermanentError) -> None:
+    def _tell_not_started(self, run: Run, error: ScoringError) -> None:
         step = f"When that is mended, start it with: {_by_hand(run)}"
         self._announce(_not_started(run), f"did not start: {_title(run)}", _facts(run) | {"reason": error.message}, step)
 
@@ -364,9 +401,10 @@ def _by_hand(run: Run) -> str:
     return f"scoring schedule run {run.entry.name} --date {run.local:%Y-%m-%dT%H:%M}"
 
 
-def look_once(schedule: Schedule) -> None:
-    """Look at the schedule now; a bucket that does not answer is only logged, since the next look is due soon."""
+def look_once(schedule: Schedule) -> bool:
+    """Look at the schedule now; False when that failed, which is only logged, since the next look is due soon."""
     try:
-        schedule.look(datetime.now(UTC))
+        return schedule.look(datetime.now(UTC))
     except TransientError as error:
         log.warning("schedule not looked at, the next look is due soon", error=str(error))
+        return False

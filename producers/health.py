@@ -1,8 +1,8 @@
 """Whether a process of the stack on this machine does its work: what the health check of its container asks.
 
 A process that is there may still do nothing: its loop hangs, or its connection to Redis only looks alive. So each is judged by what it
-does: a worker answers a question through Redis and leaves no message lying that it has a process for, beat sends its sweep, Flower serves
-its page.
+does: a worker answers a question through Redis and leaves no message lying that it has a process for, beat sends its sweep and keeps the
+schedule, Flower serves its page.
 """
 
 import http.client
@@ -44,9 +44,12 @@ def find_illness(service: str, settings: Settings) -> str | None:
 def _illness_of_beat(settings: Settings, client: redis.Redis) -> str | None:
     age = pulse.seconds_since(client, pulse.BEAT)
     if age is None:
-        return "beat has not sent a sweep yet"
+        return "beat has left no sign yet: it has just been started, or its looks at the schedule fail, then its log says why"
     limit = FEWEST_SWEEPS * settings.sweep_seconds
-    return None if age <= limit else f"beat sent its last sweep {age:.0f} s ago, and one is due every {settings.sweep_seconds:g} s"
+    if age <= limit:
+        return None
+    due = f"one is due every {settings.sweep_seconds:g} s while it keeps the schedule"
+    return f"beat left its last sign {age:.0f} s ago, and {due}: see its log"
 
 
 def _illness_of_worker(name: str, settings: Settings, client: redis.Redis) -> str | None:

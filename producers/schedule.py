@@ -154,16 +154,19 @@ def runs_on(entry: Entry, first: date, last: date) -> list[Run]:
 def one_run(entry: Entry, text: str) -> Run:
     """The run at a moment like ``2026-11-23T14:00`` by the clock of the zone, or the only one of a day like ``2026-11-23``.
 
+    A moment with an offset, like ``2026-11-23T14:00+00:00``, is that moment on any clock.
+
     Raises:
         RequestError: there is no such run, or the day has several.
     """
     try:
-        wanted = datetime.fromisoformat(text).replace(tzinfo=None)
-    except ValueError:
+        wanted = datetime.fromisoformat(text)
+        wanted = wanted.astimezone(entry.zone) if wanted.tzinfo else wanted
+        runs = runs_on(entry, wanted.date(), wanted.date())
+    except (ValueError, OverflowError):
         raise RequestError(f"{text!r} is no date", next_step="Write it like 2026-11-23, or 2026-11-23T14:00.") from None
     is_day = len(text) <= len("2026-11-23")
-    runs = runs_on(entry, wanted.date(), wanted.date())
-    found = runs if is_day else [run for run in runs if run.local.replace(tzinfo=None, fold=0) == wanted][:1]
+    found = runs if is_day else [run for run in runs if _is_at(run, wanted)][:1]
     if len(found) == 1:
         return found[0]
     if not runs:
@@ -176,6 +179,12 @@ def one_run(entry: Entry, text: str) -> Run:
         f"{entry.name} has {'several runs' if is_day else f'no run at {wanted:%H:%M}'} on {wanted:%Y-%m-%d}; its times are: {times}",
         next_step=f"Name one: scoring schedule run {entry.name} --date {runs[0].local:%Y-%m-%dT%H:%M}",
     )
+
+
+def _is_at(run: Run, wanted: datetime) -> bool:
+    if wanted.tzinfo:  # in UTC: two moments of one zone are compared by its clock, which shows some times twice
+        return run.at == wanted.astimezone(UTC)
+    return run.local.replace(tzinfo=None, fold=0) == wanted
 
 
 # --- reading -----------------------------------------------------------------------------------------------------------------
@@ -228,7 +237,7 @@ def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:
 def _read_entry(fields: object, place: str) -> tuple[Entry | None, list[Problem]]:
     if not isinstance(fields, dict):
         return None, [Problem(entry=place, field="", wrong="it has no fields", write="name, cron, time_zone, and score or train")]
-    shown = fields["name"] if isinstance(fields.get("name"), str) else place
+    shown = fields["name"].strip() if isinstance(fields.get("name"), str) else place
     problems = []
     values: dict[str, Any] = {}
     for field, value in fields.items():
@@ -260,6 +269,8 @@ def _contradictions(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
             yield field, f"it does not belong to an entry that {'scores' if scores else 'trains'}"
     if "eval" in fields and "table" not in fields and trains:
         yield "table", "it is missing, and eval is there"
+    if trains and fields.get("promote") == "auto" and "table" in fields and "eval" not in fields:
+        yield "eval", "it is missing, and promote: auto judges on it"
 
 
 def _text(value: object) -> str:
@@ -269,9 +280,10 @@ def _text(value: object) -> str:
 
 
 def _read_name(value: object) -> str:
-    if _NAME.fullmatch(_text(value)) is None:
+    name = _text(value)
+    if _NAME.fullmatch(name) is None:
         raise ValueError(f"{value!r} cannot be a name")
-    return str(value)
+    return name
 
 
 def _read_cron(value: object) -> str:

@@ -36,11 +36,11 @@ def check(as_json: bool) -> None:
     from producers.firing import check_models, read_entries
     from producers.schedule import SCHEDULE
 
-    _, bucket = open_bucket_here()
+    settings, bucket = open_bucket_here()
     entries, problems, digest = read_entries(bucket)
     if not digest:
         raise RequestError(f"there is no {SCHEDULE} in the bucket {bucket.url}", next_step="See the README for one.")
-    problems += check_models(bucket, entries)
+    problems += check_models(settings, bucket, entries)
     if as_json:
         print_json([vars(problem) for problem in problems])
     elif problems:
@@ -82,7 +82,12 @@ def list_entries(as_json: bool) -> None:
 
 @schedule.command()
 @click.argument("name")
-@click.option("--date", "moment", required=True, help="Its logical date, like 2026-11-23 or 2026-11-23T14:00, by the clock of the entry.")
+@click.option(
+    "--date",
+    "moment",
+    required=True,
+    help="Its logical date, like 2026-11-23 or 2026-11-23T14:00, by the clock of the entry unless it has an offset.",
+)
 @click.option("--again", is_flag=True, help="Also when it was done before.")
 @click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
 @json_option

@@ -149,5 +149,5 @@ def _silence(seconds: float) -> Notice:
             "silent since": f"{since:%Y-%m-%d %H:%M:%S} UTC",
             "what it means": "nothing is started by the schedule; jobs go on, because the workers send the sweep meanwhile",
         },
-        next_step="Start it with: celery -A producers.beat beat (scoring up starts it too)",
+        next_step="Start it with: scoring run beat, or docker-compose up -d beat (scoring up starts it too); if it runs, see its log",
     )

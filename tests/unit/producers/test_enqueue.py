@@ -11,11 +11,11 @@ import pytest
 import redis
 
 from producers import enqueue
-from producers.enqueue import enqueue_score, enqueue_train, names_moved_since
+from producers.enqueue import MOST_DAMAGED, ScheduledRun, enqueue_score, enqueue_train, names_moved_since
 from shared.aliases import point_alias, resolve
 from shared.bucket import LocalBucket
 from shared.errors import BucketError, ModelError, RequestError, ScoringError, TableError
-from shared.job_folder import JobFolder, Outcome, Promotion, list_jobs, open_jobs
+from shared.job_folder import REQUESTS, JobFolder, Outcome, Promotion, list_jobs, open_jobs
 from shared.messages import ScoreJob, TrainJob
 from shared.settings import Settings
 from tests.handmade import PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, tree, write_table
@@ -225,6 +225,27 @@ def test_the_newest_of_many_runs_is_found_without_a_look_at_each(nobody, bucket,
     assert newest.fresh
     assert sum("_requests" in path for path in looked) < 20
     assert score(nobody, bucket, again=True).job_id == newest.job_id
+
+
+def test_a_run_whose_name_makes_no_job_id_is_refused_and_nothing_is_written(nobody, bucket):
+    with pytest.raises(RequestError, match="is not the id of a job"):
+        score(nobody, bucket, run=ScheduledRun(kind="score", key="daily -20261123t0430"))
+    assert not bucket.folders("jobs")
+
+
+def test_a_damaged_request_is_passed_over_and_very_many_are_refused(nobody, bucket):
+    first = score(nobody, bucket).job_id
+    [request] = bucket.files(REQUESTS)
+    digest = request.path.removesuffix(".1")
+    bucket.write(request.path, b"")
+    second = score(nobody, bucket)
+    assert second.fresh
+    assert second.job_id != first
+    for number in range(1, MOST_DAMAGED + 2):
+        bucket.write(f"{digest}.{number}", b"no id")
+    with pytest.raises(RequestError, match=rf"{MOST_DAMAGED + 1} files like .*\.{MOST_DAMAGED + 1} in the bucket name no job"):
+        score(nobody, bucket)
+    assert len(bucket.files(REQUESTS)) == MOST_DAMAGED + 1
 
 
 def test_many_at_the_same_moment_are_one_job_and_one_message(settings, bucket, tmp_path):

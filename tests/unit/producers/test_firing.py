@@ -319,7 +319,117 @@ def test_an_entry_whose_files_cannot_be_read_holds_up_no_other(bucket, schedule,
     assert [job_id.rpartition("-score-")[2] for job_id in list_jobs(bucket)] == ["daily-20261123t0600"]
 
 
+def unreadable(monkeypatch, bucket: LocalBucket, folder: str) -> None:
+    """Nobody may list this folder any more, nor look at a file in it; permissions would not stop root."""
+    for name in ("stat", "files", "folders"):
+        right = getattr(bucket, name)
+
+        def refuse(path, right=right):
+            if path.startswith(folder):
+                raise BucketError(f"{path} in the bucket could not be listed: Permission denied")
+            return right(path)
+
+        monkeypatch.setattr(bucket, name, refuse)
+
+
+def test_a_table_that_beat_may_not_read_is_given_up_and_told_once(settings, bucket, schedule, monkeypatch):
+    put_table(bucket, SIX)
+    with monkeypatch.context() as patch:
+        unreadable(patch, bucket, "data/predict/input/2026/11/23")
+        for minutes in (0, 60, 119):
+            schedule.look(SIX + timedelta(minutes=minutes))
+        assert told(bucket) == []
+        for minutes in (120, 121):
+            schedule.look(SIX + timedelta(minutes=minutes))
+        assert told(bucket) == ["did not start: daily of 2026-11-23 06:00"]
+        [notice] = [folder.notice() for folder in announcements.untold(bucket)]
+        assert notice.facts["reason"].endswith("Permission denied")
+    Schedule(settings, bucket).look(SIX + 3 * HOUR)
+    assert jobs(bucket) == []
+
+
+def test_a_table_that_can_be_read_again_in_time_is_scored(bucket, schedule, monkeypatch):
+    put_table(bucket, SIX)
+    with monkeypatch.context() as patch:
+        unreadable(patch, bucket, "data/predict/input/2026/11/23")
+        schedule.look(SIX)
+    schedule.look(SIX + HOUR)
+    assert jobs(bucket) == ["2026/11/23"]
+    assert bucket.files("schedule/daily/waiting") == []
+
+
+@pytest.mark.parametrize("wait_for", ["2h", "0s"])
+def test_a_run_that_is_caught_up_hours_later_is_not_given_up_for_one_call_that_failed(settings, bucket, schedule, monkeypatch, wait_for):
+    put_table(bucket, SIX)
+    keep(bucket, wait_for=wait_for)
+    back = Schedule(settings, bucket)
+    with monkeypatch.context() as patch:
+        unreadable(patch, bucket, "data/predict/input/2026/11/23")
+        back.look(SIX + 5 * HOUR)
+    back.look(SIX + 5 * HOUR + timedelta(seconds=15))
+    assert jobs(bucket) == ["2026/11/23"]
+    assert told(bucket) == []
+
+
+@pytest.mark.parametrize("folder", ["data/predict/input/2026/11/24", "jobs/_requests/score-schedule-daily-20261124"])
+def test_a_run_whose_files_cannot_be_read_holds_up_no_later_one(settings, bucket, monkeypatch, folder):
+    put_table(bucket, *(SIX + number * DAY for number in range(4)))
+    keep(bucket, catch_up="all")
+    Schedule(settings, bucket).look(SIX)
+    unreadable(monkeypatch, bucket, folder)
+    back = Schedule(settings, bucket)
+    assert back.look(SIX + 3 * DAY) is ("jobs" not in folder)
+    assert jobs(bucket) == ["2026/11/25", "2026/11/26"]
+    back.look(SIX + 3 * DAY + 7 * HOUR)
+    assert "late: daily of 2026-11-26 06:00 has not ended" in told(bucket)
+
+
+def test_an_entry_that_raises_whatever_of_ours_holds_up_no_other(bucket, schedule, monkeypatch):
+    put_table(bucket, SIX)
+    [daily] = json.loads(bucket.read(SCHEDULE))
+    bucket.write(SCHEDULE, json.dumps([daily | {"name": "first"}, daily]).encode())
+    read = bucket.read
+
+    def refuse(path):
+        if path.startswith("schedule/first"):
+            raise RequestError("the path leads outside the bucket")
+        return read(path)
+
+    monkeypatch.setattr(bucket, "read", refuse)
+    assert schedule.look(SIX)
+    assert jobs(bucket) == ["2026/11/23"]
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_the_newest_training_tables_are_waited_for_while_they_are_being_written(settings, bucket, schedule, name):
+    entry = {"name": "weekly", "cron": "0 6 * * mon", "time_zone": "UTC", "train": "v2"}
+    bucket.write(SCHEDULE, json.dumps([entry]).encode())
+    for table in ("train", "eval"):
+        bucket.write(f"data/train/2026/11/22/{table}.csv", b"a")
+        if table != name:
+            os.utime(bucket.place(f"data/train/2026/11/22/{table}.csv"), (0, 0))
+    schedule.look(SIX - HOUR)
+    schedule.look(SIX)
+    assert list(list_jobs(bucket)) == []
+    os.utime(bucket.place(f"data/train/2026/11/22/{name}.csv"), (0, 0))
+    schedule.look(SIX + timedelta(seconds=15))
+    [job_id] = list_jobs(bucket)
+    job = JobFolder(bucket, job_id).job()
+    assert (job.train, job.eval) == ("data/train/2026/11/22/train.csv", "data/train/2026/11/22/eval.csv")
+
+
 # --- a run that is late
+
+
+def test_a_run_that_waits_is_told_of_as_late_also_when_a_later_one_is_due(settings, bucket):
+    keep(bucket, cron="0 * * * *", score="in/{date:%d%H}.csv", wait_for="12h", late_after="90min")
+    schedule = Schedule(settings, bucket)
+    for minutes in (-60, 0, 60, 89):
+        schedule.look(SIX + timedelta(minutes=minutes))
+    assert told(bucket) == []
+    for minutes in (90, 91):
+        schedule.look(SIX + timedelta(minutes=minutes))
+    assert told(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
 
 
 def test_a_run_that_has_not_ended_in_time_is_told_of_once(settings, bucket, schedule):
@@ -406,6 +516,27 @@ def test_check_names_each_problem_and_a_model_that_is_not_there(bucket):
     found = json.loads(scoring(bucket, "check", "--json", error=RequestError).stdout)
     assert [(problem["entry"], problem["field"]) for problem in found] == [("daily", "cron"), ("daily", "late_after")]
     assert all(problem["write"] for problem in found)
+
+
+def test_check_names_a_definition_that_is_nowhere(bucket, tmp_path, monkeypatch):
+    def check(name: str, error: type[ScoringError] | None = None) -> str:
+        bucket.write(SCHEDULE, json.dumps([{"name": "weekly", "cron": "0 6 * * mon", "time_zone": "UTC", "train": name}]).encode())
+        return scoring(bucket, "check", "--json", error=error).stdout
+
+    [problem] = json.loads(check("v9", RequestError))
+    assert (problem["entry"], problem["field"]) == ("weekly", "train")
+    assert problem["wrong"] == "there is no definition 'v9' on this machine, and nothing was trained with one"
+    assert problem["write"].startswith("one of v1, v2, v3, ")
+    assert json.loads(check("v2")) == []
+    bucket.write("model/v9/v9@20261123T101500Z-9bfad3/manifest.json", b"{}")
+    assert json.loads(check("v9")) == [], "a worker has it"
+    with monkeypatch.context() as patch:
+        patch.setattr("producers.enqueue.PACKAGE", tmp_path)
+        assert json.loads(check("v8")) == [], "the definitions are not on this machine"
+    (tmp_path / "definitions" / "v8").mkdir(parents=True)
+    (tmp_path / "definitions" / "v8" / "model.py").touch()
+    monkeypatch.setenv("SCORING_DEFINITIONS", str(tmp_path / "definitions"))
+    assert json.loads(check("v8")) == []
 
 
 def test_a_run_by_hand_is_the_run_of_the_clock_and_one_that_failed_runs_anew(settings, bucket, schedule):

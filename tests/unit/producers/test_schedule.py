@@ -129,6 +129,11 @@ def test_a_file_that_is_no_schedule_is_refused_whole(text, wrong):
         ({"table": "x"}, "table", "it does not belong to an entry that scores"),
         ({"score": None, "train": "v2"}, "model", "it does not belong to an entry that trains"),
         ({"score": None, "model": None, "train": "v2", "eval": "x"}, "table", "it is missing, and eval is there"),
+        (
+            {"score": None, "model": None, "train": "v2", "table": "x", "promote": "auto"},
+            "eval",
+            "it is missing, and promote: auto judges on it",
+        ),
         ({"catch_up": "some"}, "catch_up", "'some' cannot be"),
         ({"score": None, "model": None, "train": "v2", "promote": "maybe"}, "promote", "'maybe' cannot be"),
         ({"promote": "auto"}, "promote", "it does not belong to an entry that scores"),
@@ -151,6 +156,18 @@ def test_each_mistake_is_named_with_its_entry_and_field(fields, field, wrong):
 def test_a_field_that_is_written_wrong_is_answered_with_the_right_one():
     [problem] = read_schedule(written(timezone="UTC").encode())[1]
     assert problem == Problem(entry="daily", field="timezone", wrong="there is no such field", write="time_zone")
+
+
+@pytest.mark.parametrize("name", ['"daily "', '" daily"', "|\n    daily", '"daily\\n"'])
+def test_blanks_around_a_name_are_no_part_of_it(name):
+    entries, found = read_schedule(written(name=name).encode())
+    assert [entry.name for entry in entries] == ["daily"]
+    assert found == []
+
+
+def test_the_gate_may_judge_on_the_newest_table_there_is():
+    entries, found = read_schedule(written(score=None, model=None, train="v2", promote="auto").encode())
+    assert ([entry.promote for entry in entries], found) == (["auto"], [])
 
 
 def test_all_mistakes_are_named_at_once_and_the_other_entries_are_kept():
@@ -271,10 +288,22 @@ def test_one_run_is_named_by_its_day_or_its_minute():
     assert doubled.at == datetime(2026, 10, 25, 0, 30, tzinfo=UTC), "the first of the doubled hour"
 
 
+def test_a_moment_with_an_offset_names_the_run_of_that_moment():
+    berlin = entry(cron="0 6 * * *", time_zone="Europe/Berlin")
+    for text in ("2026-11-23T05:00Z", "2026-11-23T06:00+01:00", "2026-11-22T23:00-06:00"):
+        assert one_run(berlin, text).at == datetime(2026, 11, 23, 5, tzinfo=UTC)
+    with pytest.raises(RequestError, match="no run at 07:00 on 2026-11-23"):
+        one_run(berlin, "2026-11-23T06:00+00:00")
+    doubled = one_run(entry(cron="30 * * * *", time_zone="Europe/Berlin"), "2026-10-25T02:30+01:00")
+    assert doubled.at == datetime(2026, 10, 25, 1, 30, tzinfo=UTC), "the second of the doubled hour"
+
+
 @pytest.mark.parametrize(
     ("cron", "text", "sentence"),
     [
         ("0 6 * * *", "yesterday", "'yesterday' is no date"),
+        ("0 6 * * *", "0001-01-01", "'0001-01-01' is no date"),
+        ("0 6 * * *", "9999-12-31T23:00-05:00", "'9999-12-31T23:00-05:00' is no date"),
         ("0 6 * * mon", "2026-11-24", "daily has no run on 2026-11-24: it runs at 0 6 * * mon UTC"),
         ("0 * * * *", "2026-11-23", "daily has several runs on 2026-11-23; its times are: 00:00, 01:00, 02:00, 03:00, 04:00, 05:00, ..."),
         ("0 6 * * *", "2026-11-23T07:00", "daily has no run at 07:00 on 2026-11-23; its times are: 06:00"),

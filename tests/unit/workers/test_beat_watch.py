@@ -76,7 +76,7 @@ def test_of_twenty_workers_one_tells_of_the_silence_and_one_of_its_end(client, r
     assert titles(people) == ["beat has been silent for 2 min"]
     [attachment] = people.posted[0]["attachments"]
     assert attachment["color"] == webhook.BAD
-    assert "celery -A producers.beat beat" in attachment["footer"]
+    assert "scoring run beat, or docker-compose up -d beat" in attachment["footer"]
     assert "jobs go on" in str(attachment["fields"])
     workers.look(60, beat=client)
     assert titles(people) == ["beat has been silent for 2 min", "beat is back"]
