@@ -1,7 +1,7 @@
 """The commands of the operator's watch: ``scoring metrics`` and ``scoring doctor``."""
 
 import signal
-import sys
+import threading
 
 import click
 
@@ -26,11 +26,13 @@ def metrics(host: str, port: int) -> None:
     from producers.metrics import serve
 
     # as process 1 of a container it would otherwise not hear the signal at all
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    stop, thread = serve(read_settings(), host, port)
+    asked_to_end = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
+    stop, _ = serve(read_settings(), host, port)
     click.echo(f"Metrics on http://{host}:{port}/metrics (Ctrl-C stops)")
     try:
-        thread.join()
+        while not asked_to_end.wait(1):
+            pass  # a signal that comes while the waiting begins does not end it
     finally:
         stop()
 
