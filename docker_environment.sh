@@ -159,7 +159,7 @@ in_container() {
 newest_input() {
     local bucket place
     bucket=$(setting SCORING_BUCKET)
-    cd "${bucket:-./bucket}"
+    cd "${bucket:-./bucket}" || return 1
     for place in $(ls -dr data/predict/input/[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9] 2>/dev/null); do
         [ -z "$(ls "$place")" ] || { echo "$place" && return; }
     done
