@@ -18,7 +18,7 @@ COPY requirements-image.lock ./
 RUN pip install --quiet --no-cache-dir --only-binary :all: --require-hashes --requirement requirements-image.lock
 
 COPY --from=os-packages /model_store /tmp/model_store
-RUN for script in /tmp/model_store/*/install_dependencies.sh; do bash "$script"; done \
+RUN for script in /tmp/model_store/*/install_dependencies.sh; do bash "$script" || exit 1; done \
     && rm -rf /tmp/model_store /var/lib/apt/lists/* /var/cache/apt/*
 
 # writable like /tmp, because docker-compose.yml lets the processes run as you, so that what they write into ./bucket is yours

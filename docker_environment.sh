@@ -73,6 +73,8 @@ make_settings() {
         echo "Making .env, with new passwords ..."
         (umask 077 && grep -v '^SCORING_[UG]ID=' .env.example >.env)
     fi
+    # an editor may have left the last line open, and what is appended would become part of it
+    [ -z "$(tail -c 1 .env)" ] || echo >>.env
     settle SCORING_UID "$uid"
     settle SCORING_GID "$gid"
     for name in REDIS_PASSWORD SCORING_FLOWER_PASSWORD SCORING_NOTEBOOK_TOKEN; do
@@ -116,6 +118,14 @@ build_image() {
     fi
 }
 
+# how_many_workers: the setting, else as many as there are, else one
+how_many_workers() {
+    local number
+    number=$(setting SCORING_WORKERS)
+    [ -n "$number" ] || number=$("${compose[@]}" ps -q worker 2>/dev/null | grep -c .) || number=1
+    echo "$number"
+}
+
 # start SERVICE...: runs services, and what they need, on the image that is there now
 start() {
     if [ "${compose[*]}" = docker-compose ]; then
@@ -129,7 +139,8 @@ start() {
 start_stack() {
     local service tries
     echo "Starting Redis, workers, beat and Flower ..."
-    start worker control beat flower
+    # counted before the old ones go
+    SCORING_WORKERS=$(how_many_workers) start worker control beat flower
     for service in worker control beat flower; do
         for ((tries = 0; tries < 30; tries++)); do
             "${compose[@]}" exec -T "$service" scoring health "$service" >/dev/null 2>&1 </dev/null && continue 2
@@ -144,11 +155,13 @@ in_container() {
     "${compose[@]}" exec -T control scoring "$@" </dev/null
 }
 
-# The newest folder YYYY/MM/DD with a table to score; fails when there is none, or the bucket is no folder of this machine.
+# The newest folder YYYY/MM/DD with a table to score, in a bucket that is a folder of this machine; fails when there is none.
 newest_input() {
     local bucket place
     bucket=$(setting SCORING_BUCKET)
-    [ -z "$(setting BUCKET_URL)" ] || return 1
-    place=$(cd "${bucket:-./bucket}" && ls -d data/predict/input/[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9] 2>/dev/null | tail -n 1)
-    [ -n "$place" ] && echo "$place"
+    cd "${bucket:-./bucket}" || return 1
+    for place in $(ls -dr data/predict/input/[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9] 2>/dev/null); do
+        [ -z "$(ls "$place")" ] || { echo "$place" && return; }
+    done
+    return 1
 }

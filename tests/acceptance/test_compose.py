@@ -3,6 +3,7 @@
 The engine is the one that `docker` on this machine reaches.
 """
 
+import base64
 import gzip
 import hashlib
 import json
@@ -17,12 +18,13 @@ from typing import Any
 import pytest
 
 from shared.bucket import LocalBucket
+from shared.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import make_job, run_job, text_at
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
 
-ROWS = 60_000
+ROWS, CHUNK_ROWS = 1_000_000, 10_000
 WEBHOOK = """
 import http.server, sys
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -70,6 +72,7 @@ class Containers:
             "SCORING_GID": self.user,
             "SCORING_IMAGE_TAG": "test",
             "SCORING_FLOWER_PORT": self.flower_port,
+            "SCORING_WORKERS": 2,
             "SCORING_PROCESSES": 1,
             "SCORING_SWEEP_SECONDS": 1,
             "SCORING_STALL_SECONDS": 2,
@@ -99,6 +102,30 @@ class Containers:
     def health(self, service: str) -> list[str]:
         return [docker("inspect", "--format", "{{.State.Health.Status}}", container).strip() for container in self.ids(service)]
 
+    def workers(self) -> dict[str, str]:
+        """What each worker that runs is called in Flower, and its container."""
+        return {
+            f"score@{docker('inspect', '--format', '{{.Config.Hostname}}', container).strip()}": container
+            for container in self.ids("worker")
+        }
+
+    def flower(self, path: str) -> Any:
+        """What Flower's interface for programs says to who knows the password."""
+        credentials = base64.b64encode(b"scoring:hunter2").decode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.flower_port}{path}", headers={"Authorization": f"Basic {credentials}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def tasks(self, job_id: str, conditions: str = "") -> list[dict[str, Any]]:
+        """The tasks of a job that Flower has seen."""
+        return [task for task in self.flower(f"/api/tasks?{conditions}").values() if job_id in task["args"]]
+
+    def figures(self) -> dict[str, float]:
+        """What `scoring metrics` tells Prometheus."""
+        ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9808/metrics', timeout=20).read().decode())"
+        lines = self("exec", "-T", "metrics", "python", "-c", ask).splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))}
+
     def notices(self, job_id: str) -> list[str]:
         [container] = self.ids("webhook")
         return [line for line in docker("logs", container).splitlines() if line.startswith("POSTED") and job_id in line]
@@ -116,18 +143,19 @@ def docker(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    """The stack with two workers, tables in its bucket and a release."""
+    """The stack with two workers and what serves their figures, tables in its bucket and a release."""
     need_engine()
     started = Containers(tmp_path_factory.mktemp("compose"))
     started("build", "worker", seconds=600)
     try:
-        started("up", "-d", "--scale", "worker=2")
+        started("up", "-d")
+        started("--profile", "metrics", "up", "-d", "metrics")
         started.scoring("sample", "--rows", str(ROWS), "--train-rows", "5000")
         started.scoring("train", "v2")
         yield started
     finally:
         started("kill")
-        started("down", "--volumes")
+        started("--profile", "metrics", "down", "--volumes")
 
 
 def test_the_image_runs_as_nobody_in_particular_and_holds_no_compiler_no_cache_and_no_secret(containers: Containers) -> None:
@@ -152,16 +180,20 @@ def test_redis_wants_the_password_and_keeps_what_it_is_told(containers: Containe
 
 
 def test_a_worker_killed_in_mid_job_leaves_one_result_one_notice_and_the_text_of_a_run_without_docker(containers: Containers) -> None:
-    [table] = containers.bucket.glob("data/predict/input/*/*/*/prediction_input.csv.gz")
-    table_path = str(table.relative_to(containers.bucket))
-    job_id = containers.scoring("score", table_path, "--model", "v2", "--chunk-rows", "500", "--no-wait").strip()
+    [path] = containers.bucket.glob("data/predict/input/*/*/*/prediction_input.csv.gz")
+    table = str(path.relative_to(containers.bucket))
+    victim = wait_until(lambda: all_alive(containers), 60, "both workers in Flower", 0.5)
+    before = containers.figures()
+
+    job_id = containers.scoring("score", table, "--model", "v2", "--chunk-rows", str(CHUNK_ROWS), "--no-wait").strip()
     folder = containers.bucket / "jobs" / job_id
-    victim = containers.ids("worker")[0]
     wait_until(lambda: len(list(folder.glob("parts/*.json"))) >= 5, 60, "the first parts")
-    docker("kill", victim)
+    in_hand = f"taskname={SCORE_CHUNK}&workername={victim}"
+    wait_until(lambda: containers.tasks(job_id, in_hand), 10, "a chunk in the hand of the worker")
+    docker("kill", containers.workers()[victim])
     assert not (folder / "outcome.json").exists(), "the job had ended before its worker was killed"
 
-    wait_until((folder / "outcome.json").exists, 90, "the end of the job")
+    wait_until((folder / "outcome.json").exists, 150, "the end of the job")
     outcome = json.loads((folder / "outcome.json").read_text())
     assert outcome["state"] == "done"
     [notice] = wait_until(lambda: containers.notices(job_id), 30, "the notice")
@@ -170,11 +202,29 @@ def test_a_worker_killed_in_mid_job_leaves_one_result_one_notice_and_the_text_of
     published = json.loads(manifest.read_text())
     text = gzip.decompress((manifest.parent / "prediction_output.csv.gz").read_bytes())
     assert text.count(b"\n") == ROWS + 1
-    assert hashlib.sha256(text).hexdigest() == published["text_sha256"] == text_without_docker(containers, table_path, published["release"])
+    assert hashlib.sha256(text).hexdigest() == published["text_sha256"] == text_without_docker(containers, table, published["release"])
+
+    after = containers.figures()
+    assert more(before, after, "scoring_rows_total") == ROWS
+    assert more(before, after, "scoring_chunks_total") == ROWS / CHUNK_ROWS
+    assert more(before, after, 'scoring_jobs_ended_total{kind="score",state="done"}') == 1
+    assert {task["name"] for task in containers.tasks(job_id)} == {SCORE_PLAN, SCORE_CHUNK, SCORE_FINISH, NOTIFY}
+    wait_until(lambda: not containers.flower("/api/workers?status=1")[victim], 60, "the killed worker being offline in Flower", 0.5)
+
+
+def all_alive(containers: Containers) -> str | None:
+    """One of both workers, once Flower sees both alive."""
+    seen = containers.flower("/api/workers?status=1")
+    names = [name for name in containers.workers() if seen.get(name)]
+    return names[0] if len(names) == 2 else None
+
+
+def more(before: dict[str, float], after: dict[str, float], name: str) -> float:
+    return after[name] - before.get(name, 0)
 
 
 def test_every_container_is_healthy_and_flower_is_published_here_alone(containers: Containers) -> None:
-    for service in ("redis", "worker", "control", "beat", "flower"):
+    for service in ("redis", "worker", "control", "beat", "flower", "metrics"):
         wait_until(lambda service=service: {*containers.health(service)} == {"healthy"}, 120, f"the health of {service}", 1)
     with urllib.request.urlopen(f"http://127.0.0.1:{containers.flower_port}/healthcheck", timeout=10) as answer:
         assert answer.status == 200
@@ -183,6 +233,12 @@ def test_every_container_is_healthy_and_flower_is_published_here_alone(container
     assert published == {"5555/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(containers.flower_port)}]}
     [redis] = containers.ids("redis")
     assert not any(json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Ports}}", redis)).values())
+
+
+def test_what_serves_the_figures_stops_when_it_is_told(containers: Containers) -> None:
+    [container] = containers.ids("metrics")
+    containers("--profile", "metrics", "stop", "metrics")
+    assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() != "137", "it was killed when its time was over"
 
 
 def text_without_docker(containers: Containers, table: str, release: str) -> str:

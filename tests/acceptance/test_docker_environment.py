@@ -1,6 +1,7 @@
 """What `docker_environment.sh` finds and makes before anything is built: no engine is needed to see it refuse."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -113,6 +114,45 @@ def test_what_a_person_has_set_is_kept(checkout):
     assert not (checkout / "bucket").exists()
 
 
+def test_a_last_line_that_was_left_open_stays_as_it_was(checkout):
+    (checkout / ".env").write_text("REDIS_PASSWORD=mine\nMODEL_VER=v2")
+    assert make_settings(checkout)["MODEL_VER"] == "v2"
+
+
+@pytest.mark.parametrize("script", ["docker-compose", "docker compose"])
+@pytest.mark.parametrize(("there", "settings", "number"), [(3, "", "3"), (0, "", "1"), (3, "SCORING_WORKERS=5\n", "5")])
+def test_a_new_image_keeps_the_number_of_workers(checkout, script, there, settings, number):
+    """`docker-compose` takes what is there away before it starts the new; either starts as many as SCORING_WORKERS says."""
+    (checkout / ".env").write_text(settings)
+    for container in range(there):
+        (checkout / f"worker{container}").touch()
+    put_docker(
+        checkout,
+        """case "$*" in
+        *"ps -q worker"*) for container in worker*; do [ ! -f "$container" ] || echo "$container"; done ;;
+        *" rm "*) mv worker* bin/ || true ;;
+        *" up -d "*) echo "up with $SCORING_WORKERS" ;;
+        esac""",
+        name=script.split()[0],
+    )
+    said = bash(checkout, "-euo", "pipefail", "-c", f". ./docker_environment.sh; compose=({script}); start_stack")
+    assert f"up with {number}\n" in said
+
+
+def test_a_script_of_any_definition_that_fails_fails_the_build(checkout):
+    [command] = re.findall(r"^RUN (for script in (?:.*\\\n)*.*)", (REPOSITORY / "Dockerfile").read_text(), flags=re.MULTILINE)
+    command = command.replace("/tmp/", f"{checkout}/").replace("/var/", f"{checkout}/var/")
+    assert all(word.startswith(str(checkout)) for word in re.findall(r"(?<!\S)/\S+", command)), "it would remove what is not ours"
+    (checkout / "bin/rm").symlink_to(shutil.which("rm"))
+    for script in checkout.glob("model_store/*/install_dependencies.sh"):
+        script.write_text("exit 0" if script.parent.name != "v1" else "exit 3")
+    bash(checkout, "-euo", "pipefail", "-c", command, code=1)
+    assert (checkout / "model_store").exists()
+    (checkout / "model_store/v1/install_dependencies.sh").write_text("exit 0")
+    bash(checkout, "-euo", "pipefail", "-c", command)
+    assert not (checkout / "model_store").exists()
+
+
 def test_a_port_that_is_busy_is_named_with_its_setting(checkout):
     command = ". ./docker_environment.sh; compose=(true); check_port notebook $0 SCORING_NOTEBOOK_PORT"
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -129,14 +169,18 @@ def test_build_pipelines_refuses_what_it_cannot_do_before_it_builds(checkout):
     put_docker(checkout, ENGINE)
     assert "There is no definition v9" in bash(checkout, "build_pipelines.sh", code=1, MODEL_VER="v9")
     assert "There is no table in data/predict/input of the bucket" in bash(checkout, "build_pipelines.sh", code=1)
+    said = bash(checkout, "build_pipelines.sh", code=1, BUCKET_URL="s3://scoring")
+    assert said.endswith("The bucket is s3://scoring, which is no folder of this machine: name a table in it with --table.\n")
     assert "--service is train, score or both" in bash(checkout, "build_pipelines.sh", "--service", "serve", code=2)
     assert bash(checkout, "build_pipelines.sh", "-h").startswith("Builds the image")
     assert bash(checkout, "build_pipelines.sh", "--unknown", code=2).startswith("Builds the image")
 
 
-def test_the_newest_folder_of_the_bucket_is_the_one_that_is_scored(checkout):
+def test_the_newest_folder_of_the_bucket_that_holds_something_is_the_one_that_is_scored(checkout):
     for place in ("2026/11/09", "2026/11/23", "2025/12/31", "2026/11/notes"):
         (checkout / "bucket/data/predict/input" / place).mkdir(parents=True)
+        (checkout / "bucket/data/predict/input" / place / "prediction_input.csv.gz").touch()
+    (checkout / "bucket/data/predict/input/2026/11/24").mkdir()
     (checkout / ".env").write_text("")
     newest = bash(checkout, "-euc", ". ./docker_environment.sh; newest_input", PATH=f"{checkout / 'bin'}{os.pathsep}/bin:/usr/bin")
     assert newest == "data/predict/input/2026/11/23\n"

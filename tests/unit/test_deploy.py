@@ -82,10 +82,10 @@ def test_every_setting_that_is_named_is_one():
 
 
 def test_the_example_of_settings_names_what_docker_compose_asks_for():
-    asked = {*re.findall(r"\$\{(\w+)", (REPOSITORY / "docker-compose.yml").read_text())} - {"SCORING_IMAGE_TAG", "SCORING_FLOWER_USER"}
+    asked = {*re.findall(r"\$\{(\w+)", (REPOSITORY / "docker-compose.yml").read_text())} - {"SCORING_FLOWER_USER"}
     example = {*re.findall(r"^#?([A-Z_]+)=", (REPOSITORY / ".env.example").read_text(), flags=re.MULTILINE)}
     assert asked <= example
-    only_here = {"REDIS_PASSWORD", "SCORING_UID", "SCORING_GID", "SCORING_BUCKET"}
+    only_here = {"REDIS_PASSWORD", "SCORING_UID", "SCORING_GID", "SCORING_BUCKET", "SCORING_WORKERS", "SCORING_IMAGE_TAG"}
     only_here |= {f"SCORING_{name}" for name in ("NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")}
     assert {name for name in example if not name.startswith(("AWS_", "GOOGLE_"))} - only_here <= KNOWN
 
