@@ -36,7 +36,7 @@ NOT_WELL = ("failed", "cancelled", "did not start")
 OF_COMPOSE = {
     f"SCORING_{name}"
     for name in (
-        "UID", "GID", "BUCKET", "IMAGE_TAG", "NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"
+        "UID", "GID", "BUCKET", "WORKERS", "IMAGE_TAG", "NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"
     )
 }  # fmt: skip
 """docker-compose reads these itself, and gives them to every container with the rest of ``.env``."""

@@ -217,8 +217,11 @@ def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:
     try:
         raw = yaml.load(text, _Loader)  # noqa: S506 - a kind of SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        wrong = f"it is not YAML: {' '.join(str(error).split())}"
-        return [], [Problem(entry=whole, field="", wrong=wrong, write='cron: "30 5 * * *", in quotes, when a line begins with a star')]
+        wrong = f"it is not YAML: {' '.join(str(error).split())}".replace('in "<byte string>", ', "in ")
+        write = (
+            'cron: "30 5 * * *", in quotes, when a line begins with a star' if b"*" in text else "a list of entries, as the README shows it"
+        )
+        return [], [Problem(entry=whole, field="", wrong=wrong, write=write)]
     if raw is None:
         return [], []
     if not isinstance(raw, list):
