@@ -84,8 +84,9 @@ def _cut_csv(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Iterat
 
 def _cut_parquet(file: Path) -> Iterator[Piece]:
     found = _known_of(file)
+    columns = found.schema.to_arrow_schema().names
     for start, end in parquet_cuts(found, None):
-        yield Piece(file=file, kind="parquet", start=start, end=end, first_line=start + 1, columns=found.schema.to_arrow_schema().names)
+        yield Piece(file=file, kind="parquet", start=start, end=end, first_line=start + 1, columns=columns)
     with file.open("rb") as raw:
         hashlib.file_digest(raw, "sha256")
 

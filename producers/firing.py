@@ -194,12 +194,31 @@ def state_of(bucket: Bucket, run: Run) -> RunState:
 
 def last_success(bucket: Bucket, entry: Entry, now: datetime) -> datetime | None:
     """When the newest run that is done was done; None when none of the last few is."""
-    for run in itertools.islice(newest_runs(entry, now - FURTHEST, now), MOST_LATE):
-        folder = ScheduledRun(kind=entry.kind, key=run.key).newest_job(bucket)
-        outcome = folder.outcome() if folder is not None else None
-        if outcome is not None and outcome.state == "done":
-            return outcome.at
-    return None
+    moments = (_done_at(bucket, run) for run in itertools.islice(newest_runs(entry, now - FURTHEST, now), MOST_LATE))
+    return next(filter(None, moments), None)
+
+
+def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
+    """By how much the oldest run that ought to have succeeded by now, and has no later one that did, is late; zero when there is none.
+
+    Of an entry with many runs only the newest ``MOST_LATE`` that are late are looked at.
+    """
+    since, limit = _read_since(bucket, entry), now - entry.late_after
+    if since is None:
+        return timedelta(0)  # beat has not seen it: nothing was ever due
+    newest = itertools.islice(newest_runs(entry, since, limit), MOST_LATE)
+    late = list(itertools.takewhile(lambda run: _done_at(bucket, run) is None, newest))
+    if not late:
+        return timedelta(0)
+    later = itertools.islice(newest_runs(entry, max(since, limit), now), MOST_LATE)
+    return timedelta(0) if any(_done_at(bucket, run) for run in later) else limit - late[-1].at
+
+
+def _done_at(bucket: Bucket, run: Run) -> datetime | None:
+    """When the job of a run was done; None when it is not."""
+    folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
+    outcome = folder.outcome() if folder is not None else None
+    return outcome.at if outcome is not None and outcome.state == "done" else None
 
 
 def _state_of_job(folder: JobFolder) -> RunState:

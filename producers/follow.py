@@ -158,9 +158,7 @@ def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:
 def _rows(client: redis.Redis, job_id: str) -> int | None:
     try:
         return hint.read_progress(client, job_id).rows
-    except redis.AuthenticationError:
-        return 0
-    except (redis.ConnectionError, redis.TimeoutError):
-        return None
-    except redis.RedisError:
-        return 0
+    except redis.RedisError as error:
+        # a password or a right that is wrong does not come back by itself
+        is_away = isinstance(error, (redis.ConnectionError, redis.TimeoutError)) and not isinstance(error, redis.AuthenticationError)
+        return None if is_away else 0

@@ -5,22 +5,19 @@ Where Redis or the bucket does not answer, that is a metric too, and what it wou
 """
 
 import contextlib
-import itertools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import redis
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from producers.enqueue import ScheduledRun
-from producers.firing import FIRED, MOST_LATE, Since, last_success, read_entries
-from producers.schedule import Entry, Run, newest_runs
+from producers.firing import last_success, overdue, read_entries
 from shared import hint, pulse, tally
 from shared.bucket import Bucket, open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
@@ -170,28 +167,6 @@ class Scrape(Collector):
                     if moment is not None:
                         success.add_metric([entry.name], moment.timestamp())
         return [success, late]
-
-
-def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
-    """By how much the oldest run that ought to have succeeded by now, and has no later one that did, is late; zero when there is none.
-
-    Of an entry with many runs only the newest ``MOST_LATE`` that are late are looked at.
-    """
-    text = bucket.read(f"{FIRED}/{entry.name}/{entry.timing}.json")
-    if text is None:
-        return timedelta(0)  # beat has not seen it: nothing was ever due
-    since, limit = Since.decode(text).since, now - entry.late_after
-    late = list(itertools.takewhile(lambda run: not _is_done(bucket, run), itertools.islice(newest_runs(entry, since, limit), MOST_LATE)))
-    if not late:
-        return timedelta(0)
-    later = itertools.islice(newest_runs(entry, max(since, limit), now), MOST_LATE)
-    return timedelta(0) if any(_is_done(bucket, run) for run in later) else limit - late[-1].at
-
-
-def _is_done(bucket: Bucket, run: Run) -> bool:
-    folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
-    outcome = folder.outcome() if folder is not None else None
-    return outcome is not None and outcome.state == "done"
 
 
 def _counts(counted: tally.Tally) -> Iterator[Metric]:

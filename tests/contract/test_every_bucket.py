@@ -622,11 +622,27 @@ class TestLocalBucket(BucketContract):
 
 
 class StoreContract(BucketContract):
-    """What a bucket on any object store promises besides; a kind of store also gives
+    """What a bucket on any object store promises besides; a kind of store also names its ``PLACE`` and gives
 
     ``connected``, which makes what is opened within it talk to an address; ``address``, that of the store; ``put`` and ``drop``, somebody
     else who writes and removes; and ``copied_in_pieces``, which makes a copy of 60 MB too large for one request.
     """
+
+    PLACE: str
+
+    @pytest.fixture
+    def bucket(self, address):
+        del address  # a fixture that must be there
+        prefix = f"keywords-{secrets.token_hex(4)}"
+        bucket = open_bucket(f"{self.PLACE}/{prefix}/")
+        assert isinstance(bucket, RemoteBucket)
+        assert bucket.url == f"{self.PLACE}/{prefix}"
+        return bucket
+
+    @pytest.fixture
+    def broken_bucket(self, address):
+        del address
+        return open_bucket(f"{self.PLACE.partition(':')[0]}://there-is-no-such-bucket/keywords")
 
     @pytest.fixture
     def relay(self, address, connected):
@@ -827,17 +843,7 @@ def s3():
 class TestS3Bucket(StoreContract):
     """S3, as moto's server speaks it."""
 
-    @pytest.fixture
-    def bucket(self, s3):
-        prefix = f"keywords-{secrets.token_hex(4)}"
-        bucket = open_bucket(f"s3://{STORE_BUCKET}/{prefix}/")
-        assert isinstance(bucket, RemoteBucket)
-        assert bucket.url == f"s3://{STORE_BUCKET}/{prefix}"
-        return bucket
-
-    @pytest.fixture
-    def broken_bucket(self, s3):
-        return open_bucket("s3://there-is-no-such-bucket/keywords")
+    PLACE = f"s3://{STORE_BUCKET}"
 
     @pytest.fixture
     def address(self, s3):
@@ -899,17 +905,7 @@ def google():
 class TestGoogleBucket(StoreContract):
     """Google Cloud Storage, as an emulator speaks it, never as Google does."""
 
-    @pytest.fixture
-    def bucket(self, google):
-        prefix = f"keywords-{secrets.token_hex(4)}"
-        bucket = open_bucket(f"gs://{GOOGLE_BUCKET}/{prefix}/")
-        assert isinstance(bucket, RemoteBucket)
-        assert bucket.url == f"gs://{GOOGLE_BUCKET}/{prefix}"
-        return bucket
-
-    @pytest.fixture
-    def broken_bucket(self, google):
-        return open_bucket("gs://there-is-no-such-bucket/keywords")
+    PLACE = f"gs://{GOOGLE_BUCKET}"
 
     @pytest.fixture
     def address(self, google):

@@ -303,19 +303,21 @@ def test_a_bucket_that_does_not_answer_is_only_logged(bucket, schedule, monkeypa
     assert jobs(bucket) == ["2026/11/23"]
 
 
-def test_an_entry_whose_files_cannot_be_read_holds_up_no_other(bucket, schedule, monkeypatch):
+@pytest.mark.parametrize(("call", "error"), [("files", BucketError("broken")), ("read", RequestError("the path leads outside the bucket"))])
+def test_an_entry_that_raises_whatever_of_ours_holds_up_no_other(bucket, schedule, monkeypatch, call, error):
     put_table(bucket, SIX)
     [daily] = json.loads(bucket.read(SCHEDULE))
     bucket.write(SCHEDULE, json.dumps([daily | {"name": "first"}, daily]).encode())
-    files = bucket.files
+    right = getattr(bucket, call)
 
-    def broken(folder):
-        if folder.startswith("schedule/first"):
-            raise BucketError("broken")
-        return files(folder)
+    def refuse(path):
+        if path.startswith("schedule/first"):
+            raise error
+        return right(path)
 
-    monkeypatch.setattr(bucket, "files", broken)
-    schedule.look(SIX)
+    monkeypatch.setattr(bucket, call, refuse)
+    assert schedule.look(SIX)
+    assert jobs(bucket) == ["2026/11/23"]
     assert [job_id.rpartition("-score-")[2] for job_id in list_jobs(bucket)] == ["daily-20261123t0600"]
 
 
@@ -382,22 +384,6 @@ def test_a_run_whose_files_cannot_be_read_holds_up_no_later_one(settings, bucket
     assert jobs(bucket) == ["2026/11/25", "2026/11/26"]
     back.look(SIX + 3 * DAY + 7 * HOUR)
     assert "late: daily of 2026-11-26 06:00 has not ended" in told(bucket)
-
-
-def test_an_entry_that_raises_whatever_of_ours_holds_up_no_other(bucket, schedule, monkeypatch):
-    put_table(bucket, SIX)
-    [daily] = json.loads(bucket.read(SCHEDULE))
-    bucket.write(SCHEDULE, json.dumps([daily | {"name": "first"}, daily]).encode())
-    read = bucket.read
-
-    def refuse(path):
-        if path.startswith("schedule/first"):
-            raise RequestError("the path leads outside the bucket")
-        return read(path)
-
-    monkeypatch.setattr(bucket, "read", refuse)
-    assert schedule.look(SIX)
-    assert jobs(bucket) == ["2026/11/23"]
 
 
 @pytest.mark.parametrize("name", ["train", "eval"])

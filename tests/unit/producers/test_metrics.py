@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from producers import metrics
 from producers.enqueue import ScheduledRun
-from producers.firing import Since, find_entry
-from producers.metrics import overdue, registry, serve
+from producers.firing import Since, find_entry, overdue
+from producers.metrics import registry, serve
 from producers.schedule import SCHEDULE, Run
 from shared import hint, pulse, tally
 from shared.broker import make_app, send
