@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.bars import DASK, Bar, Runs, bars_of_growth, bars_of_score
 from benchmarks.comparison import WAYS, Wanted, compare, grow, measure_small_jobs, running_stack
 from benchmarks.hosts import measure
-from benchmarks.inputs import FORMATS
+from benchmarks.inputs import COMPARED, FORMATS
 from benchmarks.lanes import BenchmarkError
 from benchmarks.measuring import machine
 from benchmarks.ways import has_dask
@@ -63,7 +63,7 @@ bars_option = click.option("--bars/--no-bars", "judged", default=True, help="Jud
 @click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--models", type=_listed(("v1", "v2")), default="v1,v2", show_default=True)
-@click.option("--formats", type=_listed(FORMATS), default=",".join(FORMATS), show_default=True)
+@click.option("--formats", type=_listed(FORMATS), default=",".join(COMPARED), show_default=True)
 @click.option("--only", type=_listed(WAYS), default=",".join(WAYS), show_default=True, help="Ways to run.")
 @click.option("--small/--no-small", default=True, help="Measure jobs of one row and the queue, too.")
 @click.option(

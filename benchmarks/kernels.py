@@ -16,7 +16,8 @@ from shared.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
 from workers.ahead import ahead
-from workers.planning import GZIP_RATIO, Beside, ChunkSize, Hashing, Stream, count_lines, open_csv, parquet_cuts, unpacked
+from workers.pieces import ParquetPieces
+from workers.planning import GZIP_RATIO, Beside, ChunkSize, Hashing, Stream, count_lines, open_csv, parquet_cuts, rows_at_once, unpacked
 
 HEADER = tables.output_header(KEYS, interval=False)
 DEVICES = tables.DEVICES
@@ -105,13 +106,23 @@ def fetch(piece: Piece) -> bytes:
         return raw.read(piece.end - piece.start)
 
 
-def read(piece: Piece, data: bytes, release: Release) -> tables.Rows:
-    """The rows of a piece, checked."""
+def read(piece: Piece, data: bytes, release: Release) -> Iterator[tables.Rows]:
+    """The rows of a piece, checked, range after range."""
     layout = tables.layout_for(str(piece.file), piece.columns, release.manifest.columns)
-    if piece.kind == "parquet":
-        with piece.file.open("rb") as raw:
-            return tables.read_parquet_rows(raw, layout, piece.start, piece.end, _known_of(piece.file))
-    return tables.read_csv_rows(data, layout, piece.first_line)
+    if piece.kind != "parquet":
+        yield tables.read_csv_rows(data, layout, piece.first_line)
+        return
+    known = _known_of(piece.file)
+    with piece.file.open("rb") as raw:
+        pieces = ParquetPieces(
+            reader=tables.ParquetReader(raw, layout, piece.end, known),
+            layout=layout,
+            start=piece.start,
+            end=piece.end,
+            rows_at_once=rows_at_once(known),
+        )
+        for start, end in pieces.ranges():
+            yield pieces.rows(start, end)
 
 
 predict = scoring.predict

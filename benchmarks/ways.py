@@ -126,8 +126,9 @@ def bare_pool(processes: int) -> Iterator[Score]:
 
 def _score_piece(piece: kernels.Piece, task: Task, part: Path) -> kernels.Part:
     release = kernels.release_of(task.bucket, task.release)
-    scored = kernels.predict(release, kernels.read(piece, kernels.fetch(piece), release))
-    return kernels.write(part, kernels.compress(kernels.text_of(scored)), len(scored.cr))
+    scored = [kernels.predict(release, rows) for rows in kernels.read(piece, kernels.fetch(piece), release)]
+    member = b"".join(kernels.compress(kernels.text_of(rows)) for rows in scored)
+    return kernels.write(part, member, sum(len(rows.cr) for rows in scored))
 
 
 @contextlib.contextmanager
@@ -147,16 +148,20 @@ def kernels_alone(_processes: int) -> Iterator[Score]:
                 break
             with steps.time("fetch"):
                 data = kernels.fetch(piece)
-            with steps.time("read"):
-                rows = kernels.read(piece, data, release)
-            with steps.time("predict"):
-                scored = kernels.predict(release, rows)
-            with steps.time("text"):
-                text = kernels.text_of(scored)
-            with steps.time("compress"):
-                member = kernels.compress(text)
-            with steps.time("write"):
-                parts.append(kernels.write(task.out / f"part-{len(parts):06d}", member, len(scored.cr)))
+            ranges = kernels.read(piece, data, release)
+            while True:
+                with steps.time("read"):
+                    rows = next(ranges, None)
+                if rows is None:
+                    break
+                with steps.time("predict"):
+                    scored = kernels.predict(release, rows)
+                with steps.time("text"):
+                    text = kernels.text_of(scored)
+                with steps.time("compress"):
+                    member = kernels.compress(text)
+                with steps.time("write"):
+                    parts.append(kernels.write(task.out / f"part-{len(parts):06d}", member, len(scored.cr)))
         with steps.time("join"):
             kernels.join(parts, task.out / RESULT)
         return [task.out / RESULT], steps.seconds

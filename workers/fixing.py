@@ -27,7 +27,7 @@ from shared.messages import ScoreJob
 from shared.table_files import promised_kind
 from workers import tables
 from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
-from workers.pieces import Pieces
+from workers.pieces import Pieces, Range
 from workers.planning import BAD_GZIP, Plan, bad_gzip, check_stamp, read_plan, unpacked
 
 FILE, LINE = "reject_file", "reject_line"
@@ -208,6 +208,9 @@ class FixedPieces:
 
     def count(self) -> int:
         return self.pieces.count()
+
+    def ranges(self) -> list[Range]:
+        return self.pieces.ranges()
 
     def line(self, record: int) -> int:
         return self.pieces.line(record)

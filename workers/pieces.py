@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Protocol
@@ -13,7 +14,10 @@ from shared.errors import BucketError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import ReleaseManifest
 from workers import tables
-from workers.planning import Chunk, FoundFile, PlannedChunk, check_stamp, open_parquet, record_ends, slice_file
+from workers.planning import FoundFile, PlannedChunk, check_stamp, open_parquet, record_ends, rows_at_once, slice_file
+
+Range = tuple[int, int | None]
+"""Records of a chunk from the first on to the one before the second; to its end if that is None."""
 
 
 class Pieces(Protocol):
@@ -25,6 +29,9 @@ class Pieces(Protocol):
 
     def count(self) -> int:
         """How many records there are."""
+
+    def ranges(self) -> list[Range]:
+        """What is best read together, range after range: the values of one take little memory."""
 
     def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
         """The records ``start`` to ``end`` (the last one left out), read and checked."""
@@ -51,6 +58,9 @@ class CsvPieces:
     def count(self) -> int:
         return len(self._ends) - 1
 
+    def ranges(self) -> list[Range]:
+        return [(0, None)]
+
     def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
         if end is None:
             return tables.read_csv_rows(self.data, self.layout, self.first_line)
@@ -68,19 +78,22 @@ class CsvPieces:
 class ParquetPieces:
     """A chunk of a Parquet file, which is read when it is asked for."""
 
-    bucket: Bucket
-    file: FoundFile
+    reader: tables.ParquetReader
     layout: tables.Layout
     start: int
     end: int
+    rows_at_once: int
 
     def count(self) -> int:
         return self.end - self.start
 
+    def ranges(self) -> list[Range]:
+        ranges = -(-self.count() // self.rows_at_once)
+        bounds = [self.count() * number // ranges for number in range(ranges + 1)]
+        return list(itertools.pairwise(bounds))
+
     def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
-        with _unchanged(self.bucket, self.file) as raw:
-            known = _known_of_parquet(self.bucket, self.file.path, self.file.stamp)
-            return tables.read_parquet_rows(raw, self.layout, self.start + start, self.end if end is None else self.start + end, known)
+        return self.reader.rows(self.start + start, self.end if end is None else self.start + end)
 
     def line(self, record: int) -> int:
         return self.start + record + 1
@@ -97,32 +110,38 @@ def _known_of_parquet(bucket: Bucket, path: str, stamp: str) -> pq.FileMetaData:
         return file.metadata
 
 
-def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) -> Pieces:
-    """The records of a chunk, to be read for this release.
+@contextlib.contextmanager
+def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) -> Iterator[Pieces]:
+    """The records of a chunk, to be read for this release while the chunk is open.
 
     Raises:
-        TableError: the table changed under the job.
+        TableError: the table changed under the job, or does before all was read.
         BucketError: a piece of a compressed table is gone.
     """
     chunk, file = planned.chunk, planned.file
     layout = tables.layout_for(file.path, file.columns, release.columns, keys=release.keys)
     if file.kind == "csv.gz":
-        data = bucket.read(slice_file(JobFolder(bucket, planned.slices_in), planned.slices, planned.index))
-        what, next_step = f"the slice of chunk {planned.index} of job {planned.slices_in}", "Score the table again with --again."
-        if data is None:
-            raise BucketError(f"{what} is gone", next_step=next_step)
-        if len(data) != chunk.end - chunk.start:
-            raise TableError(f"{what} is damaged", next_step=next_step)
-        return CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
-    if file.kind == "parquet":
-        return ParquetPieces(bucket=bucket, file=file, layout=layout, start=chunk.start, end=chunk.end)
-    with _unchanged(bucket, file) as raw:
-        return CsvPieces(data=_slice(raw, chunk), layout=layout, first_line=chunk.first_line)
+        yield CsvPieces(data=_read_slice(bucket, planned), layout=layout, first_line=chunk.first_line)
+    elif file.kind == "csv":
+        with _unchanged(bucket, file) as raw:
+            raw.seek(chunk.start)
+            data = raw.read(chunk.end - chunk.start)
+        yield CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
+    else:
+        with _unchanged(bucket, file) as raw:
+            known = _known_of_parquet(bucket, file.path, file.stamp)
+            reader = tables.ParquetReader(raw, layout, chunk.end, known)
+            yield ParquetPieces(reader=reader, layout=layout, start=chunk.start, end=chunk.end, rows_at_once=rows_at_once(known))
 
 
-def _slice(raw: IO[bytes], chunk: Chunk) -> bytes:
-    raw.seek(chunk.start)
-    return raw.read(chunk.end - chunk.start)
+def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:
+    data = bucket.read(slice_file(JobFolder(bucket, planned.slices_in), planned.slices, planned.index))
+    what, next_step = f"the slice of chunk {planned.index} of job {planned.slices_in}", "Score the table again with --again."
+    if data is None:
+        raise BucketError(f"{what} is gone", next_step=next_step)
+    if len(data) != planned.chunk.end - planned.chunk.start:
+        raise TableError(f"{what} is damaged", next_step=next_step)
+    return data
 
 
 @contextlib.contextmanager

@@ -47,7 +47,8 @@ MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 20_000, 131_072
 """Rows of a Parquet chunk of several row groups; with 160 flags its values are the size of a csv chunk once they are read."""
 
 MAX_VALUES_BYTES = 32 << 20
-"""Columns of numbers are wider than flags: a Parquet chunk has at most so many bytes of values, as the file's own types reckon them."""
+"""Columns of numbers are wider than flags: of a Parquet chunk so many bytes of values are read together, as the file's own types reckon
+them, and no more than ``MAX_CHUNK_ROWS`` rows."""
 
 TEXT_BYTES = 16
 """What a text is taken for."""
@@ -59,8 +60,12 @@ LINE_BREAK = 10
 LOOKED_AT_ONCE = 1 << 18
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
-ROW_GROUP_PIECES = 16
-"""A Parquet row group is decoded once for each chunk in it, so there are at most this many."""
+
+MAX_GROUP_ROWS = 1 << 20
+"""Rows of a Parquet chunk in one large row group, which is read in ranges; as many as Arrow puts into a row group when nothing is said."""
+
+WANTED_GROUP_PIECES, MAX_GROUP_PIECES = 4, 16
+"""Each piece of a row group decodes what lies before it once more: so many at most where that is all one chunk, and where it is not."""
 
 # what bounds a field is MAX_RECORD_BYTES; csv's own limit is one for the whole process and far smaller
 csv.field_size_limit(sys.maxsize)
@@ -271,6 +276,7 @@ def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Re
     infos = [check_stamp(bucket, file) for file in begun.files]
     sizes = [info.size * (GZIP_RATIO if file.kind == "csv.gz" else 1) for info, file in zip(infos, begun.files, strict=True)]
     size = ChunkSize.for_table(sum(sizes), chunk_rows)
+    ends = list(itertools.accumulate(sizes))
     files: list[PlannedFile] = []
     chunks: list[Chunk] = []
     written = Beside()
@@ -278,7 +284,9 @@ def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Re
         with bucket.open(file.path) as raw:
             hashed = Hashing(raw)
             if file.kind == "parquet":
-                cuts = _cut_parquet(raw, file.path, chunk_rows)
+                own = max(sizes[number], 1)
+                place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
+                cuts = _cut_parquet(raw, file.path, chunk_rows, place)
                 chunks += [Chunk(number, start, end, start + 1) for start, end in cuts]
                 rows = cuts[-1][1] if cuts else 0
                 ready(chunks, len(chunks))
@@ -514,35 +522,59 @@ def record_ends(block: bytes, *, final: bool) -> np.ndarray:
     return ends
 
 
-def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None) -> list[tuple[int, int]]:
+class Place(NamedTuple):
+    """How much of the table stands before and behind a file, in sizes of this file."""
+
+    before: float = 0.0
+    behind: float = 0.0
+
+
+ALONE = Place()
+
+
+def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None, place: Place) -> list[tuple[int, int]]:
     with open_parquet(raw, path) as file:
-        return parquet_cuts(file.metadata, chunk_rows)
+        return parquet_cuts(file.metadata, chunk_rows, place)
 
 
-def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None) -> list[tuple[int, int]]:
-    """Where the chunks of a Parquet file start and end: small row groups together, a large one in pieces.
+def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: Place = ALONE) -> list[tuple[int, int]]:
+    """Where the chunks of a Parquet file start and end: small row groups together, a large one whole or in pieces.
 
-    Towards the end fewer go together, so that no process works for long when all others have nothing left.
+    Towards the end of the table chunks are smaller, so that no process works for long when all others have nothing left.
     """
-    most = min(chunk_rows or MAX_CHUNK_ROWS, max(MAX_VALUES_BYTES // _bytes_of_row(found), 1), MAX_CHUNK_ROWS)
-    share = most if chunk_rows else found.num_rows // CHUNKS_WANTED
+    most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
+    before, behind = int(found.num_rows * place.before), int(found.num_rows * place.behind)
+    in_table = before + found.num_rows + behind
+    share = most if chunk_rows else in_table // CHUNKS_WANTED
+    large = most if chunk_rows else min(most, max(in_table * 2 // 3, 2 * MIN_CHUNK_ROWS))
     cuts: list[tuple[int, int]] = []
     start = end = 0
     for group in range(found.num_row_groups):
         count = found.row_group(group).num_rows
-        enough = max(min(share, (found.num_rows - start) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
+        enough = max(min(share, (found.num_rows - start + behind) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
         if start < end and (end - start >= enough or end - start + count > most):
             cuts.append((start, end))
             start = end
         end += count
-        if count > most:
-            step = max(most, -(-count // ROW_GROUP_PIECES))
+        if count > large:
+            step = max(chunk_rows or 0, -(-count // (MAX_GROUP_PIECES if chunk_rows else _pieces_of_group(count, enough))))
             cuts += [(begin, min(begin + step, end)) for begin in range(start, end, step)]
             start = end
     return [*cuts, (start, end)] if start < end else cuts
 
 
-def _bytes_of_row(found: pq.FileMetaData) -> int:
+def _pieces_of_group(count: int, enough: int) -> int:
+    """Into how many pieces a row group of ``count`` rows is cut where a chunk of ``enough`` is large enough."""
+    return max(min(-(-count // enough), WANTED_GROUP_PIECES), min(-(-count // MAX_GROUP_ROWS), MAX_GROUP_PIECES))
+
+
+def rows_at_once(found: pq.FileMetaData) -> int:
+    """How many rows of a Parquet file are read together, so that their values stay small."""
+    return min(max(MAX_VALUES_BYTES // bytes_of_row(found), 1), MAX_CHUNK_ROWS)
+
+
+def bytes_of_row(found: pq.FileMetaData) -> int:
+    """What the values of a row take once they are read, as the file's own types reckon them."""
     kinds = found.schema.to_arrow_schema().types
     return sum(-(-kind.bit_width // 8) if pa.types.is_primitive(kind) else TEXT_BYTES for kind in kinds) or 1
 

@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,31 +147,41 @@ def score_chunk(
     stages: dict[str, float] = {}
     with _timed(stages, "load"):
         release = load_release(folder.bucket, planned.release, cache, definitions)
-    with _timed(stages, "read"):
-        pieces = open_chunk(folder.bucket, planned, release.manifest)
+    with open_chunk(folder.bucket, planned, release.manifest) as pieces:
         if planned.may_be_fixed:
-            pieces = fixed_pieces(folder, index, pieces)
-        # a suspect is read piece by piece
-        rows = None if suspect else pieces.rows()
-    score = functools.partial(predict, release, interval=planned.interval)
-    with _timed(stages, "predict"):
-        scored = score(rows) if rows is not None else _score_suspect(folder, index, pieces, score)
+            pieces = fixed_pieces(folder, index, pieces)  # noqa: PLW2901
+
+        def score(start: int, end: int | None) -> Scored:
+            with _timed(stages, "read"):
+                rows = pieces.rows(start, end)
+            with _timed(stages, "predict"):
+                return predict(release, rows, interval=planned.interval)
+
+        deadly: list[tables.Reject] = []
+        if suspect:
+            scored, deadly = _score_suspect(folder, index, pieces, score)
+        else:
+            scored = [score(start, end) for start, end in pieces.ranges()]
+        by_device = bool(pieces.layout.flags)
     path = planned.file.path
+    found = sorted([*deadly, *(reject for piece in scored for reject in piece.rejects)], key=lambda reject: reject.line)
     rejects = None
     with _timed(stages, "write"):
-        output = write_file(folder, index, PREDICTED, tables.compress(tables.prediction_text(*scored.columns)))
-        if scored.rejects:
-            rejects = write_file(folder, index, REJECTED, tables.compress(tables.rejects_text(path, scored.rejects)))
+        members = [tables.compress(tables.prediction_text(*piece.columns)) for piece in scored] or [tables.compress(b"")]
+        output = write_file(folder, index, PREDICTED, b"".join(members))
+        if found:
+            rejects = write_file(folder, index, REJECTED, tables.compress(tables.rejects_text(path, found)))
+    rows_scored = sum(len(piece.cr) for piece in scored)
     record = ChunkRecord(
         index=index,
         chunk=planned.chunk,
-        rows_in=len(scored.cr) + len(scored.rejects),
-        rows_scored=len(scored.cr),
-        rows_clipped=scored.clipped,
-        devices=_device_sums(scored, by_device=bool(pieces.layout.flags)),
+        rows_in=rows_scored + len(found),
+        rows_scored=rows_scored,
+        rows_clipped=sum(piece.clipped for piece in scored),
+        devices=_device_sums(scored, by_device=by_device),
         output=output,
         rejects=rejects,
-        first_rejects=[f"{path} {reject}" for reject in scored.rejects[: tables.REJECTS_QUOTED]],
+        first_rejects=[f"{path} {reject}" for reject in found[: tables.REJECTS_QUOTED]],
         seconds=time.monotonic() - began,
         stages=stages,
     )
@@ -183,7 +193,7 @@ def score_chunk(
 def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     began = time.monotonic()
     yield
-    stages[stage] = time.monotonic() - began
+    stages[stage] = stages.get(stage, 0.0) + time.monotonic() - began
 
 
 def predict(release: Release, rows: tables.Rows, *, interval: bool = False) -> Scored:
@@ -229,36 +239,29 @@ def _raw_predictions(release: Release, rows: tables.Rows, *, interval: bool) -> 
     return predicted
 
 
-def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, score: Callable[[tables.Rows], Scored]) -> Scored:
+def _score_suspect(
+    folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored]
+) -> tuple[list[Scored], list[tables.Reject]]:
     """Score the chunk in pieces that kill nobody, each by itself; the single records that do kill become rejects."""
     found: dict[Range, Scored] = {}
 
     def attempt(start: int, end: int) -> None:
-        found[start, end] = score(pieces.rows(start, end))
+        found[start, end] = score(start, end)
 
     cleared, deadly = clear_chunk(folder, index, pieces.count(), attempt)
     for start, end in cleared:
         if (start, end) not in found:  # cleared by a process that died later
             attempt(start, end)
-    scored = [found[piece] for piece in cleared]
-    rejects = [reject for piece in scored for reject in piece.rejects]
-    rejects += [reject for start, _ in deadly for reject in pieces.rejects(start)]
-    none = np.empty(0)
-    return Scored(
-        keys=[np.concatenate(pieces) for pieces in zip(*(piece.keys for piece in scored), strict=True)],
-        device=np.concatenate([piece.device for piece in scored] or [np.empty(0, dtype=np.int8)]),
-        cr=np.concatenate([none, *(piece.cr for piece in scored)]),
-        bounds=[np.concatenate(pieces) for pieces in zip(*(piece.bounds for piece in scored), strict=True)],
-        clipped=sum(piece.clipped for piece in scored),
-        rejects=sorted(rejects, key=lambda reject: reject.line),
-    )
+    return [found[piece] for piece in cleared], [reject for start, _ in deadly for reject in pieces.rejects(start)]
 
 
-def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
+def _device_sums(scored: Sequence[Scored], *, by_device: bool) -> dict[str, DeviceSum]:
+    cr = np.concatenate([np.empty(0), *(piece.cr for piece in scored)])
     if not by_device:
-        return {ALL_DEVICES: DeviceSum(rows=len(scored.cr), sum_cr=float(scored.cr.sum()))}
-    rows = np.bincount(scored.device, minlength=len(tables.DEVICES))
-    sums = np.bincount(scored.device, weights=scored.cr, minlength=len(tables.DEVICES))
+        return {ALL_DEVICES: DeviceSum(rows=len(cr), sum_cr=float(cr.sum()))}
+    device = np.concatenate([np.empty(0, dtype=np.int8), *(piece.device for piece in scored)])
+    rows = np.bincount(device, minlength=len(tables.DEVICES))
+    sums = np.bincount(device, weights=cr, minlength=len(tables.DEVICES))
     return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(tables.DEVICES)}
 
 

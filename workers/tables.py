@@ -26,7 +26,7 @@ from isal import igzip
 from shared.errors import TableError
 from shared.manifests import KEYS, Column, ColumnType
 from workers.flag_runs import Run, find_run, lift
-from workers.planning import open_parquet, refusing_bad_parquet
+from workers.planning import bytes_of_row, open_parquet, refusing_bad_parquet
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
 """Device names; the place in this tuple is the code in the output."""
@@ -56,8 +56,8 @@ MAX_SWALLOWED_LINES = 1000
 """A broken record over more lines than this, which were rows before a quote went wrong, makes the table one that cannot be read."""
 
 _CSV_BLOCK_BYTES = 2 << 20
-PARQUET_ROWS_AT_ONCE = 16384
-"""Rows that Arrow decodes together: of more it needs several times their size, and of fewer more time."""
+PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE = 16384, 10 << 20
+"""What Arrow decodes together, whichever is reached first: of more it needs several times the size, and of less more time."""
 
 MOST_ROWS_BELIEVED = 1 << 18
 """So many rows are given their memory before they were read; a file may claim any number."""
@@ -246,68 +246,108 @@ def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int, know
     Raises:
         TableError: a page of the file is damaged, or not all of these rows are there.
     """
-    with open_parquet(raw, layout.path, known) as file, refusing_bad_parquet(layout.path):
-        schema = file.schema_arrow
-        bytes_wide = tuple(
+    return ParquetReader(raw, layout, end, known).rows(start, end)
+
+
+class ParquetReader:
+    """Reads the rows of a Parquet file before ``end``, range by range.
+
+    Arrow decodes a row group from its start; a range that begins where the one before ended is decoded on from there.
+    """
+
+    def __init__(self, raw: IO[bytes], layout: Layout, end: int, known: pq.FileMetaData | None = None) -> None:
+        self._layout, self._end = layout, end
+        self._file = open_parquet(raw, layout.path, known)
+        schema = self._file.schema_arrow
+        self._run = tuple(
             column.name
             for column in [*layout.wanted, *layout.extra]
-            if column.type == "binary" and schema.field(column.name).type == pa.int8()
+            if column.type == "binary" and pa.types.is_integer(schema.field(column.name).type)
         )
-        values = _read_batches(file, layout, bytes_wide, start, end) if bytes_wide else None
-        values = values or _read_batches(file, layout, (), start, end)
-    if values is None or values.count != end - start:
-        raise TableError(f"{layout.path} holds fewer rows than it says", next_step="Write it again; it may have been damaged.")
-    return _checked(values, layout, lambda: np.arange(start, end) + 1, [])
+        """Columns that go into one block at once."""
+        self._decoded: Iterator[pa.RecordBatch] = iter(())
+        self._rest: pa.RecordBatch | None = None
+        """What was decoded of the next range."""
+        self._at: int | None = None
 
+    def rows(self, start: int, end: int) -> Rows:
+        """The rows ``start`` to ``end``, as ``read_parquet_rows`` reads them."""
+        with refusing_bad_parquet(self._layout.path):
+            values = self._read(start, end)
+            if values is None and self._run:
+                # not only 0 and 1: read as any column is, here and in what follows
+                self._run, self._at = (), None
+                values = self._read(start, end)
+        if values is None or values.count != end - start:
+            raise TableError(f"{self._layout.path} holds fewer rows than it says", next_step="Write it again; it may have been damaged.")
+        return _checked(values, self._layout, lambda: np.arange(start, end) + 1, [])
 
-def _read_batches(file: pq.ParquetFile, layout: Layout, run: tuple[str, ...], start: int, end: int) -> "_Values | None":
-    """The rows as they are read; the columns of ``run`` go into one block at once. None where one of those holds more than 0 and 1."""
-    rest = layout.without(run)
-    block = np.empty((len(layout.flags) + len(run), min(end - start, MOST_ROWS_BELIEVED)), dtype=np.int8)
-    count = 0
-    batches: list[pa.RecordBatch] = []
-    for batch in _batches(file, [*rest.needed, *run], start, end):
-        columns, before, count = batch.columns, count, count + batch.num_rows
-        while count > block.shape[1]:
-            block = np.concatenate([block, np.empty_like(block)], axis=1)
-        # column after column, as they come: the other order would take three times as long as all the rest
-        for place, column in enumerate(columns[len(rest.needed) :], len(layout.flags)):
-            if column.null_count:
-                return None
-            block[place, before:count] = column.to_numpy()
-        if block[len(layout.flags) :, before:count].view(np.uint8).max(initial=0) > 1:
+    def _read(self, start: int, end: int) -> "_Values | None":
+        """The rows as they are read. None where there are none, or a column of the run holds more than 0 and 1."""
+        layout, run = self._layout, self._run
+        rest = layout.without(run)
+        block = np.empty((len(layout.flags) + len(run), min(end - start, MOST_ROWS_BELIEVED)), dtype=np.int8)
+        count = 0
+        batches: list[pa.RecordBatch] = []
+        for batch in self._batches(start, end):
+            columns, before, count = batch.columns, count, count + batch.num_rows
+            while count > block.shape[1]:
+                block = np.concatenate([block, np.empty_like(block)], axis=1)
+            # column after column, as they come: the other order would take three times as long as all the rest
+            for place, column in enumerate(columns[len(rest.needed) :], len(layout.flags)):
+                values = column.to_numpy() if not column.null_count else _NONE_BINARY
+                # one pass: -1 reads as the largest number
+                if values.view(f"u{values.itemsize}").max(initial=0) > 1:
+                    return None
+                block[place, before:count] = values
+            batches.append(pa.RecordBatch.from_arrays(columns[: len(rest.needed)], names=rest.needed))
+        if not batches:
             return None
-        batches.append(pa.RecordBatch.from_arrays(columns[: len(rest.needed)], names=rest.needed))
-    if not batches:
-        return None
-    table = pa.Table.from_batches(batches)
+        table = pa.Table.from_batches(batches)
 
-    def shown(row: int, name: str) -> str:
-        (text,) = _texts(table.column(name).slice(row, 1))
-        return text or ""
+        def shown(row: int, name: str) -> str:
+            (text,) = _texts(table.column(name).slice(row, 1))
+            return text or ""
 
-    values = _from_arrow(table, rest, shown)
-    return replace(values, run=run, binary=block[:, :count].T) if run else values
+        values = _from_arrow(table, rest, shown)
+        return replace(values, run=run, binary=block[:, :count].T) if run else values
+
+    def _batches(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
+        """The rows ``start`` to ``end``, a few at a time."""
+        if start != self._at:
+            self._decoded, self._rest, self._at = self._decode(start), None, start
+        while self._at < end:
+            batch = next(self._decoded, None) if self._rest is None else self._rest
+            if batch is None:
+                return
+            count = min(end - self._at, batch.num_rows)
+            self._rest = batch.slice(count) if count < batch.num_rows else None
+            self._at += count
+            yield batch.slice(0, count)
+        if end >= self._end:
+            # what the decoder holds is not needed while the rows are scored
+            self._decoded, self._rest = iter(()), None
+
+    def _decode(self, start: int) -> Iterator[pa.RecordBatch]:
+        """All that stands behind ``start``; only the row groups that hold some of it are read."""
+        groups, at, skipped = [], 0, 0
+        for group in range(self._file.metadata.num_row_groups):
+            count = self._file.metadata.row_group(group).num_rows
+            if at + count <= start:
+                skipped += count
+            elif at < self._end:
+                groups.append(group)
+            at += count
+        names = [*self._layout.without(self._run).needed, *self._run]
+        at_once = min(PARQUET_ROWS_AT_ONCE, max(PARQUET_BYTES_AT_ONCE // bytes_of_row(self._file.metadata), 1))
+        for batch in self._file.iter_batches(batch_size=at_once, row_groups=groups, columns=names, use_threads=False):
+            behind = max(start - skipped, 0)
+            if behind < batch.num_rows:
+                yield batch.slice(behind)
+            skipped += batch.num_rows
 
 
-def _batches(file: pq.ParquetFile, columns: list[str], start: int, end: int) -> Iterator[pa.RecordBatch]:
-    """The rows ``start`` to ``end`` of a Parquet file, a few at a time; only the row groups that hold some of them are read."""
-    groups, at, skipped = [], 0, 0
-    for group in range(file.metadata.num_row_groups):
-        count = file.metadata.row_group(group).num_rows
-        if at + count <= start:
-            skipped += count
-        elif at < end:
-            groups.append(group)
-        at += count
-    at = skipped
-    for batch in file.iter_batches(batch_size=PARQUET_ROWS_AT_ONCE, row_groups=groups, columns=columns, use_threads=False):
-        low, high = max(start - at, 0), min(end - at, batch.num_rows)
-        if low < high:
-            yield batch.slice(low, high - low)
-        at += batch.num_rows
-        if at >= end:
-            return  # the rest of a large row group is another chunk's
+_NONE_BINARY = np.full(1, 2, dtype=np.int8)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,8 +131,9 @@ class _ParquetReading:
     count: int
 
     def rows(self, layout: tables.Layout) -> Iterator[tables.Rows]:
+        reader = tables.ParquetReader(self.raw, layout, self.count)
         for start in range(0, self.count, ROWS_AT_ONCE):
-            yield tables.read_parquet_rows(self.raw, layout, start, min(start + ROWS_AT_ONCE, self.count))
+            yield reader.rows(start, min(start + ROWS_AT_ONCE, self.count))
 
 
 def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _CsvReading | _ParquetReading]:

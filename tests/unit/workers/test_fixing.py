@@ -12,7 +12,7 @@ from shared.bucket import LocalBucket
 from shared.errors import PermanentError, RequestError, TableError
 from shared.job_folder import JobFolder
 from tests.handmade import HEADER, TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
-from workers import fixing, scoring
+from workers import fixing, planning, scoring
 from workers.parts import read_part
 from workers.planning import read_plan
 
@@ -86,8 +86,10 @@ def right_row(file: str, line: int) -> str:
     return right_lines()[before + line - (1 if file.endswith(".parquet") else 2)]
 
 
-@pytest.mark.parametrize("kind", ["csv", "csv.gz", "folder", "parquet"])
-def test_a_fixed_table_gives_the_text_of_the_right_one(bucket, kind):
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "folder", "parquet", "parquet, read in ranges"])
+def test_a_fixed_table_gives_the_text_of_the_right_one(bucket, kind, monkeypatch):
+    if "ranges" in kind:
+        monkeypatch.setattr(planning, "MAX_VALUES_BYTES", 2 * 6 * planning.TEXT_BYTES)
     expected = text_at(bucket, run_job(make_job(bucket, table=put_table(bucket, kind, right_lines(), "right"))).result)
     spoiled = put_table(bucket, kind, bad_lines(), "spoiled")
     earlier = make_job(bucket, minute=1, table=spoiled, chunk_rows=6, max_reject_share=0.5)

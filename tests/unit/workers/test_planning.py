@@ -495,24 +495,63 @@ def test_cuts_of_row_groups_of_any_size_tile_the_table(groups, chunk_rows):
     most = min(chunk_rows or planning.MAX_CHUNK_ROWS, planning.MAX_CHUNK_ROWS)
     if chunk_rows is None:
         assert len(cuts) <= 2 + 2 * sum(groups) / planning.MIN_CHUNK_ROWS
-    assert all(end - start <= max(most, -(-max(groups) // planning.ROW_GROUP_PIECES)) for start, end in cuts)
+    assert all(end - start <= max(most, -(-max(groups) // planning.MAX_GROUP_PIECES)) for start, end in cuts)
 
 
-def test_chunks_of_wide_columns_have_fewer_rows(bucket):
+def cuts_of(rows, group, place=planning.ALONE):
+    groups = [min(group, rows - start) for start in range(0, rows, group)]
+    found = SimpleNamespace(num_rows=rows, num_row_groups=len(groups), row_group=lambda number: SimpleNamespace(num_rows=groups[number]))
+    return [end - start for start, end in planning.parquet_cuts(found, None, place)]
+
+
+AS_PANDAS_WRITES = 1 << 20
+
+
+def test_large_row_groups_are_whole_chunks_and_pieces_only_where_the_table_would_have_too_few_and_towards_the_end():
+    assert cuts_of(1_000_000, AS_PANDAS_WRITES) == [250_000] * 4
+    assert cuts_of(60_000, AS_PANDAS_WRITES) == [20_000] * 3
+    assert cuts_of(30_000, AS_PANDAS_WRITES) == [30_000]
+    many = cuts_of(100 * AS_PANDAS_WRITES, AS_PANDAS_WRITES)
+    assert many[:96] == [AS_PANDAS_WRITES] * 96
+    assert many[-4:] == [AS_PANDAS_WRITES // 4] * 4
+    assert many == sorted(many, reverse=True)
+    # so large a group would be too much for one process, and each piece of it decodes what lies before
+    assert cuts_of(64 * AS_PANDAS_WRITES, 64 * AS_PANDAS_WRITES) == [4 * AS_PANDAS_WRITES] * 16
+
+
+def test_a_file_of_a_folder_is_cut_as_a_part_of_its_table():
+    first, middle, last = (planning.Place(before=before, behind=99 - before) for before in (0, 50, 99))
+    assert cuts_of(1_000_000, AS_PANDAS_WRITES, first) == cuts_of(1_000_000, AS_PANDAS_WRITES, middle) == [1_000_000]
+    assert cuts_of(1_000_000, AS_PANDAS_WRITES, last) == [250_000] * 4
+    assert cuts_of(200_000, 50_000, first) == [100_000] * 2
+    assert cuts_of(200_000, 50_000) == [50_000] * 4
+
+
+def test_where_a_file_stands_in_its_folder_is_reckoned_from_the_sizes(folder, bucket):
+    for name in "abcdefgh":
+        put_parquet(bucket, f"data/{name}.parquet", 100_000)
+    _, chunks = cut_table(folder, "data", None, "abc")
+    rows = {name: [chunk.end - chunk.start for chunk in chunks if chunk.file == place] for place, name in enumerate("abcdefgh")}
+    assert rows["a"] == rows["h"] == [100_000]
+    _, alone = cut_table(JobFolder(bucket, "alone"), "data/a.parquet", None, "abc")
+    assert len(alone) == 4
+
+
+def test_of_wide_columns_fewer_rows_are_read_together(bucket):
     numbers = {f"number{place}": [0.5] * 60_000 for place in range(60)}
     put_parquet(bucket, "t.parquet", 60_000, 10_000, **numbers)
     with bucket.open("t.parquet") as raw:
         found = pq.read_metadata(raw)
-    assert {end - start for start, end in planning.parquet_cuts(found, None)} == {20_000}
+    assert planning.rows_at_once(found) < 70_000
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planning, "MAX_VALUES_BYTES", 15_000 * 62 * 8)
-        assert {end - start for start, end in planning.parquet_cuts(found, None)} == {10_000}
+        assert 14_000 < planning.rows_at_once(found) < 16_000
 
 
 def test_a_row_group_is_not_decoded_for_every_row_of_it(folder, bucket):
     put_parquet(bucket, "t.parquet", 1000)
     _, chunks = cut_table(folder, "t.parquet", 1, "abc")
-    assert len(chunks) <= planning.ROW_GROUP_PIECES
+    assert len(chunks) <= planning.MAX_GROUP_PIECES
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.CSV", "t.csv.gz", "t.Csv.Gz", "t.parquet", "t.pq", "a.csv.parquet"])

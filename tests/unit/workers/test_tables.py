@@ -584,6 +584,32 @@ def test_parquet_columns_of_a_byte_are_one_block_however_they_are_read(at_once, 
     assert {str(rows.frame[name].dtype) for name in ("computer", "smartphone", "att1", "att2")} == {"int8"}
 
 
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint16()])
+@pytest.mark.parametrize("bad", [None, 1, 55, 99])
+@pytest.mark.parametrize("group", [1000, 30, 7])
+def test_ranges_one_behind_the_other_are_decoded_once_and_give_what_each_alone_gives(kind, bad, group, monkeypatch):
+    monkeypatch.setattr(tables, "PARQUET_ROWS_AT_ONCE", 8)
+    bits = np.arange(100) % 2
+    if bad is not None:
+        bits[bad] = 3
+    columns = {"entity_id": np.arange(100), "device": ["Tablet"] * 100, "att1": pa.array(bits, kind), "score": [0.5] * 100}
+    raw, layout = parquet(columns, group=group), layout_for("t.parquet", list(columns), FEATURES)
+    begun = []
+    decode = tables.ParquetReader._decode
+    monkeypatch.setattr(tables.ParquetReader, "_decode", lambda self, start: begun.append(start) or decode(self, start))
+    reader = tables.ParquetReader(raw, layout, 90)
+    bounds = [0, 5, 30, 31, 60, 90]
+    together = [reader.rows(start, end) for start, end in pairwise(bounds)]
+    # where a flag is none, the columns are read another way from there on
+    assert begun == [0] if bad is None or bad >= 90 else [0, *(start for start, end in pairwise(bounds) if start <= bad < end)]
+    for rows, (start, end) in zip(together, pairwise(bounds), strict=True):
+        assert plain(rows) == plain(read_parquet_rows(raw, layout, start, end))
+        assert rows.frame["att1"].dtype == np.int8
+    # any other order is right as well
+    for start, end in [(31, 60), (0, 5), (5, 30), (89, 90), (0, 90)]:
+        assert plain(reader.rows(start, end)) == plain(read_parquet_rows(raw, layout, start, end))
+
+
 def test_an_id_in_parquet_keeps_every_digit_beside_a_missing_one():
     rows = read_parquet({**GOOD, "entity_id": pa.array([2**63 - 1, None, -(2**63)])})
     assert rows.frame["entity_id"].tolist() == [2**63 - 1, -(2**63)]
