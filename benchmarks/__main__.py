@@ -61,7 +61,7 @@ bars_option = click.option("--bars/--no-bars", "judged", default=True, help="Jud
 
 @benchmarks.command()
 @click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--models", type=_listed(("v1", "v2")), default="v1,v2", show_default=True)
 @click.option("--formats", type=_listed(FORMATS), default=",".join(COMPARED), show_default=True)
 @click.option("--only", type=_listed(WAYS), default=",".join(WAYS), show_default=True, help="Ways to run.")
@@ -107,6 +107,7 @@ def score(  # noqa: PLR0913, PLR0917 - a command has as many arguments as it has
         figures = measure_small_jobs(stack, releases[models[0]], queue_chunks, _say) if small else {}
     report.print_runs(console, runs)
     report.print_steps(console, runs)
+    report.print_memory(console, runs)
     if figures:
         report.print_figures(console, figures)
     bars = bars_of_score(runs, figures.get("1-row job, median, ms"))

@@ -10,7 +10,7 @@ from benchmarks.measuring import Run
 MOST_WORKER_MB = 400
 MOST_ONE_ROW_MS = 150
 FLAT = 1.25
-"""Seconds per row may be so many times those of a table a tenth as large."""
+"""Seconds per row, and the memory of any process, may be so many times those of a table a tenth as large."""
 
 OURS, POOL, OLD, DASK, KERNELS = "ours", "pool", "old", "dask", "kernels"
 WORKER = ("score", "score process")
@@ -77,12 +77,15 @@ def bars_of_score(runs: Runs, one_row_ms: float | None) -> list[Bar]:
 
 
 def bars_of_growth(runs: Sequence[Run]) -> list[Bar]:
-    """The bars of ``growth``: from each size to the next time per row stays flat, once a table is large, and memory below its limit."""
+    """The bars of ``growth``: from each size to the next time per row and memory stay flat, once a table is large; workers have a limit."""
     bars = []
     for small, large in itertools.pairwise(runs):
         if small.rows >= 1_000_000:
             grown = (large.seconds / large.rows) / (small.seconds / small.rows)
-            bars.append(Bar(what=f"time per row, {large.rows:,} rows to {small.rows:,}", bar=FLAT, unit="x", at_least=False, reached=grown))
+            sizes = f"{large.rows:,} rows to {small.rows:,}"
+            bars.append(Bar(what=f"time per row, {sizes}", bar=FLAT, unit="x", at_least=False, reached=grown))
+            more = max((peak / small.peaks_mb[kind] for kind, peak in large.peaks_mb.items() if small.peaks_mb.get(kind)), default=None)
+            bars.append(Bar(what=f"memory of the process that grew most, {sizes}", bar=FLAT, unit="x", at_least=False, reached=more))
     for run in runs:
         worker_mb = max((run.peaks_mb[kind] for kind in WORKER if kind in run.peaks_mb), default=None)
         bars.append(

@@ -60,6 +60,17 @@ def print_steps(console: Console, runs: Runs) -> None:
     console.print(table)
 
 
+def print_memory(console: Console, runs: Runs) -> None:
+    """The highest memory of every kind of process of each way, over all rounds."""
+    table = Table("way", "model", "format", "peak MB of the largest process of each kind")
+    for model, format, way in _cases(runs):
+        peaks: dict[str, float] = {}
+        for run in runs.of(way, model, format):
+            peaks |= {kind: max(peak, peaks.get(kind, 0.0)) for kind, peak in run.peaks_mb.items()}
+        table.add_row(NAMES[way], model, format, ", ".join(f"{kind} {peak:,.0f}" for kind, peak in peaks.items()))
+    console.print(table)
+
+
 def print_growth(console: Console, runs: Sequence[Run]) -> None:
     """Time and memory, size by size."""
     kinds = list(dict.fromkeys(kind for run in runs for kind in run.peaks_mb))

@@ -115,7 +115,7 @@ class Stack:
             return sent, time.perf_counter() - began
 
     def processes(self) -> dict[int, str]:
-        found: dict[int, str] = {}
+        found = {self._up.pid: "up"}
         for child in psutil.Process(self._up.pid).children():
             name = _name(child)
             found[child.pid] = name

@@ -135,7 +135,11 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
 
 
 def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:
-    data = bucket.read(slice_file(JobFolder(bucket, planned.slices_in), planned.slices, planned.index))
+    folder = JobFolder(bucket, planned.slices_in)
+    data = bucket.read(slice_file(folder, planned.slices, planned.chunk))
+    if data is None:
+        # an earlier version named them by their number
+        data = bucket.read(folder.file(f"slices/{planned.slices}/{planned.index:07d}.csv"))
     what, next_step = f"the slice of chunk {planned.index} of job {planned.slices_in}", "Score the table again with --again."
     if data is None:
         raise BucketError(f"{what} is gone", next_step=next_step)

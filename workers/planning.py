@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part, TableFingerprint, WithInterval
 from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
 from shared.table_files import FileKind, find_files
+from workers.ahead import side_by_side
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""
@@ -55,6 +57,9 @@ TEXT_BYTES = 16
 
 LAST_CHUNKS = 4
 """A Parquet chunk of several row groups is about this part of what is left."""
+
+MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
+"""Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
 
 LINE_BREAK = 10
 LOOKED_AT_ONCE = 1 << 18
@@ -242,8 +247,8 @@ class Cut:
     lines: int
 
 
-Ready = Callable[[Sequence[Chunk], int], None]
-"""Is told of all chunks so far, and how many of them, from the first on, can be scored."""
+Ready = Callable[[Sequence[Chunk]], None]
+"""Is told of all chunks so far; they can be scored."""
 
 
 def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
@@ -269,47 +274,66 @@ def _columns(bucket: Bucket, path: str, kind: FileKind) -> list[str]:
 def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready) -> tuple[list[PlannedFile], list[Chunk]]:
     """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
 
+    Where there are processors for it, a few files are cut side by side; their chunks are told of in the order of the table.
+
     Raises:
         TableError: a file cannot be read or was changed since it was found, or there is not a single row.
     """
-    bucket = folder.bucket
-    infos = [check_stamp(bucket, file) for file in begun.files]
+    infos = [check_stamp(folder.bucket, file) for file in begun.files]
     sizes = [info.size * (GZIP_RATIO if file.kind == "csv.gz" else 1) for info, file in zip(infos, begun.files, strict=True)]
     size = ChunkSize.for_table(sum(sizes), chunk_rows)
     ends = list(itertools.accumulate(sizes))
-    files: list[PlannedFile] = []
+
+    def cut(number: int, found: Callable[[Chunk], None]) -> PlannedFile:
+        own = max(sizes[number], 1)
+        place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
+        return _cut_file(folder, begun, number, size, place, found)
+
     chunks: list[Chunk] = []
-    written = Beside()
-    for number, file in enumerate(begun.files):
-        with bucket.open(file.path) as raw:
-            hashed = Hashing(raw)
-            if file.kind == "parquet":
-                own = max(sizes[number], 1)
-                place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
-                cuts = _cut_parquet(raw, file.path, chunk_rows, place)
-                chunks += [Chunk(number, start, end, start + 1) for start, end in cuts]
-                rows = cuts[-1][1] if cuts else 0
-                ready(chunks, len(chunks))
-                raw.seek(0)
-                while hashed.read(1 << 20):
-                    pass
-            else:
-                rows = 0
-                stream: Stream = unpacked(hashed) if file.kind == "csv.gz" else hashed
-                for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
-                    if file.kind == "csv.gz":
-                        written.add(bucket.write, slice_file(folder, begun.slices, len(chunks)), cut.data)
-                    chunks.append(Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line))
-                    rows += cut.lines
-                    ready(chunks, len(chunks) - (file.kind == "csv.gz"))
-                written.wait()
-                ready(chunks, len(chunks))
-        check_stamp(bucket, file)
-        files.append(PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows))
+
+    def tell(chunk: Chunk) -> None:
+        chunks.append(chunk)
+        ready(chunks)
+
+    files = side_by_side(cut, len(begun.files), tell, MOST_FILES_AT_ONCE)
     if not chunks:
         table = begun.files[0].path if len(begun.files) == 1 else begun.files[0].path.rpartition("/")[0]
         raise TableError(f"{table} has a header but no rows", next_step="Give a table with at least one row.")
     return files, chunks
+
+
+def _cut_file(
+    folder: JobFolder, begun: Begun, number: int, size: "ChunkSize", place: "Place", found: Callable[[Chunk], None]
+) -> PlannedFile:
+    """Cut one file, and tell of each chunk when it can be read."""
+    bucket, file = folder.bucket, begun.files[number]
+    rows = 0
+    with bucket.open(file.path) as raw:
+        hashed = Hashing(raw)
+        if file.kind == "parquet":
+            for start, rows in _cut_parquet(raw, file.path, size.rows, place):
+                found(Chunk(number, start, rows, start + 1))
+            raw.seek(0)
+            while hashed.read(1 << 20):
+                pass
+        else:
+            stream: Stream = unpacked(hashed) if file.kind == "csv.gz" else hashed
+            written, being_written = Beside(), None
+            for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
+                chunk = Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line)
+                rows += cut.lines
+                if file.kind == "csv":
+                    found(chunk)
+                    continue
+                written.add(bucket.write, slice_file(folder, begun.slices, chunk), cut.data)
+                if being_written is not None:
+                    found(being_written)
+                being_written = chunk
+            written.wait()
+            if being_written is not None:
+                found(being_written)
+    check_stamp(bucket, file)
+    return PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows)
 
 
 def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
@@ -348,9 +372,9 @@ def read_plan(folder: JobFolder) -> Plan:
     return plan
 
 
-def slice_file(folder: JobFolder, slices: str, index: int) -> str:
-    """Where the slice of a compressed file lies that is chunk ``index``."""
-    return folder.file(f"slices/{slices}/{index:07d}.csv")
+def slice_file(folder: JobFolder, slices: str, chunk: Chunk) -> str:
+    """Where the slice of a compressed file lies that is this chunk."""
+    return folder.file(f"slices/{slices}/{chunk.file:06d}-{chunk.start:015d}.csv")
 
 
 def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Iterator[Cut]]:

@@ -54,7 +54,7 @@ ALL_DEVICES = "all"
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
 
-def plan_job(folder: JobFolder, ready: Ready = lambda *_: None) -> Plan | None:
+def plan_job(folder: JobFolder, ready: Ready = lambda _: None) -> Plan | None:
     """Pin the release and cut the table, once; None when the job has ended.
 
     ``ready`` is told of the chunks that can be scored while the table is still being cut.

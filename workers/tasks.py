@@ -200,8 +200,9 @@ class _EarlyOrders:
         self._next = 0.0
         self.sent = 0
 
-    def ready(self, chunks: Sequence[Chunk], count: int) -> None:
+    def ready(self, chunks: Sequence[Chunk]) -> None:
         """Send what can be scored and was not sent, unless something was sent a moment ago."""
+        count = len(chunks)
         if count <= self.sent or time.monotonic() < self._next:
             return
         orders = [ChunkOrder(job_id=self._job_id, index=index, of=0, cut=chunks[index]) for index in range(self.sent, count)]

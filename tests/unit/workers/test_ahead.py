@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from workers.ahead import THREADS, ahead
+from workers.ahead import THREADS, ahead, side_by_side
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
@@ -43,3 +43,73 @@ def test_the_first_failure_is_raised_where_its_result_would_be():
 
 def test_nothing_gives_nothing():
     assert list(ahead(str, [])) == []
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 9])
+def test_what_is_found_side_by_side_is_told_in_order_and_in_this_thread(at_once):
+    told, threads = [], set()
+
+    def do(number, found):
+        for step in range(number):
+            found((number, step))
+        return number * 10
+
+    def tell(item):
+        told.append(item)
+        threads.add(threading.current_thread())
+
+    assert side_by_side(do, 6, tell, at_once) == [number * 10 for number in range(6)]
+    assert told == [(number, step) for number in range(6) for step in range(number)]
+    assert threads == {threading.current_thread()}
+
+
+def test_side_by_side_means_that_a_later_one_does_not_wait_for_the_end_of_an_earlier_one():
+    second_done = threading.Event()
+
+    def do(number, found):
+        found(number)
+        if number == 0:
+            assert second_done.wait(10)
+        else:
+            second_done.set()
+
+    told = []
+    side_by_side(do, 2, told.append, 2)
+    assert told == [0, 1]
+
+
+def test_what_is_found_is_told_before_its_finder_ends():
+    told = threading.Event()
+
+    def do(_, found):
+        found("first")
+        assert told.wait(10)
+
+    side_by_side(do, 1, lambda _: told.set(), 1)
+
+
+@pytest.mark.parametrize("who", ["finder", "teller"])
+def test_a_failure_stops_the_others_where_they_find_something(who):
+    begun, found_by_others = [], []
+
+    def do(number, found):
+        begun.append(number)
+        if number == 0:
+            found("something")
+            if who == "finder":
+                raise ValueError("broken")
+        while number:
+            found("more")
+            found_by_others.append(number)
+
+    def tell(_):
+        if who == "teller":
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        side_by_side(do, 9, tell, 3)
+    assert set(begun) <= {0, 1, 2}
+
+
+def test_none_side_by_side_are_none():
+    assert side_by_side(lambda *_: 1, 0, print, 3) == []

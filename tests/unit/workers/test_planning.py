@@ -363,10 +363,10 @@ def put_parquet(bucket, path: str, rows: int, group: int = 1 << 20, **columns) -
 def text_of(folder, files, chunks, slices) -> bytes:
     """The rows of all csv chunks, read where the plan says they lie."""
     found = b""
-    for index, chunk in enumerate(chunks):
+    for chunk in chunks:
         file = files[chunk.file]
         if file.kind == "csv.gz":
-            data = folder.bucket.read(slice_file(folder, slices, index))
+            data = folder.bucket.read(slice_file(folder, slices, chunk))
             assert len(data) == chunk.end - chunk.start
         else:
             data = folder.bucket.read(file.path)[chunk.start : chunk.end]
@@ -374,7 +374,7 @@ def text_of(folder, files, chunks, slices) -> bytes:
     return found
 
 
-def cut_table(folder, table, chunk_rows, slices, ready=lambda *_: None):
+def cut_table(folder, table, chunk_rows, slices, ready=lambda _: None):
     """Find the files of a table and cut it."""
     files = planning.find_table(folder.bucket, table)
     begun = Begun(job_id=folder.job_id, release="v1@20261123T101500Z-9bfad3", slices=slices, files=files)
@@ -390,10 +390,10 @@ def test_chunks_are_ready_while_the_table_is_still_being_cut(folder, bucket, nam
         bucket.write(f"data/{name}", gzip.compress(HEADER + body) if name.endswith("gz") else HEADER + body)
     told = []
 
-    def ready(chunks, count):
-        told.append(list(chunks[:count]))
+    def ready(chunks):
+        told.append(list(chunks))
         if name.endswith("gz"):
-            assert all(bucket.exists(slice_file(folder, "abc", index)) for index in range(count)), "a slice is not there yet"
+            assert all(bucket.exists(slice_file(folder, "abc", chunk)) for chunk in chunks), "a slice is not there yet"
 
     _, chunks = cut_table(folder, f"data/{name}", None, "abc", ready)
     assert told[-1] == chunks
@@ -431,6 +431,35 @@ def test_a_compressed_table_is_planned_into_slices(folder, bucket):
     assert len(chunks) > 3
     assert text_of(folder, files, chunks, "abc") == body
     assert len(bucket.files(folder.file("slices/abc"))) == len(chunks)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_files_that_are_cut_side_by_side_give_the_chunks_of_one_after_another(folder, bucket, at_once, monkeypatch):
+    monkeypatch.setattr(planning, "MOST_FILES_AT_ONCE", at_once)
+    texts = [numbered(20 + 7 * number) for number in range(7)]
+    for number, text in enumerate(texts):
+        kind = ("csv", "csv.gz")[number % 2]
+        bucket.write(f"data/all/{number}.{kind}", gzip.compress(HEADER + text) if kind == "csv.gz" else HEADER + text)
+    put_parquet(bucket, "data/all/7.parquet", 40, 10)
+    told = []
+    files, chunks = cut_table(folder, "data/all", 6, "abc", lambda chunks: told.append(len(chunks)))
+    assert text_of(folder, files, [chunk for chunk in chunks if chunk.file < 7], "abc") == b"".join(texts)
+    bounds = [0, 6, 10, 16, 20, 26, 30, 36, 40]
+    assert [(chunk.start, chunk.end) for chunk in chunks if chunk.file == 7] == list(pairwise(bounds))
+    assert [chunk.file for chunk in chunks] == sorted(chunk.file for chunk in chunks)
+    assert [file.rows_at_most for file in files] == [*(20 + 7 * number for number in range(7)), 40]
+    assert told == list(range(1, len(chunks) + 1))
+
+
+def test_a_broken_file_in_a_folder_is_named_and_the_others_stop(folder, bucket, monkeypatch):
+    monkeypatch.setattr(planning, "MOST_FILES_AT_ONCE", 3)
+    for number in range(5):
+        packed = gzip.compress(HEADER + numbered(2000))
+        bucket.write(f"data/all/{number}.csv.gz", packed[: len(packed) // 2] if number == 1 else packed)
+    with pytest.raises(TableError, match=r"data/all/1\.csv\.gz is not a whole gzip file"):
+        cut_table(folder, "data/all", 6, "abc")
+    slices = [info.path.rpartition("/")[2] for info in bucket.files(folder.file("slices/abc"))]
+    assert not [name for name in slices if name.startswith("000004")], "a file behind it was begun"
 
 
 def test_a_folder_is_planned_file_by_file_in_the_order_of_names(folder, bucket):

@@ -241,6 +241,16 @@ def test_a_slice_that_is_gone_is_named_with_what_to_do(bucket):
         scoring.score_chunk(folder, made.chunk(0), bucket.root)
 
 
+def test_slices_that_an_earlier_version_named_by_number_are_found(bucket):
+    bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
+    folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
+    made = plan(folder)
+    for index, file in enumerate(bucket.files(folder.file(f"slices/{made.slices}"))):
+        bucket.copy(file.path, folder.file(f"slices/{made.slices}/{index:07d}.csv"))
+        bucket.delete(file.path)
+    assert text_at(bucket, run_job(folder).result) == text_at(bucket, run_job(make_job(bucket, minute=1)).result)
+
+
 @pytest.mark.parametrize("left", [0, 20])
 def test_a_slice_that_was_cut_short_is_refused_and_loses_no_row_silently(bucket, left):
     bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
@@ -484,8 +494,8 @@ def test_chunks_scored_before_the_plan_are_those_of_the_plan(bucket):
     folder = make_job(bucket, chunk_rows=7)
     early = []
 
-    def ready(chunks, count):
-        for index in range(len(early), count):
+    def ready(chunks):
+        for index in range(len(early), len(chunks)):
             early.append(scoring.score_chunk(folder, read_begun(folder).chunk(index, chunks[index]), bucket.root))
 
     made = scoring.plan_job(folder, ready)
