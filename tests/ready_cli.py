@@ -33,7 +33,7 @@ class ReadyCli:
     def run(self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> subprocess.CompletedProcess[str]:
         """As ``subprocess.run`` with ``capture_output`` does it, with nothing to read; raises TimeoutExpired after killing the process."""
         if self._line is None:
-            self._line = _start()
+            self._line, self._server = _start()
         ours, theirs = socket.socketpair()
         with ours, ours.makefile("rw") as call, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             with theirs:
@@ -57,15 +57,15 @@ def _text(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
     return file.read().decode()
 
 
-def _start() -> socket.socket:
+def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair()
     with theirs:
         program = f"from tests.ready_cli import serve; serve({theirs.fileno()})"
         # a session of its own: Ctrl-C is for the tests, and it ends when they close the line
-        subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, "-c", program], cwd=REPOSITORY, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
         )
-    return ours
+    return ours, server
 
 
 def serve(line: int) -> None:
