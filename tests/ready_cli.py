@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import pkgutil
+import select
 import signal
 import socket
 import subprocess
@@ -41,14 +42,15 @@ class ReadyCli:
             call.write(json.dumps([list(arguments), dict(environment)]) + "\n")
             call.flush()
             pid = int(call.readline())
-            ours.settimeout(seconds)
+            in_time = False
             try:
-                code = int(call.readline())
-            except BaseException as error:
-                os.kill(pid, signal.SIGKILL)
-                if isinstance(error, TimeoutError):
-                    raise subprocess.TimeoutExpired(list(arguments), seconds, _text(out), _text(err)) from None
-                raise
+                in_time = bool(select.select([ours], [], [], seconds)[0])
+            finally:
+                if not in_time:
+                    os.kill(pid, signal.SIGKILL)
+            code = int(call.readline())
+            if not in_time:
+                raise subprocess.TimeoutExpired(list(arguments), seconds, _text(out), _text(err))
             return subprocess.CompletedProcess(["scoring", *arguments], code, _text(out), _text(err))
 
 

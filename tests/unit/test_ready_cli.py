@@ -46,6 +46,6 @@ def test_a_call_leaves_nothing_to_the_next(environment, tmp_path):
 def test_a_call_that_does_not_end_is_killed(environment):
     port = free_port()
     with pytest.raises(subprocess.TimeoutExpired):
-        READY_CLI.run(["metrics", "--port", str(port)], environment, 2)
+        READY_CLI.run(["metrics", "--port", str(port)], environment, 3)
     listening = [place for place in psutil.net_connections("tcp") if place.status == psutil.CONN_LISTEN and place.laddr.port == port]
     assert not listening
