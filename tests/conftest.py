@@ -19,6 +19,7 @@ import hypothesis
 import pytest
 
 from producers.launcher import server_binary
+from tests.ready_cli import ReadyCli
 
 # the same examples in every run; for others, and many more: pytest --hypothesis-profile=long --timeout=0
 _quick = hypothesis.settings(derandomize=True, deadline=None, max_examples=25, suppress_health_check=list(hypothesis.HealthCheck))
@@ -38,6 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+READY_CLI = ReadyCli()
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "keywords"
 
@@ -147,8 +149,7 @@ class Place:
 
     def scoring(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command; fails the test when its exit code is another."""
-        command = [sys.executable, "-m", "producers.cli", *map(str, arguments)]
-        done = subprocess.run(command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
+        done = READY_CLI.run([*map(str, arguments)], self.environment, 120)
         assert done.returncode == code, f"scoring {' '.join(map(str, arguments))} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import contextlib
+import gc
 from typing import Any
 
 import kombu.exceptions
@@ -42,8 +43,16 @@ def _prepare_for_children(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Cele
     A worker for the control queue alone never predicts, and does without. The way of keeping memory is handed on to the children, too.
     """
     keep_freed_memory()
-    if not {QUEUE_SCORE, QUEUE_TRAIN} & set(sender.app.amqp.queues.consume_from):
-        return
+    # what is imported stays: to look at it again and again for what could go costs a tenth of the time
+    gc.disable()
+    if {QUEUE_SCORE, QUEUE_TRAIN} & set(sender.app.amqp.queues.consume_from):
+        _import_definitions()
+    gc.enable()
+    # a look at an object writes to it, and the child that looks would get a copy of the memory that it shares with the others
+    gc.freeze()
+
+
+def _import_definitions() -> None:
     # what reads a model's file: without it the first chunk of a new process, after a kill as well, would take seconds
     import skops.io  # noqa: F401, PLC0415
 

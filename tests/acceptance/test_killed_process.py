@@ -83,7 +83,9 @@ def test_every_process_of_the_worker_is_busy_with_a_job(trained: Place, table: P
     assert min(used) > max(used) / 4 > 0.02, used
 
 
-@pytest.mark.parametrize("done", [1, CHUNKS // 2, CHUNKS - 20])
+@pytest.mark.parametrize(
+    "done", [CHUNKS // 2, *(pytest.param(done, marks=pytest.mark.long) for done in (1, CHUNKS - 20))], ids=lambda done: f"{done} parts done"
+)
 def test_a_process_killed_during_a_job_changes_nothing_of_its_result(trained: Place, table: Path, undisturbed: bytes, done: int) -> None:
     worker = score_worker(trained)
     processes = pool(trained)

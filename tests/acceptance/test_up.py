@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -270,9 +269,12 @@ def test_a_second_one_on_another_home_is_told_who_has_the_port(running):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_everything_in_order(up, number):
-    stack = up()
+def test_ctrl_c_stops_everything_in_order(running):
+    """The last test of the stack that the ones above look at."""
+    stops_in_order(running, signal.SIGINT)
+
+
+def stops_in_order(stack, number):
     stack.process.send_signal(number)
     assert stack.exit_code() == 0, stack.log
     assert not stack.ready_file.exists()
@@ -306,17 +308,20 @@ def test_a_second_signal_hands_work_back_at_once(up, own_redis):
     assert client.hlen("unacked") == 0
 
 
-@pytest.mark.faults
-@pytest.mark.parametrize(("words", "name"), [("-Q score,train", "score"), ("valkey-server", "redis")])
-def test_a_process_that_dies_ends_the_whole_and_is_named(up, words, name):
-    stack = up()
-    stack.part(words).kill()
+def ends_with_the_death_of(stack, part, name):
+    part.kill()
     assert stack.exit_code(seconds=60) == 1
     assert f"{name} has ended by itself (killed by SIGKILL); stopping everything else; start it again with: scoring up" in stack.log
 
 
 @pytest.mark.faults
-def test_beat_and_the_dashboard_are_started_again_when_they_die_and_the_work_goes_on(up):
+def test_a_server_that_dies_ends_the_whole_and_is_named(up):
+    stack = up()
+    ends_with_the_death_of(stack, stack.part("valkey-server"), "redis")
+
+
+@pytest.mark.faults
+def test_beat_and_the_dashboard_are_started_again_when_they_die_but_a_worker_that_dies_ends_the_whole(up):
     stack = up(SCORING_SWEEP_SECONDS="1")
     credentials = f"scoring:{json.loads(stack.ready_file.read_text())['flower_password']}"
     workers = [stack.part("-Q score,train"), stack.part("-Q control")]
@@ -333,38 +338,27 @@ def test_beat_and_the_dashboard_are_started_again_when_they_die_and_the_work_goe
         return False
 
     wait_for(dashboard_shows_sweeps, 60, lambda: stack.log)
-    assert not any(map(is_gone, workers))
-    stack.process.terminate()
-    assert stack.exit_code() == 0, stack.log
+    assert not any(map(is_gone, workers)), "the work goes on"
+    ends_with_the_death_of(stack, workers[0], "score")
 
 
 @pytest.mark.faults
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
-def test_nothing_outlives_a_launcher_that_is_killed_and_the_next_one_starts(up):
-    stack = up()
-    stack.process.kill()
-    stack.process.wait()
-    stack.wait_until_gone()
-    again = Path(stack.folder / "again.log")
-    with again.open("w") as log:
-        stack.process = stack.launch(stdout=log, stderr=subprocess.STDOUT)
-    wait_for(lambda: "ready after" in again.read_text(), START_SECONDS, again.read_text)
-    stack.parts = psutil.Process(stack.process.pid).children(recursive=True)
-    stack.process.terminate()
-    assert stack.exit_code() == 0, again.read_text()
-
-
-@pytest.mark.faults
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
-def test_work_in_hand_is_finished_when_the_launcher_is_killed(up):
+def test_when_the_launcher_is_killed_work_in_hand_is_finished_nothing_outlives_it_and_the_next_one_starts(up):
     stack = up()
     client = redis.Redis(port=stack.redis_port)
-    control = stack.part("-Q control")
+    idle = [stack.part(words) for words in ("-Q control", "producers.beat beat", "producers.beat flower")]
     training = WorkInHand(stack.folder, Settings(redis_url="", redis_port=stack.redis_port))
     stack.process.kill()
     stack.process.wait()
-    wait_for(lambda: is_gone(control), 30, "the idle worker is still there")
+    wait_for(lambda: all(map(is_gone, idle)), 30, "an idle process is still there")
     assert client.hlen("unacked") == 1
     training.let_go()
     stack.wait_until_gone()
     assert (training.request.parent / "outcome.json").exists()
+    stack.log_file = stack.folder / "again.log"
+    with stack.log_file.open("w") as log:
+        stack.process = stack.launch(stdout=log, stderr=subprocess.STDOUT)
+    wait_for(lambda: "ready after" in stack.log, START_SECONDS, lambda: stack.log)
+    stack.parts = psutil.Process(stack.process.pid).children(recursive=True)
+    stops_in_order(stack, signal.SIGTERM)

@@ -62,7 +62,7 @@ def reference(trained: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return frame, result_text(trained, trained.scoring_json("score", plain, "--model", "v2"))
 
 
-@pytest.mark.parametrize("form", ["csv.gz", "parquet", "folder", "codes", "flags", "one row a chunk or so"])
+@pytest.mark.parametrize("form", ["csv.gz", "parquet", "folder", "codes", "flags", "many small chunks"])
 def test_text_is_the_same_for_every_form_of_the_table(
     trained: Place, reference: tuple[pd.DataFrame, bytes], tmp_path: Path, form: str
 ) -> None:
@@ -88,7 +88,7 @@ def test_text_is_the_same_for_every_form_of_the_table(
         frame.drop(columns="device").assign(computer=(codes == 0) * 1, smartphone=(codes == 1) * 1).to_csv(table, index=False)
     else:
         frame.to_csv(table, index=False)
-        more = ["--chunk-rows", "7"]
+        more = ["--chunk-rows", "19"]
     outcome = trained.scoring_json("score", table, "--model", "v2", *more)
     assert result_text(trained, outcome) == expected
 
@@ -193,7 +193,7 @@ def test_training_reports_itself_beside_the_naive_predictors(trained: Place) -> 
 def test_cancelled_job_publishes_nothing_and_resumes(trained: Place, tmp_path: Path) -> None:
     table = tmp_path / "cancelled.csv"
     pd.read_csv(trained.sample_table).to_csv(table, index=False)
-    job_id = trained.scoring_json("score", table, "--model", "v2", "--chunk-rows", "20", "--no-wait")["job_id"]
+    job_id = trained.scoring_json("score", table, "--model", "v2", "--chunk-rows", "50", "--no-wait")["job_id"]
     trained.scoring("jobs", "cancel", job_id)
     assert trained.scoring_json("jobs", "show", job_id)["state"] == "cancelled"
     wait_until(lambda: trained.webhook.about(job_id), what="the notice of the cancelling")

@@ -211,20 +211,20 @@ def test_again_runs_once_more_what_is_done_and_not_what_runs(nobody, bucket):
     assert score(nobody, bucket).job_id == first.job_id
 
 
-def test_the_newest_of_many_runs_is_found_without_a_look_at_each(nobody, bucket, monkeypatch):
+def test_the_newest_of_many_runs_is_found_without_a_look_at_each(settings, bucket, monkeypatch):
     runs = []
     for _ in range(40):
-        runs.append(score(nobody, bucket, again=True).job_id)
+        runs.append(score(settings, bucket, again=True).job_id)
         end(bucket, runs[-1], "done")
     assert len(set(runs)) == 40
     looked = []
     for name in ("exists", "create"):
         method = getattr(bucket, name)
         monkeypatch.setattr(bucket, name, lambda path, *rest, method=method: looked.append(path) or method(path, *rest))
-    newest = score(nobody, bucket, again=True)
+    newest = score(settings, bucket, again=True)
     assert newest.fresh
     assert sum("_requests" in path for path in looked) < 20
-    assert score(nobody, bucket, again=True).job_id == newest.job_id
+    assert score(settings, bucket, again=True).job_id == newest.job_id
 
 
 def test_a_run_whose_name_makes_no_job_id_is_refused_and_nothing_is_written(nobody, bucket):

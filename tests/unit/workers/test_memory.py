@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.conftest import REPOSITORY
+
 PROGRAM = """
 import ctypes, resource, sys
 from workers.memory import keep_freed_memory
@@ -33,3 +35,28 @@ def test_no_new_pages_are_taken_once_the_memory_is_there():
     _, otherwise = faults("leave")
     assert otherwise > 10_000, "the system gives and takes pages all the time"
     assert count < otherwise / 20
+
+
+WORKER = """
+import gc, os, resource
+from celery import signals
+from workers.app import app
+import workers.tasks
+
+app.amqp.queues.select(["control"])
+signals.worker_init.send(sender=type("Worker", (), {"app": app}))
+if os.fork():
+    print(gc.isenabled(), os.waitpid(-1, 0)[1], flush=True)
+else:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    gc.collect()
+    copied = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.getpagesize() >> 20
+    os._exit(min(copied, 255))
+"""
+
+
+def test_a_child_that_looks_for_garbage_copies_nothing_of_what_its_worker_imported():
+    done = subprocess.run([sys.executable, "-c", WORKER], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    enabled, copied_mb = done.stdout.split()
+    assert enabled == "True"
+    assert int(copied_mb) >> 8 < 5
