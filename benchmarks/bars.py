@@ -12,6 +12,9 @@ MOST_ONE_ROW_MS = 150
 FLAT = 1.25
 """Seconds per row, and the memory of any process, may be so many times those of a table a tenth as large."""
 
+SMALL_MB = 50
+"""The memory of a process below this is not looked at: a tenth of it is chance, and the server's holds the list of chunks."""
+
 OURS, POOL, OLD, DASK, KERNELS = "ours", "pool", "old", "dask", "kernels"
 WORKER = ("score", "score process")
 
@@ -84,7 +87,8 @@ def bars_of_growth(runs: Sequence[Run]) -> list[Bar]:
             grown = (large.seconds / large.rows) / (small.seconds / small.rows)
             sizes = f"{large.rows:,} rows to {small.rows:,}"
             bars.append(Bar(what=f"time per row, {sizes}", bar=FLAT, unit="x", at_least=False, reached=grown))
-            more = max((peak / small.peaks_mb[kind] for kind, peak in large.peaks_mb.items() if small.peaks_mb.get(kind)), default=None)
+            grew = [peak / small.peaks_mb[kind] for kind, peak in large.peaks_mb.items() if small.peaks_mb.get(kind, 0) > SMALL_MB]
+            more = max(grew, default=None)
             bars.append(Bar(what=f"memory of the process that grew most, {sizes}", bar=FLAT, unit="x", at_least=False, reached=more))
     for run in runs:
         worker_mb = max((run.peaks_mb[kind] for kind in WORKER if kind in run.peaks_mb), default=None)

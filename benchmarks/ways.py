@@ -17,6 +17,7 @@ import pandas as pd
 from benchmarks import kernels
 from benchmarks.lanes import BenchmarkError, Score, Task
 from model_store.store import Release
+from shared.table_files import promised_kind
 from workers.memory import keep_freed_memory
 
 RESULT = "prediction_output.csv.gz"
@@ -92,12 +93,12 @@ def dask(processes: int) -> Iterator[Score]:
 
 
 def _open(dd: ModuleType, table: Path) -> Any:  # noqa: ANN401 - Dask has no types
-    kinds = {"".join(file.suffixes) for file in kernels.files_of(table)}
+    kinds = {promised_kind(file.name) for file in kernels.files_of(table)}
     paths = [str(file) for file in kernels.files_of(table)]
-    if kinds == {".parquet"}:
+    if kinds == {"parquet"}:
         return dd.read_parquet(paths, split_row_groups=True)
     # gzip cannot be read from its middle
-    return dd.read_csv(paths, blocksize=None) if kinds == {".csv.gz"} else dd.read_csv(paths)
+    return dd.read_csv(paths, blocksize=None) if kinds == {"csv.gz"} else dd.read_csv(paths)
 
 
 def _predicted_there(table: pd.DataFrame, bucket: Path, release: str) -> pd.DataFrame:

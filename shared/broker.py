@@ -64,7 +64,7 @@ def make_app(settings: Settings) -> celery.Celery:
         # work stays far below the visibility timeout, so that nothing runs twice by itself
         task_soft_time_limit=840,
         task_time_limit=900,
-        # a chunk takes a minute at most; one that hangs is found earlier than a training that does
+        # a chunk takes far less; one that hangs is found earlier than a training that does
         task_annotations={SCORE_CHUNK: {"soft_time_limit": settings.chunk_seconds, "time_limit": settings.chunk_seconds + 30}},
         # the first loses chunks in hand when the connection breaks, the second hangs
         worker_cancel_long_running_tasks_on_connection_loss=False,

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,23 +12,34 @@ from shared.bucket import Bucket
 THREADS = 8
 """On an object store each waits for its answer; on a disk two are busy."""
 
+MOST_BYTES = 24 << 20
+"""Parts of ten usual chunks; unpacked they take three times as much."""
+
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
-def ahead(do: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
-    """What ``do`` gives for each item, in order, and raises for the first one that fails; never more than ``THREADS`` wait to be taken."""
-    waiting: deque[Future[Done]] = deque()
+def ahead(do: Callable[[Item], Done], items: Iterable[Item], size: Callable[[Item], int] = lambda _: 0) -> Iterator[Done]:
+    """What ``do`` gives for each item, in order, and raises for the first one that fails.
+
+    Never more than ``THREADS`` wait to be taken, and of more than one item no more than ``MOST_BYTES``, by the ``size`` of each.
+    """
+    waiting: deque[tuple[int, Future[Done]]] = deque()
+    held = 0
     with ThreadPoolExecutor(THREADS) as threads:
         try:
             for item in items:
-                waiting.append(threads.submit(do, item))
-                if len(waiting) > THREADS:
-                    yield waiting.popleft().result()
+                bytes_more = size(item)
+                while waiting and (len(waiting) > THREADS or held + bytes_more > MOST_BYTES):
+                    taken, future = waiting.popleft()
+                    held -= taken
+                    yield future.result()
+                waiting.append((bytes_more, threads.submit(do, item)))
+                held += bytes_more
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[1].result()
         finally:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()
 
 
@@ -37,21 +48,25 @@ def read_each(bucket: Bucket, read: Callable[[Item], Done], items: Iterable[Item
     return ahead(read, items) if bucket.is_remote else map(read, items)
 
 
-def side_by_side(do: Callable[[int, Callable[[Item], None]], Done], count: int, tell: Callable[[Item], None], at_once: int) -> list[Done]:
-    """What ``do(0, found)`` to ``do(count - 1, found)`` give, some of them at once, each in a thread.
+def side_by_side(
+    do: Callable[[int, Callable[[Sequence[Item]], None]], Done], count: int, tell: Callable[[Sequence[Item]], None], at_once: int
+) -> list[Done]:
+    """What ``do(0, found)`` to ``do(count - 1, found)`` give, some of them at once, each in a thread; one at a time needs none.
 
     What they say was ``found`` is told here, in this thread: that of 0 first, while the others go on, then that of 1, and so on. Whatever
-    one of them or ``tell`` raises is raised, and stops all others when they find something the next time.
+    one of them or ``tell`` raises is raised, and stops all others when they find something, or nothing, the next time.
     """
+    if min(count, at_once) == 1:
+        return [do(number, tell) for number in range(count)]
     stopped = threading.Event()
-    running: deque[tuple[queue.SimpleQueue[Item | _End], Future[Done]]] = deque()
+    running: deque[tuple[queue.SimpleQueue[Sequence[Item] | _End], Future[Done]]] = deque()
     done: list[Done] = []
 
-    def run(number: int, told: "queue.SimpleQueue[Item | _End]") -> Done:
-        def found(item: Item) -> None:
+    def run(number: int, told: queue.SimpleQueue[Sequence[Item] | _End]) -> Done:
+        def found(items: Sequence[Item]) -> None:
             if stopped.is_set():
                 raise _StoppedError
-            told.put(item)
+            told.put(items)
 
         try:
             return do(number, found)
@@ -62,12 +77,12 @@ def side_by_side(do: Callable[[int, Callable[[Item], None]], Done], count: int, 
         try:
             for number in range(count + at_once):
                 if number < count:
-                    told: queue.SimpleQueue[Item | _End] = queue.SimpleQueue()
+                    told: queue.SimpleQueue[Sequence[Item] | _End] = queue.SimpleQueue()
                     running.append((told, threads.submit(run, number, told)))
                 if number + 1 >= at_once and running:
                     told, future = running.popleft()
-                    while not isinstance(item := told.get(), _End):
-                        tell(item)
+                    while not isinstance(items := told.get(), _End):
+                        tell(items)
                     done.append(future.result())
         finally:
             stopped.set()

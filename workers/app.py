@@ -45,9 +45,11 @@ def _prepare_for_children(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Cele
     keep_freed_memory()
     # what is imported stays: to look at it again and again for what could go costs a tenth of the time
     gc.disable()
-    if {QUEUE_SCORE, QUEUE_TRAIN} & set(sender.app.amqp.queues.consume_from):
-        _import_definitions()
-    gc.enable()
+    try:
+        if {QUEUE_SCORE, QUEUE_TRAIN} & set(sender.app.amqp.queues.consume_from):
+            _import_definitions()
+    finally:
+        gc.enable()
     # a look at an object writes to it, and the child that looks would get a copy of the memory that it shares with the others
     gc.freeze()
 

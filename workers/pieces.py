@@ -152,6 +152,10 @@ def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:
 def _unchanged(bucket: Bucket, file: FoundFile) -> Iterator[IO[bytes]]:
     """A file of the table, opened; raises TableError when it is not the one that was planned, before or after it was read."""
     check_stamp(bucket, file)
-    with bucket.open(file.path) as raw:
-        yield raw
+    try:
+        with bucket.open(file.path) as raw:
+            yield raw
+    except TableError:
+        check_stamp(bucket, file)  # what looks damaged may be another file
+        raise
     check_stamp(bucket, file)

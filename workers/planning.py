@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -66,11 +67,14 @@ LOOKED_AT_ONCE = 1 << 18
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
 
-MAX_GROUP_ROWS = 1 << 20
-"""Rows of a Parquet chunk in one large row group, which is read in ranges; as many as Arrow puts into a row group when nothing is said."""
+MAX_GROUP_ROWS = 1 << 19
+"""Rows of a Parquet chunk in one large row group, which is read in ranges: Arrow's usual 1,048,576 are two chunks.
+
+With more, a slow model would need longer for a chunk than it may."""
 
 WANTED_GROUP_PIECES, MAX_GROUP_PIECES = 4, 16
-"""Each piece of a row group decodes what lies before it once more: so many at most where that is all one chunk, and where it is not."""
+"""Each piece of a row group decodes what lies before it once more. So there are at most four because a table has few groups, and at most
+sixteen because a group is enormous."""
 
 # what bounds a field is MAX_RECORD_BYTES; csv's own limit is one for the whole process and far smaller
 csv.field_size_limit(sys.maxsize)
@@ -81,6 +85,8 @@ BAD_GZIP: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
 
 _QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))')
 """A quoted field as csv has it: the quote opens at the start of a field, a doubled quote is a character; group 1 if it never closes."""
+
+_QUOTED_FIELDS = threading.Lock()
 
 _BLANK_LINES = re.compile(rb"[\r\n]*+")
 
@@ -284,15 +290,15 @@ def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Re
     size = ChunkSize.for_table(sum(sizes), chunk_rows)
     ends = list(itertools.accumulate(sizes))
 
-    def cut(number: int, found: Callable[[Chunk], None]) -> PlannedFile:
+    def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
         own = max(sizes[number], 1)
         place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
         return _cut_file(folder, begun, number, size, place, found)
 
     chunks: list[Chunk] = []
 
-    def tell(chunk: Chunk) -> None:
-        chunks.append(chunk)
+    def tell(more: Sequence[Chunk]) -> None:
+        chunks.extend(more)
         ready(chunks)
 
     files = side_by_side(cut, len(begun.files), tell, MOST_FILES_AT_ONCE)
@@ -303,35 +309,36 @@ def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Re
 
 
 def _cut_file(
-    folder: JobFolder, begun: Begun, number: int, size: "ChunkSize", place: "Place", found: Callable[[Chunk], None]
+    folder: JobFolder, begun: Begun, number: int, size: "ChunkSize", place: "Place", found: Callable[[Sequence[Chunk]], None]
 ) -> PlannedFile:
-    """Cut one file, and tell of each chunk when it can be read."""
+    """Cut one file, and tell of chunks when they can be read."""
     bucket, file = folder.bucket, begun.files[number]
     rows = 0
     with bucket.open(file.path) as raw:
         hashed = Hashing(raw)
         if file.kind == "parquet":
-            for start, rows in _cut_parquet(raw, file.path, size.rows, place):
-                found(Chunk(number, start, rows, start + 1))
+            cuts = _cut_parquet(raw, file.path, size.rows, place)
+            rows = cuts[-1][1] if cuts else 0
+            # all at once: the digest takes its time
+            found([Chunk(number, start, end, start + 1) for start, end in cuts])
             raw.seek(0)
             while hashed.read(1 << 20):
-                pass
+                found([])
         else:
             stream: Stream = unpacked(hashed) if file.kind == "csv.gz" else hashed
-            written, being_written = Beside(), None
-            for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
-                chunk = Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line)
-                rows += cut.lines
-                if file.kind == "csv":
-                    found(chunk)
-                    continue
-                written.add(bucket.write, slice_file(folder, begun.slices, chunk), cut.data)
-                if being_written is not None:
+            being_written: list[Chunk] = []
+            with Beside() as written:
+                for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
+                    chunk = Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line)
+                    rows += cut.lines
+                    if file.kind == "csv":
+                        found([chunk])
+                        continue
+                    written.add(bucket.write, slice_file(folder, begun.slices, chunk), cut.data)
                     found(being_written)
-                being_written = chunk
-            written.wait()
-            if being_written is not None:
-                found(being_written)
+                    being_written = [chunk]
+                written.wait()
+            found(being_written)
     check_stamp(bucket, file)
     return PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows)
 
@@ -536,9 +543,10 @@ def record_ends(block: bytes, *, final: bool) -> np.ndarray:
     """The offsets behind every record of a block that starts with one; the last line needs no line break when it is final."""
     ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
     if b'"' in block:
-        quoted = [match.span() for match in _QUOTED.finditer(block)]
-        if quoted:
-            spans = np.array(quoted)
+        # in Python's objects they take many times the block: those of one block at a time
+        with _QUOTED_FIELDS:
+            spans = np.array([match.span() for match in _QUOTED.finditer(block)])
+        if len(spans):
             within = np.searchsorted(spans[:, 0], ends - 1, side="right") - 1
             ends = ends[(within < 0) | (ends - 1 >= spans[within, 1])]
     if final and block and (not len(ends) or ends[-1] != len(block)):
@@ -581,7 +589,8 @@ def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: Place = 
             start = end
         end += count
         if count > large:
-            step = max(chunk_rows or 0, -(-count // (MAX_GROUP_PIECES if chunk_rows else _pieces_of_group(count, enough))))
+            pieces = MAX_GROUP_PIECES if chunk_rows else _pieces_of_group(count, enough)
+            step = max(min(chunk_rows or 0, MAX_GROUP_ROWS), -(-count // pieces))
             cuts += [(begin, min(begin + step, end)) for begin in range(start, end, step)]
             start = end
     return [*cuts, (start, end)] if start < end else cuts
@@ -632,6 +641,13 @@ class Beside:
         """Have this done as well; raises what the thing before raised."""
         self.wait()
         self._last = self._thread.submit(do, *arguments)
+
+    def __enter__(self) -> "Beside":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # whatever went wrong, nothing is written any more once this is left
+        self._thread.shutdown()
 
     def wait(self) -> None:
         """Return when all is done; raises what the last thing raised."""

@@ -11,8 +11,8 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -145,11 +145,12 @@ def score_chunk(
         return None
     began = time.monotonic()
     stages: dict[str, float] = {}
+    text = _PartText(path=planned.file.path)
     with _timed(stages, "load"):
         release = load_release(folder.bucket, planned.release, cache, definitions)
-    with open_chunk(folder.bucket, planned, release.manifest) as pieces:
-        if planned.may_be_fixed:
-            pieces = fixed_pieces(folder, index, pieces)  # noqa: PLW2901
+    with open_chunk(folder.bucket, planned, release.manifest) as opened:
+        pieces = fixed_pieces(folder, index, opened) if planned.may_be_fixed else opened
+        text.by_device = bool(pieces.layout.flags)
 
         def score(start: int, end: int | None) -> Scored:
             with _timed(stages, "read"):
@@ -157,36 +158,59 @@ def score_chunk(
             with _timed(stages, "predict"):
                 return predict(release, rows, interval=planned.interval)
 
-        deadly: list[tables.Reject] = []
-        if suspect:
-            scored, deadly = _score_suspect(folder, index, pieces, score)
-        else:
-            scored = [score(start, end) for start, end in pieces.ranges()]
-        by_device = bool(pieces.layout.flags)
-    path = planned.file.path
-    found = sorted([*deadly, *(reject for piece in scored for reject in piece.rejects)], key=lambda reject: reject.line)
-    rejects = None
+        scored = _score_suspect(folder, index, pieces, score) if suspect else (score(start, end) for start, end in pieces.ranges())
+        for number, piece in enumerate(scored):
+            if number and folder.outcome() is not None:
+                return None  # a large chunk of a job that was cancelled meanwhile
+            with _timed(stages, "write"):
+                text.add(piece)
     with _timed(stages, "write"):
-        members = [tables.compress(tables.prediction_text(*piece.columns)) for piece in scored] or [tables.compress(b"")]
-        output = write_file(folder, index, PREDICTED, b"".join(members))
-        if found:
-            rejects = write_file(folder, index, REJECTED, tables.compress(tables.rejects_text(path, found)))
-    rows_scored = sum(len(piece.cr) for piece in scored)
+        output = write_file(folder, index, PREDICTED, b"".join(text.predictions))
+        rejects = write_file(folder, index, REJECTED, b"".join(text.rejects)) if text.rejects else None
     record = ChunkRecord(
         index=index,
         chunk=planned.chunk,
-        rows_in=rows_scored + len(found),
-        rows_scored=rows_scored,
-        rows_clipped=sum(piece.clipped for piece in scored),
-        devices=_device_sums(scored, by_device=by_device),
+        rows_in=text.rows_scored + text.rows_rejected,
+        rows_scored=text.rows_scored,
+        rows_clipped=text.rows_clipped,
+        devices=text.devices,
         output=output,
         rejects=rejects,
-        first_rejects=[f"{path} {reject}" for reject in found[: tables.REJECTS_QUOTED]],
+        first_rejects=text.first_rejects,
         seconds=time.monotonic() - began,
         stages=stages,
     )
     complete(folder, record)
     return record
+
+
+@dataclass(kw_only=True)
+class _PartText:
+    """What is kept of the rows of a chunk once they are scored: their text, compressed, and what is counted of them."""
+
+    path: str
+    by_device: bool = True
+    predictions: list[bytes] = field(default_factory=list)
+    rejects: list[bytes] = field(default_factory=list)
+    rows_scored: int = 0
+    rows_rejected: int = 0
+    rows_clipped: int = 0
+    devices: dict[str, DeviceSum] = field(default_factory=dict)
+    first_rejects: list[str] = field(default_factory=list)
+
+    def add(self, scored: Scored) -> None:
+        """The rows that stand behind those before."""
+        self.predictions.append(tables.compress(tables.prediction_text(*scored.columns)))
+        if scored.rejects:
+            self.rejects.append(tables.compress(tables.rejects_text(self.path, scored.rejects)))
+            more = tables.REJECTS_QUOTED - len(self.first_rejects)
+            self.first_rejects += [f"{self.path} {reject}" for reject in scored.rejects[:more]]
+        self.rows_scored += len(scored.cr)
+        self.rows_rejected += len(scored.rejects)
+        self.rows_clipped += scored.clipped
+        for name, found in _device_sums(scored, by_device=self.by_device).items():
+            before = self.devices.get(name, DeviceSum(rows=0, sum_cr=0.0))
+            self.devices[name] = DeviceSum(rows=before.rows + found.rows, sum_cr=before.sum_cr + found.sum_cr)
 
 
 @contextlib.contextmanager
@@ -239,29 +263,43 @@ def _raw_predictions(release: Release, rows: tables.Rows, *, interval: bool) -> 
     return predicted
 
 
-def _score_suspect(
-    folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored]
-) -> tuple[list[Scored], list[tables.Reject]]:
-    """Score the chunk in pieces that kill nobody, each by itself; the single records that do kill become rejects."""
+def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored]) -> Iterator[Scored]:
+    """Score the chunk in pieces that kill nobody, each by itself; the single records that do kill become rejects.
+
+    What comes out is range by range, as it would be of a chunk that kills nobody.
+    """
     found: dict[Range, Scored] = {}
 
     def attempt(start: int, end: int) -> None:
         found[start, end] = score(start, end)
 
-    cleared, deadly = clear_chunk(folder, index, pieces.count(), attempt)
+    ranges = [(start, pieces.count() if end is None else end) for start, end in pieces.ranges()]
+    cleared, deadly = clear_chunk(folder, index, ranges, attempt)
     for start, end in cleared:
         if (start, end) not in found:  # cleared by a process that died later
             attempt(start, end)
-    return [found[piece] for piece in cleared], [reject for start, _ in deadly for reject in pieces.rejects(start)]
+    for start, end in ranges:
+        scored = [found[piece] for piece in cleared if start <= piece[0] < end or start == end]
+        yield _merged(scored, [reject for record, _ in deadly if start <= record < end for reject in pieces.rejects(record)])
 
 
-def _device_sums(scored: Sequence[Scored], *, by_device: bool) -> dict[str, DeviceSum]:
-    cr = np.concatenate([np.empty(0), *(piece.cr for piece in scored)])
+def _merged(scored: list[Scored], rejects: list[tables.Reject]) -> Scored:
+    none = np.empty(0)
+    return Scored(
+        keys=[np.concatenate(pieces) for pieces in zip(*(piece.keys for piece in scored), strict=True)],
+        device=np.concatenate([piece.device for piece in scored] or [np.empty(0, dtype=np.int8)]),
+        cr=np.concatenate([none, *(piece.cr for piece in scored)]),
+        bounds=[np.concatenate(pieces) for pieces in zip(*(piece.bounds for piece in scored), strict=True)],
+        clipped=sum(piece.clipped for piece in scored),
+        rejects=sorted([*rejects, *(reject for piece in scored for reject in piece.rejects)], key=lambda reject: reject.line),
+    )
+
+
+def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
     if not by_device:
-        return {ALL_DEVICES: DeviceSum(rows=len(cr), sum_cr=float(cr.sum()))}
-    device = np.concatenate([np.empty(0, dtype=np.int8), *(piece.device for piece in scored)])
-    rows = np.bincount(device, minlength=len(tables.DEVICES))
-    sums = np.bincount(device, weights=cr, minlength=len(tables.DEVICES))
+        return {ALL_DEVICES: DeviceSum(rows=len(scored.cr), sum_cr=float(scored.cr.sum()))}
+    rows = np.bincount(scored.device, minlength=len(tables.DEVICES))
+    sums = np.bincount(scored.device, weights=scored.cr, minlength=len(tables.DEVICES))
     return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(tables.DEVICES)}
 
 
@@ -378,7 +416,7 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
 def _members(folder: JobFolder, parts: list[ChunkRecord], header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows."""
     yield tables.compress(header), header
-    yield from ahead(functools.partial(_member, folder), parts)
+    yield from ahead(functools.partial(_member, folder), parts, size=lambda part: part.output.size)
 
 
 def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:

@@ -4,7 +4,7 @@ What is known of such a chunk lies in the job's folder, ``suspects/0000007.json`
 death reads from it which range of records was being tried. A range is ``[start, end)`` in records of the chunk, from 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from shared.errors import MessageError
 from shared.job_folder import JobFolder
@@ -65,13 +65,15 @@ def is_suspect(folder: JobFolder, index: int) -> bool:
     return folder.bucket.exists(_file(folder, index))
 
 
-def clear_chunk(folder: JobFolder, index: int, records: int, attempt: Callable[[int, int], None]) -> tuple[list[Range], list[Range]]:
-    """Try every range of a chunk of so many records; returns the ranges that killed nobody and the single records that did, both sorted.
+def clear_chunk(
+    folder: JobFolder, index: int, ranges: Sequence[Range], attempt: Callable[[int, int], None]
+) -> tuple[list[Range], list[Range]]:
+    """Try these ranges, which are the chunk; returns the ranges that killed nobody and the single records that did, both sorted.
 
     ``attempt(start, end)`` may kill this process. Whoever calls this again then goes on behind that death.
     """
     path = _file(folder, index)
-    known = _known(folder.bucket.read(path), records).died()
+    known = _known(folder.bucket.read(path), ranges).died()
     while known.pending:
         known = known.begin()
         folder.bucket.write(path, known.to_json())
@@ -81,14 +83,14 @@ def clear_chunk(folder: JobFolder, index: int, records: int, attempt: Callable[[
     return sorted(known.cleared), sorted(known.deadly)
 
 
-def _known(text: bytes | None, records: int) -> Suspects:
+def _known(text: bytes | None, ranges: Sequence[Range]) -> Suspects:
     """What is known of a chunk; when it is damaged, the chunk is tried from the start."""
-    afresh = Suspects(pending=((0, records),))
+    afresh = Suspects(pending=tuple(ranges))
     try:
         known = afresh if text is None else decode_long(Suspects, text)
     except MessageError:
         return afresh
-    return known if known.cover(records) else afresh
+    return known if known.cover(ranges[-1][1]) else afresh
 
 
 def _file(folder: JobFolder, index: int) -> str:

@@ -238,21 +238,11 @@ def _lift_run(data: bytes, layout: Layout, piece: "_Piece") -> "_Values | None":
     return replace(_from_arrow(table, rest, piece.shown(layout)), run=run.columns, binary=binary)
 
 
-def read_parquet_rows(raw: IO[bytes], layout: Layout, start: int, end: int, known: pq.FileMetaData | None = None) -> Rows:
-    """Read the rows ``start`` to ``end`` (from 0, the last one left out) of a Parquet file; its lines are rows, counted from 1.
-
-    What is ``known`` of the file need not be read again from its end.
-
-    Raises:
-        TableError: a page of the file is damaged, or not all of these rows are there.
-    """
-    return ParquetReader(raw, layout, end, known).rows(start, end)
-
-
 class ParquetReader:
-    """Reads the rows of a Parquet file before ``end``, range by range.
+    """Reads the rows of a Parquet file before row ``end``, range by range; its lines are rows, counted from 1.
 
-    Arrow decodes a row group from its start; a range that begins where the one before ended is decoded on from there.
+    Arrow decodes a row group from its start; a range that begins where the one before ended is decoded on from there. What is ``known``
+    of the file need not be read again from its end.
     """
 
     def __init__(self, raw: IO[bytes], layout: Layout, end: int, known: pq.FileMetaData | None = None) -> None:
@@ -271,7 +261,11 @@ class ParquetReader:
         self._at: int | None = None
 
     def rows(self, start: int, end: int) -> Rows:
-        """The rows ``start`` to ``end``, as ``read_parquet_rows`` reads them."""
+        """The rows ``start`` to ``end`` (from 0, the last one left out), checked.
+
+        Raises:
+            TableError: a page of the file is damaged, or not all of these rows are there.
+        """
         with refusing_bad_parquet(self._layout.path):
             values = self._read(start, end)
             if values is None and self._run:

@@ -46,7 +46,7 @@ MEET = "faults.meet"
 MEETING_SECONDS = 60
 
 PLACES = {
-    "plan, half a slice written": ("write", r"/slices/[^/]+/000000-\d*[1-9]\d{4}\.csv$", "within"),
+    "plan, half a slice written": ("write", r"/slices/[^/]+/000000-0*[1-9]\d{4,}\.csv$", "within"),
     "plan, before its file": ("create", r"jobs/[^/]+/plan\.json$", "before"),
     "plan, after its file": ("create", r"jobs/[^/]+/plan\.json$", "after"),
     "chunk, before its part": ("write", r"/parts/\d+\.csv\.gz$", "before"),

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from workers.ahead import THREADS, ahead, side_by_side
+from workers.ahead import MOST_BYTES, THREADS, ahead, side_by_side
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
@@ -29,6 +29,15 @@ def test_no_more_than_a_few_are_worked_out_before_they_are_taken():
     assert len(begun) <= THREADS + 1
 
 
+@pytest.mark.parametrize(("size", "begun_before_the_first_is_taken"), [(0, THREADS + 1), (MOST_BYTES // 2, 2), (2 * MOST_BYTES, 1)])
+def test_of_large_items_fewer_are_worked_out_ahead(size, begun_before_the_first_is_taken):
+    begun = []
+    results = ahead(lambda item: begun.append(item) or item, range(1000), size=lambda _: size)
+    assert next(results) == 0
+    assert len(begun) <= begun_before_the_first_is_taken
+    assert list(results) == list(range(1, 1000))
+
+
 def test_the_first_failure_is_raised_where_its_result_would_be():
     def do(item):
         if item == 2:
@@ -51,11 +60,11 @@ def test_what_is_found_side_by_side_is_told_in_order_and_in_this_thread(at_once)
 
     def do(number, found):
         for step in range(number):
-            found((number, step))
+            found([(number, step)])
         return number * 10
 
-    def tell(item):
-        told.append(item)
+    def tell(items):
+        told.extend(items)
         threads.add(threading.current_thread())
 
     assert side_by_side(do, 6, tell, at_once) == [number * 10 for number in range(6)]
@@ -67,25 +76,26 @@ def test_side_by_side_means_that_a_later_one_does_not_wait_for_the_end_of_an_ear
     second_done = threading.Event()
 
     def do(number, found):
-        found(number)
+        found([number])
         if number == 0:
             assert second_done.wait(10)
         else:
             second_done.set()
 
     told = []
-    side_by_side(do, 2, told.append, 2)
+    side_by_side(do, 2, told.extend, 2)
     assert told == [0, 1]
 
 
-def test_what_is_found_is_told_before_its_finder_ends():
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_is_found_is_told_before_its_finder_ends(at_once):
     told = threading.Event()
 
     def do(_, found):
-        found("first")
+        found(["first"])
         assert told.wait(10)
 
-    side_by_side(do, 1, lambda _: told.set(), 1)
+    side_by_side(do, 2, lambda _: told.set(), at_once)
 
 
 @pytest.mark.parametrize("who", ["finder", "teller"])
@@ -95,11 +105,11 @@ def test_a_failure_stops_the_others_where_they_find_something(who):
     def do(number, found):
         begun.append(number)
         if number == 0:
-            found("something")
+            found(["something"])
             if who == "finder":
                 raise ValueError("broken")
         while number:
-            found("more")
+            found(["more"])
             found_by_others.append(number)
 
     def tell(_):

@@ -4,6 +4,7 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -448,7 +449,10 @@ def test_files_that_are_cut_side_by_side_give_the_chunks_of_one_after_another(fo
     assert [(chunk.start, chunk.end) for chunk in chunks if chunk.file == 7] == list(pairwise(bounds))
     assert [chunk.file for chunk in chunks] == sorted(chunk.file for chunk in chunks)
     assert [file.rows_at_most for file in files] == [*(20 + 7 * number for number in range(7)), 40]
-    assert told == list(range(1, len(chunks) + 1))
+    assert [count for count, _ in itertools.groupby(told)] == sorted(set(told))
+    assert told[-1] == len(chunks)
+    # those of a Parquet file are known at once, and its digest takes its time
+    assert sorted(set(told))[-2] == len([chunk for chunk in chunks if chunk.file < 7])
 
 
 def test_a_broken_file_in_a_folder_is_named_and_the_others_stop(folder, bucket, monkeypatch):
@@ -527,10 +531,10 @@ def test_cuts_of_row_groups_of_any_size_tile_the_table(groups, chunk_rows):
     assert all(end - start <= max(most, -(-max(groups) // planning.MAX_GROUP_PIECES)) for start, end in cuts)
 
 
-def cuts_of(rows, group, place=planning.ALONE):
+def cuts_of(rows, group, place=planning.ALONE, chunk_rows=None):
     groups = [min(group, rows - start) for start in range(0, rows, group)]
     found = SimpleNamespace(num_rows=rows, num_row_groups=len(groups), row_group=lambda number: SimpleNamespace(num_rows=groups[number]))
-    return [end - start for start, end in planning.parquet_cuts(found, None, place)]
+    return [end - start for start, end in planning.parquet_cuts(found, chunk_rows, place)]
 
 
 AS_PANDAS_WRITES = 1 << 20
@@ -541,16 +545,18 @@ def test_large_row_groups_are_whole_chunks_and_pieces_only_where_the_table_would
     assert cuts_of(60_000, AS_PANDAS_WRITES) == [20_000] * 3
     assert cuts_of(30_000, AS_PANDAS_WRITES) == [30_000]
     many = cuts_of(100 * AS_PANDAS_WRITES, AS_PANDAS_WRITES)
-    assert many[:96] == [AS_PANDAS_WRITES] * 96
+    assert many[:192] == [AS_PANDAS_WRITES // 2] * 192
     assert many[-4:] == [AS_PANDAS_WRITES // 4] * 4
     assert many == sorted(many, reverse=True)
     # so large a group would be too much for one process, and each piece of it decodes what lies before
     assert cuts_of(64 * AS_PANDAS_WRITES, 64 * AS_PANDAS_WRITES) == [4 * AS_PANDAS_WRITES] * 16
+    # as large a chunk as was asked for, but no larger than one may be
+    assert cuts_of(2_000_000, 2_000_000, chunk_rows=10**9) == [AS_PANDAS_WRITES // 2] * 3 + [2_000_000 - 3 * AS_PANDAS_WRITES // 2]
 
 
 def test_a_file_of_a_folder_is_cut_as_a_part_of_its_table():
     first, middle, last = (planning.Place(before=before, behind=99 - before) for before in (0, 50, 99))
-    assert cuts_of(1_000_000, AS_PANDAS_WRITES, first) == cuts_of(1_000_000, AS_PANDAS_WRITES, middle) == [1_000_000]
+    assert cuts_of(1_000_000, AS_PANDAS_WRITES, first) == cuts_of(1_000_000, AS_PANDAS_WRITES, middle) == [500_000] * 2
     assert cuts_of(1_000_000, AS_PANDAS_WRITES, last) == [250_000] * 4
     assert cuts_of(200_000, 50_000, first) == [100_000] * 2
     assert cuts_of(200_000, 50_000) == [50_000] * 4

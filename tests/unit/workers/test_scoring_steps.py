@@ -2,18 +2,21 @@
 
 import dataclasses
 import gzip
+import io
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from model_store import store
 from shared.bucket import LocalBucket
 from shared.errors import BucketError, ModelError, StrayOrderError, TableError
-from shared.job_folder import JobFolder
+from shared.job_folder import JobFolder, Outcome
 from shared.messages import TrainJob
 from shared.signatures import Signature, Signer
 from tests.handmade import (
@@ -32,8 +35,8 @@ from tests.handmade import (
     tree,
     write_table,
 )
-from workers import scoring
-from workers.parts import missing_chunks
+from workers import planning, scoring, tables
+from workers.parts import PREDICTED, missing_chunks
 from workers.planning import Chunk, read_begun, read_plan
 
 OUTPUT = f"data/predict/output/v1/{PLACE}"
@@ -204,10 +207,6 @@ def test_a_part_that_vanishes_while_the_finish_runs_never_shortens_the_result(bu
 def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
     path = TABLE
     if form == "parquet":
-        import io
-
-        import pandas as pd
-
         path = TABLE.replace(".csv", ".parquet")
         packed = io.BytesIO()
         pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
@@ -238,6 +237,62 @@ def test_a_slice_that_is_gone_is_named_with_what_to_do(bucket):
     made = plan(folder)
     bucket.delete_folder(folder.file("slices"))
     with pytest.raises(BucketError, match=f"the slice of chunk 0 of job {folder.job_id} is gone. Score the table again with --again"):
+        scoring.score_chunk(folder, made.chunk(0), bucket.root)
+
+
+def in_ranges(bucket, monkeypatch) -> str:
+    """The table as Parquet, of which a chunk is read in ranges of a few rows."""
+    monkeypatch.setattr(planning, "MAX_VALUES_BYTES", 7 * 60)
+    packed = io.BytesIO()
+    pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
+    path = TABLE.replace(".csv", ".parquet")
+    bucket.write(path, packed.getvalue())
+    return path
+
+
+def test_a_chunk_that_is_read_in_ranges_gives_the_same_text_and_a_suspect_the_same_bytes(bucket, monkeypatch):
+    rows = [row(number) for number in range(40)]
+    rows[13] = re.sub("Computer|Smartphone|Tablet", "Watch", rows[13])
+    write_table(bucket, rows)
+    plain = run_job(make_job(bucket, max_reject_share=0.5))
+    path = in_ranges(bucket, monkeypatch)
+    folder, suspected = (make_job(bucket, minute=minute, table=path, max_reject_share=0.5) for minute in (1, 2))
+    one = scoring.score_chunk(folder, plan(folder).chunk(0), bucket.root)
+    other = scoring.score_chunk(suspected, plan(suspected).chunk(0), bucket.root, suspect=True)
+    assert bucket.read(folder.part_file(0, PREDICTED)).count(tables.compress(b"")[:10]) > 3, "not read in ranges"
+    assert (one.output, one.rejects, one.devices, one.first_rejects) == (other.output, other.rejects, other.devices, other.first_rejects)
+    assert (one.rows_in, one.rows_scored) == (40, 39)
+    assert text_at(bucket, run_job(folder).result) == text_at(bucket, plain.result)
+
+
+def test_a_large_chunk_of_a_job_that_is_cancelled_stops_between_its_ranges(bucket, monkeypatch):
+    folder = make_job(bucket, table=in_ranges(bucket, monkeypatch))
+    made = plan(folder)
+    read = []
+
+    def then_cancelled(self, start, end):
+        read.append(start)
+        folder.end(Outcome(state="cancelled", at=datetime.now(UTC), reason="by a person"))
+        return rows_of(self, start, end)
+
+    rows_of = tables.ParquetReader.rows
+    monkeypatch.setattr(tables.ParquetReader, "rows", then_cancelled)
+    assert scoring.score_chunk(folder, made.chunk(0), bucket.root) is None
+    assert len(read) == 2
+    assert not folder.parts_done()
+
+
+def test_a_file_that_was_replaced_while_it_was_read_is_not_called_damaged(bucket, monkeypatch):
+    path = in_ranges(bucket, monkeypatch)
+    folder = make_job(bucket, table=path)
+    made = plan(folder)
+
+    def replaced(*_):
+        bucket.write(path, b"another file")
+        raise TableError(f"{path} is not a Parquet file")
+
+    monkeypatch.setattr(tables.ParquetReader, "rows", replaced)
+    with pytest.raises(TableError, match="was changed or removed"):
         scoring.score_chunk(folder, made.chunk(0), bucket.root)
 
 

@@ -28,7 +28,7 @@ def test_only_the_records_that_kill_are_deadly(tmp_path_factory, case):
 
     while True:
         try:
-            cleared, deadly = clear_chunk(folder, 7, count, attempt)
+            cleared, deadly = clear_chunk(folder, 7, [(0, count)], attempt)
             break
         except Death:
             deaths += 1
@@ -47,15 +47,15 @@ def test_one_kill_by_the_operator_rejects_no_row(tmp_path):
             raise Death
 
     with contextlib.suppress(Death):
-        clear_chunk(folder, 0, 1, attempt)
-    assert clear_chunk(folder, 0, 1, attempt) == ([(0, 1)], [])
+        clear_chunk(folder, 0, [(0, 1)], attempt)
+    assert clear_chunk(folder, 0, [(0, 1)], attempt) == ([(0, 1)], [])
 
 
 def test_nothing_is_tried_again_once_all_is_known(tmp_path):
     folder = JobFolder(LocalBucket(tmp_path), "a-job")
     tried = []
     for _ in range(2):
-        assert clear_chunk(folder, 0, 9, lambda start, end: tried.append((start, end))) == ([(0, 9)], [])
+        assert clear_chunk(folder, 0, [(0, 9)], lambda start, end: tried.append((start, end))) == ([(0, 9)], [])
     assert tried == [(0, 9)]
 
 
@@ -75,5 +75,5 @@ def test_notes_that_do_not_speak_of_every_record_once_are_begun_anew(tmp_path, n
     folder = JobFolder(LocalBucket(tmp_path), "job-1")
     folder.bucket.write(folder.file("suspects/0000003.json"), notes)
     tried = []
-    assert clear_chunk(folder, 3, 5, lambda *piece: tried.append(piece)) == ([(0, 5)], [])
+    assert clear_chunk(folder, 3, [(0, 5)], lambda *piece: tried.append(piece)) == ([(0, 5)], [])
     assert tried == [(0, 5)]

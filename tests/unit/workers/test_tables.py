@@ -22,7 +22,7 @@ from shared.errors import TableError
 from shared.manifests import KEYS, Column
 from workers import scoring, tables
 from workers.planning import ChunkSize, open_csv
-from workers.tables import Reject, Rows, layout_for, read_csv_rows, read_parquet_rows
+from workers.tables import ParquetReader, Reject, Rows, layout_for, read_csv_rows
 
 RAW = ["entity_id", "keyword", "att1", "score", "device"]
 PREPARED = ["computer", "entity_id", "smartphone", "keyword", "att1", "score"]
@@ -427,6 +427,10 @@ GOOD = {"entity_id": [1, 2, 3], "device": ["Computer", "Smartphone", "Tablet"], 
 AS_READ = [(1, 1, 1, 0, 0, 0.5, 0), (2, 2, 0, 1, 1, -1.0, 1), (3, 3, 0, 0, 0, 2.0, 2)]
 
 
+def read_parquet_rows(raw, layout, start: int, end: int) -> Rows:
+    return ParquetReader(raw, layout, end).rows(start, end)
+
+
 def read_parquet(columns: dict, start=0, end=None, **more) -> Rows:
     count = len(next(iter(columns.values())))
     return read_parquet_rows(
@@ -595,9 +599,9 @@ def test_ranges_one_behind_the_other_are_decoded_once_and_give_what_each_alone_g
     columns = {"entity_id": np.arange(100), "device": ["Tablet"] * 100, "att1": pa.array(bits, kind), "score": [0.5] * 100}
     raw, layout = parquet(columns, group=group), layout_for("t.parquet", list(columns), FEATURES)
     begun = []
-    decode = tables.ParquetReader._decode
-    monkeypatch.setattr(tables.ParquetReader, "_decode", lambda self, start: begun.append(start) or decode(self, start))
-    reader = tables.ParquetReader(raw, layout, 90)
+    decode = ParquetReader._decode
+    monkeypatch.setattr(ParquetReader, "_decode", lambda self, start: begun.append(start) or decode(self, start))
+    reader = ParquetReader(raw, layout, 90)
     bounds = [0, 5, 30, 31, 60, 90]
     together = [reader.rows(start, end) for start, end in pairwise(bounds)]
     # where a flag is none, the columns are read another way from there on
