@@ -118,7 +118,7 @@ class Containers:
 
     def tasks(self, job_id: str, conditions: str = "") -> list[dict[str, Any]]:
         """The tasks of a job that Flower has seen."""
-        return [task for task in self.flower(f"/api/tasks?{conditions}").values() if job_id in task["args"]]
+        return [task for task in self.flower(f"/api/tasks?{conditions}").values() if job_id in (task["args"] or "")]
 
     def figures(self) -> dict[str, float]:
         """What `scoring metrics` tells Prometheus."""

@@ -311,6 +311,7 @@ def test_a_stray_order_does_not_end_a_running_job(trained: Place, queue: Queue, 
     table = tmp_path / "running.csv"
     pd.read_csv(trained.sample_table).head(4000).to_csv(table, index=False)
     job_id = trained.scoring_json("score", table, "--model", "v1", "--chunk-rows", "40", "--no-wait")["job_id"]
+    wait_until((trained.bucket / "jobs" / job_id / "plan.json").exists, what="the plan")
     assert "there is no chunk 5000" in queue.send("score.chunk", {"job_id": job_id, "index": 5000, "of": 6000}, queue="score")
     queue.client.lpush("train", envelope("train.fit", json.dumps([[{"job_id": job_id}], {}, {}]).encode(), "train"))
     assert trained.scoring_json("jobs", "show", job_id, "--follow")["facts"]["scored"] == "4,000"
