@@ -16,7 +16,7 @@ import psutil
 from benchmarks import inputs
 from benchmarks.bars import OURS
 from benchmarks.lanes import Done, Lane, OtherLane, Task
-from benchmarks.measuring import Run, forget_peaks, read_peaks
+from benchmarks.measuring import Run, forget_peaks, highest_peaks, read_peaks
 from benchmarks.stack import Stack
 from benchmarks.ways import OTHERS, check_same, release_memory
 
@@ -137,9 +137,8 @@ def grow(stack: Stack, release: str, sizes: Sequence[int], name: str, rounds: in
             say(f"{rows:,} rows, round {turn + 1} of {rounds}")
             model = release.partition("@")[0]
             found.append(_measure(stack, task, way=OURS, model=model, format=name, rows=rows, round=turn))
-        peaks = {kind: max(run.peaks_mb[kind] for run in found) for kind in found[0].peaks_mb}
         found.sort(key=lambda run: run.seconds)
-        runs.append(replace(found[len(found) // 2], peaks_mb=peaks))
+        runs.append(replace(found[len(found) // 2], peaks_mb=highest_peaks(found)))
         shutil.rmtree(table) if table.is_dir() else table.unlink()
     return runs
 

@@ -16,8 +16,8 @@ from shared.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
 from workers.ahead import ahead
-from workers.pieces import ParquetPieces
-from workers.planning import GZIP_RATIO, Beside, ChunkSize, Hashing, Stream, count_lines, open_csv, parquet_cuts, rows_at_once, unpacked
+from workers.pieces import parquet_pieces
+from workers.planning import GZIP_RATIO, Beside, ChunkSize, Hashing, Stream, count_lines, open_csv, parquet_cuts, unpacked
 
 HEADER = tables.output_header(KEYS, interval=False)
 DEVICES = tables.DEVICES
@@ -112,15 +112,8 @@ def read(piece: Piece, data: bytes, release: Release) -> Iterator[tables.Rows]:
     if piece.kind != "parquet":
         yield tables.read_csv_rows(data, layout, piece.first_line)
         return
-    known = _known_of(piece.file)
     with piece.file.open("rb") as raw:
-        pieces = ParquetPieces(
-            reader=tables.ParquetReader(raw, layout, piece.end, known),
-            layout=layout,
-            start=piece.start,
-            end=piece.end,
-            rows_at_once=rows_at_once(known),
-        )
+        pieces = parquet_pieces(raw, layout, piece.start, piece.end, _known_of(piece.file))
         for start, end in pieces.ranges():
             yield pieces.rows(start, end)
 

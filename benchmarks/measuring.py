@@ -51,6 +51,14 @@ def read_peaks(processes: dict[int, str]) -> dict[str, float]:
     return peaks
 
 
+def highest_peaks(runs: Iterable[Run]) -> dict[str, float]:
+    """The highest memory of every kind of process over all of these runs, in MB."""
+    peaks: dict[str, float] = {}
+    for run in runs:
+        peaks |= {kind: max(peak, peaks.get(kind, 0.0)) for kind, peak in run.peaks_mb.items()}
+    return peaks
+
+
 def machine() -> dict[str, str]:
     """The machine and the versions of what the figures depend on."""
     versions = {}

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bars import OURS, Bar, Runs
-from benchmarks.measuring import Run
+from benchmarks.measuring import Run, highest_peaks
 
 NAMES = {
     "ours": "ours, request to result",
@@ -64,9 +64,7 @@ def print_memory(console: Console, runs: Runs) -> None:
     """The highest memory of every kind of process of each way, over all rounds."""
     table = Table("way", "model", "format", "peak MB of the largest process of each kind")
     for model, format, way in _cases(runs):
-        peaks: dict[str, float] = {}
-        for run in runs.of(way, model, format):
-            peaks |= {kind: max(peak, peaks.get(kind, 0.0)) for kind, peak in run.peaks_mb.items()}
+        peaks = highest_peaks(runs.of(way, model, format))
         table.add_row(NAMES[way], model, format, ", ".join(f"{kind} {peak:,.0f}" for kind, peak in peaks.items()))
     console.print(table)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -21,6 +21,8 @@ from shared.table_files import promised_kind
 from workers.memory import keep_freed_memory
 
 RESULT = "prediction_output.csv.gz"
+
+Item = TypeVar("Item")
 
 
 def has_dask() -> bool:
@@ -140,21 +142,11 @@ def kernels_alone(_processes: int) -> Iterator[Score]:
     def score(task: Task) -> tuple[list[Path], dict[str, float]]:
         release = kernels.release_of(task.bucket, task.release)
         steps = _Steps()
-        pieces = kernels.cut(task.table, task.out)
         parts: list[kernels.Part] = []
-        while True:
-            with steps.time("cut"):
-                piece = next(pieces, None)
-            if piece is None:
-                break
+        for piece in steps.each("cut", kernels.cut(task.table, task.out)):
             with steps.time("fetch"):
                 data = kernels.fetch(piece)
-            ranges = kernels.read(piece, data, release)
-            while True:
-                with steps.time("read"):
-                    rows = next(ranges, None)
-                if rows is None:
-                    break
+            for rows in steps.each("read", kernels.read(piece, data, release)):
                 with steps.time("predict"):
                     scored = kernels.predict(release, rows)
                 with steps.time("text"):
@@ -181,6 +173,15 @@ class _Steps:
         began = time.perf_counter()
         yield
         self._seconds[step] += time.perf_counter() - began
+
+    def each(self, step: str, items: Iterator[Item]) -> Iterator[Item]:
+        """The items, with the time that each takes to come."""
+        while True:
+            with self.time(step):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
 
     @property
     def seconds(self) -> dict[str, float]:

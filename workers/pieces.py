@@ -129,9 +129,13 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
         yield CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
     else:
         with _unchanged(bucket, file) as raw:
-            known = _known_of_parquet(bucket, file.path, file.stamp)
-            reader = tables.ParquetReader(raw, layout, chunk.end, known)
-            yield ParquetPieces(reader=reader, layout=layout, start=chunk.start, end=chunk.end, rows_at_once=rows_at_once(known))
+            yield parquet_pieces(raw, layout, chunk.start, chunk.end, _known_of_parquet(bucket, file.path, file.stamp))
+
+
+def parquet_pieces(raw: IO[bytes], layout: tables.Layout, start: int, end: int, known: pq.FileMetaData) -> ParquetPieces:
+    """The rows ``start`` to ``end`` of an open Parquet file, of which all is ``known`` that its end says."""
+    reader = tables.ParquetReader(raw, layout, end, known)
+    return ParquetPieces(reader=reader, layout=layout, start=start, end=end, rows_at_once=rows_at_once(known))
 
 
 def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:

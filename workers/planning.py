@@ -242,6 +242,16 @@ class ChunkSize:
         return cls(bytes=min(max(int(total_bytes / CHUNKS_WANTED * CUT_SHORT), MIN_CHUNK_BYTES), MAX_CHUNK_BYTES), rows=rows)
 
 
+class Place(NamedTuple):
+    """How much of the table stands before and behind a file, in sizes of this file."""
+
+    before: float = 0.0
+    behind: float = 0.0
+
+
+ALONE = Place()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cut:
     """One chunk of a csv stream: its bytes, where they start, the line on which they start, and how many lines they are."""
@@ -309,7 +319,7 @@ def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Re
 
 
 def _cut_file(
-    folder: JobFolder, begun: Begun, number: int, size: "ChunkSize", place: "Place", found: Callable[[Sequence[Chunk]], None]
+    folder: JobFolder, begun: Begun, number: int, size: ChunkSize, place: Place, found: Callable[[Sequence[Chunk]], None]
 ) -> PlannedFile:
     """Cut one file, and tell of chunks when they can be read."""
     bucket, file = folder.bucket, begun.files[number]
@@ -552,16 +562,6 @@ def record_ends(block: bytes, *, final: bool) -> np.ndarray:
     if final and block and (not len(ends) or ends[-1] != len(block)):
         ends = np.append(ends, len(block))
     return ends
-
-
-class Place(NamedTuple):
-    """How much of the table stands before and behind a file, in sizes of this file."""
-
-    before: float = 0.0
-    behind: float = 0.0
-
-
-ALONE = Place()
 
 
 def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None, place: Place) -> list[tuple[int, int]]:

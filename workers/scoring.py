@@ -148,8 +148,11 @@ def score_chunk(
     text = _PartText(path=planned.file.path)
     with _timed(stages, "load"):
         release = load_release(folder.bucket, planned.release, cache, definitions)
-    with open_chunk(folder.bucket, planned, release.manifest) as opened:
-        pieces = fixed_pieces(folder, index, opened) if planned.may_be_fixed else opened
+    with contextlib.ExitStack() as held:
+        with _timed(stages, "read"):
+            pieces = held.enter_context(open_chunk(folder.bucket, planned, release.manifest))
+            if planned.may_be_fixed:
+                pieces = fixed_pieces(folder, index, pieces)
         text.by_device = bool(pieces.layout.flags)
 
         def score(start: int, end: int | None) -> Scored:

@@ -1,11 +1,13 @@
 """Every step of a score job may run any number of times, broken or late ones included, and the result is the same and whole."""
 
+import contextlib
 import dataclasses
 import gzip
 import io
 import json
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -263,6 +265,20 @@ def test_a_chunk_that_is_read_in_ranges_gives_the_same_text_and_a_suspect_the_sa
     assert (one.output, one.rejects, one.devices, one.first_rejects) == (other.output, other.rejects, other.devices, other.first_rejects)
     assert (one.rows_in, one.rows_scored) == (40, 39)
     assert text_at(bucket, run_job(folder).result) == text_at(bucket, plain.result)
+
+
+def test_the_time_that_the_bucket_takes_for_a_chunk_counts_as_reading(bucket, monkeypatch):
+    @contextlib.contextmanager
+    def slow(*arguments):
+        time.sleep(0.2)
+        with opened(*arguments) as pieces:
+            yield pieces
+
+    opened = scoring.open_chunk
+    monkeypatch.setattr(scoring, "open_chunk", slow)
+    folder = make_job(bucket)
+    part = scoring.score_chunk(folder, plan(folder).chunk(0), bucket.root)
+    assert part.stages["read"] >= 0.2
 
 
 def test_a_large_chunk_of_a_job_that_is_cancelled_stops_between_its_ranges(bucket, monkeypatch):
