@@ -27,7 +27,7 @@ def counted(client: redis.Redis, job_id: str, index: int | str) -> Iterator[int]
     key = f"scoring:attempts:{job_id}"
     deaths = 0
     try:
-        with client.pipeline(transaction=True) as pipe:
+        with client.pipeline(transaction=False) as pipe:
             pipe.hincrby(key, str(index), 1)
             pipe.expire(key, KEPT_SECONDS)
             deaths = int(pipe.execute()[0]) - 1

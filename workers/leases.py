@@ -4,8 +4,11 @@ Like the hint it only saves work: without it a step may run twice, with the same
 """
 
 import contextlib
+import os
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import redis
 import structlog
@@ -14,6 +17,12 @@ from shared.processes import is_gone, mark_of_process
 
 LEASE_SECONDS = 10
 """A mark outlives its process by this long at most."""
+
+LOOK_SECONDS = 1.0
+"""How often is looked for marks that are to be renewed."""
+
+GIVE_BACK = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+"""In one round trip, and without taking away what somebody else took meanwhile."""
 
 log = structlog.get_logger()
 
@@ -24,40 +33,82 @@ def leased(client: redis.Redis, name: str) -> Iterator[bool]:
 
     Redis being away is no reason to stop: then everybody gets True.
     """
-    holder = mark_of_process().encode()
-    is_ours = _take(client, name, holder)
-    ended = threading.Event()
-
-    def keep() -> None:
-        while not ended.wait(LEASE_SECONDS / 3):
-            _take(client, name, holder)
-
-    keeper = threading.Thread(target=keep, name=f"lease {name}", daemon=True)
-    keeper.start()
+    lease = _Lease(client=client, name=name, holder=mark_of_process().encode())
+    if not lease.take():
+        yield False
+        return
+    keeper = _keeper
+    keeper.add(lease)
     try:
-        yield is_ours
+        yield True
     finally:
-        ended.set()
-        keeper.join()
+        keeper.drop(lease)
         with contextlib.suppress(redis.RedisError):
-            if client.get(_key(name)) == holder:
-                client.delete(_key(name))
+            client.eval(GIVE_BACK, 1, _key(name), lease.holder)
 
 
-def _take(client: redis.Redis, name: str, holder: bytes) -> bool:
-    """Take the mark if it is free or its holder is gone, keep it if it is ours; False when it is another's."""
-    key = _key(name)
-    try:
-        if client.set(key, holder, nx=True, ex=LEASE_SECONDS):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Lease:
+    client: redis.Redis
+    name: str
+    holder: bytes
+
+    def take(self) -> bool:
+        """Take the mark if it is free or its holder is gone, keep it if it is ours; False when it is another's."""
+        key = _key(self.name)
+        try:
+            if self.client.set(key, self.holder, nx=True, ex=LEASE_SECONDS):
+                return True
+            current = self.client.get(key)
+            if isinstance(current, bytes) and current != self.holder and not is_gone(current.decode(errors="replace")):
+                return False
+            self.client.set(key, self.holder, ex=LEASE_SECONDS)
             return True
-        current = client.get(key)
-        if isinstance(current, bytes) and current != holder and not is_gone(current.decode(errors="replace")):
-            return False
-        client.set(key, holder, ex=LEASE_SECONDS)
-        return True
-    except redis.RedisError as error:
-        log.warning("lease not renewed", lease=name, error=str(error))
-        return True
+        except redis.RedisError as error:
+            log.warning("lease not renewed", lease=self.name, error=str(error))
+            return True
+
+
+class _Keeper:
+    """Renews all marks that a process holds, in one thread that stays: one for each step would take longer than a small chunk."""
+
+    def __init__(self) -> None:
+        self._due: dict[_Lease, float] = {}
+        self._changing = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, lease: _Lease) -> None:
+        """Renew it from now on."""
+        with self._changing:
+            self._due[lease] = time.monotonic() + LEASE_SECONDS / 3
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
+                self._thread.start()
+
+    def drop(self, lease: _Lease) -> None:
+        """Renew it no more: once this returns, nobody is at it."""
+        with self._changing:
+            del self._due[lease]
+
+    def _keep(self) -> None:
+        while True:
+            time.sleep(min(LOOK_SECONDS, LEASE_SECONDS / 6))
+            with self._changing:
+                for lease, due in self._due.items():
+                    if due <= time.monotonic():
+                        lease.take()
+                        self._due[lease] = time.monotonic() + LEASE_SECONDS / 3
+
+
+_keeper = _Keeper()
+
+
+def _begin_anew() -> None:
+    global _keeper  # noqa: PLW0603 - no thread survives a fork, and the lock may be the thread's
+    _keeper = _Keeper()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def are_leased(client: redis.Redis, names: Sequence[str]) -> list[bool]:

@@ -96,6 +96,11 @@ def complete(folder: JobFolder, record: ChunkRecord) -> None:
     folder.bucket.write(folder.part_file(record.index, COMPLETE), record.model_dump_json().encode())
 
 
+def is_complete(folder: JobFolder, index: int) -> bool:
+    """True when the part is there; it may be broken."""
+    return folder.bucket.exists(folder.part_file(index, COMPLETE))
+
+
 def discard(folder: JobFolder, index: int) -> None:
     """Take back that a part is complete: the sweep has it made again."""
     folder.bucket.delete(folder.part_file(index, COMPLETE))

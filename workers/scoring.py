@@ -37,6 +37,7 @@ from workers.parts import (
     DeviceSum,
     complete,
     discard,
+    is_complete,
     missing_chunks,
     read_file,
     read_part,
@@ -47,6 +48,15 @@ from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, count_line
 from workers.predictions import one_a_row
 from workers.reject_limits import check_all
 from workers.suspects import Range, clear_chunk
+
+AWAITED_CHUNKS = 8
+"""So many chunks before its end, a job begins to be joined."""
+
+AWAITED_SECONDS = 3.0
+"""How long the join waits for the next of them: a process that joins can plan nothing."""
+
+LOOK_SECONDS, LOOK_SECONDS_REMOTE = 0.004, 0.1
+"""How often it looks for it: on a disk, and on an object store, where each look is a request."""
 
 ALL_DEVICES = "all"
 """What the rows are counted under where the device is not read."""
@@ -310,22 +320,19 @@ def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
 
 
 def finish_job(folder: JobFolder) -> Outcome | None:
-    """Join the parts and publish the result once they are all there; the outcome, or None while something is missing.
+    """Join the parts and publish the result; the outcome, or None while something is missing.
+
+    The last ``AWAITED_CHUNKS`` may still be on their way: meanwhile what is there is joined.
 
     Raises:
         TableError: more rows were rejected than the job allows.
     """
     outcome = folder.outcome()
     if outcome is None:
-        plan = read_plan(folder)
         job = folder.score_job()
-        parts = _all_parts(folder, plan)
-        if parts is None:
-            return None
-        check_all(folder, job, parts)
-        manifest = _join(folder, job, plan, parts)
+        manifest = _join(folder, job, read_plan(folder))
         if manifest is None:
-            return None
+            return folder.outcome()
         folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED)))
         outcome = folder.outcome()
     if outcome is not None and outcome.state == "done" and not folder.has(PUBLISHED):
@@ -345,17 +352,50 @@ def _drop_other_slices(folder: JobFolder) -> None:
             folder.bucket.delete_folder(folder.file(f"slices/{name}"))
 
 
-def _all_parts(folder: JobFolder, plan: Plan) -> list[ChunkRecord] | None:
-    """What every chunk wrote, in order; None while one is missing, or when one is broken, which is then made again."""
-    if missing_chunks(folder, plan):
-        return None
+def can_finish(folder: JobFolder) -> bool:
+    """True when all parts are there and nobody has made a result of them."""
+    return folder.outcome() is None and not missing_chunks(folder, read_plan(folder))
+
+
+def _arriving(folder: JobFolder, plan: Plan) -> Iterator[list[ChunkRecord]]:
+    """What the chunks wrote, in order: what is there, then the last ones as they come.
+
+    Raises:
+        BrokenPartError: the part of a chunk is not what it should be.
+        _NotThereError: too many are missing, or one does not come.
+    """
+    missing = missing_chunks(folder, plan)
+    if len(missing) > AWAITED_CHUNKS:
+        raise _NotThereError
+    done = 0
+    while done < len(plan.chunks):
+        end = missing[0] if missing else len(plan.chunks)
+        yield _read_parts(folder, plan, range(done, end))
+        done = end
+        if missing:
+            _wait_for(folder, missing[0])
+            missing = [index for index in missing if not is_complete(folder, index)]
+
+
+def _read_parts(folder: JobFolder, plan: Plan, indexes: range) -> list[ChunkRecord]:
     parts = []
-    for index, part in enumerate(read_each(folder.bucket, functools.partial(read_part, folder), range(len(plan.chunks)))):
+    for index, part in zip(indexes, read_each(folder.bucket, functools.partial(read_part, folder), indexes), strict=True):
         if part is None or not part.is_of(plan.chunks[index]):
-            discard(folder, index)
-            return None
+            raise BrokenPartError(index)
         parts.append(part)
     return parts
+
+
+def _wait_for(folder: JobFolder, index: int) -> None:
+    limit = time.monotonic() + AWAITED_SECONDS
+    while not is_complete(folder, index):
+        if time.monotonic() > limit:
+            raise _NotThereError
+        time.sleep(LOOK_SECONDS_REMOTE if folder.bucket.is_remote else LOOK_SECONDS)
+
+
+class _NotThereError(Exception):
+    """Raised when a part does not come: whoever completes the job joins the parts."""
 
 
 def output_folder(release: str, job: ScoreJob) -> str:
@@ -363,8 +403,12 @@ def output_folder(release: str, job: ScoreJob) -> str:
     return f"{OUTPUTS}/{release.partition('@')[0]}/{job.place}"
 
 
-def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]) -> ResultManifest | None:
-    """Write predictions and rejects into the revision of this job, and its manifest; None when a part turned out to be broken."""
+def _join(folder: JobFolder, job: ScoreJob, plan: Plan) -> ResultManifest | None:
+    """Write predictions and rejects into the revision of this job, and its manifest; None when a part is missing or broken.
+
+    Raises:
+        TableError: more rows were rejected than the job allows.
+    """
     bucket = folder.bucket
     existing = bucket.read(folder.file(MANIFEST))
     if existing is not None:
@@ -372,17 +416,21 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
     release = read_manifest(bucket, plan.release)
     rejects = None
+    parts: list[ChunkRecord] = []
     text_digest = hashlib.sha256()
     compressed = hashlib.sha256()
     size = 0
     try:
         with bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
-            for member, text in _members(folder, parts, tables.output_header(release.keys, interval=plan.interval)):
+            for member, text in _members(folder, plan, tables.output_header(release.keys, interval=plan.interval), parts):
                 text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
+            check_all(folder, job, parts)
         if any(part.rejects for part in parts):
             rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}")
+    except _NotThereError:
+        return None
     except BrokenPartError as broken:
         discard(folder, broken.index)
         return None
@@ -416,10 +464,15 @@ def _join(folder: JobFolder, job: ScoreJob, plan: Plan, parts: list[ChunkRecord]
     return decode_long(ResultManifest, bucket.read(folder.file(MANIFEST)) or b"")
 
 
-def _members(folder: JobFolder, parts: list[ChunkRecord], header: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows."""
+def _members(folder: JobFolder, plan: Plan, header: bytes, parts: list[ChunkRecord]) -> Iterator[tuple[bytes, bytes]]:
+    """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows.
+
+    The records of the parts are put into ``parts``.
+    """
     yield tables.compress(header), header
-    yield from ahead(functools.partial(_member, folder), parts, size=lambda part: part.output.size)
+    for arrived in _arriving(folder, plan):
+        parts += arrived
+        yield from ahead(functools.partial(_member, folder), arrived, size=lambda part: part.output.size)
 
 
 def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:

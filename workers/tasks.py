@@ -108,12 +108,16 @@ def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[W
 def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     folder = JobFolder(bucket(), order.job_id)
     try:
-        with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
-            if not is_ours and task.name != routes.SCORE_FINISH:
-                # another process is at it, and if it dies the sweep sends the step again; only a finish may have come too early
-                log.info("left to another process", task=task.name)
+        while True:
+            with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
+                if not is_ours:
+                    # another process is at it, and if it dies the sweep sends the step again
+                    log.info("left to another process", task=task.name)
+                    return
+                work(task, order, folder)
+            if task.name != routes.SCORE_FINISH or not scoring.can_finish(folder):
                 return
-            work(task, order, folder)
+            # the last part came after we had looked, and whoever wrote it found the step taken
     except celery.exceptions.Retry:
         raise  # the step asked for it
     except StrayOrderError as error:
@@ -179,6 +183,8 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
         return
     if not early.sent:
         _mark_parts(folder, set(range(len(plan.chunks))) - set(missing))
+    if len(missing) <= scoring.AWAITED_CHUNKS < len(plan.chunks):
+        send(task.app, routes.SCORE_FINISH, [order])
     later = [index for index in missing if index >= early.sent]
     send(task.app, routes.SCORE_CHUNK, [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in later])
 
@@ -240,9 +246,10 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
     if order.cut is not None and not folder.has("plan.json"):
         return  # whoever cuts the table looks for parts once it is cut
     plan = plan_of(order.job_id)
-    if marked.chunks >= len(plan.chunks):
+    is_last = marked.chunks >= len(plan.chunks)
+    if is_last or (marked.chunks == len(plan.chunks) - scoring.AWAITED_CHUNKS and part.seconds < scoring.AWAITED_SECONDS / 3):
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
-    elif marked.rejected:
+    if marked.rejected and not is_last:
         check_so_far(folder, plan, marked.rejected)
 
 
