@@ -188,13 +188,18 @@ class LocalBucket(Bucket):
         folder = self.root / TEMPORARY
         aside = folder / mark_of_process()
         with _named(path, "written"):
-            target = self.place(path)
+            self.place(path)
             folder.mkdir(parents=True, exist_ok=True)
-            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield aside
             finally:
                 aside.unlink(missing_ok=True)
+
+    def _room(self, path: str) -> Path:
+        """Where a file is put that was written: its folder comes only now, so that what is never put in place leaves none."""
+        target = self.place(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
 
     @contextlib.contextmanager
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
@@ -204,7 +209,7 @@ class LocalBucket(Bucket):
                 if durable:
                     out.flush()
                     os.fsync(out.fileno())
-            aside.replace(self.place(path))
+            aside.replace(self._room(path))
 
     def create(self, path: str, data: bytes) -> bool:
         with self._aside(path) as aside:
@@ -213,7 +218,7 @@ class LocalBucket(Bucket):
                 out.flush()
                 os.fsync(out.fileno())
             try:
-                os.link(aside, self.place(path))
+                os.link(aside, self._room(path))
             except FileExistsError:
                 return False
             return True
@@ -226,7 +231,7 @@ class LocalBucket(Bucket):
         # a hard link would let somebody who edits the copy in place change the original as well
         with self._aside(target) as aside:
             shutil.copyfile(self.place(source), aside)
-            aside.replace(self.place(target))
+            aside.replace(self._room(target))
 
     def _scan(self, folder: str) -> list[os.DirEntry[str]]:
         with _named(folder, "listed"):
@@ -264,7 +269,7 @@ class LocalBucket(Bucket):
                 aside.mkdir()
                 for file in local.iterdir():
                     shutil.copyfile(file, aside / file.name)
-                aside.rename(self.place(folder))
+                aside.rename(self._room(folder))
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from shared.bucket import Bucket
 
-THREADS = 8
-"""On an object store each waits for its answer; on a disk two are busy."""
+ON_DISK, ON_STORE = 2, 8
+"""Threads. On a disk two are busy, and each keeps some memory; on an object store each waits for its answer."""
 
 MOST_BYTES = 24 << 20
 """Parts of ten usual chunks; unpacked they take three times as much."""
@@ -19,22 +19,29 @@ Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
-def ahead(do: Callable[[Item], Done], items: Iterable[Item], size: Callable[[Item], int] = lambda _: 0) -> Iterator[Done]:
+def at_once(bucket: Bucket) -> int:
+    """How many threads read from it at once."""
+    return ON_STORE if bucket.is_remote else ON_DISK
+
+
+def ahead(
+    do: Callable[[Item], Done], items: Iterable[Item], threads: int = ON_DISK, size: Callable[[Item], int] = lambda _: 0
+) -> Iterator[Done]:
     """What ``do`` gives for each item, in order, and raises for the first one that fails.
 
-    Never more than ``THREADS`` wait to be taken, and of more than one item no more than ``MOST_BYTES``, by the ``size`` of each.
+    Never more than there are ``threads`` wait to be taken, and of more than one item no more than ``MOST_BYTES``, by the ``size`` of each.
     """
     waiting: deque[tuple[int, Future[Done]]] = deque()
     held = 0
-    with ThreadPoolExecutor(THREADS) as threads:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 bytes_more = size(item)
-                while waiting and (len(waiting) > THREADS or held + bytes_more > MOST_BYTES):
+                while waiting and (len(waiting) > threads or held + bytes_more > MOST_BYTES):
                     taken, future = waiting.popleft()
                     held -= taken
                     yield future.result()
-                waiting.append((bytes_more, threads.submit(do, item)))
+                waiting.append((bytes_more, pool.submit(do, item)))
                 held += bytes_more
             while waiting:
                 yield waiting.popleft()[1].result()
@@ -45,7 +52,7 @@ def ahead(do: Callable[[Item], Done], items: Iterable[Item], size: Callable[[Ite
 
 def read_each(bucket: Bucket, read: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
     """What ``read`` gives of one small file for each item: ahead on an object store; on a disk threads take three times as long as none."""
-    return ahead(read, items) if bucket.is_remote else map(read, items)
+    return ahead(read, items, ON_STORE) if bucket.is_remote else map(read, items)
 
 
 def side_by_side(

@@ -17,6 +17,9 @@ from workers.planning import Chunk, Plan
 PREDICTED, REJECTED, COMPLETE = "csv.gz", "rejects.csv.gz", "json"
 """Endings of the files of a part; the last one is written last."""
 
+ALL_DEVICES = "all"
+"""What the rows are counted under where the device is not read."""
+
 
 class DeviceSum(Part):
     """Rows and the sum of their rates for one device of a part."""

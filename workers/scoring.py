@@ -4,13 +4,9 @@ The folder is the truth: a step that finds its work done returns what is there. 
 """
 
 import contextlib
-import functools
-import hashlib
-import itertools
 import json
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,43 +19,17 @@ from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
 from shared.errors import MessageError, TableError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
-from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, ResultManifest
+from shared.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.messages import ScoreJob, decode_long
 from shared.signatures import Signature
 from workers import tables
-from workers.ahead import ahead, read_each
 from workers.fixing import fixed_pieces, plan_fix
-from workers.parts import (
-    PREDICTED,
-    REJECTED,
-    BrokenPartError,
-    ChunkRecord,
-    DeviceSum,
-    complete,
-    discard,
-    is_complete,
-    missing_chunks,
-    read_file,
-    read_part,
-    write_file,
-)
+from workers.joining import join, output_folder
+from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, complete, read_part, write_file
 from workers.pieces import Pieces, open_chunk
-from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, count_lines, cut_table, find_table, read_begun, read_plan
+from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan
 from workers.predictions import one_a_row
-from workers.reject_limits import check_all
 from workers.suspects import Range, clear_chunk
-
-AWAITED_CHUNKS = 8
-"""So many chunks before its end, a job begins to be joined."""
-
-AWAITED_SECONDS = 3.0
-"""How long the join waits for the next of them: a process that joins can plan nothing."""
-
-LOOK_SECONDS, LOOK_SECONDS_REMOTE = 0.004, 0.1
-"""How often it looks for it: on a disk, and on an object store, where each look is a request."""
-
-ALL_DEVICES = "all"
-"""What the rows are counted under where the device is not read."""
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
@@ -322,15 +292,16 @@ def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
 def finish_job(folder: JobFolder) -> Outcome | None:
     """Join the parts and publish the result; the outcome, or None while something is missing.
 
-    The last ``AWAITED_CHUNKS`` may still be on their way: meanwhile what is there is joined.
+    The last chunks may still be on their way: meanwhile what is there is joined.
 
     Raises:
         TableError: more rows were rejected than the job allows.
     """
     outcome = folder.outcome()
     if outcome is None:
+        plan = read_plan(folder)
         job = folder.score_job()
-        manifest = _join(folder, job, read_plan(folder))
+        manifest = join(folder, job, plan)
         if manifest is None:
             return folder.outcome()
         folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED)))
@@ -350,158 +321,6 @@ def _drop_other_slices(folder: JobFolder) -> None:
     for name in folder.bucket.folders(folder.file("slices")):
         if name != kept:
             folder.bucket.delete_folder(folder.file(f"slices/{name}"))
-
-
-def can_finish(folder: JobFolder) -> bool:
-    """True when all parts are there and nobody has made a result of them."""
-    return folder.outcome() is None and not missing_chunks(folder, read_plan(folder))
-
-
-def _arriving(folder: JobFolder, plan: Plan) -> Iterator[list[ChunkRecord]]:
-    """What the chunks wrote, in order: what is there, then the last ones as they come.
-
-    Raises:
-        BrokenPartError: the part of a chunk is not what it should be.
-        _NotThereError: too many are missing, or one does not come.
-    """
-    missing = missing_chunks(folder, plan)
-    if len(missing) > AWAITED_CHUNKS:
-        raise _NotThereError
-    done = 0
-    while done < len(plan.chunks):
-        end = missing[0] if missing else len(plan.chunks)
-        yield _read_parts(folder, plan, range(done, end))
-        done = end
-        if missing:
-            _wait_for(folder, missing[0])
-            missing = [index for index in missing if not is_complete(folder, index)]
-
-
-def _read_parts(folder: JobFolder, plan: Plan, indexes: range) -> list[ChunkRecord]:
-    parts = []
-    for index, part in zip(indexes, read_each(folder.bucket, functools.partial(read_part, folder), indexes), strict=True):
-        if part is None or not part.is_of(plan.chunks[index]):
-            raise BrokenPartError(index)
-        parts.append(part)
-    return parts
-
-
-def _wait_for(folder: JobFolder, index: int) -> None:
-    limit = time.monotonic() + AWAITED_SECONDS
-    while not is_complete(folder, index):
-        if time.monotonic() > limit:
-            raise _NotThereError
-        time.sleep(LOOK_SECONDS_REMOTE if folder.bucket.is_remote else LOOK_SECONDS)
-
-
-class _NotThereError(Exception):
-    """Raised when a part does not come: whoever completes the job joins the parts."""
-
-
-def output_folder(release: str, job: ScoreJob) -> str:
-    """Where the result of a job is published: ``data/predict/output/<definition>/<place>``."""
-    return f"{OUTPUTS}/{release.partition('@')[0]}/{job.place}"
-
-
-def _join(folder: JobFolder, job: ScoreJob, plan: Plan) -> ResultManifest | None:
-    """Write predictions and rejects into the revision of this job, and its manifest; None when a part is missing or broken.
-
-    Raises:
-        TableError: more rows were rejected than the job allows.
-    """
-    bucket = folder.bucket
-    existing = bucket.read(folder.file(MANIFEST))
-    if existing is not None:
-        return decode_long(ResultManifest, existing)
-    revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
-    release = read_manifest(bucket, plan.release)
-    rejects = None
-    parts: list[ChunkRecord] = []
-    text_digest = hashlib.sha256()
-    compressed = hashlib.sha256()
-    size = 0
-    try:
-        with bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
-            for member, text in _members(folder, plan, tables.output_header(release.keys, interval=plan.interval), parts):
-                text_digest.update(text)
-                compressed.update(member)
-                size += out.write(member)
-            check_all(folder, job, parts)
-        if any(part.rejects for part in parts):
-            rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}")
-    except _NotThereError:
-        return None
-    except BrokenPartError as broken:
-        discard(folder, broken.index)
-        return None
-    rows_in, scored = sum(part.rows_in for part in parts), sum(part.rows_scored for part in parts)
-    finished = datetime.now(UTC)
-    manifest = ResultManifest(
-        job_id=job.job_id,
-        release=plan.release,
-        release_files=release.files,
-        table=plan.fingerprint(job.table, rows=rows_in, rejected=rows_in - scored),
-        rows_in=rows_in,
-        rows_scored=scored,
-        rows_rejected=rows_in - scored,
-        rows_clipped=sum(part.rows_clipped for part in parts),
-        fixes=job.fixes,
-        fixed_rows=plan.fixed_rows,
-        devices=_device_summaries(parts),
-        keys=release.keys,
-        interval=plan.interval,
-        text_sha256=text_digest.hexdigest(),
-        output=FileDigest(sha256=compressed.hexdigest(), size=size),
-        rejects=rejects,
-        revision=revision,
-        job_created=job.created,
-        started=plan.made,
-        finished=finished,
-        chunks=len(parts),
-        seconds=(finished - job.created).total_seconds(),
-    )
-    bucket.create(folder.file(MANIFEST), bucket.signer.sign(manifest.to_json()))
-    return decode_long(ResultManifest, bucket.read(folder.file(MANIFEST)) or b"")
-
-
-def _members(folder: JobFolder, plan: Plan, header: bytes, parts: list[ChunkRecord]) -> Iterator[tuple[bytes, bytes]]:
-    """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows.
-
-    The records of the parts are put into ``parts``.
-    """
-    yield tables.compress(header), header
-    for arrived in _arriving(folder, plan):
-        parts += arrived
-        yield from ahead(functools.partial(_member, folder), arrived, size=lambda part: part.output.size)
-
-
-def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
-    member = read_file(folder, part.index, PREDICTED, part.output)
-    text = tables.decompress(member)
-    if count_lines(text) != part.rows_scored:
-        raise BrokenPartError(part.index)
-    return member, text
-
-
-def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:
-    digest, size = hashlib.sha256(), 0
-    files = ((part.index, REJECTED, part.rejects) for part in parts if part.rejects is not None)
-    members = ahead(lambda file: read_file(folder, *file), files)
-    with folder.bucket.writer(path, durable=True) as out:
-        for member in itertools.chain([tables.compress(tables.REJECTS_HEADER)], members):
-            digest.update(member)
-            size += out.write(member)
-    return FileDigest(sha256=digest.hexdigest(), size=size)
-
-
-def _device_summaries(parts: list[ChunkRecord]) -> dict[str, DeviceSummary]:
-    rows: Counter[str] = Counter()
-    sums: Counter[str] = Counter()
-    for part in parts:
-        for name, device in part.devices.items():
-            rows[name] += device.rows
-            sums[name] += device.sum_cr  # type: ignore[assignment]  # a Counter counts in floats as well
-    return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in (*tables.DEVICES, ALL_DEVICES) if rows[name]}
 
 
 def _done(manifest: ResultManifest, place: str, *, accepted: bool) -> Outcome:

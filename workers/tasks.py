@@ -32,7 +32,7 @@ from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
-from workers import notices, scoring, sweeping, training, tuning, webhook
+from workers import joining, notices, scoring, sweeping, training, tuning, webhook
 from workers.attempts import MAX_DEATHS, counted
 from workers.judging import Places
 from workers.leases import are_leased, leased
@@ -115,7 +115,7 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
                     log.info("left to another process", task=task.name)
                     return
                 work(task, order, folder)
-            if task.name != routes.SCORE_FINISH or not scoring.can_finish(folder):
+            if task.name != routes.SCORE_FINISH or not joining.can_finish(folder):
                 return
             # the last part came after we had looked, and whoever wrote it found the step taken
     except celery.exceptions.Retry:
@@ -183,7 +183,7 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
         return
     if not early.sent:
         _mark_parts(folder, set(range(len(plan.chunks))) - set(missing))
-    if len(missing) <= scoring.AWAITED_CHUNKS < len(plan.chunks):
+    if len(missing) <= joining.AWAITED_CHUNKS < len(plan.chunks):
         send(task.app, routes.SCORE_FINISH, [order])
     later = [index for index in missing if index >= early.sent]
     send(task.app, routes.SCORE_CHUNK, [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in later])
@@ -247,7 +247,7 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         return  # whoever cuts the table looks for parts once it is cut
     plan = plan_of(order.job_id)
     is_last = marked.chunks >= len(plan.chunks)
-    if is_last or (marked.chunks == len(plan.chunks) - scoring.AWAITED_CHUNKS and part.seconds < scoring.AWAITED_SECONDS / 3):
+    if is_last or (marked.chunks == len(plan.chunks) - joining.AWAITED_CHUNKS and part.seconds < joining.AWAITED_SECONDS / 3):
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
     if marked.rejected and not is_last:
         check_so_far(folder, plan, marked.rejected)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from workers.ahead import MOST_BYTES, THREADS, ahead, side_by_side
+from workers.ahead import MOST_BYTES, ON_DISK, ahead, side_by_side
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
@@ -24,12 +24,12 @@ def test_no_more_than_a_few_are_worked_out_before_they_are_taken():
     begun = []
     results = ahead(lambda item: begun.append(item) or item, range(1000))
     assert next(results) == 0
-    assert len(begun) <= THREADS + 1
+    assert len(begun) <= ON_DISK + 1
     results.close()
-    assert len(begun) <= THREADS + 1
+    assert len(begun) <= ON_DISK + 1
 
 
-@pytest.mark.parametrize(("size", "begun_before_the_first_is_taken"), [(0, THREADS + 1), (MOST_BYTES // 2, 2), (2 * MOST_BYTES, 1)])
+@pytest.mark.parametrize(("size", "begun_before_the_first_is_taken"), [(0, ON_DISK + 1), (MOST_BYTES // 2, 2), (2 * MOST_BYTES, 1)])
 def test_of_large_items_fewer_are_worked_out_ahead(size, begun_before_the_first_is_taken):
     begun = []
     results = ahead(lambda item: begun.append(item) or item, range(1000), size=lambda _: size)

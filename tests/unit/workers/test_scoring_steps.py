@@ -37,7 +37,7 @@ from tests.handmade import (
     tree,
     write_table,
 )
-from workers import planning, scoring, tables
+from workers import joining, planning, scoring, tables
 from workers.parts import PREDICTED, missing_chunks
 from workers.planning import Chunk, read_begun, read_plan
 
@@ -199,7 +199,7 @@ def test_a_part_that_vanishes_while_the_finish_runs_never_shortens_the_result(bu
         bucket.delete(folder.part_file(3, "json"))
         return missing
 
-    monkeypatch.setattr(scoring, "missing_chunks", then_one_goes)
+    monkeypatch.setattr(joining, "missing_chunks", then_one_goes)
     assert scoring.finish_job(folder) is None
     assert folder.outcome() is None
 
