@@ -1,8 +1,11 @@
 """A lease says that somebody works on a step: it lives as long as the work does and no longer than its process by much."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import redis
@@ -37,7 +40,6 @@ def test_a_step_that_fails_is_free_as_well(client):
         wait_until(lambda: is_leased(client, "step"))
         raise ValueError("broken")
     assert not is_leased(client, "step")
-    assert not [thread for thread in threading.enumerate() if thread.name == "lease step"]
 
 
 def test_a_lease_is_renewed_while_the_work_takes_longer_than_it_lasts(client, monkeypatch):
@@ -47,6 +49,31 @@ def test_a_lease_is_renewed_while_the_work_takes_longer_than_it_lasts(client, mo
         for _ in range(3):
             wait_until(lambda: client.pttl("scoring:lease:long") < 700, what="the lease getting older")
             wait_until(lambda: client.pttl("scoring:lease:long") > 900, what="the lease being renewed")
+
+
+def test_one_thread_renews_all_that_a_process_holds_also_in_a_process_that_was_forked_meanwhile(client, redis_url, monkeypatch):
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1)
+    with leased(client, "one"), leased(client, "two"):
+        assert [thread.name for thread in threading.enumerate()].count("leases") == 1
+        child = os.fork()
+        if not child:
+            with leased(hint.connect(redis_url), "three"):
+                time.sleep(600)
+        try:
+            names = ["one", "two", "three"]
+            wait_until(lambda: all(are_leased(client, names)))
+            for name in names:
+                wait_until(lambda name=name: client.pttl(f"scoring:lease:{name}") < 700, what="the lease getting older")
+                wait_until(lambda name=name: client.pttl(f"scoring:lease:{name}") > 900, what="the lease being renewed")
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def test_what_somebody_else_took_meanwhile_is_left_to_him(client):
+    with leased(client, "step"):
+        client.set("scoring:lease:step", b"another-machine.1.abc", ex=60)
+    assert client.get("scoring:lease:step") == b"another-machine.1.abc"
 
 
 def test_a_lease_that_was_lost_with_the_data_of_redis_comes_back(client, monkeypatch):

@@ -1,0 +1,188 @@
+"""A job is joined while its last chunks are still being scored, and gives the same bytes; a chunk that does not come holds up nothing."""
+
+import threading
+import time
+
+import pytest
+
+from shared import hint, routes
+from shared.bucket import LocalBucket
+from shared.errors import TableError
+from shared.messages import ChunkOrder, JobOrder
+from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
+from workers import joining, scoring, tasks
+from workers.leases import leased
+from workers.sweeping import lease_name
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    made = LocalBucket(tmp_path / "bucket")
+    publish_handmade(made)
+    write_table(made, [row(number) for number in range(40)])
+    return made
+
+
+def score(folder, *indexes):
+    made = scoring.read_plan(folder)
+    for index in indexes:
+        assert scoring.score_chunk(folder, made.chunk(index), folder.bucket.root / "no-cache")
+
+
+def test_chunks_that_come_while_the_job_is_joined_give_the_same_bytes(bucket):
+    whole = run_job(make_job(bucket, minute=1, chunk_rows=4))
+    folder = make_job(bucket, minute=2, chunk_rows=4)
+    plan(folder)
+    score(folder, 0, 1, 3, 5, 7)
+    outcomes = []
+    finishing = threading.Thread(target=lambda: outcomes.append(scoring.finish_job(folder)))
+    finishing.start()
+    # the last first, and the one that is waited for as the last
+    for index in (9, 8, 6, 4, 2):
+        time.sleep(0.02)
+        assert not outcomes
+        score(folder, index)
+    finishing.join(10)
+    assert outcomes[0].facts["scored"] == whole.facts["scored"] == "40"
+    assert text_at(bucket, outcomes[0].result) == text_at(bucket, f"{whole.result}/revisions/{make_job_id(1)}")
+
+
+def make_job_id(minute):
+    return f"20261123t120{minute}00z-score-{minute:06d}"
+
+
+def test_a_job_of_which_much_is_missing_is_not_waited_for(bucket, monkeypatch):
+    monkeypatch.setattr(joining, "_wait_for", lambda *_: pytest.fail("nothing is waited for"))
+    folder = make_job(bucket, chunk_rows=4)
+    plan(folder)
+    score(folder, *range(10 - joining.AWAITED_CHUNKS - 1))
+    assert scoring.finish_job(folder) is None
+
+
+def test_a_chunk_that_does_not_come_is_waited_for_a_moment_and_nothing_half_joined_is_seen(bucket, monkeypatch):
+    monkeypatch.setattr(joining, "AWAITED_SECONDS", 0.05)
+    folder = make_job(bucket, chunk_rows=4)
+    plan(folder)
+    score(folder, *range(9))
+    assert scoring.finish_job(folder) is None
+    assert not bucket.folders("data/predict/output")
+    assert not list((bucket.root / ".tmp").iterdir())
+    assert folder.outcome() is None
+    score(folder, 9)
+    assert scoring.finish_job(folder).facts["scored"] == "40"
+
+
+def test_a_job_that_was_cancelled_meanwhile_is_told_of(bucket, monkeypatch):
+    monkeypatch.setattr(joining, "AWAITED_SECONDS", 0.05)
+    folder = make_job(bucket, chunk_rows=4)
+    plan(folder)
+    score(folder, *range(9))
+    monkeypatch.setattr(joining, "LOOK_SECONDS", 0.2)
+    cancelling = threading.Timer(0.1, folder.cancel)
+    cancelling.start()
+    assert scoring.finish_job(folder).state == "cancelled"
+    cancelling.join()
+
+
+def test_rejects_of_the_last_chunk_count_as_well(bucket):
+    lines = [row(number) for number in range(36)] + ["1,2,3,4,5,Fridge"] * 4
+    write_table(bucket, lines)
+    folder = make_job(bucket, chunk_rows=4, max_rejects=3)
+    plan(folder)
+    score(folder, *range(9))
+    late = threading.Timer(0.1, score, (folder, 9))
+    late.start()
+    with pytest.raises(TableError, match=r"4 of 40 rows .* cannot be scored"):
+        scoring.finish_job(folder)
+    late.join()
+    assert not bucket.folders("data/predict/output")
+
+
+# --- whoever is at it ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(bucket, redis_url, monkeypatch):
+    """What tasks send to the queue, which is nobody's."""
+    found = []
+    client = hint.connect(redis_url)
+    client.flushall()
+    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
+    monkeypatch.setattr(tasks, "redis_client", lambda: client)
+    monkeypatch.setattr(tasks, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
+    tasks.plan_of.cache_clear()
+    return found
+
+
+def finish(folder):
+    tasks.score_finish(JobOrder(job_id=folder.job_id).encode())
+
+
+@pytest.mark.server
+def test_a_finish_that_somebody_else_is_at_is_left_to_him(bucket, sent):
+    folder = make_job(bucket, chunk_rows=4)
+    plan(folder)
+    score_chunks(folder, bucket.root)
+    order = JobOrder(job_id=folder.job_id)
+    with leased(tasks.redis_client(), lease_name(routes.SCORE_FINISH, order)):
+        finish(folder)
+        assert folder.outcome() is None
+    finish(folder)
+    assert folder.outcome().state == "done"
+    assert sent == [(routes.NOTIFY, order)]
+
+
+@pytest.mark.server
+def test_a_part_that_came_after_the_join_had_given_up_but_before_its_lease_was_given_back_is_not_forgotten(bucket, sent, monkeypatch):
+    folder = make_job(bucket, chunk_rows=4)
+    plan(folder)
+    score(folder, *range(9))
+    join_now, looks = scoring.finish_job, []
+
+    def finish_job(folder):
+        looks.append(folder)
+        if len(looks) > 1:
+            return join_now(folder)
+        score(folder, 9)
+        finish(folder)  # from whoever wrote the last part: the step is taken
+        assert folder.outcome() is None
+        return None
+
+    monkeypatch.setattr(scoring, "finish_job", finish_job)
+    finish(folder)
+    assert len(looks) == 2
+    assert folder.outcome().state == "done"
+
+
+@pytest.mark.server
+def test_the_join_is_sent_for_before_the_last_chunks_are_there_and_again_with_the_last(bucket, sent):
+    folder = make_job(bucket, chunk_rows=4)
+    made = plan(folder)
+    order = JobOrder(job_id=folder.job_id)
+    sent_with = {}
+    for index in range(10):
+        tasks.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
+        sent_with[index] = len(sent)
+    assert sent == [(routes.SCORE_FINISH, order)] * 2
+    assert [index for index in range(1, 10) if sent_with[index] > sent_with[index - 1]] == [10 - joining.AWAITED_CHUNKS - 1, 9]
+
+
+@pytest.mark.server
+def test_chunks_that_take_long_are_not_waited_for(bucket, sent, monkeypatch):
+    monkeypatch.setattr(joining, "AWAITED_SECONDS", 0.0)
+    folder = make_job(bucket, chunk_rows=4)
+    made = plan(folder)
+    for index in range(9):
+        tasks.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
+    assert not sent
+
+
+@pytest.mark.server
+def test_a_plan_that_comes_when_nearly_all_is_scored_sends_for_the_join(bucket, sent):
+    folder = make_job(bucket, chunk_rows=4)
+    made = plan(folder)
+    score(folder, 0, 1, 2)
+    tasks.score_plan(JobOrder(job_id=folder.job_id).encode())
+    order = JobOrder(job_id=folder.job_id)
+    assert sent[0] == (routes.SCORE_FINISH, order)
+    assert [(task, order.index) for task, order in sent[1:]] == [(routes.SCORE_CHUNK, index) for index in range(3, len(made.chunks))]
