@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,9 +50,20 @@ class Runs:
         return [run for run in self.runs if (run.way, run.model, run.format) == (way, model, format)]
 
     def ratio(self, one: tuple[str, str, str], other: tuple[str, str, str]) -> float | None:
-        """How many times as long ``one`` (way, model, format) takes as ``other``: the median over rounds, whose halves ran side by side."""
-        pairs = list(zip(self.of(*one), self.of(*other), strict=False))
-        return statistics.median(first.seconds / second.seconds for first, second in pairs) if pairs else None
+        """How many times as long ``one`` (way, model, format) takes as ``other``: the median over rounds, whose halves ran side by side.
+
+        Of several runs in a round the median counts.
+        """
+        first, second = self._seconds(*one), self._seconds(*other)
+        ratios = [first[number] / second[number] for number in first if number in second]
+        return statistics.median(ratios) if ratios else None
+
+    def _seconds(self, way: str, model: str, format: str) -> dict[int, float]:
+        """The median of each round."""
+        rounds: defaultdict[int, list[float]] = defaultdict(list)
+        for run in self.of(way, model, format):
+            rounds[run.round].append(run.seconds)
+        return {number: statistics.median(seconds) for number, seconds in rounds.items()}
 
 
 def bars_of_score(runs: Runs, one_row_ms: float | None) -> list[Bar]:

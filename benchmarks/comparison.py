@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from benchmarks import inputs
-from benchmarks.bars import OURS
+from benchmarks.bars import OURS, POOL
 from benchmarks.lanes import Done, Lane, OtherLane, Task
 from benchmarks.measuring import Run, forget_peaks, highest_peaks, read_peaks
 from benchmarks.stack import Stack
@@ -23,6 +23,8 @@ from benchmarks.ways import OTHERS, check_same, release_memory
 WAYS = (OURS, *OTHERS)
 TRAINING_ROWS = 20_000
 ONE_ROW_JOBS, WARM_UP_JOBS = 40, 5
+CLOSE, MORE_TURNS = (OURS, POOL), 2
+"""What is compared with a narrow bar is measured more often than the rest: so many times more in each round."""
 SETTLE_SECONDS = 1.0
 """What was due while a way stood still is done before it is measured."""
 
@@ -64,28 +66,41 @@ def compare(stack: Stack, releases: dict[str, str], wanted: Wanted, say: Say) ->
             if way != OURS:
                 lanes[way] = held.enter_context(contextlib.closing(OtherLane(OTHERS[way], wanted.processes)))
 
-        def tasks(model: str, name: str) -> Iterator[Task]:
-            """Tasks with an empty folder each; that of the last one goes when the next is asked for."""
-            for number in range(len(lanes)):
+        def tasks(model: str, name: str, count: int) -> Iterator[Task]:
+            """So many tasks with an empty folder each."""
+            for number in range(count):
                 out = stack.root / f"out-{number}"
                 out.mkdir()
                 yield Task(bucket=stack.root / "bucket", release=releases[model], table=tables[name], out=out)
 
         for model, name in cases:
             say(f"warming up, and comparing the results: {model}, {name}")
-            done = {way: lane.score(task) for (way, lane), task in zip(lanes.items(), tasks(model, name), strict=True)}
+            done = {way: lane.score(task) for (way, lane), task in zip(lanes.items(), tasks(model, name, len(lanes)), strict=True)}
             _check_all_same(done, f"{model}, {name}")
             _clear(stack.root)
         for turn in range(wanted.rounds):
             for number, (model, name) in enumerate(cases):
                 say(f"round {turn + 1} of {wanted.rounds}: {model}, {name}")
-                first = (turn + number) % len(lanes)
-                order = [*lanes][first:] + [*lanes][:first]
-                for way, task in zip(order, tasks(model, name), strict=True):
+                order = turns([*lanes], turn + number)
+                for way, task in zip(order, tasks(model, name, len(order)), strict=True):
                     with standing_still(lane for other, lane in lanes.items() if other != way):
                         runs.append(_measure(lanes[way], task, way=way, model=model, format=name, rows=wanted.rows, round=turn))
                     _clear(stack.root)
     return runs
+
+
+def turns(ways: Sequence[str], number: int) -> list[str]:
+    """The ways in the order in which they are measured in a round: another one begins each time, and those that are close go on in turn."""
+    close = [way for way in ways if way in CLOSE]
+    order = _beginning_at(ways, number)
+    for more in range(MORE_TURNS):
+        order += _beginning_at(close, number + more)
+    return order
+
+
+def _beginning_at(ways: Sequence[str], number: int) -> list[str]:
+    first = number % max(len(ways), 1)
+    return [*ways[first:], *ways[:first]]
 
 
 def _check_all_same(done: dict[str, Done], what: str) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,14 @@ def test_every_way_is_measured_and_gives_the_same_rates(tmp_path):
     runs = json.loads((tmp_path / "runs.json").read_text())["runs"]
     assert {run["way"] for run in runs} == {"ours", "pool", "kernels", "old"}
     assert all(run["seconds"] > 0 for run in runs)
-    [ours] = [run for run in runs if run["way"] == "ours"]
+    # what is compared with a narrow bar is measured more often
+    assert Counter(run["way"] for run in runs) == {
+        "ours": 1 + comparison.MORE_TURNS,
+        "pool": 1 + comparison.MORE_TURNS,
+        "kernels": 1,
+        "old": 1,
+    }
+    ours = next(run for run in runs if run["way"] == "ours")
     assert {"server", "score", "score process", "control", "control process"} <= ours["peaks_mb"].keys()
     assert ours["steps"].keys() == {"plan", "chunks", "join"}
     assert [path.name for path in tmp_path.iterdir()] == ["runs.json"]
@@ -116,6 +124,20 @@ def test_a_ratio_is_taken_round_by_round_so_that_a_slow_moment_of_the_machine_do
         [a_run(way, seconds, number) for number, pace in enumerate((1, 5, 1)) for way, seconds in (("ours", pace), ("old", 12 * pace))]
     )
     assert runs.ratio(("old", "v1", "csv"), ("ours", "v1", "csv")) == 12
+
+
+def test_of_several_runs_in_a_round_the_median_counts():
+    ours = [a_run("ours", seconds, number) for number in range(3) for seconds in (1, 1, 7)]
+    pool = [a_run("pool", seconds, number) for number in range(3) for seconds in (0.9, 0.2, 0.9)]
+    assert Runs(ours + pool).ratio(("pool", "v1", "csv"), ("ours", "v1", "csv")) == 0.9
+    assert Runs(ours).ratio(("pool", "v1", "csv"), ("ours", "v1", "csv")) is None
+
+
+def test_in_each_round_another_way_begins_and_those_that_are_close_take_more_turns():
+    rounds = [comparison.turns(["ours", "old", "pool"], number) for number in range(3)]
+    assert [order[0] for order in rounds] == ["ours", "old", "pool"]
+    assert all(Counter(order) == {"ours": 3, "pool": 3, "old": 1} for order in rounds)
+    assert comparison.turns(["old"], 1) == ["old"]
 
 
 def test_a_bar_that_was_not_measured_was_not_reached():
