@@ -53,8 +53,10 @@ def output_folder(release: str, job: ScoreJob) -> str:
     return f"{OUTPUTS}/{release.partition('@')[0]}/{job.place}"
 
 
-def join(folder: JobFolder, job: ScoreJob, plan: Plan) -> ResultManifest | None:
+def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> ResultManifest | None:
     """Write predictions and rejects into the revision of this job, and its manifest; None when a part is missing or broken.
+
+    ``awaits``: the last ones are waited for.
 
     Raises:
         TableError: more rows were rejected than the job allows.
@@ -72,7 +74,8 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan) -> ResultManifest | None:
     size = 0
     try:
         with bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
-            for member, text in _members(folder, plan, tables.output_header(release.keys, interval=plan.interval), parts):
+            header = tables.output_header(release.keys, interval=plan.interval)
+            for member, text in _members(folder, header, _arriving(folder, plan, AWAITED_CHUNKS if awaits else 0), parts):
                 text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
@@ -114,26 +117,28 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan) -> ResultManifest | None:
     return decode_long(ResultManifest, bucket.read(folder.file(MANIFEST)) or b"")
 
 
-def _members(folder: JobFolder, plan: Plan, header: bytes, parts: list[ChunkRecord]) -> Iterator[tuple[bytes, bytes]]:
+def _members(
+    folder: JobFolder, header: bytes, arriving: Iterator[list[ChunkRecord]], parts: list[ChunkRecord]
+) -> Iterator[tuple[bytes, bytes]]:
     """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows.
 
     The records of the parts are put into ``parts``.
     """
     yield tables.compress(header), header
-    for arrived in _arriving(folder, plan):
+    for arrived in arriving:
         parts += arrived
         yield from ahead(functools.partial(_member, folder), arrived, at_once(folder.bucket), size=lambda part: part.output.size)
 
 
-def _arriving(folder: JobFolder, plan: Plan) -> Iterator[list[ChunkRecord]]:
+def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[ChunkRecord]]:
     """What the chunks wrote, in order: what is there, then the last ones as they come.
 
     Raises:
         BrokenPartError: the part of a chunk is not what it should be.
-        _NotThereError: too many are missing, or one does not come.
+        _NotThereError: more than ``awaited`` are missing, or one does not come.
     """
     missing = missing_chunks(folder, plan)
-    if len(missing) > AWAITED_CHUNKS:
+    if len(missing) > awaited:
         raise _NotThereError
     done = 0
     while done < len(plan.chunks):

@@ -289,10 +289,10 @@ def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
 # --- finish ------------------------------------------------------------------------------------------------------------------
 
 
-def finish_job(folder: JobFolder) -> Outcome | None:
+def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
     """Join the parts and publish the result; the outcome, or None while something is missing.
 
-    The last chunks may still be on their way: meanwhile what is there is joined.
+    If it ``awaits`` the last chunks, which may still be on their way, it joins meanwhile what is there.
 
     Raises:
         TableError: more rows were rejected than the job allows.
@@ -301,7 +301,7 @@ def finish_job(folder: JobFolder) -> Outcome | None:
     if outcome is None:
         plan = read_plan(folder)
         job = folder.score_job()
-        manifest = join(folder, job, plan)
+        manifest = join(folder, job, plan, awaits=awaits)
         if manifest is None:
             return folder.outcome()
         folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED)))

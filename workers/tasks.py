@@ -284,8 +284,9 @@ def _places() -> dict[str, Any]:
 
 @step(routes.SCORE_FINISH, JobOrder)
 def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
-    """Join and publish, if all parts are there; then the notice."""
-    outcome = scoring.finish_job(folder)
+    """Join and publish, if all parts are there or about to be; then the notice."""
+    # a process that could score the last chunks itself does not wait for others to do it
+    outcome = scoring.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
     if outcome is not None:
         log.info("finished", state=outcome.state, result=outcome.result)
         hint.forget(redis_client(), order.job_id)

@@ -139,8 +139,8 @@ def test_a_part_that_came_after_the_join_had_given_up_but_before_its_lease_was_g
     score(folder, *range(9))
     join_now, looks = scoring.finish_job, []
 
-    def finish_job(folder):
-        looks.append(folder)
+    def finish_job(folder, *, awaits):
+        looks.append(awaits)
         if len(looks) > 1:
             return join_now(folder)
         score(folder, 9)
@@ -150,7 +150,21 @@ def test_a_part_that_came_after_the_join_had_given_up_but_before_its_lease_was_g
 
     monkeypatch.setattr(scoring, "finish_job", finish_job)
     finish(folder)
-    assert len(looks) == 2
+    assert looks == [True, True]
+    assert folder.outcome().state == "done"
+
+
+@pytest.mark.server
+def test_a_process_that_could_score_the_last_chunks_itself_does_not_wait_for_them(bucket, sent, monkeypatch):
+    folder = make_job(bucket, chunk_rows=4)
+    plan(folder)
+    score(folder, *range(9))
+    monkeypatch.setattr(joining, "_wait_for", lambda *_: pytest.fail("nothing is waited for"))
+    monkeypatch.setattr(type(tasks.score_finish.app.amqp.queues), "consume_from", {routes.QUEUE_SCORE: None, routes.QUEUE_CONTROL: None})
+    finish(folder)
+    assert folder.outcome() is None
+    score(folder, 9)
+    finish(folder)
     assert folder.outcome().state == "done"
 
 
