@@ -81,7 +81,7 @@ class _Keeper:
         """Renew it from now on."""
         with self._changing:
             self._due[lease] = time.monotonic() + LEASE_SECONDS / 3
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
                 self._thread.start()
 
