@@ -247,7 +247,7 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         return  # whoever cuts the table looks for parts once it is cut
     plan = plan_of(order.job_id)
     is_last = marked.chunks >= len(plan.chunks)
-    if is_last or (marked.chunks == len(plan.chunks) - joining.AWAITED_CHUNKS and part.seconds < joining.AWAITED_SECONDS / 3):
+    if is_last or (marked.chunks == len(plan.chunks) - joining.AWAITED_CHUNKS and part.seconds < joining.AWAITED_SECONDS / 2):
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
     if marked.rejected and not is_last:
         check_so_far(folder, plan, marked.rejected)
