@@ -94,7 +94,7 @@ def print_bars(console: Console, bars: Iterable[Bar]) -> None:
     """What had to be reached and whether it was."""
     table = Table("what", "bar", "reached", "")
     for bar in bars:
-        reached = "not measured" if bar.reached is None else f"{bar.reached:.2f} {bar.unit}"
+        reached = "not measured" if bar.reached is None else f"{bar.reached:.3g} {bar.unit}"
         table.add_row(
             bar.what, f"{'at least' if bar.at_least else 'at most'} {bar.bar:g} {bar.unit}", reached,
             "" if bar.reached is None else "[green]ok[/]" if bar.ok else "[red]missed[/]",
