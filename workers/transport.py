@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import structlog
 from kombu.transport import redis
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.routes import QUEUE_OF_TASK, QUEUES
 
@@ -198,6 +199,14 @@ class Channel(redis.Channel):
 
     def _receive(self) -> Any:  # noqa: ANN401 - kombu's own signature
         return _dropping_what_is_no_json(super()._receive)  # type: ignore[misc]  # not in kombu's stubs
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        # Celery closes a connection that was lost twice. What the first time could not be closed has, the second time, no address any more,
+        # which kombu does not know: its AttributeError would end the worker, where a lost connection is one that is made anew
+        if self.connection.client is None:
+            raise RedisConnectionError("the connection was given up")
+        parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # not in kombu's stubs
+        return parameters
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:  # noqa: ANN401 - whatever JSON can say
         if not _is_ours(_Broadcast, message, exchange):

@@ -1,17 +1,24 @@
 """What we send ourselves is taken; what others put on a queue or say to the remote control is refused before Celery reads it."""
 
+import contextlib
 import json
+import os
+import signal
+import time
 
 import celery
+import kombu
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
+from kombu.common import ignore_errors
 
 from shared.broker import make_app, send
 from shared.messages import ChunkOrder, JobOrder
 from shared.routes import NOTIFY, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
+from tests.conftest import own_server
 from workers.transport import _Broadcast, _Envelope, _is_ours
 
 
@@ -63,3 +70,30 @@ json_values = st.recursive(
 @given(st.sampled_from([_Envelope, _Broadcast]), json_values)
 def test_any_other_json_is_refused(kind, message):
     assert not _is_ours(kind, message, "control")
+
+
+@pytest.mark.server
+def test_a_connection_that_was_lost_with_work_in_hand_on_several_channels_can_be_closed(tmp_path):
+    taken = []
+    with own_server(tmp_path) as url:
+        connection = kombu.Connection(url, transport="workers.transport:Transport", transport_options={"max_retries": 0})
+        channels = [connection.default_channel, connection.channel()]
+        for name, channel in zip(("one", "two"), channels, strict=True):
+            queue = kombu.Queue(name)(channel)
+            queue.declare()
+            channel.basic_qos(0, 5, False)
+            kombu.Consumer(channel, [queue], callbacks=[lambda body, _: taken.append(body)], accept=["json"]).consume()
+            kombu.Producer(channel).publish({"n": name}, routing_key=name)
+        while len(taken) < 2:
+            connection.drain_events(timeout=5)
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=0.1)  # both wait for more
+        with redis.Redis.from_url(url) as client:
+            os.kill(client.info()["process_id"], signal.SIGKILL)
+        time.sleep(0.2)
+    # as Celery does when it has lost its connection
+    with contextlib.suppress(Exception):
+        connection.collect(socket_timeout=1)
+    ignore_errors(connection, connection.close)
+    for channel in channels:
+        channel.qos._on_collect.cancel()  # kombu would look for this server once more when the tests end
