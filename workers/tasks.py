@@ -183,7 +183,7 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
         return
     if not early.sent:
         _mark_parts(folder, set(range(len(plan.chunks))) - set(missing))
-    if len(missing) <= joining.AWAITED_CHUNKS < len(plan.chunks):
+    if len(missing) <= joining.awaited_chunks(plan):
         send(task.app, routes.SCORE_FINISH, [order])
     later = [index for index in missing if index >= early.sent]
     send(task.app, routes.SCORE_CHUNK, [ChunkOrder(job_id=order.job_id, index=index, of=len(plan.chunks)) for index in later])
@@ -247,7 +247,7 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         return  # whoever cuts the table looks for parts once it is cut
     plan = plan_of(order.job_id)
     is_last = marked.chunks >= len(plan.chunks)
-    if is_last or (marked.chunks == len(plan.chunks) - joining.AWAITED_CHUNKS and part.seconds < joining.AWAITED_SECONDS / 2):
+    if is_last or (marked.chunks == len(plan.chunks) - joining.awaited_chunks(plan) and part.seconds < joining.AWAITED_SECONDS / 2):
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
     if marked.rejected and not is_last:
         check_so_far(folder, plan, marked.rejected)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shared.manifests import Column
 from workers import flag_runs, tables
-from workers.flag_runs import Run, find_run, lift
+from workers.flag_runs import Run, find_run, lift, pack, unpack
 from workers.tables import Layout, Rows, read_csv_rows
 
 ATTRIBUTES = [f"att{number}" for number in range(1, 13)]
@@ -157,3 +157,25 @@ def test_the_longest_run_is_found_and_ends_before_the_last_column(columns, binar
     run = find_run(named, {name for name in named if name[0] in binary})
     assert (run.start, len(run.columns)) == (start, names) if run else start is None
     assert run is None or list(run.columns) == named[run.start : run.start + names]
+
+
+# --- columns that become rows ----------------------------------------------------------------------------------------------------
+
+
+@given(columns=st.integers(1, 40), rows=st.lists(st.integers(0, 30), min_size=1, max_size=3), spare=st.integers(0, 9), data=st.data())
+def test_packed_columns_become_the_same_rows(columns, rows, spare, data):
+    kind = data.draw(st.sampled_from(["i1", "u1", "i2", "i4", "i8", "u8"]))
+    chance = np.random.default_rng(columns)
+    batches = [chance.integers(0, 2, (columns, count), dtype=kind) for count in rows]
+    values = unpack([pack(batch, spare=spare) for batch in batches], spare + columns)
+    assert values.dtype == np.int8
+    assert np.array_equal(values[:, spare:], np.concatenate(batches, axis=1).T)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"), [("i1", 2), ("i1", -1), ("u1", 255), ("i2", 256), ("i4", -(2**31)), ("i8", 2**32), ("u8", 2**63), ("f8", 1)]
+)
+def test_columns_with_another_value_are_not_packed(kind, wrong):
+    columns = np.zeros((9, 20), dtype=kind)
+    columns[8, 19] = wrong
+    assert pack(columns, spare=2) is None
