@@ -43,18 +43,13 @@ class Tally:
     stages: dict[str, Histogram]
 
 
-def count_chunk(client: redis.Redis, *, rows: int, rejects: int, stages: Mapping[str, float], release_was_kept: bool) -> None:
-    """Count one chunk that was scored, in one round trip; raises redis.RedisError."""
-    with client.pipeline(transaction=False) as pipe:
-        pipe.hincrby(KEY, "chunks", 1)
-        pipe.hincrby(KEY, "rows", rows)
-        pipe.hincrby(KEY, "rejects", rejects)
-        pipe.hincrby(KEY, "releases:kept" if release_was_kept else "releases:loaded", 1)
-        for stage, seconds in stages.items():
-            pipe.hincrby(KEY, f"stage:{stage}:{bisect_left(BOUNDS, seconds)}", 1)
-            pipe.hincrbyfloat(KEY, f"stage:{stage}:seconds", seconds)
-        pipe.expire(KEY, KEPT_SECONDS)
-        pipe.execute()
+def of_chunk(*, rows: int, rejects: int, stages: Mapping[str, float], release_was_kept: bool) -> dict[str, float]:
+    """What one chunk that was scored adds to the counts; ``stages`` are seconds."""
+    counts: dict[str, float] = {"chunks": 1, "rows": rows, "rejects": rejects, f"releases:{'kept' if release_was_kept else 'loaded'}": 1}
+    for stage, seconds in stages.items():
+        counts[f"stage:{stage}:{bisect_left(BOUNDS, seconds)}"] = 1
+        counts[f"stage:{stage}:seconds"] = seconds
+    return counts
 
 
 def count_end(client: redis.Redis, kind: str, state: str) -> None:

@@ -236,13 +236,18 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         return
     log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
     try:
-        marked = hint.mark_part(redis_client(), order.job_id, order.index, part.rows_in, part.rows_rejected)
+        marked = hint.mark_part(
+            redis_client(),
+            order.job_id,
+            order.index,
+            rows=part.rows_in,
+            rejected=part.rows_rejected,
+            counts=_counts(part, release_was_kept=releases_kept() > kept_before),
+        )
     except redis.RedisError as error:
         # only a hint: the sweep will see from the folder that all parts are there
         log.warning("part not marked", error=str(error))
         return
-    if marked.is_new:
-        _count_chunk(part, release_was_kept=releases_kept() > kept_before)
     if order.cut is not None and not folder.has("plan.json"):
         return  # whoever cuts the table looks for parts once it is cut
     plan = plan_of(order.job_id)
@@ -253,11 +258,10 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         check_so_far(folder, plan, marked.rejected)
 
 
-def _count_chunk(part: ChunkRecord, *, release_was_kept: bool) -> None:
+def _counts(part: ChunkRecord, *, release_was_kept: bool) -> dict[str, float]:
     # what was in memory was not loaded
     stages = {stage: seconds for stage, seconds in part.stages.items() if stage != "load" or not release_was_kept}
-    with contextlib.suppress(redis.RedisError):
-        tally.count_chunk(redis_client(), rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
+    return tally.of_chunk(rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
 
 
 def _planned(order: ChunkOrder, folder: JobFolder) -> PlannedChunk:

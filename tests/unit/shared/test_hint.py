@@ -3,7 +3,7 @@
 import pytest
 import redis
 
-from shared import hint
+from shared import hint, tally
 from shared.hint import Marked, mark_part, mark_parts, read_progress
 
 JOB = "20261123t120000z-score-000000"
@@ -16,25 +16,31 @@ def client(redis_url) -> redis.Redis:
     return hint.connect(redis_url)
 
 
+def mark(client, index, rows, rejected) -> Marked:
+    return mark_part(client, JOB, index, rows=rows, rejected=rejected, counts={"rows": rows} if rejected else {})
+
+
 def test_a_chunk_counts_once_with_its_rows_and_rejects(client):
-    assert mark_part(client, JOB, 3, 100, 2) == Marked(chunks=1, rejected=2, is_new=True)
-    assert mark_part(client, JOB, 3, 100, 2) == Marked(chunks=1, rejected=2, is_new=False)
-    assert mark_part(client, JOB, 4, 50, 0) == Marked(chunks=2, rejected=0, is_new=True)
-    assert mark_part(client, JOB, 5, 50, 1) == Marked(chunks=3, rejected=3, is_new=True)
+    assert mark(client, 3, 100, 2) == Marked(chunks=1, rejected=2)
+    assert mark(client, 3, 100, 2) == Marked(chunks=1, rejected=2)
+    assert mark(client, 4, 50, 0) == Marked(chunks=2, rejected=0)
+    assert mark(client, 5, 50, 1) == Marked(chunks=3, rejected=3)
     progress = read_progress(client, JOB)
     assert (progress.chunks, progress.rows) == (3, 200)
+    assert tally.read_tally(client).rows == 150
 
 
 def test_parts_that_were_there_before_count_too(client):
-    mark_part(client, JOB, 0, 100, 0)
+    mark(client, 0, 100, 0)
     mark_parts(client, JOB, range(9), 7)
-    assert mark_part(client, JOB, 9, 10, 2) == Marked(chunks=10, rejected=9, is_new=True)
+    assert mark(client, 9, 10, 2) == Marked(chunks=10, rejected=9)
     assert read_progress(client, JOB).rows == 110
 
 
 def test_nothing_is_left_for_ever_and_nothing_at_all_once_it_is_forgotten(client):
-    mark_part(client, JOB, 0, 100, 1)
+    mark(client, 0, 100, 1)
     mark_parts(client, JOB, [1, 2], 3)
+    client.delete(tally.KEY)
     keys = list(client.scan_iter("*"))
     assert len(keys) == 2
     assert all(0 < client.ttl(key) <= hint.KEPT_SECONDS for key in keys)

@@ -12,11 +12,17 @@ def test_nothing_was_counted_at_first(redis_url):
     assert (counted.chunks, counted.rows, counted.rejects, counted.ended, counted.stages) == (0, 0, 0, {}, {})
 
 
+def count_chunk(client, index: int, *, rows: int, rejects: int, **more) -> None:
+    counts = tally.of_chunk(rows=rows, rejects=rejects, **more)
+    hint.mark_part(client, "20261123t120000z-score-000000", index, rows=rows, rejected=rejects, counts=counts)
+
+
 def test_chunks_add_up(redis_url):
     client = hint.connect(redis_url)
-    tally.count_chunk(client, rows=100, rejects=0, stages={"read": 0.2, "write": 0.01}, release_was_kept=False)
-    tally.count_chunk(client, rows=50, rejects=3, stages={"read": 0.4}, release_was_kept=True)
-    tally.count_chunk(client, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)
+    count_chunk(client, 0, rows=100, rejects=0, stages={"read": 0.2, "write": 0.01}, release_was_kept=False)
+    count_chunk(client, 1, rows=50, rejects=3, stages={"read": 0.4}, release_was_kept=True)
+    count_chunk(client, 2, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)
+    count_chunk(client, 2, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)  # once more, after a fault
     counted = tally.read_tally(client)
     assert (counted.chunks, counted.rows, counted.rejects) == (3, 151, 4)
     assert (counted.releases_loaded, counted.releases_kept) == (1, 2)
@@ -37,7 +43,7 @@ def test_ends_are_counted_by_kind_and_state(redis_url):
 @pytest.mark.parametrize(
     "count",
     [
-        lambda client: tally.count_chunk(client, rows=1, rejects=0, stages={}, release_was_kept=True),
+        lambda client: count_chunk(client, 0, rows=1, rejects=0, stages={}, release_was_kept=True),
         lambda client: tally.count_end(client, "train", "done"),
     ],
 )
