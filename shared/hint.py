@@ -13,6 +13,7 @@ import redis
 from shared import tally
 
 MARK = """
+redis.call('hdel', KEYS[4], ARGV[1])
 local is_new = redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
 redis.call('expire', KEYS[1], ARGV[4])
 local rejected = 0
@@ -54,14 +55,16 @@ def connect(url: str) -> redis.Redis:
     return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
 
 
-def mark_part(client: redis.Redis, job_id: str, index: int, *, rows: int, rejected: int, counts: Mapping[str, float]) -> Marked:
-    """Mark a chunk as done and return how far the job is; ``counts`` go to the tally unless it was marked before.
+def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[str, float], attempts: str) -> Marked:
+    """Mark a chunk as done and return how far the job is; raises redis.RedisError.
 
-    Raises redis.RedisError.
+    ``counts`` are what it adds to the tally, unless it was marked before. It is taken out of the hash ``attempts``, of chunks that were begun.
     """
-    keys = [_key(job_id), _rejects_key(job_id), tally.KEY]
+    keys = [_key(job_id), _rejects_key(job_id), tally.KEY, attempts]
     pairs = [item for pair in counts.items() for item in pair]
-    chunks, total = client.eval(MARK, len(keys), *keys, index, rows, rejected, KEPT_SECONDS, tally.KEPT_SECONDS, *pairs)
+    chunks, total = client.eval(
+        MARK, len(keys), *keys, index, counts["rows"], counts["rejects"], KEPT_SECONDS, tally.KEPT_SECONDS, *pairs
+    )  # fmt: skip
     return Marked(chunks=int(chunks), rejected=int(total))
 
 

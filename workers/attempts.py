@@ -5,6 +5,7 @@ The count lies in Redis and may be lost; then the chunk is given its tries anew.
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import redis
 import structlog
@@ -18,31 +19,43 @@ MAX_DEATHS = 3
 log = structlog.get_logger()
 
 
+@dataclass(kw_only=True)
+class Attempt:
+    """A chunk that was begun and has not ended."""
+
+    key: str
+    """The hash with the counts of its job, by chunk."""
+    deaths: int = 0
+    """How often it was begun without an end before now."""
+    is_over: bool = False
+    """True once its count was taken away, together with something else that was said of it."""
+
+
 @contextlib.contextmanager
-def counted(client: redis.Redis, job_id: str, index: int | str) -> Iterator[int]:
-    """Give how often this chunk was begun without an end before now; an orderly end, also with an error, takes its count away.
+def counted(client: redis.Redis, job_id: str, index: int | str) -> Iterator[Attempt]:
+    """Count that this chunk is begun; an orderly end, also with an error, takes its count away.
 
     A chunk that ran out of time is no orderly end: it would do so again.
     """
-    key = f"scoring:attempts:{job_id}"
-    deaths = 0
+    attempt = Attempt(key=f"scoring:attempts:{job_id}")
     try:
         with client.pipeline(transaction=False) as pipe:
-            pipe.hincrby(key, str(index), 1)
-            pipe.expire(key, KEPT_SECONDS)
-            deaths = int(pipe.execute()[0]) - 1
+            pipe.hincrby(attempt.key, str(index), 1)
+            pipe.expire(attempt.key, KEPT_SECONDS)
+            attempt.deaths = int(pipe.execute()[0]) - 1
     except redis.RedisError as error:
         log.warning("attempt not counted", error=str(error))
     try:
-        yield deaths
+        yield attempt
     except SoftTimeLimitExceeded:
         raise
     except BaseException:
-        _forget(client, key, index)
+        _forget(client, attempt, index)
         raise
-    _forget(client, key, index)
+    _forget(client, attempt, index)
 
 
-def _forget(client: redis.Redis, key: str, index: int | str) -> None:
-    with contextlib.suppress(redis.RedisError):
-        client.hdel(key, str(index))
+def _forget(client: redis.Redis, attempt: Attempt, index: int | str) -> None:
+    if not attempt.is_over:
+        with contextlib.suppress(redis.RedisError):
+            client.hdel(attempt.key, str(index))

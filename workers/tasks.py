@@ -33,7 +33,7 @@ from shared.processes import drop_abandoned
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from workers import joining, notices, scoring, sweeping, training, tuning, webhook
-from workers.attempts import MAX_DEATHS, counted
+from workers.attempts import MAX_DEATHS, Attempt, counted
 from workers.judging import Places
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
@@ -227,26 +227,16 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
     tuning.forget_table()
     planned = _planned(order, folder)
     kept_before = releases_kept()
-    with counted(redis_client(), order.job_id, order.index) as deaths:
-        if deaths >= MAX_DEATHS or (deaths and is_suspect(folder, order.index)):
-            part = _score_in_pieces(planned, folder, deaths)
+    with counted(redis_client(), order.job_id, order.index) as attempt:
+        if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
+            part = _score_in_pieces(planned, folder, attempt.deaths)
         else:
             part = scoring.score_chunk(folder, planned, **_places())
-    if part is None:
-        return
-    log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
-    try:
-        marked = hint.mark_part(
-            redis_client(),
-            order.job_id,
-            order.index,
-            rows=part.rows_in,
-            rejected=part.rows_rejected,
-            counts=_counts(part, release_was_kept=releases_kept() > kept_before),
-        )
-    except redis.RedisError as error:
-        # only a hint: the sweep will see from the folder that all parts are there
-        log.warning("part not marked", error=str(error))
+        if part is None:
+            return
+        log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
+        marked = _mark_part(order, part, attempt, release_was_kept=releases_kept() > kept_before)
+    if marked is None:
         return
     if order.cut is not None and not folder.has("plan.json"):
         return  # whoever cuts the table looks for parts once it is cut
@@ -258,10 +248,19 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         check_so_far(folder, plan, marked.rejected)
 
 
-def _counts(part: ChunkRecord, *, release_was_kept: bool) -> dict[str, float]:
+def _mark_part(order: ChunkOrder, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> hint.Marked | None:
+    """Say in Redis that a chunk is done; None when that cannot be said."""
     # what was in memory was not loaded
     stages = {stage: seconds for stage, seconds in part.stages.items() if stage != "load" or not release_was_kept}
-    return tally.of_chunk(rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
+    counts = tally.of_chunk(rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
+    try:
+        marked = hint.mark_part(redis_client(), order.job_id, order.index, counts=counts, attempts=attempt.key)
+    except redis.RedisError as error:
+        # only a hint: the sweep will see from the folder that all parts are there
+        log.warning("part not marked", error=str(error))
+        return None
+    attempt.is_over = True
+    return marked
 
 
 def _planned(order: ChunkOrder, folder: JobFolder) -> PlannedChunk:
@@ -321,10 +320,10 @@ def _gate_limits() -> Limits:
 @step(routes.TRAIN_CANDIDATE, CandidateOrder)
 def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) -> None:
     """Try one candidate on one fold; whoever completes a wave sends the next one, or the fit."""
-    with counted(redis_client(), order.job_id, f"{order.candidate}.{order.fold}") as deaths:
-        if deaths >= MAX_DEATHS:
-            log.error("candidate killed its worker and is given up", deaths=deaths)
-            tuning.give_up(folder, order.candidate, order.fold, f"it killed its worker {deaths} times")
+    with counted(redis_client(), order.job_id, f"{order.candidate}.{order.fold}") as attempt:
+        if attempt.deaths >= MAX_DEATHS:
+            log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
+            tuning.give_up(folder, order.candidate, order.fold, f"it killed its worker {attempt.deaths} times")
         else:
             _try_candidate(task, order, folder)
     if folder.outcome() is not None or tuning.missing_orders(folder)[0]:

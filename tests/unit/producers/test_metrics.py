@@ -87,7 +87,7 @@ def test_jobs_chunks_and_signs_are_told(settings, tmp_path):
     pulse.leave_sign(client, pulse.BEAT)
     pulse.leave_sign(client, pulse.SWEEP)
     counts = tally.of_chunk(rows=10, rejects=2, stages={"read": 0.02, "predict": 5.0}, release_was_kept=True)
-    hint.mark_part(client, job.job_id, 0, rows=10, rejected=2, counts=counts)
+    hint.mark_part(client, job.job_id, 0, counts=counts, attempts="begun")
     tally.count_end(client, "score", "failed")
     found = read(settings)
     assert found["scoring_jobs", "queued"] == 1

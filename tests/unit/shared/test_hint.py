@@ -17,7 +17,8 @@ def client(redis_url) -> redis.Redis:
 
 
 def mark(client, index, rows, rejected) -> Marked:
-    return mark_part(client, JOB, index, rows=rows, rejected=rejected, counts={"rows": rows} if rejected else {})
+    counts = tally.of_chunk(rows=rows, rejects=rejected, stages={}, release_was_kept=True)
+    return mark_part(client, JOB, index, counts=counts, attempts="begun")
 
 
 def test_a_chunk_counts_once_with_its_rows_and_rejects(client):
@@ -27,7 +28,13 @@ def test_a_chunk_counts_once_with_its_rows_and_rejects(client):
     assert mark(client, 5, 50, 1) == Marked(chunks=3, rejected=3)
     progress = read_progress(client, JOB)
     assert (progress.chunks, progress.rows) == (3, 200)
-    assert tally.read_tally(client).rows == 150
+    assert tally.read_tally(client).rows == 200
+
+
+def test_a_chunk_that_is_done_is_no_longer_begun(client):
+    client.hset("begun", mapping={"3": 2, "4": 1})
+    mark(client, 3, 100, 0)
+    assert client.hgetall("begun") == {b"4": b"1"}
 
 
 def test_parts_that_were_there_before_count_too(client):
