@@ -23,7 +23,7 @@ from benchmarks.ways import OTHERS, check_same, release_memory
 WAYS = (OURS, *OTHERS)
 TRAINING_ROWS = 20_000
 ONE_ROW_JOBS, WARM_UP_JOBS = 40, 5
-CLOSE, MORE_TURNS = (OURS, POOL), 2
+CLOSE, MORE_TURNS = (OURS, POOL), 4
 """What is compared with a narrow bar is measured more often than the rest: so many times more in each round."""
 SETTLE_SECONDS = 1.0
 """What was due while a way stood still is done before it is measured."""

@@ -58,7 +58,7 @@ def connect(url: str) -> redis.Redis:
 def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[str, float], attempts: str) -> Marked:
     """Mark a chunk as done and return how far the job is; raises redis.RedisError.
 
-    ``counts`` are what it adds to the tally, unless it was marked before. It is taken out of the hash ``attempts``, of chunks that were begun.
+    ``counts`` are what it adds to the tally, unless it was marked before; ``attempts`` is the hash of chunks that were begun.
     """
     keys = [_key(job_id), _rejects_key(job_id), tally.KEY, attempts]
     pairs = [item for pair in counts.items() for item in pair]

@@ -124,6 +124,7 @@ def test_an_interval_of_a_release_that_gives_none_is_refused_before_anything_is_
     assert sorted((mounted.bucket / "jobs").iterdir()) == before
 
 
+@pytest.mark.usefixtures("prepared")
 def test_a_new_skeleton_is_checked_trained_scored_and_tested_as_it_stands(mounted: Place) -> None:
     folder = mounted.root / "definitions"
     said = mounted.scoring("models", "new", "v4").stdout
