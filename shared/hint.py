@@ -22,12 +22,15 @@ if ARGV[3] ~= '0' then
   redis.call('expire', KEYS[2], ARGV[4])
 end
 if is_new == 1 then
-  for place = 6, #ARGV, 2 do redis.call('hincrbyfloat', KEYS[3], ARGV[place], ARGV[place + 1]) end
-  redis.call('expire', KEYS[3], ARGV[5])
+  for place = 6, #ARGV, 2 do redis.pcall('hincrbyfloat', KEYS[3], ARGV[place], ARGV[place + 1]) end
+  redis.pcall('expire', KEYS[3], ARGV[5])
 end
 return {redis.call('hlen', KEYS[1]), rejected}
 """
-"""All that is to be said of a chunk in one round trip; each is some tenths of a millisecond in which a processor may stand idle."""
+"""All that is to be said of a chunk in one round trip: each costs some tenths of a millisecond, in which a processor may stand idle.
+
+A tally that cannot be counted (``pcall``) holds up nothing.
+"""
 
 KEPT_SECONDS = 24 * 3600
 """No key outlives its job by more than a day."""

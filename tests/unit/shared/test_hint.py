@@ -37,6 +37,11 @@ def test_a_chunk_that_is_done_is_no_longer_begun(client):
     assert client.hgetall("begun") == {b"4": b"1"}
 
 
+def test_a_tally_that_is_something_else_holds_up_nothing(client):
+    client.set(tally.KEY, "no hash")
+    assert mark(client, 3, 100, 0) == Marked(chunks=1, rejected=0)
+
+
 def test_parts_that_were_there_before_count_too(client):
     mark(client, 0, 100, 0)
     mark_parts(client, JOB, range(9), 7)
