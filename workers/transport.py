@@ -1,4 +1,4 @@
-"""The workers' way to Redis: kombu's own, but that neither what is not one of our messages nor a connection lost at a bad moment ends the worker.
+"""The workers' way to Redis: kombu's own, but neither what is not one of our messages nor a connection lost at a bad moment ends a worker.
 
 Anybody who can reach the Redis can put a line on a queue or say something to the remote control. What a task's arguments say is judged
 in ``tasks``; here it is only what Celery reads before that, in the worker's main process: text that is no JSON, JSON without the fields
