@@ -13,7 +13,7 @@ import redis
 from shared import tally
 
 MARK = """
-redis.call('hdel', KEYS[4], ARGV[1])
+redis.pcall('hdel', KEYS[4], ARGV[1])
 local is_new = redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
 redis.call('expire', KEYS[1], ARGV[4])
 local rejected = 0
@@ -29,7 +29,7 @@ return {redis.call('hlen', KEYS[1]), rejected}
 """
 """All that is to be said of a chunk in one round trip: each costs some tenths of a millisecond, in which a processor may stand idle.
 
-A tally that cannot be counted (``pcall``) holds up nothing.
+What else is counted holds up nothing where it cannot be (``pcall``).
 """
 
 KEPT_SECONDS = 24 * 3600

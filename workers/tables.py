@@ -59,9 +59,6 @@ _CSV_BLOCK_BYTES = 2 << 20
 PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE = 16384, 10 << 20
 """What Arrow decodes together, whichever is reached first: of more it needs several times the size, and of less more time."""
 
-MOST_ROWS_BELIEVED = 1 << 18
-"""So many rows are given their memory before they were read; a file may claim any number."""
-
 WRITTEN_AT_ONCE = 8192
 """Rows that Arrow turns into text together; its own 1024 take a tenth longer."""
 
@@ -339,9 +336,17 @@ class ParquetReader:
 
 def _packed(batch: pa.RecordBatch, spare: int) -> np.ndarray | None:
     """Columns of whole numbers as bits; None when a value is missing, or neither 0 nor 1."""
-    if any(column.null_count for column in batch.columns):
+    columns = batch.columns
+    if any(column.null_count for column in columns):
         return None
-    return pack(batch.to_tensor(row_major=False).to_numpy().T, spare=spare)
+    if len({column.type for column in columns}) > 1:
+        # together they would all become as wide as the widest
+        try:
+            columns = [column.cast(pa.uint8()) for column in columns]
+        except pa.ArrowInvalid:
+            return None
+    tensor = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_tensor(row_major=False)
+    return pack(tensor.to_numpy().T, spare=spare)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,8 +37,9 @@ def test_a_chunk_that_is_done_is_no_longer_begun(client):
     assert client.hgetall("begun") == {b"4": b"1"}
 
 
-def test_a_tally_that_is_something_else_holds_up_nothing(client):
+def test_what_is_no_hash_holds_up_nothing(client):
     client.set(tally.KEY, "no hash")
+    client.set("begun", "no hash")
     assert mark(client, 3, 100, 0) == Marked(chunks=1, rejected=0)
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+import redis
 
 from shared import hint, routes
 from shared.bucket import LocalBucket
@@ -203,3 +204,39 @@ def test_a_plan_that_comes_when_nearly_all_is_scored_sends_for_the_join(bucket, 
     order = JobOrder(job_id=folder.job_id)
     assert sent[0] == (routes.SCORE_FINISH, order)
     assert [(task, order.index) for task, order in sent[1:]] == [(routes.SCORE_CHUNK, index) for index in range(8, len(made.chunks))]
+
+
+@pytest.mark.server
+def test_a_job_of_few_chunks_is_joined_once_and_for_all(bucket, sent):
+    folder = make_job(bucket, chunk_rows=14)
+    made = plan(folder)
+    assert (len(made.chunks), joining.awaited_chunks(made)) == (3, 0)
+    for index in range(3):
+        tasks.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=3).encode())
+    assert sent == [(routes.SCORE_FINISH, JobOrder(job_id=folder.job_id))]
+
+
+# --- chunks that were begun ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.server
+def test_a_chunk_that_is_done_was_not_begun_in_vain_whether_that_could_be_marked_or_not(bucket, sent, monkeypatch):
+    folder = make_job(bucket, chunk_rows=14)
+    plan(folder)
+    client, begun = tasks.redis_client(), f"scoring:attempts:{folder.job_id}"
+    client.hset(begun, "1", 1)
+
+    def score_now(index):
+        tasks.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=3).encode())
+        return client.hgetall(begun)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(client), "hdel", lambda *_: pytest.fail("it is said together with the mark"))
+        assert score_now(0) == {b"1": b"1"}
+        assert score_now(1) == {}
+
+    def gone(*_, **__):
+        raise redis.ConnectionError("Redis is away")
+
+    monkeypatch.setattr(hint, "mark_part", gone)
+    assert score_now(2) == {}

@@ -571,7 +571,6 @@ def test_a_parquet_reject_names_the_row_of_the_file(kind):
 @pytest.mark.parametrize(("start", "end"), [(0, 100), (13, 87), (40, 41)])
 def test_parquet_columns_of_a_byte_are_one_block_however_they_are_read(at_once, start, end, monkeypatch):
     monkeypatch.setattr(tables, "PARQUET_ROWS_AT_ONCE", at_once)
-    monkeypatch.setattr(tables, "MOST_ROWS_BELIEVED", 30)
     chance = np.random.default_rng(1)
     columns = {
         "score": chance.normal(size=100),
@@ -586,6 +585,19 @@ def test_parquet_columns_of_a_byte_are_one_block_however_they_are_read(at_once, 
         assert rows.frame[name].tolist() == np.asarray(columns[name])[start:end].tolist()
     assert rows.frame["computer"].tolist() == [number % 2 for number in range(start, end)]
     assert {str(rows.frame[name].dtype) for name in ("computer", "smartphone", "att1", "att2")} == {"int8"}
+
+
+@pytest.mark.parametrize(("value", "reason"), [(1, None), (2, "not 0 or 1"), (-1, "not 0 or 1"), (2**40, "not 0 or 1")])
+def test_parquet_flags_of_several_types_are_narrowed_before_they_are_taken_together(value, reason, monkeypatch):
+    widths = []
+    pack = tables.pack
+    monkeypatch.setattr(tables, "pack", lambda columns, spare: widths.append(columns.itemsize) or pack(columns, spare=spare))
+    columns = GOOD | {"att1": pa.array([0, 1, 0], pa.int8()), "att2": pa.array([0, 1, value], pa.int64())}
+    layout = layout_for("t.parquet", list(columns), [*FEATURES, Column(name="att2", type="binary")])
+    rows = read_parquet_rows(parquet(columns), layout, 0, 3)
+    assert rows.frame["att2"].tolist() == ([0, 1, 1] if reason is None else [0, 1])
+    assert [reject.reason for reject in rows.rejects] == ([] if reason is None else [reason])
+    assert set(widths) <= {1}
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint16()])
