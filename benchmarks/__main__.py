@@ -56,7 +56,7 @@ def _listed(known: tuple[str, ...]) -> click.ParamType:
 json_option = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything that was measured here.")
 processes_option = click.option("--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of each way.")
 work_option = click.option("--work", type=click.Path(path_type=Path, exists=True), help="Folder for tables and results.  [default: TMPDIR]")
-bars_option = click.option("--bars/--no-bars", "judged", default=True, help="Judge what was reached, or only show it.")
+bars_option = click.option("--bars/--no-bars", "judged", default=True, show_default=True, help="Judge what was reached, or only show it.")
 
 
 @benchmarks.command()
@@ -65,7 +65,7 @@ bars_option = click.option("--bars/--no-bars", "judged", default=True, help="Jud
 @click.option("--models", type=_listed(("v1", "v2")), default="v1,v2", show_default=True)
 @click.option("--formats", type=_listed(FORMATS), default=",".join(COMPARED), show_default=True)
 @click.option("--only", type=_listed(WAYS), default=",".join(WAYS), show_default=True, help="Ways to run.")
-@click.option("--small/--no-small", default=True, help="Measure jobs of one row and the queue, too.")
+@click.option("--small/--no-small", default=True, show_default=True, help="Measure jobs of one row and the queue, too.")
 @click.option(
     "--queue-chunks", type=click.IntRange(min=1), default=10_000, show_default=True, help="Chunks of the job that measures the queue."
 )
@@ -93,7 +93,7 @@ def score(  # noqa: PLR0913, PLR0917 - a command has as many arguments as it has
     \b
     Example:
         python -m benchmarks score --rows 1000000 --plot rows-per-second.png
-        python -m benchmarks score --rows 100000 --only ours,pool --models v1 --formats csv --no-bars
+        python -m benchmarks score --rows 100000 --only ours,pool --models v1 --formats csv --no-small --no-bars
     """
     if DASK in only and not has_dask():
         return _lacks("Dask")

@@ -227,7 +227,7 @@ def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str,
     raise RequestError(
         problem,
         next_step=f"Fix that one instead: scoring score {shlex.quote(rows)} --fix {newer}; "
-        f"which rows it lacks: scoring results rejects {newer}",
+        f"if it is of another table, with rows of its own: scoring results rejects {newer} --rows FILE",
     )
 
 

@@ -662,6 +662,7 @@ def test_a_fix_of_an_older_job_does_not_take_the_place_of_a_newer_result(setting
     with pytest.raises(RequestError, match=newest) as refused:
         fix(settings, bucket, older, mended)
     assert refused.value.next_step.startswith(f"Fix that one instead: scoring score '{mended}' --fix {newer.job_id}; ")
+    assert refused.value.next_step.endswith(f"rows of its own: scoring results rejects {newer.job_id} --rows FILE")
     assert fix(settings, bucket, newer, mended).fresh
 
 
