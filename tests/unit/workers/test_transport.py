@@ -28,7 +28,7 @@ def test_every_message_that_we_send_is_taken(redis_url):
         send(app, SCORE_CHUNK, [ChunkOrder(job_id="job-1", index=0, of=2), ChunkOrder(job_id="job-1", index=1, of=2)])
         app.send_task(SWEEP, expires=60)
 
-        @app.task(name=NOTIFY, bind=True, max_retries=3)
+        @app.task(name=NOTIFY, bind=True, max_retries=3, shared=False)  # else every application made later has it, too
         def notify(self: celery.Task, _: object) -> None:
             raise self.retry(countdown=10)
 
