@@ -2,6 +2,7 @@
 
 A hash ``scoring:parts:<job>`` maps each finished chunk to its rows, so marking a chunk twice counts it once; ``scoring:rejects:<job>``
 counts the rejects in them. The job's folder is the truth; whoever reads the hint must be right without it.
+With the mark of a chunk go what it adds to the tally and that it is no longer begun.
 """
 
 import contextlib

@@ -336,17 +336,15 @@ class ParquetReader:
 
 def _packed(batch: pa.RecordBatch, spare: int) -> np.ndarray | None:
     """Columns of whole numbers as bits; None when a value is missing, or neither 0 nor 1."""
-    columns = batch.columns
-    if any(column.null_count for column in columns):
+    if any(column.null_count for column in batch.columns):
         return None
-    if len({column.type for column in columns}) > 1:
+    if len({column.type for column in batch.columns}) > 1:
         # together they would all become as wide as the widest
         try:
-            columns = [column.cast(pa.uint8()) for column in columns]
+            batch = pa.RecordBatch.from_arrays([column.cast(pa.uint8()) for column in batch.columns], names=batch.schema.names)
         except pa.ArrowInvalid:
             return None
-    tensor = pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_tensor(row_major=False)
-    return pack(tensor.to_numpy().T, spare=spare)
+    return pack(batch.to_tensor(row_major=False).to_numpy().T, spare=spare)
 
 
 @dataclass(frozen=True, kw_only=True)
