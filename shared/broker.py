@@ -22,6 +22,9 @@ VISIBILITY_SECONDS = 3600
 SENT_AT = "sent_at"
 """Header of every message: when it was sent, in seconds since the epoch."""
 
+CLOCKS_APART_SECONDS = 60
+"""The clocks of two hosts may differ by so much."""
+
 BATCH_MESSAGES = 500
 """Messages in one round trip to Redis: 10,000 chunks go out in about two seconds instead of seven."""
 
@@ -86,13 +89,18 @@ def make_app(settings: Settings) -> celery.Celery:
         task_create_missing_queues=False,
         task_routes={task: {"queue": queue} for task, queue in QUEUE_OF_TASK.items()},
         beat_schedule={
-            # a sweep that waited longer than its period is worth nothing: the next one is due
-            SWEEP: {"task": SWEEP, "schedule": settings.sweep_seconds, "options": {"expires": settings.sweep_seconds}},
+            # a sweep that waited much longer than its period is worth nothing: the next one is due
+            SWEEP: {"task": SWEEP, "schedule": settings.sweep_seconds, "options": {"expires": _sweep_expiry_seconds(settings)}},
         },
         # beat looks at its clock this often at least, so that the sweep comes in time
         beat_max_loop_interval=5,
     )
     return app
+
+
+def _sweep_expiry_seconds(settings: Settings) -> float:
+    """Expiry is judged by the worker's clock, which may be a minute ahead of beat's: with the bare period no sweep would ever run there."""
+    return 10 * settings.sweep_seconds + CLOCKS_APART_SECONDS
 
 
 def send(app: celery.Celery, task: str, orders: Sequence[JobOrder]) -> None:

@@ -4,11 +4,13 @@ Like every key of ours they have an expiry and may be lost at any moment; then n
 """
 
 import secrets
+from datetime import UTC, datetime
 
 import redis
 
 BEAT = "scoring:pulse:beat"
 SWEEP = "scoring:pulse:sweep"
+SWEPT_UNTIL = "scoring:pulse:swept-until"
 KEPT_SECONDS = 24 * 3600
 
 
@@ -27,3 +29,20 @@ def seconds_since(client: redis.Redis, name: str) -> float | None:
     """The age of the last sign, by the server's clock alone; None when none is known, or none for a day. Raises redis.RedisError."""
     left = int(client.pttl(name))
     return KEPT_SECONDS - left / 1000 if left >= 0 else None
+
+
+def time_of(client: redis.Redis) -> datetime:
+    """What the clock of Redis shows: one clock for all processes. Raises redis.RedisError."""
+    seconds, micros = client.time()
+    return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
+
+
+def note_swept(client: redis.Redis, job_id: str) -> None:
+    """Keep the job that a sweep looked at last, empty when it looked at all; raises redis.RedisError."""
+    client.set(SWEPT_UNTIL, job_id, ex=KEPT_SECONDS)
+
+
+def swept_until(client: redis.Redis) -> str:
+    """The job after which the next sweep begins; empty when it begins with the oldest. Raises redis.RedisError."""
+    job_id = client.get(SWEPT_UNTIL)
+    return job_id.decode(errors="replace") if isinstance(job_id, bytes) else ""

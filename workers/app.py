@@ -79,4 +79,4 @@ def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 def _send_sweep() -> None:
     # where Redis is not there yet, beat sends one soon
     with contextlib.suppress(OSError, redis.exceptions.RedisError, kombu.exceptions.KombuError):
-        app.send_task(SWEEP, expires=60, retry=False)
+        app.send_task(SWEEP, expires=600, retry=False)

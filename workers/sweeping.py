@@ -1,20 +1,24 @@
-"""The sweep: looks at every job that still needs something done, and sends what no message is on its way for.
+"""The sweep: looks at the jobs that still need something done, and sends again what no message is on its way for.
 
-It runs every few seconds and when a worker starts. It needs nothing but the bucket and Redis, remembers nothing, and may run twice
-at the same time: whatever it sends too often finds its work done.
+It runs every few seconds and when a worker starts.
+A sweep takes a bounded time: with many open jobs the next one goes on where it stopped.
+It may run twice at the same time: whatever it sends too often finds its work done.
 """
 
+import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from shared.bucket import Bucket
+from shared.bucket import Bucket, FileInfo
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
-from shared.job_folder import CANDIDATES, OPEN, PUBLISHED, JobFolder, Outcome, close_job, open_jobs
+from shared.job_folder import CANDIDATES, OPEN, PUBLISHED, JobFolder, Outcome, close_job
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
+from workers.ahead import ahead
 from workers.notices import is_told
 from workers.parts import missing_chunks
 from workers.planning import read_plan
@@ -30,12 +34,21 @@ SENT_AGAIN = "sent-again"
 SENDING = timedelta(seconds=2)
 """A batch of messages is on its way for so long."""
 
+CLOCKS_APART = timedelta(seconds=60)
+"""The clocks of hosts and of an object store may differ by so much: when a step was sent is known by one, what waits by another."""
+
+SWEEP_SECONDS = 1.0
+"""Jobs are looked at for so long; whoever sweeps holds up no plan and no finish for longer."""
+
+STORE_THREADS = 32
+"""Jobs looked at at the same time on an object store, where each look waits for several answers."""
+
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Orders that are on no queue and in nobody's hands."""
+    """Orders that are on no queue and that no process works on."""
 
     task: str
     orders: list[JobOrder]
@@ -50,34 +63,78 @@ class Traffic:
     waiting_since: Callable[[str], datetime | None]
     """For a queue, when the message was sent that waits longest; None when nothing waits."""
     are_leased: Callable[[Sequence[str]], list[bool]]
-    """For names of steps, whether somebody works on each."""
+    """For names of steps, whether a process works on each."""
 
 
-def sweep(bucket: Bucket, traffic: Traffic, *, grace: timedelta, deadline: timedelta) -> Iterator[Missing]:
+@dataclass(kw_only=True)
+class Turn:
+    """The open jobs that one sweep looks at: those after a job, then those before it, for a limited time."""
+
+    after: str = ""
+    """The job that was looked at last; empty when all were. The sweep sets it."""
+    seconds: float = float("inf")
+
+    def order(self, marks: list[FileInfo]) -> list[FileInfo]:
+        """The marks of open jobs in the order in which they are looked at."""
+        return [mark for mark in marks if _job_of(mark) > self.after] + [mark for mark in marks if _job_of(mark) <= self.after]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """When a step counts as lost and a job as overdue."""
+
+    grace: timedelta
+    """A step gets so long after its message was sent before it is sent again."""
+    deadline: timedelta
+    """A job that was opened longer ago has failed."""
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """By one clock for all workers, that of Redis: a worker whose clock is wrong must not fail the jobs."""
+
+
+def sweep(bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn | None = None) -> Iterator[Missing]:
     """What must be sent to make every open job go on; marks of jobs that need nothing more are taken away.
 
-    A step gets ``grace`` after its message was sent before it is sent again; a job that is older than ``deadline`` is failed.
-
-    A message is lost when nobody works on its step, and nothing waits in its queue that was sent as early as it: queues are served in
-    turn, so it would have been served. A job behind 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
+    A message is lost when no process works on its step, and nothing waits in its queue that was sent as early as it: queues are served in
+    turn, so it would have been served. A job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
     """
-    for job_id in open_jobs(bucket):
-        try:
-            missing = _missing_step(JobFolder(bucket, job_id), deadline)
-        except PermanentError as error:
-            _drop_orphan(bucket, job_id, str(error))
-            continue
-        except TransientError as error:
-            log.warning("job not looked at, the next sweep is due soon", job=job_id, error=str(error))
-            continue
-        if missing is None or not _is_lost(missing, traffic, grace):
-            continue
-        held = traffic.are_leased([lease_name(missing.task, order) for order in missing.orders])
-        orders = [order for order, taken in zip(missing.orders, held, strict=True) if not taken]
-        if orders:
-            log.info("sweep sends again", job=job_id, task=missing.task, orders=len(orders))
-            _note_sent(JobFolder(bucket, job_id))
-            yield Missing(task=missing.task, orders=orders, sent=missing.sent)
+    turn = turn or Turn()
+    limit = time.monotonic() + turn.seconds
+    marks = turn.order(bucket.files(OPEN))
+    look = functools.partial(_look, bucket, rules)
+    # on a disk threads take longer than none
+    looks = ahead(look, marks, STORE_THREADS) if bucket.is_remote else map(look, marks)
+    for mark, missing in zip(marks, looks, strict=True):
+        turn.after = _job_of(mark)
+        if missing is not None and (lost := _lost_orders(missing, traffic, rules)):
+            log.info("sweep sends again", job=turn.after, task=missing.task, orders=len(lost))
+            _note_sent(JobFolder(bucket, turn.after))
+            yield Missing(task=missing.task, orders=lost, sent=missing.sent)
+        if time.monotonic() > limit:
+            log.info("sweep goes on at its next turn", after=turn.after, open_jobs=len(marks))
+            return
+    turn.after = ""
+
+
+def _job_of(mark: FileInfo) -> str:
+    return mark.path.rpartition("/")[2]
+
+
+def _look(bucket: Bucket, rules: Rules, mark: FileInfo) -> Missing | None:
+    """The step that a job waits for; None when it needs none, or cannot be read now."""
+    try:
+        return _missing_step(JobFolder(bucket, _job_of(mark)), mark, rules)
+    except PermanentError as error:
+        _drop_orphan(bucket, mark, str(error), rules.now)
+    except TransientError as error:
+        log.warning("job not looked at, the next sweep is due soon", job=_job_of(mark), error=str(error))
+    return None
+
+
+def _lost_orders(missing: Missing, traffic: Traffic, rules: Rules) -> list[JobOrder]:
+    if not _is_lost(missing, traffic, rules):
+        return []
+    held = traffic.are_leased([lease_name(missing.task, order) for order in missing.orders])
+    return [order for order, taken in zip(missing.orders, held, strict=True) if not taken]
 
 
 def lease_name(task: str, order: JobOrder) -> str:
@@ -87,33 +144,33 @@ def lease_name(task: str, order: JobOrder) -> str:
     return f"{task}:{order.job_id}:{order.index}" if isinstance(order, ChunkOrder) else f"{task}:{order.job_id}"
 
 
-def _is_lost(missing: Missing, traffic: Traffic, grace: timedelta) -> bool:
-    if datetime.now(UTC) - missing.sent < grace:
+def _is_lost(missing: Missing, traffic: Traffic, rules: Rules) -> bool:
+    if rules.now - missing.sent < rules.grace:
         return False
     oldest = traffic.waiting_since(QUEUE_OF_TASK[missing.task])
-    return oldest is None or oldest > missing.sent + SENDING
+    return oldest is None or oldest > missing.sent + SENDING + CLOCKS_APART
 
 
-def _missing_step(folder: JobFolder, deadline: timedelta) -> Missing | None:
+def _missing_step(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | None:
     """The step that the job waits for, or None when it needs nothing.
 
     Raises:
-        RequestError: nobody wrote the job down, or nothing of it can be read, not even how it ended.
+        RequestError: the job has no request, or nothing of it can be read, not even how it ended.
     """
     outcome = folder.outcome()
     if outcome is not None:
         return _missing_end(folder, outcome)
     try:
-        return _missing_work(folder, deadline)
+        return _missing_work(folder, mark, rules)
     except MessageError as error:
         return _failed(folder, error)
 
 
-def _missing_work(folder: JobFolder, deadline: timedelta) -> Missing | None:
+def _missing_work(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | None:
     job = folder.job()
-    now = datetime.now(UTC)
-    if now - _opened(folder, job.created) > deadline:
-        return _failed(folder, JobFailedError(f"the job did not end within {deadline.total_seconds() / 3600:g} hours"))
+    opened = max(job.created, datetime.fromtimestamp(mark.modified, UTC))  # when it was asked for, or resumed
+    if rules.now - opened > rules.deadline:
+        return _failed(folder, JobFailedError(f"the job did not end within {rules.deadline.total_seconds() / 3600:g} hours"))
     if isinstance(job, TrainJob):
         return _missing_training(folder, job)
     if not folder.has("plan.json"):
@@ -133,12 +190,6 @@ def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
         orders: list[JobOrder] = [*candidates[:CHUNKS_AT_ONCE]]
         return Missing(task=TRAIN_CANDIDATE, orders=orders, sent=_last_sent(folder, made or job.created))
     return _order(folder, TRAIN_FIT, _last_file(folder, CANDIDATES, job.created))
-
-
-def _opened(folder: JobFolder, created: datetime) -> datetime:
-    """When the job was asked for, or let go on, last."""
-    mark = folder.bucket.stat(f"{OPEN}/{folder.job_id}")
-    return max(created, datetime.fromtimestamp(mark.modified, UTC)) if mark else created
 
 
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
@@ -182,8 +233,7 @@ def _note_sent(folder: JobFolder) -> None:
         log.warning("sending not noted", job=folder.job_id, error=str(error))
 
 
-def _drop_orphan(bucket: Bucket, job_id: str, why: str) -> None:
-    mark = bucket.stat(f"{OPEN}/{job_id}")
-    if mark is not None and datetime.now(UTC).timestamp() - mark.modified > ORPHAN_SECONDS:
-        log.warning("job that cannot be read is left alone", job=job_id, why=why)
-        close_job(bucket, job_id)
+def _drop_orphan(bucket: Bucket, mark: FileInfo, why: str, now: datetime) -> None:
+    if now.timestamp() - mark.modified > ORPHAN_SECONDS:
+        log.warning("job that cannot be read is left alone", job=_job_of(mark), why=why)
+        close_job(bucket, _job_of(mark))

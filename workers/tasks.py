@@ -371,23 +371,35 @@ def _count_end(folder: JobFolder, outcome: Outcome) -> None:
 
 @shared_task(name=routes.SWEEP, bind=True)
 def sweep(self: celery.Task) -> None:
-    """Send again what no message is on its way for."""
-    client = redis_client()
+    """Send again what no message is on its way for; one process of all at a time."""
+    with leased(redis_client(), "sweep") as is_ours:
+        if not is_ours:
+            return
+        try:
+            _sweep(self.app, redis_client())
+        except (TransientError, redis.RedisError) as error:
+            log.warning("sweep not finished, the next one is due soon", error=str(error))
+
+
+def _sweep(app: celery.Celery, client: redis.Redis) -> None:
     traffic = sweeping.Traffic(
         waiting_since=lambda queue: waiting_since(client, queue),
         are_leased=lambda names: are_leased(client, names),
     )
-    grace = timedelta(seconds=settings().stall_seconds)
-    try:
-        bucket().drop_strays()
-        for parent in (_places()["cache"] / OWN_COPIES, training.staging()):
-            drop_abandoned(parent)
-        for missing in sweeping.sweep(bucket(), traffic, grace=grace, deadline=timedelta(hours=settings().job_deadline_hours)):
-            send(self.app, missing.task, missing.orders)
-        pulse.leave_sign(client, pulse.SWEEP)
-        _tell_announced(client)
-    except (TransientError, redis.RedisError) as error:
-        log.warning("sweep not finished, the next one is due soon", error=str(error))
+    rules = sweeping.Rules(
+        grace=timedelta(seconds=settings().stall_seconds),
+        deadline=timedelta(hours=settings().job_deadline_hours),
+        now=pulse.time_of(client),
+    )
+    bucket().drop_strays()
+    for parent in (_places()["cache"] / OWN_COPIES, training.staging()):
+        drop_abandoned(parent)
+    turn = sweeping.Turn(after=pulse.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
+    for missing in sweeping.sweep(bucket(), traffic, rules, turn):
+        send(app, missing.task, missing.orders)
+    pulse.leave_sign(client, pulse.SWEEP)
+    pulse.note_swept(client, turn.after)
+    _tell_announced(client)
 
 
 @shared_task(name=routes.CANARY)

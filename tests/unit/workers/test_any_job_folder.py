@@ -48,7 +48,7 @@ class Worker:
     def sweep(self, bucket: LocalBucket) -> int:
         """Send what the sweep misses, and do all that is on the queues; returns how many messages there were."""
         idle = sweeping.Traffic(waiting_since=lambda _: None, are_leased=lambda names: [False] * len(names))
-        for missing in sweeping.sweep(bucket, idle, grace=timedelta(0), deadline=timedelta(days=365_000)):
+        for missing in sweeping.sweep(bucket, idle, sweeping.Rules(grace=timedelta(0), deadline=timedelta(days=365_000))):
             tasks.send(self.app, missing.task, missing.orders)
         return sum(1 for _ in self._messages())
 

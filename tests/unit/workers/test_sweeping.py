@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from shared.messages import ScoreJob, TrainJob
 from shared.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
 from tests.handmade import TABLE, plan, publish_handmade, row, score_chunks, write_table
 from workers import scoring, sweeping
-from workers.sweeping import Traffic, sweep
+from workers.sweeping import CLOCKS_APART, Rules, Traffic, Turn, sweep
 
 NO_GRACE = timedelta(0)
 DAY = timedelta(hours=24)
@@ -44,7 +45,7 @@ def sent(bucket, traffic=IDLE, grace=NO_GRACE, deadline=DAY) -> list[tuple[str, 
     """What one sweep sends: task, job, and the chunks."""
     return [
         (missing.task, missing.orders[0].job_id, [order.index for order in missing.orders if missing.task == SCORE_CHUNK])
-        for missing in sweep(bucket, traffic, grace=grace, deadline=deadline)
+        for missing in sweep(bucket, traffic, Rules(grace=grace, deadline=deadline))
     ]
 
 
@@ -130,7 +131,71 @@ def test_a_step_is_lost_only_when_nothing_as_old_waits_in_its_queue(bucket):
 
     assert sent(bucket, traffic=waiting(6)) == []
     assert sent(bucket, traffic=waiting(5)) == []
-    assert sent(bucket, traffic=waiting(4)) == [(SCORE_PLAN, "job-1", [])]
+    assert sent(bucket, traffic=waiting(3)) == [(SCORE_PLAN, "job-1", [])]
+
+
+def test_chunks_that_wait_are_not_sent_again_where_the_clock_of_the_store_is_a_minute_behind(bucket):
+    folder = job(bucket)
+    plan(folder)
+    assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 1, 2])]
+    make_older(folder, seconds=CLOCKS_APART.total_seconds())  # as that store says when the sweep sent them
+    waiting = Traffic(waiting_since=lambda _: datetime.now(UTC) - timedelta(seconds=1), are_leased=IDLE.are_leased)
+    assert sent(bucket, traffic=waiting) == []
+
+
+def test_a_worker_whose_clock_is_a_day_ahead_fails_no_job(bucket):
+    job(bucket)
+    ahead_of_redis = Rules(grace=NO_GRACE, deadline=DAY, now=datetime.now(UTC))  # what the clock of Redis shows, whatever the worker's own
+    assert [missing.task for missing in sweep(bucket, IDLE, ahead_of_redis)] == [SCORE_PLAN]
+
+
+# --- many open jobs
+
+
+class SlowStore(LocalBucket):
+    """Answers each read after a while, as an object store does, and counts the jobs that were looked at."""
+
+    is_remote = True
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.looked_at = []
+
+    def read(self, path):
+        if path.endswith("outcome.json"):
+            self.looked_at.append(path.split("/")[1])
+        time.sleep(0.02)
+        return super().read(path)
+
+
+def test_a_sweep_ends_in_its_time_and_the_next_one_goes_on_where_it_stopped(bucket):
+    ids = [f"job-{number:03d}" for number in range(200)]
+    for number in range(200):
+        job(bucket, f"{number:03d}")
+    store, turn, rounds = SlowStore(bucket.root), Turn(seconds=0.05), 0
+    tasks = []
+    while set(store.looked_at) != set(ids):
+        before = len(store.looked_at)
+        tasks += [missing.orders[0].job_id for missing in sweep(store, IDLE, Rules(grace=timedelta(seconds=3600), deadline=DAY), turn)]
+        assert len(store.looked_at) - before < 200, "all of them at once"
+        rounds += 1
+        assert rounds < 200
+    assert tasks == []
+    assert rounds > 1
+
+
+def test_a_turn_begins_after_the_job_that_was_looked_at_last_and_comes_to_the_others_too(bucket):
+    for number in (1, 2, 3):
+        job(bucket, number)
+    turn = Turn(after="job-1")
+    assert [missing.orders[0].job_id for missing in sweep(bucket, IDLE, Rules(grace=NO_GRACE, deadline=DAY), turn)] == [
+        "job-2",
+        "job-3",
+        "job-1",
+    ]
+    assert turn.after == "", "all were looked at"
+    gone = Turn(after="job-2x")  # that job ended meanwhile
+    assert [mark.path[-1] for mark in gone.order(bucket.files("jobs/_open"))] == ["3", "1", "2"]
 
 
 def test_an_outcome_gets_its_time_as_well(bucket):
@@ -257,7 +322,7 @@ def test_a_mark_whose_request_was_never_written_goes_after_an_hour_and_not_befor
 
 def test_two_sweeps_at_once_send_the_same_and_change_nothing(bucket):
     plan(job(bucket, 1))
-    first, second = (sweep(bucket, IDLE, grace=NO_GRACE, deadline=DAY) for _ in range(2))
+    first, second = (sweep(bucket, IDLE, Rules(grace=NO_GRACE, deadline=DAY)) for _ in range(2))
     assert next(first).orders == next(second).orders
     assert next(first, None) is next(second, None) is None
 
