@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from shared.yaml_files import shown
+
 DAY = timedelta(days=1)
 FURTHEST = timedelta(days=8 * 366)
 """A line that names February 29 comes once in eight years at worst."""
@@ -101,7 +103,7 @@ def _read_field(text: str, what: str, lowest: int, highest: int, names: Mapping[
             start = _read_number(first, what, lowest, highest, names)
             end = _read_number(last, what, lowest, highest, names) if dash else highest if slash else start
         if start > end:
-            raise ValueError(f"the {what} {span!r} runs backwards")
+            raise ValueError(f"the {what} {shown(span)} runs backwards")
         found.update(range(start, end + 1, _read_number(step, f"step of the {what}", 1, highest) if slash else 1))
     return tuple(sorted(found))
 
@@ -112,5 +114,5 @@ def _read_number(text: str, what: str, lowest: int, highest: int, names: Mapping
         # isdecimal alone would take the digits of every script
         number = int(text) if text.isascii() and text.isdecimal() and len(text) <= 4 else -1
     if not lowest <= number <= highest:
-        raise ValueError(f"the {what} {text!r} is not in {lowest} to {highest}")
+        raise ValueError(f"the {what} {shown(text)} is not in {lowest} to {highest}")
     return number

@@ -20,7 +20,7 @@ import structlog
 
 from producers.cron import FURTHEST
 from producers.enqueue import Enqueued, ScheduledRun, definitions_here, enqueue_score, enqueue_train, newest_training_tables
-from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, newest_runs, next_run, read_schedule
+from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, is_blank, newest_runs, next_run, read_schedule
 from shared.aliases import MODELS, resolve
 from shared.announcements import NoticeFolder, announce
 from shared.bucket import Bucket
@@ -29,6 +29,7 @@ from shared.job_folder import JobFolder
 from shared.messages import Moment, Notice, Record
 from shared.settings import Settings
 from shared.table_files import find_files
+from shared.yaml_files import shown
 
 FIRED = "schedule"
 """Folder of what is remembered of entries."""
@@ -41,6 +42,8 @@ ALARM_WINDOW = timedelta(days=1)
 """Who looks for late runs looks so far back behind the moment from which a run is late."""
 MOST_LATE = 20
 """The runs of one entry that are looked at for that, the newest."""
+FORGOTTEN_AFTER = timedelta(minutes=10)
+"""An entry that is no longer in the file is forgotten after this long."""
 MOST_REMEMBERED = 100_000
 """Runs; then all are looked at anew."""
 
@@ -85,11 +88,25 @@ class EntryLine:
 
 
 def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
-    """The entries that can be kept, what is wrong with the others, and a digest of the file; no entries where there is no file."""
+    """The entries that can be kept, what is wrong with the others, and a digest of the file; no entries where there is no file.
+
+    A file that is missing or empty is a problem once entries were in force: it may be on its way, or lost.
+    """
     text = bucket.read(SCHEDULE)
-    if text is None:
-        return [], [], ""
+    if text is None or is_blank(text):
+        remembered = bucket.folders(FIRED)
+        problems = [_lost_file(text, remembered)] if remembered else []
+        return [], problems, f"lost-{datetime.now(UTC):%Y%m%d}" if problems or text is not None else ""
     return *read_schedule(text), hashlib.sha256(text).hexdigest()[:12]
+
+
+def _lost_file(text: bytes | None, remembered: list[str]) -> Problem:
+    return Problem(
+        entry="the whole file",
+        field="",
+        wrong=f"it is {'missing' if text is None else 'empty'}, and {shown(', '.join(remembered))} was in force",
+        write="the entries again, or [] to end them all",
+    )
 
 
 def find_entry(bucket: Bucket, name: str) -> Entry:
@@ -274,6 +291,7 @@ class Schedule:
         self._asked_for: set[str] = set()
         self._in_time: set[str] = set()
         self._unreadable_since: dict[str, datetime] = {}
+        self._gone_since: dict[str, datetime] = {}
         self._failed: set[str] = set()
 
     def look(self, now: datetime) -> bool:
@@ -286,7 +304,7 @@ class Schedule:
         if problems:
             self._tell_problems(problems, digest)
         else:
-            self._forget_all_but({entry.name for entry in entries if entry.enabled})
+            self._forget_gone(entries, now)
         self._failed.clear()
         enabled = [entry for entry in entries if entry.enabled]
         for entry in enabled:
@@ -334,11 +352,26 @@ class Schedule:
                 self._bucket.delete(other.path)
         return _read_since(self._bucket, entry) or now
 
-    def _forget_all_but(self, names: set[str]) -> None:
-        """An entry that was taken away or switched off begins anew when it comes back: what it missed is not caught up."""
-        for name in self._bucket.folders(FIRED):
-            if name not in names:
+    def _forget_gone(self, entries: list[Entry], now: datetime) -> None:
+        """Forget entries that were switched off, or that are gone for a while: what they missed is not caught up when they come back.
+
+        A file that is written in place may be seen without its last entries for a moment.
+        """
+        remembered, enabled = set(self._bucket.folders(FIRED)), {entry.name for entry in entries if entry.enabled}
+        gone = remembered - {entry.name for entry in entries}
+        self._gone_since = {name: self._gone_since.get(name, now) for name in gone}
+        for name in sorted(remembered - enabled):
+            if name not in gone or now - self._gone_since[name] >= FORGOTTEN_AFTER:
+                self._tell_dropped(name)
                 self._bucket.delete_folder(f"{FIRED}/{name}")
+
+    def _tell_dropped(self, name: str) -> None:
+        """Tell of runs that waited for their table when their entry was taken away."""
+        waiting = [info.path.rpartition("/")[2] for info in self._bucket.files(f"{FIRED}/{name}/{WAITING}")]
+        if waiting:
+            facts = {"entry": name, "waited": ", ".join(waiting[:10]), "reason": f"the entry was switched off or taken out of {SCHEDULE}"}
+            step = "Put the entry back, then start a run with: scoring schedule run NAME --date DATE"
+            self._announce(f"schedule-{name}-{waiting[-1]}-dropped", f"dropped: {len(waiting)} waiting runs of {name}", facts, step)
 
     def _start(self, run: Run, now: datetime, *, is_waiting: bool) -> None:
         if not self._ask_for(run, now):
@@ -401,8 +434,8 @@ class Schedule:
         self._announce(f"schedule-problems-{digest}", title, facts, "See them with: scoring schedule check")
 
     def _announce(self, name: str, title: str, facts: dict[str, str], next_step: str) -> None:
-        shown = {fact: value for fact, value in facts.items() if value}
-        if announce(self._bucket, name, Notice(good=False, title=title, facts=shown, next_step=next_step)):
+        given = {fact: value for fact, value in facts.items() if value}
+        if announce(self._bucket, name, Notice(good=False, title=title, facts=given, next_step=next_step)):
             log.warning("schedule", title=title)
 
 

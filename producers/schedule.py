@@ -13,13 +13,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from producers.cron import DAY, FURTHEST, Cron, moments, newest_moments, read_cron
 from producers.durations import read_duration
 from shared.errors import RequestError
 from shared.messages import ModelRef, Name, Promote, check_bucket_path
+from shared.yaml_files import SHOWN_CHARACTERS, NotYamlError, read_yaml, shown
 
 SCHEDULE = "config/schedule.yaml"
 MAX_SCHEDULE_BYTES = 256 * 1024
@@ -190,23 +190,9 @@ def _is_at(run: Run, wanted: datetime) -> bool:
 # --- reading -----------------------------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain data, each key once; no time stamps, which YAML sees in an unquoted date."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    names = [key.value for key, _ in node.value]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise yaml.constructor.ConstructorError(None, None, f"the field {twice!r} is there twice", node.start_mark)
-    return loader.construct_mapping(node)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+def is_blank(text: bytes) -> bool:
+    """True for a file that says nothing: empty, or comments alone. ``[]`` says that there are no entries."""
+    return all(not line.strip() or line.lstrip().startswith(b"#") for line in text.splitlines())
 
 
 def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:
@@ -215,13 +201,12 @@ def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:
     if len(text) > MAX_SCHEDULE_BYTES:
         return [], [Problem(entry=whole, field="", wrong=f"it has {len(text):,} bytes", write=f"at most {MAX_SCHEDULE_BYTES:,} bytes")]
     try:
-        raw = yaml.load(text, _Loader)  # noqa: S506 - a kind of SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        wrong = f"it is not YAML: {' '.join(str(error).split())}".replace('in "<byte string>", ', "in ")
+        raw = read_yaml(text)
+    except NotYamlError as error:
         write = (
             'cron: "30 5 * * *", in quotes, when a line begins with a star' if b"*" in text else "a list of entries, as the README shows it"
         )
-        return [], [Problem(entry=whole, field="", wrong=wrong, write=write)]
+        return [], [Problem(entry=whole, field="", wrong=str(error), write=write)]
     if raw is None:
         return [], []
     if not isinstance(raw, list):
@@ -240,21 +225,22 @@ def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:
 def _read_entry(fields: object, place: str) -> tuple[Entry | None, list[Problem]]:
     if not isinstance(fields, dict):
         return None, [Problem(entry=place, field="", wrong="it has no fields", write="name, cron, time_zone, and score or train")]
-    shown = fields["name"].strip() if isinstance(fields.get("name"), str) else place
+    named = fields["name"].strip()[:SHOWN_CHARACTERS] if isinstance(fields.get("name"), str) else place
     problems = []
     values: dict[str, Any] = {}
     for field, value in fields.items():
         if field not in _READERS:
-            close = difflib.get_close_matches(str(field), _READERS, 1)
+            name = str(field)[:SHOWN_CHARACTERS]
+            close = difflib.get_close_matches(name, _READERS, 1)
             write = close[0] if close else f"one of {', '.join(_READERS)}"
-            problems.append(Problem(entry=shown, field=str(field), wrong="there is no such field", write=write))
+            problems.append(Problem(entry=named, field=name, wrong="there is no such field", write=write))
             continue
         reader, write = _READERS[field]
         try:
             values[field] = reader(value)
         except ValueError as error:
-            problems.append(Problem(entry=shown, field=field, wrong=str(error), write=write))
-    problems += [Problem(entry=shown, field=field, wrong=wrong, write=_READERS[field][1]) for field, wrong in _contradictions(fields)]
+            problems.append(Problem(entry=named, field=field, wrong=str(error), write=write))
+    problems += [Problem(entry=named, field=field, wrong=wrong, write=_READERS[field][1]) for field, wrong in _contradictions(fields)]
     return (None, problems) if problems else (Entry(**values), [])
 
 
@@ -278,14 +264,14 @@ def _contradictions(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"{shown(value)} is no text")
     return value.strip()
 
 
 def _read_name(value: object) -> str:
     name = _text(value)
     if _NAME.fullmatch(name) is None:
-        raise ValueError(f"{value!r} cannot be a name")
+        raise ValueError(f"{shown(value)} cannot be a name")
     return name
 
 
@@ -293,7 +279,7 @@ def _read_cron(value: object) -> str:
     line = read_cron(_text(value))
     today = datetime.now(UTC)
     if next(moments(line, ZoneInfo("UTC"), today, today + FURTHEST), None) is None:
-        raise ValueError(f"{value!r} never comes")
+        raise ValueError(f"{shown(value)} never comes")
     return str(value).strip()
 
 
@@ -301,7 +287,7 @@ def _read_zone(value: object) -> str:
     try:
         return ZoneInfo(_text(value)).key
     except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError(f"there is no time zone {value!r}") from None
+        raise ValueError(f"there is no time zone {shown(value)}") from None
 
 
 def _read_pattern(value: object) -> str:
@@ -309,13 +295,13 @@ def _read_pattern(value: object) -> str:
     try:
         sample = _DATE.sub(lambda found: datetime(2026, 11, 23, 5, 30).strftime(found[1]), pattern)
     except ValueError:  # of strftime
-        raise ValueError(f"{value!r} has a date that cannot be written so") from None
+        raise ValueError(f"{shown(value)} has a date that cannot be written so") from None
     if "{" in sample or "}" in sample:
-        raise ValueError(f"{value!r} has braces that are no {{date:...}}")
+        raise ValueError(f"{shown(value)} has braces that are no {{date:...}}")
     try:
         return check_bucket_path(sample) and pattern
     except ValueError as error:
-        raise ValueError(f"{value!r} {error}") from None
+        raise ValueError(f"{shown(value)} {error}") from None
 
 
 def _of_type(kind: Any) -> Callable[[object], str]:  # noqa: ANN401 - a type with pydantic's constraints
@@ -323,21 +309,21 @@ def _of_type(kind: Any) -> Callable[[object], str]:  # noqa: ANN401 - a type wit
         try:
             return str(TypeAdapter(kind).validate_python(_text(value)))
         except ValidationError:
-            raise ValueError(f"{value!r} cannot be a name") from None
+            raise ValueError(f"{shown(value)} cannot be a name") from None
 
     return read
 
 
 def _read_length(value: object) -> timedelta:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} has no unit")
+        raise ValueError(f"{shown(value)} has no unit")
     return read_duration(value)
 
 
 def _one_of(*choice: str) -> Callable[[object], str]:
     def read(value: object) -> str:
         if value not in choice:
-            raise ValueError(f"{value!r} cannot be")
+            raise ValueError(f"{shown(value)} cannot be")
         return str(value)
 
     return read
@@ -345,7 +331,7 @@ def _one_of(*choice: str) -> Callable[[object], str]:
 
 def _read_switch(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is neither true nor false")
+        raise ValueError(f"{shown(value)} is neither true nor false")
     return value
 
 

@@ -13,7 +13,6 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -30,6 +29,7 @@ from pydantic import (
 
 from shared.errors import RequestError
 from shared.messages import MAX_MESSAGE_BYTES
+from shared.yaml_files import NotYamlError, read_yaml
 
 MOST_CANDIDATES = 100_000
 """Whatever the settings allow."""
@@ -151,15 +151,9 @@ def _parsed(text: bytes, name: str) -> object:
     if len(text) > MAX_MESSAGE_BYTES:
         raise _refused(name, f"it is {len(text):,} bytes long, more than the {MAX_MESSAGE_BYTES:,} allowed")
     try:
-        # an alias of an alias of an alias is a small file that fills any memory
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
-            raise _refused(name, "it uses an alias (*name)")
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise _refused(name, f"it is no YAML: {error.problem}{line}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _refused(name, f"it is no YAML: {' '.join(str(error).split())[:200]}") from None
+        return read_yaml(text)
+    except NotYamlError as error:
+        raise _refused(name, str(error)) from None
 
 
 def _as_entries(raw: object, name: str) -> dict[Any, Any]:

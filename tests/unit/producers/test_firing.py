@@ -185,21 +185,77 @@ def test_a_change_of_the_file_is_kept_from_the_next_look_on(bucket, schedule):
     assert [JobFolder(bucket, job_id).job().model for job_id in list_jobs(bucket)] == ["v1", "champion"]
 
 
-@pytest.mark.parametrize("away", ["switched off", "taken out", "no file"])
+@pytest.mark.parametrize("away", ["switched off", "taken out"])
 def test_what_an_entry_missed_while_it_was_away_is_not_caught_up(bucket, schedule, away):
     put_table(bucket, SIX, SIX + DAY)
     if away == "switched off":
         keep(bucket, enabled=False)
-    elif away == "taken out":
-        bucket.write(SCHEDULE, b"[]")
     else:
-        bucket.delete(SCHEDULE)
+        bucket.write(SCHEDULE, b"[]")
+        schedule.look(SIX - firing.FORGOTTEN_AFTER)
     schedule.look(SIX)
     keep(bucket, catch_up="all")
     schedule.look(SIX + HOUR)
     assert jobs(bucket) == []
     schedule.look(SIX + DAY)
     assert jobs(bucket) == ["2026/11/24"]
+
+
+@pytest.mark.parametrize("text", [None, b"", b" \n", b"# nothing yet\n"], ids=["missing", "empty", "blank", "a comment alone"])
+def test_while_the_file_is_missing_or_empty_nothing_is_forgotten_and_people_are_told(bucket, schedule, text):
+    """A run of half past five waited for its table when the file was empty for a moment: neither a job nor a notice came in 30 hours."""
+    schedule.look(SIX)  # its table is not there: the run waits
+    if text is None:
+        bucket.delete(SCHEDULE)
+    else:
+        bucket.write(SCHEDULE, text)
+    for minutes in (1, 20, 40):
+        schedule.look(SIX + timedelta(minutes=minutes))
+    assert told(bucket) == [f"{SCHEDULE} has 1 problem; entries without one are kept"]
+    keep(bucket)
+    put_table(bucket, SIX)
+    Schedule(schedule._settings, bucket).look(SIX + HOUR)
+    assert jobs(bucket) == ["2026/11/23"]
+
+
+def test_an_entry_that_is_missing_for_a_moment_keeps_its_waiting_runs(bucket, schedule):
+    schedule.look(SIX)
+    bucket.write(SCHEDULE, b"[]")  # written in place, and cut short at an entry's border
+    schedule.look(SIX + timedelta(minutes=1))
+    keep(bucket)
+    put_table(bucket, SIX)
+    schedule.look(SIX + timedelta(minutes=2))
+    assert jobs(bucket) == ["2026/11/23"]
+    assert told(bucket) == []
+
+
+def test_people_are_told_of_a_waiting_run_whose_entry_was_taken_out(bucket, schedule):
+    schedule.look(SIX)
+    bucket.write(SCHEDULE, b"[]")
+    for minutes in (1, 11):
+        schedule.look(SIX + timedelta(minutes=minutes))
+    assert told(bucket) == ["dropped: 1 waiting runs of daily"]
+    assert bucket.folders("schedule") == []
+
+
+def test_a_schedule_that_was_never_written_is_no_problem(settings, bucket):
+    Schedule(settings, bucket).look(SIX)
+    assert told(bucket) == []
+
+
+def test_a_file_of_aliases_is_refused_at_once_and_shown_short(settings, bucket):
+    levels = [b"a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]".encode() for n in range(1, 12)]
+    bucket.write(SCHEDULE, b"\n".join(levels))
+    Schedule(settings, bucket).look(SIX)
+    [folder] = announcements.untold(bucket)
+    assert "alias" in folder.notice().facts["the whole file"]
+
+
+def test_a_long_value_is_shown_short_so_that_the_notice_can_be_sent(settings, bucket):
+    keep(bucket, name="x" * 100_000, cron="y" * 100_000, **{"z" * 100_000: "w" * 100_000})
+    Schedule(settings, bucket).look(SIX)
+    [folder] = announcements.untold(bucket)
+    assert len(folder.notice().to_json()) < 4_000
 
 
 def test_while_the_file_is_broken_nothing_is_forgotten_and_people_are_told_once(bucket, schedule):
