@@ -1,10 +1,11 @@
 """``scoring doctor``: looks at everything a job needs, and says of each thing that is not well what to do."""
 
+import contextlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,24 +13,27 @@ from typing import Any, Literal
 
 import redis
 
+from producers.enqueue import definitions_here
 from producers.firing import EntryLine, look_at_entry, read_entries
 from producers.schedule import ON_TIME
 from shared import hint, pulse
 from shared.aliases import MANIFEST, list_aliases, release_folder, train_anew
 from shared.broker import make_app, send_canary
 from shared.bucket import Bucket, LocalBucket, open_bucket
-from shared.canary import Answer, Canary, answers
+from shared.canary import Answer, Canary, answers, canary_file
 from shared.errors import MessageError, ScoringError
 from shared.manifests import ReleaseManifest
 from shared.messages import decode_long
 from shared.routes import QUEUE_CONTROL, QUEUES
 from shared.settings import Settings
+from shared.version import code_version
 
 State = Literal["well", "warning", "ill"]
 
 OLDEST_REDIS = (6, 2)
 CANARY_SECONDS = 10.0
-CLOCKS_APART_SECONDS = 5.0
+CLOCKS_APART_SECONDS = 1.0
+"""Job ids begin with the time of their request, and the newest one is published."""
 LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
 FULL_MEMORY = 0.8
 NOT_WELL = ("failed", "cancelled", "did not start")
@@ -74,7 +78,10 @@ def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: fl
     answered: dict[str, Answer] = {}
     if has_redis:
         try:
-            yield from _workers(settings, client, answered, tell_people=tell_people, seconds=canary_seconds)
+            canaries = {queue: Canary(tell_people=tell_people and queue == QUEUE_CONTROL) for queue in QUEUES}
+            with _canary_files(bucket, canaries.values()) as are_there:
+                yield from _workers(settings, client, canaries, answered, seconds=canary_seconds)
+            yield from _differences(settings, bucket if are_there else None, answered)
             yield from _signs(settings, client)
         except redis.RedisError as error:
             yield Finding(subject="Redis", state="ill", text=f"it went away meanwhile: {error}", next_step=START)
@@ -126,7 +133,7 @@ def _of_redis(client: redis.Redis) -> Iterator[Finding]:
     yield Finding(
         subject="Redis memory",
         state="ill" if is_full else "well",
-        text=f"{used / 1e6:,.0f} MB used of {f'{most / 1e6:,.0f} MB' if most else 'any number'}",
+        text=f"{used / 1e6:,.0f} MB used, {f'limit {most / 1e6:,.0f} MB' if most else 'no limit'}",
         next_step="Raise maxmemory, or see what waits: scoring jobs list" if is_full else "",
     )
     is_kept = int(told.get("aof_enabled", 0)) == 1
@@ -216,10 +223,49 @@ def _nearest(place: Path) -> Path:
     return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
 
 
+@contextlib.contextmanager
+def _canary_files(bucket: Bucket | None, canaries: Iterable[Canary]) -> Iterator[bool]:
+    """Keep a file for each canary in the bucket, by which the workers see whether they have the same one; gives False where that fails."""
+    if bucket is None:
+        yield False
+        return
+    try:
+        for canary in canaries:
+            bucket.write(canary_file(canary), b"")
+    except ScoringError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(ScoringError):
+            for canary in canaries:
+                bucket.delete(canary_file(canary))
+
+
+def _differences(settings: Settings, bucket: Bucket | None, answered: dict[str, Answer]) -> Iterator[Finding]:
+    """What the workers have otherwise than this command: bucket, version, definitions."""
+    here = definitions_here(settings)
+    for queue, answer in answered.items():
+        subject = f"worker of {queue}"
+        if bucket is not None and answer.sees_bucket is False:
+            text = f"{answer.host} has another bucket, {answer.bucket}; this command has {bucket.url}"
+            step = "Set BUCKET_URL here as the workers have it, or REDIS_URL (or SCORING_REDIS_PORT) to the Redis of your own workers."
+            yield Finding(subject=subject, state="ill", text=text, next_step=step)
+        if answer.version and answer.version != code_version():
+            text = f"{answer.host} runs version {answer.version}; this command is {code_version()}"
+            yield Finding(subject=subject, state="warning", text=text, next_step="Use the same checkout or image, and restart the workers.")
+        if answer.definitions and (names := here ^ set(answer.definitions)):
+            text = f"{answer.host} and this command do not have the same definitions: {', '.join(sorted(names))}"
+            step = (
+                "Set SCORING_DEFINITIONS here as the workers have it, and restart workers that were started before a definition was added."
+            )
+            yield Finding(subject=subject, state="warning", text=text, next_step=step)
+
+
 def _workers(
-    settings: Settings, client: redis.Redis, answered: dict[str, Answer], *, tell_people: bool, seconds: float
+    settings: Settings, client: redis.Redis, canaries: dict[str, Canary], answered: dict[str, Answer], *, seconds: float
 ) -> Iterator[Finding]:
-    canaries = {queue: Canary(tell_people=tell_people and queue == QUEUE_CONTROL) for queue in QUEUES}
     app = make_app(settings)
     began = time.monotonic()
     try:

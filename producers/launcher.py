@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -43,7 +44,9 @@ from producers.services import (
     workers_of,
     write_private,
 )
+from producers.stack.log_file import LogFile
 from shared.broker import make_app
+from shared.bucket import open_bucket
 from shared.errors import BrokerError, RequestError
 from shared.settings import FOREIGN_VARIABLES, SECRETS, Settings
 
@@ -116,6 +119,7 @@ def run_stack(settings: Settings, options: Options) -> int:
     Raises:
         RequestError: a port is busy, this home is in use, or a setting cannot be used; nothing was started.
         BrokerError: the server at REDIS_URL does not answer; nothing was started.
+        BucketError: the bucket cannot be written; nothing was started.
     """
     home = settings.home.absolute()
     check_credentials(settings)
@@ -128,6 +132,7 @@ def run_stack(settings: Settings, options: Options) -> int:
         else:
             ports["SCORING_REDIS_PORT"] = settings.redis_port
         _check_ports(ports)
+        _check_bucket(settings)
         return Stack(settings, options, home).run()
 
 
@@ -209,7 +214,8 @@ class Stack:
         self._is_up = False
         self._made_password = not self.settings.flower_password.get_secret_value()
         self._password = self.settings.flower_password.get_secret_value() or secrets.token_urlsafe(12)
-        self._environment = _environment(self.settings, self.home)
+        self._log = LogFile(self.home / "logs" / "up.log")
+        self._environment = _environment(self.settings, self.home) | {"SCORING_LOG_FILE": str(self._log.path)}
 
     def run(self) -> int:
         """Start, watch, stop; the exit code."""
@@ -226,11 +232,17 @@ class Stack:
                 self._stop()
                 for end in self._alive:
                     os.close(end)
+                self._log.close()
         return self.exit_code
 
-    def say(self, name: str, text: str) -> None:
-        """Print one line with the name before it; never raises, since a full or closed output must not stop the work."""
+    def say(self, name: str, text: str, *, secret: bool = False) -> None:
+        """Print one line with the name before it, and keep it in the log file unless it holds a ``secret``.
+
+        Never raises: a full or closed output must not stop the work.
+        """
         prefix = f"{name:<8}| "
+        if not secret:
+            self._log.write(prefix + text)
         if self._colours:
             prefix = f"\x1b[{COLOURS[name]}m{prefix}\x1b[0m"
         encoding = sys.stdout.encoding or "utf-8"
@@ -308,12 +320,14 @@ class Stack:
             "Redis": maybe_sanitize_url(self.settings.broker_url),
             "Bucket": self._environment["BUCKET_URL"],
             "Flower": f"http://{HOST}:{port}  user: {self.settings.flower_user}  password: {password}",
-            "Work": "in another terminal: scoring sample; scoring train v1; scoring score TABLE; see: scoring --help",
+            "Log": str(self._log.path),
+            "Work": f"in another terminal: {_exports(self.settings, self._environment)}",
+            "": "then: scoring sample; scoring train v1; scoring score TABLE; see: scoring --help",
             "Stop": f"Ctrl-C, or: kill {os.getpid()}",
         }
         self.say("up", f"ready after {seconds:.1f} s")
         for name, text in lines.items():
-            self.say("up", f"  {name:<7} {text}")
+            self.say("up", f"  {name:<7} {text}", secret=name == "Flower" and self._made_password)
         if self.options.ready_file is not None:
             facts = {
                 "pid": os.getpid(),
@@ -444,6 +458,25 @@ def _environment(settings: Settings, home: Path) -> dict[str, str]:
         # lines come when they are printed, not when 8 kB are full
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _exports(settings: Settings, environment: Mapping[str, str]) -> str:
+    """The line that gives another terminal, in any folder, the same bucket, home and Redis."""
+    wanted = {"BUCKET_URL": environment["BUCKET_URL"], "SCORING_HOME": environment["SCORING_HOME"]}
+    if settings.redis_url:
+        # with a password it is not shown: the terminal gets it as this one did
+        wanted["REDIS_URL"] = settings.redis_url if settings.redis_url == maybe_sanitize_url(settings.redis_url) else "(as here)"
+    else:
+        wanted["SCORING_REDIS_PORT"] = str(settings.redis_port)
+    return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in wanted.items())
+
+
+def _check_bucket(settings: Settings) -> None:
+    """Raise an error in a sentence when the bucket cannot be written; nothing was started then."""
+    place = f"doctor/{secrets.token_hex(8)}"
+    bucket = open_bucket(settings.bucket_url, settings.signer)
+    bucket.write(place, b"")
+    bucket.delete(place)
 
 
 def _check_broker(settings: Settings) -> None:

@@ -35,6 +35,17 @@ class Answer(Record):
     """Digests of the code of those that it can import; none where models are not used."""
     webhook: Annotated[str, Field(max_length=LONGEST_REASON)] | None = None
     """Empty when the webhook took the message, else why not; None when it was not tried."""
+    version: Annotated[str, Field(max_length=100, exclude_if=lambda version: not version)] = ""
+    """The version of its code; empty from an earlier one, which does not say."""
+    bucket: Annotated[str, Field(max_length=1000, exclude_if=lambda bucket: not bucket)] = ""
+    """The address of its bucket."""
+    sees_bucket: Annotated[bool | None, Field(exclude_if=lambda sees: sees is None)] = None
+    """Whether the file of this canary is in its bucket: False when it has another one."""
+
+
+def canary_file(canary: Canary) -> str:
+    """Path of the file that whoever asks puts into the bucket meanwhile, so that whoever answers can look whether it is the same one."""
+    return f"doctor/{canary.token}"
 
 
 def answer(client: redis.Redis, canary: Canary, queue: str, given: Answer) -> None:

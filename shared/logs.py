@@ -8,6 +8,11 @@ import structlog
 from shared.settings import Settings
 
 
+def log_place(settings: Settings) -> str:
+    """Where a person finds the log of the workers, as a sentence names it."""
+    return f"the log {settings.log_file}" if settings.log_file else "the worker's log"
+
+
 def set_up_logs(settings: Settings) -> None:
     """Send structlog and the standard library's loggers to standard error in the chosen form."""
     shared_steps: list[structlog.types.Processor] = [

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
 
     log: Literal["text", "json"] = "text"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_file: str = ""
+    """Where the lines of this process are kept, so that errors can name it: set by ``scoring up`` for the processes that it starts."""
 
     chunk_seconds: Annotated[float, Field(gt=0, le=840)] = 300.0
     """A chunk that takes longer hangs: it is broken off and, after some tries, cut into pieces."""

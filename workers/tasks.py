@@ -25,13 +25,15 @@ from shared import hint, pulse, routes, tally
 from shared.announcements import untold
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
-from shared.canary import LONGEST_REASON, Answer, Canary, answer
+from shared.canary import LONGEST_REASON, Answer, Canary, answer, canary_file
 from shared.errors import MessageError, ModelError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder, Outcome
+from shared.logs import log_place
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
+from shared.version import code_version
 from workers import joining, notices, scoring, sweeping, training, tuning, webhook
 from workers.attempts import MAX_DEATHS, Attempt, counted
 from workers.judging import Places
@@ -135,7 +137,7 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     except Exception as error:
         # a defect of ours or of a definition: people must hear of it, and a job must never stand still for it
         log.exception("unexpected error")
-        _fail(task, folder, PermanentError(f"unexpected error in {task.name}, see the worker's log: {error!r}"))
+        _fail(task, folder, PermanentError(f"unexpected error in {task.name}, see {log_place(settings())}: {error!r}"))
 
 
 def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
@@ -423,9 +425,19 @@ def canary(message: object = None, queue: object = None, *_: object, **__: objec
         # a worker for the control queue alone imports no definition with its libraries
         sources={} if queue == routes.QUEUE_CONTROL else _sources(settings().definitions),
         webhook=webhook_says,
+        version=code_version(),
+        bucket=bucket().url,
+        sees_bucket=_sees_bucket(asked),
     )
     with contextlib.suppress(redis.RedisError):
         answer(redis_client(), asked, str(queue), given)
+
+
+def _sees_bucket(asked: Canary) -> bool | None:
+    try:
+        return bucket().exists(canary_file(asked))
+    except ScoringError:
+        return None
 
 
 def _sources(definitions: Path | None) -> dict[str, str]:

@@ -41,7 +41,8 @@ class Stack:
         self.logs = {name: folder / f"{name}.log" for name in commands}
         self.processes = {
             name: subprocess.Popen(
-                ["prlimit", f"--nofile={OPEN_FILES}", *command], env=environment, stdin=subprocess.DEVNULL, stdout=self.logs[name].open("wb"), stderr=subprocess.STDOUT,
+                ["prlimit", f"--nofile={OPEN_FILES}", *command],
+                env=environment, stdin=subprocess.DEVNULL, stdout=self.logs[name].open("wb"), stderr=subprocess.STDOUT,
             )
             for name, command in commands.items()
         }  # fmt: skip

@@ -14,6 +14,7 @@ import redis
 from model_store.definitions import PACKAGE_FOLDER, digest_source, load_definition
 from producers import doctor
 from producers.doctor import examine
+from producers.enqueue import definitions_here
 from producers.firing import Since, find_entry
 from producers.schedule import SCHEDULE
 from shared import hint, pulse
@@ -22,6 +23,7 @@ from shared.bucket import LocalBucket
 from shared.canary import Answer, Canary, answer, answers
 from shared.messages import decode
 from shared.settings import Settings
+from shared.version import code_version
 from tests.conftest import REPOSITORY
 from tests.handmade import publish_handmade
 
@@ -168,6 +170,42 @@ def test_libraries_and_definitions_of_the_workers_are_compared_with_the_releases
         assert found.next_step == "Train it anew: scoring train v1 --train data/train/train.csv --again"
     mixed = states(worker(), worker(libraries=library_versions() | {"numpy": "0.1"}))
     assert mixed["workers"].state == "ill"
+
+
+def differences(folder, answer):
+    return [(finding.state, finding.text) for finding in doctor._differences(Settings(), LocalBucket(folder), {"score": answer})]
+
+
+def test_workers_with_another_bucket_version_or_definitions_are_found(tmp_path):
+    here = {"host": "one", "libraries": {}, "definitions": sorted(definitions_here(Settings())), "version": code_version()}
+    same = Answer(**here, bucket=str(tmp_path), sees_bucket=True)
+    assert differences(tmp_path, same) == []
+    [(state, text)] = differences(tmp_path, Answer(**here, bucket="/other", sees_bucket=False))
+    assert (state, text) == ("ill", f"one has another bucket, /other; this command has {tmp_path}")
+    [(state, text)] = differences(tmp_path, Answer(**here | {"version": "0.0.9-12345678"}))
+    assert (state, "one runs version 0.0.9-12345678" in text) == ("warning", True)
+    [(state, text)] = differences(tmp_path, Answer(**here | {"definitions": ["v1", "v2", "v3", "v9"]}))
+    assert (state, "v9" in text) == ("warning", True)
+
+
+def test_an_answer_of_an_earlier_version_is_no_difference(tmp_path):
+    assert differences(tmp_path, Answer(host="", libraries={}, definitions=[])) == []
+
+
+def test_the_worker_says_whether_it_has_the_bucket_of_whoever_asks(redis_url, tmp_path):
+    program = "import json, sys; from workers.tasks import canary; canary(*json.loads(sys.argv[1]))"
+    client, seen = hint.connect(redis_url), {}
+    for asker in ("same", "other"):
+        asked = Canary()
+        with doctor._canary_files(LocalBucket(tmp_path / asker), [asked]) as are_there:
+            assert are_there
+            subprocess.run(
+                [sys.executable, "-c", program, json.dumps([asked.encode(), "control"])],
+                cwd=REPOSITORY, env=os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "same")}, timeout=120, check=True,
+            )  # fmt: skip
+        seen[asker] = answers(client, asked)["control"].sees_bucket
+    assert seen == {"same": True, "other": False}
+    assert not LocalBucket(tmp_path / "same").files("doctor"), "nothing is left of it"
 
 
 def test_a_schedule_that_cannot_be_kept_is_ill(redis_url, tmp_path):

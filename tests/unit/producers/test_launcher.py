@@ -14,7 +14,7 @@ import pytest
 
 from producers import launcher
 from producers.launcher import Child, Options, Stack, run_stack
-from shared.errors import BrokerError, RequestError
+from shared.errors import BrokerError, BucketError, RequestError
 from shared.settings import Settings
 from tests.conftest import free_ports
 
@@ -90,6 +90,32 @@ def test_a_home_that_cannot_be_made_is_refused(tmp_path, no_start):
     (tmp_path / "home").write_text("a file")
     with pytest.raises(RequestError, match="cannot be used"):
         run_stack(settings_in(tmp_path), Options())
+
+
+@pytest.mark.parametrize("bucket", ["/proc/bucket", "{folder}/a file/bucket"])
+def test_a_bucket_that_cannot_be_written_is_refused(tmp_path, no_start, bucket):
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(BucketError, match="bucket") as caught:
+        run_stack(settings_in(tmp_path, bucket_url=bucket.format(folder=tmp_path)), Options())
+    assert caught.value.next_step
+
+
+def test_what_another_terminal_needs_can_be_copied(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = settings_in(tmp_path, bucket_url="a bucket")
+    line = launcher._exports(settings, launcher._environment(settings, tmp_path / "home"))
+    printed = subprocess.run(
+        ["bash", "-c", f'{line} && printf "%s\n" "$BUCKET_URL" "$SCORING_HOME" "$SCORING_REDIS_PORT"'],
+        capture_output=True, text=True, check=True, cwd="/",
+    ).stdout  # fmt: skip
+    assert printed.splitlines() == [str(tmp_path / "a bucket"), str(tmp_path / "home"), str(settings.redis_port)]
+
+
+def test_the_password_of_a_redis_is_not_in_the_line_for_another_terminal(tmp_path):
+    settings = settings_in(tmp_path, redis_url="redis://:hunter2@127.0.0.1:6379/0")
+    line = launcher._exports(settings, launcher._environment(settings, tmp_path / "home"))
+    assert "hunter2" not in line
+    assert "REDIS_URL" in line
 
 
 def test_a_ready_file_in_no_folder_is_refused(tmp_path, no_start):
