@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from model_store.predicting import columns_for, predict_rows
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
-from shared.errors import MessageError, TableError
+from shared.errors import MessageError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.messages import ScoreJob, decode_long
@@ -28,7 +29,6 @@ from workers.joining import join, output_folder
 from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, complete, read_part, write_file
 from workers.pieces import Pieces, open_chunk
 from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan
-from workers.predictions import one_a_row
 from workers.suspects import Range, clear_chunk
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def score_chunk(
             with _timed(stages, "read"):
                 rows = pieces.rows(start, end)
             with _timed(stages, "predict"):
-                return predict(release, rows, interval=planned.interval)
+                return predict(release, rows, interval=planned.interval, path=planned.file.path)
 
         scored = _score_suspect(folder, index, pieces, score) if suspect else (score(start, end) for start, end in pieces.ranges())
         for number, piece in enumerate(scored):
@@ -203,16 +203,20 @@ def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     stages[stage] = stages.get(stage, 0.0) + time.monotonic() - began
 
 
-def predict(release: Release, rows: tables.Rows, *, interval: bool = False) -> Scored:
+def predict(release: Release, rows: tables.Rows, *, interval: bool = False, path: str = "the table") -> Scored:
     """The rows that got a rate, with their rates, and with the bounds of these if an ``interval`` is asked for.
 
     A prediction or bound that is no finite number makes its row a reject, and so does a rate outside its bounds: none is ever written.
+
+    Raises:
+        DefinitionError: the definition's code failed; the sentence names the first row, by its line in ``path``.
+        TableError: the definition refuses the table.
     """
     names = release.manifest.keys
     if rows.frame.empty:
         bounds = [np.empty(0)] * 2 if interval else []
         return Scored(keys=rows.keys(names), device=rows.device, cr=np.empty(0), bounds=bounds, clipped=0, rejects=rows.rejects)
-    cr, *bounds = _raw_predictions(release, rows, interval=interval)
+    cr, *bounds = _raw_predictions(release, rows, path, interval=interval)
     finite = np.isfinite(cr)
     for bound in bounds:
         finite &= np.isfinite(bound)
@@ -230,20 +234,16 @@ def predict(release: Release, rows: tables.Rows, *, interval: bool = False) -> S
     return Scored(keys=rows.keys(names), device=rows.device, cr=rates, bounds=bounds, clipped=int(clipped), rejects=rows.rejects)
 
 
-def _raw_predictions(release: Release, rows: tables.Rows, *, interval: bool) -> list[np.ndarray]:
+def _raw_predictions(release: Release, rows: tables.Rows, path: str, *, interval: bool) -> list[np.ndarray]:
     """What the definition predicts, float64, one a row; then the lower and upper bounds if they are asked for."""
-    definition, count = release.definition, len(rows.frame)
-    columns = definition.columns_of_table([column.name for column in release.manifest.columns])
-    # a definition may change the table that it is given, but ids must stay with their devices and lines: writing into this one copies it
-    frame = rows.frame.copy(deep=False) if rows.frame.columns.tolist() == columns else rows.frame[columns]
-    features, _, problem = definition.prepare(frame, target_col=None)
-    if problem is not None:
-        raise TableError(f"the definition {definition.name} cannot prepare the table: {problem}") from problem
-    predicted = [one_a_row(definition.name, "predict", release.model.predict(features), count)]
-    if interval:
-        low, high = release.model.predict_interval(features)
-        predicted += [one_a_row(definition.name, "predict_interval", bounds, count) for bounds in (low, high)]
-    return predicted
+
+    def name_row(position: int) -> str:
+        keys = zip(release.manifest.keys, rows.keys(release.manifest.keys), strict=True)
+        shown = ", ".join(f"{name} {column[position]}" for name, column in keys)
+        return f"line {rows.lines[np.array([position])][0]} of {path} ({shown})"
+
+    frame = columns_for(release.definition, [column.name for column in release.manifest.columns], rows.frame)
+    return predict_rows(release.definition, release.model, frame, interval=interval, name_row=name_row, table=path)
 
 
 def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored]) -> Iterator[Scored]:
