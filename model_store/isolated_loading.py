@@ -22,6 +22,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from model_store.foreign_code import DefinitionHungError
 from model_store.predicting import columns_for, predict_rows
 from model_store.store import load_copy
 from shared.errors import ScoringError
@@ -200,8 +201,8 @@ def _answer(place: Path, number: int, asked: dict[str, str], definitions: Path |
         rates = predict_rows(release.definition, release.model, frame, interval=bool(asked["interval"]), table=asked["table"])
         with unfinished.open("wb") as out:
             np.savez(out, *rates)
-    except ScoringError as error:
-        unfinished.write_text(json.dumps({"problem": error.message}))
+    except (ScoringError, DefinitionHungError) as error:
+        unfinished.write_text(json.dumps({"problem": error.message if isinstance(error, ScoringError) else str(error)}))
         whole = place / f"{number}.json"
     unfinished.rename(whole)
 

@@ -4,6 +4,7 @@ No definition is imported before the fork, so each call finds what a fresh inter
 ``model_store.isolated_loading`` works as well is shown by its own tests and by those of the whole stack.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -64,7 +65,8 @@ class Running:
 
     def kill(self) -> None:
         if self._code is None:
-            os.killpg(self._pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended this moment
+                os.killpg(self._pid, signal.SIGKILL)
             select.select([self._ours], [], [], 20)
             self.poll()
 

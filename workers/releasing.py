@@ -77,7 +77,7 @@ def check_reproduced(trained: Trained, asked: Question, answer: Answer) -> None:
     definition = trained.definition
     if answer.problem:
         raise ModelError(
-            f"the release that {definition.name} saved cannot be used, and nothing is published: in a process of its own {answer.problem}",
+            f"the release that {definition.name} saved cannot be used, and nothing is published: in a process of its own: {answer.problem}",
             next_step=f"Correct its save and load, then see: scoring models check {definition.name}",
         )
     judged = trained.rates[trained.judged_on][: len(asked.frame)]
