@@ -171,14 +171,14 @@ def _gave(definition: Definition, method: str, what: str, count: int) -> Definit
     what = what.replace("{rows}", f"{count:,} rows")
     return DefinitionError(
         f"the definition {definition.name} gave {what}",
-        f" ({method} in {_line_of(definition, method)})",
+        f" ({method} in {line_of(definition, method)})",
         joint=", first with ",
         step=method,
         next_step=f"Correct it, then see: scoring models check {definition.name}",
     )
 
 
-def _line_of(definition: Definition, method: str) -> str:
+def line_of(definition: Definition, method: str) -> str:
     """Where a method begins, as ``file, line n``; the definition's ``model.py`` where the template has it."""
     found = definition.data_preparation if method == "data_preparation" else getattr(definition.model_class, method, None)
     code = getattr(found, "__code__", None)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model_store.predicting import columns_for, predict_rows
+from model_store.predicting import columns_for, line_of, predict_rows
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
@@ -26,7 +26,7 @@ from shared.signatures import Signature
 from workers import tables
 from workers.fixing import fixed_pieces, plan_fix
 from workers.joining import join, output_folder
-from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, complete, read_part, write_file
+from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, Unpredicted, complete, read_part, write_file
 from workers.pieces import Pieces, open_chunk
 from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan
 from workers.suspects import Range, clear_chunk
@@ -84,6 +84,10 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
 
 
 # --- chunk -------------------------------------------------------------------------------------------------------------------
+
+
+NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
+"""Why a row is rejected for what the definition predicted for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +164,9 @@ def score_chunk(
         output=output,
         rejects=rejects,
         first_rejects=text.first_rejects,
+        unpredicted=Unpredicted(rows=text.rows_unpredicted, predict=line_of(release.definition, "predict"))
+        if text.rows_unpredicted
+        else None,
         seconds=time.monotonic() - began,
         stages=stages,
     )
@@ -177,6 +184,7 @@ class _PartText:
     rejects: list[bytes] = field(default_factory=list)
     rows_scored: int = 0
     rows_rejected: int = 0
+    rows_unpredicted: int = 0
     rows_clipped: int = 0
     devices: dict[str, DeviceSum] = field(default_factory=dict)
     first_rejects: list[str] = field(default_factory=list)
@@ -190,6 +198,7 @@ class _PartText:
             self.first_rejects += [f"{self.path} {reject}" for reject in scored.rejects[:more]]
         self.rows_scored += len(scored.cr)
         self.rows_rejected += len(scored.rejects)
+        self.rows_unpredicted += sum(reject.reason in (NOT_FINITE, OUTSIDE) for reject in scored.rejects)
         self.rows_clipped += scored.clipped
         for name, found in _device_sums(scored, by_device=self.by_device).items():
             before = self.devices.get(name, DeviceSum(rows=0, sum_cr=0.0))
@@ -221,14 +230,14 @@ def predict(release: Release, rows: tables.Rows, *, interval: bool = False, path
     for bound in bounds:
         finite &= np.isfinite(bound)
     if not finite.all():
-        rows = tables.reject_rows(rows, ~finite, cr, "the prediction is not a finite number")
+        rows = tables.reject_rows(rows, ~finite, cr, NOT_FINITE)
         cr, *bounds = (values[finite] for values in (cr, *bounds))
     # adding zero turns -0.0, which would be written as -0, into 0.0
     rates, *bounds = (np.clip(values, 0.0, 1.0) + 0.0 for values in (cr, *bounds))
     for low, high in [bounds] if interval else []:
         inside: np.ndarray = (low <= rates) & (rates <= high)
         if not inside.all():
-            rows = tables.reject_rows(rows, ~inside, rates, "not within its interval")
+            rows = tables.reject_rows(rows, ~inside, rates, OUTSIDE)
             cr, rates, bounds = cr[inside], rates[inside], [low[inside], high[inside]]
     clipped = np.count_nonzero((cr < 0) | (cr > 1))
     return Scored(keys=rows.keys(names), device=rows.device, cr=rates, bounds=bounds, clipped=int(clipped), rejects=rows.rejects)
