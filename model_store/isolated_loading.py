@@ -64,6 +64,8 @@ class Answer:
     """The rates as they are predicted, then the lower and upper bounds if they were asked for."""
     problem: str = ""
     """Why there are no rates; empty when there are."""
+    killed: bool = False
+    """True when the release ended its process or hung in it."""
 
 
 class Loader(Protocol):
@@ -120,7 +122,7 @@ def ask_releases(
                 first = number + 1
                 limit = seconds * (1 + len(questions[number].frame) / ROWS_IN_THAT_TIME)
                 answer = _wait_for(loader, place, number, limit)
-                yield answer or Answer(problem=_end_of(loader, place, number, limit))
+                yield answer or Answer(problem=_end_of(loader, place, number, limit), killed=True)
                 if answer is None:
                     break
         finally:

@@ -1,6 +1,6 @@
 """Judges a freshly trained model beside the champion and the newest releases of all definitions, on the same rows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,13 @@ HAS_SEEN = "it was trained on this table"
 """Why a release is not judged on a table: its figures would be better than it is."""
 
 
+OnKiller = Callable[[str, str], None]
+
+
+def ignore_killer(release: str, problem: str) -> None:
+    """Tell nobody of a release that killed its loader; it is named in the manifest of the release that was compared with it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """Where releases are loaded from: a folder for the files of a remote bucket, and one with further definitions."""
@@ -41,6 +48,8 @@ class Places:
     definitions: Path | None = None
     load_seconds: float = LOAD_SECONDS
     """How long a release may take to be loaded and asked in a process of its own."""
+    on_killer: OnKiller = ignore_killer
+    """Called with a release that killed or hung that process, and how."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,12 +75,14 @@ class Rivals:
     problems: dict[str, str] = field(default_factory=dict)
     """Release -> why not."""
 
-    def take(self, answers: Iterable[Answer]) -> None:
+    def take(self, answers: Iterable[Answer], on_killer: OnKiller) -> None:
         """Keep what the releases answered, in the order of the questions."""
         for question, answer in zip(self.questions, answers, strict=True):
             release = question.manifest.release
             if answer.problem:
                 self.problems[release] = answer.problem
+                if answer.killed:
+                    on_killer(release, answer.problem)
             elif not np.isfinite(answer.rates[0]).all():
                 rows = len(answer.rates[0])
                 self.problems[release] = f"it predicts something else than one finite number for each of the {rows} rows"

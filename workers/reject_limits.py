@@ -60,7 +60,7 @@ def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[Ch
         what = f"none of the {rows:,} rows of {job.table} can be scored; "
         if fault := _fault_of_definition(release, parts):
             raise ModelError(f"{what}{fault}; the first: {quoted}", next_step=_correct(release))
-        raise TableError(f"{what}the first: {quoted}", next_step="Correct the table.")
+        raise TableError(f"{what}the first: {quoted}", next_step="Mend the table.")
     if are_too_many(job, rejected, rows) and not folder.has(REJECTS_ACCEPTED):
         raise _too_many(job, release, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%}, ", parts)
 

@@ -196,7 +196,7 @@ def _judge(folder: JobFolder, trained: Trained, manifest: ReleaseManifest, stage
     answers = ask_releases([own, *rivals.questions], aside, places.definitions, places.load_seconds)
     with contextlib.closing(answers):  # whatever happens, no process is left
         check_reproduced(trained, own, next(answers))
-        rivals.take(answers)
+        rivals.take(answers, places.on_killer)
     return judge_release(trained, rivals, None if champion is None else champion.release, job, limits)
 
 
