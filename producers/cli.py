@@ -180,6 +180,7 @@ The config of a search, each candidate and fold of which is a task of its own:
     help="Let champion mean the release: auto if it beats the champion and every naive predictor beyond chance.",
 )
 @click.option("--config", help="Search for the best parameters first: a YAML file in the bucket or on this machine, see below.")
+@click.option("--force", is_flag=True, help="Train on a table that is refused as too small or implausible; the release says so.")
 @again_option
 @wait_option
 @json_option
@@ -190,6 +191,7 @@ def train(
     alias: str | None,
     promote: "Promote",
     config: str | None,
+    force: bool,
     again: bool,
     wait: bool,
     as_json: bool,
@@ -219,6 +221,7 @@ def train(
         alias=alias,
         promote=promote,
         config=config,
+        force=force,
         again=again,
     )
     after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)

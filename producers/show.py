@@ -15,6 +15,7 @@ from producers.durations import ago, human_size
 from producers.rejects import Rejected, count_reasons, job_behind
 from shared.aliases import ALIASES, MANIFEST, MODELS, Alias, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
+from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
 from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, FileDigest, ReleaseManifest, ResultManifest, Search
@@ -263,6 +264,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         **({"intervals": "yes, with --interval"} if manifest.interval else {}),
         "files": ", ".join(f"{name} ({human_size(file.size)})" for name, file in manifest.files.items()),
     } | _origin(manifest)
+    facts |= doubts(manifest)
     if manifest.evaluation:
         facts["gate"] = manifest.evaluation.gate.reason
         facts["report"] = f"{release_folder(manifest.release)}/{REPORT} (get it: scoring models show {manifest.release} --report FILE)"

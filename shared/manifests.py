@@ -71,6 +71,45 @@ class TableFingerprint(Part):
         return not {file.sha256 for file in self.files.values()}.isdisjoint(file.sha256 for file in other.files.values())
 
 
+class TableAudit(Part):
+    """What of a training table counts, and what was left out of it or cut, in clicks as well as rows.
+
+    A prepared table, which has rates and no clicks, counts one for each row.
+    """
+
+    has_clicks: bool
+    clicks: float
+    """Of the rows used."""
+    conversions: float
+    """Of the rows used, after cutting."""
+    left_out_clicks: float = 0.0
+    """Of the rows left out; one whose clicks cannot be read counts as the mean of the others."""
+    first_left_out: list[str] = Field(default_factory=list)
+    totals: list[str] = Field(default_factory=list)
+    """Rows among those left out that hold the sum of all others: they count no clicks."""
+    above_rows: int = 0
+    """Rows with more conversions than clicks."""
+    above_clicks: float = 0.0
+    conversions_cut: float = 0.0
+    first_above: str = ""
+    total_row: str = ""
+    """A row among those used that holds the sum of all others."""
+    fractional: str = ""
+    """The first row with a fraction of a click, where most rows have whole clicks."""
+    is_thousands_dot: bool = False
+    """True when the fractions look like thousands with a dot: ``1.801``."""
+
+    @property
+    def left_out_share(self) -> float:
+        """Of all its clicks."""
+        return self.left_out_clicks / (self.clicks + self.left_out_clicks) if self.left_out_clicks else 0.0
+
+    @property
+    def above_share(self) -> float:
+        """Clicks of the rows with more conversions than clicks, of all."""
+        return self.above_clicks / self.clicks if self.clicks else 0.0
+
+
 Metrics = dict[str, float]
 
 
@@ -216,6 +255,14 @@ class ReleaseManifest(Record):
     """None in manifests of an earlier version."""
     search: Annotated[Search | None, Field(exclude_if=lambda search: search is None)] = None
     """How its parameters were found; None when they are the definition's own."""
+    audits: Annotated[dict[str, TableAudit], Field(exclude_if=lambda audits: not audits)] = Field(default_factory=dict)
+    """Of each of its tables; empty in manifests of an earlier version."""
+    seen_share: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: not share)] = 0.0
+    """Of the rows with conversions that it was judged on, how many it was trained on too, in whatever file."""
+    warnings: Annotated[list[str], Field(exclude_if=lambda warnings: not warnings)] = Field(default_factory=list)
+    """What makes its figures or its rates doubtful, in sentences."""
+    forced: Annotated[list[str], Field(exclude_if=lambda forced: not forced)] = Field(default_factory=list)
+    """Why its tables would have been refused without ``--force``, in sentences."""
     signature: OptionalSignature = None
 
     @property

@@ -25,6 +25,7 @@ from model_store.report import make_report
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
 from shared.aliases import CHAMPION, MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
 from shared.bucket import Bucket
+from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
 from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search, TableFingerprint
@@ -33,6 +34,7 @@ from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
 from workers.judging import Places, Trained, judge_release
 from workers.predictions import one_a_row
+from workers.training_plausibility import check_evaluation_table, check_training_table, warn_of_rates, warn_of_tables
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
@@ -132,11 +134,13 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     definition = load_definition(job.definition, places.definitions)
     folder.say(f"reading {job.train}")
     train = _read(folder, job.train, definition)
+    forced = check_training_table(train, force=job.force)
     search = find(train.fingerprint)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
         held_out = _read(folder, job.eval, definition, train.columns)
+        forced += check_evaluation_table(held_out, force=job.force)
     folder.say(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
     if search is not None or job.config is None:
         model = fit(definition, train, search.chosen if search else None)
@@ -147,6 +151,7 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
     judgement = judge_release(folder.bucket, trained, places, job, limits)
+    judged, judged_rates = (train, rates["train"]) if held_out is None else (held_out, rates["eval"])
     if folder.outcome() is not None:
         return  # cancelled while it was fitted
     folder.say("publishing the release")
@@ -176,6 +181,9 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
             seconds=time.monotonic() - began,
             evaluation=judgement.evaluation,
             search=search,
+            audits={name: table.audit for name, table in tables.items()},
+            warnings=[*warn_of_tables(train, held_out), *warn_of_rates(judged, judged_rates)],
+            forced=forced,
         )
         (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
         if held_out is not None:
@@ -289,11 +297,11 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         f"log-loss per click ({where})": f"{figures['log_loss_per_click']:.5f} (the mean of all: {naive['log_loss_per_click']:.5f})",
         f"click-weighted MAE ({where})": f"{figures['mae_by_click']:.5f}",
         "calibration error": f"{figures['calibration_error']:.5f}",
+        **doubts(manifest),
         "gate": gate,
         "report": f"{release_folder(manifest.release)}/{REPORT}",
         "seconds": f"{manifest.seconds:.1f}",
     } | (_search_facts(manifest.search) if manifest.search else {})
-    name = job.alias or (CHAMPION if promotion else manifest.definition)
     return Outcome(
         state="done",
         at=datetime.now(UTC),
@@ -303,7 +311,7 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         facts={fact: value for fact, value in facts.items() if value},
         promotion=promotion,
         pointing=None if job.alias is None else Pointing(alias_since=_since(read_alias(bucket, job.alias))),
-        next_step=f"Score with it: scoring score TABLE --model {name}",
+        next_step=f"Score with it: scoring score TABLE --model {manifest.release}",
     )
 
 
