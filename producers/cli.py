@@ -420,6 +420,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         scoring models list --best-first
     """
     from producers import show
+    from shared.aliases import damaged_aliases
 
     _, bucket = _open()
     releases = show.find_releases(bucket)
@@ -428,7 +429,9 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     if quiet and not as_json:
         click.echo("\n".join(release.manifest.release for release in releases))
         return
-    data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
+    for error in damaged_aliases(bucket).values():
+        click.echo(f"Left out: {error}", err=True)
+    data = [release.manifest.encode() | {"aliases": release.aliases, "retired": release.retired} for release in releases]
     if as_json:
         _print_json(data)
     elif releases:
@@ -461,7 +464,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
             click.echo(f"The report of {release.manifest.release} is in {report_file}")
             return
     if as_json:
-        _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed})
+        _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed, "retired": release.retired})
     else:
         show.print_release(_console(), release)
 

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from producers.new_definition import PACKAGE
-from shared.aliases import CHAMPION, MANIFEST, MODELS, read_alias, release_folder, resolve
+from shared.aliases import CHAMPION, MANIFEST, MODELS, known_alias, release_folder, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
 from shared.errors import BrokerError, MessageError, ModelError, RequestError, TableError
@@ -332,7 +332,7 @@ def names_moved_since(bucket: Bucket, job_id: str) -> list[str]:
     if not isinstance(job, TrainJob) or outcome is None or outcome.state != "done":
         return []
     names = [*filter(None, [job.alias]), *([CHAMPION] if outcome.promotion is not None else [])]
-    found = {name: read_alias(bucket, name) for name in names}
+    found = {name: known_alias(bucket, name) for name in names}
     return [
         f"{name} means {now.release if now else 'nothing'} now, not the release of that job. "
         f"Move it with: scoring models promote {outcome.release}{'' if name == CHAMPION else f' --alias {name}'}"

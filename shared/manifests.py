@@ -174,6 +174,8 @@ class Verdict(Part):
     reason: str
     champion: ReleaseId | None
     """The champion at that time."""
+    objection: Annotated[str, Field(exclude_if=lambda objection: not objection)] = ""
+    """What speaks against it, in words; empty where it passed, and in manifests of an earlier version."""
 
 
 class Evaluation(Part):

@@ -13,7 +13,7 @@ from model_store.gate import Evidence, Limits, decide
 from model_store.importance import find_importance
 from model_store.judgement import judge_predictions, summarise
 from model_store.store import load_release
-from shared.aliases import CHAMPION, LATEST, list_aliases
+from shared.aliases import CHAMPION, LATEST, damaged_aliases, list_aliases
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.keyword_losses import KeywordLosses
@@ -77,7 +77,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJo
     definition, tables = trained.definition, trained.tables
     train = tables["train"]
     judged_on: Literal["eval", "train"] = "eval" if "eval" in tables else "train"
-    aliases = list_aliases(bucket)
+    aliases, damaged = list_aliases(bucket), damaged_aliases(bucket)
     champion = aliases.get(CHAMPION)
     rivals = _ask_rivals(bucket, tables["eval"], definition.keys, aliases, places) if judged_on == "eval" else _Rivals()
     table = tables[judged_on]
@@ -95,6 +95,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJo
         champion=champion,
         champion_problem=rivals.problems.get(champion or "", ""),
         champion_has_seen=rivals.problems.get(champion or "") == HAS_SEEN,
+        champion_unknown=damaged[CHAMPION].message if CHAMPION in damaged else "",
     )
     X, _, _ = definition.prepare(table.frame)
     evaluation = Evaluation(

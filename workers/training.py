@@ -23,7 +23,7 @@ from model_store.definitions import Definition, list_definitions, load_definitio
 from model_store.gate import Limits
 from model_store.report import make_report
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
-from shared.aliases import CHAMPION, MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
+from shared.aliases import CHAMPION, MANIFEST, Alias, changes, known_alias, point_alias, point_latest, release_folder
 from shared.bucket import Bucket
 from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
@@ -38,6 +38,9 @@ from workers.training_plausibility import check_evaluation_table, check_training
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
+LONGEST_REASON = 500
+"""Characters of the reason for a change of an alias."""
+
 FindParameters = Callable[[TableFingerprint], Search | None]
 
 
@@ -89,14 +92,25 @@ def _point_aliases(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
         point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained", only_if=lambda now: _is_unmoved(now, outcome))
     if outcome.promotion is not None:
         before = outcome.promotion.champion_since
-        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == before)
+        why = _why_promoted(folder.bucket, job, outcome.release)
+        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason=why, only_if=lambda now: _since(now) == before)
     names = [*([job.alias] if job.alias else []), *([CHAMPION] if outcome.promotion else [])]
     return {name: _came_of(folder.bucket, name, outcome.release, by) for name in names}
 
 
+def _why_promoted(bucket: Bucket, job: TrainJob, release: str) -> str:
+    """The reason for the history of ``champion``: whether the gate let the release pass, or was overruled."""
+    found = read_manifest(bucket, release).evaluation
+    if job.promote != "always" or found is None:
+        return "passed the gate"
+    if found.gate.passed:
+        return "promoted always (passed the gate)"
+    return f"promoted always (gate refused: {found.gate.objection})"[:LONGEST_REASON]
+
+
 def _came_of(bucket: Bucket, alias: str, release: str, by: str) -> str:
     """What an alias means now, and whether this job moved it in this run or an earlier one."""
-    now = read_alias(bucket, alias)
+    now = known_alias(bucket, alias)
     if now is not None and now.release == release:
         return f"means {release} now"
     meaning = "nothing" if now is None else now.release
@@ -310,7 +324,7 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         result=release_folder(manifest.release),
         facts={fact: value for fact, value in facts.items() if value},
         promotion=promotion,
-        pointing=None if job.alias is None else Pointing(alias_since=_since(read_alias(bucket, job.alias))),
+        pointing=None if job.alias is None else Pointing(alias_since=_since(known_alias(bucket, job.alias))),
         next_step=f"Score with it: scoring score TABLE --model {manifest.release}",
     )
 
@@ -319,7 +333,7 @@ def _verdict(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> tuple[
     """What the gate said, in words; and the promotion, unless the champion is another by now than the one it was compared with."""
     if manifest.evaluation is None:
         return "", None
-    verdict, now = manifest.evaluation.gate, read_alias(bucket, CHAMPION)
+    verdict, now = manifest.evaluation.gate, known_alias(bucket, CHAMPION)
     if not verdict.promotes:
         return verdict.reason, None
     if job.promote == "auto" and now is not None and now.release not in (verdict.champion, manifest.release):
