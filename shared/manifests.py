@@ -17,6 +17,12 @@ PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
 REPORT, LOSSES = "report.html", "evaluation.parquet"
 """Files of a release beside those of its model: a page for people, and what each keyword cost (``shared.keyword_losses``)."""
 
+TRAINED_ROWS = "trained_rows.parquet"
+"""Beside them: a sketch of the rows that the release was trained on."""
+
+MOST_SEEN = 0.05
+"""Of the rows with conversions that a release is judged on, how many it may have seen in training: 0.8 % of a real week are, by chance."""
+
 KEYS = ("entity_id", "device")
 """The columns that name a row of a result, unless the definition has its own."""
 
@@ -274,12 +280,12 @@ class ReleaseManifest(Record):
 
     @property
     def judged_on_seen(self) -> bool:
-        """True when the figures that count are of rows it was trained on: there was no other table, or it has seen a file of that."""
+        """True when the figures that count are of rows it was trained on: there was no other table, or it has seen a part of that."""
         table = self.tables.get(self.judged_on)
-        return self.judged_on == "train" or (table is not None and self.was_trained_on(table))
+        return self.judged_on == "train" or self.seen_share > MOST_SEEN or (table is not None and self.was_trained_on(table))
 
     def was_trained_on(self, table: TableFingerprint) -> bool:
-        """True when it has seen a file of this table in training; of rows that came to it in another file nothing is known."""
+        """True when it has seen a file of this table in training; of rows in another file its sketch tells (``TRAINED_ROWS``)."""
         return self.tables["train"].shares_file_with(table)
 
     def check_interval(self) -> None:

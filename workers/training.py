@@ -28,13 +28,20 @@ from shared.bucket import Bucket
 from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
-from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search, TableFingerprint
+from shared.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
 from workers.judging import Places, Trained, judge_release
 from workers.predictions import one_a_row
-from workers.training_plausibility import check_evaluation_table, check_training_table, warn_of_rates, warn_of_tables
+from workers.trained_rows import share_trained_on, sketch
+from workers.training_plausibility import (
+    check_evaluation_table,
+    check_training_table,
+    warn_of_rates,
+    warn_of_seen_rows,
+    warn_of_tables,
+)
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
@@ -166,13 +173,14 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
     judgement = judge_release(folder.bucket, trained, places, job, limits)
     judged, judged_rates = (train, rates["train"]) if held_out is None else (held_out, rates["eval"])
+    seen_share = 0.0 if held_out is None else share_trained_on(held_out, train)
     if folder.outcome() is not None:
         return  # cancelled while it was fitted
     folder.say("publishing the release")
     with temporary_folder(staging()) as staged:
         with _naming_failures(definition, "save"):
             model.save(str(staged))  # a string, as the older service gave it
-        taken = {REPORT, LOSSES} & {file.name for file in staged.iterdir()}
+        taken = {REPORT, LOSSES, TRAINED_ROWS} & {file.name for file in staged.iterdir()}
         if taken:
             raise ModelError(
                 f"the definition {definition.name} saves a file {min(taken)}, which is the name of one of ours",
@@ -196,9 +204,11 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
             evaluation=judgement.evaluation,
             search=search,
             audits={name: table.audit for name, table in tables.items()},
-            warnings=[*warn_of_tables(train, held_out), *warn_of_rates(judged, judged_rates)],
+            warnings=[*warn_of_tables(train, held_out), *warn_of_seen_rows(judged, seen_share), *warn_of_rates(judged, judged_rates)],
+            seen_share=seen_share,
             forced=forced,
         )
+        (staged / TRAINED_ROWS).write_bytes(sketch(train))
         (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
         if held_out is not None:
             (staged / LOSSES).write_bytes(judgement.named_losses(_release_of(job)).to_parquet())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.errors import TableError
-from shared.manifests import TableAudit
+from shared.manifests import MOST_SEEN, TableAudit
 from workers.training_tables import TrainingTable
 
 FEWEST_CLICKS, FEW_CLICKS = 100, 1000
@@ -112,6 +112,12 @@ def warn_of_tables(train: TrainingTable, held_out: TrainingTable | None) -> Iter
         yield f"{held_out.fingerprint.path} has no conversion in {_count(held_out.audit)}: no honest judgement is possible on it"
     elif held_out.audit.clicks < FEW_CLICKS:
         yield f"judged on {_count(held_out.audit)} alone: below {FEW_CLICKS:,} the figures are mostly chance"
+
+
+def warn_of_seen_rows(table: TrainingTable, seen_share: float) -> Iterator[str]:
+    """That the table to judge on holds rows that were trained on, in a sentence."""
+    if seen_share > MOST_SEEN:
+        yield f"{seen_share:.0%} of the rows with conversions of {table.fingerprint.path} were trained on too: the figures flatter it"
 
 
 def warn_of_rates(table: TrainingTable, rates: np.ndarray) -> Iterator[str]:
