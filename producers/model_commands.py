@@ -87,9 +87,9 @@ def rollback(alias: str, reason: str, as_json: bool) -> None:
 @click.option("--by", default="", help="Who decided it.  [default: you, as user@host]")
 @json_option
 def retire(release: str, reason: str, by: str, as_json: bool) -> None:
-    """Take RELEASE out of `latest`, so that nobody scores with it by the name of its definition.
+    """Take RELEASE out of `latest` for good.
 
-    `latest` then means the newest release that is not retired. The full id goes on to work, with a warning. An alias that means the
+    `v2` and `v2@latest` then mean the newest release that is not retired. The full id goes on to work, with a warning. An alias that means the
     release must be moved first.
 
     \b
@@ -114,7 +114,9 @@ def retire(release: str, reason: str, by: str, as_json: bool) -> None:
 @click.option("--by", default="", help="Who decided it.  [default: you, as user@host]")
 @json_option
 def unretire(release: str, reason: str, by: str, as_json: bool) -> None:
-    """Take a retired RELEASE back into use: `latest` means it again where it is the newest.
+    """Take a retired RELEASE back into use.
+
+    `latest` means it again where it is the newest.
 
     \b
     Example:

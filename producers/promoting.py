@@ -111,9 +111,11 @@ def whole_releases(bucket: Bucket, definition: str) -> list[str]:
 
 
 def changes_of(bucket: Bucket, alias: str) -> list[Alias]:
-    """What an alias meant when, the newest change first; raises ModelError when there is no such alias."""
+    """What an alias meant when, the newest change first; raises ModelError when there is no such alias, or nothing of it can be read."""
     name = alias if alias.endswith(LATEST) else stored_name(bucket, alias)
     found = list(changes(bucket, name)) if name else []
+    if name and not found:
+        read_alias(bucket, name)  # says what is damaged
     if not found:
         raise _unknown(bucket, alias)
     return found

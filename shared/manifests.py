@@ -98,6 +98,8 @@ class TableAudit(Part):
     above_clicks: float = 0.0
     conversions_cut: float = 0.0
     first_above: str = ""
+    repeated_rows: int = 0
+    """Rows with the keys, and the week, of a row before them."""
     total_row: str = ""
     """A row among those used that holds the sum of all others."""
     fractional: str = ""

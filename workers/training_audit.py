@@ -73,15 +73,15 @@ def _where(blocks: Sequence[Block], row: int, what: str) -> str:
 
 def _total_row(clicks: np.ndarray, conversions: np.ndarray) -> int | None:
     """The row that holds the clicks and the conversions of all rows but the largest ones; None where there is none."""
-    largest = np.argsort(-clicks, kind="stable")[:MOST_TOTALS]
-    for count in range(1, len(largest) + 1):
-        rest = np.delete(np.arange(len(clicks)), largest[:count])
-        if len(rest) < FEWEST_ROWS:
-            return None
-        for row in largest[:count].tolist():
-            is_sum = abs(clicks[row] - clicks[rest].sum()) < HALF_A_CLICK
-            if is_sum and abs(conversions[row] - conversions[rest].sum()) < HALF_A_CLICK:
-                return row
+    most = max(min(MOST_TOTALS, len(clicks) - FEWEST_ROWS), 0)
+    largest = np.argsort(-clicks, kind="stable")[:most].tolist()
+    rest_clicks, rest_conversions = float(clicks.sum()), float(conversions.sum())
+    for count, row in enumerate(largest, 1):
+        rest_clicks, rest_conversions = rest_clicks - clicks[row], rest_conversions - conversions[row]
+        for total in largest[:count]:
+            is_sum = abs(clicks[total] - rest_clicks) < HALF_A_CLICK and abs(conversions[total] - rest_conversions) < HALF_A_CLICK
+            if is_sum:
+                return int(total)
     return None
 
 

@@ -225,7 +225,15 @@ def _joined(
     )
     week = frame[WEEK].to_numpy() if WEEK in frame else None
     audit = audit_table(blocks, clicks, stated, left_out, has_clicks=RATE not in frame)
+    audit = audit.model_copy(update={"repeated_rows": _repeated(outcomes, week)})
     return TrainingTable(frame=features, outcomes=outcomes, columns=columns, fingerprint=fingerprint, audit=audit, week=week)
+
+
+def _repeated(outcomes: Outcomes, week: np.ndarray | None) -> int:
+    """How many rows have the keys, and the week, of a row before them."""
+    parts = {"keyword": outcomes.entity_id, "device": outcomes.device, "week": week}
+    keys = pd.DataFrame({name: values for name, values in parts.items() if values is not None})
+    return int(keys.duplicated().sum())
 
 
 def _entity_of(frame: pd.DataFrame, keys: Sequence[str]) -> np.ndarray:

@@ -116,8 +116,11 @@ def _move_latest_on(bucket: Bucket, release: str, *, reason: str, by: str) -> st
         if now is not None and now.release not in retired:
             return now.release
         target = next((other for other in whole_releases(bucket, definition) if other not in retired), None)
-        if now is None or target is None:
-            return target
+        if target is None:
+            return None
+        if now is None:  # its file is damaged, or was lost
+            point_alias(bucket, name, target, by=by, reason=f"{release} is retired")
+            continue
         words = f"{now.release} is retired{f': {reason}' if reason else ''}"[:LONGEST_REASON]
         change = Alias(release=target, at=datetime.now(UTC), how="rolled back", by=by, reason=words)
         if add_change(bucket, name, change.model_copy(update=after(now))):

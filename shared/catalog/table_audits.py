@@ -14,6 +14,8 @@ def doubts(manifest: ReleaseManifest) -> dict[str, str]:
         table = manifest.tables.get(name)
         if table is not None:
             facts |= _left_out(name, audit, table) | _cut(name, audit)
+        if audit.repeated_rows:
+            facts[f"keys twice in {name}"] = f"{audit.repeated_rows:,} rows have the keys, and the week, of a row before them"
     return facts
 
 

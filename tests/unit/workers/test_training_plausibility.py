@@ -195,6 +195,11 @@ def test_a_few_conversions_above_the_clicks_are_cut_and_told(bucket):
     )
 
 
+def test_keys_that_occur_twice_are_counted_and_told(bucket):
+    write(bucket, [*rows(300), *rows(2)])
+    assert run(bucket).facts["keys twice in train"] == "2 rows have the keys, and the week, of a row before them"
+
+
 # --- junk
 
 

@@ -156,3 +156,10 @@ def test_a_damaged_record_counts_as_a_retirement(bucket):
     assert resolve(bucket, "v1") == first
     unretire(bucket, second)
     assert resolve(bucket, "v1") == second
+
+
+def test_it_repairs_a_damaged_latest(bucket):
+    first, second = publish(bucket, 2)
+    bucket.write("model/aliases/history/v1.latest/000003.json", b"")
+    assert retire(bucket, second, reason="junk").latest == first
+    assert resolve(bucket, "v1") == first
