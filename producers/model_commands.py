@@ -89,8 +89,8 @@ def rollback(alias: str, reason: str, as_json: bool) -> None:
 def retire(release: str, reason: str, by: str, as_json: bool) -> None:
     """Take RELEASE out of `latest` for good.
 
-    `v2` and `v2@latest` then mean the newest release that is not retired. The full id goes on to work, with a warning. An alias that means the
-    release must be moved first.
+    `v2` and `v2@latest` then mean the newest release that is not retired. The full id goes on to work, with a warning. An alias that means
+    the release must be moved first.
 
     \b
     Example:
