@@ -424,13 +424,13 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
 
     _, bucket = _open()
     releases = show.find_releases(bucket)
+    for error in damaged_aliases(bucket).values():
+        click.echo(f"Left out: {error}", err=True)
     if best_first:
         releases = [release for group in show.judged_alike(releases) for release in group]
     if quiet and not as_json:
         click.echo("\n".join(release.manifest.release for release in releases))
         return
-    for error in damaged_aliases(bucket).values():
-        click.echo(f"Left out: {error}", err=True)
     data = [release.manifest.encode() | {"aliases": release.aliases, "retired": release.retired} for release in releases]
     if as_json:
         _print_json(data)
