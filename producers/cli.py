@@ -180,6 +180,7 @@ The config of a search, each candidate and fold of which is a task of its own:
     help="Let champion mean the release: auto if it beats the champion and every naive predictor beyond chance.",
 )
 @click.option("--config", help="Search for the best parameters first: a YAML file in the bucket or on this machine, see below.")
+@click.option("--force", is_flag=True, help="Train on a table that is refused as too small or implausible; the release says so.")
 @again_option
 @wait_option
 @json_option
@@ -190,6 +191,7 @@ def train(
     alias: str | None,
     promote: "Promote",
     config: str | None,
+    force: bool,
     again: bool,
     wait: bool,
     as_json: bool,
@@ -219,6 +221,7 @@ def train(
         alias=alias,
         promote=promote,
         config=config,
+        force=force,
         again=again,
     )
     after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
@@ -417,15 +420,18 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         scoring models list --best-first
     """
     from producers import show
+    from shared.aliases import damaged_aliases
 
     _, bucket = _open()
     releases = show.find_releases(bucket)
+    for error in damaged_aliases(bucket).values():
+        click.echo(f"Left out: {error}", err=True)
     if best_first:
         releases = [release for group in show.judged_alike(releases) for release in group]
     if quiet and not as_json:
         click.echo("\n".join(release.manifest.release for release in releases))
         return
-    data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
+    data = [release.manifest.encode() | {"aliases": release.aliases, "retired": release.retired} for release in releases]
     if as_json:
         _print_json(data)
     elif releases:
@@ -458,7 +464,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
             click.echo(f"The report of {release.manifest.release} is in {report_file}")
             return
     if as_json:
-        _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed})
+        _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed, "retired": release.retired})
     else:
         show.print_release(_console(), release)
 

@@ -15,6 +15,8 @@ from producers.durations import ago, human_size
 from producers.rejects import Rejected, count_reasons, job_behind
 from shared.aliases import ALIASES, MANIFEST, MODELS, Alias, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
+from shared.catalog.retirements import retired_releases
+from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
 from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, FileDigest, ReleaseManifest, ResultManifest, Search
@@ -40,6 +42,8 @@ class ShownRelease:
     manifest: ReleaseManifest
     aliases: list[str]
     signed: Signature
+    retired: str = ""
+    """Since when, by whom and why it is retired; empty where it is in use."""
 
     @property
     def figures(self) -> dict[str, float]:
@@ -70,13 +74,15 @@ def find_releases(bucket: Bucket) -> list[ShownRelease]:
     by_release: dict[str, list[str]] = {}
     for alias, release in sorted(list_aliases(bucket).items()):
         by_release.setdefault(release, []).append(alias)
+    retired = retired_releases(bucket)
     found = []
     for definition in bucket.folders(MODELS):
         for name in bucket.folders(f"{MODELS}/{definition}") if f"{MODELS}/{definition}" != ALIASES else []:
             text = bucket.read(f"{release_folder(name)}/{MANIFEST}") if name.startswith(f"{definition}@") else None
             if text is not None:
                 manifest = decode_long(ReleaseManifest, text)
-                found.append(ShownRelease(manifest=manifest, aliases=by_release.get(name, []), signed=bucket.signer.judge(text)))
+                signed, aliases = bucket.signer.judge(text), by_release.get(name, [])
+                found.append(ShownRelease(manifest=manifest, aliases=aliases, signed=signed, retired=retired.get(name, "")))
     return sorted(found, key=lambda release: release.manifest.created, reverse=True)
 
 
@@ -256,6 +262,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
     facts = {
         "release": manifest.release,
         "aliases": ", ".join(_spoken(release)) or "none",
+        **({"retired": release.retired} if release.retired else {}),
         "folder": release_folder(manifest.release),
         "signed": release.signed,
         "columns": f"{len(manifest.columns)}: {', '.join(column.name for column in manifest.columns[:6])}, ...",
@@ -263,6 +270,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         **({"intervals": "yes, with --interval"} if manifest.interval else {}),
         "files": ", ".join(f"{name} ({human_size(file.size)})" for name, file in manifest.files.items()),
     } | _origin(manifest)
+    facts |= doubts(manifest)
     if manifest.evaluation:
         facts["gate"] = manifest.evaluation.gate.reason
         facts["report"] = f"{release_folder(manifest.release)}/{REPORT} (get it: scoring models show {manifest.release} --report FILE)"
@@ -420,7 +428,7 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
 
 def _spoken(release: ShownRelease) -> list[str]:
     latest = latest_of(release.manifest.definition)
-    return ["latest" if alias == latest else alias for alias in release.aliases]
+    return [*(["retired"] if release.retired else []), *("latest" if alias == latest else alias for alias in release.aliases)]
 
 
 def _add(table: Table, *cells: str) -> None:

@@ -20,16 +20,18 @@ from shared.aliases import CHAMPION, LATEST, list_aliases
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.keyword_losses import KeywordLosses
-from shared.manifests import Column, Evaluation, Importance, Metrics
+from shared.manifests import MOST_SEEN, Column, Evaluation, Importance, Metrics
 from shared.messages import TrainJob
 from shared.resampling import RESAMPLES
 from workers.later import why_not_later
+from workers.trained_rows import share_seen_by
 from workers.training_tables import TrainingTable, read_training_table
 
 MOST_RIVALS = 5
 """Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""
 
 HAS_SEEN = "it was trained on this table"
+HAS_SEEN_ROWS = "it was trained on {share:.0%} of the rows with conversions of this table, in another file"
 """Why a release is not judged on a table: its figures would be better than it is."""
 
 
@@ -105,7 +107,16 @@ class Trained:
         return "eval" if "eval" in self.tables else "train"
 
 
-def judge_release(trained: Trained, rivals: Rivals, champion: str | None, job: TrainJob, limits: Limits) -> Judgement:
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """What the alias ``champion`` means while a release is judged."""
+
+    release: str | None
+    unknown: str = ""
+    """Why that cannot be read; empty when it can."""
+
+
+def judge_release(trained: Trained, rivals: Rivals, champion: Champion, job: TrainJob, limits: Limits) -> Judgement:
     """Judge a model on ``eval``, or on ``train`` where that is all there is, and ask the gate what the job wants to know."""
     definition, tables = trained.definition, trained.tables
     train = tables["train"]
@@ -121,10 +132,11 @@ def judge_release(trained: Trained, rivals: Rivals, champion: str | None, job: T
     evidence = Evidence(
         not_later=why_not_later(table, train),
         calibration_error=metrics[judged_on][definition.name]["calibration_error"],
-        differences={name: found for name, found in best.differences.items() if name == champion or "@" not in name},
-        champion=champion,
-        champion_problem=rivals.problems.get(champion or "", ""),
-        champion_has_seen=rivals.problems.get(champion or "") == HAS_SEEN,
+        differences={name: found for name, found in best.differences.items() if name == champion.release or "@" not in name},
+        champion=champion.release,
+        champion_problem=rivals.problems.get(champion.release or "", ""),
+        champion_has_seen=_has_seen(rivals.problems.get(champion.release or "", "")),
+        champion_unknown=champion.unknown,
     )
     evaluation = Evaluation(
         judged_on=judged_on,
@@ -180,6 +192,9 @@ def _question_to_rival(bucket: Bucket, release: str, table: TrainingTable, keys:
     manifest = read_manifest(bucket, release)
     if manifest.was_trained_on(table.fingerprint):
         raise ModelError(HAS_SEEN)
+    share = share_seen_by(bucket, manifest, table)
+    if share > MOST_SEEN:
+        raise ModelError(HAS_SEEN_ROWS.format(share=share))
     if manifest.keys != keys:
         raise TableError(f"it names rows by {' and '.join(manifest.keys)}, not by {' and '.join(keys)}")
     if not _same(manifest.columns, table.columns):
@@ -192,6 +207,11 @@ def _question_to_rival(bucket: Bucket, release: str, table: TrainingTable, keys:
     own.mkdir()
     copy_release(bucket, release, cache, own)
     return Question(manifest=manifest, files=own, frame=table.features, table=table.fingerprint.path)
+
+
+def _has_seen(problem: str) -> bool:
+    """True for the reasons why a release is not judged on rows that it was trained on."""
+    return problem == HAS_SEEN or problem.endswith(HAS_SEEN_ROWS.partition("}")[2])
 
 
 def _happened_alike(one: Outcomes, other: Outcomes) -> bool:

@@ -16,7 +16,7 @@ from model_store.isolated_loading import Answer, Question
 from model_store.predicting import columns_for, predict_rows
 from model_store.store import digest_folder
 from shared.errors import ModelError
-from shared.manifests import LOSSES, REPORT, FileDigest, ReleaseManifest
+from shared.manifests import LOSSES, REPORT, TRAINED_ROWS, FileDigest, ReleaseManifest
 from workers.judging import Trained
 from workers.training_tables import TrainingTable
 
@@ -41,7 +41,7 @@ def save_model(definition: Definition, model: Any, staged: Path) -> None:  # noq
     digest_staged(definition, staged)
     if not (staged / definition.model_file).exists():
         raise ModelError(f"the definition {definition.name} saved no {definition.model_file}", next_step="Write it in its method save.")
-    taken = {REPORT, LOSSES} & {file.name for file in staged.iterdir()}
+    taken = {REPORT, LOSSES, TRAINED_ROWS} & {file.name for file in staged.iterdir()}
     if taken:
         raise ModelError(
             f"the definition {definition.name} saves a file {min(taken)}, which is the name of one of ours",

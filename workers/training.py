@@ -25,19 +25,31 @@ from model_store.isolated_loading import ask_releases
 from model_store.predicting import check_finite, columns_for, predict_rows, prepare
 from model_store.report import make_report
 from model_store.store import library_versions, publish, read_manifest, release_id
-from shared.aliases import CHAMPION, MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
+from shared.aliases import CHAMPION, MANIFEST, Alias, changes, damaged_aliases, known_alias, point_alias, point_latest, release_folder
 from shared.bucket import Bucket
+from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, StrayOrderError
 from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
-from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search, TableFingerprint
+from shared.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
-from workers.judging import Judgement, Places, Rivals, Trained, find_rivals, judge_release
+from workers.judging import Champion, Judgement, Places, Rivals, Trained, find_rivals, judge_release
 from workers.releasing import check_reproduced, digest_staged, name_row, question_to, save_model
+from workers.trained_rows import share_trained_on, sketch
+from workers.training_plausibility import (
+    check_evaluation_table,
+    check_training_table,
+    warn_of_rates,
+    warn_of_seen_rows,
+    warn_of_tables,
+)
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
+LONGEST_REASON = 500
+"""Characters of the reason for a change of an alias."""
+
 FindParameters = Callable[[TableFingerprint], Search | None]
 
 
@@ -89,14 +101,25 @@ def _point_aliases(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
         point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained", only_if=lambda now: _is_unmoved(now, outcome))
     if outcome.promotion is not None:
         before = outcome.promotion.champion_since
-        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == before)
+        why = _why_promoted(folder.bucket, job, outcome.release)
+        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason=why, only_if=lambda now: _since(now) == before)
     names = [*([job.alias] if job.alias else []), *([CHAMPION] if outcome.promotion else [])]
     return {name: _came_of(folder.bucket, name, outcome.release, by) for name in names}
 
 
+def _why_promoted(bucket: Bucket, job: TrainJob, release: str) -> str:
+    """The reason for the history of ``champion``: whether the gate let the release pass, or was overruled."""
+    found = read_manifest(bucket, release).evaluation
+    if job.promote != "always" or found is None:
+        return "passed the gate"
+    if found.gate.passed:
+        return "promoted always (passed the gate)"
+    return f"promoted always (gate refused: {found.gate.objection})"[:LONGEST_REASON]
+
+
 def _came_of(bucket: Bucket, alias: str, release: str, by: str) -> str:
     """What an alias means now, and whether this job moved it in this run or an earlier one."""
-    now = read_alias(bucket, alias)
+    now = known_alias(bucket, alias)
     if now is not None and now.release == release:
         return f"means {release} now"
     meaning = "nothing" if now is None else now.release
@@ -134,11 +157,13 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     definition = load_definition(job.definition, places.definitions)
     folder.say(f"reading {job.train}")
     train = _read(folder, job.train, definition)
+    forced = check_training_table(train, force=job.force)
     search = find(train.fingerprint)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
         held_out = _read(folder, job.eval, definition, train.columns)
+        forced += check_evaluation_table(held_out, force=job.force)
     folder.say(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
     if search is not None or job.config is None:
         model = fit(definition, train, search.chosen if search else None)
@@ -151,13 +176,14 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     with temporary_folder(staging()) as aside:
         staged = aside / "release"
         save_model(definition, model, staged)
-        unjudged = _describe(job, trained, search)
+        unjudged = _describe(job, trained, search, forced)
         judgement = _judge(folder, trained, unjudged, staged, places, limits)
         if folder.outcome() is not None:
             return  # cancelled while it was fitted
         folder.say("publishing the release")
         judged = {"metrics": judgement.metrics, "evaluation": judgement.evaluation, "seconds": time.monotonic() - began}
         manifest = unjudged.model_copy(update=judged)
+        (staged / TRAINED_ROWS).write_bytes(sketch(train))
         (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
         if held_out is not None:
             (staged / LOSSES).write_bytes(judgement.named_losses(_release_of(job)).to_parquet())
@@ -165,9 +191,11 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
         publish(folder.bucket, staged, manifest)
 
 
-def _describe(job: TrainJob, trained: Trained, search: Search | None) -> ReleaseManifest:
+def _describe(job: TrainJob, trained: Trained, search: Search | None, forced: list[str]) -> ReleaseManifest:
     """The manifest of a release that is saved but not judged."""
-    definition = trained.definition
+    definition, train, held_out = trained.definition, trained.tables["train"], trained.tables.get("eval")
+    seen_share = 0.0 if held_out is None else share_trained_on(held_out, train)
+    judged, rates = held_out or train, trained.rates[trained.judged_on]
     return ReleaseManifest(
         release=_release_of(job),
         definition=definition.name,
@@ -175,7 +203,7 @@ def _describe(job: TrainJob, trained: Trained, search: Search | None) -> Release
         created=datetime.now(UTC),
         job_id=job.job_id,
         model_file=definition.model_file,
-        columns=trained.tables["train"].columns,
+        columns=train.columns,
         keys=definition.keys,
         interval=definition.has_interval,
         files={},
@@ -184,20 +212,25 @@ def _describe(job: TrainJob, trained: Trained, search: Search | None) -> Release
         libraries=library_versions(),
         seconds=0.0,
         search=search,
+        audits={name: table.audit for name, table in trained.tables.items()},
+        warnings=[*warn_of_tables(train, held_out), *warn_of_seen_rows(judged, seen_share), *warn_of_rates(judged, rates)],
+        seen_share=seen_share,
+        forced=forced,
     )
 
 
 def _judge(folder: JobFolder, trained: Trained, manifest: ReleaseManifest, staged: Path, places: Places, limits: Limits) -> Judgement:
     """Judge a release beside its rivals, all loaded in a process of their own; the release itself must give there what it gave here."""
     aside, bucket, job = staged.parent, folder.bucket, train_job(folder)
-    champion = read_alias(bucket, CHAMPION)
+    champion, damaged = known_alias(bucket, CHAMPION), damaged_aliases(bucket)
+    unknown = damaged[CHAMPION].message if CHAMPION in damaged else ""
     rivals = find_rivals(bucket, trained.tables["eval"], trained.definition.keys, places, aside) if "eval" in trained.tables else Rivals()
     own = question_to(trained, manifest, staged)
     answers = ask_releases([own, *rivals.questions], aside, places.definitions, places.load_seconds)
     with contextlib.closing(answers):  # whatever happens, no process is left
         check_reproduced(trained, own, next(answers))
         rivals.take(answers, places.on_killer)
-    return judge_release(trained, rivals, None if champion is None else champion.release, job, limits)
+    return judge_release(trained, rivals, Champion(release=None if champion is None else champion.release, unknown=unknown), job, limits)
 
 
 def _read(folder: JobFolder, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:
@@ -283,11 +316,11 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         f"log-loss per click ({where})": f"{figures['log_loss_per_click']:.5f} (the mean of all: {naive['log_loss_per_click']:.5f})",
         f"click-weighted MAE ({where})": f"{figures['mae_by_click']:.5f}",
         "calibration error": f"{figures['calibration_error']:.5f}",
+        **doubts(manifest),
         "gate": gate,
         "report": f"{release_folder(manifest.release)}/{REPORT}",
         "seconds": f"{manifest.seconds:.1f}",
     } | (_search_facts(manifest.search) if manifest.search else {})
-    name = job.alias or (CHAMPION if promotion else manifest.definition)
     return Outcome(
         state="done",
         at=datetime.now(UTC),
@@ -296,8 +329,8 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         result=release_folder(manifest.release),
         facts={fact: value for fact, value in facts.items() if value},
         promotion=promotion,
-        pointing=None if job.alias is None else Pointing(alias_since=_since(read_alias(bucket, job.alias))),
-        next_step=f"Score with it: scoring score TABLE --model {name}",
+        pointing=None if job.alias is None else Pointing(alias_since=_since(known_alias(bucket, job.alias))),
+        next_step=f"Score with it: scoring score TABLE --model {manifest.release}",
     )
 
 
@@ -305,7 +338,7 @@ def _verdict(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> tuple[
     """What the gate said, in words; and the promotion, unless the champion is another by now than the one it was compared with."""
     if manifest.evaluation is None:
         return "", None
-    verdict, now = manifest.evaluation.gate, read_alias(bucket, CHAMPION)
+    verdict, now = manifest.evaluation.gate, known_alias(bucket, CHAMPION)
     if not verdict.promotes:
         return verdict.reason, None
     if job.promote == "auto" and now is not None and now.release not in (verdict.champion, manifest.release):
