@@ -1,21 +1,24 @@
 """The Celery tasks: each decodes its message, calls one function that knows no Celery, and says what comes next.
 
-What happens to errors is said here once. A message that does not decode, or does not fit its job, is logged and dropped. A transient
-error is tried again after seconds. A permanent one, and a transient one that lasts, ends the job, and people are told.
+What happens to errors and deaths is said here once. A message that does not decode, or does not fit its job, is logged and dropped. A
+transient error is tried again after seconds. A permanent one, and a transient one that lasts, ends the job, and people get a notice. A
+step that kills its process, or never ends, is counted (``attempts``); after three deaths the job fails, but for rows and candidates.
 """
 
 import contextlib
 import functools
+import itertools
 import socket
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import celery
 import redis
 import structlog
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # new in billiard 4.3, after its type stubs
 from celery import shared_task
 
 from model_store.definitions import list_definitions, load_definition
@@ -31,16 +34,18 @@ from shared.job_folder import JobFolder, Outcome
 from shared.logs import log_place
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
+from shared.queue.killers import Killer, note_killer
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from shared.version import code_version
 from workers import joining, notices, scoring, sweeping, training, tuning, webhook
-from workers.attempts import MAX_DEATHS, Attempt, counted
+from workers.attempts import MAX_DEATHS, Attempt, counted, note_sent_again
 from workers.judging import Places
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
+from workers.recovery import verdicts
 from workers.reject_limits import check_so_far, count_rejects
 from workers.suspects import is_suspect
 
@@ -84,7 +89,7 @@ def begun_of(job_id: str) -> Begun:
     return begun
 
 
-Work = Callable[[celery.Task, Any, JobFolder], None]
+Work = Callable[[celery.Task, Any, JobFolder, Attempt], None]
 
 
 def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[Work], Any]:
@@ -110,34 +115,67 @@ def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[W
 def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     folder = JobFolder(bucket(), order.job_id)
     try:
-        while True:
-            with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
-                if not is_ours:
-                    # another process is at it, and if it dies the sweep sends the step again
-                    log.info("left to another process", task=task.name)
-                    return
-                work(task, order, folder)
-            if task.name != routes.SCORE_FINISH or not joining.can_finish(folder):
-                return
-            # the last part came after we had looked, and whoever wrote it found the step taken
+        _run_leased(task, work, order, folder)
     except celery.exceptions.Retry:
         raise  # the step asked for it
-    except StrayOrderError as error:
-        log.error("message refused", task=task.name, error=str(error))
-    except PermanentError as error:
-        _fail(task, folder, error)
     except (TransientError, OSError) as error:
         _again(task, folder, error)
-    except celery.exceptions.SoftTimeLimitExceeded:
-        if isinstance(order, ChunkOrder):
-            # it counts as a death: the sweep sends the chunk again, until it is tried in pieces
-            log.error("chunk took too long", seconds=settings().chunk_seconds)
+    except BaseException as error:
+        if terminate_handler_fired():
+            raise  # the worker stops: its message is given back
+        _settle(task, order, folder, error)
+
+
+def _run_leased(task: celery.Task, work: Work, order: JobOrder, folder: JobFolder) -> None:
+    while True:
+        with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
+            if not is_ours:
+                # another process is at it, and if it dies the sweep sends the step again
+                log.info("left to another process", task=task.name)
+                return
+            _work_counted(task, work, order, folder)
+        if task.name != routes.SCORE_FINISH or not joining.can_finish(folder):
             return
-        _fail(task, folder, PermanentError(f"{task.name} took longer than {task.app.conf.task_soft_time_limit} seconds"))
-    except Exception as error:
+        # the last part came after we had looked, and whoever wrote it found the step taken
+
+
+def _settle(task: celery.Task, order: JobOrder, folder: JobFolder, error: BaseException) -> None:
+    """Drop a step or fail its job, for an error that another try would give again."""
+    if isinstance(error, StrayOrderError):
+        log.error("message refused", task=task.name, error=str(error))
+    elif isinstance(error, PermanentError):
+        _fail(task, folder, error)
+    elif isinstance(error, celery.exceptions.SoftTimeLimitExceeded):
+        if not isinstance(order, ChunkOrder):
+            _fail(task, folder, verdicts.took_too_long(task.name, folder, task.app.conf.task_soft_time_limit))
+            return
+        # it counts as a death: the sweep sends the chunk again, until it is tried in pieces or the job fails
+        log.error("chunk took too long", seconds=settings().chunk_seconds)
+    elif isinstance(error, MemoryError):
+        log.error("out of memory", exc_info=error)
+        _fail(task, folder, verdicts.out_of_memory(task.name, folder))
+    elif isinstance(error, Exception):
         # a defect of ours or of a definition: people must hear of it, and a job must never stand still for it
-        log.exception("unexpected error")
+        log.error("unexpected error", exc_info=error)
         _fail(task, folder, PermanentError(f"unexpected error in {task.name}, see {log_place(settings())}: {error!r}"))
+    else:
+        # SystemExit of a definition would end this process, and with its message the next one
+        log.error("a step was to end its process", exc_info=error)
+        _fail(task, folder, verdicts.left_the_process(task.name, folder, error))
+
+
+def _work_counted(task: celery.Task, work: Work, order: JobOrder, folder: JobFolder) -> None:
+    """Do the work of a step, unless it killed its process too often; a chunk, a candidate and a notice know what to do then."""
+    knows_what_to_do = isinstance(order, ChunkOrder | CandidateOrder) or task.name == routes.NOTIFY
+    with counted(redis_client(), folder, step_name(task.name, order)) as attempt:
+        if attempt.deaths >= MAX_DEATHS and not knows_what_to_do:
+            raise verdicts.killed_step(task.name, attempt)
+        try:
+            work(task, order, folder, attempt)
+        except celery.exceptions.SoftTimeLimitExceeded:
+            if not isinstance(order, ChunkOrder):
+                attempt.forget()  # the job fails, and may be resumed
+            raise
 
 
 def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
@@ -158,10 +196,19 @@ def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
             return
         log.error("job failed", task=task.name, error=str(error))
         folder.fail(error)
+        if isinstance(error, PermanentError):
+            folder.fail_unpublished(error)
         if task.name != routes.NOTIFY:  # one that fails for good would send itself for ever
             send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
     except ScoringError as problem:
         log.error("the failure could not be written down", error=str(problem))
+
+
+def step_name(task: str, order: JobOrder) -> str:
+    """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as ``hint.mark_part`` has it."""
+    if isinstance(order, CandidateOrder):
+        return f"{order.candidate}.{order.fold}"
+    return str(order.index) if isinstance(order, ChunkOrder) else task
 
 
 def _piece_of(order: JobOrder) -> dict[str, int]:
@@ -171,7 +218,7 @@ def _piece_of(order: JobOrder) -> dict[str, int]:
 
 
 @step(routes.SCORE_PLAN, JobOrder)
-def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Cut the table, and send every chunk that has no part yet, most of them while it is still being cut."""
     early = _EarlyOrders(task.app, order.job_id)
     plan = scoring.plan_job(folder, early.ready)
@@ -224,20 +271,16 @@ class _EarlyOrders:
 
 
 @step(routes.SCORE_CHUNK, ChunkOrder)
-def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
+def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder, attempt: Attempt) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
     tuning.forget_table()
     planned = _planned(order, folder)
     kept_before = releases_kept()
-    with counted(redis_client(), order.job_id, order.index) as attempt:
-        if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
-            part = _score_in_pieces(planned, folder, attempt.deaths)
-        else:
-            part = scoring.score_chunk(folder, planned, **_places())
-        if part is None:
-            return
-        log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
-        marked = _mark_part(order, part, attempt, release_was_kept=releases_kept() > kept_before)
+    part = _score_or_give_up(order, planned, folder, attempt)
+    if part is None:
+        return
+    log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
+    marked = _mark_part(order, part, attempt, release_was_kept=releases_kept() > kept_before)
     if marked is None:
         return
     if order.cut is not None and not folder.has("plan.json"):
@@ -248,6 +291,29 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
     if marked.rejected and not is_last:
         check_so_far(folder, plan, marked.rejected)
+
+
+def _score_or_give_up(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+    """Score a chunk; one that kills its process in pieces, and one that does so elsewhere than in scoring rows not at all."""
+    if attempt.deaths_elsewhere >= MAX_DEATHS:
+        verdict = verdicts.killed_chunk(order, planned.release, attempt)
+        if isinstance(verdict, ModelError):
+            _note_killer(planned.release, folder, verdict)
+        raise verdict
+    if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
+        return _score_in_pieces(planned, folder, attempt)
+    return scoring.score_chunk(folder, planned, **_places(), enter=_tell_stages(attempt))
+
+
+def _tell_stages(attempt: Attempt) -> Callable[[scoring.ChunkStage], None]:
+    return lambda stage: attempt.enter(stage, in_isolation=stage is scoring.ChunkStage.SCORING)
+
+
+def _note_killer(release: str, folder: JobFolder, error: ScoringError) -> None:
+    """Remember for ``scoring doctor`` that a release killed its loader."""
+    killer = Killer(release=release, at=datetime.now(UTC), job_id=folder.job_id, what=error.message[:500])
+    with contextlib.suppress(redis.RedisError):
+        note_killer(redis_client(), killer)
 
 
 def _mark_part(order: ChunkOrder, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> hint.Marked | None:
@@ -275,12 +341,12 @@ def _planned(order: ChunkOrder, folder: JobFolder) -> PlannedChunk:
     return begun_of(order.job_id).chunk(order.index, order.cut)
 
 
-def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, deaths: int) -> ChunkRecord | None:
+def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
     with leased(redis_client(), f"pieces:{folder.job_id}:{planned.index}") as is_ours:
         if not is_ours:
             return None  # two at once would take each other's try for a death
-        log.warning("chunk killed its worker and is tried in pieces", deaths=deaths)
-        return scoring.score_chunk(folder, planned, **_places(), suspect=True)
+        log.warning("chunk killed its worker and is tried in pieces", deaths=attempt.deaths)
+        return scoring.score_chunk(folder, planned, **_places(), suspect=True, enter=_tell_stages(attempt))
 
 
 def _places() -> dict[str, Any]:
@@ -288,7 +354,7 @@ def _places() -> dict[str, Any]:
 
 
 @step(routes.SCORE_FINISH, JobOrder)
-def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Join and publish, if all parts are there or about to be; then the notice."""
     # a process that could score the last chunks itself does not wait for others to do it
     outcome = scoring.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
@@ -299,7 +365,7 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 
 
 @step(routes.TRAIN_FIT, JobOrder)
-def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Search for the best parameters, if that is asked for; then train, evaluate and publish a release; then the notice."""
     candidates = tuning.next_orders(folder, settings().definitions)
     if candidates:
@@ -320,14 +386,15 @@ def _gate_limits() -> Limits:
 
 
 @step(routes.TRAIN_CANDIDATE, CandidateOrder)
-def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) -> None:
+def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder, attempt: Attempt) -> None:
     """Try one candidate on one fold; whoever completes a wave sends the next one, or the fit."""
-    with counted(redis_client(), order.job_id, f"{order.candidate}.{order.fold}") as attempt:
-        if attempt.deaths >= MAX_DEATHS:
-            log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
-            tuning.give_up(folder, order.candidate, order.fold, f"it killed its worker {attempt.deaths} times")
-        else:
-            _try_candidate(task, order, folder)
+    if attempt.deaths < MAX_DEATHS:
+        _try_candidate(task, order, folder)
+    elif order in tuning.missing_orders(folder)[0]:
+        log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
+        tuning.give_up(folder, order.candidate, order.fold, f"it killed its worker {attempt.deaths} times")
+    else:
+        raise verdicts.killed_step(task.name, attempt)
     if folder.outcome() is not None or tuning.missing_orders(folder)[0]:
         tuning.say_standing(folder)
         return
@@ -347,9 +414,13 @@ def _try_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) 
 
 
 @step(routes.NOTIFY, JobOrder)
-def notify(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+def notify(task: celery.Task, order: JobOrder, folder: JobFolder, attempt: Attempt) -> None:
     """Tell people how the job ended: one process of all at a time, so that a webhook that hangs holds up no plan and no finish."""
     del order
+    if attempt.deaths >= MAX_DEATHS:
+        log.error("notice killed its worker and is given up", deaths=attempt.deaths)
+        notices.give_up(folder)
+        return
     with leased(redis_client(), "webhook") as is_free:
         if not is_free and task.request.retries < TURNS:
             raise task.retry(countdown=TURN_SECONDS, max_retries=TURNS)
@@ -398,10 +469,16 @@ def _sweep(app: celery.Celery, client: redis.Redis) -> None:
         drop_abandoned(parent)
     turn = sweeping.Turn(after=pulse.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
     for missing in sweeping.sweep(bucket(), traffic, rules, turn):
-        send(app, missing.task, missing.orders)
+        _send_again(app, missing)
     pulse.leave_sign(client, pulse.SWEEP)
     pulse.note_swept(client, turn.after)
     _tell_announced(client)
+
+
+def _send_again(app: celery.Celery, missing: sweeping.Missing) -> None:
+    for job_id, orders in itertools.groupby(missing.orders, lambda order: order.job_id):
+        note_sent_again(redis_client(), job_id, [step_name(missing.task, order) for order in orders])
+    send(app, missing.task, missing.orders)
 
 
 @shared_task(name=routes.CANARY)
