@@ -16,6 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.hint import KEPT_SECONDS
 from shared.job_folder import JobFolder
+from shared.messages import CandidateOrder, ChunkOrder, JobOrder
 from workers.recovery.beginnings import Beginning, forget_beginning, read_beginning, write_beginning
 from workers.recovery.memory_limit import describe_memory
 
@@ -81,6 +82,13 @@ class Attempt:
 def attempts_key(job_id: str) -> str:
     """The hash in Redis that counts the beginnings of a job's steps."""
     return f"scoring:attempts:{job_id}"
+
+
+def step_name(task: str, order: JobOrder) -> str:
+    """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as ``hint.mark_part`` has it."""
+    if isinstance(order, CandidateOrder):
+        return f"{order.candidate}.{order.fold}"
+    return str(order.index) if isinstance(order, ChunkOrder) else task
 
 
 @contextlib.contextmanager

@@ -21,9 +21,10 @@ import structlog
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # new in billiard 4.3, after its type stubs
 from celery import shared_task
 
-from model_store.definitions import list_definitions, load_definition
+from model_store.definitions import barred_definitions, is_tried, list_definitions, load_definition
 from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
+from model_store.trial_import import bar_deadly_definitions
 from shared import hint, pulse, routes, tally
 from shared.announcements import untold
 from shared.broker import send
@@ -39,7 +40,7 @@ from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from shared.version import code_version
 from workers import joining, notices, scoring, sweeping, training, tuning, webhook
-from workers.attempts import MAX_DEATHS, Attempt, counted, note_sent_again
+from workers.attempts import MAX_DEATHS, Attempt, counted, note_sent_again, step_name
 from workers.judging import Places
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
@@ -202,13 +203,6 @@ def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
             send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
     except ScoringError as problem:
         log.error("the failure could not be written down", error=str(problem))
-
-
-def step_name(task: str, order: JobOrder) -> str:
-    """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as ``hint.mark_part`` has it."""
-    if isinstance(order, CandidateOrder):
-        return f"{order.candidate}.{order.fold}"
-    return str(order.index) if isinstance(order, ChunkOrder) else task
 
 
 def _piece_of(order: JobOrder) -> dict[str, int]:
@@ -495,12 +489,14 @@ def canary(message: object = None, queue: object = None, *_: object, **__: objec
     webhook_says = None
     if asked.tell_people:
         webhook_says = _try_webhook()
+    # a worker for the control queue alone imports no definition with its libraries
+    sources = {} if queue == routes.QUEUE_CONTROL else _sources(settings().definitions)
     given = Answer(
         host=socket.gethostname(),
         libraries=library_versions(),
         definitions=list_definitions(settings().definitions),
-        # a worker for the control queue alone imports no definition with its libraries
-        sources={} if queue == routes.QUEUE_CONTROL else _sources(settings().definitions),
+        sources=sources,
+        left_out=barred_definitions(settings().definitions),
         webhook=webhook_says,
         version=code_version(),
         bucket=bucket().url,
@@ -519,8 +515,10 @@ def _sees_bucket(asked: Canary) -> bool | None:
 
 def _sources(definitions: Path | None) -> dict[str, str]:
     """The digest of each definition's code as this process would run it; a broken one is left out."""
-    found = {}
-    for name in list_definitions(definitions):
+    names, found = list_definitions(definitions), {}
+    # those that came since the worker was started may do anything to whoever imports them
+    bar_deadly_definitions([name for name in names if not is_tried(name, definitions)], definitions)
+    for name in names:
         with contextlib.suppress(ModelError):
             found[name] = load_definition(name, definitions).source_sha256
     return found
