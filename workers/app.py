@@ -17,6 +17,7 @@ from celery import signals
 from celery.worker import state
 
 from model_store.definitions import list_definitions, load_definition
+from model_store.trial_import import bar_deadly_definitions
 from shared import hint
 from shared.broker import make_app
 from shared.errors import ModelError
@@ -24,7 +25,6 @@ from shared.logs import set_up_logs
 from shared.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
-from model_store.trial_import import bar_deadly_definitions
 from workers.memory import keep_freed_memory
 from workers.recovery.shutdown import forgive_work_in_hand
 
