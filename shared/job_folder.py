@@ -215,6 +215,8 @@ class JobFolder:
         if outcome is None or outcome.state != "done" or self.has(PUBLISHED):
             return
         self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
+        # a revision with a manifest belongs to a job that is done
+        self.bucket.delete(f"{outcome.result}/revisions/{self.job_id}/manifest.json")
         self.bucket.delete(self.file("outcome.json"))
         self.fail(error)
 

@@ -23,6 +23,9 @@ from workers.recovery.memory_limit import describe_memory
 MAX_DEATHS = 3
 """After so many deaths a step is not tried once more: the job fails, a chunk's rows are tried in pieces, a candidate is out."""
 
+LOST = "lost"
+"""Field of the hash that says that a process of the job was lost."""
+
 FORGIVE = """
 if tonumber(redis.call('hget', KEYS[1], ARGV[1]) or '0') > 0 then redis.call('hincrby', KEYS[1], ARGV[1], -1) end
 """
@@ -39,6 +42,8 @@ class Attempt:
     step: str
     deaths: int = 0
     """How often it was begun without an end before now."""
+    has_lost: bool = False
+    """True when a process was lost with any step of the job."""
     is_over: bool = False
     """True once its count was taken away, together with something else that was said of it."""
     last: Beginning | None = None
@@ -74,6 +79,7 @@ class Attempt:
 
     def note_time_limit(self) -> None:
         """Let it count as a death that it ran out of time: it would do so again."""
+        note_lost(self.client, self.folder.job_id)
         if self.written is not None:
             self.written = self.written.model_copy(update={"ran_out_of_time": True})
             write_beginning(self.folder, self.step, self.written)
@@ -116,6 +122,8 @@ def _begin(client: redis.Redis, folder: JobFolder, step: str) -> Attempt:
     attempt = Attempt(client=client, folder=folder, step=step)
     known, was_sent_again = _count(client, attempt)
     attempt.deaths = max(0, int(known or 0))
+    if attempt.deaths and not attempt.has_lost:
+        note_lost(client, folder.job_id)
     if not attempt.deaths and not was_sent_again:
         return attempt
     attempt.last = read_beginning(folder, step)
@@ -130,13 +138,14 @@ def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
     """Count one more beginning; what was counted before (None when nothing is known), and whether the folder may know more."""
     try:
         with client.pipeline(transaction=False) as pipe:
-            pipe.hmget(attempt.key, attempt.step, _sent_again(attempt.step))
+            pipe.hmget(attempt.key, attempt.step, _sent_again(attempt.step), LOST)
             pipe.hincrby(attempt.key, attempt.step, 1)
             pipe.expire(attempt.key, KEPT_SECONDS)
-            known, again = pipe.execute()[0]
+            known, again, lost = pipe.execute()[0]
     except redis.RedisError as error:
         log.warning("attempt not counted in Redis", error=str(error))
         return None, True
+    attempt.has_lost = lost is not None
     return known, again is not None
 
 
@@ -153,6 +162,15 @@ def forgive(client: redis.Redis, job_id: str, step: str) -> None:
     """Take back one beginning of a step whose process is told to stop: what ends it then is no fault of the step."""
     with contextlib.suppress(redis.RedisError):
         client.eval(FORGIVE, 1, attempts_key(job_id), step)
+
+
+def note_lost(client: redis.Redis, job_id: str) -> None:
+    """Say that a process was lost with a step of this job in hand: whoever begins another one must be careful."""
+    key = attempts_key(job_id)
+    with contextlib.suppress(redis.RedisError), client.pipeline(transaction=False) as pipe:
+        pipe.hset(key, LOST, 1)
+        pipe.expire(key, KEPT_SECONDS)
+        pipe.execute()
 
 
 def note_sent_again(client: redis.Redis, job_id: str, steps: Sequence[str]) -> None:

@@ -54,6 +54,8 @@ MAX_TRIES = 8
 LONGEST_PAUSE_SECONDS = 10
 SENDING_PAUSE_SECONDS = 0.05
 """Between two lots of chunks that are sent while the table is being cut."""
+LOADING_SECONDS, LOADING_PAUSE_SECONDS = 10, 0.2
+"""How long a chunk waits for a release that another process tries to load, and how often it looks."""
 TURNS, TURN_SECONDS = 20, 0.5
 """How often and after what pause a notice comes again whose turn at the webhook it is not yet."""
 
@@ -93,11 +95,17 @@ def begun_of(job_id: str) -> Begun:
 Work = Callable[[celery.Task, Any, JobFolder, Attempt], None]
 
 
+class _Step(celery.Task):
+    """A task whose lost processes are noticed at once."""
+
+    Request = "workers.recovery.lost_processes:Request"
+
+
 def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[Work], Any]:
     """Register a step of a job as the task ``name`` with messages of this kind."""
 
     def register(work: Work) -> Any:  # noqa: ANN401 - Celery's own proxy of a task
-        @shared_task(name=name, bind=True, max_retries=tries - 1)
+        @shared_task(name=name, bind=True, max_retries=tries - 1, base=_Step)
         @functools.wraps(work)
         def run(self: celery.Task, message: object = None, *_: object, **__: object) -> None:
             try:
@@ -294,9 +302,47 @@ def _score_or_give_up(order: ChunkOrder, planned: PlannedChunk, folder: JobFolde
         if isinstance(verdict, ModelError):
             _note_killer(planned.release, folder, verdict)
         raise verdict
+    if (attempt.deaths or attempt.has_lost) and planned.release not in _loaded and not _try_to_load(planned.release, folder, attempt):
+        return None
     if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
-        return _score_in_pieces(planned, folder, attempt)
-    return scoring.score_chunk(folder, planned, **_places(), enter=_tell_stages(attempt))
+        part = _score_in_pieces(planned, folder, attempt)
+    else:
+        part = scoring.score_chunk(folder, planned, **_places(), enter=_tell_stages(attempt))
+    _loaded.add(planned.release)
+    return part
+
+
+_loaded: set[str] = set()
+"""The releases that this process has loaded: they kill no loader."""
+
+
+def _try_to_load(release: str, folder: JobFolder, chunk: Attempt) -> bool:
+    """Load the release of a job that lost a process, one process at a time, which is counted; False where another is still at it.
+
+    Raises:
+        ModelError: it killed or hung so many processes that another one would fare no better.
+    """
+    if folder.outcome() is not None:
+        return False
+    chunk.enter(scoring.ChunkStage.LOADING)
+    limit = time.monotonic() + min(LOADING_SECONDS, settings().chunk_seconds / 3)
+    while time.monotonic() < limit:
+        with leased(redis_client(), f"load:{folder.job_id}") as is_ours:
+            if is_ours:
+                _load_counted(release, folder)
+                return True
+        time.sleep(LOADING_PAUSE_SECONDS)
+    log.info("left to another process, which loads the release", release=release)
+    return False
+
+
+def _load_counted(release: str, folder: JobFolder) -> None:
+    with counted(redis_client(), folder, "load") as attempt:
+        if attempt.deaths >= MAX_DEATHS:
+            verdict = verdicts.killed_loader(release, attempt)
+            _note_killer(release, folder, verdict)
+            raise verdict
+        scoring.load_release(folder.bucket, release, **_places())
 
 
 def _tell_stages(attempt: Attempt) -> Callable[[scoring.ChunkStage], None]:

@@ -22,10 +22,15 @@ def killed_step(task: str, attempt: Attempt) -> PermanentError:
 
 
 def killed_chunk(order: ChunkOrder, release: str, attempt: Attempt) -> PermanentError:
-    """The verdict on a chunk that killed its process outside of predict, where no row can be at fault."""
+    """The verdict on a chunk that killed its process elsewhere than in scoring rows, so that no row can be at fault."""
     doing = attempt.last.doing if attempt.last else ""
-    if doing != ChunkStage.LOADING:
-        return JobFailedError(f"chunk {order.index} {_fate(attempt, doing)}", next_step=_more_memory(attempt.folder))
+    if doing == ChunkStage.LOADING:
+        return killed_loader(release, attempt)
+    return JobFailedError(f"chunk {order.index} {_fate(attempt, doing)}", next_step=_more_memory(attempt.folder))
+
+
+def killed_loader(release: str, attempt: Attempt) -> ModelError:
+    """The verdict on a release that killed or hung the processes that loaded it."""
     definition = release.partition("@")[0]
     return ModelError(
         f"the release {release} kills or hangs the process that loads it: it {_fate(attempt)}",

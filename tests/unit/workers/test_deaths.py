@@ -6,7 +6,6 @@ import signal
 from types import SimpleNamespace
 
 import pytest
-from billiard.exceptions import SoftTimeLimitExceeded
 
 from shared import hint, routes
 from shared.bucket import LocalBucket
@@ -55,6 +54,7 @@ def worker(bucket, client, settings, monkeypatch):
     monkeypatch.setattr(tasks, "settings", lambda: settings)
     monkeypatch.setattr(tasks, "send", lambda *_: None)
     monkeypatch.setattr(type(tasks.score_finish.app.amqp.queues), "consume_from", {routes.QUEUE_CONTROL: None})
+    monkeypatch.setattr(tasks, "_loaded", set())
     tasks.plan_of.cache_clear()
 
 
@@ -281,7 +281,7 @@ def test_each_kind_of_step_in_hand_is_forgiven_and_what_is_none_is_passed_over(b
 def deadly_release(bucket, settings, tmp_path):
     """Makes a release that does something harmful when it is loaded or asked, and a planned job that needs it."""
 
-    def make(load: str = "pass", predict: str = "pass") -> JobFolder:
+    def make(load: str = "pass", predict: str = "pass", **more: object) -> JobFolder:
         write_training_tables(bucket, rows=300)
         harmful = tmp_path / "harmful"  # not yet while it is trained
         code = GUESSING.replace(
@@ -293,7 +293,7 @@ def deadly_release(bucket, settings, tmp_path):
         trained = train(make_training(bucket, "deadly", eval=None), settings.definitions)
         harmful.touch()
         bucket.write("data/few.csv", b"entity_id," + b",".join(b"att%d" % number for number in range(1, 161)) + b",device\n" + rows())
-        folder = make_job(bucket, table="data/few.csv", model=trained.release)
+        folder = make_job(bucket, table="data/few.csv", model=trained.release, **more)
         plan(folder)
         return folder
 
@@ -313,19 +313,9 @@ def test_a_release_that_kills_its_loader_fails_the_job_and_is_remembered_for_the
     assert (killer.release, killer.job_id) == (release, folder.job_id)
 
 
-def test_a_release_whose_loading_hangs_fails_the_job_after_three_time_limits(deadly_release, monkeypatch):
-    folder = deadly_release("time.sleep(600)")
-    real = tasks._score_or_give_up
-
-    def with_time_limit(*arguments):
-        def out_of_time(*_):
-            raise SoftTimeLimitExceeded
-
-        signal.signal(signal.SIGALRM, out_of_time)
-        signal.setitimer(signal.ITIMER_REAL, 0.3)
-        return real(*arguments)
-
-    monkeypatch.setattr(tasks, "_score_or_give_up", with_time_limit)
+def test_a_release_whose_loading_hangs_fails_the_job_after_three_time_limits(deadly_release):
+    # what the pool raises in a process whose time is over
+    folder = deadly_release("raise __import__('billiard.exceptions').exceptions.SoftTimeLimitExceeded")
     runs = 0
     while folder.outcome() is None:
         assert run(tasks.score_chunk, first_chunk(folder)) == 0
@@ -342,6 +332,23 @@ def test_a_release_that_ends_the_process_that_loads_it_with_a_code_is_counted_to
         run(tasks.score_chunk, first_chunk(folder))
         runs += 1
         assert runs <= MAX_DEATHS + 1, "it is begun for ever"
+    check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
+
+
+def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_begun(deadly_release, client):
+    """A chunk whose process died goes to the end of its queue: once, each of the others killed a process first."""
+    folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
+    chunks = len(scoring.read_plan(folder).chunks)
+    assert chunks == 8
+    orders = [ChunkOrder(job_id=folder.job_id, index=index, of=chunks) for index in range(chunks)]
+    deaths = 0
+    while folder.outcome() is None:
+        order = orders.pop(0)
+        if run(tasks.score_chunk, order):
+            deaths += 1
+            orders.append(order)
+            attempts.note_lost(client, folder.job_id)  # as the worker's main process does
+    assert deaths == 1 + MAX_DEATHS
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
 
 
