@@ -268,7 +268,8 @@ def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monke
     note_killer(redis.Redis.from_url(redis_url), killer)
     given = Answer(host="one", libraries={}, definitions=["v1", "v9"], left_out={"v9": "kills its process (SIGABRT)"})
     monkeypatch.setattr(doctor, "answers", lambda *_: dict.fromkeys(("control", "score", "train"), given))
-    found = look(redis_url, tmp_path)
+    settings = Settings(redis_url=redis_url, bucket_url=str(tmp_path))
+    found = {finding.subject: finding for finding in examine(settings, canary_seconds=60)}  # as long as it takes to send them
     definition, release = found["definition v9"], found[f"release {killer.release}"]
     assert (definition.state, definition.text) == ("ill", "it kills its process (SIGABRT) when it is imported, and is left out on one")
     assert (release.state, release.text) == ("warning", "it kills (2026-11-23 10:00 UTC)")
