@@ -17,7 +17,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from shared.hint import KEPT_SECONDS
 from shared.job_folder import JobFolder
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder
-from workers.recovery.beginnings import Beginning, forget_beginning, read_beginning, write_beginning
+from workers.recovery.beginnings import Beginning, forget_beginning, forget_beginnings, read_beginning, write_beginning
 from workers.recovery.memory_limit import describe_memory
 
 MAX_DEATHS = 3
@@ -156,6 +156,13 @@ def _deaths_elsewhere(attempt: Attempt) -> int:
     if attempt.last is None or not attempt.last.doing:
         return attempt.deaths
     return 0 if attempt.last.in_isolation else attempt.last.deaths_elsewhere + 1
+
+
+def forget_job(client: redis.Redis, folder: JobFolder) -> None:
+    """Take away all counts of a job that failed: if it is resumed, each step gets its tries again."""
+    with contextlib.suppress(redis.RedisError):
+        client.delete(attempts_key(folder.job_id))
+    forget_beginnings(folder)
 
 
 def forgive(client: redis.Redis, job_id: str, step: str) -> None:

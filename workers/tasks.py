@@ -40,7 +40,7 @@ from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from shared.version import code_version
 from workers import joining, notices, scoring, sweeping, training, tuning, webhook
-from workers.attempts import MAX_DEATHS, Attempt, counted, note_sent_again, step_name
+from workers.attempts import MAX_DEATHS, Attempt, counted, forget_job, note_sent_again, step_name
 from workers.judging import Places
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
@@ -207,6 +207,7 @@ def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
         folder.fail(error)
         if isinstance(error, PermanentError):
             folder.fail_unpublished(error)
+            forget_job(redis_client(), folder)
         if task.name != routes.NOTIFY:  # one that fails for good would send itself for ever
             send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
     except ScoringError as problem:

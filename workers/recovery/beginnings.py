@@ -59,5 +59,14 @@ def forget_beginning(folder: JobFolder, step: str) -> None:
         log.warning("beginning not forgotten", step=step, error=str(error))
 
 
+def forget_beginnings(folder: JobFolder) -> None:
+    """Take away what is written of all steps of a job that has ended."""
+    try:
+        for info in folder.bucket.files(folder.file("deaths")):
+            folder.bucket.delete(info.path)
+    except ScoringError as error:
+        log.warning("beginnings not forgotten", error=str(error))
+
+
 def _file(folder: JobFolder, step: str) -> str:
     return folder.file(f"deaths/{step}.json")

@@ -413,9 +413,9 @@ class Stage:
 
     def _end(self, job_id: str, verdict: str) -> list[str]:
         outcome, folder = self.outcome(job_id), self.folder(job_id)
+        if verdict:  # a process that was killed while another one failed the job leaves its count, which is looked at no more
+            return self._failure(job_id, verdict)
         found = [f"still written down: {info.path}" for info in self.bucket.files(folder.file("deaths"))]
-        if verdict:
-            return found + self._failure(job_id, verdict)
         if outcome.state != "done":
             return [f"{outcome.state}: {outcome.reason}"]
         return found + (self._release(job_id) if is_training(job_id) else self._result(job_id))
