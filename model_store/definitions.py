@@ -42,6 +42,13 @@ OUTSIDE = "definition_"
 NAMED: tuple[tuple[str, tuple[str, ...] | None], ...] = (("KEYS", KEYS), ("COLUMNS", None), ("TEXT", ()))
 """Attributes of a definition's class that name columns, and what they are where it has none."""
 
+
+_barred: dict[tuple[str, str], str] = {}
+"""Name and digest of definitions that must not be imported here, with the reason."""
+
+_tried: set[tuple[str, str]] = set()
+"""Name and digest of definitions that this process imported, or tried to and lived."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
@@ -120,6 +127,13 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
         )
     folder = folders[name]
     digest = digest_source(folder)
+    if what := _barred.get((name, digest)):
+        raise ModelError(
+            f"the definition {name} {what} when it is imported, and is left out on {socket.gethostname()}",
+            next_step=f"Correct {folder / 'model.py'} or what it imports, and start the workers again. Try it with: "
+            f"python -m {__package__}.checks {name}{_elsewhere(folder)}",
+        )
+    _tried.add((name, digest))
     if folder.parent == PACKAGE_FOLDER and (packaged := _load_packaged(name)).source_sha256 == digest:
         return packaged
     return _load_outside(name, folder, digest)
@@ -129,6 +143,25 @@ def code_of(folder: Path) -> str:
     """What the digest of a definition is made of, in words."""
     template = _template_of(folder)
     return f"a Python file in {folder}{'' if template is None else f', or {template}, which may be new there'}"
+
+
+def is_tried(name: str, extra: Path | None = None) -> bool:
+    """True when this process imported this state of a definition, or tried to and lived."""
+    return (name, digest_source(_find_folders(extra)[name])) in _tried
+
+
+def bar_definition(name: str, extra: Path | None, what: str) -> None:
+    """Never import this state of a definition in this process and those it forks: it kills or hangs whoever does.
+
+    ``what`` says it in words, like ``kills its process (SIGABRT)``.
+    """
+    _barred[name, digest_source(_find_folders(extra)[name])] = what
+
+
+def barred_definitions(extra: Path | None = None) -> dict[str, str]:
+    """The definitions that are left out in this process as they stand now, each with what it does, in words."""
+    folders = _find_folders(extra)
+    return {name: what for (name, digest), what in _barred.items() if name in folders and digest_source(folders[name]) == digest}
 
 
 def digest_source(folder: Path) -> str:
@@ -258,12 +291,11 @@ def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleTy
     except BaseException as error:  # foreign code may raise anything, SystemExit included
         if is_shutdown(error):
             raise
-        elsewhere = "" if folder.parent == PACKAGE_FOLDER else f" --extra {folder.parent}"
         problem = f"the definition {name} does not import: {_summary(error)} ({place_of(error, folder)})"
         if isinstance(error, FileNotFoundError) and error.filename == str(folder.parent / TEMPLATE):
             raise ModelError(problem, next_step=f"Put the template there: cp {PACKAGE_FOLDER / TEMPLATE} {folder.parent}/") from error
         raise ModelError(
-            problem, next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}{elsewhere}"
+            problem, next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}{_elsewhere(folder)}"
         ) from error
 
 
@@ -296,6 +328,10 @@ class _DefinitionFinder(MetaPathFinder):
 
 
 sys.meta_path.insert(0, _DefinitionFinder())
+
+
+def _elsewhere(folder: Path) -> str:
+    return "" if folder.parent == PACKAGE_FOLDER else f" --extra {folder.parent}"
 
 
 def _import_by_location(package: str, folder: Path) -> ModuleType:

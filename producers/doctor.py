@@ -24,6 +24,7 @@ from shared.canary import Answer, Canary, answers, canary_file
 from shared.errors import MessageError, ScoringError
 from shared.manifests import ReleaseManifest
 from shared.messages import decode_long
+from shared.queue.killers import read_killers
 from shared.routes import QUEUE_CONTROL, QUEUES
 from shared.settings import Settings
 from shared.version import code_version
@@ -82,6 +83,7 @@ def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: fl
             with _canary_files(bucket, canaries.values()) as are_there:
                 yield from _workers(settings, client, canaries, answered, seconds=canary_seconds)
             yield from _differences(settings, bucket if are_there else None, answered)
+            yield from _deadly_code(client, list(answered.values()))
             yield from _signs(settings, client)
         except redis.RedisError as error:
             yield Finding(subject="Redis", state="ill", text=f"it went away meanwhile: {error}", next_step=START)
@@ -292,6 +294,25 @@ def _workers(
             state="warning" if waiting > 1 else "ill",
             text=f"nobody took a message within {seconds:.0f} s; {waiting:,} wait",
             next_step=f"Start a worker for the queue {queue} (locally: scoring up), or wait if its workers are busy.",
+        )
+
+
+def _deadly_code(client: redis.Redis, workers: list[Answer]) -> Iterator[Finding]:
+    """Definitions that kill or hang whoever imports them, and releases that did so to whoever loaded them."""
+    left_out = {name: (answer.host, what) for answer in workers for name, what in answer.left_out.items()}
+    for name, (host, what) in sorted(left_out.items()):
+        yield Finding(
+            subject=f"definition {name}",
+            state="ill",
+            text=f"it {what} when it is imported, and is left out on {host}",
+            next_step="Correct it or what it imports, and start the workers again.",
+        )
+    for killer in read_killers(client):
+        yield Finding(
+            subject=f"release {killer.release}",
+            state="warning",
+            text=f"{killer.what} ({killer.at:%Y-%m-%d %H:%M} UTC)",
+            next_step=f"See: scoring jobs show {killer.job_id}",
         )
 
 

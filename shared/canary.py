@@ -33,6 +33,9 @@ class Answer(Record):
     definitions: list[str]
     sources: Annotated[dict[str, Sha256], Field(exclude_if=lambda sources: not sources)] = Field(default_factory=dict)
     """Digests of the code of those that it can import; none where models are not used."""
+    left_out: Annotated[dict[str, str], Field(exclude_if=lambda names: not names)] = Field(default_factory=dict)
+    """Definitions that kill or hang whoever imports them, each with what it does; sent only when there are some, as earlier versions
+    know no such field."""
     webhook: Annotated[str, Field(max_length=LONGEST_REASON)] | None = None
     """Empty when the webhook took the message, else why not; None when it was not tried."""
     version: Annotated[str, Field(max_length=100, exclude_if=lambda version: not version)] = ""

@@ -13,6 +13,7 @@
                   candidates/0007.02.json what candidate 7 reached on fold 2                    (first writer wins)
                   manifest.json           what is known of the result             (first writer wins)
                   suspects/               what is known of a chunk that killed its worker
+                  deaths/                 how often a step was begun without an end, of steps that died or were sent again
                   sent-again              its time says when a sweep last sent something again
                   fixes/                  rows that take the place of another job's rejects
                   rejects-accepted        a mark: a person lets the job go on without its rejects, however many
@@ -208,6 +209,17 @@ class JobFolder:
             )
         )
 
+    def fail_unpublished(self, error: ScoringError) -> None:
+        """Let a job fail that was decided to be done, but whose result or release cannot be put in its place."""
+        outcome = self.outcome()
+        if outcome is None or outcome.state != "done" or self.has(PUBLISHED):
+            return
+        self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
+        # a revision with a manifest belongs to a job that is done
+        self.bucket.delete(f"{outcome.result}/revisions/{self.job_id}/manifest.json")
+        self.bucket.delete(self.file("outcome.json"))
+        self.fail(error)
+
     def cancel(self) -> Outcome:
         """Cancel the job unless it has ended; returns how it ended. Works with no worker and no Redis up."""
         self.job()
@@ -273,7 +285,7 @@ class JobFolder:
         outcome = self.outcome()
         chunks = self._chunks(job)
         if outcome is None:
-            stage = self._stage()
+            stage = self.stage()
             done = self._chunks_done(job) if chunks else 0
             state: State = "running" if chunks or stage else "queued"
             if chunks and done == chunks:
@@ -306,7 +318,8 @@ class JobFolder:
     def _chunks_done(self, job: Job) -> int:
         return len(self.parts_done()) if isinstance(job, ScoreJob) else len(self.bucket.files(self.file(CANDIDATES)))
 
-    def _stage(self) -> Stage | None:
+    def stage(self) -> Stage | None:
+        """What the running step said last; None where it said nothing, or that cannot be read."""
         text = self.bucket.read(self.file(STAGE))
         try:
             return None if text is None else decode(Stage, text)

@@ -8,13 +8,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import contextlib
 import gc
+import threading
 from typing import Any
 
 import kombu.exceptions
 import redis.exceptions
 from celery import signals
+from celery.worker import state
 
 from model_store.definitions import list_definitions, load_definition
+from model_store.trial_import import bar_deadly_definitions
+from shared import hint
 from shared.broker import make_app
 from shared.errors import ModelError
 from shared.logs import set_up_logs
@@ -22,6 +26,7 @@ from shared.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
 from workers.memory import keep_freed_memory
+from workers.recovery.shutdown import forgive_work_in_hand
 
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
@@ -59,8 +64,9 @@ def _import_definitions() -> None:
     import skops.io  # noqa: F401, PLC0415
 
     definitions = read_settings().definitions
+    bar_deadly_definitions(list_definitions(definitions), definitions)
     for name in list_definitions(definitions):
-        # whoever needs a broken definition is told so; the worker serves the others
+        # a job that needs a broken definition fails with the reason; the worker serves the others
         with contextlib.suppress(ModelError):
             load_definition(name, definitions)
 
@@ -74,6 +80,14 @@ def _sweep_at_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 @signals.worker_ready.connect
 def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     start_watch(read_settings(), _send_sweep)
+
+
+@signals.worker_shutting_down.connect
+def _forgive_work_in_hand(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    """A worker that is told to stop may be killed before its work in hand is done, and that must not count as a death of it."""
+    requests = list(state.active_requests)
+    # not here: this is a signal handler of the main process, and Redis may be slow
+    threading.Thread(target=lambda: forgive_work_in_hand(hint.connect(read_settings().broker_url), requests), daemon=True).start()
 
 
 def _send_sweep() -> None:

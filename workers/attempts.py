@@ -1,61 +1,193 @@
-"""Counts how often a chunk was begun and never ended, which is how a chunk that kills its worker shows; a candidate of a search likewise.
+"""Counts how often a step was begun and never ended, which is how a step that kills its process, or hangs, shows.
 
-The count lies in Redis and may be lost; then the chunk is given its tries anew.
+Redis counts each beginning, in a hash ``scoring:attempts:<job>`` with a field for each step; an orderly end, also with an error, takes
+the count away. A step that died before, or was sent again by the sweep, is written into the job's folder as well (``beginnings``): what
+empties Redis also loses its messages, so the sweep sends again whatever goes on after that.
 """
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import redis
 import structlog
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # new in billiard 4.3, after its type stubs
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.hint import KEPT_SECONDS
+from shared.job_folder import JobFolder
+from shared.messages import CandidateOrder, ChunkOrder, JobOrder
+from workers.recovery.beginnings import Beginning, forget_beginning, forget_beginnings, read_beginning, write_beginning
+from workers.recovery.memory_limit import describe_memory
 
 MAX_DEATHS = 3
-"""After so many deaths a chunk is no longer tried as a whole."""
+"""After so many deaths a step is not tried once more: the job fails, a chunk's rows are tried in pieces, a candidate is out."""
+
+LOST = "lost"
+"""Field of the hash that says that a process of the job was lost."""
+
+FORGIVE = """
+if tonumber(redis.call('hget', KEYS[1], ARGV[1]) or '0') > 0 then redis.call('hincrby', KEYS[1], ARGV[1], -1) end
+"""
 
 log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
 class Attempt:
-    """A chunk that was begun and has not ended."""
+    """A step that was begun and has not ended."""
 
-    key: str
-    """The hash with the counts of its job, by chunk."""
+    client: redis.Redis
+    folder: JobFolder
+    step: str
     deaths: int = 0
     """How often it was begun without an end before now."""
+    has_lost: bool = False
+    """True when a process was lost with any step of the job."""
     is_over: bool = False
     """True once its count was taken away, together with something else that was said of it."""
+    last: Beginning | None = None
+    """What is written of the beginning before this one."""
+    written: Beginning | None = field(default=None, repr=False)
+    """What is written of this one; None for a step that nothing happened to."""
+
+    @property
+    def key(self) -> str:
+        """The hash in Redis with the counts of its job."""
+        return attempts_key(self.folder.job_id)
+
+    @property
+    def deaths_elsewhere(self) -> int:
+        """How often in a row it died outside of what is tried in pieces, as far as is known."""
+        return self.written.deaths_elsewhere if self.written else 0
+
+    def enter(self, doing: str, *, in_isolation: bool = False) -> None:
+        """Say what the step does from now on; costs nothing for a step that nothing happened to."""
+        if self.written is None or not self.deaths:
+            return
+        self.written = self.written.model_copy(update={"doing": doing, "in_isolation": in_isolation})
+        write_beginning(self.folder, self.step, self.written)
+
+    def forget(self) -> None:
+        """Take its count away: it ended, well or not."""
+        if not self.is_over:
+            with contextlib.suppress(redis.RedisError):
+                self.client.hdel(self.key, self.step, _sent_again(self.step))
+        if self.written is not None:
+            forget_beginning(self.folder, self.step)
+        self.is_over, self.written = True, None
+
+    def note_time_limit(self) -> None:
+        """Let it count as a death that it ran out of time: it would do so again."""
+        note_lost(self.client, self.folder.job_id)
+        if self.written is not None:
+            self.written = self.written.model_copy(update={"ran_out_of_time": True})
+            write_beginning(self.folder, self.step, self.written)
+
+
+def attempts_key(job_id: str) -> str:
+    """The hash in Redis that counts the beginnings of a job's steps."""
+    return f"scoring:attempts:{job_id}"
+
+
+def step_name(task: str, order: JobOrder) -> str:
+    """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as ``hint.mark_part`` has it."""
+    if isinstance(order, CandidateOrder):
+        return f"{order.candidate}.{order.fold}"
+    return str(order.index) if isinstance(order, ChunkOrder) else task
 
 
 @contextlib.contextmanager
-def counted(client: redis.Redis, job_id: str, index: int | str) -> Iterator[Attempt]:
-    """Count that this chunk is begun; an orderly end, also with an error, takes its count away.
+def counted(client: redis.Redis, folder: JobFolder, step: str) -> Iterator[Attempt]:
+    """Count that this step is begun; an orderly end, also with an error, takes its count away.
 
-    A chunk that ran out of time is no orderly end: it would do so again.
+    A step that ran out of time has no orderly end. One whose process was told to stop takes back only this beginning.
     """
-    attempt = Attempt(key=f"scoring:attempts:{job_id}")
-    try:
-        with client.pipeline(transaction=False) as pipe:
-            pipe.hincrby(attempt.key, str(index), 1)
-            pipe.expire(attempt.key, KEPT_SECONDS)
-            attempt.deaths = int(pipe.execute()[0]) - 1
-    except redis.RedisError as error:
-        log.warning("attempt not counted", error=str(error))
+    attempt = _begin(client, folder, step)
     try:
         yield attempt
     except SoftTimeLimitExceeded:
+        attempt.note_time_limit()
         raise
     except BaseException:
-        _forget(client, attempt, index)
+        if terminate_handler_fired():
+            forgive(client, folder.job_id, step)
+        else:
+            attempt.forget()
         raise
-    _forget(client, attempt, index)
+    attempt.forget()
 
 
-def _forget(client: redis.Redis, attempt: Attempt, index: int | str) -> None:
-    if not attempt.is_over:
-        with contextlib.suppress(redis.RedisError):
-            client.hdel(attempt.key, str(index))
+def _begin(client: redis.Redis, folder: JobFolder, step: str) -> Attempt:
+    attempt = Attempt(client=client, folder=folder, step=step)
+    known, was_sent_again = _count(client, attempt)
+    attempt.deaths = max(0, int(known or 0))
+    if attempt.deaths and not attempt.has_lost:
+        note_lost(client, folder.job_id)
+    if not attempt.deaths and not was_sent_again:
+        return attempt
+    attempt.last = read_beginning(folder, step)
+    if known is None and attempt.last is not None:
+        attempt.deaths = attempt.last.begun
+    attempt.written = Beginning(begun=attempt.deaths + 1, deaths_elsewhere=_deaths_elsewhere(attempt), had=describe_memory())
+    write_beginning(folder, step, attempt.written)
+    return attempt
+
+
+def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
+    """Count one more beginning; what was counted before (None when nothing is known), and whether the folder may know more."""
+    try:
+        with client.pipeline(transaction=False) as pipe:
+            pipe.hmget(attempt.key, attempt.step, _sent_again(attempt.step), LOST)
+            pipe.hincrby(attempt.key, attempt.step, 1)
+            pipe.expire(attempt.key, KEPT_SECONDS)
+            known, again, lost = pipe.execute()[0]
+    except redis.RedisError as error:
+        log.warning("attempt not counted in Redis", error=str(error))
+        return None, True
+    attempt.has_lost = lost is not None
+    return known, again is not None
+
+
+def _deaths_elsewhere(attempt: Attempt) -> int:
+    """The deaths in a row outside of what is tried in pieces; nobody knows where the first one was, so it counts as the next."""
+    if not attempt.deaths:
+        return 0
+    if attempt.last is None or not attempt.last.doing:
+        return attempt.deaths
+    return 0 if attempt.last.in_isolation else attempt.last.deaths_elsewhere + 1
+
+
+def forget_job(client: redis.Redis, folder: JobFolder) -> None:
+    """Take away all counts of a job that failed: if it is resumed, each step gets its tries again."""
+    with contextlib.suppress(redis.RedisError):
+        client.delete(attempts_key(folder.job_id))
+    forget_beginnings(folder)
+
+
+def forgive(client: redis.Redis, job_id: str, step: str) -> None:
+    """Take back one beginning of a step whose process is told to stop: what ends it then is no fault of the step."""
+    with contextlib.suppress(redis.RedisError):
+        client.eval(FORGIVE, 1, attempts_key(job_id), step)
+
+
+def note_lost(client: redis.Redis, job_id: str) -> None:
+    """Say that a process was lost with a step of this job in hand: whoever begins another one must be careful."""
+    key = attempts_key(job_id)
+    with contextlib.suppress(redis.RedisError), client.pipeline(transaction=False) as pipe:
+        pipe.hset(key, LOST, 1)
+        pipe.expire(key, KEPT_SECONDS)
+        pipe.execute()
+
+
+def note_sent_again(client: redis.Redis, job_id: str, steps: Sequence[str]) -> None:
+    """Say that messages of these steps were lost and are sent again: their deaths must not be counted in Redis alone."""
+    key = attempts_key(job_id)
+    with contextlib.suppress(redis.RedisError), client.pipeline(transaction=False) as pipe:
+        pipe.hset(key, mapping={_sent_again(step): 1 for step in steps})
+        pipe.expire(key, KEPT_SECONDS)
+        pipe.execute()
+
+
+def _sent_again(step: str) -> str:
+    return f"{step}:again"

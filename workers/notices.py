@@ -61,6 +61,15 @@ def tell(folder: JobFolder, webhook_url: str) -> Outcome | None:
     return outcome if is_new else None
 
 
+def give_up(folder: JobFolder) -> None:
+    """Close a job whose notice cannot be sent, since each try kills its process."""
+    outcome = folder.outcome()
+    if outcome is None:
+        return
+    folder.bucket.write(folder.file(NOTIFIED), Notified(at=datetime.now(UTC), sent=False, ended=outcome.at).to_json())
+    folder.close(outcome)
+
+
 def tell_announced(folder: NoticeFolder, webhook_url: str) -> None:
     """Send a notice that belongs to no job, unless it was sent, and take its mark away.
 

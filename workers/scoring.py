@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,16 @@ NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its i
 """Why a row is rejected for what the definition predicted for it."""
 
 
+class ChunkStage(StrEnum):
+    """What is being done to a chunk."""
+
+    LOADING = "loading the release"
+    READING = "opening its part of the table"
+    SCORING = "scoring its rows"
+    GATHERING = "putting its pieces together"
+    WRITING = "writing its part"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """The rows of a chunk, or of a piece of one, with their rates."""
@@ -113,11 +124,18 @@ class Scored:
 
 
 def score_chunk(
-    folder: JobFolder, planned: PlannedChunk, cache: Path, definitions: Path | None = None, *, suspect: bool = False
+    folder: JobFolder,
+    planned: PlannedChunk,
+    cache: Path,
+    definitions: Path | None = None,
+    *,
+    suspect: bool = False,
+    enter: Callable[[ChunkStage], None] = lambda _: None,
 ) -> ChunkRecord | None:
     """Read, check and score one chunk and write its part, unless it is there; None when the job has ended.
 
     A ``suspect`` chunk has killed its worker before: it is cut down to the rows that do it, which become rejects.
+    ``enter`` is given each stage before it begins.
 
     Raises:
         TableError: the table changed under the job.
@@ -131,8 +149,10 @@ def score_chunk(
     began = time.monotonic()
     stages: dict[str, float] = {}
     text = _PartText(path=planned.file.path)
+    enter(ChunkStage.LOADING)
     with _timed(stages, "load"):
         release = load_release(folder.bucket, planned.release, cache, definitions)
+    enter(ChunkStage.READING)
     with contextlib.ExitStack() as held:
         with _timed(stages, "read"):
             pieces = held.enter_context(open_chunk(folder.bucket, planned, release.manifest))
@@ -146,12 +166,17 @@ def score_chunk(
             with _timed(stages, "predict"):
                 return predict(release, rows, interval=planned.interval, path=planned.file.path)
 
-        scored = _score_suspect(folder, index, pieces, score) if suspect else (score(start, end) for start, end in pieces.ranges())
+        if suspect:
+            scored = _score_suspect(folder, index, pieces, score, enter)
+        else:
+            enter(ChunkStage.SCORING)
+            scored = (score(start, end) for start, end in pieces.ranges())
         for number, piece in enumerate(scored):
             if number and folder.outcome() is not None:
                 return None  # a large chunk of a job that was cancelled meanwhile
             with _timed(stages, "write"):
                 text.add(piece)
+    enter(ChunkStage.WRITING)
     with _timed(stages, "write"):
         output = write_file(folder, index, PREDICTED, b"".join(text.predictions))
         rejects = write_file(folder, index, REJECTED, b"".join(text.rejects)) if text.rejects else None
@@ -256,7 +281,9 @@ def _raw_predictions(release: Release, rows: tables.Rows, path: str, *, interval
     return predict_rows(release.definition, release.model, frame, interval=interval, name_row=name_row, table=path)
 
 
-def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored]) -> Iterator[Scored]:
+def _score_suspect(
+    folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored], enter: Callable[[ChunkStage], None]
+) -> Iterator[Scored]:
     """Score the chunk in pieces that kill nobody, each by itself; the single records that do kill become rejects.
 
     What comes out is range by range, as it would be of a chunk that kills nobody.
@@ -264,13 +291,16 @@ def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, score: Callabl
     found: dict[Range, Scored] = {}
 
     def attempt(start: int, end: int) -> None:
+        if not found:
+            enter(ChunkStage.SCORING)  # not before: only from here on is it written down which rows are tried
         found[start, end] = score(start, end)
 
     ranges = [(start, pieces.count() if end is None else end) for start, end in pieces.ranges()]
     cleared, deadly = clear_chunk(folder, index, ranges, attempt)
+    enter(ChunkStage.GATHERING)
     for start, end in cleared:
         if (start, end) not in found:  # cleared by a process that died later
-            attempt(start, end)
+            found[start, end] = score(start, end)
     for start, end in ranges:
         scored = [found[piece] for piece in cleared if start <= piece[0] < end or start == end]
         yield _merged(scored, [reject for record, _ in deadly if start <= record < end for reject in pieces.rejects(record)])

@@ -6,12 +6,15 @@ death reads from it which range of records was being tried. A range is ``[start,
 
 from collections.abc import Callable, Sequence
 
-from shared.errors import MessageError
+from shared.errors import MessageError, ModelError
 from shared.job_folder import JobFolder
 from shared.messages import Record, decode_long
 
 DEATHS_ALONE = 2
 """A single row must kill this often before it is called deadly: a worker may also be killed by its operator."""
+
+MOST_DEADLY = 10
+"""With more single rows that kill, it is not the rows of the chunk that do it."""
 
 Range = tuple[int, int]
 
@@ -70,11 +73,20 @@ def clear_chunk(
 ) -> tuple[list[Range], list[Range]]:
     """Try these ranges, which are the chunk; returns the ranges that killed nobody and the single records that did, both sorted.
 
-    ``attempt(start, end)`` may kill this process. Whoever calls this again then goes on behind that death.
+    ``attempt(start, end)`` may kill this process. The next call then goes on after that death.
+
+    Raises:
+        ModelError: so many single records killed that it cannot be the records.
     """
     path = _file(folder, index)
     known = _known(folder.bucket.read(path), ranges).died()
     while known.pending:
+        if len(known.deadly) > MOST_DEADLY:
+            raise ModelError(
+                f"{len(known.deadly)} single rows of chunk {index} killed the process that scored them, or never ended, "
+                "so it is not the rows but the model that does it",
+                next_step="Try its definition with: scoring models check NAME, then score the table again.",
+            )
         known = known.begin()
         folder.bucket.write(path, known.to_json())
         attempt(*known.trying[0])

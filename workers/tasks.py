@@ -1,27 +1,31 @@
 """The Celery tasks: each decodes its message, calls one function that knows no Celery, and says what comes next.
 
-What happens to errors is said here once. A message that does not decode, or does not fit its job, is logged and dropped. A transient
-error is tried again after seconds. A permanent one, and a transient one that lasts, ends the job, and people are told.
+What happens to errors and deaths is said here once. A message that does not decode, or does not fit its job, is logged and dropped. A
+transient error is tried again after seconds. A permanent one, and a transient one that lasts, ends the job, and people get a notice. A
+step that kills its process, or never ends, is counted (``attempts``); after three deaths the job fails, but for rows and candidates.
 """
 
 import contextlib
 import functools
+import itertools
 import socket
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import celery
 import redis
 import structlog
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # new in billiard 4.3, after its type stubs
 from celery import shared_task
 
-from model_store.definitions import list_definitions, load_definition
+from model_store.definitions import barred_definitions, is_tried, list_definitions, load_definition
 from model_store.foreign_code import DefinitionHungError
 from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
+from model_store.trial_import import bar_deadly_definitions
 from shared import hint, pulse, routes, tally
 from shared.announcements import untold
 from shared.broker import send
@@ -32,16 +36,18 @@ from shared.job_folder import JobFolder, Outcome
 from shared.logs import log_place
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
+from shared.queue.killers import Killer, note_killer
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from shared.version import code_version
 from workers import joining, notices, scoring, sweeping, training, tuning, webhook
-from workers.attempts import MAX_DEATHS, Attempt, counted
+from workers.attempts import MAX_DEATHS, Attempt, counted, forget_job, note_sent_again, step_name
 from workers.judging import Places
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
+from workers.recovery import verdicts
 from workers.reject_limits import check_so_far, count_rejects
 from workers.suspects import is_suspect
 
@@ -49,6 +55,8 @@ MAX_TRIES = 8
 LONGEST_PAUSE_SECONDS = 10
 SENDING_PAUSE_SECONDS = 0.05
 """Between two lots of chunks that are sent while the table is being cut."""
+LOADING_SECONDS, LOADING_PAUSE_SECONDS = 10, 0.2
+"""How long a chunk waits for a release that another process tries to load, and how often it looks."""
 TURNS, TURN_SECONDS = 20, 0.5
 """How often and after what pause a notice comes again whose turn at the webhook it is not yet."""
 
@@ -85,14 +93,20 @@ def begun_of(job_id: str) -> Begun:
     return begun
 
 
-Work = Callable[[celery.Task, Any, JobFolder], None]
+Work = Callable[[celery.Task, Any, JobFolder, Attempt], None]
+
+
+class _Step(celery.Task):
+    """A task whose lost processes are noticed at once."""
+
+    Request = "workers.recovery.lost_processes:Request"
 
 
 def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[Work], Any]:
     """Register a step of a job as the task ``name`` with messages of this kind."""
 
     def register(work: Work) -> Any:  # noqa: ANN401 - Celery's own proxy of a task
-        @shared_task(name=name, bind=True, max_retries=tries - 1)
+        @shared_task(name=name, bind=True, max_retries=tries - 1, base=_Step)
         @functools.wraps(work)
         def run(self: celery.Task, message: object = None, *_: object, **__: object) -> None:
             try:
@@ -111,37 +125,68 @@ def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[W
 def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
     folder = JobFolder(bucket(), order.job_id)
     try:
-        while True:
-            with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
-                if not is_ours:
-                    # another process is at it, and if it dies the sweep sends the step again
-                    log.info("left to another process", task=task.name)
-                    return
-                work(task, order, folder)
-            if task.name != routes.SCORE_FINISH or not joining.can_finish(folder):
-                return
-            # the last part came after we had looked, and whoever wrote it found the step taken
+        _run_leased(task, work, order, folder)
     except celery.exceptions.Retry:
         raise  # the step asked for it
-    except StrayOrderError as error:
-        log.error("message refused", task=task.name, error=str(error))
-    except PermanentError as error:
-        _fail(task, folder, error)
     except (TransientError, OSError) as error:
         _again(task, folder, error)
-    except celery.exceptions.SoftTimeLimitExceeded as error:
-        if isinstance(order, ChunkOrder):
-            # it counts as a death: the sweep sends the chunk again, until it is tried in pieces
-            log.error("chunk took too long", seconds=settings().chunk_seconds, error=str(error))
+    except BaseException as error:
+        if terminate_handler_fired():
+            raise  # the worker stops: its message is given back
+        _settle(task, order, folder, error)
+
+
+def _run_leased(task: celery.Task, work: Work, order: JobOrder, folder: JobFolder) -> None:
+    while True:
+        with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
+            if not is_ours:
+                # another process is at it, and if it dies the sweep sends the step again
+                log.info("left to another process", task=task.name)
+                return
+            _work_counted(task, work, order, folder)
+        if task.name != routes.SCORE_FINISH or not joining.can_finish(folder):
             return
-        if isinstance(error, DefinitionHungError):
-            _fail(task, folder, error.failure)
+        # the last part came after we had looked, and whoever wrote it found the step taken
+
+
+def _settle(task: celery.Task, order: JobOrder, folder: JobFolder, error: BaseException) -> None:
+    """Drop a step or fail its job, for an error that another try would give again."""
+    if isinstance(error, StrayOrderError):
+        log.error("message refused", task=task.name, error=str(error))
+    elif isinstance(error, PermanentError):
+        _fail(task, folder, error)
+    elif isinstance(error, celery.exceptions.SoftTimeLimitExceeded):
+        if not isinstance(order, ChunkOrder):
+            hung = error.failure if isinstance(error, DefinitionHungError) else None
+            _fail(task, folder, hung or verdicts.took_too_long(task.name, folder, task.app.conf.task_soft_time_limit))
             return
-        _fail(task, folder, PermanentError(f"{task.name} took longer than {task.app.conf.task_soft_time_limit} seconds"))
-    except Exception as error:
+        # it counts as a death: the sweep sends the chunk again, until it is tried in pieces or the job fails
+        log.error("chunk took too long", seconds=settings().chunk_seconds, error=str(error))
+    elif isinstance(error, MemoryError):
+        log.error("out of memory", exc_info=error)
+        _fail(task, folder, verdicts.out_of_memory(task.name, folder))
+    elif isinstance(error, Exception):
         # a defect of ours or of a definition: people must hear of it, and a job must never stand still for it
-        log.exception("unexpected error")
+        log.error("unexpected error", exc_info=error)
         _fail(task, folder, PermanentError(f"unexpected error in {task.name}, see {log_place(settings())}: {error!r}"))
+    else:
+        # SystemExit of a definition would end this process, and with its message the next one
+        log.error("a step was to end its process", exc_info=error)
+        _fail(task, folder, verdicts.left_the_process(task.name, folder, error))
+
+
+def _work_counted(task: celery.Task, work: Work, order: JobOrder, folder: JobFolder) -> None:
+    """Do the work of a step, unless it killed its process too often; a chunk, a candidate and a notice know what to do then."""
+    knows_what_to_do = isinstance(order, ChunkOrder | CandidateOrder) or task.name == routes.NOTIFY
+    with counted(redis_client(), folder, step_name(task.name, order)) as attempt:
+        if attempt.deaths >= MAX_DEATHS and not knows_what_to_do:
+            raise verdicts.killed_step(task.name, attempt)
+        try:
+            work(task, order, folder, attempt)
+        except celery.exceptions.SoftTimeLimitExceeded:
+            if not isinstance(order, ChunkOrder):
+                attempt.forget()  # the job fails, and may be resumed
+            raise
 
 
 def _again(task: celery.Task, folder: JobFolder, error: Exception) -> None:
@@ -162,6 +207,9 @@ def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
             return
         log.error("job failed", task=task.name, error=str(error))
         folder.fail(error)
+        if isinstance(error, PermanentError):
+            folder.fail_unpublished(error)
+            forget_job(redis_client(), folder)
         if task.name != routes.NOTIFY:  # one that fails for good would send itself for ever
             send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
     except ScoringError as problem:
@@ -175,7 +223,7 @@ def _piece_of(order: JobOrder) -> dict[str, int]:
 
 
 @step(routes.SCORE_PLAN, JobOrder)
-def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Cut the table, and send every chunk that has no part yet, most of them while it is still being cut."""
     early = _EarlyOrders(task.app, order.job_id)
     plan = scoring.plan_job(folder, early.ready)
@@ -228,20 +276,16 @@ class _EarlyOrders:
 
 
 @step(routes.SCORE_CHUNK, ChunkOrder)
-def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None:
+def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder, attempt: Attempt) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
     tuning.forget_table()
     planned = _planned(order, folder)
     kept_before = releases_kept()
-    with counted(redis_client(), order.job_id, order.index) as attempt:
-        if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
-            part = _score_in_pieces(planned, folder, attempt.deaths)
-        else:
-            part = scoring.score_chunk(folder, planned, **_places())
-        if part is None:
-            return
-        log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
-        marked = _mark_part(order, part, attempt, release_was_kept=releases_kept() > kept_before)
+    part = _score_or_give_up(order, planned, folder, attempt)
+    if part is None:
+        return
+    log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
+    marked = _mark_part(order, part, attempt, release_was_kept=releases_kept() > kept_before)
     if marked is None:
         return
     if order.cut is not None and not folder.has("plan.json"):
@@ -252,6 +296,67 @@ def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder) -> None
         send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
     if marked.rejected and not is_last:
         check_so_far(folder, plan, marked.rejected)
+
+
+def _score_or_give_up(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+    """Score a chunk; one that kills its process in pieces, and one that does so elsewhere than in scoring rows not at all."""
+    if attempt.deaths_elsewhere >= MAX_DEATHS:
+        verdict = verdicts.killed_chunk(order, planned.release, attempt)
+        if isinstance(verdict, ModelError):
+            _note_killer(planned.release, folder, verdict)
+        raise verdict
+    if (attempt.deaths or attempt.has_lost) and planned.release not in _loaded and not _try_to_load(planned.release, folder, attempt):
+        return None
+    if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
+        part = _score_in_pieces(planned, folder, attempt)
+    else:
+        part = scoring.score_chunk(folder, planned, **_places(), enter=_tell_stages(attempt))
+    _loaded.add(planned.release)
+    return part
+
+
+_loaded: set[str] = set()
+"""The releases that this process has loaded: they kill no loader."""
+
+
+def _try_to_load(release: str, folder: JobFolder, chunk: Attempt) -> bool:
+    """Load the release of a job that lost a process, one process at a time, which is counted; False where another is still at it.
+
+    Raises:
+        ModelError: it killed or hung so many processes that another one would fare no better.
+    """
+    if folder.outcome() is not None:
+        return False
+    chunk.enter(scoring.ChunkStage.LOADING)
+    limit = time.monotonic() + min(LOADING_SECONDS, settings().chunk_seconds / 3)
+    while time.monotonic() < limit:
+        with leased(redis_client(), f"load:{folder.job_id}") as is_ours:
+            if is_ours:
+                _load_counted(release, folder)
+                return True
+        time.sleep(LOADING_PAUSE_SECONDS)
+    log.info("left to another process, which loads the release", release=release)
+    return False
+
+
+def _load_counted(release: str, folder: JobFolder) -> None:
+    with counted(redis_client(), folder, "load") as attempt:
+        if attempt.deaths >= MAX_DEATHS:
+            verdict = verdicts.killed_loader(release, attempt)
+            _note_killer(release, folder, verdict)
+            raise verdict
+        scoring.load_release(folder.bucket, release, **_places())
+
+
+def _tell_stages(attempt: Attempt) -> Callable[[scoring.ChunkStage], None]:
+    return lambda stage: attempt.enter(stage, in_isolation=stage is scoring.ChunkStage.SCORING)
+
+
+def _note_killer(release: str, folder: JobFolder, error: ScoringError) -> None:
+    """Remember for ``scoring doctor`` that a release killed its loader."""
+    killer = Killer(release=release, at=datetime.now(UTC), job_id=folder.job_id, what=error.message[:500])
+    with contextlib.suppress(redis.RedisError):
+        note_killer(redis_client(), killer)
 
 
 def _mark_part(order: ChunkOrder, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> hint.Marked | None:
@@ -279,12 +384,12 @@ def _planned(order: ChunkOrder, folder: JobFolder) -> PlannedChunk:
     return begun_of(order.job_id).chunk(order.index, order.cut)
 
 
-def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, deaths: int) -> ChunkRecord | None:
+def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
     with leased(redis_client(), f"pieces:{folder.job_id}:{planned.index}") as is_ours:
         if not is_ours:
             return None  # two at once would take each other's try for a death
-        log.warning("chunk killed its worker and is tried in pieces", deaths=deaths)
-        return scoring.score_chunk(folder, planned, **_places(), suspect=True)
+        log.warning("chunk killed its worker and is tried in pieces", deaths=attempt.deaths)
+        return scoring.score_chunk(folder, planned, **_places(), suspect=True, enter=_tell_stages(attempt))
 
 
 def _places() -> dict[str, Any]:
@@ -292,7 +397,7 @@ def _places() -> dict[str, Any]:
 
 
 @step(routes.SCORE_FINISH, JobOrder)
-def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Join and publish, if all parts are there or about to be; then the notice."""
     # a process that could score the last chunks itself does not wait for others to do it
     outcome = scoring.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
@@ -303,7 +408,7 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
 
 
 @step(routes.TRAIN_FIT, JobOrder)
-def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Search for the best parameters, if that is asked for; then train, evaluate and publish a release; then the notice."""
     candidates = tuning.next_orders(folder, settings().definitions)
     if candidates:
@@ -326,14 +431,15 @@ def _gate_limits() -> Limits:
 
 
 @step(routes.TRAIN_CANDIDATE, CandidateOrder)
-def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) -> None:
+def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder, attempt: Attempt) -> None:
     """Try one candidate on one fold; whoever completes a wave sends the next one, or the fit."""
-    with counted(redis_client(), order.job_id, f"{order.candidate}.{order.fold}") as attempt:
-        if attempt.deaths >= MAX_DEATHS:
-            log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
-            tuning.give_up(folder, order.candidate, order.fold, f"it killed its worker {attempt.deaths} times")
-        else:
-            _try_candidate(task, order, folder)
+    if attempt.deaths < MAX_DEATHS:
+        _try_candidate(task, order, folder)
+    elif order in tuning.missing_orders(folder)[0]:
+        log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
+        tuning.give_up(folder, order.candidate, order.fold, f"it killed its worker {attempt.deaths} times")
+    else:
+        raise verdicts.killed_step(task.name, attempt)
     if folder.outcome() is not None or tuning.missing_orders(folder)[0]:
         tuning.say_standing(folder)
         return
@@ -353,9 +459,13 @@ def _try_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) 
 
 
 @step(routes.NOTIFY, JobOrder)
-def notify(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
+def notify(task: celery.Task, order: JobOrder, folder: JobFolder, attempt: Attempt) -> None:
     """Tell people how the job ended: one process of all at a time, so that a webhook that hangs holds up no plan and no finish."""
     del order
+    if attempt.deaths >= MAX_DEATHS:
+        log.error("notice killed its worker and is given up", deaths=attempt.deaths)
+        notices.give_up(folder)
+        return
     with leased(redis_client(), "webhook") as is_free:
         if not is_free and task.request.retries < TURNS:
             raise task.retry(countdown=TURN_SECONDS, max_retries=TURNS)
@@ -404,10 +514,16 @@ def _sweep(app: celery.Celery, client: redis.Redis) -> None:
         drop_abandoned(parent)
     turn = sweeping.Turn(after=pulse.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
     for missing in sweeping.sweep(bucket(), traffic, rules, turn):
-        send(app, missing.task, missing.orders)
+        _send_again(app, missing)
     pulse.leave_sign(client, pulse.SWEEP)
     pulse.note_swept(client, turn.after)
     _tell_announced(client)
+
+
+def _send_again(app: celery.Celery, missing: sweeping.Missing) -> None:
+    for job_id, orders in itertools.groupby(missing.orders, lambda order: order.job_id):
+        note_sent_again(redis_client(), job_id, [step_name(missing.task, order) for order in orders])
+    send(app, missing.task, missing.orders)
 
 
 @shared_task(name=routes.CANARY)
@@ -424,12 +540,14 @@ def canary(message: object = None, queue: object = None, *_: object, **__: objec
     webhook_says = None
     if asked.tell_people:
         webhook_says = _try_webhook()
+    # a worker for the control queue alone imports no definition with its libraries
+    sources = {} if queue == routes.QUEUE_CONTROL else _sources(settings().definitions)
     given = Answer(
         host=socket.gethostname(),
         libraries=library_versions(),
         definitions=list_definitions(settings().definitions),
-        # a worker for the control queue alone imports no definition with its libraries
-        sources={} if queue == routes.QUEUE_CONTROL else _sources(settings().definitions),
+        sources=sources,
+        left_out=barred_definitions(settings().definitions),
         webhook=webhook_says,
         version=code_version(),
         bucket=bucket().url,
@@ -448,8 +566,10 @@ def _sees_bucket(asked: Canary) -> bool | None:
 
 def _sources(definitions: Path | None) -> dict[str, str]:
     """The digest of each definition's code as this process would run it; a broken one is left out."""
-    found = {}
-    for name in list_definitions(definitions):
+    names, found = list_definitions(definitions), {}
+    # those that came since the worker was started may do anything to whoever imports them
+    bar_deadly_definitions([name for name in names if not is_tried(name, definitions)], definitions)
+    for name in names:
         with contextlib.suppress(ModelError):
             found[name] = load_definition(name, definitions).source_sha256
     return found

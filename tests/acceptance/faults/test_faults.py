@@ -4,12 +4,14 @@ import gzip
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.acceptance.faults.__main__ import Run, Undisturbed, play, undisturbed
-from tests.acceptance.faults.faults import FROZEN_PLACES, HELD_PLACES, S3_TRAP_PLACES, TRAP_PLACES
+from tests.acceptance.faults.__main__ import LITTLE_MEMORY, Run, Undisturbed, play, undisturbed
+from tests.acceptance.faults.faults import FIT_PLACES, FROZEN_PLACES, HELD_PLACES, LOAD_PLACES, S3_TRAP_PLACES, TRAP_PLACES
+from tests.acceptance.faults.memory import kills
 from tests.acceptance.faults.stage import PROCESSES, Stage, stage
 from tests.conftest import wait_until
 
@@ -24,7 +26,11 @@ SHORT = [
     "network cut",
     "disk full",
     "every message twice",
+    "fit, with the model: kill the process",
+    "load, before the model: kill the process, again and again",
+    "finish, between predictions and manifest: kill the process, again and again",
 ]
+SHORT_IN_LITTLE_MEMORY = ["memory: fit, before the model: eats it, again and again"]
 SHORT_ON_S3 = ["s3: finish, half the result written: kill the process", "s3: store does it and is not heard"]
 
 CHUNK_SECONDS = 0.1
@@ -59,8 +65,9 @@ def test_every_named_point_is_come_to(playing: tuple[Stage, Undisturbed]) -> Non
     started, _ = playing
     with started.saying("passed"):
         started.end_of(started.enqueue())
+        started.end_of(started.enqueue_training())
         passed = set((started.talk / "passed").read_text().splitlines())
-    assert passed >= {*TRAP_PLACES, *FROZEN_PLACES, *HELD_PLACES, *S3_TRAP_PLACES}
+    assert passed >= {*TRAP_PLACES, *FROZEN_PLACES, *HELD_PLACES, *S3_TRAP_PLACES, *FIT_PLACES, *LOAD_PLACES}
 
 
 @pytest.mark.parametrize("kind", SHORT)
@@ -73,6 +80,17 @@ def test_a_fault_changes_nothing_but_the_time(playing: tuple[Stage, Undisturbed]
 def test_a_fault_of_an_object_store_changes_nothing_but_the_time(playing_on_s3: tuple[Stage, Undisturbed], kind: str) -> None:
     started, before = playing_on_s3
     check(play(started, kind, before, random.Random(kind)))
+
+
+def test_in_little_memory_a_fit_that_does_not_fit_fails_after_three_tries(tmp_path: Path) -> None:
+    with stage(tmp_path, memory=LITTLE_MEMORY) as started:
+        before = undisturbed(started, jobs=1)
+        for kind in SHORT_IN_LITTLE_MEMORY:
+            run = play(started, kind, before, random.Random(kind))
+            check(run)
+            outcome = started.outcome(run.endings[0].job_id)
+            if kills(started.before_worker):
+                assert "of which the process had 1.1 GB, the limit of its container" in outcome.reason
 
 
 def check(run: Run) -> None:
@@ -164,3 +182,16 @@ def test_a_row_that_hangs_becomes_a_reject_and_its_neighbours_are_scored(playing
     started.restart_with(SCORING_CHUNK_SECONDS="1", SCORING_STALL_SECONDS="0.5", FAULT_CHUNK_SECONDS="0")
     hanging = DEADLY.replace("import os, signal", "import os, time").replace("os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(600)")
     check_bad_row(started, "hanging", hanging, chunk_rows=4)
+
+
+def test_a_definition_that_kills_whoever_imports_it_stops_no_worker_and_is_named(playing: tuple[Stage, Undisturbed]) -> None:
+    started, _ = playing
+    folder = started.root / "definitions" / "aborting"
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text("import os\nos.abort()\n")
+    started.restart_with(FAULT_CHUNK_SECONDS="0")
+    assert started.end_of(started.enqueue()).state == "done"
+    findings = json.loads(started.place.scoring("doctor", "--json", code=6).stdout)
+    [named] = [finding for finding in findings if finding["subject"] == "definition aborting"]
+    assert named["text"].startswith("it kills its process (SIGABRT) when it is imported, and is left out on ")
+    started.place.scoring("train", "aborting", "--train", started.root / "train_deadly.csv", code=4)

@@ -1,7 +1,7 @@
 """The Celery application of the workers with traps: named points inside the steps at which a process does what the test told it to.
 
-A trap is armed by a file (``FAULT_TRAP``) that names the point and the action. The first process that comes to the point takes the file
-away, which makes it the only one, and acts. The product's code knows nothing of this: the traps are wrapped around its functions here.
+A trap is armed by a file that names the point, the action and how often it acts. Each process that comes to the point takes one of the
+times, which makes it the only one, and acts. The product's code knows nothing of this: the traps are wrapped around its functions here.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import shared.processes
 import workers.tasks
 from shared.bucket import LocalBucket, RemoteBucket
 from shared.routes import QUEUE_CONTROL, QUEUE_OF_TASK
-from workers import notices, scoring
+from workers import notices, scoring, training
 from workers.app import app
 
 __all__ = ["app"]
@@ -31,6 +31,7 @@ STAGE = Path(os.environ["FAULT_STAGE"])
 """Folder of the files by which the test and the workers talk."""
 
 TRAP, TAKEN, SPRUNG = STAGE / "trap.json", STAGE / "trap.taken", STAGE / "trap.sprung"
+"""``TAKEN`` is a folder with a file for each time that the trap acted."""
 TROUBLE = STAGE / "trouble"
 """While this file is there, writing into a local bucket does what its text says: ENOSPC, EIO or slow."""
 TWICE = STAGE / "twice"
@@ -42,6 +43,7 @@ BEGUN = STAGE / "begun.txt"
 
 CHUNK_SECONDS = float(os.environ["FAULT_CHUNK_SECONDS"])
 """What a chunk takes more than it needs, so that faults find it under way."""
+MEAL_BYTES = 32 << 20
 MEET = "faults.meet"
 MEETING_SECONDS = 60
 
@@ -60,6 +62,12 @@ PLACES = {
     "finish, between predictions and manifest": ("copy", r"data/predict/output/(?!.*revisions).*/manifest\.json$", "before"),
     "finish, before it is marked as published": ("write", r"jobs/[^/]+/published\.json$", "before"),
     "finish, after it is marked as published": ("write", r"jobs/[^/]+/published\.json$", "after"),
+    "load, before the model": ("load", r"", "before"),
+    "load, with the model": ("load", r"", "after"),
+    "fit, before the model": ("fit", r"", "before"),
+    "fit, with the model": ("fit", r"", "after"),
+    "fit, before its outcome": ("create", r"jobs/[^/]+-train-[^/]+/outcome\.json$", "before"),
+    "fit, before it is marked as published": ("write", r"jobs/[^/]+-train-[^/]+/published\.json$", "before"),
     "notify, before the webhook": ("post", r"", "before"),
     "notify, after the webhook": ("post", r"", "after"),
     "notify, after its mark": ("write", r"jobs/[^/]+/notified\.json$", "after"),
@@ -77,11 +85,19 @@ def spring(operation: str, path: str, moment: str) -> None:
         return
     if not _is_at(armed["place"], operation, path, moment):
         return
-    with contextlib.suppress(FileNotFoundError):
-        TRAP.rename(TAKEN)
-        # not into the file that was taken: another process may be reading it
+    if _take(armed["times"]):
         SPRUNG.write_text(str(os.getpid()))
         act(armed["action"])
+
+
+def _take(times: int) -> bool:
+    """Take one of the times that the trap may act; False when all were taken."""
+    TAKEN.mkdir(exist_ok=True)
+    for number in range(times):
+        with contextlib.suppress(FileExistsError):
+            (TAKEN / str(number)).touch(exist_ok=False)
+            return True
+    return False
 
 
 def _is_at(place: str, operation: str, path: str, moment: str) -> bool:
@@ -99,6 +115,10 @@ def act(action: str) -> None:
         while SPRUNG.exists():
             time.sleep(0.05)
         return
+    if action == "eat memory":
+        eaten = []
+        while True:  # its limit ends it: the kernel kills it, or it is refused and Python raises MemoryError
+            eaten.append(bytearray(MEAL_BYTES))
     if action == "terminate, then kill the worker":
         worker.terminate()
         time.sleep(0.5)
@@ -141,10 +161,10 @@ def with_traps(kind: Any) -> None:
 
 
 def around(operation: str, real: Callable[..., Any], path_at: int) -> Callable[..., Any]:
-    def wrapped(*arguments: Any) -> Any:
+    def wrapped(*arguments: Any, **options: Any) -> Any:
         path = str(arguments[path_at])
         spring(operation, path, "before")
-        value = real(*arguments)
+        value = real(*arguments, **options)
         spring(operation, path, "after")
         return value
 
@@ -154,6 +174,8 @@ def around(operation: str, real: Callable[..., Any], path_at: int) -> Callable[.
 with_traps(LocalBucket)
 with_traps(RemoteBucket)
 notices.post = around("post", notices.post, 1)
+scoring.load_release = around("load", scoring.load_release, 1)
+training.fit = around("fit", training.fit, 0)
 
 real_aside = LocalBucket._aside
 

@@ -22,6 +22,7 @@ from shared.aliases import point_alias
 from shared.bucket import LocalBucket
 from shared.canary import Answer, Canary, answer, answers
 from shared.messages import decode
+from shared.queue.killers import Killer, note_killer
 from shared.settings import Settings
 from shared.version import code_version
 from tests.conftest import REPOSITORY
@@ -260,3 +261,22 @@ def test_an_answer_of_an_earlier_version_says_nothing_of_sources():
     earlier = {"format": 1, "host": "here", "libraries": {}, "definitions": ["v1"], "webhook": None}
     assert decode(Answer, earlier).sources == {}
     assert Answer(host="here", libraries={}, definitions=["v1"]).encode() == earlier
+
+
+def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monkeypatch):
+    killer = Killer(release="v9@20261123T101500Z-9bfad3", at=datetime(2026, 11, 23, 10, tzinfo=UTC), job_id="a-job", what="it kills")
+    note_killer(redis.Redis.from_url(redis_url), killer)
+    given = Answer(host="one", libraries={}, definitions=["v1", "v9"], left_out={"v9": "kills its process (SIGABRT)"})
+    monkeypatch.setattr(doctor, "answers", lambda *_: dict.fromkeys(("control", "score", "train"), given))
+    settings = Settings(redis_url=redis_url, bucket_url=str(tmp_path))
+    found = {finding.subject: finding for finding in examine(settings, canary_seconds=60)}  # as long as it takes to send them
+    definition, release = found["definition v9"], found[f"release {killer.release}"]
+    assert (definition.state, definition.text) == ("ill", "it kills its process (SIGABRT) when it is imported, and is left out on one")
+    assert (release.state, release.text) == ("warning", "it kills (2026-11-23 10:00 UTC)")
+    assert release.next_step == "See: scoring jobs show a-job"
+
+
+def test_a_worker_that_left_nothing_out_answers_as_earlier_versions_do():
+    given = Answer(host="one", libraries={}, definitions=["v1"])
+    assert b"left_out" not in given.to_json()
+    assert decode(Answer, given.to_json()) == given

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.bucket import LocalBucket
+from shared.errors import ModelError
 from shared.job_folder import JobFolder
 from workers.suspects import DEATHS_ALONE, clear_chunk
 
@@ -57,6 +58,24 @@ def test_nothing_is_tried_again_once_all_is_known(tmp_path):
     for _ in range(2):
         assert clear_chunk(folder, 0, [(0, 9)], lambda start, end: tried.append((start, end))) == ([(0, 9)], [])
     assert tried == [(0, 9)]
+
+
+def test_a_model_that_kills_for_every_record_fails_the_job_and_does_not_try_each(tmp_path):
+    """Once, a chunk of 65,536 rows cost 131,072 processes, one after the other."""
+    folder = JobFolder(LocalBucket(tmp_path), "a-job")
+    deaths = 0
+
+    def attempt(start, end):
+        raise Death
+
+    with pytest.raises(ModelError, match="11 single rows of chunk 3 killed the process that scored them") as refused:
+        while True:
+            try:
+                clear_chunk(folder, 3, [(0, 65_536)], attempt)
+            except Death:
+                deaths += 1
+    assert deaths < 60
+    assert "scoring models check" in refused.value.next_step
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,433 @@
+"""A step that kills its process, or never ends, is tried three times; then its job fails and says which step or release it was."""
+
+import gzip
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from shared import hint, routes
+from shared.bucket import LocalBucket
+from shared.errors import ModelError
+from shared.job_folder import JobFolder
+from shared.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.queue.killers import read_killers
+from shared.settings import Settings
+from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
+from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
+from workers import attempts, notices, scoring, tasks, training, tuning
+from workers.attempts import MAX_DEATHS, counted
+from workers.recovery.shutdown import forgive_work_in_hand
+from workers.sweeping import Missing
+
+pytestmark = pytest.mark.server
+
+SECONDS = 20
+"""A child of a test that takes longer hangs."""
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    made = LocalBucket(tmp_path / "bucket")
+    publish_handmade(made)
+    write_table(made, [row(number) for number in range(40)])
+    return made
+
+
+@pytest.fixture
+def client(redis_url):
+    return hint.connect(redis_url)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    (tmp_path / "definitions").mkdir()
+    return Settings(home=tmp_path / "home", definitions=tmp_path / "definitions", chunk_seconds=1)
+
+
+@pytest.fixture(autouse=True)
+def worker(bucket, client, settings, monkeypatch):
+    """Let this process and those it forks be a worker's, whose messages go to nobody."""
+    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
+    monkeypatch.setattr(tasks, "redis_client", lambda: client)
+    monkeypatch.setattr(tasks, "settings", lambda: settings)
+    monkeypatch.setattr(tasks, "send", lambda *_: None)
+    monkeypatch.setattr(type(tasks.score_finish.app.amqp.queues), "consume_from", {routes.QUEUE_CONTROL: None})
+    monkeypatch.setattr(tasks, "_loaded", set())
+    tasks.plan_of.cache_clear()
+
+
+def run(task, order) -> int:
+    """Run a step in a process of its own, as the pool does; the signal that killed it, or 0."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(SECONDS)
+        try:
+            task(order.encode())
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGALRM, "it hangs"
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def run_until_it_ends(task, order, folder, most=12) -> int:
+    """Give the step out again and again until the job has ended; how often that killed a process."""
+    deaths = 0
+    while folder.outcome() is None:
+        deaths += run(task, order) != 0
+        assert deaths <= most, "it is begun for ever"
+    return deaths
+
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def whole(folder):
+    return JobOrder(job_id=folder.job_id)
+
+
+def first_chunk(folder):
+    return ChunkOrder(job_id=folder.job_id, index=0, of=len(scoring.read_plan(folder).chunks))
+
+
+def check_verdict(folder, *words, exit_code=5):
+    outcome = folder.outcome()
+    assert outcome.state == "failed"
+    for word in words:
+        assert word in outcome.reason
+    assert outcome.exit_code == exit_code
+    assert f"scoring jobs resume {folder.job_id}" in outcome.next_step
+
+
+# --- whole steps -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[routes.SCORE_PLAN, routes.SCORE_FINISH, routes.TRAIN_FIT])
+def killing(request, bucket, monkeypatch):
+    """A step that kills its process: the task, and a job that waits for it."""
+    if request.param == routes.TRAIN_FIT:
+        monkeypatch.setattr(training, "train_release", die)
+        return tasks.train_fit, make_training(bucket)
+    folder = make_job(bucket, chunk_rows=14)
+    if request.param == routes.SCORE_PLAN:
+        monkeypatch.setattr(scoring, "plan_job", die)
+        return tasks.score_plan, folder
+    plan(folder)
+    monkeypatch.setattr(scoring, "finish_job", die)
+    return tasks.score_finish, folder
+
+
+def test_a_step_that_kills_its_process_three_times_fails_its_job(killing):
+    task, folder = killing
+    assert run_until_it_ends(task, whole(folder), folder) == MAX_DEATHS
+    check_verdict(folder, task.name, "killed its process 3 times in a row", "most likely memory", "GB, ")
+
+
+def test_an_emptied_redis_does_not_give_a_step_its_tries_back(killing, client):
+    task, folder = killing
+    deaths = 0
+    while folder.outcome() is None:
+        deaths += run(task, whole(folder)) != 0
+        assert deaths < 6, "it is begun for ever"
+        client.flushall()
+        # its message was lost as well: the sweep sends it again
+        tasks._send_again(None, Missing(task=task.name, orders=[whole(folder)], sent=None))
+    assert deaths <= MAX_DEATHS + 1  # the first one is forgotten with Redis
+    check_verdict(folder, "killed its process 3 times in a row")
+
+
+def test_a_job_that_is_resumed_gets_its_tries_back(killing):
+    task, folder = killing
+    run_until_it_ends(task, whole(folder), folder)
+    folder.reopen()
+    assert run_until_it_ends(task, whole(folder), folder) == MAX_DEATHS
+
+
+def test_a_step_that_ends_in_between_is_not_failed_for_deaths_of_long_ago(bucket, monkeypatch):
+    folder = make_job(bucket)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(scoring, "plan_job", die)
+            assert [run(tasks.score_plan, whole(folder)) for _ in range(2)] == [signal.SIGKILL] * 2
+        assert run(tasks.score_plan, whole(folder)) == 0
+    assert folder.outcome() is None
+    assert folder.has("plan.json")
+    assert not bucket.files(folder.file("deaths"))
+
+
+def test_a_training_that_kills_its_process_says_what_it_was_at(bucket, settings):
+    write_training_tables(bucket, rows=300)
+    add_definition(
+        settings.definitions, "deadly", GUESSING.replace("self.model = 0.04", "__import__('os').kill(__import__('os').getpid(), 9)")
+    )
+    folder = make_training(bucket, "deadly")
+    assert run_until_it_ends(tasks.train_fit, whole(folder), folder) == MAX_DEATHS
+    check_verdict(folder, "train.fit (fitting deadly on ", "most likely memory")
+
+
+def test_a_result_that_cannot_be_put_in_its_place_fails_a_job_that_was_done_and_a_resume_publishes_it(bucket, monkeypatch):
+    expected = text_at(bucket, run_job(make_job(bucket)).result)
+    folder = make_job(bucket, minute=1)
+    plan(folder)
+    score_chunks(folder, bucket.root / "no-cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "publish_newest", die)
+        deaths = 0
+        while (outcome := folder.outcome()) is None or outcome.state == "done":
+            deaths += run(tasks.score_finish, whole(folder)) != 0
+            assert deaths <= MAX_DEATHS, "it is begun for ever"
+    check_verdict(folder, "score.finish (joining the parts and publishing the result) killed its process 3 times in a row")
+    folder.reopen()
+    assert run(tasks.score_finish, whole(folder)) == 0
+    assert folder.outcome().state == "done"
+    assert text_at(bucket, folder.outcome().result) == expected
+
+
+def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
+    folder = make_job(bucket)
+    folder.cancel()
+    monkeypatch.setattr(notices, "tell", die)
+    assert [run(tasks.notify, whole(folder)) for _ in range(MAX_DEATHS + 1)] == [signal.SIGKILL] * MAX_DEATHS + [0]
+    assert notices.is_told(folder, folder.outcome())
+    assert not bucket.files("jobs/_open")
+
+
+def test_the_search_of_a_training_that_dies_between_two_candidates_fails(bucket, monkeypatch):
+    folder = make_training(bucket)
+    monkeypatch.setattr(tuning, "score_candidate", lambda *_: None)
+    monkeypatch.setattr(tuning, "missing_orders", lambda _: ([], None))
+    monkeypatch.setattr(tuning, "next_orders", die)
+    order = CandidateOrder(job_id=folder.job_id, candidate=1, fold=1)
+    assert run_until_it_ends(tasks.train_candidate, order, folder) == MAX_DEATHS
+    check_verdict(folder, "train.candidate (choosing the next candidates of the search) killed its process 3 times in a row")
+
+
+def test_a_step_that_is_refused_memory_says_how_much_there_is(bucket, monkeypatch):
+    def fill(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(scoring, "plan_job", fill)
+    folder = make_job(bucket)
+    assert run(tasks.score_plan, whole(folder)) == 0
+    check_verdict(folder, "score.plan (cutting the table into chunks) ran out of memory: its process may use ", "GB, ")
+
+
+# --- what a definition raises to end its process --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raised", [SystemExit(3), SystemExit(), KeyboardInterrupt(), GeneratorExit()], ids=repr)
+def test_what_would_end_the_process_from_within_fails_the_job_at_once_and_the_process_lives(bucket, monkeypatch, raised):
+    def leave(*_):
+        raise raised
+
+    monkeypatch.setattr(training, "train_release", leave)
+    folder = make_training(bucket)
+    tasks.train_fit(whole(folder).encode())
+    outcome = folder.outcome()
+    assert (outcome.state, outcome.exit_code) == ("failed", 4)
+    assert f"was ended from within by {raised!r}" in outcome.reason
+
+
+def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucket, client, monkeypatch):
+    def stop(*_):
+        raise SystemExit(0)
+
+    folder = make_job(bucket)
+    monkeypatch.setattr(scoring, "plan_job", stop)
+    for module in (tasks, attempts):
+        monkeypatch.setattr(module, "terminate_handler_fired", lambda: True)
+    for _ in range(MAX_DEATHS + 2):
+        with pytest.raises(SystemExit):
+            tasks.score_plan(whole(folder).encode())
+    assert folder.outcome() is None
+    assert client.hget(attempts.attempts_key(folder.job_id), routes.SCORE_PLAN) == b"0"
+
+
+# --- a worker that is told to stop ----------------------------------------------------------------------------------------------------
+
+
+def test_a_deploy_that_kills_work_in_hand_again_and_again_fails_no_job(bucket, client, monkeypatch):
+    folder = make_job(bucket)
+    monkeypatch.setattr(scoring, "plan_job", die)
+    order = whole(folder)
+    for _ in range(MAX_DEATHS + 2):
+        assert run(tasks.score_plan, order) == signal.SIGKILL
+        # what its worker said when it was told to stop, before the process was killed
+        forgive_work_in_hand(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[order.encode()])])
+    assert folder.outcome() is None
+
+
+def test_each_kind_of_step_in_hand_is_forgiven_and_what_is_none_is_passed_over(bucket, client):
+    folder = make_job(bucket)
+    key = attempts.attempts_key(folder.job_id)
+    orders = {
+        routes.SCORE_CHUNK: ChunkOrder(job_id=folder.job_id, index=7, of=9),
+        routes.TRAIN_CANDIDATE: CandidateOrder(job_id=folder.job_id, candidate=3, fold=2),
+        routes.SCORE_FINISH: whole(folder),
+    }
+    client.hset(key, mapping={"7": 2, "3.2": 1, routes.SCORE_FINISH: 0})
+    requests = [SimpleNamespace(name=name, args=[order.encode()]) for name, order in orders.items()]
+    forgive_work_in_hand(client, [SimpleNamespace(name=routes.SWEEP, args=[]), *requests])
+    assert client.hgetall(key) == {b"7": b"1", b"3.2": b"0", routes.SCORE_FINISH.encode(): b"0"}
+
+
+# --- chunks -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deadly_release(bucket, settings, tmp_path):
+    """Makes a release that does something harmful when it is loaded or asked, and a planned job that needs it."""
+
+    def make(load: str = "pass", predict: str = "pass", **more: object) -> JobFolder:
+        write_training_tables(bucket, rows=300)
+        harmful = tmp_path / "harmful"  # not yet while it is trained
+        code = GUESSING.replace(
+            "self.model = float(", f"if os.path.exists({str(harmful)!r}):\n            {load}\n        self.model = float("
+        )
+        guess = "return np.full(len(X), self.model)"
+        code = code.replace(guess, f"if os.path.exists({str(harmful)!r}):\n            {predict}\n        {guess}")
+        add_definition(settings.definitions, "deadly", "import os, time\n" + code)
+        trained = train(make_training(bucket, "deadly", eval=None), settings.definitions)
+        harmful.touch()
+        bucket.write("data/few.csv", b"entity_id," + b",".join(b"att%d" % number for number in range(1, 161)) + b",device\n" + rows())
+        folder = make_job(bucket, table="data/few.csv", model=trained.release, **more)
+        plan(folder)
+        return folder
+
+    def rows() -> bytes:
+        return b"".join(b"%d,%s,1\n" % (entity, b",".join([b"1" if entity == 105 else b"0"] * 160)) for entity in range(100, 108))
+
+    return make
+
+
+def test_a_release_that_kills_its_loader_fails_the_job_and_is_remembered_for_the_doctor(deadly_release, client):
+    folder = deadly_release("os.kill(os.getpid(), 9)")
+    release = scoring.read_plan(folder).release
+    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "most likely memory", exit_code=4)
+    assert "scoring models check deadly" in folder.outcome().next_step
+    [killer] = read_killers(client)
+    assert (killer.release, killer.job_id) == (release, folder.job_id)
+
+
+def test_a_release_whose_loading_hangs_fails_the_job_after_three_time_limits(deadly_release):
+    # what the pool raises in a process whose time is over
+    folder = deadly_release("raise __import__('billiard.exceptions').exceptions.SoftTimeLimitExceeded")
+    runs = 0
+    while folder.outcome() is None:
+        assert run(tasks.score_chunk, first_chunk(folder)) == 0
+        runs += 1
+        assert runs <= MAX_DEATHS + 1, "it is begun for ever"
+    release = scoring.read_plan(folder).release
+    check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "did not end within its time", exit_code=4)
+
+
+def test_a_release_that_ends_the_process_that_loads_it_with_a_code_is_counted_too(deadly_release):
+    folder = deadly_release("os._exit(0)")
+    runs = 0
+    while folder.outcome() is None:
+        run(tasks.score_chunk, first_chunk(folder))
+        runs += 1
+        assert runs <= MAX_DEATHS + 1, "it is begun for ever"
+    check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
+
+
+def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_begun(deadly_release, client):
+    """A chunk whose process died goes to the end of its queue: once, each of the others killed a process first."""
+    folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
+    chunks = len(scoring.read_plan(folder).chunks)
+    assert chunks == 8
+    orders = [ChunkOrder(job_id=folder.job_id, index=index, of=chunks) for index in range(chunks)]
+    deaths = 0
+    while folder.outcome() is None:
+        order = orders.pop(0)
+        if run(tasks.score_chunk, order):
+            deaths += 1
+            orders.append(order)
+            attempts.note_lost(client, folder.job_id)  # as the worker's main process does
+    assert deaths == 1 + MAX_DEATHS
+    check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
+
+
+def test_a_release_that_killed_its_loader_once_gives_the_same_rates(deadly_release, tmp_path):
+    once = tmp_path / "once"
+    folder = deadly_release(f"if not os.path.exists({str(once)!r}): open({str(once)!r}, 'w').close(); os.kill(os.getpid(), 9)")
+    assert run(tasks.score_chunk, first_chunk(folder)) == signal.SIGKILL
+    assert run(tasks.score_chunk, first_chunk(folder)) == 0
+    assert not folder.bucket.files(folder.file("deaths"))
+    lines = gzip.decompress(folder.bucket.read(folder.part_file(0, "csv.gz"))).decode().splitlines()
+    assert lines == [f"{entity},1,0.04" for entity in range(100, 108)]
+
+
+def test_a_row_that_kills_whoever_scores_it_is_still_a_reject(deadly_release):
+    folder = deadly_release(predict="if X['att1'].any(): os.kill(os.getpid(), 9)")
+    deaths = 0
+    while not folder.parts_done():
+        deaths += run(tasks.score_chunk, first_chunk(folder)) != 0
+        assert folder.outcome() is None
+        assert deaths < 12, "it is begun for ever"
+    lines = gzip.decompress(folder.bucket.read(folder.part_file(0, "csv.gz"))).decode().splitlines()
+    assert [line.split(",")[0] for line in lines] == [str(entity) for entity in range(100, 108) if entity != 105]
+
+
+@pytest.mark.parametrize(
+    ("name", "doing"), [("open_chunk", "opening its part of the table"), ("write_file", "writing its part")], ids=["read", "write"]
+)
+def test_a_chunk_that_kills_where_no_row_is_at_fault_fails_the_job(bucket, monkeypatch, name, doing):
+    folder = make_job(bucket, chunk_rows=14)
+    plan(folder)
+    monkeypatch.setattr(scoring, name, die)
+    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    check_verdict(folder, f"chunk 0 killed its process 3 times in a row, the last time while {doing}; most likely memory")
+
+
+def test_a_chunk_in_pieces_that_kills_while_its_records_are_counted_fails_the_job(bucket, monkeypatch):
+    """Once a chunk is tried in pieces, deaths before the first piece said nothing of any row, and were begun for ever."""
+    folder = make_job(bucket, chunk_rows=14)
+    plan(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "predict", die)
+        for _ in range(MAX_DEATHS):
+            assert run(tasks.score_chunk, first_chunk(folder))
+    monkeypatch.setattr("workers.pieces.record_ends", die)
+    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS
+    check_verdict(folder, "the last time while opening its part of the table")
+
+
+def test_pieces_that_kill_only_when_they_are_put_together_fail_the_job(bucket, monkeypatch):
+    folder = make_job(bucket, chunk_rows=14)
+    plan(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "predict", die)
+        for _ in range(MAX_DEATHS):
+            assert run(tasks.score_chunk, first_chunk(folder))
+    monkeypatch.setattr(scoring, "_merged", die)
+    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS + 1
+    check_verdict(folder, "the last time while putting its pieces together")
+
+
+def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bucket_nothing(bucket, client, monkeypatch):
+    folder = make_job(bucket, chunk_rows=14)
+    plan(folder)
+    trips = []
+    real = type(client.connection_pool).get_connection
+    monkeypatch.setattr(type(client.connection_pool), "get_connection", lambda self, *a, **k: trips.append(1) or real(self, *a, **k))
+    monkeypatch.setattr(attempts, "read_beginning", lambda *_: pytest.fail("it has no reason to look"))
+    monkeypatch.setattr(attempts, "write_beginning", lambda *_: pytest.fail("it has nothing to say"))
+    tasks.score_chunk(first_chunk(folder).encode())
+    assert len(trips) == 4  # lease, count, mark, lease
+
+
+def test_a_count_that_redis_does_not_take_is_kept_in_the_folder(bucket, no_redis_url):
+    folder = make_job(bucket)
+    away = hint.connect(no_redis_url)
+    without_an_end = [counted(away, folder, "train.fit") for _ in range(MAX_DEATHS)]
+    assert [begun.__enter__().deaths for begun in without_an_end] == [*range(MAX_DEATHS)]
+    with pytest.raises(ModelError), counted(away, folder, "train.fit") as attempt:
+        assert attempt.deaths == MAX_DEATHS
+        raise ModelError("the verdict")
+    with counted(away, folder, "train.fit") as attempt:
+        assert attempt.deaths == 0

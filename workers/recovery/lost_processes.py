@@ -1,0 +1,40 @@
+"""Notices in a worker's main process that a process of its pool was lost with a step in hand, and says so in Redis at once.
+
+A chunk whose process died goes to the end of its queue: without this word every other chunk of the job would be begun, and would load the
+release that killed the first one, before anybody came to know of a death.
+"""
+
+from typing import Any
+
+import celery.worker.request
+from billiard.exceptions import WorkerLostError
+
+from shared import hint
+from shared.errors import MessageError
+from shared.settings import read_settings
+from workers.attempts import note_lost
+from workers.recovery.shutdown import step_of
+
+
+class Request(celery.worker.request.Request):
+    """A message in hand, as Celery keeps it in the main process."""
+
+    def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Celery's own signature
+        error = getattr(exc_info, "exception", None)
+        # billiard wraps it to keep its traceback
+        if isinstance(getattr(error, "exc", error), WorkerLostError):
+            self._note_lost()
+        return super().on_failure(exc_info, *arguments, **options)
+
+    def on_timeout(self, soft: Any, timeout: Any) -> Any:  # noqa: ANN401 - Celery's own signature
+        self._note_lost()
+        return super().on_timeout(soft, timeout)
+
+    def _note_lost(self) -> None:
+        try:
+            order, _ = step_of(self)
+        except MessageError:
+            return
+        client = hint.connect(read_settings().broker_url)
+        note_lost(client, order.job_id)
+        client.close()
