@@ -14,7 +14,8 @@ from shared.errors import BucketError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import ReleaseManifest
 from workers import tables
-from workers.planning import FoundFile, PlannedChunk, check_stamp, open_parquet, record_ends, rows_at_once, slice_file
+from workers.csv_records import record_ends
+from workers.planning import FoundFile, PlannedChunk, check_stamp, open_parquet, rows_at_once, slice_file
 
 Range = tuple[int, int | None]
 """Records of a chunk from the first on to the one before the second; to its end if that is None."""

@@ -13,7 +13,6 @@ import itertools
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from shared.manifests import FileDigest, Part, TableFingerprint, WithInterval
 from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
 from shared.table_files import FileKind, find_files
 from workers.ahead import side_by_side
+from workers.csv_records import LINE_BREAK, LOOKED_AT_ONCE, open_quote, record_ends
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""
@@ -62,8 +62,6 @@ LAST_CHUNKS = 4
 MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
 """Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
 
-LINE_BREAK = 10
-LOOKED_AT_ONCE = 1 << 18
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
 
@@ -82,11 +80,6 @@ csv.field_size_limit(sys.maxsize)
 BAD_GZIP: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
 """What reading a broken gzip stream raises; any other OSError is the storage's."""
 
-
-_QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))')
-"""A quoted field as csv has it: the quote opens at the start of a field, a doubled quote is a character; group 1 if it never closes."""
-
-_QUOTED_FIELDS = threading.Lock()
 
 _BLANK_LINES = re.compile(rb"[\r\n]*+")
 
@@ -495,7 +488,7 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
             ends, lines = [end], [block.lines]
         else:
             text = block.whole()
-            if final and (quote := _open_quote(text)) is not None:
+            if final and (quote := open_quote(text)) is not None:
                 where = line + text.count(b"\n", 0, quote)
                 raise TableError(f"{path} has a quote on line {where} that is never closed", next_step="Mend that line and score it again.")
             ends = _chunk_ends(text, size, final=final)
@@ -537,31 +530,6 @@ def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
     if final or (not len(whole) and len(block) >= size.bytes):
         whole = np.union1d(whole, ends[-1:])
     return [int(end) for end in whole]
-
-
-def _open_quote(block: bytes) -> int | None:
-    """The offset of a quote that does not close before the table ends, so that it swallows whole lines; None if there is none."""
-    last = None
-    for last in _QUOTED.finditer(block) if b'"' in block else ():  # noqa: B007 - only the last one counts
-        pass
-    if last is None or last[1] is None or b"\n" not in block[last.start() :].rstrip(b"\r\n"):
-        return None
-    return last.start()
-
-
-def record_ends(block: bytes, *, final: bool) -> np.ndarray:
-    """The offsets behind every record of a block that starts with one; the last line needs no line break when it is final."""
-    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
-    if b'"' in block:
-        # in Python's objects they take many times the block: those of one block at a time
-        with _QUOTED_FIELDS:
-            spans = np.array([match.span() for match in _QUOTED.finditer(block)])
-        if len(spans):
-            within = np.searchsorted(spans[:, 0], ends - 1, side="right") - 1
-            ends = ends[(within < 0) | (ends - 1 >= spans[within, 1])]
-    if final and block and (not len(ends) or ends[-1] != len(block)):
-        ends = np.append(ends, len(block))
-    return ends
 
 
 def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None, place: Place) -> list[tuple[int, int]]:

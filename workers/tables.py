@@ -10,8 +10,9 @@ import contextlib
 import csv
 import functools
 import io
+import math
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
@@ -25,6 +26,7 @@ from isal import igzip
 
 from shared.errors import TableError
 from shared.manifests import KEYS, Column, ColumnType
+from workers.csv_records import joins_rows
 from workers.flag_runs import Run, find_run, lift, pack, unpack
 from workers.planning import bytes_of_row, open_parquet, refusing_bad_parquet
 
@@ -64,7 +66,8 @@ WRITTEN_AT_ONCE = 8192
 
 _ATTRIBUTE = re.compile(r"att\d+")
 _NOT_ONE_LINE = re.compile("[\r\n\ufffd]")
-_LONE_RETURN = re.compile(r"\r(?!\r*(?:\n|\Z))")
+_LONE_RETURNS = re.compile(r"(?<!\r)\r++(?!\n|\Z)")
+"""Carriage returns that end no line. A run of them is looked at once: at each of its characters would take the square of its length."""
 _CODES = {name.lower(): code for code, name in enumerate(DEVICES)} | {f"{code}{zero}": code for code in range(3) for zero in ("", ".0")}
 
 
@@ -483,6 +486,7 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
     place = {name: index for index, name in enumerate(layout.columns)}
     names = [column.name for column in layout.numbers]
     needed = [place[name] for name in layout.needed]
+    checks = _checks(layout, place)
     kept: list[list[str]] = []
     lines: list[int] = []
     rejects: list[Reject] = []
@@ -494,6 +498,9 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
             broken, value = f"the record has {len(record)} values, the header {len(layout.columns)}", ",".join(record)
         elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines)):
             broken, value = f"a value runs over its line into the {count - 1} behind it; perhaps a quote is never closed", ",".join(record)
+        elif count > 1 and joins_rows(own_lines, len(layout.columns), checks):
+            broken = f"quotes join this line with the {count - 1} below it, which are rows by themselves; perhaps a quote is stray"
+            value = ",".join(record)
         else:
             kept.append(record)
             lines.append(first_line + line)
@@ -512,10 +519,21 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
     return _checked(values, layout, lambda: np.array(lines, dtype=np.int64), rejects)
 
 
+def _checks(layout: Layout, place: Mapping[str, int]) -> dict[int, Callable[[str], bool]]:
+    """For the columns that not any text fits, by their place: whether a text does."""
+    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: _id(text) is not None for name in layout.ids}
+    if layout.has_device:
+        checks[place[DEVICE]] = lambda text: _device_code(text) >= 0
+    for column in layout.numbers:
+        is_binary = column.type == "binary"
+        checks[place[column.name]] = (lambda text: _number(text) in (0, 1)) if is_binary else (lambda text: math.isfinite(_number(text)))
+    return checks
+
+
 def _records(data: bytes) -> Iterator[tuple[int, list[str], list[str]]]:
     """Every record but the blank ones: its first line counted from 0, its lines as they stand, its values."""
     # bytes that are not text, and carriage returns that end no line, become a mark that no number contains
-    text = _LONE_RETURN.sub("\ufffd", data.decode("utf-8", errors="replace"))
+    text = _LONE_RETURNS.sub(lambda found: "\ufffd" * len(found[0]), data.decode("utf-8", errors="replace"))
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
