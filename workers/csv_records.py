@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.csv_lines import fields_of_line, value_of
+
 LINE_BREAK, COMMA, QUOTE = b'\n,"'
 
 LOOKED_AT_ONCE = 1 << 18
@@ -30,19 +32,13 @@ _QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))')
 
 _VALUE_OF_LINES = re.compile(r'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
 
-_FIELD_OF_LINE = re.compile(r'"[^"]*+(?:""[^"]*+)*+"(?=,|\Z)|[^,]*+')
-"""A field of one line by itself: in quotes only if they close and nothing follows; otherwise a quote is a letter."""
-
 TOLERATED_SHARE = 8
 """Of so many hidden fields a line may lack one and still counts as a row."""
 
 
 def record_ends(block: bytes, *, final: bool) -> np.ndarray:
     """Returns the offset after every record of a block that starts with one; the last line needs no line break when it is final."""
-    if b'"' in block:
-        ends = _ends_beside_quotes(block)
-    else:
-        ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
+    ends = _ends_beside_quotes(block) if b'"' in block else np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
     if final and block and (not len(ends) or ends[-1] != len(block)):
         ends = np.append(ends, len(block))
     return ends
@@ -103,17 +99,6 @@ def open_quote(block: bytes) -> int | None:
     return start + last.start()
 
 
-def fields_of_line(line: str) -> list[tuple[int, str]]:
-    """The fields of a line read by itself, each with the offset at which it starts: a quote that closes nothing on it is a letter."""
-    fields, at = [], 0
-    while match := _FIELD_OF_LINE.match(line, at):
-        fields.append((at, match[0]))
-        at = match.end() + 1
-        if at > len(line):
-            break
-    return fields
-
-
 def joins_rows(lines: Sequence[str], width: int, checks: Mapping[int, Callable[[str], bool]]) -> bool:
     """True when quotes make one record of lines that are rows by themselves.
 
@@ -164,7 +149,7 @@ class _HiddenPiece:
         return commas + lacking > 0 and lacking <= (commas + lacking) // TOLERATED_SHARE
 
     def _checked(self, checks: Mapping[int, Callable[[str], bool]], shift: int) -> list[bool]:
-        return [checks[place - shift](_plain(field)) for place, field in self.fields if place - shift in checks]
+        return [checks[place - shift](value_of(field)) for place, field in self.fields if place - shift in checks]
 
     def fitting(self, checks: Mapping[int, Callable[[str], bool]]) -> int:
         """How many hidden fields fit their columns, counted from the start or from the end of the line."""
@@ -175,8 +160,3 @@ class _HiddenPiece:
         """True when the line has as many fields as a row, and all the hidden ones fit: two at least, for one may be chance."""
         checked = self._checked(checks, 0) if self.count == self.width else []
         return len(checked) > 1 and all(checked)
-
-
-def _plain(field: str) -> str:
-    is_quoted = len(field) > 1 and field.startswith('"') and field.endswith('"')
-    return field[1:-1].replace('""', '"') if is_quoted else field

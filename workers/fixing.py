@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -134,8 +135,9 @@ def _bounded(data: bytes, path: str) -> bytes:
 
 def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[tables.Layout], job: ScoreJob) -> None:
     wanted = [LINE, *([FILE] if len(layouts) > 1 else []), *(name for layout in layouts for name in layout.needed)]
-    missing = [name for name in wanted if name not in columns]
-    doubled = [name for name in wanted if columns.count(name) > 1]
+    counts = Counter(columns)
+    missing = [name for name in wanted if not counts[name]]
+    doubled = [name for name in wanted if counts[name] > 1]
     if missing or doubled:
         what = f"lacks the column {missing[0]}" if missing else f"has the column {doubled[0]} more than once"
         raise TableError(f"{path} {what}", next_step=_get_them(job))

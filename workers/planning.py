@@ -32,6 +32,7 @@ from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode
 from shared.table_files import FileKind, find_files
 from workers.ahead import side_by_side
 from workers.csv_records import LINE_BREAK, LOOKED_AT_ONCE, open_quote, record_ends
+from workers.headers import MAX_HEADER_BYTES, parse_header
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""
@@ -63,7 +64,7 @@ MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
 """Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
 
 MAX_RECORD_BYTES = 64 << 20
-MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
+HEADER_READ_BYTES = 1 << 16
 
 MAX_GROUP_ROWS = 1 << 19
 """Rows of a Parquet chunk in one large row group, which is read in ranges: Arrow's usual 1,048,576 are two chunks.
@@ -276,8 +277,15 @@ def _columns(bucket: Bucket, path: str, kind: FileKind) -> list[str]:
     with bucket.open(path) as raw:
         if kind == "parquet":
             with open_parquet(raw, path) as file:
-                return check_columns(file.schema_arrow.names, path)
+                return _parquet_columns(file, path)
         return open_csv(unpacked(raw) if kind == "csv.gz" else raw, path, ChunkSize(bytes=HEADER_READ_BYTES, rows=None))[0]
+
+
+def _parquet_columns(file: pq.ParquetFile, path: str) -> list[str]:
+    names: list[str] = file.schema_arrow.names
+    if not names:
+        raise TableError(f"{path} has no columns", next_step="Write it again with its columns.")
+    return names
 
 
 def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready) -> tuple[list[PlannedFile], list[Chunk]]:
@@ -407,30 +415,6 @@ def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Ite
     return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(b"\n", 0, end))
 
 
-def parse_header(line: bytes, path: str) -> list[str]:
-    """The column names of a csv file; raises TableError when they are not text, empty or doubled."""
-    try:
-        text = line.decode("utf-8-sig").strip("\r\n")
-        names = next(csv.reader([text]))
-    except (UnicodeDecodeError, csv.Error):
-        text, names = "\0", []
-    if any(ord(char) < 32 and char != "\t" for char in text) or len(line) >= MAX_HEADER_BYTES:
-        raise TableError(f"{path} is not a csv table: its first line is not text", next_step="Give a csv, csv.gz or Parquet file.")
-    return check_columns([name.strip() for name in names], path)
-
-
-def check_columns(columns: list[str], path: str) -> list[str]:
-    """The columns as they are; raises TableError when there is none, or one is nameless or there twice."""
-    if not columns:
-        raise TableError(f"{path} has no columns: its first line is blank", next_step="Give a table that starts with its header.")
-    doubled = sorted({name for name in columns if columns.count(name) > 1}) if len(set(columns)) < len(columns) else []
-    if doubled:
-        raise TableError(f"{path} has the column {doubled[0]!r} more than once", next_step="Give every column its own name.")
-    if "" in columns:
-        raise TableError(f"{path} has a column without a name (number {columns.index('') + 1})", next_step="Name it or take it out.")
-    return columns
-
-
 class _Blocks:
     """Reads a stream block by block; counts lines and looks for quotes piece by piece, while a piece is in the processor's cache.
 
@@ -490,14 +474,16 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
             text = block.whole()
             if final and (quote := open_quote(text)) is not None:
                 where = line + text.count(b"\n", 0, quote)
-                raise TableError(f"{path} has a quote on line {where} that is never closed", next_step="Mend that line and score it again.")
+                raise TableError(
+                    f"{path} has a quote on line {where} that is never closed", next_step="Correct that line and score it again."
+                )
             ends = _chunk_ends(text, size, final=final)
             lines = [count_lines(memoryview(text)[begin:end]) for begin, end in itertools.pairwise([0, *ends])]
         if not ends and not final:
             if block.size > MAX_RECORD_BYTES:
                 raise TableError(
                     f"{path} has a record of more than {MAX_RECORD_BYTES >> 20} MB on line {line}, perhaps a quote that is never closed",
-                    next_step="Mend that line and score the table again.",
+                    next_step="Correct that line and score the table again.",
                 )
             # twice as much each time: what is here is looked at again from its start
             wanted = max(size.bytes, MIN_CHUNK_BYTES, min(block.size, MAX_CHUNK_BYTES))
