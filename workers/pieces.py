@@ -130,7 +130,7 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
         yield CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
     else:
         with _unchanged(bucket, file) as raw:
-            yield parquet_pieces(raw, layout, chunk.start, chunk.end, _known_of_parquet(bucket, file.path, file.stamp))
+            yield parquet_pieces(raw, layout, chunk.start, chunk.end, _known_of_parquet(bucket, file.path, f"{file.stamp} {file.version}"))
 
 
 def parquet_pieces(raw: IO[bytes], layout: tables.Layout, start: int, end: int, known: pq.FileMetaData) -> ParquetPieces:

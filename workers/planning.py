@@ -10,19 +10,20 @@ import gzip
 import hashlib
 import io
 import itertools
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Any, NamedTuple, Protocol, cast
+from typing import IO, Annotated, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import igzip, isal_zlib
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from shared.bucket import Bucket, FileInfo
 from shared.errors import MessageError, StrayOrderError, TableError
@@ -36,6 +37,9 @@ from workers.headers import MAX_HEADER_BYTES, parse_header
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""
+
+VERSIONS = "versions.json"
+"""File in a job's folder with the version of each file of the table, where the bucket tells versions apart."""
 
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 20, 24 << 20
 CHUNKS_WANTED = 16
@@ -106,6 +110,8 @@ class FoundFile(Part):
     stamp: str
     """The bucket's stamp: when it is another one, the table changed under the job."""
     columns: list[str]
+    version: Annotated[str, Field(exclude=True)] = ""
+    """The bucket's version; empty where it is not known. It lies in a file of its own: earlier versions know no such field."""
 
 
 class PlannedFile(FoundFile):
@@ -267,10 +273,23 @@ def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
     Raises:
         TableError: a file cannot be read or has no usable header.
     """
-    return [
-        FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=_columns(bucket, info.path, kind))
-        for info, kind in find_files(bucket, table)
-    ]
+    return [_found(bucket, info, kind) for info, kind in find_files(bucket, table)]
+
+
+def _found(bucket: Bucket, info: FileInfo, kind: FileKind) -> FoundFile:
+    file = FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=[], version=info.version)
+    with _unless_changed(bucket, file):
+        return file.model_copy(update={"columns": _columns(bucket, info.path, kind)})
+
+
+@contextlib.contextmanager
+def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
+    """Raises what this block raises of a file, unless it was changed meanwhile: half of one file and half of another look damaged."""
+    try:
+        yield
+    except TableError:
+        check_stamp(bucket, file)
+        raise
 
 
 def _columns(bucket: Bucket, path: str, kind: FileKind) -> list[str]:
@@ -325,7 +344,7 @@ def _cut_file(
     """Cut one file, and tell of chunks when they can be read."""
     bucket, file = folder.bucket, begun.files[number]
     rows = 0
-    with bucket.open(file.path) as raw:
+    with _unless_changed(bucket, file), bucket.open(file.path) as raw:
         hashed = Hashing(raw)
         if file.kind == "parquet":
             cuts = _cut_parquet(raw, file.path, size.rows, place)
@@ -357,9 +376,27 @@ def _cut_file(
 def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
     """What the bucket says of a file of the table; raises TableError when it is not the one that was found."""
     info = bucket.stat(file.path)
-    if info is None or info.stamp != file.stamp:
+    if info is None or info.stamp != file.stamp or (file.version and info.version != file.version):
         raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")
     return info
+
+
+def write_versions(folder: JobFolder, files: Sequence[FoundFile]) -> None:
+    """Keep the versions of the files of a table, where there are any; whoever comes first."""
+    versions = {file.path: file.version for file in files if file.version}
+    if versions:
+        folder.bucket.create(folder.file(VERSIONS), json.dumps(versions).encode())
+
+
+def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundFile]:
+    """The files as they were written down, with their versions where these are known."""
+    text = None if folder.bucket.is_remote else folder.bucket.read(folder.file(VERSIONS))
+    try:
+        versions = json.loads(text) if text is not None else {}
+    except ValueError:
+        versions = {}
+    known = versions if isinstance(versions, dict) else {}
+    return [file.model_copy(update={"version": str(known.get(file.path, ""))}) for file in files]
 
 
 def read_begun(folder: JobFolder) -> Begun | None:
@@ -373,7 +410,7 @@ def read_begun(folder: JobFolder) -> Begun | None:
         raise MessageError(f"{folder.file(BEGUN)} is damaged: {error.message}", next_step=_ANEW) from error
     if begun.job_id != folder.job_id:
         raise MessageError(f"{folder.file(BEGUN)} says that it is of job {begun.job_id}", next_step=_ANEW)
-    return begun
+    return begun.model_copy(update={"files": _with_versions(folder, begun.files)})
 
 
 def read_plan(folder: JobFolder) -> Plan:
@@ -387,7 +424,7 @@ def read_plan(folder: JobFolder) -> Plan:
         raise MessageError(f"the plan of job {folder.job_id} is damaged: {error.message}", next_step=_ANEW) from error
     if plan.job_id != folder.job_id:
         raise MessageError(f"the plan of job {folder.job_id} says that it is of job {plan.job_id}", next_step=_ANEW)
-    return plan
+    return plan.model_copy(update={"files": _with_versions(folder, plan.files)})
 
 
 def slice_file(folder: JobFolder, slices: str, chunk: Chunk) -> str:

@@ -28,7 +28,7 @@ from workers.fixing import fixed_pieces, plan_fix
 from workers.joining import join, output_folder
 from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, complete, read_part, write_file
 from workers.pieces import Pieces, open_chunk
-from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan
+from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan, write_versions
 from workers.predictions import one_a_row
 from workers.suspects import Range, clear_chunk
 
@@ -80,6 +80,7 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
     for file in files:
         tables.layout_for(file.path, file.columns, release.columns, keys=release.keys)
     begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
+    write_versions(folder, files)
     is_first = folder.bucket.create(folder.file(BEGUN), begun.model_dump_json().encode())
     return begun if is_first else read_begun(folder) or begun
 

@@ -480,7 +480,7 @@ def test_a_folder_is_planned_file_by_file_in_the_order_of_names(folder, bucket):
     bucket.write("data/all/c.csv", HEADER)
     put_parquet(bucket, "data/all/d.PARQUET", 3)
     bucket.write("data/all/notes.txt", b"not a table")
-    bucket.write("data/all/deeper/e.csv", b"not looked at")
+    bucket.write("data/all/deeper/e.txt", b"no table either")
     files, chunks = cut_table(folder, "data/all", 2, "abc")
     assert [(file.path, file.kind) for file in files] == [
         ("data/all/a.csv.gz", "csv.gz"),
@@ -611,14 +611,16 @@ def test_a_table_is_known_by_its_ending(bucket, name):
         ("data/nothing.csv", "there is no table data/nothing.csv in the bucket"),
         ("nowhere", "there is no table nowhere in the bucket"),
         ("data/image.png", "data/image.png is not a table"),
-        ("data", "the folder data holds no table"),
-        ("data/deeper", "the folder data/deeper holds no table"),
+        ("data", "there is no table data, but there is one in its folder deeper/more"),
+        ("data/deeper", "there is no table data/deeper, but there is one in its folder more"),
+        ("empty", "the folder empty holds no table"),
         ("data/image.png/x.csv", "there is no table"),
     ],
 )
 def test_a_path_without_a_table_is_refused(folder, bucket, path, says):
     bucket.write("data/image.png", PNG)
     bucket.write("data/deeper/more/a.csv", HEADER)
+    bucket.write("empty/image.png", PNG)
     with pytest.raises(TableError, match=says) as caught:
         cut_table(folder, path, None, "abc")
     assert caught.value.next_step

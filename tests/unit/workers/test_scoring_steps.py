@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import io
 import json
+import os
 import re
 import threading
 import time
@@ -222,6 +223,72 @@ def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
         bucket.delete(path)
     with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
         scoring.score_chunk(folder, made.chunk(1), bucket.root)
+
+
+def replace_in_place(bucket, path: str, old: bytes, new: bytes, *, way: str) -> None:
+    """Another content of the same size and time, as ``cp -p`` (in place) and ``rsync -t`` (a new file) leave it."""
+    place, data = bucket.place(path), bucket.read(path).replace(old, new)
+    before = place.stat()
+    if way == "rsync":
+        place.with_suffix(".new").write_bytes(data)
+        place.with_suffix(".new").replace(place)
+    else:
+        place.write_bytes(data)
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (place.stat().st_size, place.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("way", ["cp", "rsync"])
+def test_a_table_that_is_replaced_by_one_of_the_same_size_and_time_is_refused(bucket, form, way):
+    path = TABLE
+    if form == "parquet":
+        path = TABLE.replace(".csv", ".parquet")
+        packed = io.BytesIO()
+        pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
+        bucket.write(path, packed.getvalue())
+    folder = make_job(bucket, chunk_rows=7, table=path)
+    plan(folder)
+    made = read_plan(folder)
+    scoring.score_chunk(folder, made.chunk(0), bucket.root)
+    replace_in_place(bucket, path, b"1003", b"1999", way=way)
+    with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
+        scoring.score_chunk(folder, read_plan(folder).chunk(1), bucket.root)
+
+
+def test_a_job_that_an_earlier_version_planned_goes_on_without_versions(bucket):
+    folder = make_job(bucket, chunk_rows=7)
+    plan(folder)
+    bucket.delete(folder.file("versions.json"))
+    bucket.place(TABLE).chmod(0o600)
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).facts["scored"] == "40"
+
+
+def test_what_a_plan_says_of_its_files_is_what_an_earlier_version_reads(bucket):
+    folder = make_job(bucket)
+    plan(folder)
+    for name in ("begun.json", "plan.json"):
+        (file,) = json.loads(bucket.read(folder.file(name)))["files"]
+        assert file["stamp"] == bucket.stat(TABLE).stamp
+        assert "version" not in file
+
+
+def test_a_parquet_table_that_is_replaced_while_it_is_looked_at_changed_and_is_not_damaged(bucket, monkeypatch):
+    path = TABLE.replace(".csv", ".parquet")
+    packed = io.BytesIO()
+    pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
+    bucket.write(path, packed.getvalue())
+    opened = LocalBucket.open
+
+    def half_written(self, name):
+        if name == path:
+            self.place(path).write_bytes(packed.getvalue()[:-200] + bytes(200))
+        return opened(self, name)
+
+    monkeypatch.setattr(LocalBucket, "open", half_written)
+    with pytest.raises(TableError, match="was changed or removed while it was scored"):
+        plan(make_job(bucket, table=path))
 
 
 def test_a_compressed_table_may_change_once_it_is_planned(bucket):
