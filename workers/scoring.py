@@ -28,8 +28,9 @@ from workers.fixing import fixed_pieces, plan_fix
 from workers.joining import join, output_folder
 from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, complete, read_part, write_file
 from workers.pieces import Pieces, open_chunk
-from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan, write_versions
+from workers.planning import BEGUN, Begun, Beside, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan, write_versions
 from workers.predictions import one_a_row
+from workers.repeated_keys import hash_keys, write_hashes
 from workers.suspects import Range, clear_chunk
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
@@ -149,7 +150,8 @@ def score_chunk(
                 return None  # a large chunk of a job that was cancelled meanwhile
             with _timed(stages, "write"):
                 text.add(piece)
-    with _timed(stages, "write"):
+    with _timed(stages, "write"), _beside(folder.bucket) as put:
+        put(write_hashes, folder, index, text.key_hashes)
         output = write_file(folder, index, PREDICTED, b"".join(text.predictions))
         rejects = write_file(folder, index, REJECTED, b"".join(text.rejects)) if text.rejects else None
     record = ChunkRecord(
@@ -182,6 +184,7 @@ class _PartText:
     rows_clipped: int = 0
     devices: dict[str, DeviceSum] = field(default_factory=dict)
     first_rejects: list[str] = field(default_factory=list)
+    key_hashes: list[np.ndarray] = field(default_factory=list)
 
     def add(self, scored: Scored) -> None:
         """The rows that stand behind those before."""
@@ -190,12 +193,24 @@ class _PartText:
             self.rejects.append(tables.compress(tables.rejects_text(self.path, scored.rejects)))
             more = tables.REJECTS_QUOTED - len(self.first_rejects)
             self.first_rejects += [f"{self.path} {reject}" for reject in scored.rejects[:more]]
+        self.key_hashes.append(hash_keys(scored.keys))
         self.rows_scored += len(scored.cr)
         self.rows_rejected += len(scored.rejects)
         self.rows_clipped += scored.clipped
         for name, found in _device_sums(scored, by_device=self.by_device).items():
             before = self.devices.get(name, DeviceSum(rows=0, sum_cr=0.0))
             self.devices[name] = DeviceSum(rows=before.rows + found.rows, sum_cr=before.sum_cr + found.sum_cr)
+
+
+@contextlib.contextmanager
+def _beside(bucket: Bucket) -> Iterator[Callable[..., None]]:
+    """Gives what does something: on an object store in a thread, while its answer is waited for; done when this is left."""
+    if not bucket.is_remote:
+        yield lambda do, *arguments: do(*arguments)
+        return
+    with Beside() as thread:
+        yield thread.add
+        thread.wait()
 
 
 @contextlib.contextmanager
@@ -335,6 +350,7 @@ def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str)
         "rejected": f"{manifest.rows_rejected:,}{', accepted by a person' if accepted else ''}",
         **({"rejects": f"{place}/{REJECTS}"} if manifest.rejects else {}),
         **({"set to 0 or 1": f"{manifest.rows_clipped:,}"} if manifest.rows_clipped else {}),
+        **({"repeated keys": manifest.repeated} if manifest.repeated else {}),
         "seconds": f"{manifest.seconds:.1f}",
         "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-9):,.0f}",
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f}" for name, device in manifest.devices.items()}
