@@ -29,7 +29,8 @@ from shared.table_files import promised_kind
 from workers import tables
 from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
 from workers.pieces import Pieces, Range
-from workers.planning import BAD_GZIP, Hashing, Plan, PlannedFile, bad_gzip, check_stamp, read_plan, unpacked
+from workers.planning import BAD_GZIP, Hashing, Plan, PlannedFile, bad_gzip, check_stamp, read_plan
+from workers.unpacking import unpacked
 
 FILE, LINE = "reject_file", "reject_line"
 """The columns that say which reject a row takes the place of."""

@@ -17,12 +17,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Annotated, Any, NamedTuple, Protocol, cast
+from typing import IO, Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from isal import igzip, isal_zlib
+from isal import isal_zlib
 from pydantic import Field, ValidationInfo, field_validator
 
 from shared.bucket import Bucket, FileInfo
@@ -30,10 +30,12 @@ from shared.errors import MessageError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part, TableFingerprint, WithInterval
 from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
+from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
 from workers.ahead import side_by_side
 from workers.csv_records import LINE_BREAK, LOOKED_AT_ONCE, open_quote, record_ends
 from workers.headers import MAX_HEADER_BYTES, parse_header
+from workers.unpacking import LimitedText, Stream, UnpackedLimit, unpacked
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""
@@ -68,6 +70,8 @@ MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
 """Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
 
 MAX_RECORD_BYTES = 64 << 20
+MAX_CHUNK_READ_BYTES = MAX_RECORD_BYTES + 2 * MAX_CHUNK_BYTES
+"""No chunk of csv text is longer: its last record may begin where it is full."""
 HEADER_READ_BYTES = 1 << 16
 
 MAX_GROUP_ROWS = 1 << 19
@@ -90,16 +94,6 @@ _BLANK_LINES = re.compile(rb"[\r\n]*+")
 
 
 _ANEW = "Ask for the job anew, with --again; this one cannot go on."
-
-
-class Stream(Protocol):
-    """Anything that is read from front to back."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill a buffer from its start as far as possible at once; how many bytes, 0 at the end."""
 
 
 class FoundFile(Part):
@@ -162,7 +156,8 @@ class Begun(Record):
     def chunk(self, index: int, cut: Sequence[int]) -> PlannedChunk:
         """A chunk that was cut, though the plan is not there yet; raises StrayOrderError when there can be no such one."""
         chunk = Chunk(*cut)
-        if not (chunk.file < len(self.files) and chunk.start < chunk.end):
+        is_possible = chunk.file < len(self.files) and 0 <= chunk.start < chunk.end
+        if not is_possible or (self.files[chunk.file].kind != "parquet" and chunk.end - chunk.start > MAX_CHUNK_READ_BYTES):
             raise StrayOrderError(f"the table of job {self.job_id} has no chunk {tuple(chunk)}")
         return PlannedChunk(
             index=index,
@@ -307,23 +302,28 @@ def _parquet_columns(file: pq.ParquetFile, path: str) -> list[str]:
     return names
 
 
-def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready) -> tuple[list[PlannedFile], list[Chunk]]:
+def cut_table(
+    folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
+) -> tuple[list[PlannedFile], list[Chunk]]:
     """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
 
     Where there are processors for it, a few files are cut side by side; their chunks are told of in the order of the table.
 
     Raises:
-        TableError: a file cannot be read or was changed since it was found, or there is not a single row.
+        TableError: a file cannot be read or was changed since it was found, unpacks to too much text, or there is not a single row.
     """
     infos = [check_stamp(folder.bucket, file) for file in begun.files]
     sizes = [info.size * (GZIP_RATIO if file.kind == "csv.gz" else 1) for info, file in zip(infos, begun.files, strict=True)]
     size = ChunkSize.for_table(sum(sizes), chunk_rows)
     ends = list(itertools.accumulate(sizes))
+    limit = UnpackedLimit(
+        [info.size for info, file in zip(infos, begun.files, strict=True) if file.kind == "csv.gz"], ratio=max_unpacked_ratio
+    )
 
     def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
         own = max(sizes[number], 1)
         place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
-        return _cut_file(folder, begun, number, size, place, found)
+        return _cut_file(folder, begun, number, size, place, found, limit)
 
     chunks: list[Chunk] = []
 
@@ -338,8 +338,14 @@ def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Re
     return files, chunks
 
 
-def _cut_file(
-    folder: JobFolder, begun: Begun, number: int, size: ChunkSize, place: Place, found: Callable[[Sequence[Chunk]], None]
+def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to the file
+    folder: JobFolder,
+    begun: Begun,
+    number: int,
+    size: ChunkSize,
+    place: Place,
+    found: Callable[[Sequence[Chunk]], None],
+    limit: UnpackedLimit,
 ) -> PlannedFile:
     """Cut one file, and tell of chunks when they can be read."""
     bucket, file = folder.bucket, begun.files[number]
@@ -355,7 +361,7 @@ def _cut_file(
             while hashed.read(1 << 20):
                 found([])
         else:
-            stream: Stream = unpacked(hashed) if file.kind == "csv.gz" else hashed
+            stream: Stream = LimitedText(hashed, limit, file.path) if file.kind == "csv.gz" else hashed
             being_written: list[Chunk] = []
             with Beside() as written:
                 for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
@@ -592,9 +598,9 @@ def _pieces_of_group(count: int, enough: int) -> int:
     return max(min(-(-count // enough), WANTED_GROUP_PIECES), min(-(-count // MAX_GROUP_ROWS), MAX_GROUP_PIECES))
 
 
-def rows_at_once(found: pq.FileMetaData) -> int:
-    """How many rows of a Parquet file are read together, so that their values stay small."""
-    return min(max(MAX_VALUES_BYTES // bytes_of_row(found), 1), MAX_CHUNK_ROWS)
+def rows_at_once(found: pq.FileMetaData, text_bytes: int = 0) -> int:
+    """How many rows of a Parquet file are read together, so that their values stay small; ``text_bytes`` a row come on top."""
+    return min(max(MAX_VALUES_BYTES // (bytes_of_row(found) + text_bytes), 1), MAX_CHUNK_ROWS)
 
 
 def bytes_of_row(found: pq.FileMetaData) -> int:
@@ -603,10 +609,13 @@ def bytes_of_row(found: pq.FileMetaData) -> int:
     return sum(-(-kind.bit_width // 8) if pa.types.is_primitive(kind) else TEXT_BYTES for kind in kinds) or 1
 
 
-def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """A Parquet file, of which something may be ``known``; raises TableError when it is none."""
+def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None, texts: Sequence[str] = ()) -> pq.ParquetFile:
+    """A Parquet file, of which something may be ``known``; raises TableError when it is none.
+
+    The columns ``texts`` stay dictionaries where they are text: a long text that many rows have is in memory once.
+    """
     with refusing_bad_parquet(path):
-        return pq.ParquetFile(raw, metadata=known)
+        return pq.ParquetFile(raw, metadata=known, read_dictionary=[*texts])
 
 
 @contextlib.contextmanager
@@ -670,11 +679,6 @@ class Hashing(io.RawIOBase):
     def digest(self) -> FileDigest:
         """Size and sha256 of all that was read."""
         return FileDigest(sha256=self._sha256.hexdigest(), size=self._size)
-
-
-def unpacked(raw: Stream) -> Stream:
-    """The text of a gzip stream, unpacked as it is read."""
-    return cast(Stream, igzip.IGzipFile(fileobj=raw, mode="rb"))
 
 
 def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:

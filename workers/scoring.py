@@ -22,6 +22,7 @@ from shared.errors import MessageError, TableError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.messages import ScoreJob, decode_long
+from shared.settings import MAX_UNPACKED_RATIO
 from shared.signatures import Signature
 from workers import tables
 from workers.fixing import fixed_pieces, plan_fix
@@ -36,7 +37,7 @@ from workers.suspects import Range, clear_chunk
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
 
-def plan_job(folder: JobFolder, ready: Ready = lambda _: None) -> Plan | None:
+def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
     """Pin the release and cut the table, once; None when the job has ended.
 
     ``ready`` is told of the chunks that can be scored while the table is still being cut.
@@ -51,16 +52,21 @@ def plan_job(folder: JobFolder, ready: Ready = lambda _: None) -> Plan | None:
         return read_plan(folder)
     job = folder.score_job()
     folder.say("cutting the table into chunks")
-    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready)
+    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready, max_unpacked_ratio)
     if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
         return read_plan(folder)
     folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
     return plan
 
 
-def _cut(folder: JobFolder, job: ScoreJob, ready: Ready) -> Plan:
+def _cut(folder: JobFolder, job: ScoreJob, ready: Ready, max_unpacked_ratio: float) -> Plan:
     begun = read_begun(folder) or _begin(folder, job)
-    files, chunks = cut_table(folder, begun, job.chunk_rows, ready)
+    try:
+        files, chunks = cut_table(folder, begun, job.chunk_rows, ready, max_unpacked_ratio)
+    except TableError:
+        # the job ends, and what was unpacked of the table may be some GB
+        folder.bucket.delete_folder(folder.file(f"slices/{begun.slices}"))
+        raise
     return Plan(
         job_id=job.job_id,
         release=begun.release,

@@ -76,6 +76,9 @@ _CSV_BLOCK_BYTES = 2 << 20
 PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE = 16384, 10 << 20
 """What Arrow decodes together, whichever is reached first: of more it needs several times the size, and of less more time."""
 
+SPARE_OF_MEAN = 4
+"""So many times the mean length of the texts of a row group is reckoned for each."""
+
 WRITTEN_AT_ONCE = 8192
 """Rows that Arrow turns into text together; its own 1024 take a tenth longer."""
 
@@ -264,7 +267,12 @@ class ParquetReader:
 
     def __init__(self, raw: IO[bytes], layout: Layout, end: int, known: pq.FileMetaData | None = None) -> None:
         self._layout, self._end = layout, end
-        self._file = open_parquet(raw, layout.path, known)
+        known = known or open_parquet(raw, layout.path).metadata
+        with refusing_bad_parquet(layout.path):
+            kinds = known.schema.to_arrow_schema()
+            kind_of = dict(zip(kinds.names, kinds.types, strict=True))
+            texts = [name for name in layout.needed if name in kind_of and _is_text(kind_of[name])]
+        self._file = open_parquet(raw, layout.path, known, texts=texts)
         schema = self._file.schema_arrow
         self._run = tuple(
             column.name
@@ -276,6 +284,32 @@ class ParquetReader:
         self._rest: pa.RecordBatch | None = None
         """What was decoded of the next range."""
         self._at: int | None = None
+
+    def text_bytes_of_row(self, start: int, end: int) -> int:
+        """What texts that are kept as texts may take in a row: the longest of a dictionary, or the mean of the others with room to spare.
+
+        Raises:
+            TableError: a page of the file is damaged.
+        """
+        with refusing_bad_parquet(self._layout.path):
+            return sum(self._longest_text(name, start, end) for name in self._layout.texts)
+
+    def _longest_text(self, name: str, start: int, end: int) -> int:
+        found, longest, at = self._file.metadata, 0, 0
+        for group in range(found.num_row_groups):
+            rows = found.row_group(group).num_rows
+            if at < end and start < at + rows:
+                mean = _bytes_of_column(found.row_group(group), name) // max(rows, 1)
+                longest = max(longest, SPARE_OF_MEAN * mean, self._longest_in_dictionary(name, group))
+            at += rows
+        return longest
+
+    def _longest_in_dictionary(self, name: str, group: int) -> int:
+        batch = next(self._file.iter_batches(batch_size=1, row_groups=[group], columns=[name], use_threads=False), None)
+        column = batch.column(0) if batch is not None else None
+        if not isinstance(column, pa.DictionaryArray) or not _is_text(column.type.value_type):
+            return 0
+        return pc.max(pc.binary_length(column.dictionary)).as_py() or 0
 
     def rows(self, start: int, end: int) -> Rows:
         """The rows ``start`` to ``end`` (from 0, the last one left out), checked.
@@ -312,7 +346,8 @@ class ParquetReader:
         table = pa.Table.from_batches(batches)
 
         def shown(row: int, name: str) -> str:
-            (text,) = _texts(table.column(name).slice(row, 1))
+            column = table.column(name).slice(row, 1)
+            (text,) = _texts(column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column)
             return text or ""
 
         values = _from_arrow(table, rest, shown)
@@ -351,6 +386,11 @@ class ParquetReader:
             if behind < batch.num_rows:
                 yield batch.slice(behind)
             skipped += batch.num_rows
+
+
+def _bytes_of_column(group: pq.RowGroupMetaData, name: str) -> int:
+    columns = (group.column(place) for place in range(group.num_columns))
+    return next((column.total_uncompressed_size for column in columns if column.path_in_schema == name), 0)
 
 
 def _packed(batch: pa.RecordBatch, spare: int) -> np.ndarray | None:
@@ -455,12 +495,18 @@ def _entities(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray | None]:
 def _texts(column: pa.ChunkedArray) -> list[str | None]:
     """Values as a csv file would show them; bytes that are not text become a mark that no number or device contains."""
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        return [text for chunk in column.chunks for text in _texts_of_dictionary(chunk)]
     if _is_text(column.type):
         column = column.cast(pa.large_binary())  # Arrow does not look whether text is text
     if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
         return [f"({column.type})"] * len(column)
     return [_text(value) for value in column.to_pylist()]
+
+
+def _texts_of_dictionary(array: pa.DictionaryArray) -> list[str | None]:
+    """The same text is the same object in every row: as often as it stands there it might fill the memory."""
+    texts = [*_texts(pa.chunked_array([array.dictionary])), None]
+    return [texts[-1 if place is None else place] for place in array.indices.to_pylist()]
 
 
 def _text(value: object) -> str | None:
@@ -646,6 +692,7 @@ def _checked(values: _Values, layout: Layout, lines: Callable[[], np.ndarray], r
         refuse(values.device < 0, DEVICE, _why_no_device)
     for name, texts in values.texts.items():
         refuse(_missing(texts) if name in layout.keys else None, name, _always("missing, and it names the row"))
+        refuse(_too_long(texts), name, _always(f"longer than {MAX_LINE_BYTES:,} bytes"))
         refuse(_not_one_line(texts), name, _always("not text on one line, in UTF-8"))
     for column in layout.numbers:
         array = values.numbers.get(column.name)
@@ -796,6 +843,10 @@ class _LazyLines:
 
 def _missing(texts: np.ndarray) -> np.ndarray:
     return np.array([not text for text in texts], dtype=bool)
+
+
+def _too_long(texts: np.ndarray) -> np.ndarray:
+    return np.array([text is not None and len(text) > MAX_LINE_BYTES for text in texts], dtype=bool)
 
 
 def _not_one_line(texts: np.ndarray) -> np.ndarray:

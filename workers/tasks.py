@@ -174,7 +174,7 @@ def _piece_of(order: JobOrder) -> dict[str, int]:
 def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
     """Cut the table, and send every chunk that has no part yet, most of them while it is still being cut."""
     early = _EarlyOrders(task.app, order.job_id)
-    plan = scoring.plan_job(folder, early.ready)
+    plan = scoring.plan_job(folder, early.ready, max_unpacked_ratio=settings().max_unpacked_ratio)
     if plan is None:
         send(task.app, routes.NOTIFY, [order])
         return

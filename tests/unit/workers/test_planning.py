@@ -21,7 +21,8 @@ from shared.errors import TableError
 from shared.job_folder import JobFolder
 from shared.table_files import find_files
 from workers import planning
-from workers.planning import Begun, ChunkSize, Cut, Hashing, open_csv, parse_header, refusing_bad_gzip, slice_file, unpacked
+from workers.planning import Begun, ChunkSize, Cut, Hashing, open_csv, parse_header, refusing_bad_gzip, slice_file
+from workers.unpacking import unpacked
 
 HEADER = b"entity_id,device,att1\n"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"

@@ -38,7 +38,7 @@ from tests.handmade import (
     tree,
     write_table,
 )
-from workers import joining, planning, scoring, tables
+from workers import joining, planning, scoring, tables, unpacking
 from workers.parts import PREDICTED, missing_chunks
 from workers.planning import Chunk, read_begun, read_plan
 
@@ -296,6 +296,44 @@ def test_a_compressed_table_may_change_once_it_is_planned(bucket):
     folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
     plan(folder)
     bucket.write(f"{TABLE}.gz", b"something else")
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).facts["scored"] == "40"
+
+
+def test_a_compressed_table_that_unpacks_to_too_much_is_refused_and_leaves_no_slice(bucket, monkeypatch):
+    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    lines = "\n".join([HEADER, *[row(0)] * 200_000])
+    bucket.write(f"{TABLE}.gz", gzip.compress(lines.encode()))
+    folder = make_job(bucket, table=f"{TABLE}.gz")
+    with pytest.raises(TableError, match=r"unpacks to more than the \d+ MB .* SCORING_MAX_UNPACKED_RATIO") as refused:
+        scoring.plan_job(folder, max_unpacked_ratio=20)
+    assert refused.value.message.startswith(f"{TABLE}.gz")
+    assert not bucket.folders(folder.file("slices"))
+    allowed = scoring.plan_job(make_job(bucket, minute=1, table=f"{TABLE}.gz"), max_unpacked_ratio=10_000)
+    assert allowed.rows_at_most == 200_000
+
+
+def test_all_compressed_files_of_a_table_share_one_limit(bucket, monkeypatch):
+    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED_BYTES", 3 << 20)
+    for name in range(4):
+        bucket.write(f"data/many/{name}.csv.gz", gzip.compress("\n".join([HEADER, *[row(0)] * 40_000]).encode()))
+    with pytest.raises(TableError, match=r"data/many/\d.csv.gz unpacks to more than the 3 MB"):
+        scoring.plan_job(make_job(bucket, table="data/many"), max_unpacked_ratio=1)
+
+
+@pytest.mark.parametrize("cut", [(0, 0, 1 << 61, 1), (0, 100, 1 << 20, 3), (0, 5, 5, 1), (7, 0, 10, 1)])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_forged_order_for_a_chunk_beyond_the_table_is_stray_and_harms_no_job(bucket, cut, form):
+    path = TABLE
+    if form == "parquet":
+        path = TABLE.replace(".csv", ".parquet")
+        packed = io.BytesIO()
+        pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
+        bucket.write(path, packed.getvalue())
+    folder = make_job(bucket, table=path)
+    plan(folder)
+    with pytest.raises(StrayOrderError):
+        scoring.score_chunk(folder, read_begun(folder).chunk(0, cut), bucket.root)
     score_chunks(folder, bucket.root)
     assert scoring.finish_job(folder).facts["scored"] == "40"
 
