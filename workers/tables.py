@@ -382,10 +382,21 @@ class ParquetReader:
         names = [*self._layout.without(self._run).needed, *self._run]
         at_once = min(PARQUET_ROWS_AT_ONCE, max(PARQUET_BYTES_AT_ONCE // bytes_of_row(self._file.metadata), 1))
         for batch in self._file.iter_batches(batch_size=at_once, row_groups=groups, columns=names, use_threads=False):
+            _check_dictionaries(batch)
             behind = max(start - skipped, 0)
             if behind < batch.num_rows:
                 yield batch.slice(behind)
             skipped += batch.num_rows
+
+
+def _check_dictionaries(batch: pa.RecordBatch) -> None:
+    """Raises ArrowInvalid when a row names a text that its dictionary does not have: Arrow itself does not look."""
+    for column in batch.columns:
+        if isinstance(column, pa.DictionaryArray):
+            places = pc.min_max(column.indices)
+            least, most = places["min"].as_py(), places["max"].as_py()
+            if least is not None and not 0 <= least <= most < len(column.dictionary):
+                raise pa.ArrowInvalid("a page of it is damaged")
 
 
 def _bytes_of_column(group: pq.RowGroupMetaData, name: str) -> int:
