@@ -17,7 +17,8 @@ from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
 from workers.ahead import ahead
 from workers.pieces import parquet_pieces
-from workers.planning import GZIP_RATIO, Beside, ChunkSize, Hashing, Stream, count_lines, open_csv, parquet_cuts, unpacked
+from workers.planning import GZIP_RATIO, Beside, ChunkSize, Hashing, count_lines, open_csv, parquet_cuts
+from workers.unpacking import Stream, unpacked
 
 HEADER = tables.output_header(KEYS, interval=False)
 DEVICES = tables.DEVICES

@@ -20,14 +20,14 @@ from producers.new_definition import PACKAGE
 from shared.aliases import CHAMPION, MANIFEST, MODELS, known_alias, release_folder, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
-from shared.errors import BrokerError, MessageError, ModelError, RequestError, TableError
+from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode, decode_long
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
 from shared.settings import Settings
-from shared.table_files import ENDINGS, find_files, kind_of, promised_kind
+from shared.table_files import ENDINGS, choose_files, find_files, kind_of, promised_kind
 
 INPUTS, TRAINING = "data/predict/input", "data/train"
 THE_INPUT = "prediction_input"
@@ -350,6 +350,10 @@ def find_table(bucket: Bucket, table: str) -> Source:
     """
     if not table.strip(f"/{string.whitespace}"):
         raise RequestError(f"{table!r} is the name of no table", next_step="Name a file or folder: scoring score --help")
+    if table == "-":
+        raise RequestError(
+            "a table is a file or a folder: standard input is not read", next_step="Write the rows into a file, and name that."
+        )
     if "://" in table:
         raise RequestError(
             f"{table} is an address, and a table is named by its path inside the bucket {bucket.url} or on this machine",
@@ -358,7 +362,7 @@ def find_table(bucket: Bucket, table: str) -> Source:
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
         inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
-    except (TableError, RequestError):
+    except (NoTableError, RequestError):
         return _find_here(bucket, Path(table))
     return Source(path=path, files={}, fingerprint=inside)
 
@@ -397,10 +401,8 @@ def _find_here(bucket: Bucket, local: Path) -> Source:
 def _look_here(bucket: Bucket, local: Path) -> Source:
     if local.is_dir():
         path = _safe(local.resolve().name)
-        found = [file for file in sorted(local.iterdir()) if kind_of(file.name)]
+        found = [local / name for name in choose_files(str(local), *_look_into(local), _look_below)]
         files = {f"{path}/{_safe(file.name)}": file for file in found}
-        if not files:
-            raise TableError(f"the folder {local} holds no table", next_step=f"Put files into it that end in {', '.join(ENDINGS)}.")
         if len(files) < len(found):
             raise TableError(
                 f"the folder {local} holds files whose names differ only in special characters", next_step="Rename them and try again."
@@ -414,6 +416,21 @@ def _look_here(bucket: Bucket, local: Path) -> Source:
             f"there is no table {local}, neither in the bucket {bucket.url} nor on this machine", next_step="Check the path for a mistake."
         )
     return Source(path=path, files=files, fingerprint=[(name, _sha256(file)) for name, file in files.items()])
+
+
+def _look_into(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the files and of the folders in a folder of this machine, sorted."""
+    entries = sorted(folder.iterdir())
+    folders = [entry.name for entry in entries if entry.is_dir() and not kind_of(entry.name)]
+    return [entry.name for entry in entries if entry.name not in folders], folders
+
+
+def _look_below(folder: str) -> tuple[list[str], list[str]]:
+    """The same of a folder below a table's; of one that may not be read, nothing."""
+    try:
+        return _look_into(Path(folder))
+    except PermissionError:
+        return [], []
 
 
 def _safe(name: str) -> str:

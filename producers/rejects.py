@@ -14,6 +14,7 @@ from typing import TextIO
 
 from shared.aliases import MANIFEST
 from shared.bucket import Bucket
+from shared.csv_lines import fields_of_line, value_of
 from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest
@@ -184,7 +185,18 @@ def _csv_rows(lines: Iterator[tuple[int, str]], wanted: set[int]) -> Iterator[tu
             if text.count('"') % 2 == 0 or (pending := next(lines, None)) is None or pending[0] in wanted:
                 break
             text, pending = text + pending[1], None
-        yield number, next(csv.reader(io.StringIO(text, newline="")), [])
+        yield number, _values(text)
+
+
+def _values(text: str) -> list[str]:
+    """The values of a record; of a line on which a quote does not close, those of the line by itself, with the quote as a letter."""
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
+    except csv.Error:
+        by_itself = text.rstrip("\r\n")
+        if "\n" in by_itself:
+            return next(csv.reader(io.StringIO(text, newline="")), [])
+        return [value_of(field) for _, field in fields_of_line(by_itself)]
 
 
 def _shown(value: object) -> str:
@@ -205,8 +217,10 @@ def _parquet_rows(bucket: Bucket, file: str, wanted: set[int]) -> tuple[list[str
         with bucket.open(file) as raw:
             for batch in pq.ParquetFile(raw).iter_batches(batch_size=65536):
                 here = [number for number in range(start, start + batch.num_rows) if number in wanted]
-                for number, values in zip(here, batch.take([number - start for number in here]).to_pylist(), strict=True):
-                    yield number, [_shown(value) for value in values.values()]
+                # column by column: two may have one name
+                columns_of_them = [column.to_pylist() for column in batch.take([number - start for number in here]).columns]
+                for number, *values in zip(here, *columns_of_them, strict=True):
+                    yield number, [_shown(value) for value in values]
                 start += batch.num_rows
 
     return columns, rows()

@@ -358,6 +358,7 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
         "scored": f"{manifest.rows_scored:,}",
         "rejected": f"{manifest.rows_rejected:,}" + (f" (see {folder}/{REJECTS})" if manifest.rejects else ""),
         "set to 0 or 1": f"{manifest.rows_clipped:,}",
+        **({"repeated keys": manifest.repeated} if manifest.repeated else {}),
         "took": f"{manifest.seconds:.1f} s in {manifest.chunks} chunks, finished {manifest.finished:%Y-%m-%d %H:%M:%S} UTC",
         "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-3):,.0f}",
         "sha256 of the text": manifest.text_sha256,

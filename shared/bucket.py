@@ -52,8 +52,11 @@ class FileInfo:
     path: str
     size: int
     stamp: str
+    """Of a disk: size and time, which a copy of the file may share. Of an object store: what it calls the content."""
     modified: float
     """Seconds since the epoch."""
+    version: str = ""
+    """Of a disk: inode and time of its last change, which tell a file from another of the same size and time; else empty."""
 
 
 class Bucket(ABC):
@@ -578,7 +581,13 @@ def _is_stray(aside: Path) -> bool:
 
 
 def _local_info(path: str, found: os.stat_result) -> FileInfo:
-    return FileInfo(path=path, size=found.st_size, stamp=f"{found.st_size}-{found.st_mtime_ns}", modified=found.st_mtime)
+    return FileInfo(
+        path=path,
+        size=found.st_size,
+        stamp=f"{found.st_size}-{found.st_mtime_ns}",
+        modified=found.st_mtime,
+        version=f"{found.st_ino}-{found.st_ctime_ns}",
+    )
 
 
 def _remote_info(path: str, found: dict[str, Any]) -> FileInfo:

@@ -7,6 +7,7 @@
     │   │   │   └── StrayOrderError   an order that does not fit its job: it is dropped, the job goes on
     │   │   └── SettingsError   an environment variable has a value that cannot be used
     │   ├── TableError          a table cannot be read, or lacks what the release needs   exit code 3
+    │   │   └── NoTableError    nothing at this path could be one: it is looked for elsewhere
     │   ├── ModelError          a definition or release is unknown, broken or foreign      exit code 4
     │   │   └── UnreadableAliasError   the file of a name is damaged: nobody can say what it means
     │   └── JobFailedError      the job that was followed ended in failure                 exit code 5
@@ -58,6 +59,10 @@ class TableError(PermanentError):
     """Raised when a table cannot be read, lacks a needed column, or has too many rows that cannot be scored."""
 
     exit_code = 3
+
+
+class NoTableError(TableError):
+    """Raised when nothing at a path could be a table; it may lie elsewhere."""
 
 
 class ModelError(PermanentError):

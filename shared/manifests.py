@@ -29,6 +29,9 @@ KEYS = ("entity_id", "device")
 ColumnType = Literal["binary", "number", "text"]
 
 
+MAX_KEYS_COUNTED = 4_000_000
+"""Rows of a result in which repeated keys are counted; in more they are counted in a sample of so many."""
+
 MAX_MANIFEST_BYTES = 16 << 20
 """No manifest of a release is longer: that is room for 200,000 columns."""
 
@@ -318,6 +321,8 @@ class ResultManifest(Record):
     rows_rejected: int
     rows_clipped: int
     """Rows whose prediction lay outside [0, 1] and was set to the nearer end."""
+    rows_repeated: Annotated[int, Field(exclude_if=lambda rows: rows == 0)] = 0
+    """Rows whose key an earlier row has as well; 0 also where nobody counted, as in results of an earlier version."""
     devices: dict[str, DeviceSummary]
     """Device name -> what was scored for it; ``all`` alone where the device is not read."""
     keys: Keys = KEYS
@@ -342,4 +347,12 @@ class ResultManifest(Record):
     chunks: int
     seconds: float
     """From the request to the result."""
+
+    @property
+    def repeated(self) -> str:
+        """How many rows repeat a key, in words; empty where none does."""
+        about = "about " if self.rows_scored > MAX_KEYS_COUNTED else ""
+        rows = "row has" if self.rows_repeated == 1 else "rows have"
+        return f"{about}{self.rows_repeated:,} {rows} the key of an earlier row" if self.rows_repeated else ""
+
     signature: OptionalSignature = None

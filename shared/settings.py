@@ -15,6 +15,8 @@ from shared.errors import SettingsError
 from shared.search import MOST_CANDIDATES
 from shared.signatures import SHORTEST_KEY, Signer
 
+MAX_UNPACKED_RATIO = 100.0
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -92,6 +94,9 @@ class Settings(BaseSettings):
     """A release with a larger calibration error is not promoted."""
     max_candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 500
     """A search for the best parameters with more candidates is refused."""
+
+    max_unpacked_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = MAX_UNPACKED_RATIO
+    """A compressed csv table whose text is more than so many times its size, and more than 4 GB, is refused."""
 
     @field_validator("redis_url")
     @classmethod

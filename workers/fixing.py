@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,7 +29,8 @@ from shared.table_files import promised_kind
 from workers import tables
 from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
 from workers.pieces import Pieces, Range
-from workers.planning import BAD_GZIP, Plan, bad_gzip, check_stamp, read_plan, unpacked
+from workers.planning import BAD_GZIP, Hashing, Plan, PlannedFile, bad_gzip, check_stamp, read_plan
+from workers.unpacking import unpacked
 
 FILE, LINE = "reject_file", "reject_line"
 """The columns that say which reject a row takes the place of."""
@@ -60,7 +62,7 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
         raise RequestError(f"nothing of job {job.fixes} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
     plan = read_plan(earlier)
     for file in plan.files:
-        check_stamp(folder.bucket, file)
+        _check_contents(folder.bucket, file)
     release = read_manifest(folder.bucket, plan.release)
     layouts = [tables.layout_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
     digest, by_chunk = _read_fixed(folder.bucket, job, plan, layouts)
@@ -70,10 +72,28 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
         update={
             "job_id": job.job_id,
             "made": datetime.now(UTC),
+            "files": [file.model_copy(update={"version": ""}) for file in plan.files],
             "slices_in": plan.slices_in or plan.job_id,
             "fixed_rows": digest,
         }
     )
+
+
+def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
+    """Raises TableError when a file is not the one that was scored. A new version may be no new content: then its digest says so.
+
+    Days may lie between a job and its fix, and a backup or a change of owner makes a new version of a file.
+    """
+    try:
+        check_stamp(bucket, file)
+    except TableError:
+        check_stamp(bucket, file.model_copy(update={"version": ""}))
+        with bucket.open(file.path) as raw:
+            hashed = Hashing(raw)
+            while hashed.read(1 << 20):
+                pass
+        if hashed.digest() != file.digest:
+            raise
 
 
 def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[tables.Layout]) -> tuple[FileDigest, dict[int, Fixed]]:
@@ -134,8 +154,9 @@ def _bounded(data: bytes, path: str) -> bytes:
 
 def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[tables.Layout], job: ScoreJob) -> None:
     wanted = [LINE, *([FILE] if len(layouts) > 1 else []), *(name for layout in layouts for name in layout.needed)]
-    missing = [name for name in wanted if name not in columns]
-    doubled = [name for name in wanted if columns.count(name) > 1]
+    counts = Counter(columns)
+    missing = [name for name in wanted if not counts[name]]
+    doubled = [name for name in wanted if counts[name] > 1]
     if missing or doubled:
         what = f"lacks the column {missing[0]}" if missing else f"has the column {doubled[0]} more than once"
         raise TableError(f"{path} {what}", next_step=_get_them(job))

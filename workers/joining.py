@@ -9,6 +9,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from model_store.store import read_manifest
@@ -32,6 +33,7 @@ from workers.parts import (
 )
 from workers.planning import Plan, count_lines, read_plan
 from workers.reject_limits import check_all
+from workers.repeated_keys import count_repeated
 
 AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
 """So many chunks before its end, a job begins to be joined, but not before three of four are there."""
@@ -77,10 +79,14 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
     text_digest = hashlib.sha256()
     compressed = hashlib.sha256()
     size = 0
+    repeated: Future[int] | None = None
     try:
-        with bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
+        with ThreadPoolExecutor(1) as beside, bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
             header = tables.output_header(release.keys, interval=plan.interval)
-            for member, text in _members(folder, header, _arriving(folder, plan, awaited_chunks(plan) if awaits else 0), parts):
+            arriving = _arriving(folder, plan, awaited_chunks(plan) if awaits else 0)
+            for member, text in _members(folder, header, arriving, parts):
+                if len(parts) == len(plan.chunks) and repeated is None:
+                    repeated = beside.submit(count_repeated, folder, [part.rows_scored for part in parts])
                 text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
@@ -103,6 +109,7 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
         rows_scored=scored,
         rows_rejected=rows_in - scored,
         rows_clipped=sum(part.rows_clipped for part in parts),
+        rows_repeated=0 if repeated is None else repeated.result(),
         fixes=job.fixes,
         fixed_rows=plan.fixed_rows,
         devices=_device_summaries(parts),

@@ -14,6 +14,7 @@ from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part
 from shared.messages import Record, decode_long
 from workers.planning import Chunk, Plan
+from workers.repeated_keys import KEYS_ENDING
 
 PREDICTED, REJECTED, COMPLETE = "csv.gz", "rejects.csv.gz", "json"
 """Endings of the files of a part; the last one is written last."""
@@ -125,7 +126,8 @@ def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
     record = read_part(source, index)
     if record is None:
         return False
-    for ending in (PREDICTED, *([REJECTED] if record.rejects else [])):
+    hashes = [KEYS_ENDING] if source.bucket.exists(source.part_file(index, KEYS_ENDING)) else []
+    for ending in (PREDICTED, *([REJECTED] if record.rejects else []), *hashes):
         target.bucket.copy(source.part_file(index, ending), target.part_file(index, ending))
     complete(target, record)
     return True

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Protocol
@@ -10,11 +11,12 @@ from typing import IO, Protocol
 import pyarrow.parquet as pq
 
 from shared.bucket import Bucket
-from shared.errors import BucketError, TableError
+from shared.errors import BucketError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import ReleaseManifest
 from workers import tables
-from workers.planning import FoundFile, PlannedChunk, check_stamp, open_parquet, record_ends, rows_at_once, slice_file
+from workers.csv_records import record_ends
+from workers.planning import FoundFile, PlannedChunk, check_stamp, open_parquet, rows_at_once, slice_file
 
 Range = tuple[int, int | None]
 """Records of a chunk from the first on to the one before the second; to its end if that is None."""
@@ -124,18 +126,28 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
         yield CsvPieces(data=_read_slice(bucket, planned), layout=layout, first_line=chunk.first_line)
     elif file.kind == "csv":
         with _unchanged(bucket, file) as raw:
+            _refuse_beyond(chunk.end, raw.seek(0, os.SEEK_END), planned)
             raw.seek(chunk.start)
             data = raw.read(chunk.end - chunk.start)
         yield CsvPieces(data=data, layout=layout, first_line=chunk.first_line)
     else:
         with _unchanged(bucket, file) as raw:
-            yield parquet_pieces(raw, layout, chunk.start, chunk.end, _known_of_parquet(bucket, file.path, file.stamp))
+            known = _known_of_parquet(bucket, file.path, f"{file.stamp} {file.version}")
+            _refuse_beyond(chunk.end, known.num_rows, planned)
+            yield parquet_pieces(raw, layout, chunk.start, chunk.end, known)
+
+
+def _refuse_beyond(end: int, size: int, planned: PlannedChunk) -> None:
+    """Raises StrayOrderError for a chunk that ends behind the end of its file: no plan has such a one, but a message may."""
+    if end > size:
+        raise StrayOrderError(f"{planned.file.path} ends at {size:,}, and a chunk of it cannot end at {end:,}")
 
 
 def parquet_pieces(raw: IO[bytes], layout: tables.Layout, start: int, end: int, known: pq.FileMetaData) -> ParquetPieces:
     """The rows ``start`` to ``end`` of an open Parquet file, of which all is ``known`` that its end says."""
     reader = tables.ParquetReader(raw, layout, end, known)
-    return ParquetPieces(reader=reader, layout=layout, start=start, end=end, rows_at_once=rows_at_once(known))
+    at_once = rows_at_once(known, reader.text_bytes_of_row(start, end))
+    return ParquetPieces(reader=reader, layout=layout, start=start, end=end, rows_at_once=at_once)
 
 
 def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:

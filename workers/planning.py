@@ -10,31 +10,38 @@ import gzip
 import hashlib
 import io
 import itertools
+import json
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Any, NamedTuple, Protocol, cast
+from typing import IO, Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from isal import igzip, isal_zlib
-from pydantic import ValidationInfo, field_validator
+from isal import isal_zlib
+from pydantic import Field, ValidationInfo, field_validator
 
 from shared.bucket import Bucket, FileInfo
 from shared.errors import MessageError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part, TableFingerprint, WithInterval
 from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
+from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
 from workers.ahead import side_by_side
+from workers.csv_records import LINE_BREAK, LOOKED_AT_ONCE, open_quote, record_ends
+from workers.headers import MAX_HEADER_BYTES, parse_header
+from workers.unpacking import LimitedText, Stream, UnpackedLimit, unpacked
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""
+
+VERSIONS = "versions.json"
+"""File in a job's folder with the version of each file of the table, where the bucket tells versions apart."""
 
 MIN_CHUNK_BYTES, MAX_CHUNK_BYTES = 1 << 20, 24 << 20
 CHUNKS_WANTED = 16
@@ -62,10 +69,10 @@ LAST_CHUNKS = 4
 MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
 """Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
 
-LINE_BREAK = 10
-LOOKED_AT_ONCE = 1 << 18
 MAX_RECORD_BYTES = 64 << 20
-MAX_HEADER_BYTES, HEADER_READ_BYTES = 1 << 20, 1 << 16
+MAX_CHUNK_READ_BYTES = MAX_RECORD_BYTES + 2 * MAX_CHUNK_BYTES
+"""No chunk of csv text is longer: its last record may begin where it is full."""
+HEADER_READ_BYTES = 1 << 16
 
 MAX_GROUP_ROWS = 1 << 19
 """Rows of a Parquet chunk in one large row group, which is read in ranges: Arrow's usual 1,048,576 are two chunks.
@@ -83,25 +90,10 @@ BAD_GZIP: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
 """What reading a broken gzip stream raises; any other OSError is the storage's."""
 
 
-_QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))')
-"""A quoted field as csv has it: the quote opens at the start of a field, a doubled quote is a character; group 1 if it never closes."""
-
-_QUOTED_FIELDS = threading.Lock()
-
 _BLANK_LINES = re.compile(rb"[\r\n]*+")
 
 
 _ANEW = "Ask for the job anew, with --again; this one cannot go on."
-
-
-class Stream(Protocol):
-    """Anything that is read from front to back."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill a buffer from its start as far as possible at once; how many bytes, 0 at the end."""
 
 
 class FoundFile(Part):
@@ -112,6 +104,8 @@ class FoundFile(Part):
     stamp: str
     """The bucket's stamp: when it is another one, the table changed under the job."""
     columns: list[str]
+    version: Annotated[str, Field(exclude=True)] = ""
+    """The bucket's version; empty where it is not known. It lies in a file of its own: earlier versions know no such field."""
 
 
 class PlannedFile(FoundFile):
@@ -162,7 +156,8 @@ class Begun(Record):
     def chunk(self, index: int, cut: Sequence[int]) -> PlannedChunk:
         """A chunk that was cut, though the plan is not there yet; raises StrayOrderError when there can be no such one."""
         chunk = Chunk(*cut)
-        if not (chunk.file < len(self.files) and chunk.start < chunk.end):
+        is_possible = chunk.file < len(self.files) and 0 <= chunk.start < chunk.end
+        if not is_possible or (self.files[chunk.file].kind != "parquet" and chunk.end - chunk.start > MAX_CHUNK_READ_BYTES):
             raise StrayOrderError(f"the table of job {self.job_id} has no chunk {tuple(chunk)}")
         return PlannedChunk(
             index=index,
@@ -273,37 +268,62 @@ def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
     Raises:
         TableError: a file cannot be read or has no usable header.
     """
-    return [
-        FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=_columns(bucket, info.path, kind))
-        for info, kind in find_files(bucket, table)
-    ]
+    return [_found(bucket, info, kind) for info, kind in find_files(bucket, table)]
+
+
+def _found(bucket: Bucket, info: FileInfo, kind: FileKind) -> FoundFile:
+    file = FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=[], version=info.version)
+    with _unless_changed(bucket, file):
+        return file.model_copy(update={"columns": _columns(bucket, info.path, kind)})
+
+
+@contextlib.contextmanager
+def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
+    """Raises what this block raises of a file, unless it was changed meanwhile: half of one file and half of another look damaged."""
+    try:
+        yield
+    except TableError:
+        check_stamp(bucket, file)
+        raise
 
 
 def _columns(bucket: Bucket, path: str, kind: FileKind) -> list[str]:
     with bucket.open(path) as raw:
         if kind == "parquet":
             with open_parquet(raw, path) as file:
-                return check_columns(file.schema_arrow.names, path)
+                return _parquet_columns(file, path)
         return open_csv(unpacked(raw) if kind == "csv.gz" else raw, path, ChunkSize(bytes=HEADER_READ_BYTES, rows=None))[0]
 
 
-def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready) -> tuple[list[PlannedFile], list[Chunk]]:
+def _parquet_columns(file: pq.ParquetFile, path: str) -> list[str]:
+    names: list[str] = file.schema_arrow.names
+    if not names:
+        raise TableError(f"{path} has no columns", next_step="Write it again with its columns.")
+    return names
+
+
+def cut_table(
+    folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
+) -> tuple[list[PlannedFile], list[Chunk]]:
     """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
 
     Where there are processors for it, a few files are cut side by side; their chunks are told of in the order of the table.
 
     Raises:
-        TableError: a file cannot be read or was changed since it was found, or there is not a single row.
+        TableError: a file cannot be read or was changed since it was found, unpacks to too much text, or there is not a single row.
     """
     infos = [check_stamp(folder.bucket, file) for file in begun.files]
     sizes = [info.size * (GZIP_RATIO if file.kind == "csv.gz" else 1) for info, file in zip(infos, begun.files, strict=True)]
     size = ChunkSize.for_table(sum(sizes), chunk_rows)
     ends = list(itertools.accumulate(sizes))
+    limit = UnpackedLimit(
+        [info.size for info, file in zip(infos, begun.files, strict=True) if file.kind == "csv.gz"], ratio=max_unpacked_ratio
+    )
 
     def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
         own = max(sizes[number], 1)
         place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
-        return _cut_file(folder, begun, number, size, place, found)
+        return _cut_file(folder, begun, number, size, place, found, limit)
 
     chunks: list[Chunk] = []
 
@@ -318,13 +338,19 @@ def cut_table(folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Re
     return files, chunks
 
 
-def _cut_file(
-    folder: JobFolder, begun: Begun, number: int, size: ChunkSize, place: Place, found: Callable[[Sequence[Chunk]], None]
+def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to the file
+    folder: JobFolder,
+    begun: Begun,
+    number: int,
+    size: ChunkSize,
+    place: Place,
+    found: Callable[[Sequence[Chunk]], None],
+    limit: UnpackedLimit,
 ) -> PlannedFile:
     """Cut one file, and tell of chunks when they can be read."""
     bucket, file = folder.bucket, begun.files[number]
     rows = 0
-    with bucket.open(file.path) as raw:
+    with _unless_changed(bucket, file), bucket.open(file.path) as raw:
         hashed = Hashing(raw)
         if file.kind == "parquet":
             cuts = _cut_parquet(raw, file.path, size.rows, place)
@@ -335,7 +361,7 @@ def _cut_file(
             while hashed.read(1 << 20):
                 found([])
         else:
-            stream: Stream = unpacked(hashed) if file.kind == "csv.gz" else hashed
+            stream: Stream = LimitedText(hashed, limit, file.path) if file.kind == "csv.gz" else hashed
             being_written: list[Chunk] = []
             with Beside() as written:
                 for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
@@ -356,9 +382,27 @@ def _cut_file(
 def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
     """What the bucket says of a file of the table; raises TableError when it is not the one that was found."""
     info = bucket.stat(file.path)
-    if info is None or info.stamp != file.stamp:
+    if info is None or info.stamp != file.stamp or (file.version and info.version != file.version):
         raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")
     return info
+
+
+def write_versions(folder: JobFolder, files: Sequence[FoundFile]) -> None:
+    """Keep the versions of the files of a table, where there are any; whoever comes first."""
+    versions = {file.path: file.version for file in files if file.version}
+    if versions:
+        folder.bucket.create(folder.file(VERSIONS), json.dumps(versions).encode())
+
+
+def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundFile]:
+    """The files as they were written down, with their versions where these are known."""
+    text = None if folder.bucket.is_remote else folder.bucket.read(folder.file(VERSIONS))
+    try:
+        versions = json.loads(text) if text is not None else {}
+    except ValueError:
+        versions = {}
+    known = versions if isinstance(versions, dict) else {}
+    return [file.model_copy(update={"version": str(known.get(file.path, ""))}) for file in files]
 
 
 def read_begun(folder: JobFolder) -> Begun | None:
@@ -372,7 +416,7 @@ def read_begun(folder: JobFolder) -> Begun | None:
         raise MessageError(f"{folder.file(BEGUN)} is damaged: {error.message}", next_step=_ANEW) from error
     if begun.job_id != folder.job_id:
         raise MessageError(f"{folder.file(BEGUN)} says that it is of job {begun.job_id}", next_step=_ANEW)
-    return begun
+    return begun.model_copy(update={"files": _with_versions(folder, begun.files)})
 
 
 def read_plan(folder: JobFolder) -> Plan:
@@ -386,7 +430,7 @@ def read_plan(folder: JobFolder) -> Plan:
         raise MessageError(f"the plan of job {folder.job_id} is damaged: {error.message}", next_step=_ANEW) from error
     if plan.job_id != folder.job_id:
         raise MessageError(f"the plan of job {folder.job_id} says that it is of job {plan.job_id}", next_step=_ANEW)
-    return plan
+    return plan.model_copy(update={"files": _with_versions(folder, plan.files)})
 
 
 def slice_file(folder: JobFolder, slices: str, chunk: Chunk) -> str:
@@ -412,30 +456,6 @@ def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Ite
         raise TableError(f"{path} is empty", next_step="Give a table with a header and at least one row.")
     columns = parse_header(head[:end], path)
     return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(b"\n", 0, end))
-
-
-def parse_header(line: bytes, path: str) -> list[str]:
-    """The column names of a csv file; raises TableError when they are not text, empty or doubled."""
-    try:
-        text = line.decode("utf-8-sig").strip("\r\n")
-        names = next(csv.reader([text]))
-    except (UnicodeDecodeError, csv.Error):
-        text, names = "\0", []
-    if any(ord(char) < 32 and char != "\t" for char in text) or len(line) >= MAX_HEADER_BYTES:
-        raise TableError(f"{path} is not a csv table: its first line is not text", next_step="Give a csv, csv.gz or Parquet file.")
-    return check_columns([name.strip() for name in names], path)
-
-
-def check_columns(columns: list[str], path: str) -> list[str]:
-    """The columns as they are; raises TableError when there is none, or one is nameless or there twice."""
-    if not columns:
-        raise TableError(f"{path} has no columns: its first line is blank", next_step="Give a table that starts with its header.")
-    doubled = sorted({name for name in columns if columns.count(name) > 1}) if len(set(columns)) < len(columns) else []
-    if doubled:
-        raise TableError(f"{path} has the column {doubled[0]!r} more than once", next_step="Give every column its own name.")
-    if "" in columns:
-        raise TableError(f"{path} has a column without a name (number {columns.index('') + 1})", next_step="Name it or take it out.")
-    return columns
 
 
 class _Blocks:
@@ -495,16 +515,18 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
             ends, lines = [end], [block.lines]
         else:
             text = block.whole()
-            if final and (quote := _open_quote(text)) is not None:
+            if final and (quote := open_quote(text)) is not None:
                 where = line + text.count(b"\n", 0, quote)
-                raise TableError(f"{path} has a quote on line {where} that is never closed", next_step="Mend that line and score it again.")
+                raise TableError(
+                    f"{path} has a quote on line {where} that is never closed", next_step="Correct that line and score it again."
+                )
             ends = _chunk_ends(text, size, final=final)
             lines = [count_lines(memoryview(text)[begin:end]) for begin, end in itertools.pairwise([0, *ends])]
         if not ends and not final:
             if block.size > MAX_RECORD_BYTES:
                 raise TableError(
                     f"{path} has a record of more than {MAX_RECORD_BYTES >> 20} MB on line {line}, perhaps a quote that is never closed",
-                    next_step="Mend that line and score the table again.",
+                    next_step="Correct that line and score the table again.",
                 )
             # twice as much each time: what is here is looked at again from its start
             wanted = max(size.bytes, MIN_CHUNK_BYTES, min(block.size, MAX_CHUNK_BYTES))
@@ -537,31 +559,6 @@ def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
     if final or (not len(whole) and len(block) >= size.bytes):
         whole = np.union1d(whole, ends[-1:])
     return [int(end) for end in whole]
-
-
-def _open_quote(block: bytes) -> int | None:
-    """The offset of a quote that does not close before the table ends, so that it swallows whole lines; None if there is none."""
-    last = None
-    for last in _QUOTED.finditer(block) if b'"' in block else ():  # noqa: B007 - only the last one counts
-        pass
-    if last is None or last[1] is None or b"\n" not in block[last.start() :].rstrip(b"\r\n"):
-        return None
-    return last.start()
-
-
-def record_ends(block: bytes, *, final: bool) -> np.ndarray:
-    """The offsets behind every record of a block that starts with one; the last line needs no line break when it is final."""
-    ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
-    if b'"' in block:
-        # in Python's objects they take many times the block: those of one block at a time
-        with _QUOTED_FIELDS:
-            spans = np.array([match.span() for match in _QUOTED.finditer(block)])
-        if len(spans):
-            within = np.searchsorted(spans[:, 0], ends - 1, side="right") - 1
-            ends = ends[(within < 0) | (ends - 1 >= spans[within, 1])]
-    if final and block and (not len(ends) or ends[-1] != len(block)):
-        ends = np.append(ends, len(block))
-    return ends
 
 
 def _cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None, place: Place) -> list[tuple[int, int]]:
@@ -601,9 +598,9 @@ def _pieces_of_group(count: int, enough: int) -> int:
     return max(min(-(-count // enough), WANTED_GROUP_PIECES), min(-(-count // MAX_GROUP_ROWS), MAX_GROUP_PIECES))
 
 
-def rows_at_once(found: pq.FileMetaData) -> int:
-    """How many rows of a Parquet file are read together, so that their values stay small."""
-    return min(max(MAX_VALUES_BYTES // bytes_of_row(found), 1), MAX_CHUNK_ROWS)
+def rows_at_once(found: pq.FileMetaData, text_bytes: int = 0) -> int:
+    """How many rows of a Parquet file are read together, so that their values stay small; ``text_bytes`` a row come on top."""
+    return min(max(MAX_VALUES_BYTES // (bytes_of_row(found) + text_bytes), 1), MAX_CHUNK_ROWS)
 
 
 def bytes_of_row(found: pq.FileMetaData) -> int:
@@ -612,10 +609,13 @@ def bytes_of_row(found: pq.FileMetaData) -> int:
     return sum(-(-kind.bit_width // 8) if pa.types.is_primitive(kind) else TEXT_BYTES for kind in kinds) or 1
 
 
-def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None) -> pq.ParquetFile:
-    """A Parquet file, of which something may be ``known``; raises TableError when it is none."""
+def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None, texts: Sequence[str] = ()) -> pq.ParquetFile:
+    """A Parquet file, of which something may be ``known``; raises TableError when it is none.
+
+    The columns ``texts`` stay dictionaries where they are text: a long text that many rows have is in memory once.
+    """
     with refusing_bad_parquet(path):
-        return pq.ParquetFile(raw, metadata=known)
+        return pq.ParquetFile(raw, metadata=known, read_dictionary=[*texts])
 
 
 @contextlib.contextmanager
@@ -679,11 +679,6 @@ class Hashing(io.RawIOBase):
     def digest(self) -> FileDigest:
         """Size and sha256 of all that was read."""
         return FileDigest(sha256=self._sha256.hexdigest(), size=self._size)
-
-
-def unpacked(raw: Stream) -> Stream:
-    """The text of a gzip stream, unpacked as it is read."""
-    return cast(Stream, igzip.IGzipFile(fileobj=raw, mode="rb"))
 
 
 def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:

@@ -24,19 +24,21 @@ from shared.errors import MessageError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.messages import ScoreJob, decode_long
+from shared.settings import MAX_UNPACKED_RATIO
 from shared.signatures import Signature
 from workers import tables
 from workers.fixing import fixed_pieces, plan_fix
 from workers.joining import join, output_folder
 from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, Unpredicted, complete, read_part, write_file
 from workers.pieces import Pieces, open_chunk
-from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan
+from workers.planning import BEGUN, Begun, Beside, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan, write_versions
+from workers.repeated_keys import hash_keys, write_hashes
 from workers.suspects import Range, clear_chunk
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
 
-def plan_job(folder: JobFolder, ready: Ready = lambda _: None) -> Plan | None:
+def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
     """Pin the release and cut the table, once; None when the job has ended.
 
     ``ready`` is told of the chunks that can be scored while the table is still being cut.
@@ -51,16 +53,21 @@ def plan_job(folder: JobFolder, ready: Ready = lambda _: None) -> Plan | None:
         return read_plan(folder)
     job = folder.score_job()
     folder.say("cutting the table into chunks")
-    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready)
+    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready, max_unpacked_ratio)
     if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
         return read_plan(folder)
     folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
     return plan
 
 
-def _cut(folder: JobFolder, job: ScoreJob, ready: Ready) -> Plan:
+def _cut(folder: JobFolder, job: ScoreJob, ready: Ready, max_unpacked_ratio: float) -> Plan:
     begun = read_begun(folder) or _begin(folder, job)
-    files, chunks = cut_table(folder, begun, job.chunk_rows, ready)
+    try:
+        files, chunks = cut_table(folder, begun, job.chunk_rows, ready, max_unpacked_ratio)
+    except TableError:
+        # the job ends, and what was unpacked of the table may be some GB
+        folder.bucket.delete_folder(folder.file(f"slices/{begun.slices}"))
+        raise
     return Plan(
         job_id=job.job_id,
         release=begun.release,
@@ -81,6 +88,7 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
     for file in files:
         tables.layout_for(file.path, file.columns, release.columns, keys=release.keys)
     begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
+    write_versions(folder, files)
     is_first = folder.bucket.create(folder.file(BEGUN), begun.model_dump_json().encode())
     return begun if is_first else read_begun(folder) or begun
 
@@ -177,7 +185,8 @@ def score_chunk(
             with _timed(stages, "write"):
                 text.add(piece)
     enter(ChunkStage.WRITING)
-    with _timed(stages, "write"):
+    with _timed(stages, "write"), _beside(folder.bucket) as put:
+        put(write_hashes, folder, index, text.key_hashes)
         output = write_file(folder, index, PREDICTED, b"".join(text.predictions))
         rejects = write_file(folder, index, REJECTED, b"".join(text.rejects)) if text.rejects else None
     record = ChunkRecord(
@@ -214,6 +223,7 @@ class _PartText:
     rows_clipped: int = 0
     devices: dict[str, DeviceSum] = field(default_factory=dict)
     first_rejects: list[str] = field(default_factory=list)
+    key_hashes: list[np.ndarray] = field(default_factory=list)
 
     def add(self, scored: Scored) -> None:
         """The rows that stand behind those before."""
@@ -222,6 +232,7 @@ class _PartText:
             self.rejects.append(tables.compress(tables.rejects_text(self.path, scored.rejects)))
             more = tables.REJECTS_QUOTED - len(self.first_rejects)
             self.first_rejects += [f"{self.path} {reject}" for reject in scored.rejects[:more]]
+        self.key_hashes.append(hash_keys(scored.keys))
         self.rows_scored += len(scored.cr)
         self.rows_rejected += len(scored.rejects)
         self.rows_unpredicted += sum(reject.reason in (NOT_FINITE, OUTSIDE) for reject in scored.rejects)
@@ -229,6 +240,17 @@ class _PartText:
         for name, found in _device_sums(scored, by_device=self.by_device).items():
             before = self.devices.get(name, DeviceSum(rows=0, sum_cr=0.0))
             self.devices[name] = DeviceSum(rows=before.rows + found.rows, sum_cr=before.sum_cr + found.sum_cr)
+
+
+@contextlib.contextmanager
+def _beside(bucket: Bucket) -> Iterator[Callable[..., None]]:
+    """Gives what does something: on an object store in a thread, while its answer is waited for; done when this is left."""
+    if not bucket.is_remote:
+        yield lambda do, *arguments: do(*arguments)
+        return
+    with Beside() as thread:
+        yield thread.add
+        thread.wait()
 
 
 @contextlib.contextmanager
@@ -373,6 +395,7 @@ def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str)
         "rejected": f"{manifest.rows_rejected:,}{', accepted by a person' if accepted else ''}",
         **({"rejects": f"{place}/{REJECTS}"} if manifest.rejects else {}),
         **({"set to 0 or 1": f"{manifest.rows_clipped:,}"} if manifest.rows_clipped else {}),
+        **({"repeated keys": manifest.repeated} if manifest.repeated else {}),
         "seconds": f"{manifest.seconds:.1f}",
         "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-9):,.0f}",
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f}" for name, device in manifest.devices.items()}

@@ -10,9 +10,11 @@ import contextlib
 import csv
 import functools
 import io
+import math
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import IO, Any
 
 import numpy as np
@@ -25,11 +27,26 @@ from isal import igzip
 
 from shared.errors import TableError
 from shared.manifests import KEYS, Column, ColumnType
+from workers.csv_records import joins_rows
 from workers.flag_runs import Run, find_run, lift, pack, unpack
+from workers.headers import missing_columns, refuse_doubled
 from workers.planning import bytes_of_row, open_parquet, refusing_bad_parquet
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
 """Device names; the place in this tuple is the code in the output."""
+
+OTHER_DEVICES = {
+    **dict.fromkeys(["computers", "desktop", "desktops", "pc", "desktop computers", "laptop"], "Computer"),
+    **dict.fromkeys(
+        ["mobile", "mobiles", "mobile phone", "mobile phones", "mobile devices with full browsers", "phone", "phones", "smartphones"],
+        "Smartphone",
+    ),
+    **dict.fromkeys(["tablets", "tablets with full browsers", "ipad"], "Tablet"),
+}
+"""What advertising platforms call the devices; a reject says which name to write, since none of these is taken for one."""
+
+OTHER_NUMBERS = ("3", "4", "5", "6")
+"""Numbers of Google Ads beside its 2, which is a mobile phone there and a tablet here."""
 
 FLAGS = ("computer", "smartphone")
 """The device in the prepared layout; a tablet is neither."""
@@ -48,7 +65,7 @@ GZIP_LEVEL = 1
 REJECTS_QUOTED = 3
 """How many rejects an error quotes."""
 
-MAX_VALUE_SHOWN, SHOWN_COLUMNS = 80, 120
+MAX_VALUE_SHOWN = 80
 MAX_LINE_BYTES = 1 << 20
 """A longer line is a reject: no row of a keyword table comes near."""
 
@@ -59,12 +76,20 @@ _CSV_BLOCK_BYTES = 2 << 20
 PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE = 16384, 10 << 20
 """What Arrow decodes together, whichever is reached first: of more it needs several times the size, and of less more time."""
 
+SPARE_OF_MEAN = 4
+"""So many times the mean length of the texts of a row group is reckoned for each."""
+
 WRITTEN_AT_ONCE = 8192
 """Rows that Arrow turns into text together; its own 1024 take a tenth longer."""
 
 _ATTRIBUTE = re.compile(r"att\d+")
+_WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
+_EXPONENT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?[eE][+-]?[0-9]+")
+_TRUTHS = {"true": 1.0, "false": 0.0}
+"""Words for 1 and 0, in any case: a boolean of a Parquet file, and what a spreadsheet writes for one."""
 _NOT_ONE_LINE = re.compile("[\r\n\ufffd]")
-_LONE_RETURN = re.compile(r"\r(?!\r*(?:\n|\Z))")
+_LONE_RETURNS = re.compile(r"(?<!\r)\r++(?!\n|\Z)")
+"""Carriage returns that end no line. A run of them is looked at once: at each of its characters would take the square of its length."""
 _CODES = {name.lower(): code for code, name in enumerate(DEVICES)} | {f"{code}{zero}": code for code in range(3) for zero in ("", ".0")}
 
 
@@ -165,31 +190,28 @@ def layout_for(
     """The layout of a file for these features and keys; the device is read where it is a key or a feature.
 
     Raises:
-        TableError: the file lacks a column that is needed; the sentence names it.
+        TableError: the file lacks a column that is needed, or has it twice; the sentence names it.
     """
     features = [column for column in wanted if column.name not in FLAGS]
     flags = FLAGS if DEVICE in keys or len(features) < len(wanted) else ()
     layout = Layout(path=path, columns=columns, wanted=features, extra=list(extra), keys=keys, flags=flags)
     needed = dict.fromkeys([*layout.ids, *layout.texts, *(column.name for column in [*features, *extra])])
-    missing = [name for name in needed if name not in columns]
-    if flags and not layout.has_device and not all(flag in columns for flag in FLAGS):
+    there = set(columns)
+    missing = [name for name in needed if name not in there]
+    if flags and not layout.has_device and not there.issuperset(FLAGS):
         missing.append(f"{DEVICE} (or {' and '.join(FLAGS)})")
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        shown = ", ".join(columns[:6]) + (", ..." if len(columns) > 6 else "")
-        next_step = "Add what is missing, or choose another model."
-        if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
-            next_step = "Its columns must be separated by commas."
-        raise TableError(f"{path} lacks the column {missing[0]}{more}; it has {shown[:SHOWN_COLUMNS]}", next_step=next_step)
+        raise missing_columns(missing, columns, path)
+    refuse_doubled(layout.needed, columns, path)
     return layout
 
 
 def feature_columns(columns: Sequence[str], keys: Collection[str] = KEYS, text: Collection[str] = ()) -> list[Column]:
-    """What a training table offers as features: every column that is neither key nor label, and the device if it is there or a key.
+    """What a training table offers as features: every named column that is neither key nor label, and the device if it is there or a key.
 
     Those named in ``text`` are text, keys among them as well; ``att<n>`` holds 0 and 1, and the others are numbers.
     """
-    taken = {ENTITY, DEVICE, *FLAGS, *LABELS, *keys} - set(text)
+    taken = {"", ENTITY, DEVICE, *FLAGS, *LABELS, *keys} - set(text)
     has_device = DEVICE in keys or DEVICE in columns or all(flag in columns for flag in FLAGS)
     flags = [Column(name=name, type="binary") for name in FLAGS if has_device]
     return flags + [Column(name=name, type=_type_of(name, text)) for name in columns if name not in taken]
@@ -245,7 +267,12 @@ class ParquetReader:
 
     def __init__(self, raw: IO[bytes], layout: Layout, end: int, known: pq.FileMetaData | None = None) -> None:
         self._layout, self._end = layout, end
-        self._file = open_parquet(raw, layout.path, known)
+        known = known or open_parquet(raw, layout.path).metadata
+        with refusing_bad_parquet(layout.path):
+            kinds = known.schema.to_arrow_schema()
+            kind_of = dict(zip(kinds.names, kinds.types, strict=True))
+            texts = [name for name in layout.needed if name in kind_of and _is_text(kind_of[name])]
+        self._file = open_parquet(raw, layout.path, known, texts=texts)
         schema = self._file.schema_arrow
         self._run = tuple(
             column.name
@@ -257,6 +284,32 @@ class ParquetReader:
         self._rest: pa.RecordBatch | None = None
         """What was decoded of the next range."""
         self._at: int | None = None
+
+    def text_bytes_of_row(self, start: int, end: int) -> int:
+        """What texts that are kept as texts may take in a row: the longest of a dictionary, or the mean of the others with room to spare.
+
+        Raises:
+            TableError: a page of the file is damaged.
+        """
+        with refusing_bad_parquet(self._layout.path):
+            return sum(self._longest_text(name, start, end) for name in self._layout.texts)
+
+    def _longest_text(self, name: str, start: int, end: int) -> int:
+        found, longest, at = self._file.metadata, 0, 0
+        for group in range(found.num_row_groups):
+            rows = found.row_group(group).num_rows
+            if at < end and start < at + rows:
+                mean = _bytes_of_column(found.row_group(group), name) // max(rows, 1)
+                longest = max(longest, SPARE_OF_MEAN * mean, self._longest_in_dictionary(name, group))
+            at += rows
+        return longest
+
+    def _longest_in_dictionary(self, name: str, group: int) -> int:
+        batch = next(self._file.iter_batches(batch_size=1, row_groups=[group], columns=[name], use_threads=False), None)
+        column = batch.column(0) if batch is not None else None
+        if not isinstance(column, pa.DictionaryArray) or not _is_text(column.type.value_type):
+            return 0
+        return pc.max(pc.binary_length(column.dictionary)).as_py() or 0
 
     def rows(self, start: int, end: int) -> Rows:
         """The rows ``start`` to ``end`` (from 0, the last one left out), checked.
@@ -293,7 +346,8 @@ class ParquetReader:
         table = pa.Table.from_batches(batches)
 
         def shown(row: int, name: str) -> str:
-            (text,) = _texts(table.column(name).slice(row, 1))
+            column = table.column(name).slice(row, 1)
+            (text,) = _texts(column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column)
             return text or ""
 
         values = _from_arrow(table, rest, shown)
@@ -328,10 +382,26 @@ class ParquetReader:
         names = [*self._layout.without(self._run).needed, *self._run]
         at_once = min(PARQUET_ROWS_AT_ONCE, max(PARQUET_BYTES_AT_ONCE // bytes_of_row(self._file.metadata), 1))
         for batch in self._file.iter_batches(batch_size=at_once, row_groups=groups, columns=names, use_threads=False):
+            _check_dictionaries(batch)
             behind = max(start - skipped, 0)
             if behind < batch.num_rows:
                 yield batch.slice(behind)
             skipped += batch.num_rows
+
+
+def _check_dictionaries(batch: pa.RecordBatch) -> None:
+    """Raises ArrowInvalid when a row names a text that its dictionary does not have: Arrow itself does not look."""
+    for column in batch.columns:
+        if isinstance(column, pa.DictionaryArray):
+            places = pc.min_max(column.indices)
+            least, most = places["min"].as_py(), places["max"].as_py()
+            if least is not None and not 0 <= least <= most < len(column.dictionary):
+                raise pa.ArrowInvalid("a page of it is damaged")
+
+
+def _bytes_of_column(group: pq.RowGroupMetaData, name: str) -> int:
+    columns = (group.column(place) for place in range(group.num_columns))
+    return next((column.total_uncompressed_size for column in columns if column.path_in_schema == name), 0)
 
 
 def _packed(batch: pa.RecordBatch, spare: int) -> np.ndarray | None:
@@ -381,11 +451,19 @@ def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | No
         with contextlib.suppress(pa.ArrowInvalid):
             return pa_csv.read_csv(
                 pa.BufferReader(data),
-                read_options=pa_csv.ReadOptions(column_names=layout.columns, block_size=_CSV_BLOCK_BYTES, use_threads=False),
+                read_options=pa_csv.ReadOptions(column_names=_distinct(layout.columns), block_size=_CSV_BLOCK_BYTES, use_threads=False),
                 parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in data),
                 convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
             )
     return None
+
+
+def _distinct(columns: list[str]) -> list[str]:
+    """The names with those changed that are there again: no such column is needed, but Arrow takes none of a name that is there twice."""
+    if len(set(columns)) == len(columns):
+        return columns
+    seen: set[str] = set()
+    return [f"\0{place}" if name in seen or seen.add(name) else name for place, name in enumerate(columns)]  # type: ignore[func-returns-value]
 
 
 def _from_arrow(table: pa.Table, layout: Layout, shown: Callable[[int, str], str]) -> _Values:
@@ -416,9 +494,11 @@ def _entities(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray | None]:
         missing = column.is_null().to_numpy() if column.null_count else None
         return _to_numpy(column.fill_null(0) if column.null_count else column).astype(np.int64, copy=False), missing
     if pa.types.is_floating(column.type):
+        # beyond that the type cannot hold each whole number, so the id may have been another one
+        exact_below = 2.0 ** (np.finfo(column.type.to_pandas_dtype()).nmant + 1)
         floats = _as_numbers(column).astype(np.float64, copy=False)
         with np.errstate(invalid="ignore"):
-            whole = np.isfinite(floats) & (np.floor(floats) == floats) & (np.abs(floats) < 2.0**53)
+            whole = np.isfinite(floats) & (np.floor(floats) == floats) & (np.abs(floats) < exact_below)
         return np.where(whole, floats, 0).astype(np.int64), None if whole.all() else ~whole
     return _whole(_texts(column))
 
@@ -426,7 +506,7 @@ def _entities(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray | None]:
 def _texts(column: pa.ChunkedArray) -> list[str | None]:
     """Values as a csv file would show them; bytes that are not text become a mark that no number or device contains."""
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        return [text for chunk in column.chunks for text in _texts_of_dictionary(chunk)]
     if _is_text(column.type):
         column = column.cast(pa.large_binary())  # Arrow does not look whether text is text
     if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
@@ -434,10 +514,17 @@ def _texts(column: pa.ChunkedArray) -> list[str | None]:
     return [_text(value) for value in column.to_pylist()]
 
 
+def _texts_of_dictionary(array: pa.DictionaryArray) -> list[str | None]:
+    """The same text is the same object in every row: as often as it stands there it might fill the memory."""
+    texts = [*_texts(pa.chunked_array([array.dictionary])), None]
+    return [texts[-1 if place is None else place] for place in array.indices.to_pylist()]
+
+
 def _text(value: object) -> str | None:
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
-    return None if value is None else str(value)
+    # a decimal number without an exponent
+    return None if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -483,6 +570,7 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
     place = {name: index for index, name in enumerate(layout.columns)}
     names = [column.name for column in layout.numbers]
     needed = [place[name] for name in layout.needed]
+    checks = _checks(layout, place)
     kept: list[list[str]] = []
     lines: list[int] = []
     rejects: list[Reject] = []
@@ -493,12 +581,15 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
         elif len(record) != len(layout.columns):
             broken, value = f"the record has {len(record)} values, the header {len(layout.columns)}", ",".join(record)
         elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines)):
-            broken, value = f"a value runs over its line into the {count - 1} behind it; perhaps a quote is never closed", ",".join(record)
+            broken, value = f"a value runs over its line into the {count - 1} below it; perhaps a quote is never closed", ",".join(record)
+        elif count > 1 and joins_rows(own_lines, len(layout.columns), checks):
+            broken = f"quotes join this line with the {count - 1} below it, which are rows by themselves; perhaps a quote is stray"
+            value = ",".join(record)
         else:
             kept.append(record)
             lines.append(first_line + line)
             continue
-        rejects += _broken(layout.path, first_line + line, count, _short(value), broken)
+        rejects += _broken(layout.path, first_line + line, own_lines, _short(value), broken)
     entity, not_whole = _whole([record[place[ENTITY]] for record in kept]) if layout.ids else _NO_ENTITIES
     values = _Values(
         count=len(kept),
@@ -512,10 +603,21 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
     return _checked(values, layout, lambda: np.array(lines, dtype=np.int64), rejects)
 
 
+def _checks(layout: Layout, place: Mapping[str, int]) -> dict[int, Callable[[str], bool]]:
+    """For the columns that not any text fits, by their place: whether a text does."""
+    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: _id(text) is not None for name in layout.ids}
+    if layout.has_device:
+        checks[place[DEVICE]] = lambda text: _device_code(text) >= 0
+    for column in layout.numbers:
+        is_binary = column.type == "binary"
+        checks[place[column.name]] = (lambda text: _number(text) in (0, 1)) if is_binary else (lambda text: math.isfinite(_number(text)))
+    return checks
+
+
 def _records(data: bytes) -> Iterator[tuple[int, list[str], list[str]]]:
     """Every record but the blank ones: its first line counted from 0, its lines as they stand, its values."""
     # bytes that are not text, and carriage returns that end no line, become a mark that no number contains
-    text = _LONE_RETURN.sub("\ufffd", data.decode("utf-8", errors="replace"))
+    text = _LONE_RETURNS.sub(lambda found: "\ufffd" * len(found[0]), data.decode("utf-8", errors="replace"))
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
@@ -539,16 +641,18 @@ def _is_strict(lines: list[str]) -> bool:
         return False
 
 
-def _broken(path: str, line: int, count: int, value: str, reason: str) -> list[Reject]:
-    """The rejects for a broken record: one for each line, since each was a row before a quote went wrong."""
+def _broken(path: str, line: int, lines: Sequence[str], value: str, reason: str) -> list[Reject]:
+    """The rejects for a broken record: one for each line that is not blank, since each was a row before a quote went wrong."""
+    count = len(lines)
     if count > MAX_SWALLOWED_LINES:
         raise TableError(
             f"{path} has a record of {count:,} lines on line {line}; perhaps a quote is never closed",
-            next_step="Mend that line and score the table again.",
+            next_step="Correct that line and score the table again.",
         )
     swallowed = f"part of the record on line {line}; perhaps a quote is never closed there"
     first = Reject(line=line, column="", value=value, reason=reason)
-    return [first, *(Reject(line=line + more, column="", value="", reason=swallowed) for more in range(1, count))]
+    others = [more for more in range(1, count) if lines[more].strip("\r\n")]
+    return [first, *(Reject(line=line + more, column="", value="", reason=swallowed) for more in others)]
 
 
 def _device_code(text: str | None) -> int:
@@ -560,7 +664,7 @@ def _number(text: str | None) -> float:
         # Python also reads 1_000 and digits of other scripts; a table does not
         return float(text) if text is not None and text.isascii() and "_" not in text else np.nan
     except ValueError:
-        return np.nan
+        return _TRUTHS.get((text or "").strip().lower(), np.nan)
 
 
 def _floats(texts: Sequence[str | None]) -> np.ndarray:
@@ -575,12 +679,10 @@ def _whole(texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _id(text: str | None) -> int | None:
-    number = _number(text)
-    try:
-        # not from the float: a long id keeps every digit
-        whole = int(text or "") if number.is_integer() else None
-    except ValueError:
-        whole = int(number) if abs(number) < 2.0**53 else None
+    """An id is digits: a number that was written with an exponent or a fraction may have lost some."""
+    found = _WHOLE.fullmatch(text.strip()) if text is not None else None
+    # Python refuses to read thousands of digits at once
+    whole = int(found[1]) if found and len(found[1]) <= MAX_VALUE_SHOWN else None
     return whole if whole is not None and -(2**63) <= whole < 2**63 else None
 
 
@@ -589,37 +691,65 @@ def _id(text: str | None) -> int | None:
 
 def _checked(values: _Values, layout: Layout, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
     bad = np.zeros(values.count, dtype=bool)
-    found: list[tuple[np.ndarray, str, str]] = []
+    found: list[tuple[np.ndarray, str, Callable[[str], str]]] = []
 
-    def refuse(where: np.ndarray | None, column: str, reason: str) -> None:
+    def refuse(where: np.ndarray | None, column: str, reason: Callable[[str], str]) -> None:
         if where is not None and where.any():
             found.append((where & ~bad, column, reason))
             np.logical_or(bad, where, out=bad)
 
-    refuse(values.not_whole, ENTITY, "not a whole number")
+    refuse(values.not_whole, ENTITY, _why_no_id)
     if layout.has_device:
-        refuse(values.device < 0, DEVICE, f"not one of {', '.join(DEVICES)}, 0, 1, 2")
+        refuse(values.device < 0, DEVICE, _why_no_device)
     for name, texts in values.texts.items():
-        refuse(_missing(texts) if name in layout.keys else None, name, "missing, and it names the row")
-        refuse(_not_one_line(texts), name, "not text on one line, in UTF-8")
+        refuse(_missing(texts) if name in layout.keys else None, name, _always("missing, and it names the row"))
+        refuse(_too_long(texts), name, _always(f"longer than {MAX_LINE_BYTES:,} bytes"))
+        refuse(_not_one_line(texts), name, _always("not text on one line, in UTF-8"))
     for column in layout.numbers:
         array = values.numbers.get(column.name)
         if array is None:
             continue  # in the run
         if column.type == "binary":
-            refuse(_not_binary(array), column.name, "not 0 or 1")
+            refuse(_not_binary(array), column.name, _missing_or("not 0 or 1"))
         else:
-            refuse(None if array.dtype.kind in "iu" else ~np.isfinite(array), column.name, "not a finite number")
+            refuse(None if array.dtype.kind in "iu" else ~np.isfinite(array), column.name, _missing_or("not a finite number"))
     if layout.flags and not layout.has_device:
-        refuse((values.numbers[FLAGS[0]] == 1) & (values.numbers[FLAGS[1]] == 1), FLAGS[0], "computer and smartphone are both 1")
+        both: np.ndarray = (values.numbers[FLAGS[0]] == 1) & (values.numbers[FLAGS[1]] == 1)
+        refuse(both, FLAGS[0], _always("computer and smartphone are both 1"))
 
     where_lines = lines() if found or rejects else None
     for where, name, reason in found:
-        rejects += [
-            Reject(line=int(where_lines[row]), column=name, value=_short(values.shown(row, name)), reason=reason)  # type: ignore[index]
-            for row in np.flatnonzero(where).tolist()
-        ]
+        for row in np.flatnonzero(where).tolist():
+            value = values.shown(row, name)
+            rejects.append(Reject(line=int(where_lines[row]), column=name, value=_short(value), reason=reason(value)))  # type: ignore[index]
     return _good_rows(values, layout, ~bad if bad.any() else None, lines, sorted(rejects, key=lambda reject: reject.line))
+
+
+def _always(reason: str) -> Callable[[str], str]:
+    return lambda _: reason
+
+
+def _missing_or(reason: str) -> Callable[[str], str]:
+    return lambda value: reason if value.strip() else "missing"
+
+
+def _why_no_id(value: str) -> str:
+    text = value.strip()
+    if _WHOLE.fullmatch(text):
+        return "too large for an id"
+    if _EXPONENT.fullmatch(text):
+        return "not a whole number: written with an exponent, it has lost digits"
+    return "not a whole number" if text else "missing"
+
+
+def _why_no_device(value: str) -> str:
+    text = value.strip().lower()
+    known = f"not one of {', '.join(DEVICES)}, 0, 1, 2"
+    if text in OTHER_DEVICES:
+        return f"{known}; write {OTHER_DEVICES[text]}"
+    if text.removesuffix(".0") in OTHER_NUMBERS:
+        return f"{known}; other systems number devices in another way, so write their names"
+    return known if text else "missing"
 
 
 def _good_rows(values: _Values, layout: Layout, good: np.ndarray | None, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
@@ -724,6 +854,10 @@ class _LazyLines:
 
 def _missing(texts: np.ndarray) -> np.ndarray:
     return np.array([not text for text in texts], dtype=bool)
+
+
+def _too_long(texts: np.ndarray) -> np.ndarray:
+    return np.array([text is not None and len(text) > MAX_LINE_BYTES for text in texts], dtype=bool)
 
 
 def _not_one_line(texts: np.ndarray) -> np.ndarray:

@@ -226,7 +226,7 @@ def _piece_of(order: JobOrder) -> dict[str, int]:
 def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Cut the table, and send every chunk that has no part yet, most of them while it is still being cut."""
     early = _EarlyOrders(task.app, order.job_id)
-    plan = scoring.plan_job(folder, early.ready)
+    plan = scoring.plan_job(folder, early.ready, max_unpacked_ratio=settings().max_unpacked_ratio)
     if plan is None:
         send(task.app, routes.NOTIFY, [order])
         return
@@ -303,7 +303,7 @@ def _score_or_give_up(order: ChunkOrder, planned: PlannedChunk, folder: JobFolde
     if attempt.deaths_elsewhere >= MAX_DEATHS:
         verdict = verdicts.killed_chunk(order, planned.release, attempt)
         if isinstance(verdict, ModelError):
-            _note_killer(planned.release, folder, verdict)
+            _note_killer(planned.release, folder, verdict.message)
         raise verdict
     if (attempt.deaths or attempt.has_lost) and planned.release not in _loaded and not _try_to_load(planned.release, folder, attempt):
         return None
@@ -343,7 +343,7 @@ def _load_counted(release: str, folder: JobFolder) -> None:
     with counted(redis_client(), folder, "load") as attempt:
         if attempt.deaths >= MAX_DEATHS:
             verdict = verdicts.killed_loader(release, attempt)
-            _note_killer(release, folder, verdict)
+            _note_killer(release, folder, verdict.message)
             raise verdict
         scoring.load_release(folder.bucket, release, **_places())
 
@@ -352,9 +352,9 @@ def _tell_stages(attempt: Attempt) -> Callable[[scoring.ChunkStage], None]:
     return lambda stage: attempt.enter(stage, in_isolation=stage is scoring.ChunkStage.SCORING)
 
 
-def _note_killer(release: str, folder: JobFolder, error: ScoringError) -> None:
+def _note_killer(release: str, folder: JobFolder, what: str) -> None:
     """Remember for ``scoring doctor`` that a release killed its loader."""
-    killer = Killer(release=release, at=datetime.now(UTC), job_id=folder.job_id, what=error.message[:500])
+    killer = Killer(release=release, at=datetime.now(UTC), job_id=folder.job_id, what=what[:500])
     with contextlib.suppress(redis.RedisError):
         note_killer(redis_client(), killer)
 
@@ -417,9 +417,10 @@ def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt)
         return
     tuning.forget_table()
     try:
-        training.train_release(
-            folder, Places(**_places(), load_seconds=settings().load_seconds), _gate_limits(), functools.partial(tuning.found, folder)
+        places = Places(
+            **_places(), load_seconds=settings().load_seconds, on_killer=lambda release, what: _note_killer(release, folder, what)
         )
+        training.train_release(folder, places, _gate_limits(), functools.partial(tuning.found, folder))
     finally:
         give_back_freed_memory()
     send(task.app, routes.NOTIFY, [order])

@@ -16,8 +16,9 @@ from shared.manifests import KEYS, Column, FileDigest, TableAudit, TableFingerpr
 from shared.table_files import FileKind, find_files
 from workers import tables
 from workers.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
-from workers.planning import MAX_CHUNK_BYTES, ChunkSize, Hashing, open_csv, open_parquet, refusing_bad_gzip, unpacked
+from workers.planning import MAX_CHUNK_BYTES, ChunkSize, Hashing, open_csv, open_parquet, refusing_bad_gzip
 from workers.training_audit import Block, audit_table
+from workers.unpacking import LimitedText, UnpackedLimit
 
 MAX_REJECT_SHARE = 0.01
 """A training table is refused if a larger share of its rows, or of its clicks, cannot be used."""
@@ -169,7 +170,8 @@ def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _
         raw = io.BytesIO(hashed.read())
         with open_parquet(raw, info.path) as file:
             return file.schema_arrow.names, _ParquetReading(raw=raw, count=file.metadata.num_rows)
-    names, cuts = open_csv(unpacked(hashed) if kind == "csv.gz" else hashed, info.path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None))
+    text = LimitedText(hashed, UnpackedLimit([info.size]), info.path) if kind == "csv.gz" else hashed
+    names, cuts = open_csv(text, info.path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None))
     return names, _CsvReading(names=names, pieces=((cut.data.tobytes(), cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
 
 

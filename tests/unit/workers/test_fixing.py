@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -296,6 +297,26 @@ def test_a_table_that_changed_since_is_not_fixed(bucket):
     run_job(earlier)
     folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
     put_table(bucket, "csv", right_lines(), "spoiled")
+    with pytest.raises(TableError, match=r"data/spoiled.csv was changed or removed"):
+        scoring.plan_job(folder)
+
+
+def test_a_table_that_only_got_another_owner_or_link_since_is_fixed(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
+    bucket.place(SPOILED).chmod(0o600)
+    assert scoring.plan_job(folder) is not None
+
+
+def test_a_table_of_the_same_size_and_time_with_another_content_is_not_fixed(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
+    place = bucket.place(SPOILED)
+    before = place.stat()
+    place.write_bytes(place.read_bytes()[::-1])
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(TableError, match=r"data/spoiled.csv was changed or removed"):
         scoring.plan_job(folder)
 

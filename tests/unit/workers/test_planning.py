@@ -21,7 +21,8 @@ from shared.errors import TableError
 from shared.job_folder import JobFolder
 from shared.table_files import find_files
 from workers import planning
-from workers.planning import Begun, ChunkSize, Cut, Hashing, open_csv, parse_header, refusing_bad_gzip, slice_file, unpacked
+from workers.planning import Begun, ChunkSize, Cut, Hashing, open_csv, parse_header, refusing_bad_gzip, slice_file
+from workers.unpacking import unpacked
 
 HEADER = b"entity_id,device,att1\n"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"
@@ -242,20 +243,28 @@ def test_a_header_gives_the_names_of_the_columns(line, columns):
         (b"\xef\xbb\xbf", "not a csv|no columns|without a name"),
         (b"\n1,Tablet\n", "its first line is blank"),
         (b"\r\nentity_id,device\n", "its first line is blank"),
-        (b"a,b,a\n1,2,3\n", "has the column 'a' more than once"),
-        (b"a, a\n1,2\n", "has the column 'a' more than once"),
-        (b"a,,b\n1,2,3\n", r"has a column without a name \(number 2\)"),
-        (b"a,b,\n1,2,3\n", r"has a column without a name \(number 3\)"),
-        (b'""\n1\n', r"has a column without a name \(number 1\)"),
-        (b"   \n1\n", r"has a column without a name \(number 1\)"),
+        (b'""\n1\n', "its first line is blank"),
+        (b"   \n1\n", "its first line is blank"),
+        (b",,\n1,2,3\n", "its first line is blank"),
         (b"a\0b,c\n1,2\n", "its first line is not text"),
         (b"\0" * 100, "its first line is not text"),
         (PNG, "its first line is not text"),
-        (gzip.compress(b"a,b\n1,2\n", mtime=0), "its first line is not text"),
-        ("a,b\n1,2\n".encode("utf-16"), "its first line is not text"),
-        ("ä,b\n1,2\n".encode("latin-1"), "its first line is not text"),
-        (b"a,b\r1,2\r3,4\r", "its first line is not text"),
-        (b'a,"b\n1,2\n3,4\n', "its first line is not text"),
+        (gzip.compress(b"a,b\n1,2\n", mtime=0), "is compressed with gzip, but its name does not say so"),
+        (b"PK\x03\x04\x14\0\6\0", "is an Excel workbook or a zip archive"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "is an Excel workbook"),
+        (b"PAR1\x15\0\n", "is a Parquet file, but its name does not say so"),
+        ("a,b\n1,2\n".encode("utf-16"), "is text in UTF-16"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "is text in UTF-16"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "is text in UTF-16"),
+        ("ä,b\n1,2\n".encode("latin-1"), "its first line is not text in UTF-8"),
+        (b"a,b\r1,2\r3,4\r", "has lines that end in a carriage return alone"),
+        (b'a,"b\n1,2\n3,4\n', "has a quote in its header that does not close"),
+        (b'a,"b\n1,2\n3,c"\n', "has a quote in its header that does not close"),
+        (b"sep=,\na,b\n1,2\n", "starts with the line 'sep=,', which only Excel reads"),
+        (b"sep=;\na;b\n1;2\n", "starts with the line 'sep=;', which only Excel reads"),
+        (b'\xef\xbb\xbf"sep=;"\r\na;b\n', "which only Excel reads"),
+        (b"20458,0,1,1,0\n20459,1,0,0,1\n", "has no header: its first line is a row of values, 20458, 0, 1, 1, 0"),
+        (b"20458,1,,0.5,Computer\n", "has no header"),
         (b"x" * (2 << 20), "its first line is not text"),
     ],
 )
@@ -472,7 +481,7 @@ def test_a_folder_is_planned_file_by_file_in_the_order_of_names(folder, bucket):
     bucket.write("data/all/c.csv", HEADER)
     put_parquet(bucket, "data/all/d.PARQUET", 3)
     bucket.write("data/all/notes.txt", b"not a table")
-    bucket.write("data/all/deeper/e.csv", b"not looked at")
+    bucket.write("data/all/deeper/e.txt", b"no table either")
     files, chunks = cut_table(folder, "data/all", 2, "abc")
     assert [(file.path, file.kind) for file in files] == [
         ("data/all/a.csv.gz", "csv.gz"),
@@ -603,14 +612,16 @@ def test_a_table_is_known_by_its_ending(bucket, name):
         ("data/nothing.csv", "there is no table data/nothing.csv in the bucket"),
         ("nowhere", "there is no table nowhere in the bucket"),
         ("data/image.png", "data/image.png is not a table"),
-        ("data", "the folder data holds no table"),
-        ("data/deeper", "the folder data/deeper holds no table"),
+        ("data", "there is no table data, but there is one in its folder deeper/more"),
+        ("data/deeper", "there is no table data/deeper, but there is one in its folder more"),
+        ("empty", "the folder empty holds no table"),
         ("data/image.png/x.csv", "there is no table"),
     ],
 )
 def test_a_path_without_a_table_is_refused(folder, bucket, path, says):
     bucket.write("data/image.png", PNG)
     bucket.write("data/deeper/more/a.csv", HEADER)
+    bucket.write("empty/image.png", PNG)
     with pytest.raises(TableError, match=says) as caught:
         cut_table(folder, path, None, "abc")
     assert caught.value.next_step
@@ -658,15 +669,10 @@ def test_a_parquet_file_cut_short_anywhere_is_refused(folder, bucket):
             cut_table(folder, "t.parquet", None, "abc")
 
 
-def test_a_parquet_file_without_rows_or_with_a_column_twice_is_refused(folder, bucket):
+def test_a_parquet_file_without_rows_or_columns_is_refused(folder, bucket):
     put_parquet(bucket, "empty.parquet", 0)
     with pytest.raises(TableError, match="has a header but no rows"):
         cut_table(folder, "empty.parquet", None, "abc")
-    out = io.BytesIO()
-    pq.write_table(pa.table([[1], [2], [3]], names=["a", "b", "a"]), out)
-    bucket.write("doubled.parquet", out.getvalue())
-    with pytest.raises(TableError, match="has the column 'a' more than once"):
-        cut_table(folder, "doubled.parquet", None, "abc")
     out = io.BytesIO()
     pq.write_table(pa.table({}), out)
     bucket.write("none.parquet", out.getvalue())

@@ -5,6 +5,7 @@ import dataclasses
 import gzip
 import io
 import json
+import os
 import re
 import threading
 import time
@@ -37,7 +38,7 @@ from tests.handmade import (
     tree,
     write_table,
 )
-from workers import joining, planning, scoring, tables
+from workers import joining, planning, scoring, tables, unpacking
 from workers.parts import PREDICTED, missing_chunks
 from workers.planning import Chunk, read_begun, read_plan
 
@@ -224,11 +225,115 @@ def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
         scoring.score_chunk(folder, made.chunk(1), bucket.root)
 
 
+def replace_in_place(bucket, path: str, old: bytes, new: bytes, *, way: str) -> None:
+    """Another content of the same size and time, as ``cp -p`` (in place) and ``rsync -t`` (a new file) leave it."""
+    place, data = bucket.place(path), bucket.read(path).replace(old, new)
+    before = place.stat()
+    if way == "rsync":
+        place.with_suffix(".new").write_bytes(data)
+        place.with_suffix(".new").replace(place)
+    else:
+        place.write_bytes(data)
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (place.stat().st_size, place.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("way", ["cp", "rsync"])
+def test_a_table_that_is_replaced_by_one_of_the_same_size_and_time_is_refused(bucket, form, way):
+    path = TABLE
+    if form == "parquet":
+        path = TABLE.replace(".csv", ".parquet")
+        packed = io.BytesIO()
+        pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
+        bucket.write(path, packed.getvalue())
+    folder = make_job(bucket, chunk_rows=7, table=path)
+    plan(folder)
+    made = read_plan(folder)
+    scoring.score_chunk(folder, made.chunk(0), bucket.root)
+    replace_in_place(bucket, path, b"1003", b"1999", way=way)
+    with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
+        scoring.score_chunk(folder, read_plan(folder).chunk(1), bucket.root)
+
+
+def test_a_job_that_an_earlier_version_planned_goes_on_without_versions(bucket):
+    folder = make_job(bucket, chunk_rows=7)
+    plan(folder)
+    bucket.delete(folder.file("versions.json"))
+    bucket.place(TABLE).chmod(0o600)
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).facts["scored"] == "40"
+
+
+def test_what_a_plan_says_of_its_files_is_what_an_earlier_version_reads(bucket):
+    folder = make_job(bucket)
+    plan(folder)
+    for name in ("begun.json", "plan.json"):
+        (file,) = json.loads(bucket.read(folder.file(name)))["files"]
+        assert file["stamp"] == bucket.stat(TABLE).stamp
+        assert "version" not in file
+
+
+def test_a_parquet_table_that_is_replaced_while_it_is_looked_at_changed_and_is_not_damaged(bucket, monkeypatch):
+    path = TABLE.replace(".csv", ".parquet")
+    packed = io.BytesIO()
+    pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
+    bucket.write(path, packed.getvalue())
+    opened = LocalBucket.open
+
+    def half_written(self, name):
+        if name == path:
+            self.place(path).write_bytes(packed.getvalue()[:-200] + bytes(200))
+        return opened(self, name)
+
+    monkeypatch.setattr(LocalBucket, "open", half_written)
+    with pytest.raises(TableError, match="was changed or removed while it was scored"):
+        plan(make_job(bucket, table=path))
+
+
 def test_a_compressed_table_may_change_once_it_is_planned(bucket):
     bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
     folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
     plan(folder)
     bucket.write(f"{TABLE}.gz", b"something else")
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).facts["scored"] == "40"
+
+
+def test_a_compressed_table_that_unpacks_to_too_much_is_refused_and_leaves_no_slice(bucket, monkeypatch):
+    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    lines = "\n".join([HEADER, *[row(0)] * 200_000])
+    bucket.write(f"{TABLE}.gz", gzip.compress(lines.encode()))
+    folder = make_job(bucket, table=f"{TABLE}.gz")
+    with pytest.raises(TableError, match=r"unpacks to more than the \d+ MB .* SCORING_MAX_UNPACKED_RATIO") as refused:
+        scoring.plan_job(folder, max_unpacked_ratio=20)
+    assert refused.value.message.startswith(f"{TABLE}.gz")
+    assert not bucket.folders(folder.file("slices"))
+    allowed = scoring.plan_job(make_job(bucket, minute=1, table=f"{TABLE}.gz"), max_unpacked_ratio=10_000)
+    assert allowed.rows_at_most == 200_000
+
+
+def test_all_compressed_files_of_a_table_share_one_limit(bucket, monkeypatch):
+    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED_BYTES", 3 << 20)
+    for name in range(4):
+        bucket.write(f"data/many/{name}.csv.gz", gzip.compress("\n".join([HEADER, *[row(0)] * 40_000]).encode()))
+    with pytest.raises(TableError, match=r"data/many/\d.csv.gz unpacks to more than the 3 MB"):
+        scoring.plan_job(make_job(bucket, table="data/many"), max_unpacked_ratio=1)
+
+
+@pytest.mark.parametrize("cut", [(0, 0, 1 << 61, 1), (0, 100, 1 << 20, 3), (0, 5, 5, 1), (7, 0, 10, 1)])
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_forged_order_for_a_chunk_beyond_the_table_is_stray_and_harms_no_job(bucket, cut, form):
+    path = TABLE
+    if form == "parquet":
+        path = TABLE.replace(".csv", ".parquet")
+        packed = io.BytesIO()
+        pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
+        bucket.write(path, packed.getvalue())
+    folder = make_job(bucket, table=path)
+    plan(folder)
+    with pytest.raises(StrayOrderError):
+        scoring.score_chunk(folder, read_begun(folder).chunk(0, cut), bucket.root)
     score_chunks(folder, bucket.root)
     assert scoring.finish_job(folder).facts["scored"] == "40"
 

@@ -1,0 +1,131 @@
+"""The first line of a csv table, and what is wrong where it is no header."""
+
+import codecs
+import csv
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from shared.errors import TableError
+from shared.table_files import kind_of
+
+MAX_HEADER_BYTES = 1 << 20
+SHOWN_COLUMNS = 120
+
+_SAVE_AS = "Save it again as text in UTF-8, in Excel as: CSV UTF-8 (comma delimited)."
+_GZIP = b"\x1f\x8b"
+_IS_EXCEL = ("is an Excel workbook or a zip archive, not a csv table", "Save the sheet as: CSV UTF-8 (comma delimited).")
+_OTHER_FORMATS = {
+    _GZIP: ("is compressed with gzip, but its name does not say so", "Rename it so that it ends in .csv.gz"),
+    b"PK\x03\x04": _IS_EXCEL,
+    b"\xd0\xcf\x11\xe0": _IS_EXCEL,
+    b"PAR1": ("is a Parquet file, but its name does not say so", "Rename it so that it ends in .parquet"),
+}
+"""How files of other formats begin: what each is, and what to do."""
+_SEPARATOR_LINE = re.compile(r'"?sep=(.?)"?[,;\t|]*', re.IGNORECASE)
+_DEVICES = frozenset(["computer", "smartphone", "tablet"])
+_LOOKED_AT_BYTES = 4096
+
+
+def parse_header(line: bytes, path: str) -> list[str]:
+    """The column names of a csv file, as they stand: some may be empty or there twice, where nobody needs them.
+
+    Raises:
+        TableError: it is no text, has no columns, or is a row of values.
+    """
+    try:
+        text = line.decode("utf-8-sig").strip("\r\n")
+        names = [name.strip() for name in next(csv.reader([text]), [])]
+    except (UnicodeDecodeError, csv.Error):
+        text, names = "\0", []
+    if any(ord(char) < 32 and char != "\t" for char in text) or len(line) >= MAX_HEADER_BYTES:
+        raise _no_text(line, path)
+    if not any(names):
+        raise TableError(f"{path} has no columns: its first line is blank", next_step="Give a table that starts with its header.")
+    _refuse_separator_line(text, path)
+    if all(map(_is_value, filter(None, names))):
+        raise _no_header(names, path)
+    return names
+
+
+def _no_text(line: bytes, path: str) -> TableError:
+    """Says what a first line is that is not text."""
+    start = line[:_LOOKED_AT_BYTES]
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _is_utf16(start):
+        return TableError(f"{path} is text in UTF-16, and a csv table is text in UTF-8", next_step=_SAVE_AS)
+    if start.startswith(_GZIP) and kind_of(path) == "csv.gz":
+        return TableError(f"{path} is compressed with gzip twice", next_step="Unpack it once with gunzip, and score what comes out.")
+    found = next((sentence for mark, sentence in _OTHER_FORMATS.items() if start.startswith(mark)), None)
+    if found is not None:
+        return TableError(f"{path} {found[0]}", next_step=found[1])
+    return _not_one_line_of_text(line, path)
+
+
+def _not_one_line_of_text(line: bytes, path: str) -> TableError:
+    is_binary = any(byte < ord(" ") and byte not in b"\t\r\n" for byte in line[:_LOOKED_AT_BYTES])
+    within = line.strip(b"\r\n")
+    if is_binary or not (line.endswith(b"\n") or len(line) < MAX_HEADER_BYTES):
+        return TableError(f"{path} is not a csv table: its first line is not text", next_step="Give a csv, csv.gz or Parquet file.")
+    if b"\r" in within and b"\n" not in within:
+        return TableError(f"{path} has lines that end in a carriage return alone, without a line feed", next_step=_SAVE_AS)
+    if b"\n" in within:
+        return TableError(f"{path} has a quote in its header that does not close on its line", next_step="Remove the quote, or close it.")
+    return TableError(f"{path} is not a csv table: its first line is not text in UTF-8", next_step=_SAVE_AS)
+
+
+def _is_utf16(start: bytes) -> bool:
+    """True for plain letters with a zero beside each."""
+    zeros = [start[odd::2].count(0) * 10 for odd in (0, 1)]
+    half = len(start) // 2
+    return half > 1 and min(zeros) < half and max(zeros) > 9 * half
+
+
+def _refuse_separator_line(text: str, path: str) -> None:
+    found = _SEPARATOR_LINE.fullmatch(text.strip())
+    if found:
+        commas = "" if found[1] in ("", ",") else ", and separate the columns by commas"
+        raise TableError(f"{path} starts with the line {text.strip()!r}, which only Excel reads", next_step=f"Remove that line{commas}.")
+
+
+def _is_value(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return text.lower() in _DEVICES
+
+
+def _no_header(names: Sequence[str], path: str) -> TableError:
+    return TableError(
+        f"{path} has no header: its first line is a row of values, {_shown(names)}",
+        next_step="Put a line with the names of the columns before it.",
+    )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return (", ".join(names[:6]) + (", ..." if len(names) > 6 else ""))[:SHOWN_COLUMNS]
+
+
+def missing_columns(missing: Sequence[str], columns: Sequence[str], path: str) -> TableError:
+    """The error for a table that lacks these columns: it says so, or why its first line is no header at all."""
+    named = [name for name in columns if name]
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+        return _lacking(missing, columns, path, "Its columns must be separated by commas.")
+    if 2 * sum(map(_is_value, named)) > len(named):
+        return _no_header(columns, path)
+    if 2 * len(named) < len(columns) or len(columns) == 1:
+        return _lacking(missing, columns, path, "Remove what stands above the header: it must be the first line.")
+    return _lacking(missing, columns, path, "Add what is missing, or choose another model.")
+
+
+def _lacking(missing: Sequence[str], columns: Sequence[str], path: str, next_step: str) -> TableError:
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return TableError(f"{path} lacks the column {missing[0]}{more}; it has {_shown(columns)}", next_step=next_step)
+
+
+def refuse_doubled(needed: Collection[str], columns: Sequence[str], path: str) -> None:
+    """Raises TableError when a column that is needed is there more than once: which of them counts, nobody can say."""
+    counts = Counter(columns)
+    doubled = [name for name in needed if counts[name] > 1]
+    if doubled:
+        raise TableError(f"{path} has the column {doubled[0]!r} more than once", next_step="Keep one of them, or rename the others.")
