@@ -18,7 +18,7 @@ from producers import model_commands, notebook_commands, schedule_commands, serv
 from producers.compare_commands import compare
 from producers.new_definition import new
 from producers.terminal import console as _console
-from producers.terminal import json_option
+from producers.terminal import json_option, warn, warn_of_unreadable
 from producers.terminal import open_bucket_here as _open
 from producers.terminal import print_json as _print_json
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
@@ -417,21 +417,26 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         scoring models list --best-first
     """
     from producers import show
+    from shared.signatures import Signature
 
     _, bucket = _open()
-    releases = show.find_releases(bucket)
+    releases, unreadable = show.look_at_releases(bucket)
+    warn_of_unreadable(unreadable)
+    for release in releases:
+        if release.signed is Signature.WRONG:
+            warn(f"workers refuse {release.manifest.release}: signed: {release.signed}")
     if best_first:
         releases = [release for group in show.judged_alike(releases) for release in group]
     if quiet and not as_json:
         click.echo("\n".join(release.manifest.release for release in releases))
         return
-    data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
     if as_json:
-        _print_json(data)
+        data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
+        _print_json([*data, *({"release": found.release, "path": found.path, "unreadable": found.reason} for found in unreadable)])
     elif releases:
         for group in show.judged_alike(releases) if best_first else [releases]:
             show.print_releases(_console(), group, grouped=best_first)
-    else:
+    elif not unreadable:
         click.echo(f"There is no release yet in the bucket {bucket.url}. Train one with: scoring train v1")
 
 
@@ -533,7 +538,7 @@ def results() -> None:
 @results.command("list")
 @json_option
 def results_list(as_json: bool) -> None:
-    """List the published results.
+    """List the published results, the newest first.
 
     \b
     Example:
@@ -542,13 +547,14 @@ def results_list(as_json: bool) -> None:
     from producers import show
 
     _, bucket = _open()
-    found = list(show.find_results(bucket))
-    data = [manifest.encode() | {"folder": folder} for folder, manifest in found]
+    found, unreadable = show.look_at_results(bucket)
+    warn_of_unreadable(unreadable)
     if as_json:
-        _print_json(data)
+        data = [result.manifest.encode() | {"folder": result.folder} for result in found]
+        _print_json([*data, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
     elif found:
         show.print_results(_console(), found)
-    else:
+    elif not unreadable:
         click.echo(f"There is no result yet in the bucket {bucket.url}")
 
 

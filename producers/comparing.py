@@ -16,10 +16,10 @@ from producers import show
 from producers.release_files import read_file
 from shared.aliases import release_folder, resolve
 from shared.bucket import Bucket
+from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, unreadable
 from shared.errors import ModelError
 from shared.keyword_losses import Difference, KeywordLosses, compare, read_losses
 from shared.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
-from shared.signatures import Signature
 
 FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
 KINDS = {"device": "device", "clicks": "clicks of the row", "history": "keyword"}
@@ -79,11 +79,15 @@ def compare_releases(bucket: Bucket, one: str, other: str, *, table: str | None,
         ModelError: there is no such release, or no table on which both were judged.
     """
     first, second = resolve(bucket, one), resolve(bucket, other)
-    manifests = [release.manifest for release in show.find_releases(bucket) if release.signed in (Signature.RIGHT, Signature.UNCHECKED)]
+    found = list(list_releases(bucket))
+    manifests = [release.manifest for release in found if isinstance(release, FoundRelease) and release.is_trusted]
     for mine in _sources(manifests, first, table):
         for theirs in _sources(manifests, second, table):
             if mine.table.contents == theirs.table.contents:
                 return _compared(bucket, mine, theirs, confidence)
+    for broken in found:
+        if isinstance(broken, UnreadableRelease) and broken.release in (first, second):
+            raise unreadable(broken)
     raise _not_comparable(manifests, first, second, table)
 
 

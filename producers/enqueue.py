@@ -17,13 +17,15 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from producers.new_definition import PACKAGE
-from shared.aliases import CHAMPION, MANIFEST, MODELS, read_alias, release_folder, resolve
+from shared.aliases import CHAMPION, MODELS, read_alias, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
+from shared.catalog.releases import read_release
+from shared.catalog.results import FoundResult, look_at_result
 from shared.errors import BrokerError, MessageError, ModelError, RequestError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
-from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
-from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode, decode_long
+from shared.manifests import OUTPUTS
+from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
 from shared.settings import Settings
@@ -143,7 +145,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     job(NO_ID)
     release = _release_of(settings, bucket, model)
     if interval:
-        decode_long(ReleaseManifest, bucket.read(f"{release_folder(release)}/{MANIFEST}") or b"").check_interval()
+        read_release(bucket, release).manifest.check_interval()
     digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
     return _enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
 
@@ -216,11 +218,11 @@ def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str,
     """Raise RequestError when a fix of this job with these rows would take the place of a newer result."""
     plan = json.loads(bucket.read(earlier.file("plan.json")) or b"{}")
     definition = str(plan.get("release", "")).partition("@")[0]
-    text = bucket.read(f"{OUTPUTS}/{definition}/{place}/{MANIFEST}") if definition else None
-    published = decode_long(ResultManifest, text) if text is not None else None
-    if published is None or published.job_id <= earlier.job_id:
+    # one that cannot be read is replaced
+    found = look_at_result(bucket, f"{OUTPUTS}/{definition}/{place}") if definition else None
+    if not isinstance(found, FoundResult) or found.manifest.job_id <= earlier.job_id:
         return
-    newer = published.job_id
+    published, newer = found.manifest, found.manifest.job_id
     problem = f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {newer}"
     if published.rows_rejected == 0:
         raise RequestError(f"{problem}, in which nothing is left to fix", next_step=f"See it with: scoring results show {newer}")

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from shared.aliases import MANIFEST
 from shared.bucket import Bucket
+from shared.catalog.results import read_result
 from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
-from shared.manifests import OUTPUTS, REJECTS, ResultManifest
-from shared.messages import decode_long
+from shared.manifests import OUTPUTS, REJECTS
 from shared.table_files import promised_kind
 
 # a rejected row may hold a field of any length; csv's own limit is one for the whole process
@@ -49,9 +48,9 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
         RequestError: there is no such job or result.
     """
     folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
-    text = bucket.read(f"{OUTPUTS}/{folder}/{MANIFEST}")
-    if text is not None:
-        manifest = decode_long(ResultManifest, text)
+    published = read_result(bucket, f"{OUTPUTS}/{folder}")
+    if published is not None:
+        manifest = published.manifest
         return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
     job = job_behind(bucket, wanted)
     complete = job.parts_done() & job.parts_with_rejects()

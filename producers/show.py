@@ -3,7 +3,7 @@
 import gzip
 import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -13,12 +13,14 @@ from rich.text import Text
 from producers.clearing import Judged
 from producers.durations import ago, human_size
 from producers.rejects import Rejected, count_reasons, job_behind
-from shared.aliases import ALIASES, MANIFEST, MODELS, Alias, latest_of, list_aliases, release_folder
+from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
-from shared.errors import ModelError, RequestError
+from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, look_at_release, read_release
+from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, list_results, read_result
+from shared.errors import RequestError
 from shared.job_folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
 from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, FileDigest, ReleaseManifest, ResultManifest, Search
-from shared.messages import Job, ScoreJob, decode_long
+from shared.messages import Job, ScoreJob
 from shared.signatures import Signature
 
 CANDIDATES_SHOWN = 12
@@ -65,70 +67,86 @@ class ShownRelease:
         return sum(file.size for file in self.manifest.files.values())
 
 
+def look_at_releases(bucket: Bucket) -> tuple[list[ShownRelease], list[UnreadableRelease]]:
+    """Every release in the store, the newest first, and those whose manifest cannot be read."""
+    by_release = _aliases_by_release(bucket)
+    found: list[ShownRelease] = []
+    unreadable: list[UnreadableRelease] = []
+    for release in list_releases(bucket):
+        if isinstance(release, UnreadableRelease):
+            unreadable.append(release)
+        else:
+            found.append(_shown_release(release, by_release))
+    return sorted(found, key=lambda release: release.manifest.created, reverse=True), unreadable
+
+
 def find_releases(bucket: Bucket) -> list[ShownRelease]:
-    """Every release in the store, the newest first."""
-    by_release: dict[str, list[str]] = {}
-    for alias, release in sorted(list_aliases(bucket).items()):
-        by_release.setdefault(release, []).append(alias)
-    found = []
-    for definition in bucket.folders(MODELS):
-        for name in bucket.folders(f"{MODELS}/{definition}") if f"{MODELS}/{definition}" != ALIASES else []:
-            text = bucket.read(f"{release_folder(name)}/{MANIFEST}") if name.startswith(f"{definition}@") else None
-            if text is not None:
-                manifest = decode_long(ReleaseManifest, text)
-                found.append(ShownRelease(manifest=manifest, aliases=by_release.get(name, []), signed=bucket.signer.judge(text)))
-    return sorted(found, key=lambda release: release.manifest.created, reverse=True)
+    """Every release in the store whose manifest can be read, the newest first."""
+    return look_at_releases(bucket)[0]
 
 
 def find_release(bucket: Bucket, release: str) -> ShownRelease:
-    """One release by its id; raises ModelError when it is not there."""
-    for found in find_releases(bucket):
-        if found.manifest.release == release:
-            return found
-    raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
+    """One release by its id; raises ModelError when it is not there, or its manifest cannot be read."""
+    return _shown_release(read_release(bucket, release), _aliases_by_release(bucket))
+
+
+def _shown_release(found: FoundRelease, by_release: dict[str, list[str]]) -> ShownRelease:
+    return ShownRelease(manifest=found.manifest, aliases=by_release.get(found.release, []), signed=found.signed)
+
+
+def _aliases_by_release(bucket: Bucket) -> dict[str, list[str]]:
+    by_release: dict[str, list[str]] = {}
+    for alias, release in sorted(list_aliases(bucket).items()):
+        by_release.setdefault(release, []).append(alias)
+    return by_release
 
 
 def trained_by(bucket: Bucket, job_id: str, outcome: Outcome) -> ReleaseManifest | None:
-    """The manifest of the release that a job trained; None when it was to score, or the release is gone."""
+    """The manifest of the release that a job trained; None when it was to score, or the release is gone or cannot be read."""
     if isinstance(JobFolder(bucket, job_id).job(), ScoreJob):
         return None
-    text = bucket.read(f"{release_folder(outcome.release)}/{MANIFEST}")
-    return None if text is None else decode_long(ReleaseManifest, text)
+    found = look_at_release(bucket, outcome.release)
+    return found.manifest if isinstance(found, FoundRelease) else None
 
 
-def find_results(bucket: Bucket) -> Iterator[tuple[str, ResultManifest]]:
-    """Every published result with its folder, by definition and place."""
-    folders = [OUTPUTS]
-    while folders:
-        folder = folders.pop(0)
-        text = bucket.read(f"{folder}/{MANIFEST}")
-        if text is not None:
-            yield folder, decode_long(ResultManifest, text)
-        folders = [f"{folder}/{name}" for name in bucket.folders(folder) if name != "revisions"] + folders
+def look_at_results(bucket: Bucket) -> tuple[list[FoundResult], list[UnreadableResult]]:
+    """Every published result, the newest first, and those whose manifest cannot be read."""
+    found: list[FoundResult] = []
+    unreadable: list[UnreadableResult] = []
+    for result in list_results(bucket):
+        if isinstance(result, UnreadableResult):
+            unreadable.append(result)
+        else:
+            found.append(result)
+    return sorted(found, key=lambda result: result.manifest.finished, reverse=True), unreadable
 
 
 def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     """The folder and manifest of a result, by the id of its job or by its folder.
 
     Raises:
-        RequestError: there is no such result, or the job has none yet.
+        RequestError: there is no such result, or the job has none yet, or the manifest cannot be read.
     """
     folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
-    text = bucket.read(f"{OUTPUTS}/{folder}/{MANIFEST}")
-    if text is not None:
-        return f"{OUTPUTS}/{folder}", decode_long(ResultManifest, text)
+    published = read_result(bucket, f"{OUTPUTS}/{folder}")
+    if published is not None:
+        return published.folder, published.manifest
     status = job_behind(bucket, wanted).status()
     if status.state != "done" or status.outcome is None:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
-    revision = f"{status.outcome.result}/revisions/{wanted}"
-    return revision, decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
+    revision = f"{status.outcome.result}/{REVISIONS}/{wanted}"
+    found = read_result(bucket, revision)
+    if found is None:
+        raise RequestError(
+            f"the revision of job {wanted} is no longer in the bucket {bucket.url}", next_step="List results with: scoring results list"
+        )
+    return found.folder, found.manifest
 
 
 def release_behind(bucket: Bucket, manifest: ResultManifest) -> ReleaseManifest | None:
     """The manifest of the release that a result was scored with; None when it is no longer there, or its files are others."""
-    text = bucket.read(f"{release_folder(manifest.release)}/{MANIFEST}")
-    release = None if text is None else decode_long(ReleaseManifest, text)
-    return release if release is not None and release.files == manifest.release_files else None
+    found = look_at_release(bucket, manifest.release)
+    return found.manifest if isinstance(found, FoundRelease) and found.manifest.files == manifest.release_files else None
 
 
 def signature_of(bucket: Bucket, folder: str) -> Signature:
@@ -321,11 +339,12 @@ def print_search(console: Console, search: Search) -> None:
         console.print(f"and {len(search.candidates) - CANDIDATES_SHOWN} more, see --json", highlight=False)
 
 
-def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]]) -> None:
+def print_results(console: Console, results: Sequence[FoundResult]) -> None:
     """One line a result; its release only where there is room for it."""
     whole = (*(["release"] if console.width >= RELEASE_FITS else []), "finished", "rows", "rejected", "job")
     table = _table("result", *whole, whole=whole)
-    for folder, manifest in results:
+    for result in results:
+        manifest = result.manifest
         cells = {
             "release": manifest.release,
             "finished": ago(manifest.finished),
@@ -333,7 +352,7 @@ def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]
             "rejected": f"{manifest.rows_rejected:,}",
             "job": manifest.job_id,
         }
-        _add(table, folder.removeprefix(f"{OUTPUTS}/"), *(cells[name] for name in whole))
+        _add(table, result.folder.removeprefix(f"{OUTPUTS}/"), *(cells[name] for name in whole))
     console.print(table)
 
 

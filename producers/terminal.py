@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from shared.bucket import Bucket
+    from shared.catalog.releases import UnreadableRelease
+    from shared.catalog.results import UnreadableResult
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -37,3 +40,14 @@ def console(*, stderr: bool = False) -> "Console":
 def print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
     """Print what JSON can say."""
     click.echo(json.dumps(data, indent=1, default=str))
+
+
+def warn(text: str) -> None:
+    """Print a sentence on standard error that does not change how the command ends."""
+    click.secho(f"Warning: {text}", fg="yellow", err=True)
+
+
+def warn_of_unreadable(unreadable: "Sequence[UnreadableRelease | UnreadableResult]") -> None:
+    """Name each manifest that was left out of a list."""
+    for found in unreadable:
+        warn(f"{found.path} cannot be read and is left out: {found.reason}")
