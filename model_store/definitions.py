@@ -6,7 +6,6 @@ again in every process.
 """
 
 import functools
-import hashlib
 import importlib
 import importlib.util
 import re
@@ -20,13 +19,12 @@ from types import ModuleType
 from typing import Any
 
 from model_store import model_template
+from shared import digests
 from shared.errors import ModelError
 from shared.manifests import KEYS
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 METHODS = ("_model_definition", "train", "score", "predict", "save", "load")
-TEMPLATE = "model_template.py"
-"""What older definitions load from the folder above theirs."""
 
 NO_KEYS = frozenset({"cr", "cr_low", "cr_high", "Clicks", "Conversions", "week", "computer", "smartphone"})
 """Columns of a table or result that mean something else."""
@@ -117,20 +115,12 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
 
 def digest_source(folder: Path) -> str:
     """The sha256 over the paths and contents of a folder's Python files; a template of its own above it is a part of its code."""
-    files = [(file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*.py"))]
-    template = _template_of(folder)
-    if template is not None:
-        files.append((f"../{TEMPLATE}", template))
-    whole = hashlib.sha256()
-    for name, file in files:
-        whole.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return whole.hexdigest()
+    return digests.digest_source(folder, PACKAGE_FOLDER)
 
 
 def _template_of(folder: Path) -> Path | None:
     """The template of its own that lies above a definition; ours belongs to the code of none."""
-    template = folder.parent / TEMPLATE
-    return template if folder.parent != PACKAGE_FOLDER and template.is_file() else None
+    return digests.template_of(folder, PACKAGE_FOLDER)
 
 
 def _find_folders(extra: Path | None) -> dict[str, Path]:
@@ -176,8 +166,10 @@ def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleTy
     except (Exception, SystemExit) as error:
         elsewhere = "" if folder.parent == PACKAGE_FOLDER else f" --extra {folder.parent}"
         problem = f"the definition {name} does not import: {type(error).__name__}: {error} ({_place(error, folder)})"
-        if isinstance(error, FileNotFoundError) and error.filename == str(folder.parent / TEMPLATE):
-            raise ModelError(problem, next_step=f"Put the template there: cp {PACKAGE_FOLDER / TEMPLATE} {folder.parent}/") from error
+        if isinstance(error, FileNotFoundError) and error.filename == str(folder.parent / digests.TEMPLATE):
+            raise ModelError(
+                problem, next_step=f"Put the template there: cp {PACKAGE_FOLDER / digests.TEMPLATE} {folder.parent}/"
+            ) from error
         raise ModelError(
             problem, next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}{elsewhere}"
         ) from error

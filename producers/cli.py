@@ -1,7 +1,7 @@
 """The ``scoring`` command.
 
-Exit codes: 0 done, 1 a defect in this program, 2 a request or setting that cannot be, 3 a table, 4 a model, 5 the job failed or was
-cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
+Exit codes: 0 done, 1 a defect in this program, 2 the request or a setting (also a repeated request whose result was replaced since),
+3 a table, 4 a model, 5 the job failed or was cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
 """
 
 import csv
@@ -17,8 +17,8 @@ import click
 from producers import model_commands, notebook_commands, schedule_commands, service_commands, watch_commands
 from producers.compare_commands import compare
 from producers.new_definition import new
+from producers.terminal import command_line, json_option, warn, warn_of_unreadable
 from producers.terminal import console as _console
-from producers.terminal import json_option, warn, warn_of_unreadable
 from producers.terminal import open_bucket_here as _open
 from producers.terminal import print_json as _print_json
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
@@ -665,15 +665,16 @@ def _day(day: datetime | None) -> date | None:
 
 
 def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
-    """Say what became of a request, and follow its job to the end."""
-    from producers.enqueue import names_moved_since
+    """Say what became of a request, and follow its job to the end.
 
+    Raises:
+        RequestError: the request was made before, and what its job made is not what people use now.
+    """
     if not done.fresh:
         click.echo(
             f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True
         )
-        for moved in names_moved_since(bucket, done.job_id):
-            click.echo(moved, err=True)
+        _refuse_outdated(settings, bucket, done.job_id, as_json=as_json)
     if done.problem is not None:
         click.echo(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
         _print_id(done, as_json=as_json)
@@ -684,6 +685,21 @@ def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wai
     if done.fresh:
         click.echo(f"Job {done.job_id}", err=True)
     _follow(settings, bucket, done.job_id, as_json=as_json)
+
+
+def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
+    """Raise RequestError when what the job of a repeated request made was replaced since."""
+    from producers.repeated_requests import changes_since
+
+    changes = changes_since(settings, bucket, job_id)
+    if not changes:
+        return
+    if as_json:
+        _print_json({"job_id": job_id, "fresh": False, "changed_since": [vars(change) for change in changes]})
+    steps = [f"Run it once more: {command_line('--again')}", *(change.next_step for change in changes if change.next_step)]
+    raise RequestError(
+        f"job {job_id} is done, but since then {'; '.join(change.sentence for change in changes)}", next_step="\n".join(steps)
+    )
 
 
 def _print_id(done: "Enqueued", *, as_json: bool) -> None:

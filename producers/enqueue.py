@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from producers.new_definition import PACKAGE
-from shared.aliases import CHAMPION, MODELS, read_alias, resolve
+from shared.aliases import MODELS, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
 from shared.catalog.releases import read_release
@@ -321,22 +321,6 @@ def cancel(settings: Settings, bucket: Bucket, job_id: str) -> str:
     outcome = JobFolder(bucket, job_id).cancel()
     _send(settings, NOTIFY, job_id)
     return outcome.state
-
-
-def names_moved_since(bucket: Bucket, job_id: str) -> list[str]:
-    """For each name that a training let mean its release, and that means another by now: what it means, and how to move it back."""
-    folder = JobFolder(bucket, job_id)
-    job, outcome = folder.job(), folder.outcome()
-    if not isinstance(job, TrainJob) or outcome is None or outcome.state != "done":
-        return []
-    names = [*filter(None, [job.alias]), *([CHAMPION] if outcome.promotion is not None else [])]
-    found = {name: read_alias(bucket, name) for name in names}
-    return [
-        f"{name} means {now.release if now else 'nothing'} now, not the release of that job. "
-        f"Move it with: scoring models promote {outcome.release}{'' if name == CHAMPION else f' --alias {name}'}"
-        for name, now in found.items()
-        if now is None or now.release != outcome.release
-    ]
 
 
 def find_table(bucket: Bucket, table: str) -> Source:

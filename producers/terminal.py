@@ -1,8 +1,10 @@
 """What all commands share: the bucket of the settings, a console, JSON on standard output."""
 
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,3 +53,25 @@ def warn_of_unreadable(unreadable: "Sequence[UnreadableRelease | UnreadableResul
     """Name each manifest that was left out of a list."""
     for found in unreadable:
         warn(f"{found.path} cannot be read and is left out: {found.reason}")
+
+
+def command_line(*more: str) -> str:
+    """The command that runs now, as it can be typed, with further options at its end."""
+    context = click.get_current_context()
+    words = [*context.command_path.split(), *_given_words(context), *more]
+    return shlex.join(["scoring", *words[1:]])  # a test or a wrapper may have started it under another name
+
+
+def _given_words(context: click.Context) -> Iterator[str]:
+    """The arguments and options that were typed, options with their values after them."""
+    for parameter in context.command.params:
+        name, value = parameter.name or "", context.params.get(parameter.name or "")
+        if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(parameter, click.Option):
+            is_off = parameter.is_flag and value is False
+            yield (parameter.secondary_opts if is_off else parameter.opts)[0]
+            if parameter.is_flag:
+                continue
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            yield f"{item:%Y-%m-%d}" if isinstance(item, datetime) else str(item)

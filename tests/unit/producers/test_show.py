@@ -316,6 +316,27 @@ def test_the_list_of_results_shows_folder_counts_and_job(bucket, done):
     assert line.split()[-3:-1] == ["40", "0"]
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b'{"format": 1, "later": true}'])
+def test_one_damaged_manifest_is_named_and_the_other_commands_go_on(bucket, done, content):
+    broken = publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    paths = [f"{release_folder(broken)}/{MANIFEST}", "data/predict/output/v1/2020/01/01/manifest.json"]
+    for path in paths:
+        bucket.write(path, content)
+    whole = done.outcome().release
+    for command, path, shown in ((("models", "list"), paths[0], whole), (("results", "list"), paths[1], done.job_id)):
+        said = scoring(bucket, *command)
+        assert said.stderr.startswith(f"Warning: {path} cannot be read and is left out: ")
+        assert shown in said.stdout
+        listed = json.loads(scoring(bucket, *command, "--json").stdout)
+        assert [(entry["path"], bool(entry["unreadable"])) for entry in listed if "unreadable" in entry] == [(path, True)]
+        assert len(listed) == 2
+    assert whole in scoring(bucket, "models", "show", whole).stdout
+    assert scoring(bucket, "models", "list", "--quiet").stdout.split() == [whole]
+    assert done.job_id in scoring(bucket, "jobs", "list").stdout
+    with pytest.raises(ModelError, match=paths[0]):
+        show.find_release(bucket, broken)
+
+
 # --- jobs
 
 
