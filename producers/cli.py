@@ -4,10 +4,13 @@ Exit codes: 0 done, 1 a defect in this program, 2 the request or a setting (also
 3 a table, 4 a model, 5 the job failed or was cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
 """
 
+import contextlib
 import csv
+import io
 import itertools
 import json
 import sys
+import traceback
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,8 @@ import click
 from producers import model_commands, notebook_commands, schedule_commands, service_commands, watch_commands
 from producers.compare_commands import compare
 from producers.new_definition import new
-from producers.terminal import command_line, json_option, warn, warn_of_unreadable
+from producers.streams import prepare_streams, written_out
+from producers.terminal import command_line, json_option, say, say_error, warn, warn_of_unreadable
 from producers.terminal import console as _console
 from producers.terminal import open_bucket_here as _open
 from producers.terminal import print_json as _print_json
@@ -33,20 +37,37 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one sentence on standard error and its exit code."""
+    """Run the command line; an error becomes one sentence on standard error and its exit code."""
+    prepare_streams()
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        code = scoring.main(standalone_mode=False)
+        with written_out():
+            code = scoring.main(standalone_mode=False)
     except ScoringError as error:
-        click.secho(f"Error: {error.message}.", fg="red", err=True)
-        if error.next_step:
-            click.echo(error.next_step, err=True)
-        sys.exit(error.exit_code)
+        say_error(error.message, error.next_step)
+        return error.exit_code
     except click.ClickException as error:
-        error.show()
-        sys.exit(RequestError.exit_code)
+        said = io.StringIO()
+        error.show(file=said)
+        with contextlib.suppress(OSError):
+            say(said.getvalue().rstrip("\n"), err=True)
+        return RequestError.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 130
+    except Exception as error:  # noqa: BLE001 - a person gets a sentence, whatever it is
+        say_error(f"a defect in this program, in {_place_of(error)}: {error!r}", "Please report it with the command that you typed.")
+        return ScoringError.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _place_of(error: Exception) -> str:
+    """The file and line of ours where it was raised: a person reads one sentence, and who mends it needs the place."""
+    root = Path(__file__).resolve().parents[1]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(root)]
+    return f"{Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno}" if frames else "an unknown place"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -143,7 +164,7 @@ def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path |
     if as_json:
         _print_json(paths)
     else:
-        click.echo("\n".join(paths))
+        say("\n".join(paths))
 
 
 scoring.add_command(watch_commands.doctor)
@@ -319,7 +340,7 @@ def jobs_list(limit: int, as_json: bool) -> None:
     elif statuses:
         show.print_jobs(_console(), statuses)
     else:
-        click.echo(f"There is no job yet in the bucket {bucket.url}")
+        say(f"There is no job yet in the bucket {bucket.url}")
 
 
 @jobs.command("show")
@@ -365,7 +386,7 @@ def jobs_cancel(job_id: str) -> None:
     if state != "cancelled":
         raise RequestError(f"job {job_id} cannot be cancelled: it is {state} already", next_step=f"See it with: scoring jobs show {job_id}")
     done = f"Cancelled {job_id}" if before is None else f"Job {job_id} was cancelled already"
-    click.echo(f"{done}. Let it go on with: scoring jobs resume {job_id}")
+    say(f"{done}. Let it go on with: scoring jobs resume {job_id}")
 
 
 @jobs.command("resume")
@@ -428,7 +449,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     if best_first:
         releases = [release for group in show.judged_alike(releases) for release in group]
     if quiet and not as_json:
-        click.echo("\n".join(release.manifest.release for release in releases))
+        say("\n".join(release.manifest.release for release in releases))
         return
     if as_json:
         data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
@@ -437,7 +458,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         for group in show.judged_alike(releases) if best_first else [releases]:
             show.print_releases(_console(), group, grouped=best_first)
     elif not unreadable:
-        click.echo(f"There is no release yet in the bucket {bucket.url}. Train one with: scoring train v1")
+        say(f"There is no release yet in the bucket {bucket.url}. Train one with: scoring train v1")
 
 
 @models.command("show")
@@ -460,7 +481,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
     if report_file is not None:
         release_files.write_report(bucket, release.manifest, report_file)
         if not as_json:
-            click.echo(f"The report of {release.manifest.release} is in {report_file}")
+            say(f"The report of {release.manifest.release} is in {report_file}")
             return
     if as_json:
         _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed})
@@ -495,11 +516,11 @@ def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
         sign_release(bucket, release)
         signed.append(release)
         if not as_json:
-            click.echo(f"Signed {release}")
+            say(f"Signed {release}")
     if as_json:
         _print_json(signed)
     else:
-        click.echo("A job that failed because its release was not signed goes on with: scoring jobs resume JOB")
+        say("A job that failed because its release was not signed goes on with: scoring jobs resume JOB")
 
 
 @models.command("check")
@@ -518,7 +539,9 @@ def models_check(definition: str, as_json: bool) -> None:
     extra = read_settings().definitions
     command = [sys.executable, "-m", "model_store.checks", definition, *(["--json"] if as_json else [])]
     command += ["--extra", str(extra.absolute())] if extra else []
-    code = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], check=False).returncode
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], check=False, stdout=subprocess.PIPE, encoding="utf-8")
+    say(done.stdout.rstrip("\n"))
+    code = done.returncode
     if code not in (0, ModelError.exit_code):
         raise ModelError(f"the checks of {definition} could not be run (exit code {code})", next_step="See the messages above.")
     sys.exit(code)
@@ -555,7 +578,7 @@ def results_list(as_json: bool) -> None:
     elif found:
         show.print_results(_console(), found)
     elif not unreadable:
-        click.echo(f"There is no result yet in the bucket {bucket.url}")
+        say(f"There is no result yet in the bucket {bucket.url}")
 
 
 @results.command("show")
@@ -609,7 +632,7 @@ def results_head(result: str, count: int, as_json: bool) -> None:
             ]
         )
     else:
-        click.echo("\n".join(lines))
+        say("\n".join(lines))
 
 
 @results.command("rejects")
@@ -642,9 +665,9 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
         return
     written = rejects.write_rows(bucket, all_found, rows_file)
     if looked_at:
-        click.echo(f"Only {looked_at} have been looked at: there may be more.")
-    click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
-    click.echo(f"scoring score {rows_file} --fix {job_id}")
+        say(f"Only {looked_at} have been looked at: there may be more.")
+    say(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
+    say(f"scoring score {rows_file} --fix {job_id}")
 
 
 # --- what the commands share -------------------------------------------------------------------------------------------------
@@ -671,23 +694,21 @@ def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wai
         RequestError: the request was made before, and what its job made is not what people use now.
     """
     if not done.fresh:
-        click.echo(
-            f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True
-        )
-        _refuse_outdated(settings, bucket, done.job_id, as_json=as_json)
+        say(f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True)
+        _refuse_outdated(settings, bucket, done.job_id, wait=wait, as_json=as_json)
     if done.problem is not None:
-        click.echo(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
+        say(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
         _print_id(done, as_json=as_json)
         raise done.problem
     if not wait:
         _print_id(done, as_json=as_json)
         return
     if done.fresh:
-        click.echo(f"Job {done.job_id}", err=True)
+        say(f"Job {done.job_id}", err=True)
     _follow(settings, bucket, done.job_id, as_json=as_json)
 
 
-def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
+def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, wait: bool, as_json: bool) -> None:
     """Raise RequestError when what the job of a repeated request made was replaced since."""
     from producers.repeated_requests import changes_since
 
@@ -696,6 +717,8 @@ def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, as_js
         return
     if as_json:
         _print_json({"job_id": job_id, "fresh": False, "changed_since": [vars(change) for change in changes]})
+    elif not wait:
+        say(job_id)
     steps = [f"Run it once more: {command_line('--again')}", *(change.next_step for change in changes if change.next_step)]
     raise RequestError(
         f"job {job_id} is done, but since then {'; '.join(change.sentence for change in changes)}", next_step="\n".join(steps)
@@ -706,7 +729,7 @@ def _print_id(done: "Enqueued", *, as_json: bool) -> None:
     if as_json:
         _print_json({"job_id": done.job_id, "fresh": done.fresh})
     else:
-        click.echo(done.job_id)
+        say(done.job_id)
 
 
 def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
@@ -721,7 +744,7 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool)
             _print_json({"job_id": job_id, **ended.encode()})
         raise
     except KeyboardInterrupt:
-        click.echo(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
+        say(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
         raise
     if as_json:
         _print_json({"job_id": job_id, **outcome.encode()})

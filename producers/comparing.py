@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from producers import show
+from producers.consoles import print_line
 from producers.release_files import read_file
 from shared.aliases import release_folder, resolve
 from shared.bucket import Bucket
@@ -164,7 +165,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
         rows = [[name, f"{both[0]['clicks']:,.0f}", *_side_by_side(both, "log_loss_per_click")] for name, both in slices.items()]
         show.print_table(console, [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *names, "difference"], rows, whole=names)
     console.print()
-    console.print(found.verdict, soft_wrap=True, markup=False, highlight=False)
+    print_line(console, found.verdict)
 
 
 def _side_by_side(both: tuple[Metrics, Metrics], name: str) -> list[str]:

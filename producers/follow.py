@@ -11,11 +11,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskProgress
 from rich.table import Column
 from rich.text import Text
 
+from producers.consoles import print_line
 from shared import hint
 from shared.bucket import Bucket
 from shared.errors import JobFailedError
 from shared.job_folder import JobFolder, JobStatus, Outcome
 from shared.messages import ScoreJob
+from shared.plain_text import plain
 
 BAR_WIDTH = 24
 """Leaves room for what is said beside it in a terminal of 80 columns."""
@@ -100,7 +102,7 @@ class _Display(Progress):
 
 
 def _one_line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(plain(text), no_wrap=True, overflow="ellipsis")
 
 
 def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Outcome:
@@ -125,7 +127,7 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
                 what = "No worker has taken the job yet" if status.state == "queued" else "Nothing has happened for a while"
                 where = f"the bucket {bucket.url} and the Redis at {maybe_sanitize_url(redis_url)}"
                 ask = f"{what}, asked through {where}. Is a worker running for these, or for another BUCKET_URL or REDIS_URL?"
-                console.print(f"{ask} Start a local stack with: scoring up", style="yellow", soft_wrap=True, markup=False, highlight=False)
+                print_line(console, f"{ask} Start a local stack with: scoring up", style="yellow")
                 warned = True
             total = status.chunks or None
             description, standing = _what(status)

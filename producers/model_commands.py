@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from producers.durations import read_duration
-from producers.terminal import console, json_option, open_bucket_here, print_json
+from producers.terminal import console, json_option, open_bucket_here, print_json, say
 from shared.errors import RequestError
 
 alias_option = click.option("--alias", default="champion", show_default=True, help="The name to move.")
@@ -49,11 +49,11 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
     if as_json:
         print_json({"alias": alias, "release": change.release if change else resolve(bucket, release), "was": change and change.was})
     elif change is None:
-        click.echo(f"{alias} means {resolve(bucket, alias)} already")
+        say(f"{alias} means {resolve(bucket, alias)} already")
     else:
-        click.echo(f"{alias} means {change.release} now; it meant {change.was or 'nothing'} before")
+        say(f"{alias} means {change.release} now; it meant {change.was or 'nothing'} before")
         if change.back:
-            click.echo(f"Take it back with: scoring models rollback --alias {alias}")
+            say(f"Take it back with: scoring models rollback --alias {alias}")
 
 
 @click.command()
@@ -76,8 +76,8 @@ def rollback(alias: str, reason: str, as_json: bool) -> None:
     if as_json:
         print_json({"alias": alias, "release": change.release, "was": change.was})
     else:
-        click.echo(f"{alias} means {change.release} again; it meant {change.was} before")
-        click.echo(f"Undo this with: scoring models promote {change.was} --alias {alias}")
+        say(f"{alias} means {change.release} again; it meant {change.was} before")
+        say(f"Undo this with: scoring models promote {change.was} --alias {alias}")
 
 
 @click.command()
@@ -130,7 +130,7 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
     unneeded = [release for release in judged if not release.needed]
     if not as_json:
         show.print_judged(console(), judged)
-        click.echo(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
+        say(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
     removed: list[clearing.Judged] = []
     if unneeded and not dry_run and (yes or click.confirm("Remove them for ever?")):
         if not yes:  # a person may think about it for long
@@ -141,13 +141,13 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
             if not needed:
                 removed.append(release)
             elif not as_json:
-                click.echo(f"Kept {release.release}: {needed[0]}")
+                say(f"Kept {release.release}: {needed[0]}")
     if as_json:
         gone = [release.release for release in removed]
         releases = [vars(release) | {"removed": release.release in gone} for release in judged]
         print_json({"removed": gone, "bytes": sum(release.size for release in removed), "releases": releases})
     elif removed:
-        click.echo(f"Removed {len(removed)} releases, {human_size(sum(release.size for release in removed))}")
+        say(f"Removed {len(removed)} releases, {human_size(sum(release.size for release in removed))}")
 
 
 COMMANDS = [promote, rollback, history, gc]

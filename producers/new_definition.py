@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from producers.terminal import json_option
+from producers.terminal import json_option, say
 from shared.errors import RequestError
 from shared.settings import read_settings
 
@@ -102,11 +102,11 @@ def new(name: str, into: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"definition": name, "folder": str(folder / name), "test": str(test)}, indent=1))
         return
-    click.echo(f"The definition {name} is in {_shown(folder / name)}, its test in {_shown(test)}. Now type:")
+    say(f"The definition {name} is in {_shown(folder / name)}, its test in {_shown(test)}. Now type:")
     if folder not in (PACKAGE, known and known.absolute()):
-        click.echo(f"export SCORING_DEFINITIONS={folder}     (here, and where the workers are started)")
-    click.echo(f"scoring models check {name}\npytest {_shown(test)}\nscoring train {name}")
-    click.echo("What to change in it says docs/add-a-model.md.")
+        say(f"export SCORING_DEFINITIONS={folder}     (here, and where the workers are started)")
+    say(f"scoring models check {name}\npytest {_shown(test)}\nscoring train {name}")
+    say("What to change in it says docs/add-a-model.md.")
 
 
 def write_skeleton(name: str, folder: Path) -> Path:

@@ -25,6 +25,9 @@ csv.field_size_limit(sys.maxsize)
 MARKS = ("reject_file", "reject_line", "reject_column", "reject_value", "reject_reason")
 """The columns before the table's own; when the rows come back only the first two are read."""
 
+FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a value a formula in a spreadsheet. The table's own columns stay as they are: ``--fix`` reads them back."""
+
 MAX_RECORD_LINES = 1000
 """A record is not followed over more lines than this."""
 
@@ -129,9 +132,15 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
             for line, values in rows:
                 row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
                 reject = wanted[line]
-                writer.writerow([file, line, reject.column, reject.value, reject.reason, *row])
+                told = (disarmed(reject.column), disarmed(reject.value), disarmed(reject.reason))
+                writer.writerow([file, line, *told, *row])
                 count += 1
     return count
+
+
+def disarmed(text: str) -> str:
+    """The text with ``'`` before it where a spreadsheet would take it for a formula; nobody reads it back."""
+    return f"'{text}" if text.startswith(FORMULA_BEGINS) else text
 
 
 @contextlib.contextmanager

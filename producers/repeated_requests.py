@@ -6,7 +6,7 @@ release, or the code of the definition was changed. Each of these is a ``Change`
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,10 @@ from shared.digests import digest_source
 from shared.job_folder import PUBLISHED, JobFolder, Outcome
 from shared.messages import Job, ScoreJob
 from shared.settings import Settings
+
+
+PUBLISHING = timedelta(minutes=1)
+"""A job that ended this long ago is published, or the sweep is at it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +44,10 @@ def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Chang
     """What is no longer as this job made it; empty while it is not done."""
     folder = JobFolder(bucket, job_id)
     outcome = folder.outcome()
-    # the result is put in place, and the aliases are moved, after the job has ended
-    if outcome is None or outcome.state != "done" or not folder.has(PUBLISHED):
+    if outcome is None or outcome.state != "done":
+        return []
+    # the result is put in place, and the aliases are moved, in the moment after a job has ended
+    if not folder.has(PUBLISHED) and datetime.now(UTC) - outcome.at < PUBLISHING:
         return []
     job = folder.job()
     found = list(_changes_of_result(bucket, job, outcome) if isinstance(job, ScoreJob) else _changes_of_training(bucket, job, outcome))

@@ -1,11 +1,12 @@
 """The commands under ``scoring schedule``."""
 
+import functools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from producers.terminal import console, json_option, open_bucket_here, print_json
+from producers.terminal import console, json_option, open_bucket_here, print_json, say
 from shared.errors import JobFailedError, RequestError
 
 # the schedule imports celery, which takes its time
@@ -47,7 +48,7 @@ def check(as_json: bool) -> None:
         rows = [(problem.entry, problem.field, problem.wrong, problem.write) for problem in problems]
         show.print_table(console(), ("entry", "field", "what is wrong", "what to write"), rows, whole=("entry", "field"))
     else:
-        click.echo(f"{SCHEDULE} is right; its entries: {', '.join(entry.name for entry in entries) or 'none'}")
+        say(f"{SCHEDULE} is right; its entries: {', '.join(entry.name for entry in entries) or 'none'}")
     if problems:
         number = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise RequestError(f"{SCHEDULE} has {number}", next_step="Mend them, then type again: scoring schedule check")
@@ -75,9 +76,9 @@ def list_entries(as_json: bool) -> None:
         columns = ("entry", "what", "times", "last", "outcome", "next")
         show.print_table(console(), columns, [_cells(line) for line in lines], whole=("entry", "last", "next"))
     elif not problems:
-        click.echo(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
+        say(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
     if problems:
-        click.echo(f"{len(problems)} problems keep others back. See them with: scoring schedule check", err=True)
+        say(f"{len(problems)} problems keep others back. See them with: scoring schedule check", err=True)
 
 
 @schedule.command()
@@ -138,14 +139,11 @@ def backfill(name: str, first: datetime, last: datetime, at_once: int, again: bo
             f"{name} has had no run from {first:%Y-%m-%d} to {last:%Y-%m-%d}", next_step="See its times with: scoring schedule list"
         )
     rows: list[dict[str, Any]] = []
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
-    for done, state, what in driver.backfill(settings, bucket, runs, at_once=at_once, again=again, say=say):
+    tell = functools.partial(say, err=True)
+    for done, state, what in driver.backfill(settings, bucket, runs, at_once=at_once, again=again, say=tell):
         rows.append({"date": f"{done.local:%Y-%m-%dT%H:%M}", "state": state, "job": what})
         if not as_json:
-            click.echo(f"{done.local:%Y-%m-%d %H:%M}  {state}  {what}")
+            say(f"{done.local:%Y-%m-%d %H:%M}  {state}  {what}")
     if as_json:
         print_json(rows)
     bad = [row for row in rows if row["state"] not in ("done", "done before")]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from producers.clearing import Judged
+from producers.consoles import cell, print_line
 from producers.durations import ago, human_size
 from producers.rejects import Rejected, count_reasons, job_behind
 from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, release_folder
@@ -232,7 +232,7 @@ def print_releases(console: Console, releases: Sequence[ShownRelease], *, groupe
     columns = ["release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size"]
     table = _table(*columns, *([] if grouped else ["judged on"]), whole=("release", "trained", "size"))
     if grouped:
-        console.print(f"judged on {releases[0].judged_on}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"judged on {releases[0].judged_on}", style="bold")
     for release in releases:
         figures = release.figures
         _add(
@@ -336,7 +336,7 @@ def print_search(console: Console, search: Search) -> None:
         _add(table, str(candidate.number), candidate.state, loss, folds, f"{params}: {candidate.reason}" if candidate.reason else params)
     console.print(table)
     if len(search.candidates) > CANDIDATES_SHOWN:
-        console.print(f"and {len(search.candidates) - CANDIDATES_SHOWN} more, see --json", highlight=False)
+        print_line(console, f"and {len(search.candidates) - CANDIDATES_SHOWN} more, see --json")
 
 
 def print_results(console: Console, results: Sequence[FoundResult]) -> None:
@@ -378,7 +378,7 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
     print_facts(console, facts)
     console.print()
     if release is None:
-        console.print(f"The release {manifest.release} is no longer there, or its files are others.", highlight=False)
+        print_line(console, f"The release {manifest.release} is no longer there, or its files are others.")
     else:
         print_facts(console, {"scored with": release.release} | _origin(release))
 
@@ -403,7 +403,7 @@ def _digests(files: dict[str, FileDigest]) -> str:
 def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, looked_at: str = "") -> None:
     """How many rejects have each reason, and the first ones; ``looked_at`` says in words how much of the table, unless all of it."""
     if not rejects:
-        console.print(f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.", highlight=False)
+        print_line(console, f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.")
         return
     reasons = _table("rejects", "column", "reason")
     for column, reason, number in count_reasons(rejects):
@@ -415,10 +415,12 @@ def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], co
         _add(first, reject.file, str(reject.line), reject.column, reject.value, reject.reason)
     console.print(first)
     if len(rejects) > count:
-        console.print(f"and {len(rejects) - count:,} more")
+        print_line(console, f"and {len(rejects) - count:,} more")
     if looked_at:
-        console.print(f"\nOnly {looked_at} have been looked at: there may be more.", highlight=False)
-    console.print(f"\nGet the rows to mend with: scoring results rejects {job_id} --rows FILE", highlight=False)
+        console.print()
+        print_line(console, f"Only {looked_at} have been looked at: there may be more.")
+    console.print()
+    print_line(console, f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE")
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str] = ()) -> None:
@@ -433,8 +435,8 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
     """Names and values, one below the other; nothing is cut off or folded when it goes to a file."""
     width = max(map(len, facts))
     for name, value in facts.items():
-        console.print(f"[dim]{name:<{width}}[/dim]  ", end="")
-        console.print(value, soft_wrap=True, markup=False, highlight=False)
+        console.print(cell(f"{name:<{width}}  "), style="dim", end="")
+        print_line(console, value)
 
 
 def _spoken(release: ShownRelease) -> list[str]:
@@ -444,7 +446,7 @@ def _spoken(release: ShownRelease) -> list[str]:
 
 def _add(table: Table, *cells: str) -> None:
     """A row of plain text: a path may hold what rich takes for markup."""
-    table.add_row(*map(Text, cells))
+    table.add_row(*map(cell, cells))
 
 
 def _table(*columns: str, whole: Collection[str] = ()) -> Table:

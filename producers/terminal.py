@@ -1,5 +1,6 @@
 """What all commands share: the bucket of the settings, a console, JSON on standard output."""
 
+import contextlib
 import json
 import shlex
 import sys
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shared.plain_text import plain
 from shared.settings import Settings, read_settings
 
 # rich and the bucket are imported when they are needed, so that --help is quick
@@ -32,11 +34,16 @@ def open_bucket_here() -> "tuple[Settings, Bucket]":
 
 def console(*, stderr: bool = False) -> "Console":
     """A console on standard output, or standard error."""
-    from rich.console import Console
+    from producers.consoles import PlainConsole
 
     stream = sys.stderr if stderr else sys.stdout
     # a table that goes to a file or a pipe is not cut to the width of a terminal that is not there
-    return Console(file=stream, width=None if stream.isatty() else 220)
+    return PlainConsole(file=stream, width=None if stream.isatty() else 220)
+
+
+def say(text: object, *, err: bool = False, colour: str | None = None) -> None:
+    """Print lines of text, in which nothing commands the terminal."""
+    click.secho(plain(text, lines=True), fg=colour, err=err)
 
 
 def print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
@@ -46,7 +53,15 @@ def print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
 
 def warn(text: str) -> None:
     """Print a sentence on standard error that does not change how the command ends."""
-    click.secho(f"Warning: {text}", fg="yellow", err=True)
+    say(f"Warning: {plain(text)}", err=True, colour="yellow")
+
+
+def say_error(message: str, next_step: str = "") -> None:
+    """Print why a command ends badly, and what to do about it; standard error may be as closed as standard output."""
+    with contextlib.suppress(OSError, ValueError):
+        say(f"Error: {plain(message)}.", err=True, colour="red")
+        if next_step:
+            say(next_step, err=True)
 
 
 def warn_of_unreadable(unreadable: "Sequence[UnreadableRelease | UnreadableResult]") -> None:
