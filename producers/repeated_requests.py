@@ -20,7 +20,6 @@ from shared.job_folder import PUBLISHED, JobFolder, Outcome
 from shared.messages import Job, ScoreJob
 from shared.settings import Settings
 
-
 PUBLISHING = timedelta(minutes=1)
 """A job that ended this long ago is published, or the sweep is at it."""
 
