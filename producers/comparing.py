@@ -14,6 +14,7 @@ from rich.console import Console
 
 from producers import show
 from producers.consoles import print_line
+from producers.listing import print_list
 from producers.release_files import read_file
 from shared.aliases import release_folder, resolve
 from shared.bucket import Bucket
@@ -23,6 +24,8 @@ from shared.keyword_losses import Difference, KeywordLosses, compare, read_losse
 from shared.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
 
 FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
+IDS_FIT = 110
+"""In a narrower terminal the ids of two releases stand above their figures, not at the head of each column."""
 KINDS = {"device": "device", "clicks": "clicks of the row", "history": "keyword"}
 
 
@@ -158,12 +161,17 @@ def _not_comparable(manifests: Sequence[ReleaseManifest], first: str, second: st
 def print_comparison(console: Console, found: Comparison) -> None:
     """The two releases side by side, and whether the difference is more than chance."""
     names = (found.one, found.other)
+    heads = names
+    if console.width < IDS_FIT:
+        heads = ("one", "other")
+        show.print_facts(console, dict(zip(heads, names, strict=True)))
     rows = [[words, *_side_by_side(found.metrics, name)] for name, words in FIGURES.items()]
-    show.print_table(console, ["", *names, "difference"], rows, whole=names)
+    print_list(console, ["", *heads, "difference"], rows, whole=["", *heads, "difference"])
     for kind, slices in found.slices.items():
         console.print()
         rows = [[name, f"{both[0]['clicks']:,.0f}", *_side_by_side(both, "log_loss_per_click")] for name, both in slices.items()]
-        show.print_table(console, [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *names, "difference"], rows, whole=names)
+        columns = [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *heads, "difference"]
+        print_list(console, columns, rows, whole=columns)
     console.print()
     print_line(console, found.verdict)
 

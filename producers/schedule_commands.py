@@ -33,8 +33,8 @@ def check(as_json: bool) -> None:
     Example:
         scoring schedule check
     """
-    from producers import show
     from producers.firing import check_models, read_entries
+    from producers.listing import print_list
     from producers.schedule import SCHEDULE
 
     settings, bucket = open_bucket_here()
@@ -46,7 +46,7 @@ def check(as_json: bool) -> None:
         print_json([vars(problem) for problem in problems])
     elif problems:
         rows = [(problem.entry, problem.field, problem.wrong, problem.write) for problem in problems]
-        show.print_table(console(), ("entry", "field", "what is wrong", "what to write"), rows, whole=("entry", "field"))
+        print_list(console(), ("entry", "field", "what is wrong", "what to write"), rows)
     else:
         say(f"{SCHEDULE} is right; its entries: {', '.join(entry.name for entry in entries) or 'none'}")
     if problems:
@@ -63,8 +63,8 @@ def list_entries(as_json: bool) -> None:
     Example:
         scoring schedule list
     """
-    from producers import show
     from producers.firing import look_at_entry, read_entries
+    from producers.listing import print_list
     from producers.schedule import SCHEDULE
 
     _, bucket = open_bucket_here()
@@ -74,7 +74,7 @@ def list_entries(as_json: bool) -> None:
         print_json([line.encode() for line in lines])
     elif lines:
         columns = ("entry", "what", "times", "last", "outcome", "next")
-        show.print_table(console(), columns, [_cells(line) for line in lines], whole=("entry", "last", "next"))
+        print_list(console(), columns, [_cells(line) for line in lines], whole=columns)
     elif not problems:
         say(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
     if problems:

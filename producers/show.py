@@ -3,15 +3,15 @@
 import gzip
 import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
 
 from producers.clearing import Judged
 from producers.consoles import cell, print_line
 from producers.durations import ago, human_size
+from producers.listing import print_list
 from producers.rejects import Rejected, count_reasons, job_behind
 from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
@@ -25,14 +25,11 @@ from shared.signatures import Signature
 
 CANDIDATES_SHOWN = 12
 JUDGED = "log_loss_per_click"
-OTHER_WIDTH, SHORTEST_WHY = 70, 60
-"""What the columns of a job other than what it is about take, and how short its reason gets at least; in characters."""
+LONGEST_WHY = 160
+"""Characters of the reason of a job in a list; ``jobs show`` has all of it."""
 
 FILES_SHOWN = 3
 """Of a table that is a folder."""
-
-RELEASE_FITS = 130
-"""A terminal with as many columns has room for the id of a release beside that of a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,22 +158,27 @@ def first_lines(bucket: Bucket, folder: str, count: int) -> list[str]:
 
 
 def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) -> None:
-    """One line a job, in a narrow terminal some: what was asked for is folded, and why it ended so shortened to about two lines."""
-    table = _table("job", "state", "since", "chunks", "what", whole=("job", "state", "since", "chunks"))
-    why_length = max(2 * (console.width - OTHER_WIDTH), SHORTEST_WHY)
+    """One record a job: what was asked for, and why it ended so, shortened to about two lines."""
+    rows = []
     for status in statuses:
         if isinstance(status, UnreadableJob):
-            _add(table, status.job_id, "unreadable", "", "", _shortened(status.reason, why_length))
+            rows.append([status.job_id, "unreadable", "", "", _shortened(status.reason)])
             continue
         job = status.job
-        what = f"{_wish(job)}: {_shortened(status.reason, why_length)}" if status.reason else _wish(job)
+        reason = _without_own_path(status.reason, job)
+        what = f"{_wish(job)}: {_shortened(reason)}" if reason else _wish(job)
         chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""
-        _add(table, job.job_id, status.state, ago(status.since), chunks, what)
-    console.print(table)
+        rows.append([job.job_id, status.state, ago(status.since), chunks, what])
+    print_list(console, ("job", "state", "since", "chunks", "what"), rows, whole=("job", "state", "since", "chunks"))
 
 
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_WHY else f"{text[: LONGEST_WHY - 3]}..."
+
+
+def _without_own_path(reason: str, job: Job) -> str:
+    """A reason without the folder into which the job's own table was brought: the name of the table says as much."""
+    return re.sub(rf"{JOBS}/{re.escape(job.job_id)}/input/(train/|eval/)?", "", reason)
 
 
 def _wish(job: Job) -> str:
@@ -229,43 +231,43 @@ def spoken_table(path: str) -> str:
 
 def print_releases(console: Console, releases: Sequence[ShownRelease], *, grouped: bool = False) -> None:
     """One line a release, with the table it was judged on; said once above all of them where they are ``grouped`` by it."""
-    columns = ["release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size"]
-    table = _table(*columns, *([] if grouped else ["judged on"]), whole=("release", "trained", "size"))
+    columns = ["release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size", *([] if grouped else ["judged on"])]
     if grouped:
         print_line(console, f"judged on {releases[0].judged_on}", style="bold")
-    for release in releases:
-        figures = release.figures
-        _add(
-            table,
+    rows = [
+        [
             release.manifest.release,
             ", ".join(_spoken(release)),
             ago(release.manifest.created),
-            f"{figures[JUDGED]:.5f}",
-            f"{figures['mae_by_click']:.5f}",
+            f"{release.figures[JUDGED]:.5f}",
+            f"{release.figures['mae_by_click']:.5f}",
             human_size(release.size),
             *([] if grouped else [release.judged_on]),
-        )
-    console.print(table)
+        ]
+        for release in releases
+    ]
+    print_list(console, columns, rows, whole=columns[:6])
     if grouped:
         console.print()
 
 
 def print_changes(console: Console, changes: Sequence[Alias]) -> None:
     """One line a change of an alias."""
-    table = _table("when", "how", "to", "from", "by", "why", whole=("when", "how", "to"))
-    for change in changes:
-        _add(table, f"{change.at:%Y-%m-%d %H:%M:%S}", change.how, change.release, change.was or "nothing", change.by, change.reason)
-    console.print(table)
+    rows = [
+        [f"{change.at:%Y-%m-%d %H:%M:%S}", change.how, change.release, change.was or "nothing", change.by, change.reason]
+        for change in changes
+    ]
+    print_list(console, ("when", "how", "to", "from", "by", "why"), rows, whole=("when", "how", "to", "from", "by"))
 
 
 def print_judged(console: Console, judged: Sequence[Judged]) -> None:
     """One line a release: whether it goes, or why it stays."""
-    table = _table("release", "trained", "size", "", whole=("release", "trained", "size"))
+    rows = []
     for release in judged:
         broken = "" if release.whole else " (broken off)"
         verdict = f"kept: {'; '.join(release.needed)}" if release.needed else "to remove"
-        _add(table, release.release, ago(release.created), human_size(release.size), verdict + broken)
-    console.print(table)
+        rows.append([release.release, ago(release.created), human_size(release.size), verdict + broken])
+    print_list(console, ("release", "trained", "size", ""), rows, whole=("release", "trained", "size"))
 
 
 def print_release(console: Console, release: ShownRelease) -> None:
@@ -298,18 +300,15 @@ def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> N
     figures = ["log-loss per click", "click-weighted MAE", "calibration error"]
     against = [f"this release minus it ({compared.confidence * 100:g} % interval)"] if compared else []
     where = f"on the {judged} table{', trained on too' if judged == 'eval' and manifest.judged_on_seen else ''}"
-    table = _table(where, *figures, *against, whole=(where,))
+    rows = []
     for predictor, metrics in manifest.metrics[judged].items():
         name = f"{predictor} (this release)" if predictor == manifest.definition else predictor
         cells = [f"{metrics[metric]:.5f}" for metric in (JUDGED, "mae_by_click", "calibration_error")]
         difference = compared.differences.get(predictor) if compared else None
-        _add(table, name, *cells, *([_difference(difference)] if compared else []))
-    console.print(table)
+        rows.append([name, *cells, *([_difference(difference)] if compared else [])])
+    print_list(console, (where, *figures, *against), rows, whole=(where, *figures, *against))
     if compared and compared.not_compared:
-        others = _table("not compared with", "why not", whole=("not compared with",))
-        for release, why in compared.not_compared.items():
-            _add(others, release, why)
-        console.print(others)
+        print_list(console, ("not compared with", "why not"), list(compared.not_compared.items()), whole=("not compared with",))
 
 
 def _difference(difference: Estimate | None) -> str:
@@ -328,32 +327,34 @@ def print_search(console: Console, search: Search) -> None:
     print_facts(console, {"found by": search.method, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not told"})
     if not search.candidates:
         return
-    table = _table("candidate", "state", "log-loss per click", "on each fold", "parameters", whole=("candidate", "state"))
+    rows = []
     for candidate in search.candidates[:CANDIDATES_SHOWN]:
         loss = "" if candidate.log_loss_per_click is None else f"{candidate.log_loss_per_click:.5f}"
         params = ", ".join(f"{name}={value}" for name, value in candidate.params.items())
         folds = " ".join(f"{fold:.5f}" for fold in candidate.folds)
-        _add(table, str(candidate.number), candidate.state, loss, folds, f"{params}: {candidate.reason}" if candidate.reason else params)
-    console.print(table)
+        rows.append([str(candidate.number), candidate.state, loss, folds, f"{params}: {candidate.reason}" if candidate.reason else params])
+    columns = ("candidate", "state", "log-loss per click", "on each fold", "parameters")
+    print_list(console, columns, rows, whole=columns[:4])
     if len(search.candidates) > CANDIDATES_SHOWN:
         print_line(console, f"and {len(search.candidates) - CANDIDATES_SHOWN} more, see --json")
 
 
 def print_results(console: Console, results: Sequence[FoundResult]) -> None:
-    """One line a result; its release only where there is room for it."""
-    whole = (*(["release"] if console.width >= RELEASE_FITS else []), "finished", "rows", "rejected", "job")
-    table = _table("result", *whole, whole=whole)
-    for result in results:
-        manifest = result.manifest
-        cells = {
-            "release": manifest.release,
-            "finished": ago(manifest.finished),
-            "rows": f"{manifest.rows_scored:,}",
-            "rejected": f"{manifest.rows_rejected:,}",
-            "job": manifest.job_id,
-        }
-        _add(table, result.folder.removeprefix(f"{OUTPUTS}/"), *(cells[name] for name in whole))
-    console.print(table)
+    """One record a result."""
+    columns = ("result", "release", "finished", "rows", "rejected", "job")
+    print_list(console, columns, [_result_cells(result) for result in results], whole=columns)
+
+
+def _result_cells(result: FoundResult) -> list[str]:
+    manifest = result.manifest
+    return [
+        result.folder.removeprefix(f"{OUTPUTS}/"),
+        manifest.release,
+        ago(manifest.finished),
+        f"{manifest.rows_scored:,}",
+        f"{manifest.rows_rejected:,}",
+        manifest.job_id,
+    ]
 
 
 def print_result(console: Console, folder: str, manifest: ResultManifest, signed: Signature, release: ReleaseManifest | None) -> None:
@@ -405,15 +406,11 @@ def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], co
     if not rejects:
         print_line(console, f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.")
         return
-    reasons = _table("rejects", "column", "reason")
-    for column, reason, number in count_reasons(rejects):
-        _add(reasons, f"{number:,}", column, reason)
-    console.print(reasons)
+    reasons = [(f"{number:,}", column, reason) for column, reason, number in count_reasons(rejects)]
+    print_list(console, ("rejects", "column", "reason"), reasons, whole=("rejects",))
     console.print()
-    first = _table("file", "line", "column", "value", "reason")
-    for reject in rejects[:count]:
-        _add(first, reject.file, str(reject.line), reject.column, reject.value, reject.reason)
-    console.print(first)
+    first = [(reject.file, str(reject.line), reject.column, reject.value, reject.reason) for reject in rejects[:count]]
+    print_list(console, ("file", "line", "column", "value", "reason"), first)
     if len(rejects) > count:
         print_line(console, f"and {len(rejects) - count:,} more")
     if looked_at:
@@ -421,14 +418,6 @@ def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], co
         print_line(console, f"Only {looked_at} have been looked at: there may be more.")
     console.print()
     print_line(console, f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE")
-
-
-def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str] = ()) -> None:
-    """A table of plain text; the columns in ``whole`` are never folded."""
-    table = _table(*columns, whole=whole)
-    for row in rows:
-        _add(table, *row)
-    console.print(table)
 
 
 def print_facts(console: Console, facts: dict[str, str]) -> None:
@@ -442,16 +431,3 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
 def _spoken(release: ShownRelease) -> list[str]:
     latest = latest_of(release.manifest.definition)
     return ["latest" if alias == latest else alias for alias in release.aliases]
-
-
-def _add(table: Table, *cells: str) -> None:
-    """A row of plain text: a path may hold what rich takes for markup."""
-    table.add_row(*map(cell, cells))
-
-
-def _table(*columns: str, whole: Collection[str] = ()) -> Table:
-    """A table without lines; the columns in ``whole`` are never folded, since an id in two pieces cannot be copied."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in whole)
-    return table
