@@ -21,7 +21,7 @@ from producers import model_commands, notebook_commands, schedule_commands, serv
 from producers.compare_commands import compare
 from producers.new_definition import new
 from producers.streams import prepare_streams, written_out
-from producers.terminal import command_line, json_option, say, say_error, warn, warn_of_unreadable
+from producers.terminal import command_line, json_option, say, say_empty, say_error, warn, warn_of_unreadable
 from producers.terminal import console as _console
 from producers.terminal import open_bucket_here as _open
 from producers.terminal import print_json as _print_json
@@ -98,6 +98,7 @@ NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
 """Columns of a result that hold numbers; the keys of a definition's own are text."""
 
 wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
+job_argument = click.argument("job_id", metavar="JOB")
 again_option = click.option("--again", is_flag=True, help="Run a request that was done before once more.")
 
 
@@ -292,6 +293,9 @@ def score(
         )
     settings, bucket = _open()
     if fixes is not None:
+        from producers.job_names import find_job
+
+        fixes = find_job(bucket, fixes, scores=True)
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
@@ -320,44 +324,57 @@ def jobs() -> None:
     """Look at jobs, cancel them, let them go on."""
 
 
+STATES = ("queued", "running", "finishing", "done", "failed", "cancelled", "unreadable")
+
+
 @jobs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the newest first.")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state; may be given several times.")
 @json_option
-def jobs_list(limit: int, as_json: bool) -> None:
+def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
     """List jobs, the newest first.
 
     \b
     Example:
         scoring jobs list --limit 5
+        scoring jobs list --state failed
     """
     from producers import show
-    from shared.job_folder import list_jobs, look_at
+    from shared.job_folder import UnreadableJob, list_jobs, look_at
 
     _, bucket = _open()
-    statuses = [look_at(bucket, job_id) for job_id in itertools.islice(list_jobs(bucket), limit)]
+    found = (look_at(bucket, job_id) for job_id in list_jobs(bucket))
+    wanted = (each for each in found if not states or ("unreadable" if isinstance(each, UnreadableJob) else each.state) in states)
+    statuses = list(itertools.islice(wanted, limit))
     if as_json:
         _print_json([_status_data(status) for status in statuses])
     elif statuses:
         show.print_jobs(_console(), statuses)
+    elif states:
+        say(f"No job in the bucket {bucket.url} is {' or '.join(states)}")
     else:
-        say(f"There is no job yet in the bucket {bucket.url}")
+        say_empty(bucket, "There is no job yet")
 
 
 @jobs.command("show")
-@click.argument("job_id")
+@job_argument
 @click.option("--follow", "-f", "following", is_flag=True, help="Show its progress until it has ended.")
 @json_option
 def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
-    """Show one job.
+    """Show one job, named by its id, by a piece of the id that no other job has, or as `last`.
 
     \b
     Example:
+        scoring jobs show last
+        scoring jobs show 9bfad3
         scoring jobs show 20261123t101500z-score-9bfad3 --follow
     """
     from producers import show
+    from producers.job_names import find_job
     from shared.job_folder import JobFolder
 
     settings, bucket = _open()
+    job_id = find_job(bucket, job_id)
     if following:
         _follow(settings, bucket, job_id, as_json=as_json)
         return
@@ -365,11 +382,11 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
     if as_json:
         _print_json(_status_data(status))
     else:
-        show.print_job(_console(), status)
+        show.print_job(_console(), show.status_now(bucket, status))
 
 
 @jobs.command("cancel")
-@click.argument("job_id")
+@job_argument
 def jobs_cancel(job_id: str) -> None:
     """Cancel a job; chunks in hand are finished, nothing is published.
 
@@ -378,9 +395,11 @@ def jobs_cancel(job_id: str) -> None:
         scoring jobs cancel 20261123t101500z-score-9bfad3
     """
     from producers import enqueue
+    from producers.job_names import find_job
     from shared.job_folder import JobFolder
 
     settings, bucket = _open()
+    job_id = find_job(bucket, job_id)
     before = JobFolder(bucket, job_id).outcome()
     state = enqueue.cancel(settings, bucket, job_id)
     if state != "cancelled":
@@ -390,7 +409,7 @@ def jobs_cancel(job_id: str) -> None:
 
 
 @jobs.command("resume")
-@click.argument("job_id")
+@job_argument
 @click.option("--accept-rejects", is_flag=True, help="Go on without the rows that were rejected, however many they are.")
 @wait_option
 @json_option
@@ -403,8 +422,10 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
         scoring jobs resume 20261123t101500z-score-9bfad3 --accept-rejects
     """
     from producers import enqueue
+    from producers.job_names import find_job
 
     settings, bucket = _open()
+    job_id = find_job(bucket, job_id)
     after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
 
 
@@ -458,7 +479,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         for group in show.judged_alike(releases) if best_first else [releases]:
             show.print_releases(_console(), group, grouped=best_first)
     elif not unreadable:
-        say(f"There is no release yet in the bucket {bucket.url}. Train one with: scoring train v1")
+        say_empty(bucket, "There is no release yet", "Train one with: scoring train v1")
 
 
 @models.command("show")
@@ -578,7 +599,7 @@ def results_list(as_json: bool) -> None:
     elif found:
         show.print_results(_console(), found)
     elif not unreadable:
-        say(f"There is no result yet in the bucket {bucket.url}")
+        say_empty(bucket, "There is no result yet")
 
 
 @results.command("show")
@@ -604,6 +625,31 @@ def results_show(result: str, as_json: bool) -> None:
         _print_json(manifest.encode() | more)
     else:
         show.print_result(_console(), folder, manifest, signed, release)
+
+
+@results.command("revisions")
+@click.argument("place")
+@json_option
+def results_revisions(place: str, as_json: bool) -> None:
+    """List every result that was ever made at a place, the newest first.
+
+    PLACE is a folder as `scoring results list` shows it. Each comes with the command that puts it back: its table is scored once more
+    with its release.
+
+    \b
+    Example:
+        scoring results revisions v2/2026/11/23
+    """
+    from producers import revisions
+
+    _, bucket = _open()
+    folder, found, unreadable = revisions.find_revisions(bucket, place)
+    warn_of_unreadable(unreadable)
+    if as_json:
+        entries = [revision.manifest.encode() | {"at_the_place": is_there} for revision, is_there in found]
+        _print_json([*entries, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
+    else:
+        revisions.print_revisions(_console(), folder, found)
 
 
 @results.command("head")
@@ -735,6 +781,7 @@ def _print_id(done: "Enqueued", *, as_json: bool) -> None:
 def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
     from producers import show
     from producers.follow import follow
+    from producers.published import outcome_now
     from shared.job_folder import JobFolder
 
     try:
@@ -749,7 +796,7 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool)
     if as_json:
         _print_json({"job_id": job_id, **outcome.encode()})
     else:
-        show.print_facts(_console(), show.outcome_facts(outcome))
+        show.print_facts(_console(), show.outcome_facts(outcome_now(bucket, JobFolder(bucket, job_id).job(), outcome)))
         if trained := show.trained_by(bucket, job_id, outcome):
             show.print_metrics(_console(), trained, trained.judged_on)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from producers.job_names import find_job
 from shared.bucket import Bucket
-from shared.catalog.results import read_result
+from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import OUTPUTS, REJECTS
@@ -55,9 +56,22 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     if published is not None:
         manifest = published.manifest
         return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
+    wanted = find_job(bucket, wanted, scores=True)
+    kept = revision_of_gone_job(bucket, wanted)
+    if kept is not None:
+        return wanted, _read([f"{kept.folder}/{REJECTS}"] if kept.manifest.rejects else [], bucket, has_header=True)
     job = job_behind(bucket, wanted)
     complete = job.parts_done() & job.parts_with_rejects()
     return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
+
+
+def revision_of_gone_job(bucket: Bucket, job_id: str) -> FoundResult | None:
+    """The result of a job whose folder was removed; None for one that is there, and for what is no job."""
+    try:
+        is_there = JobFolder(bucket, job_id).has("job.json")
+    except MessageError:
+        return None
+    return None if is_there else find_revision(bucket, job_id)
 
 
 def job_behind(bucket: Bucket, wanted: str) -> JobFolder:

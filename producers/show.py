@@ -4,15 +4,17 @@ import gzip
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
 from producers.clearing import Judged
 from producers.consoles import cell, print_line
 from producers.durations import ago, human_size
+from producers.job_names import find_job
 from producers.listing import print_list
-from producers.rejects import Rejected, count_reasons, job_behind
+from producers.published import outcome_now
+from producers.rejects import Rejected, count_reasons, job_behind, revision_of_gone_job
 from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, look_at_release, read_release
@@ -128,6 +130,10 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     published = read_result(bucket, f"{OUTPUTS}/{folder}")
     if published is not None:
         return published.folder, published.manifest
+    wanted = find_job(bucket, wanted, scores=True)
+    kept = revision_of_gone_job(bucket, wanted)
+    if kept is not None:
+        return kept.folder, kept.manifest
     status = job_behind(bucket, wanted).status()
     if status.state != "done" or status.outcome is None:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
@@ -189,6 +195,11 @@ def _wish(job: Job) -> str:
     if job.fixes and job.fixed_rows:
         return f"fix {job.fixes} with {job.fixed_rows.removeprefix(brought)}"
     return f"{job.table.removeprefix(brought)} with {job.model}"
+
+
+def status_now(bucket: Bucket, status: JobStatus) -> JobStatus:
+    """The status of a job for people, with what is true of its result by now."""
+    return status if status.outcome is None else replace(status, outcome=outcome_now(bucket, status.job, status.outcome))
 
 
 def print_job(console: Console, status: JobStatus) -> None:

@@ -46,6 +46,16 @@ def say(text: object, *, err: bool = False, colour: str | None = None) -> None:
     click.secho(plain(text, lines=True), fg=colour, err=err)
 
 
+def say_empty(bucket: "Bucket", nothing: str, next_step: str = "") -> None:
+    """Say that a list is empty, or that the bucket is no folder: then its name may be mistyped."""
+    from shared.bucket import LocalBucket
+
+    if isinstance(bucket, LocalBucket) and not bucket.root.is_dir():
+        say(f"{nothing}: the folder {bucket.root} does not exist. If it should, check BUCKET_URL for a mistake.")
+        return
+    say(f"{nothing} in the bucket {bucket.url}{f'. {next_step}' if next_step else ''}")
+
+
 def print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
     """Print what JSON can say."""
     click.echo(json.dumps(data, indent=1, default=str))

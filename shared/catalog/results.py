@@ -49,6 +49,15 @@ def list_revisions(bucket: Bucket, place: str) -> Iterator[FoundResult | Unreada
             yield found
 
 
+def find_revision(bucket: Bucket, job_id: str) -> FoundResult | None:
+    """The revision that a job made, wherever it lies: it outlives the folder of the job. None when there is none that can be read."""
+    for place in _places(bucket, OUTPUTS):
+        found = look_at_result(bucket, f"{place}/{REVISIONS}/{job_id}")
+        if isinstance(found, FoundResult):
+            return found
+    return None
+
+
 def look_at_result(bucket: Bucket, folder: str) -> FoundResult | UnreadableResult | None:
     """The result in a folder, why it cannot be read, or None when there is no manifest."""
     path = f"{folder}/{MANIFEST}"
@@ -86,6 +95,16 @@ def _below(bucket: Bucket, folder: str) -> Iterator[FoundResult | UnreadableResu
         if found is not None:
             yield found
         yield from _below(bucket, f"{folder}/{name}")
+
+
+def _places(bucket: Bucket, folder: str) -> Iterator[str]:
+    """The folders that have revisions."""
+    names = _folders(bucket, folder)
+    if REVISIONS in names:
+        yield folder
+    for name in names:
+        if name != REVISIONS:
+            yield from _places(bucket, f"{folder}/{name}")
 
 
 def _folders(bucket: Bucket, folder: str) -> list[str]:
