@@ -20,6 +20,7 @@ import click
 from producers import model_commands, notebook_commands, schedule_commands, service_commands, watch_commands
 from producers.compare_commands import compare
 from producers.new_definition import new
+from producers.options import Day, Share
 from producers.streams import prepare_streams, written_out
 from producers.terminal import command_line, json_option, say, say_empty, say_error, warn, warn_of_unreadable
 from producers.terminal import console as _console
@@ -98,6 +99,9 @@ NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
 """Columns of a result that hold numbers; the keys of a definition's own are text."""
 
 wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
+DEFAULT_MODEL = "v1"
+"""Of ``MODEL_VER``."""
+
 job_argument = click.argument("job_id", metavar="JOB")
 again_option = click.option("--again", is_flag=True, help="Run a request that was done before once more.")
 
@@ -249,9 +253,9 @@ def train(
 @scoring.command()
 @click.argument("table")
 @click.option("--model", help="Definition, release or alias: v1, v1@20261123T101500Z-9bfad3, champion.  [default: MODEL_VER, else v1]")
-@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day that the result belongs to.  [default: today]")
+@click.option("--date", "day", type=Day(), help="Day that the result belongs to.  [default: that of the table's folder, else today]")
 @click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
-@click.option("--max-reject-share", type=float, help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
+@click.option("--max-reject-share", type=Share(), help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
 @click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
 @click.option("--interval", is_flag=True, help="Write cr_low and cr_high behind cr, if the model can.")
 @click.option("--fix", "fixes", metavar="JOB", help="TABLE holds fixed rows, which take the place of this job's rejects.")
@@ -261,7 +265,7 @@ def train(
 def score(
     table: str,
     model: str | None,
-    day: datetime | None,
+    day: date | None,
     chunk_rows: int | None,
     max_reject_share: float | None,
     max_rejects: int | None,
@@ -284,7 +288,7 @@ def score(
         scoring score keywords.parquet --model v3 --interval
         scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
     """
-    from producers.enqueue import REJECT_SHARE, enqueue_fix, enqueue_score
+    from producers.enqueue import REJECT_SHARE, check_day, enqueue_fix, enqueue_score
 
     if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
         raise RequestError(
@@ -301,18 +305,23 @@ def score(
         )
         after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
         return
+    if day is not None:
+        check_day(bucket, table, day)
     done = enqueue_score(
         settings,
         bucket,
         table=table,
         model=settings.model_ver if model is None else model,
-        day=_day(day),
+        day=day,
         chunk_rows=chunk_rows,
         max_reject_share=REJECT_SHARE if max_reject_share is None else max_reject_share,
         max_rejects=max_rejects,
         interval=interval,
         again=again,
     )
+    if model is None:
+        why = "the default" if settings.model_ver == DEFAULT_MODEL else "which MODEL_VER names"
+        say(f"Model {settings.model_ver}, {why}; another one is taken with --model, such as --model champion.", err=True)
     after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
 
 
@@ -361,7 +370,9 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
 @click.option("--follow", "-f", "following", is_flag=True, help="Show its progress until it has ended.")
 @json_option
 def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
-    """Show one job, named by its id, by a piece of the id that no other job has, or as `last`.
+    """Show one job.
+
+    It is named by its id, by a piece of the id that no other job has, or as `last`; so it is wherever a command asks for a JOB.
 
     \b
     Example:
@@ -727,10 +738,6 @@ def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus o
     outcome = status.outcome.encode() if status.outcome else None
     fields = {name: getattr(status, name) for name in ("state", "since", "reason", "chunks", "chunks_done")}
     return {"job": status.job.encode(), **fields, "outcome": outcome}
-
-
-def _day(day: datetime | None) -> date | None:
-    return day.date() if day else None
 
 
 def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from producers.new_definition import PACKAGE
 from shared.aliases import MODELS, resolve
 from shared.broker import make_app, send
-from shared.bucket import Bucket
+from shared.bucket import Bucket, LocalBucket
 from shared.catalog.releases import read_release
 from shared.catalog.results import FoundResult, look_at_result
 from shared.errors import BrokerError, MessageError, ModelError, RequestError, TableError
@@ -120,8 +120,8 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     """Ask for a table to be scored with a model; with ``interval``, for the bounds of each rate as well.
 
     ``table`` is looked for in the bucket first, then on this machine. ``day`` is the day that the result belongs to, for a table
-    that does not lie in a dated folder of the bucket (default: today). ``again`` runs a request that was done before once more. What
-    makes two requests the same is ``run``, if it is given, and else all the other fields.
+    that does not lie below ``data/predict/input`` of the bucket (default: today); of such a table the folder says it. ``again`` runs a
+    request that was done before once more. What makes two requests the same is ``run``, if it is given, and else all the other fields.
 
     Raises:
         RequestError: a field cannot be.
@@ -337,12 +337,30 @@ def find_table(bucket: Bucket, table: str) -> Source:
             f"{table} is an address, and a table is named by its path inside the bucket {bucket.url} or on this machine",
             next_step="Name the path alone, like data/predict/input/2026/11/23; which bucket it is in is set in BUCKET_URL.",
         )
+    if table == "-":
+        raise RequestError(
+            "- is no table: standard input is not read", next_step="Write it into a file and name that: scoring score --help"
+        )
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
         inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
     except (TableError, RequestError):
-        return _find_here(bucket, Path(table))
+        path = _path_inside(bucket, Path(table))
+        if not path:
+            return _find_here(bucket, Path(table))
+        inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
     return Source(path=path, files={}, fingerprint=inside)
+
+
+def _path_inside(bucket: Bucket, local: Path) -> str:
+    """The path inside the bucket of what lies in its folder on this machine, as the shell completes it; else empty."""
+    if not isinstance(bucket, LocalBucket):
+        return ""
+    try:
+        there = local.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    return there.relative_to(bucket.root).as_posix() if there != bucket.root and there.is_relative_to(bucket.root) else ""
 
 
 def newest_training_tables(bucket: Bucket) -> tuple[str, str | None]:
@@ -421,6 +439,25 @@ def _place(source: Source, day: date) -> str:
         place = folder.removeprefix(f"{INPUTS}/")
         return place if stem in ("", THE_INPUT) else f"{place}/{_safe(stem)}"
     return f"{day:%Y/%m/%d}/{_safe(stem or name)}"
+
+
+def check_day(bucket: Bucket, table: str, day: date) -> None:
+    """Raise RequestError for a table whose folder says another day than the one that a person asks for.
+
+    A run of the schedule may take the table of another day.
+    """
+    source = find_table(bucket, table)
+    place = _place(source, day)
+    if _is_input(source) and not f"{place}/".startswith(f"{day:%Y/%m/%d}/"):
+        raise RequestError(
+            f"--date {day} contradicts the folder of {source.path}: its result belongs to {place}",
+            next_step="Leave out --date, or score a copy of the table from outside data/predict/input.",
+        )
+
+
+def _is_input(source: Source) -> bool:
+    """True for a table of the bucket whose folder says where its result belongs."""
+    return not source.files and source.path.startswith(f"{INPUTS}/")
 
 
 def _checked(kind: Any, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - ScoreJob or TrainJob

@@ -67,6 +67,8 @@ def replacement_of(bucket: Bucket, job_id: str, place: str) -> FoundResult | Unr
 
 def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Iterator[Change]:
     place = outcome.result
+    if not place:
+        return
     there = look_at_result(bucket, place)
     if isinstance(there, UnreadableResult):
         sentence = f"{there.path} cannot be read: {there.reason}"

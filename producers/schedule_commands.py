@@ -1,11 +1,12 @@
 """The commands under ``scoring schedule``."""
 
 import functools
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from producers.options import Day
 from producers.terminal import console, json_option, open_bucket_here, print_json, say
 from shared.errors import JobFailedError, RequestError
 
@@ -13,7 +14,7 @@ from shared.errors import JobFailedError, RequestError
 if TYPE_CHECKING:
     from producers.firing import EntryLine
 
-DAY = click.DateTime(["%Y-%m-%d"])
+DAY = Day()
 
 
 @click.group()
@@ -118,7 +119,7 @@ def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
 @click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="How many jobs may be open at once.")
 @click.option("--again", is_flag=True, help="Also what was done before.")
 @json_option
-def backfill(name: str, first: datetime, last: datetime, at_once: int, again: bool, as_json: bool) -> None:
+def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_json: bool) -> None:
     """Run an entry for all its dates from one day to another, the oldest first.
 
     It stands back while other jobs of its kind are open, so today's come first. Ctrl-C stops it; the same command goes on, because what is
@@ -133,7 +134,7 @@ def backfill(name: str, first: datetime, last: datetime, at_once: int, again: bo
     from producers.schedule import runs_on
 
     settings, bucket = open_bucket_here()
-    runs = [run for run in runs_on(find_entry(bucket, name), first.date(), last.date()) if run.at <= datetime.now(UTC)]
+    runs = [run for run in runs_on(find_entry(bucket, name), first, last) if run.at <= datetime.now(UTC)]
     if not runs:
         raise RequestError(
             f"{name} has had no run from {first:%Y-%m-%d} to {last:%Y-%m-%d}", next_step="See its times with: scoring schedule list"

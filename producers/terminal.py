@@ -5,7 +5,6 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -99,4 +98,4 @@ def _given_words(context: click.Context) -> Iterator[str]:
             if parameter.is_flag:
                 continue
         for item in value if isinstance(value, (list, tuple)) else [value]:
-            yield f"{item:%Y-%m-%d}" if isinstance(item, datetime) else str(item)
+            yield str(item)

@@ -64,6 +64,6 @@ def _too_many(job: ScoreJob, what: str, parts: Sequence[ChunkRecord]) -> TableEr
     allowed = f"{job.max_reject_share:.1%}" + (f" and {job.max_rejects:,} rows" if job.max_rejects is not None else "")
     return TableError(
         f"{what}allowed are {allowed}); the first: {first_rejects(parts, tables.REJECTS_QUOTED)}",
-        next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score --fix {job.job_id} FILE; "
+        next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score FILE --fix {job.job_id}; "
         f"or go on without them: scoring jobs resume {job.job_id} --accept-rejects",
     )

@@ -87,11 +87,15 @@ def begun_of(job_id: str) -> Begun:
 Work = Callable[[celery.Task, Any, JobFolder], None]
 
 
+class JobFailedHereError(Exception):
+    """Raised at the end of a task that ended its job as failed, so that the dashboard shows it as failed; its message is done with."""
+
+
 def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[Work], Any]:
     """Register a step of a job as the task ``name`` with messages of this kind."""
 
     def register(work: Work) -> Any:  # noqa: ANN401 - Celery's own proxy of a task
-        @shared_task(name=name, bind=True, max_retries=tries - 1)
+        @shared_task(name=name, bind=True, max_retries=tries - 1, throws=(JobFailedHereError,))
         @functools.wraps(work)
         def run(self: celery.Task, message: object = None, *_: object, **__: object) -> None:
             try:
@@ -162,6 +166,8 @@ def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
             send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
     except ScoringError as problem:
         log.error("the failure could not be written down", error=str(problem))
+    if not task.request.called_directly:
+        raise JobFailedHereError(error.message)
 
 
 def _piece_of(order: JobOrder) -> dict[str, int]:
