@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from producers.new_definition import PACKAGE
+from producers.redis_probe import check_redis
 from shared.aliases import MODELS, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket, LocalBucket
@@ -557,6 +558,7 @@ def _first_step(job: Job) -> str:
 
 def _send(settings: Settings, task: str, job_id: str) -> BrokerError | None:
     try:
+        check_redis(settings.broker_url)
         send(make_app(settings), task, [JobOrder(job_id=job_id)])
     except BrokerError as problem:
         return problem
