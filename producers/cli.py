@@ -382,6 +382,7 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
     """
     from producers import show
     from producers.job_names import find_job
+    from producers.published import figures_of
     from shared.job_folder import JobFolder
 
     settings, bucket = _open()
@@ -391,7 +392,8 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
         return
     status = JobFolder(bucket, job_id).status()
     if as_json:
-        _print_json(_status_data(status))
+        figures = figures_of(bucket, status.job, status.outcome)
+        _print_json(_status_data(status) | ({"figures": figures} if figures else {}))
     else:
         show.print_job(_console(), show.status_now(bucket, status))
 
@@ -788,7 +790,7 @@ def _print_id(done: "Enqueued", *, as_json: bool) -> None:
 def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
     from producers import show
     from producers.follow import follow
-    from producers.published import outcome_now
+    from producers.published import figures_of, outcome_now
     from shared.job_folder import JobFolder
 
     try:
@@ -801,7 +803,8 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool)
         say(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
         raise
     if as_json:
-        _print_json({"job_id": job_id, **outcome.encode()})
+        figures = figures_of(bucket, JobFolder(bucket, job_id).job(), outcome)
+        _print_json({"job_id": job_id, **outcome.encode(), **({"figures": figures} if figures else {})})
     else:
         show.print_facts(_console(), show.outcome_facts(outcome_now(bucket, JobFolder(bucket, job_id).job(), outcome)))
         if trained := show.trained_by(bucket, job_id, outcome):

@@ -117,7 +117,8 @@ def write_skeleton(name: str, folder: Path) -> Path:
     """
     if not _NAME.fullmatch(name) or name in ("tests", "latest"):
         raise RequestError(
-            f"{name!r} cannot be the name of a definition: letters, digits and _ make one", next_step="Choose a name like v4."
+            f"{name!r} cannot be the name of a definition: it begins with a letter, and letters, digits and _ follow",
+            next_step="Choose a name like v4.",
         )
     test = (REPOSITORY / "tests/unit/model_store" if folder == PACKAGE else folder / "tests") / f"test_{name}.py"
     for there in (folder / name, PACKAGE / name, test):

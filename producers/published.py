@@ -1,6 +1,7 @@
 """Where the result of a job stands among the others of its place: what it replaced, what replaced it, and what fixed it."""
 
 import json
+from typing import Any
 
 from shared.bucket import Bucket
 from shared.catalog.results import REVISIONS, FoundResult, list_revisions, look_at_result
@@ -27,6 +28,19 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
     if replaced is None or replaced.job_id == job.fixes:
         return outcome
     return outcome.model_copy(update={"facts": {"replaces": _replaced(bucket, place, job, replaced)} | outcome.facts})
+
+
+def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, Any] | None:
+    """The figures of a result as numbers, for programs: the facts of an outcome are text. None where there is no result."""
+    if not isinstance(job, ScoreJob) or outcome is None or outcome.state != "done":
+        return None
+    found = look_at_result(bucket, f"{outcome.result}/{REVISIONS}/{job.job_id}")
+    if not isinstance(found, FoundResult):
+        return None
+    names = ("rows_in", "rows_scored", "rows_rejected", "rows_clipped", "chunks", "seconds")
+    return {name: getattr(found.manifest, name) for name in names} | {
+        "mean_cr": {device: summary.mean_cr for device, summary in found.manifest.devices.items()}
+    }
 
 
 def fix_of(bucket: Bucket, job: ScoreJob) -> FoundResult | None:

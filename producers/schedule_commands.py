@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from producers.options import Day
-from producers.terminal import console, json_option, open_bucket_here, print_json, say
+from producers.terminal import console, json_option, open_bucket_here, print_json, say, warn
 from shared.errors import JobFailedError, RequestError
 
 # the schedule imports celery, which takes its time
 if TYPE_CHECKING:
     from producers.firing import EntryLine
+    from shared.bucket import Bucket
+    from shared.settings import Settings
 
 DAY = Day()
 
@@ -79,7 +81,8 @@ def list_entries(as_json: bool) -> None:
     elif not problems:
         say(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
     if problems:
-        say(f"{len(problems)} problems keep others back. See them with: scoring schedule check", err=True)
+        what = "1 problem keeps others" if len(problems) == 1 else f"{len(problems)} problems keep others"
+        say(f"{what} back. See them with: scoring schedule check", err=True)
 
 
 @schedule.command()
@@ -142,6 +145,8 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
     rows: list[dict[str, Any]] = []
     tell = functools.partial(say, err=True)
     for done, state, what in driver.backfill(settings, bucket, runs, at_once=at_once, again=again, say=tell):
+        if state == "done before":
+            _warn_of_replaced(settings, bucket, what)
         rows.append({"date": f"{done.local:%Y-%m-%dT%H:%M}", "state": state, "job": what})
         if not as_json:
             say(f"{done.local:%Y-%m-%d %H:%M}  {state}  {what}")
@@ -153,6 +158,15 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
             f"{len(bad)} of {len(rows)} runs of {name} are not done",
             next_step="Mend what is wrong, then type the same again: what is done is left alone.",
         )
+
+
+def _warn_of_replaced(settings: "Settings", bucket: "Bucket", job_id: str) -> None:
+    """Name what lies at the place of a run that is left alone because it was done before."""
+    from producers.repeated_requests import changes_since
+
+    for change in changes_since(settings, bucket, job_id):
+        if change.what == "result":
+            warn(f"job {job_id} was done before, but {change.sentence}; with --again it is run once more")
 
 
 def _cells(line: "EntryLine") -> tuple[str, ...]:

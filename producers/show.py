@@ -289,7 +289,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         "aliases": ", ".join(_spoken(release)) or "none",
         "folder": release_folder(manifest.release),
         "signed": release.signed,
-        "columns": f"{len(manifest.columns)}: {', '.join(column.name for column in manifest.columns[:6])}, ...",
+        "columns": f"{len(manifest.columns)}: {', '.join(_runs([column.name for column in manifest.columns]))}",
         **({"keys": ", ".join(manifest.keys)} if manifest.keys != KEYS else {}),
         **({"intervals": "yes, with --interval"} if manifest.interval else {}),
         "files": ", ".join(f"{name} ({human_size(file.size)})" for name, file in manifest.files.items()),
@@ -302,6 +302,21 @@ def print_release(console: Console, release: ShownRelease) -> None:
         print_metrics(console, manifest, judged)
     if manifest.search:
         print_search(console, manifest.search)
+
+
+def _runs(names: Sequence[str]) -> list[str]:
+    """Names, of which those that are numbered one after the other are taken together: ``att1 to att160``."""
+    shown: list[str] = []
+    start = 0
+    for index, name in enumerate(names):
+        stem = name.rstrip("0123456789")
+        number = name[len(stem) :]
+        if number and index + 1 < len(names) and names[index + 1] == f"{stem}{int(number) + 1}":
+            continue
+        first = names[start]
+        shown += [f"{first} to {name}"] if index - start > 1 else names[start : index + 1]
+        start = index + 1
+    return shown
 
 
 def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> None:

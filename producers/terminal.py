@@ -50,7 +50,7 @@ def say_empty(bucket: "Bucket", nothing: str, next_step: str = "") -> None:
     from shared.bucket import LocalBucket
 
     if isinstance(bucket, LocalBucket) and not bucket.root.is_dir():
-        say(f"{nothing}: the folder {bucket.root} does not exist. If it should, check BUCKET_URL for a mistake.")
+        say(f"{nothing} in the bucket {bucket.url}: that folder does not exist. If it should, check BUCKET_URL for a mistake.")
         return
     say(f"{nothing} in the bucket {bucket.url}{f'. {next_step}' if next_step else ''}")
 

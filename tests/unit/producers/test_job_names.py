@@ -89,7 +89,9 @@ def test_jobs_of_one_state_are_listed_alone(bucket):
 def test_a_bucket_folder_that_does_not_exist_is_said(tmp_path, command):
     said = scoring(LocalBucket(tmp_path / "nobucket"), *command)
     assert said.exit_code == 0
-    assert f"the folder {tmp_path / 'nobucket'} does not exist. If it should, check BUCKET_URL for a mistake." in said.stdout
+    assert (
+        f"in the bucket {tmp_path / 'nobucket'}: that folder does not exist. If it should, check BUCKET_URL for a mistake." in said.stdout
+    )
     (tmp_path / "there").mkdir()
     assert f"in the bucket {tmp_path / 'there'}" in scoring(LocalBucket(tmp_path / "there"), *command).stdout
 

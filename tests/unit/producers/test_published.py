@@ -1,6 +1,7 @@
 """What is said of a job names files that are its own, what its result replaced, and what fixed it."""
 
 import gzip
+import json
 
 import pytest
 from click.testing import CliRunner
@@ -42,6 +43,16 @@ def test_a_result_says_which_one_it_replaced_and_of_which_table(bucket):
     third = make_job(bucket, minute=2, table=other)
     run_job(third)
     assert now(third).facts["replaces"] == f"the result of job {same.job_id}, of another table, {TABLE} with 5 rows"
+
+
+def test_programs_get_the_figures_of_a_result_as_numbers(bucket):
+    folder = make_job(bucket)
+    run_job(folder)
+    for more in ([], ["--follow"]):
+        said = CliRunner().invoke(cli.scoring, ["jobs", "show", folder.job_id, "--json", *more], env={"BUCKET_URL": bucket.url})
+        figures = json.loads(said.stdout)["figures"]
+        assert (figures["rows_in"], figures["rows_scored"], figures["rows_rejected"]) == (5, 5, 0)
+        assert 0 < figures["mean_cr"]["Computer"] < 1
 
 
 def test_the_files_of_a_result_that_was_replaced_are_those_of_its_revision(bucket):

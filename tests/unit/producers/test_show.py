@@ -186,6 +186,11 @@ def test_a_followed_training_ends_with_its_figures_beside_all_others_with_interv
     assert "on the eval table" not in scoring(bucket, "jobs", "show", folder.job_id, "--follow", "--json").stdout
 
 
+def test_all_columns_of_a_release_are_named_numbered_ones_together():
+    names = ["computer", *(f"att{number}" for number in range(1, 161)), "length", "x1", "x2", "7"]
+    assert show._runs(names) == ["computer", "att1 to att160", "length", "x1", "x2", "7"]
+
+
 # --- results
 
 
