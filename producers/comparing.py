@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from producers import show
-from producers.consoles import print_line
+from producers.consoles import print_prose
 from producers.listing import print_list
 from producers.release_files import read_file
 from shared.aliases import release_folder, resolve
@@ -173,7 +173,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
         columns = [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *heads, "difference"]
         print_list(console, columns, rows, whole=columns)
     console.print()
-    print_line(console, found.verdict)
+    print_prose(console, found.verdict)
 
 
 def _side_by_side(both: tuple[Metrics, Metrics], name: str) -> list[str]:

@@ -1,5 +1,7 @@
 """A console that sends a terminal no command out of a table, and leaves a broken pipe to who ends the command."""
 
+import textwrap
+
 from rich.console import Console
 from rich.text import Text
 
@@ -16,6 +18,13 @@ class PlainConsole(Console):
 def cell(text: object) -> Text:
     """Plain text: neither markup, which a path may look like, nor a command to the terminal."""
     return Text(plain(text))
+
+
+def print_prose(console: Console, text: object) -> None:
+    """Print a sentence, on a terminal in lines of whole words; ids in it are never broken."""
+    lines = textwrap.wrap(plain(text), console.width, break_long_words=False, break_on_hyphens=False) if console.is_terminal else [text]
+    for line in lines:
+        print_line(console, line)
 
 
 def print_line(console: Console, text: object, *, style: str = "") -> None:

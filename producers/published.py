@@ -79,7 +79,7 @@ def _fixed(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Outcome:
     if found is None:
         return outcome
     by = found.manifest
-    left = f", {by.rows_rejected:,} rejects left" if by.rows_rejected else ""
+    left = f", {by.rows_rejected:,} reject{'s' if by.rows_rejected > 1 else ''} left" if by.rows_rejected else ""
     return outcome.model_copy(
         update={
             "facts": outcome.facts | {"fixed by": f"job {by.job_id}{left}"},

@@ -84,7 +84,7 @@ def test_a_failed_job_says_which_one_fixed_it_also_over_several_fixes(bucket, tm
         bucket, enqueue_fix(settings, bucket, job_id=failed.job_id, rows=str(tmp_path / "mend.csv"), max_reject_share=1.0).job_id
     )
     assert run_job(first).state == "done"
-    assert now(failed).facts["fixed by"] == f"job {first.job_id}, 1 rejects left"
+    assert now(failed).facts["fixed by"] == f"job {first.job_id}, 1 reject left"
     (tmp_path / "rest.csv").write_text("\n".join([header, "data/spoiled.csv,4,7,0,0,0,2,Tablet", ""]))
     second = JobFolder(bucket, enqueue_fix(settings, bucket, job_id=first.job_id, rows=str(tmp_path / "rest.csv")).job_id)
     assert run_job(second).state == "done"
