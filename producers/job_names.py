@@ -1,5 +1,6 @@
 """How people name a job: by its id, by a piece of it that no other job has, or as ``last``."""
 
+import re
 from collections.abc import Iterator
 
 from shared.bucket import Bucket
@@ -8,8 +9,8 @@ from shared.job_folder import JOBS, JobFolder, list_jobs
 from shared.messages import ScoreJob
 
 LAST = "last"
-SHORTEST_PIECE = 4
-"""Characters; the last six of an id are its own."""
+_PIECE = re.compile(r"[a-z0-9.-]{4,100}")
+"""Of an id; the last six characters of it are its own."""
 SHOWN = 3
 
 
@@ -29,7 +30,7 @@ def find_job(bucket: Bucket, named: str, *, scores: bool = False) -> str:
                 next_step="Ask for one: scoring score TABLE",
             )
         return newest
-    if len(named) < SHORTEST_PIECE or "/" in named or named.startswith("_") or bucket.exists(f"{JOBS}/{named}/job.json"):
+    if _PIECE.fullmatch(named) is None or bucket.exists(f"{JOBS}/{named}/job.json"):
         return named
     found = [name for name in bucket.folders(JOBS) if name.startswith(named) or name.endswith(named)]
     if len(found) > 1:

@@ -9,7 +9,7 @@ from shared.bucket import Bucket
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, PermanentError, RequestError
 from shared.manifests import OUTPUTS, ResultManifest
-from shared.messages import decode_long
+from shared.messages import check_bucket_path, decode_long
 from shared.signatures import Signature
 
 REVISIONS = "revisions"
@@ -75,8 +75,12 @@ def read_result(bucket: Bucket, folder: str) -> FoundResult | None:
     """The result in a folder, or None when there is none.
 
     Raises:
-        RequestError: its manifest cannot be read; the sentence names the file.
+        RequestError: the folder is no path inside the bucket, or its manifest cannot be read; the sentence names the file.
     """
+    try:
+        check_bucket_path(folder)
+    except ValueError as error:
+        raise RequestError(f"the path {folder!r} {error}", next_step="Name a path inside the bucket.") from None
     found = look_at_result(bucket, folder)
     if isinstance(found, UnreadableResult):
         raise RequestError(
