@@ -512,6 +512,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
 
     _, bucket = _open()
     release = show.find_release(bucket, resolve(bucket, model))
+    warn_of_unreadable(show.look_at_releases(bucket)[1])
     if report_file is not None:
         release_files.write_report(bucket, release.manifest, report_file)
         if not as_json:

@@ -4,6 +4,7 @@ The job is safe once it is written. Whether Redis takes the message only decides
 no message is on its way for. The same request, sent twice, is one job.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -23,7 +24,7 @@ from shared.broker import make_app, send
 from shared.bucket import Bucket, LocalBucket
 from shared.catalog.releases import read_release
 from shared.catalog.results import FoundResult, look_at_result
-from shared.errors import BrokerError, MessageError, ModelError, RequestError, TableError
+from shared.errors import BrokerError, MessageError, ModelError, RequestError, ScoringError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode
@@ -345,12 +346,20 @@ def find_table(bucket: Bucket, table: str) -> Source:
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
         inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
-    except (TableError, RequestError):
+    except (TableError, RequestError) as error:
+        _refuse_name(bucket, path, error)
         path = _path_inside(bucket, Path(table))
         if not path:
             return _find_here(bucket, Path(table))
         inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
     return Source(path=path, files={}, fingerprint=inside)
+
+
+def _refuse_name(bucket: Bucket, path: str, error: ScoringError) -> None:
+    """Raise this error of a path that the bucket's folder has, but that no bucket can hold: its name is not UTF-8."""
+    with contextlib.suppress(OSError, ValueError):
+        if isinstance(error, RequestError) and isinstance(bucket, LocalBucket) and path and (bucket.root / path).exists():
+            raise error
 
 
 def _path_inside(bucket: Bucket, local: Path) -> str:

@@ -349,7 +349,7 @@ def _try_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) 
         tuning.give_up(folder, order.candidate, order.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")
         return
     if record is not None:
-        log.info("candidate tried", failed=record.failed, seconds=round(record.seconds, 3))
+        log.info("candidate tried", seconds=round(record.seconds, 3), **({"failed": record.failed} if record.failed else {}))
 
 
 @step(routes.NOTIFY, JobOrder)

@@ -1,6 +1,7 @@
 """An option with a value that cannot be says how to write it."""
 
 import datetime
+import os
 
 import pytest
 from click.testing import CliRunner, Result
@@ -8,7 +9,7 @@ from click.testing import CliRunner, Result
 from producers import cli
 from producers.enqueue import ScheduledRun, check_day, enqueue_score
 from shared.bucket import LocalBucket
-from shared.errors import RequestError
+from shared.errors import RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.settings import Settings
 from tests.handmade import PLACE, TABLE, publish_handmade, row, write_table
@@ -113,3 +114,14 @@ def test_a_path_with_the_folder_of_the_bucket_before_it_means_the_table_of_the_b
     (tmp_path / "mine.csv").write_bytes(bucket.read(TABLE) or b"")
     brought = enqueue_score(settings, bucket, table=str(tmp_path / "mine.csv"), model="v1")
     assert JobFolder(bucket, brought.job_id).score_job().table == f"jobs/{brought.job_id}/input/mine.csv"
+
+
+def test_a_table_of_the_bucket_whose_name_is_not_utf8_is_refused_by_its_own_sentence(settings, bucket):
+    folder = bucket.root / "data/predict/input" / os.fsdecode(b"Schl\xc3")
+    folder.mkdir(parents=True)
+    (folder / "table.csv").write_bytes(bucket.read(TABLE) or b"")
+    for named in (f"data/predict/input/{folder.name}/table.csv", str(folder / "table.csv")):
+        with pytest.raises(RequestError, match="must be UTF-8: rename the file or folder"):
+            enqueue_score(settings, bucket, table=named, model="v1")
+    with pytest.raises(TableError, match="there is no table"):
+        enqueue_score(settings, bucket, table=f"data/{folder.name}", model="v1")

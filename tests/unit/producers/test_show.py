@@ -335,7 +335,12 @@ def test_one_damaged_manifest_is_named_and_the_other_commands_go_on(bucket, done
         listed = json.loads(scoring(bucket, *command, "--json").stdout)
         assert [(entry["path"], bool(entry["unreadable"])) for entry in listed if "unreadable" in entry] == [(path, True)]
         assert len(listed) == 2
-    assert whole in scoring(bucket, "models", "show", whole).stdout
+    said = scoring(bucket, "models", "show", whole)
+    assert whole in said.stdout
+    compared = CliRunner().invoke(cli.scoring, ["models", "compare", whole, whole], env={"BUCKET_URL": bucket.url})
+    assert "not both judged on" in str(compared.exception), "as it would be without the damaged one"
+    for stderr in (said.stderr, compared.stderr):
+        assert stderr.startswith(f"Warning: {paths[0]} cannot be read and is left out: ")
     assert scoring(bucket, "models", "list", "--quiet").stdout.split() == [whole]
     assert done.job_id in scoring(bucket, "jobs", "list").stdout
     with pytest.raises(ModelError, match=paths[0]):
