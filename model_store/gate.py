@@ -7,6 +7,7 @@ champion and every naive predictor. Figures on the training table are no reason,
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shared.keyword_losses import spoken_difference
 from shared.manifests import Estimate, Verdict
 from shared.messages import Promote
 
@@ -34,6 +35,8 @@ class Evidence:
     """Why there is no difference to the champion, in words."""
     champion_has_seen: bool = False
     """Whether the champion was trained on the table that both would be judged on."""
+    champion_unknown: str = ""
+    """Why nobody can say which release the champion is, in words."""
 
 
 def decide(promote: Promote, evidence: Evidence, limits: Limits, *, by_alias: bool = False) -> Verdict:
@@ -54,6 +57,7 @@ def decide(promote: Promote, evidence: Evidence, limits: Limits, *, by_alias: bo
         promotes=promote == "always" or (promote == "auto" and not objection),
         reason=words,
         champion=evidence.champion,
+        objection=objection,
     )
 
 
@@ -61,7 +65,7 @@ def _objection(evidence: Evidence, limits: Limits) -> str:
     """The first thing that speaks against it, or nothing."""
     if evidence.not_later:
         return f"{evidence.not_later}, and such figures are no reason (give a later table with --eval)"
-    if evidence.champion_has_seen or evidence.champion not in (None, *evidence.differences):
+    if evidence.champion_unknown or evidence.champion_has_seen or evidence.champion not in (None, *evidence.differences):
         return _no_comparison(evidence)
     if evidence.calibration_error > limits.calibration_error:
         return f"its calibration error of {evidence.calibration_error:.5f} is above the limit of {limits.calibration_error:g}"
@@ -71,15 +75,17 @@ def _objection(evidence: Evidence, limits: Limits) -> str:
         if difference.high is None:
             return "the table it was judged on has too few keywords to tell a difference from chance"
         if difference.high >= -limits.margin:
-            wanted = f"{-limits.margin:.5f}" if limits.margin else "0"
+            wanted = f"lower by more than {limits.margin:.5f}" if limits.margin else "lower"
             return (
-                f"its log-loss per click against {_spoken(name, evidence)} differs by {in_words(difference, limits.confidence)}, "
-                f"and the whole interval must be below {wanted}"
+                f"its log-loss per click is {in_words(difference, limits.confidence)} than that of {_spoken(name, evidence)}, "
+                f"and the whole interval must be {wanted}"
             )
     return ""
 
 
 def _no_comparison(evidence: Evidence) -> str:
+    if evidence.champion_unknown:
+        return evidence.champion_unknown
     if evidence.champion_has_seen:
         return (
             f"the champion {evidence.champion} was trained on the evaluation table, so the two cannot be compared; "
@@ -94,8 +100,8 @@ def _praise(evidence: Evidence, limits: Limits) -> str:
     named = evidence.champion or closest
     beaten = "the champion and every naive predictor" if evidence.champion else "every naive predictor, and there was no champion"
     return (
-        f"it beats {beaten}; its log-loss per click against {_spoken(named, evidence)} differs by "
-        f"{in_words(evidence.differences[named], limits.confidence)}"
+        f"it beats {beaten}; its log-loss per click is {in_words(evidence.differences[named], limits.confidence)} than that of "
+        f"{_spoken(named, evidence)}"
     )
 
 
@@ -104,7 +110,9 @@ def _spoken(name: str, evidence: Evidence) -> str:
 
 
 def in_words(difference: Estimate, confidence: float) -> str:
-    """A difference with its interval: ``-0.00174 (95 % interval -0.00260 to -0.00091)``."""
+    """A difference with its interval: ``0.00174 lower (better; 95 % interval 0.00260 lower to 0.00091 lower)``."""
+    worth = "better" if difference.value < 0 else "worse"
     if difference.low is None or difference.high is None:
-        return f"{difference.value:+.5f}"
-    return f"{difference.value:+.5f} ({confidence * 100:g} % interval {difference.low:+.5f} to {difference.high:+.5f})"
+        return f"{spoken_difference(difference.value)} ({worth})"
+    ends = f"{spoken_difference(difference.low)} to {spoken_difference(difference.high)}"
+    return f"{spoken_difference(difference.value)} ({worth}; {confidence * 100:g} % interval {ends})"

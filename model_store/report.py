@@ -10,6 +10,7 @@ from pathlib import Path
 from model_store.elements import Markup, element
 from model_store.report_charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
 from shared.aliases import CHAMPION
+from shared.catalog.table_audits import doubts
 from shared.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
 
 STYLE = Path(__file__).with_suffix(".css")
@@ -41,6 +42,8 @@ def _header(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     yield element("h1", manifest.release)
     yield element("p", f"Trained {manifest.created:%Y-%m-%d %H:%M} UTC in {manifest.seconds:.1f} s. {_judged_on(manifest)}", class_="soft")
     yield element("p", _sentence(found.gate.reason), class_=f"verdict {'yes' if found.gate.promotes else 'no'}", role="note")
+    for sentence in [*(f"trained with --force, although {why}" for why in manifest.forced), *manifest.warnings]:
+        yield element("p", _sentence(sentence), class_="verdict no", role="note")
     champion = found.differences.get(found.gate.champion or "")
     closest = max((name for name in found.differences if "@" not in name), key=lambda name: found.differences[name].value)
     rival, difference = ("the champion", champion) if champion else (closest, found.differences[closest])
@@ -205,6 +208,7 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         f"{name} table": f"{of.path}, {of.rows:,} rows used, {of.rejected:,} not, sha256 {of.contents}"
         for name, of in manifest.tables.items()
     }
+    origin |= doubts(manifest)
     origin |= _found_by(manifest.search) if manifest.search else {}
     origin |= {
         "job": manifest.job_id,

@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 
 from producers.durations import ago
 from producers.schedule import SCHEDULE, read_schedule
-from shared.aliases import ALIASES, LATEST, MANIFEST, MODELS, list_aliases, read_alias, release_folder
+from shared.aliases import ALIASES, LATEST, MANIFEST, MODELS, damaged_aliases, known_alias, list_aliases, release_folder, spoken_alias
 from shared.bucket import STRAY_SECONDS, Bucket, FileInfo
+from shared.catalog.retirements import retired_releases
 from shared.errors import PermanentError
 from shared.job_folder import JOBS, JobFolder, open_jobs
 from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
@@ -52,6 +53,7 @@ def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = 
         more = f" and {len(places) - 1:,} more" if len(places) > 1 else ""
         needs[release].append(f"the result {places[0].removeprefix(f'{OUTPUTS}/')}{more} is of it")
     judged = []
+    retired = retired_releases(bucket)
     for definition in bucket.folders(MODELS):
         names = [name for name in bucket.folders(f"{MODELS}/{definition}") if is_release_id(name) and name.startswith(f"{definition}@")]
         newest = 0
@@ -61,9 +63,9 @@ def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = 
             if text is None:
                 judged.append(_left_over(release, files, at))
                 continue
-            newest += 1
+            newest += release not in retired
             created = decode_long(ReleaseManifest, text).created
-            needed = [f"one of the {keep} newest of {definition}"] if newest <= keep else []
+            needed = [f"one of the {keep} newest of {definition}"] if newest <= keep and release not in retired else []
             if datetime.now(UTC) - created < older_than:
                 needed.append(f"trained {ago(created)}")
             judged.append(
@@ -112,12 +114,18 @@ def _needs(bucket: Bucket, since: datetime) -> defaultdict[str, list[str]]:
     for job_id in sorted(young.union(open_jobs(bucket))):
         for release in _releases_of_job(bucket, job_id):
             needs[release].append(f"job {job_id} is open or new")
+    retired = retired_releases(bucket)
     for name in list_aliases(bucket):
-        alias = read_alias(bucket, name)
+        alias = known_alias(bucket, name)
         if alias is not None:
-            needs[alias.release].append(f"{name.replace(LATEST, '@latest')} means it")
+            needs[alias.release].append(f"{spoken_alias(name)} means it")
             for release in alias.back:
-                needs[release].append(f"{name} can be rolled back to it")
+                if release not in retired:
+                    needs[release].append(f"{name} can be rolled back to it")
+    for name in damaged_aliases(bucket):
+        for definition in [name.removesuffix(LATEST)] if name.endswith(LATEST) else bucket.folders(MODELS):
+            for release in bucket.folders(f"{MODELS}/{definition}"):
+                needs[release].append(f"what {spoken_alias(name)} means cannot be read, and it may mean it")
     for entry in read_schedule(bucket.read(SCHEDULE) or b"")[0]:
         if is_release_id(entry.model):
             needs[entry.model].append(f"{entry.name} in the schedule names it")

@@ -206,6 +206,7 @@ The config of a search, each candidate and fold of which is a task of its own:
     help="Let champion mean the release: auto if it beats the champion and every naive predictor beyond chance.",
 )
 @click.option("--config", help="Search for the best parameters first: a YAML file in the bucket or on this machine, see below.")
+@click.option("--force", is_flag=True, help="Train on a table that is refused as too small or implausible; the release says so.")
 @again_option
 @wait_option
 @json_option
@@ -216,6 +217,7 @@ def train(
     alias: str | None,
     promote: "Promote",
     config: str | None,
+    force: bool,
     again: bool,
     wait: bool,
     as_json: bool,
@@ -245,6 +247,7 @@ def train(
         alias=alias,
         promote=promote,
         config=config,
+        force=force,
         again=again,
     )
     after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
@@ -472,11 +475,14 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         scoring models list --best-first
     """
     from producers import show
+    from shared.aliases import damaged_aliases
     from shared.signatures import Signature
 
     _, bucket = _open()
     releases, unreadable = show.look_at_releases(bucket)
     warn_of_unreadable(unreadable)
+    for error in damaged_aliases(bucket).values():
+        say(f"Left out: {error}", err=True)
     for release in releases:
         if release.signed is Signature.WRONG:
             warn(f"workers refuse {release.manifest.release}: signed: {release.signed}")
@@ -486,7 +492,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         say("\n".join(release.manifest.release for release in releases))
         return
     if as_json:
-        data = [release.manifest.encode() | {"aliases": release.aliases} for release in releases]
+        data = [release.manifest.encode() | {"aliases": release.aliases, "retired": release.retired} for release in releases]
         _print_json([*data, *({"release": found.release, "path": found.path, "unreadable": found.reason} for found in unreadable)])
     elif releases:
         for group in show.judged_alike(releases) if best_first else [releases]:
@@ -519,7 +525,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
             say(f"The report of {release.manifest.release} is in {report_file}")
             return
     if as_json:
-        _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed})
+        _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed, "retired": release.retired})
     else:
         show.print_release(_console(), release)
 

@@ -5,6 +5,7 @@ So two releases can be compared when both stand in such files about the same tab
 """
 
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
@@ -20,12 +21,15 @@ from shared.aliases import release_folder, resolve
 from shared.bucket import Bucket
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, unreadable
 from shared.errors import ModelError
-from shared.keyword_losses import Difference, KeywordLosses, compare, read_losses
+from shared.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference
 from shared.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
 
 FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
 IDS_FIT = 110
 """In a narrower terminal the ids of two releases stand above their figures, not at the head of each column."""
+FIRST_IS = "the first is"
+"""Above the differences; lower is better in all of them."""
+
 KINDS = {"device": "device", "clicks": "clicks of the row", "history": "keyword"}
 
 
@@ -51,15 +55,15 @@ class Comparison:
             return f"Both names mean the release {self.one}."
         better, worse, sign = (self.one, self.other, 1) if found.value < 0 else (self.other, self.one, -1)
         low, high = sorted((sign * found.low, sign * found.high))
-        level = f"{self.confidence * 100:g} % interval"
+        by = spoken_difference(sign * found.value)
+        interval = f"{self.confidence * 100:g} % interval {spoken_difference(low)} to {spoken_difference(high)}"
         if not high < 0:  # so too where few keywords leave no interval
-            ends = "no interval: too few keywords" if math.isnan(high) else f"{level} {low:+.5f} to {high:+.5f}"
+            ends = "no interval: too few keywords" if math.isnan(high) else interval
             return (
-                f"The difference may be chance: log-loss per click of {better} minus {worse} {sign * found.value:+.5f} ({ends}), {where}."
+                f"The difference may be chance: the log-loss per click of {better} is {by} than that of {worse} (better; {ends}), {where}."
             )
         return (
-            f"{better} is better than {worse}, and this is more than chance: its log-loss per click differs by {sign * found.value:+.5f} "
-            f"({level} {low:+.5f} to {high:+.5f}), {where}."
+            f"{better} is better than {worse}, and this is more than chance: its log-loss per click is {by} (better; {interval}), {where}."
         )
 
 
@@ -92,7 +96,7 @@ def compare_releases(bucket: Bucket, one: str, other: str, *, table: str | None,
     for broken in found:
         if isinstance(broken, UnreadableRelease) and broken.release in (first, second):
             raise unreadable(broken)
-    raise _not_comparable(manifests, first, second, table)
+    raise _not_comparable(bucket, manifests, first, second, table)
 
 
 def _sources(manifests: Sequence[ReleaseManifest], release: str, table: str | None) -> Iterator[_Source]:
@@ -140,22 +144,40 @@ def _is_named(table: str, path: str) -> bool:
     return table.strip("/") in (path, spoken) or (spoken != path and PurePath(table).name == spoken)
 
 
-def _not_comparable(manifests: Sequence[ReleaseManifest], first: str, second: str, table: str | None) -> ModelError:
+def _not_comparable(bucket: Bucket, manifests: Sequence[ReleaseManifest], first: str, second: str, table: str | None) -> ModelError:
+    """The error that says how to make two releases comparable: with a command that can work, as far as their manifests tell."""
     by_release = {manifest.release: manifest for manifest in manifests}
     where = f"the table {table}" if table is not None else "the rows of one evaluation table"
     problem = f"{first} and {second} were not both judged on {where}"
-    for release, against in ((first, second), (second, first)):
-        # the other is judged on the rows of this one's table when it is trained with that
-        evaluated = by_release[against].tables.get("eval") if against in by_release else None
-        path = table or (evaluated.path if evaluated else None)
-        if path is not None and release in by_release:
-            train = by_release[release].tables["train"].path
-            again = f"scoring train {by_release[release].definition} --train {train} --eval {path} --again"
+    one, other = by_release.get(first), by_release.get(second)
+    if one is not None and other is not None and one.keys != other.keys:
+        return ModelError(
+            f"{problem}: they name rows by different columns, {' and '.join(one.keys)} and {' and '.join(other.keys)}",
+            next_step="Compare releases of definitions with the same KEYS.",
+        )
+    for mine, theirs in ((one, other), (other, one)):
+        if mine is not None and theirs is not None and (path := _common_table(bucket, mine, theirs, table)):
+            again = f"scoring train {mine.definition} --train {shlex.quote(mine.tables['train'].path)} --eval {shlex.quote(path)} --again"
             return ModelError(problem, next_step=f"Make them comparable with: {again}")
-    definition = first.partition("@")[0]
+    names = " and ".join(dict.fromkeys(release.partition("@")[0] for release in (first, second)))
     return ModelError(
-        problem, next_step=f"Train both with the same evaluation table: scoring train {definition} --train TABLE --eval TABLE --again"
+        problem,
+        next_step=f"Train {names} with the same --eval TABLE, one that has the columns of both: scoring train DEFINITION --train TABLE "
+        "--eval TABLE --again",
     )
+
+
+def _common_table(bucket: Bucket, mine: ReleaseManifest, theirs: ReleaseManifest, table: str | None) -> str | None:
+    """A table on which the other release was judged, that has the columns which mine needs and is still there; None without one.
+
+    Mine is judged on it when it is trained with that as its evaluation table.
+    """
+    evaluated = theirs.tables.get("eval")
+    needed = {column.name for column in mine.columns}
+    if evaluated is None or (table is not None and not _is_named(table, evaluated.path)):
+        return None
+    has_columns = needed <= {column.name for column in theirs.columns}
+    return evaluated.path if has_columns and all(map(bucket.exists, [*evaluated.files, *mine.tables["train"].files])) else None
 
 
 def print_comparison(console: Console, found: Comparison) -> None:
@@ -166,11 +188,11 @@ def print_comparison(console: Console, found: Comparison) -> None:
         heads = ("one", "other")
         show.print_facts(console, dict(zip(heads, names, strict=True)))
     rows = [[words, *_side_by_side(found.metrics, name)] for name, words in FIGURES.items()]
-    print_list(console, ["", *heads, "difference"], rows, whole=["", *heads, "difference"])
+    print_list(console, ["", *heads, FIRST_IS], rows, whole=["", *heads, FIRST_IS])
     for kind, slices in found.slices.items():
         console.print()
         rows = [[name, f"{both[0]['clicks']:,.0f}", *_side_by_side(both, "log_loss_per_click")] for name, both in slices.items()]
-        columns = [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *heads, "difference"]
+        columns = [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *heads, FIRST_IS]
         print_list(console, columns, rows, whole=columns)
     console.print()
     print_prose(console, found.verdict)
@@ -178,7 +200,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
 
 def _side_by_side(both: tuple[Metrics, Metrics], name: str) -> list[str]:
     one, other = (metrics[name] for metrics in both)
-    return [f"{one:.5f}", f"{other:.5f}", f"{one - other:+.5f}"]
+    return [f"{one:.5f}", f"{other:.5f}", spoken_difference(one - other)]
 
 
 def data_of(found: Comparison) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from producers.enqueue import definitions_here
 from producers.firing import EntryLine, look_at_entry, read_entries
 from producers.schedule import ON_TIME
 from shared import hint, pulse
-from shared.aliases import list_aliases, train_anew
+from shared.aliases import damaged_aliases, list_aliases, train_anew
 from shared.broker import make_app, send_canary
 from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.canary import Answer, Canary, answers, canary_file
@@ -330,6 +330,8 @@ def _releases(bucket: Bucket, workers: list[Answer]) -> Iterator[Finding]:
                 text=f"they have different versions of {name}: {', '.join(sorted(versions))}",
                 next_step="Give all workers the same image.",
             )
+    for alias, damaged in damaged_aliases(bucket).items():
+        yield Finding(subject=f"model {alias}", state="ill", text=damaged.message, next_step=damaged.next_step)
     for alias, release in sorted(list_aliases(bucket).items()):
         try:
             manifest = read_release(bucket, release).manifest

@@ -245,13 +245,15 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     alias: str | None = None,
     promote: Promote = "never",
     config: str | None = None,
+    force: bool = False,
     again: bool = False,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
     """Ask for a definition to be trained; without ``train`` on the newest tables below ``data/train`` in the bucket.
 
     ``config`` names the ``params.yaml`` of a search for the best parameters, looked for in the bucket first, then on this machine. Its
-    text goes into the job's folder: what somebody writes into the file later does not change the job.
+    text goes into the job's folder: what somebody writes into the file later does not change the job. With ``force`` the workers train
+    on a table that they would refuse for what is in it, and the release says so.
     What makes two requests the same is ``run``, if it is given, and else all the other fields.
 
     Raises:
@@ -268,9 +270,11 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
             next_step="Name a table of a later time with --train and --eval, or leave out --promote auto.",
         )
     sources = [find_table(bucket, path).kept_below(name) for name, path in (("train", train), ("eval", eval_table)) if path is not None]
-    wish = {"definition": definition, "alias": alias}
+    wish: dict[str, Any] = {"definition": definition, "alias": alias}
     if promote != "never":  # the digest of a request without it is that of an earlier version
         wish["promote"] = promote
+    if force:
+        wish["force"] = force
     texts = {} if config is None else {PARAMS: _read_config(settings, bucket, config)}
 
     def job(job_id: str) -> TrainJob:

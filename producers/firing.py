@@ -182,6 +182,7 @@ def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False,
         eval_table=eval_table,
         alias=entry.alias or None,
         promote=entry.promote,
+        force=entry.force,
         again=again,
         run=scheduled,
     )

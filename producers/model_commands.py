@@ -41,7 +41,7 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
         scoring models promote v2 --reason "better on week 31"
         scoring models promote v2@20261123T101500Z-9bfad3 --alias challenger
     """
-    from producers.promoting import promote
+    from producers.promoting import promote, stored_name, way_back
     from shared.aliases import resolve
 
     _, bucket = open_bucket_here()
@@ -52,8 +52,8 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
         say(f"{alias} means {resolve(bucket, alias)} already")
     else:
         say(f"{alias} means {change.release} now; it meant {change.was or 'nothing'} before")
-        if change.back:
-            say(f"Take it back with: scoring models rollback --alias {alias}")
+        if back := way_back(stored_name(bucket, alias) or alias, change):
+            say(back)
 
 
 @click.command()
@@ -63,13 +63,14 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
 def rollback(alias: str, reason: str, as_json: bool) -> None:
     """Let an alias mean again what it meant before.
 
-    Once more goes one further back.
+    Once more goes one further back. The name of a definition, like v2, goes back to its next older release, until the next training.
 
     \b
     Example:
         scoring models rollback --reason "too many absurd rates on tablets"
+        scoring models rollback --alias v2
     """
-    from producers.promoting import roll_back
+    from producers.promoting import roll_back, stored_name, way_back
 
     _, bucket = open_bucket_here()
     change = roll_back(bucket, alias, reason=reason)
@@ -77,7 +78,59 @@ def rollback(alias: str, reason: str, as_json: bool) -> None:
         print_json({"alias": alias, "release": change.release, "was": change.was})
     else:
         say(f"{alias} means {change.release} again; it meant {change.was} before")
-        say(f"Undo this with: scoring models promote {change.was} --alias {alias}")
+        say(way_back(stored_name(bucket, alias) or alias, change))
+
+
+@click.command()
+@click.argument("release")
+@click.option("--reason", required=True, help="Why; kept in the store and told to people.")
+@click.option("--by", default="", help="Who decided it.  [default: you, as user@host]")
+@json_option
+def retire(release: str, reason: str, by: str, as_json: bool) -> None:
+    """Take RELEASE out of `latest` for good.
+
+    `v2` and `v2@latest` then mean the newest release that is not retired. The full id goes on to work, with a warning. An alias that means
+    the release must be moved first.
+
+    \b
+    Example:
+        scoring models retire v2@20261123T101500Z-9bfad3 --reason "trained on one row"
+    """
+    from producers.releases.retiring import retire
+
+    _, bucket = open_bucket_here()
+    done = retire(bucket, release, reason=reason, by=by)
+    if as_json:
+        print_json({"release": done.release, "changed": done.changed, "latest": done.latest})
+        return
+    say(f"{done.release} is retired" if done.changed else f"{done.release} is retired already")
+    say(done.words)
+    say(f"Take it back into use with: scoring models unretire {done.release}")
+
+
+@click.command()
+@click.argument("release")
+@reason_option
+@click.option("--by", default="", help="Who decided it.  [default: you, as user@host]")
+@json_option
+def unretire(release: str, reason: str, by: str, as_json: bool) -> None:
+    """Take a retired RELEASE back into use.
+
+    `latest` means it again where it is the newest.
+
+    \b
+    Example:
+        scoring models unretire v2@20261123T101500Z-9bfad3
+    """
+    from producers.releases.retiring import unretire
+
+    _, bucket = open_bucket_here()
+    done = unretire(bucket, release, reason=reason, by=by)
+    if as_json:
+        print_json({"release": done.release, "changed": done.changed, "latest": done.latest})
+        return
+    say(f"{done.release} is in use again" if done.changed else f"{done.release} is not retired")
+    say(done.words)
 
 
 @click.command()
@@ -150,4 +203,4 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
         say(f"Removed {len(removed)} releases, {human_size(sum(release.size for release in removed))}")
 
 
-COMMANDS = [promote, rollback, history, gc]
+COMMANDS = [promote, rollback, retire, unretire, history, gc]

@@ -9,11 +9,28 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter, ValidationError
 
 from producers.signing import checked_manifest
-from shared.aliases import ALIASES, LATEST, MODELS, Alias, add_change, behind, changes, list_aliases, point_alias, read_alias, resolve
+from shared.aliases import (
+    ALIASES,
+    LATEST,
+    MANIFEST,
+    MODELS,
+    Alias,
+    add_change,
+    after,
+    changes,
+    latest_of,
+    list_aliases,
+    point_alias,
+    read_alias,
+    release_folder,
+    resolve,
+    spoken_alias,
+)
 from shared.announcements import announce
 from shared.bucket import Bucket
+from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import ModelError, RequestError
-from shared.messages import Name, Notice
+from shared.messages import Name, Notice, is_release_id
 from shared.signatures import Signature
 
 LONGEST_REASON = 500
@@ -22,55 +39,101 @@ LONGEST_REASON = 500
 def promote(bucket: Bucket, model: str, alias: str, *, reason: str = "") -> Alias | None:
     """Let the alias mean the release that ``model`` means now; the change that was made, or None where it means it already.
 
+    The name of a definition, ``v2``, is the alias of its newest release, and may mean any of its releases.
+
     Raises:
         RequestError: the alias cannot be one, or the reason is too long.
-        ModelError: there is no such release, or workers would refuse it.
+        ModelError: there is no such release, it is retired, or workers would refuse it.
     """
-    _check_name(bucket, alias)
-    _check_reason(reason)
+    check_reason(reason)
     release = resolve(bucket, model)
+    name = _name_to_move(bucket, alias, release)
     _check_release(bucket, release)
-    change = point_alias(bucket, alias, release, by=who(), reason=reason)
+    change = point_alias(bucket, name, release, by=who(), reason=reason)
     if change is not None:
-        _tell(bucket, alias, change)
+        _tell(bucket, name, change)
     return change
 
 
 def roll_back(bucket: Bucket, alias: str, *, reason: str = "") -> Alias:
     """Let the alias mean again what it meant before; once more goes one further back. The change that was made.
 
+    The name of a definition goes back to its next older release. Retired releases are passed over.
+
     Raises:
         ModelError: there is no such alias, nothing is known of before, or workers would refuse that release.
         RequestError: somebody else changed the alias at this moment, or the reason is too long.
     """
-    _check_reason(reason)
-    now = read_alias(bucket, alias) if _is_name(alias) else None
-    if now is None:
+    check_reason(reason)
+    name = stored_name(bucket, alias)
+    now = read_alias(bucket, name) if name else None
+    if name is None or now is None:
         raise _unknown(bucket, alias)
-    if not now.back:
-        raise ModelError(
-            f"{alias} means {now.release}, and no release is known that it meant before",
-            next_step=f"Name the release that it shall mean: scoring models promote RELEASE --alias {alias}",
-        )
-    target, *further = now.back
+    retired = retired_releases(bucket)
+    earlier = now.back
+    if name.endswith(LATEST):
+        earlier = [release for release in whole_releases(bucket, alias_option(name)) if release < now.release]
+    back = [release for release in earlier if release not in retired]
+    if not back:
+        raise _nothing_before(bucket, name, now)
+    target, *further = back
     _check_release(bucket, target)
-    change = Alias(release=target, at=datetime.now(UTC), how="rolled back", back=further, by=who(), reason=reason)
-    change = change.model_copy(update=behind(now))
+    kept = [] if name.endswith(LATEST) else further  # what is older than a newest release is known without it
+    change = Alias(release=target, at=datetime.now(UTC), how="rolled back", back=kept, by=who(), reason=reason)
+    change = change.model_copy(update=after(now))
     # not tried again: of two people who roll back the same release, one would go a step further than he has seen
-    if not add_change(bucket, alias, change):
+    if not add_change(bucket, name, change):
         raise RequestError(
             f"somebody else changed {alias} at this moment", next_step=f"See what it means now: scoring models history {alias}"
         )
-    _tell(bucket, alias, change)
+    _tell(bucket, name, change)
     return change
 
 
+def _nothing_before(bucket: Bucket, name: str, now: Alias) -> ModelError:
+    """The error of a rollback that leads nowhere, with what undoes the rollback before it, if there was one."""
+    is_gone = now.was is None or now.was in retired_releases(bucket) or not bucket.exists(f"{release_folder(now.was)}/{MANIFEST}")
+    undo = (
+        ""
+        if is_gone
+        else f"It meant {now.was} last; let it mean that with: scoring models promote {now.was} --alias {alias_option(name)}. "
+    )
+    return ModelError(
+        f"{spoken_alias(name)} means {now.release}, and no release is known that it meant before",
+        next_step=f"{undo}Name the release that it shall mean: scoring models promote RELEASE --alias {alias_option(name)}",
+    )
+
+
+def whole_releases(bucket: Bucket, definition: str) -> list[str]:
+    """The releases of a definition that have a manifest, the newest first."""
+    names = [name for name in reversed(bucket.folders(f"{MODELS}/{definition}")) if is_release_id(name)]
+    return [name for name in names if bucket.exists(f"{release_folder(name)}/{MANIFEST}")]
+
+
 def changes_of(bucket: Bucket, alias: str) -> list[Alias]:
-    """What an alias meant when, the newest change first; raises ModelError when there is no such alias."""
-    found = list(changes(bucket, alias)) if _is_name(alias) or alias.endswith(LATEST) else []
+    """What an alias meant when, the newest change first; raises ModelError when there is no such alias, or nothing of it can be read."""
+    name = alias if alias.endswith(LATEST) else stored_name(bucket, alias)
+    found = list(changes(bucket, name)) if name else []
+    if name and not found:
+        read_alias(bucket, name)  # says what is damaged
     if not found:
         raise _unknown(bucket, alias)
     return found
+
+
+def stored_name(bucket: Bucket, alias: str) -> str | None:
+    """The name under which an alias is kept: ``v2.latest`` for ``v2`` and ``v2@latest``; None for what is no name."""
+    bare = alias.removesuffix("@latest")
+    if not _is_name(bare):
+        return None
+    if bare != alias or _is_definition(bucket, bare):
+        return latest_of(bare)
+    return alias
+
+
+def alias_option(name: str) -> str:
+    """What to type behind ``--alias`` for a stored name."""
+    return name.removesuffix(LATEST)
 
 
 def who() -> str:
@@ -82,7 +145,7 @@ def who() -> str:
 
 
 def _unknown(bucket: Bucket, alias: str) -> ModelError:
-    names = ", ".join(name for name in list_aliases(bucket) if _is_name(name))
+    names = ", ".join(alias_option(name) for name in list_aliases(bucket))
     return ModelError(
         f"there is no alias {alias!r}{f'; there are: {names}' if names else ''}",
         next_step="Make one with: scoring models promote RELEASE --alias NAME",
@@ -97,20 +160,39 @@ def _is_name(alias: str) -> bool:
     return True
 
 
-def _check_name(bucket: Bucket, alias: str) -> None:
-    taken = alias == "latest" or (alias in bucket.folders(MODELS) and f"{MODELS}/{alias}" != ALIASES)
-    if taken or not _is_name(alias):
-        problem = "it names something already" if taken else "a name is up to 64 letters, digits, - and _, the first a letter"
-        raise RequestError(f"{alias!r} cannot be an alias: {problem}", next_step="Choose another name, like champion.")
+def _is_definition(bucket: Bucket, name: str) -> bool:
+    return f"{MODELS}/{name}" != ALIASES and name in bucket.folders(MODELS)
 
 
-def _check_reason(reason: str) -> None:
+def _name_to_move(bucket: Bucket, alias: str, release: str) -> str:
+    """The name under which the alias is kept.
+
+    Raises:
+        RequestError: it cannot be an alias, or is a definition that the release is not of.
+    """
+    name = stored_name(bucket, alias)
+    if name is None:
+        problem = "a name is up to 64 letters, digits, - and _, the first a letter"
+    elif name == "latest" or (name.endswith(LATEST) and alias_option(name) != release.partition("@")[0]):
+        problem = "it names something already"
+    else:
+        return name
+    raise RequestError(f"{alias!r} cannot be an alias: {problem}", next_step="Choose another name, like champion.")
+
+
+def check_reason(reason: str) -> None:
+    """Raise RequestError when a reason is too long to be kept."""
     if len(reason) > LONGEST_REASON:
         raise RequestError(f"the reason has {len(reason):,} characters, more than the {LONGEST_REASON} allowed", next_step="Shorten it.")
 
 
 def _check_release(bucket: Bucket, release: str) -> None:
-    """Raise ModelError when no worker would load this release."""
+    """Raise ModelError when no worker would load this release, or it is retired."""
+    why = why_retired(bucket, release)
+    if why:
+        raise ModelError(
+            f"the release {release} is retired {why}", next_step=f"Take it back into use first: scoring models unretire {release}"
+        )
     text, _ = checked_manifest(bucket, release)
     signature = bucket.signer.judge(text)
     if signature in (Signature.MISSING, Signature.WRONG):
@@ -120,13 +202,22 @@ def _check_release(bucket: Bucket, release: str) -> None:
         )
 
 
-def _tell(bucket: Bucket, alias: str, change: Alias) -> None:
+def _tell(bucket: Bucket, name: str, change: Alias) -> None:
+    alias = spoken_alias(name)
     facts = {"alias": alias, "from": change.was or "nothing", "to": change.release, "by": change.by, "reason": change.reason}
-    back = f"Take it back with: scoring models rollback --alias {alias}" if change.back else ""
     notice = Notice(
         good=change.how == "promoted",
         title=f"{change.how}: {alias} means {change.release}",
-        facts={name: value for name, value in facts.items() if value},
-        next_step=back,
+        facts={fact: value for fact, value in facts.items() if value},
+        next_step=way_back(name, change),
     )
-    announce(bucket, f"alias-{alias}-{change.number:06d}", notice)
+    announce(bucket, f"alias-{name}-{change.number:06d}", notice)
+
+
+def way_back(name: str, change: Alias) -> str:
+    """What to type to take a change back, in words; empty where the name meant nothing before it."""
+    if change.was is None:
+        return ""
+    if change.how == "rolled back" or name.endswith(LATEST):
+        return f"Undo this with: scoring models promote {change.was} --alias {alias_option(name)}"
+    return f"Take it back with: scoring models rollback --alias {alias_option(name)}"

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from producers.new_definition import PACKAGE
-from shared.aliases import CHAMPION, Alias, latest_of, read_alias
+from shared.aliases import CHAMPION, Alias, known_alias, latest_of
 from shared.bucket import Bucket
 from shared.catalog.releases import FoundRelease, look_at_release
 from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, look_at_result
+from shared.catalog.retirements import why_retired
 from shared.digests import digest_source
 from shared.job_folder import PUBLISHED, JobFolder, Outcome
 from shared.messages import Job, ScoreJob
@@ -108,13 +109,18 @@ def _changes_of_training(bucket: Bucket, job: Job, outcome: Outcome) -> Iterator
         sentence = f"the release {outcome.release} is no longer in the store"
         yield Change(what="release", name=outcome.release, now="", since=None, sentence=sentence)
         return
+    why = why_retired(bucket, outcome.release)
+    if why:
+        undo = f"Take it back into use with: scoring models unretire {outcome.release}"
+        sentence = f"the release {outcome.release} was retired {why}"
+        yield Change(what="release", name=outcome.release, now="", since=None, sentence=sentence, next_step=undo)
     names = [*filter(None, [job.alias]), *([CHAMPION] if outcome.promotion is not None else [])]
     for name in names:
-        now = read_alias(bucket, name)
+        now = known_alias(bucket, name)
         if now is None or now.release != outcome.release:
             option = "" if name == CHAMPION else f" --alias {name}"
             yield _moved(name, now, f"Move it with: scoring models promote {outcome.release}{option}")
-    latest = read_alias(bucket, latest_of(job.definition))
+    latest = known_alias(bucket, latest_of(job.definition))
     if latest is None or latest.release != outcome.release:
         yield _moved(job.definition, latest, f"Use this release by its id: --model {outcome.release}")
 

@@ -69,6 +69,8 @@ class Entry:
     alias: str = ""
     promote: Promote = "never"
     """Whether the release that is trained becomes the champion."""
+    force: bool = False
+    """Train on a table that is refused as too small or implausible."""
     catch_up: CatchUp = "last"
     wait_for: timedelta = timedelta(hours=2)
     """How long a run waits for its table, or its model, to be there."""
@@ -256,7 +258,7 @@ def _contradictions(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         return
     if scores and "model" not in fields:
         yield "model", "it is missing"
-    for field in ("table", "eval", "alias", "promote") if scores else ("model", "interval"):
+    for field in ("table", "eval", "alias", "promote", "force") if scores else ("model", "interval"):
         if field in fields:
             yield field, f"it does not belong to an entry that {'scores' if scores else 'trains'}"
     if "eval" in fields and "table" not in fields and trains:
@@ -364,6 +366,7 @@ _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "alias": (_of_type(Name), "an alias, like challenger"),
     "promote": (_one_of(*get_args(Promote)), "never, auto (if it is better beyond chance) or always"),
     "interval": (_read_switch, "true or false"),
+    "force": (_read_switch, "true or false"),
     "catch_up": (_one_of(*get_args(CatchUp)), "none, last or all"),
     "wait_for": (_read_length, "a whole number with d, h, min or s, like 2h"),
     "late_after": (_read_length, "a whole number with d, h, min or s, like 6h"),

@@ -3,7 +3,7 @@
 import gzip
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
@@ -19,6 +19,8 @@ from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, release_fol
 from shared.bucket import Bucket
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, look_at_release, read_release
 from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, list_results, read_result
+from shared.catalog.retirements import retired_releases
+from shared.catalog.table_audits import doubts
 from shared.errors import RequestError
 from shared.job_folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
 from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, FileDigest, ReleaseManifest, ResultManifest, Search
@@ -41,6 +43,8 @@ class ShownRelease:
     manifest: ReleaseManifest
     aliases: list[str]
     signed: Signature
+    retired: str = ""
+    """Since when, by whom and why it is retired; empty where it is in use."""
 
     @property
     def figures(self) -> dict[str, float]:
@@ -68,14 +72,14 @@ class ShownRelease:
 
 def look_at_releases(bucket: Bucket) -> tuple[list[ShownRelease], list[UnreadableRelease]]:
     """Every release in the store, the newest first, and those whose manifest cannot be read."""
-    by_release = _aliases_by_release(bucket)
+    by_release, retired = _aliases_by_release(bucket), retired_releases(bucket)
     found: list[ShownRelease] = []
     unreadable: list[UnreadableRelease] = []
     for release in list_releases(bucket):
         if isinstance(release, UnreadableRelease):
             unreadable.append(release)
         else:
-            found.append(_shown_release(release, by_release))
+            found.append(_shown_release(release, by_release, retired))
     return sorted(found, key=lambda release: release.manifest.created, reverse=True), unreadable
 
 
@@ -86,11 +90,13 @@ def find_releases(bucket: Bucket) -> list[ShownRelease]:
 
 def find_release(bucket: Bucket, release: str) -> ShownRelease:
     """One release by its id; raises ModelError when it is not there, or its manifest cannot be read."""
-    return _shown_release(read_release(bucket, release), _aliases_by_release(bucket))
+    return _shown_release(read_release(bucket, release), _aliases_by_release(bucket), retired_releases(bucket))
 
 
-def _shown_release(found: FoundRelease, by_release: dict[str, list[str]]) -> ShownRelease:
-    return ShownRelease(manifest=found.manifest, aliases=by_release.get(found.release, []), signed=found.signed)
+def _shown_release(found: FoundRelease, by_release: Mapping[str, list[str]], retired: Mapping[str, str]) -> ShownRelease:
+    return ShownRelease(
+        manifest=found.manifest, aliases=by_release.get(found.release, []), signed=found.signed, retired=retired.get(found.release, "")
+    )
 
 
 def _aliases_by_release(bucket: Bucket) -> dict[str, list[str]]:
@@ -287,6 +293,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
     facts = {
         "release": manifest.release,
         "aliases": ", ".join(_spoken(release)) or "none",
+        **({"retired": release.retired} if release.retired else {}),
         "folder": release_folder(manifest.release),
         "signed": release.signed,
         "columns": f"{len(manifest.columns)}: {', '.join(_runs([column.name for column in manifest.columns]))}",
@@ -294,6 +301,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         **({"intervals": "yes, with --interval"} if manifest.interval else {}),
         "files": ", ".join(f"{name} ({human_size(file.size)})" for name, file in manifest.files.items()),
     } | _origin(manifest)
+    facts |= doubts(manifest)
     if manifest.evaluation:
         facts["gate"] = manifest.evaluation.gate.reason
         facts["report"] = f"{release_folder(manifest.release)}/{REPORT} (get it: scoring models show {manifest.release} --report FILE)"
@@ -456,4 +464,4 @@ def print_facts(console: Console, facts: dict[str, str]) -> None:
 
 def _spoken(release: ShownRelease) -> list[str]:
     latest = latest_of(release.manifest.definition)
-    return ["latest" if alias == latest else alias for alias in release.aliases]
+    return [*(["retired"] if release.retired else []), *("latest" if alias == latest else alias for alias in release.aliases)]

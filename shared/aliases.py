@@ -6,10 +6,11 @@ v1@20261123T101500Z-9bfad3    this one release
 champion                      whatever the alias points to now (``model/aliases/champion.json``)
 
 The history of a name decides: ``model/aliases/history/<name>/000007.json`` is its seventh change, and the first to write it made it. The
-file of the name is a copy of the newest change, from which a reader goes on: whoever made a change may have died, or been overtaken,
-before it wrote that copy.
+file of the name is a copy of the newest change, from which a reader goes on: the process that made a change may have died, or been
+overtaken, before it wrote that copy.
 """
 
+import contextlib
 import itertools
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.bucket import Bucket
-from shared.errors import ModelError
+from shared.catalog.retirements import retired_releases, why_retired
+from shared.errors import MessageError, ModelError, UnreadableAliasError
 from shared.manifests import TableFingerprint
 from shared.messages import Moment, Record, ReleaseId, decode, is_release_id
 
@@ -43,7 +45,7 @@ class Alias(Record):
     release: ReleaseId
     at: Moment
     number: Annotated[int, Field(ge=0)] = 0
-    """Which change of the name this is; 0 in a file from before there was a history."""
+    """Which change of the name this is; 0 in a file from before there was a history, and until the change is made."""
     how: Literal["promoted", "rolled back"] = "promoted"
     was: ReleaseId | None = None
     """What the name meant before this change."""
@@ -75,30 +77,34 @@ def point_alias(
     def promoted(now: Alias | None) -> Alias | None:
         if not only_if(now):
             return None
-        change = Alias(release=release, at=datetime.now(UTC), number=1, by=by, reason=reason)
+        change = Alias(release=release, at=datetime.now(UTC), by=by, reason=reason)
         if now is None:
             return change
         back = [now.release, *now.back][:ROLLBACKS]
-        return None if now.release == release else change.model_copy(update=behind(now) | {"back": back})
+        return None if now.release == release else change.model_copy(update={"back": back})
 
     return _change(bucket, alias, promoted)
 
 
 def point_latest(bucket: Bucket, release: str, *, by: str = "") -> None:
-    """Let ``latest`` of its definition mean this release, unless it means a newer one."""
+    """Let ``latest`` of its definition mean this release, unless it means a newer one, or a person took the release back."""
     name = latest_of(release.partition("@")[0])
 
     def newer(now: Alias | None) -> Alias | None:
-        change = Alias(release=release, at=datetime.now(UTC), number=1, by=by)
-        if now is None:
-            return change
-        return None if now.release >= release else change.model_copy(update=behind(now))
+        if now is not None and (now.release >= release or _was_taken_back(bucket, name, now, release)):
+            return None
+        return None if why_retired(bucket, release) else Alias(release=release, at=datetime.now(UTC), by=by)
 
     _change(bucket, name, newer)
 
 
-def behind(now: Alias) -> dict[str, int | str]:
-    """The fields that every change behind this one has."""
+def _was_taken_back(bucket: Bucket, name: str, now: Alias, release: str) -> bool:
+    """True when the name was moved from this release to an older one: a training that is run once more does not undo that."""
+    return now.was is not None and now.was > now.release and any(change.release == release for change in changes(bucket, name))
+
+
+def after(now: Alias) -> dict[str, int | str]:
+    """The fields that the change after this one has."""
     return {"number": now.number + 1, "was": now.release}
 
 
@@ -111,15 +117,28 @@ def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
 
 
 def _change(bucket: Bucket, alias: str, decide: Callable[[Alias | None], Alias | None]) -> Alias | None:
-    """Make the change that follows from what the alias means now; decided anew when somebody else was faster."""
-    while (change := decide(read_alias(bucket, alias))) is not None:
+    """Make the change that follows from what the alias means now; decided again when somebody else was faster.
+
+    A name whose file is damaged means nothing: the change goes after all that there are, and repairs it.
+    """
+    while True:
+        now = known_alias(bucket, alias)
+        change = decide(now)
+        if change is None:
+            return None
+        number = now.number if now is not None else _newest_number(bucket, alias)
+        change = change.model_copy(update={"number": number + 1, "was": None if now is None else now.release})
         if add_change(bucket, alias, change):
             return change
-    return None
 
 
 def _change_file(alias: str, number: int) -> str:
     return f"{HISTORY}/{alias}/{number:06d}.json"
+
+
+def _newest_number(bucket: Bucket, alias: str) -> int:
+    names = (info.path.rpartition("/")[2].removesuffix(".json") for info in bucket.files(f"{HISTORY}/{alias}"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def latest_of(definition: str) -> str:
@@ -128,24 +147,56 @@ def latest_of(definition: str) -> str:
 
 
 def read_alias(bucket: Bucket, alias: str) -> Alias | None:
-    """What an alias means now; None when there is no such alias."""
-    text = bucket.read(f"{ALIASES}/{alias}.json")
-    now = None if text is None else decode(Alias, text)
+    """What an alias means now; None when there is no such alias.
+
+    A damaged copy is no harm while the history is whole.
+
+    Raises:
+        UnreadableAliasError: its newest change is damaged, or of a later version.
+    """
+    path = f"{ALIASES}/{alias}.json"
+    text, now, problem = bucket.read(path), None, None
+    if text is not None:
+        try:
+            now = decode(Alias, text)
+        except MessageError as error:
+            problem = error
     while (text := bucket.read(_change_file(alias, now.number + 1 if now else 1))) is not None:
-        now = decode(Alias, text)
+        path = _change_file(alias, now.number + 1 if now else 1)
+        try:
+            now = decode(Alias, text)
+        except MessageError as error:
+            raise _unreadable(alias, path, error) from error
+    if now is None and problem is not None:
+        raise _unreadable(alias, path, problem) from problem
     return now
 
 
+def _unreadable(alias: str, path: str, error: MessageError) -> UnreadableAliasError:
+    name = spoken_alias(alias)
+    return UnreadableAliasError(
+        f"what {name} means cannot be read: {path}: {error.message}",
+        next_step=f"See what it meant: scoring models history {name}; then say it once more: scoring models promote RELEASE --alias {name}",
+    )
+
+
+def known_alias(bucket: Bucket, alias: str) -> Alias | None:
+    """What an alias means now; None when there is no such alias, or its file is damaged."""
+    with contextlib.suppress(UnreadableAliasError):
+        return read_alias(bucket, alias)
+    return None
+
+
 def changes(bucket: Bucket, alias: str) -> Iterator[Alias]:
-    """The changes of an alias, the newest first."""
-    now = read_alias(bucket, alias)
-    if now is None:
-        return
-    yield now
-    for number in range(now.number - 1, 0, -1):
+    """The changes of an alias, the newest first; those that cannot be read are left out."""
+    now = known_alias(bucket, alias)
+    if now is not None:
+        yield now
+    for number in range(_newest_number(bucket, alias) if now is None else now.number - 1, 0, -1):
         text = bucket.read(_change_file(alias, number))
-        if text is not None:
-            yield decode(Alias, text)
+        with contextlib.suppress(MessageError):
+            if text is not None:
+                yield decode(Alias, text)
 
 
 def resolve(bucket: Bucket, ref: str) -> str:
@@ -162,8 +213,21 @@ def resolve(bucket: Bucket, ref: str) -> str:
         for alias in [latest_of(name)] if "@" in ref else [latest_of(name), name]:
             now = read_alias(bucket, alias)
             if now is not None:
+                if alias.endswith(LATEST):
+                    _check_latest(bucket, now.release)
                 return now.release
     raise _unknown(bucket, ref)
+
+
+def _check_latest(bucket: Bucket, release: str) -> None:
+    """Raise ModelError when the newest release of a definition is retired, so that no other one is left."""
+    why = why_retired(bucket, release)
+    if why:
+        definition = release.partition("@")[0]
+        raise ModelError(
+            f"{definition} has no release in use: {release} is retired {why}",
+            next_step=f"Train another one: scoring train {definition} --again; or take it back: scoring models unretire {release}",
+        )
 
 
 def train_anew(release: str, tables: Mapping[str, TableFingerprint] = MappingProxyType({})) -> str:
@@ -176,10 +240,38 @@ def train_anew(release: str, tables: Mapping[str, TableFingerprint] = MappingPro
 
 
 def list_aliases(bucket: Bucket) -> dict[str, str]:
-    """Every alias, ``<definition>.latest`` among them, with the release it means."""
+    """Every alias, ``<definition>.latest`` among them, with the release it means.
+
+    Left out are those that cannot be read (see ``damaged_aliases``), and ``latest`` of a definition of which no release is in use.
+    """
+    found = {name: known_alias(bucket, name) for name in _names(bucket)}
+    retired = retired_releases(bucket)
+    return {
+        name: alias.release
+        for name, alias in found.items()
+        if alias is not None and not (name.endswith(LATEST) and alias.release in retired)
+    }
+
+
+def damaged_aliases(bucket: Bucket) -> dict[str, UnreadableAliasError]:
+    """The aliases that are left out because their files cannot be read, each with the reason."""
+    found: dict[str, UnreadableAliasError] = {}
+    for name in _names(bucket):
+        try:
+            read_alias(bucket, name)
+        except UnreadableAliasError as error:
+            found[name] = error
+    return found
+
+
+def spoken_alias(alias: str) -> str:
+    """The name of an alias as people write it: ``v2@latest`` for ``v2.latest``."""
+    return f"{alias.removesuffix(LATEST)}@latest" if alias.endswith(LATEST) else alias
+
+
+def _names(bucket: Bucket) -> list[str]:
     names = {info.path.rpartition("/")[2].removesuffix(".json") for info in bucket.files(ALIASES)}
-    found = {name: read_alias(bucket, name) for name in sorted(names | set(bucket.folders(HISTORY)))}
-    return {name: alias.release for name, alias in found.items() if alias is not None}
+    return sorted(names | set(bucket.folders(HISTORY)))
 
 
 def _unknown(bucket: Bucket, ref: str) -> ModelError:

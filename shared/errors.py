@@ -8,6 +8,7 @@
     │   │   └── SettingsError   an environment variable has a value that cannot be used
     │   ├── TableError          a table cannot be read, or lacks what the release needs   exit code 3
     │   ├── ModelError          a definition or release is unknown, broken or foreign      exit code 4
+    │   │   └── UnreadableAliasError   the file of a name is damaged: nobody can say what it means
     │   └── JobFailedError      the job that was followed ended in failure                 exit code 5
     └── TransientError          the same call may succeed in a moment: it is tried again   exit code 6
         ├── BrokerError         Redis does not answer
@@ -64,6 +65,10 @@ class ModelError(PermanentError):
     """Raised when a definition or a release is unknown, incomplete, changed, or from elsewhere."""
 
     exit_code = 4
+
+
+class UnreadableAliasError(ModelError):
+    """Raised when nobody can say which release a name means, since its file is damaged or of a later version."""
 
 
 class JobFailedError(PermanentError):

@@ -45,6 +45,11 @@ class KeywordLosses:
         return out.getvalue()
 
 
+def spoken_difference(value: float) -> str:
+    """A difference of two losses in words, of which the lower one is better: ``0.00174 lower``."""
+    return f"{abs(value):.5f} {'lower' if value < 0 else 'higher'}"
+
+
 def read_losses(content: bytes, path: str) -> KeywordLosses:
     """Read the file back; raises ModelError when it is not such a file."""
     try:

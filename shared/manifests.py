@@ -17,6 +17,12 @@ PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
 REPORT, LOSSES = "report.html", "evaluation.parquet"
 """Files of a release beside those of its model: a page for people, and what each keyword cost (``shared.keyword_losses``)."""
 
+TRAINED_ROWS = "trained_rows.parquet"
+"""Beside them: a sketch of the rows that the release was trained on."""
+
+MOST_SEEN = 0.05
+"""Of the rows with conversions that a release is judged on, how many it may have seen in training: 0.8 % of a real week are, by chance."""
+
 KEYS = ("entity_id", "device")
 """The columns that name a row of a result, unless the definition has its own."""
 
@@ -69,6 +75,47 @@ class TableFingerprint(Part):
     def shares_file_with(self, other: "TableFingerprint") -> bool:
         """True when a file of it has the contents of one of the other, whatever they are called."""
         return not {file.sha256 for file in self.files.values()}.isdisjoint(file.sha256 for file in other.files.values())
+
+
+class TableAudit(Part):
+    """What of a training table counts, and what was left out of it or cut, in clicks as well as rows.
+
+    A prepared table, which has rates and no clicks, counts one for each row.
+    """
+
+    has_clicks: bool
+    clicks: float
+    """Of the rows used."""
+    conversions: float
+    """Of the rows used, after cutting."""
+    left_out_clicks: float = 0.0
+    """Of the rows left out; one whose clicks cannot be read counts as the mean of the others."""
+    first_left_out: list[str] = Field(default_factory=list)
+    totals: list[str] = Field(default_factory=list)
+    """Rows among those left out that hold the sum of all others: they count no clicks."""
+    above_rows: int = 0
+    """Rows with more conversions than clicks."""
+    above_clicks: float = 0.0
+    conversions_cut: float = 0.0
+    first_above: str = ""
+    repeated_rows: int = 0
+    """Rows with the keys, and the week, of a row before them."""
+    total_row: str = ""
+    """A row among those used that holds the sum of all others."""
+    fractional: str = ""
+    """The first row with a fraction of a click, where most rows have whole clicks."""
+    is_thousands_dot: bool = False
+    """True when the fractions look like thousands with a dot: ``1.801``."""
+
+    @property
+    def left_out_share(self) -> float:
+        """Of all its clicks."""
+        return self.left_out_clicks / (self.clicks + self.left_out_clicks) if self.left_out_clicks else 0.0
+
+    @property
+    def above_share(self) -> float:
+        """Clicks of the rows with more conversions than clicks, of all."""
+        return self.above_clicks / self.clicks if self.clicks else 0.0
 
 
 Metrics = dict[str, float]
@@ -135,6 +182,8 @@ class Verdict(Part):
     reason: str
     champion: ReleaseId | None
     """The champion at that time."""
+    objection: Annotated[str, Field(exclude_if=lambda objection: not objection)] = ""
+    """What speaks against it, in words; empty where it passed, and in manifests of an earlier version."""
 
 
 class Evaluation(Part):
@@ -216,6 +265,14 @@ class ReleaseManifest(Record):
     """None in manifests of an earlier version."""
     search: Annotated[Search | None, Field(exclude_if=lambda search: search is None)] = None
     """How its parameters were found; None when they are the definition's own."""
+    audits: Annotated[dict[str, TableAudit], Field(exclude_if=lambda audits: not audits)] = Field(default_factory=dict)
+    """Of each of its tables; empty in manifests of an earlier version."""
+    seen_share: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: not share)] = 0.0
+    """Of the rows with conversions that it was judged on, how many it was trained on too, in whatever file."""
+    warnings: Annotated[list[str], Field(exclude_if=lambda warnings: not warnings)] = Field(default_factory=list)
+    """What makes its figures or its rates doubtful, in sentences."""
+    forced: Annotated[list[str], Field(exclude_if=lambda forced: not forced)] = Field(default_factory=list)
+    """Why its tables would have been refused without ``--force``, in sentences."""
     signature: OptionalSignature = None
 
     @property
@@ -225,12 +282,12 @@ class ReleaseManifest(Record):
 
     @property
     def judged_on_seen(self) -> bool:
-        """True when the figures that count are of rows it was trained on: there was no other table, or it has seen a file of that."""
+        """True when the figures that count are of rows it was trained on: there was no other table, or it has seen a part of that."""
         table = self.tables.get(self.judged_on)
-        return self.judged_on == "train" or (table is not None and self.was_trained_on(table))
+        return self.judged_on == "train" or self.seen_share > MOST_SEEN or (table is not None and self.was_trained_on(table))
 
     def was_trained_on(self, table: TableFingerprint) -> bool:
-        """True when it has seen a file of this table in training; of rows that came to it in another file nothing is known."""
+        """True when it has seen a file of this table in training; of rows in another file its sketch tells (``TRAINED_ROWS``)."""
         return self.tables["train"].shares_file_with(table)
 
     def check_interval(self) -> None:

@@ -174,6 +174,8 @@ class TrainJob(Record):
     """Name to point at the release when it is published, beside ``latest``."""
     # left out where it says nothing: workers of an earlier version do not know it
     promote: Annotated[Promote, Field(exclude_if=lambda promote: promote == "never")] = "never"
+    force: Annotated[bool, Field(exclude_if=lambda force: not force)] = False
+    """True to train on a table from which nothing good is likely to be learned; the release says so."""
 
     @model_validator(mode="after")
     def _one_way_to_the_champion(self) -> Self:

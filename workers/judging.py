@@ -13,21 +13,23 @@ from model_store.gate import Evidence, Limits, decide
 from model_store.importance import find_importance
 from model_store.judgement import judge_predictions, summarise
 from model_store.store import load_release
-from shared.aliases import CHAMPION, LATEST, list_aliases
+from shared.aliases import CHAMPION, LATEST, damaged_aliases, list_aliases
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.keyword_losses import KeywordLosses
-from shared.manifests import Column, Evaluation, Metrics
+from shared.manifests import MOST_SEEN, Column, Evaluation, Metrics
 from shared.messages import TrainJob
 from shared.resampling import RESAMPLES
 from workers.later import why_not_later
 from workers.predictions import one_a_row
+from workers.trained_rows import share_seen_by
 from workers.training_tables import RATE, TrainingTable, read_training_table
 
 MOST_RIVALS = 5
 """Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""
 
 HAS_SEEN = "it was trained on this table"
+HAS_SEEN_ROWS = "it was trained on {share:.0%} of the rows with conversions of this table, in another file"
 """Why a release is not judged on a table: its figures would be better than it is."""
 
 
@@ -77,7 +79,7 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJo
     definition, tables = trained.definition, trained.tables
     train = tables["train"]
     judged_on: Literal["eval", "train"] = "eval" if "eval" in tables else "train"
-    aliases = list_aliases(bucket)
+    aliases, damaged = list_aliases(bucket), damaged_aliases(bucket)
     champion = aliases.get(CHAMPION)
     rivals = _ask_rivals(bucket, tables["eval"], definition.keys, aliases, places) if judged_on == "eval" else _Rivals()
     table = tables[judged_on]
@@ -94,7 +96,8 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJo
         differences={name: found for name, found in best.differences.items() if name == champion or "@" not in name},
         champion=champion,
         champion_problem=rivals.problems.get(champion or "", ""),
-        champion_has_seen=rivals.problems.get(champion or "") == HAS_SEEN,
+        champion_has_seen=_has_seen(rivals.problems.get(champion or "", "")),
+        champion_unknown=damaged[CHAMPION].message if CHAMPION in damaged else "",
     )
     X, _, _ = definition.prepare(table.frame)
     evaluation = Evaluation(
@@ -143,6 +146,9 @@ def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tu
     rival = load_release(bucket, release, places.cache, places.definitions)
     if rival.manifest.was_trained_on(table.fingerprint):
         raise ModelError(HAS_SEEN)
+    share = share_seen_by(bucket, rival.manifest, table)
+    if share > MOST_SEEN:
+        raise ModelError(HAS_SEEN_ROWS.format(share=share))
     definition, columns = rival.definition, rival.manifest.columns
     if definition.keys != keys:
         raise TableError(f"it names rows by {' and '.join(definition.keys)}, not by {' and '.join(keys)}")
@@ -160,6 +166,11 @@ def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tu
     if not np.isfinite(rates).all():
         raise ModelError(f"it predicts something else than one finite number for each of the {len(X)} rows")
     return np.clip(rates, 0, 1)
+
+
+def _has_seen(problem: str) -> bool:
+    """True for the reasons why a release is not judged on rows that it was trained on."""
+    return problem == HAS_SEEN or problem.endswith(HAS_SEEN_ROWS.partition("}")[2])
 
 
 def _happened_alike(one: Outcomes, other: Outcomes) -> bool:

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from shared.manifests import MOST_SEEN
 from workers.training_tables import TrainingTable
 
-MOST_SHARED = 0.05
+MOST_SHARED = MOST_SEEN
 """Of the rows with conversions, how many may be rows of the training table as well: 0.8 % of a week of real keywords are, by chance.
 
 Rows without conversions say nothing: one click and no purchase is what most keywords have week after week."""

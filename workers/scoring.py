@@ -17,6 +17,7 @@ import numpy as np
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
+from shared.catalog.retirements import why_retired
 from shared.errors import MessageError, TableError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import PREDICTIONS, REJECTS, ResultManifest
@@ -304,7 +305,8 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
         manifest = join(folder, job, plan, awaits=awaits)
         if manifest is None:
             return folder.outcome()
-        folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED)))
+        retired = why_retired(folder.bucket, manifest.release)
+        folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED), retired=retired))
         outcome = folder.outcome()
     if outcome is not None and outcome.state == "done" and not folder.has(PUBLISHED):
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
@@ -323,8 +325,9 @@ def _drop_other_slices(folder: JobFolder) -> None:
             folder.bucket.delete_folder(folder.file(f"slices/{name}"))
 
 
-def _done(manifest: ResultManifest, place: str, *, accepted: bool) -> Outcome:
+def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str) -> Outcome:
     facts = {
+        **({"warning": f"{manifest.release} is retired {retired}"} if retired else {}),
         **({"fixes": manifest.fixes} if manifest.fixes else {}),
         "rows in": f"{manifest.rows_in:,}",
         "scored": f"{manifest.rows_scored:,}",

@@ -23,19 +23,31 @@ from model_store.definitions import Definition, list_definitions, load_definitio
 from model_store.gate import Limits
 from model_store.report import make_report
 from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
-from shared.aliases import CHAMPION, MANIFEST, Alias, changes, point_alias, point_latest, read_alias, release_folder
+from shared.aliases import CHAMPION, MANIFEST, Alias, changes, known_alias, point_alias, point_latest, release_folder
 from shared.bucket import Bucket
+from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
 from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
-from shared.manifests import LOSSES, REPORT, Column, ReleaseManifest, Search, TableFingerprint
+from shared.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
 from workers.judging import Places, Trained, judge_release
 from workers.predictions import one_a_row
+from workers.trained_rows import share_trained_on, sketch
+from workers.training_plausibility import (
+    check_evaluation_table,
+    check_training_table,
+    warn_of_rates,
+    warn_of_seen_rows,
+    warn_of_tables,
+)
 from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
+LONGEST_REASON = 500
+"""Characters of the reason for a change of an alias."""
+
 FindParameters = Callable[[TableFingerprint], Search | None]
 
 
@@ -87,14 +99,25 @@ def _point_aliases(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
         point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained", only_if=lambda now: _is_unmoved(now, outcome))
     if outcome.promotion is not None:
         before = outcome.promotion.champion_since
-        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason="passed the gate", only_if=lambda now: _since(now) == before)
+        why = _why_promoted(folder.bucket, job, outcome.release)
+        point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason=why, only_if=lambda now: _since(now) == before)
     names = [*([job.alias] if job.alias else []), *([CHAMPION] if outcome.promotion else [])]
     return {name: _came_of(folder.bucket, name, outcome.release, by) for name in names}
 
 
+def _why_promoted(bucket: Bucket, job: TrainJob, release: str) -> str:
+    """The reason for the history of ``champion``: whether the gate let the release pass, or was overruled."""
+    found = read_manifest(bucket, release).evaluation
+    if job.promote != "always" or found is None:
+        return "passed the gate"
+    if found.gate.passed:
+        return "promoted always (passed the gate)"
+    return f"promoted always (gate refused: {found.gate.objection})"[:LONGEST_REASON]
+
+
 def _came_of(bucket: Bucket, alias: str, release: str, by: str) -> str:
     """What an alias means now, and whether this job moved it in this run or an earlier one."""
-    now = read_alias(bucket, alias)
+    now = known_alias(bucket, alias)
     if now is not None and now.release == release:
         return f"means {release} now"
     meaning = "nothing" if now is None else now.release
@@ -132,11 +155,13 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     definition = load_definition(job.definition, places.definitions)
     folder.say(f"reading {job.train}")
     train = _read(folder, job.train, definition)
+    forced = check_training_table(train, force=job.force)
     search = find(train.fingerprint)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
         held_out = _read(folder, job.eval, definition, train.columns)
+        forced += check_evaluation_table(held_out, force=job.force)
     folder.say(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
     if search is not None or job.config is None:
         model = fit(definition, train, search.chosen if search else None)
@@ -147,13 +172,15 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
     judgement = judge_release(folder.bucket, trained, places, job, limits)
+    judged, judged_rates = (train, rates["train"]) if held_out is None else (held_out, rates["eval"])
+    seen_share = 0.0 if held_out is None else share_trained_on(held_out, train)
     if folder.outcome() is not None:
         return  # cancelled while it was fitted
     folder.say("publishing the release")
     with temporary_folder(staging()) as staged:
         with _naming_failures(definition, "save"):
             model.save(str(staged))  # a string, as the older service gave it
-        taken = {REPORT, LOSSES} & {file.name for file in staged.iterdir()}
+        taken = {REPORT, LOSSES, TRAINED_ROWS} & {file.name for file in staged.iterdir()}
         if taken:
             raise ModelError(
                 f"the definition {definition.name} saves a file {min(taken)}, which is the name of one of ours",
@@ -176,7 +203,12 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
             seconds=time.monotonic() - began,
             evaluation=judgement.evaluation,
             search=search,
+            audits={name: table.audit for name, table in tables.items()},
+            warnings=[*warn_of_tables(train, held_out), *warn_of_seen_rows(judged, seen_share), *warn_of_rates(judged, judged_rates)],
+            seen_share=seen_share,
+            forced=forced,
         )
+        (staged / TRAINED_ROWS).write_bytes(sketch(train))
         (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
         if held_out is not None:
             (staged / LOSSES).write_bytes(judgement.named_losses(_release_of(job)).to_parquet())
@@ -289,11 +321,11 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         f"log-loss per click ({where})": f"{figures['log_loss_per_click']:.5f} (the mean of all: {naive['log_loss_per_click']:.5f})",
         f"click-weighted MAE ({where})": f"{figures['mae_by_click']:.5f}",
         "calibration error": f"{figures['calibration_error']:.5f}",
+        **doubts(manifest),
         "gate": gate,
         "report": f"{release_folder(manifest.release)}/{REPORT}",
         "seconds": f"{manifest.seconds:.1f}",
     } | (_search_facts(manifest.search) if manifest.search else {})
-    name = job.alias or (CHAMPION if promotion else manifest.definition)
     return Outcome(
         state="done",
         at=datetime.now(UTC),
@@ -302,8 +334,8 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         result=release_folder(manifest.release),
         facts={fact: value for fact, value in facts.items() if value},
         promotion=promotion,
-        pointing=None if job.alias is None else Pointing(alias_since=_since(read_alias(bucket, job.alias))),
-        next_step=f"Score with it: scoring score TABLE --model {name}",
+        pointing=None if job.alias is None else Pointing(alias_since=_since(known_alias(bucket, job.alias))),
+        next_step=f"Score with it: scoring score TABLE --model {manifest.release}",
     )
 
 
@@ -311,7 +343,7 @@ def _verdict(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> tuple[
     """What the gate said, in words; and the promotion, unless the champion is another by now than the one it was compared with."""
     if manifest.evaluation is None:
         return "", None
-    verdict, now = manifest.evaluation.gate, read_alias(bucket, CHAMPION)
+    verdict, now = manifest.evaluation.gate, known_alias(bucket, CHAMPION)
     if not verdict.promotes:
         return verdict.reason, None
     if job.promote == "auto" and now is not None and now.release not in (verdict.champion, manifest.release):

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 import numpy as np
@@ -11,15 +11,18 @@ import pandas as pd
 from model_store.evaluation import Outcomes
 from shared.bucket import Bucket, FileInfo
 from shared.errors import TableError
-from shared.manifests import KEYS, Column, FileDigest, TableFingerprint
+from shared.manifests import KEYS, Column, FileDigest, TableAudit, TableFingerprint
 from shared.table_files import FileKind, find_files
 from workers import tables
+from workers.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
 from workers.planning import MAX_CHUNK_BYTES, ChunkSize, Hashing, open_csv, open_parquet, refusing_bad_gzip, unpacked
+from workers.training_audit import Block, audit_table
 
 MAX_REJECT_SHARE = 0.01
-"""A training table with a larger share of rows that cannot be used is refused."""
+"""A training table is refused if a larger share of its rows, or of its clicks, cannot be used."""
 
 ROWS_AT_ONCE = 65_536
+CORRECT = "Correct these rows in the table and train again."
 
 RATE, CLICKS, CONVERSIONS, WEEK = tables.LABELS
 
@@ -35,6 +38,7 @@ class TrainingTable:
     columns: list[Column]
     """The features, in the order of the frame."""
     fingerprint: TableFingerprint
+    audit: TableAudit = field(default_factory=lambda: TableAudit(has_clicks=True, clicks=0.0, conversions=0.0))
     week: np.ndarray | None = None
     """The week of each row, where the table has such a column and it was asked for."""
 
@@ -51,6 +55,7 @@ class TrainingTable:
             ),
             columns=self.columns,
             fingerprint=self.fingerprint,
+            audit=self.audit,
             week=None if self.week is None else self.week[rows],
         )
 
@@ -74,29 +79,45 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
         TableError: it cannot be read, has no target, lacks a column, or too many of its rows cannot be used.
     """
     digests: dict[str, FileDigest] = {}
-    blocks: list[tables.Rows] = []
-    unused: list[str] = []
+    blocks: list[Block] = []
+    left_out: list[LeftOutRow] = []
     labels: list[Column] = []
-    for info, kind in find_files(bucket, path):
+    files = find_files(bucket, path)
+    for info, kind in files:
         with bucket.open(info.path) as raw:
             hashed = Hashing(raw)
             names, reading = _open(hashed, info, kind)
             columns = columns or choose_columns(names, info.path, wanted, keys, text)
             labels = labels or _labels(names, info.path, with_week=with_week)
             layout = tables.layout_for(info.path, names, columns, labels, keys=keys)
-            for rows in reading.rows(layout):
-                blocks.append(_with_clicks(rows, unused))
-                unused += map(str, rows.rejects)
+            in_file = f"{info.path.rpartition('/')[2]} " if len(files) > 1 else ""
+            for rows, source in reading.rows(layout):
+                refuse_written_numbers(rows.rejects, source, layout, info.path)
+                block = _with_clicks(rows, in_file, left_out)
+                left_out += [source.left_out(reject, in_file) for reject in rows.rejects]
+                blocks.append(block)
             digests[info.path] = hashed.digest()
-    used = sum(len(rows.frame) for rows in blocks)
-    if not used or len(unused) > MAX_REJECT_SHARE * (used + len(unused)):
-        shown = "; ".join(unused[: tables.REJECTS_QUOTED]) or "it has a header but no row with clicks"
+    used = sum(len(block.rows.frame) for block in blocks)
+    if not used or len(left_out) > MAX_REJECT_SHARE * (used + len(left_out)):
+        shown = "; ".join(row.text for row in left_out[: tables.REJECTS_QUOTED]) or "it has a header but no row with clicks"
         raise TableError(
-            f"{len(unused):,} of {used + len(unused):,} rows of {path} cannot be used to train: {shown}",
-            next_step="Mend the table and train again.",
+            f"{len(left_out):,} of {used + len(left_out):,} rows of {path} cannot be used to train: {shown}", next_step=CORRECT
         )
-    fingerprint = TableFingerprint(path=path, files=digests, rows=used, rejected=len(unused))
-    return _joined(blocks, columns or [], fingerprint, keys)
+    fingerprint = TableFingerprint(path=path, files=digests, rows=used, rejected=len(left_out))
+    table = _joined(blocks, columns or [], fingerprint, keys, left_out)
+    _check_left_out(table)
+    return table
+
+
+def _check_left_out(table: TrainingTable) -> None:
+    """Raise TableError when the rows left out hold too many of the clicks: the busiest keywords must not go unnoticed."""
+    audit, of = table.audit, table.fingerprint
+    if audit.left_out_share > MAX_REJECT_SHARE:
+        raise TableError(
+            f"{of.rejected:,} of {of.rows + of.rejected:,} rows of {of.path} cannot be used to train, and they hold "
+            f"{audit.left_out_share:.1%} of its clicks (allowed are {MAX_REJECT_SHARE:.0%}): {'; '.join(audit.first_left_out)}",
+            next_step=CORRECT,
+        )
 
 
 def choose_columns(
@@ -118,11 +139,12 @@ def choose_columns(
 
 @dataclass(frozen=True, kw_only=True)
 class _CsvReading:
+    names: list[str]
     pieces: Iterator[tuple[bytes, int]]
 
-    def rows(self, layout: tables.Layout) -> Iterator[tables.Rows]:
+    def rows(self, layout: tables.Layout) -> Iterator[tuple[tables.Rows, Source]]:
         for data, line in self.pieces:
-            yield tables.read_csv_rows(data, layout, line)
+            yield tables.read_csv_rows(data, layout, line), csv_source(data, line, self.names, CLICKS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +152,10 @@ class _ParquetReading:
     raw: IO[bytes]
     count: int
 
-    def rows(self, layout: tables.Layout) -> Iterator[tables.Rows]:
-        reader = tables.ParquetReader(self.raw, layout, self.count)
+    def rows(self, layout: tables.Layout) -> Iterator[tuple[tables.Rows, Source]]:
+        reader, source = tables.ParquetReader(self.raw, layout, self.count), parquet_source(self.raw, layout.path, layout.columns, CLICKS)
         for start in range(0, self.count, ROWS_AT_ONCE):
-            yield reader.rows(start, min(start + ROWS_AT_ONCE, self.count))
+            yield reader.rows(start, min(start + ROWS_AT_ONCE, self.count)), source
 
 
 def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _CsvReading | _ParquetReading]:
@@ -142,7 +164,7 @@ def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _
         with open_parquet(raw, info.path) as file:
             return file.schema_arrow.names, _ParquetReading(raw=raw, count=file.metadata.num_rows)
     names, cuts = open_csv(unpacked(hashed) if kind == "csv.gz" else hashed, info.path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None))
-    return names, _CsvReading(pieces=((cut.data.tobytes(), cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
+    return names, _CsvReading(names=names, pieces=((cut.data.tobytes(), cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
 
 
 def _labels(names: Sequence[str], path: str, *, with_week: bool) -> list[Column]:
@@ -156,20 +178,25 @@ def _labels(names: Sequence[str], path: str, *, with_week: bool) -> list[Column]
     )
 
 
-def _with_clicks(rows: tables.Rows, unused: list[str]) -> tables.Rows:
-    """The rows whose target makes sense; what is wrong with the others is added to ``unused``."""
-    frame = rows.frame
+def _with_clicks(rows: tables.Rows, in_file: str, left_out: list[LeftOutRow]) -> Block:
+    """The rows whose target makes sense; the others are added to ``left_out``."""
+    frame, unclicked = rows.frame, None
     if RATE in frame:
+        clicks = np.ones(len(frame))
         usable = frame[RATE].between(0, 1).to_numpy()
         reason = f"its {RATE} is not in 0 to 1"
     else:
+        unclicked = _only(rows, np.asarray((frame[CLICKS] == 0) & (frame[CONVERSIONS] > 0)))
         # a row without clicks has a weight of nothing: it is left out, and nothing is wrong with it
         rows = _only(rows, ((frame[CLICKS] != 0) | (frame[CONVERSIONS] < 0)).to_numpy())
         frame = rows.frame
+        clicks = frame[CLICKS].to_numpy()
         usable = ((frame[CLICKS] > 0) & (frame[CONVERSIONS] >= 0)).to_numpy()
         reason = "it has a negative count"
-    unused += [f"line {line}: {reason}" for line in rows.lines[np.flatnonzero(~usable)].tolist()]
-    return _only(rows, usable)
+    places = np.flatnonzero(~usable)
+    for line, weight in zip(rows.lines[places].tolist(), np.abs(clicks[places]).tolist(), strict=True):
+        left_out.append(LeftOutRow(text=f"{in_file}line {line}: {reason}", clicks=weight))
+    return Block(rows=_only(rows, usable), in_file=in_file, unclicked=unclicked)
 
 
 def _only(rows: tables.Rows, kept: np.ndarray) -> tables.Rows:
@@ -178,24 +205,35 @@ def _only(rows: tables.Rows, kept: np.ndarray) -> tables.Rows:
     return tables.Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rows.rejects)
 
 
-def _joined(blocks: list[tables.Rows], columns: list[Column], fingerprint: TableFingerprint, keys: Sequence[str]) -> TrainingTable:
-    frame = pd.concat([rows.frame for rows in blocks], ignore_index=True)
+def _joined(
+    blocks: list[Block], columns: list[Column], fingerprint: TableFingerprint, keys: Sequence[str], left_out: Sequence[LeftOutRow]
+) -> TrainingTable:
+    frame = pd.concat([block.rows.frame for block in blocks], ignore_index=True)
     own_keys = [name for name in keys if name != tables.DEVICE]
     features = frame[list(dict.fromkeys([*own_keys, *(column.name for column in columns)]))].copy()
     if RATE in frame:
-        clicks, conversions = np.ones(len(frame)), frame[RATE].to_numpy()
+        clicks, stated = np.ones(len(frame)), frame[RATE].to_numpy()
     else:
-        clicks = frame[CLICKS].to_numpy()
-        conversions = np.minimum(frame[CONVERSIONS].to_numpy(), clicks)
+        clicks, stated = frame[CLICKS].to_numpy(), frame[CONVERSIONS].to_numpy()
+    conversions = np.minimum(stated, clicks)
     features.insert(0, RATE, conversions / clicks)
     outcomes = Outcomes(
         entity_id=_entity_of(frame, own_keys),
-        device=np.concatenate([rows.device for rows in blocks]) if tables.DEVICE in keys else None,
+        device=np.concatenate([block.rows.device for block in blocks]) if tables.DEVICE in keys else None,
         conversions=conversions,
         clicks=clicks,
     )
     week = frame[WEEK].to_numpy() if WEEK in frame else None
-    return TrainingTable(frame=features, outcomes=outcomes, columns=columns, fingerprint=fingerprint, week=week)
+    audit = audit_table(blocks, clicks, stated, left_out, has_clicks=RATE not in frame)
+    audit = audit.model_copy(update={"repeated_rows": _repeated(outcomes, week)})
+    return TrainingTable(frame=features, outcomes=outcomes, columns=columns, fingerprint=fingerprint, audit=audit, week=week)
+
+
+def _repeated(outcomes: Outcomes, week: np.ndarray | None) -> int:
+    """How many rows have the keys, and the week, of a row before them."""
+    parts = {"keyword": outcomes.entity_id, "device": outcomes.device, "week": week}
+    keys = pd.DataFrame({name: values for name, values in parts.items() if values is not None})
+    return int(keys.duplicated().sum())
 
 
 def _entity_of(frame: pd.DataFrame, keys: Sequence[str]) -> np.ndarray:

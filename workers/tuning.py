@@ -33,6 +33,7 @@ from workers.ahead import read_each
 from workers.candidates import propose
 from workers.folds import BLOCKS, blocks_of, folds_of, sides
 from workers.training import fit, is_trained, rates_of, read_search_config, searches_itself, train_job
+from workers.training_plausibility import check_training_table
 from workers.training_tables import TrainingTable, read_training_table
 from workers.waves import FoldRecord, Records, SearchPlan, Trial, Wave, conclude, loss_of, next_wave, show_params, successes, varied
 
@@ -172,6 +173,7 @@ def _begin(folder: JobFolder, job: TrainJob, definitions: Path | None) -> Search
     _check_parameters(definition, propose(config, []))
     folder.say(f"reading {job.train}")
     table = _read_table(folder.bucket, job.job_id, job.train, definition)
+    check_training_table(table, force=job.force)
     plan = SearchPlan(
         job_id=job.job_id,
         made=datetime.now(UTC),

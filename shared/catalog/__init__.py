@@ -1,1 +1,1 @@
-"""What the bucket holds, for both sides of the queue: the one reader of each kind of manifest."""
+"""What is known of releases, results and names: read from the bucket, listed and verified."""

@@ -26,11 +26,21 @@ def evidence(differences: dict[str, Estimate], **more) -> Evidence:
     [
         (evidence(NAIVE | {CHAMPION: BETTER}), Limits(), True, "it beats the champion and every naive predictor"),
         (evidence(NAIVE, champion=None), Limits(), True, "it beats every naive predictor, and there was no champion"),
-        (evidence(NAIVE | {CHAMPION: BARELY}), Limits(), True, r"-0.00200 \(95 % interval -0.00400 to -0.00010\)"),
-        (evidence(NAIVE | {CHAMPION: BARELY}), Limits(margin=0.0005), False, "the whole interval must be below -0.0005"),
-        (evidence(NAIVE | {CHAMPION: PERHAPS}), Limits(), False, f"against the champion {CHAMPION} differs by -0.00200 .*must be below 0"),
-        (evidence(NAIVE | {CHAMPION: WORSE}), Limits(), False, f"against the champion {CHAMPION} differs by \\+0.00200"),
-        (evidence(NAIVE | {"mean of all": PERHAPS, CHAMPION: BETTER}), Limits(), False, "against the naive predictor 'mean of all'"),
+        (
+            evidence(NAIVE | {CHAMPION: BARELY}),
+            Limits(),
+            True,
+            r"is 0.00200 lower \(better; 95 % interval 0.00400 lower to 0.00010 lower\) than that of the champion",
+        ),
+        (evidence(NAIVE | {CHAMPION: BARELY}), Limits(margin=0.0005), False, "the whole interval must be lower by more than 0.00050"),
+        (
+            evidence(NAIVE | {CHAMPION: PERHAPS}),
+            Limits(),
+            False,
+            f"0.00200 lower \\(better; .* 0.00500 lower to 0.00100 higher\\) than that of the champion {CHAMPION}, and .*must be lower",
+        ),
+        (evidence(NAIVE | {CHAMPION: WORSE}), Limits(), False, f"is 0.00200 higher \\(worse; .*\\) than that of the champion {CHAMPION}"),
+        (evidence(NAIVE | {"mean of all": PERHAPS, CHAMPION: BETTER}), Limits(), False, "than that of the naive predictor 'mean of all'"),
         (evidence(NAIVE | {"mean of the device": WORSE}, champion=None), Limits(), False, "the naive predictor 'mean of the device'"),
         (evidence(NAIVE | {CHAMPION: UNSURE}), Limits(), False, "too few keywords to tell a difference from chance"),
         (evidence(NAIVE | {CHAMPION: BETTER}, calibration_error=0.021), Limits(), False, "error of 0.02100 is above the limit of"),
@@ -41,6 +51,7 @@ def evidence(differences: dict[str, Estimate], **more) -> Evidence:
             False,
             f"the champion {CHAMPION} was trained on the evaluation table, so the two",
         ),
+        (evidence(NAIVE, champion=None, champion_unknown="what champion means cannot be read"), Limits(), False, "cannot be read"),
         (evidence(NAIVE, champion_problem="its code was changed"), Limits(), False, f"compared with the champion {CHAMPION}: its code was"),
         (
             evidence(NAIVE | {CHAMPION: BETTER}, not_later="it was judged on no table but the one it was trained on"),
@@ -76,4 +87,4 @@ def test_a_champion_by_alias_hears_that_it_went_past_the_gate_and_what_that_woul
 def test_whoever_insists_gets_the_promotion_with_what_speaks_against_it():
     verdict = decide("always", evidence(NAIVE | {CHAMPION: WORSE}), Limits())
     assert (verdict.passed, verdict.promotes) == (False, True)
-    assert "to be promoted, because --promote always asks for it, although its log-loss per click against the champion" in verdict.reason
+    assert "to be promoted, because --promote always asks for it, although its log-loss per click is 0.00200 higher" in verdict.reason

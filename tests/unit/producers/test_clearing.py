@@ -231,3 +231,11 @@ def test_a_removal_that_is_killed_leaves_nothing_that_can_be_loaded(bucket, rele
         load_release(bucket, releases[0], tmp_path)
     with pytest.raises(ModelError, match="there is no release"):
         steps.plan_job(make_job(bucket, model=releases[0]))
+
+
+def test_what_a_damaged_alias_may_mean_is_kept(bucket, releases):
+    assert needed(bucket)[releases[0]] == []
+    bucket.write("model/aliases/champion.json", b"")
+    [oldest] = [judged for judged in judge_releases(bucket, keep=0) if judged.release == releases[0]]
+    assert oldest.needed == ["what champion means cannot be read, and it may mean it"]
+    assert clear(bucket, oldest) == oldest.needed

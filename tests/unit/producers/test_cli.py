@@ -204,6 +204,29 @@ def test_a_training_that_was_done_before_says_that_its_alias_was_moved_meanwhile
     ]
 
 
+@pytest.mark.server
+def test_a_forced_training_is_another_request_than_the_one_that_was_refused(place, redis_url):
+    bucket = LocalBucket(place.bucket)
+    environment = place.environment | {"REDIS_URL": redis_url}
+    plain, forced = (
+        CliRunner().invoke(cli.scoring, ["train", "v1", "--train", TABLE, *more, "--no-wait"], env=environment).stdout.strip()
+        for more in ([], ["--force"])
+    )
+    assert [JobFolder(bucket, job_id).job().force for job_id in (plain, forced)] == [False, True]
+
+
+# --- damaged aliases
+
+
+def test_models_list_names_a_damaged_alias_and_lists_all_releases(place):
+    bucket = LocalBucket(place.bucket)
+    bucket.write("model/aliases/challenger.json", b"")
+    done = CliRunner().invoke(cli.scoring, ["models", "list", "--quiet"], env=place.environment, catch_exceptions=False)
+    assert done.stdout.strip() == resolve(bucket, "v1")
+    assert done.stderr.startswith("Left out: what challenger means cannot be read: model/aliases/challenger.json: ")
+    assert "scoring models promote RELEASE --alias challenger" in done.stderr
+
+
 # --- cancel
 
 

@@ -79,6 +79,41 @@ def test_releases_that_were_judged_on_no_common_table_are_refused_with_what_make
         compare(bucket, "champion", "guessing", table="data/train/half.csv")
 
 
+def test_releases_with_other_columns_are_given_no_command_that_cannot_work(made, bucket):
+    _, _, guessing, _, in_sample = made
+    path = f"{guessing.result}/{MANIFEST}"
+    other = json.loads(bucket.read(path) or b"")
+    other["columns"] = [{"format": 1, "name": "price", "type": "number"}]
+    bucket.write(path, json.dumps(other).encode())
+    with pytest.raises(ModelError) as refused:
+        compare(bucket, in_sample.release, guessing.release)
+    assert refused.value.next_step.startswith("Train v1 and guessing with the same --eval TABLE, one that has the columns of both: ")
+    other["keys"] = ["keyword"]
+    bucket.write(path, json.dumps(other).encode())
+    with pytest.raises(ModelError, match="they name rows by different columns, entity_id and device and keyword"):
+        compare(bucket, in_sample.release, guessing.release)
+
+
+def test_a_table_that_is_gone_is_not_named_in_the_command(made, bucket):
+    _, _, guessing, _, in_sample = made
+    bucket.delete("data/train/half.csv")
+    with pytest.raises(ModelError) as refused:
+        compare(bucket, in_sample.release, guessing.release)
+    assert "half.csv" not in refused.value.next_step
+
+
+def test_table_and_sentence_say_the_difference_with_the_same_words(made, bucket):
+    environment = {"BUCKET_URL": bucket.url, "COLUMNS": "200"}
+    for names, word in ((["champion", "guessing"], "lower"), (["guessing", "champion"], "higher")):
+        said = CliRunner().invoke(cli.scoring, ["models", "compare", *names], env=environment, catch_exceptions=False).output
+        difference = abs(compare(bucket, *names).difference.value)
+        [line] = [line for line in said.splitlines() if line.startswith("log-loss per click")]
+        assert line.rstrip().endswith(f"{difference:.5f} {word}")
+        assert f"its log-loss per click is {difference:.5f} lower (better; 95 % interval " in said
+        assert "-0.0" not in said
+        assert "+0.0" not in said
+
+
 def test_losses_that_were_changed_are_refused(made, bucket):
     bucket.write(f"{made[3].result}/{LOSSES}", b"other")
     with pytest.raises(ModelError, match="was changed after it was published"):

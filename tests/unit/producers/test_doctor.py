@@ -76,6 +76,17 @@ def test_without_redis_the_webhook_and_the_releases_are_still_looked_at(no_redis
     assert look(no_redis_url, tmp_path)["model champion"].state == "ill"
 
 
+def test_a_damaged_alias_is_named_and_the_others_are_looked_at(no_redis_url, tmp_path):
+    bucket = LocalBucket(tmp_path)
+    publish_handmade(bucket)
+    bucket.write("model/aliases/champion.json", b"")
+    found = look(no_redis_url, tmp_path)
+    assert found["model champion"].state == "ill"
+    assert found["model champion"].text.startswith("what champion means cannot be read: model/aliases/champion.json: ")
+    assert found["model champion"].next_step.endswith("scoring models promote RELEASE --alias champion")
+    assert found["model v1.latest"].state == "warning"
+
+
 def test_a_bucket_that_writes_over_is_ill(redis_url, tmp_path, monkeypatch):
     def write_over(self: LocalBucket, path: str, data: bytes) -> bool:
         self.write(path, data)

@@ -353,6 +353,13 @@ def test_a_training_that_promotes_is_another_request_and_says_so(nobody, bucket)
     assert JobFolder(bucket, promoting.job_id).job().promote == "always"
 
 
+def test_a_training_that_is_forced_is_another_request_and_says_so(nobody, bucket):
+    plain, forced = (enqueue_train(nobody, bucket, definition="v1", train=TABLE, force=force) for force in (False, True))
+    assert plain.job_id != forced.job_id
+    assert JobFolder(bucket, forced.job_id).job().force
+    assert b"force" not in (bucket.read(f"jobs/{plain.job_id}/job.json") or b""), "workers of an earlier version know no such field"
+
+
 def test_the_gate_is_not_asked_where_there_is_no_later_table(nobody, bucket):
     bucket.write("data/train/2026/11/23/train.csv", b"train")
     for tables in ({"train": TABLE}, {}):

@@ -144,7 +144,15 @@ def test_without_redis_the_job_is_written_and_the_sweep_will_send_it(no_redis_ur
 
 def test_a_training_is_asked_for_with_its_tables_and_alias(settings, bucket, schedule):
     tables = {"table": "data/train/{date:%Y}/train.csv", "eval": "data/train/{date:%Y}/eval.csv"}
-    entry = {"name": "weekly", "cron": "0 6 * * mon", "time_zone": "UTC", "train": "v2", "alias": "challenger", "promote": "auto"}
+    entry = {
+        "name": "weekly",
+        "cron": "0 6 * * mon",
+        "time_zone": "UTC",
+        "train": "v2",
+        "alias": "challenger",
+        "promote": "auto",
+        "force": True,
+    }
     bucket.write(SCHEDULE, json.dumps([entry | tables]).encode())
     for name in ("train", "eval"):
         bucket.write(f"data/train/2026/{name}.csv", b"a")
@@ -154,7 +162,7 @@ def test_a_training_is_asked_for_with_its_tables_and_alias(settings, bucket, sch
     [job_id] = list_jobs(bucket)
     job = JobFolder(bucket, job_id).job()
     assert (job.definition, job.train, job.eval) == ("v2", "data/train/2026/train.csv", "data/train/2026/eval.csv")
-    assert (job.alias, job.promote) == ("challenger", "auto")
+    assert (job.alias, job.promote, job.force) == ("challenger", "auto", True)
 
 
 # --- what was missed

@@ -11,7 +11,7 @@ from producers import cli, promoting
 from producers.promoting import changes_of, promote, roll_back
 from producers.signing import sign_release
 from shared import announcements
-from shared.aliases import MANIFEST, ROLLBACKS, add_change, read_alias, release_folder, resolve
+from shared.aliases import MANIFEST, ROLLBACKS, add_change, point_latest, read_alias, release_folder, resolve
 from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.errors import ModelError, RequestError
 from shared.signatures import Signer
@@ -140,13 +140,46 @@ def test_a_rollback_to_a_release_that_is_gone_is_refused_and_the_alias_stays(buc
     assert resolve(bucket, "champion") == second
 
 
-@pytest.mark.parametrize("alias", ["latest", "v1", "a b", "", "-x", "../x", "v1.latest", "é"])
+@pytest.mark.parametrize("alias", ["latest", "v3", "v1@x", "a b", "", "-x", "../x", "v1.latest", "é"])
 def test_a_name_that_cannot_be_an_alias_is_refused(bucket, alias):
     [release] = publish(bucket, 1)
+    bucket.write("model/v3/v3@20261123T120000Z-abcdef/manifest.json", b"{}")
     with pytest.raises(RequestError, match="cannot be an alias"):
         promote(bucket, release, alias)
     with pytest.raises(ModelError, match="there is no alias"):
         roll_back(bucket, alias)
+
+
+@pytest.mark.parametrize("named", ["v1", "v1@latest"])
+def test_the_name_of_a_definition_is_rolled_back_again_and_again_and_moved_forward(bucket, named):
+    first, second, third = publish(bucket, 3)
+    assert roll_back(bucket, named, reason="absurd").release == second
+    assert (resolve(bucket, "v1"), resolve(bucket, "v1@latest")) == (second, second)
+    assert roll_back(bucket, named).release == first
+    with pytest.raises(ModelError, match=f"v1@latest means {first}, and no release is known that it meant before") as refused:
+        roll_back(bucket, named)
+    assert f"scoring models promote {second} --alias v1. " in refused.value.next_step
+    assert promote(bucket, third, named).release == third
+    assert [change.how for change in changes_of(bucket, named)] == ["promoted", "rolled back", "rolled back", *["promoted"] * 3]
+    assert publish_handmade(bucket, made=NOON + timedelta(hours=9)) == resolve(bucket, "v1"), "the next training moves it on"
+
+
+def test_a_training_that_is_run_once_more_does_not_undo_a_rollback(bucket):
+    first, second = publish(bucket, 2)
+    roll_back(bucket, "v1")
+    point_latest(bucket, second)
+    assert resolve(bucket, "v1") == first
+
+
+def test_the_notice_of_a_rollback_names_the_way_back_as_the_command_does(bucket):
+    first, second, third = publish(bucket, 3)
+    for release in (first, second, third):
+        promote(bucket, release, "champion")
+    said = scoring(bucket, "models", "rollback").stdout
+    notices = [folder.notice() for folder in announcements.untold(bucket)]
+    assert notices[-1].next_step == f"Undo this with: scoring models promote {third} --alias champion" == said.splitlines()[-1]
+    assert notices[0].next_step == ""
+    assert notices[1].next_step == "Take it back with: scoring models rollback --alias champion"
 
 
 def test_a_reason_that_is_too_long_is_refused_before_anything_is_changed(bucket):

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from producers import cli, repeated_requests
 from producers.enqueue import enqueue_score, enqueue_train
+from producers.releases.retiring import retire
 from producers.repeated_requests import changes_since
 from shared.aliases import MANIFEST, point_alias, point_latest, release_folder
 from shared.bucket import LocalBucket
@@ -187,6 +188,15 @@ def test_a_release_that_is_gone_is_said(settings, bucket, old):
     bucket.delete_folder(release_folder(old))
     [change] = changes_since(settings, bucket, job_id)
     assert change.sentence == f"the release {old} is no longer in the store"
+
+
+def test_a_release_that_was_retired_is_said(settings, bucket, old):
+    job_id = trained(settings, bucket, old)
+    retire(bucket, old, reason="trained on one row", by="tester")
+    change = changes_since(settings, bucket, job_id)[0]
+    assert change.sentence.startswith(f"the release {old} was retired ")
+    assert "trained on one row" in change.sentence
+    assert change.next_step == f"Take it back into use with: scoring models unretire {old}"
 
 
 def test_changed_code_of_a_definition_is_said_of_a_training_and_of_a_result(settings, bucket, old, tmp_path, monkeypatch):

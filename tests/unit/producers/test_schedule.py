@@ -137,6 +137,8 @@ def test_a_file_that_is_no_schedule_is_refused_whole(text, wrong):
         ({"catch_up": "some"}, "catch_up", "'some' cannot be"),
         ({"score": None, "model": None, "train": "v2", "promote": "maybe"}, "promote", "'maybe' cannot be"),
         ({"promote": "auto"}, "promote", "it does not belong to an entry that scores"),
+        ({"force": True}, "force", "it does not belong to an entry that scores"),
+        ({"score": None, "model": None, "train": "v2", "force": '"yes"'}, "force", "'yes' is neither true nor false"),
         ({"interval": "1"}, "interval", "1 is neither true nor false"),
         ({"wait_for": "2"}, "wait_for", "2 has no unit"),
         (

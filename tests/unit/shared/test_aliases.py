@@ -6,7 +6,18 @@ from datetime import timedelta
 
 import pytest
 
-from shared.aliases import NAMES_SHOWN, RELEASES_SHOWN, Alias, changes, list_aliases, point_alias, point_latest, resolve, train_anew
+from shared.aliases import (
+    NAMES_SHOWN,
+    RELEASES_SHOWN,
+    Alias,
+    changes,
+    damaged_aliases,
+    list_aliases,
+    point_alias,
+    point_latest,
+    resolve,
+    train_anew,
+)
 from shared.bucket import LocalBucket
 from shared.errors import ModelError
 from shared.manifests import TableFingerprint
@@ -89,3 +100,50 @@ def test_a_training_anew_names_the_tables_of_the_release_and_quotes_their_paths(
     }
     again = train_anew("v4@20261123T120000Z-abcdef", tables)
     assert again == "Train it anew: scoring train v4 --train data/30.csv --eval 'data/week 31.csv' --again"
+
+
+# --- damaged files
+
+DAMAGE = [b"", b'{"format": 1, "release": "v1@2026', b'{"format": 2, "release": "v1@20261123T120000Z-abcdef"}', b"\xff\xfe", b"[" * 70_000]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_copy_is_no_harm_while_the_history_is_whole(bucket, damage):
+    release = publish_handmade(bucket)
+    point_alias(bucket, "champion", release)
+    bucket.write("model/aliases/champion.json", damage)
+    assert resolve(bucket, "champion") == release
+    assert damaged_aliases(bucket) == {}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("path", ["model/aliases/challenger.json", "model/aliases/history/challenger/000001.json"])
+def test_a_damaged_alias_is_left_out_and_named_and_can_be_moved(bucket, damage, path):
+    release = publish_handmade(bucket)
+    bucket.write(path, damage)
+    assert list_aliases(bucket) == {"v1.latest": release}
+    assert list(damaged_aliases(bucket)) == ["challenger"]
+    error = refused(bucket, "challenger")
+    assert error.message.startswith(f"what challenger means cannot be read: {path}: ")
+    assert error.next_step.endswith("scoring models promote RELEASE --alias challenger")
+    assert point_alias(bucket, "challenger", release).release == release
+    assert resolve(bucket, "challenger") == release
+    assert damaged_aliases(bucket) == {}
+    assert [change.release for change in changes(bucket, "challenger")] == [release]
+
+
+def test_a_name_whose_newest_change_is_damaged_does_not_mean_what_it_meant_before(bucket):
+    release = publish_handmade(bucket)
+    point_alias(bucket, "champion", release)
+    bucket.write("model/aliases/history/champion/000002.json", b"")
+    assert "history/champion/000002.json" in refused(bucket, "champion").message
+    assert [change.number for change in changes(bucket, "champion")] == [1]
+    assert "champion" not in list_aliases(bucket)
+
+
+def test_a_damaged_latest_is_repaired_by_the_next_training(bucket):
+    publish_handmade(bucket)
+    bucket.write("model/aliases/history/v1.latest/000002.json", b"")
+    assert "what v1@latest means cannot be read" in refused(bucket, "v1").message
+    newer = publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    assert resolve(bucket, "v1") == newer

@@ -90,6 +90,13 @@ GOLDEN_RECORDS: dict[str, Record] = {
         eval="data/train/2026/11/23/eval.csv.gz",
         promote="auto",
     ),
+    "train_job_that_is_forced.json": TrainJob(
+        job_id="20261123t101500z-77ac",
+        created=MOMENT,
+        definition="v2",
+        train="data/train/2026/11/23/train.csv.gz",
+        force=True,
+    ),
     "train_job_with_a_search.json": TrainJob(
         job_id="20261123t101500z-77aa",
         created=MOMENT,

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from producers import show
 from producers.show import outcome_facts
-from shared.aliases import list_aliases, point_alias
+from shared.aliases import changes, list_aliases, point_alias
 from shared.bucket import LocalBucket
 from shared.keyword_losses import read_losses
 from shared.manifests import LOSSES, REPORT
@@ -47,11 +47,40 @@ def test_the_first_release_that_beats_the_naive_predictors_becomes_champion_and_
     assert first.facts["gate"].startswith("passed the gate: it beats every naive predictor, and there was no champion")
     worse = train(make_training(bucket, "guessing", minute=1, promote="auto"), definitions)
     assert champion(bucket) == first.release
-    assert worse.facts["gate"].startswith(f"not promoted: its log-loss per click against the champion {first.release} differs by +0.")
+    assert worse.facts["gate"].startswith("not promoted: its log-loss per click is 0.")
+    assert f" higher) than that of the champion {first.release}, and the whole interval must be lower" in worse.facts["gate"]
     evaluation = manifest_of(bucket, worse).evaluation
     assert evaluation.gate.reason == worse.facts["gate"]
     assert evaluation.differences[first.release].low > 0
     assert read_losses(bucket.read(f"{worse.result}/{LOSSES}"), "x").losses.keys() == {worse.release, first.release}
+
+
+def test_the_history_says_whether_the_gate_let_it_pass_or_was_overruled(bucket, definitions):
+    train(make_training(bucket, "guessing", promote="always"), definitions)
+    [forced] = changes(bucket, "champion")
+    assert forced.reason.startswith("promoted always (gate refused: its log-loss per click is 0.")
+    train(make_training(bucket, minute=1, promote="always"), definitions)
+    assert next(changes(bucket, "champion")).reason == "promoted always (passed the gate)"
+    point_alias(bucket, "champion", forced.release)
+    train(make_training(bucket, minute=2, promote="auto"), definitions)
+    assert next(changes(bucket, "champion")).reason == "passed the gate"
+
+
+def test_the_next_step_names_the_release_by_its_full_id_whatever_names_mean_it(bucket):
+    for minute, more in enumerate(({}, {"promote": "auto"}, {"alias": "challenger"})):
+        outcome = train(make_training(bucket, minute=minute, **more))
+        assert outcome.next_step == f"Score with it: scoring score TABLE --model {outcome.release}"
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"release": "v1@2026', b'{"format": 9}'])
+def test_a_damaged_alias_stops_no_training_and_a_damaged_champion_is_not_replaced_by_the_gate(bucket, damage):
+    bucket.write("model/aliases/challenger.json", damage)
+    bucket.write("model/aliases/history/champion/000001.json", damage)
+    outcome = train(make_training(bucket, promote="auto"))
+    assert "what champion means cannot be read: model/aliases/history/champion/000001.json" in outcome.facts["gate"]
+    assert list_aliases(bucket) == {"v1.latest": outcome.release}
+    asked = train(make_training(bucket, minute=1, alias="challenger"))
+    assert list_aliases(bucket) == {"v1.latest": asked.release, "challenger": asked.release}
 
 
 def test_a_champion_worse_than_the_candidate_is_replaced(bucket, definitions):

@@ -384,7 +384,7 @@ def test_when_the_leader_fails_later_those_that_were_stopped_for_it_go_on(bucket
             "v1 takes none of the candidates of the config: there is no parameter leaves",
         ),
         (b"parameters:\n  rigde: [1]\n", "v2", ModelError, "there is no parameter rigde; there are"),
-        (b"{", "v1", RequestError, "is no YAML"),
+        (b"{", "v1", RequestError, "is not YAML"),
         (GRID, "v99", ModelError, "there is no definition 'v99'"),
     ],
 )

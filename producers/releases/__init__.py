@@ -1,0 +1,1 @@
+"""What people do with releases: promote, retire, sign, compare, keep."""

@@ -1,0 +1,40 @@
+"""What people read of the tables of a release: the rows left out, the conversions cut, and what makes its figures doubtful."""
+
+from shared.manifests import ReleaseManifest, TableAudit, TableFingerprint
+
+
+def doubts(manifest: ReleaseManifest) -> dict[str, str]:
+    """Facts by name, in the order of their weight; empty where nothing was left out and nothing is doubtful."""
+    facts = {}
+    if manifest.forced:
+        facts["forced"] = f"trained with --force, although {'; '.join(manifest.forced)}"
+    if manifest.warnings:
+        facts["warning"] = "; ".join(manifest.warnings)
+    for name, audit in manifest.audits.items():
+        table = manifest.tables.get(name)
+        if table is not None:
+            facts |= _left_out(name, audit, table) | _cut(name, audit)
+        if audit.repeated_rows:
+            facts[f"keys twice in {name}"] = f"{audit.repeated_rows:,} rows have the keys, and the week, of a row before them"
+    return facts
+
+
+def _left_out(name: str, audit: TableAudit, table: TableFingerprint) -> dict[str, str]:
+    if not table.rejected:
+        return {}
+    share = f" with {audit.left_out_share:.1%} of the clicks" if audit.has_clicks else ""
+    totals = f"; {len(audit.totals)} of them a row of totals" if audit.totals else ""
+    words = f"{table.rejected:,} of {table.rows + table.rejected:,}{share}{totals}: {'; '.join(audit.first_left_out)}"
+    return {f"rows left out of {name}": words}
+
+
+def _cut(name: str, audit: TableAudit) -> dict[str, str]:
+    if not audit.above_rows:
+        return {}
+    stated = audit.conversions + audit.conversions_cut
+    first = f"; the first: {audit.first_above}" if audit.first_above else ""
+    words = (
+        f"{audit.conversions_cut:,.10g} of {stated:,.10g}, in {audit.above_rows:,} rows with more conversions than clicks "
+        f"({audit.above_share:.2%} of the clicks){first}"
+    )
+    return {f"conversions cut in {name}": words}

@@ -1,0 +1,119 @@
+"""The rows of a training table that are left out, and how many clicks each of them holds.
+
+One percent of the rows may hold a third of the clicks, since a report writes its largest numbers as ``1,801``: so such a number is
+refused, and every other row that is left out is weighed.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import pyarrow.parquet as pq
+
+from shared.errors import TableError
+from workers import tables
+from workers.written_numbers import is_written_number, split_thousands
+
+HALF_A_CLICK = 0.5
+"""Sums of clicks that differ by less are the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOutRow:
+    """Where a row stood and why it is left out, in words, and its clicks; None where they cannot be read."""
+
+    text: str
+    clicks: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A piece of a file, from which the rows that are left out can be looked up again."""
+
+    clicks_on: Callable[[int], float | None]
+    """Line -> its clicks, where they can be read."""
+    record_on: Callable[[int], list[str]]
+    """Line -> its values as they stand in the file; empty where lines are no text."""
+
+    def left_out(self, reject: tables.Reject, in_file: str) -> LeftOutRow:
+        """A reject with its clicks."""
+        return LeftOutRow(text=f"{in_file}{reject}", clicks=self.clicks_on(reject.line))
+
+
+def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str) -> Source:
+    """The source of a piece of csv text; ``clicks`` is the column that holds them, 1 a row where there is none."""
+    lines: list[bytes] = []
+
+    def record_on(line: int) -> list[str]:
+        if not lines:
+            lines.extend(data.split(b"\n"))
+        text = lines[line - first_line].decode("utf-8", errors="replace").rstrip("\r")
+        return next(csv.reader([text]), [])
+
+    def clicks_on(line: int) -> float | None:
+        if clicks not in names:
+            return 1.0
+        record = record_on(line)
+        return _weight(record[names.index(clicks)]) if len(record) == len(names) else None
+
+    return Source(clicks_on=clicks_on, record_on=record_on)
+
+
+def parquet_source(raw: IO[bytes], path: str, names: Sequence[str], clicks: str) -> Source:
+    """The same of a Parquet file, whose lines are rows counted from 1; the column of clicks is read once, when it is first asked for."""
+    values: list[object] = []
+
+    def clicks_on(line: int) -> float | None:
+        if clicks not in names:
+            return 1.0
+        if not values:
+            raw.seek(0)
+            with tables.refusing_bad_parquet(path):
+                values.extend(pq.ParquetFile(raw).read(columns=[clicks]).column(0).to_pylist())
+        return _weight(values[line - 1])
+
+    return Source(clicks_on=clicks_on, record_on=lambda line: [])
+
+
+def _weight(value: object) -> float | None:
+    try:
+        weight = abs(float(str(value)))
+    except ValueError:
+        return None
+    return weight if math.isfinite(weight) else None
+
+
+def refuse_written_numbers(rejects: Sequence[tables.Reject], source: Source, layout: tables.Layout, path: str) -> None:
+    """Raise TableError when a row would be left out only because a number in it is written for people."""
+    numbers = {tables.ENTITY, *(column.name for column in layout.numbers)}
+    for reject in rejects:
+        if reject.column in numbers and is_written_number(reject.value):
+            found = f"column {reject.column}: {reject.value!r}"
+        elif not reject.column and (number := split_thousands(source.record_on(reject.line), len(layout.columns))):
+            found = f"{number!r} without quotes"
+        else:
+            continue
+        raise TableError(
+            f"{path} line {reject.line}, {found} is a number written for people, with a separator or a sign in it",
+            next_step="Write all numbers as digits with at most one decimal point, like 1801 or 0.0614, and train again.",
+        )
+
+
+def weigh(rows: Sequence[LeftOutRow], used_rows: int, used_clicks: float) -> tuple[float, list[str]]:
+    """The clicks of the rows left out, and those among them that hold the sum of all others, as a line of totals does: these count none.
+
+    A row whose clicks cannot be read counts as the mean of the rows used.
+    """
+    known = sum(row.clicks for row in rows if row.clicks is not None)
+    totals = [row for row in rows if row.clicks and used_rows > 1 and _is_total(row.clicks, used_clicks, known)]
+    mean = used_clicks / used_rows if used_rows else 0.0
+    counted = [mean if row.clicks is None else row.clicks for row in rows if row not in totals]
+    return sum(counted), [row.text for row in totals]
+
+
+def _is_total(clicks: float, used_clicks: float, left_out_clicks: float) -> bool:
+    """True for the clicks of all rows used, or of these and of the others left out."""
+    with_others = used_clicks + left_out_clicks - clicks
+    return min(abs(clicks - used_clicks), abs(clicks - with_others)) < HALF_A_CLICK

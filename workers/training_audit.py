@@ -1,0 +1,98 @@
+"""Counts what of a training table is used, what is left out of it, and what in it cannot be as it stands."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.manifests import TableAudit
+from workers import tables
+from workers.left_out_rows import HALF_A_CLICK, LeftOutRow, weigh
+
+MOST_TOTALS = 10
+"""So many rows of totals are looked for: a report has one for each of its parts and one for the whole account."""
+
+FEWEST_ROWS = 5
+"""Among fewer rows one may hold as much as all others by chance."""
+
+CLICKS, CONVERSIONS = tables.LABELS[1], tables.LABELS[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Rows of one file, with where they stand in it."""
+
+    rows: tables.Rows
+    in_file: str
+    """Name of the file and a blank, where the table has several."""
+    unclicked: tables.Rows | None = None
+    """The rows with conversions and no clicks, which are not among ``rows``."""
+
+    def where(self, row: int) -> str:
+        """File and line of a row, in words."""
+        return f"{self.in_file}line {int(self.rows.lines[np.array([row])][0])}"
+
+
+def audit_table(
+    blocks: Sequence[Block], clicks: np.ndarray, conversions: np.ndarray, left_out: Sequence[LeftOutRow], *, has_clicks: bool
+) -> TableAudit:
+    """The audit of a table whose rows, one block after the other, have these clicks and these conversions, not cut yet."""
+    total = float(clicks.sum())
+    weight, totals = weigh(left_out, len(clicks), total)
+    above = np.flatnonzero(conversions > clicks)
+    unclicked = [block.unclicked for block in blocks if block.unclicked is not None and len(block.unclicked.frame)]
+    lost = sum(float(rows.frame[CONVERSIONS].sum()) for rows in unclicked)
+    fraction = _first_fraction(clicks)
+    total_row = _total_row(clicks, conversions) if has_clicks else None
+    return TableAudit(
+        has_clicks=has_clicks,
+        clicks=total,
+        conversions=float(np.minimum(conversions, clicks).sum()),
+        left_out_clicks=weight,
+        first_left_out=[row.text for row in left_out[: tables.REJECTS_QUOTED]],
+        totals=totals[: tables.REJECTS_QUOTED],
+        above_rows=len(above) + sum(len(rows.frame) for rows in unclicked),
+        above_clicks=float(clicks[above].sum()),
+        conversions_cut=float((conversions[above] - clicks[above]).sum()) + lost,
+        first_above=_where(blocks, int(above[0]), f"{conversions[above[0]]:g} conversions of {clicks[above[0]]:g} clicks")
+        if len(above)
+        else "",
+        total_row="" if total_row is None else _where(blocks, total_row, f"{clicks[total_row]:g} clicks"),
+        fractional="" if fraction is None else _where(blocks, fraction, f"{clicks[fraction]:g} clicks"),
+        is_thousands_dot=fraction is not None and _are_thousands(clicks[clicks % 1 != 0]),
+    )
+
+
+def _where(blocks: Sequence[Block], row: int, what: str) -> str:
+    for block in blocks:
+        if row < len(block.rows.frame):
+            return f"{block.where(row)}: {what}"
+        row -= len(block.rows.frame)
+    raise IndexError(row)
+
+
+def _total_row(clicks: np.ndarray, conversions: np.ndarray) -> int | None:
+    """The row that holds the clicks and the conversions of all rows but the largest ones; None where there is none."""
+    most = max(min(MOST_TOTALS, len(clicks) - FEWEST_ROWS), 0)
+    largest = np.argsort(-clicks, kind="stable")[:most].tolist()
+    rest_clicks, rest_conversions = float(clicks.sum()), float(conversions.sum())
+    for count, row in enumerate(largest, 1):
+        rest_clicks, rest_conversions = rest_clicks - clicks[row], rest_conversions - conversions[row]
+        for total in largest[:count]:
+            is_sum = abs(clicks[total] - rest_clicks) < HALF_A_CLICK and abs(conversions[total] - rest_conversions) < HALF_A_CLICK
+            if is_sum:
+                return int(total)
+    return None
+
+
+def _first_fraction(clicks: np.ndarray) -> int | None:
+    """The first row with a fraction of a click, where most rows have whole clicks: a table of weights has fractions everywhere."""
+    fractions = np.flatnonzero(clicks % 1 != 0)
+    return int(fractions[0]) if 0 < len(fractions) < len(clicks) / 2 else None
+
+
+def _are_thousands(clicks: np.ndarray) -> bool:
+    """True when these fractions look like whole thousands and three digits each, and not all have fewer digits."""
+    thousands = clicks * 1000
+    has_three_digits = np.abs(clicks * 100 - np.round(clicks * 100)) > 1e-6
+    return bool((clicks >= 1).all() and (np.abs(thousands - np.round(thousands)) < 1e-6).all() and has_three_digits.any())

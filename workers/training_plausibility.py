@@ -1,0 +1,133 @@
+"""Says what speaks against training on a table, or against the rates of what was trained, before anybody uses them.
+
+A table without conversions, with a few clicks or with its columns exchanged trains without an error, and its release would be the newest.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.errors import TableError
+from shared.manifests import MOST_SEEN, TableAudit
+from workers.training_tables import TrainingTable
+
+FEWEST_CLICKS, FEW_CLICKS = 100, 1000
+"""A table with fewer clicks is refused, or warned of. Rows count where a table has no clicks."""
+
+MOST_ABOVE = 0.01
+"""Of the clicks of a table, how many may be of rows with more conversions than clicks: 0.1 % are in two real weeks."""
+
+MOST_APART = 2.0
+"""How many times the mean rate may be above or below what happened."""
+
+MOST_AT_END = 0.2
+"""Of the clicks, how many may have a rate of exactly 0 or 1: a linear model cuts some of its rates to 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Why a table is not trained on or not judged on, and what to do about it."""
+
+    sentence: str
+    next_step: str
+
+
+def check_training_table(table: TrainingTable, *, force: bool = False) -> list[str]:
+    """The problems of a table to train on that ``force`` overrides; else the first one is raised.
+
+    Raises:
+        TableError: nothing can be learned from it, or its columns are not what their names say.
+    """
+    return _check([*_misread(table), *_junk(table)], force=force)
+
+
+def check_evaluation_table(table: TrainingTable, *, force: bool = False) -> list[str]:
+    """The same for a table to judge on: one that is small or has no conversions is only warned of."""
+    return _check([*_misread(table)], force=force)
+
+
+def _check(problems: list[Problem], *, force: bool) -> list[str]:
+    if problems and not force:
+        first = problems[0]
+        raise TableError(first.sentence, next_step=f"{first.next_step} To train all the same, add --force.")
+    return [problem.sentence for problem in problems]
+
+
+def _misread(table: TrainingTable) -> Iterator[Problem]:
+    """Rows that are not what they seem to be."""
+    audit, path = table.audit, table.fingerprint.path
+    if audit.above_share > MOST_ABOVE:
+        yield Problem(
+            sentence=f"{audit.above_rows:,} rows of {path} with {audit.above_share:.1%} of its clicks have more conversions than clicks "
+            f"(allowed are {MOST_ABOVE:.0%}); the first: {audit.first_above}",
+            next_step="Check whether the columns Clicks and Conversions are exchanged, or whether the conversions include those without "
+            "a click (view-through); count only conversions that follow a click.",
+        )
+    if audit.total_row:
+        yield Problem(
+            sentence=f"{path} {audit.total_row} and its conversions are the sum of other rows, as in a row of totals",
+            next_step="Take the rows of totals out of the table and train again.",
+        )
+    if audit.is_thousands_dot:
+        yield Problem(
+            sentence=f"{path} {audit.fractional}, where most rows have whole clicks: the dot seems to separate thousands",
+            next_step="Write all numbers as digits without separators, like 1801, and train again.",
+        )
+
+
+def _junk(table: TrainingTable) -> Iterator[Problem]:
+    """Too little to learn from."""
+    audit, path, count = table.audit, table.fingerprint.path, _count(table.audit)
+    rate = table.frame["cr"].to_numpy()
+    if audit.clicks < FEWEST_CLICKS:
+        yield Problem(sentence=f"{path} has {count}, fewer than the {FEWEST_CLICKS} that a training needs", next_step=_LARGER)
+    if not audit.conversions:
+        yield Problem(sentence=f"{path} has no conversion in {count}: the release would say 0 for every row", next_step=_LARGER)
+    elif audit.conversions == audit.clicks:
+        yield Problem(
+            sentence=f"every one of the {count} of {path} is a conversion: the release would say 1 for every row", next_step=_LARGER
+        )
+    elif len(rate) > 1 and (rate == rate[0]).all():
+        yield Problem(sentence=f"every row of {path} has the same rate, {rate[0]:g}: there is nothing to learn", next_step=_LARGER)
+
+
+_LARGER = "Train on a table with rows that convert and rows that do not, such as all keywords of a week."
+
+
+def _count(audit: TableAudit) -> str:
+    return f"{audit.clicks:,.0f} {'clicks' if audit.has_clicks else 'rows'}"
+
+
+def warn_of_tables(train: TrainingTable, held_out: TrainingTable | None) -> Iterator[str]:
+    """What makes the figures doubtful, in sentences."""
+    if train.audit.clicks < FEW_CLICKS:
+        yield f"trained on {_count(train.audit)} alone: below {FEW_CLICKS:,} the rates are mostly chance"
+    for table in filter(None, (train, held_out)):
+        if table.audit.fractional and not table.audit.is_thousands_dot:
+            yield f"{table.fingerprint.path} {table.audit.fractional}, where most rows have whole clicks"
+    if held_out is None:
+        return
+    if not held_out.audit.conversions:
+        yield f"{held_out.fingerprint.path} has no conversion in {_count(held_out.audit)}: no honest judgement is possible on it"
+    elif held_out.audit.clicks < FEW_CLICKS:
+        yield f"judged on {_count(held_out.audit)} alone: below {FEW_CLICKS:,} the figures are mostly chance"
+
+
+def warn_of_seen_rows(table: TrainingTable, seen_share: float) -> Iterator[str]:
+    """That the table to judge on holds rows that were trained on, in a sentence."""
+    if seen_share > MOST_SEEN:
+        yield f"{seen_share:.0%} of the rows with conversions of {table.fingerprint.path} were trained on too: the figures flatter it"
+
+
+def warn_of_rates(table: TrainingTable, rates: np.ndarray) -> Iterator[str]:
+    """How the rates that a release gives for a table leave a plausible band around what happened there, in sentences."""
+    clicks, happened = table.outcomes.clicks, table.audit.conversions / table.audit.clicks
+    predicted = float(rates @ clicks / clicks.sum())
+    path = table.fingerprint.path
+    if happened and not happened / MOST_APART <= predicted <= happened * MOST_APART:
+        yield f"its mean rate on {path} is {predicted:.5f}, and {happened:.5f} happened: more than {MOST_APART:g} times apart"
+    for end in (0, 1):
+        share = float(clicks[rates == end].sum() / clicks.sum())
+        if share > MOST_AT_END:
+            yield f"its rate is exactly {end} for {share:.0%} of the clicks of {path}"

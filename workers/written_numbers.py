@@ -1,0 +1,42 @@
+"""Recognises numbers as spreadsheets and reports write them for people, which are no plain numbers: ``1,801``, ``6.14%``, ``$5``."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+_CURRENCY_CODE = re.compile(r"^[A-Z]{3}\s*(?=\S*\d)|(?<=\d)\s*[A-Z]{3}$")
+_SHORTENED = re.compile(r"(?<=\d)\s*[kKmM]$")
+_SEPARATORS = frozenset(".,'`_()%\u00b4\u2019\u2030\u066b\u066c")
+_SIGNS = "+-\u2212"
+_HEAD_OF_THOUSANDS, _GROUP_OF_THOUSANDS = re.compile(r"[+-]?\d{1,3}"), re.compile(r"\d{3}(\.\d+)?")
+
+
+def is_written_number(text: str) -> bool:
+    """True for a number with separators, signs or a unit of money: its digits are there, but no program reads them alike."""
+    bare = _SHORTENED.sub("", _CURRENCY_CODE.sub("", text.strip())).lstrip(_SIGNS)
+    return any(map(str.isdecimal, bare)) and all(map(_may_stand_in_number, bare)) and not _is_plain(text)
+
+
+def split_thousands(record: Sequence[str], fields: int) -> str:
+    """The number that its own commas cut in two or more values, where this is why a record has more values than fields; else nothing."""
+    for start in range(len(record)):
+        end = start + 1
+        if not _HEAD_OF_THOUSANDS.fullmatch(record[start]):
+            continue
+        while end < len(record) and _GROUP_OF_THOUSANDS.fullmatch(record[end]):
+            end += 1
+        if end - start - 1 >= len(record) - fields > 0:
+            return ",".join(record[start : start + 1 + len(record) - fields])
+    return ""
+
+
+def _may_stand_in_number(char: str) -> bool:
+    return char.isdecimal() or char.isspace() or char in _SEPARATORS or unicodedata.category(char) == "Sc"
+
+
+def _is_plain(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii() and "_" not in text
