@@ -362,7 +362,8 @@ def find_table(bucket: Bucket, table: str) -> Source:
 def _refuse_name(bucket: Bucket, path: str, error: ScoringError) -> None:
     """Raise this error of a path that the bucket's folder has, but that no bucket can hold: its name is not UTF-8."""
     with contextlib.suppress(OSError, ValueError):
-        if isinstance(error, RequestError) and isinstance(bucket, LocalBucket) and path and (bucket.root / path).exists():
+        is_text = path.encode(errors="replace").decode() == path
+        if isinstance(bucket, LocalBucket) and not is_text and (bucket.root / path).exists():
             raise error
 
 
