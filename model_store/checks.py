@@ -22,15 +22,21 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from model_store.check_table import read_table
 from model_store.definitions import Definition, load_definition
+from model_store.foreign_code import DefinitionError, calling
 from model_store.model_template import Model
-from shared.errors import ModelError
+from shared.errors import ModelError, ScoringError, TableError
 
 KEYWORDS = 400
 WORDS = ("red", "blue", "running", "shoes", "for", "kids", "cheap", "größe 42", "near me", '5" nails')
 ATTRIBUTES = tuple(f"att{number}" for number in range(1, 161))
 NUMBERS = ("attrs_scale",)
 FRESH_PROCESS_SECONDS = 120
+MADE_UP = (
+    "The values are made up: 0 and 1 in att1 to att160, numbers from 0 to 1 in other columns, English words in text. "
+    "A definition that needs others is tried on a table of yours: scoring models check {name} --table FILE"
+)
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 Outcome = Literal["ok", "failed", "not asked"]
@@ -57,18 +63,27 @@ class Finding:
 class Trial:
     """One definition, the made-up table, and the model it trained on that; each made once, when a check first needs it."""
 
-    def __init__(self, definition: Definition, folder: Path, extra: Path | None = None) -> None:
+    def __init__(self, definition: Definition, folder: Path, extra: Path | None = None, file: Path | None = None) -> None:
         self.definition = definition
         self.folder = folder
         self.extra = extra
+        self.file = file
+        """A table of one's own; None where all is made up."""
 
     @cached_property
+    def _table_and_clicks(self) -> tuple[pd.DataFrame, np.ndarray]:
+        if self.file is not None:
+            return read_table(self.file, self.definition)
+        table = make_table(self.definition)
+        return table, make_clicks(len(table))
+
+    @property
     def table(self) -> pd.DataFrame:
-        return make_table(self.definition)
+        return self._table_and_clicks[0]
 
-    @cached_property
+    @property
     def clicks(self) -> np.ndarray:
-        return make_clicks(len(self.table))
+        return self._table_and_clicks[1]
 
     @cached_property
     def features(self) -> pd.DataFrame:
@@ -116,18 +131,25 @@ class Check:
     attempt: Callable[[Trial], None]
 
     def run(self, trial: Trial) -> Finding:
-        """Try the promise; whatever the definition raises is a finding too."""
-        outcome: Outcome = "ok"
-        why = ""
+        """Try the promise; whatever the definition raises is a finding too, with its file and line."""
+        outcome: Outcome = "failed"
+        try:
+            with calling(trial.definition.name, trial.definition.folder, self.name):
+                outcome, why = self._attempt(trial)
+        except DefinitionError as error:
+            why = f"it raised {error.reason.removeprefix(': ')}"
+        except TableError as error:
+            why = f"it refuses the table: {error.message}"
+        return Finding(check=self.name, promise=self.promise, outcome=outcome, why=why)
+
+    def _attempt(self, trial: Trial) -> tuple[Outcome, str]:
         try:
             self.attempt(trial)
         except NotAskedError as reason:
-            outcome, why = "not asked", str(reason)
+            return "not asked", str(reason)
         except BrokenPromiseError as reason:
-            outcome, why = "failed", str(reason)
-        except Exception as error:  # noqa: BLE001 - a definition is foreign code: whatever it raises is what there is to report
-            outcome, why = "failed", f"it raised {type(error).__name__}: {error}"
-        return Finding(check=self.name, promise=self.promise, outcome=outcome, why=why)
+            return "failed", str(reason)
+        return "ok", ""
 
 
 CHECKS: list[Check] = []
@@ -378,7 +400,8 @@ def _rates_of_a_fresh_process(trial: Trial) -> np.ndarray:
         trial.definition.name,
         str(trial.saved),
         str(output),
-        *([str(trial.extra)] if trial.extra else []),
+        str(trial.extra or ""),
+        str(trial.file or ""),
     ]
     fresh = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False, timeout=FRESH_PROCESS_SECONDS)
     last = (fresh.stderr.strip().splitlines() or ["nothing was said"])[-1]
@@ -386,32 +409,35 @@ def _rates_of_a_fresh_process(trial: Trial) -> np.ndarray:
     return np.load(output)
 
 
-def predict_into(name: str, model_file: str, output: str, extra: str | None = None) -> None:
-    """Load a saved model and write its rates of the made-up table to ``output`` (.npy): a part of one check."""
+def predict_into(name: str, model_file: str, output: str, extra: str = "", file: str = "") -> None:
+    """Load a saved model and write its rates of the table to ``output`` (.npy): a part of one check."""
     definition = load_definition(name, Path(extra) if extra else None)
-    trial = Trial(definition, Path(output).parent)
+    trial = Trial(definition, Path(output).parent, file=Path(file) if file else None)
     np.save(output, predict(trial.load(Path(model_file)), trial.features))
 
 
 @contextmanager
-def trial_of(name: str, extra: Path | None = None) -> Iterator[Trial]:
-    """A trial in a temporary folder.
+def trial_of(name: str, extra: Path | None = None, file: Path | None = None) -> Iterator[Trial]:
+    """A trial in a temporary folder, with the table in ``file`` or a made-up one.
 
     Raises:
         ModelError: there is no such definition, or it cannot be loaded.
     """
     definition = load_definition(name, extra)
     with tempfile.TemporaryDirectory(prefix=f"checks-{name}-") as folder:
-        yield Trial(definition, Path(folder), extra.resolve() if extra else None)
+        yield Trial(definition, Path(folder), extra.resolve() if extra else None, file.resolve() if file else None)
 
 
-def run_checks(name: str, extra: Path | None = None) -> list[Finding]:
+def run_checks(name: str, extra: Path | None = None, file: Path | None = None) -> list[Finding]:
     """Every check of one definition, in order.
 
     Raises:
         ModelError: there is no such definition, or it cannot be loaded.
+        TableError: the table in ``file`` cannot be used.
     """
-    with trial_of(name, extra) as trial:
+    with trial_of(name, extra, file) as trial:
+        if file is not None:
+            len(trial.table)  # read now, so that what is wrong with it is said once
         return [check.run(trial) for check in CHECKS]
 
 
@@ -421,14 +447,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("name", help="the definition, for example v2")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument("--extra", type=Path, metavar="FOLDER", help="look for further definitions in FOLDER/<name>/model.py")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="try it on the first rows of this table instead of made-up ones")
     options = parser.parse_args(arguments)
     try:
-        findings = run_checks(options.name, options.extra)
-    except ModelError as error:
+        findings = run_checks(options.name, options.extra, options.table)
+    except ScoringError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    is_broken = any(finding.outcome == "failed" for finding in findings)
+    if is_broken and not options.table and not options.json:
+        sys.stdout.write(MADE_UP.format(name=options.name) + "\n")
     sys.stdout.write((_as_json if options.json else _as_text)(options.name, findings) + "\n")
-    return ModelError.exit_code if any(finding.outcome == "failed" for finding in findings) else 0
+    return ModelError.exit_code if is_broken else 0
 
 
 def _as_json(name: str, findings: Sequence[Finding]) -> str:

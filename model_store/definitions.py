@@ -6,28 +6,41 @@ again in every process.
 """
 
 import functools
+import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import socket
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
+
+from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store import model_template
-from shared import digests
+from model_store.foreign_code import DefinitionHungError, calling, describe, failure, is_shutdown, place_of, process_kept_as_it_is
 from shared.errors import ModelError
 from shared.manifests import KEYS
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 METHODS = ("_model_definition", "train", "score", "predict", "save", "load")
+TEMPLATE = "model_template.py"
+"""What older definitions load from the folder above theirs."""
 
 NO_KEYS = frozenset({"cr", "cr_low", "cr_high", "Clicks", "Conversions", "week", "computer", "smartphone"})
 """Columns of a table or result that mean something else."""
+
+OUTSIDE = "definition_"
+"""What the packages begin with that are made for definitions outside this folder."""
+
+NAMED: tuple[tuple[str, tuple[str, ...] | None], ...] = (("KEYS", KEYS), ("COLUMNS", None), ("TEXT", ()))
+"""Attributes of a definition's class that name columns, and what they are where it has none."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
@@ -59,8 +72,7 @@ class Definition:
     @property
     def code(self) -> str:
         """What its digest is made of, in words."""
-        template = _template_of(self.folder)
-        return f"a Python file in {self.folder}{'' if template is None else f', or {template}, which may be new there'}"
+        return code_of(self.folder)
 
     @property
     def has_interval(self) -> bool:
@@ -113,14 +125,90 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
     return _load_outside(name, folder, digest)
 
 
+def code_of(folder: Path) -> str:
+    """What the digest of a definition is made of, in words."""
+    template = _template_of(folder)
+    return f"a Python file in {folder}{'' if template is None else f', or {template}, which may be new there'}"
+
+
 def digest_source(folder: Path) -> str:
-    """The sha256 over the paths and contents of a folder's Python files; a template of its own above it is a part of its code."""
-    return digests.digest_source(folder, PACKAGE_FOLDER)
+    """The sha256 over the paths and contents of a folder's Python files; a template of its own above it is a part of its code.
+
+    Raises:
+        ModelError: a file of it cannot be read.
+    """
+    whole = hashlib.sha256()
+    for name, file in _python_files(folder):
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            _refuse_unreadable(folder, file, error)
+        whole.update(name.encode() + b"\0" + hashlib.sha256(content).digest())
+    return whole.hexdigest()
+
+
+def current_digest(name: str, extra: Path | None = None) -> tuple[str, Path] | None:
+    """The digest of a definition's code as it is now, and its folder; None when it is gone.
+
+    Costs a look at each file; the contents are read when one was changed since the last time.
+
+    Raises:
+        ModelError: a file of it cannot be read.
+    """
+    for parent in (PACKAGE_FOLDER, extra):
+        if parent is not None and os.path.isfile(f"{parent}/{name}/model.py"):  # noqa: PTH113 - for each chunk, as above
+            folder = (parent if parent is PACKAGE_FOLDER else parent.resolve()) / name
+            return _digest_once(folder, _stamps(folder)), folder
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_once(folder: Path, stamps: tuple[tuple[object, ...], ...]) -> str:
+    del stamps  # a changed file is another one
+    return digest_source(folder)
+
+
+def _stamps(folder: Path) -> tuple[tuple[object, ...], ...]:
+    """What changes when a file of a definition does, without a look into it."""
+    try:
+        stamps = [_stamp(entry.path, entry.stat()) for entry in _entries(str(folder))]
+        template = _template_of(folder)
+        return tuple(sorted(stamps if template is None else [*stamps, _stamp(str(template), template.stat())]))
+    except OSError as error:
+        _refuse_unreadable(folder, Path(error.filename or folder), error)
+
+
+def _stamp(path: str, found: os.stat_result) -> tuple[object, ...]:
+    return path, found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def _entries(folder: str) -> Iterator["os.DirEntry[str]"]:
+    """The Python files in a folder and below; by hand, because pathlib takes five times as long and this is asked for each chunk."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield entry
+            elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
+                yield from _entries(entry.path)
+
+
+def _python_files(folder: Path) -> list[tuple[str, Path]]:
+    files = [(file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*.py"))]
+    template = _template_of(folder)
+    return files if template is None else [*files, (f"../{TEMPLATE}", template)]
+
+
+def _refuse_unreadable(folder: Path, file: Path, error: OSError) -> NoReturn:
+    raise ModelError(
+        f"the code of the definition {folder.name} cannot be read: {file}: {error.strerror}",
+        next_step="Make it readable for the workers, or remove it.",
+    ) from error
 
 
 def _template_of(folder: Path) -> Path | None:
     """The template of its own that lies above a definition; ours belongs to the code of none."""
-    return digests.template_of(folder, PACKAGE_FOLDER)
+    template = folder.parent / TEMPLATE
+    return template if folder.parent != PACKAGE_FOLDER and template.is_file() else None
 
 
 def _find_folders(extra: Path | None) -> dict[str, Path]:
@@ -150,7 +238,7 @@ def _load_packaged(name: str) -> Definition:
 
 @functools.cache
 def _load_outside(name: str, folder: Path, digest: str) -> Definition:
-    package = f"definition_{name}_{digest[:12]}"
+    package = f"{OUTSIDE}{name}_{digest[:12]}"
     try:
         module = _import(name, folder, lambda: _import_by_location(package, folder))
     except ModelError:
@@ -161,18 +249,53 @@ def _load_outside(name: str, folder: Path, digest: str) -> Definition:
 
 
 def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleType:
+    importlib.invalidate_caches()  # a file may be newer than Python's last look into the folder
     try:
-        return load()
-    except (Exception, SystemExit) as error:
+        with process_kept_as_it_is():
+            return load()
+    except SoftTimeLimitExceeded as error:
+        raise DefinitionHungError(failure(name, folder, "its import", f"it hung, and was stopped in {place_of(error, folder)}")) from error
+    except BaseException as error:  # foreign code may raise anything, SystemExit included
+        if is_shutdown(error):
+            raise
         elsewhere = "" if folder.parent == PACKAGE_FOLDER else f" --extra {folder.parent}"
-        problem = f"the definition {name} does not import: {type(error).__name__}: {error} ({_place(error, folder)})"
-        if isinstance(error, FileNotFoundError) and error.filename == str(folder.parent / digests.TEMPLATE):
-            raise ModelError(
-                problem, next_step=f"Put the template there: cp {PACKAGE_FOLDER / digests.TEMPLATE} {folder.parent}/"
-            ) from error
+        problem = f"the definition {name} does not import: {_summary(error)} ({place_of(error, folder)})"
+        if isinstance(error, FileNotFoundError) and error.filename == str(folder.parent / TEMPLATE):
+            raise ModelError(problem, next_step=f"Put the template there: cp {PACKAGE_FOLDER / TEMPLATE} {folder.parent}/") from error
         raise ModelError(
             problem, next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}{elsewhere}"
         ) from error
+
+
+def _summary(error: BaseException) -> str:
+    try:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception:  # noqa: BLE001 - even its text is foreign code
+        return describe(error)
+
+
+class _FromSource(SourceFileLoader):
+    """Compiles a module from its source each time: Python takes cached bytecode of as many bytes and the same second for current."""
+
+    def path_stats(self, path: Any) -> Any:  # noqa: ANN401 - as the base class
+        raise OSError(f"no cached bytecode is used for {path}")
+
+
+class _DefinitionFinder(MetaPathFinder):
+    """Finds the modules of definitions, and has them compiled from their source."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        top, _, rest = fullname.partition(".")
+        packaged = top == __package__ and rest and (PACKAGE_FOLDER / rest.partition(".")[0] / "model.py").is_file()
+        if not packaged and not top.startswith(OUTSIDE):
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _FromSource(spec.loader.name, spec.loader.path)
+        return spec
+
+
+sys.meta_path.insert(0, _DefinitionFinder())
 
 
 def _import_by_location(package: str, folder: Path) -> ModuleType:
@@ -189,21 +312,14 @@ def _execute(name: str, file: Path | None, package_folder: Path | None) -> Modul
         sys.modules[name] = module
         return module
     search = None if package_folder is None else [str(package_folder)]
-    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=search)
+    loader = _FromSource(name, str(file))
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=search)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _place(error: BaseException, folder: Path) -> str:
-    """The deepest line of the definition itself that the error came through, as ``file, line n``."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)]
-    return f"{own[-1].filename}, line {own[-1].lineno}" if own else f"{folder / 'model.py'}"
 
 
 def _describe(name: str, folder: Path, module: ModuleType, digest: str) -> Definition:
@@ -217,10 +333,10 @@ def _describe(name: str, folder: Path, module: ModuleType, digest: str) -> Defin
         raise ModelError(
             f"the class Model of the definition {name} lacks {', '.join(missing)}", next_step=f"Write what is missing in {file}."
         )
-    columns = getattr(model_class, "COLUMNS", None)
-    keys = tuple(getattr(model_class, "KEYS", KEYS))
-    text = tuple(getattr(model_class, "TEXT", ()))
-    if wrong := _wrong_columns(keys, columns, text):
+    with calling(name, folder, "its class Model"):
+        keys, columns, text = (_names(model_class, attribute, default) for attribute, default in NAMED)
+        model_file = getattr(model_class, "MODEL_FILE", model_template.Model.MODEL_FILE)
+    if wrong := _wrong_columns(keys or (), columns, text or ()) or _wrong_file(model_file):
         raise ModelError(f"the class Model of the definition {name} {wrong}", next_step=f"Correct it in {file}.")
     return Definition(
         name=name,
@@ -228,11 +344,25 @@ def _describe(name: str, folder: Path, module: ModuleType, digest: str) -> Defin
         model_class=model_class,
         data_preparation=getattr(module, "data_preparation", model_template.data_preparation),
         source_sha256=digest,
-        keys=keys,
-        columns=None if columns is None else tuple(columns),
-        text=text,
-        model_file=getattr(model_class, "MODEL_FILE", model_template.Model.MODEL_FILE),
+        keys=keys or (),
+        columns=columns,
+        text=text or (),
+        model_file=model_file,
     )
+
+
+def _names(model_class: type[Any], attribute: str, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The names in an attribute of a definition's class; a single text is taken for what it is, no tuple of its letters."""
+    given = getattr(model_class, attribute, default)
+    if isinstance(given, str):
+        raise TypeError(f"{attribute} must be a tuple of names: write ({given!r},)")
+    return None if given is None else tuple(given)
+
+
+def _wrong_file(name: object) -> str:
+    """Why this cannot be the name of a model file; empty when it can."""
+    is_plain = isinstance(name, str) and re.fullmatch(r"[^/\\\0]{1,200}", name) and name not in (".", "..")
+    return "" if is_plain else f"has a MODEL_FILE that is not the name of a file: {name!r}"
 
 
 def _wrong_columns(keys: tuple[str, ...], columns: Sequence[str] | None, text: tuple[str, ...]) -> str:

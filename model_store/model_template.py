@@ -95,7 +95,11 @@ class Model(ABC):
     @classmethod
     def score(cls, y_true: ArrayLike, y_pred: ArrayLike) -> ModelEval:
         """``model_eval`` of predictions: ``mse``, the mean squared error over rows."""
-        errors = np.asarray(y_true, dtype=np.float64) - np.asarray(y_pred, dtype=np.float64)
+        true, predicted = np.asarray(y_true, dtype=np.float64), np.asarray(y_pred, dtype=np.float64)
+        if predicted.shape not in (true.shape, (*true.shape, 1)):
+            shape = " x ".join(f"{length:,}" for length in predicted.shape) or "no"
+            raise ValueError(f"there are {shape} predictions for {len(true):,} rows")
+        errors = true - predicted.reshape(true.shape)  # a column beside a row would give a square
         return cls.model_eval(mse=float(np.mean(errors**2)))
 
     def save(self, path: str | Path) -> None:

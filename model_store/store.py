@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
-
-from model_store.definitions import Definition, UnknownDefinitionError, load_definition
+from model_store.definitions import Definition, UnknownDefinitionError, code_of, current_digest, load_definition
+from model_store.foreign_code import DefinitionError, calling
 from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
@@ -121,34 +120,76 @@ def load_release(bucket: Bucket, release: str, cache: Path, definitions: Path | 
     Raises:
         ModelError: unknown, incomplete, changed since it was published, or its definition is gone, was changed, or cannot load it.
     """
-    return _load_once(bucket, release, cache, definitions)
+    loaded = _load_once(bucket, release, cache, definitions)
+    # what is in memory was loaded with code that may have been changed since
+    now = current_digest(loaded.definition.name, definitions)
+    if now is not None and now[0] != loaded.manifest.definition_sha256:
+        raise _changed_code(loaded.manifest, now[1])
+    return loaded
 
 
 @functools.lru_cache(maxsize=RELEASES_IN_MEMORY)
 def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | None) -> Release:
-    manifest = read_manifest(bucket, release)
-    anew = train_anew(release, manifest.tables)
     with temporary_folder(cache / OWN_COPIES) as own:
-        digests = {name: digest.sha256 for name, digest in manifest.files.items()}
-        copy_verified(bucket.local_folder(release_folder(release), cache, digests), manifest, own)
-        try:
-            definition = load_definition(manifest.definition, definitions)
-        except UnknownDefinitionError as unknown:
-            raise ModelError(
-                f"{release} was trained where its definition is known, but {unknown.message}", next_step=unknown.next_step
-            ) from unknown
-        if definition.source_sha256 != manifest.definition_sha256:
-            raise ModelError(
-                f"the code of the definition {definition.name} was changed since {release} was trained: {definition.code}", next_step=anew
-            )
-        try:
+        manifest = copy_release(bucket, release, cache, own)
+        return load_copy(own, manifest, definitions)
+
+
+def copy_release(bucket: Bucket, release: str, cache: Path, own: Path) -> ReleaseManifest:
+    """Copy the verified files of a release into a folder of our own; nothing of them is loaded.
+
+    Raises:
+        ModelError: unknown, incomplete, or changed since it was published.
+    """
+    manifest = read_manifest(bucket, release)
+    digests = {name: digest.sha256 for name, digest in manifest.files.items()}
+    copy_verified(bucket.local_folder(release_folder(release), cache, digests), manifest, own)
+    return manifest
+
+
+def load_copy(own: Path, manifest: ReleaseManifest, definitions: Path | None) -> Release:
+    """Load a release from a folder of our own that holds its files, by its definition.
+
+    Raises:
+        ModelError: the definition is gone, was changed, or cannot load it.
+    """
+    release = manifest.release
+    try:
+        definition = load_definition(manifest.definition, definitions)
+    except UnknownDefinitionError as unknown:
+        raise ModelError(
+            f"{release} was trained where its definition is known, but {unknown.message}", next_step=unknown.next_step
+        ) from unknown
+    if definition.source_sha256 != manifest.definition_sha256:
+        raise _changed_code(manifest, definition.folder)
+    return Release(manifest=manifest, definition=definition, model=load_model(definition, own / manifest.model_file, manifest))
+
+
+def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) -> Any:  # noqa: ANN401 - a definition's own class
+    """The model in a file, by the code of its definition.
+
+    Raises:
+        DefinitionError: the code fails; the sentence names the release.
+    """
+    try:
+        with calling(definition.name, definition.folder, "load"):
             model = definition.model_class()
-            model.load(str(own / manifest.model_file))  # a string, as the older service gave it
-        except (ModelError, SoftTimeLimitExceeded):
-            raise
-        except Exception as error:  # a definition's own code may raise anything
-            raise ModelError(f"the definition {definition.name} cannot load {release}: {error!r}", next_step=anew) from error
-    return Release(manifest=manifest, definition=definition, model=model)
+            model.load(str(file))  # a string, as the older service gave it
+    except DefinitionError as error:
+        raise DefinitionError(
+            f"the definition {definition.name} cannot load {manifest.release}",
+            error.reason,
+            step="load",
+            next_step=train_anew(manifest.release, manifest.tables),
+        ) from error
+    return model
+
+
+def _changed_code(manifest: ReleaseManifest, folder: Path) -> ModelError:
+    return ModelError(
+        f"the code of the definition {manifest.definition} was changed since {manifest.release} was trained: {code_of(folder)}",
+        next_step=train_anew(manifest.release, manifest.tables),
+    )
 
 
 def releases_kept() -> int:

@@ -26,7 +26,7 @@ from producers.terminal import command_line, json_option, say, say_empty, say_er
 from producers.terminal import console as _console
 from producers.terminal import open_bucket_here as _open
 from producers.terminal import print_json as _print_json
-from shared.errors import JobFailedError, ModelError, RequestError, ScoringError
+from shared.errors import JobFailedError, ModelError, RequestError, ScoringError, TableError
 from shared.settings import Settings, read_settings
 
 # rich, celery and redis are imported by the commands that use them, so that --help is quick
@@ -566,13 +566,15 @@ def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
 
 @models.command("check")
 @click.argument("definition")
+@click.option("--table", type=click.Path(path_type=Path), help="Try it on the first rows of this table, not on made-up ones.")
 @json_option
-def models_check(definition: str, as_json: bool) -> None:
+def models_check(definition: str, table: Path | None, as_json: bool) -> None:
     """Run the contract suite on a definition and say in words what fails.
 
     \b
     Example:
         scoring models check v2
+        scoring models check v2 --table week30.csv.gz
     """
     import subprocess
 
@@ -580,10 +582,11 @@ def models_check(definition: str, as_json: bool) -> None:
     extra = read_settings().definitions
     command = [sys.executable, "-m", "model_store.checks", definition, *(["--json"] if as_json else [])]
     command += ["--extra", str(extra.absolute())] if extra else []
+    command += ["--table", str(table.absolute())] if table else []
     done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], check=False, stdout=subprocess.PIPE, encoding="utf-8")
     say(done.stdout.rstrip("\n"))
     code = done.returncode
-    if code not in (0, ModelError.exit_code):
+    if code not in (0, ModelError.exit_code, TableError.exit_code):
         raise ModelError(f"the checks of {definition} could not be run (exit code {code})", next_step="See the messages above.")
     sys.exit(code)
 

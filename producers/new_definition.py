@@ -1,9 +1,11 @@
 """``scoring models new``: the skeleton of a definition, which trains and scores as it stands, and its test."""
 
+import importlib.util
 import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -105,8 +107,16 @@ def new(name: str, into: Path | None, as_json: bool) -> None:
     say(f"The definition {name} is in {_shown(folder / name)}, its test in {_shown(test)}. Now type:")
     if folder not in (PACKAGE, known and known.absolute()):
         say(f"export SCORING_DEFINITIONS={folder}     (here, and where the workers are started)")
-    say(f"scoring models check {name}\npytest {_shown(test)}\nscoring train {name}")
+    say(f"scoring models check {name}\n{_test_command(test)}scoring train {name}")
     say("What to change in it says docs/add-a-model.md.")
+
+
+def _test_command(test: Path) -> str:
+    """The line to type for the test, as it works with the Python that runs this; none where that has no pytest."""
+    if importlib.util.find_spec("pytest") is None:
+        return ""
+    inside = "" if Path.cwd() == REPOSITORY else f"cd {REPOSITORY} && "
+    return f"{inside}{_shown(Path(sys.executable))} -m pytest {test if inside else _shown(test)}\n"
 
 
 def write_skeleton(name: str, folder: Path) -> Path:

@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     chunk_seconds: Annotated[float, Field(gt=0, le=840)] = 300.0
     """A chunk that takes longer hangs: it is broken off and, after some tries, cut into pieces."""
 
+    load_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
+    """A release that takes longer to be loaded and asked, when it is compared or just trained, hangs; more is allowed for many rows."""
+
     sweep_seconds: Annotated[float, Field(gt=0, le=3600)] = 15.0
     """How often the sweep looks for jobs that stand still."""
 

@@ -84,7 +84,7 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
                 text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
-            check_all(folder, job, parts)
+            check_all(folder, job, plan.release, parts)
         if any(part.rejects for part in parts):
             rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}")
     except _NotThereError:

@@ -1,29 +1,31 @@
 """Judges a freshly trained model beside the champion and the newest releases of all definitions, on the same rows."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition
 from model_store.evaluation import Outcomes, evaluate, naive_predictors
+from model_store.foreign_code import DefinitionError, calling
 from model_store.gate import Evidence, Limits, decide
 from model_store.importance import find_importance
+from model_store.isolated_loading import LOAD_SECONDS, Answer, Question
 from model_store.judgement import judge_predictions, summarise
-from model_store.store import load_release
-from shared.aliases import CHAMPION, LATEST, damaged_aliases, list_aliases
+from model_store.predicting import prepare
+from model_store.store import copy_release, read_manifest
+from shared.aliases import CHAMPION, LATEST, list_aliases
 from shared.bucket import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.keyword_losses import KeywordLosses
-from shared.manifests import MOST_SEEN, Column, Evaluation, Metrics
+from shared.manifests import MOST_SEEN, Column, Evaluation, Importance, Metrics
 from shared.messages import TrainJob
 from shared.resampling import RESAMPLES
 from workers.later import why_not_later
-from workers.predictions import one_a_row
 from workers.trained_rows import share_seen_by
-from workers.training_tables import RATE, TrainingTable, read_training_table
+from workers.training_tables import TrainingTable, read_training_table
 
 MOST_RIVALS = 5
 """Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""
@@ -33,12 +35,23 @@ HAS_SEEN_ROWS = "it was trained on {share:.0%} of the rows with conversions of t
 """Why a release is not judged on a table: its figures would be better than it is."""
 
 
+OnKiller = Callable[[str, str], None]
+
+
+def ignore_killer(release: str, problem: str) -> None:
+    """Tell nobody of a release that killed its loader; it is named in the manifest of the release that was compared with it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """Where releases are loaded from: a folder for the files of a remote bucket, and one with further definitions."""
 
     cache: Path
     definitions: Path | None = None
+    load_seconds: float = LOAD_SECONDS
+    """How long a release may take to be loaded and asked in a process of its own."""
+    on_killer: OnKiller = ignore_killer
+    """Called with a release that killed or hung that process, and how."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,12 +69,27 @@ class Judgement:
 
 
 @dataclass(kw_only=True)
-class _Rivals:
-    """What other releases predict, and why some cannot."""
+class Rivals:
+    """Other releases that a new one is compared with: what they are asked, what they predict, and why some do not."""
 
+    questions: list[Question] = field(default_factory=list)
     rates: dict[str, np.ndarray] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     """Release -> why not."""
+
+    def take(self, answers: Iterable[Answer], on_killer: OnKiller) -> None:
+        """Keep what the releases answered, in the order of the questions."""
+        for question, answer in zip(self.questions, answers, strict=True):
+            release = question.manifest.release
+            if answer.problem:
+                self.problems[release] = answer.problem
+                if answer.killed:
+                    on_killer(release, answer.problem)
+            elif not np.isfinite(answer.rates[0]).all():
+                rows = len(answer.rates[0])
+                self.problems[release] = f"it predicts something else than one finite number for each of the {rows} rows"
+            else:
+                self.rates[release] = np.clip(answer.rates[0], 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,15 +101,26 @@ class Trained:
     tables: dict[str, TrainingTable]
     rates: dict[str, np.ndarray]
 
+    @property
+    def judged_on(self) -> Literal["eval", "train"]:
+        """The table whose figures count."""
+        return "eval" if "eval" in self.tables else "train"
 
-def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJob, limits: Limits) -> Judgement:
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """What the alias ``champion`` means while a release is judged."""
+
+    release: str | None
+    unknown: str = ""
+    """Why that cannot be read; empty when it can."""
+
+
+def judge_release(trained: Trained, rivals: Rivals, champion: Champion, job: TrainJob, limits: Limits) -> Judgement:
     """Judge a model on ``eval``, or on ``train`` where that is all there is, and ask the gate what the job wants to know."""
     definition, tables = trained.definition, trained.tables
     train = tables["train"]
-    judged_on: Literal["eval", "train"] = "eval" if "eval" in tables else "train"
-    aliases, damaged = list_aliases(bucket), damaged_aliases(bucket)
-    champion = aliases.get(CHAMPION)
-    rivals = _ask_rivals(bucket, tables["eval"], definition.keys, aliases, places) if judged_on == "eval" else _Rivals()
+    judged_on = trained.judged_on
     table = tables[judged_on]
     rates = {name: {definition.name: trained.rates[name]} | naive_predictors(train.outcomes, of.outcomes) for name, of in tables.items()}
     rates[judged_on] = {definition.name: trained.rates[judged_on]} | rivals.rates | rates[judged_on]
@@ -93,13 +132,12 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJo
     evidence = Evidence(
         not_later=why_not_later(table, train),
         calibration_error=metrics[judged_on][definition.name]["calibration_error"],
-        differences={name: found for name, found in best.differences.items() if name == champion or "@" not in name},
-        champion=champion,
-        champion_problem=rivals.problems.get(champion or "", ""),
-        champion_has_seen=_has_seen(rivals.problems.get(champion or "", "")),
-        champion_unknown=damaged[CHAMPION].message if CHAMPION in damaged else "",
+        differences={name: found for name, found in best.differences.items() if name == champion.release or "@" not in name},
+        champion=champion.release,
+        champion_problem=rivals.problems.get(champion.release or "", ""),
+        champion_has_seen=_has_seen(rivals.problems.get(champion.release or "", "")),
+        champion_unknown=champion.unknown,
     )
-    X, _, _ = definition.prepare(table.frame)
     evaluation = Evaluation(
         judged_on=judged_on,
         confidence=limits.confidence,
@@ -109,15 +147,25 @@ def judge_release(bucket: Bucket, trained: Trained, places: Places, job: TrainJo
         slices=best.slices,
         calibration=best.calibration,
         gains=best.gains,
-        importance=find_importance(trained.model, X, table.outcomes.conversions, table.outcomes.clicks),
+        importance=_importance_of(definition, trained.model, table),
         summaries={name: summarise(of.outcomes, train.outcomes) for name, of in tables.items()},
         gate=decide(job.promote, evidence, limits, by_alias=job.alias == CHAMPION),
     )
     return Judgement(evaluation=evaluation, metrics=metrics, losses=best.losses)
 
 
-def _ask_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], aliases: dict[str, str], places: Places) -> _Rivals:
-    rivals = _Rivals()
+def _importance_of(definition: Definition, model: Any, table: TrainingTable) -> Importance | None:  # noqa: ANN401
+    try:
+        X, _ = prepare(definition, table.frame, table=table.fingerprint.path)
+        with calling(definition.name, definition.folder, "importance"):
+            return find_importance(model, X, table.outcomes.conversions, table.outcomes.clicks)
+    except DefinitionError:  # a picture in the report is not worth a failed training
+        return None
+
+
+def find_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], places: Places, aside: Path) -> Rivals:
+    """The champion and the newest releases, each with its verified files in a folder of its own in ``aside``; nothing of them is loaded."""
+    rivals, aliases = Rivals(), list_aliases(bucket)
     latest = {release for alias, release in aliases.items() if alias.endswith(LATEST)}
     newest = sorted(latest, key=lambda release: release.partition("@")[2], reverse=True)
     champion = [aliases[CHAMPION]] if CHAMPION in aliases else []
@@ -126,46 +174,39 @@ def _ask_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], ali
     rivals.problems |= dict.fromkeys(known[most:], f"no more than the champion and {MOST_RIVALS} other releases are")
     for release in known[:most]:
         try:
-            rivals.rates[release] = _rates_of_rival(bucket, release, table, keys, places)
-        except (TransientError, SoftTimeLimitExceeded):
+            rivals.questions.append(_question_to_rival(bucket, release, table, keys, places.cache, aside / release))
+        except TransientError:
             raise
         except ScoringError as error:
             rivals.problems[release] = error.message
-        except Exception as error:  # noqa: BLE001 - a definition's own code may raise anything, and this is no reason to fail a training
-            rivals.problems[release] = f"its definition fails on {table.fingerprint.path}: {error!r}"
     return rivals
 
 
-def _rates_of_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tuple[str, ...], places: Places) -> np.ndarray:
-    """What a release predicts for the rows of the table, which is read once more where the release needs other columns of it.
+def _question_to_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tuple[str, ...], cache: Path, own: Path) -> Question:
+    """What a release is asked: the rows of the table, which is read once more where the release needs other columns of it.
 
     Raises:
-        ModelError: it cannot be loaded, it was trained on the table, or its rates are not one finite number a row.
+        ModelError: it is not what was published, or it was trained on the table.
         TableError: the table lacks a column that it needs, or it names rows by other keys.
     """
-    rival = load_release(bucket, release, places.cache, places.definitions)
-    if rival.manifest.was_trained_on(table.fingerprint):
+    manifest = read_manifest(bucket, release)
+    if manifest.was_trained_on(table.fingerprint):
         raise ModelError(HAS_SEEN)
-    share = share_seen_by(bucket, rival.manifest, table)
+    share = share_seen_by(bucket, manifest, table)
     if share > MOST_SEEN:
         raise ModelError(HAS_SEEN_ROWS.format(share=share))
-    definition, columns = rival.definition, rival.manifest.columns
-    if definition.keys != keys:
-        raise TableError(f"it names rows by {' and '.join(definition.keys)}, not by {' and '.join(keys)}")
-    if not _same(columns, table.columns):
+    if manifest.keys != keys:
+        raise TableError(f"it names rows by {' and '.join(manifest.keys)}, not by {' and '.join(keys)}")
+    if not _same(manifest.columns, table.columns):
         rows = table
-        table = read_training_table(bucket, table.fingerprint.path, None, columns, keys=keys, with_week=table.week is not None)
+        table = read_training_table(bucket, table.fingerprint.path, None, manifest.columns, keys=keys, with_week=table.week is not None)
         if table.fingerprint.files != rows.fingerprint.files:
             raise TableError(f"{table.fingerprint.path} changed before it could be read once more, with the columns that it needs")
         if not _happened_alike(table.outcomes, rows.outcomes):
             raise TableError(f"of {table.fingerprint.path} it can use other rows, {table.fingerprint.rows:,} of them")
-    X, _, problem = definition.prepare(table.frame[[RATE, *definition.columns_of_table([column.name for column in columns])]])
-    if problem is not None:
-        raise TableError(f"its definition cannot prepare {table.fingerprint.path}: {problem}")
-    rates = one_a_row(definition.name, "predict", rival.model.predict(X), len(X))
-    if not np.isfinite(rates).all():
-        raise ModelError(f"it predicts something else than one finite number for each of the {len(X)} rows")
-    return np.clip(rates, 0, 1)
+    own.mkdir()
+    copy_release(bucket, release, cache, own)
+    return Question(manifest=manifest, files=own, frame=table.features, table=table.fingerprint.path)
 
 
 def _has_seen(problem: str) -> bool:

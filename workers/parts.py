@@ -5,6 +5,7 @@ jobs/<job id>/parts/0000007.csv.gz, 0000007.rejects.csv.gz, 0000007.json
 
 import hashlib
 from collections.abc import Iterable
+from typing import Annotated
 
 from pydantic import Field
 
@@ -28,6 +29,14 @@ class DeviceSum(Part):
     sum_cr: float
 
 
+class Unpredicted(Part):
+    """Rows that were rejected for what the definition predicted for them, and where its code is."""
+
+    rows: int
+    predict: str
+    """The line on which its method predict begins."""
+
+
 class ChunkRecord(Record):
     """What one chunk wrote; the last file of a part, so that a part with it is complete."""
 
@@ -41,6 +50,8 @@ class ChunkRecord(Record):
     output: FileDigest
     rejects: FileDigest | None
     first_rejects: list[str] = Field(default_factory=list)
+    unpredicted: Annotated[Unpredicted | None, Field(exclude_if=lambda found: found is None)] = None
+    """None where each rate is a finite number within its interval, and in parts of an older version."""
     seconds: float
     stages: dict[str, float] = Field(default_factory=dict)
     """Seconds of each stage: load, read, predict, write; empty in parts of an older version."""

@@ -6,7 +6,7 @@ rejects than the whole table may have, since the rest of the table cannot make t
 
 from collections.abc import Sequence
 
-from shared.errors import TableError
+from shared.errors import ModelError, PermanentError, TableError
 from shared.job_folder import REJECTS_ACCEPTED, JobFolder
 from shared.messages import ScoreJob
 from workers import tables
@@ -34,6 +34,7 @@ def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
 
     Raises:
         TableError: there are too many; the sentence quotes the first ones.
+        ModelError: the same, and most of them are the fault of the definition.
     """
     job = folder.score_job()
     if not are_too_many(job, hinted, plan.rows_at_most) or folder.has(REJECTS_ACCEPTED):
@@ -42,28 +43,56 @@ def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
     rejected = sum(part.rows_rejected for part in parts)
     # looked for once more: a person may have accepted them this moment
     if are_too_many(job, rejected, plan.rows_at_most) and not folder.has(REJECTS_ACCEPTED):
-        raise _too_many(job, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at (", parts)
+        raise _too_many(job, plan.release, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at (", parts)
 
 
-def check_all(folder: JobFolder, job: ScoreJob, parts: Sequence[ChunkRecord]) -> None:
+def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[ChunkRecord]) -> None:
     """Look at all the parts of a job.
 
     Raises:
         TableError: there are too many rejects, or nothing else; the sentence quotes the first ones.
+        ModelError: the same, and most of them are the fault of the definition.
     """
     rows = sum(part.rows_in for part in parts)
     rejected = sum(part.rows_rejected for part in parts)
     if rejected == rows:
         quoted = first_rejects(parts, tables.REJECTS_QUOTED)
-        raise TableError(f"none of the {rows:,} rows of {job.table} can be scored; the first: {quoted}", next_step="Mend the table.")
+        what = f"none of the {rows:,} rows of {job.table} can be scored; "
+        if fault := _fault_of_definition(release, parts):
+            raise ModelError(f"{what}{fault}; the first: {quoted}", next_step=_correct(release))
+        raise TableError(f"{what}the first: {quoted}", next_step="Mend the table.")
     if are_too_many(job, rejected, rows) and not folder.has(REJECTS_ACCEPTED):
-        raise _too_many(job, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%}, ", parts)
+        raise _too_many(job, release, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%}, ", parts)
 
 
-def _too_many(job: ScoreJob, what: str, parts: Sequence[ChunkRecord]) -> TableError:
+def _too_many(job: ScoreJob, release: str, what: str, parts: Sequence[ChunkRecord]) -> PermanentError:
     allowed = f"{job.max_reject_share:.1%}" + (f" and {job.max_rejects:,} rows" if job.max_rejects is not None else "")
+    quoted, accept = first_rejects(parts, tables.REJECTS_QUOTED), f"scoring jobs resume {job.job_id} --accept-rejects"
+    if fault := _fault_of_definition(release, parts):
+        return ModelError(
+            f"{what}allowed are {allowed}); {fault}; the first: {quoted}",
+            next_step=f"See them all with: scoring results rejects {job.job_id}. {_correct(release)} Or go on without these rows: {accept}",
+        )
     return TableError(
-        f"{what}allowed are {allowed}); the first: {first_rejects(parts, tables.REJECTS_QUOTED)}",
+        f"{what}allowed are {allowed}); the first: {quoted}",
         next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score FILE --fix {job.job_id}; "
-        f"or go on without them: scoring jobs resume {job.job_id} --accept-rejects",
+        f"or go on without them: {accept}",
     )
+
+
+def _fault_of_definition(release: str, parts: Sequence[ChunkRecord]) -> str:
+    """What the definition did, in words; empty where most rejects are not its fault."""
+    found = [part.unpredicted for part in parts if part.unpredicted is not None]
+    rows = sum(one.rows for one in found)
+    if 2 * rows <= sum(part.rows_rejected for part in parts):
+        return ""
+    return f"the definition {_definition(release)} gave no number that can be a rate for {rows:,} of them (predict in {found[0].predict})"
+
+
+def _correct(release: str) -> str:
+    name = _definition(release)
+    return f"Correct its predict, see: scoring models check {name}; then train it and score again."
+
+
+def _definition(release: str) -> str:
+    return release.partition("@")[0]

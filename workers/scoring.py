@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from model_store.predicting import columns_for, line_of, predict_rows
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
 from shared.catalog.retirements import why_retired
-from shared.errors import MessageError, TableError
+from shared.errors import MessageError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.messages import ScoreJob, decode_long
@@ -26,10 +27,9 @@ from shared.signatures import Signature
 from workers import tables
 from workers.fixing import fixed_pieces, plan_fix
 from workers.joining import join, output_folder
-from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, complete, read_part, write_file
+from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, Unpredicted, complete, read_part, write_file
 from workers.pieces import Pieces, open_chunk
 from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan
-from workers.predictions import one_a_row
 from workers.suspects import Range, clear_chunk
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
@@ -87,6 +87,10 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
 # --- chunk -------------------------------------------------------------------------------------------------------------------
 
 
+NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
+"""Why a row is rejected for what the definition predicted for it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """The rows of a chunk, or of a piece of one, with their rates."""
@@ -140,7 +144,7 @@ def score_chunk(
             with _timed(stages, "read"):
                 rows = pieces.rows(start, end)
             with _timed(stages, "predict"):
-                return predict(release, rows, interval=planned.interval)
+                return predict(release, rows, interval=planned.interval, path=planned.file.path)
 
         scored = _score_suspect(folder, index, pieces, score) if suspect else (score(start, end) for start, end in pieces.ranges())
         for number, piece in enumerate(scored):
@@ -161,6 +165,9 @@ def score_chunk(
         output=output,
         rejects=rejects,
         first_rejects=text.first_rejects,
+        unpredicted=Unpredicted(rows=text.rows_unpredicted, predict=line_of(release.definition, "predict"))
+        if text.rows_unpredicted
+        else None,
         seconds=time.monotonic() - began,
         stages=stages,
     )
@@ -178,6 +185,7 @@ class _PartText:
     rejects: list[bytes] = field(default_factory=list)
     rows_scored: int = 0
     rows_rejected: int = 0
+    rows_unpredicted: int = 0
     rows_clipped: int = 0
     devices: dict[str, DeviceSum] = field(default_factory=dict)
     first_rejects: list[str] = field(default_factory=list)
@@ -191,6 +199,7 @@ class _PartText:
             self.first_rejects += [f"{self.path} {reject}" for reject in scored.rejects[:more]]
         self.rows_scored += len(scored.cr)
         self.rows_rejected += len(scored.rejects)
+        self.rows_unpredicted += sum(reject.reason in (NOT_FINITE, OUTSIDE) for reject in scored.rejects)
         self.rows_clipped += scored.clipped
         for name, found in _device_sums(scored, by_device=self.by_device).items():
             before = self.devices.get(name, DeviceSum(rows=0, sum_cr=0.0))
@@ -204,47 +213,47 @@ def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     stages[stage] = stages.get(stage, 0.0) + time.monotonic() - began
 
 
-def predict(release: Release, rows: tables.Rows, *, interval: bool = False) -> Scored:
+def predict(release: Release, rows: tables.Rows, *, interval: bool = False, path: str = "the table") -> Scored:
     """The rows that got a rate, with their rates, and with the bounds of these if an ``interval`` is asked for.
 
     A prediction or bound that is no finite number makes its row a reject, and so does a rate outside its bounds: none is ever written.
+
+    Raises:
+        DefinitionError: the definition's code failed; the sentence names the first row, by its line in ``path``.
+        TableError: the definition refuses the table.
     """
     names = release.manifest.keys
     if rows.frame.empty:
         bounds = [np.empty(0)] * 2 if interval else []
         return Scored(keys=rows.keys(names), device=rows.device, cr=np.empty(0), bounds=bounds, clipped=0, rejects=rows.rejects)
-    cr, *bounds = _raw_predictions(release, rows, interval=interval)
+    cr, *bounds = _raw_predictions(release, rows, path, interval=interval)
     finite = np.isfinite(cr)
     for bound in bounds:
         finite &= np.isfinite(bound)
     if not finite.all():
-        rows = tables.reject_rows(rows, ~finite, cr, "the prediction is not a finite number")
+        rows = tables.reject_rows(rows, ~finite, cr, NOT_FINITE)
         cr, *bounds = (values[finite] for values in (cr, *bounds))
     # adding zero turns -0.0, which would be written as -0, into 0.0
     rates, *bounds = (np.clip(values, 0.0, 1.0) + 0.0 for values in (cr, *bounds))
     for low, high in [bounds] if interval else []:
         inside: np.ndarray = (low <= rates) & (rates <= high)
         if not inside.all():
-            rows = tables.reject_rows(rows, ~inside, rates, "not within its interval")
+            rows = tables.reject_rows(rows, ~inside, rates, OUTSIDE)
             cr, rates, bounds = cr[inside], rates[inside], [low[inside], high[inside]]
     clipped = np.count_nonzero((cr < 0) | (cr > 1))
     return Scored(keys=rows.keys(names), device=rows.device, cr=rates, bounds=bounds, clipped=int(clipped), rejects=rows.rejects)
 
 
-def _raw_predictions(release: Release, rows: tables.Rows, *, interval: bool) -> list[np.ndarray]:
+def _raw_predictions(release: Release, rows: tables.Rows, path: str, *, interval: bool) -> list[np.ndarray]:
     """What the definition predicts, float64, one a row; then the lower and upper bounds if they are asked for."""
-    definition, count = release.definition, len(rows.frame)
-    columns = definition.columns_of_table([column.name for column in release.manifest.columns])
-    # a definition may change the table that it is given, but ids must stay with their devices and lines: writing into this one copies it
-    frame = rows.frame.copy(deep=False) if rows.frame.columns.tolist() == columns else rows.frame[columns]
-    features, _, problem = definition.prepare(frame, target_col=None)
-    if problem is not None:
-        raise TableError(f"the definition {definition.name} cannot prepare the table: {problem}") from problem
-    predicted = [one_a_row(definition.name, "predict", release.model.predict(features), count)]
-    if interval:
-        low, high = release.model.predict_interval(features)
-        predicted += [one_a_row(definition.name, "predict_interval", bounds, count) for bounds in (low, high)]
-    return predicted
+
+    def name_row(position: int) -> str:
+        keys = zip(release.manifest.keys, rows.keys(release.manifest.keys), strict=True)
+        shown = ", ".join(f"{name} {column[position]}" for name, column in keys)
+        return f"line {rows.lines[np.array([position])][0]} of {path} ({shown})"
+
+    frame = columns_for(release.definition, [column.name for column in release.manifest.columns], rows.frame)
+    return predict_rows(release.definition, release.model, frame, interval=interval, name_row=name_row, table=path)
 
 
 def _score_suspect(folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored]) -> Iterator[Scored]:

@@ -19,6 +19,7 @@ import structlog
 from celery import shared_task
 
 from model_store.definitions import list_definitions, load_definition
+from model_store.foreign_code import DefinitionHungError
 from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
 from shared import hint, pulse, routes, tally
@@ -132,10 +133,13 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
         _fail(task, folder, error)
     except (TransientError, OSError) as error:
         _again(task, folder, error)
-    except celery.exceptions.SoftTimeLimitExceeded:
+    except celery.exceptions.SoftTimeLimitExceeded as error:
         if isinstance(order, ChunkOrder):
             # it counts as a death: the sweep sends the chunk again, until it is tried in pieces
-            log.error("chunk took too long", seconds=settings().chunk_seconds)
+            log.error("chunk took too long", seconds=settings().chunk_seconds, error=str(error))
+            return
+        if isinstance(error, DefinitionHungError):
+            _fail(task, folder, error.failure)
             return
         _fail(task, folder, PermanentError(f"{task.name} took longer than {task.app.conf.task_soft_time_limit} seconds"))
     except Exception as error:
@@ -314,7 +318,9 @@ def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder) -> None:
         return
     tuning.forget_table()
     try:
-        training.train_release(folder, Places(**_places()), _gate_limits(), functools.partial(tuning.found, folder))
+        training.train_release(
+            folder, Places(**_places(), load_seconds=settings().load_seconds), _gate_limits(), functools.partial(tuning.found, folder)
+        )
     finally:
         give_back_freed_memory()
     send(task.app, routes.NOTIFY, [order])

@@ -4,36 +4,38 @@ The release's id follows from the job, so a training that runs twice makes one r
 """
 
 import contextlib
+import functools
 import inspect
 import json
 import os
 import tempfile
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition, list_definitions, load_definition
+from model_store.foreign_code import calling
 from model_store.gate import Limits
+from model_store.isolated_loading import ask_releases
+from model_store.predicting import check_finite, columns_for, predict_rows, prepare
 from model_store.report import make_report
-from model_store.store import digest_folder, library_versions, publish, read_manifest, release_id
-from shared.aliases import CHAMPION, MANIFEST, Alias, changes, known_alias, point_alias, point_latest, release_folder
+from model_store.store import library_versions, publish, read_manifest, release_id
+from shared.aliases import CHAMPION, MANIFEST, Alias, changes, damaged_aliases, known_alias, point_alias, point_latest, release_folder
 from shared.bucket import Bucket
 from shared.catalog.table_audits import doubts
-from shared.errors import ModelError, ScoringError, StrayOrderError, TableError
+from shared.errors import ModelError, StrayOrderError
 from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
 from shared.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
 from shared.messages import TrainJob
 from shared.processes import temporary_folder
 from shared.search import MOST_CANDIDATES, SearchConfig, read_config
-from workers.judging import Places, Trained, judge_release
-from workers.predictions import one_a_row
+from workers.judging import Champion, Judgement, Places, Rivals, Trained, find_rivals, judge_release
+from workers.releasing import check_reproduced, digest_staged, name_row, question_to, save_model
 from workers.trained_rows import share_trained_on, sketch
 from workers.training_plausibility import (
     check_evaluation_table,
@@ -171,49 +173,64 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
-    judgement = judge_release(folder.bucket, trained, places, job, limits)
-    judged, judged_rates = (train, rates["train"]) if held_out is None else (held_out, rates["eval"])
-    seen_share = 0.0 if held_out is None else share_trained_on(held_out, train)
-    if folder.outcome() is not None:
-        return  # cancelled while it was fitted
-    folder.say("publishing the release")
-    with temporary_folder(staging()) as staged:
-        with _naming_failures(definition, "save"):
-            model.save(str(staged))  # a string, as the older service gave it
-        taken = {REPORT, LOSSES, TRAINED_ROWS} & {file.name for file in staged.iterdir()}
-        if taken:
-            raise ModelError(
-                f"the definition {definition.name} saves a file {min(taken)}, which is the name of one of ours",
-                next_step="Give it another name in its method save.",
-            )
-        manifest = ReleaseManifest(
-            release=_release_of(job),
-            definition=definition.name,
-            definition_sha256=definition.source_sha256,
-            created=datetime.now(UTC),
-            job_id=job.job_id,
-            model_file=definition.model_file,
-            columns=train.columns,
-            keys=definition.keys,
-            interval=definition.has_interval,
-            files={},
-            tables={name: table.fingerprint for name, table in tables.items()},
-            metrics=judgement.metrics,
-            libraries=library_versions(),
-            seconds=time.monotonic() - began,
-            evaluation=judgement.evaluation,
-            search=search,
-            audits={name: table.audit for name, table in tables.items()},
-            warnings=[*warn_of_tables(train, held_out), *warn_of_seen_rows(judged, seen_share), *warn_of_rates(judged, judged_rates)],
-            seen_share=seen_share,
-            forced=forced,
-        )
+    with temporary_folder(staging()) as aside:
+        staged = aside / "release"
+        save_model(definition, model, staged)
+        unjudged = _describe(job, trained, search, forced)
+        judgement = _judge(folder, trained, unjudged, staged, places, limits)
+        if folder.outcome() is not None:
+            return  # cancelled while it was fitted
+        folder.say("publishing the release")
+        judged = {"metrics": judgement.metrics, "evaluation": judgement.evaluation, "seconds": time.monotonic() - began}
+        manifest = unjudged.model_copy(update=judged)
         (staged / TRAINED_ROWS).write_bytes(sketch(train))
         (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
         if held_out is not None:
             (staged / LOSSES).write_bytes(judgement.named_losses(_release_of(job)).to_parquet())
-        manifest = manifest.model_copy(update={"files": digest_folder(staged)})
+        manifest = manifest.model_copy(update={"files": digest_staged(definition, staged)})
         publish(folder.bucket, staged, manifest)
+
+
+def _describe(job: TrainJob, trained: Trained, search: Search | None, forced: list[str]) -> ReleaseManifest:
+    """The manifest of a release that is saved but not judged."""
+    definition, train, held_out = trained.definition, trained.tables["train"], trained.tables.get("eval")
+    seen_share = 0.0 if held_out is None else share_trained_on(held_out, train)
+    judged, rates = held_out or train, trained.rates[trained.judged_on]
+    return ReleaseManifest(
+        release=_release_of(job),
+        definition=definition.name,
+        definition_sha256=definition.source_sha256,
+        created=datetime.now(UTC),
+        job_id=job.job_id,
+        model_file=definition.model_file,
+        columns=train.columns,
+        keys=definition.keys,
+        interval=definition.has_interval,
+        files={},
+        tables={name: table.fingerprint for name, table in trained.tables.items()},
+        metrics={},
+        libraries=library_versions(),
+        seconds=0.0,
+        search=search,
+        audits={name: table.audit for name, table in trained.tables.items()},
+        warnings=[*warn_of_tables(train, held_out), *warn_of_seen_rows(judged, seen_share), *warn_of_rates(judged, rates)],
+        seen_share=seen_share,
+        forced=forced,
+    )
+
+
+def _judge(folder: JobFolder, trained: Trained, manifest: ReleaseManifest, staged: Path, places: Places, limits: Limits) -> Judgement:
+    """Judge a release beside its rivals, all loaded in a process of their own; the release itself must give there what it gave here."""
+    aside, bucket, job = staged.parent, folder.bucket, train_job(folder)
+    champion, damaged = known_alias(bucket, CHAMPION), damaged_aliases(bucket)
+    unknown = damaged[CHAMPION].message if CHAMPION in damaged else ""
+    rivals = find_rivals(bucket, trained.tables["eval"], trained.definition.keys, places, aside) if "eval" in trained.tables else Rivals()
+    own = question_to(trained, manifest, staged)
+    answers = ask_releases([own, *rivals.questions], aside, places.definitions, places.load_seconds)
+    with contextlib.closing(answers):  # whatever happens, no process is left
+        check_reproduced(trained, own, next(answers))
+        rivals.take(answers, places.on_killer)
+    return judge_release(trained, rivals, Champion(release=None if champion is None else champion.release, unknown=unknown), job, limits)
 
 
 def _read(folder: JobFolder, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:
@@ -226,9 +243,9 @@ def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] 
     Raises:
         ModelError: the definition's own code failed; the sentence says how.
     """
-    model = definition.model_class()
-    X, y = _prepared(definition, table)
-    with _naming_failures(definition, "train"):
+    X, y = prepare(definition, table.frame, table=table.fingerprint.path)
+    with calling(definition.name, definition.folder, "train"):
+        model = definition.model_class()
         if params is not None:
             # some definitions set themselves up by this call, others by what they find in config once they train
             model.config = dict(params)
@@ -241,11 +258,12 @@ def rates_of(definition: Definition, model: Any, table: TrainingTable) -> np.nda
     """The rates that a model predicts for the rows of a table, cut to [0, 1].
 
     Raises:
-        ModelError: the definition's own code failed; the sentence says how.
+        DefinitionError: the definition's own code failed, or gave something else than a finite number; the sentence says how.
     """
-    X, _ = _prepared(definition, table)
-    with _naming_failures(definition, "predict"):
-        return np.clip(one_a_row(definition.name, "predict", model.predict(X), len(X)), 0, 1)
+    frame, path = columns_for(definition, [column.name for column in table.columns], table.features), table.fingerprint.path
+    [rates] = predict_rows(definition, model, frame, table=path, name_row=functools.partial(name_row, table))
+    check_finite(definition, rates, path, functools.partial(name_row, table))
+    return np.clip(rates, 0, 1)
 
 
 def searches_itself(definition: Definition) -> bool:
@@ -260,41 +278,18 @@ def fit_own_search(definition: Definition, table: TrainingTable, config: SearchC
         RequestError: the config names a range, where the definition takes lists.
         ModelError: the definition's own code failed; the sentence says how.
     """
-    model = definition.model_class()
-    X, y = _prepared(definition, table)
+    X, y = prepare(definition, table.frame, table=table.fingerprint.path)
     grid = config.grid()
-    with _naming_failures(definition, "grid_search"):
+    with calling(definition.name, definition.folder, "grid_search"):
+        model = definition.model_class()
         model.grid_search(X, y, grid, **_weights(model.grid_search, table))
-    told: object = getattr(getattr(model, "model", None), "get_params", dict)()
+        told: object = getattr(getattr(model, "model", None), "get_params", dict)()
     chosen = {name: told[name] for name in grid if isinstance(told, dict) and isinstance(told.get(name), bool | int | float | str)}
     return model, Search(method=f"the grid_search of {definition.name} itself", config={"parameters": grid}, chosen=chosen)
 
 
 def _weights(method: Callable[..., Any], table: TrainingTable) -> dict[str, np.ndarray]:
     return {"sample_weight": table.outcomes.clicks} if "sample_weight" in inspect.signature(method).parameters else {}
-
-
-def _prepared(definition: Definition, table: TrainingTable) -> tuple[Any, Any]:
-    with _naming_failures(definition, "data_preparation"):
-        X, y, problem = definition.prepare(table.frame)
-    if problem is not None:
-        raise TableError(f"the definition {definition.name} cannot prepare {table.fingerprint.path}: {problem}") from problem
-    return X, y
-
-
-@contextlib.contextmanager
-def _naming_failures(definition: Definition, step: str) -> Iterator[None]:
-    """Tell of an error out of a definition's own code in one sentence; one of ours stays as it is, and so does the end of its time."""
-    try:
-        yield
-    except (ScoringError, SoftTimeLimitExceeded):
-        raise
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise ModelError(
-            f"the definition {definition.name} failed in {step}: {error!r} ({Path(last.filename).name} line {last.lineno})",
-            next_step=f"Find out more with: scoring models check {definition.name}",
-        ) from error
 
 
 def read_search_config(folder: JobFolder, job: TrainJob) -> SearchConfig:

@@ -1,5 +1,6 @@
 """Reads a training table whole: the checked rows, and what happened to each of them."""
 
+import functools
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,11 @@ class TrainingTable:
     audit: TableAudit = field(default_factory=lambda: TableAudit(has_clicks=True, clicks=0.0, conversions=0.0))
     week: np.ndarray | None = None
     """The week of each row, where the table has such a column and it was asked for."""
+
+    @functools.cached_property
+    def features(self) -> pd.DataFrame:
+        """The frame without ``cr``, as a model is given it to predict; its values are not copied."""
+        return self.frame.iloc[:, 1:] if self.frame.columns[0] == RATE else self.frame.drop(columns=RATE)
 
     def only(self, rows: np.ndarray) -> "TrainingTable":
         """The table of these rows alone, given as a mask."""

@@ -19,10 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.definitions import Definition, load_definition
 from model_store.evaluation import log_losses
+from model_store.foreign_code import DefinitionError, calling
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
 from shared.job_folder import CANDIDATES, STAGE, WAVES, JobFolder
@@ -188,17 +188,17 @@ def _begin(folder: JobFolder, job: TrainJob, definitions: Path | None) -> Search
 
 def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> None:
     """Raise ModelError when the definition takes none of these candidates; one that takes some fails with the others alone."""
-    refused: Exception | None = None
+    refused: PermanentError | None = None
     for params in candidates:
         try:
-            definition.model_class()._model_definition(dict(params))
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception as error:  # noqa: BLE001 - a definition's own code
+            with calling(definition.name, definition.folder, "_model_definition"):
+                definition.model_class()._model_definition(dict(params))
+        except (DefinitionError, TableError) as error:
             refused = refused or error
         else:
             return
-    why = getattr(refused, "message", None) or repr(refused)
+    # a definition that refuses a parameter on purpose has said why, without its file and line
+    why = getattr(getattr(refused, "__cause__", None), "message", "") or getattr(refused, "message", "there are none")
     raise ModelError(
         f"the definition {definition.name} takes none of the candidates of the config: {why}",
         next_step="Correct the parameters in the config.",

@@ -215,3 +215,50 @@ def test_the_command_prints_sentences(tmp_path, capsys):
 def test_the_command_names_the_known_definitions_when_there_is_none_of_the_name(capsys):
     assert checks.main(["nothing"]) == 4
     assert f"there are: {', '.join(list_definitions())}" in capsys.readouterr().err
+
+
+def test_a_definition_is_tried_on_a_table_of_ones_own(tmp_path):
+    picky = SMALL.replace(
+        'return self.model[0] + 0.01 * X["computer"].to_numpy(np.float64)',
+        "return self.model[0] + 0.001 * np.array([{1.5: 1, 99.0: 2}[price] for price in X['price']])",
+    ).replace('MODEL_FILE = "model.npy"', 'MODEL_FILE = "model.npy"\n    COLUMNS = ("price",)')
+    make_definition(tmp_path, "picky", picky)
+    rows = [
+        f"{number},{('Computer', 'Tablet')[number % 2]},{(1.5, 99.0)[number % 2]},{number % 7 + 1},{number % 2}" for number in range(60)
+    ]
+    table = tmp_path / "own.csv"
+    table.write_text("\n".join(["entity_id,device,price,Clicks,Conversions", *rows, ""]))
+    made_up = {finding.check: finding for finding in checks.run_checks("picky", tmp_path)}
+    assert "KeyError" in made_up["predicts_every_row"].why
+    assert {finding.outcome for finding in checks.run_checks("picky", tmp_path, table)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("entity_id,device,Clicks,Conversions\n1,Watch,1,0\n", "line 2, column device: 'Watch' is not one of Computer, Smartphone, Tablet"),
+        ("entity_id,device,att1\n1,Tablet,1\n", "has neither Clicks and Conversions nor cr"),
+        ("entity_id,device,att1,cr\n1,Tablet,x,0.5\n", "line 2, column att1: 'x' is not a finite number"),
+        ("device,att1,cr\nTablet,1,0.5\n", "lacks the column entity_id"),
+        ("entity_id,device,att1,Clicks,Conversions\n1,Tablet,1,0,0\n", "has no row with clicks"),
+        ("", "cannot be read"),
+    ],
+)
+def test_a_table_of_ones_own_that_cannot_be_used_is_refused_in_words(tmp_path, capsys, text, says):
+    make_definition(tmp_path, "small", SMALL)
+    (tmp_path / "own.csv").write_text(text)
+    assert checks.main(["small", "--extra", str(tmp_path), "--table", str(tmp_path / "own.csv")]) == 3
+    assert says in capsys.readouterr().err
+
+
+def test_where_a_promise_is_broken_on_made_up_values_the_command_says_so_and_how_to_give_others(tmp_path, capsys):
+    make_definition(
+        tmp_path, "short", SMALL.replace("return self.model[0] +", "return self.model[0] + 0 * X['att1'].iloc[1:].to_numpy() +")
+    )
+    make_definition(tmp_path, "cut", SMALL.replace('X["computer"].to_numpy(np.float64)', 'X["computer"].to_numpy(np.float64)[1:]'))
+    assert checks.main(["cut", "--extra", str(tmp_path)]) == 4
+    printed = capsys.readouterr().out
+    assert printed.startswith("The values are made up: ")
+    assert "scoring models check cut --table FILE" in printed
+    assert "there are 1,199 predictions for 1,200 rows" in printed
+    assert f"{tmp_path}/cut/model.py, line " in printed

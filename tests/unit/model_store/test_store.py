@@ -185,7 +185,8 @@ def test_a_model_that_cannot_be_loaded_is_the_models_fault(bucket, release, monk
         raise KeyError("weights")
 
     monkeypatch.setattr(load_definition("v1").model_class, "load", load)
-    assert refused(bucket, release).message == f"the definition v1 cannot load {release}: KeyError('weights')"
+    said = f"the definition v1 cannot load {release}: KeyError('weights') ({load_definition('v1').folder / 'model.py'})"
+    assert refused(bucket, release).message == said
 
 
 def test_a_release_of_a_definition_that_is_gone_is_refused(bucket, release, folder):

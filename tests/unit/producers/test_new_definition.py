@@ -24,7 +24,10 @@ def _no_folder(monkeypatch):
 
 def test_it_says_what_to_type_next_and_only_what_is_not_set_yet(tmp_path, monkeypatch):
     said = new("v4", "--into", str(tmp_path)).output
-    assert [line.split()[0] for line in said.splitlines()[1:5]] == ["export", "scoring", "pytest", "scoring"]
+    assert [line.split()[0] for line in said.splitlines()[1:3]] == ["export", "scoring"]
+    tested, trained = said.splitlines()[3:5]
+    assert tested.endswith(f"python -m pytest {tmp_path}/tests/test_v4.py")
+    assert trained == "scoring train v4"
     assert f"export SCORING_DEFINITIONS={tmp_path} " in said
     monkeypatch.setenv("SCORING_DEFINITIONS", str(tmp_path))
     said = new("v5").output
@@ -33,6 +36,13 @@ def test_it_says_what_to_type_next_and_only_what_is_not_set_yet(tmp_path, monkey
     assert (tmp_path / "v5/model.py").is_file()
     printed = {"definition": "v6", "folder": f"{tmp_path}/v6", "test": f"{tmp_path}/tests/test_v6.py"}
     assert json.loads(new("v6", "--json").output) == printed
+
+
+def test_where_there_is_no_pytest_nobody_is_told_to_type_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    said = new("v4", "--into", str(tmp_path)).output
+    assert "-m pytest" not in said
+    assert "scoring models check v4" in said
 
 
 def test_a_name_that_is_taken_is_refused_and_nothing_is_written(tmp_path):

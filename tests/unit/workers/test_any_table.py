@@ -440,7 +440,7 @@ def test_predictions_that_are_not_one_a_row_refuse_the_job(store, predictions):
 def test_a_table_of_probabilities_of_as_many_values_as_rows_is_no_prediction(store):
     """Two classes for half of the rows were once taken for all of them."""
     result = predicting(store, lambda _: np.zeros((2, 2)), rows=4)
-    assert result.refused == "the definition v1 gave 2 x 2 predictions for 4 rows"
+    assert result.refused.startswith("the definition v1 gave 2 x 2 predictions for 4 rows, first with line 2 of data/t.csv (entity_id 0, ")
 
 
 def test_a_definition_that_changes_the_table_it_is_given_does_not_change_whose_rate_it_is(store):

@@ -3,6 +3,7 @@
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
+from model_store import isolated_loading
 from model_store.store import load_release
 from shared.bucket import LocalBucket
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
@@ -26,18 +27,21 @@ def add_slow(definitions, old: str, new: str):
     return add_definition(definitions, "slow", GUESSING.replace("class Model(model_template.Model):", TIMED_OUT).replace(old, new))
 
 
-def test_while_a_rival_is_asked(bucket, tmp_path):
-    # it predicts in its own training and in the judgement of that, and its time is over only when it was loaded
-    definitions = add_slow(
-        tmp_path / "definitions",
-        "return np.full(len(X), self.model)",
-        f'if hasattr(self, "loaded"):\n            {RAISES}\n        return np.full(len(X), self.model)',
-    )
-    file = definitions / "slow" / "model.py"
-    file.write_text(file.read_text() + "        self.loaded = True\n")
-    train(make_training(bucket, "slow", promote="always"), definitions)
+def test_while_a_rival_is_asked_whose_process_ends_with_it(bucket, tmp_path, monkeypatch):
+    started, wait, start = [], isolated_loading._wait_for, isolated_loading.start_loader
+    monkeypatch.setattr(isolated_loading, "start_loader", lambda *asked: started.append(start(*asked)) or started[-1])
+
+    def wait_for_a_rival(loader, place, number, seconds):
+        if number:
+            raise SoftTimeLimitExceeded
+        return wait(loader, place, number, seconds)
+
+    definitions = add_definition(tmp_path / "definitions", "guessing")
+    train(make_training(bucket, "guessing", promote="always"), definitions)
+    monkeypatch.setattr(isolated_loading, "_wait_for", wait_for_a_rival)
     with pytest.raises(SoftTimeLimitExceeded):
         train(make_training(bucket, "v1", minute=1), definitions)
+    assert started[-1].poll() is not None
 
 
 def test_while_the_importance_of_columns_is_found(bucket, tmp_path):
@@ -47,9 +51,15 @@ def test_while_the_importance_of_columns_is_found(bucket, tmp_path):
 
 
 def test_while_a_release_is_loaded(bucket, tmp_path):
-    definitions = add_slow(tmp_path / "definitions", "self.model = float(Path(path).read_text())", RAISES)
+    loading = "self.model = float(Path(path).read_text())"
+    definitions = add_slow(
+        tmp_path / "definitions", loading, f"if Path(__file__).with_name('late').exists():\n            {RAISES}\n        {loading}"
+    )
     outcome = train(make_training(bucket, "slow"), definitions)
-    with pytest.raises(SoftTimeLimitExceeded):
+    (definitions / "slow" / "late").touch()
+    with pytest.raises(
+        SoftTimeLimitExceeded, match=r"the definition slow failed in load: it hung, and was stopped in .*model.py, line \d+"
+    ):
         load_release(bucket, outcome.release, tmp_path / "cache", definitions)
 
 
