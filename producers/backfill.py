@@ -42,7 +42,7 @@ def backfill(
         try:
             asked = ask_for(settings, bucket, run, again=again)
         except PermanentError as error:
-            yield run, "not asked for", str(error)
+            yield run, "not started", str(error)
             continue
         say(f"{run.key}: job {asked.job_id}")
         own[asked.job_id] = run

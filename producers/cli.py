@@ -1,13 +1,16 @@
 """The ``scoring`` command.
 
-Exit codes: 0 done, 1 a defect in this program, 2 a request or setting that cannot be, 3 a table, 4 a model, 5 the job failed or was
-cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
+Exit codes: 0 done, 1 a defect in this program, 2 the request or a setting (also a repeated request whose result was replaced since),
+3 a table, 4 a model, 5 the job failed or was cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
 """
 
+import contextlib
 import csv
+import io
 import itertools
 import json
 import sys
+import traceback
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +20,10 @@ import click
 from producers import model_commands, notebook_commands, schedule_commands, service_commands, watch_commands
 from producers.compare_commands import compare
 from producers.new_definition import new
+from producers.options import Day, Share
+from producers.streams import prepare_streams, written_out
+from producers.terminal import command_line, json_option, say, say_empty, say_error, warn, warn_of_unreadable
 from producers.terminal import console as _console
-from producers.terminal import json_option
 from producers.terminal import open_bucket_here as _open
 from producers.terminal import print_json as _print_json
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError, TableError
@@ -33,20 +38,37 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one sentence on standard error and its exit code."""
+    """Run the command line; an error becomes one sentence on standard error and its exit code."""
+    prepare_streams()
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        code = scoring.main(standalone_mode=False)
+        with written_out():
+            code = scoring.main(standalone_mode=False)
     except ScoringError as error:
-        click.secho(f"Error: {error.message}.", fg="red", err=True)
-        if error.next_step:
-            click.echo(error.next_step, err=True)
-        sys.exit(error.exit_code)
+        say_error(error.message, error.next_step)
+        return error.exit_code
     except click.ClickException as error:
-        error.show()
-        sys.exit(RequestError.exit_code)
+        said = io.StringIO()
+        error.show(file=said)
+        with contextlib.suppress(OSError):
+            say(said.getvalue().rstrip("\n"), err=True)
+        return RequestError.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
+        return 130
+    except Exception as error:  # noqa: BLE001 - a person gets a sentence, whatever it is
+        say_error(f"a defect in this program, in {_place_of(error)}: {error!r}", "Please report it with the command that you typed.")
+        return ScoringError.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _place_of(error: Exception) -> str:
+    """The file and line of ours where it was raised: a person reads one sentence, and who mends it needs the place."""
+    root = Path(__file__).resolve().parents[1]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(root)]
+    return f"{Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno}" if frames else "an unknown place"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -77,6 +99,10 @@ NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
 """Columns of a result that hold numbers; the keys of a definition's own are text."""
 
 wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
+DEFAULT_MODEL = "v1"
+"""Of ``MODEL_VER``."""
+
+job_argument = click.argument("job_id", metavar="JOB")
 again_option = click.option("--again", is_flag=True, help="Run a request that was done before once more.")
 
 
@@ -143,7 +169,7 @@ def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path |
     if as_json:
         _print_json(paths)
     else:
-        click.echo("\n".join(paths))
+        say("\n".join(paths))
 
 
 scoring.add_command(watch_commands.doctor)
@@ -230,9 +256,9 @@ def train(
 @scoring.command()
 @click.argument("table")
 @click.option("--model", help="Definition, release or alias: v1, v1@20261123T101500Z-9bfad3, champion.  [default: MODEL_VER, else v1]")
-@click.option("--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Day that the result belongs to.  [default: today]")
+@click.option("--date", "day", type=Day(), help="Day that the result belongs to.  [default: that of the table's folder, else today]")
 @click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
-@click.option("--max-reject-share", type=float, help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
+@click.option("--max-reject-share", type=Share(), help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
 @click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
 @click.option("--interval", is_flag=True, help="Write cr_low and cr_high behind cr, if the model can.")
 @click.option("--fix", "fixes", metavar="JOB", help="TABLE holds fixed rows, which take the place of this job's rejects.")
@@ -242,7 +268,7 @@ def train(
 def score(
     table: str,
     model: str | None,
-    day: datetime | None,
+    day: date | None,
     chunk_rows: int | None,
     max_reject_share: float | None,
     max_rejects: int | None,
@@ -265,7 +291,7 @@ def score(
         scoring score keywords.parquet --model v3 --interval
         scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
     """
-    from producers.enqueue import REJECT_SHARE, enqueue_fix, enqueue_score
+    from producers.enqueue import REJECT_SHARE, check_day, enqueue_fix, enqueue_score
 
     if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
         raise RequestError(
@@ -274,23 +300,31 @@ def score(
         )
     settings, bucket = _open()
     if fixes is not None:
+        from producers.job_names import find_job
+
+        fixes = find_job(bucket, fixes, scores=True)
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
         after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
         return
+    if day is not None:
+        check_day(bucket, table, day)
     done = enqueue_score(
         settings,
         bucket,
         table=table,
         model=settings.model_ver if model is None else model,
-        day=_day(day),
+        day=day,
         chunk_rows=chunk_rows,
         max_reject_share=REJECT_SHARE if max_reject_share is None else max_reject_share,
         max_rejects=max_rejects,
         interval=interval,
         again=again,
     )
+    if model is None:
+        why = "the default" if settings.model_ver == DEFAULT_MODEL else "which MODEL_VER names"
+        say(f"Model {settings.model_ver}, {why}; another one is taken with --model, such as --model champion.", err=True)
     after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
 
 
@@ -302,56 +336,73 @@ def jobs() -> None:
     """Look at jobs, cancel them, let them go on."""
 
 
+STATES = ("queued", "running", "finishing", "done", "failed", "cancelled", "unreadable")
+
+
 @jobs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the newest first.")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state; may be given several times.")
 @json_option
-def jobs_list(limit: int, as_json: bool) -> None:
+def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
     """List jobs, the newest first.
 
     \b
     Example:
         scoring jobs list --limit 5
+        scoring jobs list --state failed
     """
     from producers import show
-    from shared.job_folder import list_jobs, look_at
+    from shared.job_folder import UnreadableJob, list_jobs, look_at
 
     _, bucket = _open()
-    statuses = [look_at(bucket, job_id) for job_id in itertools.islice(list_jobs(bucket), limit)]
+    found = (look_at(bucket, job_id) for job_id in list_jobs(bucket))
+    wanted = (each for each in found if not states or ("unreadable" if isinstance(each, UnreadableJob) else each.state) in states)
+    statuses = list(itertools.islice(wanted, limit))
     if as_json:
         _print_json([_status_data(status) for status in statuses])
     elif statuses:
         show.print_jobs(_console(), statuses)
+    elif states:
+        say(f"No job in the bucket {bucket.url} is {' or '.join(states)}")
     else:
-        click.echo(f"There is no job yet in the bucket {bucket.url}")
+        say_empty(bucket, "There is no job yet")
 
 
 @jobs.command("show")
-@click.argument("job_id")
+@job_argument
 @click.option("--follow", "-f", "following", is_flag=True, help="Show its progress until it has ended.")
 @json_option
 def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
     """Show one job.
 
+    It is named by its id, by a piece of the id that no other job has, or as `last`; so it is wherever a command asks for a JOB.
+
     \b
     Example:
+        scoring jobs show last
+        scoring jobs show 9bfad3
         scoring jobs show 20261123t101500z-score-9bfad3 --follow
     """
     from producers import show
+    from producers.job_names import find_job
+    from producers.published import figures_of
     from shared.job_folder import JobFolder
 
     settings, bucket = _open()
+    job_id = find_job(bucket, job_id)
     if following:
         _follow(settings, bucket, job_id, as_json=as_json)
         return
     status = JobFolder(bucket, job_id).status()
     if as_json:
-        _print_json(_status_data(status))
+        figures = figures_of(bucket, status.job, status.outcome)
+        _print_json(_status_data(status) | ({"figures": figures} if figures else {}))
     else:
-        show.print_job(_console(), status)
+        show.print_job(_console(), show.status_now(bucket, status))
 
 
 @jobs.command("cancel")
-@click.argument("job_id")
+@job_argument
 def jobs_cancel(job_id: str) -> None:
     """Cancel a job; chunks in hand are finished, nothing is published.
 
@@ -360,19 +411,21 @@ def jobs_cancel(job_id: str) -> None:
         scoring jobs cancel 20261123t101500z-score-9bfad3
     """
     from producers import enqueue
+    from producers.job_names import find_job
     from shared.job_folder import JobFolder
 
     settings, bucket = _open()
+    job_id = find_job(bucket, job_id)
     before = JobFolder(bucket, job_id).outcome()
     state = enqueue.cancel(settings, bucket, job_id)
     if state != "cancelled":
         raise RequestError(f"job {job_id} cannot be cancelled: it is {state} already", next_step=f"See it with: scoring jobs show {job_id}")
     done = f"Cancelled {job_id}" if before is None else f"Job {job_id} was cancelled already"
-    click.echo(f"{done}. Let it go on with: scoring jobs resume {job_id}")
+    say(f"{done}. Let it go on with: scoring jobs resume {job_id}")
 
 
 @jobs.command("resume")
-@click.argument("job_id")
+@job_argument
 @click.option("--accept-rejects", is_flag=True, help="Go on without the rows that were rejected, however many they are.")
 @wait_option
 @json_option
@@ -385,8 +438,10 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
         scoring jobs resume 20261123t101500z-score-9bfad3 --accept-rejects
     """
     from producers import enqueue
+    from producers.job_names import find_job
 
     settings, bucket = _open()
+    job_id = find_job(bucket, job_id)
     after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
 
 
@@ -421,24 +476,29 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     """
     from producers import show
     from shared.aliases import damaged_aliases
+    from shared.signatures import Signature
 
     _, bucket = _open()
-    releases = show.find_releases(bucket)
+    releases, unreadable = show.look_at_releases(bucket)
+    warn_of_unreadable(unreadable)
     for error in damaged_aliases(bucket).values():
-        click.echo(f"Left out: {error}", err=True)
+        say(f"Left out: {error}", err=True)
+    for release in releases:
+        if release.signed is Signature.WRONG:
+            warn(f"workers refuse {release.manifest.release}: signed: {release.signed}")
     if best_first:
         releases = [release for group in show.judged_alike(releases) for release in group]
     if quiet and not as_json:
-        click.echo("\n".join(release.manifest.release for release in releases))
+        say("\n".join(release.manifest.release for release in releases))
         return
-    data = [release.manifest.encode() | {"aliases": release.aliases, "retired": release.retired} for release in releases]
     if as_json:
-        _print_json(data)
+        data = [release.manifest.encode() | {"aliases": release.aliases, "retired": release.retired} for release in releases]
+        _print_json([*data, *({"release": found.release, "path": found.path, "unreadable": found.reason} for found in unreadable)])
     elif releases:
         for group in show.judged_alike(releases) if best_first else [releases]:
             show.print_releases(_console(), group, grouped=best_first)
-    else:
-        click.echo(f"There is no release yet in the bucket {bucket.url}. Train one with: scoring train v1")
+    elif not unreadable:
+        say_empty(bucket, "There is no release yet", "Train one with: scoring train v1")
 
 
 @models.command("show")
@@ -458,10 +518,11 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
 
     _, bucket = _open()
     release = show.find_release(bucket, resolve(bucket, model))
+    warn_of_unreadable(show.look_at_releases(bucket)[1])
     if report_file is not None:
         release_files.write_report(bucket, release.manifest, report_file)
         if not as_json:
-            click.echo(f"The report of {release.manifest.release} is in {report_file}")
+            say(f"The report of {release.manifest.release} is in {report_file}")
             return
     if as_json:
         _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed, "retired": release.retired})
@@ -496,11 +557,11 @@ def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
         sign_release(bucket, release)
         signed.append(release)
         if not as_json:
-            click.echo(f"Signed {release}")
+            say(f"Signed {release}")
     if as_json:
         _print_json(signed)
     else:
-        click.echo("A job that failed because its release was not signed goes on with: scoring jobs resume JOB")
+        say("A job that failed because its release was not signed goes on with: scoring jobs resume JOB")
 
 
 @models.command("check")
@@ -522,7 +583,9 @@ def models_check(definition: str, table: Path | None, as_json: bool) -> None:
     command = [sys.executable, "-m", "model_store.checks", definition, *(["--json"] if as_json else [])]
     command += ["--extra", str(extra.absolute())] if extra else []
     command += ["--table", str(table.absolute())] if table else []
-    code = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], check=False).returncode
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[1], check=False, stdout=subprocess.PIPE, encoding="utf-8")
+    say(done.stdout.rstrip("\n"))
+    code = done.returncode
     if code not in (0, ModelError.exit_code, TableError.exit_code):
         raise ModelError(f"the checks of {definition} could not be run (exit code {code})", next_step="See the messages above.")
     sys.exit(code)
@@ -542,7 +605,7 @@ def results() -> None:
 @results.command("list")
 @json_option
 def results_list(as_json: bool) -> None:
-    """List the published results.
+    """List the published results, the newest first.
 
     \b
     Example:
@@ -551,14 +614,15 @@ def results_list(as_json: bool) -> None:
     from producers import show
 
     _, bucket = _open()
-    found = list(show.find_results(bucket))
-    data = [manifest.encode() | {"folder": folder} for folder, manifest in found]
+    found, unreadable = show.look_at_results(bucket)
+    warn_of_unreadable(unreadable)
     if as_json:
-        _print_json(data)
+        data = [result.manifest.encode() | {"folder": result.folder} for result in found]
+        _print_json([*data, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
     elif found:
         show.print_results(_console(), found)
-    else:
-        click.echo(f"There is no result yet in the bucket {bucket.url}")
+    elif not unreadable:
+        say_empty(bucket, "There is no result yet")
 
 
 @results.command("show")
@@ -584,6 +648,31 @@ def results_show(result: str, as_json: bool) -> None:
         _print_json(manifest.encode() | more)
     else:
         show.print_result(_console(), folder, manifest, signed, release)
+
+
+@results.command("revisions")
+@click.argument("place")
+@json_option
+def results_revisions(place: str, as_json: bool) -> None:
+    """List every result that was ever made at a place, the newest first.
+
+    PLACE is a folder as `scoring results list` shows it. Each comes with the command that puts it back: its table is scored once more
+    with its release.
+
+    \b
+    Example:
+        scoring results revisions v2/2026/11/23
+    """
+    from producers import revisions
+
+    _, bucket = _open()
+    folder, found, unreadable = revisions.find_revisions(bucket, place)
+    warn_of_unreadable(unreadable)
+    if as_json:
+        entries = [revision.manifest.encode() | {"at_the_place": is_there} for revision, is_there in found]
+        _print_json([*entries, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
+    else:
+        revisions.print_revisions(_console(), folder, found)
 
 
 @results.command("head")
@@ -612,7 +701,7 @@ def results_head(result: str, count: int, as_json: bool) -> None:
             ]
         )
     else:
-        click.echo("\n".join(lines))
+        say("\n".join(lines))
 
 
 @results.command("rejects")
@@ -645,9 +734,9 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
         return
     written = rejects.write_rows(bucket, all_found, rows_file)
     if looked_at:
-        click.echo(f"Only {looked_at} have been looked at: there may be more.")
-    click.echo(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
-    click.echo(f"scoring score {rows_file} --fix {job_id}")
+        say(f"Only {looked_at} have been looked at: there may be more.")
+    say(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
+    say(f"scoring score {rows_file} --fix {job_id}")
 
 
 # --- what the commands share -------------------------------------------------------------------------------------------------
@@ -663,42 +752,55 @@ def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus o
     return {"job": status.job.encode(), **fields, "outcome": outcome}
 
 
-def _day(day: datetime | None) -> date | None:
-    return day.date() if day else None
-
-
 def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
-    """Say what became of a request, and follow its job to the end."""
-    from producers.enqueue import names_moved_since
+    """Say what became of a request, and follow its job to the end.
 
+    Raises:
+        RequestError: the request was made before, and what its job made is not what people use now.
+    """
     if not done.fresh:
-        click.echo(
-            f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True
-        )
-        for moved in names_moved_since(bucket, done.job_id):
-            click.echo(moved, err=True)
+        say(f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True)
+        _refuse_outdated(settings, bucket, done.job_id, wait=wait, as_json=as_json)
     if done.problem is not None:
-        click.echo(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
+        say(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
         _print_id(done, as_json=as_json)
         raise done.problem
     if not wait:
         _print_id(done, as_json=as_json)
         return
     if done.fresh:
-        click.echo(f"Job {done.job_id}", err=True)
+        say(f"Job {done.job_id}", err=True)
     _follow(settings, bucket, done.job_id, as_json=as_json)
+
+
+def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, wait: bool, as_json: bool) -> None:
+    """Raise RequestError when what the job of a repeated request made was replaced since."""
+    from producers.repeated_requests import changes_since
+
+    changes = changes_since(settings, bucket, job_id)
+    if not changes:
+        return
+    if as_json:
+        _print_json({"job_id": job_id, "fresh": False, "changed_since": [vars(change) for change in changes]})
+    elif not wait:
+        say(job_id)
+    steps = [f"Run it once more: {command_line('--again')}", *(change.next_step for change in changes if change.next_step)]
+    raise RequestError(
+        f"job {job_id} is done, but since then {'; '.join(change.sentence for change in changes)}", next_step="\n".join(steps)
+    )
 
 
 def _print_id(done: "Enqueued", *, as_json: bool) -> None:
     if as_json:
         _print_json({"job_id": done.job_id, "fresh": done.fresh})
     else:
-        click.echo(done.job_id)
+        say(done.job_id)
 
 
 def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
     from producers import show
     from producers.follow import follow
+    from producers.published import figures_of, outcome_now
     from shared.job_folder import JobFolder
 
     try:
@@ -708,12 +810,13 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool)
             _print_json({"job_id": job_id, **ended.encode()})
         raise
     except KeyboardInterrupt:
-        click.echo(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
+        say(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
         raise
     if as_json:
-        _print_json({"job_id": job_id, **outcome.encode()})
+        figures = figures_of(bucket, JobFolder(bucket, job_id).job(), outcome)
+        _print_json({"job_id": job_id, **outcome.encode(), **({"figures": figures} if figures else {})})
     else:
-        show.print_facts(_console(), show.outcome_facts(outcome))
+        show.print_facts(_console(), show.outcome_facts(outcome_now(bucket, JobFolder(bucket, job_id).job(), outcome)))
         if trained := show.trained_by(bucket, job_id, outcome):
             show.print_metrics(_console(), trained, trained.judged_on)
 

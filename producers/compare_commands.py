@@ -2,7 +2,7 @@
 
 import click
 
-from producers.terminal import console, json_option, open_bucket_here, print_json
+from producers.terminal import console, json_option, open_bucket_here, print_json, warn_of_unreadable
 
 
 @click.command("compare")
@@ -20,9 +20,10 @@ def compare(one: str, other: str, table: str | None, as_json: bool) -> None:
     Example:
         scoring models compare v2 champion
     """
-    from producers import comparing
+    from producers import comparing, show
 
     settings, bucket = open_bucket_here()
+    warn_of_unreadable(show.look_at_releases(bucket)[1])
     found = comparing.compare_releases(bucket, one, other, table=table, confidence=settings.gate_confidence)
     if as_json:
         print_json(comparing.data_of(found))

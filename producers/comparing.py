@@ -14,15 +14,19 @@ from typing import Any
 from rich.console import Console
 
 from producers import show
+from producers.consoles import print_prose
+from producers.listing import print_list
 from producers.release_files import read_file
 from shared.aliases import release_folder, resolve
 from shared.bucket import Bucket
+from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, unreadable
 from shared.errors import ModelError
 from shared.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference
 from shared.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
-from shared.signatures import Signature
 
 FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
+IDS_FIT = 110
+"""In a narrower terminal the ids of two releases stand above their figures, not at the head of each column."""
 FIRST_IS = "the first is"
 """Above the differences; lower is better in all of them."""
 
@@ -83,11 +87,15 @@ def compare_releases(bucket: Bucket, one: str, other: str, *, table: str | None,
         ModelError: there is no such release, or no table on which both were judged.
     """
     first, second = resolve(bucket, one), resolve(bucket, other)
-    manifests = [release.manifest for release in show.find_releases(bucket) if release.signed in (Signature.RIGHT, Signature.UNCHECKED)]
+    found = list(list_releases(bucket))
+    manifests = [release.manifest for release in found if isinstance(release, FoundRelease) and release.is_trusted]
     for mine in _sources(manifests, first, table):
         for theirs in _sources(manifests, second, table):
             if mine.table.contents == theirs.table.contents:
                 return _compared(bucket, mine, theirs, confidence)
+    for broken in found:
+        if isinstance(broken, UnreadableRelease) and broken.release in (first, second):
+            raise unreadable(broken)
     raise _not_comparable(bucket, manifests, first, second, table)
 
 
@@ -175,14 +183,19 @@ def _common_table(bucket: Bucket, mine: ReleaseManifest, theirs: ReleaseManifest
 def print_comparison(console: Console, found: Comparison) -> None:
     """The two releases side by side, and whether the difference is more than chance."""
     names = (found.one, found.other)
+    heads = names
+    if console.width < IDS_FIT:
+        heads = ("one", "other")
+        show.print_facts(console, dict(zip(heads, names, strict=True)))
     rows = [[words, *_side_by_side(found.metrics, name)] for name, words in FIGURES.items()]
-    show.print_table(console, ["", *names, FIRST_IS], rows, whole=names)
+    print_list(console, ["", *heads, FIRST_IS], rows, whole=["", *heads, FIRST_IS])
     for kind, slices in found.slices.items():
         console.print()
         rows = [[name, f"{both[0]['clicks']:,.0f}", *_side_by_side(both, "log_loss_per_click")] for name, both in slices.items()]
-        show.print_table(console, [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *names, FIRST_IS], rows, whole=names)
+        columns = [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *heads, FIRST_IS]
+        print_list(console, columns, rows, whole=columns)
     console.print()
-    console.print(found.verdict, soft_wrap=True, markup=False, highlight=False)
+    print_prose(console, found.verdict)
 
 
 def _side_by_side(both: tuple[Metrics, Metrics], name: str) -> list[str]:

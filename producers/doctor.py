@@ -17,13 +17,12 @@ from producers.enqueue import definitions_here
 from producers.firing import EntryLine, look_at_entry, read_entries
 from producers.schedule import ON_TIME
 from shared import hint, pulse
-from shared.aliases import MANIFEST, damaged_aliases, list_aliases, release_folder, train_anew
+from shared.aliases import damaged_aliases, list_aliases, train_anew
 from shared.broker import make_app, send_canary
 from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.canary import Answer, Canary, answers, canary_file
-from shared.errors import MessageError, ScoringError
-from shared.manifests import ReleaseManifest
-from shared.messages import decode_long
+from shared.catalog.releases import read_release
+from shared.errors import ModelError, ScoringError
 from shared.queue.killers import read_killers
 from shared.routes import QUEUE_CONTROL, QUEUES
 from shared.settings import Settings
@@ -356,8 +355,8 @@ def _releases(bucket: Bucket, workers: list[Answer]) -> Iterator[Finding]:
         yield Finding(subject=f"model {alias}", state="ill", text=damaged.message, next_step=damaged.next_step)
     for alias, release in sorted(list_aliases(bucket).items()):
         try:
-            manifest = decode_long(ReleaseManifest, bucket.read(f"{release_folder(release)}/{MANIFEST}") or b"")
-        except MessageError as error:
+            manifest = read_release(bucket, release).manifest
+        except ModelError as error:
             yield Finding(
                 subject=f"model {alias}", state="ill", text=f"{release}: {error.message}", next_step=f"See: scoring models show {release}"
             )

@@ -4,6 +4,7 @@ The job is safe once it is written. Whether Redis takes the message only decides
 no message is on its way for. The same request, sent twice, is one job.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -17,13 +18,16 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from producers.new_definition import PACKAGE
-from shared.aliases import CHAMPION, MANIFEST, MODELS, known_alias, release_folder, resolve
+from producers.redis_probe import check_redis
+from shared.aliases import MODELS, resolve
 from shared.broker import make_app, send
-from shared.bucket import Bucket
-from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, TableError
+from shared.bucket import Bucket, LocalBucket
+from shared.catalog.releases import read_release
+from shared.catalog.results import FoundResult, look_at_result
+from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, ScoringError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
-from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
-from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode, decode_long
+from shared.manifests import OUTPUTS
+from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
 from shared.settings import Settings
@@ -118,8 +122,8 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     """Ask for a table to be scored with a model; with ``interval``, for the bounds of each rate as well.
 
     ``table`` is looked for in the bucket first, then on this machine. ``day`` is the day that the result belongs to, for a table
-    that does not lie in a dated folder of the bucket (default: today). ``again`` runs a request that was done before once more. What
-    makes two requests the same is ``run``, if it is given, and else all the other fields.
+    that does not lie below ``data/predict/input`` of the bucket (default: today); of such a table the folder says it. ``again`` runs a
+    request that was done before once more. What makes two requests the same is ``run``, if it is given, and else all the other fields.
 
     Raises:
         RequestError: a field cannot be.
@@ -143,7 +147,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     job(NO_ID)
     release = _release_of(settings, bucket, model)
     if interval:
-        decode_long(ReleaseManifest, bucket.read(f"{release_folder(release)}/{MANIFEST}") or b"").check_interval()
+        read_release(bucket, release).manifest.check_interval()
     digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
     return _enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
 
@@ -216,11 +220,11 @@ def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str,
     """Raise RequestError when a fix of this job with these rows would take the place of a newer result."""
     plan = json.loads(bucket.read(earlier.file("plan.json")) or b"{}")
     definition = str(plan.get("release", "")).partition("@")[0]
-    text = bucket.read(f"{OUTPUTS}/{definition}/{place}/{MANIFEST}") if definition else None
-    published = decode_long(ResultManifest, text) if text is not None else None
-    if published is None or published.job_id <= earlier.job_id:
+    # one that cannot be read is replaced
+    found = look_at_result(bucket, f"{OUTPUTS}/{definition}/{place}") if definition else None
+    if not isinstance(found, FoundResult) or found.manifest.job_id <= earlier.job_id:
         return
-    newer = published.job_id
+    published, newer = found.manifest, found.manifest.job_id
     problem = f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {newer}"
     if published.rows_rejected == 0:
         raise RequestError(f"{problem}, in which nothing is left to fix", next_step=f"See it with: scoring results show {newer}")
@@ -325,22 +329,6 @@ def cancel(settings: Settings, bucket: Bucket, job_id: str) -> str:
     return outcome.state
 
 
-def names_moved_since(bucket: Bucket, job_id: str) -> list[str]:
-    """For each name that a training let mean its release, and that means another by now: what it means, and how to move it back."""
-    folder = JobFolder(bucket, job_id)
-    job, outcome = folder.job(), folder.outcome()
-    if not isinstance(job, TrainJob) or outcome is None or outcome.state != "done":
-        return []
-    names = [*filter(None, [job.alias]), *([CHAMPION] if outcome.promotion is not None else [])]
-    found = {name: known_alias(bucket, name) for name in names}
-    return [
-        f"{name} means {now.release if now else 'nothing'} now, not the release of that job. "
-        f"Move it with: scoring models promote {outcome.release}{'' if name == CHAMPION else f' --alias {name}'}"
-        for name, now in found.items()
-        if now is None or now.release != outcome.release
-    ]
-
-
 def find_table(bucket: Bucket, table: str) -> Source:
     """The table of this path: in the bucket, or else on this machine.
 
@@ -359,12 +347,39 @@ def find_table(bucket: Bucket, table: str) -> Source:
             f"{table} is an address, and a table is named by its path inside the bucket {bucket.url} or on this machine",
             next_step="Name the path alone, like data/predict/input/2026/11/23; which bucket it is in is set in BUCKET_URL.",
         )
+    if table == "-":
+        raise RequestError(
+            "- is no table: standard input is not read", next_step="Write it into a file and name that: scoring score --help"
+        )
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
         inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
-    except (NoTableError, RequestError):
-        return _find_here(bucket, Path(table))
+    except (NoTableError, RequestError) as error:
+        _refuse_name(bucket, path, error)
+        path = _path_inside(bucket, Path(table))
+        if not path:
+            return _find_here(bucket, Path(table))
+        inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
     return Source(path=path, files={}, fingerprint=inside)
+
+
+def _refuse_name(bucket: Bucket, path: str, error: ScoringError) -> None:
+    """Raise this error of a path that the bucket's folder has, but that no bucket can hold: its name is not UTF-8."""
+    with contextlib.suppress(OSError, ValueError):
+        is_text = path.encode(errors="replace").decode() == path
+        if isinstance(bucket, LocalBucket) and not is_text and (bucket.root / path).exists():
+            raise error
+
+
+def _path_inside(bucket: Bucket, local: Path) -> str:
+    """The path inside the bucket of what lies in its folder on this machine, as the shell completes it; else empty."""
+    if not isinstance(bucket, LocalBucket):
+        return ""
+    try:
+        there = local.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    return there.relative_to(bucket.root).as_posix() if there != bucket.root and there.is_relative_to(bucket.root) else ""
 
 
 def newest_training_tables(bucket: Bucket) -> tuple[str, str | None]:
@@ -456,6 +471,25 @@ def _place(source: Source, day: date) -> str:
         place = folder.removeprefix(f"{INPUTS}/")
         return place if stem in ("", THE_INPUT) else f"{place}/{_safe(stem)}"
     return f"{day:%Y/%m/%d}/{_safe(stem or name)}"
+
+
+def check_day(bucket: Bucket, table: str, day: date) -> None:
+    """Raise RequestError for a table whose folder says another day than the one that a person asks for.
+
+    A run of the schedule may take the table of another day.
+    """
+    source = find_table(bucket, table)
+    place = _place(source, day)
+    if _is_input(source) and not f"{place}/".startswith(f"{day:%Y/%m/%d}/"):
+        raise RequestError(
+            f"--date {day} contradicts the folder of {source.path}: its result belongs to {place}",
+            next_step="Leave out --date, or score a copy of the table from outside data/predict/input.",
+        )
+
+
+def _is_input(source: Source) -> bool:
+    """True for a table of the bucket whose folder says where its result belongs."""
+    return not source.files and source.path.startswith(f"{INPUTS}/")
 
 
 def _checked(kind: Any, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - ScoreJob or TrainJob
@@ -555,6 +589,7 @@ def _first_step(job: Job) -> str:
 
 def _send(settings: Settings, task: str, job_id: str) -> BrokerError | None:
     try:
+        check_redis(settings.broker_url)
         send(make_app(settings), task, [JobOrder(job_id=job_id)])
     except BrokerError as problem:
         return problem

@@ -193,7 +193,10 @@ def _check_settled(bucket: Bucket, path: str) -> None:
     # by the clock that stamped the files; no run is kept waiting by one that goes ahead of ours
     newest = max(file.modified for file, _ in find_files(bucket, path))
     if timedelta(0) <= datetime.now(UTC) - datetime.fromtimestamp(newest, UTC) < SETTLED:
-        raise TableError(f"the table {path} was written to a moment ago", next_step="Ask again when it is whole.")
+        raise TableError(
+            f"the table {path} was written to a moment ago",
+            next_step=f"Try again in {SETTLED.seconds} s: it is taken once nobody writes to it.",
+        )
 
 
 def state_of(bucket: Bucket, run: Run) -> RunState:
@@ -256,10 +259,25 @@ def look_at_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
     state = state_of(bucket, last) if last else None
     if last and state and state.state == "not started":
         if bucket.exists(_mark(last)):
-            state = RunState(state="waits for its table or model")
+            state = RunState(state="waits for its table or model", reason=_missing(bucket, last))
         elif last.at <= (_read_since(bucket, entry) or now):
             last = state = None  # it was never due: the entry was not in force yet
     return EntryLine(entry=entry, last=last, state=state, next=next_run(entry, now) if entry.enabled else None)
+
+
+def _missing(bucket: Bucket, run: Run) -> str:
+    """What a run waits for: the first of its tables and its model that is not there; empty when all are by now."""
+    entry = run.entry
+    try:
+        for pattern in filter(None, (entry.score, entry.table, entry.eval)):
+            _check_settled(bucket, run.path(pattern))
+        if entry.train and not entry.table:
+            newest_training_tables(bucket)
+        if entry.model:
+            resolve(bucket, entry.model)
+    except ScoringError as error:
+        return error.message
+    return ""
 
 
 def _mark(run: Run) -> str:

@@ -11,11 +11,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskProgress
 from rich.table import Column
 from rich.text import Text
 
+from producers.consoles import print_line
 from shared import hint
 from shared.bucket import Bucket
-from shared.errors import JobFailedError
+from shared.errors import BrokerError, JobFailedError
 from shared.job_folder import JobFolder, JobStatus, Outcome
 from shared.messages import ScoreJob
+from shared.plain_text import plain
 
 BAR_WIDTH = 24
 """Leaves room for what is said beside it in a terminal of 80 columns."""
@@ -27,6 +29,10 @@ LONG_PATIENCE_SECONDS = 60
 """So does one in which nothing happened for this long; a chunk takes a minute at most."""
 
 NO_REDIS = "Redis does not answer: work goes on by itself once it is back, and nothing is lost"
+REDIS_PATIENCE_SECONDS = 5
+"""A Redis that does not answer for this long is named where no terminal shows it all the time."""
+GIVE_UP_SECONDS = 120
+"""After this long without Redis, and without a change in the folder of the job, nothing can be known by waiting."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +106,38 @@ class _Display(Progress):
 
 
 def _one_line(text: str) -> Text:
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(plain(text), no_wrap=True, overflow="ellipsis")
+
+
+class _Outage:
+    """How long Redis has not answered."""
+
+    def __init__(self, console: Console, redis_url: str) -> None:
+        self._console = console
+        self._where = maybe_sanitize_url(redis_url)
+        self._since: float | None = None
+        self._is_told = False
+
+    def note(self, now: float, *, answers: bool) -> None:
+        """Say on a console that is no terminal when Redis has gone, and when it is back."""
+        if answers:
+            if self._is_told:
+                print_line(self._console, f"Redis at {self._where} answers again")
+            self._since, self._is_told = None, False
+            return
+        self._since = now if self._since is None else self._since
+        if not self._is_told and not self._console.is_terminal and now - self._since >= REDIS_PATIENCE_SECONDS:
+            print_line(self._console, f"{NO_REDIS}. It was asked at {self._where}", style="yellow")
+            self._is_told = True
+
+    def check(self, job_id: str, changed: float, now: float) -> None:
+        """Raise BrokerError where waiting tells nothing any more: Redis is away, and the folder of the job has not changed either."""
+        if self._since is None or now - max(self._since, changed) < GIVE_UP_SECONDS:
+            return
+        raise BrokerError(
+            f"Redis at {self._where} has not answered for {now - self._since:,.0f} s, and nothing was seen of job {job_id} meanwhile",
+            next_step=f"The job goes on by itself once Redis is back. Look again with: scoring jobs show {job_id} --follow",
+        )
 
 
 def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Outcome:
@@ -108,12 +145,13 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
 
     Raises:
         JobFailedError: it failed or was cancelled; carries the reason, the next command and the exit code of the cause.
+        BrokerError: Redis has not answered for ``GIVE_UP_SECONDS``, and nothing of the job has changed.
     """
     began = time.monotonic()
     outcome: Outcome | None = None
     with _Display(console) as progress:
         bar = progress.add_task("waits for a worker", total=None, rate="", standing="")
-        rate = _Rate()
+        rate, outage = _Rate(), _Outage(console, redis_url)
         warned, changed, last_seen = False, began, None
         for glance in watch(bucket, job_id, redis_url):
             status, now = glance.status, time.monotonic()
@@ -125,11 +163,14 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
                 what = "No worker has taken the job yet" if status.state == "queued" else "Nothing has happened for a while"
                 where = f"the bucket {bucket.url} and the Redis at {maybe_sanitize_url(redis_url)}"
                 ask = f"{what}, asked through {where}. Is a worker running for these, or for another BUCKET_URL or REDIS_URL?"
-                console.print(f"{ask} Start a local stack with: scoring up", style="yellow", soft_wrap=True, markup=False, highlight=False)
+                print_line(console, f"{ask} Start a local stack with: scoring up", style="yellow")
                 warned = True
             total = status.chunks or None
             description, standing = _what(status)
             progress.update(bar, description=description, total=total, completed=status.chunks_done)
+            if not status.final:
+                outage.note(now, answers=glance.rows is not None)
+                outage.check(job_id, changed, now)
             if glance.rows is None and not status.final:
                 standing = NO_REDIS
             progress.update(bar, rate=rate.after(glance.rows, now), standing=standing)
@@ -160,5 +201,6 @@ def _rows(client: redis.Redis, job_id: str) -> int | None:
         return hint.read_progress(client, job_id).rows
     except redis.RedisError as error:
         # a password or a right that is wrong does not come back by itself
-        is_away = isinstance(error, (redis.ConnectionError, redis.TimeoutError)) and not isinstance(error, redis.AuthenticationError)
+        away = (redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse)
+        is_away = isinstance(error, away) and not isinstance(error, redis.AuthenticationError)
         return None if is_away else 0

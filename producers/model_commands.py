@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from producers.durations import read_duration
-from producers.terminal import console, json_option, open_bucket_here, print_json
+from producers.terminal import console, json_option, open_bucket_here, print_json, say
 from shared.errors import RequestError
 
 alias_option = click.option("--alias", default="champion", show_default=True, help="The name to move.")
@@ -49,11 +49,11 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
     if as_json:
         print_json({"alias": alias, "release": change.release if change else resolve(bucket, release), "was": change and change.was})
     elif change is None:
-        click.echo(f"{alias} means {resolve(bucket, alias)} already")
+        say(f"{alias} means {resolve(bucket, alias)} already")
     else:
-        click.echo(f"{alias} means {change.release} now; it meant {change.was or 'nothing'} before")
+        say(f"{alias} means {change.release} now; it meant {change.was or 'nothing'} before")
         if back := way_back(stored_name(bucket, alias) or alias, change):
-            click.echo(back)
+            say(back)
 
 
 @click.command()
@@ -77,8 +77,8 @@ def rollback(alias: str, reason: str, as_json: bool) -> None:
     if as_json:
         print_json({"alias": alias, "release": change.release, "was": change.was})
     else:
-        click.echo(f"{alias} means {change.release} again; it meant {change.was} before")
-        click.echo(way_back(stored_name(bucket, alias) or alias, change))
+        say(f"{alias} means {change.release} again; it meant {change.was} before")
+        say(way_back(stored_name(bucket, alias) or alias, change))
 
 
 @click.command()
@@ -103,9 +103,9 @@ def retire(release: str, reason: str, by: str, as_json: bool) -> None:
     if as_json:
         print_json({"release": done.release, "changed": done.changed, "latest": done.latest})
         return
-    click.echo(f"{done.release} is retired" if done.changed else f"{done.release} is retired already")
-    click.echo(done.words)
-    click.echo(f"Take it back into use with: scoring models unretire {done.release}")
+    say(f"{done.release} is retired" if done.changed else f"{done.release} is retired already")
+    say(done.words)
+    say(f"Take it back into use with: scoring models unretire {done.release}")
 
 
 @click.command()
@@ -129,8 +129,8 @@ def unretire(release: str, reason: str, by: str, as_json: bool) -> None:
     if as_json:
         print_json({"release": done.release, "changed": done.changed, "latest": done.latest})
         return
-    click.echo(f"{done.release} is in use again" if done.changed else f"{done.release} is not retired")
-    click.echo(done.words)
+    say(f"{done.release} is in use again" if done.changed else f"{done.release} is not retired")
+    say(done.words)
 
 
 @click.command()
@@ -183,7 +183,7 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
     unneeded = [release for release in judged if not release.needed]
     if not as_json:
         show.print_judged(console(), judged)
-        click.echo(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
+        say(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
     removed: list[clearing.Judged] = []
     if unneeded and not dry_run and (yes or click.confirm("Remove them for ever?")):
         if not yes:  # a person may think about it for long
@@ -194,13 +194,13 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
             if not needed:
                 removed.append(release)
             elif not as_json:
-                click.echo(f"Kept {release.release}: {needed[0]}")
+                say(f"Kept {release.release}: {needed[0]}")
     if as_json:
         gone = [release.release for release in removed]
         releases = [vars(release) | {"removed": release.release in gone} for release in judged]
         print_json({"removed": gone, "bytes": sum(release.size for release in removed), "releases": releases})
     elif removed:
-        click.echo(f"Removed {len(removed)} releases, {human_size(sum(release.size for release in removed))}")
+        say(f"Removed {len(removed)} releases, {human_size(sum(release.size for release in removed))}")
 
 
 COMMANDS = [promote, rollback, retire, unretire, history, gc]

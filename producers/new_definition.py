@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from producers.terminal import json_option
+from producers.terminal import json_option, say
 from shared.errors import RequestError
 from shared.settings import read_settings
 
@@ -104,11 +104,11 @@ def new(name: str, into: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"definition": name, "folder": str(folder / name), "test": str(test)}, indent=1))
         return
-    click.echo(f"The definition {name} is in {_shown(folder / name)}, its test in {_shown(test)}. Now type:")
+    say(f"The definition {name} is in {_shown(folder / name)}, its test in {_shown(test)}. Now type:")
     if folder not in (PACKAGE, known and known.absolute()):
-        click.echo(f"export SCORING_DEFINITIONS={folder}     (here, and where the workers are started)")
-    click.echo(f"scoring models check {name}\n{_test_command(test)}scoring train {name}")
-    click.echo("What to change in it says docs/add-a-model.md.")
+        say(f"export SCORING_DEFINITIONS={folder}     (here, and where the workers are started)")
+    say(f"scoring models check {name}\n{_test_command(test)}scoring train {name}")
+    say("What to change in it says docs/add-a-model.md.")
 
 
 def _test_command(test: Path) -> str:
@@ -127,7 +127,8 @@ def write_skeleton(name: str, folder: Path) -> Path:
     """
     if not _NAME.fullmatch(name) or name in ("tests", "latest"):
         raise RequestError(
-            f"{name!r} cannot be the name of a definition: letters, digits and _ make one", next_step="Choose a name like v4."
+            f"{name!r} cannot be the name of a definition: it begins with a letter, and letters, digits and _ follow",
+            next_step="Choose a name like v4.",
         )
     test = (REPOSITORY / "tests/unit/model_store" if folder == PACKAGE else folder / "tests") / f"test_{name}.py"
     for there in (folder / name, PACKAGE / name, test):

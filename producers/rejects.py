@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from shared.aliases import MANIFEST
+from producers.job_names import find_job
 from shared.bucket import Bucket
+from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.csv_lines import fields_of_line, value_of
 from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
-from shared.manifests import OUTPUTS, REJECTS, ResultManifest
-from shared.messages import decode_long
+from shared.manifests import OUTPUTS, REJECTS
 from shared.table_files import promised_kind
 
 # a rejected row may hold a field of any length; csv's own limit is one for the whole process
@@ -26,6 +26,9 @@ csv.field_size_limit(sys.maxsize)
 
 MARKS = ("reject_file", "reject_line", "reject_column", "reject_value", "reject_reason")
 """The columns before the table's own; when the rows come back only the first two are read."""
+
+FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a value a formula in a spreadsheet. The table's own columns stay as they are: ``--fix`` reads them back."""
 
 MAX_RECORD_LINES = 1000
 """A record is not followed over more lines than this."""
@@ -50,13 +53,26 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
         RequestError: there is no such job or result.
     """
     folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
-    text = bucket.read(f"{OUTPUTS}/{folder}/{MANIFEST}")
-    if text is not None:
-        manifest = decode_long(ResultManifest, text)
+    published = read_result(bucket, f"{OUTPUTS}/{folder}")
+    if published is not None:
+        manifest = published.manifest
         return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
+    wanted = find_job(bucket, wanted, scores=True)
+    kept = revision_of_gone_job(bucket, wanted)
+    if kept is not None:
+        return wanted, _read([f"{kept.folder}/{REJECTS}"] if kept.manifest.rejects else [], bucket, has_header=True)
     job = job_behind(bucket, wanted)
     complete = job.parts_done() & job.parts_with_rejects()
     return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
+
+
+def revision_of_gone_job(bucket: Bucket, job_id: str) -> FoundResult | None:
+    """The result of a job whose folder was removed; None for one that is there, and for what is no job."""
+    try:
+        is_there = JobFolder(bucket, job_id).has("job.json")
+    except MessageError:
+        return None
+    return None if is_there else find_revision(bucket, job_id)
 
 
 def job_behind(bucket: Bucket, wanted: str) -> JobFolder:
@@ -131,9 +147,15 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
             for line, values in rows:
                 row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
                 reject = wanted[line]
-                writer.writerow([file, line, reject.column, reject.value, reject.reason, *row])
+                told = (disarmed(reject.column), disarmed(reject.value), disarmed(reject.reason))
+                writer.writerow([file, line, *told, *row])
                 count += 1
     return count
+
+
+def disarmed(text: str) -> str:
+    """The text with ``'`` before it where a spreadsheet would take it for a formula; nobody reads it back."""
+    return f"'{text}" if text.startswith(FORMULA_BEGINS) else text
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 A run is an entry at one of its moments. It has no state of its own: the job that was asked for under its name is its state.
 """
 
+import contextlib
 import difflib
 import hashlib
 import itertools
@@ -16,6 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import TypeAdapter, ValidationError
 
 from producers.cron import DAY, FURTHEST, Cron, moments, newest_moments, read_cron
+from producers.cron_advice import advise
 from producers.durations import read_duration
 from shared.errors import RequestError
 from shared.messages import ModelRef, Name, Promote, check_bucket_path
@@ -241,7 +243,8 @@ def _read_entry(fields: object, place: str) -> tuple[Entry | None, list[Problem]
         try:
             values[field] = reader(value)
         except ValueError as error:
-            problems.append(Problem(entry=named, field=field, wrong=str(error), write=write))
+            meant = advise(value) if field == "cron" else ""
+            problems.append(Problem(entry=named, field=field, wrong=str(error), write=meant or write))
     problems += [Problem(entry=named, field=field, wrong=wrong, write=_READERS[field][1]) for field, wrong in _contradictions(fields)]
     return (None, problems) if problems else (Entry(**values), [])
 
@@ -294,6 +297,10 @@ def _read_zone(value: object) -> str:
 
 def _read_pattern(value: object) -> str:
     pattern = _text(value)
+    unknown = _unknown_directive(pattern)
+    if unknown:
+        codes = "the year is %Y, the month %m, the day %d, the hour %H, the minute %M"
+        raise ValueError(f"{shown(value)} has a date that cannot be written so: {unknown!r} means nothing, {codes}")
     try:
         sample = _DATE.sub(lambda found: datetime(2026, 11, 23, 5, 30).strftime(found[1]), pattern)
     except ValueError:  # of strftime
@@ -304,6 +311,16 @@ def _read_pattern(value: object) -> str:
         return check_bucket_path(sample) and pattern
     except ValueError as error:
         raise ValueError(f"{shown(value)} {error}") from None
+
+
+def _unknown_directive(pattern: str) -> str:
+    """The first piece of a date that stands for nothing, so that it would stay in the path as it is."""
+    for found in _DATE.finditer(pattern):
+        for directive in re.findall(r"%[-_0^#]?.?", found[1], re.DOTALL):
+            with contextlib.suppress(ValueError):
+                if datetime(2026, 11, 23, 5, 30).strftime(directive) == directive:
+                    return str(directive)
+    return ""
 
 
 def _of_type(kind: Any) -> Callable[[object], str]:  # noqa: ANN401 - a type with pydantic's constraints

@@ -1,18 +1,22 @@
 """The commands under ``scoring schedule``."""
 
-from datetime import UTC, datetime
+import functools
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from producers.terminal import console, json_option, open_bucket_here, print_json
+from producers.options import Day
+from producers.terminal import console, json_option, open_bucket_here, print_json, say, warn
 from shared.errors import JobFailedError, RequestError
 
 # the schedule imports celery, which takes its time
 if TYPE_CHECKING:
     from producers.firing import EntryLine
+    from shared.bucket import Bucket
+    from shared.settings import Settings
 
-DAY = click.DateTime(["%Y-%m-%d"])
+DAY = Day()
 
 
 @click.group()
@@ -32,8 +36,8 @@ def check(as_json: bool) -> None:
     Example:
         scoring schedule check
     """
-    from producers import show
     from producers.firing import check_models, read_entries
+    from producers.listing import print_list
     from producers.schedule import SCHEDULE
 
     settings, bucket = open_bucket_here()
@@ -45,9 +49,9 @@ def check(as_json: bool) -> None:
         print_json([vars(problem) for problem in problems])
     elif problems:
         rows = [(problem.entry, problem.field, problem.wrong, problem.write) for problem in problems]
-        show.print_table(console(), ("entry", "field", "what is wrong", "what to write"), rows, whole=("entry", "field"))
+        print_list(console(), ("entry", "field", "what is wrong", "what to write"), rows)
     else:
-        click.echo(f"{SCHEDULE} is right; its entries: {', '.join(entry.name for entry in entries) or 'none'}")
+        say(f"{SCHEDULE} is right; its entries: {', '.join(entry.name for entry in entries) or 'none'}")
     if problems:
         number = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise RequestError(f"{SCHEDULE} has {number}", next_step="Mend them, then type again: scoring schedule check")
@@ -62,8 +66,8 @@ def list_entries(as_json: bool) -> None:
     Example:
         scoring schedule list
     """
-    from producers import show
     from producers.firing import look_at_entry, read_entries
+    from producers.listing import print_list
     from producers.schedule import SCHEDULE
 
     _, bucket = open_bucket_here()
@@ -73,11 +77,12 @@ def list_entries(as_json: bool) -> None:
         print_json([line.encode() for line in lines])
     elif lines:
         columns = ("entry", "what", "times", "last", "outcome", "next")
-        show.print_table(console(), columns, [_cells(line) for line in lines], whole=("entry", "last", "next"))
+        print_list(console(), columns, [_cells(line) for line in lines], whole=columns)
     elif not problems:
-        click.echo(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
+        say(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
     if problems:
-        click.echo(f"{len(problems)} problems keep others back. See them with: scoring schedule check", err=True)
+        what = "1 problem keeps others" if len(problems) == 1 else f"{len(problems)} problems keep others"
+        say(f"{what} back. See them with: scoring schedule check", err=True)
 
 
 @schedule.command()
@@ -117,7 +122,7 @@ def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
 @click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="How many jobs may be open at once.")
 @click.option("--again", is_flag=True, help="Also what was done before.")
 @json_option
-def backfill(name: str, first: datetime, last: datetime, at_once: int, again: bool, as_json: bool) -> None:
+def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_json: bool) -> None:
     """Run an entry for all its dates from one day to another, the oldest first.
 
     It stands back while other jobs of its kind are open, so today's come first. Ctrl-C stops it; the same command goes on, because what is
@@ -132,20 +137,19 @@ def backfill(name: str, first: datetime, last: datetime, at_once: int, again: bo
     from producers.schedule import runs_on
 
     settings, bucket = open_bucket_here()
-    runs = [run for run in runs_on(find_entry(bucket, name), first.date(), last.date()) if run.at <= datetime.now(UTC)]
+    runs = [run for run in runs_on(find_entry(bucket, name), first, last) if run.at <= datetime.now(UTC)]
     if not runs:
         raise RequestError(
             f"{name} has had no run from {first:%Y-%m-%d} to {last:%Y-%m-%d}", next_step="See its times with: scoring schedule list"
         )
     rows: list[dict[str, Any]] = []
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
-    for done, state, what in driver.backfill(settings, bucket, runs, at_once=at_once, again=again, say=say):
+    tell = functools.partial(say, err=True)
+    for done, state, what in driver.backfill(settings, bucket, runs, at_once=at_once, again=again, say=tell):
+        if state == "done before":
+            _warn_of_replaced(settings, bucket, what)
         rows.append({"date": f"{done.local:%Y-%m-%dT%H:%M}", "state": state, "job": what})
         if not as_json:
-            click.echo(f"{done.local:%Y-%m-%d %H:%M}  {state}  {what}")
+            say(f"{done.local:%Y-%m-%d %H:%M}  {state}  {what}")
     if as_json:
         print_json(rows)
     bad = [row for row in rows if row["state"] not in ("done", "done before")]
@@ -154,6 +158,15 @@ def backfill(name: str, first: datetime, last: datetime, at_once: int, again: bo
             f"{len(bad)} of {len(rows)} runs of {name} are not done",
             next_step="Mend what is wrong, then type the same again: what is done is left alone.",
         )
+
+
+def _warn_of_replaced(settings: "Settings", bucket: "Bucket", job_id: str) -> None:
+    """Name what lies at the place of a run that is left alone because it was done before."""
+    from producers.repeated_requests import changes_since
+
+    for change in changes_since(settings, bucket, job_id):
+        if change.what == "result":
+            warn(f"job {job_id} was done before, but {change.sentence}; with --again it is run once more")
 
 
 def _cells(line: "EntryLine") -> tuple[str, ...]:

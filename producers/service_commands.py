@@ -2,6 +2,7 @@
 
 import click
 
+from producers.terminal import say
 from shared.settings import read_settings
 
 service_argument = click.argument("service", type=click.Choice(["worker", "control", "beat", "flower"]))
@@ -40,5 +41,5 @@ def health(service: str) -> int:
     from producers.health import find_illness
 
     illness = find_illness(service, read_settings())
-    click.echo(illness or "healthy", err=illness is not None)
+    say(illness or "healthy", err=illness is not None)
     return 1 if illness else 0

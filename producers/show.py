@@ -3,36 +3,37 @@
 import gzip
 import itertools
 import re
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from producers.clearing import Judged
+from producers.consoles import cell, print_line
 from producers.durations import ago, human_size
-from producers.rejects import Rejected, count_reasons, job_behind
-from shared.aliases import ALIASES, MANIFEST, MODELS, Alias, latest_of, list_aliases, release_folder
+from producers.job_names import find_job
+from producers.listing import print_list
+from producers.published import outcome_now
+from producers.rejects import Rejected, count_reasons, job_behind, revision_of_gone_job
+from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, release_folder
 from shared.bucket import Bucket
+from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, look_at_release, read_release
+from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, list_results, read_result
 from shared.catalog.retirements import retired_releases
 from shared.catalog.table_audits import doubts
-from shared.errors import ModelError, RequestError
+from shared.errors import RequestError
 from shared.job_folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
 from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, FileDigest, ReleaseManifest, ResultManifest, Search
-from shared.messages import Job, ScoreJob, decode_long
+from shared.messages import Job, ScoreJob
 from shared.signatures import Signature
 
 CANDIDATES_SHOWN = 12
 JUDGED = "log_loss_per_click"
-OTHER_WIDTH, SHORTEST_WHY = 70, 60
-"""What the columns of a job other than what it is about take, and how short its reason gets at least; in characters."""
+LONGEST_WHY = 160
+"""Characters of the reason of a job in a list; ``jobs show`` has all of it."""
 
 FILES_SHOWN = 3
 """Of a table that is a folder."""
-
-RELEASE_FITS = 130
-"""A terminal with as many columns has room for the id of a release beside that of a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,72 +70,92 @@ class ShownRelease:
         return sum(file.size for file in self.manifest.files.values())
 
 
+def look_at_releases(bucket: Bucket) -> tuple[list[ShownRelease], list[UnreadableRelease]]:
+    """Every release in the store, the newest first, and those whose manifest cannot be read."""
+    by_release, retired = _aliases_by_release(bucket), retired_releases(bucket)
+    found: list[ShownRelease] = []
+    unreadable: list[UnreadableRelease] = []
+    for release in list_releases(bucket):
+        if isinstance(release, UnreadableRelease):
+            unreadable.append(release)
+        else:
+            found.append(_shown_release(release, by_release, retired))
+    return sorted(found, key=lambda release: release.manifest.created, reverse=True), unreadable
+
+
 def find_releases(bucket: Bucket) -> list[ShownRelease]:
-    """Every release in the store, the newest first."""
-    by_release: dict[str, list[str]] = {}
-    for alias, release in sorted(list_aliases(bucket).items()):
-        by_release.setdefault(release, []).append(alias)
-    retired = retired_releases(bucket)
-    found = []
-    for definition in bucket.folders(MODELS):
-        for name in bucket.folders(f"{MODELS}/{definition}") if f"{MODELS}/{definition}" != ALIASES else []:
-            text = bucket.read(f"{release_folder(name)}/{MANIFEST}") if name.startswith(f"{definition}@") else None
-            if text is not None:
-                manifest = decode_long(ReleaseManifest, text)
-                signed, aliases = bucket.signer.judge(text), by_release.get(name, [])
-                found.append(ShownRelease(manifest=manifest, aliases=aliases, signed=signed, retired=retired.get(name, "")))
-    return sorted(found, key=lambda release: release.manifest.created, reverse=True)
+    """Every release in the store whose manifest can be read, the newest first."""
+    return look_at_releases(bucket)[0]
 
 
 def find_release(bucket: Bucket, release: str) -> ShownRelease:
-    """One release by its id; raises ModelError when it is not there."""
-    for found in find_releases(bucket):
-        if found.manifest.release == release:
-            return found
-    raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
+    """One release by its id; raises ModelError when it is not there, or its manifest cannot be read."""
+    return _shown_release(read_release(bucket, release), _aliases_by_release(bucket), retired_releases(bucket))
+
+
+def _shown_release(found: FoundRelease, by_release: Mapping[str, list[str]], retired: Mapping[str, str]) -> ShownRelease:
+    return ShownRelease(
+        manifest=found.manifest, aliases=by_release.get(found.release, []), signed=found.signed, retired=retired.get(found.release, "")
+    )
+
+
+def _aliases_by_release(bucket: Bucket) -> dict[str, list[str]]:
+    by_release: dict[str, list[str]] = {}
+    for alias, release in sorted(list_aliases(bucket).items()):
+        by_release.setdefault(release, []).append(alias)
+    return by_release
 
 
 def trained_by(bucket: Bucket, job_id: str, outcome: Outcome) -> ReleaseManifest | None:
-    """The manifest of the release that a job trained; None when it was to score, or the release is gone."""
+    """The manifest of the release that a job trained; None when it was to score, or the release is gone or cannot be read."""
     if isinstance(JobFolder(bucket, job_id).job(), ScoreJob):
         return None
-    text = bucket.read(f"{release_folder(outcome.release)}/{MANIFEST}")
-    return None if text is None else decode_long(ReleaseManifest, text)
+    found = look_at_release(bucket, outcome.release)
+    return found.manifest if isinstance(found, FoundRelease) else None
 
 
-def find_results(bucket: Bucket) -> Iterator[tuple[str, ResultManifest]]:
-    """Every published result with its folder, by definition and place."""
-    folders = [OUTPUTS]
-    while folders:
-        folder = folders.pop(0)
-        text = bucket.read(f"{folder}/{MANIFEST}")
-        if text is not None:
-            yield folder, decode_long(ResultManifest, text)
-        folders = [f"{folder}/{name}" for name in bucket.folders(folder) if name != "revisions"] + folders
+def look_at_results(bucket: Bucket) -> tuple[list[FoundResult], list[UnreadableResult]]:
+    """Every published result, the newest first, and those whose manifest cannot be read."""
+    found: list[FoundResult] = []
+    unreadable: list[UnreadableResult] = []
+    for result in list_results(bucket):
+        if isinstance(result, UnreadableResult):
+            unreadable.append(result)
+        else:
+            found.append(result)
+    return sorted(found, key=lambda result: result.manifest.finished, reverse=True), unreadable
 
 
 def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     """The folder and manifest of a result, by the id of its job or by its folder.
 
     Raises:
-        RequestError: there is no such result, or the job has none yet.
+        RequestError: there is no such result, or the job has none yet, or the manifest cannot be read.
     """
     folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
-    text = bucket.read(f"{OUTPUTS}/{folder}/{MANIFEST}")
-    if text is not None:
-        return f"{OUTPUTS}/{folder}", decode_long(ResultManifest, text)
+    published = read_result(bucket, f"{OUTPUTS}/{folder}")
+    if published is not None:
+        return published.folder, published.manifest
+    wanted = find_job(bucket, wanted, scores=True)
+    kept = revision_of_gone_job(bucket, wanted)
+    if kept is not None:
+        return kept.folder, kept.manifest
     status = job_behind(bucket, wanted).status()
     if status.state != "done" or status.outcome is None:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
-    revision = f"{status.outcome.result}/revisions/{wanted}"
-    return revision, decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
+    revision = f"{status.outcome.result}/{REVISIONS}/{wanted}"
+    found = read_result(bucket, revision)
+    if found is None:
+        raise RequestError(
+            f"the revision of job {wanted} is no longer in the bucket {bucket.url}", next_step="List results with: scoring results list"
+        )
+    return found.folder, found.manifest
 
 
 def release_behind(bucket: Bucket, manifest: ResultManifest) -> ReleaseManifest | None:
     """The manifest of the release that a result was scored with; None when it is no longer there, or its files are others."""
-    text = bucket.read(f"{release_folder(manifest.release)}/{MANIFEST}")
-    release = None if text is None else decode_long(ReleaseManifest, text)
-    return release if release is not None and release.files == manifest.release_files else None
+    found = look_at_release(bucket, manifest.release)
+    return found.manifest if isinstance(found, FoundRelease) and found.manifest.files == manifest.release_files else None
 
 
 def signature_of(bucket: Bucket, folder: str) -> Signature:
@@ -149,22 +170,27 @@ def first_lines(bucket: Bucket, folder: str, count: int) -> list[str]:
 
 
 def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) -> None:
-    """One line a job, in a narrow terminal some: what was asked for is folded, and why it ended so shortened to about two lines."""
-    table = _table("job", "state", "since", "chunks", "what", whole=("job", "state", "since", "chunks"))
-    why_length = max(2 * (console.width - OTHER_WIDTH), SHORTEST_WHY)
+    """One record a job: what was asked for, and why it ended so, shortened to about two lines."""
+    rows = []
     for status in statuses:
         if isinstance(status, UnreadableJob):
-            _add(table, status.job_id, "unreadable", "", "", _shortened(status.reason, why_length))
+            rows.append([status.job_id, "unreadable", "", "", _shortened(status.reason)])
             continue
         job = status.job
-        what = f"{_wish(job)}: {_shortened(status.reason, why_length)}" if status.reason else _wish(job)
+        reason = _without_own_path(status.reason, job)
+        what = f"{_wish(job)}: {_shortened(reason)}" if reason else _wish(job)
         chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""
-        _add(table, job.job_id, status.state, ago(status.since), chunks, what)
-    console.print(table)
+        rows.append([job.job_id, status.state, ago(status.since), chunks, what])
+    print_list(console, ("job", "state", "since", "chunks", "what"), rows, whole=("job", "state", "since", "chunks"))
 
 
-def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 3]}..."
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_WHY else f"{text[: LONGEST_WHY - 3]}..."
+
+
+def _without_own_path(reason: str, job: Job) -> str:
+    """A reason without the folder into which the job's own table was brought: the name of the table says as much."""
+    return re.sub(rf"{JOBS}/{re.escape(job.job_id)}/input/(train/|eval/)?", "", reason)
 
 
 def _wish(job: Job) -> str:
@@ -175,6 +201,11 @@ def _wish(job: Job) -> str:
     if job.fixes and job.fixed_rows:
         return f"fix {job.fixes} with {job.fixed_rows.removeprefix(brought)}"
     return f"{job.table.removeprefix(brought)} with {job.model}"
+
+
+def status_now(bucket: Bucket, status: JobStatus) -> JobStatus:
+    """The status of a job for people, with what is true of its result by now."""
+    return status if status.outcome is None else replace(status, outcome=outcome_now(bucket, status.job, status.outcome))
 
 
 def print_job(console: Console, status: JobStatus) -> None:
@@ -217,43 +248,43 @@ def spoken_table(path: str) -> str:
 
 def print_releases(console: Console, releases: Sequence[ShownRelease], *, grouped: bool = False) -> None:
     """One line a release, with the table it was judged on; said once above all of them where they are ``grouped`` by it."""
-    columns = ["release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size"]
-    table = _table(*columns, *([] if grouped else ["judged on"]), whole=("release", "trained", "size"))
+    columns = ["release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size", *([] if grouped else ["judged on"])]
     if grouped:
-        console.print(f"judged on {releases[0].judged_on}", style="bold", highlight=False, markup=False, soft_wrap=True)
-    for release in releases:
-        figures = release.figures
-        _add(
-            table,
+        print_line(console, f"judged on {releases[0].judged_on}", style="bold")
+    rows = [
+        [
             release.manifest.release,
             ", ".join(_spoken(release)),
             ago(release.manifest.created),
-            f"{figures[JUDGED]:.5f}",
-            f"{figures['mae_by_click']:.5f}",
+            f"{release.figures[JUDGED]:.5f}",
+            f"{release.figures['mae_by_click']:.5f}",
             human_size(release.size),
             *([] if grouped else [release.judged_on]),
-        )
-    console.print(table)
+        ]
+        for release in releases
+    ]
+    print_list(console, columns, rows, whole=columns[:6])
     if grouped:
         console.print()
 
 
 def print_changes(console: Console, changes: Sequence[Alias]) -> None:
     """One line a change of an alias."""
-    table = _table("when", "how", "to", "from", "by", "why", whole=("when", "how", "to"))
-    for change in changes:
-        _add(table, f"{change.at:%Y-%m-%d %H:%M:%S}", change.how, change.release, change.was or "nothing", change.by, change.reason)
-    console.print(table)
+    rows = [
+        [f"{change.at:%Y-%m-%d %H:%M:%S}", change.how, change.release, change.was or "nothing", change.by, change.reason]
+        for change in changes
+    ]
+    print_list(console, ("when", "how", "to", "from", "by", "why"), rows, whole=("when", "how", "to", "from", "by"))
 
 
 def print_judged(console: Console, judged: Sequence[Judged]) -> None:
     """One line a release: whether it goes, or why it stays."""
-    table = _table("release", "trained", "size", "", whole=("release", "trained", "size"))
+    rows = []
     for release in judged:
         broken = "" if release.whole else " (broken off)"
         verdict = f"kept: {'; '.join(release.needed)}" if release.needed else "to remove"
-        _add(table, release.release, ago(release.created), human_size(release.size), verdict + broken)
-    console.print(table)
+        rows.append([release.release, ago(release.created), human_size(release.size), verdict + broken])
+    print_list(console, ("release", "trained", "size", ""), rows, whole=("release", "trained", "size"))
 
 
 def print_release(console: Console, release: ShownRelease) -> None:
@@ -265,7 +296,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         **({"retired": release.retired} if release.retired else {}),
         "folder": release_folder(manifest.release),
         "signed": release.signed,
-        "columns": f"{len(manifest.columns)}: {', '.join(column.name for column in manifest.columns[:6])}, ...",
+        "columns": f"{len(manifest.columns)}: {', '.join(_runs([column.name for column in manifest.columns]))}",
         **({"keys": ", ".join(manifest.keys)} if manifest.keys != KEYS else {}),
         **({"intervals": "yes, with --interval"} if manifest.interval else {}),
         "files": ", ".join(f"{name} ({human_size(file.size)})" for name, file in manifest.files.items()),
@@ -281,6 +312,21 @@ def print_release(console: Console, release: ShownRelease) -> None:
         print_search(console, manifest.search)
 
 
+def _runs(names: Sequence[str]) -> list[str]:
+    """Names, of which those that are numbered one after the other are taken together: ``att1 to att160``."""
+    shown: list[str] = []
+    start = 0
+    for index, name in enumerate(names):
+        stem = name.rstrip("0123456789")
+        number = name[len(stem) :]
+        if number and index + 1 < len(names) and names[index + 1] == f"{stem}{int(number) + 1}":
+            continue
+        first = names[start]
+        shown += [f"{first} to {name}"] if index - start > 1 else names[start : index + 1]
+        start = index + 1
+    return shown
+
+
 def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> None:
     """The figures of a release on one of its tables beside those of the naive predictors and other releases, with the differences."""
     found = manifest.evaluation
@@ -288,18 +334,15 @@ def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> N
     figures = ["log-loss per click", "click-weighted MAE", "calibration error"]
     against = [f"this release minus it ({compared.confidence * 100:g} % interval)"] if compared else []
     where = f"on the {judged} table{', trained on too' if judged == 'eval' and manifest.judged_on_seen else ''}"
-    table = _table(where, *figures, *against, whole=(where,))
+    rows = []
     for predictor, metrics in manifest.metrics[judged].items():
         name = f"{predictor} (this release)" if predictor == manifest.definition else predictor
         cells = [f"{metrics[metric]:.5f}" for metric in (JUDGED, "mae_by_click", "calibration_error")]
         difference = compared.differences.get(predictor) if compared else None
-        _add(table, name, *cells, *([_difference(difference)] if compared else []))
-    console.print(table)
+        rows.append([name, *cells, *([_difference(difference)] if compared else [])])
+    print_list(console, (where, *figures, *against), rows, whole=(where, *figures, *against))
     if compared and compared.not_compared:
-        others = _table("not compared with", "why not", whole=("not compared with",))
-        for release, why in compared.not_compared.items():
-            _add(others, release, why)
-        console.print(others)
+        print_list(console, ("not compared with", "why not"), list(compared.not_compared.items()), whole=("not compared with",))
 
 
 def _difference(difference: Estimate | None) -> str:
@@ -318,31 +361,34 @@ def print_search(console: Console, search: Search) -> None:
     print_facts(console, {"found by": search.method, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not told"})
     if not search.candidates:
         return
-    table = _table("candidate", "state", "log-loss per click", "on each fold", "parameters", whole=("candidate", "state"))
+    rows = []
     for candidate in search.candidates[:CANDIDATES_SHOWN]:
         loss = "" if candidate.log_loss_per_click is None else f"{candidate.log_loss_per_click:.5f}"
         params = ", ".join(f"{name}={value}" for name, value in candidate.params.items())
         folds = " ".join(f"{fold:.5f}" for fold in candidate.folds)
-        _add(table, str(candidate.number), candidate.state, loss, folds, f"{params}: {candidate.reason}" if candidate.reason else params)
-    console.print(table)
+        rows.append([str(candidate.number), candidate.state, loss, folds, f"{params}: {candidate.reason}" if candidate.reason else params])
+    columns = ("candidate", "state", "log-loss per click", "on each fold", "parameters")
+    print_list(console, columns, rows, whole=columns[:4])
     if len(search.candidates) > CANDIDATES_SHOWN:
-        console.print(f"and {len(search.candidates) - CANDIDATES_SHOWN} more, see --json", highlight=False)
+        print_line(console, f"and {len(search.candidates) - CANDIDATES_SHOWN} more, see --json")
 
 
-def print_results(console: Console, results: Sequence[tuple[str, ResultManifest]]) -> None:
-    """One line a result; its release only where there is room for it."""
-    whole = (*(["release"] if console.width >= RELEASE_FITS else []), "finished", "rows", "rejected", "job")
-    table = _table("result", *whole, whole=whole)
-    for folder, manifest in results:
-        cells = {
-            "release": manifest.release,
-            "finished": ago(manifest.finished),
-            "rows": f"{manifest.rows_scored:,}",
-            "rejected": f"{manifest.rows_rejected:,}",
-            "job": manifest.job_id,
-        }
-        _add(table, folder.removeprefix(f"{OUTPUTS}/"), *(cells[name] for name in whole))
-    console.print(table)
+def print_results(console: Console, results: Sequence[FoundResult]) -> None:
+    """One record a result."""
+    columns = ("result", "release", "finished", "rows", "rejected", "job")
+    print_list(console, columns, [_result_cells(result) for result in results], whole=columns)
+
+
+def _result_cells(result: FoundResult) -> list[str]:
+    manifest = result.manifest
+    return [
+        result.folder.removeprefix(f"{OUTPUTS}/"),
+        manifest.release,
+        ago(manifest.finished),
+        f"{manifest.rows_scored:,}",
+        f"{manifest.rows_rejected:,}",
+        manifest.job_id,
+    ]
 
 
 def print_result(console: Console, folder: str, manifest: ResultManifest, signed: Signature, release: ReleaseManifest | None) -> None:
@@ -368,7 +414,7 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
     print_facts(console, facts)
     console.print()
     if release is None:
-        console.print(f"The release {manifest.release} is no longer there, or its files are others.", highlight=False)
+        print_line(console, f"The release {manifest.release} is no longer there, or its files are others.")
     else:
         print_facts(console, {"scored with": release.release} | _origin(release))
 
@@ -393,53 +439,30 @@ def _digests(files: dict[str, FileDigest]) -> str:
 def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, looked_at: str = "") -> None:
     """How many rejects have each reason, and the first ones; ``looked_at`` says in words how much of the table, unless all of it."""
     if not rejects:
-        console.print(f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.", highlight=False)
+        print_line(console, f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.")
         return
-    reasons = _table("rejects", "column", "reason")
-    for column, reason, number in count_reasons(rejects):
-        _add(reasons, f"{number:,}", column, reason)
-    console.print(reasons)
+    reasons = [(f"{number:,}", column, reason) for column, reason, number in count_reasons(rejects)]
+    print_list(console, ("rejects", "column", "reason"), reasons, whole=("rejects",))
     console.print()
-    first = _table("file", "line", "column", "value", "reason")
-    for reject in rejects[:count]:
-        _add(first, reject.file, str(reject.line), reject.column, reject.value, reject.reason)
-    console.print(first)
+    first = [(reject.file, str(reject.line), reject.column, reject.value, reject.reason) for reject in rejects[:count]]
+    print_list(console, ("file", "line", "column", "value", "reason"), first)
     if len(rejects) > count:
-        console.print(f"and {len(rejects) - count:,} more")
+        print_line(console, f"and {len(rejects) - count:,} more")
     if looked_at:
-        console.print(f"\nOnly {looked_at} have been looked at: there may be more.", highlight=False)
-    console.print(f"\nGet the rows to mend with: scoring results rejects {job_id} --rows FILE", highlight=False)
-
-
-def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], whole: Collection[str] = ()) -> None:
-    """A table of plain text; the columns in ``whole`` are never folded."""
-    table = _table(*columns, whole=whole)
-    for row in rows:
-        _add(table, *row)
-    console.print(table)
+        console.print()
+        print_line(console, f"Only {looked_at} have been looked at: there may be more.")
+    console.print()
+    print_line(console, f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE")
 
 
 def print_facts(console: Console, facts: dict[str, str]) -> None:
     """Names and values, one below the other; nothing is cut off or folded when it goes to a file."""
     width = max(map(len, facts))
     for name, value in facts.items():
-        console.print(f"[dim]{name:<{width}}[/dim]  ", end="")
-        console.print(value, soft_wrap=True, markup=False, highlight=False)
+        console.print(cell(f"{name:<{width}}  "), style="dim", end="")
+        print_line(console, value)
 
 
 def _spoken(release: ShownRelease) -> list[str]:
     latest = latest_of(release.manifest.definition)
     return [*(["retired"] if release.retired else []), *("latest" if alias == latest else alias for alias in release.aliases)]
-
-
-def _add(table: Table, *cells: str) -> None:
-    """A row of plain text: a path may hold what rich takes for markup."""
-    table.add_row(*map(Text, cells))
-
-
-def _table(*columns: str, whole: Collection[str] = ()) -> Table:
-    """A table without lines; the columns in ``whole`` are never folded, since an id in two pieces cannot be copied."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in whole)
-    return table

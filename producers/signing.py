@@ -4,9 +4,9 @@ import hashlib
 
 from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
-from shared.errors import MessageError, ModelError, RequestError
+from shared.catalog.releases import read_release
+from shared.errors import ModelError, RequestError
 from shared.manifests import FileDigest, ReleaseManifest
-from shared.messages import decode_long
 from shared.signatures import Signature
 
 
@@ -39,17 +39,8 @@ def checked_manifest(bucket: Bucket, release: str) -> tuple[bytes, ReleaseManife
     Raises:
         ModelError: there is none, it is malformed, or it belongs to another release.
     """
-    path = f"{release_folder(release)}/{MANIFEST}"
-    text = bucket.read(path)
-    if text is None:
-        raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
-    try:
-        manifest = decode_long(ReleaseManifest, text)
-    except MessageError as error:
-        raise ModelError(f"{path} is not a release manifest: {error.message}", next_step=train_anew(release)) from error
-    if manifest.release != release:
-        raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=train_anew(release))
-    return text, manifest
+    found = read_release(bucket, release)
+    return found.text, found.manifest
 
 
 def _is(bucket: Bucket, path: str, digest: FileDigest) -> bool:

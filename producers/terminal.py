@@ -1,11 +1,15 @@
 """What all commands share: the bucket of the settings, a console, JSON on standard output."""
 
+import contextlib
 import json
+import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from shared.plain_text import plain
 from shared.settings import Settings, read_settings
 
 # rich and the bucket are imported when they are needed, so that --help is quick
@@ -13,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from shared.bucket import Bucket
+    from shared.catalog.releases import UnreadableRelease
+    from shared.catalog.results import UnreadableResult
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -27,13 +33,69 @@ def open_bucket_here() -> "tuple[Settings, Bucket]":
 
 def console(*, stderr: bool = False) -> "Console":
     """A console on standard output, or standard error."""
-    from rich.console import Console
+    from producers.consoles import PlainConsole
 
     stream = sys.stderr if stderr else sys.stdout
     # a table that goes to a file or a pipe is not cut to the width of a terminal that is not there
-    return Console(file=stream, width=None if stream.isatty() else 220)
+    return PlainConsole(file=stream, width=None if stream.isatty() else 220)
+
+
+def say(text: object, *, err: bool = False, colour: str | None = None) -> None:
+    """Print lines of text, in which nothing commands the terminal."""
+    click.secho(plain(text, lines=True), fg=colour, err=err)
+
+
+def say_empty(bucket: "Bucket", nothing: str, next_step: str = "") -> None:
+    """Say that a list is empty, or that the bucket is no folder: then its name may be mistyped."""
+    from shared.bucket import LocalBucket
+
+    if isinstance(bucket, LocalBucket) and not bucket.root.is_dir():
+        say(f"{nothing} in the bucket {bucket.url}: that folder does not exist. If it should, check BUCKET_URL for a mistake.")
+        return
+    say(f"{nothing} in the bucket {bucket.url}{f'. {next_step}' if next_step else ''}")
 
 
 def print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
     """Print what JSON can say."""
     click.echo(json.dumps(data, indent=1, default=str))
+
+
+def warn(text: str) -> None:
+    """Print a sentence on standard error that does not change how the command ends."""
+    say(f"Warning: {plain(text)}", err=True, colour="yellow")
+
+
+def say_error(message: str, next_step: str = "") -> None:
+    """Print why a command ends badly, and what to do about it; standard error may be as closed as standard output."""
+    with contextlib.suppress(OSError, ValueError):
+        say(f"Error: {plain(message)}.", err=True, colour="red")
+        if next_step:
+            say(next_step, err=True)
+
+
+def warn_of_unreadable(unreadable: "Sequence[UnreadableRelease | UnreadableResult]") -> None:
+    """Name each manifest that was left out of a list."""
+    for found in unreadable:
+        warn(f"{found.path} cannot be read and is left out: {found.reason}")
+
+
+def command_line(*more: str) -> str:
+    """The command that runs now, as it can be typed, with further options at its end."""
+    context = click.get_current_context()
+    words = [*context.command_path.split(), *_given_words(context), *more]
+    return shlex.join(["scoring", *words[1:]])  # a test or a wrapper may have started it under another name
+
+
+def _given_words(context: click.Context) -> Iterator[str]:
+    """The arguments and options that were typed, options with their values after them."""
+    for parameter in context.command.params:
+        name, value = parameter.name or "", context.params.get(parameter.name or "")
+        if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        if isinstance(parameter, click.Option):
+            is_off = parameter.is_flag and value is False
+            yield (parameter.secondary_opts if is_off else parameter.opts)[0]
+            if parameter.is_flag:
+                continue
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            yield str(item)

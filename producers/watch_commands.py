@@ -5,8 +5,9 @@ import threading
 
 import click
 
-from producers.terminal import json_option, print_json
+from producers.terminal import json_option, print_json, say
 from shared.errors import TransientError
+from shared.plain_text import plain
 from shared.settings import read_settings
 
 METRICS_PORT = 9808
@@ -29,7 +30,7 @@ def metrics(host: str, port: int) -> None:
     asked_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
     stop, _ = serve(read_settings(), host, port)
-    click.echo(f"Metrics on http://{host}:{port}/metrics (Ctrl-C stops)")
+    say(f"Metrics on http://{host}:{port}/metrics (Ctrl-C stops)")
     try:
         while not asked_to_end.wait(1):
             pass  # a signal that comes while the waiting begins does not end it
@@ -61,9 +62,9 @@ def doctor(tell_people: bool, as_json: bool) -> int:
         findings.append(finding)
         if not as_json:
             mark, colour = MARKS[finding.state]
-            click.echo(click.style(f"{mark:>8}", fg=colour) + f"  {finding.subject}: {finding.text}")
+            click.echo(click.style(f"{mark:>8}", fg=colour) + plain(f"  {finding.subject}: {finding.text}"))
             if finding.next_step:
-                click.echo(f"{'':>8}  -> {finding.next_step}")
+                say(f"{'':>8}  -> {finding.next_step}")
     if as_json:
         print_json([vars(finding) for finding in findings])
     return TransientError.exit_code if any(finding.state == "ill" for finding in findings) else 0

@@ -13,7 +13,8 @@
     │   └── JobFailedError      the job that was followed ended in failure                 exit code 5
     └── TransientError          the same call may succeed in a moment: it is tried again   exit code 6
         ├── BrokerError         Redis does not answer
-        └── BucketError         the bucket does not answer, is full, or cannot be written
+        ├── BucketError         the bucket does not answer, is full, or cannot be written
+        └── OutputError         what a command prints cannot be written
 
 The message is one sentence: what is wrong and where. ``next_step`` is what to do about it, with the command to type.
 """
@@ -93,3 +94,7 @@ class BrokerError(TransientError):
 
 class BucketError(TransientError):
     """Raised when the bucket does not answer, is full, or cannot be written."""
+
+
+class OutputError(TransientError):
+    """Raised when what a command prints cannot be written, such as into a file on a full disk."""

@@ -2,9 +2,11 @@
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
+from shared.plain_text import plain
 from shared.settings import Settings
 
 
@@ -37,7 +39,7 @@ def set_up_logs(settings: Settings) -> None:
             foreign_pre_chain=shared_steps,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, last]
             if settings.log == "json"
-            else [structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            else [structlog.stdlib.ProcessorFormatter.remove_processors_meta, last, _shown],
         )
     )
     root = logging.getLogger()
@@ -46,3 +48,8 @@ def set_up_logs(settings: Settings) -> None:
     for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
         # a line for every message received and done, of every sweep too; our own steps say more in fewer
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _shown(_logger: object, _method: str, line: Any) -> str:  # noqa: ANN401 - structlog's name for what a renderer made
+    """The line as a terminal may get it: an error may quote a table."""
+    return plain(line, lines=True)

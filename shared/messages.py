@@ -28,8 +28,10 @@ FORMAT = 1
 MAX_MESSAGE_BYTES = 64 * 1024
 """No message or job file is longer; what is longer is refused unread."""
 
-_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-"""Control characters, and the halves of characters that stand for bytes which are not UTF-8."""
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f]")
+"""Control characters."""
+_NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
+"""What Python reads for the bytes of a file name that are not UTF-8."""
 
 
 def check_bucket_path(path: str) -> str:
@@ -37,6 +39,8 @@ def check_bucket_path(path: str) -> str:
     parts = path.split("/")
     if not path or path.startswith("/") or "://" in path or "\\" in path:
         raise ValueError("must be a path inside the bucket, like data/predict/input/2026/11/23")
+    if _NOT_UTF8.search(path):
+        raise ValueError("must be UTF-8: rename the file or folder")
     if any(part in ("", ".", "..") for part in parts) or _NOT_TEXT.search(path):
         raise ValueError("must not hold empty parts, '.', '..' or control characters")
     if any(len(part.encode()) > 255 for part in parts):
@@ -246,6 +250,10 @@ def _sentence(what: str, error: ValidationError) -> str:
     if field == "format":
         return f"a {what} has format {first['input']!r} but this version reads format {FORMAT}; upgrade the older side"
     why = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"a {what} has a wrong {field}: {why}; this version knows no such field, a later one may have written it"
+    if first["type"] == "json_invalid" and not first["input"]:
+        return f"a {what} has a wrong {field}: it is empty"
     if first["type"] == "value_error" and not first["loc"]:
         return f"a {what} contradicts itself: {why}"
     shown = repr(first["input"])

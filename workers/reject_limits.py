@@ -75,7 +75,7 @@ def _too_many(job: ScoreJob, release: str, what: str, parts: Sequence[ChunkRecor
         )
     return TableError(
         f"{what}allowed are {allowed}); the first: {quoted}",
-        next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score --fix {job.job_id} FILE; "
+        next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score FILE --fix {job.job_id}; "
         f"or go on without them: {accept}",
     )
 

@@ -20,7 +20,7 @@ from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
 from shared.bucket import Bucket
 from shared.catalog.retirements import why_retired
-from shared.errors import MessageError
+from shared.errors import MessageError, TableError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.messages import ScoreJob, decode_long

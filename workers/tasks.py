@@ -102,11 +102,15 @@ class _Step(celery.Task):
     Request = "workers.recovery.lost_processes:Request"
 
 
+class JobFailedHereError(Exception):
+    """Raised at the end of a task that ended its job as failed, so that the dashboard shows it as failed; its message is done with."""
+
+
 def step(name: str, kind: type[JobOrder], tries: int = MAX_TRIES) -> Callable[[Work], Any]:
     """Register a step of a job as the task ``name`` with messages of this kind."""
 
     def register(work: Work) -> Any:  # noqa: ANN401 - Celery's own proxy of a task
-        @shared_task(name=name, bind=True, max_retries=tries - 1, base=_Step)
+        @shared_task(name=name, bind=True, max_retries=tries - 1, base=_Step, throws=(JobFailedHereError,))
         @functools.wraps(work)
         def run(self: celery.Task, message: object = None, *_: object, **__: object) -> None:
             try:
@@ -214,6 +218,8 @@ def _fail(task: celery.Task, folder: JobFolder, error: ScoringError) -> None:
             send(task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
     except ScoringError as problem:
         log.error("the failure could not be written down", error=str(problem))
+    if not task.request.called_directly:
+        raise JobFailedHereError(error.message)
 
 
 def _piece_of(order: JobOrder) -> dict[str, int]:
@@ -456,7 +462,7 @@ def _try_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) 
         tuning.give_up(folder, order.candidate, order.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")
         return
     if record is not None:
-        log.info("candidate tried", failed=record.failed, seconds=round(record.seconds, 3))
+        log.info("candidate tried", seconds=round(record.seconds, 3), **({"failed": record.failed} if record.failed else {}))
 
 
 @step(routes.NOTIFY, JobOrder)

@@ -114,6 +114,22 @@ def dashboard(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Ite
     assert stopped == 0, place.log.read_text()[-5000:]
 
 
+def test_the_task_that_ends_a_job_as_failed_is_a_failure_in_flower(dashboard: Dashboard, tmp_path: Path) -> None:
+    table = tmp_path / "broken.csv"
+    table.write_text("entity_id,device\n1,Computer\n")
+    said = dashboard.place.scoring("score", table, "--model", "slow", "--json", code=3)
+    job_id = json.loads(said.stdout)["job_id"]
+
+    def failures() -> list[dict[str, str]]:
+        return [task for task in dashboard.ask("/api/tasks?state=FAILURE").values() if job_id in task["args"]]
+
+    [task] = wait_until(failures, 30, "the failed task in Flower")
+    assert task["name"] == SCORE_PLAN
+    assert "lacks the column" in task["exception"]
+    told = f"/api/tasks?taskname={NOTIFY}&state=SUCCESS"
+    wait_until(lambda: job_id in [task["args"] for task in dashboard.ask(told).values()], 30, "the notice of the failure")
+
+
 @contextlib.contextmanager
 def third_worker(place: Place) -> Iterator[subprocess.Popen[bytes]]:
     environment = place.environment | {"REDIS_URL": f"redis://127.0.0.1:{place.environment['SCORING_REDIS_PORT']}/0"}

@@ -190,11 +190,18 @@ def test_a_training_that_was_done_before_says_that_its_alias_was_moved_meanwhile
     job_id = CliRunner().invoke(cli.scoring, command, env=environment).stdout.strip()
     trained, other = resolve(bucket, "v1"), "v1@20261124T120000Z-abcdef"
     JobFolder(bucket, job_id).end(Outcome(state="done", at=NOON, release=trained))
-    for release, ending in ((trained, "add --again.\n"), (other, f"scoring models promote {trained}\n")):
-        point_alias(bucket, "champion", release)
-        again = CliRunner().invoke(cli.scoring, command, env=environment)
-        assert again.stdout.strip() == job_id
-        assert again.stderr.endswith(ending)
+    point_alias(bucket, "champion", trained)
+    again = CliRunner().invoke(cli.scoring, command, env=environment)
+    assert again.stdout.strip() == job_id
+    assert again.stderr.endswith("add --again.\n")
+    point_alias(bucket, "champion", other)
+    again = CliRunner().invoke(cli.scoring, command, env=environment)
+    assert again.stdout.strip() == job_id
+    assert again.exception.exit_code == 2
+    assert again.exception.next_step.splitlines() == [
+        f"Run it once more: scoring {' '.join(command)} --again",
+        f"Move it with: scoring models promote {trained}",
+    ]
 
 
 @pytest.mark.server

@@ -11,11 +11,10 @@ import pytest
 import redis
 
 from producers import enqueue
-from producers.enqueue import MOST_DAMAGED, ScheduledRun, enqueue_score, enqueue_train, names_moved_since
-from shared.aliases import point_alias, resolve
+from producers.enqueue import MOST_DAMAGED, ScheduledRun, enqueue_score, enqueue_train
 from shared.bucket import LocalBucket
 from shared.errors import BucketError, ModelError, RequestError, ScoringError, TableError
-from shared.job_folder import REQUESTS, JobFolder, Outcome, Promotion, list_jobs, open_jobs
+from shared.job_folder import REQUESTS, JobFolder, Outcome, list_jobs, open_jobs
 from shared.messages import ScoreJob, TrainJob
 from shared.settings import Settings
 from tests.handmade import PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, tree, write_table
@@ -369,34 +368,6 @@ def test_the_gate_is_not_asked_where_there_is_no_later_table(nobody, bucket):
     assert bucket.folders("jobs") == []
     bucket.write("data/train/2026/11/23/eval.csv", b"eval")
     assert JobFolder(bucket, enqueue_train(nobody, bucket, definition="v1", promote="auto").job_id).job().promote == "auto"
-
-
-@pytest.mark.parametrize(
-    ("wish", "name", "command"),
-    [
-        ({"alias": "champion"}, "champion", "scoring models promote {release}"),
-        ({"alias": "challenger"}, "challenger", "scoring models promote {release} --alias challenger"),
-        ({"promote": "always"}, "champion", "scoring models promote {release}"),
-    ],
-)
-def test_a_training_that_was_done_before_says_what_its_name_means_by_now(nobody, bucket, wish, name, command):
-    earlier, later = resolve(bucket, "v1"), "v1@20261124T120000Z-abcdef"
-    done = enqueue_train(nobody, bucket, definition="v1", train=TABLE, **wish)
-    assert names_moved_since(bucket, done.job_id) == []
-    promotion = Promotion(champion_since=None) if "promote" in wish else None
-    JobFolder(bucket, done.job_id).end(Outcome(state="done", at=datetime.now(UTC), release=earlier, promotion=promotion))
-    point_alias(bucket, name, earlier)
-    assert names_moved_since(bucket, done.job_id) == []
-    point_alias(bucket, name, later)
-    [said] = names_moved_since(bucket, done.job_id)
-    assert said == f"{name} means {later} now, not the release of that job. Move it with: {command.format(release=earlier)}"
-
-
-def test_a_training_that_the_gate_did_not_promote_says_nothing_of_the_champion(nobody, bucket):
-    done = enqueue_train(nobody, bucket, definition="v1", train=TABLE, eval_table=TABLE, promote="auto")
-    JobFolder(bucket, done.job_id).end(Outcome(state="done", at=datetime.now(UTC), release=resolve(bucket, "v1")))
-    point_alias(bucket, "champion", "v1@20261124T120000Z-abcdef")
-    assert names_moved_since(bucket, done.job_id) == []
 
 
 def test_the_bucket_comes_before_this_machine(nobody, bucket, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from shared.bucket import LocalBucket
 from shared.errors import BucketError, JobFailedError, RequestError, ScoringError
 from shared.job_folder import JobFolder, Outcome, list_jobs, open_jobs
 from shared.settings import Settings
-from tests.handmade import publish_handmade, row, write_table
+from tests.handmade import make_job, publish_handmade, row, run_job, write_table
 
 pytestmark = pytest.mark.server
 
@@ -540,7 +540,10 @@ def test_the_list_shows_what_ran_last_and_what_comes_next(settings, bucket):
     schedule.look(midnight - HOUR)
     assert listed()["last"]["state"] == "not started"
     schedule.look(midnight)
-    assert listed()["last"]["state"] == "waits for its table or model"
+    waiting = listed()["last"]
+    assert waiting["state"] == "waits for its table or model"
+    assert waiting["reason"].startswith(f"there is no table data/predict/input/{midnight:%Y/%m/%d} in the bucket")
+    assert waiting["reason"] in scoring(bucket, "list").stdout
     put_table(bucket, midnight)
     schedule.look(midnight + HOUR)
     line = listed()
@@ -633,6 +636,28 @@ def worker(monkeypatch, bucket):
     return seen
 
 
+def test_a_backfill_says_where_what_was_done_before_was_replaced_and_beat_does_not_mind(settings, bucket, schedule):
+    put_table(bucket, SIX)
+    schedule.look(SIX)
+    [job_id] = list_jobs(bucket)
+    assert run_job(JobFolder(bucket, job_id)).state == "done"
+    command = ("backfill", "daily", "--from", "2026-11-23", "--to", "2026-11-23")
+    assert scoring(bucket, *command, url=settings.redis_url).stderr == ""
+    write_table(bucket, [row(7)], "data/other.csv")
+    newer = make_job(bucket, table="data/other.csv", minute=60 * 24 * 365)
+    assert run_job(newer).state == "done"
+    said = scoring(bucket, *command, url=settings.redis_url)
+    assert "done before" in said.stdout
+    assert (
+        f"Warning: job {job_id} was done before, but data/predict/output/v1/2026/11/23 holds the result of job {newer.job_id}"
+        in said.stderr
+    )
+    again = Schedule(settings, bucket)
+    assert again.look(SIX + HOUR)
+    assert told(bucket) == []
+    assert len(list(list_jobs(bucket))) == 2
+
+
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_a_backfill_keeps_so_many_jobs_open_and_leaves_alone_what_is_done(settings, bucket, worker, at_once):
     keep(bucket)
@@ -642,7 +667,7 @@ def test_a_backfill_keeps_so_many_jobs_open_and_leaves_alone_what_is_done(settin
     assert jobs(bucket) == ["2026/11/01", "2026/11/02", "2026/11/03", "2026/11/05"]
     assert max(map(len, worker)) == at_once
     lines = sorted(line.split()[0] + " " + line.split("  ")[1] for line in shown.stdout.splitlines() if "06:00" in line)
-    assert lines == ["2026-11-01 done", "2026-11-02 failed", "2026-11-03 done", "2026-11-04 not asked for", "2026-11-05 done"]
+    assert lines == ["2026-11-01 done", "2026-11-02 failed", "2026-11-03 done", "2026-11-04 not started", "2026-11-05 done"]
     assert shown.exception.message == "2 of 5 runs of daily are not done"
     put_table(bucket, NOON.replace(day=4))
     again = json.loads(scoring(bucket, *command, "--json", error=JobFailedError, url=settings.redis_url).stdout)

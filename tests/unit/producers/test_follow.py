@@ -10,7 +10,7 @@ from rich.console import Console
 
 from producers import follow
 from shared.bucket import LocalBucket
-from shared.errors import JobFailedError
+from shared.errors import BrokerError, JobFailedError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob
 from tests.handmade import NOON, make_job
@@ -36,6 +36,61 @@ def test_the_hint_names_the_bucket_and_the_redis_without_its_password(tmp_path, 
     assert line.startswith(f"No worker has taken the job yet, asked through the bucket {bucket.url} and the Redis at redis://:**@")
     assert line.endswith("or for another BUCKET_URL or REDIS_URL? Start a local stack with: scoring up")
     assert "hunter2" not in line
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The seconds of a clock that goes only while the follower sleeps, and what is done at each of its looks."""
+    now = [0.0]
+    monkeypatch.setattr(follow, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds)))
+    return now
+
+
+def test_without_redis_the_waiting_says_so_without_a_terminal_and_ends_after_some_time(tmp_path, no_redis_url, clock):
+    bucket = LocalBucket(tmp_path / "bucket")
+    folder = make_job(bucket)
+    said = io.StringIO()
+    with pytest.raises(BrokerError) as raised:
+        follow.follow(bucket, folder.job_id, no_redis_url, Console(file=said, width=220))
+    assert follow.GIVE_UP_SECONDS <= clock[0] < follow.GIVE_UP_SECONDS + 2
+    assert raised.value.exit_code == 6
+    assert f"has not answered for 120 s, and nothing was seen of job {folder.job_id} meanwhile" in raised.value.message
+    assert raised.value.next_step.endswith(f"scoring jobs show {folder.job_id} --follow")
+    assert said.getvalue().count(f"{follow.NO_REDIS}. It was asked at {no_redis_url}") == 1
+
+
+def test_a_job_that_moves_without_redis_is_followed_on(tmp_path, no_redis_url, clock, monkeypatch):
+    bucket = LocalBucket(tmp_path / "bucket")
+    folder = make_job(bucket)
+
+    def sleep(seconds):
+        clock.append(clock.pop() + seconds)
+        folder.say(f"still at it {clock[0] // 60}")
+        if clock[0] > 3 * follow.GIVE_UP_SECONDS:
+            folder.cancel()
+
+    monkeypatch.setattr(follow.time, "sleep", sleep)
+    with pytest.raises(JobFailedError, match="cancelled"):
+        follow.follow(bucket, folder.job_id, no_redis_url, Console(file=io.StringIO(), width=220))
+
+
+def test_a_redis_that_comes_back_is_said(tmp_path, no_redis_url, clock, monkeypatch):
+    bucket = LocalBucket(tmp_path / "bucket")
+    folder = make_job(bucket)
+    monkeypatch.setattr(follow, "_rows", lambda *_: 0 if clock[0] > 20 else None)
+
+    def sleep(seconds):
+        clock.append(clock.pop() + seconds)
+        if clock[0] > 30:
+            folder.cancel()
+
+    monkeypatch.setattr(follow.time, "sleep", sleep)
+    said = io.StringIO()
+    with pytest.raises(JobFailedError, match="cancelled"):
+        follow.follow(bucket, folder.job_id, no_redis_url, Console(file=said, width=220))
+    lines = said.getvalue().splitlines()
+    away = next(number for number, line in enumerate(lines) if line.startswith(follow.NO_REDIS))
+    assert lines.index(f"Redis at {no_redis_url} answers again") > away
 
 
 def test_a_search_is_followed_by_its_candidate_folds_and_the_best_so_far(tmp_path):

@@ -266,3 +266,17 @@ def test_damaged_rejects_are_named_and_leave_no_file(bucket, tmp_path):
     with pytest.raises(TableError):
         rejects.write_rows(bucket, [rejects.Rejected(file="data/gone.csv", line=2, column="", value="", reason="")], out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("value", ["=HYPERLINK(1)", "+1+x", "-2-x", "@SUM(1)"])
+def test_what_a_spreadsheet_takes_for_a_formula_is_disarmed_but_in_the_tables_own_columns(bucket, tmp_path, value):
+    write_table(bucket, [*lines(), f"{value},0,0,0,1,Tablet"])
+    folder = job_on(bucket, TABLE)
+    header, *rows = taken_out(bucket, folder, tmp_path)
+    [row] = [dict(zip(header, row, strict=True)) for row in rows if value in row]
+    assert row["reject_value"] == f"'{value}"
+    assert row["entity_id"] == value
+
+
+def test_only_the_beginning_of_a_value_makes_a_formula():
+    assert [rejects.disarmed(text) for text in ("\t=1", "\r1", "a=b", "", "1", "'=1")] == ["'\t=1", "'\r1", "a=b", "", "1", "'=1"]

@@ -186,6 +186,11 @@ def test_a_followed_training_ends_with_its_figures_beside_all_others_with_interv
     assert "on the eval table" not in scoring(bucket, "jobs", "show", folder.job_id, "--follow", "--json").stdout
 
 
+def test_all_columns_of_a_release_are_named_numbered_ones_together():
+    names = ["computer", *(f"att{number}" for number in range(1, 161)), "length", "x1", "x2", "7"]
+    assert show._runs(names) == ["computer", "att1 to att160", "length", "x1", "x2", "7"]
+
+
 # --- results
 
 
@@ -248,7 +253,7 @@ def test_results_are_listed_once_each_by_definition_and_place(bucket, done):
         moved.create(job.job().model_copy(update={"job_id": moved.job_id, "place": place}))
         assert run_job(moved).state == "done"
         folders.append(f"data/predict/output/v1/{place}")
-    assert [folder for folder, _ in show.find_results(bucket)] == sorted(folders)
+    assert sorted(found.folder for found in show.look_at_results(bucket)[0]) == sorted(folders)
 
 
 def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
@@ -310,10 +315,36 @@ def test_a_result_with_rejects_says_where_they_are(bucket, release):
 
 
 def test_the_list_of_results_shows_folder_counts_and_job(bucket, done):
-    [line] = printed(show.print_results, list(show.find_results(bucket))).splitlines()[1:]
+    [line] = printed(show.print_results, show.look_at_results(bucket)[0]).splitlines()[1:]
     assert line.split()[0] == f"v1/{PLACE}"
     assert line.split()[-1] == done.job_id
     assert line.split()[-3:-1] == ["40", "0"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b'{"format": 1, "later": true}'])
+def test_one_damaged_manifest_is_named_and_the_other_commands_go_on(bucket, done, content):
+    broken = publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    paths = [f"{release_folder(broken)}/{MANIFEST}", "data/predict/output/v1/2020/01/01/manifest.json"]
+    for path in paths:
+        bucket.write(path, content)
+    whole = done.outcome().release
+    for command, path, shown in ((("models", "list"), paths[0], whole), (("results", "list"), paths[1], done.job_id)):
+        said = scoring(bucket, *command)
+        assert said.stderr.startswith(f"Warning: {path} cannot be read and is left out: ")
+        assert shown in said.stdout
+        listed = json.loads(scoring(bucket, *command, "--json").stdout)
+        assert [(entry["path"], bool(entry["unreadable"])) for entry in listed if "unreadable" in entry] == [(path, True)]
+        assert len(listed) == 2
+    said = scoring(bucket, "models", "show", whole)
+    assert whole in said.stdout
+    compared = CliRunner().invoke(cli.scoring, ["models", "compare", whole, whole], env={"BUCKET_URL": bucket.url})
+    assert "not both judged on" in str(compared.exception), "as it would be without the damaged one"
+    for stderr in (said.stderr, compared.stderr):
+        assert stderr.startswith(f"Warning: {paths[0]} cannot be read and is left out: ")
+    assert scoring(bucket, "models", "list", "--quiet").stdout.split() == [whole]
+    assert done.job_id in scoring(bucket, "jobs", "list").stdout
+    with pytest.raises(ModelError, match=paths[0]):
+        show.find_release(bucket, broken)
 
 
 # --- jobs
@@ -405,7 +436,7 @@ def test_brackets_in_a_path_are_shown_as_they_are(bucket, release, name):
     assert f"{name}/table.csv" in printed(show.print_job, folder.status())
 
 
-@pytest.mark.parametrize("width", [100, 132])
+@pytest.mark.parametrize("width", [80, 100, 132])
 def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
     stamp = "20261123t120000123z"
     scored = JobFolder(bucket, f"{stamp}-score-9bfad3")
@@ -420,15 +451,15 @@ def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
     text = io.StringIO()
     console = Console(file=text, width=width)
     show.print_jobs(console, [folder.status() for folder in (brought, scored)])
-    show.print_results(console, list(show.find_results(bucket)))
+    show.print_results(console, show.look_at_results(bucket)[0])
     show.print_releases(console, show.find_releases(bucket))
     said = text.getvalue()
     assert said.count(brought.job_id) == 1
     assert said.count(scored.job_id) == 3
     assert f"v1/{PLACE}/keywords" in said
-    assert said.count(release) == (1 if width == 100 else 2)
+    assert said.count(release) == 2
     assert "champion" in said
-    assert len(said.splitlines()) <= 16
+    assert len(said.splitlines()) <= 18
     assert max(map(len, said.splitlines())) <= width
 
 
@@ -470,7 +501,7 @@ def test_a_list_of_nothing_is_empty_names_the_bucket_and_does_not_make_it(bucket
 
 def test_an_empty_bucket_holds_no_release_and_no_result(bucket):
     assert show.find_releases(bucket) == []
-    assert list(show.find_results(bucket)) == []
+    assert show.look_at_results(bucket)[0] == []
 
 
 # --- signatures

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -286,6 +287,35 @@ def test_a_job_that_is_resumed_the_moment_its_old_end_is_noted_stays_open_and_is
     notices.tell(folder, server.url)
     assert len(server.posted) == 2
     assert open_jobs(bucket) == []
+
+
+# --- what a table holds
+
+
+def test_nothing_in_a_notice_mentions_links_or_marks_up(bucket, webhook):
+    server = webhook()
+    hostile = "<!channel> <https://evil|see> & *b* \x1b[2J\u202e"
+    folder = ended(bucket, state="failed", reason=f"a value {hostile}", next_step=f"type {hostile}", facts={f"mean {hostile}": hostile})
+    notices.tell(folder, server.url)
+    [posted] = server.posted
+    [attachment] = posted["attachments"]
+    told = {field["title"]: field["value"] for field in attachment["fields"]}
+    shown = r"&lt;!channel&gt; &lt;https://evil|see&gt; &amp; *b* \x1b[2J\u202e"
+    assert (told["reason"], told[f"mean {shown}"], attachment["footer"]) == (f"a value {shown}", shown, f"type {shown}")
+    assert (posted["parse"], posted["link_names"], posted["mrkdwn"], posted["unfurl_links"]) == ("none", False, False, False)
+
+
+def test_a_text_is_cut_after_it_was_escaped_and_never_inside_an_escape():
+    for longest in range(3, 30):
+        text = webhooks.escaped("<" * 5 + "a&b" + ">" * 5, longest)
+        assert len(text) <= longest
+        assert re.fullmatch(r"(&lt;|&gt;|&amp;|[ab])*(\.\.\.)?", text), text
+    assert webhooks.escaped("a<b", 6) == "a&lt;b"
+    assert webhooks.escaped("", 5) == ""
+    long = webhooks.payload(Notice(good=False, title="<" * 1000, facts={"reason": "&" * 10_000}, next_step=">" * 10_000))
+    assert len(long["text"]) <= webhooks.LONGEST_TITLE
+    assert len(long["attachments"][0]["fields"][0]["value"]) <= webhooks.LONGEST_TEXT
+    assert len(long["attachments"][0]["footer"]) <= webhooks.LONGEST_TEXT
 
 
 # --- webhooks that are none

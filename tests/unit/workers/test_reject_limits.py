@@ -38,7 +38,7 @@ def test_over_its_limit_a_job_fails_with_the_first_rejects_and_the_ways_out(buck
         scoring.finish_job(folder)
     for command in (
         f"scoring results rejects {folder.job_id}",
-        f"scoring score --fix {folder.job_id}",
+        f"scoring score FILE --fix {folder.job_id}",
         f"resume {folder.job_id} --accept-rejects",
     ):
         assert command in failed.value.next_step

@@ -1,0 +1,113 @@
+"""Where the result of a job stands among the others of its place: what it replaced, what replaced it, and what fixed it."""
+
+import json
+from typing import Any
+
+from shared.bucket import Bucket
+from shared.catalog.results import REVISIONS, FoundResult, list_revisions, look_at_result
+from shared.job_folder import JobFolder, Outcome
+from shared.manifests import OUTPUTS, REJECTS, ResultManifest
+from shared.messages import Job, ScoreJob
+
+
+def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
+    """The outcome of a job with what is true of its result by now, for people.
+
+    Where a newer result lies at the place, the files it names are those of its own revision. A failed job whose rejects were fixed
+    says by which job.
+    """
+    if not isinstance(job, ScoreJob):
+        return outcome
+    if outcome.state != "done":
+        return _fixed(bucket, job, outcome)
+    place = outcome.result
+    at_place = look_at_result(bucket, place)
+    if isinstance(at_place, FoundResult) and at_place.manifest.job_id != job.job_id:
+        return _own_files(outcome, job.job_id, at_place.manifest)
+    replaced = _before(bucket, place, job.job_id)
+    if replaced is None or replaced.job_id == job.fixes:
+        return outcome
+    return outcome.model_copy(update={"facts": {"replaces": _replaced(bucket, place, job, replaced)} | outcome.facts})
+
+
+def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, Any] | None:
+    """The figures of a result as numbers, for programs: the facts of an outcome are text. None where there is no result."""
+    if not isinstance(job, ScoreJob) or outcome is None or outcome.state != "done":
+        return None
+    found = look_at_result(bucket, f"{outcome.result}/{REVISIONS}/{job.job_id}")
+    if not isinstance(found, FoundResult):
+        return None
+    names = ("rows_in", "rows_scored", "rows_rejected", "rows_clipped", "chunks", "seconds")
+    return {name: getattr(found.manifest, name) for name in names} | {
+        "mean_cr": {device: summary.mean_cr for device, summary in found.manifest.devices.items()}
+    }
+
+
+def fix_of(bucket: Bucket, job: ScoreJob) -> FoundResult | None:
+    """The newest result that fixes the rejects of this job, or of a fix of it; None when there is none."""
+    place = _place_of(bucket, job)
+    if place is None:
+        return None
+    newer = []
+    for found in list_revisions(bucket, place):
+        if isinstance(found, FoundResult):
+            if found.manifest.job_id <= job.job_id:
+                break
+            newer.append(found)
+    fixed, newest = {job.job_id}, None
+    for found in reversed(newer):
+        if found.manifest.fixes in fixed:
+            fixed.add(found.manifest.job_id)
+            newest = found
+    return newest
+
+
+def _place_of(bucket: Bucket, job: ScoreJob) -> str | None:
+    """Where results of this job are published; None before its release is known."""
+    folder = JobFolder(bucket, job.job_id)
+    for path in (folder.file("plan.json"), folder.file("begun.json")):
+        try:
+            release = str(json.loads(bucket.read(path) or b"")["release"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        return f"{OUTPUTS}/{release.partition('@')[0]}/{job.place}"
+    return None
+
+
+def _fixed(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Outcome:
+    found = fix_of(bucket, job)
+    if found is None:
+        return outcome
+    by = found.manifest
+    left = f", {by.rows_rejected:,} reject{'s' if by.rows_rejected > 1 else ''} left" if by.rows_rejected else ""
+    return outcome.model_copy(
+        update={
+            "facts": outcome.facts | {"fixed by": f"job {by.job_id}{left}"},
+            "next_step": f"Nothing is left to do here. See the result with: scoring results show {by.job_id}"
+            if not by.rows_rejected
+            else f"See what is left with: scoring results rejects {by.job_id}",
+        }
+    )
+
+
+def _own_files(outcome: Outcome, job_id: str, newer: ResultManifest) -> Outcome:
+    own = f"{outcome.result}/{REVISIONS}/{job_id}"
+    facts = outcome.facts | ({"rejects": f"{own}/{REJECTS}"} if "rejects" in outcome.facts else {})
+    kind = "the fix of it by" if newer.fixes == job_id else "the result of"
+    note = f"not at its place: {outcome.result} holds {kind} job {newer.job_id} since {newer.finished:%Y-%m-%d %H:%M:%S} UTC"
+    return outcome.model_copy(update={"result": own, "facts": {"published": note} | facts})
+
+
+def _before(bucket: Bucket, place: str, job_id: str) -> ResultManifest | None:
+    """The newest result of the place that is older than that of this job."""
+    for found in list_revisions(bucket, place):
+        if isinstance(found, FoundResult) and found.manifest.job_id < job_id:
+            return found.manifest
+    return None
+
+
+def _replaced(bucket: Bucket, place: str, job: ScoreJob, before: ResultManifest) -> str:
+    own = look_at_result(bucket, f"{place}/{REVISIONS}/{job.job_id}")
+    is_same_table = isinstance(own, FoundResult) and own.manifest.table.contents == before.table.contents
+    table = "of the same table" if is_same_table else f"of another table, {before.table.path} with {before.rows_in:,} rows"
+    return f"the result of job {before.job_id}, {table}"

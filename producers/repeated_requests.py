@@ -1,0 +1,159 @@
+"""What a request is answered that was made before: whether what its job made is still what people use.
+
+The job of a repeated request is done, and its answer may be out of date: another result lies at its place, an alias means another
+release, or the code of the definition was changed. Each of these is a ``Change``, with what replaced it, since when, and what to type.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from producers.new_definition import PACKAGE
+from shared.aliases import CHAMPION, Alias, known_alias, latest_of
+from shared.bucket import Bucket
+from shared.catalog.releases import FoundRelease, look_at_release
+from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, look_at_result
+from shared.catalog.retirements import why_retired
+from shared.digests import digest_source
+from shared.job_folder import PUBLISHED, JobFolder, Outcome
+from shared.messages import Job, ScoreJob
+from shared.settings import Settings
+
+PUBLISHING = timedelta(minutes=1)
+"""A job that ended this long ago is published, or the sweep is at it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One thing that is no longer as the job of a repeated request made it."""
+
+    what: Literal["result", "alias", "release", "code"]
+    name: str
+    """The place of the result, the alias, the release, or the definition."""
+    now: str
+    """The job whose result it holds, or the release it means; empty for nothing."""
+    since: datetime | None
+    sentence: str
+    next_step: str = ""
+    """What puts only this back; ``--again`` is the answer to all of them."""
+
+
+def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Change]:
+    """What is no longer as this job made it; empty while it is not done."""
+    folder = JobFolder(bucket, job_id)
+    outcome = folder.outcome()
+    if outcome is None or outcome.state != "done":
+        return []
+    # the result is put in place, and the aliases are moved, in the moment after a job has ended
+    if not folder.has(PUBLISHED) and datetime.now(UTC) - outcome.at < PUBLISHING:
+        return []
+    job = folder.job()
+    found = list(_changes_of_result(bucket, job, outcome) if isinstance(job, ScoreJob) else _changes_of_training(bucket, job, outcome))
+    return [*found, *_change_of_code(settings, bucket, job, outcome)]
+
+
+def definition_folder(settings: Settings, name: str) -> Path | None:
+    """The folder of a definition on this machine; None when there is none."""
+    parents = [*([settings.definitions] if settings.definitions else []), PACKAGE]
+    return next((parent.resolve() / name for parent in parents if (parent / name / "model.py").is_file()), None)
+
+
+def replacement_of(bucket: Bucket, job_id: str, place: str) -> FoundResult | UnreadableResult | None:
+    """What lies at the place instead of the result of this job; None when that is still there, or nothing is."""
+    there = look_at_result(bucket, place)
+    return None if isinstance(there, FoundResult) and there.manifest.job_id == job_id else there
+
+
+def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Iterator[Change]:
+    place = outcome.result
+    if not place:
+        return
+    there = look_at_result(bucket, place)
+    if isinstance(there, UnreadableResult):
+        sentence = f"{there.path} cannot be read: {there.reason}"
+        yield Change(what="result", name=place, now="", since=None, sentence=sentence)
+        return
+    if there is None:
+        yield Change(what="result", name=place, now="", since=None, sentence=f"{place} holds no result any more")
+        return
+    now = there.manifest
+    if now.job_id == job.job_id or _is_same_text(bucket, job.job_id, there):
+        return
+    kind = "a fix of it, " if now.fixes == job.job_id else ""
+    table = "" if now.table.path == job.table else f", of the table {now.table.path}"
+    yield Change(
+        what="result",
+        name=place,
+        now=now.job_id,
+        since=now.finished,
+        sentence=f"{place} holds the result of {kind}job {now.job_id} since {_when(now.finished)}, scored with {now.release}{table}",
+    )
+
+
+def _is_same_text(bucket: Bucket, job_id: str, there: FoundResult) -> bool:
+    """True when another job has published exactly the rates of this one."""
+    own = look_at_result(bucket, f"{there.folder}/{REVISIONS}/{job_id}")
+    return (
+        isinstance(own, FoundResult)
+        and own.manifest.text_sha256 == there.manifest.text_sha256
+        and own.manifest.release == there.manifest.release
+    )
+
+
+def _changes_of_training(bucket: Bucket, job: Job, outcome: Outcome) -> Iterator[Change]:
+    if isinstance(job, ScoreJob):
+        return
+    if look_at_release(bucket, outcome.release) is None:
+        sentence = f"the release {outcome.release} is no longer in the store"
+        yield Change(what="release", name=outcome.release, now="", since=None, sentence=sentence)
+        return
+    why = why_retired(bucket, outcome.release)
+    if why:
+        undo = f"Take it back into use with: scoring models unretire {outcome.release}"
+        sentence = f"the release {outcome.release} was retired {why}"
+        yield Change(what="release", name=outcome.release, now="", since=None, sentence=sentence, next_step=undo)
+    names = [*filter(None, [job.alias]), *([CHAMPION] if outcome.promotion is not None else [])]
+    for name in names:
+        now = known_alias(bucket, name)
+        if now is None or now.release != outcome.release:
+            option = "" if name == CHAMPION else f" --alias {name}"
+            yield _moved(name, now, f"Move it with: scoring models promote {outcome.release}{option}")
+    latest = known_alias(bucket, latest_of(job.definition))
+    if latest is None or latest.release != outcome.release:
+        yield _moved(job.definition, latest, f"Use this release by its id: --model {outcome.release}")
+
+
+def _moved(name: str, now: Alias | None, next_step: str) -> Change:
+    if now is None:
+        return Change(what="alias", name=name, now="", since=None, sentence=f"{name} means no release now", next_step=next_step)
+    sentence = f"{name} means {now.release} since {_when(now.at)}"
+    return Change(what="alias", name=name, now=now.release, since=now.at, sentence=sentence, next_step=next_step)
+
+
+def _change_of_code(settings: Settings, bucket: Bucket, job: Job, outcome: Outcome) -> Iterator[Change]:
+    definition = outcome.release.partition("@")[0]
+    folder = definition_folder(settings, definition)
+    found = look_at_release(bucket, outcome.release)
+    if folder is None or not isinstance(found, FoundRelease):
+        return
+    try:
+        code = digest_source(folder, PACKAGE)
+    except OSError:
+        return  # who cannot read the code here cannot say that it differs
+    if code == found.manifest.definition_sha256:
+        return
+    sentence = f"the code of {definition} in {folder} is not the code that {outcome.release} was trained with"
+    train = f"Train it with the code of now: scoring train {definition} --again" if isinstance(job, ScoreJob) else ""
+    yield Change(what="code", name=definition, now="", since=_changed(folder), sentence=sentence, next_step=train)
+
+
+def _changed(folder: Path) -> datetime | None:
+    """When the newest Python file of a definition was written."""
+    times = [file.stat().st_mtime for file in folder.rglob("*.py")]
+    return datetime.fromtimestamp(max(times), UTC) if times else None
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

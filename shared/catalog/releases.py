@@ -1,0 +1,109 @@
+"""The releases of the store, read from their manifests. A manifest that cannot be read is named, and hides no other release."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.aliases import ALIASES, MANIFEST, MODELS, release_folder, train_anew
+from shared.bucket import Bucket
+from shared.catalog.unreadable import read_or_reason
+from shared.errors import MessageError, ModelError, PermanentError
+from shared.manifests import ReleaseManifest
+from shared.messages import decode_long
+from shared.signatures import Signature
+
+NEEDED_FIGURES = ("log_loss_per_click", "mae_by_click")
+"""Every list and comparison shows these of a release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundRelease:
+    """A release whose manifest can be read."""
+
+    manifest: ReleaseManifest
+    signed: Signature
+    text: bytes
+    """The manifest as it lies in the bucket."""
+
+    @property
+    def release(self) -> str:
+        """The id of the release."""
+        return self.manifest.release
+
+    @property
+    def is_trusted(self) -> bool:
+        """False when a key is set here and the signature is missing or wrong: workers refuse the release."""
+        return self.signed in (Signature.RIGHT, Signature.UNCHECKED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadableRelease:
+    """A release whose manifest cannot be read."""
+
+    release: str
+    path: str
+    """Of the manifest."""
+    reason: str
+
+
+def list_releases(bucket: Bucket) -> Iterator[FoundRelease | UnreadableRelease]:
+    """Yields every release that has a manifest, by definition and id."""
+    for definition in bucket.folders(MODELS):
+        if f"{MODELS}/{definition}" != ALIASES:
+            yield from releases_of(bucket, definition)
+
+
+def releases_of(bucket: Bucket, definition: str) -> Iterator[FoundRelease | UnreadableRelease]:
+    """Yields the releases of one definition that have a manifest, by id."""
+    names: list[str] = []
+    with contextlib.suppress(PermanentError):  # a folder whose name is no path of the bucket holds no release
+        names = bucket.folders(f"{MODELS}/{definition}")
+    for name in names:
+        found = look_at_release(bucket, name) if name.startswith(f"{definition}@") else None
+        if found is not None:
+            yield found
+
+
+def look_at_release(bucket: Bucket, release: str) -> FoundRelease | UnreadableRelease | None:
+    """The release, why it cannot be read, or None when there is no manifest of it."""
+    path = f"{release_folder(release)}/{MANIFEST}"
+    text, reason = read_or_reason(bucket, path)
+    if text is None:
+        return UnreadableRelease(release=release, path=path, reason=reason) if reason else None
+    try:
+        manifest = decode_long(ReleaseManifest, text)
+        _check(manifest, release)
+    except MessageError as error:
+        return UnreadableRelease(release=release, path=path, reason=error.message)
+    return FoundRelease(manifest=manifest, signed=bucket.signer.judge(text), text=text)
+
+
+def read_release(bucket: Bucket, release: str) -> FoundRelease:
+    """One release by its id.
+
+    Raises:
+        ModelError: there is no such release, or its manifest cannot be read; the sentence names the file.
+    """
+    found = look_at_release(bucket, release)
+    if found is None:
+        raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
+    if isinstance(found, UnreadableRelease):
+        raise unreadable(found)
+    return found
+
+
+def unreadable(found: UnreadableRelease) -> ModelError:
+    """The error for a command that needs exactly this release."""
+    return ModelError(f"{found.path} is not a release manifest: {found.reason}", next_step=train_anew(found.release))
+
+
+def _check(manifest: ReleaseManifest, release: str) -> None:
+    """Raise MessageError when a manifest lacks what every reader of one takes from it."""
+    if manifest.release != release:
+        raise MessageError(f"it belongs to the release {manifest.release}")
+    if "train" not in manifest.tables:
+        raise MessageError("it does not name the table that the release was trained on")
+    figures = manifest.metrics.get(manifest.judged_on, {}).get(manifest.definition, {})
+    missing = [name for name in NEEDED_FIGURES if name not in figures]
+    if missing:
+        raise MessageError(f"it lacks the figure {missing[0]} of {manifest.definition}")

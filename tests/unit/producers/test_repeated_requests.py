@@ -1,0 +1,234 @@
+"""A request that was made before is answered with what is true now, and ends with exit code 2 where its result is no longer in use."""
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from producers import cli, repeated_requests
+from producers.enqueue import enqueue_score, enqueue_train
+from producers.releases.retiring import retire
+from producers.repeated_requests import changes_since
+from shared.aliases import MANIFEST, point_alias, point_latest, release_folder
+from shared.bucket import LocalBucket
+from shared.catalog.releases import read_release
+from shared.job_folder import PUBLISHED, JobFolder, Outcome, Promotion
+from shared.settings import Settings
+from tests.handmade import NOON, PLACE, TABLE, WEIGHTS, make_job, publish_handmade, row, run_job, write_table
+
+pytestmark = pytest.mark.server
+
+FOLDER = f"data/predict/output/v1/{PLACE}"
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    write_table(bucket, [row(number) for number in range(5)])
+    return bucket
+
+
+@pytest.fixture
+def settings(no_redis_url) -> Settings:
+    return Settings(redis_url=no_redis_url)
+
+
+@pytest.fixture
+def old(bucket) -> str:
+    return publish_handmade(bucket)
+
+
+@pytest.fixture
+def bad(bucket, old) -> str:
+    """A newer release that gives other rates."""
+    return publish_handmade(bucket, made=NOON + timedelta(hours=1), weights=[weight / 2 for weight in WEIGHTS])
+
+
+def scored(settings: Settings, bucket: LocalBucket, model: str, **more: object) -> JobFolder:
+    """The folder of a job that was asked for and run to its end."""
+    folder = JobFolder(bucket, enqueue_score(settings, bucket, table=TABLE, model=model, **more).job_id)
+    assert run_job(folder).state == "done"
+    return folder
+
+
+def trained(settings: Settings, bucket: LocalBucket, release: str, *, promotion: Promotion | None = None, **wish: object) -> str:
+    """The id of a training that was asked for and ended with this release."""
+    job_id = enqueue_train(settings, bucket, definition="v1", train=TABLE, **wish).job_id
+    folder = JobFolder(bucket, job_id)
+    folder.end(Outcome(state="done", at=datetime.now(UTC), release=release, promotion=promotion))
+    bucket.write(folder.file(PUBLISHED), b"{}")
+    return job_id
+
+
+def scoring(settings: Settings, bucket: LocalBucket, *arguments: str, code: int = 0, **more: str) -> Result:
+    environment = {"BUCKET_URL": bucket.url, "REDIS_URL": settings.redis_url, "SCORING_STORE_KEY": ""} | more
+    done = CliRunner().invoke(cli.scoring, list(arguments), env=environment)
+    if code == 0:
+        assert done.exit_code == 0, done.output
+    else:
+        assert getattr(done.exception, "exit_code", None) == code, done.output
+    return done
+
+
+# --- results
+
+
+def test_a_result_that_is_still_at_its_place_is_answered_as_done(settings, bucket, old):
+    folder = scored(settings, bucket, old)
+    assert changes_since(settings, bucket, folder.job_id) == []
+    said = scoring(settings, bucket, "score", TABLE, "--model", old)
+    assert FOLDER in said.stdout
+
+
+def test_undoing_a_bad_result_by_the_same_request_says_that_the_bad_one_is_there(settings, bucket, old, bad):
+    first, replacing = scored(settings, bucket, old), scored(settings, bucket, bad)
+    [change] = changes_since(settings, bucket, first.job_id)
+    assert (change.what, change.name, change.now) == ("result", FOLDER, replacing.job_id)
+    assert change.since == replacing.outcome().at
+    for wait in ("--wait", "--no-wait"):
+        said = scoring(settings, bucket, "score", TABLE, "--model", old, wait, code=2)
+        assert said.stdout == ("" if wait == "--wait" else f"{first.job_id}\n")
+        error = said.exception
+        assert f"job {first.job_id} is done, but since then {FOLDER} holds the result of job {replacing.job_id}" in error.message
+        assert f"{change.since:%Y-%m-%d %H:%M:%S} UTC, scored with {bad}" in error.message
+        assert error.next_step == f"Run it once more: scoring score {TABLE} --model {old} {wait} --again"
+    again = scored(settings, bucket, old, again=True)
+    assert changes_since(settings, bucket, again.job_id) == []
+    assert scoring(settings, bucket, "score", TABLE, "--model", old).exit_code == 0
+
+
+def test_a_program_gets_what_replaced_a_result_as_json(settings, bucket, old, bad):
+    first, replacing = scored(settings, bucket, old), scored(settings, bucket, bad)
+    said = scoring(settings, bucket, "score", TABLE, "--model", old, "--json", code=2)
+    data = json.loads(said.stdout)
+    assert (data["job_id"], data["fresh"]) == (first.job_id, False)
+    [change] = data["changed_since"]
+    assert (change["what"], change["name"], change["now"]) == ("result", FOLDER, replacing.job_id)
+
+
+def test_another_table_at_the_same_place_is_named(settings, bucket, old):
+    first = scored(settings, bucket, old)
+    other = write_table(bucket, [row(9)], path=f"data/predict/input/{PLACE}/x/prediction_input.csv")
+    job = make_job(bucket, minute=60 * 24 * 365, table=other)
+    assert run_job(job).state == "done"
+    [change] = changes_since(settings, bucket, first.job_id)
+    assert change.sentence.endswith(f", of the table {other}")
+
+
+def test_the_same_rates_published_by_another_request_are_no_change(settings, bucket, old):
+    first, other = scored(settings, bucket, old), scored(settings, bucket, old, chunk_rows=2)
+    assert first.job_id != other.job_id
+    assert changes_since(settings, bucket, first.job_id) == []
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "holds no result any more"), (b"\xff", "cannot be read")])
+def test_a_place_that_holds_no_readable_result_is_said(settings, bucket, old, content, words):
+    first = scored(settings, bucket, old)
+    bucket.delete(f"{FOLDER}/{MANIFEST}")
+    if content is not None:
+        bucket.write(f"{FOLDER}/{MANIFEST}", content)
+    [change] = changes_since(settings, bucket, first.job_id)
+    assert words in change.sentence
+
+
+def test_a_job_that_has_not_ended_is_followed_as_before(settings, bucket, old):
+    waiting = enqueue_score(settings, bucket, table=TABLE, model=old)
+    assert changes_since(settings, bucket, waiting.job_id) == []
+    said = scoring(settings, bucket, "score", TABLE, "--model", old, "--no-wait")
+    assert said.stdout.strip() == waiting.job_id
+
+
+# --- trainings
+
+
+@pytest.mark.parametrize(
+    ("wish", "name", "command"),
+    [
+        ({"alias": "champion"}, "champion", "scoring models promote {release}"),
+        ({"alias": "challenger"}, "challenger", "scoring models promote {release} --alias challenger"),
+        ({"promote": "always"}, "champion", "scoring models promote {release}"),
+    ],
+)
+def test_an_alias_that_means_another_release_by_now_is_named(settings, bucket, old, wish, name, command):
+    promotion = Promotion(champion_since=None) if "promote" in wish else None
+    job_id = trained(settings, bucket, old, promotion=promotion, **wish)
+    point_alias(bucket, name, old)
+    assert changes_since(settings, bucket, job_id) == []
+    later = "v1@20261124T120000Z-abcdef"
+    moved = point_alias(bucket, name, later)
+    [change] = changes_since(settings, bucket, job_id)
+    assert (change.what, change.name, change.now, change.since) == ("alias", name, later, moved.at)
+    assert change.sentence == f"{name} means {later} since {moved.at:%Y-%m-%d %H:%M:%S} UTC"
+    assert change.next_step == f"Move it with: {command.format(release=old)}"
+
+
+def test_a_definition_whose_newest_release_is_another_by_now_is_named(settings, bucket, old):
+    trained(settings, bucket, old)
+    assert scoring(settings, bucket, "train", "v1", "--train", TABLE).exit_code == 0
+    later = publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    error = scoring(settings, bucket, "train", "v1", "--train", TABLE, code=2).exception
+    assert f"v1 means {later} since " in error.message
+    assert error.next_step.splitlines() == [
+        f"Run it once more: scoring train v1 --train {TABLE} --again",
+        f"Use this release by its id: --model {old}",
+    ]
+
+
+def test_a_training_that_the_gate_did_not_promote_says_nothing_of_the_champion(settings, bucket, old):
+    job_id = trained(settings, bucket, old, eval_table=TABLE, promote="auto")
+    point_alias(bucket, "champion", "v1@20261124T120000Z-abcdef")
+    assert changes_since(settings, bucket, job_id) == []
+
+
+def test_a_release_that_is_gone_is_said(settings, bucket, old):
+    job_id = trained(settings, bucket, old)
+    bucket.delete_folder(release_folder(old))
+    [change] = changes_since(settings, bucket, job_id)
+    assert change.sentence == f"the release {old} is no longer in the store"
+
+
+def test_a_release_that_was_retired_is_said(settings, bucket, old):
+    job_id = trained(settings, bucket, old)
+    retire(bucket, old, reason="trained on one row", by="tester")
+    change = changes_since(settings, bucket, job_id)[0]
+    assert change.sentence.startswith(f"the release {old} was retired ")
+    assert "trained on one row" in change.sentence
+    assert change.next_step == f"Take it back into use with: scoring models unretire {old}"
+
+
+def test_changed_code_of_a_definition_is_said_of_a_training_and_of_a_result(settings, bucket, old, tmp_path, monkeypatch):
+    job_id, result = trained(settings, bucket, old), scored(settings, bucket, old)
+    package = tmp_path / "package"
+    shutil.copytree(repeated_requests.PACKAGE / "v1", package / "v1", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(repeated_requests, "PACKAGE", package)
+    assert changes_since(settings, bucket, job_id) == []
+    assert changes_since(settings, bucket, result.job_id) == []
+    with (package / "v1/model.py").open("a") as code:
+        code.write("\n# another way\n")
+    [of_training] = changes_since(settings, bucket, job_id)
+    [of_result] = changes_since(settings, bucket, result.job_id)
+    for change in (of_training, of_result):
+        assert change.what == "code"
+        assert change.sentence == f"the code of v1 in {package / 'v1'} is not the code that {old} was trained with"
+    assert of_result.next_step == "Train it with the code of now: scoring train v1 --again"
+
+
+def test_code_that_is_not_on_this_machine_is_not_judged(settings, bucket, old, tmp_path, monkeypatch):
+    job_id = trained(settings, bucket, old)
+    monkeypatch.setattr(repeated_requests, "PACKAGE", tmp_path)
+    assert changes_since(settings, bucket, job_id) == []
+
+
+def test_the_digest_of_code_is_the_one_that_releases_are_bound_to(settings, bucket, old):
+    folder = repeated_requests.definition_folder(settings, "v1")
+    assert isinstance(folder, Path)
+    assert repeated_requests.digest_source(folder, repeated_requests.PACKAGE) == read_release(bucket, old).manifest.definition_sha256
+
+
+def test_latest_that_is_put_back_is_no_change(settings, bucket, old):
+    job_id = trained(settings, bucket, old)
+    point_latest(bucket, old)
+    assert changes_since(settings, bucket, job_id) == []
