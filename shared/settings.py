@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: os.cpu_count() or 2)
     """Processes of the worker that scores and trains."""
 
+    stop_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
+    """After SIGTERM a worker of ``scoring run`` lets its work in hand go on for this long (default 30), then hands it back."""
+
     flower_host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     """Address that ``scoring run flower`` listens on; 0.0.0.0 in a container, where it is said elsewhere who may reach its port."""
 

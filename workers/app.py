@@ -22,6 +22,7 @@ from shared.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
 from workers.memory import keep_freed_memory
+from workers.runtime.stopping import limit_shutdown
 
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
@@ -69,6 +70,13 @@ def _import_definitions() -> None:
 def _sweep_at_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     """What stood still while no worker was there goes on at once."""
     _send_sweep()
+
+
+@signals.worker_shutting_down.connect
+def _limit_shutdown(how: str = "", **_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    seconds = read_settings().stop_seconds
+    if how == "Warm" and seconds is not None:
+        limit_shutdown(app, seconds)
 
 
 @signals.worker_ready.connect
