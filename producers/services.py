@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from producers.stack.node_names import node_host
 from shared.errors import RequestError
 from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
@@ -42,7 +43,7 @@ def run(service: str, settings: Settings) -> NoReturn:
         command = flower_command()
         environment |= _flower_alone(settings)
     else:
-        command = next(lone_worker_command(*worker) for worker in workers_of(settings) if worker[0] == NAMES[service])
+        command = next(lone_worker_command(*worker, node_host()) for worker in workers_of(settings) if worker[0] == NAMES[service])
         environment.pop("REMAP_SIGTERM", None)
         environment.setdefault("SCORING_STOP_SECONDS", str(STOP_SECONDS))
     os.chdir(ROOT)
@@ -67,11 +68,11 @@ def workers_of(settings: Settings) -> tuple[tuple[str, list[str], int], ...]:
     return ("score", [QUEUE_SCORE, QUEUE_TRAIN], settings.processes), ("control", [QUEUE_CONTROL], CONTROL_PROCESSES)
 
 
-def lone_worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
-    """Starts a worker."""
+def lone_worker_command(name: str, queues: Sequence[str], processes: int, host: str = "%h") -> list[str]:
+    """Starts a worker; ``%h`` is Celery's word for the name of the machine."""
     # gossip and mingle only cost: our workers need to know nothing of each other
     without = "--without-gossip", "--without-mingle"
-    return celery_command("workers.app", "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *without)
+    return celery_command("workers.app", "worker", "-n", f"{name}@{host}", "-Q", ",".join(queues), "-c", str(processes), *without)
 
 
 def beat_command(home: Path) -> list[str]:
@@ -109,6 +110,8 @@ def flower_environment(settings: Settings, home: Path, address: str, password: s
         # a Flower that is killed forgets a minute; to write 10,000 tasks takes a third of a second
         "FLOWER_STATE_SAVE_INTERVAL": "60000",
         "FLOWER_MAX_TASKS": "10000",
+        # its count of active tasks holds those that a dead worker had
+        "FLOWER_PURGE_OFFLINE_WORKERS": "120",
         # not the default: what a task is about stands in its arguments
         "FLOWER_TASKS_COLUMNS": "name,args,state,received,runtime,worker,uuid",
     }

@@ -144,6 +144,9 @@ SECRETS = {
 }
 """Variables that may be given as a file, ``<name>_FILE``, as container platforms hand out secrets; each with its name in Settings."""
 
+MAY_BE_EMPTY = ("WEBHOOK_URL",)
+"""Those whose file may be empty, as a variable that is set to nothing."""
+
 
 def read_settings() -> Settings:
     """Read the environment and the files it names, and clear it of what would override these settings.
@@ -188,7 +191,7 @@ def _read_secret(name: str) -> str | None:
         raise SettingsError(
             f"the file {file}, which {name}_FILE names, cannot be read: {reason}", next_step=f"Correct {name}_FILE or unset it."
         ) from None
-    if not text:
+    if not text and name not in MAY_BE_EMPTY:
         # an empty key would switch signing off, an empty address lead to another Redis
         raise SettingsError(
             f"the file {file}, which {name}_FILE names, is empty", next_step=f"Write the secret into it, or unset {name}_FILE."

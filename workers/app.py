@@ -22,12 +22,14 @@ from shared.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
 from workers.memory import keep_freed_memory
+from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.stopping import limit_shutdown
 
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
 app.conf.broker_transport = "workers.transport:Transport"
 app.conf.worker_consumer = "workers.consumer:Consumer"
+app.steps["consumer"].add(Heartbeat)
 # imported in the parent process, so that every child has the libraries from its start
 app.conf.imports = ["workers.tasks"]
 
