@@ -39,6 +39,8 @@ COPY workers workers
 COPY model_store model_store
 RUN pip install --quiet --no-cache-dir --no-deps --no-build-isolation --editable . && python -m compileall -q shared producers workers model_store
 
+# all that is written with a read-only root; named here so that ECS makes them writable for every user
+VOLUME ["/tmp", "/var/lib/scoring"]
 USER 1000:1000
 ENTRYPOINT ["scoring"]
 CMD ["--help"]

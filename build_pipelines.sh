@@ -80,7 +80,7 @@ fi
 
 build_candidate worker ${build_options[@]+"${build_options[@]}"}
 echo "Checking $definition in the new image ..."
-docker run --rm --network none --read-only --tmpfs /tmp --cap-drop ALL "$IMAGE:candidate" models check "$definition" ||
+docker run --rm --init --network none --read-only --tmpfs /tmp --cap-drop ALL --pids-limit 4096 "$IMAGE:candidate" models check "$definition" ||
     refuse "The new image is not put into service: see above. What runs was left as it was."
 ! runs notebook || build_candidate notebook ${build_options[@]+"${build_options[@]}"}
 keep_environment

@@ -241,7 +241,7 @@ build_candidate() {
 name_candidate() {
     local image=$1 container before new
     new=$(image_id "$image:candidate")
-    container=$("${compose[@]}" --profile notebook ps -q "$2" 2>/dev/null | head -n 1)
+    container=$(containers "$2" | head -n 1)
     [ -z "$container" ] || before=$(docker inspect --format '{{.Image}}' "$container" 2>/dev/null)
     before=${before:-$(image_id "$image:$(image_tag)")}
     [ -z "$before" ] || [ "$before" = "$new" ] || docker tag "$before" "$image:previous"
@@ -270,7 +270,7 @@ runs() {
 # running SERVICE: the ids of its containers that run
 running() {
     local id
-    for id in $("${compose[@]}" --profile notebook --profile metrics ps -q "$1" 2>/dev/null); do
+    for id in $(containers "$1"); do
         [ "$(docker inspect --format '{{.State.Running}}' "$id" 2>/dev/null)" != true ] || echo "$id"
     done
 }
@@ -279,16 +279,29 @@ running() {
 how_many_workers() {
     local number
     number=$(setting SCORING_WORKERS)
-    [ -n "$number" ] || number=$("${compose[@]}" ps -q worker 2>/dev/null | grep -c .) || number=1
+    [ -n "$number" ] || number=$(containers worker | grep -c .) || number=1
     echo "$number"
 }
 
-# start SERVICE...: runs services, and what they need, on the image that is there now
+# containers SERVICE...: the ids of their containers, but for those of `docker-compose run`
+containers() {
+    "${compose[@]}" --profile notebook --profile metrics ps -q "$@" 2>/dev/null || true
+}
+
+# take_away CONTAINER...: each ends its work in hand first
+take_away() {
+    docker stop --time 50 "$@" >/dev/null
+    docker rm --volumes "$@" >/dev/null
+}
+
+# start SERVICE...: runs services on the image that is there now, in the place of what runs
 start() {
-    if [ "${compose[*]}" = docker-compose ]; then
-        # docker-compose 1.29 cannot put a container of a newer Docker in the place of another (KeyError: ContainerConfig)
-        "${compose[@]}" --profile notebook --profile metrics rm --stop --force "$@" >/dev/null 2>&1
-    fi
+    local old
+    # docker-compose 1.29 cannot put a container of a newer Docker in the place of another (KeyError: ContainerConfig), and its `rm` takes
+    # away the containers of `run`, too
+    old=$(containers "$@")
+    # shellcheck disable=SC2086 # ids, one a word
+    [ -z "$old" ] || take_away $old
     "${compose[@]}" --profile notebook --profile metrics up -d --no-deps "$@"
 }
 
@@ -309,7 +322,7 @@ answers() {
 # wait_for SERVICE: until each of its containers does its work
 wait_for() {
     local id tries
-    for id in $("${compose[@]}" --profile notebook --profile metrics ps -q "$1"); do
+    for id in $(containers "$1"); do
         for ((tries = 0; tries < 60; tries++)); do
             ! answers "$1" "$id" || continue 2
             sleep 1
@@ -346,12 +359,6 @@ wait_for_guest() {
     docker logs --tail 20 "$2" >&2 || true
     take_away "$2"
     refuse "The new image of $1 does not work: see above. The old one goes on$(way_back)"
-}
-
-# take_away CONTAINER: it ends its work in hand first
-take_away() {
-    docker stop --time 50 "$1" >/dev/null
-    docker rm --volumes "$1" >/dev/null
 }
 
 # Starts the stack, and waits until each process does its work. What runs already is replaced.

@@ -169,10 +169,9 @@ class Scrape(Collector):
         """Of a bucket on a disk; an object store has no end."""
         if not isinstance(self._bucket, LocalBucket):
             return
-        try:
-            disk = os.statvfs(self._bucket.root)
-        except FileNotFoundError:
-            return  # nothing was written yet
+        root = self._bucket.root
+        # it is made with the first file
+        disk = os.statvfs(next(folder for folder in (root, *root.parents) if folder.exists()))
         yield GaugeMetricFamily("scoring_bucket_disk_free_bytes", "Room on the disk of the bucket.", value=disk.f_bavail * disk.f_frsize)
         yield GaugeMetricFamily("scoring_bucket_disk_size_bytes", "Size of the disk of the bucket.", value=disk.f_blocks * disk.f_frsize)
         # some file systems make inodes as they need them, and say 0

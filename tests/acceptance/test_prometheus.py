@@ -1,4 +1,4 @@
-"""A real Prometheus: its rules are right, it scrapes a running stack, each alarm fires, and each panel of the dashboard has something to show."""
+"""A real Prometheus: it scrapes a running stack, each alarm fires, and each panel of the dashboard has something to show."""
 
 import contextlib
 import gzip
@@ -169,7 +169,6 @@ def test_prometheus_scrapes_a_running_stack_where_every_panel_shows_something_an
     schedule.parent.mkdir(exist_ok=True)
     with metrics_command(trained.environment) as port, running(tmp_path, [job("scoring", port)]) as prometheus:
         wait_until(lambda: prometheus.query("scoring_jobs_ended_total"), 60, "the first scrape", pause=0.2)
-        at_first = prometheus.firing()
         few, table = trained.bucket / "data/predict/few/good.csv", tmp_path / "third-bad.csv"
         few.parent.mkdir(parents=True, exist_ok=True)
         write_rows(trained.sample_table, few)

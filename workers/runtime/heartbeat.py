@@ -11,7 +11,7 @@ from shared import hint
 from shared.queue import heartbeat
 
 
-class Heartbeat(celery.bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+class Heartbeat(celery.bootsteps.StartStopStep):
     """Starts once the worker takes messages, and stops with that."""
 
     requires = (Tasks,)
