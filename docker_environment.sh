@@ -342,7 +342,7 @@ replace() {
     local service=$1 guest=''
     if runs "$service"; then
         guest=$("${compose[@]}" run -d --no-deps "$service" | tail -n 1)
-        guest=$(docker inspect --format '{{.Id}}' "$guest")
+        guest=$(docker inspect --format '{{.Id}}' "$guest") || refuse "A $service of the new image did not start. The old one goes on$(way_back)"
         wait_for_guest "$service" "$guest"
     fi
     start "$service"

@@ -324,7 +324,11 @@ def figures_of(redis_url, bucket):
     client = redis.Redis.from_url(redis_url)
     for sign in (pulse.BEAT, pulse.SWEEP):
         pulse.leave_sign(client, sign)
-    text = generate_latest(registry(Settings(redis_url=redis_url, bucket_url=str(bucket)))).decode()
+    client.config_set("maxmemory", "1gb")
+    try:
+        text = generate_latest(registry(Settings(redis_url=redis_url, bucket_url=str(bucket)))).decode()
+    finally:
+        client.config_set("maxmemory", "0")
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.MULTILINE):
         yield name
         if kind == "histogram":
