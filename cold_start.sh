@@ -51,7 +51,8 @@ start_here() {
     chmod 700 "$home"
     log=$home/up.log
     ready=$home/ready.json
-    rm -f "$ready"
+    # an old log may be one that others can read
+    rm -f "$ready" "$log"
 
     echo "Starting server, workers, beat and Flower (their log: $log) ..."
     # in a session of its own, so that Ctrl-C here stops it in order, through the trap below

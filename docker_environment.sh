@@ -285,7 +285,10 @@ how_many_workers() {
 
 # containers SERVICE...: the ids of their containers, but for those of `docker-compose run`
 containers() {
-    "${compose[@]}" --profile notebook --profile metrics ps -q "$@" 2>/dev/null || true
+    local id
+    for id in $("${compose[@]}" --profile notebook --profile metrics ps -q "$@" 2>/dev/null); do
+        [ "$(docker inspect --format '{{index .Config.Labels "com.docker.compose.oneoff"}}' "$id" 2>/dev/null)" = True ] || echo "$id"
+    done
 }
 
 # take_away CONTAINER...: each ends its work in hand first
