@@ -15,7 +15,7 @@ refuse() {
 
 # is_at_least 19.03 28.2.2
 is_at_least() {
-    [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+    [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | sed -n 1p)" = "$1" ]
 }
 
 check_docker() {
@@ -241,7 +241,7 @@ build_candidate() {
 name_candidate() {
     local image=$1 container before new
     new=$(image_id "$image:candidate")
-    container=$(containers "$2" | head -n 1)
+    container=$(containers "$2" | sed -n 1p)
     [ -z "$container" ] || before=$(docker inspect --format '{{.Image}}' "$container" 2>/dev/null)
     before=${before:-$(image_id "$image:$(image_tag)")}
     [ -z "$before" ] || [ "$before" = "$new" ] || docker tag "$before" "$image:previous"
@@ -383,7 +383,7 @@ start_stack() {
 
 # in_container ARGUMENTS...: the scoring command, in a container that is there
 in_container() {
-    docker exec "$(running control | head -n 1)" scoring "$@" </dev/null
+    docker exec "$(running control | sed -n 1p)" scoring "$@" </dev/null
 }
 
 # The newest folder YYYY/MM/DD with a table to score, in a bucket that is a folder of this machine; fails when there is none.
