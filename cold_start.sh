@@ -130,7 +130,7 @@ if [ "$way" = keep ]; then
     python -c '
 import json, sys
 ready = json.load(open(sys.argv[1]))
-print("Flower: {flower_url}  user {flower_user}  password {flower_password}".format(**ready))' "$ready"
+print("Flower: {flower_url}  user: {flower_user}  password: flower_password in {ready}".format(**ready, ready=sys.argv[1]))' "$ready"
     echo "Stop it with: kill $stack"
 elif [ "$way" = docker ]; then
     echo

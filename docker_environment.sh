@@ -113,8 +113,18 @@ make_settings() {
     for name in REDIS_PASSWORD SCORING_FLOWER_PASSWORD SCORING_NOTEBOOK_TOKEN; do
         settle "$name" "$(random_secret)"
     done
+    settle SCORING_WORKER_MEMORY "$(memory_of_worker)m"
     settle_store_key
     own_settings
+}
+
+# memory_of_worker: MB for a training and for each of its processes, which take 350 each while they score
+memory_of_worker() {
+    local processes memory
+    processes=$(setting SCORING_PROCESSES)
+    processes=${processes:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
+    memory=$((2048 + 512 * processes))
+    echo "$((memory > 4096 ? memory : 4096))"
 }
 
 # root writes files that are the user's

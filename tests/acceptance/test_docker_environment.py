@@ -157,6 +157,11 @@ def test_a_stack_with_releases_goes_on_without_a_key_until_a_person_brings_one_i
     assert "${SCORING_STORE_KEY_FILE-/run/secrets/store-key}" in (REPOSITORY / "docker-compose.yml").read_text()
 
 
+@pytest.mark.parametrize(("processes", "memory"), [("1", "4096m"), ("16", "10240m")])
+def test_a_worker_with_many_processes_gets_memory_for_each(checkout, processes, memory):
+    assert make_settings(checkout, SCORING_PROCESSES=processes)["SCORING_WORKER_MEMORY"] == memory
+
+
 def test_what_was_set_by_environment_once_holds_for_every_later_command(checkout):
     command = ". ./docker_environment.sh; make_settings; keep_environment"
     said = bash(checkout, "-euo", "pipefail", "-c", command, SCORING_FLOWER_PORT="5755", MODEL_VER="v2")
