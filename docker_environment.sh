@@ -332,15 +332,24 @@ answers() {
     esac
 }
 
+# So long a process may take to do its work, on a slow machine, too.
+WAIT_SECONDS=180
+
+# works_in_time SERVICE CONTAINER
+works_in_time() {
+    local limit=$((SECONDS + WAIT_SECONDS))
+    until answers "$1" "$2"; do
+        [ "$SECONDS" -lt "$limit" ] || return 1
+        sleep 1
+    done
+}
+
 # wait_for SERVICE: until each of its containers does its work
 wait_for() {
-    local id tries
+    local id
     for id in $(containers "$1"); do
-        for ((tries = 0; tries < 60; tries++)); do
-            ! answers "$1" "$id" || continue 2
-            sleep 1
-        done
-        refuse "The container of $1 does not work: see why with: ${compose[*]} logs $1$(way_back)"
+        works_in_time "$1" "$id" ||
+            refuse "The container of $1 does not work: see why with: ${compose[*]} logs $1$(way_back)"
     done
 }
 
@@ -364,11 +373,7 @@ replace() {
 }
 
 wait_for_guest() {
-    local tries
-    for ((tries = 0; tries < 60; tries++)); do
-        ! answers "$1" "$2" || return 0
-        sleep 1
-    done
+    ! works_in_time "$1" "$2" || return 0
     docker logs --tail 20 "$2" >&2 || true
     take_away "$2"
     refuse "The new image of $1 does not work: see above. The old one goes on$(way_back)"

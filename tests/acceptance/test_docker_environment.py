@@ -226,7 +226,7 @@ def test_an_image_whose_worker_does_not_work_leaves_the_old_ones_at_work(there):
     (there / ".env").write_text("")
     for name in ("worker0", "broken"):
         (there / name).touch()
-    script = ". ./docker_environment.sh; compose=(docker-compose); sleep() { :; }; replace worker"
+    script = ". ./docker_environment.sh; compose=(docker-compose); WAIT_SECONDS=0; replace worker"
     said = bash(there, "-euo", "pipefail", "-c", script, code=1)
     assert "The new image of worker does not work: see above. The old one goes on" in said
     assert "stop --time 50 worker0" not in (there / "calls").read_text()
