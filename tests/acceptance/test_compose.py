@@ -192,7 +192,7 @@ def test_the_image_runs_as_nobody_in_particular_and_holds_no_compiler_no_cache_a
 
 def test_redis_wants_the_password_and_keeps_what_it_is_told(containers: Containers) -> None:
     assert "NOAUTH" in containers("exec", "-T", "redis", "redis-cli", "llen", "score")
-    ask = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli config get "$0" | tail -n 1'
+    ask = 'REDISCLI_AUTH="$(cat /run/secrets/redis-password)" redis-cli config get "$0" | tail -n 1'
     told = {
         name: containers("exec", "-T", "redis", "sh", "-c", ask, name).strip() for name in ("appendonly", "appendfsync", "maxmemory-policy")
     }
