@@ -303,7 +303,7 @@ containers() {
 
 # take_away CONTAINER...: each ends its work in hand first
 take_away() {
-    docker stop --time 50 "$@" >/dev/null
+    docker stop -t 50 "$@" >/dev/null
     docker rm --volumes "$@" >/dev/null
 }
 

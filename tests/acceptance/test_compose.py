@@ -281,9 +281,9 @@ def test_a_container_without_an_init_that_is_stopped_while_it_starts_ends_at_onc
     container = docker("run", "--detach", "--network", "none", *settings, "keyword-scoring:test", "run", service).strip()
     try:
         # Python runs code of ours from some hundredths of a second on; importing everything takes seconds
-        wait_until(lambda: "scoring" in docker("top", container, "-o", "args"), 10, "the start")
+        wait_until(lambda: "scoring" in docker("top", container, "-o", "pid,args"), 10, "the start")
         docker("exec", container, "sleep", "0.3")
-        docker("stop", "--time", "30", container)
+        docker("stop", "-t", "30", container)
         assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() in ("0", "143")
     finally:
         docker("rm", "--force", "--volumes", container)

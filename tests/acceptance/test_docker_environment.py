@@ -181,7 +181,7 @@ case "$*" in
 "inspect --format {{.State.Running}} "*) echo true ;;
 "inspect --format {{.State.Health.Status}} "*) echo healthy ;;
 "exec guest scoring health worker") [ ! -f broken ] ;;
-"stop --time 50 worker"*) mv worker* bin/ ;;
+"stop -t 50 worker"*) mv worker* bin/ ;;
 *" up -d "*worker*) echo "up with $SCORING_WORKERS" ;;
 esac"""
 
@@ -214,10 +214,10 @@ def test_one_worker_of_the_new_image_is_at_work_before_the_old_ones_stop(there):
     order = [
         "run -d --no-deps worker",
         "exec guest scoring health worker",
-        "stop --time 50 worker0 worker1",
+        "stop -t 50 worker0 worker1",
         "rm --volumes worker0 worker1",
         "--profile notebook --profile metrics up -d --no-deps worker",
-        "stop --time 50 guest",
+        "stop -t 50 guest",
     ]
     assert [call for call in calls if call in order] == order
 
@@ -229,7 +229,7 @@ def test_an_image_whose_worker_does_not_work_leaves_the_old_ones_at_work(there):
     script = ". ./docker_environment.sh; compose=(docker-compose); WAIT_SECONDS=0; replace worker"
     said = bash(there, "-euo", "pipefail", "-c", script, code=1)
     assert "The new image of worker does not work: see above. The old one goes on" in said
-    assert "stop --time 50 worker0" not in (there / "calls").read_text()
+    assert "stop -t 50 worker0" not in (there / "calls").read_text()
     assert (there / "worker0").exists()
 
 

@@ -159,7 +159,7 @@ def test_no_container_has_a_secret_in_its_environment_or_its_command_and_none_ge
 def test_every_setting_that_is_not_secret_reaches_the_containers_of_docker_compose():
     given = {*COMPOSE["services"]["worker"]["environment"]}
     # what the image says, and what means something else inside of a container
-    inside = {"SCORING_HOME", "SCORING_FLOWER_HOST", "SCORING_FLOWER_PORT", "SCORING_REDIS_PORT"}
+    inside = {"SCORING_HOME", "SCORING_FLOWER_HOST", "SCORING_FLOWER_PORT", "SCORING_REDIS_PORT", "SCORING_LOG_FILE"}
     assert VARIABLES - {*SECRETS} - inside - given == set()
 
 
