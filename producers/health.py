@@ -6,6 +6,7 @@ schedule, Flower serves its page.
 """
 
 import http.client
+import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,6 @@ import kombu.exceptions
 import redis
 
 from producers.services import BEAT, FLOWER, NAMES, workers_of
-from producers.stack.node_names import node_host
 from shared import hint, pulse
 from shared.errors import BrokerError
 from shared.settings import Settings
@@ -55,7 +55,7 @@ def _illness_of_beat(settings: Settings, client: redis.Redis) -> str | None:
 def _illness_of_worker(name: str, settings: Settings, client: redis.Redis) -> str | None:
     from shared.broker import make_app  # noqa: PLC0415 - beat and Flower are looked at without the time that Celery takes
 
-    node = f"{name}@{node_host()}"
+    node = f"{name}@{socket.gethostname()}"
     queues = next(queues for worker, queues, _ in workers_of(settings) if worker == name)
     with make_app(settings) as app:
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from producers.stack.node_names import node_host
 from shared.errors import RequestError
 from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
@@ -43,7 +42,7 @@ def run(service: str, settings: Settings) -> NoReturn:
         command = flower_command()
         environment |= _flower_alone(settings)
     else:
-        command = next(lone_worker_command(*worker, node_host()) for worker in workers_of(settings) if worker[0] == NAMES[service])
+        command = next(lone_worker_command(*worker) for worker in workers_of(settings) if worker[0] == NAMES[service])
         environment.pop("REMAP_SIGTERM", None)
         environment.setdefault("SCORING_STOP_SECONDS", str(STOP_SECONDS))
     os.chdir(ROOT)
@@ -68,11 +67,11 @@ def workers_of(settings: Settings) -> tuple[tuple[str, list[str], int], ...]:
     return ("score", [QUEUE_SCORE, QUEUE_TRAIN], settings.processes), ("control", [QUEUE_CONTROL], CONTROL_PROCESSES)
 
 
-def lone_worker_command(name: str, queues: Sequence[str], processes: int, host: str = "%h") -> list[str]:
-    """Starts a worker; ``%h`` is Celery's word for the name of the machine."""
+def lone_worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
+    """Starts a worker."""
     # gossip and mingle only cost: our workers need to know nothing of each other
     without = "--without-gossip", "--without-mingle"
-    return celery_command("workers.app", "worker", "-n", f"{name}@{host}", "-Q", ",".join(queues), "-c", str(processes), *without)
+    return celery_command("workers.app", "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *without)
 
 
 def beat_command(home: Path) -> list[str]:
