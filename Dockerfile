@@ -1,14 +1,17 @@
 # One image for every process: `docker build --target scoring -t keyword-scoring .`; the command says which (`run worker`, `run beat`, ...).
-# The target `notebook` adds JupyterLab. Works with BuildKit and without. What changes seldom comes first: a change of code
-# makes only the last layers anew.
+# The target `notebook` adds JupyterLab. Works with BuildKit and without. What changes rarely comes first: a change of code
+# builds only the last layers.
 
 # nothing but the lists of OS packages, so that a change of a definition's code does not install them again
 FROM python:3.13-slim-bookworm AS os-packages
+LABEL keyword-scoring=""
 COPY model_store /model_store
 RUN find /model_store -type f ! -name install_dependencies.sh -delete && find /model_store -type d -empty -delete
 
 
 FROM python:3.13-slim-bookworm AS libraries
+# by it build_pipelines.sh knows which images without a name are left from its builds
+LABEL keyword-scoring=""
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
@@ -36,6 +39,8 @@ COPY workers workers
 COPY model_store model_store
 RUN pip install --quiet --no-cache-dir --no-deps --no-build-isolation --editable . && python -m compileall -q shared producers workers model_store
 
+# all that is written with a read-only root; named here so that ECS makes them writable for every user
+VOLUME ["/tmp", "/var/lib/scoring"]
 USER 1000:1000
 ENTRYPOINT ["scoring"]
 CMD ["--help"]

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Builds the image with all definitions in model_store/ and the OS packages that they need, puts it into service, checks the definition that
-# MODEL_VER names (in .env), and triggers its pipelines: train, then score.
+# Builds the image with all definitions in model_store/ and the OS packages that they need, checks in it the definition that MODEL_VER names
+# (in .env), puts it into service, and triggers the pipelines of the definition: train, then score. What runs stays as it is until the new
+# image has passed; the image before it is kept.
 #
-#   ./build_pipelines.sh                     build, train, score
-#   ./build_pipelines.sh --service train     build and train only; also: score, both (the default)
-#   ./build_pipelines.sh --build-only        build, put into service and check
-#   ./build_pipelines.sh --force             build every layer anew, and run requests once more that were done before
+#   ./build_pipelines.sh                     build, check, put into service, train, score
+#   ./build_pipelines.sh --service train     without the scoring; also: score, both (the default)
+#   ./build_pipelines.sh --build-only        build, check and put into service
+#   ./build_pipelines.sh --force             build every layer from its beginning, and run requests once more that were done before
 #   ./build_pipelines.sh --table PATH        score this table of the bucket, not the newest folder in data/predict/input
+#   ./build_pipelines.sh --back              the way back: run the image before this one again
 #
 # For a new definition: make model_store/<name>/, set MODEL_VER=<name> in .env, and run this.
 set -euo pipefail
@@ -15,7 +17,7 @@ cd "$(dirname "$0")"
 . ./docker_environment.sh
 
 usage() {
-    sed -n '2,11s/^# \{0,1\}//p' "$0"
+    sed -n '2,13s/^# \{0,1\}//p' "$0"
 }
 
 misuse() {
@@ -23,7 +25,7 @@ misuse() {
     exit 2
 }
 
-service=both table='' build_only=no
+service=both table='' build_only=no back=no
 # the long form below is for the bash of macOS, to which an empty array is an unset one
 build_options=() again=()
 while [ $# -gt 0 ]; do
@@ -39,6 +41,7 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --build-only) build_only=yes ;;
+        --back) back=yes ;;
         --force) build_options=(--no-cache) again=(--again) ;;
         -h | --help)
             usage
@@ -52,7 +55,20 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+go_back() {
+    [ -n "$(image_id "$IMAGE:previous")" ] || refuse "There is no image before this one: docker image ls $IMAGE shows those that there are."
+    swap_with_previous "$IMAGE"
+    [ -z "$(image_id "$NOTEBOOK_IMAGE:previous")" ] || swap_with_previous "$NOTEBOOK_IMAGE"
+    start_stack
+    echo "The image before the last one runs again. To change your mind, type the same once more."
+}
+
 docker_environment
+check_ports
+if [ "$back" = yes ]; then
+    go_back
+    exit 0
+fi
 definition=$(setting MODEL_VER)
 definition=${definition:-v1}
 [ -f "model_store/$definition/model.py" ] ||
@@ -62,10 +78,17 @@ if [ "$build_only" = no ] && [ "$service" != train ] && [ -z "$table" ]; then
     table=$(newest_input) || refuse "There is no table in data/predict/input of the bucket: put one there, or name one with --table."
 fi
 
-build_image worker ${build_options[@]+"${build_options[@]}"}
+build_candidate worker ${build_options[@]+"${build_options[@]}"}
+echo "Checking $definition in the new image ..."
+docker run --rm --init --network none --read-only --tmpfs /tmp --cap-drop ALL --pids-limit 4096 "$IMAGE:candidate" models check "$definition" ||
+    refuse "The new image is not put into service: see above. What runs was left as it was."
+! runs notebook || build_candidate notebook ${build_options[@]+"${build_options[@]}"}
+keep_environment
+name_candidate "$IMAGE" worker
+! runs notebook || name_candidate "$NOTEBOOK_IMAGE" notebook
 start_stack
-echo "Checking $definition ..."
-in_container models check "$definition"
+drop_old_images
+[ -z "$(way_back)" ] || echo "The image before this one is kept. It runs again with: ./build_pipelines.sh --back"
 [ "$build_only" = no ] || exit 0
 
 if [ "$service" != score ]; then

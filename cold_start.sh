@@ -38,6 +38,8 @@ for port in (int(sys.argv[1]), 0):
 start_here() {
     . ./environment.sh
     environment requirements.lock
+    # what the stack writes from here on, its log with a password too, is nobody else's business
+    umask 077
 
     if [ -z "${REDIS_URL:-}" ]; then
         export SCORING_REDIS_PORT=${SCORING_REDIS_PORT:-$(free_port 6389)}
@@ -46,9 +48,11 @@ start_here() {
 
     home=${SCORING_HOME:-.scoring}
     mkdir -p "$home"
+    chmod 700 "$home"
     log=$home/up.log
     ready=$home/ready.json
-    rm -f "$ready"
+    # an old log may be one that others can read
+    rm -f "$ready" "$log"
 
     echo "Starting server, workers, beat and Flower (their log: $log) ..."
     # in a session of its own, so that Ctrl-C here stops it in order, through the trap below
@@ -79,10 +83,12 @@ start_here() {
 start_in_containers() {
     . ./docker_environment.sh
     docker_environment
-    check_port notebook "$(port SCORING_NOTEBOOK_PORT 9999)" SCORING_NOTEBOOK_PORT
-    check_port flower "$(port SCORING_FLOWER_PORT 5555)" SCORING_FLOWER_PORT
+    check_ports
+    check_port notebook "$(port SCORING_NOTEBOOK_PORT 9999)" SCORING_NOTEBOOK_PORT 9999
+    keep_environment
 
-    build_image worker
+    build_candidate worker
+    name_candidate "$IMAGE" worker
     start_stack
     # from here on the commands are those of the image
     scoring() { in_container "$@"; }
@@ -124,16 +130,18 @@ if [ "$way" = keep ]; then
     python -c '
 import json, sys
 ready = json.load(open(sys.argv[1]))
-print("Flower: {flower_url}  user {flower_user}  password {flower_password}".format(**ready))' "$ready"
+print("Flower: {flower_url}  user: {flower_user}  password: flower_password in {ready}".format(**ready, ready=sys.argv[1]))' "$ready"
     echo "Stop it with: kill $stack"
 elif [ "$way" = docker ]; then
     echo
-    build_image notebook
+    build_candidate notebook
+    name_candidate "$NOTEBOOK_IMAGE" notebook
     start notebook
+    drop_old_images
     echo
     echo "Everything is still running. To use it from here:"
     echo "    ${compose[*]} run --rm producer results list"
-    echo "JupyterLab: http://localhost:$(port SCORING_NOTEBOOK_PORT 9999)/lab/tree/analytics/analytics.ipynb?token=$(setting SCORING_NOTEBOOK_TOKEN)"
-    echo "Flower: http://localhost:$(port SCORING_FLOWER_PORT 5555)  user scoring  password $(setting SCORING_FLOWER_PASSWORD)"
+    echo "JupyterLab: http://localhost:$(port SCORING_NOTEBOOK_PORT 9999)/lab/tree/analytics/analytics.ipynb  its token: SCORING_NOTEBOOK_TOKEN in .env"
+    echo "Flower: http://localhost:$(port SCORING_FLOWER_PORT 5555)  user: scoring  password: SCORING_FLOWER_PASSWORD in .env"
     echo "Stop it with: ${compose[*]} --profile notebook down"
 fi

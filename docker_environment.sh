@@ -1,5 +1,9 @@
-# Sourced by cold_start.sh and build_pipelines.sh: `docker_environment` checks Docker and compose, makes .env and the bucket's folder, and
-# sets `compose` to the command to use. What is missing is said in one sentence.
+#!/usr/bin/env bash
+# Makes what docker-compose.yml needs: .env with passwords of its own, the secrets' files in .secrets/, and the bucket's folder. Type it once
+# before the first `docker-compose up -d`, and again after a change of a secret in .env. cold_start.sh and build_pipelines.sh do so themselves.
+#
+# They source this file: `docker_environment` checks Docker and compose, makes all that, and sets `compose` to the command to use.
+# What is missing is said in one sentence.
 
 # docker-compose or its plugin, as an array; set by find_compose
 compose=()
@@ -11,7 +15,7 @@ refuse() {
 
 # is_at_least 19.03 28.2.2
 is_at_least() {
-    [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+    [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | sed -n 1p)" = "$1" ]
 }
 
 check_docker() {
@@ -57,16 +61,45 @@ port() {
     echo "${number:-$2}"
 }
 
-# settle NAME VALUE: write it into .env unless it has a value there or in the environment
-settle() {
-    [ -z "$(setting "$1")" ] || return 0
+# of_file NAME: its value in .env; empty when it has none there
+of_file() {
+    sed -n "s/^$1=//p" .env | tail -n 1
+}
+
+# put NAME VALUE: write it into .env
+put() {
     (umask 077 && sed "/^$1=/d" .env >.env.new && echo "$1=$2" >>.env.new)
     mv .env.new .env
 }
 
+# settle NAME VALUE: write it into .env unless it has a value there or in the environment
+settle() {
+    [ -n "$(setting "$1")" ] || put "$1" "$2"
+}
+
+# Settings that docker-compose takes from the environment before .env. What was given once by environment must hold for every later command,
+# so it is written into .env, once nothing speaks against it.
+KEPT="MODEL_VER BUCKET_URL SCORING_BUCKET SCORING_IMAGE_TAG SCORING_WORKERS SCORING_PROCESSES SCORING_WORKER_MEMORY SCORING_WORKER_CPUS
+SCORING_FLOWER_PORT SCORING_NOTEBOOK_PORT SCORING_PROMETHEUS_PORT SCORING_GRAFANA_PORT"
+
+keep_environment() {
+    local name
+    for name in $KEPT; do
+        [ -z "${!name:-}" ] || [ "${!name}" = "$(of_file "$name")" ] || {
+            echo "$name=${!name} of the environment is kept in .env, for later commands too."
+            put "$name" "${!name}"
+        }
+    done
+    own_settings
+}
+
+random_secret() {
+    od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
+}
+
 make_settings() {
     local name uid gid
-    # whoever uses sudo wants his files to be his; root's own processes take the user that the image has
+    # with sudo the files are of the user who typed it; root's own processes take the user that the image has
     uid=${SUDO_UID:-$(id -u)} gid=${SUDO_GID:-$(id -g)}
     [ "$uid" != 0 ] || uid=1000 gid=1000
     if [ ! -f .env ]; then
@@ -78,25 +111,104 @@ make_settings() {
     settle SCORING_UID "$uid"
     settle SCORING_GID "$gid"
     for name in REDIS_PASSWORD SCORING_FLOWER_PASSWORD SCORING_NOTEBOOK_TOKEN; do
-        settle "$name" "$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"
+        settle "$name" "$(random_secret)"
     done
-    [ "$(id -u)" != 0 ] || chown "$uid:$gid" .env
+    settle SCORING_WORKER_MEMORY "$(memory_of_worker)m"
+    settle_store_key
+    own_settings
+}
+
+# memory_of_worker: MB for a training and for each of its processes, which take 350 each while they score
+memory_of_worker() {
+    local processes memory
+    processes=$(setting SCORING_PROCESSES)
+    processes=${processes:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
+    memory=$((2048 + 512 * processes))
+    echo "$((memory > 4096 ? memory : 4096))"
+}
+
+# root writes files that are the user's
+own_settings() {
+    [ "$(id -u)" != 0 ] || chown "$(setting SCORING_UID):$(setting SCORING_GID)" .env
+}
+
+# A new stack signs what it makes. One whose releases are not signed would refuse them all: there a person decides.
+settle_store_key() {
+    [ -z "$(setting SCORING_STORE_KEY)" ] || return 0
+    ! grep -q '^SCORING_STORE_KEY_FILE=' .env || return 0
+    if [ -z "$(setting BUCKET_URL)" ] && [ -z "$(ls "$(bucket_folder)/model" 2>/dev/null)" ]; then
+        put SCORING_STORE_KEY "$(random_secret)"
+    else
+        echo "The bucket may hold unsigned releases, so nothing is signed yet: see docs/operations.md, \"Signed manifests\"." >&2
+        put SCORING_STORE_KEY_FILE ""
+    fi
+}
+
+bucket_folder() {
+    local folder
+    folder=$(setting SCORING_BUCKET)
+    echo "${folder:-./bucket}"
 }
 
 make_bucket() {
     local bucket
-    bucket=$(setting SCORING_BUCKET)
-    bucket=${bucket:-./bucket}
-    # made here: Docker would make it for root alone
-    mkdir -p "$bucket"
+    bucket=$(bucket_folder)
+    # made here: Docker would make it for root alone. Tables and rates are nobody else's business
+    (umask 077 && mkdir -p "$bucket")
     [ "$(id -u)" != 0 ] || chown -R "$(setting SCORING_UID):$(setting SCORING_GID)" "$bucket"
 }
 
-# check_port SERVICE PORT VARIABLE: the port is free, or this very service of ours has it
+# secret NAME VALUE: one file for the containers that need it
+secret() {
+    printf '%s' "$2" >".secrets/$1.new"
+    mv ".secrets/$1.new" ".secrets/$1"
+}
+
+# make_secrets: the files of the secrets in .env; docker-compose.yml says which container gets which
+make_secrets() {
+    local redis
+    redis=$(of_file REDIS_URL)
+    (
+        umask 077
+        mkdir -p .secrets
+        chmod 700 .secrets
+        secret redis-url "${redis:-redis://:$(setting REDIS_PASSWORD)@redis:6379/0}"
+        secret redis-password "$(setting REDIS_PASSWORD)"
+        secret flower-password "$(setting SCORING_FLOWER_PASSWORD)"
+        secret grafana-password "$(setting SCORING_FLOWER_PASSWORD)"
+        secret notebook-token "$(setting SCORING_NOTEBOOK_TOKEN)"
+        secret store-key "$(setting SCORING_STORE_KEY)"
+        secret webhook-url "$(setting WEBHOOK_URL)"
+        secret aws-access-key-id "$(setting AWS_ACCESS_KEY_ID)"
+        secret aws-secret-access-key "$(setting AWS_SECRET_ACCESS_KEY)"
+        secret aws-credentials "$(aws_credentials)"
+    )
+    # the server in the container runs as another user, who has your group there
+    chmod 640 .secrets/redis-password
+    [ "$(id -u)" != 0 ] || chown -R "$(setting SCORING_UID):$(setting SCORING_GID)" .secrets
+}
+
+aws_credentials() {
+    [ -n "$(setting AWS_ACCESS_KEY_ID)" ] || return 0
+    echo "[default]"
+    echo "aws_access_key_id=$(setting AWS_ACCESS_KEY_ID)"
+    echo "aws_secret_access_key=$(setting AWS_SECRET_ACCESS_KEY)"
+    [ -z "$(setting AWS_SESSION_TOKEN)" ] || echo "aws_session_token=$(setting AWS_SESSION_TOKEN)"
+}
+
+# check_port SERVICE PORT VARIABLE PORT_IN_CONTAINER: the port is free, or this very service of ours has it
 check_port() {
-    [ -z "$("${compose[@]}" --profile notebook ps -q "$1" 2>/dev/null)" ] || return 0
+    local ours
+    ours=$("${compose[@]}" --profile notebook port "$1" "${4:-$2}" 2>/dev/null) || ours=''
+    [[ $ours != *:"$2" ]] || return 0
     ! (exec 3<>"/dev/tcp/127.0.0.1/$2") 2>/dev/null ||
         refuse "Port $2 is busy: stop what uses it, or set $3 to another port in .env, and start again."
+}
+
+# check_ports: those of the stack and of what else runs of it, before anything is stopped or built
+check_ports() {
+    check_port flower "$(port SCORING_FLOWER_PORT 5555)" SCORING_FLOWER_PORT 5555
+    ! runs notebook || check_port notebook "$(port SCORING_NOTEBOOK_PORT 9999)" SCORING_NOTEBOOK_PORT 9999
 }
 
 docker_environment() {
@@ -104,64 +216,205 @@ docker_environment() {
     find_compose
     make_settings
     make_bucket
+    make_secrets
 }
 
-# build_image SERVICE OPTIONS...: builds the image of a service; what the build says is shown only when it fails
-build_image() {
-    local service=$1 log=.scoring/build-$1.log
+IMAGE=keyword-scoring NOTEBOOK_IMAGE=keyword-scoring-notebook
+
+image_tag() {
+    local tag
+    tag=$(setting SCORING_IMAGE_TAG)
+    echo "${tag:-latest}"
+}
+
+# image_id NAME: nothing when there is no such image
+image_id() {
+    docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || true
+}
+
+# build_candidate SERVICE OPTIONS...: builds the image of a service under the tag `candidate`, which nothing runs on; what the build says is
+# shown only when it fails
+build_candidate() {
+    local service=$1 log=.scoring/build-$1.log options=()
     shift
-    mkdir -p .scoring
+    (umask 077 && mkdir -p .scoring && : >>"$log")
+    # the plugin leaves no containers of a build
+    [ "${compose[*]}" != docker-compose ] || options=(--force-rm)
     echo "Building the image of $service (some minutes the first time; its log: $log) ..."
-    if ! "${compose[@]}" --profile notebook build "$@" "$service" >"$log" 2>&1; then
+    if ! SCORING_IMAGE_TAG=candidate "${compose[@]}" --profile notebook build ${options[@]+"${options[@]}"} "$@" "$service" >"$log" 2>&1; then
         tail -n 20 "$log" >&2
-        refuse "The image could not be built: see above, and all of it in $log."
+        refuse "The image could not be built: see above, and all of it in $log. What runs was left as it was."
     fi
+}
+
+# name_candidate IMAGE SERVICE: the candidate gets the name that the stack runs on; the image before it stays, as `previous`
+name_candidate() {
+    local image=$1 container before new
+    new=$(image_id "$image:candidate")
+    container=$(containers "$2" | sed -n 1p)
+    [ -z "$container" ] || before=$(docker inspect --format '{{.Image}}' "$container" 2>/dev/null)
+    before=${before:-$(image_id "$image:$(image_tag)")}
+    [ -z "$before" ] || [ "$before" = "$new" ] || docker tag "$before" "$image:previous"
+    docker tag "$image:candidate" "$image:$(image_tag)"
+    docker rmi --no-prune "$image:candidate" >/dev/null
+}
+
+# swap_with_previous IMAGE: the image that was replaced last runs again, and the one that runs becomes `previous`
+swap_with_previous() {
+    local image=$1 current
+    current=$(image_id "$image:$(image_tag)")
+    docker tag "$image:previous" "$image:$(image_tag)"
+    [ -z "$current" ] || docker tag "$current" "$image:previous"
+}
+
+# drop_old_images: those that builds of ours have left without a name, of failed ones too
+drop_old_images() {
+    docker image prune --force --filter label=keyword-scoring >/dev/null 2>&1 || true
+}
+
+# runs SERVICE: a container of it runs
+runs() {
+    [ -n "$(running "$1")" ]
+}
+
+# running SERVICE: the ids of its containers that run
+running() {
+    local id
+    for id in $(containers "$1"); do
+        [ "$(docker inspect --format '{{.State.Running}}' "$id" 2>/dev/null)" != true ] || echo "$id"
+    done
 }
 
 # how_many_workers: the setting, else as many as there are, else one
 how_many_workers() {
     local number
     number=$(setting SCORING_WORKERS)
-    [ -n "$number" ] || number=$("${compose[@]}" ps -q worker 2>/dev/null | grep -c .) || number=1
+    [ -n "$number" ] || number=$(containers worker | grep -c .) || number=1
     echo "$number"
 }
 
-# start SERVICE...: runs services, and what they need, on the image that is there now
-start() {
-    if [ "${compose[*]}" = docker-compose ]; then
-        # docker-compose 1.29 cannot put a container of a newer Docker in the place of another (KeyError: ContainerConfig)
-        "${compose[@]}" --profile notebook rm --stop --force "$@" >/dev/null 2>&1
-    fi
-    "${compose[@]}" --profile notebook up -d "$@"
+# containers SERVICE...: the ids of their containers, but for those of `docker-compose run`
+containers() {
+    local id
+    for id in $("${compose[@]}" --profile notebook --profile metrics ps -q "$@" 2>/dev/null); do
+        [ "$(docker inspect --format '{{index .Config.Labels "com.docker.compose.oneoff"}}' "$id" 2>/dev/null)" = True ] || echo "$id"
+    done
 }
 
-# Starts the stack, and waits until each process does its work.
+# take_away CONTAINER...: each ends its work in hand first
+take_away() {
+    docker stop -t 50 "$@" >/dev/null
+    docker rm --volumes "$@" >/dev/null
+}
+
+# start SERVICE...: runs services on the image that is there now, in the place of what runs
+start() {
+    local old
+    # docker-compose 1.29 cannot put a container of a newer Docker in the place of another (KeyError: ContainerConfig), and its `rm` takes
+    # away the containers of `run`, too
+    old=$(containers "$@")
+    # shellcheck disable=SC2086 # ids, one a word
+    [ -z "$old" ] || take_away $old
+    "${compose[@]}" --profile notebook --profile metrics up -d --no-deps "$@"
+}
+
+# start_redis: as docker-compose.yml describes it; what waits in it stays
+start_redis() {
+    "${compose[@]}" up -d redis >/dev/null 2>&1 || start redis
+    wait_for redis
+}
+
+# answers SERVICE CONTAINER: the process in this container does its work
+answers() {
+    case $1 in
+    redis | notebook | metrics) [ "$(docker inspect --format '{{.State.Health.Status}}' "$2" 2>/dev/null)" = healthy ] ;;
+    *) docker exec "$2" scoring health "$1" >/dev/null 2>&1 </dev/null ;;
+    esac
+}
+
+# So long a process may take to do its work, on a slow machine, too.
+WAIT_SECONDS=180
+
+# works_in_time SERVICE CONTAINER
+works_in_time() {
+    local limit=$((SECONDS + WAIT_SECONDS))
+    until answers "$1" "$2"; do
+        [ "$SECONDS" -lt "$limit" ] || return 1
+        sleep 1
+    done
+}
+
+# wait_for SERVICE: until each of its containers does its work
+wait_for() {
+    local id
+    for id in $(containers "$1"); do
+        works_in_time "$1" "$id" ||
+            refuse "The container of $1 does not work: see why with: ${compose[*]} logs $1$(way_back)"
+    done
+}
+
+# way_back: how to run the image before this one, when there is one
+way_back() {
+    [ -z "$(image_id "$IMAGE:previous")" ] || echo "; the image before this one runs again with: ./build_pipelines.sh --back"
+}
+
+# replace SERVICE: its containers run on the image that is there now. One more of the new image is at work before the old ones are told to
+# stop, so that work does not stand still; it goes when the new ones are at work.
+replace() {
+    local service=$1 guest=''
+    if runs "$service"; then
+        guest=$("${compose[@]}" run -d --no-deps "$service" | tail -n 1)
+        guest=$(docker inspect --format '{{.Id}}' "$guest") || refuse "A $service of the new image did not start. The old one goes on$(way_back)"
+        wait_for_guest "$service" "$guest"
+    fi
+    start "$service"
+    wait_for "$service"
+    [ -z "$guest" ] || take_away "$guest"
+}
+
+wait_for_guest() {
+    ! works_in_time "$1" "$2" || return 0
+    docker logs --tail 20 "$2" >&2 || true
+    take_away "$2"
+    refuse "The new image of $1 does not work: see above. The old one goes on$(way_back)"
+}
+
+# Starts the stack, and waits until each process does its work. What runs already is replaced.
 start_stack() {
-    local service tries
+    local service
     echo "Starting Redis, workers, beat and Flower ..."
+    start_redis
     # counted before the old ones go
-    SCORING_WORKERS=$(how_many_workers) start worker control beat flower
-    for service in worker control beat flower; do
-        for ((tries = 0; tries < 30; tries++)); do
-            "${compose[@]}" exec -T "$service" scoring health "$service" >/dev/null 2>&1 </dev/null && continue 2
-            sleep 1
-        done
-        refuse "The container of $service does not work: see why with: ${compose[*]} logs $service"
+    SCORING_WORKERS=$(how_many_workers) replace worker
+    replace control
+    start beat flower
+    for service in notebook metrics; do
+        ! runs "$service" || start "$service"
+    done
+    for service in beat flower; do
+        wait_for "$service"
     done
 }
 
 # in_container ARGUMENTS...: the scoring command, in a container that is there
 in_container() {
-    "${compose[@]}" exec -T control scoring "$@" </dev/null
+    docker exec "$(running control | sed -n 1p)" scoring "$@" </dev/null
 }
 
 # The newest folder YYYY/MM/DD with a table to score, in a bucket that is a folder of this machine; fails when there is none.
 newest_input() {
-    local bucket place
-    bucket=$(setting SCORING_BUCKET)
-    cd "${bucket:-./bucket}" || return 1
+    local place
+    cd "$(bucket_folder)" || return 1
     for place in $(ls -dr data/predict/input/[0-9][0-9][0-9][0-9]/[0-9][0-9]/[0-9][0-9] 2>/dev/null); do
         [ -z "$(ls "$place")" ] || { echo "$place" && return; }
     done
     return 1
 }
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    set -euo pipefail
+    cd "$(dirname "$0")"
+    docker_environment
+    keep_environment
+    echo "Ready: .env, .secrets/ and $(bucket_folder). Start everything with: ${compose[*]} up -d"
+fi

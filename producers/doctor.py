@@ -40,10 +40,11 @@ NOT_WELL = ("failed", "cancelled", "did not start")
 OF_COMPOSE = {
     f"SCORING_{name}"
     for name in (
-        "UID", "GID", "BUCKET", "WORKERS", "IMAGE_TAG", "NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"
+        "UID", "GID", "BUCKET", "WORKERS", "IMAGE_TAG", "NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT",
+        "WORKER_CPUS", "WORKER_MEMORY", "CONTROL_MEMORY", "NOTEBOOK_MEMORY", "REDIS_MEMORY", "REDIS_MEMORY_LIMIT"
     )
 }  # fmt: skip
-"""docker-compose reads these itself, and gives them to every container with the rest of ``.env``."""
+"""docker-compose reads these itself; whoever types commands with the settings of ``.env`` has them, too."""
 START = "Start it (for a local stack: scoring up) or check REDIS_URL."
 
 

@@ -5,6 +5,7 @@ Where Redis or the bucket does not answer, that is a metric too, and what it wou
 """
 
 import contextlib
+import os
 import threading
 import time
 from collections import Counter
@@ -19,9 +20,10 @@ from prometheus_client.registry import Collector
 
 from producers.firing import last_success, overdue, read_entries
 from shared import hint, pulse, tally
-from shared.bucket import Bucket, open_bucket
+from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
 from shared.job_folder import FINAL_STATES, JobStatus, look_at, open_jobs
+from shared.queue import heartbeat
 from shared.queues import UNKNOWN, waiting_since
 from shared.routes import QUEUES
 from shared.settings import Settings
@@ -111,7 +113,7 @@ class Scrape(Collector):
         yield age
 
     def _of_redis(self) -> list[Metric]:
-        return [*self._queues(), *self._signs(), *_counts(tally.read_tally(self._client))]
+        return [*self._queues(), self._workers(), *self._memory(), *self._signs(), *_counts(tally.read_tally(self._client))]
 
     def _queues(self) -> list[Metric]:
         length = GaugeMetricFamily("scoring_queue_length", "Messages that wait.", labels=["queue"])
@@ -125,6 +127,19 @@ class Scrape(Collector):
         taken = GaugeMetricFamily("scoring_messages_in_hand", "Messages that workers have taken and not yet done.")
         taken.add_metric([], int(self._client.hlen(UNACKED)))
         return [length, age, taken]
+
+    def _workers(self) -> Metric:
+        workers = GaugeMetricFamily("scoring_workers", "Workers that take messages from this queue.", labels=["queue"])
+        for queue, count in heartbeat.workers_by_queue(self._client, QUEUES).items():
+            workers.add_metric([queue], count)
+        return workers
+
+    def _memory(self) -> Iterator[Metric]:
+        memory = self._client.info("memory")
+        yield GaugeMetricFamily("scoring_redis_memory_bytes", "Memory that Redis uses.", value=int(memory["used_memory"]))
+        # absent without a limit: a share of nothing would be infinite
+        if limit := int(memory.get("maxmemory", 0)):
+            yield GaugeMetricFamily("scoring_redis_memory_limit_bytes", "Its maxmemory; absent without one.", value=limit)
 
     def _signs(self) -> list[Metric]:
         found: list[Metric] = []
@@ -148,7 +163,23 @@ class Scrape(Collector):
         oldest = [status.job.created.timestamp() for status in statuses if isinstance(status, JobStatus) and status.state in OPEN_STATES]
         age = GaugeMetricFamily("scoring_oldest_job_age_seconds", "Age of the oldest job that has not ended; 0: none.")
         age.add_metric([], max(time.time() - min(oldest), 0.0) if oldest else 0)
-        return [jobs, age, *self._schedule()]
+        return [jobs, age, *self._disk(), *self._schedule()]
+
+    def _disk(self) -> Iterator[Metric]:
+        """Of a bucket on a disk; an object store has no end."""
+        if not isinstance(self._bucket, LocalBucket):
+            return
+        root = self._bucket.root
+        # it is made with the first file
+        disk = os.statvfs(next(folder for folder in (root, *root.parents) if folder.exists()))
+        yield GaugeMetricFamily("scoring_bucket_disk_free_bytes", "Room on the disk of the bucket.", value=disk.f_bavail * disk.f_frsize)
+        yield GaugeMetricFamily("scoring_bucket_disk_size_bytes", "Size of the disk of the bucket.", value=disk.f_blocks * disk.f_frsize)
+        # some file systems make inodes as they need them, and say 0
+        if disk.f_files:
+            yield GaugeMetricFamily(
+                "scoring_bucket_disk_free_inodes", "Files that the disk of the bucket can still take.", value=disk.f_favail
+            )
+            yield GaugeMetricFamily("scoring_bucket_disk_inodes", "Files that it can take at all.", value=disk.f_files)
 
     def _schedule(self) -> list[Metric]:
         success = GaugeMetricFamily(

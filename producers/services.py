@@ -5,6 +5,7 @@ Imports nothing that is slow: the health check of a container takes it too, ever
 
 import os
 import secrets
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER, CONTROL, BEAT, FLOWER = "worker", "control", "beat", "flower"
 NAMES = {WORKER: "score", CONTROL: "control"}
 """What the workers are called on the queue, in Flower too."""
+
+STOP_SECONDS = 30
+"""After SIGTERM a worker lets its work in hand go on for this long, unless ``SCORING_STOP_SECONDS`` says otherwise."""
 
 CONTROL_PROCESSES = 2
 """With one, a webhook that hangs would hold up every plan and finish behind it."""
@@ -39,10 +43,15 @@ def run(service: str, settings: Settings) -> NoReturn:
         environment |= _flower_alone(settings)
     else:
         command = next(lone_worker_command(*worker) for worker in workers_of(settings) if worker[0] == NAMES[service])
-        # on SIGTERM 30 s for the work in hand, then the rest is handed back: Celery's other way to stop has no end of its own
-        environment["REMAP_SIGTERM"] = "SIGQUIT"
+        environment.pop("REMAP_SIGTERM", None)
+        environment.setdefault("SCORING_STOP_SECONDS", str(STOP_SECONDS))
     os.chdir(ROOT)
-    os.execve(command[0], command, environment)  # noqa: S606 - our own program
+    # a SIGTERM between two programs is kept until the second one listens
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        os.execve(command[0], command, environment)  # noqa: S606 - our own program
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _flower_alone(settings: Settings) -> dict[str, str]:
@@ -76,8 +85,8 @@ def flower_command() -> list[str]:
 
 
 def celery_command(app: str, *arguments: str) -> list[str]:
-    """Starts a program of Celery's."""
-    return [sys.executable, "-m", "celery", "--quiet", "-A", app, *arguments]
+    """Starts a program of Celery's, which ends on SIGTERM from its first moment on."""
+    return [sys.executable, "-m", "producers.stack.celery_program", "--quiet", "-A", app, *arguments]
 
 
 def flower_environment(settings: Settings, home: Path, address: str, password: str) -> dict[str, str]:
@@ -100,6 +109,8 @@ def flower_environment(settings: Settings, home: Path, address: str, password: s
         # a Flower that is killed forgets a minute; to write 10,000 tasks takes a third of a second
         "FLOWER_STATE_SAVE_INTERVAL": "60000",
         "FLOWER_MAX_TASKS": "10000",
+        # its count of active tasks holds those that a dead worker had
+        "FLOWER_PURGE_OFFLINE_WORKERS": "120",
         # not the default: what a task is about stands in its arguments
         "FLOWER_TASKS_COLUMNS": "name,args,state,received,runtime,worker,uuid",
     }

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: os.cpu_count() or 2)
     """Processes of the worker that scores and trains."""
 
+    stop_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
+    """After SIGTERM a worker of ``scoring run`` lets its work in hand go on for this long (default 30), then hands it back."""
+
     flower_host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     """Address that ``scoring run flower`` listens on; 0.0.0.0 in a container, where it is said elsewhere who may reach its port."""
 
@@ -146,6 +149,9 @@ SECRETS = {
 }
 """Variables that may be given as a file, ``<name>_FILE``, as container platforms hand out secrets; each with its name in Settings."""
 
+MAY_BE_EMPTY = ("WEBHOOK_URL",)
+"""Those whose file may be empty, as a variable that is set to nothing."""
+
 
 def read_settings() -> Settings:
     """Read the environment and the files it names, and clear it of what would override these settings.
@@ -190,7 +196,7 @@ def _read_secret(name: str) -> str | None:
         raise SettingsError(
             f"the file {file}, which {name}_FILE names, cannot be read: {reason}", next_step=f"Correct {name}_FILE or unset it."
         ) from None
-    if not text:
+    if not text and name not in MAY_BE_EMPTY:
         # an empty key would switch signing off, an empty address lead to another Redis
         raise SettingsError(
             f"the file {file}, which {name}_FILE names, is empty", next_step=f"Write the secret into it, or unset {name}_FILE."

@@ -8,7 +8,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import contextlib
 import gc
-import threading
 from typing import Any
 
 import kombu.exceptions
@@ -26,12 +25,15 @@ from shared.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
 from workers.memory import keep_freed_memory
-from workers.recovery.shutdown import forgive_work_in_hand
+from workers.recovery.shutdown import Forgiver
+from workers.runtime.heartbeat import Heartbeat
+from workers.runtime.stopping import limit_shutdown
 
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
 app.conf.broker_transport = "workers.transport:Transport"
 app.conf.worker_consumer = "workers.consumer:Consumer"
+app.steps["consumer"].add(Heartbeat)
 # imported in the parent process, so that every child has the libraries from its start
 app.conf.imports = ["workers.tasks"]
 
@@ -77,17 +79,23 @@ def _sweep_at_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     _send_sweep()
 
 
+@signals.worker_shutting_down.connect
+def _limit_shutdown(how: str = "", **_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    seconds = read_settings().stop_seconds
+    if how == "Warm" and seconds is not None:
+        limit_shutdown(app, seconds)
+
+
 @signals.worker_ready.connect
 def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     start_watch(read_settings(), _send_sweep)
 
 
-@signals.worker_shutting_down.connect
-def _forgive_work_in_hand(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+@signals.worker_ready.connect
+def _forgive_at_shutdown(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     """A worker that is told to stop may be killed before its work in hand is done, and that must not count as a death of it."""
-    requests = list(state.active_requests)
-    # not here: this is a signal handler of the main process, and Redis may be slow
-    threading.Thread(target=lambda: forgive_work_in_hand(hint.connect(read_settings().broker_url), requests), daemon=True).start()
+    forgiver = Forgiver(lambda: hint.connect(read_settings().broker_url), lambda: list(state.active_requests))
+    signals.worker_shutting_down.connect(forgiver.wake, weak=False)
 
 
 def _send_sweep() -> None:

@@ -1,1 +1,1 @@
-"""What both sides of the queue say to Redis."""
+"""What producers and workers agree on in Redis."""

@@ -86,10 +86,30 @@ class Containers:
         self.project = f"scoring-test-{os.getpid()}"
         self.command = [*program, "-p", self.project, "-f", "docker-compose.yml", "-f", "beside.json"]
         # ours would come before what is in .env
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("SCORING_", "REDIS_", "WEBHOOK_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SCORING_", "REDIS_", "WEBHOOK_"))}
+        self.environment = kept | {"COMPOSE_PROJECT_NAME": self.project}
+        self.script("docker_environment.sh")
 
     def __call__(self, *arguments: str, seconds: float = 120) -> str:
         return run([*self.command, *arguments], cwd=self.checkout, env=self.environment, seconds=seconds)
+
+    def script(self, name: str, *arguments: str, code: int = 0, **more: str) -> str:
+        """What one of our scripts says in this checkout."""
+        done = subprocess.run(
+            [f"./{name}", *arguments],
+            cwd=self.checkout,
+            env=self.environment | more,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def all_ids(self) -> list[str]:
+        """Every container of the project that runs."""
+        return docker("ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.project}").split()
 
     def scoring(self, *arguments: str) -> str:
         return self("run", "--rm", "-T", "producer", *arguments)
@@ -172,7 +192,7 @@ def test_the_image_runs_as_nobody_in_particular_and_holds_no_compiler_no_cache_a
 
 def test_redis_wants_the_password_and_keeps_what_it_is_told(containers: Containers) -> None:
     assert "NOAUTH" in containers("exec", "-T", "redis", "redis-cli", "llen", "score")
-    ask = 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli config get "$0" | tail -n 1'
+    ask = 'REDISCLI_AUTH="$(cat /run/secrets/redis-password)" redis-cli config get "$0" | tail -n 1'
     told = {
         name: containers("exec", "-T", "redis", "sh", "-c", ask, name).strip() for name in ("appendonly", "appendfsync", "maxmemory-policy")
     }
@@ -233,6 +253,82 @@ def test_every_container_is_healthy_and_flower_is_published_here_alone(container
     assert published == {"5555/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(containers.flower_port)}]}
     [redis] = containers.ids("redis")
     assert not any(json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Ports}}", redis)).values())
+
+
+def test_no_container_shows_a_secret_and_each_has_its_limits(containers: Containers) -> None:
+    settings = dict(line.split("=", 1) for line in (containers.checkout / ".env").read_text().splitlines() if "=" in line)
+    names = ("REDIS_PASSWORD", "SCORING_FLOWER_PASSWORD", "SCORING_NOTEBOOK_TOKEN", "SCORING_STORE_KEY", "WEBHOOK_URL")
+    secrets = {settings[name] for name in names}
+    assert len(secrets) == len(names)
+    [helper] = containers.ids("webhook")
+    for container in {*containers.all_ids()} - {helper}:
+        shown = docker("inspect", container)
+        assert not [secret for secret in secrets if secret in shown], "docker inspect shows a secret"
+        host = json.loads(shown)[0]["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["Init"]
+        assert host["Memory"] > 0
+        assert host["PidsLimit"] > 0
+        assert host["CapDrop"] == ["ALL"]
+    # a helper of others' code has no way to sign
+    assert "store-key" not in containers("exec", "-T", "beat", "ls", "/run/secrets")
+    assert "store-key" in containers("exec", "-T", "control", "ls", "/run/secrets")
+
+
+@pytest.mark.parametrize("service", ["worker", "beat"])
+def test_a_container_without_an_init_that_is_stopped_while_it_starts_ends_at_once(containers: Containers, service: str) -> None:
+    settings = "--env", "REDIS_URL=redis://127.0.0.1:1/0"
+    container = docker("run", "--detach", "--network", "none", *settings, "keyword-scoring:test", "run", service).strip()
+    try:
+        # Python runs code of ours from some hundredths of a second on; importing everything takes seconds
+        docker("exec", container, "sleep", "0.3")
+        docker("stop", "-t", "30", container)
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() in ("0", "143")
+    finally:
+        docker("rm", "--force", "--volumes", container)
+
+
+def test_a_definition_that_does_not_import_in_the_new_image_changes_nothing_that_runs(containers: Containers) -> None:
+    broken = containers.checkout / "model_store/broken"
+    shutil.copytree(containers.checkout / "model_store/v1", broken)
+    (broken / "model.py").write_text("import xgboost\n" + (broken / "model.py").read_text())
+    before = {*containers.all_ids()}
+    image = docker("image", "inspect", "--format", "{{.Id}}", "keyword-scoring:test")
+    try:
+        said = containers.script("build_pipelines.sh", "--build-only", code=1, MODEL_VER="broken")
+    finally:
+        shutil.rmtree(broken)
+    assert "No module named 'xgboost'" in said
+    assert "The new image is not put into service: see above. What runs was left as it was." in said
+    assert {*containers.all_ids()} == before
+    assert docker("image", "inspect", "--format", "{{.Id}}", "keyword-scoring:test") == image
+    assert "MODEL_VER" not in (containers.checkout / ".env").read_text()
+
+
+@pytest.mark.long
+def test_an_upgrade_during_a_job_loses_nothing_and_one_command_leads_back(containers: Containers) -> None:
+    image = docker("image", "inspect", "--format", "{{.Id}}", "keyword-scoring:test").strip()
+    [path] = containers.bucket.glob("data/predict/input/*/*/*/prediction_input.csv.gz")
+    table = str(path.relative_to(containers.bucket))
+    job_id = containers.scoring("score", table, "--model", "v2", "--chunk-rows", "2000", "--no-wait", "--again").strip()
+    with (containers.checkout / "producers/__init__.py").open("a") as file:
+        file.write("# another version\n")
+    said = containers.script("build_pipelines.sh", "--build-only")
+    assert "It runs again with: ./build_pipelines.sh --back" in said
+
+    def images() -> set[str]:
+        services = ("worker", "control", "beat", "flower", "metrics")
+        return {docker("inspect", "--format", "{{.Image}}", one).strip() for service in services for one in containers.ids(service)}
+
+    assert len(images()) == 1
+    assert images() != {image}
+    assert len(containers.ids("worker")) == 2
+    containers.script("build_pipelines.sh", "--back")
+    assert images() == {image}
+    outcome = containers.bucket / "jobs" / job_id / "outcome.json"
+    wait_until(outcome.exists, 150, "the end of the job")
+    assert json.loads(outcome.read_text())["state"] == "done"
+    assert len(containers.notices(job_id)) == 1
 
 
 def test_what_serves_the_figures_stops_when_it_is_told(containers: Containers) -> None:

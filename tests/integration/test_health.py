@@ -1,18 +1,21 @@
 """One process by itself, as a container runs it, and what its health check says when it no longer does its work."""
 
+import contextlib
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
 from producers import health
-from producers.services import BEAT, CONTROL, CONTROL_PROCESSES, FLOWER, WORKER, celery_command
+from producers.services import BEAT, CONTROL, CONTROL_PROCESSES, FLOWER, STOP_SECONDS, WORKER, celery_command
 from shared.broker import make_app, send
 from shared.errors import BrokerError
 from shared.messages import JobOrder
@@ -161,6 +164,55 @@ def test_a_worker_by_itself_stops_on_sigterm_and_hands_back_what_it_has(alone):
     worker = alone.run(CONTROL)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(45) == 0
+
+
+@contextlib.contextmanager
+def jobs_in_hand(alone: Alone, count: int) -> Iterator[None]:
+    """So many requests that are being read until the block ends."""
+    requests = [alone.root / "bucket/jobs" / job(number) / "job.json" for number in range(count)]
+    for request in requests:
+        request.parent.mkdir(parents=True)
+        os.mkfifo(request)
+    alone.send(count)
+    # a pipe that nobody reads yet cannot be opened this way
+    writers = [wait_until(lambda request=request: opened_for_writing(request), 30, f"a reader of {request}") for request in requests]
+    try:
+        yield
+    finally:
+        for writer in writers:
+            os.close(writer)
+
+
+def opened_for_writing(pipe: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    return None
+
+
+@pytest.mark.slow
+def test_a_busy_worker_stops_as_soon_as_its_work_in_hand_is_done(alone):
+    worker = alone.run(CONTROL)
+    with jobs_in_hand(alone, CONTROL_PROCESSES):
+        worker.send_signal(signal.SIGTERM)
+        wait_until(lambda: b"Warm shutdown" in (alone.root / "control.log").read_bytes(), 10, "the signal being noticed")
+        assert worker.poll() is None, "it did not wait for its work in hand"
+    began = time.monotonic()
+    assert worker.wait(STOP_SECONDS) == 0
+    assert time.monotonic() - began < STOP_SECONDS / 3
+    assert alone.client.hlen("unacked") == 0, "done work would be begun by another"
+    assert alone.client.llen(QUEUE_CONTROL) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_whose_work_is_not_done_in_time_hands_it_back(alone):
+    alone.environment["SCORING_STOP_SECONDS"] = "1"
+    worker = alone.run(CONTROL)
+    with jobs_in_hand(alone, CONTROL_PROCESSES):
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGTERM)  # an impatient operator changes nothing
+        worker.wait(20)
+    assert alone.client.llen(QUEUE_CONTROL) == CONTROL_PROCESSES
+    assert alone.client.hlen("unacked") == 0
 
 
 def test_flower_without_a_password_is_refused(alone):

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import shutil
+import subprocess
 
 import botocore.session
 import botocore.validate
@@ -49,6 +51,35 @@ def test_keda_scales_a_deployment_that_is_there_by_the_queues_that_its_worker_ta
     assert {trigger["authenticationRef"]["name"] for trigger in scaled["spec"]["triggers"]} == {authentication["metadata"]["name"]}
 
 
+SERVICES = {name: json.loads((DEPLOY / f"ecs/{name}-service.json").read_text()) for name in ("worker", "control")}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ecs_takes_the_services_and_each_runs_its_own_task_definition(name):
+    wanted = botocore.session.get_session().get_service_model("ecs").operation_model("CreateService").input_shape
+    found = botocore.validate.ParamValidator().validate(SERVICES[name], wanted)
+    assert not found.has_errors(), found.generate_report()
+    assert SERVICES[name]["taskDefinition"] in {task["family"] for task in TASKS}
+    assert SERVICES[name]["deploymentConfiguration"]["deploymentCircuitBreaker"] == {"enable": True, "rollback": True}
+
+
+def test_ecs_containers_have_an_init_a_read_only_root_and_a_health_check_and_the_end_of_a_dashboard_ends_nothing_else():
+    for container in OURS:
+        assert container["linuxParameters"] == {"initProcessEnabled": True, "capabilities": {"drop": ["ALL"]}}
+        assert container["readonlyRootFilesystem"]
+        assert {mount["containerPath"] for mount in container["mountPoints"]} == {"/tmp", "/var/lib/scoring"}
+        assert container["healthCheck"]["command"]
+        assert container["memoryReservation"] <= container["memory"]
+        assert container["essential"] == (container["name"] not in ("flower", "metrics"))
+        assert container["restartPolicy"]["enabled"]
+        # nobody has to make the group first
+        assert container["logConfiguration"]["options"]["awslogs-create-group"] == "true"
+    for task in TASKS:
+        mounted = {mount["sourceVolume"] for container in task["containerDefinitions"] for mount in container["mountPoints"]}
+        assert mounted == {volume["name"] for volume in task["volumes"]}
+    assert 'VOLUME ["/tmp", "/var/lib/scoring"]' in (REPOSITORY / "Dockerfile").read_text()
+
+
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task["family"])
 def test_ecs_takes_the_task_definitions(task):
     service = botocore.session.get_session().get_service_model("ecs")
@@ -81,12 +112,147 @@ def test_every_setting_that_is_named_is_one():
     assert named <= KNOWN
 
 
+ALL_SECRETS = {"redis-url", "store-key", "webhook-url", "flower-password"}
+OWN_SECRETS = {
+    "worker": {"redis-url", "store-key", "webhook-url"},
+    "control": {"redis-url", "store-key", "webhook-url"},
+    "beat": {"redis-url"},
+    "flower": {"redis-url", "flower-password"},
+    "metrics": {"redis-url"},
+}
+"""What each process cannot do its work without."""
+OF_STORE = {"aws-credentials"}
+"""In compose alone; elsewhere the cloud gives a process its right to the bucket."""
+
+
+@pytest.mark.parametrize("part", OWN_SECRETS)
+def test_each_process_gets_its_own_secrets_and_no_other(part):
+    own = OWN_SECRETS[part]
+    assert {*COMPOSE["services"][part]["secrets"]} - OF_STORE == own
+    [items] = [volume["secret"]["items"] for volume in PODS[part]["volumes"] if "secret" in volume]
+    assert {item["key"] for item in items} == {item["path"] for item in items} == own
+    [container] = [container for container in OURS if container["name"] == part]
+    assert {secret["name"] for secret in container["secrets"]} == {
+        {"redis-url": "REDIS_URL", "webhook-url": "WEBHOOK_URL"}.get(name, f"SCORING_{name.upper().replace('-', '_')}") for name in own
+    }
+    read = {variable["value"] for variable in PODS[part]["containers"][0]["env"] if variable["name"].endswith("_FILE")}
+    assert {value.rpartition("/")[2] for value in read} | {"redis-url"} == own
+
+
+SECRET_VARIABLES = {*SECRETS, "REDIS_PASSWORD", "SCORING_NOTEBOOK_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+
+
+def test_no_container_has_a_secret_in_its_environment_or_its_command_and_none_gets_all_of_env():
+    for service in COMPOSE["services"].values():
+        assert "env_file" not in service
+        assert not SECRET_VARIABLES & {*service.get("environment", {})}
+    # where docker-compose puts a value in, it is none of a secret
+    assert not SECRET_VARIABLES & {*re.findall(r"(?<!\$)\$\{(\w+)", (REPOSITORY / "docker-compose.yml").read_text())}
+    files = {name: secret["file"] for name, secret in COMPOSE["secrets"].items()}
+    assert files == {name: f"./.secrets/{name}" for name in files}
+    used = {name for service in COMPOSE["services"].values() for name in service.get("secrets", [])}
+    assert used == {*files}
+    script = (REPOSITORY / "docker_environment.sh").read_text()
+    assert {*re.findall(r"^        secret ([\w-]+) ", script, flags=re.MULTILINE)} == used
+
+
+def test_every_setting_that_is_not_secret_reaches_the_containers_of_docker_compose():
+    given = {*COMPOSE["services"]["worker"]["environment"]}
+    # what the image says, and what means something else inside of a container
+    inside = {"SCORING_HOME", "SCORING_FLOWER_HOST", "SCORING_FLOWER_PORT", "SCORING_REDIS_PORT", "SCORING_LOG_FILE"}
+    assert VARIABLES - {*SECRETS} - inside - given == set()
+
+
+def test_every_container_of_docker_compose_has_limits_an_init_a_read_only_root_and_no_right_of_root():
+    for name, service in COMPOSE["services"].items():
+        assert service["init"] is True, name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["mem_limit"], name
+        assert int(service["pids_limit"]) > 0, name
+        assert "cpus" in service or "cpu_shares" in service, name
+        assert any(mount.startswith("/tmp") for mount in service["tmpfs"]), name
+
+
+def test_kubernetes_limits_every_container_and_waits_until_it_works():
+    for part, pod in PODS.items():
+        [container] = pod["containers"]
+        for amount in ("requests", "limits"):
+            assert {*container["resources"][amount]} == {"cpu", "memory", "ephemeral-storage"}, part
+        assert container["startupProbe"], part
+        assert container["readinessProbe"], part
+        assert container["securityContext"]["readOnlyRootFilesystem"], part
+        assert pod["shareProcessNamespace"], part
+        if part in (*NAMES, "beat"):
+            assert container["startupProbe"]["exec"] == container["readinessProbe"]["exec"] == container["livenessProbe"]["exec"], part
+
+
+def test_kubernetes_spreads_the_workers_empties_nodes_one_by_one_and_lets_nobody_in():
+    budgets = {item["metadata"]["name"]: item["spec"] for item in KUBERNETES if item["kind"] == "PodDisruptionBudget"}
+    for part in NAMES:
+        labels = {"app": "scoring", "part": part}
+        assert budgets[f"scoring-{part}"] == {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+        spread = PODS[part]["topologySpreadConstraints"]
+        assert {constraint["topologyKey"] for constraint in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        assert all(constraint["labelSelector"]["matchLabels"] == labels for constraint in spread)
+    policies = {item["metadata"]["name"]: item["spec"] for item in KUBERNETES if item["kind"] == "NetworkPolicy"}
+    assert policies["scoring"]["podSelector"] == {"matchLabels": {"app": "scoring"}}
+    assert policies["scoring"]["ingress"] == []
+    assert policies["scoring-metrics"]["podSelector"] == {"matchLabels": {"app": "scoring", "part": "metrics"}}
+
+
+def of_file(name):
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+def test_the_prometheus_operator_scrapes_the_figures_and_has_the_same_rules():
+    monitor, rule = of_file("monitoring/service-monitor.yaml"), of_file("monitoring/prometheus-rule.yaml")
+    [service] = [item for item in KUBERNETES if item["kind"] == "Service" and item["metadata"]["name"] == "scoring-metrics"]
+    assert monitor["spec"]["selector"]["matchLabels"] == service["metadata"]["labels"]
+    assert {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
+    # the rules ask for this job
+    assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "scoring"
+    assert rule["spec"] == of_file("metrics/alerts.yml")
+    assert (monitor["apiVersion"], rule["apiVersion"]) == ("monitoring.coreos.com/v1",) * 2
+
+
+def test_every_file_that_kustomize_is_given_is_there():
+    for file in DEPLOY.rglob("kustomization.yaml"):
+        made_of = yaml.safe_load(file.read_text())
+        for name in made_of["resources"] + made_of.get("components", []):
+            place = file.parent / name
+            assert place.is_file() or (place / "kustomization.yaml").is_file(), f"{file}: {name}"
+        for patch in made_of.get("patches", []):
+            assert any(
+                item["kind"] == patch["target"]["kind"] and item["metadata"]["name"] == patch["target"]["name"] for item in KUBERNETES
+            )
+        images = {pod["containers"][0]["image"].rpartition(":")[0] for pod in PODS.values()}
+        assert {image["name"] for image in made_of.get("images", [])} <= images
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl on this machine")
+def test_kustomize_makes_the_overlay_and_kubernetes_takes_it():
+    done = subprocess.run(
+        ["kubectl", "kustomize", str(DEPLOY / "overlays/example")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made = list(yaml.safe_load_all(done.stdout))
+    for item in made:
+        if ".sh/" not in item["apiVersion"] and ".coreos.com/" not in item["apiVersion"]:
+            kubernetes_validate.validate(item, "1.34", strict=True)
+    assert {item["kind"] for item in made} >= {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "ServiceMonitor", "PrometheusRule"}
+    assert {item["metadata"].get("namespace") for item in made if item["kind"] != "Namespace"} == {"scoring"}
+    [config] = [item["data"] for item in made if item["kind"] == "ConfigMap"]
+    assert config["BUCKET_URL"].startswith("s3://example")
+
+
 def test_the_example_of_settings_names_what_docker_compose_asks_for():
     asked = {*re.findall(r"\$\{(\w+)", (REPOSITORY / "docker-compose.yml").read_text())} - {"SCORING_FLOWER_USER"}
     example = {*re.findall(r"^#?([A-Z_]+)=", (REPOSITORY / ".env.example").read_text(), flags=re.MULTILINE)}
     assert asked <= example
     only_here = {"REDIS_PASSWORD", "SCORING_UID", "SCORING_GID", "SCORING_BUCKET", "SCORING_WORKERS", "SCORING_IMAGE_TAG"}
-    only_here |= {f"SCORING_{name}" for name in ("NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")}
+    only_here |= {f"SCORING_{name}" for name in ("NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "WORKER_CPUS")}
+    only_here |= {f"SCORING_{name}_MEMORY" for name in ("WORKER", "CONTROL", "NOTEBOOK", "REDIS")} | {"SCORING_REDIS_MEMORY_LIMIT"}
     assert {name for name in example if not name.startswith(("AWS_", "GOOGLE_"))} - only_here <= KNOWN
 
 
@@ -158,7 +324,11 @@ def figures_of(redis_url, bucket):
     client = redis.Redis.from_url(redis_url)
     for sign in (pulse.BEAT, pulse.SWEEP):
         pulse.leave_sign(client, sign)
-    text = generate_latest(registry(Settings(redis_url=redis_url, bucket_url=str(bucket)))).decode()
+    client.config_set("maxmemory", "1gb")
+    try:
+        text = generate_latest(registry(Settings(redis_url=redis_url, bucket_url=str(bucket)))).decode()
+    finally:
+        client.config_set("maxmemory", "0")
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.MULTILINE):
         yield name
         if kind == "histogram":
@@ -196,13 +366,21 @@ def test_the_schedule_raises_an_alarm_by_the_times_of_each_entry_and_not_by_a_fi
     assert not any(SCHEDULE in rule["expr"] for rule in rules().values())
 
 
-def test_what_to_do_is_told_of_each_alarm():
-    told = re.findall(
-        r"^\| `(\w+)` \| \S",
-        (REPOSITORY / "docs/operations.md").read_text().partition("### What to do about an alarm")[2],
-        flags=re.MULTILINE,
-    )
-    assert told == [*rules()]
+def anchors(text):
+    """The addresses within a Markdown page, as GitHub makes them of its headings."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_each_alarm_has_a_severity_and_a_runbook_that_is_there():
+    for name, rule in rules().items():
+        assert rule["labels"]["severity"] in ("critical", "warning"), name
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert anchor == name.lower()
+        text = (REPOSITORY / page).read_text()
+        assert anchor in anchors(text), f"{page} has no section {anchor}"
+        section = re.split(r"^#", text.partition(f"\n#### {name}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+        assert re.findall(r"\*\*(\w+ ?\w*)\.\*\*", section) == ["Means", "Look", "Do"], name
 
 
 def test_prometheus_has_a_place_for_an_alertmanager():

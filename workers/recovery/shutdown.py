@@ -1,6 +1,8 @@
 """Takes back the beginnings of steps in hand when their worker is told to stop: a deploy that kills them must not fail their jobs."""
 
-from collections.abc import Iterable
+import os
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import redis
@@ -39,3 +41,23 @@ def forgive_work_in_hand(client: redis.Redis, requests: Iterable[Request]) -> No
         except MessageError:
             continue  # no step of a job, like a sweep
         forgive(client, order.job_id, step)
+
+
+class Forgiver:
+    """A thread that waits until the worker is told to stop.
+
+    It is started before: a thread that starts inside a signal handler may wait for a lock that its own thread holds, and Redis may be slow.
+    """
+
+    def __init__(self, connect: Callable[[], redis.Redis], requests_in_hand: Callable[[], Iterable[Request]]) -> None:
+        self._connect, self._requests_in_hand = connect, requests_in_hand
+        self._reading, self._writing = os.pipe()
+        threading.Thread(target=self._wait, name="forgiver", daemon=True).start()
+
+    def wake(self, **_: Any) -> None:  # noqa: ANN401 - Celery's signals
+        """Take back the beginnings of the work in hand; may be called in a signal handler."""
+        os.write(self._writing, b"x")
+
+    def _wait(self) -> None:
+        os.read(self._reading, 1)
+        forgive_work_in_hand(self._connect(), self._requests_in_hand())

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,8 +26,9 @@ from shared.bucket import LocalBucket
 from shared.errors import RequestError
 from shared.job_folder import Outcome
 from shared.messages import JobOrder
+from shared.queue import heartbeat
 from shared.queues import LOOKED_AT
-from shared.routes import QUEUE_CONTROL, SCORE_PLAN, SWEEP
+from shared.routes import QUEUE_CONTROL, QUEUES, SCORE_PLAN, SWEEP
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import make_job
@@ -262,6 +264,29 @@ def test_sigterm_ends_it_as_it_must_for_the_first_process_of_a_container(setting
     finally:
         serving.kill()
         serving.wait()
+
+
+def test_the_memory_of_redis_and_the_disk_of_the_bucket_are_told_with_their_ends(settings, tmp_path):
+    client = hint.connect(settings.broker_url)
+    found = read(settings)
+    assert found["scoring_redis_memory_bytes",] > 100_000
+    assert ("scoring_redis_memory_limit_bytes",) not in found
+    client.config_set("maxmemory", "64mb")
+    try:
+        found = read(settings)
+    finally:
+        client.config_set("maxmemory", "0")
+    assert found["scoring_redis_memory_limit_bytes",] == 64 << 20
+    disk = shutil.disk_usage(tmp_path)
+    assert found["scoring_bucket_disk_size_bytes",] == disk.total
+    assert abs(found["scoring_bucket_disk_free_bytes",] - disk.free) < 0.2 * disk.total
+    assert 0 < found["scoring_bucket_disk_free_inodes",] <= found["scoring_bucket_disk_inodes",]
+
+
+def test_workers_are_counted_by_queue_and_none_is_said(settings):
+    assert [read(settings)["scoring_workers", queue] for queue in QUEUES] == [0, 0, 0]
+    heartbeat.beat(hint.connect(settings.broker_url), "score@one", ["score", "train"])
+    assert {queue: read(settings)["scoring_workers", queue] for queue in QUEUES} == {"control": 0, "score": 1, "train": 1}
 
 
 def test_only_our_metrics_are_served(settings):

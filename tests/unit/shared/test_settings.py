@@ -61,6 +61,13 @@ def test_an_empty_file_does_not_switch_signing_off(tmp_path, monkeypatch):
     assert "is empty" in refusal(monkeypatch, SCORING_STORE_KEY_FILE=tmp_path / "secret")
 
 
+def test_an_empty_file_of_the_webhook_is_no_webhook(tmp_path, monkeypatch):
+    monkeypatch.delenv("WEBHOOK_URL", raising=False)
+    monkeypatch.setenv("WEBHOOK_URL_FILE", str(tmp_path / "webhook-url"))
+    (tmp_path / "webhook-url").touch()
+    assert read_settings().webhook_url.get_secret_value() == ""
+
+
 def test_a_value_that_cannot_be_is_said_of_the_file_and_not_shown(tmp_path, monkeypatch):
     (tmp_path / "secret").write_text("short")
     said = refusal(monkeypatch, SCORING_STORE_KEY_FILE=tmp_path / "secret")

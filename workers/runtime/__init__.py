@@ -1,0 +1,1 @@
+"""What Celery and kombu leave to do in the process of a worker."""
