@@ -189,6 +189,8 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     if earlier.outcome() is None:
         raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
     if not earlier.has("plan.json"):
+        if earlier.was_cleared():
+            raise earlier.cleared_error()
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
     _refuse_older_than_published(bucket, earlier, fixed.place, rows)
     source = find_table(bucket, rows)

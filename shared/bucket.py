@@ -17,7 +17,7 @@ import stat
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,9 @@ from shared.errors import BucketError, RequestError, ScoringError
 from shared.messages import check_bucket_path
 from shared.processes import is_gone, mark_of_process
 from shared.signatures import NO_SIGNER, Signer
+
+DELETED_AT_ONCE = 1000
+"""Objects that S3 removes in one request at most."""
 
 STRAY_SECONDS = 24 * 3600
 """Nobody writes one file for a day."""
@@ -134,6 +137,22 @@ class Bucket(ABC):
     def drop_strays(self) -> None:
         """Remove what processes that were killed had begun to write."""
 
+    @abstractmethod
+    def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
+        """Every file below a folder, by path; if so only in the part of it whose paths go on with ``prefix``."""
+
+    @abstractmethod
+    def delete_many(self, paths: Sequence[str]) -> None:
+        """Remove files, in few requests; folders of a disk that are empty then go as well.
+
+        When this is broken off, any of the files may be left.
+        """
+
+    def drop_empty_folders(self, folder: str, older_than: float) -> int:
+        """Remove the folders below ``folder`` that have been empty for so many seconds; how many. Only a disk has such folders."""
+        del folder, older_than
+        return 0
+
     def exists(self, path: str) -> bool:
         """True when there is a file at ``path``."""
         return self.stat(path) is not None
@@ -208,6 +227,13 @@ class LocalBucket(Bucket):
         _make_folder(target.parent)
         return target
 
+    def _put(self, path: str, put: Callable[[Path], object]) -> None:
+        """Put a file in place; once more when its folder was found empty and removed at this moment."""
+        try:
+            put(self._room(path))
+        except FileNotFoundError:
+            put(self._room(path))
+
     @contextlib.contextmanager
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
         with self._aside(path) as aside:
@@ -216,7 +242,7 @@ class LocalBucket(Bucket):
                 if durable:
                     out.flush()
                     os.fsync(out.fileno())
-            aside.replace(self._room(path))
+            self._put(path, aside.replace)
 
     def create(self, path: str, data: bytes) -> bool:
         with self._aside(path) as aside:
@@ -225,7 +251,7 @@ class LocalBucket(Bucket):
                 out.flush()
                 os.fsync(out.fileno())
             try:
-                os.link(aside, self._room(path))
+                self._put(path, functools.partial(os.link, aside))
             except FileExistsError:
                 return False
             return True
@@ -238,7 +264,7 @@ class LocalBucket(Bucket):
         # a hard link would let somebody who edits the copy in place change the original as well
         with self._aside(target) as aside:
             shutil.copyfile(self.place(source), aside)
-            aside.replace(self._room(target))
+            self._put(target, aside.replace)
 
     def _scan(self, folder: str) -> list[os.DirEntry[str]]:
         with _named(folder, "listed"):
@@ -268,6 +294,66 @@ class LocalBucket(Bucket):
     def delete_folder(self, folder: str) -> None:
         with _named(folder, "removed"), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.place(folder))
+
+    def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
+        infos: list[FileInfo] = []
+        left = [entry.name for entry in self._scan(folder) if entry.name.startswith(prefix)]
+        for name in left:
+            path = f"{folder}/{name}"
+            infos += self._tree_at(path)
+        return infos
+
+    def _tree_at(self, path: str) -> list[FileInfo]:
+        """The files below a path, or the file that is there."""
+        with _named(path, "listed"), contextlib.suppress(FileNotFoundError):
+            place = self.place(path)
+            found = place.stat(follow_symlinks=False)
+            if stat.S_ISREG(found.st_mode):
+                return [_local_info(path, found)]
+            if not stat.S_ISDIR(found.st_mode):
+                return []  # a link may lead out of the bucket
+            infos = []
+            for entry in self._scan(path):
+                inside = f"{path}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    infos += self._tree_at(inside)
+                elif entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        infos.append(_local_info(inside, entry.stat()))
+            return infos
+        return []
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        folders = set()
+        for path in paths:
+            self.delete(path)
+            folders.add(path.rpartition("/")[0])
+        for folder in sorted(folders, key=len, reverse=True):
+            self._drop_if_empty(folder)
+
+    def _drop_if_empty(self, folder: str) -> None:
+        """Remove a folder and those around it that are empty then; not the first one below the bucket's own."""
+        while folder.count("/") > 0:
+            try:
+                self.place(folder).rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:  # something is in it
+                return
+            folder = folder.rpartition("/")[0]
+
+    def drop_empty_folders(self, folder: str, older_than: float) -> int:
+        dropped = 0
+        for entry in self._scan(folder):
+            if entry.is_dir(follow_symlinks=False):
+                inside = f"{folder}/{entry.name}"
+                with contextlib.suppress(OSError):
+                    age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                    dropped += self.drop_empty_folders(inside, older_than)
+                    if age > older_than:
+                        self.place(inside).rmdir()  # fails when something is in it
+                        dropped += 1
+        return dropped
 
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         del last  # the rename below puts all files in place at once
@@ -407,12 +493,34 @@ class RemoteBucket(Bucket):
         with _remotely(path, "removed"), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.place(path))
 
-    def delete_folder(self, folder: str) -> None:
-        # one by one: what removes a whole folder takes a * in its name for a pattern
-        with _remotely(folder, "removed"):
-            for key in self.fs.find(self.place(folder)):
-                with contextlib.suppress(FileNotFoundError):  # somebody else removes the same folder
+    def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
+        with _remotely(folder, "listed"):
+            found: dict[str, dict[str, Any]] = self.fs.find(self.place(folder), detail=True, prefix=prefix, refresh=True)
+        own = self.place(folder)
+        # without the markers that stand for empty folders
+        inside = [(name, entry) for name, entry in found.items() if name.startswith(f"{own}/") and entry["type"] == "file"]
+        files = [(name, entry) for name, entry in inside if not str(entry.get("name", name)).endswith("/")]
+        return [_remote_info(name.removeprefix(f"{self.root}/"), entry) for name, entry in sorted(files)]
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        if paths:
+            with _remotely(paths[0], "removed"):
+                self._delete_keys([self.place(path) for path in paths])
+
+    def _delete_keys(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            lot = keys[start : start + DELETED_AT_ONCE]
+            if self._protocol == "s3":
+                _delete_on_s3(self.fs, lot)
+                continue
+            for key in lot:
+                with contextlib.suppress(FileNotFoundError):  # somebody else removes the same
                     self.fs.rm_file(key)
+
+    def delete_folder(self, folder: str) -> None:
+        # by their names: what removes a whole folder takes a * in its name for a pattern
+        with _remotely(folder, "removed"):
+            self._delete_keys(self.fs.find(self.place(folder)))
 
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         if self.exists(f"{folder}/{last}"):
@@ -529,6 +637,15 @@ def _open_store(protocol: str) -> Any:  # noqa: ANN401 - fsspec has no types
 
     limit = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
     return GoogleStorage(tries=TRIES, use_listings_cache=False, requests_timeout=limit)
+
+
+def _delete_on_s3(fs: Any, keys: Sequence[str]) -> None:  # noqa: ANN401 - fsspec has no types
+    """Remove up to a thousand objects in one request; s3fs' own call does not say which of them could not be removed."""
+    bucket = fs.split_path(keys[0])[0]
+    wanted = {"Objects": [{"Key": fs.split_path(key)[1]} for key in keys], "Quiet": True}
+    answer = fs.call_s3("delete_objects", Bucket=bucket, Delete=wanted)
+    for refused in answer.get("Errors", []):
+        raise OSError(f"{refused.get('Key')}: {refused.get('Message') or refused.get('Code')}")
 
 
 @contextlib.contextmanager
