@@ -8,7 +8,6 @@ The new job has the chunks of the other one, and its parts wherever nothing was 
 So the result is the same text as if the table had been right from the start, row for row in the order of the table.
 """
 
-import contextlib
 import csv
 import functools
 import hashlib
@@ -213,30 +212,25 @@ class _RejectsOf:
     def of_chunk(self, index: int) -> list[tables.Reject]:
         """The rejects of one chunk; raises TableError when they are damaged."""
         part = read_part(self.earlier, index)
-        with contextlib.suppress(BrokenPartError):
-            if part is not None:
-                whole = part.rejects and read_file(self.earlier, index, REJECTED, part.rejects)
-                return tables.read_rejects(tables.decompress(whole)) if whole else []
-        if self._in_result is not None:
-            return self._in_result.get(index, [])
         if part is None:
+            return self._in_result.get(index, [])
+        if part.rejects is None:
             return []
-        raise TableError(
-            f"the rejects of chunk {index} of job {self.earlier.job_id} are damaged", next_step="Mend the table itself and score it again."
-        )
+        try:
+            return tables.read_rejects(tables.decompress(read_file(self.earlier, index, REJECTED, part.rejects)))
+        except BrokenPartError as error:
+            raise _damaged(f"the rejects of chunk {index} of job {self.earlier.job_id}") from error
 
     @functools.cached_property
-    def _in_result(self) -> dict[int, list[tables.Reject]] | None:
-        """Chunk -> its rejects, of a job with a result; None where there is none, or its rejects are not what they were."""
+    def _in_result(self) -> dict[int, list[tables.Reject]]:
+        """Chunk -> its rejects, of a job with a result."""
         text = self.earlier.bucket.read(self.earlier.file(MANIFEST))
-        if text is None:
-            return None
-        manifest = decode_long(ResultManifest, text)
-        if manifest.rejects is None:
+        manifest = None if text is None else decode_long(ResultManifest, text)
+        if manifest is None or manifest.rejects is None:
             return {}
         data = self.earlier.bucket.read(f"{manifest.revision}/{REJECTS}") or b""
         if hashlib.sha256(data).hexdigest() != manifest.rejects.sha256:
-            return None
+            raise _damaged(f"{manifest.revision}/{REJECTS}")
         chunk_of = _chunk_finder(self.plan)
         found: dict[int, list[tables.Reject]] = {}
         records = csv.reader(io.StringIO(tables.decompress(data).decode(), newline=""))
@@ -246,6 +240,10 @@ class _RejectsOf:
             if index is not None:
                 found.setdefault(index, []).append(tables.Reject(line=int(line), column=column, value=value, reason=reason))
         return found
+
+
+def _damaged(what: str) -> TableError:
+    return TableError(f"{what} are damaged", next_step="Mend the table itself and score it again.")
 
 
 # --- chunk -------------------------------------------------------------------------------------------------------------------
