@@ -231,11 +231,13 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
         if outcome.state == "done":
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
+        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+        # only now: whoever is about to remove the files writes that down first, and then looks whether the job is open
         if self.was_cleared():
+            close_job(self.bucket, self.job_id)
             raise self.cleared_error()
         if accept_rejects:
             self.bucket.write(self.file(REJECTS_ACCEPTED), b"")
-        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
         self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
         self.bucket.delete(self.file(TELLING))
         self.bucket.delete(self.file("notified.json"))

@@ -43,6 +43,7 @@ from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
 from workers.reject_limits import check_so_far, count_rejects
+from workers.removing import make_step
 from workers.suspects import is_suspect
 
 MAX_TRIES = 8
@@ -408,6 +409,14 @@ def _sweep(app: celery.Celery, client: redis.Redis) -> None:
     pulse.leave_sign(client, pulse.SWEEP)
     pulse.note_swept(client, turn.after)
     _tell_announced(client)
+
+
+@shared_task(name=routes.GC)
+def gc(*_: object, **__: object) -> None:
+    """Make the next step of the daily round that removes what is old; another process than the one at it leaves it alone."""
+    with leased(redis_client(), routes.GC) as is_ours:
+        if is_ours:
+            make_step(bucket())
 
 
 @shared_task(name=routes.CANARY)
