@@ -24,6 +24,7 @@ from shared.errors import BrokerError, MessageError, ModelError, RequestError, T
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode, decode_long
+from shared.retention.things import LEFT_AFTER, made_at
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
 from shared.settings import Settings
@@ -499,9 +500,17 @@ def _claim(bucket: Bucket, digest: str, *, again: bool, run: ScheduledRun | None
                 raise RequestError(f"{damaged} files like {path} in the bucket name no job", next_step="Delete them and ask again.")
             continue
         outcome = folder.outcome()
+        if outcome is None and _was_removed(folder):
+            continue
         if outcome is None or (outcome.state == "done" and not again) or (run is not None and run.once):
             return folder.job_id
     raise AssertionError("unreachable: count() does not end")
+
+
+def _was_removed(folder: JobFolder) -> bool:
+    """True when nothing is left of a job that was asked for long ago; one of lately is just being written, or was when that died."""
+    made = made_at(folder.job_id)
+    return made is not None and datetime.now(UTC) - made > LEFT_AFTER and not folder.has("job.json")
 
 
 def _folder_in(bucket: Bucket, text: bytes | None) -> JobFolder | None:

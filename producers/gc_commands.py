@@ -130,10 +130,10 @@ def _print(things: "list[Thing]", marks: "Marks", removed: "Removed", *, dry_run
     for kind, counts in kinds.items():
         going, staying = human_size(counts["goes_bytes"]), human_size(counts["stays_bytes"])
         click.echo(f"{kind:<12}{counts['goes']:>8,}{going:>11}{counts['stays']:>9,}{staying:>11}")
-    going = sum(counts["goes"] for counts in kinds.values())
+    count = sum(counts["goes"] for counts in kinds.values())
     if not things:
         click.echo("There is nothing that could go.")
     elif dry_run:
-        click.echo(f"{going:,} things would go; nothing was changed.")
+        click.echo(f"{count:,} things would go; nothing was changed.")
     else:
-        click.echo(f"{len(removed.things):,} things were removed; {going:,} have a tombstone. Take it back with: scoring gc undo")
+        click.echo(f"{len(removed.things):,} things were removed; {count:,} have a tombstone. Take it back with: scoring gc undo")

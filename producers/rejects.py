@@ -54,6 +54,10 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
         manifest = decode_long(ResultManifest, text)
         return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
     job = job_behind(bucket, wanted)
+    outcome = job.outcome()
+    if outcome is not None and outcome.state == "done":  # its parts may be gone
+        path = f"{outcome.result}/revisions/{wanted}/{REJECTS}"
+        return wanted, _read([path] if bucket.exists(path) else [], bucket, has_header=True)
     complete = job.parts_done() & job.parts_with_rejects()
     return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
 

@@ -10,7 +10,7 @@ from shared.bucket import Bucket
 from shared.errors import PermanentError, TransientError
 from shared.messages import Notice
 from shared.retention import round as daily
-from shared.retention.config import RETENTION, read_retention
+from shared.retention.config import read_retention
 
 STEP_SECONDS = 5.0
 """The control queue also plans and finishes jobs, so a step holds one of its processes no longer."""

@@ -1,6 +1,7 @@
 """What jobs that are open need of other jobs: a fix takes over parts, rejects and the table of the job that it fixes."""
 
 import itertools
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -69,13 +70,17 @@ def _owner(path: str | None) -> str | None:
 
 
 def in_groups(names: Collection[str], most: int) -> Iterator[tuple[str, list[str]]]:
-    """The names in groups of which each shares a beginning that no name outside it has; the last of the alphabet first."""
-    yield from _split(sorted(names, reverse=True), "", most)
+    """The names in groups of at most so many, each with what all its names begin with; the last of the alphabet first.
+
+    So a group can be listed by that beginning, together with few others.
+    """
+    if names:
+        yield from _split(sorted(names, reverse=True), 0, most)
 
 
-def _split(names: list[str], prefix: str, most: int) -> Iterator[tuple[str, list[str]]]:
-    if len(names) <= most or all(name == prefix for name in names):
-        yield prefix, names
+def _split(names: list[str], shared: int, most: int) -> Iterator[tuple[str, list[str]]]:
+    if len(names) <= most or names[0] == names[-1]:
+        yield os.path.commonprefix([names[0], names[-1]]), names  # noqa: RUF071 - character by character is what is wanted
         return
-    for longer, group in itertools.groupby(names, key=lambda name: name[: len(prefix) + 1]):
-        yield from _split(list(group), longer, most)
+    for _, group in itertools.groupby(names, key=lambda name: name[: shared + 1]):
+        yield from _split(list(group), shared + 1, most)
