@@ -55,7 +55,8 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
         return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
     job = job_behind(bucket, wanted)
     outcome = job.outcome()
-    if outcome is not None and outcome.state == "done":  # its parts may be gone
+    # once the parts are gone, or some of them, its result has all rejects
+    if outcome is not None and outcome.state == "done" and not 0 < job.status().chunks <= len(job.parts_done()):
         path = f"{outcome.result}/revisions/{wanted}/{REJECTS}"
         return wanted, _read([path] if bucket.exists(path) else [], bucket, has_header=True)
     complete = job.parts_done() & job.parts_with_rejects()
