@@ -297,31 +297,12 @@ class LocalBucket(Bucket):
 
     def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
         infos: list[FileInfo] = []
-        left = [entry.name for entry in self._scan(folder) if entry.name.startswith(prefix)]
-        for name in left:
-            path = f"{folder}/{name}"
-            infos += self._tree_at(path)
-        return infos
-
-    def _tree_at(self, path: str) -> list[FileInfo]:
-        """The files below a path, or the file that is there."""
-        with _named(path, "listed"), contextlib.suppress(FileNotFoundError):
-            place = self.place(path)
-            found = place.stat(follow_symlinks=False)
-            if stat.S_ISREG(found.st_mode):
-                return [_local_info(path, found)]
-            if not stat.S_ISDIR(found.st_mode):
-                return []  # a link may lead out of the bucket
-            infos = []
-            for entry in self._scan(path):
-                inside = f"{path}/{entry.name}"
-                if entry.is_dir(follow_symlinks=False):
-                    infos += self._tree_at(inside)
-                elif entry.is_file(follow_symlinks=False):
-                    with contextlib.suppress(FileNotFoundError):
-                        infos.append(_local_info(inside, entry.stat()))
-            return infos
-        return []
+        with _named(folder, "listed"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with os.scandir(self.place(folder)) as entries:
+                first = [entry for entry in entries if entry.name.startswith(prefix)]
+            for entry in sorted(first, key=lambda entry: entry.name):
+                infos += _files_at(entry, f"{folder}/{entry.name}")
+        return sorted(infos, key=lambda info: info.path)
 
     def delete_many(self, paths: Sequence[str]) -> None:
         folders = set()
@@ -385,6 +366,17 @@ class LocalBucket(Bucket):
                 with contextlib.suppress(FileNotFoundError):
                     if _is_stray(aside):
                         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+
+
+def _files_at(entry: os.DirEntry[str], path: str) -> list[FileInfo]:
+    """The file that is there, or all files below a folder; none where a link leads to, which may be out of the bucket."""
+    with contextlib.suppress(FileNotFoundError):
+        if entry.is_file(follow_symlinks=False):
+            return [_local_info(path, entry.stat(follow_symlinks=False))]
+        if entry.is_dir(follow_symlinks=False):
+            with os.scandir(entry.path) as entries:
+                return [info for inner in list(entries) for info in _files_at(inner, f"{path}/{inner.name}")]
+    return []
 
 
 def _make_folder(folder: Path) -> None:
