@@ -1,7 +1,7 @@
 """A thousand days of small jobs with gc: ``python -m tests.acceptance.lasting --days 1000 --figure docs/figures/lasting.png``.
 
 Each day scores a csv.gz table with rejects, which a fix takes out; scores one that fails for its rejects; and on Sundays publishes a new
-release. Messages go through a real server and are worked off in this process by the tasks that workers run. The clock is made up: what a
+release and runs ``scoring models gc``. Messages go through a real server and are worked off in this process by the tasks that workers run. The clock is made up: what a
 day has written is dated to that day, and gc is given the day's evening as its now.
 """
 
@@ -24,6 +24,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
+from producers.clearing import clear_all, judge_releases
 from shared.bucket import LocalBucket
 from shared.job_folder import REQUESTS, JobFolder
 from shared.messages import JobOrder, ScoreJob
@@ -82,10 +83,12 @@ class Replay:
             morning = FIRST + timedelta(days=day)
             if day % 7 == 0:
                 publish_handmade(self.bucket, made=morning)
+                clear_all(self.bucket, [release for release in judge_releases(self.bucket) if not release.needed])
             self._work(morning)
             self._date_new_files(morning)
             seconds = self._collect(morning + timedelta(hours=16))
             if day % every == every - 1:
+                print(f"day {day + 1}", file=sys.stderr, flush=True)
                 yield self._sample(day + 1, seconds)
 
     def _work(self, morning: datetime) -> None:
