@@ -1,8 +1,8 @@
 """A thousand days of small jobs with gc: ``python -m tests.acceptance.lasting --days 1000 --figure docs/figures/lasting.png``.
 
-Each day scores a csv.gz table with rejects, which a fix takes out; scores one that fails for its rejects; and on Sundays publishes a new
-release and runs ``scoring models gc``. Messages go through a real server and are worked off in this process by the tasks that workers run. The clock is made up: what a
-day has written is dated to that day, and gc is given the day's evening as its now.
+Each day scores a csv.gz table with rejects, which a fix takes out; and scores one that fails for its rejects. Each week a new release is
+published and ``scoring models gc`` is run. Messages go through a real server and are worked off in this process by the tasks that workers
+run. The clock is made up: what a day has written is dated to that day, and gc is given the day's evening as its now.
 """
 
 import argparse
@@ -88,7 +88,7 @@ class Replay:
             self._date_new_files(morning)
             seconds = self._collect(morning + timedelta(hours=16))
             if day % every == every - 1:
-                print(f"day {day + 1}", file=sys.stderr, flush=True)
+                sys.stderr.write(f"day {day + 1}\n")
                 yield self._sample(day + 1, seconds)
 
     def _work(self, morning: datetime) -> None:
