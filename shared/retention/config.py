@@ -9,14 +9,14 @@ A key that is left out removes nothing, but for ``parts``. Without the file slic
 """
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.bucket import Bucket
 from shared.durations import read_duration
 from shared.errors import RequestError
+from shared.yaml_files import NotYamlError, read_yaml
 
 RETENTION = "config/retention.yaml"
 MAX_BYTES = 64 * 1024
@@ -130,27 +130,10 @@ def parse_retention(text: bytes) -> Retention:
 
 def _load(text: bytes) -> object:
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            # a few lines of aliases of aliases become gigabytes
-            if getattr(event, "anchor", None) is not None:
-                raise _wrong(f"line {event.start_mark.line + 1} has a YAML anchor or alias", "Write the value out instead")
-        _refuse_doubled(yaml.compose(text, Loader=yaml.SafeLoader))
-        found: object = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" on line {mark.line + 1}" if mark is not None else ""
-        raise _wrong(f"it is no YAML{where}", f"Write for example {EXAMPLE}") from None
+        found: object = read_yaml(text)
+    except NotYamlError as error:
+        raise _wrong(str(error), f"Write for example {EXAMPLE}") from None
     return found
-
-
-def _refuse_doubled(node: Any) -> None:  # noqa: ANN401 - a node of yaml
-    if not isinstance(node, yaml.MappingNode):
-        return
-    names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-    for key, value in node.value:
-        if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
-            raise _wrong(f"{key.value}: it is there twice", "Keep one of the two")
-        _refuse_doubled(value)
 
 
 def _sentence(error: ValidationError) -> RequestError:

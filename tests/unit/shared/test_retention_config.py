@@ -55,12 +55,11 @@ def test_requests_stay_longer_than_the_schedule_looks_back():
         ("notices: [90d]", "notices: ['90d'] has no unit", "like 30d"),
         ("", "it says nothing", "remove the file"),
         ("- jobs", "it is no mapping", "remove the file"),
-        ("jobs: {done: 30d", "it is no YAML on line", "Write for example"),
-        ("jobs: {done: 1d, done: 90d}", "done: it is there twice", "Keep one"),
-        ("jobs: &a {done: 1d}\nnotices: 90d", "line 1 has a YAML anchor or alias", "Write the value out"),
-        ("notices: 90d\njobs: *a", "line 2 has a YAML anchor or alias", "Write the value out"),
-        ("jobs: !!python/object:os.system {}", "it is no YAML", "Write for example"),
-        ("\x00", "it is no YAML", "Write for example"),
+        ("jobs: {done: 30d", "it is not YAML", "Write for example"),
+        ("jobs: {done: 1d, done: 90d}", "it is not YAML: the field 'done' is there twice in line 1", "Write for example"),
+        ("jobs: &a {done: 1d}\nrevisions: *a", "it uses an alias", "Write for example"),
+        ("jobs: !!python/object:os.system {}", "it is not YAML", "Write for example"),
+        ("\x00", "it is not YAML", "Write for example"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_what_to_write(text, said, write):
