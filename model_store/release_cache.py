@@ -59,7 +59,7 @@ def _find(cache: Path) -> list[_Kept]:
 
 def _remove(folder: Path) -> None:
     """Take a folder out of the cache at once: nobody must find half of it."""
-    aside = folder.parent / f".{mark_of_process()}"  # which whoever fetches the next release removes, if this process is killed
+    aside = folder.parent / f".{mark_of_process()}"  # removed by the next fetch if this process is killed
     with contextlib.suppress(OSError):
         folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -57,10 +57,25 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     outcome = job.outcome()
     # once the parts are gone, or some of them, its result has all rejects
     if outcome is not None and outcome.state == "done" and not 0 < job.status().chunks <= len(job.parts_done()):
-        path = f"{outcome.result}/revisions/{wanted}/{REJECTS}"
-        return wanted, _read([path] if bucket.exists(path) else [], bucket, has_header=True)
+        return wanted, _read(_rejects_of_result(job), bucket, has_header=True)
+    if job.was_cleared():
+        raise job.cleared_error()
     complete = job.parts_done() & job.parts_with_rejects()
     return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
+
+
+def _rejects_of_result(job: JobFolder) -> list[str]:
+    """The file with the rejects of a job that is done, none if it had none; raises RequestError when its revision was removed."""
+    manifest = decode_long(ResultManifest, job.bucket.read(job.file(MANIFEST)) or b"")
+    if manifest.rejects is None:
+        return []
+    path = f"{manifest.revision}/{REJECTS}"
+    if not job.bucket.exists(path):
+        raise RequestError(
+            f"the rejects of job {job.job_id} were removed with its revision",
+            next_step="Score the table again with --again; how long revisions stay is set in config/retention.yaml.",
+        )
+    return [path]
 
 
 def job_behind(bucket: Bucket, wanted: str) -> JobFolder:

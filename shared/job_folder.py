@@ -232,7 +232,7 @@ class JobFolder:
         if outcome.state == "done":
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
         self.bucket.write(f"{OPEN}/{self.job_id}", b"")
-        # only now: whoever is about to remove the files writes that down first, and then looks whether the job is open
+        # only now: removal writes its mark first, and then looks whether the job is open
         if self.was_cleared():
             close_job(self.bucket, self.job_id)
             raise self.cleared_error()

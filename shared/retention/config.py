@@ -149,7 +149,7 @@ def _sentence(error: ValidationError) -> RequestError:
     if last.startswith("keep_") and last != "keep_within":
         return _wrong(f"{path}: {shown} is no count", "Write a whole number from 0 to 100000, like 3")
     why = first["msg"].removeprefix("Value error, ").partition(":")[0]
-    return _wrong(f"{path}: {why}", "Write a whole number with d, h, min or s behind it, like 30d")
+    return _wrong(f"{path}: {why}", "Write a whole number with d, h, min or s after it, like 30d")
 
 
 def _unknown(parent: str, key: str) -> RequestError:

@@ -154,4 +154,4 @@ def _leftover(look: Look, job_id: str, found: Sequence[FileInfo]) -> Thing:
         return stays(Kind.LEFTOVER, job_id, found, "it has no request; stays for ever without config/retention.yaml")
     if look.now - newest(found) < LEFT_AFTER:
         return stays(Kind.LEFTOVER, job_id, found, "it has no request yet")
-    return goes(Kind.LEFTOVER, job_id, found, "it has no request: whoever wrote it died")
+    return goes(Kind.LEFTOVER, job_id, found, "it has no request: the process that wrote it died")

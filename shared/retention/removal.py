@@ -64,7 +64,7 @@ def remove_due(bucket: Bucket, rules: Retention, now: datetime, has_time: Callab
 
 def _remove(bucket: Bucket, path: str, rules: Retention, now: datetime, done: Removed) -> None:
     bucket.write(removing_mark(path), b"")
-    # only now: whoever takes it back removes it first, and then looks whether its removal has begun
+    # only now: undo removes it first, and then looks whether its removal has begun
     tombstone = read_tombstone(bucket, path)
     if tombstone is not None:
         look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=_fixes_since(bucket, tombstone.at))

@@ -38,7 +38,7 @@ def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, li
 
 
 def look_at_results(look: Look, after: str = "") -> Iterator[Group]:
-    """The results with their revisions, in the order of their places, from the one behind ``after`` on."""
+    """The results with their revisions, in the order of their places, from the one after ``after`` on."""
     for folder in result_folders(look.bucket):
         if folder > after:
             yield folder, [thing for place in places_in(look.bucket.tree(folder)) for thing in judge_place(look, place)]

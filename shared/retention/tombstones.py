@@ -146,7 +146,7 @@ def undo(bucket: Bucket, wanted: str | None, now: datetime) -> TakenBack:
         if rest:
             _write(bucket, TOMBSTONES, tombstone.model_copy(update={"things": rest}), now)
         bucket.delete(path)
-        # only now: whoever removes things writes that down first, and then looks whether the tombstone is still there
+        # only now: removal writes down first that it begins, and then looks whether the tombstone is still there
         if bucket.exists(removing_mark(path)):
             begun += [thing.name for thing in chosen]
         things += chosen

@@ -318,6 +318,17 @@ def test_the_rejects_of_a_job_are_shown_when_its_parts_are_gone(bucket):
     job_id, rejects = find_rejects(bucket, folder.job_id)
     assert (job_id, list(rejects)) == (folder.job_id, before)
     assert len(before) == 1
+    bucket.delete_folder("data/predict/output")
+    with pytest.raises(RequestError, match="were removed with its revision"):
+        find_rejects(bucket, folder.job_id)
+
+
+def test_the_rejects_of_a_failed_job_whose_files_are_gone_are_not_called_none(bucket):
+    folder = failed_job(bucket)
+    assert len(list(find_rejects(bucket, folder.job_id)[1])) == 1
+    gone_after(bucket, 95)
+    with pytest.raises(RequestError, match="were removed some time after it had ended"):
+        find_rejects(bucket, folder.job_id)
 
 
 # --- results

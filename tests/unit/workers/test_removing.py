@@ -4,12 +4,16 @@ import os
 import time
 
 import pytest
+import redis
 
 from shared.announcements import untold
 from shared.bucket import LocalBucket
 from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
+from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, write_table
+from workers import tasks
+from workers.leases import leased
 from workers.removing import make_step
 
 
@@ -35,6 +39,18 @@ def test_a_step_writes_tombstones_once_a_day(bucket):
     before = bucket.stat(PROGRESS)
     make_step(bucket)
     assert bucket.stat(PROGRESS) == before
+
+
+@pytest.mark.server
+def test_one_process_at_a_time_makes_a_step(bucket, tmp_path, monkeypatch):
+    with own_server(tmp_path) as url, redis.Redis.from_url(url) as client:
+        monkeypatch.setattr(tasks, "redis_client", lambda: client)
+        monkeypatch.setattr(tasks, "bucket", lambda: bucket)
+        with leased(client, "gc"):
+            tasks.gc()
+            assert read_progress(bucket) is None
+        tasks.gc({"what": "somebody else sent"}, more=1)
+    assert read_progress(bucket).phase == ""
 
 
 def test_rules_that_cannot_be_used_remove_nothing_and_people_are_told_once(bucket):
