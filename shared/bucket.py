@@ -17,7 +17,7 @@ import stat
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -227,13 +227,6 @@ class LocalBucket(Bucket):
         _make_folder(target.parent)
         return target
 
-    def _put(self, path: str, put: Callable[[Path], object]) -> None:
-        """Put a file in place; once more when its folder was found empty and removed at this moment."""
-        try:
-            put(self._room(path))
-        except FileNotFoundError:
-            put(self._room(path))
-
     @contextlib.contextmanager
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
         with self._aside(path) as aside:
@@ -242,7 +235,7 @@ class LocalBucket(Bucket):
                 if durable:
                     out.flush()
                     os.fsync(out.fileno())
-            self._put(path, aside.replace)
+            aside.replace(self._room(path))
 
     def create(self, path: str, data: bytes) -> bool:
         with self._aside(path) as aside:
@@ -251,7 +244,7 @@ class LocalBucket(Bucket):
                 out.flush()
                 os.fsync(out.fileno())
             try:
-                self._put(path, functools.partial(os.link, aside))
+                os.link(aside, self._room(path))
             except FileExistsError:
                 return False
             return True
@@ -264,7 +257,7 @@ class LocalBucket(Bucket):
         # a hard link would let somebody who edits the copy in place change the original as well
         with self._aside(target) as aside:
             shutil.copyfile(self.place(source), aside)
-            self._put(target, aside.replace)
+            aside.replace(self._room(target))
 
     def _scan(self, folder: str) -> list[os.DirEntry[str]]:
         with _named(folder, "listed"):
@@ -313,8 +306,8 @@ class LocalBucket(Bucket):
             self._drop_if_empty(folder)
 
     def _drop_if_empty(self, folder: str) -> None:
-        """Remove a folder and those around it that are empty then; not the first one below the bucket's own."""
-        while folder.count("/") > 0:
+        """Remove a folder and those around it that are empty then; not the first one below the bucket's own, nor one of marks."""
+        while folder.count("/") > 0 and not folder.rpartition("/")[2].startswith("_"):
             try:
                 self.place(folder).rmdir()
             except FileNotFoundError:
@@ -325,14 +318,15 @@ class LocalBucket(Bucket):
 
     def drop_empty_folders(self, folder: str, older_than: float) -> int:
         dropped = 0
-        for entry in self._scan(folder):
-            if entry.is_dir(follow_symlinks=False):
-                inside = f"{folder}/{entry.name}"
+        with _named(folder, "cleared"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with os.scandir(self.place(folder)) as entries:
+                inner = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("_")]
+            for entry in inner:
                 with contextlib.suppress(OSError):
                     age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-                    dropped += self.drop_empty_folders(inside, older_than)
+                    dropped += self.drop_empty_folders(f"{folder}/{entry.name}", older_than)
                     if age > older_than:
-                        self.place(inside).rmdir()  # fails when something is in it
+                        Path(entry.path).rmdir()  # fails when something is in it
                         dropped += 1
         return dropped
 

@@ -22,7 +22,6 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from s3fs.errors import translate_boto_error
 
-from shared import bucket as bucket_module
 from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, _s3_session, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
 from shared.processes import mark_of_process
@@ -606,21 +605,6 @@ class TestLocalBucket(BucketContract):
             os.utime(bucket.place(folder), (0, 0))
         assert bucket.drop_empty_folders("a", 3600) == 2
         assert bucket.folders("a") == ["b", "young"]
-
-    def test_a_file_is_put_in_place_though_its_empty_folder_is_removed_at_this_moment(self, bucket, monkeypatch):
-        make = bucket_module._make_folder
-
-        def removed_once(folder):
-            make(folder)
-            if folder.name == "b":
-                monkeypatch.setattr(bucket_module, "_make_folder", make)
-                folder.rmdir()
-
-        for put in (lambda: bucket.write("a/b/c", b"1"), lambda: bucket.create("a/b/d", b"1"), lambda: bucket.copy("a/b/d", "x/b/e")):
-            monkeypatch.setattr(bucket_module, "_make_folder", removed_once)
-            put()
-            bucket.delete_many(["a/b/c"])
-        assert bucket.read("x/b/e") == b"1"
 
     def test_a_symbolic_link_within_the_bucket_is_followed(self, bucket):
         bucket.write("a/b", b"1")

@@ -28,7 +28,7 @@ RULES = b"jobs: {parts: 1d, done: 30d, failed: 90d}\nrevisions: {keep_last: 2}\n
 DAYS = [1.5, 2.6, 31, 32.1, 95, 96.1, 97.2, 370, 371.1, 372.2, 373.3, 374.4, 376, 377.1]
 """When rounds are made: so that everything that may go has gone in the end."""
 PLACE = "data/predict/output/v1/2026/11/23"
-DEADLY = ("write", "create", "delete", "delete_many", "_put", "_drop_if_empty", "tree", "read", "exists")
+DEADLY = ("write", "create", "delete", "delete_many", "_drop_if_empty", "tree", "read", "exists")
 """Each call of these may be the one that never returns."""
 
 
