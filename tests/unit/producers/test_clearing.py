@@ -137,7 +137,7 @@ def test_every_job_folder_and_every_manifest_is_looked_at_once(bucket, releases,
         method = getattr(bucket, name)
         monkeypatch.setattr(bucket, name, lambda path, *more, method=method, counts=counts: (counts.update([path]), method(path, *more))[1])
     done = judge_releases(bucket, keep=0)
-    assert max(read.values()) == 1
+    assert max(count for path, count in read.items() if not path.startswith("model/aliases/")) == 1
     assert listed["jobs"] <= 2, "once for those that ended, once for those that have not"
     listed.clear()
     clear_all(bucket, [one for one in done if not one.needed])
