@@ -66,22 +66,22 @@ class Sample:
 class Replay:
     """Days of small jobs, one after the other, in a bucket and a server of their own."""
 
-    def __init__(self, root: Path, url: str, rules: Retention) -> None:
+    def __init__(self, root: Path, url: str, rules: Retention, release_days: int) -> None:
         os.environ |= {"REDIS_URL": url, "BUCKET_URL": str(root / "bucket"), "SCORING_HOME": str(root / "home"), "WEBHOOK_URL": ""}
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         from workers.app import app
 
         app.loader.import_default_modules()
-        self.app, self.rules = app, rules
+        self.app, self.rules, self.release_days = app, rules, release_days
         self.bucket = LocalBucket(root / "bucket")
         self.client = redis.Redis.from_url(url)
 
     def run(self, days: int, every: int) -> Iterator[Sample]:
         """Replay so many days and give a sample every so often."""
-        self.bucket.write(RETENTION, RULES)
+        self.bucket.write(RETENTION, RULES)  # for models gc; rounds go by the rules that are given
         for day in range(days):
             morning = FIRST + timedelta(days=day)
-            if day % 7 == 0:
+            if day % self.release_days == 0:
                 publish_handmade(self.bucket, made=morning)
                 clear_all(self.bucket, [release for release in judge_releases(self.bucket) if not release.needed])
             self._work(morning)
@@ -180,10 +180,10 @@ def _body(message: dict[str, Any]) -> bytes:
     return base64.b64decode(message["body"]) if message["properties"].get("body_encoding") == "base64" else message["body"]
 
 
-def replay(root: Path, days: int, every: int, rules: Retention | None = None) -> list[Sample]:
-    """The samples of a replay of so many days."""
+def replay(root: Path, days: int, every: int, rules: Retention | None = None, release_days: int = 7) -> list[Sample]:
+    """The samples of a replay of so many days, with a new release every so many of them."""
     with own_server(root) as url:
-        return list(Replay(root, url, rules or parse_retention(RULES)).run(days, every))
+        return list(Replay(root, url, rules or parse_retention(RULES), release_days).run(days, every))
 
 
 MEASURES = {"bytes": "MB", "inodes": "", "sweep_seconds": "ms", "redis_bytes": "KB", "gc_seconds": "ms"}
