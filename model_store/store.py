@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_store import release_cache
 from model_store.definitions import Definition, UnknownDefinitionError, code_of, current_digest, load_definition
 from model_store.foreign_code import DefinitionError, calling
 from shared.aliases import MANIFEST, release_folder, train_anew
@@ -143,7 +144,11 @@ def copy_release(bucket: Bucket, release: str, cache: Path, own: Path) -> Releas
     """
     manifest = read_manifest(bucket, release)
     digests = {name: digest.sha256 for name, digest in manifest.files.items()}
-    copy_verified(bucket.local_folder(release_folder(release), cache, digests), manifest, own)
+    kept = bucket.local_folder(release_folder(release), cache, digests)
+    copy_verified(kept, manifest, own)
+    if bucket.is_remote:
+        release_cache.note_used(kept)
+        release_cache.shrink(cache)
     return manifest
 
 

@@ -1,32 +1,41 @@
 """Clears the store of releases that nothing needs.
 
 What needs a release: an alias, or a step back that an alias can take; a published result or one of its revisions; a job that has not
-ended; the schedule. Nobody holds a lock meanwhile, so each release is looked at again just before its manifest goes, and once more
-before its files do: without the manifest nobody can begin to use it, and who began before gets it back.
+ended; one that failed or was cancelled and may still be resumed; the schedule. Each job, result and release is looked at once. Nobody
+holds a lock meanwhile, so the jobs are looked at again just before the manifests go, and once more before the files do: without its
+manifest nobody can begin to use a release, and a job that began before gets it back.
 """
 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from producers.durations import ago
 from producers.schedule import SCHEDULE, read_schedule
 from shared.aliases import ALIASES, LATEST, MANIFEST, MODELS, damaged_aliases, known_alias, list_aliases, release_folder, spoken_alias
 from shared.bucket import STRAY_SECONDS, Bucket, FileInfo
 from shared.catalog.retirements import retired_releases
-from shared.errors import PermanentError
-from shared.job_folder import JOBS, JobFolder, open_jobs
-from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
+from shared.errors import MessageError, PermanentError
+from shared.job_folder import JOBS, PUBLISHED, JobFolder, open_jobs
+from shared.manifests import OUTPUTS, ReleaseManifest
 from shared.messages import ScoreJob, decode_long, is_release_id
+from shared.retention.config import read_retention
+from shared.retention.jobs import OUTCOME
+from shared.retention.needs import in_groups
+from shared.retention.results import places_in, result_folders
+from shared.retention.survey import GROUP, files_of_jobs
+from shared.retention.things import newest
 
 KEPT = 3
 """The newest releases of each definition that stay, if nobody says otherwise."""
 
-CLOCKS_DIFFER = timedelta(hours=1)
-"""The clock that named a job may go behind ours by so much."""
+Needs = defaultdict[str, list[str]]
+"""Release, or definition for all its releases, or nothing for all there are -> what it is needed for."""
+EVERY = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,77 +52,140 @@ class Judged:
     """When this was found out."""
     whole: bool = True
     """False for files without a manifest, left by a publication or a deletion that was broken off."""
+    ended: frozenset[str] = field(default=frozenset(), repr=False)
+    """The jobs that had ended by then: what they need was looked at."""
+
+    def encode(self) -> dict[str, Any]:
+        """The same for programs."""
+        return {name: value for name, value in vars(self).items() if name != "ended"}
 
 
 def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = timedelta(0)) -> list[Judged]:
     """Every release with what it is needed for, by definition, the newest first."""
     at = datetime.now(UTC)
-    needs = _needs(bucket, at)
-    for release, places in _releases_of_results(bucket).items():
-        more = f" and {len(places) - 1:,} more" if len(places) > 1 else ""
-        needs[release].append(f"the result {places[0].removeprefix(f'{OUTPUTS}/')}{more} is of it")
-    judged = []
+    ended, held = _ended_jobs(bucket, at)
+    needs = _needs(bucket, ended)
+    for job_id, until in held.items():
+        for release in _releases_of_job(bucket, job_id):
+            needs[release].append(f"job {job_id} failed or was cancelled, and may be resumed until {until:%Y-%m-%d}")
     retired = retired_releases(bucket)
-    for definition in bucket.folders(MODELS):
-        names = [name for name in bucket.folders(f"{MODELS}/{definition}") if is_release_id(name) and name.startswith(f"{definition}@")]
-        newest = 0
-        for release in reversed(names if f"{MODELS}/{definition}" != ALIASES else []):
-            files = bucket.files(release_folder(release))
-            text = bucket.read(f"{release_folder(release)}/{MANIFEST}")
-            if text is None:
-                judged.append(_left_over(release, files, at))
-                continue
-            newest += release not in retired
-            created = decode_long(ReleaseManifest, text).created
-            needed = [f"one of the {keep} newest of {definition}"] if newest <= keep and release not in retired else []
-            if datetime.now(UTC) - created < older_than:
-                needed.append(f"trained {ago(created)}")
-            judged.append(
-                Judged(release=release, created=created, size=sum(file.size for file in files), needed=needs[release] + needed, at=at)
-            )
-    return judged
+    judged = [
+        replace(one, at=at, ended=ended, needed=_reasons(needs, one.release) + one.needed)
+        for definition in bucket.folders(MODELS)
+        for one in _judge_definition(bucket, definition, keep, older_than, retired)
+    ]
+    # only of what nothing else needs: there are far more results than releases
+    wanted = {one.release.partition("@")[0] for one in judged if not one.needed}
+    of_results = _needs_of_results(bucket, wanted)
+    return [replace(one, needed=_reasons(of_results, one.release) + one.needed) for one in judged]
 
 
 def clear(bucket: Bucket, judged: Judged) -> list[str]:
     """Remove a release unless something has come to need it since it was judged; what does, empty when it is gone."""
-    if needed := _needs(bucket, judged.at)[judged.release]:
-        return needed
-    manifest = f"{release_folder(judged.release)}/{MANIFEST}"
-    text = bucket.read(manifest)
-    bucket.delete(manifest)
-    if needed := _needs(bucket, judged.at)[judged.release]:
-        if text is not None:
-            bucket.create(manifest, text)
-        return needed
-    bucket.delete_folder(release_folder(judged.release))
-    return []
+    return clear_all(bucket, [judged])[judged.release]
+
+
+def clear_all(bucket: Bucket, unneeded: Sequence[Judged]) -> dict[str, list[str]]:
+    """Remove these releases, but for what has come to be needed since; release -> what it is needed for, empty when it is gone."""
+    ended = frozenset[str].intersection(*(one.ended for one in unneeded)) if unneeded else frozenset()
+    needs = _needs(bucket, ended)
+    found = {one.release: _reasons(needs, one.release) for one in unneeded}
+    texts = {}
+    for release in [release for release, needed in found.items() if not needed]:
+        texts[release] = bucket.read(_manifest(release))
+        bucket.delete(_manifest(release))
+    needs = _needs(bucket, ended) if texts else needs
+    for release, text in texts.items():
+        found[release] = _reasons(needs, release)
+        if not found[release]:
+            bucket.delete_folder(release_folder(release))
+        elif text is not None:
+            bucket.create(_manifest(release), text)
+    return found
+
+
+def _manifest(release: str) -> str:
+    return f"{release_folder(release)}/{MANIFEST}"
+
+
+def _reasons(needs: Needs, release: str) -> list[str]:
+    return [*needs.get(release, []), *needs.get(release.partition("@")[0], []), *needs.get(EVERY, [])]
+
+
+def _judge_definition(bucket: Bucket, definition: str, keep: int, older_than: timedelta, retired: Collection[str]) -> Iterator[Judged]:
+    """The releases of a definition, the newest first, with what is said of them by themselves."""
+    at = datetime.now(UTC)
+    if f"{MODELS}/{definition}" == ALIASES:
+        return
+    rank = 0
+    for release in reversed(bucket.folders(f"{MODELS}/{definition}")):
+        if not (is_release_id(release) and release.startswith(f"{definition}@")):
+            continue
+        files = bucket.files(release_folder(release))
+        text = bucket.read(_manifest(release))
+        if text is None:
+            yield _left_over(release, files, at)
+            continue
+        rank += release not in retired
+        is_new = rank <= keep and release not in retired
+        needed = [f"one of the {keep} newest of {definition}, until newer ones are trained"] if is_new else []
+        try:
+            created = decode_long(ReleaseManifest, text).created
+        except MessageError as error:
+            created = newest(files)
+            needed.append(f"its manifest cannot be read: {error.message}")
+        if datetime.now(UTC) - created < older_than:
+            needed.append(f"trained {ago(created)}, goes from {created + older_than:%Y-%m-%d} on")
+        yield Judged(release=release, created=created, size=sum(file.size for file in files), needed=needed, at=at)
 
 
 def _left_over(release: str, files: list[FileInfo], at: datetime) -> Judged:
-    newest = max((file.modified for file in files), default=0.0)
+    written = newest(files)
     # a release that is just being published has its files before its manifest
-    needed = ["perhaps it is just being published"] if time.time() - newest < STRAY_SECONDS else []
-    return Judged(
-        release=release,
-        created=datetime.fromtimestamp(newest, UTC),
-        size=sum(file.size for file in files),
-        needed=needed,
-        at=at,
-        whole=False,
-    )
+    needed = ["perhaps it is just being published"] if time.time() - written.timestamp() < STRAY_SECONDS else []
+    size = sum(file.size for file in files)
+    return Judged(release=release, created=written, size=size, needed=needed, at=at, whole=False)
 
 
-def _needs(bucket: Bucket, since: datetime) -> defaultdict[str, list[str]]:
-    """Release -> what points to it and can be looked at quickly: aliases, the schedule, open jobs, and those asked for since a moment.
+def _ended_jobs(bucket: Bucket, now: datetime) -> tuple[frozenset[str], dict[str, datetime]]:
+    """The jobs that have ended, and those of them that failed or were cancelled and may be resumed, with the day until which they may."""
+    age = read_retention(bucket).held
+    ended: set[str] = set()
+    held: dict[str, datetime] = {}
+    names = [name for name in bucket.folders(JOBS) if not name.startswith("_")]
+    for prefix, group in in_groups(names, GROUP):
+        for job_id, files in files_of_jobs(bucket, prefix, group).items():
+            there = {info.path.rpartition("/")[2]: info for info in files if info.path.count("/") == 2}
+            if OUTCOME not in there:
+                continue
+            ended.add(job_id)
+            until = newest([there[OUTCOME]]) + age
+            if PUBLISHED not in there and now < until:
+                held[job_id] = until
+    return frozenset(ended), held
 
-    The latter may have ended in the meantime, so that their results were not there when results were looked at. Jobs come before
-    aliases, since a training points its alias before it ends.
+
+def _needs(bucket: Bucket, ended: frozenset[str]) -> Needs:
+    """What can be looked at quickly: open jobs and those that are none of the ``ended`` ones, aliases, the schedule.
+
+    A job that ended since made its result after results were looked at. Jobs come before aliases, since a training points its alias
+    before it ends.
     """
-    needs: defaultdict[str, list[str]] = defaultdict(list)
-    young = {name for name in bucket.folders(JOBS) if name >= f"{since - CLOCKS_DIFFER:%Y%m%dt%H%M%S}"}
-    for job_id in sorted(young.union(open_jobs(bucket))):
+    needs: Needs = defaultdict(list)
+    opened = set(open_jobs(bucket))
+    since = {name for name in bucket.folders(JOBS) if not name.startswith("_")} - ended - opened
+    for job_id in sorted(opened | since):
+        reason = f"job {job_id} is open" if job_id in opened else f"job {job_id} has not ended, or ended while releases were looked at"
         for release in _releases_of_job(bucket, job_id):
-            needs[release].append(f"job {job_id} is open or new")
+            needs[release].append(reason)
+    _add_aliases(bucket, needs)
+    for entry in read_schedule(bucket.read(SCHEDULE) or b"")[0]:
+        if is_release_id(entry.model):
+            needs[entry.model].append(f"{entry.name} in the schedule names it")
+    return needs
+
+
+def _add_aliases(bucket: Bucket, needs: Needs) -> None:
     retired = retired_releases(bucket)
     for name in list_aliases(bucket):
         alias = known_alias(bucket, name)
@@ -123,13 +195,8 @@ def _needs(bucket: Bucket, since: datetime) -> defaultdict[str, list[str]]:
                 if release not in retired:
                     needs[release].append(f"{name} can be rolled back to it")
     for name in damaged_aliases(bucket):
-        for definition in [name.removesuffix(LATEST)] if name.endswith(LATEST) else bucket.folders(MODELS):
-            for release in bucket.folders(f"{MODELS}/{definition}"):
-                needs[release].append(f"what {spoken_alias(name)} means cannot be read, and it may mean it")
-    for entry in read_schedule(bucket.read(SCHEDULE) or b"")[0]:
-        if is_release_id(entry.model):
-            needs[entry.model].append(f"{entry.name} in the schedule names it")
-    return needs
+        definition = name.removesuffix(LATEST) if name.endswith(LATEST) else EVERY
+        needs[definition].append(f"what {spoken_alias(name)} means cannot be read, and it may mean it")
 
 
 def _releases_of_job(bucket: Bucket, job_id: str) -> set[str]:
@@ -163,17 +230,23 @@ def _release_in(text: bytes | None) -> str | None:
         return None
 
 
-def _releases_of_results(bucket: Bucket) -> dict[str, list[str]]:
-    """Release -> the folders of the results and revisions that were scored with it."""
-    found: dict[str, list[str]] = {}
-    for folder in _folders_below(bucket, OUTPUTS):
-        text = bucket.read(f"{folder}/{MANIFEST}")
-        if text is not None:
-            found.setdefault(decode_long(ResultManifest, text).release, []).append(folder)
-    return found
-
-
-def _folders_below(bucket: Bucket, folder: str) -> Iterator[str]:
-    for name in bucket.folders(folder):
-        yield f"{folder}/{name}"
-        yield from _folders_below(bucket, f"{folder}/{name}")
+def _needs_of_results(bucket: Bucket, definitions: set[str]) -> Needs:
+    """What the results of these definitions and their revisions were scored with; each manifest is read once."""
+    places: dict[str, list[str]] = {}
+    needs: Needs = defaultdict(list)
+    for folder in result_folders(bucket):
+        definition = folder.removeprefix(f"{OUTPUTS}/").partition("/")[0]
+        if definition not in definitions:
+            continue
+        for place in places_in(bucket.tree(folder)):
+            for path in [info.path for info in place.everything if info.path.endswith(f"/{MANIFEST}")]:
+                release = _release_in(bucket.read(path))
+                shown = path.removeprefix(f"{OUTPUTS}/").removesuffix(f"/{MANIFEST}")
+                if release is None:
+                    needs[definition].append(f"{path} cannot be read, and may be of it")
+                else:
+                    places.setdefault(release, []).append(shown)
+    for release, shown_places in places.items():
+        more = f" and {len(shown_places) - 1:,} more" if len(shown_places) > 1 else ""
+        needs[release].append(f"the result {shown_places[0]}{more} is of it")
+    return needs

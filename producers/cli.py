@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import producers.stack.early_stop  # noqa: F401 - SIGTERM counts from here on
-from producers import model_commands, notebook_commands, schedule_commands, service_commands, watch_commands
+from producers import gc_commands, model_commands, notebook_commands, schedule_commands, service_commands, watch_commands
 from producers.compare_commands import compare
 from producers.new_definition import new
 from producers.options import Day, Share
@@ -178,6 +178,7 @@ scoring.add_command(service_commands.run)
 scoring.add_command(service_commands.health)
 scoring.add_command(watch_commands.metrics)
 scoring.add_command(notebook_commands.notebook)
+scoring.add_command(gc_commands.gc)
 
 
 # --- the two jobs ------------------------------------------------------------------------------------------------------------

@@ -1,21 +1,10 @@
 """Lengths of time and sizes in people's words: ``30d``, ``2h``, ``90min``; ``3 h ago``; ``1.4 MB``."""
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-_UNITS = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
-_LONGEST_DAYS = 36_500
+from shared.durations import read_duration
 
-
-def read_duration(text: str) -> timedelta:
-    """A number with its unit; raises ValueError with what to write instead."""
-    found = re.fullmatch(r"([0-9]{1,9}) ?(d|h|min|s)", text.strip())
-    if found is None:
-        raise ValueError(f"{text!r} is no length of time: write a whole number with d, h, min or s behind it, like 30d")
-    length = timedelta(**{_UNITS[found[2]]: int(found[1])})
-    if length > timedelta(days=_LONGEST_DAYS):
-        raise ValueError(f"{text!r} is longer than a hundred years")
-    return length
+__all__ = ["ago", "human_size", "read_duration"]
 
 
 def human_size(size: int) -> str:

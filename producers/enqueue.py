@@ -28,6 +28,7 @@ from shared.errors import BrokerError, MessageError, ModelError, NoTableError, R
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode
+from shared.retention.things import LEFT_AFTER, made_at
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
 from shared.settings import Settings
@@ -193,6 +194,8 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     if earlier.outcome() is None:
         raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
     if not earlier.has("plan.json"):
+        if earlier.was_cleared():
+            raise earlier.cleared_error()
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
     _refuse_older_than_published(bucket, earlier, fixed.place, rows)
     source = find_table(bucket, rows)
@@ -548,9 +551,17 @@ def _claim(bucket: Bucket, digest: str, *, again: bool, run: ScheduledRun | None
                 raise RequestError(f"{damaged} files like {path} in the bucket name no job", next_step="Delete them and ask again.")
             continue
         outcome = folder.outcome()
+        if outcome is None and _was_removed(folder):
+            continue
         if outcome is None or (outcome.state == "done" and not again) or (run is not None and run.once):
             return folder.job_id
     raise AssertionError("unreachable: count() does not end")
+
+
+def _was_removed(folder: JobFolder) -> bool:
+    """True when nothing is left of a job that was asked for long ago; one of lately is just being written, or was when that died."""
+    made = made_at(folder.job_id)
+    return made is not None and datetime.now(UTC) - made > LEFT_AFTER and not folder.has("job.json")
 
 
 def _folder_in(bucket: Bucket, text: bytes | None) -> JobFolder | None:

@@ -165,8 +165,9 @@ def history(alias: str, as_json: bool) -> None:
 def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove the releases that nothing needs.
 
-    Needed is what an alias means or can be rolled back to, what a published result or one of its revisions was scored with, and what a job
-    that has not ended uses or makes.
+    Needed is what an alias means or can be rolled back to, what a published result or one of its revisions was scored with, what a job
+    that has not ended uses or makes, and what one that failed or was cancelled needs to go on: for 90 days, or as config/retention.yaml
+    says. Revisions go with `scoring gc`, and their releases are needed no more then.
 
     \b
     Example:
@@ -189,15 +190,16 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
         if not yes:  # a person may think about it for long
             still = clearing.judge_releases(bucket, keep=keep, older_than=older_than)
             unneeded = [now for now in still if not now.needed and now.release in {release.release for release in unneeded}]
+        found = clearing.clear_all(bucket, unneeded)
         for release in unneeded:
-            needed = clearing.clear(bucket, release)
+            needed = found[release.release]
             if not needed:
                 removed.append(release)
             elif not as_json:
                 say(f"Kept {release.release}: {needed[0]}")
     if as_json:
         gone = [release.release for release in removed]
-        releases = [vars(release) | {"removed": release.release in gone} for release in judged]
+        releases = [release.encode() | {"removed": release.release in gone} for release in judged]
         print_json({"removed": gone, "bytes": sum(release.size for release in removed), "releases": releases})
     elif removed:
         say(f"Removed {len(removed)} releases, {human_size(sum(release.size for release in removed))}")

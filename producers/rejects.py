@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TextIO
 
 from producers.job_names import find_job
+from shared.aliases import MANIFEST
 from shared.bucket import Bucket
 from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.csv_lines import fields_of_line, value_of
 from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
-from shared.manifests import OUTPUTS, REJECTS
+from shared.manifests import OUTPUTS, REJECTS, ResultManifest
+from shared.messages import decode_long
 from shared.table_files import promised_kind
 
 # a rejected row may hold a field of any length; csv's own limit is one for the whole process
@@ -62,6 +64,12 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     if kept is not None:
         return wanted, _read([f"{kept.folder}/{REJECTS}"] if kept.manifest.rejects else [], bucket, has_header=True)
     job = job_behind(bucket, wanted)
+    outcome = job.outcome()
+    # once the parts are gone, or some of them, its result has all rejects
+    if outcome is not None and outcome.state == "done" and not 0 < job.status().chunks <= len(job.parts_done()):
+        return wanted, _read(_rejects_of_result(job), bucket, has_header=True)
+    if job.was_cleared():
+        raise job.cleared_error()
     complete = job.parts_done() & job.parts_with_rejects()
     return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
 
@@ -73,6 +81,20 @@ def revision_of_gone_job(bucket: Bucket, job_id: str) -> FoundResult | None:
     except MessageError:
         return None
     return None if is_there else find_revision(bucket, job_id)
+
+
+def _rejects_of_result(job: JobFolder) -> list[str]:
+    """The file with the rejects of a job that is done, none if it had none; raises RequestError when its revision was removed."""
+    manifest = decode_long(ResultManifest, job.bucket.read(job.file(MANIFEST)) or b"")
+    if manifest.rejects is None:
+        return []
+    path = f"{manifest.revision}/{REJECTS}"
+    if not job.bucket.exists(path):
+        raise RequestError(
+            f"the rejects of job {job.job_id} were removed with its revision",
+            next_step="Score the table again with --again; how long revisions stay is set in config/retention.yaml.",
+        )
+    return [path]
 
 
 def job_behind(bucket: Bucket, wanted: str) -> JobFolder:

@@ -13,7 +13,7 @@ from kombu.utils.url import maybe_sanitize_url
 from shared.canary import KEPT_SECONDS, Canary
 from shared.errors import BrokerError
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder
-from shared.routes import CANARY, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
+from shared.routes import CANARY, GC, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
 
 VISIBILITY_SECONDS = 3600
@@ -24,6 +24,9 @@ SENT_AT = "sent_at"
 
 CLOCKS_APART_SECONDS = 60
 """The clocks of two hosts may differ by so much."""
+
+GC_SECONDS = 300.0
+"""Between two steps of the daily round that removes what is old; nearly all find nothing to do."""
 
 BATCH_MESSAGES = 500
 """Messages in one round trip to Redis: 10,000 chunks go out in about two seconds instead of seven."""
@@ -91,6 +94,8 @@ def make_app(settings: Settings) -> celery.Celery:
         beat_schedule={
             # a sweep that waited much longer than its period is worth nothing: the next one is due
             SWEEP: {"task": SWEEP, "schedule": settings.sweep_seconds, "options": {"expires": _sweep_expiry_seconds(settings)}},
+            # a short step of a round that is made daily: the bucket says how far it is, so it matters not when beat began
+            GC: {"task": GC, "schedule": GC_SECONDS, "options": {"expires": GC_SECONDS}},
         },
         # beat looks at its clock this often at least, so that the sweep comes in time
         beat_max_loop_interval=5,

@@ -17,7 +17,7 @@ import stat
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,9 @@ from shared.errors import BucketError, RequestError, ScoringError
 from shared.messages import check_bucket_path
 from shared.processes import is_gone, mark_of_process
 from shared.signatures import NO_SIGNER, Signer
+
+DELETED_AT_ONCE = 1000
+"""Objects that S3 removes in one request at most."""
 
 STRAY_SECONDS = 24 * 3600
 """Nobody writes one file for a day."""
@@ -136,6 +139,22 @@ class Bucket(ABC):
     @abstractmethod
     def drop_strays(self) -> None:
         """Remove what processes that were killed had begun to write."""
+
+    @abstractmethod
+    def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
+        """Every file below a folder, by path; if so only in the part of it whose paths go on with ``prefix``."""
+
+    @abstractmethod
+    def delete_many(self, paths: Sequence[str]) -> None:
+        """Remove files, in few requests; folders of a disk that are empty then go as well.
+
+        When this is broken off, any of the files may be left.
+        """
+
+    def drop_empty_folders(self, folder: str, older_than: float) -> int:
+        """Remove the folders below ``folder`` that have been empty for so many seconds; how many. Only a disk has such folders."""
+        del folder, older_than
+        return 0
 
     def exists(self, path: str) -> bool:
         """True when there is a file at ``path``."""
@@ -272,6 +291,48 @@ class LocalBucket(Bucket):
         with _named(folder, "removed"), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.place(folder))
 
+    def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
+        infos: list[FileInfo] = []
+        with _named(folder, "listed"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with os.scandir(self.place(folder)) as entries:
+                first = [entry for entry in entries if entry.name.startswith(prefix)]
+            for entry in sorted(first, key=lambda entry: entry.name):
+                infos += _files_at(entry, f"{folder}/{entry.name}")
+        return sorted(infos, key=lambda info: info.path)
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        folders = set()
+        for path in paths:
+            self.delete(path)
+            folders.add(path.rpartition("/")[0])
+        for folder in sorted(folders, key=len, reverse=True):
+            self._drop_if_empty(folder)
+
+    def _drop_if_empty(self, folder: str) -> None:
+        """Remove a folder and those around it that are empty then; not the first one below the bucket's own, nor one of marks."""
+        while folder.count("/") > 0 and not folder.rpartition("/")[2].startswith("_"):
+            try:
+                self.place(folder).rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:  # something is in it
+                return
+            folder = folder.rpartition("/")[0]
+
+    def drop_empty_folders(self, folder: str, older_than: float) -> int:
+        dropped = 0
+        with _named(folder, "cleared"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with os.scandir(self.place(folder)) as entries:
+                inner = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("_")]
+            for entry in inner:
+                with contextlib.suppress(OSError):
+                    age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                    dropped += self.drop_empty_folders(f"{folder}/{entry.name}", older_than)
+                    if age > older_than:
+                        Path(entry.path).rmdir()  # fails when something is in it
+                        dropped += 1
+        return dropped
+
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         del last  # the rename below puts all files in place at once
         with self._aside(folder) as aside:
@@ -302,6 +363,17 @@ class LocalBucket(Bucket):
                 with contextlib.suppress(FileNotFoundError):
                     if _is_stray(aside):
                         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+
+
+def _files_at(entry: os.DirEntry[str], path: str) -> list[FileInfo]:
+    """The file that is there, or all files below a folder; none where a link leads to, which may be out of the bucket."""
+    with contextlib.suppress(FileNotFoundError):
+        if entry.is_file(follow_symlinks=False):
+            return [_local_info(path, entry.stat(follow_symlinks=False))]
+        if entry.is_dir(follow_symlinks=False):
+            with os.scandir(entry.path) as entries:
+                return [info for inner in list(entries) for info in _files_at(inner, f"{path}/{inner.name}")]
+    return []
 
 
 def _make_folder(folder: Path) -> None:
@@ -410,12 +482,34 @@ class RemoteBucket(Bucket):
         with _remotely(path, "removed"), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self.place(path))
 
-    def delete_folder(self, folder: str) -> None:
-        # one by one: what removes a whole folder takes a * in its name for a pattern
-        with _remotely(folder, "removed"):
-            for key in self.fs.find(self.place(folder)):
-                with contextlib.suppress(FileNotFoundError):  # somebody else removes the same folder
+    def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
+        with _remotely(folder, "listed"):
+            found: dict[str, dict[str, Any]] = self.fs.find(self.place(folder), detail=True, prefix=prefix, refresh=True)
+        own = self.place(folder)
+        # without the markers that stand for empty folders
+        inside = [(name, entry) for name, entry in found.items() if name.startswith(f"{own}/") and entry["type"] == "file"]
+        files = [(name, entry) for name, entry in inside if not str(entry.get("name", name)).endswith("/")]
+        return [_remote_info(name.removeprefix(f"{self.root}/"), entry) for name, entry in sorted(files)]
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        if paths:
+            with _remotely(paths[0], "removed"):
+                self._delete_keys([self.place(path) for path in paths])
+
+    def _delete_keys(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), DELETED_AT_ONCE):
+            lot = keys[start : start + DELETED_AT_ONCE]
+            if self._protocol == "s3":
+                _delete_on_s3(self.fs, lot)
+                continue
+            for key in lot:
+                with contextlib.suppress(FileNotFoundError):  # somebody else removes the same
                     self.fs.rm_file(key)
+
+    def delete_folder(self, folder: str) -> None:
+        # by their names: what removes a whole folder takes a * in its name for a pattern
+        with _remotely(folder, "removed"):
+            self._delete_keys(self.fs.find(self.place(folder)))
 
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         if self.exists(f"{folder}/{last}"):
@@ -532,6 +626,15 @@ def _open_store(protocol: str) -> Any:  # noqa: ANN401 - fsspec has no types
 
     limit = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=ANSWER_SECONDS)
     return GoogleStorage(tries=TRIES, use_listings_cache=False, requests_timeout=limit)
+
+
+def _delete_on_s3(fs: Any, keys: Sequence[str]) -> None:  # noqa: ANN401 - fsspec has no types
+    """Remove up to a thousand objects in one request; s3fs' own call does not say which of them could not be removed."""
+    bucket = fs.split_path(keys[0])[0]
+    wanted = {"Objects": [{"Key": fs.split_path(key)[1]} for key in keys], "Quiet": True}
+    answer = fs.call_s3("delete_objects", Bucket=bucket, Delete=wanted)
+    for refused in answer.get("Errors", []):
+        raise OSError(f"{refused.get('Key')}: {refused.get('Message') or refused.get('Code')}")
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@
                   published.json          the result is at its place; of a training also which names mean it now
                   telling.json            a try to tell people was begun
                   notified.json           people were told, or this was given up
+                  cleared                 a mark: the job failed, and all but its request and outcome was removed since
     jobs/_open/<job id>                   a mark: this job still needs something done
     jobs/_requests/<digest>.<n>           which job the n-th run of a request became    (first writer wins)
 
@@ -49,6 +50,7 @@ WAVES, CANDIDATES = "waves", "candidates"
 """What a search for the best parameters tries, and what it has found."""
 REQUESTS = f"{JOBS}/_requests"
 REJECTS_ACCEPTED = "rejects-accepted"
+CLEARED = "cleared"
 MAX_STAGE_LENGTH = 500
 MAX_ID_SHOWN = 100
 
@@ -241,15 +243,33 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
         if outcome.state == "done":
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
+        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+        # only now: removal writes its mark first, and then looks whether the job is open
+        if self.was_cleared():
+            close_job(self.bucket, self.job_id)
+            raise self.cleared_error()
         if accept_rejects:
             self.bucket.write(self.file(REJECTS_ACCEPTED), b"")
-        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
         self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
         self.bucket.delete(self.file(TELLING))
         self.bucket.delete(self.file("notified.json"))
         self.bucket.delete(self.file("outcome.json"))
         # once more: whoever saw the old end a moment ago may have taken the mark away
         self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+
+    def was_cleared(self) -> bool:
+        """True when everything but the request and the outcome was removed, some time after the job had ended."""
+        if self.has(CLEARED):
+            return True
+        outcome = self.outcome()
+        return outcome is not None and outcome.state == "done" and isinstance(self.job(), ScoreJob) and not self.has("plan.json")
+
+    def cleared_error(self) -> RequestError:
+        """Says that this job cannot go on or be fixed, since what that needs was removed."""
+        return RequestError(
+            f"the files of job {self.job_id} were removed some time after it had ended, by scoring gc",
+            next_step="Ask for the job again with --again; how long files stay is set in config/retention.yaml.",
+        )
 
     def close(self, outcome: Outcome) -> None:
         """Take away the mark of a job that ended so and needs nothing more, unless it was let go on meanwhile."""

@@ -8,6 +8,7 @@ TRAIN_CANDIDATE = "train.candidate"
 NOTIFY = "notify"
 SWEEP = "sweep"
 CANARY = "canary"
+GC = "gc"
 
 QUEUE_TRAIN = "train"
 QUEUE_SCORE = "score"
@@ -22,6 +23,7 @@ QUEUE_OF_TASK = {
     TRAIN_CANDIDATE: QUEUE_TRAIN,
     NOTIFY: QUEUE_CONTROL,
     SWEEP: QUEUE_CONTROL,
+    GC: QUEUE_CONTROL,
     CANARY: QUEUE_CONTROL,  # or another, by name: it asks whether a queue is served
 }
 """A finish must never wait behind 20,000 chunks, nor a chunk behind a training: hence three queues."""

@@ -9,27 +9,30 @@ So the result is the same text as if the table had been right from the start, ro
 """
 
 import csv
+import functools
 import hashlib
 import io
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from model_store.store import read_manifest
+from shared.aliases import MANIFEST
 from shared.bucket import Bucket
 from shared.errors import RequestError, TableError
 from shared.job_folder import JobFolder
-from shared.manifests import FileDigest
-from shared.messages import ScoreJob
+from shared.manifests import REJECTS, FileDigest, ResultManifest
+from shared.messages import ScoreJob, decode_long
 from shared.table_files import promised_kind
 from workers import tables
 from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
 from workers.pieces import Pieces, Range
 from workers.planning import BAD_GZIP, Hashing, Plan, PlannedFile, bad_gzip, check_stamp, read_plan
+from workers.slices import cut_again, lacking_slices
 from workers.unpacking import unpacked
 
 FILE, LINE = "reject_file", "reject_line"
@@ -59,6 +62,8 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     assert job.fixes is not None and job.fixed_rows is not None  # noqa: S101 - both or neither, says the message
     earlier = JobFolder(folder.bucket, job.fixes)
     if not earlier.has("plan.json"):
+        if earlier.was_cleared():
+            raise earlier.cleared_error()
         raise RequestError(f"nothing of job {job.fixes} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
     plan = read_plan(earlier)
     for file in plan.files:
@@ -66,9 +71,9 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     release = read_manifest(folder.bucket, plan.release)
     layouts = [tables.layout_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
     digest, by_chunk = _read_fixed(folder.bucket, job, plan, layouts)
-    for index in range(len(plan.chunks)):
-        _take_over(earlier, folder, index, by_chunk.get(index, {}), job)
-    return plan.model_copy(
+    rejects = _RejectsOf(earlier=earlier, plan=plan)
+    taken = {index for index in range(len(plan.chunks)) if _take_over(rejects, folder, index, by_chunk.get(index, {}), job)}
+    own = plan.model_copy(
         update={
             "job_id": job.job_id,
             "made": datetime.now(UTC),
@@ -77,6 +82,17 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
             "fixed_rows": digest,
         }
     )
+    lacking = lacking_slices(folder, own, set(range(len(plan.chunks))) - taken)
+    if not lacking:
+        return own
+    # into this job's own folder: nobody looks for slices in one that has ended
+    own = own.model_copy(update={"slices_in": None})
+    cut_again(folder, own, [index for index in range(len(plan.chunks)) if index not in taken and _is_packed(own, index)])
+    return own
+
+
+def _is_packed(plan: Plan, index: int) -> bool:
+    return plan.files[plan.chunks[index].file].kind == "csv.gz"
 
 
 def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
@@ -106,7 +122,7 @@ def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[tab
         raise TableError(f"{path} is not a csv table: {error}", next_step="Mend it and send it again.") from error
     columns = [name.strip() for name in records[0]] if records else []
     _check_columns(columns, path, layouts, job)
-    numbers = {file.path: number for number, file in enumerate(plan.files)}
+    chunk_of = _chunk_finder(plan)
     by_chunk: dict[int, Fixed] = {}
     for number, record in enumerate(records[1:], 2):
         if not record:
@@ -114,13 +130,13 @@ def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[tab
         if len(record) != len(columns):
             raise TableError(f"record {number} of {path} has {len(record)} values, the header {len(columns)}", next_step="Mend it.")
         values = dict(zip(columns, record, strict=True))
-        file = numbers.get(values.get(FILE, plan.files[0].path), -1)
         line = int(text) if (text := values[LINE].strip()).isascii() and text.isdecimal() and len(text) < MAX_DIGITS else 0
-        index = bisect_right(plan.chunks, (file, line), key=lambda chunk: (chunk.file, chunk.first_line)) - 1
-        if index < 0 or plan.chunks[index].file != file:
+        index = chunk_of(values.get(FILE, plan.files[0].path), line)
+        if index is None:
             shown = ", ".join(f"{name} {values[name]!r}" for name in (FILE, LINE) if name in values)
             raise TableError(f"record {number} of {path} names no row of {job.table}: {shown}", next_step=_get_them(job))
         fixed = by_chunk.setdefault(index, {})
+        file = plan.chunks[index].file
         if line in fixed:
             raise TableError(f"{path} fixes line {line} of {plan.files[file].path} twice", next_step="Keep one of the two.")
         fixed[line] = [_on_one_line(values[name]) for name in layouts[file].needed]
@@ -171,36 +187,84 @@ def _on_one_line(value: str) -> str:
     return " ".join(value.splitlines()) if "\n" in value or "\r" in value else value
 
 
-def _take_over(earlier: JobFolder, folder: JobFolder, index: int, fixed: Fixed, job: ScoreJob) -> None:
-    """Bring one chunk over from the earlier job: its part if nothing in it is fixed, else what is needed to score it again."""
+def _chunk_finder(plan: Plan) -> Callable[[str, int], int | None]:
+    """Gives the chunk of the plan that holds a line of a file; None when there is none."""
+    numbers = {file.path: number for number, file in enumerate(plan.files)}
+
+    def find(path: str, line: int) -> int | None:
+        file = numbers.get(path, -1)
+        index = bisect_right(plan.chunks, (file, line), key=lambda chunk: (chunk.file, chunk.first_line)) - 1
+        return None if index < 0 or plan.chunks[index].file != file else index
+
+    return find
+
+
+def _take_over(rejects: "_RejectsOf", folder: JobFolder, index: int, fixed: Fixed, job: ScoreJob) -> bool:
+    """Bring one chunk over from the earlier job: its part if nothing in it is fixed, else what is needed to score it again.
+
+    False when the chunk must be scored: it holds a fixed row, or its part was removed.
+    """
+    earlier = rejects.earlier
     before = folder.bucket.read(_fixed_file(earlier, index))
     if not fixed:
-        copy_part(earlier, folder, index)
-        if before is not None:  # should the part turn out to be broken, it is made again from these
+        if before is not None:  # should the part be gone or turn out to be broken, it is made again from these
             folder.bucket.copy(_fixed_file(earlier, index), _fixed_file(folder, index))
             folder.bucket.copy(_left_file(earlier, index), _left_file(folder, index))
-        return
-    rejects = _rejects_of(earlier, index)
-    strangers = fixed.keys() - {reject.line for reject in rejects}
+        return copy_part(earlier, folder, index)
+    found = rejects.of_chunk(index)
+    strangers = fixed.keys() - {reject.line for reject in found}
     if strangers:
         problem = f"{job.fixed_rows} fixes line {min(strangers)} of {job.table}, which is no reject of job {earlier.job_id}"
         raise TableError(problem, next_step=_get_them(job))
     whole = ({} if before is None else _decode(before)) | fixed
-    left = [reject for reject in rejects if reject.line not in whole]
+    left = [reject for reject in found if reject.line not in whole]
     folder.bucket.write(_left_file(folder, index), tables.compress(tables.rejects_text("", left)))
     folder.bucket.write(_fixed_file(folder, index), _encode(whole))
+    return False
 
 
-def _rejects_of(folder: JobFolder, index: int) -> list[tables.Reject]:
-    part = read_part(folder, index)
-    if part is None or part.rejects is None:
-        return []
-    try:
-        return tables.read_rejects(tables.decompress(read_file(folder, index, REJECTED, part.rejects)))
-    except BrokenPartError as error:
-        raise TableError(
-            f"the rejects of chunk {index} of job {folder.job_id} are damaged", next_step="Mend the table itself and score it again."
-        ) from error
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _RejectsOf:
+    """The rejects of a job that has ended: from its parts, and from its result where the parts were removed."""
+
+    earlier: JobFolder
+    plan: Plan
+
+    def of_chunk(self, index: int) -> list[tables.Reject]:
+        """The rejects of one chunk; raises TableError when they are damaged."""
+        part = read_part(self.earlier, index)
+        if part is None:
+            return self._in_result.get(index, [])
+        if part.rejects is None:
+            return []
+        try:
+            return tables.read_rejects(tables.decompress(read_file(self.earlier, index, REJECTED, part.rejects)))
+        except BrokenPartError as error:
+            raise _damaged(f"the rejects of chunk {index} of job {self.earlier.job_id}") from error
+
+    @functools.cached_property
+    def _in_result(self) -> dict[int, list[tables.Reject]]:
+        """Chunk -> its rejects, of a job with a result."""
+        text = self.earlier.bucket.read(self.earlier.file(MANIFEST))
+        manifest = None if text is None else decode_long(ResultManifest, text)
+        if manifest is None or manifest.rejects is None:
+            return {}
+        data = self.earlier.bucket.read(f"{manifest.revision}/{REJECTS}") or b""
+        if hashlib.sha256(data).hexdigest() != manifest.rejects.sha256:
+            raise _damaged(f"{manifest.revision}/{REJECTS}")
+        chunk_of = _chunk_finder(self.plan)
+        found: dict[int, list[tables.Reject]] = {}
+        records = csv.reader(io.StringIO(tables.decompress(data).decode(), newline=""))
+        next(records, None)
+        for path, line, column, value, reason in records:
+            index = chunk_of(path, int(line))
+            if index is not None:
+                found.setdefault(index, []).append(tables.Reject(line=int(line), column=column, value=value, reason=reason))
+        return found
+
+
+def _damaged(what: str) -> TableError:
+    return TableError(f"{what} are damaged", next_step="Mend the table itself and score it again.")
 
 
 # --- chunk -------------------------------------------------------------------------------------------------------------------

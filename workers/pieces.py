@@ -11,12 +11,13 @@ from typing import IO, Protocol
 import pyarrow.parquet as pq
 
 from shared.bucket import Bucket
-from shared.errors import BucketError, StrayOrderError, TableError
+from shared.errors import StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import ReleaseManifest
 from workers import tables
 from workers.csv_records import record_ends
 from workers.planning import FoundFile, PlannedChunk, check_stamp, open_parquet, rows_at_once, slice_file
+from workers.slices import read_chunk
 
 Range = tuple[int, int | None]
 """Records of a chunk from the first on to the one before the second; to its end if that is None."""
@@ -118,7 +119,6 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
 
     Raises:
         TableError: the table changed under the job, or does before all was read.
-        BucketError: a piece of a compressed table is gone.
     """
     chunk, file = planned.chunk, planned.file
     layout = tables.layout_for(file.path, file.columns, release.columns, keys=release.keys)
@@ -158,7 +158,8 @@ def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:
         data = bucket.read(folder.file(f"slices/{planned.slices}/{planned.index:07d}.csv"))
     what, next_step = f"the slice of chunk {planned.index} of job {planned.slices_in}", "Score the table again with --again."
     if data is None:
-        raise BucketError(f"{what} is gone", next_step=next_step)
+        # removed, since the job had ended
+        return read_chunk(bucket, planned.file, planned.chunk)
     if len(data) != planned.chunk.end - planned.chunk.start:
         raise TableError(f"{what} is damaged", next_step=next_step)
     return data

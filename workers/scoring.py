@@ -29,10 +29,22 @@ from shared.signatures import Signature
 from workers import tables
 from workers.fixing import fixed_pieces, plan_fix
 from workers.joining import join, output_folder
-from workers.parts import ALL_DEVICES, PREDICTED, REJECTED, ChunkRecord, DeviceSum, Unpredicted, complete, read_part, write_file
+from workers.parts import (
+    ALL_DEVICES,
+    PREDICTED,
+    REJECTED,
+    ChunkRecord,
+    DeviceSum,
+    Unpredicted,
+    complete,
+    missing_chunks,
+    read_part,
+    write_file,
+)
 from workers.pieces import Pieces, open_chunk
 from workers.planning import BEGUN, Begun, Beside, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan, write_versions
 from workers.repeated_keys import hash_keys, write_hashes
+from workers.slices import cut_again, lacking_slices
 from workers.suspects import Range, clear_chunk
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
@@ -50,7 +62,9 @@ def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_r
     if folder.outcome() is not None:
         return None
     if folder.has("plan.json"):
-        return read_plan(folder)
+        plan = read_plan(folder)
+        _cut_lacking_slices(folder, plan)
+        return plan
     job = folder.score_job()
     folder.say("cutting the table into chunks")
     plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready, max_unpacked_ratio)
@@ -58,6 +72,14 @@ def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_r
         return read_plan(folder)
     folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
     return plan
+
+
+def _cut_lacking_slices(folder: JobFolder, plan: Plan) -> None:
+    """Cut again what a job that goes on needs of a compressed table, and what was removed while it had ended."""
+    lacking = lacking_slices(folder, plan, missing_chunks(folder, plan))
+    if lacking:
+        folder.say(f"cutting {len(lacking)} chunks of the table again")
+        cut_again(folder, plan, lacking)
 
 
 def _cut(folder: JobFolder, job: ScoreJob, ready: Ready, max_unpacked_ratio: float) -> Plan:
@@ -373,17 +395,10 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
         folder.bucket.copy(folder.file(MANIFEST), f"{outcome.result}/revisions/{folder.job_id}/{MANIFEST}")
         publish_newest(folder.bucket, outcome.result, folder.job_id)
-        _drop_other_slices(folder)
+        # a fix of this job cuts again what it needs; those of a plan that was never written go with them
+        folder.bucket.delete_folder(folder.file("slices"))
         folder.bucket.write(folder.file(PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
     return outcome
-
-
-def _drop_other_slices(folder: JobFolder) -> None:
-    """Remove the slices of a plan that was never written: whoever was cutting the table was killed."""
-    kept = read_plan(folder).slices
-    for name in folder.bucket.folders(folder.file("slices")):
-        if name != kept:
-            folder.bucket.delete_folder(folder.file(f"slices/{name}"))
 
 
 def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str) -> Outcome:

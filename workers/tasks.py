@@ -49,6 +49,7 @@ from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
 from workers.recovery import verdicts
 from workers.reject_limits import check_so_far, count_rejects
+from workers.removing import make_step
 from workers.suspects import is_suspect
 
 MAX_TRIES = 8
@@ -531,6 +532,14 @@ def _send_again(app: celery.Celery, missing: sweeping.Missing) -> None:
     for job_id, orders in itertools.groupby(missing.orders, lambda order: order.job_id):
         note_sent_again(redis_client(), job_id, [step_name(missing.task, order) for order in orders])
     send(app, missing.task, missing.orders)
+
+
+@shared_task(name=routes.GC)
+def gc(*_: object, **__: object) -> None:
+    """Make the next step of the daily round that removes what is old; another process than the one at it leaves it alone."""
+    with leased(redis_client(), routes.GC) as is_ours:
+        if is_ours:
+            make_step(bucket())
 
 
 @shared_task(name=routes.CANARY)

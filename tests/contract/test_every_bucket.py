@@ -328,6 +328,24 @@ class BucketContract:
         assert bucket.read("a/*/c") is None
         assert bucket.files("a/?") == []
 
+    def test_a_tree_is_every_file_below_a_folder_by_path(self, bucket):
+        for path in ["a/b/c", "a/b/d/e", "a/bb/f", "a/g", "ab/c"]:
+            bucket.write(path, b"123")
+        assert [info.path for info in bucket.tree("a")] == ["a/b/c", "a/b/d/e", "a/bb/f", "a/g"]
+        assert [info.path for info in bucket.tree("a", "b")] == ["a/b/c", "a/b/d/e", "a/bb/f"]
+        assert [info.path for info in bucket.tree("a", "bb")] == ["a/bb/f"]
+        assert bucket.tree("no/where") == bucket.tree("a", "x") == []
+        found = bucket.tree("a")[0]
+        assert (found.size, found.modified) == (3, bucket.stat("a/b/c").modified)
+
+    def test_many_files_are_removed_together_and_nothing_else(self, bucket):
+        for path in ["a/b/c", "a/b/d/*", "a/b/d/e", "a/bb", "a/f/g"]:
+            bucket.write(path, b"1")
+        bucket.delete_many(["a/b/c", "a/b/d/*", "a/f/g", "a/not/there"])
+        bucket.delete_many([])
+        assert [info.path for info in bucket.tree("a")] == ["a/b/d/e", "a/bb"]
+        assert bucket.folders("a") == ["b"], "no empty folder is left"
+
     # --- folders put in place
 
     @pytest.fixture
@@ -403,6 +421,8 @@ class BucketContract:
             lambda: bucket.folders(path),
             lambda: bucket.delete(path),
             lambda: bucket.delete_folder(path),
+            lambda: bucket.delete_many([path]),
+            lambda: bucket.tree(path),
             lambda: bucket.put_folder(tmp_path, path, last="file"),
             lambda: bucket.local_folder(path, tmp_path / "cache", {}),
         ]:
@@ -569,6 +589,22 @@ class TestLocalBucket(BucketContract):
                     do()
         assert (outside / "secret.csv").read_bytes() == b"secret"
         assert list(outside.iterdir()) == [outside / "secret.csv"]
+
+    def test_a_tree_has_no_file_that_a_link_leads_to(self, bucket, tmp_path):
+        bucket.write("a/b", b"1")
+        bucket.write("c/d", b"1")
+        (bucket.root / "a" / "link").symlink_to(bucket.root / "c")
+        (bucket.root / "a" / "file").symlink_to(bucket.root / "c" / "d")
+        assert [info.path for info in bucket.tree("a")] == ["a/b"]
+
+    def test_folders_that_are_empty_for_long_go_and_those_in_use_stay(self, bucket):
+        bucket.write("a/b/c", b"1")
+        for folder in ("a/old/older", "a/young"):
+            bucket.place(folder).mkdir(parents=True)
+        for folder in ("a/old/older", "a/old", "a/b"):
+            os.utime(bucket.place(folder), (0, 0))
+        assert bucket.drop_empty_folders("a", 3600) == 2
+        assert bucket.folders("a") == ["b", "young"]
 
     def test_a_symbolic_link_within_the_bucket_is_followed(self, bucket):
         bucket.write("a/b", b"1")

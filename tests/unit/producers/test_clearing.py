@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from model_store.store import load_release
 from producers import cli
-from producers.clearing import Judged, clear, judge_releases
+from producers.clearing import Judged, clear, clear_all, judge_releases
 from producers.promoting import promote, roll_back
 from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket import LocalBucket, open_bucket
@@ -55,7 +56,7 @@ def scoring(bucket: LocalBucket, *arguments: str, typed: str = "") -> Result:
 def test_the_newest_of_each_definition_stay(bucket, releases):
     found = needed(bucket, keep=3)
     assert [release for release in releases if not found[release]] == releases[:3]
-    assert found[releases[3]] == ["one of the 3 newest of v1"]
+    assert found[releases[3]] == ["one of the 3 newest of v1, until newer ones are trained"]
 
 
 def test_what_an_alias_means_or_can_be_rolled_back_to_stays(bucket, releases):
@@ -89,7 +90,7 @@ def test_what_an_open_job_names_or_has_pinned_stays(bucket, releases, is_planned
         plan(folder)
         bucket.delete_folder("model/aliases/history/champion")
         bucket.delete("model/aliases/champion.json")
-    assert needed(bucket)[releases[1]] == [f"job {folder.job_id} is open or new"]
+    assert needed(bucket)[releases[1]] == [f"job {folder.job_id} is open"]
 
 
 def test_what_a_fix_will_be_scored_with_stays(bucket, releases):
@@ -97,15 +98,56 @@ def test_what_a_fix_will_be_scored_with_stays(bucket, releases):
     plan(fixed)
     fixed.cancel()
     bucket.delete(f"jobs/_open/{fixed.job_id}")
-    assert needed(bucket)[releases[1]] == []
+    [held] = needed(bucket)[releases[1]]
+    assert held.startswith(f"job {fixed.job_id} failed or was cancelled, and may be resumed until ")
     fix = make_job(bucket, minute=1, model="v1", fixes=fixed.job_id, fixed_rows="mend.csv")
-    assert needed(bucket)[releases[1]] == [f"job {fix.job_id} is open or new"]
+    assert needed(bucket)[releases[1]] == [f"job {fix.job_id} is open", held]
+
+
+@pytest.mark.parametrize("days", [80, 100])
+def test_what_a_job_that_waits_for_a_person_needs_stays_until_it_can_no_longer_be_resumed(bucket, releases, days):
+    folder = make_job(bucket, model=releases[1])
+    plan(folder)
+    folder.fail(ModelError("too many rejects"))
+    bucket.delete(f"jobs/_open/{folder.job_id}")
+    ended = bucket.place(folder.file("outcome.json")).stat().st_mtime - days * 86400
+    os.utime(bucket.place(folder.file("outcome.json")), (ended, ended))
+    assert bool(needed(bucket)[releases[1]]) is (days < 90)
+    bucket.write("config/retention.yaml", b"jobs: {failed: 120d}")
+    assert needed(bucket)[releases[1]]
+
+
+def test_a_job_that_was_done_a_moment_ago_keeps_nothing_but_by_its_result(bucket, releases):
+    folder = make_job(bucket, model=releases[1])
+    assert run_job(folder).state == "done"
+    bucket.delete(f"jobs/_open/{folder.job_id}")
+    assert needed(bucket)[releases[1]] == ["the result v1/2026/11/23 and 1 more is of it"]
+    bucket.delete_folder("data/predict/output")
+    assert needed(bucket)[releases[1]] == []
+    assert clear(bucket, judged(bucket, releases[1])) == []
+
+
+def test_every_job_folder_and_every_manifest_is_looked_at_once(bucket, releases, monkeypatch):
+    for minute in range(4):
+        folder = make_job(bucket, minute=minute, model=releases[minute % 2])
+        run_job(folder)
+        bucket.delete(f"jobs/_open/{folder.job_id}")
+    read, listed = Counter(), Counter()
+    for name, counts in (("read", read), ("tree", listed), ("folders", listed)):
+        method = getattr(bucket, name)
+        monkeypatch.setattr(bucket, name, lambda path, *more, method=method, counts=counts: (counts.update([path]), method(path, *more))[1])
+    done = judge_releases(bucket, keep=0)
+    assert max(count for path, count in read.items() if not path.startswith("model/aliases/")) == 1
+    assert listed["jobs"] <= 2, "once for those that ended, once for those that have not"
+    listed.clear()
+    clear_all(bucket, [one for one in done if not one.needed])
+    assert listed["jobs"] == 2, "before and after the manifests go, however many releases there are"
 
 
 def test_what_a_training_has_just_published_stays_until_it_has_ended(bucket, releases):
     folder = JobFolder(bucket, "20261123t120000z-train-handmade")
     folder.create(TrainJob(job_id=folder.job_id, created=NOON, definition="v1", train="data/train/train.csv"))
-    assert needed(bucket)[releases[0]] == [f"job {folder.job_id} is open or new"]
+    assert needed(bucket)[releases[0]] == [f"job {folder.job_id} is open"]
 
 
 def test_what_the_schedule_names_stays(bucket, releases):
@@ -118,7 +160,7 @@ def test_what_is_younger_than_asked_for_stays(bucket):
     now = datetime.now(UTC)
     young, old = (publish_handmade(bucket, made=now - timedelta(days=days)) for days in (1, 40))
     found = needed(bucket, older_than=timedelta(days=30))
-    assert found[young][-1] == "trained 1 d ago"
+    assert found[young][-1] == f"trained 1 d ago, goes from {now + timedelta(days=29):%Y-%m-%d} on"
     assert not [need for need in found[old] if need.startswith("trained")]
 
 
@@ -132,11 +174,28 @@ def test_files_without_a_manifest_go_once_nobody_can_be_publishing_them(bucket, 
     assert releases[0] not in bucket.folders("model/v1")
 
 
-def test_a_result_that_cannot_be_read_stops_everything(bucket, releases):
-    bucket.write("data/predict/output/v1/2026/11/20/manifest.json", b"{")
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"format": 9}'])
+def test_while_a_result_cannot_be_read_every_release_of_its_definition_stays(bucket, releases, content):
+    bucket.write("data/predict/output/v1/2026/11/20/manifest.json", content)
     before = tree(bucket.root)
-    assert scoring(bucket, "--yes").exit_code != 0
+    assert scoring(bucket, "--yes").exit_code == 0
     assert tree(bucket.root) == before
+    assert needed(bucket)[releases[0]] == ["data/predict/output/v1/2026/11/20/manifest.json cannot be read, and may be of it"]
+    assert needed(bucket)[releases[5]][-1] == "v1@latest means it"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"format": 9}'])
+def test_a_release_whose_manifest_cannot_be_read_stays_and_hides_no_other(bucket, releases, content):
+    bucket.write(f"{release_folder(releases[0])}/{MANIFEST}", content)
+    found = needed(bucket)
+    assert found[releases[0]][0].startswith("its manifest cannot be read: ")
+    assert found[releases[1]] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_while_an_alias_cannot_be_read_every_release_stays(bucket, releases, content):
+    bucket.write("model/aliases/champion.json", content)
+    assert all("what champion means cannot be read, and it may mean it" in reasons for reasons in needed(bucket).values())
 
 
 # --- what goes
@@ -157,7 +216,7 @@ def test_a_dry_run_and_a_no_remove_nothing_and_show_everything(bucket, releases)
     shown = scoring(bucket, "--dry-run").stdout
     assert "3 of 6 to remove, " in shown
     assert [line.split()[0] for line in shown.splitlines() if line.rstrip().endswith("  to remove")] == releases[:3][::-1]
-    assert "kept: v1@latest means it; one of the 3 newest of v1" in shown
+    assert "kept: v1@latest means it; one of the 3 newest of v1, until newer ones are trained" in shown
     assert "Remove them for ever? [y/N]" in scoring(bucket, typed="n\n").stdout
     assert tree(bucket.root) == before
     assert "Removed 3 releases, " in scoring(bucket, typed="y\n").stdout
@@ -193,26 +252,27 @@ def test_what_came_to_be_needed_after_the_look_stays(bucket, releases, monkeypat
     bucket.delete_folder(done.path)
     monkeypatch.setattr(bucket, "delete", lambda path: pytest.fail(f"{path} was removed, if only for a moment"))
     assert clear(bucket, looked_at[0]) == ["champion means it"]
-    assert clear(bucket, looked_at[1]) == [f"job {job.job_id} is open or new"]
-    assert clear(bucket, looked_at[2]) == [f"job {moved.job_id} is open or new"], "it is published already"
+    assert clear(bucket, looked_at[1]) == [f"job {job.job_id} is open"]
+    assert clear(bucket, looked_at[2]) == [f"job {moved.job_id} has not ended, or ended while releases were looked at"]
     assert bucket.folders("model/v1") == releases
 
 
 def test_who_pins_a_release_while_it_is_removed_gets_it_back(bucket, releases, monkeypatch):
     looked_at = judged(bucket, releases[0])
-    folder = make_job(bucket, model=releases[0])
-    bucket.delete(f"jobs/_open/{folder.job_id}")
     before = tree(bucket.root / "model")
     delete = bucket.delete
+    made = []
 
     def pinned_at_the_last_moment(path):
         monkeypatch.undo()
-        bucket.write(f"jobs/_open/{folder.job_id}", b"")
-        plan(folder)
+        made.append(make_job(bucket, model=releases[0]))
+        plan(made[0])
         delete(path)
 
     monkeypatch.setattr(bucket, "delete", pinned_at_the_last_moment)
-    assert clear(bucket, looked_at) == [f"job {folder.job_id} is open or new"]
+    needed_by = clear(bucket, looked_at)
+    [folder] = made
+    assert needed_by == [f"job {folder.job_id} is open"]
     assert tree(bucket.root / "model") == before
     assert run_job(folder).state == "done"
 

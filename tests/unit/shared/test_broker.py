@@ -81,14 +81,22 @@ def test_work_has_three_queues_and_every_task_its_own_way(conf):
         "train.candidate": "train",
         "notify": "control",
         "sweep": "control",
+        "gc": "control",
         "canary": "control",
     }
 
 
 def test_a_sweep_is_due_every_few_seconds_and_does_not_pile_up():
     app = make_app(Settings(redis_url="redis://localhost:1/0", sweep_seconds=7))
-    [entry] = app.conf.beat_schedule.values()
+    entry = app.conf.beat_schedule["sweep"]
     assert (entry["task"], entry["schedule"], entry["options"]) == ("sweep", 7, {"expires": 130})
+
+
+def test_a_step_of_removal_is_due_every_few_minutes_and_does_not_pile_up():
+    app = make_app(Settings(redis_url="redis://localhost:1/0", sweep_seconds=7))
+    assert app.conf.beat_schedule.keys() == {"sweep", "gc"}
+    entry = app.conf.beat_schedule["gc"]
+    assert (entry["task"], entry["schedule"], entry["options"]) == ("gc", 300, {"expires": 300})
 
 
 def test_making_an_application_opens_no_connection():

@@ -108,6 +108,31 @@ def test_a_fixed_table_gives_the_text_of_the_right_one(bucket, kind, monkeypatch
     assert not bucket.exists(f"{outcome.result}/rejects.csv.gz")
 
 
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "folder", "parquet"])
+def test_a_job_whose_parts_were_removed_is_fixed_all_the_same_and_so_is_its_fix(bucket, kind):
+    expected = text_at(bucket, run_job(make_job(bucket, table=put_table(bucket, kind, right_lines(), "right"))).result)
+    earlier = make_job(bucket, minute=1, table=put_table(bucket, kind, bad_lines(), "spoiled"), chunk_rows=6, max_reject_share=0.5)
+    run_job(earlier)
+    found = rejected(bucket, earlier)
+    bucket.delete_folder(earlier.file("parts"))
+    first = fix(bucket, earlier, {place: right_row(*place) for place in found[:2]})
+    assert run_job(first).facts["rejected"] == "2"
+    bucket.delete_folder(first.file("parts"))
+    second = fix(bucket, first, {place: right_row(*place) for place in found[2:]}, minute=31)
+    outcome = run_job(second)
+    assert text_at(bucket, outcome.result) == expected
+    assert bucket.folders(second.path) == ["fixes", "parts"]
+
+
+def test_rows_that_are_no_rejects_are_refused_also_when_the_parts_were_removed(bucket):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), chunk_rows=6, max_reject_share=0.5)
+    run_job(earlier)
+    bucket.delete_folder(earlier.file("parts"))
+    folder = fix(bucket, earlier, {("data/spoiled.csv", 6): right_row("", 6)})
+    with pytest.raises(TableError, match=r"fixes line 6 of data/spoiled\.csv, which is no reject"):
+        plan(folder)
+
+
 def test_chunks_without_a_fixed_row_are_taken_over_and_not_scored_again(bucket):
     earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), chunk_rows=6, max_reject_share=0.5)
     run_job(earlier)

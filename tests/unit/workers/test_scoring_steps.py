@@ -18,7 +18,7 @@ import pytest
 
 from model_store import store
 from shared.bucket import LocalBucket
-from shared.errors import BucketError, ModelError, StrayOrderError, TableError
+from shared.errors import ModelError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
 from shared.messages import TrainJob
 from shared.signatures import Signature, Signer
@@ -338,13 +338,42 @@ def test_a_forged_order_for_a_chunk_beyond_the_table_is_stray_and_harms_no_job(b
     assert scoring.finish_job(folder).facts["scored"] == "40"
 
 
-def test_a_slice_that_is_gone_is_named_with_what_to_do(bucket):
+def test_a_slice_that_is_gone_is_read_from_the_table_again(bucket):
+    expected = text_at(bucket, run_job(make_job(bucket, minute=1)).result)
+    bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
+    folder = make_job(bucket, table=f"{TABLE}.gz", minute=2, chunk_rows=7)
+    made = plan(folder)
+    bucket.delete_folder(folder.file("slices"))
+    score_chunks(folder, bucket.root)
+    assert not bucket.folders(folder.file("slices"))
+    assert text_at(bucket, scoring.finish_job(folder).result) == expected
+    assert len(made.chunks) == 6
+
+
+def test_a_slice_that_is_gone_is_not_read_from_another_table(bucket):
     bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
     folder = make_job(bucket, table=f"{TABLE}.gz")
     made = plan(folder)
     bucket.delete_folder(folder.file("slices"))
-    with pytest.raises(BucketError, match=f"the slice of chunk 0 of job {folder.job_id} is gone. Score the table again with --again"):
+    bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE) + b"\n"))
+    with pytest.raises(TableError, match="was changed or removed while it was scored"):
         scoring.score_chunk(folder, made.chunk(0), bucket.root)
+
+
+def test_a_resumed_job_cuts_only_the_slices_that_it_lacks_and_still_needs(bucket):
+    bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
+    folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
+    made = plan(folder)
+    for index in (0, 1, 2):
+        scoring.score_chunk(folder, made.chunk(index), bucket.root)
+    names = [info.path for info in bucket.files(folder.file(f"slices/{made.slices}"))]
+    folder.cancel()
+    bucket.delete_folder(folder.file("slices"))
+    folder.reopen()
+    assert plan(folder) == made
+    assert [info.path for info in bucket.files(folder.file(f"slices/{made.slices}"))] == names[3:]
+    score_chunks(folder, bucket.root)
+    assert scoring.finish_job(folder).facts["scored"] == "40"
 
 
 def in_ranges(bucket, monkeypatch) -> str:
@@ -583,14 +612,14 @@ def test_two_jobs_that_finish_at_the_same_time_leave_the_newer_whole(bucket, mon
         assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == newer.job_id
 
 
-def test_slices_of_a_plan_that_was_never_written_go_when_the_job_is_done(bucket):
+def test_slices_go_when_the_job_is_done_those_of_a_plan_that_was_never_written_as_well(bucket):
     table = write_table(bucket, [row(number) for number in range(40)])
     bucket.write("data/packed/table.csv.gz", gzip.compress(bucket.read(table)))
     folder = make_job(bucket, table="data/packed/table.csv.gz", chunk_rows=7)
     # a process that was killed while it cut the table
     bucket.write(folder.file("slices/0123456789ab/0000000.csv"), b"half of it")
     run_job(folder)
-    assert bucket.folders(folder.file("slices")) == [scoring.read_plan(folder).slices]
+    assert bucket.folders(folder.path) == ["parts"]
 
 
 # --- cancelled

@@ -1,0 +1,65 @@
+"""Bounds the folder in which releases of an object store are kept on this machine: those used last stay.
+
+    SCORING_HOME/releases/model/<definition>/<release>/
+
+What goes is fetched again when it is needed.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.aliases import MODELS
+from shared.processes import mark_of_process
+
+MOST_RELEASES = 8
+MOST_BYTES = 2 << 30
+"""The file for Kubernetes gives the home of a worker 5 GiB."""
+IN_USE_SECONDS = 600
+"""Files are copied out of the cache within seconds; what was used so lately stays, whatever the bounds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kept:
+    folder: Path
+    used: float
+    size: int
+
+
+def note_used(folder: Path) -> None:
+    """Write down that a release in the cache was used just now; file systems often do not."""
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+
+
+def shrink(cache: Path, *, most_releases: int = MOST_RELEASES, most_bytes: int = MOST_BYTES) -> list[str]:
+    """Remove the releases that were not used for longest until both bounds hold; the ids of those."""
+    kept = sorted(_find(cache), key=lambda release: release.used, reverse=True)
+    removed = []
+    size = 0
+    for number, release in enumerate(kept, 1):
+        size += release.size
+        if (number > most_releases or size > most_bytes) and time.time() - release.used > IN_USE_SECONDS:
+            _remove(release.folder)
+            removed.append(release.folder.name)
+    return removed
+
+
+def _find(cache: Path) -> list[_Kept]:
+    found = []
+    for folder in (cache / MODELS).glob("*/*@*"):
+        with contextlib.suppress(OSError):  # another process removes it
+            size = sum(file.stat().st_size for file in folder.iterdir())
+            found.append(_Kept(folder=folder, used=folder.stat().st_mtime, size=size))
+    return found
+
+
+def _remove(folder: Path) -> None:
+    """Take a folder out of the cache at once: nobody must find half of it."""
+    aside = folder.parent / f".{mark_of_process()}"  # removed by the next fetch if this process is killed
+    with contextlib.suppress(OSError):
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)

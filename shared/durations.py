@@ -1,0 +1,27 @@
+"""Lengths of time as people write them: ``30d``, ``2h``, ``90min``, ``10s``."""
+
+import re
+from datetime import timedelta
+
+_UNITS = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
+_LONGEST_DAYS = 36_500
+
+
+def read_duration(text: str) -> timedelta:
+    """A number with its unit; raises ValueError with what to write instead."""
+    found = re.fullmatch(r"([0-9]{1,9}) ?(d|h|min|s)", text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no length of time: write a whole number with d, h, min or s behind it, like 30d")
+    length = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if length > timedelta(days=_LONGEST_DAYS):
+        raise ValueError(f"{text!r} is longer than a hundred years")
+    return length
+
+
+def in_words(length: timedelta) -> str:
+    """A length of time in the largest unit in which it is a whole number, as ``read_duration`` reads it."""
+    seconds = int(length.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -1,0 +1,161 @@
+"""How long things stay, ``config/retention.yaml`` in the bucket::
+
+    jobs:      {parts: 1d, done: 30d, failed: 90d}
+    revisions: {keep_last: 3, keep_daily: 14, keep_weekly: 8, keep_within: 7d}
+    notices: 90d
+    results: 400d
+
+A key that is left out removes nothing, but for ``parts``. Without the file slices and parts go after a day, and nothing else.
+"""
+
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from shared.bucket import Bucket
+from shared.durations import read_duration
+from shared.errors import RequestError
+from shared.yaml_files import NotYamlError, read_yaml
+
+RETENTION = "config/retention.yaml"
+MAX_BYTES = 64 * 1024
+A_YEAR = timedelta(days=367)
+"""Requests, outcomes and manifests of jobs stay so long: longer than the schedule looks back, or it would ask for old runs again."""
+HELD = timedelta(days=90)
+"""A job that failed keeps its release so long, where nothing is said about failed jobs."""
+SHORTEST_NOTICES = timedelta(days=2)
+"""The schedule looks back by a day for what it has told people."""
+EXAMPLE = "jobs: {parts: 1d, done: 30d, failed: 90d}"
+
+
+def _length(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} has no unit")
+    return read_duration(value)
+
+
+Age = Annotated[timedelta, BeforeValidator(_length)]
+Count = Annotated[int, Field(ge=0, le=100_000, strict=True)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobAges(_Closed):
+    """How long after its end a job keeps what, None for ever; its request, outcome and manifest stay a year at least."""
+
+    parts: Age = timedelta(days=1)
+    """Slices of every job, and parts of jobs that are done; a fix makes again what it needs of them."""
+    done: Age | None = None
+    failed: Age | None = None
+    """Of failed and cancelled jobs, which can be resumed and fixed until then."""
+
+
+class KeptRevisions(_Closed):
+    """Which revisions of a place stay: those that any of these rules keeps. The newest, and the one at its place, always do."""
+
+    keep_last: Count = 0
+    keep_daily: Count = 0
+    """The newest of each of so many days that have one, by UTC."""
+    keep_weekly: Count = 0
+    keep_within: Age = timedelta(0)
+
+
+class Retention(_Closed):
+    """What ``config/retention.yaml`` says."""
+
+    jobs: JobAges = JobAges()
+    revisions: KeptRevisions | None = None
+    """None keeps all."""
+    notices: Age | None = None
+    results: Age | None = None
+    """A place at which nothing was published for so long goes with all its revisions. None, the default, keeps them for ever."""
+    is_set: Annotated[bool, Field(exclude=True)] = False
+    """False where there is no file: then leftovers stay as well."""
+    records: Annotated[timedelta, Field(exclude=True)] = A_YEAR
+
+    @property
+    def held(self) -> timedelta:
+        """How long after its end a failed job may still be resumed or fixed."""
+        return HELD if self.jobs.failed is None else self.jobs.failed
+
+    @property
+    def records_stay(self) -> timedelta | None:
+        """How long requests, outcomes and manifests stay; None for ever, where no job's files are to go."""
+        ages = [age for age in (self.jobs.done, self.jobs.failed) if age is not None]
+        return max(self.records, *ages) if ages else None
+
+
+INTERNAL = {"is_set", "records"}
+KEYS = {
+    "": sorted(set(Retention.model_fields) - INTERNAL),
+    "jobs": sorted(JobAges.model_fields),
+    "revisions": sorted(KeptRevisions.model_fields),
+}
+
+
+def read_retention(bucket: Bucket) -> Retention:
+    """How long things stay in this bucket.
+
+    Raises:
+        RequestError: the file cannot be used; the sentence names the key, what is wrong with it and what to write.
+    """
+    info = bucket.stat(RETENTION)
+    if info is None:
+        return Retention()
+    if info.size > MAX_BYTES:
+        raise _wrong(f"it is {info.size:,} bytes long, more than the {MAX_BYTES:,} allowed", f"Write a few lines, like {EXAMPLE}")
+    return parse_retention(bucket.read(RETENTION) or b"")
+
+
+def parse_retention(text: bytes) -> Retention:
+    """The rules that this text says; raises RequestError as ``read_retention`` does."""
+    found = _load(text)
+    if not isinstance(found, dict):
+        raise _wrong("it says nothing" if found is None else "it is no mapping", f"Write for example {EXAMPLE}, or remove the file")
+    for key in INTERNAL & found.keys():
+        raise _unknown("", str(key))
+    try:
+        rules = Retention.model_validate(found)
+    except ValidationError as error:
+        raise _sentence(error) from None
+    if rules.notices is not None and rules.notices < SHORTEST_NOTICES:
+        raise _wrong("notices: it is shorter than 2d, for which the schedule looks back", "Write 2d or more, like 90d")
+    return rules.model_copy(update={"is_set": True})
+
+
+def _load(text: bytes) -> object:
+    try:
+        found: object = read_yaml(text)
+    except NotYamlError as error:
+        raise _wrong(str(error), f"Write for example {EXAMPLE}") from None
+    return found
+
+
+def _sentence(error: ValidationError) -> RequestError:
+    first = error.errors()[0]
+    *parents, last = [str(step) for step in first["loc"]] or [""]
+    parent = ".".join(parents)
+    if first["type"] == "extra_forbidden":
+        return _unknown(parent, last)
+    path = f"{parent}.{last}".strip(".")
+    shown = repr(first["input"])[:80]
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return _wrong(f"{path}: {shown} is no mapping", f"Write for example {path}: {{{KEYS.get(path, ['key'])[0]}: ...}}")
+    if last.startswith("keep_") and last != "keep_within":
+        return _wrong(f"{path}: {shown} is no count", "Write a whole number from 0 to 100000, like 3")
+    why = first["msg"].removeprefix("Value error, ").partition(":")[0]
+    return _wrong(f"{path}: {why}", "Write a whole number with d, h, min or s after it, like 30d")
+
+
+def _unknown(parent: str, key: str) -> RequestError:
+    where = f"{parent}.{key}".strip(".")
+    return _wrong(f"there is no key {where!r}", f"Write one of {', '.join(KEYS.get(parent, []))}")
+
+
+def _wrong(what: str, write: str) -> RequestError:
+    return RequestError(f"{RETENTION} cannot be used: {what}", next_step=f"{write}; nothing is removed until then.")

@@ -1,0 +1,157 @@
+"""What the rules say about the folder of a job, seen from its listing alone: no file is read unless its times contradict its name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from shared.aliases import MANIFEST
+from shared.bucket import Bucket, FileInfo
+from shared.durations import in_words
+from shared.errors import ScoringError
+from shared.job_folder import CLEARED, JOBS, PUBLISHED, JobFolder
+from shared.retention.config import Retention
+from shared.retention.needs import Needs, needed_by
+from shared.retention.things import LEFT_AFTER, Kind, Thing, day, goes, made_at, newest, stays
+
+REQUEST, OUTCOME = "job.json", "outcome.json"
+RECORDS = {REQUEST, OUTCOME, MANIFEST, PUBLISHED, CLEARED}
+"""What stays of a job when its files go."""
+
+
+@dataclass(kw_only=True)
+class Look:
+    """One look at the jobs of a bucket."""
+
+    bucket: Bucket
+    rules: Retention
+    now: datetime
+    needs: Needs
+    kept_for: dict[str, str] = field(default_factory=dict)
+    """Job -> a fix of it whose files stay. A fix is younger than what it fixes, so jobs are looked at from the newest on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    look: Look
+    job_id: str
+    files: Mapping[str, FileInfo]
+    """By their path inside the folder."""
+
+    def path(self, name: str) -> str:
+        """Where a file of the folder lies in the bucket."""
+        return f"{JOBS}/{self.job_id}/{name}"
+
+    def ended_for(self, age: timedelta | None) -> bool:
+        """True when the job ended so long ago."""
+        if age is None:
+            return False
+        limit = self.look.now - age
+        if self._written <= limit:
+            return True
+        made = made_at(self.job_id)
+        if made is None or made > limit:
+            return False
+        # asked for long ago, and yet its end was written lately: files that were copied have the time of the copy
+        return self._read_end() <= limit
+
+    def until(self, age: timedelta) -> str:
+        """The day on which that will be."""
+        return day(self._written + age)
+
+    @property
+    def _written(self) -> datetime:
+        return newest([self.files[OUTCOME]])
+
+    def _read_end(self) -> datetime:
+        try:
+            outcome = JobFolder(self.look.bucket, self.job_id).outcome()
+        except ScoringError:
+            return self._written
+        return self._written if outcome is None else min(outcome.at, self._written)
+
+    def some(self, wanted: Callable[[str], bool]) -> list[FileInfo]:
+        """The files whose path is wanted."""
+        return [info for name, info in self.files.items() if wanted(name)]
+
+
+def judge_job(look: Look, job_id: str, found: Sequence[FileInfo]) -> list[Thing]:
+    """What is to be said of a job folder with these files: one thing for each part of it that goes, and one for what stays."""
+    own = f"{JOBS}/{job_id}/"
+    job = _Job(look=look, job_id=job_id, files={info.path.removeprefix(own): info for info in found})
+    if made_at(job_id) is None:
+        return [stays(Kind.UNKNOWN, f"{JOBS}/{job_id}", found, "its name is not that of a job")]
+    reason = look.needs.reason(job_id)
+    if reason is not None:
+        return [stays(Kind.JOB_FILES, job_id, found, reason)]
+    if REQUEST not in job.files:
+        return [_leftover(look, job_id, found)]
+    if OUTCOME not in job.files:
+        return [stays(Kind.UNKNOWN, job_id, found, "it has not ended and is not open: scoring jobs show says more")]
+    if not job.some(lambda name: name not in RECORDS):
+        return [_judge_record(job)]
+    return _judge_files(job)
+
+
+def _judge_files(job: _Job) -> list[Thing]:
+    """A job with more than its records."""
+    look, rules = job.look, job.look.rules.jobs
+    is_done = PUBLISHED in job.files
+    age = rules.done if is_done else rules.failed
+    ended = "done" if is_done else "failed or cancelled"
+    needed = look.kept_for.get(job.job_id)
+    if job.ended_for(age) and needed is None and age is not None:
+        gone = job.some(lambda name: name not in RECORDS)
+        rest = job.some(lambda name: name in RECORDS)
+        return [
+            goes(Kind.JOB_FILES, job.job_id, gone, f"{ended} more than {in_words(age)} ago", mark="" if is_done else job.path(CLEARED)),
+            stays(Kind.JOB_RECORD, job.job_id, rest, "request, outcome and manifest stay for a year"),
+        ]
+    _note_fixed(job)
+    things = []
+    staying = set(job.files)
+    for kind, applies in ((Kind.SLICES, True), (Kind.PARTS, is_done)):
+        files = job.some(lambda name, kind=kind: name.startswith(f"{kind}/"))  # type: ignore[misc]
+        if files and applies and job.ended_for(rules.parts):
+            things.append(goes(kind, job.job_id, files, f"{ended} more than {in_words(rules.parts)} ago"))
+            staying -= {name for name in staying if name.startswith(f"{kind}/")}
+    why = f"fix {needed} needs it" if needed else f"{ended}, stays for ever" if age is None else f"{ended}, stays until {job.until(age)}"
+    return [*things, stays(Kind.JOB_FILES, job.job_id, job.some(lambda name: name in staying), why)]
+
+
+def _note_fixed(job: _Job) -> None:
+    """Let the jobs stay whose folders this one needs to be fixed or resumed: only fixes, and what failed before it had a plan."""
+    may_need = any(name.startswith("fixes/") for name in job.files) or (PUBLISHED not in job.files and "plan.json" not in job.files)
+    for other in (needed_by(job.look.bucket, job.job_id) or ()) if may_need else ():
+        job.look.kept_for.setdefault(other, job.job_id)
+
+
+def _judge_record(job: _Job) -> Thing:
+    """A job of which only request, outcome and manifest are left."""
+    files = list(job.files.values())
+    age = job.look.rules.records_stay
+    if age is None:
+        return stays(Kind.JOB_RECORD, job.job_id, files, "stays for ever: config/retention.yaml sets no age for jobs")
+    made = made_at(job.job_id) or datetime.now(UTC)
+    if job.look.now - made < age or not job.ended_for(age):
+        return stays(Kind.JOB_RECORD, job.job_id, files, f"request, outcome and manifest stay until {job.until(age)}")
+    try:
+        if MANIFEST in job.files and _has_revision(job):
+            return stays(Kind.JOB_RECORD, job.job_id, files, "its result is still there")
+    except ScoringError as error:
+        return stays(Kind.UNKNOWN, job.job_id, files, f"whether its result is there is unknown: {error.message}")
+    return goes(Kind.JOB_RECORD, job.job_id, files, f"asked for more than {in_words(age)} ago")
+
+
+def _has_revision(job: _Job) -> bool:
+    outcome = JobFolder(job.look.bucket, job.job_id).outcome()
+    result = outcome.result if outcome else ""
+    return bool(result) and job.look.bucket.exists(f"{result}/revisions/{job.job_id}/{MANIFEST}")
+
+
+def _leftover(look: Look, job_id: str, found: Sequence[FileInfo]) -> Thing:
+    """A folder without a request: of an enqueue that died, or of a removal that was broken off."""
+    if not look.rules.is_set:
+        return stays(Kind.LEFTOVER, job_id, found, "it has no request; stays for ever without config/retention.yaml")
+    if look.now - newest(found) < LEFT_AFTER:
+        return stays(Kind.LEFTOVER, job_id, found, "it has no request yet")
+    return goes(Kind.LEFTOVER, job_id, found, "it has no request: the process that wrote it died")

@@ -1,0 +1,86 @@
+"""What jobs that are open need of other jobs: a fix takes over parts, rejects and the table of the job that it fixes."""
+
+import itertools
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from shared.bucket import Bucket
+from shared.errors import PermanentError
+from shared.job_folder import JOBS, JobFolder, open_jobs
+from shared.messages import ScoreJob
+
+MOST_REMEMBERED = 100_000
+
+_known: dict[tuple[str, str], frozenset[str]] = {}
+"""What a request needs never changes, so each is read once in a process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """The jobs that must be left alone at this moment."""
+
+    open: frozenset[str] = frozenset()
+    whole: dict[str, str] = field(default_factory=dict)
+    """Job -> the open job that needs it."""
+    unclear: bool = False
+    """True while a job is open of which it is not known yet what it needs."""
+
+    def reason(self, job_id: str) -> str | None:
+        """Why a job is left alone; None when no open job needs it."""
+        if job_id in self.open:
+            return "it is open"
+        return f"open job {self.whole[job_id]} needs it" if job_id in self.whole else None
+
+
+def read_needs(bucket: Bucket) -> Needs:
+    """What the jobs that are open now need."""
+    names = open_jobs(bucket)
+    whole: dict[str, str] = {}
+    unclear = False
+    for job_id in names:
+        found = needed_by(bucket, job_id)
+        unclear = unclear or found is None
+        whole |= dict.fromkeys(found or (), job_id)
+    return Needs(open=frozenset(names), whole=whole, unclear=unclear)
+
+
+def needed_by(bucket: Bucket, job_id: str) -> frozenset[str] | None:
+    """The other jobs whose folders a job reads; None when its request is not there yet or cannot be read."""
+    known = _known.get((bucket.url, job_id))
+    if known is not None:
+        return known
+    try:
+        job = JobFolder(bucket, job_id).job()
+    except PermanentError:
+        return None
+    paths = [job.table, job.fixed_rows] if isinstance(job, ScoreJob) else [job.train, job.eval, job.config]
+    fixed = [job.fixes] if isinstance(job, ScoreJob) else []
+    found = frozenset(name for name in [*fixed, *map(_owner, paths)] if name) - {job_id}
+    if len(_known) >= MOST_REMEMBERED:
+        _known.clear()
+    _known[bucket.url, job_id] = found
+    return found
+
+
+def _owner(path: str | None) -> str | None:
+    """The job in whose folder a file lies; None when it lies in none."""
+    first, _, rest = (path or "").partition("/")
+    return rest.partition("/")[0] if first == JOBS else None
+
+
+def in_groups(names: Collection[str], most: int) -> Iterator[tuple[str, list[str]]]:
+    """The names in groups of at most so many, each with what all its names begin with; the last of the alphabet first.
+
+    So a group can be listed by that beginning, together with few others.
+    """
+    if names:
+        yield from _split(sorted(names, reverse=True), 0, most)
+
+
+def _split(names: list[str], shared: int, most: int) -> Iterator[tuple[str, list[str]]]:
+    if len(names) <= most or names[0] == names[-1]:
+        yield os.path.commonprefix([names[0], names[-1]]), names  # noqa: RUF071 - character by character is what is wanted
+        return
+    for _, group in itertools.groupby(names, key=lambda name: name[: shared + 1]):
+        yield from _split(list(group), shared + 1, most)

@@ -1,0 +1,142 @@
+"""Removes what has had a tombstone for a day, if nothing has come to need it since.
+
+A process may die at any moment of it. What says that something is complete goes first, and what a job would need to go on with goes
+last, so what is left of a thing is never taken for a whole one; the next round removes it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from shared.bucket import Bucket
+from shared.job_folder import JOBS
+from shared.retention.config import Retention
+from shared.retention.jobs import Look, judge_job
+from shared.retention.needs import in_groups, needed_by, read_needs
+from shared.retention.results import judge_place, places_in
+from shared.retention.survey import GROUP, files_of_jobs, look_at_notices, look_at_requests
+from shared.retention.things import Kind, Thing, removal_rank
+from shared.retention.tombstones import (
+    GRACE,
+    TOMBSTONES,
+    Tombstone,
+    forget_taken_back,
+    name_of,
+    read_all,
+    read_tombstone,
+    removing_mark,
+)
+
+CLOCKS_DIFFER = timedelta(hours=1)
+"""The clock that named a job may go behind ours by so much."""
+OF_JOBS = {Kind.SLICES, Kind.PARTS, Kind.JOB_FILES, Kind.JOB_RECORD}
+REVISIONS = "/revisions/"
+
+log = structlog.get_logger()
+
+
+@dataclass(kw_only=True)
+class Removed:
+    """What came of it."""
+
+    things: list[Thing] = field(default_factory=list)
+    spared: list[Thing] = field(default_factory=list)
+    """What had a tombstone, and is needed now or younger than it was."""
+    is_over: bool = True
+    """False when something that is due was left for the next time."""
+
+
+def remove_due(bucket: Bucket, rules: Retention, now: datetime, has_time: Callable[[], bool] = lambda: True) -> Removed:
+    """Remove the things of all tombstones that are a day old, one tombstone after another while there is time."""
+    done = Removed()
+    forget_taken_back(bucket, now)
+    for path, tombstone in list(read_all(bucket, TOMBSTONES)):
+        if now - tombstone.at < GRACE:
+            continue
+        if not has_time():
+            done.is_over = False
+            break
+        _remove(bucket, path, rules, now, done)
+    return done
+
+
+def _remove(bucket: Bucket, path: str, rules: Retention, now: datetime, done: Removed) -> None:
+    bucket.write(removing_mark(path), b"")
+    # only now: undo removes it first, and then looks whether its removal has begun
+    tombstone = read_tombstone(bucket, path)
+    if tombstone is not None:
+        look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=_fixes_since(bucket, tombstone.at))
+        if look.needs.unclear:
+            log.info("removal waits until it is known what a new job needs", tombstone=name_of(path))
+            done.is_over = False
+            bucket.delete(removing_mark(path))
+            return
+        marked = {thing.key for thing in tombstone.things}
+        found = [thing for thing in _judge_again(look, tombstone) if thing.key in marked or thing.kind is Kind.LEFTOVER]
+        _delete(bucket, [thing for thing in found if thing.goes], done)
+        done.spared += [thing for thing in found if not thing.goes and thing.key in marked]
+        bucket.delete(path)
+    bucket.delete(removing_mark(path))
+
+
+def _fixes_since(bucket: Bucket, at: datetime) -> dict[str, str]:
+    """Job -> a job that needs it and was asked for since this moment: they were not looked at when the tombstone was written."""
+    young = [name for name in bucket.folders(JOBS) if name >= f"{at - CLOCKS_DIFFER:%Y%m%dt%H%M%S}" and not name.startswith("_")]
+    return {other: name for name in young for other in needed_by(bucket, name) or ()}
+
+
+def _judge_again(look: Look, tombstone: Tombstone) -> list[Thing]:
+    """What is to be said now of the things that have this tombstone."""
+    names: dict[str, set[str]] = {}
+    for thing in tombstone.things:
+        names.setdefault(_whereabouts(thing.kind, thing.name), set()).add(thing.name)
+    found = []
+    jobs = names.get("jobs", set())
+    if jobs:
+        for prefix, group in _their_groups(look.bucket, jobs):
+            files = files_of_jobs(look.bucket, prefix, group)
+            for name in sorted(jobs.intersection(group), reverse=True):
+                found += judge_job(look, name, files.get(name, [])) if files.get(name) else []
+    for place in sorted({name.partition(REVISIONS)[0] for name in names.get("results", ())}):
+        for one in places_in(look.bucket.tree(place)):
+            found += [thing for thing in judge_place(look, one) if thing.name in names["results"]]
+    for where, judge in (("requests", look_at_requests), ("notices", look_at_notices)):
+        if where in names:
+            found += [thing for _, things in judge(look) for thing in things if thing.name in names[where]]
+    return found
+
+
+def _their_groups(bucket: Bucket, wanted: set[str]) -> list[tuple[str, list[str]]]:
+    """The groups of jobs among which are the wanted ones: on an object store they are listed together."""
+    if not bucket.is_remote:
+        return [("", sorted(wanted))]
+    names = [name for name in bucket.folders(JOBS) if not name.startswith("_")]
+    return [(prefix, group) for prefix, group in in_groups(names, GROUP) if wanted.intersection(group)]
+
+
+def _whereabouts(kind: str, name: str) -> str:
+    if kind == Kind.LEFTOVER:
+        return "results" if "/" in name else "jobs"
+    return {Kind.REVISION: "results", Kind.RESULT: "results", Kind.REQUEST: "requests", Kind.NOTICE: "notices"}.get(Kind(kind), "jobs")
+
+
+def _delete(bucket: Bucket, things: Sequence[Thing], done: Removed) -> None:
+    """Remove the files of these things, unless an open job needs them by now."""
+    marks = [thing.mark for thing in things if thing.mark]
+    for path in marks:
+        bucket.write(path, b"")
+    needs = read_needs(bucket)
+    going = []
+    for thing in things:
+        if needs.unclear or needs.reason(thing.name.rpartition("/")[2]) is not None:
+            if thing.mark:
+                bucket.delete(thing.mark)
+            done.spared.append(thing)
+        else:
+            going.append(thing)
+    paths = [path for thing in going for path in thing.paths]
+    for rank in sorted({removal_rank(path) for path in paths}):
+        bucket.delete_many([path for path in paths if removal_rank(path) == rank])
+    done.things += going

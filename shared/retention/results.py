@@ -1,0 +1,129 @@
+"""What the rules say about the results at a place and their revisions."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from shared.aliases import MANIFEST
+from shared.bucket import Bucket, FileInfo
+from shared.durations import in_words
+from shared.job_folder import JOBS, PUBLISHED
+from shared.manifests import OUTPUTS
+from shared.retention.jobs import Look
+from shared.retention.revisions import kept_revisions
+from shared.retention.things import LEFT_AFTER, Kind, Thing, goes, made_at, newest, stays
+
+REVISIONS = "revisions"
+DEPTH = 4
+"""Folders below ``data/predict/output`` that are listed together: those of a definition's day."""
+
+
+@dataclass(kw_only=True)
+class Place:
+    """What lies at a place."""
+
+    path: str
+    files: list[FileInfo] = field(default_factory=list)
+    revisions: dict[str, list[FileInfo]] = field(default_factory=dict)
+
+    @property
+    def everything(self) -> list[FileInfo]:
+        """All files, those of the revisions as well."""
+        return [*self.files, *(info for files in self.revisions.values() for info in files)]
+
+
+def result_folders(bucket: Bucket) -> Iterator[str]:
+    """Folders below the output that together hold all results, in the order of their paths."""
+    for definition in bucket.folders(OUTPUTS):
+        yield from _below(bucket, f"{OUTPUTS}/{definition}", 1)
+
+
+def _below(bucket: Bucket, folder: str, depth: int) -> Iterator[str]:
+    names = bucket.folders(folder) if depth < DEPTH else []
+    if not names or REVISIONS in names:
+        yield folder
+        return
+    for name in names:
+        yield from _below(bucket, f"{folder}/{name}", depth + 1)
+
+
+def places_in(files: Sequence[FileInfo]) -> list[Place]:
+    """The places that these files belong to."""
+    found: dict[str, Place] = {}
+    for info in files:
+        folder, _, _ = info.path.rpartition("/")
+        path, is_revision, inside = folder.partition(f"/{REVISIONS}/")
+        place = found.setdefault(path, Place(path=path))
+        if is_revision:
+            place.revisions.setdefault(inside.partition("/")[0], []).append(info)
+        else:
+            place.files.append(info)
+    return [found[path] for path in sorted(found)]
+
+
+def judge_place(look: Look, place: Place) -> list[Thing]:
+    """One thing for the place, and one for each of its revisions."""
+    made = {name: made_at(name) for name in place.revisions}
+    whole = _judge_whole(look, place, made)
+    if whole is not None and whole.goes:
+        return [whole]
+    things = [] if whole is None else [whole]
+    complete = {
+        name: moment
+        for name, moment in made.items()
+        if moment is not None and any(info.path.endswith(f"/{MANIFEST}") for info in place.revisions[name])
+    }
+    rules = look.rules.revisions
+    kept = dict.fromkeys(complete, "revisions stay for ever") if rules is None else kept_revisions(complete, rules, look.now)
+    kept |= {name: reason for name in complete if (reason := look.needs.reason(name)) is not None}
+    if kept.keys() != complete.keys():
+        kept |= _current(look.bucket, place, complete)
+    for name in sorted(place.revisions, reverse=True):
+        path, files = f"{place.path}/{REVISIONS}/{name}", place.revisions[name]
+        if made[name] is None:
+            things.append(stays(Kind.UNKNOWN, path, files, "its name is not that of a job"))
+        elif name not in complete:
+            things.append(_judge_incomplete(look, path, name, files))
+        elif name in kept:
+            things.append(stays(Kind.REVISION, path, files, kept[name]))
+        else:
+            things.append(goes(Kind.REVISION, path, files, "no rule of revisions keeps it"))
+    return things
+
+
+def _judge_whole(look: Look, place: Place, made: Mapping[str, datetime | None]) -> Thing | None:
+    """The place as a whole; None when only revisions are there."""
+    age = look.rules.results
+    last = max([newest(place.files), *filter(None, made.values())]) if not any(made.values()) else max(filter(None, made.values()))
+    in_use = any(look.needs.reason(name) for name in place.revisions) or None in made.values()
+    if age is not None and not in_use and look.now - last >= age:
+        return goes(Kind.RESULT, place.path, place.everything, f"nothing was published there for more than {in_words(age)}")
+    if not place.files:
+        return None
+    why = "results stay for ever" if age is None else f"stays until {last + age:%Y-%m-%d}"
+    return stays(Kind.RESULT, place.path, place.files, why)
+
+
+def _current(bucket: Bucket, place: Place, complete: Mapping[str, datetime]) -> dict[str, str]:
+    """The revision that is published at the place; all of them where that cannot be read."""
+    path = f"{place.path}/{MANIFEST}"
+    text = bucket.read(path)
+    if text is None:
+        return {}
+    try:
+        return {str(json.loads(text)["job_id"]): "it is what is published"}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return dict.fromkeys(complete, f"{path} cannot be read, so what is published is unknown")
+
+
+def _judge_incomplete(look: Look, path: str, job_id: str, files: Sequence[FileInfo]) -> Thing:
+    """A revision without a manifest: its job is about to end, or was cancelled then, or a removal was broken off."""
+    needed = look.needs.reason(job_id)
+    if needed is not None:
+        return stays(Kind.REVISION, path, files, f"its job: {needed}")
+    if not look.rules.is_set or look.now - newest(files) < LEFT_AFTER:
+        return stays(Kind.LEFTOVER, path, files, "it has no manifest yet")
+    if look.bucket.exists(f"{JOBS}/{job_id}/plan.json") and not look.bucket.exists(f"{JOBS}/{job_id}/{PUBLISHED}"):
+        return stays(Kind.REVISION, path, files, f"job {job_id} may still be resumed")
+    return goes(Kind.LEFTOVER, path, files, "it has no manifest, and its job is gone or cannot go on")

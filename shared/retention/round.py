@@ -1,0 +1,128 @@
+"""The daily round, in steps of a few seconds: removes what is due, looks at everything, and writes tombstones for what is to go.
+
+How far it has come is in the bucket, so any process makes the next step, also when beat was started again. Two at once do no harm.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+from pydantic import Field
+
+from shared.announcements import NOTICES
+from shared.bucket import STRAY_SECONDS, Bucket
+from shared.errors import MessageError
+from shared.job_folder import JOBS
+from shared.manifests import OUTPUTS
+from shared.messages import Moment, Record, decode_long
+from shared.retention.config import Retention
+from shared.retention.jobs import Look
+from shared.retention.needs import read_needs
+from shared.retention.removal import Removed, remove_due
+from shared.retention.survey import LOOKS
+from shared.retention.things import Thing
+from shared.retention.tombstones import GC, mark, read_marks
+
+PROGRESS = f"{GC}/progress.json"
+PERIOD = timedelta(hours=23)
+"""A round begins so long after the last one began: daily, whenever it is looked for."""
+REMOVAL, FOLDERS = "removal", "folders"
+PHASES = [REMOVAL, *LOOKS, FOLDERS]
+
+log = structlog.get_logger()
+
+
+class Progress(Record):
+    """How far the round has come."""
+
+    began: Moment
+    phase: str
+    """The one that comes next; empty when the round is over."""
+    after: str = ""
+    """Where it goes on in this phase."""
+    kept_for: dict[str, str] = Field(default_factory=dict)
+    """Job -> a fix of it whose files stay."""
+    marked: int = 0
+    removed: int = 0
+
+
+def read_progress(bucket: Bucket) -> Progress | None:
+    """How far the last round has come; None when there was none, or that is damaged."""
+    text = bucket.read(PROGRESS)
+    with contextlib.suppress(MessageError):
+        return None if text is None else decode_long(Progress, text)
+    return None
+
+
+def is_due(progress: Progress | None, now: datetime) -> bool:
+    """True when a step is to be made now."""
+    return progress is None or progress.phase in PHASES or not timedelta(0) <= now - progress.began < PERIOD
+
+
+def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float) -> Progress | None:
+    """Go on with the round for about so many seconds, or begin the next one if it is time; None when there is nothing to do."""
+    progress = read_progress(bucket)
+    if not is_due(progress, now):
+        return None
+    if progress is None or progress.phase not in PHASES:
+        progress = Progress(began=now, phase=PHASES[0])
+    limit = time.monotonic() + seconds
+
+    def has_time() -> bool:
+        return time.monotonic() < limit
+
+    while True:
+        progress = _go_on(bucket, rules, now, progress, has_time)
+        bucket.write(PROGRESS, progress.to_json())
+        if progress.phase not in PHASES or not has_time():
+            return progress
+
+
+def make_round(bucket: Bucket, rules: Retention, now: datetime) -> Progress:
+    """A whole round, or the rest of one."""
+    while True:
+        progress = make_step(bucket, rules, now, 3600)
+        if progress is None or progress.phase not in PHASES:
+            return progress or Progress(began=now, phase="")
+
+
+def _go_on(bucket: Bucket, rules: Retention, now: datetime, progress: Progress, has_time: Callable[[], bool]) -> Progress:
+    if progress.phase == REMOVAL:
+        removed = remove_due(bucket, rules, now, has_time)
+        _log(removed)
+        update = {"removed": progress.removed + len(removed.things)}
+        return progress.model_copy(update=update) if not removed.is_over and not has_time() else _next(progress.model_copy(update=update))
+    if progress.phase == FOLDERS:
+        for folder in (JOBS, OUTPUTS, NOTICES):
+            bucket.drop_empty_folders(folder, STRAY_SECONDS)
+        return _next(progress)
+    return _look(bucket, rules, now, progress, has_time)
+
+
+def _look(bucket: Bucket, rules: Retention, now: datetime, progress: Progress, has_time: Callable[[], bool]) -> Progress:
+    look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=dict(progress.kept_for))
+    marks = read_marks(bucket, now)
+    found: list[Thing] = []
+    after = ""
+    for reached, things in LOOKS[progress.phase](look, progress.after):
+        found += [thing for thing in things if marks.is_new(thing)]
+        if not has_time():
+            after = reached
+            break
+    mark(bucket, found, now)
+    progress = progress.model_copy(update={"kept_for": look.kept_for, "marked": progress.marked + len(found)})
+    return progress.model_copy(update={"after": after}) if after else _next(progress)
+
+
+def _next(progress: Progress) -> Progress:
+    phases = dict(zip(PHASES, [*PHASES[1:], ""], strict=True))
+    return progress.model_copy(update={"phase": phases[progress.phase], "after": ""})
+
+
+def _log(removed: Removed) -> None:
+    if removed.things:
+        log.info("removed", things=len(removed.things), bytes=sum(thing.size for thing in removed.things))
+    for thing in removed.spared:
+        log.info("spared", kind=str(thing.kind), name=thing.name, reason=thing.reason)

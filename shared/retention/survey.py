@@ -1,0 +1,71 @@
+"""Looks at everything that may go, group after group, so that a look can stop after any group and go on there the next time."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from shared.bucket import Bucket, FileInfo
+from shared.job_folder import JOBS
+from shared.retention.config import Retention
+from shared.retention.jobs import Look, judge_job
+from shared.retention.marks import judge_notices, judge_requests
+from shared.retention.needs import in_groups, read_needs
+from shared.retention.results import judge_place, places_in, result_folders
+from shared.retention.things import Thing
+
+GROUP = 500
+"""Jobs that are listed together."""
+
+Group = tuple[str, list[Thing]]
+"""Where the next look goes on, and what was found."""
+
+
+def look_at_jobs(look: Look, after: str = "") -> Iterator[Group]:
+    """The jobs, the newest first, from the one before ``after`` on."""
+    names = [name for name in look.bucket.folders(JOBS) if not name.startswith("_") and (not after or name < after)]
+    for prefix, group in in_groups(names, GROUP):
+        found = files_of_jobs(look.bucket, prefix, group)
+        yield group[-1], [thing for name in group for thing in judge_job(look, name, found.get(name, [])) if found.get(name)]
+
+
+def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, list[FileInfo]]:
+    """The files of these jobs, whose names start with ``prefix`` as no other does."""
+    if not bucket.is_remote:  # where a listing of all jobs would be gone through for each group
+        return {name: bucket.tree(f"{JOBS}/{name}") for name in names}
+    found: dict[str, list[FileInfo]] = {name: [] for name in names}
+    for info in bucket.tree(JOBS, prefix):
+        found.get(info.path.split("/")[1], []).append(info)
+    return found
+
+
+def look_at_results(look: Look, after: str = "") -> Iterator[Group]:
+    """The results with their revisions, in the order of their places, from the one after ``after`` on."""
+    for folder in result_folders(look.bucket):
+        if folder > after:
+            yield folder, [thing for place in places_in(look.bucket.tree(folder)) for thing in judge_place(look, place)]
+
+
+def look_at_requests(look: Look, after: str = "") -> Iterator[Group]:
+    """All requests together."""
+    del after
+    yield "", list(judge_requests(look))
+
+
+def look_at_notices(look: Look, after: str = "") -> Iterator[Group]:
+    """All notices together."""
+    del after
+    yield "", list(judge_notices(look))
+
+
+LOOKS: dict[str, Callable[[Look, str], Iterator[Group]]] = {
+    "jobs": look_at_jobs,
+    "results": look_at_results,
+    "requests": look_at_requests,
+    "notices": look_at_notices,
+}
+"""The parts of a round, in their order."""
+
+
+def survey(bucket: Bucket, rules: Retention, now: datetime) -> list[Thing]:
+    """Everything that the rules say something about."""
+    look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket))
+    return [thing for groups in LOOKS.values() for _, things in groups(look, "") for thing in things]

@@ -1,0 +1,34 @@
+"""A step of the daily round that removes what is old, as a worker makes it: a few seconds of one process."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import structlog
+
+from shared.announcements import announce
+from shared.bucket import Bucket
+from shared.errors import PermanentError, TransientError
+from shared.messages import Notice
+from shared.retention import round as daily
+from shared.retention.config import read_retention
+
+STEP_SECONDS = 5.0
+"""The control queue also plans and finishes jobs, so a step holds one of its processes no longer."""
+
+log = structlog.get_logger()
+
+
+def make_step(bucket: Bucket) -> None:
+    """Go on with the round, if there is something to do; rules that cannot be used remove nothing, and people are told."""
+    try:
+        progress = daily.make_step(bucket, read_retention(bucket), datetime.now(UTC), STEP_SECONDS)
+    except PermanentError as error:
+        log.error("nothing is removed", error=str(error))
+        digest = hashlib.sha256(error.message.encode()).hexdigest()[:12]
+        notice = Notice(good=False, title="nothing old is removed", facts={"reason": error.message}, next_step=error.next_step)
+        announce(bucket, f"retention-problem-{digest}", notice)
+    except TransientError as error:
+        log.warning("step of removal not finished, the next one is due soon", error=str(error))
+    else:
+        if progress is not None:
+            log.info("removal", phase=progress.phase or "over", marked=progress.marked, removed=progress.removed)

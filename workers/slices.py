@@ -1,0 +1,92 @@
+"""Slices of compressed tables that are gone: cut again from the table, for a job that is resumed or fixed after its slices were removed.
+
+Slices go when a job is done, and a day after it failed. The table must be the one that was planned; its stamp says so.
+"""
+
+from collections.abc import Collection, Iterator
+
+from shared.bucket import Bucket
+from shared.errors import TableError
+from shared.job_folder import JobFolder
+from workers.planning import BAD_GZIP, Chunk, FoundFile, Plan, Stream, bad_gzip, check_stamp, slice_file, unpacked
+
+FEW = 1
+"""Chunks of one file that are read straight from the table; for more of them the table is unpacked once, and not once for each."""
+
+READ_AT_ONCE = 1 << 20
+
+
+def read_chunk(bucket: Bucket, file: FoundFile, chunk: Chunk) -> bytes:
+    """The text of a chunk of a compressed table, unpacked from the table itself.
+
+    Raises:
+        TableError: the table is not the one that was planned.
+    """
+    check_stamp(bucket, file)
+    [(_, data)] = _read_each(bucket, file, [chunk])
+    check_stamp(bucket, file)
+    return data
+
+
+def lacking_slices(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> list[int]:
+    """Of these chunks the ones in compressed files whose slice is gone."""
+    packed = [index for index in sorted(indexes) if plan.files[plan.chunks[index].file].kind == "csv.gz"]
+    if not packed:
+        return []
+    held = JobFolder(folder.bucket, plan.slices_in or plan.job_id)
+    there = {info.path for info in folder.bucket.files(held.file(f"slices/{plan.slices}"))}
+    return [
+        index
+        for index in packed
+        if slice_file(held, plan.slices, plan.chunks[index]) not in there
+        and held.file(f"slices/{plan.slices}/{index:07d}.csv") not in there  # as an earlier version named it
+    ]
+
+
+def cut_again(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> None:
+    """Write the slices of these chunks of the plan, each file unpacked once; a file with few of them is left to ``read_chunk``.
+
+    Raises:
+        TableError: the table is not the one that was planned.
+    """
+    held = JobFolder(folder.bucket, plan.slices_in or plan.job_id)
+    by_file: dict[int, list[Chunk]] = {}
+    for index in sorted(indexes):
+        by_file.setdefault(plan.chunks[index].file, []).append(plan.chunks[index])
+    for number, chunks in by_file.items():
+        if len(chunks) <= FEW:
+            continue
+        file = plan.files[number]
+        check_stamp(folder.bucket, file)
+        for chunk, data in _read_each(folder.bucket, file, chunks):
+            folder.bucket.write(slice_file(held, plan.slices, chunk), data)
+        check_stamp(folder.bucket, file)
+
+
+def _read_each(bucket: Bucket, file: FoundFile, chunks: Collection[Chunk]) -> Iterator[tuple[Chunk, bytes]]:
+    """The texts of chunks of one file, in their order, from one pass over it."""
+    at = 0
+    with bucket.open(file.path) as raw:
+        text = unpacked(raw)
+        try:
+            for chunk in chunks:
+                _skip(text, chunk.start - at)
+                data = _read_exactly(text, chunk.end - chunk.start)
+                at = chunk.start + len(data)
+                if at < chunk.end:
+                    raise TableError(f"{file.path} ends before it should", next_step="Score it again.")
+                yield chunk, data
+        except BAD_GZIP as error:
+            raise bad_gzip(file.path, error) from error
+
+
+def _skip(text: Stream, count: int) -> None:
+    while count > 0 and (block := text.read(min(count, READ_AT_ONCE))):
+        count -= len(block)
+
+
+def _read_exactly(text: Stream, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size and (block := text.read(size - len(data))):
+        data += block
+    return bytes(data)
