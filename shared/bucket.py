@@ -17,14 +17,15 @@ import stat
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from shared.errors import BucketError, RequestError, ScoringError
-from shared.messages import check_bucket_path
+from shared.manifests import FileDigest
+from shared.messages import check_bucket_path, check_file_name
 from shared.processes import is_gone, mark_of_process
 from shared.signatures import NO_SIGNER, Signer
 
@@ -37,6 +38,9 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
 TRIES = 3
 """For each call to an object store. Its libraries' own tries multiply (5 x 5 of 15 s each: six minutes for one call to a store that hangs);
 whoever calls tries a whole step again after seconds, and a process that waits renews a lease that nobody else may take."""
+
+FETCHED_AT_ONCE = 8 << 20
+"""Bytes of a file of a release that one request to an object store brings."""
 
 REASON_CHARACTERS = 500
 """How much is told of what a storage says about a failure."""
@@ -120,11 +124,19 @@ class Bucket(ABC):
         """
 
     @abstractmethod
-    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
         """A folder that was put in place as a folder of this machine: in place for a local bucket, else a copy in ``cache``.
 
-        ``files`` gives the name and sha256 of every file that belongs to it.
+        ``files`` gives the name and digest of every file that belongs to it; of none more than one byte too many is copied.
+
+        Raises:
+            RequestError: one of the names would lead out of the folder.
         """
+
+    def drop_local_folder(self, folder: str, cache: Path) -> bool:
+        """Remove the copy that ``local_folder`` keeps in ``cache``, so that the next call copies it again; False when there is none."""
+        del folder, cache
+        return False
 
     @abstractmethod
     def stored_at(self, folder: str, name: str, sha256: str) -> str:
@@ -289,8 +301,9 @@ class LocalBucket(Bucket):
         del sha256
         return f"{folder}/{name}"
 
-    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
-        del cache, files
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
+        del cache
+        _check_names(folder, files)
         return self.place(folder)
 
     def drop_strays(self) -> None:
@@ -353,11 +366,14 @@ class RemoteBucket(Bucket):
             return content
 
     def open(self, path: str) -> io.BufferedReader:
+        return io.BufferedReader(self._open(path, cache_type="readahead"), 1 << 20)
+
+    def _open(self, path: str, *, cache_type: str) -> "_RemoteFile":
         with _remotely(path, "read"):
-            opened = self.fs.open(self.place(path), "rb", block_size=8 << 20, cache_type="readahead")
+            opened = self.fs.open(self.place(path), "rb", block_size=8 << 20, cache_type=cache_type)
             if opened.details["type"] != "file":
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        return io.BufferedReader(_RemoteFile(opened, path), 1 << 20)
+        return _RemoteFile(opened, path)
 
     def create(self, path: str, data: bytes) -> bool:
         with _remotely(path, "written"):
@@ -430,8 +446,9 @@ class RemoteBucket(Bucket):
         # under its own name in folders of an earlier version
         return by_content if self.exists(by_content) else f"{folder}/{name}"
 
-    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
         self.place(folder)  # a path that leads elsewhere must not lead out of the cache either
+        _check_names(folder, files)
         target = cache / folder
         if target.exists():
             return target
@@ -442,7 +459,8 @@ class RemoteBucket(Bucket):
         aside = target.parent / f".{mark_of_process()}"
         aside.mkdir()
         try:
-            lacking = [name for name, sha256 in files.items() if not self._fetch(self.stored_at(folder, name, sha256), aside / name)]
+            lacking = [name for name, digest in files.items() if not self._fetch(folder, name, digest, aside)]
+            sync_folder(aside)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -452,16 +470,36 @@ class RemoteBucket(Bucket):
             aside.rename(target)
         except OSError:  # another process of this machine was faster
             shutil.rmtree(aside, ignore_errors=True)
+        sync_folder(target.parent)
         return target
 
-    def _fetch(self, path: str, local: Path) -> bool:
-        """Copy a file to this machine; False when there is none."""
-        with _remotely(path, "read"):
-            try:
-                self.fs.get_file(self.place(path), str(local))
-            except FileNotFoundError:
-                return False
-            return True
+    def drop_local_folder(self, folder: str, cache: Path) -> bool:
+        self.place(folder)
+        target = cache / folder
+        aside = target.parent / f".{mark_of_process()}"
+        try:
+            target.rename(aside)  # whoever copies from it sees all of it or nothing
+        except OSError:
+            return False
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+    def _fetch(self, folder: str, name: str, digest: FileDigest, into: Path) -> bool:
+        """Copy a file of a folder to this machine, but no more of it than a byte too many; False when there is none."""
+        local = into / name
+        if local.parent != into:
+            raise _leads_out(folder, name)
+        path = self.stored_at(folder, name, digest.sha256)
+        if not self.exists(path):
+            return False
+        left = digest.size + 1
+        with self._open(path, cache_type="none") as content, local.open("xb") as out:
+            # without a cache it asks for just the bytes that are wanted here, whatever the object has grown to
+            while left and (block := content.read(min(left, FETCHED_AT_ONCE))):
+                left -= out.write(block)
+            out.flush()
+            os.fsync(out.fileno())
+        return True
 
     def drop_strays(self) -> None:
         """Nothing: an object store keeps no half of an object."""
@@ -492,6 +530,28 @@ class _RemoteFile(io.RawIOBase):
     def close(self) -> None:
         self._opened.close()
         super().close()
+
+
+def _check_names(folder: str, names: Iterable[str]) -> None:
+    """Raise RequestError when one of the names is no plain name of a file."""
+    for name in names:
+        try:
+            check_file_name(name)
+        except ValueError as error:
+            raise _leads_out(folder, name) from error
+
+
+def _leads_out(folder: str, name: str) -> RequestError:
+    return RequestError(f"the name {name!r} of a file of {folder} leads out of the folder", next_step="Remove that folder from the bucket.")
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder of this machine onto the disk, as ``fsync`` does the content of a file."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def open_bucket(url: str, signer: Signer = NO_SIGNER) -> Bucket:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from shared.errors import ModelError
-from shared.messages import BucketPath, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
+from shared.messages import BucketPath, FileName, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
 
 OUTPUTS = "data/predict/output"
 """Folder of the results: ``<definition>/<place>/`` below it."""
@@ -247,14 +247,14 @@ class ReleaseManifest(Record):
     """Digest of the code that trained it."""
     created: Moment
     job_id: JobId
-    model_file: str
+    model_file: FileName
     columns: list[Column]
     """The features in the order that the model was trained with."""
     keys: Keys = KEYS
     """The columns that name a row, in the order of the result."""
     interval: WithInterval = False
     """True when it can say between what a rate lies as well."""
-    files: dict[str, FileDigest]
+    files: dict[FileName, FileDigest]
     tables: dict[str, TableFingerprint]
     """``train`` and, if there was one, ``eval``."""
     metrics: dict[str, dict[str, Metrics]]
@@ -311,7 +311,7 @@ class ResultManifest(Record):
 
     job_id: JobId
     release: ReleaseId
-    release_files: dict[str, FileDigest]
+    release_files: dict[FileName, FileDigest]
     table: TableFingerprint
     rows_in: int
     rows_scored: int

@@ -24,6 +24,7 @@ from s3fs.errors import translate_boto_error
 
 from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, _s3_session, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
+from shared.manifests import FileDigest
 from shared.processes import mark_of_process
 from tests.acceptance.faults.relays import StoreRelay
 from tests.conftest import REPOSITORY
@@ -53,9 +54,13 @@ def let_the_clock_of_the_disk_go_on(file):
         file.touch()
 
 
-def digests_of(folder: Path) -> dict[str, str]:
-    """Name and sha256 of every file of a folder but its manifest."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir() if file.name != "manifest.json"}
+def digest_of(content: bytes) -> FileDigest:
+    return FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def digests_of(folder: Path) -> dict[str, FileDigest]:
+    """Name and digest of every file of a folder but its manifest."""
+    return {file.name: digest_of(file.read_bytes()) for file in folder.iterdir() if file.name != "manifest.json"}
 
 
 class BucketContract:
@@ -345,7 +350,7 @@ class BucketContract:
         (staged / "more").write_bytes(b"more")
         assert bucket.put_folder(staged, "model/v1/one", last="manifest.json") is False
         assert len(bucket.files("model/v1/one")) == 2
-        assert bucket.read(bucket.stored_at("model/v1/one", "model.skops", digests["model.skops"])) == b"model" * 1000
+        assert bucket.read(bucket.stored_at("model/v1/one", "model.skops", digests["model.skops"].sha256)) == b"model" * 1000
         assert sorted(file.name for file in staged.iterdir()) == ["manifest.json", "model.skops", "more"]
 
     def test_of_four_different_folders_at_once_one_is_there_unmixed(self, bucket, tmp_path):
@@ -379,6 +384,21 @@ class BucketContract:
         assert not folder.exists() or list(folder.iterdir()) == []
         bucket.put_folder(staged, "model/v1/one", last="manifest.json")
         assert (bucket.local_folder("model/v1/one", tmp_path / "cache", digests) / "model.skops").exists()
+
+    @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "..", ".", "", "a\0b", "a\\b"])
+    def test_a_name_that_leads_out_of_a_folder_is_refused_before_a_byte_is_copied(self, bucket, staged, tmp_path, name):
+        bucket.put_folder(staged, "model/v1/one", last="manifest.json")
+        with pytest.raises(RequestError, match="leads out of the folder"):
+            bucket.local_folder("model/v1/one", tmp_path / "cache", digests_of(staged) | {name: digest_of(b"1")})
+        assert not (tmp_path / "cache").exists()
+
+    def test_a_copy_that_is_dropped_is_made_again(self, bucket, staged, tmp_path):
+        bucket.put_folder(staged, "model/v1/one", last="manifest.json")
+        assert not bucket.drop_local_folder("model/v1/one", tmp_path / "cache"), "there is none yet"
+        folder = bucket.local_folder("model/v1/one", tmp_path / "cache", digests_of(staged))
+        assert bucket.drop_local_folder("model/v1/one", tmp_path / "cache") == bucket.is_remote
+        assert folder.exists() != bucket.is_remote, "a bucket in a folder has no copy that could go"
+        assert (bucket.local_folder("model/v1/one", tmp_path / "cache", digests_of(staged)) / "model.skops").exists()
 
     # --- the borders
 
@@ -563,7 +583,7 @@ class TestLocalBucket(BucketContract):
             for do in [
                 lambda folder=folder: bucket.files(folder),
                 lambda folder=folder: bucket.delete_folder(folder),
-                lambda folder=folder: bucket.local_folder(folder, tmp_path, {"model.pkl": "0" * 64}),
+                lambda folder=folder: bucket.local_folder(folder, tmp_path, {"model.pkl": digest_of(b"1")}),
             ]:
                 with pytest.raises(RequestError, match="leads outside the bucket"):
                     do()
@@ -781,9 +801,7 @@ class StoreContract(BucketContract):
         gone.mkdir(parents=True)
         alive.mkdir()
         (gone / "model.pkl").write_bytes(b"half of it")
-        assert (
-            bucket.local_folder("model/v1/r1", tmp_path, {"model.pkl": hashlib.sha256(b"1").hexdigest()}) / "model.pkl"
-        ).read_bytes() == b"1"
+        assert (bucket.local_folder("model/v1/r1", tmp_path, {"model.pkl": digest_of(b"1")}) / "model.pkl").read_bytes() == b"1"
         assert sorted((tmp_path / "model/v1").iterdir()) == sorted([alive, tmp_path / "model/v1/r1"])
 
     # --- names, and others who write
