@@ -10,7 +10,6 @@ import errno
 import functools
 import hashlib
 import io
-import itertools
 import os
 import shutil
 import stat
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shared.errors import BucketError, RequestError, ScoringError
+from shared.folder_handles import Reached, ReachedByFolder, sync_folder
 from shared.manifests import FileDigest
 from shared.messages import check_bucket_path, check_file_name
 from shared.processes import is_gone, mark_of_process
@@ -97,8 +97,11 @@ class Bucket(ABC):
         """
 
     @abstractmethod
-    def copy(self, source: str, target: str) -> None:
-        """Put a copy of one file of the bucket in place at another path, without reading it here where possible."""
+    def copy(self, source: str, target: str, *, durable: bool = False) -> None:
+        """Put a copy of one file of the bucket in place at another path, without reading it here where possible.
+
+        ``durable`` as for ``writer``.
+        """
 
     @abstractmethod
     def files(self, folder: str) -> list[FileInfo]:
@@ -164,29 +167,30 @@ class LocalBucket(Bucket):
         self.url = str(self.root)
 
     def place(self, path: str) -> Path:
-        """The real path of a file; raises RequestError when it would lie outside the bucket, also through a symlink."""
+        """The path of a file on this machine; raises RequestError when it would lie outside the bucket, also through a symlink."""
+        with contextlib.suppress(OSError), self._reached(path):
+            pass
+        return self.root / path
+
+    def _checked(self, path: str) -> str:
         try:
-            full = self.root / check_bucket_path(path)
+            return check_bucket_path(path)
         except ValueError as error:
             raise RequestError(f"the path {path!r} {error}", next_step="Name a path inside the bucket.") from None
-        if self._has_link(path) and not self._is_inside(full):
-            raise RequestError(f"the path {path!r} leads outside the bucket {self.root}", next_step="Remove the symbolic link.")
-        return full
 
-    def _has_link(self, path: str) -> bool:
-        """True when a part of the path is a symbolic link; a third of the time that resolving takes, and a chunk asks a dozen times."""
-        return any(map(os.path.islink, itertools.accumulate(path.split("/"), "{}/{}".format, initial=self.url)))
+    def _reached(self, path: str) -> Reached:
+        """What the operating system opens for a file or folder that is there."""
+        return Reached(self.url, self._checked(path))
 
-    def _is_inside(self, full: Path) -> bool:
-        try:
-            return full.resolve().is_relative_to(self.root)
-        except RuntimeError:  # a symbolic link that leads to itself, before Python 3.13
-            return False
+    def _room(self, path: str, *, make: bool = True) -> ReachedByFolder:
+        """What the operating system puts in place, or takes away. Its folder comes only now: what is never put in place leaves none."""
+        return ReachedByFolder(self.url, self._checked(path), make=make)
 
     def stat(self, path: str) -> FileInfo | None:
         with _named(path, "read"):
             try:
-                found = self.place(path).stat()
+                with self._reached(path) as at:
+                    found = os.stat(at)  # noqa: PTH116 - as in shared.folder_handles
             except (FileNotFoundError, NotADirectoryError):
                 return None
         return _local_info(path, found) if stat.S_ISREG(found.st_mode) else None
@@ -194,31 +198,24 @@ class LocalBucket(Bucket):
     def read(self, path: str) -> bytes | None:
         with _named(path, "read"):
             try:
-                return self.place(path).read_bytes()
+                with self._reached(path) as at, _open_file(at) as file:
+                    return file.read()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
     def open(self, path: str) -> io.BufferedReader:
-        with _named(path, "read"):
-            return self.place(path).open("rb")
+        with _named(path, "read"), self._reached(path) as at:
+            return _open_file(at)
 
     @contextlib.contextmanager
     def _aside(self, path: str) -> Iterator[Path]:
-        folder = self.root / TEMPORARY
-        aside = folder / mark_of_process()
         with _named(path, "written"):
             self.place(path)
-            _make_folder(folder)
-            try:
-                yield aside
-            finally:
-                aside.unlink(missing_ok=True)
-
-    def _room(self, path: str) -> Path:
-        """Where a file is put that was written: its folder comes only now, so that what is never put in place leaves none."""
-        target = self.place(path)
-        _make_folder(target.parent)
-        return target
+            with self._room(f"{TEMPORARY}/{mark_of_process()}") as aside:
+                try:
+                    yield aside
+                finally:
+                    aside.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
@@ -228,7 +225,13 @@ class LocalBucket(Bucket):
                 if durable:
                     out.flush()
                     os.fsync(out.fileno())
-            aside.replace(self._room(path))
+            self._put(aside, path, durable=durable)
+
+    def _put(self, aside: Path, path: str, *, durable: bool) -> None:
+        with self._room(path) as at:
+            aside.replace(at)
+            if durable:  # else a power cut may take the new name away, or leave the old one with it
+                sync_folder(at.parent)
 
     def create(self, path: str, data: bytes) -> bool:
         with self._aside(path) as aside:
@@ -236,50 +239,59 @@ class LocalBucket(Bucket):
                 out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
-            try:
-                os.link(aside, self._room(path))
-            except FileExistsError:
-                return False
+            with self._room(path) as at:
+                try:
+                    os.link(aside, at)
+                except FileExistsError:
+                    return False
+                sync_folder(at.parent)
             return True
 
     def upload(self, local: Path, path: str) -> None:
         with self.writer(path) as out, local.open("rb") as source:
             shutil.copyfileobj(source, out, 1 << 20)
 
-    def copy(self, source: str, target: str) -> None:
+    def copy(self, source: str, target: str, *, durable: bool = False) -> None:
         # a hard link would let somebody who edits the copy in place change the original as well
         with self._aside(target) as aside:
-            shutil.copyfile(self.place(source), aside)
-            aside.replace(self._room(target))
+            with self._reached(source) as at:
+                shutil.copyfile(at, aside)
+            if durable:
+                _sync_file(aside)
+            self._put(aside, target, durable=durable)
 
-    def _scan(self, folder: str) -> list[os.DirEntry[str]]:
-        with _named(folder, "listed"):
+    @contextlib.contextmanager
+    def _scan(self, folder: str) -> Iterator[list[os.DirEntry[str]]]:
+        """What is in a folder, which is held open while the block runs: the entries are looked at by its handle."""
+        with _named(folder, "listed"), contextlib.ExitStack() as held:
             try:
-                with os.scandir(self.place(folder)) as entries:
-                    return sorted(entries, key=lambda entry: entry.name)
+                at = held.enter_context(self._reached(folder))
+                entries = held.enter_context(os.scandir(at))
             except (FileNotFoundError, NotADirectoryError):
-                return []
+                yield []
+                return
+            yield sorted(entries, key=lambda entry: entry.name)
 
     def files(self, folder: str) -> list[FileInfo]:
         infos = []
-        with _named(folder, "listed"):
-            for entry in self._scan(folder):
+        with self._scan(folder) as entries:
+            for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file():
                         infos.append(_local_info(f"{folder}/{entry.name}", entry.stat()))
         return infos
 
     def folders(self, folder: str) -> list[str]:
-        with _named(folder, "listed"):
-            return [entry.name for entry in self._scan(folder) if entry.is_dir()]
+        with self._scan(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
 
     def delete(self, path: str) -> None:
-        with _named(path, "removed"):
-            self.place(path).unlink(missing_ok=True)
+        with _named(path, "removed"), contextlib.suppress(FileNotFoundError), self._room(path, make=False) as at:
+            at.unlink()
 
     def delete_folder(self, folder: str) -> None:
-        with _named(folder, "removed"), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.place(folder))
+        with _named(folder, "removed"), contextlib.suppress(FileNotFoundError), self._room(folder, make=False) as at:
+            shutil.rmtree(at)
 
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         del last  # the rename below puts all files in place at once
@@ -288,7 +300,11 @@ class LocalBucket(Bucket):
                 aside.mkdir()
                 for file in local.iterdir():
                     shutil.copyfile(file, aside / file.name)
-                aside.rename(self._room(folder))
+                    _sync_file(aside / file.name)
+                sync_folder(aside)
+                with self._room(folder) as at:
+                    aside.rename(at)
+                    sync_folder(at.parent)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
@@ -307,16 +323,27 @@ class LocalBucket(Bucket):
         return self.place(folder)
 
     def drop_strays(self) -> None:
-        with _named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError):
-            for aside in (self.root / TEMPORARY).iterdir():
+        with _named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError), self._reached(TEMPORARY) as folder:
+            for aside in Path(folder).iterdir():
                 with contextlib.suppress(FileNotFoundError):
                     if _is_stray(aside):
                         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():  # nearly always: to look takes a fifth of the time of trying to make it
-        folder.mkdir(parents=True, exist_ok=True)
+def _open_file(at: str) -> io.BufferedReader:
+    """Open a file for reading; a pipe or a device, which may never end, is refused unopened."""
+    mode = os.stat(at).st_mode  # noqa: PTH116 - as in shared.folder_handles
+    if not stat.S_ISREG(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is no file")
+    return open(at, "rb")  # noqa: PTH123 - as in shared.folder_handles
+
+
+def _sync_file(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class RemoteBucket(Bucket):
@@ -399,7 +426,8 @@ class RemoteBucket(Bucket):
             aside.seek(0)
             self.upload(Path(f"/dev/fd/{aside.fileno()}"), path)
 
-    def copy(self, source: str, target: str) -> None:
+    def copy(self, source: str, target: str, *, durable: bool = False) -> None:
+        del durable  # what an object store has confirmed is on its disks
         with _remotely(target, "written"):
             self.fs.cp_file(self.place(source), self.place(target))
 
@@ -543,15 +571,6 @@ def _check_names(folder: str, names: Iterable[str]) -> None:
 
 def _leads_out(folder: str, name: str) -> RequestError:
     return RequestError(f"the name {name!r} of a file of {folder} leads out of the folder", next_step="Remove that folder from the bucket.")
-
-
-def sync_folder(folder: Path) -> None:
-    """Force the names in a folder of this machine onto the disk, as ``fsync`` does the content of a file."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def open_bucket(url: str, signer: Signer = NO_SIGNER) -> Bucket:

@@ -9,11 +9,13 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from s3fs.errors import translate_boto_error
 
 from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, _s3_session, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
+from shared.folder_handles import HAS_HANDLES
 from shared.manifests import FileDigest
 from shared.processes import mark_of_process
 from tests.acceptance.faults.relays import StoreRelay
@@ -40,6 +43,16 @@ from tests.google_store import (
 from tests.object_store import STORE_BUCKET, object_store, talking_to
 
 BAD_PATHS = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "a/", "a\0b", "a\\b", "s3://other/x", "./a", "x" * 300]
+
+
+SWAP = """
+import ctypes, os, sys
+folder, link = (os.fsencode(path) for path in sys.argv[1:])
+while not ctypes.CDLL(None, use_errno=True).renameat2(-100, folder, -100, link, 2):
+    pass
+sys.exit(os.strerror(ctypes.get_errno()))
+"""
+"""Exchanges a folder and a link for each other as fast as it can: 2 is RENAME_EXCHANGE, so that one of the two is always there."""
 
 
 class UnexpectedError(Exception):
@@ -614,6 +627,82 @@ class TestLocalBucket(BucketContract):
         bucket = open_bucket(f"file://{tmp_path}/link")
         bucket.write("a/b", b"1")
         assert (tmp_path / "real" / "a" / "b").read_bytes() == b"1"
+
+    @pytest.mark.skipif(not HAS_HANDLES, reason="this system cannot say where an open file is")
+    def test_a_folder_that_is_swapped_for_a_link_meanwhile_leads_nobody_out_of_the_bucket(self, bucket, tmp_path):
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "b").write_bytes(b"secret")
+        bucket.write("a/b", b"inside")
+        (bucket.root / "link").symlink_to(outside)
+        swapping = subprocess.Popen([sys.executable, "-c", SWAP, bucket.root / "a", bucket.root / "link"])
+        try:
+            limit, seen = time.monotonic() + 20, Counter()
+            while time.monotonic() < limit and (seen.total() < 6000 or min(seen["refused"], seen["done"]) < 50):
+                for do in [
+                    lambda: bucket.read("a/b"),
+                    lambda: bucket.open("a/b").read(),
+                    lambda: bucket.stat("a/b") and b"inside",
+                    lambda: b"inside" if {info.path for info in bucket.files("a")} <= {"a/b", "a/new"} else b"secret",
+                    lambda: bucket.write("a/new", b"1") or b"inside",
+                    lambda: bucket.delete("a/new") or b"inside",
+                ]:
+                    try:
+                        found = do()
+                    except (RequestError, BucketError):
+                        seen["refused"] += 1
+                    else:
+                        seen["done"] += 1
+                        assert found in (b"inside", None)
+        finally:
+            assert swapping.poll() is None, "this file system exchanges nothing"
+            swapping.kill()
+            swapping.wait()
+        assert min(seen["refused"], seen["done"]) >= 50, f"the folder was hardly swapped: {seen}"
+        assert [(file.name, file.read_bytes()) for file in outside.iterdir()] == [("b", b"secret")]
+
+    def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(self, bucket):
+        bucket.write("a/b", b"1")
+        os.mkfifo(bucket.root / "a" / "pipe")
+        assert bucket.read("a/pipe") is None
+        with pytest.raises(BucketError, match="a/pipe"):
+            bucket.open("a/pipe")
+
+    @pytest.fixture
+    def events(self, monkeypatch):
+        """In their order: a file or folder was forced onto the disk, a file got its name."""
+        seen, really = [], os.fsync
+        names = {"replace": Path.replace, "rename": Path.rename, "link": os.link}
+
+        def fsync(handle):
+            seen.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+            really(handle)
+
+        def named(what):
+            return lambda *given: (seen.append("named"), names[what](*given))[1]
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        for name in ("replace", "rename"):
+            monkeypatch.setattr(Path, name, named(name))
+        monkeypatch.setattr(os, "link", named("link"))
+        return seen
+
+    def test_what_must_survive_a_power_cut_is_on_the_disk_before_it_has_its_name_and_so_is_its_name(self, bucket, events, tmp_path):
+        bucket.write("a/b", b"1")
+        (tmp_path / "staged").mkdir()
+        (tmp_path / "staged" / "manifest.json").write_bytes(b"1")
+        for do, right in [
+            (lambda: bucket.write("a/c", b"1", durable=True), ["file", "named", "folder"]),
+            (lambda: bucket.create("a/d", b"1"), ["file", "named", "folder"]),
+            (lambda: bucket.copy("a/b", "a/e", durable=True), ["file", "named", "folder"]),
+            (lambda: bucket.put_folder(tmp_path / "staged", "a/f", last="manifest.json"), ["file", "folder", "named", "folder"]),
+        ]:
+            events.clear()
+            do()
+            assert events == right
+        events.clear()
+        bucket.write("new/folder/b", b"1", durable=True)
+        assert events == ["file", "folder", "folder", "named", "folder"], "the names of new folders are on the disk as well"
 
     def test_the_stamp_changes_when_a_file_is_changed_in_place(self, bucket):
         bucket.write("a/b", b"11111")
