@@ -22,7 +22,7 @@ from shared.broker import make_app, send
 from shared.bucket import Bucket
 from shared.errors import BrokerError, MessageError, ModelError, RequestError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
-from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest
+from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest, check_place
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode, decode_long
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
@@ -130,6 +130,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     created = datetime.now(UTC)
     source = find_table(bucket, table)
     place = _place(source, day or created.date())
+    check_place(place)
     wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
     if max_rejects is not None:  # the digest of a request without it is that of an earlier version
         wish["max_rejects"] = max_rejects

@@ -249,6 +249,12 @@ class JobFolder:
         """True when the folder holds this file."""
         return self.bucket.exists(self.file(name))
 
+    @property
+    def is_published(self) -> bool:
+        """True when the result is at its place; an empty mark, as a power cut may leave it, says nothing."""
+        mark = self.bucket.stat(self.file(PUBLISHED))
+        return mark is not None and mark.size > 0
+
     def say(self, text: str) -> None:
         """Tell people what the running step is doing."""
         self.bucket.write(self.file(STAGE), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
@@ -283,7 +289,7 @@ class JobFolder:
                 job=job, state=state, since=stage.at if stage else job.created, reason=reason, chunks=chunks, chunks_done=done, outcome=None
             )
         state = outcome.state
-        if state == "done" and not self.has(PUBLISHED):
+        if state == "done" and not self.is_published:
             state = "finishing"
         done = chunks if outcome.state == "done" else self._chunks_done(job)
         return JobStatus(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from shared.errors import ModelError
+from shared.errors import ModelError, RequestError
 from shared.messages import BucketPath, FileName, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
 
 OUTPUTS = "data/predict/output"
@@ -22,6 +22,20 @@ TRAINED_ROWS = "trained_rows.parquet"
 
 MOST_SEEN = 0.05
 """Of the rows with conversions that a release is judged on, how many it may have seen in training: 0.8 % of a real week are, by chance."""
+
+RESERVED = frozenset({"revisions", PREDICTIONS, REJECTS, "manifest.json"})
+"""Names of what lies at a place: no folder of a place may be called so."""
+
+
+def check_place(place: str) -> None:
+    """Raise RequestError when a part of the place of a result is the name of something that lies at a place itself."""
+    taken = RESERVED.intersection(place.split("/"))
+    if taken:
+        raise RequestError(
+            f"the place {place} of the result holds {min(taken)}, which is the name of what lies at the place of a result",
+            next_step="Rename that folder of the table, or copy the table to another one.",
+        )
+
 
 KEYS = ("entity_id", "device")
 """The columns that name a row of a result, unless the definition has its own."""

@@ -15,7 +15,7 @@ import structlog
 
 from shared.bucket import Bucket, FileInfo
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
-from shared.job_folder import CANDIDATES, OPEN, PUBLISHED, JobFolder, Outcome, close_job
+from shared.job_folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.ahead import ahead
@@ -197,7 +197,7 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
     if is_told(folder, outcome):
         folder.close(outcome)
         return None
-    if outcome.state == "done" and not folder.has(PUBLISHED):
+    if outcome.state == "done" and not folder.is_published:
         return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)
     return _order(folder, NOTIFY, outcome.at)
 

@@ -400,7 +400,7 @@ def _sweep(app: celery.Celery, client: redis.Redis) -> None:
         now=pulse.time_of(client),
     )
     bucket().drop_strays()
-    for parent in (_places()["cache"] / OWN_COPIES, training.staging()):
+    for parent in (_places()["cache"] / OWN_COPIES, training.staging(_places()["cache"])):
         drop_abandoned(parent)
     turn = sweeping.Turn(after=pulse.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
     for missing in sweeping.sweep(bucket(), traffic, rules, turn):
