@@ -21,6 +21,7 @@ from shared.aliases import MANIFEST, damaged_aliases, list_aliases, release_fold
 from shared.broker import make_app, send_canary
 from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.canary import Answer, Canary, answers, canary_file
+from shared.clusters import JOIN, id_in_redis, read_claim
 from shared.errors import MessageError, ScoringError
 from shared.manifests import ReleaseManifest
 from shared.messages import decode_long
@@ -45,6 +46,7 @@ OF_COMPOSE = {
     )
 }  # fmt: skip
 """docker-compose reads these itself, and gives them to every container with the rest of ``.env``."""
+START_WORKER = "Start a worker for the queue control (locally: scoring up)."
 START = "Start it (for a local stack: scoring up) or check REDIS_URL."
 
 
@@ -70,6 +72,8 @@ def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: fl
     try:
         bucket = open_bucket(settings.bucket_url, settings.signer)
         yield from _of_bucket(bucket)
+        if has_redis:
+            yield _cluster(settings, bucket, client)
         yield from _schedule(bucket)
     except (ScoringError, OSError) as error:
         yield Finding(
@@ -192,6 +196,20 @@ def _of_bucket(bucket: Bucket) -> Iterator[Finding]:
         )
     else:
         yield Finding(subject="bucket", state="well", text=f"{bucket.url}: read, write and create once in {took * 1e3:,.0f} ms")
+
+
+def _cluster(settings: Settings, bucket: Bucket, client: redis.Redis) -> Finding:
+    """To which stack the bucket belongs; nothing is claimed by looking."""
+    with contextlib.suppress(redis.RedisError):
+        own = settings.cluster or id_in_redis(client)
+        claim = read_claim(bucket, own)
+        if not own:
+            return Finding(subject="cluster", state="warning", text="no worker has named this stack yet", next_step=START_WORKER)
+        if not claim.is_ours:
+            return Finding(subject="cluster", state="warning", text=f"{claim.sentence}; this one is {own}", next_step=JOIN)
+        others = f", beside {', '.join(claim.others)}, whose jobs are left alone" if claim.others else ""
+        return Finding(subject="cluster", state="well", text=f"the bucket belongs to this stack, {own}{others}")
+    return Finding(subject="cluster", state="warning", text="Redis went away meanwhile", next_step=START)
 
 
 def _schedule(bucket: Bucket) -> Iterator[Finding]:

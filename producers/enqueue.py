@@ -4,6 +4,7 @@ The job is safe once it is written. Whether Redis takes the message only decides
 no message is on its way for. The same request, sent twice, is one job.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -16,10 +17,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+import redis
+
 from producers.new_definition import PACKAGE
+from shared import hint
 from shared.aliases import CHAMPION, MANIFEST, MODELS, known_alias, release_folder, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket
+from shared.clusters import id_in_redis
 from shared.errors import BrokerError, MessageError, ModelError, RequestError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
 from shared.manifests import OUTPUTS, ReleaseManifest, ResultManifest, check_place
@@ -315,7 +320,7 @@ def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: b
     job = folder.job()
     if accept_rejects and not isinstance(job, ScoreJob):
         raise RequestError(f"job {job_id} trains and has no rejects to accept", next_step=f"Type: scoring jobs resume {job_id}")
-    folder.reopen(accept_rejects=accept_rejects)
+    folder.reopen(accept_rejects=accept_rejects, cluster=_cluster(settings))
     return Enqueued(job_id=job_id, fresh=True, problem=_send(settings, _first_step(job), job_id))
 
 
@@ -474,7 +479,7 @@ def _enqueue(  # noqa: PLR0913 - a request has these parts
     for name, text in texts.items():
         bucket.write(folder.file(name), text)
     job = make_job(job_id)
-    first = folder.create(job)
+    first = folder.create(job, _cluster(settings))
     return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
 
 
@@ -535,6 +540,15 @@ def _job_id(digest: str, number: int, now: datetime, run: ScheduledRun | None) -
 
 def _first_step(job: Job) -> str:
     return SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
+
+
+def _cluster(settings: Settings) -> str:
+    """The stack that a job is put into; empty while nobody can say it: then it is that of the stack which has the bucket."""
+    if settings.cluster:
+        return settings.cluster
+    with contextlib.suppress(redis.RedisError), hint.connect(settings.broker_url) as client:
+        return id_in_redis(client)
+    return ""
 
 
 def _send(settings: Settings, task: str, job_id: str) -> BrokerError | None:

@@ -21,7 +21,7 @@
                   published.json          the result is at its place; of a training also which names mean it now
                   telling.json            a try to tell people was begun
                   notified.json           people were told, or this was given up
-    jobs/_open/<job id>                   a mark: this job still needs something done
+    jobs/_open/<job id>                   a mark: this job still needs something done; in it, by which stack (``shared.clusters``)
     jobs/_requests/<digest>.<n>           which job the n-th run of a request became    (first writer wins)
 
 A step reads the folder, adds one thing, and may run any number of times. What exists once is never changed afterwards.
@@ -142,9 +142,9 @@ class JobFolder:
         """The path of a file that chunk ``index`` writes; names sort in the order of the rows."""
         return self.file(f"parts/{index:07d}.{ending}")
 
-    def create(self, job: Job) -> bool:
-        """Write the request and the mark that says it needs work; True when this call was the first."""
-        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+    def create(self, job: Job, cluster: str = "") -> bool:
+        """Write the request and the mark that says it needs work, of this stack; True when this call was the first."""
+        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
         return self.bucket.create(self.file("job.json"), job.to_json())
 
     def job(self) -> Job:
@@ -218,8 +218,8 @@ class JobFolder:
         self.end(outcome)
         return self.outcome() or outcome
 
-    def reopen(self, *, accept_rejects: bool = False) -> None:
-        """Let a failed or cancelled job go on from what it has, if so without its rejects, however many they are.
+    def reopen(self, *, accept_rejects: bool = False, cluster: str = "") -> None:
+        """Let a failed or cancelled job go on in this stack from what it has, if so without its rejects, however many they are.
 
         Raises:
             RequestError: the job is done, or has not ended.
@@ -231,13 +231,13 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
         if accept_rejects:
             self.bucket.write(self.file(REJECTS_ACCEPTED), b"")
-        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
         self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
         self.bucket.delete(self.file(TELLING))
         self.bucket.delete(self.file("notified.json"))
         self.bucket.delete(self.file("outcome.json"))
         # once more: whoever saw the old end a moment ago may have taken the mark away
-        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
 
     def close(self, outcome: Outcome) -> None:
         """Take away the mark of a job that ended so and needs nothing more, unless it was let go on meanwhile."""

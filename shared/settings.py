@@ -23,11 +23,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SCORING_", frozen=True, extra="ignore", populate_by_name=True)
 
-    redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    redis_url: str = Field(default="", validation_alias="REDIS_URL", repr=False)
     """The message broker. Empty: the server that ``scoring up`` starts on ``SCORING_REDIS_PORT``."""
 
     bucket_url: str = Field(default="bucket", validation_alias="BUCKET_URL")
     """Where all files live: a folder, ``s3://bucket/prefix`` or ``gs://bucket/prefix``."""
+
+    cluster: Annotated[str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9_-]{0,63})?$")] = ""
+    """The name of this stack where several share one bucket: those of one name work on the same jobs, others leave them alone. Empty: every
+    Redis makes a name of its own."""
 
     model_ver: Annotated[str, StringConstraints(min_length=1)] = Field(default="v1", validation_alias="MODEL_VER")
     """The model that is trained and scored when a command names none."""

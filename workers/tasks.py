@@ -27,6 +27,7 @@ from shared.announcements import untold
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
 from shared.canary import LONGEST_REASON, Answer, Canary, answer, canary_file
+from shared.clusters import Cluster
 from shared.errors import MessageError, ModelError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder, Outcome
 from shared.logs import log_place
@@ -68,6 +69,12 @@ def bucket() -> Bucket:
 def redis_client() -> redis.Redis:
     """The connection of this process for hints and leases; messages have their own."""
     return hint.connect(settings().broker_url)
+
+
+@functools.cache
+def cluster() -> Cluster:
+    """The stack of this process."""
+    return Cluster(bucket(), redis_client(), settings().cluster)
 
 
 @functools.lru_cache(maxsize=8)
@@ -403,11 +410,12 @@ def _sweep(app: celery.Celery, client: redis.Redis) -> None:
     for parent in (_places()["cache"] / OWN_COPIES, training.staging(_places()["cache"])):
         drop_abandoned(parent)
     turn = sweeping.Turn(after=pulse.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
-    for missing in sweeping.sweep(bucket(), traffic, rules, turn):
+    for missing in sweeping.sweep(bucket(), traffic, rules, turn, cluster()):
         send(app, missing.task, missing.orders)
     pulse.leave_sign(client, pulse.SWEEP)
     pulse.note_swept(client, turn.after)
-    _tell_announced(client)
+    if cluster().claim().is_ours:  # else the other stack tells them, whose webhook they are for
+        _tell_announced(client)
 
 
 @shared_task(name=routes.CANARY)
