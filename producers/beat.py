@@ -23,9 +23,11 @@ from shared.bucket import open_bucket
 from shared.clusters import JOIN, Cluster
 from shared.errors import TransientError
 from shared.logs import set_up_logs
+from shared.processes import limit_new_files
 from shared.routes import SWEEP
 from shared.settings import read_settings
 
+limit_new_files(read_settings().umask)
 app = make_app(read_settings())
 log = structlog.get_logger()
 

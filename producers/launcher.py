@@ -50,6 +50,7 @@ from shared.broker import make_app
 from shared.bucket import open_bucket
 from shared.clusters import JOIN, Cluster
 from shared.errors import BrokerError, RequestError, ScoringError
+from shared.processes import limit_new_files
 from shared.settings import FOREIGN_VARIABLES, SECRETS, Settings
 
 HOST = "127.0.0.1"
@@ -124,6 +125,7 @@ def run_stack(settings: Settings, options: Options) -> int:
         BucketError: the bucket cannot be written; nothing was started.
     """
     home = settings.home.absolute()
+    limit_new_files(settings.umask)
     check_credentials(settings)
     if options.ready_file is not None and not options.ready_file.parent.is_dir():
         raise RequestError(f"there is no folder {options.ready_file.parent} for the ready file", next_step="Make it or name another.")

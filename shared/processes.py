@@ -82,6 +82,11 @@ def is_gone(mark: str) -> bool:
     return _started(process) != started if started else not Path(f"/proc/{process}").exists()
 
 
+def limit_new_files(umask: str) -> None:
+    """Take these rights (octal) away from every file and folder that this process and its children make from now on."""
+    os.umask(int(umask, 8))
+
+
 def private_place(folder: Path) -> Path:
     """A folder that is ours alone, made if it is not there.
 
