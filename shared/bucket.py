@@ -93,7 +93,7 @@ class Bucket(ABC):
     def writer(self, path: str, *, durable: bool = False) -> contextlib.AbstractContextManager[IO[bytes]]:
         """A file to write to; put in place when the block ends without an error, and never seen otherwise.
 
-        ``durable`` also forces it onto the disk first, so that it survives a power cut.
+        ``durable`` also forces it onto the disk first, so that it is never seen empty after a power cut.
         """
 
     @abstractmethod
@@ -148,6 +148,12 @@ class Bucket(ABC):
     @abstractmethod
     def drop_strays(self) -> None:
         """Remove what processes that were killed had begun to write."""
+
+    def settle(self, folder: str) -> None:  # noqa: B027 - what an object store has confirmed is on its disks
+        """Force onto the disk which files are in a folder: until then a power cut may take the last names away, or put old ones back.
+
+        A file that is forced onto the disk later takes the names before it along, so this is for the last one.
+        """
 
     def exists(self, path: str) -> bool:
         """True when there is a file at ``path``."""
@@ -225,13 +231,8 @@ class LocalBucket(Bucket):
                 if durable:
                     out.flush()
                     os.fsync(out.fileno())
-            self._put(aside, path, durable=durable)
-
-    def _put(self, aside: Path, path: str, *, durable: bool) -> None:
-        with self._room(path) as at:
-            aside.replace(at)
-            if durable:  # else a power cut may take the new name away, or leave the old one with it
-                sync_folder(at.parent)
+            with self._room(path) as at:
+                aside.replace(at)
 
     def create(self, path: str, data: bytes) -> bool:
         with self._aside(path) as aside:
@@ -244,7 +245,6 @@ class LocalBucket(Bucket):
                     os.link(aside, at)
                 except FileExistsError:
                     return False
-                sync_folder(at.parent)
             return True
 
     def upload(self, local: Path, path: str) -> None:
@@ -258,7 +258,8 @@ class LocalBucket(Bucket):
                 shutil.copyfile(at, aside)
             if durable:
                 _sync_file(aside)
-            self._put(aside, target, durable=durable)
+            with self._room(target) as at:
+                aside.replace(at)
 
     @contextlib.contextmanager
     def _scan(self, folder: str) -> Iterator[list[os.DirEntry[str]]]:
@@ -271,6 +272,10 @@ class LocalBucket(Bucket):
                 yield []
                 return
             yield sorted(entries, key=lambda entry: entry.name)
+
+    def settle(self, folder: str) -> None:
+        with _named(folder, "written"), self._reached(folder) as at:
+            sync_folder(Path(at))
 
     def files(self, folder: str) -> list[FileInfo]:
         infos = []

@@ -66,7 +66,7 @@ class Reached:
 class ReachedByFolder:
     """The place of a file below ``root``, there or not, by way of the handle of its folder: to put a file there or to take it away.
 
-    ``make`` makes the folders that are not there yet, each inside the one that is held open, and forces their names onto the disk.
+    ``make`` makes the folders that are not there yet, each inside the one that is held open.
     """
 
     def __init__(self, root: str, path: str, *, make: bool = False) -> None:
@@ -116,10 +116,8 @@ def _make_folder(root: str, folder: str) -> None:
     if not folder:
         Path(root).mkdir(parents=True, exist_ok=True)
         return
-    with ReachedByFolder(root, folder, make=True) as new:
-        with contextlib.suppress(FileExistsError):
-            new.mkdir()
-        sync_folder(new.parent)
+    with ReachedByFolder(root, folder, make=True) as new, contextlib.suppress(FileExistsError):
+        new.mkdir()
 
 
 def _is_inside(root: str, place: str) -> bool:

@@ -145,7 +145,9 @@ class JobFolder:
     def create(self, job: Job, cluster: str = "") -> bool:
         """Write the request and the mark that says it needs work, of this stack; True when this call was the first."""
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
-        return self.bucket.create(self.file("job.json"), job.to_json())
+        is_first = self.bucket.create(self.file("job.json"), job.to_json())
+        self.bucket.settle(self.path)
+        return is_first
 
     def job(self) -> Job:
         """The request.

@@ -379,6 +379,7 @@ def publish_newest(bucket: Bucket, place: str, job_id: str) -> str:
             bucket.delete(f"{place}/{REJECTS}")
         bucket.copy(f"{newest}/{MANIFEST}", f"{place}/{MANIFEST}", durable=True)
         published = newest
+    bucket.settle(place)
     return published
 
 

@@ -630,11 +630,14 @@ def test_the_result_at_its_place_is_on_the_disk_before_the_job_counts_as_publish
     folder = finished_but_for_publishing(bucket, 0, 10)
     copy, copies = bucket.copy, []
     monkeypatch.setattr(bucket, "copy", lambda source, target, **more: (copies.append((target, more)), copy(source, target, **more)))
+    settle = bucket.settle
+    monkeypatch.setattr(bucket, "settle", lambda place: (copies.append((place, {"settled": not folder.is_published})), settle(place)))
     scoring.finish_job(folder)
     assert copies == [
         (f"{OUTPUT}/revisions/{folder.job_id}/manifest.json", {"durable": True}),
         (f"{OUTPUT}/prediction_output.csv.gz", {"durable": True}),
         (f"{OUTPUT}/manifest.json", {"durable": True}),
+        (OUTPUT, {"settled": True}),
     ]
 
 
