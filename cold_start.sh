@@ -35,6 +35,16 @@ for port in (int(sys.argv[1]), 0):
         break' "$1"
 }
 
+# a store without a release gets a key, which signs what is trained; every command finds it where the stack has its home
+store_key() {
+    [ -z "${SCORING_STORE_KEY:-}${SCORING_STORE_KEY_FILE:-}" ] && [ ! -e "$1" ] || return 0
+    if [ -n "$(scoring models list --quiet)" ]; then
+        echo "The releases in the bucket are not signed. To sign them: docs/operations.md, Signed manifests."
+        return 0
+    fi
+    python -c 'import secrets; print(secrets.token_urlsafe(32))' >"$1"
+}
+
 start_here() {
     . ./environment.sh
     environment requirements.lock
@@ -46,9 +56,12 @@ start_here() {
     fi
     export SCORING_FLOWER_PORT=${SCORING_FLOWER_PORT:-$(free_port 5555)}
 
+    # logs and keys are in it
+    umask 077
     home=${SCORING_HOME:-.scoring}
     mkdir -p "$home"
     chmod 700 "$home"
+    store_key "$home/store-key"
     log=$home/up.log
     ready=$home/ready.json
     # an old log may be one that others can read

@@ -14,7 +14,7 @@ from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
 from shared.manifests import MAX_MANIFEST_BYTES, FileDigest, ReleaseManifest
-from shared.messages import decode_long
+from shared.messages import check_file_name, decode_long
 from shared.processes import temporary_folder
 from shared.signatures import Signature
 
@@ -50,6 +50,8 @@ def publish(bucket: Bucket, staged: Path, manifest: ReleaseManifest) -> bool:
     """
     if manifest.model_file not in manifest.files:
         raise ModelError(f"the definition {manifest.definition} saved no {manifest.model_file}", next_step="Write it in its method save.")
+    for name in manifest.files:
+        _check_saved_name(manifest.definition, name)
     text = bucket.signer.sign(manifest.to_json())
     if len(text) > MAX_MANIFEST_BYTES:
         raise ModelError(
@@ -58,6 +60,15 @@ def publish(bucket: Bucket, staged: Path, manifest: ReleaseManifest) -> bool:
         )
     (staged / MANIFEST).write_bytes(text)
     return bucket.put_folder(staged, release_folder(manifest.release), last=MANIFEST)
+
+
+def _check_saved_name(definition: str, name: str) -> None:
+    try:
+        check_file_name(name)
+    except ValueError as error:
+        raise ModelError(
+            f"the definition {definition} saves a file {name!r}, whose name {error}", next_step="Give it another name in its method save."
+        ) from None
 
 
 def digest_folder(folder: Path) -> dict[str, FileDigest]:
@@ -143,12 +154,7 @@ def copy_release(bucket: Bucket, release: str, cache: Path, own: Path) -> Releas
         ModelError: unknown, incomplete, or changed since it was published.
     """
     manifest = read_manifest(bucket, release)
-    digests = {name: digest.sha256 for name, digest in manifest.files.items()}
-    kept = bucket.local_folder(release_folder(release), cache, digests)
-    copy_verified(kept, manifest, own)
-    if bucket.is_remote:
-        release_cache.note_used(kept)
-        release_cache.shrink(cache)
+    _copy_release(bucket, manifest, cache, own)
     return manifest
 
 
@@ -195,6 +201,28 @@ def _changed_code(manifest: ReleaseManifest, folder: Path) -> ModelError:
         f"the code of the definition {manifest.definition} was changed since {manifest.release} was trained: {code_of(folder)}",
         next_step=train_anew(manifest.release, manifest.tables),
     )
+
+
+def _copy_release(bucket: Bucket, manifest: ReleaseManifest, cache: Path, own: Path) -> None:
+    """Copy the files of a release into a folder of our own; a copy in the cache that was damaged is fetched once more.
+
+    Raises:
+        ModelError: they are not what was published; the sentence names the file.
+    """
+    folder = release_folder(manifest.release)
+    kept = bucket.local_folder(folder, cache, manifest.files)
+    try:
+        copy_verified(kept, manifest, own)
+    except ModelError:
+        if not bucket.drop_local_folder(folder, cache):
+            raise
+        for copied in own.iterdir():
+            copied.unlink()
+        kept = bucket.local_folder(folder, cache, manifest.files)
+        copy_verified(kept, manifest, own)
+    if bucket.is_remote:
+        release_cache.note_used(kept)
+        release_cache.shrink(cache)
 
 
 def releases_kept() -> int:

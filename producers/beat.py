@@ -20,10 +20,14 @@ from producers.firing import Schedule, look_once
 from shared import hint, pulse
 from shared.broker import make_app
 from shared.bucket import open_bucket
+from shared.clusters import JOIN, Cluster
+from shared.errors import TransientError
 from shared.logs import set_up_logs
+from shared.processes import limit_new_files
 from shared.routes import SWEEP
 from shared.settings import read_settings
 
+limit_new_files(read_settings().umask)
 app = make_app(read_settings())
 log = structlog.get_logger()
 
@@ -49,7 +53,9 @@ class Keeper(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="schedule", daemon=True)
         settings = read_settings()
-        self._schedule = Schedule(settings, open_bucket(settings.bucket_url, settings.signer))
+        bucket = open_bucket(settings.bucket_url, settings.signer)
+        self._schedule = Schedule(settings, bucket)
+        self._cluster = Cluster(bucket, _client(), settings.cluster)
         self._pause = min(settings.sweep_seconds, LONGEST_PAUSE_SECONDS)
         self._looked: float | None = None
 
@@ -61,11 +67,21 @@ class Keeper(threading.Thread):
     def look(self) -> None:
         """One look, which nothing ends but the end of the process."""
         try:
-            if look_once(self._schedule):
+            if not self._is_ours() or look_once(self._schedule):
                 self._looked = time.monotonic()
         except Exception:
             # a defect of ours, or a file that nobody foresaw, must not end the schedule
             log.exception("schedule not looked at")
+
+    def _is_ours(self) -> bool:
+        """False where the schedule is that of another stack, which keeps it itself."""
+        try:
+            claim = self._cluster.claim()
+        except TransientError:
+            return True  # the look at the schedule fails as well, and says so
+        if not claim.is_ours:
+            log.warning("schedule of another stack left alone", cluster=claim.own, owner=claim.owner, to_do=JOIN)
+        return claim.is_ours
 
     @property
     def stands_still(self) -> bool:

@@ -22,6 +22,7 @@ from shared.broker import make_app, send_canary
 from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.canary import Answer, Canary, answers, canary_file
 from shared.catalog.releases import read_release
+from shared.clusters import JOIN, id_in_redis, read_claim
 from shared.errors import ModelError, ScoringError
 from shared.queue.killers import read_killers
 from shared.routes import QUEUE_CONTROL, QUEUES
@@ -32,6 +33,7 @@ State = Literal["well", "warning", "ill"]
 
 OLDEST_REDIS = (6, 2)
 CANARY_SECONDS = 10.0
+CLOCK_TRIES = 3
 CLOCKS_APART_SECONDS = 1.0
 """Job ids begin with the time of their request, and the newest one is published."""
 LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
@@ -45,6 +47,7 @@ OF_COMPOSE = {
     )
 }  # fmt: skip
 """docker-compose reads these itself; whoever types commands with the settings of ``.env`` has them, too."""
+START_WORKER = "Start a worker for the queue control (locally: scoring up)."
 START = "Start it (for a local stack: scoring up) or check REDIS_URL."
 
 
@@ -70,6 +73,8 @@ def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: fl
     try:
         bucket = open_bucket(settings.bucket_url, settings.signer)
         yield from _of_bucket(bucket)
+        if has_redis:
+            yield _cluster(settings, bucket, client)
         yield from _schedule(bucket)
     except (ScoringError, OSError) as error:
         yield Finding(
@@ -109,9 +114,7 @@ def _settings() -> Iterator[Finding]:
 def _of_redis(client: redis.Redis) -> Iterator[Finding]:
     try:
         told: dict[str, Any] = client.info()
-        began = time.time()
-        seconds, micros = client.time()
-        apart = seconds + micros / 1e6 - (began + time.time()) / 2
+        apart, unsure = _clock_apart(client)
     except redis.RedisError as error:
         yield Finding(subject="Redis", state="ill", text=f"it does not answer: {error}", next_step=START)
         return
@@ -150,13 +153,25 @@ def _of_redis(client: redis.Redis) -> Iterator[Finding]:
         if is_kept
         else "Set appendonly yes; without it jobs go on by the sweep.",
     )
-    is_apart = abs(apart) > CLOCKS_APART_SECONDS
+    is_apart = abs(apart) - unsure > CLOCKS_APART_SECONDS
     yield Finding(
         subject="clock",
         state="ill" if is_apart else "well",
         text=f"{abs(apart):.1f} s {'ahead of' if apart < 0 else 'behind'} that of Redis",
         next_step="Let both take their time from the network (NTP)." if is_apart else "",
     )
+
+
+def _clock_apart(client: redis.Redis) -> tuple[float, float]:
+    """By how many seconds the clock of Redis is ahead of ours, and how many of them may be the way there: of some tries the quickest."""
+    tries = []
+    for _ in range(CLOCK_TRIES):
+        sent = time.time()
+        seconds, micros = client.time()
+        came = time.time()
+        tries.append((came - sent, seconds + micros / 1e6 - (sent + came) / 2))
+    took, apart = min(tries)
+    return apart, took / 2
 
 
 def _of_bucket(bucket: Bucket) -> Iterator[Finding]:
@@ -183,6 +198,20 @@ def _of_bucket(bucket: Bucket) -> Iterator[Finding]:
         )
     else:
         yield Finding(subject="bucket", state="well", text=f"{bucket.url}: read, write and create once in {took * 1e3:,.0f} ms")
+
+
+def _cluster(settings: Settings, bucket: Bucket, client: redis.Redis) -> Finding:
+    """To which stack the bucket belongs; nothing is claimed by looking."""
+    with contextlib.suppress(redis.RedisError):
+        own = settings.cluster or id_in_redis(client)
+        claim = read_claim(bucket, own)
+        if not own:
+            return Finding(subject="cluster", state="warning", text="no worker has named this stack yet", next_step=START_WORKER)
+        if not claim.is_ours:
+            return Finding(subject="cluster", state="warning", text=f"{claim.sentence}; this one is {own}", next_step=JOIN)
+        others = f", beside {', '.join(claim.others)}, whose jobs are left alone" if claim.others else ""
+        return Finding(subject="cluster", state="well", text=f"the bucket belongs to this stack, {own}{others}")
+    return Finding(subject="cluster", state="warning", text="Redis went away meanwhile", next_step=START)
 
 
 def _schedule(bucket: Bucket) -> Iterator[Finding]:

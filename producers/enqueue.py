@@ -17,16 +17,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+import redis
+
 from producers.new_definition import PACKAGE
 from producers.redis_probe import check_redis
+from shared import hint
 from shared.aliases import MODELS, resolve
 from shared.broker import make_app, send
 from shared.bucket import Bucket, LocalBucket
 from shared.catalog.releases import read_release
 from shared.catalog.results import FoundResult, look_at_result
+from shared.clusters import id_in_redis
 from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, ScoringError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
-from shared.manifests import OUTPUTS
+from shared.manifests import OUTPUTS, check_place
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode
 from shared.retention.things import LEFT_AFTER, made_at
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
@@ -135,6 +139,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     created = datetime.now(UTC)
     source = find_table(bucket, table)
     place = _place(source, day or created.date())
+    check_place(place)
     wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
     if max_rejects is not None:  # the digest of a request without it is that of an earlier version
         wish["max_rejects"] = max_rejects
@@ -321,7 +326,7 @@ def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: b
     job = folder.job()
     if accept_rejects and not isinstance(job, ScoreJob):
         raise RequestError(f"job {job_id} trains and has no rejects to accept", next_step=f"Type: scoring jobs resume {job_id}")
-    folder.reopen(accept_rejects=accept_rejects)
+    folder.reopen(accept_rejects=accept_rejects, cluster=_cluster(settings))
     return Enqueued(job_id=job_id, fresh=True, problem=_send(settings, _first_step(job), job_id))
 
 
@@ -527,7 +532,7 @@ def _enqueue(  # noqa: PLR0913 - a request has these parts
     for name, text in texts.items():
         bucket.write(folder.file(name), text)
     job = make_job(job_id)
-    first = folder.create(job)
+    first = folder.create(job, _cluster(settings))
     return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
 
 
@@ -596,6 +601,15 @@ def _job_id(digest: str, number: int, now: datetime, run: ScheduledRun | None) -
 
 def _first_step(job: Job) -> str:
     return SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
+
+
+def _cluster(settings: Settings) -> str:
+    """The stack that a job is put into; empty while nobody can say it: then it is that of the stack which has the bucket."""
+    if settings.cluster:
+        return settings.cluster
+    with contextlib.suppress(redis.RedisError), hint.connect(settings.broker_url) as client:
+        return id_in_redis(client)
+    return ""
 
 
 def _send(settings: Settings, task: str, job_id: str) -> BrokerError | None:

@@ -45,9 +45,12 @@ from producers.services import (
     write_private,
 )
 from producers.stack.log_file import LogFile
+from shared import hint
 from shared.broker import make_app
 from shared.bucket import open_bucket
-from shared.errors import BrokerError, RequestError
+from shared.clusters import JOIN, Cluster
+from shared.errors import BrokerError, RequestError, ScoringError
+from shared.processes import limit_new_files
 from shared.settings import FOREIGN_VARIABLES, SECRETS, Settings
 
 HOST = "127.0.0.1"
@@ -122,6 +125,7 @@ def run_stack(settings: Settings, options: Options) -> int:
         BucketError: the bucket cannot be written; nothing was started.
     """
     home = settings.home.absolute()
+    limit_new_files(settings.umask)
     check_credentials(settings)
     if options.ready_file is not None and not options.ready_file.parent.is_dir():
         raise RequestError(f"there is no folder {options.ready_file.parent} for the ready file", next_step="Make it or name another.")
@@ -326,6 +330,7 @@ class Stack:
             "Stop": f"Ctrl-C, or: kill {os.getpid()}",
         }
         self.say("up", f"ready after {seconds:.1f} s")
+        self._warn_of_other_stack()
         for name, text in lines.items():
             self.say("up", f"  {name:<7} {text}", secret=name == "Flower" and self._made_password)
         if self.options.ready_file is not None:
@@ -337,6 +342,13 @@ class Stack:
                 "flower_password": self._password,
             }
             write_private(self.options.ready_file, json.dumps(facts, indent=1))
+
+    def _warn_of_other_stack(self) -> None:
+        with contextlib.suppress(ScoringError):  # a bucket that does not answer: the workers say so
+            bucket = open_bucket(self._environment["BUCKET_URL"], self.settings.signer)
+            claim = Cluster(bucket, hint.connect(self.settings.broker_url), self.settings.cluster).claim()
+            if not claim.is_ours:
+                self.say("up", f"warning: {claim.sentence}; its jobs, its schedule and its notices are left alone. {JOIN}")
 
     def _drop_ready_file(self) -> None:
         if self.options.ready_file is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from shared.errors import RequestError
+from shared.processes import private_place
 from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
 
@@ -76,7 +77,8 @@ def lone_worker_command(name: str, queues: Sequence[str], processes: int) -> lis
 
 def beat_command(home: Path) -> list[str]:
     """Starts beat; it keeps in ``home`` what it has sent."""
-    return celery_command("producers.beat", "beat", "-s", str(private_folder(home / "beat") / "schedule"), "--pidfile=")
+    # and so does beat
+    return celery_command("producers.beat", "beat", "-s", str(private_place(home / "beat") / "schedule"), "--pidfile=")
 
 
 def flower_command() -> list[str]:
@@ -91,9 +93,8 @@ def celery_command(app: str, *arguments: str) -> list[str]:
 
 def flower_environment(settings: Settings, home: Path, address: str, password: str) -> dict[str, str]:
     """Flower's options, all of them here: ``ps`` shows a command line to everybody, an environment to nobody else."""
-    folder = private_folder(home / "flower")
     # Flower keeps its state as pickle: who can write here can run code in it
-    folder.chmod(0o700)
+    folder = private_place(home / "flower")
     cookie = folder / "cookie-secret"
     if not cookie.exists():
         # kept, so that people stay logged in over a restart

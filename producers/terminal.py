@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shared.plain_text import plain
+from shared.processes import limit_new_files
 from shared.settings import Settings, read_settings
 
 # rich and the bucket are imported when they are needed, so that --help is quick
@@ -28,6 +29,7 @@ def open_bucket_here() -> "tuple[Settings, Bucket]":
     from shared.bucket import open_bucket
 
     settings = read_settings()
+    limit_new_files(settings.umask)
     return settings, open_bucket(settings.bucket_url, settings.signer)
 
 

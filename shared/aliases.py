@@ -113,6 +113,7 @@ def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
     if not bucket.create(_change_file(alias, change.number), change.to_json()):
         return False
     bucket.write(f"{ALIASES}/{alias}.json", change.to_json(), durable=True)
+    bucket.settle(ALIASES)
     return True
 
 

@@ -10,21 +10,22 @@ import errno
 import functools
 import hashlib
 import io
-import itertools
 import os
 import shutil
 import stat
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
 from shared.errors import BucketError, RequestError, ScoringError
-from shared.messages import check_bucket_path
+from shared.folder_handles import Reached, ReachedByFolder, sync_folder
+from shared.manifests import FileDigest
+from shared.messages import check_bucket_path, check_file_name
 from shared.processes import is_gone, mark_of_process
 from shared.signatures import NO_SIGNER, Signer
 
@@ -40,6 +41,9 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
 TRIES = 3
 """For each call to an object store. Its libraries' own tries multiply (5 x 5 of 15 s each: six minutes for one call to a store that hangs);
 whoever calls tries a whole step again after seconds, and a process that waits renews a lease that nobody else may take."""
+
+FETCHED_AT_ONCE = 8 << 20
+"""Bytes of a file of a release that one request to an object store brings."""
 
 REASON_CHARACTERS = 500
 """How much is told of what a storage says about a failure."""
@@ -95,12 +99,15 @@ class Bucket(ABC):
     def writer(self, path: str, *, durable: bool = False) -> contextlib.AbstractContextManager[IO[bytes]]:
         """A file to write to; put in place when the block ends without an error, and never seen otherwise.
 
-        ``durable`` also forces it onto the disk first, so that it survives a power cut.
+        ``durable`` also forces it onto the disk first, so that it is never seen empty after a power cut.
         """
 
     @abstractmethod
-    def copy(self, source: str, target: str) -> None:
-        """Put a copy of one file of the bucket in place at another path, without reading it here where possible."""
+    def copy(self, source: str, target: str, *, durable: bool = False) -> None:
+        """Put a copy of one file of the bucket in place at another path, without reading it here where possible.
+
+        ``durable`` as for ``writer``.
+        """
 
     @abstractmethod
     def files(self, folder: str) -> list[FileInfo]:
@@ -126,11 +133,19 @@ class Bucket(ABC):
         """
 
     @abstractmethod
-    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
         """A folder that was put in place as a folder of this machine: in place for a local bucket, else a copy in ``cache``.
 
-        ``files`` gives the name and sha256 of every file that belongs to it.
+        ``files`` gives the name and digest of every file that belongs to it; of none more than one byte too many is copied.
+
+        Raises:
+            RequestError: one of the names would lead out of the folder.
         """
+
+    def drop_local_folder(self, folder: str, cache: Path) -> bool:
+        """Remove the copy that ``local_folder`` keeps in ``cache``, so that the next call copies it again; False when there is none."""
+        del folder, cache
+        return False
 
     @abstractmethod
     def stored_at(self, folder: str, name: str, sha256: str) -> str:
@@ -156,6 +171,12 @@ class Bucket(ABC):
         del folder, older_than
         return 0
 
+    def settle(self, folder: str) -> None:  # noqa: B027 - what an object store has confirmed is on its disks
+        """Force onto the disk which files are in a folder: until then a power cut may take the last names away, or put old ones back.
+
+        A file that is forced onto the disk later takes the names before it along, so this is for the last one.
+        """
+
     def exists(self, path: str) -> bool:
         """True when there is a file at ``path``."""
         return self.stat(path) is not None
@@ -174,29 +195,30 @@ class LocalBucket(Bucket):
         self.url = str(self.root)
 
     def place(self, path: str) -> Path:
-        """The real path of a file; raises RequestError when it would lie outside the bucket, also through a symlink."""
+        """The path of a file on this machine; raises RequestError when it would lie outside the bucket, also through a symlink."""
+        with contextlib.suppress(OSError), self._reached(path):
+            pass
+        return self.root / path
+
+    def _checked(self, path: str) -> str:
         try:
-            full = self.root / check_bucket_path(path)
+            return check_bucket_path(path)
         except ValueError as error:
             raise RequestError(f"the path {path!r} {error}", next_step="Name a path inside the bucket.") from None
-        if self._has_link(path) and not self._is_inside(full):
-            raise RequestError(f"the path {path!r} leads outside the bucket {self.root}", next_step="Remove the symbolic link.")
-        return full
 
-    def _has_link(self, path: str) -> bool:
-        """True when a part of the path is a symbolic link; a third of the time that resolving takes, and a chunk asks a dozen times."""
-        return any(map(os.path.islink, itertools.accumulate(path.split("/"), "{}/{}".format, initial=self.url)))
+    def _reached(self, path: str) -> Reached:
+        """What the operating system opens for a file or folder that is there."""
+        return Reached(self.url, self._checked(path))
 
-    def _is_inside(self, full: Path) -> bool:
-        try:
-            return full.resolve().is_relative_to(self.root)
-        except RuntimeError:  # a symbolic link that leads to itself, before Python 3.13
-            return False
+    def _room(self, path: str, *, make: bool = True) -> ReachedByFolder:
+        """What the operating system puts in place, or takes away. Its folder comes only now: what is never put in place leaves none."""
+        return ReachedByFolder(self.url, self._checked(path), make=make)
 
     def stat(self, path: str) -> FileInfo | None:
         with _named(path, "read"):
             try:
-                found = self.place(path).stat()
+                with self._reached(path) as at:
+                    found = os.stat(at)  # noqa: PTH116 - as in shared.folder_handles
             except (FileNotFoundError, NotADirectoryError):
                 return None
         return _local_info(path, found) if stat.S_ISREG(found.st_mode) else None
@@ -204,31 +226,24 @@ class LocalBucket(Bucket):
     def read(self, path: str) -> bytes | None:
         with _named(path, "read"):
             try:
-                return self.place(path).read_bytes()
+                with self._reached(path) as at, _open_file(at) as file:
+                    return file.read()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
     def open(self, path: str) -> io.BufferedReader:
-        with _named(path, "read"):
-            return self.place(path).open("rb")
+        with _named(path, "read"), self._reached(path) as at:
+            return _open_file(at)
 
     @contextlib.contextmanager
     def _aside(self, path: str) -> Iterator[Path]:
-        folder = self.root / TEMPORARY
-        aside = folder / mark_of_process()
         with _named(path, "written"):
             self.place(path)
-            _make_folder(folder)
-            try:
-                yield aside
-            finally:
-                aside.unlink(missing_ok=True)
-
-    def _room(self, path: str) -> Path:
-        """Where a file is put that was written: its folder comes only now, so that what is never put in place leaves none."""
-        target = self.place(path)
-        _make_folder(target.parent)
-        return target
+            with self._room(f"{TEMPORARY}/{mark_of_process()}") as aside:
+                try:
+                    yield aside
+                finally:
+                    aside.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
@@ -238,7 +253,8 @@ class LocalBucket(Bucket):
                 if durable:
                     out.flush()
                     os.fsync(out.fileno())
-            aside.replace(self._room(path))
+            with self._room(path) as at:
+                aside.replace(at)
 
     def create(self, path: str, data: bytes) -> bool:
         with self._aside(path) as aside:
@@ -246,50 +262,63 @@ class LocalBucket(Bucket):
                 out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
-            try:
-                os.link(aside, self._room(path))
-            except FileExistsError:
-                return False
+            with self._room(path) as at:
+                try:
+                    os.link(aside, at)
+                except FileExistsError:
+                    return False
             return True
 
     def upload(self, local: Path, path: str) -> None:
         with self.writer(path) as out, local.open("rb") as source:
             shutil.copyfileobj(source, out, 1 << 20)
 
-    def copy(self, source: str, target: str) -> None:
+    def copy(self, source: str, target: str, *, durable: bool = False) -> None:
         # a hard link would let somebody who edits the copy in place change the original as well
         with self._aside(target) as aside:
-            shutil.copyfile(self.place(source), aside)
-            aside.replace(self._room(target))
+            with self._reached(source) as at:
+                shutil.copyfile(at, aside)
+            if durable:
+                _sync_file(aside)
+            with self._room(target) as at:
+                aside.replace(at)
 
-    def _scan(self, folder: str) -> list[os.DirEntry[str]]:
-        with _named(folder, "listed"):
+    @contextlib.contextmanager
+    def _scan(self, folder: str) -> Iterator[list[os.DirEntry[str]]]:
+        """What is in a folder, which is held open while the block runs: the entries are looked at by its handle."""
+        with _named(folder, "listed"), contextlib.ExitStack() as held:
             try:
-                with os.scandir(self.place(folder)) as entries:
-                    return sorted(entries, key=lambda entry: entry.name)
+                at = held.enter_context(self._reached(folder))
+                entries = held.enter_context(os.scandir(at))
             except (FileNotFoundError, NotADirectoryError):
-                return []
+                yield []
+                return
+            yield sorted(entries, key=lambda entry: entry.name)
+
+    def settle(self, folder: str) -> None:
+        with _named(folder, "written"), self._reached(folder) as at:
+            sync_folder(Path(at))
 
     def files(self, folder: str) -> list[FileInfo]:
         infos = []
-        with _named(folder, "listed"):
-            for entry in self._scan(folder):
+        with self._scan(folder) as entries:
+            for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     if entry.is_file():
                         infos.append(_local_info(f"{folder}/{entry.name}", entry.stat()))
         return infos
 
     def folders(self, folder: str) -> list[str]:
-        with _named(folder, "listed"):
-            return [entry.name for entry in self._scan(folder) if entry.is_dir()]
+        with self._scan(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
 
     def delete(self, path: str) -> None:
-        with _named(path, "removed"):
-            self.place(path).unlink(missing_ok=True)
+        with _named(path, "removed"), contextlib.suppress(FileNotFoundError), self._room(path, make=False) as at:
+            at.unlink()
 
     def delete_folder(self, folder: str) -> None:
-        with _named(folder, "removed"), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.place(folder))
+        with _named(folder, "removed"), contextlib.suppress(FileNotFoundError), self._room(folder, make=False) as at:
+            shutil.rmtree(at)
 
     def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
         infos: list[FileInfo] = []
@@ -340,7 +369,11 @@ class LocalBucket(Bucket):
                 aside.mkdir()
                 for file in local.iterdir():
                     shutil.copyfile(file, aside / file.name)
-                aside.rename(self._room(folder))
+                    _sync_file(aside / file.name)
+                sync_folder(aside)
+                with self._room(folder) as at:
+                    aside.rename(at)
+                    sync_folder(at.parent)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
@@ -353,13 +386,14 @@ class LocalBucket(Bucket):
         del sha256
         return f"{folder}/{name}"
 
-    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
-        del cache, files
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
+        del cache
+        _check_names(folder, files)
         return self.place(folder)
 
     def drop_strays(self) -> None:
-        with _named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError):
-            for aside in (self.root / TEMPORARY).iterdir():
+        with _named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError), self._reached(TEMPORARY) as folder:
+            for aside in Path(folder).iterdir():
                 with contextlib.suppress(FileNotFoundError):
                     if _is_stray(aside):
                         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
@@ -379,6 +413,22 @@ def _files_at(entry: os.DirEntry[str], path: str) -> list[FileInfo]:
 def _make_folder(folder: Path) -> None:
     if not folder.is_dir():  # nearly always: to look takes a fifth of the time of trying to make it
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def _open_file(at: str) -> io.BufferedReader:
+    """Open a file for reading; a pipe or a device, which may never end, is refused unopened."""
+    mode = os.stat(at).st_mode  # noqa: PTH116 - as in shared.folder_handles
+    if not stat.S_ISREG(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is no file")
+    return open(at, "rb")  # noqa: PTH123 - as in shared.folder_handles
+
+
+def _sync_file(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class RemoteBucket(Bucket):
@@ -428,11 +478,14 @@ class RemoteBucket(Bucket):
             return content
 
     def open(self, path: str) -> io.BufferedReader:
+        return io.BufferedReader(self._open(path, cache_type="readahead"), 1 << 20)
+
+    def _open(self, path: str, *, cache_type: str) -> "_RemoteFile":
         with _remotely(path, "read"):
-            opened = self.fs.open(self.place(path), "rb", block_size=8 << 20, cache_type="readahead")
+            opened = self.fs.open(self.place(path), "rb", block_size=8 << 20, cache_type=cache_type)
             if opened.details["type"] != "file":
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        return io.BufferedReader(_RemoteFile(opened, path), 1 << 20)
+        return _RemoteFile(opened, path)
 
     def create(self, path: str, data: bytes) -> bool:
         with _remotely(path, "written"):
@@ -458,7 +511,8 @@ class RemoteBucket(Bucket):
             aside.seek(0)
             self.upload(Path(f"/dev/fd/{aside.fileno()}"), path)
 
-    def copy(self, source: str, target: str) -> None:
+    def copy(self, source: str, target: str, *, durable: bool = False) -> None:
+        del durable  # what an object store has confirmed is on its disks
         with _remotely(target, "written"):
             self.fs.cp_file(self.place(source), self.place(target))
 
@@ -527,8 +581,9 @@ class RemoteBucket(Bucket):
         # under its own name in folders of an earlier version
         return by_content if self.exists(by_content) else f"{folder}/{name}"
 
-    def local_folder(self, folder: str, cache: Path, files: Mapping[str, str]) -> Path:
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
         self.place(folder)  # a path that leads elsewhere must not lead out of the cache either
+        _check_names(folder, files)
         target = cache / folder
         if target.exists():
             return target
@@ -539,7 +594,8 @@ class RemoteBucket(Bucket):
         aside = target.parent / f".{mark_of_process()}"
         aside.mkdir()
         try:
-            lacking = [name for name, sha256 in files.items() if not self._fetch(self.stored_at(folder, name, sha256), aside / name)]
+            lacking = [name for name, digest in files.items() if not self._fetch(folder, name, digest, aside)]
+            sync_folder(aside)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -549,16 +605,36 @@ class RemoteBucket(Bucket):
             aside.rename(target)
         except OSError:  # another process of this machine was faster
             shutil.rmtree(aside, ignore_errors=True)
+        sync_folder(target.parent)
         return target
 
-    def _fetch(self, path: str, local: Path) -> bool:
-        """Copy a file to this machine; False when there is none."""
-        with _remotely(path, "read"):
-            try:
-                self.fs.get_file(self.place(path), str(local))
-            except FileNotFoundError:
-                return False
-            return True
+    def drop_local_folder(self, folder: str, cache: Path) -> bool:
+        self.place(folder)
+        target = cache / folder
+        aside = target.parent / f".{mark_of_process()}"
+        try:
+            target.rename(aside)  # whoever copies from it sees all of it or nothing
+        except OSError:
+            return False
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+    def _fetch(self, folder: str, name: str, digest: FileDigest, into: Path) -> bool:
+        """Copy a file of a folder to this machine, but no more of it than a byte too many; False when there is none."""
+        local = into / name
+        if local.parent != into:
+            raise _leads_out(folder, name)
+        path = self.stored_at(folder, name, digest.sha256)
+        if not self.exists(path):
+            return False
+        left = digest.size + 1
+        with self._open(path, cache_type="none") as content, local.open("xb") as out:
+            # without a cache it asks for just the bytes that are wanted here, whatever the object has grown to
+            while left and (block := content.read(min(left, FETCHED_AT_ONCE))):
+                left -= out.write(block)
+            out.flush()
+            os.fsync(out.fileno())
+        return True
 
     def drop_strays(self) -> None:
         """Nothing: an object store keeps no half of an object."""
@@ -589,6 +665,19 @@ class _RemoteFile(io.RawIOBase):
     def close(self) -> None:
         self._opened.close()
         super().close()
+
+
+def _check_names(folder: str, names: Iterable[str]) -> None:
+    """Raise RequestError when one of the names is no plain name of a file."""
+    for name in names:
+        try:
+            check_file_name(name)
+        except ValueError as error:
+            raise _leads_out(folder, name) from error
+
+
+def _leads_out(folder: str, name: str) -> RequestError:
+    return RequestError(f"the name {name!r} of a file of {folder} leads out of the folder", next_step="Remove that folder from the bucket.")
 
 
 def open_bucket(url: str, signer: Signer = NO_SIGNER) -> Bucket:

@@ -23,7 +23,7 @@
                   telling.json            a try to tell people was begun
                   notified.json           people were told, or this was given up
                   cleared                 a mark: the job failed, and all but its request and outcome was removed since
-    jobs/_open/<job id>                   a mark: this job still needs something done
+    jobs/_open/<job id>                   a mark: this job still needs something done; in it, by which stack (``shared.clusters``)
     jobs/_requests/<digest>.<n>           which job the n-th run of a request became    (first writer wins)
 
 A step reads the folder, adds one thing, and may run any number of times. What exists once is never changed afterwards.
@@ -145,10 +145,12 @@ class JobFolder:
         """The path of a file that chunk ``index`` writes; names sort in the order of the rows."""
         return self.file(f"parts/{index:07d}.{ending}")
 
-    def create(self, job: Job) -> bool:
-        """Write the request and the mark that says it needs work; True when this call was the first."""
-        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
-        return self.bucket.create(self.file("job.json"), job.to_json())
+    def create(self, job: Job, cluster: str = "") -> bool:
+        """Write the request and the mark that says it needs work, of this stack; True when this call was the first."""
+        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
+        is_first = self.bucket.create(self.file("job.json"), job.to_json())
+        self.bucket.settle(self.path)
+        return is_first
 
     def job(self) -> Job:
         """The request.
@@ -232,8 +234,8 @@ class JobFolder:
         self.end(outcome)
         return self.outcome() or outcome
 
-    def reopen(self, *, accept_rejects: bool = False) -> None:
-        """Let a failed or cancelled job go on from what it has, if so without its rejects, however many they are.
+    def reopen(self, *, accept_rejects: bool = False, cluster: str = "") -> None:
+        """Let a failed or cancelled job go on in this stack from what it has, if so without its rejects, however many they are.
 
         Raises:
             RequestError: the job is done, or has not ended.
@@ -243,7 +245,7 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
         if outcome.state == "done":
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
-        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
         # only now: removal writes its mark first, and then looks whether the job is open
         if self.was_cleared():
             close_job(self.bucket, self.job_id)
@@ -255,7 +257,7 @@ class JobFolder:
         self.bucket.delete(self.file("notified.json"))
         self.bucket.delete(self.file("outcome.json"))
         # once more: whoever saw the old end a moment ago may have taken the mark away
-        self.bucket.write(f"{OPEN}/{self.job_id}", b"")
+        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
 
     def was_cleared(self) -> bool:
         """True when everything but the request and the outcome was removed, some time after the job had ended."""
@@ -280,6 +282,12 @@ class JobFolder:
     def has(self, name: str) -> bool:
         """True when the folder holds this file."""
         return self.bucket.exists(self.file(name))
+
+    @property
+    def is_published(self) -> bool:
+        """True when the result is at its place; an empty mark, as a power cut may leave it, says nothing."""
+        mark = self.bucket.stat(self.file(PUBLISHED))
+        return mark is not None and mark.size > 0
 
     def say(self, text: str) -> None:
         """Tell people what the running step is doing."""
@@ -315,7 +323,7 @@ class JobFolder:
                 job=job, state=state, since=stage.at if stage else job.created, reason=reason, chunks=chunks, chunks_done=done, outcome=None
             )
         state = outcome.state
-        if state == "done" and not self.has(PUBLISHED):
+        if state == "done" and not self.is_published:
             state = "finishing"
         done = chunks if outcome.state == "done" else self._chunks_done(job)
         return JobStatus(

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from shared.errors import ModelError
-from shared.messages import BucketPath, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
+from shared.errors import ModelError, RequestError
+from shared.messages import BucketPath, FileName, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
 
 OUTPUTS = "data/predict/output"
 """Folder of the results: ``<definition>/<place>/`` below it."""
@@ -22,6 +22,20 @@ TRAINED_ROWS = "trained_rows.parquet"
 
 MOST_SEEN = 0.05
 """Of the rows with conversions that a release is judged on, how many it may have seen in training: 0.8 % of a real week are, by chance."""
+
+RESERVED = frozenset({"revisions", PREDICTIONS, REJECTS, "manifest.json"})
+"""Names of what lies at a place: no folder of a place may be called so."""
+
+
+def check_place(place: str) -> None:
+    """Raise RequestError when a part of the place of a result is the name of something that lies at a place itself."""
+    taken = RESERVED.intersection(place.split("/"))
+    if taken:
+        raise RequestError(
+            f"the place {place} of the result holds {min(taken)}, which is the name of what lies at the place of a result",
+            next_step="Rename that folder of the table, or copy the table to another one.",
+        )
+
 
 KEYS = ("entity_id", "device")
 """The columns that name a row of a result, unless the definition has its own."""
@@ -250,14 +264,14 @@ class ReleaseManifest(Record):
     """Digest of the code that trained it."""
     created: Moment
     job_id: JobId
-    model_file: str
+    model_file: FileName
     columns: list[Column]
     """The features in the order that the model was trained with."""
     keys: Keys = KEYS
     """The columns that name a row, in the order of the result."""
     interval: WithInterval = False
     """True when it can say between what a rate lies as well."""
-    files: dict[str, FileDigest]
+    files: dict[FileName, FileDigest]
     tables: dict[str, TableFingerprint]
     """``train`` and, if there was one, ``eval``."""
     metrics: dict[str, dict[str, Metrics]]
@@ -314,7 +328,7 @@ class ResultManifest(Record):
 
     job_id: JobId
     release: ReleaseId
-    release_files: dict[str, FileDigest]
+    release_files: dict[FileName, FileDigest]
     table: TableFingerprint
     rows_in: int
     rows_scored: int

@@ -48,6 +48,19 @@ def check_bucket_path(path: str) -> str:
     return path
 
 
+MAX_FILE_NAME_BYTES = 200
+"""An object store keeps a file of a release under its name and the first characters of its digest: together they stay below 255."""
+
+
+def check_file_name(name: str) -> str:
+    """Return the name if it is that of one file and no way to another folder; else raise ValueError."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name or _NOT_TEXT.search(name):
+        raise ValueError("must be the name of a file: no '/', no '\\', no control characters, not '.' or '..'")
+    if len(name.encode()) > MAX_FILE_NAME_BYTES:
+        raise ValueError(f"must not be longer than {MAX_FILE_NAME_BYTES} bytes")
+    return name
+
+
 def _aware(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("must name its time zone")
@@ -62,6 +75,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 ReleaseId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}@[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")]
 ModelRef = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}(@[A-Za-z0-9-]{1,40})?$")]
 BucketPath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(check_bucket_path)]
+FileName = Annotated[str, AfterValidator(check_file_name)]
 Moment = Annotated[datetime, AfterValidator(_aware)]
 Promote = Literal["never", "auto", "always"]
 """Whether a training lets ``champion`` mean its release: not at all, if it is better beyond chance, or in any case."""

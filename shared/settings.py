@@ -5,6 +5,7 @@ two shared things live; everything else starts with ``SCORING_``. What is secret
 """
 
 import os
+import stat
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,11 +26,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SCORING_", frozen=True, extra="ignore", populate_by_name=True)
 
-    redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    redis_url: str = Field(default="", validation_alias="REDIS_URL", repr=False)
     """The message broker. Empty: the server that ``scoring up`` starts on ``SCORING_REDIS_PORT``."""
 
     bucket_url: str = Field(default="bucket", validation_alias="BUCKET_URL")
     """Where all files live: a folder, ``s3://bucket/prefix`` or ``gs://bucket/prefix``."""
+
+    cluster: Annotated[str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9_-]{0,63})?$")] = ""
+    """The name of this stack where several share one bucket: those of one name work on the same jobs, others leave them alone. Empty: every
+    Redis makes a name of its own."""
 
     model_ver: Annotated[str, StringConstraints(min_length=1)] = Field(default="v1", validation_alias="MODEL_VER")
     """The model that is trained and scored when a command names none."""
@@ -43,6 +48,10 @@ class Settings(BaseSettings):
     store_key: SecretStr = SecretStr("")
     """Signs the manifests of releases and results; releases without a right signature are then refused. Several, separated by commas:
     the first signs, all are known. Empty: nothing is signed or checked."""
+
+    umask: Annotated[str, StringConstraints(pattern=r"^0?[0-7]{3}$")] = "077"
+    """Rights that new files and folders do not get, in octal, as the shell's ``umask``: by default only their owner reads them. 027 or 022
+    where another user reads the bucket's folder."""
 
     definitions: Path | None = None
     """A folder with further definitions, ``<name>/model.py``, beside those of the repository."""
@@ -141,6 +150,9 @@ def _keys(secret: SecretStr) -> list[str]:
 FOREIGN_VARIABLES = ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE")
 """Celery reads these itself, with or without ``CELERY_`` before them: another project's would lead our messages to its Redis."""
 
+STORE_KEY_FILE = "store-key"
+"""File in SCORING_HOME with the key of the store, where no variable names one: ``cold_start.sh`` makes it, and every terminal finds it."""
+
 SECRETS = {
     "REDIS_URL": "REDIS_URL",
     "WEBHOOK_URL": "WEBHOOK_URL",
@@ -163,6 +175,8 @@ def read_settings() -> Settings:
         os.environ.pop(name, None)
         os.environ.pop(f"CELERY_{name}", None)
     in_files = {field: text for name, field in SECRETS.items() if (text := _read_secret(name)) is not None}
+    if "store_key" not in in_files and not os.environ.get("SCORING_STORE_KEY") and (key := _store_key_at_home()) is not None:
+        in_files["store_key"] = key
     try:
         return Settings(**in_files)  # type: ignore[arg-type]  # text, which the fields validate as they do the environment's
     except ValidationError as error:
@@ -182,6 +196,24 @@ def read_settings() -> Settings:
         ) from None
 
 
+def _store_key_at_home() -> str | None:
+    """The key of the store that lies in SCORING_HOME; None when there is none."""
+    file = Path(os.environ.get("SCORING_HOME") or ".scoring", STORE_KEY_FILE)
+    try:
+        found = file.lstat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise SettingsError(
+            f"the key of the store {file} is not a file that only you can read", next_step=f"Type: chmod 600 {file}; or remove it."
+        )
+    what, next_step = f"the key of the store {file}", f"Remove {file}, or write a key into it."
+    text = _text_of(file, what, next_step)
+    if not text:
+        raise SettingsError(f"{what} is empty", next_step=next_step)
+    return text
+
+
 def _read_secret(name: str) -> str | None:
     """What the file holds that ``<name>_FILE`` names, without white space around it; None when the variable is not set."""
     file = os.environ.get(f"{name}_FILE")
@@ -189,16 +221,17 @@ def _read_secret(name: str) -> str | None:
         return None
     if os.environ.get(name):
         raise SettingsError(f"both {name} and {name}_FILE are set", next_step="Unset one of them.")
-    try:
-        text = Path(file).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
-        raise SettingsError(
-            f"the file {file}, which {name}_FILE names, cannot be read: {reason}", next_step=f"Correct {name}_FILE or unset it."
-        ) from None
+    what = f"the file {file}, which {name}_FILE names,"
+    text = _text_of(Path(file), what, f"Correct {name}_FILE or unset it.")
     if not text and name not in MAY_BE_EMPTY:
         # an empty key would switch signing off, an empty address lead to another Redis
-        raise SettingsError(
-            f"the file {file}, which {name}_FILE names, is empty", next_step=f"Write the secret into it, or unset {name}_FILE."
-        )
+        raise SettingsError(f"{what} is empty", next_step=f"Write the secret into it, or unset {name}_FILE.")
     return text
+
+
+def _text_of(file: Path, what: str, next_step: str) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
+        raise SettingsError(f"{what} cannot be read: {reason}", next_step=next_step) from None

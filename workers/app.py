@@ -21,6 +21,7 @@ from shared import hint
 from shared.broker import make_app
 from shared.errors import ModelError
 from shared.logs import set_up_logs
+from shared.processes import limit_new_files
 from shared.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
@@ -29,6 +30,7 @@ from workers.recovery.shutdown import Forgiver
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.stopping import limit_shutdown
 
+limit_new_files(read_settings().umask)
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
 app.conf.broker_transport = "workers.transport:Transport"

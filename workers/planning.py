@@ -29,7 +29,7 @@ from shared.bucket import Bucket, FileInfo
 from shared.errors import MessageError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import FileDigest, Part, TableFingerprint, WithInterval
-from shared.messages import BucketPath, JobId, Moment, Record, ReleaseId, decode_long
+from shared.messages import BucketPath, FileName, JobId, Moment, Record, ReleaseId, decode_long
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
 from workers.ahead import side_by_side
@@ -148,7 +148,7 @@ class Begun(Record):
 
     job_id: JobId
     release: ReleaseId
-    slices: str
+    slices: FileName
     """Name of the folder with the slices of compressed files."""
     files: list[FoundFile]
     interval: WithInterval = False
@@ -178,7 +178,7 @@ class Plan(Record):
     release: ReleaseId
     made: Moment
     files: list[PlannedFile]
-    slices: str
+    slices: FileName
     """Name of the folder with the slices of compressed files."""
     slices_in: JobId | None = None
     """The job in whose folder they lie, where it is another one, whose rejects this one fixes."""

@@ -22,7 +22,7 @@ from shared.bucket import Bucket
 from shared.catalog.retirements import why_retired
 from shared.errors import MessageError, TableError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
-from shared.manifests import PREDICTIONS, REJECTS, ResultManifest
+from shared.manifests import PREDICTIONS, REJECTS, ResultManifest, check_place
 from shared.messages import ScoreJob, decode_long
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.signatures import Signature
@@ -66,6 +66,7 @@ def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_r
         _cut_lacking_slices(folder, plan)
         return plan
     job = folder.score_job()
+    check_place(job.place)
     folder.say("cutting the table into chunks")
     plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready, max_unpacked_ratio)
     if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
@@ -391,14 +392,20 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
         retired = why_retired(folder.bucket, manifest.release)
         folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED), retired=retired))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.has(PUBLISHED):
+    if outcome is not None and outcome.state == "done" and not folder.is_published:
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
-        folder.bucket.copy(folder.file(MANIFEST), f"{outcome.result}/revisions/{folder.job_id}/{MANIFEST}")
-        publish_newest(folder.bucket, outcome.result, folder.job_id)
+        own = f"{outcome.result}/revisions/{folder.job_id}"
+        folder.bucket.copy(folder.file(MANIFEST), f"{own}/{MANIFEST}", durable=True)
+        newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
         # a fix of this job cuts again what it needs; those of a plan that was never written go with them
         folder.bucket.delete_folder(folder.file("slices"))
-        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()}).encode())
+        newer = {} if newest == own else {"facts": {"newer result": _newer_result(outcome.result, newest)}}
+        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()} | newer).encode())
     return outcome
+
+
+def _newer_result(place: str, revision: str) -> str:
+    return f"at {place} lies a newer result, that of job {revision.rpartition('/')[2]}; this one is kept as a revision"
 
 
 def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str) -> Outcome:
@@ -422,23 +429,26 @@ def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str)
     )
 
 
-def publish_newest(bucket: Bucket, place: str, job_id: str) -> None:
-    """Put the newest revision at its place for the bidding system: predictions first, then the manifest that vouches for them.
+def publish_newest(bucket: Bucket, place: str, job_id: str) -> str:
+    """Put the newest revision at its place for the bidding system, and return its folder: predictions first, then their manifest.
 
-    That is the one of ``job_id``, or a newer one whose manifest can be read and is not forged, as far as its signature tells.
-    Looks again after each publication, so that two jobs that finish at the same moment leave the newer one, whole.
+    That is the one of ``job_id``, or a newer one that a job which is done made for this place, as far as its signature tells.
+    Looks again after each publication, so that two jobs that finish at the same moment leave the newer one, whole. All of it is on the
+    disk when this returns: who is published is not published once more after a power cut.
     """
     published = ""
     while (newest := _newest_revision(bucket, place, job_id)) != published:
         rejects_before = bucket.exists(f"{place}/{REJECTS}")
         manifest = decode_long(ResultManifest, bucket.read(f"{newest}/{MANIFEST}") or b"")
-        bucket.copy(f"{newest}/{PREDICTIONS}", f"{place}/{PREDICTIONS}")
+        bucket.copy(f"{newest}/{PREDICTIONS}", f"{place}/{PREDICTIONS}", durable=True)
         if manifest.rejects is not None:
-            bucket.copy(f"{newest}/{REJECTS}", f"{place}/{REJECTS}")
+            bucket.copy(f"{newest}/{REJECTS}", f"{place}/{REJECTS}", durable=True)
         elif rejects_before:
             bucket.delete(f"{place}/{REJECTS}")
-        bucket.copy(f"{newest}/{MANIFEST}", f"{place}/{MANIFEST}")
+        bucket.copy(f"{newest}/{MANIFEST}", f"{place}/{MANIFEST}", durable=True)
         published = newest
+    bucket.settle(place)
+    return published
 
 
 def _newest_revision(bucket: Bucket, place: str, job_id: str) -> str:
@@ -447,10 +457,21 @@ def _newest_revision(bucket: Bucket, place: str, job_id: str) -> str:
     for name in reversed(bucket.folders(folder)):
         if name <= job_id:
             break
-        text = bucket.read(f"{folder}/{name}/{MANIFEST}")
-        if text is None or bucket.signer.judge(text) not in (Signature.RIGHT, Signature.UNCHECKED):
-            continue
-        with contextlib.suppress(MessageError):
-            decode_long(ResultManifest, text)
+        if _is_of_finished_job(bucket, place, name):
             return f"{folder}/{name}"
     return f"{folder}/{job_id}"
+
+
+def _is_of_finished_job(bucket: Bucket, place: str, name: str) -> bool:
+    """True when the revision of this name is what the job of this name made for this place, and not a copy of another one."""
+    revision = f"{place}/revisions/{name}"
+    text = bucket.read(f"{revision}/{MANIFEST}")
+    if text is None or bucket.signer.judge(text) not in (Signature.RIGHT, Signature.UNCHECKED):
+        return False
+    try:
+        manifest = decode_long(ResultManifest, text)
+        outcome = JobFolder(bucket, name).outcome()
+    except MessageError:
+        return False
+    is_its_own = manifest.job_id == name and manifest.revision == revision
+    return is_its_own and outcome is not None and outcome.state == "done" and outcome.result == place

@@ -14,8 +14,9 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from shared.bucket import Bucket, FileInfo
+from shared.clusters import Cluster
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
-from shared.job_folder import CANDIDATES, OPEN, PUBLISHED, JobFolder, Outcome, close_job
+from shared.job_folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.ahead import ahead
@@ -91,15 +92,19 @@ class Rules:
     """By one clock for all workers, that of Redis: a worker whose clock is wrong must not fail the jobs."""
 
 
-def sweep(bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn | None = None) -> Iterator[Missing]:
+def sweep(bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn | None = None, cluster: Cluster | None = None) -> Iterator[Missing]:
     """What must be sent to make every open job go on; marks of jobs that need nothing more are taken away.
 
+    Jobs of another stack than ``cluster`` are left alone.
     A message is lost when no process works on its step, and nothing waits in its queue that was sent as early as it: queues are served in
     turn, so it would have been served. A job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
     """
     turn = turn or Turn()
     limit = time.monotonic() + turn.seconds
     marks = turn.order(bucket.files(OPEN))
+    if cluster is not None:
+        own = {*cluster.own_jobs([_job_of(mark) for mark in marks])}
+        marks = [mark for mark in marks if _job_of(mark) in own]
     look = functools.partial(_look, bucket, rules)
     # on a disk threads take longer than none
     looks = ahead(look, marks, STORE_THREADS) if bucket.is_remote else map(look, marks)
@@ -197,7 +202,7 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
     if is_told(folder, outcome):
         folder.close(outcome)
         return None
-    if outcome.state == "done" and not folder.has(PUBLISHED):
+    if outcome.state == "done" and not folder.is_published:
         return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)
     return _order(folder, NOTIFY, outcome.at)
 

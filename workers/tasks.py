@@ -31,6 +31,7 @@ from shared.announcements import untold
 from shared.broker import send
 from shared.bucket import Bucket, open_bucket
 from shared.canary import LONGEST_REASON, Answer, Canary, answer, canary_file
+from shared.clusters import Cluster
 from shared.errors import MessageError, ModelError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder, Outcome
 from shared.logs import log_place
@@ -77,6 +78,12 @@ def bucket() -> Bucket:
 def redis_client() -> redis.Redis:
     """The connection of this process for hints and leases; messages have their own."""
     return hint.connect(settings().broker_url)
+
+
+@functools.cache
+def cluster() -> Cluster:
+    """The stack of this process."""
+    return Cluster(bucket(), redis_client(), settings().cluster)
 
 
 @functools.lru_cache(maxsize=8)
@@ -518,14 +525,15 @@ def _sweep(app: celery.Celery, client: redis.Redis) -> None:
         now=pulse.time_of(client),
     )
     bucket().drop_strays()
-    for parent in (_places()["cache"] / OWN_COPIES, training.staging()):
+    for parent in (_places()["cache"] / OWN_COPIES, training.staging(_places()["cache"])):
         drop_abandoned(parent)
     turn = sweeping.Turn(after=pulse.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
-    for missing in sweeping.sweep(bucket(), traffic, rules, turn):
+    for missing in sweeping.sweep(bucket(), traffic, rules, turn, cluster()):
         _send_again(app, missing)
     pulse.leave_sign(client, pulse.SWEEP)
     pulse.note_swept(client, turn.after)
-    _tell_announced(client)
+    if cluster().claim().is_ours:  # else the other stack tells them, whose webhook they are for
+        _tell_announced(client)
 
 
 def _send_again(app: celery.Celery, missing: sweeping.Missing) -> None:
@@ -538,7 +546,7 @@ def _send_again(app: celery.Celery, missing: sweeping.Missing) -> None:
 def gc(*_: object, **__: object) -> None:
     """Make the next step of the daily round that removes what is old; another process than the one at it leaves it alone."""
     with leased(redis_client(), routes.GC) as is_ours:
-        if is_ours:
+        if is_ours and cluster().claim().is_ours:  # else the other stack removes what is old, by what it knows of its jobs
             make_step(bucket())
 
 

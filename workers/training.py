@@ -7,8 +7,6 @@ import contextlib
 import functools
 import inspect
 import json
-import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -71,7 +69,7 @@ def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, 
         if folder.outcome() is None:
             folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.has(PUBLISHED):
+    if outcome is not None and outcome.state == "done" and not folder.is_published:
         # here and not before: who is killed in between comes back to it
         done = _point_aliases(folder, outcome)
         folder.bucket.write(folder.file(PUBLISHED), json.dumps({"facts": done}).encode())
@@ -147,9 +145,9 @@ def train_job(folder: JobFolder) -> TrainJob:
     return job
 
 
-def staging() -> Path:
-    """The folder of this machine in which releases are put together."""
-    return Path(tempfile.gettempdir()) / f"scoring-{os.getuid()}"
+def staging(cache: Path) -> Path:
+    """The folder of this machine in which releases are put together: beside the cache, where no other user makes it first."""
+    return cache.parent / "staging"
 
 
 def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limits, find: FindParameters) -> None:
@@ -173,7 +171,7 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
-    with temporary_folder(staging()) as aside:
+    with temporary_folder(staging(places.cache)) as aside:
         staged = aside / "release"
         save_model(definition, model, staged)
         unjudged = _describe(job, trained, search, forced)

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from shared.signatures import Signature, Signer
 from tests.conftest import REPOSITORY, make_place, wait_until
 
 
@@ -45,6 +46,14 @@ def test_cold_start_shows_a_result_and_leaves_nothing_running(tmp_path: Path) ->
     first_rows = done.stdout[done.stdout.index("entity_id,device,cr") :].splitlines()[1:6]
     assert all(re.fullmatch(r"\d+,[012],(0|1|0\.\d+|\d(\.\d+)?e-\d+)", row) for row in first_rows), first_rows
     assert wait_until(lambda: not processes_of(tmp_path / "home"), what="the end of every process")
+    key = tmp_path / "home" / "store-key"
+    assert {file.stat().st_mode & 0o077 for file in (tmp_path / "home", key, tmp_path / "home" / "up.log")} == {0}
+    manifests = [*place.bucket.glob("model/*/*/manifest.json"), *place.bucket.glob("data/predict/output/**/manifest.json")]
+    assert len(manifests) >= 3
+    signer = Signer((key.read_text().strip().encode(),))
+    assert {signer.judge(manifest.read_bytes()) for manifest in manifests} == {Signature.RIGHT}
+    # a second terminal finds the key by the home folder
+    assert place.scoring_json("models", "list")
 
 
 @pytest.mark.slow

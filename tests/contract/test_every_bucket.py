@@ -9,11 +9,13 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +26,8 @@ from s3fs.errors import translate_boto_error
 
 from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, _s3_session, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
+from shared.folder_handles import HAS_HANDLES
+from shared.manifests import FileDigest
 from shared.processes import mark_of_process
 from tests.acceptance.faults.relays import StoreRelay
 from tests.conftest import REPOSITORY
@@ -41,6 +45,16 @@ from tests.object_store import STORE_BUCKET, object_store, talking_to
 BAD_PATHS = ["", "/etc/passwd", "..", "../x", "a/../../x", "a//b", "a/", "a\0b", "a\\b", "s3://other/x", "./a", "x" * 300]
 
 
+SWAP = """
+import ctypes, os, sys
+folder, link = (os.fsencode(path) for path in sys.argv[1:])
+while not ctypes.CDLL(None, use_errno=True).renameat2(-100, folder, -100, link, 2):
+    pass
+sys.exit(os.strerror(ctypes.get_errno()))
+"""
+"""Exchanges a folder and a link for each other as fast as it can: 2 is RENAME_EXCHANGE, so that one of the two is always there."""
+
+
 class UnexpectedError(Exception):
     """Something that goes wrong in the middle of a write."""
 
@@ -53,9 +67,13 @@ def let_the_clock_of_the_disk_go_on(file):
         file.touch()
 
 
-def digests_of(folder: Path) -> dict[str, str]:
-    """Name and sha256 of every file of a folder but its manifest."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir() if file.name != "manifest.json"}
+def digest_of(content: bytes) -> FileDigest:
+    return FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def digests_of(folder: Path) -> dict[str, FileDigest]:
+    """Name and digest of every file of a folder but its manifest."""
+    return {file.name: digest_of(file.read_bytes()) for file in folder.iterdir() if file.name != "manifest.json"}
 
 
 class BucketContract:
@@ -363,7 +381,7 @@ class BucketContract:
         (staged / "more").write_bytes(b"more")
         assert bucket.put_folder(staged, "model/v1/one", last="manifest.json") is False
         assert len(bucket.files("model/v1/one")) == 2
-        assert bucket.read(bucket.stored_at("model/v1/one", "model.skops", digests["model.skops"])) == b"model" * 1000
+        assert bucket.read(bucket.stored_at("model/v1/one", "model.skops", digests["model.skops"].sha256)) == b"model" * 1000
         assert sorted(file.name for file in staged.iterdir()) == ["manifest.json", "model.skops", "more"]
 
     def test_of_four_different_folders_at_once_one_is_there_unmixed(self, bucket, tmp_path):
@@ -397,6 +415,21 @@ class BucketContract:
         assert not folder.exists() or list(folder.iterdir()) == []
         bucket.put_folder(staged, "model/v1/one", last="manifest.json")
         assert (bucket.local_folder("model/v1/one", tmp_path / "cache", digests) / "model.skops").exists()
+
+    @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/b", "..", ".", "", "a\0b", "a\\b"])
+    def test_a_name_that_leads_out_of_a_folder_is_refused_before_a_byte_is_copied(self, bucket, staged, tmp_path, name):
+        bucket.put_folder(staged, "model/v1/one", last="manifest.json")
+        with pytest.raises(RequestError, match="leads out of the folder"):
+            bucket.local_folder("model/v1/one", tmp_path / "cache", digests_of(staged) | {name: digest_of(b"1")})
+        assert not (tmp_path / "cache").exists()
+
+    def test_a_copy_that_is_dropped_is_made_again(self, bucket, staged, tmp_path):
+        bucket.put_folder(staged, "model/v1/one", last="manifest.json")
+        assert not bucket.drop_local_folder("model/v1/one", tmp_path / "cache"), "there is none yet"
+        folder = bucket.local_folder("model/v1/one", tmp_path / "cache", digests_of(staged))
+        assert bucket.drop_local_folder("model/v1/one", tmp_path / "cache") == bucket.is_remote
+        assert folder.exists() != bucket.is_remote, "a bucket in a folder has no copy that could go"
+        assert (bucket.local_folder("model/v1/one", tmp_path / "cache", digests_of(staged)) / "model.skops").exists()
 
     # --- the borders
 
@@ -583,7 +616,7 @@ class TestLocalBucket(BucketContract):
             for do in [
                 lambda folder=folder: bucket.files(folder),
                 lambda folder=folder: bucket.delete_folder(folder),
-                lambda folder=folder: bucket.local_folder(folder, tmp_path, {"model.pkl": "0" * 64}),
+                lambda folder=folder: bucket.local_folder(folder, tmp_path, {"model.pkl": digest_of(b"1")}),
             ]:
                 with pytest.raises(RequestError, match="leads outside the bucket"):
                     do()
@@ -630,6 +663,80 @@ class TestLocalBucket(BucketContract):
         bucket = open_bucket(f"file://{tmp_path}/link")
         bucket.write("a/b", b"1")
         assert (tmp_path / "real" / "a" / "b").read_bytes() == b"1"
+
+    @pytest.mark.skipif(not HAS_HANDLES, reason="this system cannot say where an open file is")
+    def test_a_folder_that_is_swapped_for_a_link_meanwhile_leads_nobody_out_of_the_bucket(self, bucket, tmp_path):
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "b").write_bytes(b"secret")
+        bucket.write("a/b", b"inside")
+        (bucket.root / "link").symlink_to(outside)
+        swapping = subprocess.Popen([sys.executable, "-c", SWAP, bucket.root / "a", bucket.root / "link"])
+        try:
+            limit, seen = time.monotonic() + 20, Counter()
+            while time.monotonic() < limit and (seen.total() < 6000 or min(seen["refused"], seen["done"]) < 50):
+                for do in [
+                    lambda: bucket.read("a/b"),
+                    lambda: bucket.open("a/b").read(),
+                    lambda: bucket.stat("a/b") and b"inside",
+                    lambda: b"inside" if {info.path for info in bucket.files("a")} <= {"a/b", "a/new"} else b"secret",
+                    lambda: bucket.write("a/new", b"1") or b"inside",
+                    lambda: bucket.delete("a/new") or b"inside",
+                ]:
+                    try:
+                        found = do()
+                    except (RequestError, BucketError):
+                        seen["refused"] += 1
+                    else:
+                        seen["done"] += 1
+                        assert found in (b"inside", None)
+        finally:
+            assert swapping.poll() is None, "this file system exchanges nothing"
+            swapping.kill()
+            swapping.wait()
+        assert min(seen["refused"], seen["done"]) >= 50, f"the folder was hardly swapped: {seen}"
+        assert [(file.name, file.read_bytes()) for file in outside.iterdir()] == [("b", b"secret")]
+
+    def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(self, bucket):
+        bucket.write("a/b", b"1")
+        os.mkfifo(bucket.root / "a" / "pipe")
+        assert bucket.read("a/pipe") is None
+        with pytest.raises(BucketError, match="a/pipe"):
+            bucket.open("a/pipe")
+
+    @pytest.fixture
+    def events(self, monkeypatch):
+        """In their order: a file or folder was forced onto the disk, a file got its name."""
+        seen, really = [], os.fsync
+        names = {"replace": Path.replace, "rename": Path.rename, "link": os.link}
+
+        def fsync(handle):
+            seen.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+            really(handle)
+
+        def named(what):
+            return lambda *given: (seen.append("named"), names[what](*given))[1]
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        for name in ("replace", "rename"):
+            monkeypatch.setattr(Path, name, named(name))
+        monkeypatch.setattr(os, "link", named("link"))
+        return seen
+
+    def test_what_must_survive_a_power_cut_is_on_the_disk_before_it_has_its_name(self, bucket, events, tmp_path):
+        bucket.write("a/b", b"1")
+        (tmp_path / "staged").mkdir()
+        (tmp_path / "staged" / "manifest.json").write_bytes(b"1")
+        for do, right in [
+            (lambda: bucket.write("a/c", b"1", durable=True), ["file", "named"]),
+            (lambda: bucket.create("a/d", b"1"), ["file", "named"]),
+            (lambda: bucket.copy("a/b", "a/e", durable=True), ["file", "named"]),
+            (lambda: bucket.settle("a"), ["folder"]),
+            (lambda: bucket.put_folder(tmp_path / "staged", "a/f", last="manifest.json"), ["file", "folder", "named", "folder"]),
+        ]:
+            events.clear()
+            do()
+            assert events == right
 
     def test_the_stamp_changes_when_a_file_is_changed_in_place(self, bucket):
         bucket.write("a/b", b"11111")
@@ -817,9 +924,7 @@ class StoreContract(BucketContract):
         gone.mkdir(parents=True)
         alive.mkdir()
         (gone / "model.pkl").write_bytes(b"half of it")
-        assert (
-            bucket.local_folder("model/v1/r1", tmp_path, {"model.pkl": hashlib.sha256(b"1").hexdigest()}) / "model.pkl"
-        ).read_bytes() == b"1"
+        assert (bucket.local_folder("model/v1/r1", tmp_path, {"model.pkl": digest_of(b"1")}) / "model.pkl").read_bytes() == b"1"
         assert sorted((tmp_path / "model/v1").iterdir()) == sorted([alive, tmp_path / "model/v1/r1"])
 
     # --- names, and others who write

@@ -58,6 +58,19 @@ def test_a_redis_that_drops_messages_or_forgets_is_found(redis_url, tmp_path):
     assert found["Redis persistence"].state == "warning"
 
 
+@pytest.mark.parametrize(("ahead", "state"), [(-1.6, "ill"), (0.3, "well"), (1.6, "ill")])
+def test_a_clock_that_is_off_by_more_than_a_second_is_found(redis_url, tmp_path, monkeypatch, ahead, state):
+    really = redis.Redis.time
+
+    def shifted(self):
+        seconds, micros = really(self)
+        now = seconds + micros / 1e6 + ahead
+        return int(now), int(now % 1 * 1e6)
+
+    monkeypatch.setattr(redis.Redis, "time", shifted)
+    assert look(redis_url, tmp_path)["clock"].state == state
+
+
 def test_without_redis_the_bucket_and_the_disk_are_still_looked_at(no_redis_url, tmp_path):
     found = look(no_redis_url, tmp_path)
     assert found["Redis"].state == "ill"

@@ -672,3 +672,13 @@ def test_a_request_for_intervals_is_another_one_than_that_without(settings, buck
     assert plain.job_id != bounded.job_id == again.job_id
     assert [JobFolder(bucket, one.job_id).score_job().interval for one in (plain, bounded)] == [False, True]
     assert b"interval" not in bucket.read(JobFolder(bucket, plain.job_id).file("job.json"))
+
+
+@pytest.mark.parametrize("name", ["revisions", "manifest.json"])
+def test_a_table_in_a_folder_that_is_named_like_what_lies_at_a_place_is_refused(settings, bucket, name):
+    table = f"data/predict/input/{PLACE}/{name}/zzzz/prediction_input.csv"
+    write_table(bucket, [row(0)], table)
+    with pytest.raises(RequestError, match=f"holds {name}, which is the name of what lies at the place of a result") as caught:
+        score(settings, bucket, table=table)
+    assert "Rename that folder" in caught.value.next_step
+    assert list(list_jobs(bucket)) == []

@@ -1,8 +1,12 @@
 """Settings from files: what container platforms hand out as secrets."""
 
+import os
+
 import pytest
 
+from shared.bucket import LocalBucket
 from shared.errors import SettingsError
+from shared.processes import limit_new_files
 from shared.settings import SECRETS, read_settings
 
 
@@ -78,3 +82,94 @@ def test_a_value_that_cannot_be_is_said_of_the_file_and_not_shown(tmp_path, monk
     said = refusal(monkeypatch, REDIS_URL_FILE=tmp_path / "address")
     assert "the file that REDIS_URL_FILE names" in said
     assert "secret" not in said
+
+
+# --- the key of the store at home
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCORING_HOME", str(tmp_path))
+    return tmp_path
+
+
+def put_key(home, text="a key of some length", mode=0o600):
+    (home / "store-key").write_text(text)
+    (home / "store-key").chmod(mode)
+
+
+def test_the_key_that_lies_at_home_is_found_by_every_command(home):
+    assert not read_settings().signer.keys
+    put_key(home)
+    assert read_settings().signer.keys == (b"a key of some length",)
+
+
+def test_a_key_that_is_set_goes_before_the_one_at_home(home, monkeypatch, tmp_path):
+    put_key(home)
+    monkeypatch.setenv("SCORING_STORE_KEY", "another key of some length")
+    assert read_settings().signer.keys == (b"another key of some length",)
+    monkeypatch.delenv("SCORING_STORE_KEY")
+    (tmp_path / "elsewhere").write_text("a third key of some length")
+    monkeypatch.setenv("SCORING_STORE_KEY_FILE", str(tmp_path / "elsewhere"))
+    assert read_settings().signer.keys == (b"a third key of some length",)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_key_that_others_can_read_is_refused(home, monkeypatch, mode):
+    put_key(home, mode=mode)
+    said = refusal(monkeypatch)
+    assert said.startswith(f"the key of the store {home / 'store-key'} is not a file that only you can read. Type: chmod 600")
+
+
+def test_a_key_that_is_a_link_or_empty_is_refused(home, monkeypatch, tmp_path):
+    (tmp_path / "other").write_text("a key of some length")
+    (home / "store-key").symlink_to(tmp_path / "other")
+    assert "is not a file that only you can read" in refusal(monkeypatch)
+    (home / "store-key").unlink()
+    put_key(home, " ")
+    assert f"the key of the store {home / 'store-key'} is empty" in refusal(monkeypatch)
+
+
+# --- what is secret
+
+
+def test_no_secret_is_in_what_is_printed_of_settings(monkeypatch):
+    secrets = {
+        "REDIS_URL": "rediss://scoring:s3cret-one@redis.example/0",
+        "WEBHOOK_URL": "https://hooks.example/T0/B0/s3cret-two",
+        "SCORING_STORE_KEY": "s3cret-three of some length",
+        "SCORING_FLOWER_PASSWORD": "s3cret-four",
+    }
+    assert {*secrets} == {*SECRETS}, "a new secret belongs into this test"
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings()
+    for shown in (repr(settings), str(settings), f"{settings!r:>200}"):
+        assert "s3cret" not in shown
+
+
+# --- rights of new files
+
+
+@pytest.mark.parametrize(
+    ("umask", "file", "folder"), [(None, 0o600, 0o700), ("077", 0o600, 0o700), ("027", 0o640, 0o750), ("022", 0o644, 0o755)]
+)
+def test_new_files_are_for_their_owner_alone_unless_the_setting_says_otherwise(tmp_path, monkeypatch, umask, file, folder):
+    if umask is not None:
+        monkeypatch.setenv("SCORING_UMASK", umask)
+    before = os.umask(0o022)
+    try:
+        limit_new_files(read_settings().umask)
+        bucket = LocalBucket(tmp_path / "bucket")
+        bucket.write("jobs/one/part", b"1")
+        bucket.create("jobs/one/job.json", b"1")
+        bucket.copy("jobs/one/part", "jobs/one/copy")
+    finally:
+        os.umask(before)
+    assert {bucket.place(f"jobs/one/{name}").stat().st_mode & 0o777 for name in ("part", "job.json", "copy")} == {file}
+    assert bucket.place("jobs/one").stat().st_mode & 0o777 == folder
+
+
+@pytest.mark.parametrize("umask", ["8", "77", "00777", "u=rwx", ""])
+def test_a_umask_that_is_none_is_refused(monkeypatch, umask):
+    assert "SCORING_UMASK" in refusal(monkeypatch, SCORING_UMASK=umask)

@@ -18,7 +18,7 @@ import pytest
 
 from model_store import store
 from shared.bucket import LocalBucket
-from shared.errors import ModelError, StrayOrderError, TableError
+from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
 from shared.messages import TrainJob
 from shared.signatures import Signature, Signer
@@ -39,6 +39,7 @@ from tests.handmade import (
     write_table,
 )
 from workers import joining, planning, scoring, tables, unpacking
+from workers.notices import compose
 from workers.parts import PREDICTED, missing_chunks
 from workers.planning import Chunk, read_begun, read_plan
 
@@ -595,11 +596,11 @@ def test_two_jobs_that_finish_at_the_same_time_leave_the_newer_whole(bucket, mon
         newer = finished_but_for_publishing(bucket, first + 1, first + 1)
         copies = iter(range(1000))
 
-        def slowly(source, target, stop_at=first // 4 % 7, copies=copies):
+        def slowly(source, target, stop_at=first // 4 % 7, copies=copies, **more):
             # the older one stands still after a different copy each time, until the newer one is through
             if threading.current_thread().name == "older" and next(copies) == stop_at:
                 turn.wait(30)
-            copy(source, target)
+            copy(source, target, **more)
 
         monkeypatch.setattr(bucket, "copy", slowly)
         turn.clear()
@@ -690,6 +691,88 @@ def test_a_forged_revision_that_calls_itself_newer_is_not_published(bucket, forg
     folder = make_job(bucket, minute=1)
     assert run_job(folder).state == "done"
     assert json.loads(bucket.read(f"{first.result}/manifest.json"))["job_id"] == folder.job_id
+
+
+def copied_revision(bucket, source, name):
+    """A revision of a finished job under the name of a later one, as somebody leaves it who may write to the bucket."""
+    place = f"{OUTPUT}/revisions/{name}"
+    for info in bucket.files(f"{OUTPUT}/revisions/{source.job_id}"):
+        bucket.copy(info.path, f"{place}/{info.path.rpartition('/')[2]}")
+
+
+@pytest.mark.parametrize("key", [(), (b"a key that is long enough",)])
+@pytest.mark.parametrize("name", ["zzz-copy", "99991231t235959z-score-ffffff", "Not a job", "zzz.Z"])
+def test_a_copy_of_an_older_revision_under_a_later_name_is_never_published(bucket, key, name):
+    bucket.signer = Signer(key)
+    publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    older = finished_but_for_publishing(bucket, 0, 20)
+    assert scoring.finish_job(older).state == "done"
+    copied_revision(bucket, older, name)
+    newer = finished_but_for_publishing(bucket, 1, 30)
+    assert scoring.finish_job(newer).state == "done"
+    assert text_at(bucket, OUTPUT).count("\n") == 31
+    assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == newer.job_id
+
+
+@pytest.mark.parametrize("end", ["none", "failed", "elsewhere"])
+def test_a_revision_whose_job_did_not_end_well_at_this_place_is_not_newer(bucket, end):
+    later = finished_but_for_publishing(bucket, 9, 20)
+    assert scoring.finish_job(later).state == "done"
+    outcome = later.outcome()
+    bucket.delete(later.file("outcome.json"))
+    if end != "none":
+        changed = {"state": "failed"} if end == "failed" else {"result": "data/predict/output/v1/2026/11/24"}
+        later.end(outcome.model_copy(update=changed))
+    older = finished_but_for_publishing(bucket, 1, 30)
+    assert scoring.finish_job(older).state == "done"
+    assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == older.job_id
+
+
+def test_a_job_that_finds_a_newer_result_at_its_place_says_so(bucket):
+    older = finished_but_for_publishing(bucket, 0, 10)
+    newer = finished_but_for_publishing(bucket, 1, 20)
+    scoring.finish_job(newer)
+    outcome = scoring.finish_job(older)
+    told = f"at {OUTPUT} lies a newer result, that of job {newer.job_id}; this one is kept as a revision"
+    assert older.told(outcome).facts["newer result"] == told
+    assert compose(older, outcome).facts["newer result"] == told
+    assert "newer result" not in newer.told(newer.outcome()).facts
+
+
+@pytest.mark.parametrize("name", ["revisions", "manifest.json", "prediction_output.csv.gz", "rejects.csv.gz"])
+def test_a_place_inside_the_results_of_another_place_is_refused(bucket, name):
+    write_table(bucket, [row(0)])
+    folder = JobFolder(bucket, "20261123t120000z-score-place")
+    folder.create(make_job(bucket).job().model_copy(update={"job_id": folder.job_id, "place": f"{PLACE}/{name}/zzzz"}))
+    with pytest.raises(RequestError, match=f"holds {name}, which is the name of what lies at the place of a result"):
+        plan(folder)
+    assert not folder.has("plan.json")
+
+
+def test_a_mark_that_a_power_cut_left_empty_does_not_count_and_the_result_is_published_again(bucket):
+    folder = finished_but_for_publishing(bucket, 0, 10)
+    scoring.finish_job(folder)
+    bucket.write(folder.file("published.json"), b"")
+    bucket.write(f"{OUTPUT}/prediction_output.csv.gz", b"")
+    assert folder.status().state == "finishing"
+    scoring.finish_job(folder)
+    assert folder.status().state == "done"
+    assert text_at(bucket, OUTPUT).count("\n") == 11
+
+
+def test_the_result_at_its_place_is_on_the_disk_before_the_job_counts_as_published(bucket, monkeypatch):
+    folder = finished_but_for_publishing(bucket, 0, 10)
+    copy, copies = bucket.copy, []
+    monkeypatch.setattr(bucket, "copy", lambda source, target, **more: (copies.append((target, more)), copy(source, target, **more)))
+    settle = bucket.settle
+    monkeypatch.setattr(bucket, "settle", lambda place: (copies.append((place, {"settled": not folder.is_published})), settle(place)))
+    scoring.finish_job(folder)
+    assert copies == [
+        (f"{OUTPUT}/revisions/{folder.job_id}/manifest.json", {"durable": True}),
+        (f"{OUTPUT}/prediction_output.csv.gz", {"durable": True}),
+        (f"{OUTPUT}/manifest.json", {"durable": True}),
+        (OUTPUT, {"settled": True}),
+    ]
 
 
 # --- while the table is still being cut

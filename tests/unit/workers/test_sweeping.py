@@ -322,7 +322,8 @@ def test_a_mark_whose_request_was_never_written_goes_after_an_hour_and_not_befor
 
 def test_two_sweeps_at_once_send_the_same_and_change_nothing(bucket):
     plan(job(bucket, 1))
-    first, second = (sweep(bucket, IDLE, Rules(grace=NO_GRACE, deadline=DAY)) for _ in range(2))
+    later = datetime.now(UTC) + timedelta(seconds=1)
+    first, second = (sweep(bucket, IDLE, Rules(grace=NO_GRACE, deadline=DAY, now=later)) for _ in range(2))
     assert next(first).orders == next(second).orders
     assert next(first, None) is next(second, None) is None
 

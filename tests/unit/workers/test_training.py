@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +10,11 @@ from model_store.store import read_manifest
 from producers.promoting import roll_back
 from shared.aliases import changes, list_aliases, point_alias
 from shared.bucket import LocalBucket
-from shared.errors import ModelError, StrayOrderError, TableError
+from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob
 from tests.handmade import HEADER, NOON, die_after, make_job, publish_handmade, row, tree
-from tests.trainings import train
+from tests.trainings import make_training, train, write_training_tables
 from workers import training
 
 TRAIN = "data/train/2026/11/23/train.csv"
@@ -199,3 +200,15 @@ def test_an_unknown_definition_is_refused_with_those_there_are(bucket):
     with pytest.raises(ModelError, match=r"there is no definition 'v99' on \S+; there are: v1, v2, v3 "):
         train(train_job(bucket, definition="v99"))
     assert not bucket.folders("model")
+
+
+def test_a_staging_folder_that_somebody_else_made_first_is_refused_and_nothing_is_published(bucket, tmp_path):
+    write_training_tables(bucket, 600)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o777)
+    training.staging(Path(bucket.url).parent / "cache").symlink_to(elsewhere)
+    folder = make_training(bucket)
+    with pytest.raises(RequestError, match="is not a folder of this user"):
+        train(folder)
+    assert list(elsewhere.iterdir()) == []
+    assert bucket.folders("model") == []
