@@ -64,7 +64,7 @@ KEPT_FOLDERS = ("pymp-", "scoring-")
 """Empty folders: the pool of every worker makes one at its start and takes it away at an orderly end; releases are made in the other."""
 
 JOB_FILES = {
-    "job.json", "stage.json", "begun.json", "plan.json", "manifest.json", "sent-again", "outcome.json", "published.json", "telling.json",
+    "job.json", "stage.json", "begun.json", "versions.json", "plan.json", "manifest.json", "sent-again", "outcome.json", "published.json", "telling.json",
     "notified.json",
 }  # fmt: skip
 
@@ -450,7 +450,7 @@ class Stage:
         newest = f"{revisions}/{max(self.done)}"
         manifest, output = json.loads(read(folder.file("manifest.json")) or b""), read(f"{revision}/prediction_output.csv.gz") or b""
         plan = json.loads(read(folder.file("plan.json")) or b"")
-        parts = {f"{index:07d}.{ending}" for index in range(len(plan["chunks"])) for ending in ("csv.gz", "json")}
+        parts = {f"{index:07d}.{ending}" for index in range(len(plan["chunks"])) for ending in ("csv.gz", "json", "keys")}
         held = {
             "the revision's manifest is the job's": read(f"{revision}/manifest.json") == read(folder.file("manifest.json")),
             "the manifest names this job": manifest["job_id"] == job_id,
