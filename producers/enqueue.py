@@ -346,10 +346,6 @@ def find_table(bucket: Bucket, table: str) -> Source:
     """
     if not table.strip(f"/{string.whitespace}"):
         raise RequestError(f"{table!r} is the name of no table", next_step="Name a file or folder: scoring score --help")
-    if table == "-":
-        raise RequestError(
-            "a table is a file or a folder: standard input is not read", next_step="Write the rows into a file, and name that."
-        )
     if "://" in table:
         raise RequestError(
             f"{table} is an address, and a table is named by its path inside the bucket {bucket.url} or on this machine",

@@ -57,8 +57,9 @@ def gc(context: click.Context, dry_run: bool, as_json: bool) -> None:
 @click.argument("what", required=False)
 @json_option
 def undo(what: str | None, as_json: bool) -> None:
-    """Take back what has a tombstone, before it is removed: all of it, or WHAT alone (a job, a path, or a tombstone's id).
+    """Take back what has a tombstone, before it is removed.
 
+    All of it, or WHAT alone: a job, a path, or a tombstone's id.
     It stays for a week at least; change config/retention.yaml to keep it longer.
 
     \b

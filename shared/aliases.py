@@ -123,11 +123,14 @@ def _change(bucket: Bucket, alias: str, decide: Callable[[Alias | None], Alias |
     A name whose file is damaged means nothing: the change goes after all that there are, and repairs it.
     """
     while True:
-        now = known_alias(bucket, alias)
+        try:
+            now = read_alias(bucket, alias)
+            number = 0 if now is None else now.number
+        except UnreadableAliasError:
+            now, number = None, _newest_number(bucket, alias)
         change = decide(now)
         if change is None:
             return None
-        number = now.number if now is not None else _newest_number(bucket, alias)
         change = change.model_copy(update={"number": number + 1, "was": None if now is None else now.release})
         if add_change(bucket, alias, change):
             return change

@@ -64,8 +64,8 @@ KEPT_FOLDERS = ("pymp-", "scoring-")
 """Empty folders: the pool of every worker makes one at its start and takes it away at an orderly end; releases are made in the other."""
 
 JOB_FILES = {
-    "job.json", "stage.json", "begun.json", "versions.json", "plan.json", "manifest.json", "sent-again", "outcome.json", "published.json", "telling.json",
-    "notified.json",
+    "job.json", "stage.json", "begun.json", "versions.json", "plan.json", "manifest.json", "sent-again", "outcome.json",
+    "published.json", "telling.json", "notified.json",
 }  # fmt: skip
 
 

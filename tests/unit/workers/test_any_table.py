@@ -80,9 +80,13 @@ class _SharedStore(LocalBucket):
     def __init__(self, root: Path, store: Path) -> None:
         super().__init__(root)
         self._store = store
+        self._releases = LocalBucket(store)
 
     def place(self, path: str) -> Path:
-        return self._store / path if path.startswith("model/") else super().place(path)
+        return self._releases.place(path) if path.startswith("model/") else super().place(path)
+
+    def _reached(self, path: str):
+        return self._releases._reached(path) if path.startswith("model/") else super()._reached(path)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _SharedStore) and other._store == self._store

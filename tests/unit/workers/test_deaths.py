@@ -206,7 +206,7 @@ def test_the_search_of_a_training_that_dies_between_two_candidates_fails(bucket,
 
 
 def test_a_step_that_is_refused_memory_says_how_much_there_is(bucket, monkeypatch):
-    def fill(*_):
+    def fill(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(scoring, "plan_job", fill)
@@ -232,7 +232,7 @@ def test_what_would_end_the_process_from_within_fails_the_job_at_once_and_the_pr
 
 
 def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucket, client, monkeypatch):
-    def stop(*_):
+    def stop(*_, **__):
         raise SystemExit(0)
 
     folder = make_job(bucket)

@@ -233,10 +233,10 @@ def test_a_chunk_that_is_done_was_not_begun_in_vain_whether_that_could_be_marked
     with monkeypatch.context() as patch:
         patch.setattr(type(client), "hdel", lambda *_: pytest.fail("it is said together with the mark"))
         assert score_now(0) == {b"1": b"1"}
-        assert score_now(1) == {}
+        assert score_now(1) == {b"lost": b"1"}, "that the job lost a process stays known"
 
     def gone(*_, **__):
         raise redis.ConnectionError("Redis is away")
 
     monkeypatch.setattr(hint, "mark_part", gone)
-    assert score_now(2) == {}
+    assert score_now(2) == {b"lost": b"1"}
