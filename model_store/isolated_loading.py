@@ -85,9 +85,10 @@ class FreshInterpreter:
     """A Python interpreter that answers the questions in ``folder`` from ``first`` on."""
 
     def __init__(self, folder: Path, first: int, definitions: Path | None) -> None:
+        parent = str(os.getpid())
         # -P and a path of its own: it finds what this process finds, and nothing else that lies in the working folder
         path = os.pathsep.join(dict.fromkeys([str(REPOSITORY), *(entry or str(Path.cwd()) for entry in sys.path)]))
-        command = [sys.executable, "-P", "-m", __name__, str(folder), str(first), *([str(definitions)] if definitions else [])]
+        command = [sys.executable, "-P", "-m", __name__, parent, str(folder), str(first), *([str(definitions)] if definitions else [])]
         self._process = subprocess.Popen(
             command, env=os.environ | {"PYTHONPATH": path}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
@@ -184,9 +185,9 @@ def _end_of(loader: Loader, place: Path, number: int, seconds: float) -> str:
 # --- in the process -----------------------------------------------------------------------------------------------------------
 
 
-def main(place: Path, first: int, definitions: Path | None) -> None:
-    """Answer the questions in a folder from ``first`` on, one after another."""
-    end_with_parent()
+def main(parent: int, place: Path, first: int, definitions: Path | None) -> None:
+    """Answer the questions in a folder from ``first`` on, one after another, for the process ``parent``."""
+    end_with_parent(parent)
     for number, asked in enumerate(json.loads((place / "asked.json").read_text())):
         if number >= first:
             _answer(place, number, asked, definitions)
@@ -209,12 +210,14 @@ def _answer(place: Path, number: int, asked: dict[str, str], definitions: Path |
     unfinished.rename(whole)
 
 
-def end_with_parent() -> None:
+def end_with_parent(parent: int) -> None:
     """Let the system kill this process when the one that started it ends, however it ends; elsewhere than on Linux nothing happens."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]) if len(sys.argv) > 4 else None)

@@ -110,7 +110,7 @@ def _load(place: Path, first: int, definitions: Path | None, environment: dict[s
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     code = 0
     try:
-        isolated_loading.main(place, first, definitions)
+        isolated_loading.main(os.getppid(), place, first, definitions)
     except BaseException:  # noqa: BLE001 - the exit code of a program that raised
         traceback.print_exc()
         code = 1

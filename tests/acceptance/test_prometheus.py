@@ -1,6 +1,7 @@
 """A real Prometheus: it scrapes a running stack, each alarm fires, and each panel of the dashboard has something to show."""
 
 import contextlib
+import functools
 import gzip
 import itertools
 import json
@@ -230,13 +231,12 @@ def ill(tmp_path: Path) -> Iterator[tuple[list[dict[str, Any]], Callable[[], Non
         away = Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0", bucket_url="s3://nowhere")
         ports = [stack.enter_context(served(found)) for found in (settings, away)]
         slow = stack.enter_context(served(Settings(redis_url=url, bucket_url=str(hanging.root))))
-        pipes: list[Path] = []
+        hangs, released, read = threading.Event(), threading.Event(), LocalBucket.read
+        patch.setattr(LocalBucket, "read", functools.partialmethod(_read_or_hang, read, hanging.root, hangs, released))
 
         def hang() -> None:
-            folder = make_job(hanging)
-            pipes.append(hanging.root / "jobs" / folder.job_id / "job.json")
-            pipes[0].unlink()
-            os.mkfifo(pipes[0])
+            make_job(hanging)
+            hangs.set()
 
         seconds = f"{SLOW_BUCKET_SECONDS}s"
         yield (
@@ -247,9 +247,21 @@ def ill(tmp_path: Path) -> Iterator[tuple[list[dict[str, Any]], Callable[[], Non
             ],
             hang,
         )
-        for pipe in pipes:
-            # whoever waits for a writer reads the end of a file
-            threading.Thread(target=lambda pipe=pipe: pipe.write_bytes(b""), daemon=True).start()
+        released.set()
+
+
+def _read_or_hang(
+    bucket: LocalBucket,
+    read: Callable[[LocalBucket, str], bytes | None],
+    root: Path,
+    hangs: threading.Event,
+    released: threading.Event,
+    path: str,
+) -> bytes | None:
+    """Read as the bucket does, unless it is one that hangs."""
+    if bucket.root == root and hangs.is_set():
+        released.wait()
+    return read(bucket, path)
 
 
 def send_long_ago(settings: Settings) -> None:

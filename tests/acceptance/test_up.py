@@ -20,6 +20,7 @@ from shared.messages import JobOrder
 from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
 from shared.settings import Settings
 from tests.conftest import free_ports
+from tests.held_jobs import HeldJobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
@@ -68,6 +69,7 @@ class Up:
             "SCORING_REDIS_PORT": str(self.redis_port),
             "SCORING_FLOWER_PORT": str(self.flower_port),
             "SCORING_PROCESSES": "2",
+            **HeldJobs(folder / "held").environment,
             **environment,
         }
         self.log_file = folder / "up.log"
@@ -169,31 +171,20 @@ def fetch(port, path, credentials=None):
 
 
 class WorkInHand:
-    """A training that waits for the test.
-
-    Its ``job.json`` is a named pipe: opening it to write succeeds once a worker has begun to read, and the worker goes on when we write.
-    """
+    """A training that waits for the test while its worker reads its request."""
 
     def __init__(self, folder, settings):
         self.request = folder / "bucket" / "jobs" / "held-1" / "job.json"
         self.request.parent.mkdir(parents=True)
-        os.mkfifo(self.request)
+        self.request.write_text("{}")
+        self._held = HeldJobs(folder / "held")
+        self._held.hold("held-1")
         with make_app(settings) as app:
             send(app, TRAIN_FIT, [JobOrder(job_id="held-1")])
-        self.pipe = wait_for(self.opened, 30, "no worker took the training")
-
-    def opened(self):
-        with contextlib.suppress(OSError):
-            return os.open(self.request, os.O_WRONLY | os.O_NONBLOCK)
-        return None
+        wait_for(lambda: self._held.is_begun("held-1"), 30, "no worker took the training")
 
     def let_go(self):
-        aside = self.request.with_name("aside")
-        aside.write_text("{}")
-        # a file for whoever reads it next; the training still holds the pipe
-        aside.replace(self.request)
-        os.write(self.pipe, b"{}")
-        os.close(self.pipe)
+        self._held.let_go("held-1")
 
 
 def test_what_to_know_is_in_the_ready_file_for_its_owner_alone(running):

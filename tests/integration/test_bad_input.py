@@ -64,7 +64,7 @@ def refused(place: Place, *arguments: str | Path, code: int, sentence: str, next
 BROKEN_TABLES = {
     "picture.csv": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(range(256)), "is not a csv table: its first line is not text"),
     "zeros.csv": (b"\0" * 4096, "is not a csv table: its first line is not text"),
-    "utf16.csv": ("entity_id,device\n1,0\n".encode("utf-16"), "is not a csv table: its first line is not text"),
+    "utf16.csv": ("entity_id,device\n1,0\n".encode("utf-16"), "is text in UTF-16, and a csv table is text in UTF-8"),
     "nul_in_header.csv": (b"entity_id,at\0t1,device\n1,0,0\n", "is not a csv table: its first line is not text"),
     "empty.csv": (b"", "is empty"),
     "blank.csv": (b"\n\n  \n", "is empty"),
@@ -74,8 +74,11 @@ BROKEN_TABLES = {
     "none.parquet": (b"PAR1 this is no Parquet PAR1", "is not a Parquet file"),
     "nothing.parquet": (b"", "is not a Parquet file"),
     "csv.parquet": (b"entity_id,device\n1,0\n", "is not a Parquet file"),
-    "doubled.csv": (b"entity_id,att1,device,att1\n1,0,0,1\n", "has the column 'att1' more than once"),
-    "nameless.csv": (b"entity_id,,device\n1,0,0\n", r"has a column without a name \(number 2\)"),
+    "doubled.csv": (
+        b"entity_id,att1,device,att1\n1,0,0,1\n",
+        "lacks the column att2 and [0-9]+ more; it has entity_id, att1, device, att1",
+    ),
+    "nameless.csv": (b"entity_id,,device\n1,0,0\n", "lacks the column att1 and [0-9]+ more; it has entity_id, , device"),
     "other.csv": (b"a,b,c\n1,2,3\n", "lacks the column entity_id and [0-9]+ more; it has a, b, c"),
 }
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -22,6 +21,7 @@ from shared.messages import JobOrder
 from shared.routes import QUEUE_CONTROL, QUEUE_TRAIN, SCORE_PLAN
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, free_port, own_server, wait_until
+from tests.held_jobs import HeldJobs
 
 NODE = f"control@{socket.gethostname()}"
 
@@ -49,6 +49,8 @@ class Alone:
             "SCORING_FLOWER_PORT": str(self.flower_port),
             "SCORING_FLOWER_PASSWORD": "hunter2",
         }
+        self.held = HeldJobs(root / "held")
+        self.environment |= self.held.environment
         self.settings = Settings(redis_url=redis_url, home=root / "home", processes=1, sweep_seconds=1, flower_port=self.flower_port)
         self.client = redis.Redis.from_url(redis_url)
         self.started: list[subprocess.Popen[bytes]] = []
@@ -115,10 +117,7 @@ def test_a_worker_that_answers_but_takes_nothing_off_its_queue_is_ill(alone):
 def test_a_worker_whose_processes_are_all_at_work_is_well_however_much_waits(alone):
     alone.run(CONTROL)
     for number in range(CONTROL_PROCESSES):
-        # whoever reads it waits for somebody to write
-        request = alone.root / "bucket/jobs" / job(number) / "job.json"
-        request.parent.mkdir(parents=True)
-        os.mkfifo(request)
+        alone.held.hold(job(number))
     alone.send(CONTROL_PROCESSES + 1)
     wait_until(lambda: alone.client.llen(QUEUE_CONTROL) >= 1 and alone.client.hlen("unacked") == CONTROL_PROCESSES, 30, "work in hand")
     lying = alone.client.lindex(QUEUE_CONTROL, -1)
@@ -169,24 +168,16 @@ def test_a_worker_by_itself_stops_on_sigterm_and_hands_back_what_it_has(alone):
 @contextlib.contextmanager
 def jobs_in_hand(alone: Alone, count: int) -> Iterator[None]:
     """So many requests that are being read until the block ends."""
-    requests = [alone.root / "bucket/jobs" / job(number) / "job.json" for number in range(count)]
-    for request in requests:
-        request.parent.mkdir(parents=True)
-        os.mkfifo(request)
+    jobs = [job(number) for number in range(count)]
+    for held in jobs:
+        alone.held.hold(held)
     alone.send(count)
-    # a pipe that nobody reads yet cannot be opened this way
-    writers = [wait_until(lambda request=request: opened_for_writing(request), 30, f"a reader of {request}") for request in requests]
+    wait_until(lambda: all(map(alone.held.is_begun, jobs)), 30, "work in hand")
     try:
         yield
     finally:
-        for writer in writers:
-            os.close(writer)
-
-
-def opened_for_writing(pipe: Path) -> int | None:
-    with contextlib.suppress(OSError):
-        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    return None
+        for held in jobs:
+            alone.held.let_go(held)
 
 
 @pytest.mark.slow
