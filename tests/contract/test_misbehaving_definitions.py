@@ -484,7 +484,8 @@ from tests.trainings import make_training
 from workers import training
 from workers.judging import Places
 bucket = LocalBucket(Path({str(bucket.root)!r}))
-training.train_release(make_training(bucket, "bad", minute=3), Places(cache=Path("no-cache"), definitions=Path({str(definitions)!r})))
+places = Places(cache=Path({str(bucket.root.parent / "home" / "releases")!r}), definitions=Path({str(definitions)!r}))
+training.train_release(make_training(bucket, "bad", minute=3), places)
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
     from tests.conftest import wait_until

@@ -252,7 +252,7 @@ def test_output_is_plain_where_it_is_no_terminal(tmp_path, capsys):
 def test_an_output_that_nobody_reads_any_more_is_no_error(tmp_path):
     program = (
         "import sys; from pathlib import Path; from producers.launcher import Options, Stack; from shared.settings import Settings\n"
-        "stack = Stack(Settings(), Options(), Path('.')); sys.stdin.read()\n"
+        f"stack = Stack(Settings(), Options(), Path({str(tmp_path)!r})); sys.stdin.read()\n"
         "for _ in range(10): stack.say('up', 'a line')\n"
     )
     reader, writer = os.pipe()
