@@ -10,4 +10,10 @@ ruff check .
 mypy
 lint-imports --no-cache
 # three at once on two cores, for the slow ones mostly wait; a file of tests shares its stack, so it stays together; slow files come first
-exec python -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+together=(-n 3 --dist loadfile --no-loadscope-reorder)
+if [ $# -gt 0 ]; then
+    exec python -m pytest "${together[@]}" "$@"
+fi
+# containers share one part of the processors among them, however many there are: beside other tests they would starve
+python -m pytest -m docker
+python -m pytest -m "not docker" "${together[@]}"

@@ -149,7 +149,7 @@ class Place:
 
     def scoring(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command; fails the test when its exit code is another."""
-        done = READY_CLI.run([*map(str, arguments)], self.environment, 120)
+        done = READY_CLI.run([*map(str, arguments)], self.environment, 300)
         assert done.returncode == code, f"scoring {' '.join(map(str, arguments))} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -162,14 +162,14 @@ class Place:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "producers.cli", "up", "--ready-file", str(ready)]
             stack = subprocess.Popen(command, cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log, start_new_session=True)
-        wait_until(lambda: ready.exists() or stack.poll() is not None, 90, "the start of the stack")
+        wait_until(lambda: ready.exists() or stack.poll() is not None, 240, "the start of the stack")
         assert stack.poll() is None, self.log.read_text()
         return stack
 
 
 def stop(stack: subprocess.Popen[bytes]) -> int:
     stack.send_signal(signal.SIGTERM)
-    return stack.wait(90)
+    return stack.wait(180)
 
 
 def make_place(root: Path, **more: str) -> Place:

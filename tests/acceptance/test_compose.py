@@ -90,7 +90,7 @@ class Containers:
         self.environment = kept | {"COMPOSE_PROJECT_NAME": self.project}
         self.script("docker_environment.sh")
 
-    def __call__(self, *arguments: str, seconds: float = 120) -> str:
+    def __call__(self, *arguments: str, seconds: float = 400) -> str:
         return run([*self.command, *arguments], cwd=self.checkout, env=self.environment, seconds=seconds)
 
     def script(self, name: str, *arguments: str, code: int = 0, **more: str) -> str:
@@ -151,7 +151,7 @@ class Containers:
         return [line for line in docker("logs", container).splitlines() if line.startswith("POSTED") and job_id in line]
 
 
-def run(command: list[str], seconds: float = 120, **more: Any) -> str:
+def run(command: list[str], seconds: float = 400, **more: Any) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL, **more)
     assert done.returncode == 0, f"{command} gave {done.returncode}:\n{done.stdout[-5000:]}\n{done.stderr[-5000:]}"
     return done.stdout
@@ -202,21 +202,21 @@ def test_redis_wants_the_password_and_keeps_what_it_is_told(containers: Containe
 def test_a_worker_killed_in_mid_job_leaves_one_result_one_notice_and_the_text_of_a_run_without_docker(containers: Containers) -> None:
     [path] = containers.bucket.glob("data/predict/input/*/*/*/prediction_input.csv.gz")
     table = str(path.relative_to(containers.bucket))
-    victim = wait_until(lambda: all_alive(containers), 60, "both workers in Flower", 0.5)
+    victim = wait_until(lambda: all_alive(containers), 200, "both workers in Flower", 0.5)
     before = containers.figures()
 
     job_id = containers.scoring("score", table, "--model", "v2", "--chunk-rows", str(CHUNK_ROWS), "--no-wait").strip()
     folder = containers.bucket / "jobs" / job_id
-    wait_until(lambda: len(list(folder.glob("parts/*.json"))) >= 5, 60, "the first parts")
+    wait_until(lambda: len(list(folder.glob("parts/*.json"))) >= 5, 200, "the first parts")
     in_hand = f"taskname={SCORE_CHUNK}&workername={victim}"
-    wait_until(lambda: containers.tasks(job_id, in_hand), 10, "a chunk in the hand of the worker")
+    wait_until(lambda: containers.tasks(job_id, in_hand), 60, "a chunk in the hand of the worker")
     docker("kill", containers.workers()[victim])
     assert not (folder / "outcome.json").exists(), "the job had ended before its worker was killed"
 
-    wait_until((folder / "outcome.json").exists, 150, "the end of the job")
+    wait_until((folder / "outcome.json").exists, 400, "the end of the job")
     outcome = json.loads((folder / "outcome.json").read_text())
     assert outcome["state"] == "done"
-    [notice] = wait_until(lambda: containers.notices(job_id), 30, "the notice")
+    [notice] = wait_until(lambda: containers.notices(job_id), 120, "the notice")
     assert "done: score" in notice
     [manifest] = containers.bucket.glob(f"data/predict/output/v2/*/*/*/revisions/{job_id}/manifest.json")
     published = json.loads(manifest.read_text())
@@ -229,7 +229,7 @@ def test_a_worker_killed_in_mid_job_leaves_one_result_one_notice_and_the_text_of
     assert more(before, after, "scoring_chunks_total") == ROWS / CHUNK_ROWS
     assert more(before, after, 'scoring_jobs_ended_total{kind="score",state="done"}') == 1
     assert {task["name"] for task in containers.tasks(job_id)} == {SCORE_PLAN, SCORE_CHUNK, SCORE_FINISH, NOTIFY}
-    wait_until(lambda: not containers.flower("/api/workers?status=1")[victim], 60, "the killed worker being offline in Flower", 0.5)
+    wait_until(lambda: not containers.flower("/api/workers?status=1")[victim], 200, "the killed worker being offline in Flower", 0.5)
 
 
 def all_alive(containers: Containers) -> str | None:
@@ -245,7 +245,7 @@ def more(before: dict[str, float], after: dict[str, float], name: str) -> float:
 
 def test_every_container_is_healthy_and_flower_is_published_here_alone(containers: Containers) -> None:
     for service in ("redis", "worker", "control", "beat", "flower", "metrics"):
-        wait_until(lambda service=service: {*containers.health(service)} == {"healthy"}, 120, f"the health of {service}", 1)
+        wait_until(lambda service=service: {*containers.health(service)} == {"healthy"}, 300, f"the health of {service}", 1)
     with urllib.request.urlopen(f"http://127.0.0.1:{containers.flower_port}/healthcheck", timeout=10) as answer:
         assert answer.status == 200
     [flower] = containers.ids("flower")
@@ -326,7 +326,7 @@ def test_an_upgrade_during_a_job_loses_nothing_and_one_command_leads_back(contai
     containers.script("build_pipelines.sh", "--back")
     assert images() == {image}
     outcome = containers.bucket / "jobs" / job_id / "outcome.json"
-    wait_until(outcome.exists, 150, "the end of the job")
+    wait_until(outcome.exists, 400, "the end of the job")
     assert json.loads(outcome.read_text())["state"] == "done"
     assert len(containers.notices(job_id)) == 1
 

@@ -24,7 +24,7 @@ from tests.held_jobs import HeldJobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
-START_SECONDS = 120
+START_SECONDS = 240
 
 RUN = """
 import sys

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from shared.routes import GC
 from tests.acceptance.faults.stage import PROCESSES, Stage
 from tests.conftest import wait_until
 
@@ -236,6 +237,21 @@ def fill_server(stage: Stage, job_id: str, chance: random.Random) -> None:
     stage.client.config_set("maxmemory", "0")
 
 
+def make_server_read_only(stage: Stage, job_id: str, chance: random.Random) -> None:
+    """As after a failover: the server follows a master that is away, answers reads and refuses writes."""
+    in_the_middle(stage, job_id, chance)
+    stage.client.replicaof("127.0.0.1", 1)
+    time.sleep(PAUSE_SECONDS)
+    stage.client.replicaof("NO", "ONE")
+
+
+def collect_garbage(stage: Stage, job_id: str, chance: random.Random) -> None:
+    """The step of gc that beat sends, several times while the job runs."""
+    for _ in range(chance.randint(2, 5)):
+        in_the_middle(stage, job_id, chance)
+        stage.app.send_task(GC, retry=False)
+
+
 def lose_the_hint(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
     stage.client.delete(f"scoring:parts:{job_id}")
@@ -299,8 +315,10 @@ SERVER_FAULTS = {
     "server emptied": Fault(side="server", deed=empty_server),
     "server frozen": Fault(side="server", deed=freeze_server),
     "server full": Fault(side="server", deed=fill_server),
+    "server read-only": Fault(side="server", deed=make_server_read_only),
     "hint lost": Fault(side="server", deed=lose_the_hint),
 }
+UPKEEP_FAULTS = {"gc at random moments": Fault(side="upkeep", deed=collect_garbage)}
 NETWORK_FAULTS = {"network cut": Fault(side="network", deed=cut_network)}
 DISK_FAULTS = {f"disk {word}": broken_disk(kind) for word, kind in {"full": "ENOSPC", "broken": "EIO", "slow": "slow"}.items()}
 STORE_FAULTS = {
@@ -395,6 +413,7 @@ ON_DISK: dict[str, Fault] = {
     **WORKER_FAULTS,
     **SERVER_FAULTS,
     **NETWORK_FAULTS,
+    **UPKEEP_FAULTS,
     **DISK_FAULTS,
     "two beats": Fault(side="messages", deed=two_beats),
     "every message twice": Fault(side="messages", deed=no_deed, every_message_twice=True),
@@ -415,7 +434,7 @@ IN_LITTLE_MEMORY: dict[str, Fault] = {
 }
 """Played where a worker may use little memory; the kernel kills a process that takes more."""
 CHAOS: dict[str, Fault] = {
-    "chaos": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS),
+    "chaos": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, UPKEEP_FAULTS),
     "chaos, two jobs at once": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, jobs=2),
     "s3: chaos": chaos(S3_TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, STORE_FAULTS),
 }

@@ -163,7 +163,7 @@ class Stage:
             self._start_worker(name)
         self.start_beat()
         self._keeper.start()
-        wait_until(self.is_consuming, 60, "the workers' start")
+        wait_until(self.is_consuming, 200, "the workers' start")
 
     def start_beat(self) -> None:
         number = next(_numbers)
@@ -202,8 +202,8 @@ class Stage:
         """SIGTERM, and wait for the worker that takes its place to consume."""
         before = self.workers[name]
         before.terminate()
-        wait_until(lambda: self.workers[name] is not before, 60, f"the restart of worker {name}")
-        wait_until(self.is_consuming, 60, f"worker {name} consuming again")
+        wait_until(lambda: self.workers[name] is not before, 200, f"the restart of worker {name}")
+        wait_until(self.is_consuming, 200, f"worker {name} consuming again")
 
     def restart_with(self, **more: str) -> None:
         """New workers and a new beat with this in their environment."""
@@ -212,9 +212,9 @@ class Stage:
         before = dict(self.workers)
         for worker in before.values():
             worker.terminate()
-        wait_until(lambda: all(self.workers[name] is not worker for name, worker in before.items()), 60, "the restart of the workers")
+        wait_until(lambda: all(self.workers[name] is not worker for name, worker in before.items()), 200, "the restart of the workers")
         self.start_beat()
-        wait_until(self.is_consuming, 60, "both workers consuming")
+        wait_until(self.is_consuming, 200, "both workers consuming")
 
     def pool(self, name: str) -> list[psutil.Process]:
         """The living processes of a worker that do its work."""

@@ -15,7 +15,7 @@ from tests.acceptance.faults.memory import kills
 from tests.acceptance.faults.stage import PROCESSES, Stage, stage
 from tests.conftest import wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SHORT = [
     "plan, half a slice written: kill the process",
