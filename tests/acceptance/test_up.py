@@ -342,7 +342,7 @@ def test_when_the_launcher_is_killed_work_in_hand_is_finished_nothing_outlives_i
     training = WorkInHand(stack.folder, Settings(redis_url="", redis_port=stack.redis_port))
     stack.process.kill()
     stack.process.wait()
-    wait_for(lambda: all(map(is_gone, idle)), 30, "an idle process is still there")
+    wait_for(lambda: all(map(is_gone, idle)), 120, "an idle process is still there")
     assert client.hlen("unacked") == 1
     training.let_go()
     stack.wait_until_gone()

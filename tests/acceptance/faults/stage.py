@@ -442,6 +442,10 @@ class Stage:
         }
         return [f"not so: {promise}" for promise, kept in held.items() if not kept]
 
+    def _job_files(self) -> set[str]:
+        # an object store's own stamps say which version of a file it is
+        return JOB_FILES - {"versions.json"} if self.bucket.is_remote else JOB_FILES
+
     def _result(self, job_id: str) -> list[str]:
         """What is wrong with the one result of a job: its revision, its place, its manifest, and what else lies about."""
         outcome, folder, read = self.outcome(job_id), self.folder(job_id), self.bucket.read
@@ -462,7 +466,7 @@ class Stage:
             "one revision a job": [job for job in self.bucket.folders(revisions) if job not in self.failed] == sorted(self.done),
             "files of the revision": self._names(revision) == {"manifest.json", "prediction_output.csv.gz"},
             "files of the place": self._names(outcome.result) == {"manifest.json", "prediction_output.csv.gz"},
-            "files of the job": self._names(folder.path) - {"sent-again"} == JOB_FILES - {"sent-again"},
+            "files of the job": self._names(folder.path) - {"sent-again"} == self._job_files() - {"sent-again"},
             "folders of the job": set(self.bucket.folders(folder.path)) <= {"slices", "parts", "suspects", "deaths"},
             "no slices are left": self.bucket.folders(folder.file("slices")) == [],
             "one part a chunk": self._names(folder.file("parts")) == parts,
