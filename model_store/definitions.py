@@ -151,7 +151,7 @@ def is_tried(name: str, extra: Path | None = None) -> bool:
 
 
 def bar_definition(name: str, extra: Path | None, what: str) -> None:
-    """Never import this state of a definition in this process and those it forks: it kills or hangs whoever does.
+    """Never import this state of a definition in this process and those it forks: it kills or hangs the process that does.
 
     ``what`` says it in words, like ``kills its process (SIGABRT)``.
     """

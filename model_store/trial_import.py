@@ -1,4 +1,4 @@
-"""Imports definitions in a process of its own first, to find those that would kill or hang whoever imports them.
+"""Imports definitions in a process of its own first, to find those that would kill or hang the process that imports them.
 
 One child tries all, forked from a process that has the usual libraries already, so that it costs little. Where it dies, the definition that
 it was at is the reason, and another child goes on with those after it.
@@ -68,7 +68,7 @@ def _import_each(names: Sequence[str], extra: Path | None, writing: int, seconds
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        # whoever waits may be killed, and nobody else ends a child that hangs
+        # the waiting process may be killed, and no other ends a child that hangs
         signal.alarm(int(seconds * len(names)) + 5)
         for name in names:
             with contextlib.suppress(BaseException):
