@@ -104,8 +104,11 @@ class Cluster:
         """The open jobs that are for this stack, in their order; the others are left alone, which is logged. Raises BucketError.
 
         A job is of the stack that it was put into, and of the stack that has the bucket where that one is not there or not known.
+        Who else is there is looked up each time: a stack that came since the last look may already have put its jobs here.
         """
-        claim = self.claim()
+        if not open_jobs or not self.claim().own:
+            return [*open_jobs]
+        self._claim = claim = read_claim(self._bucket, self._own)
         if not claim.others:
             return [*open_jobs]
         # a job that was closed and is let go on may be of another stack by then

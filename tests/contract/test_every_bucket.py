@@ -576,6 +576,9 @@ class TestLocalBucket(BucketContract):
             folder = Path(name)
             (folder / "a").mkdir()
             (folder / "a" / "b").write_bytes(b"before")
+            # whatever the umask is
+            (folder / "a").chmod(0o755)
+            (folder / "a" / "b").chmod(0o644)
             folder.chmod(0o555)
             bucket = LocalBucket(folder)
             with an_ordinary_user():

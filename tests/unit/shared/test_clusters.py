@@ -218,7 +218,25 @@ def test_many_looks_cost_no_request(bucket, first, monkeypatch):
     for name in ("read", "write", "files", "stat"):
         monkeypatch.setattr(bucket, name, lambda *_: pytest.fail("it was asked"))
     for _ in range(100):
-        assert first.cluster.own_jobs(["job-1", "job-2"]) == ["job-1", "job-2"]
+        assert first.cluster.claim().is_ours
+        assert first.cluster.own_jobs([]) == []
+
+
+def test_jobs_of_a_stack_that_came_since_the_last_look_are_left_alone(bucket, first, second):
+    of_first = put(first, 1)
+    of_second = put(second, 2)
+    assert first.cluster.own_jobs([of_first, of_second]) == [of_first]
+
+
+def test_two_requests_tell_which_jobs_are_ours_however_many_there_are(bucket, first, monkeypatch):
+    first.look()
+    asked = []
+    for name in ("read", "write", "files", "stat"):
+        done = getattr(bucket, name)
+        monkeypatch.setattr(bucket, name, lambda path, *more, name=name, done=done: (asked.append(name), done(path, *more))[1])
+    names = [f"job-{number}" for number in range(1000)]
+    assert first.cluster.own_jobs(names) == names
+    assert sorted(asked) == ["files", "read"]
 
 
 def test_doctor_says_whose_the_bucket_is_and_claims_nothing(bucket, first, second):
