@@ -144,7 +144,12 @@ def order_of(runs: int, only: str, chance: random.Random) -> list[str]:
 LITTLE_MEMORY = 1 << 30
 """Bytes for all processes of a worker together."""
 
-STAGES: dict[str, dict[str, Any]] = {"disk": {}, "s3": {"on_s3": True}, "memory": {"memory": LITTLE_MEMORY}}
+STAGES: dict[str, dict[str, Any]] = {
+    "disk": {},
+    "s3": {"on_s3": True},
+    "stacks": {"two_stacks": True},
+    "memory": {"memory": LITTLE_MEMORY},
+}
 """What the stages differ in, in the order in which they are played; the kinds of one begin with its name, but for those of the first."""
 
 

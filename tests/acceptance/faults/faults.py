@@ -27,6 +27,9 @@ DEATHS, ALWAYS = 3, 100
 
 ENDLESS_SECONDS = 120
 
+CLOCK_STEPS = {"a minute ahead": 60, "a minute behind": -60, "two hours ahead": 7200, "two hours behind": -7200, "a day ahead": 86_400}
+"""Beyond an hour a message counts as lost for the worker whose clock it is, which then gives it out again."""
+
 KILLS = ["kill the process", "kill the worker", "terminate, then kill the worker"]
 
 FIT_PLACES = ["fit, before the model", "fit, with the model", "fit, before its outcome", "fit, before it is marked as published"]
@@ -270,6 +273,63 @@ def two_beats(stage: Stage, job_id: str, chance: random.Random) -> None:
     stage.stop_beat()
 
 
+def neighbour_works(stage: Stage, job_id: str, chance: random.Random) -> None:
+    """The second stack scores the same table at the same time; its job is its own as ours is ours."""
+    theirs = stage.enqueue_at_neighbour()
+    in_the_middle(stage, job_id, chance)
+    ending = stage.end_at_neighbour(theirs)
+    assert (ending.state, ending.notices) == ("done", 1)
+    assert not stage.place.webhook.about(theirs)
+
+
+def neighbour_killed(stage: Stage, job_id: str, chance: random.Random) -> None:
+    """The worker of the second stack is killed in the middle of a job, and comes back."""
+    neighbour = stage.neighbour
+    assert neighbour is not None
+    theirs = stage.enqueue_at_neighbour()
+    kill_worker(neighbour, theirs, chance)
+    ending = stage.end_at_neighbour(theirs)
+    assert (ending.state, ending.notices) == ("done", 1)
+
+
+def beside(fault: Fault, *, empties: bool = False) -> Fault:
+    """A fault of one stack while the second one works on a job of its own; with ``empties`` it forgets what it had in Redis, too."""
+
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+        assert stage.neighbour is not None
+        theirs = stage.enqueue_at_neighbour()
+        fault.deed(stage, job_id, chance)
+        if empties:
+            stage.neighbour.client.flushall()
+        ending = stage.end_at_neighbour(theirs)
+        assert (ending.state, ending.notices) == ("done", 1)
+
+    return dataclasses.replace(fault, deed=deed)
+
+
+def clock_step(seconds: float) -> Fault:
+    """The clock of one worker steps in the middle of a job and keeps wrong until the job has ended."""
+
+    def deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+        in_the_middle(stage, job_id, chance)
+        worker = chance.choice(list(stage.workers))
+        stage.set_clock(worker, seconds)
+        wait_until(lambda: stage.folder(job_id).has("notified.json"), 120, "the end of a job under a wrong clock", stage.pause)
+        stage.set_clock(worker, 0)
+
+    return Fault(side="clocks", deed=deed)
+
+
+def clock_steps(stage: Stage, job_id: str, chance: random.Random) -> None:
+    """The clocks of all workers step ahead and back, several times, each by its own."""
+    for _ in range(chance.randint(2, 5)):
+        in_the_middle(stage, job_id, chance)
+        for worker in list(stage.workers):
+            stage.set_clock(worker, chance.choice([-1, 1]) * chance.choice([1, 30, 60, 3600, 90_000]))
+    for worker in list(stage.workers):
+        stage.set_clock(worker, 0)
+
+
 def no_deed(stage: Stage, job_id: str, chance: random.Random) -> None:
     """All of it was said before."""
 
@@ -319,6 +379,10 @@ SERVER_FAULTS = {
     "hint lost": Fault(side="server", deed=lose_the_hint),
 }
 UPKEEP_FAULTS = {"gc at random moments": Fault(side="upkeep", deed=collect_garbage)}
+CLOCK_FAULTS = {
+    **{f"clock {word}": clock_step(seconds) for word, seconds in CLOCK_STEPS.items()},
+    "clocks step ahead and back": Fault(side="clocks", deed=clock_steps),
+}
 NETWORK_FAULTS = {"network cut": Fault(side="network", deed=cut_network)}
 DISK_FAULTS = {f"disk {word}": broken_disk(kind) for word, kind in {"full": "ENOSPC", "broken": "EIO", "slow": "slow"}.items()}
 STORE_FAULTS = {
@@ -414,6 +478,7 @@ ON_DISK: dict[str, Fault] = {
     **SERVER_FAULTS,
     **NETWORK_FAULTS,
     **UPKEEP_FAULTS,
+    **CLOCK_FAULTS,
     **DISK_FAULTS,
     "two beats": Fault(side="messages", deed=two_beats),
     "every message twice": Fault(side="messages", deed=no_deed, every_message_twice=True),
@@ -433,12 +498,23 @@ IN_LITTLE_MEMORY: dict[str, Fault] = {
     **{f"memory: {place}: eats it once": training_trap(place, "eat memory") for place in FIT_PLACES},
 }
 """Played where a worker may use little memory; the kernel kills a process that takes more."""
+BESIDE_ANOTHER_STACK: dict[str, Fault] = {
+    "stacks: both work at once": Fault(side="upkeep", deed=neighbour_works),
+    "stacks: the other's worker killed": Fault(side="upkeep", deed=neighbour_killed),
+    "stacks: both servers emptied": beside(SERVER_FAULTS["server emptied"], empties=True),
+    **{
+        f"stacks: {name}": beside(fault)
+        for name, fault in (WORKER_FAULTS | SERVER_FAULTS | UPKEEP_FAULTS).items()
+        if name in ("worker killed", "rolling restart", "server killed, data lost", "server emptied", "hint lost", "gc at random moments")
+    },
+}
+"""Played where a second stack works on the same bucket."""
 CHAOS: dict[str, Fault] = {
-    "chaos": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, UPKEEP_FAULTS),
-    "chaos, two jobs at once": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, jobs=2),
+    "chaos": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, UPKEEP_FAULTS, CLOCK_FAULTS),
+    "chaos, two jobs at once": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, CLOCK_FAULTS, jobs=2),
     "s3: chaos": chaos(S3_TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, STORE_FAULTS),
 }
-FAULTS = ON_DISK | ON_S3 | IN_LITTLE_MEMORY | CHAOS
+FAULTS = ON_DISK | ON_S3 | BESIDE_ANOTHER_STACK | IN_LITTLE_MEMORY | CHAOS
 
 
 def is_whole(stage: Stage) -> bool:

@@ -32,6 +32,7 @@ from producers.enqueue import enqueue_score, enqueue_train
 from shared.aliases import release_folder, resolve
 from shared.broker import make_app, send
 from shared.bucket import TEMPORARY, open_bucket
+from shared.clusters import OWNER
 from shared.job_folder import JobFolder, Outcome, open_jobs
 from shared.messages import JobOrder
 from shared.routes import QUEUES, SCORE_PLAN, SWEEP
@@ -51,6 +52,9 @@ JOB_SECONDS = 150
 """A job that has not ended by then, faults and all, hangs."""
 CLEARING_SECONDS = 20
 """What a sweep or two need to clear away."""
+
+CLOCK_SECONDS = 0.9
+"""How exactly a clock that was put ahead must show it."""
 
 KOMBU_KEYS = {"unacked", "unacked_index", "unacked_mutex"}
 """Messages that were taken and not acknowledged. What a killed worker held stays there for the visibility timeout, an hour, and is then
@@ -88,8 +92,9 @@ class Stage:
     The bucket is a local folder, or for ``on_s3`` one on an object store that the workers reach through a relay.
     """
 
-    def __init__(self, root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1, **environment: str) -> None:
+    def __init__(self, root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1, workers: int = 2, **environment: str) -> None:
         self.root = root
+        self._worker_names = ("one", "two")[:workers]
         self._open = contextlib.ExitStack()
         self.server_port = free_port()
         self.proxy = Proxy(self.server_port)
@@ -130,6 +135,8 @@ class Stage:
         """Those that had to fail; what they leave in ``revisions`` has no manifest."""
         self._begun: dict[str, float] = {}
         self._action = ""
+        self.neighbour: Stage | None = None
+        """Another stack on the same bucket; it has a server, a worker, a beat and a webhook of its own."""
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.chunks, self.pause = (CHUNKS_ON_S3, 0.1) if on_s3 else (CHUNKS, 0.02)
@@ -159,7 +166,7 @@ class Stage:
 
     def start(self) -> None:
         self.start_server()
-        for name in ("one", "two"):
+        for name in self._worker_names:
             self._start_worker(name)
         self.start_beat()
         self._keeper.start()
@@ -233,6 +240,29 @@ class Stage:
             return len(waiting) >= len(self.workers)
         return False
 
+    def start_neighbour(self) -> None:
+        """A second stack on this bucket, which this stack has claimed before."""
+        wait_until(lambda: self.bucket.exists(OWNER), 60, "the claim to the bucket")
+        root = self.root / "neighbour"
+        root.mkdir()
+        self.neighbour = Stage(root, workers=1, BUCKET_URL=self.bucket.url)
+        self.neighbour.start()
+
+    def set_clock(self, worker: str, seconds: float) -> None:
+        """Put the clocks of all processes of a worker ahead by so many seconds, and wait until they show it."""
+        file = self.talk / f"clock.{worker}"
+        aside = file.with_suffix(".aside")
+        aside.write_text(str(seconds))
+        aside.rename(file)
+
+        def shows(process: psutil.Process) -> bool:
+            shown = self.talk / f"{file.name}.shown.{process.pid}"
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                return abs(float(shown.read_text()) - shown.stat().st_mtime - seconds) < CLOCK_SECONDS
+            return not process.is_running()
+
+        wait_until(lambda: all(shows(process) for process in self.tree(worker)), 60, f"the clock of worker {worker}")
+
     # --- jobs
 
     def prepare(self) -> bytes:
@@ -252,6 +282,19 @@ class Stage:
             send(self.app, SCORE_PLAN, [JobOrder(job_id=asked.job_id)])
         self._begun[asked.job_id] = began
         return asked.job_id
+
+    def enqueue_at_neighbour(self) -> str:
+        """Ask the second stack for the table to be scored once more."""
+        assert self.neighbour is not None
+        self.neighbour.table, self.neighbour.chunks = self.table, self.chunks
+        return self.neighbour.enqueue(fewer=1)  # a request that differs in nothing would join the job of this stack
+
+    def end_at_neighbour(self, job_id: str) -> Ending:
+        """Wait for the end of a job of the second stack."""
+        assert self.neighbour is not None
+        ending = self.neighbour.end_of(job_id)
+        self.done |= self.neighbour.done
+        return ending
 
     def enqueue_training(self) -> str:
         """Ask for ``v1`` to be trained once more."""
@@ -365,7 +408,8 @@ class Stage:
 
         with contextlib.suppress(pytest.fail.Exception):
             wait_until(is_clean, CLEARING_SECONDS, "the clearing away", 0.2)
-        return found + self._lost_processes() + [problem for job_id in jobs for problem in self._end(job_id, verdict)]
+        found += self._lost_processes() + self._meddling(jobs)
+        return found + [problem for job_id in jobs for problem in self._end(job_id, verdict)]
 
     def _strays(self) -> list[str]:
         """Files that were being written by somebody who is gone."""
@@ -394,6 +438,14 @@ class Stage:
             return found + [f"taken and not done: {order}" for order in taken if order.get("job_id") in still_open]
         except redis.RedisError as error:
             return [f"the server: {error}"]
+
+    def _meddling(self, jobs: list[str]) -> list[str]:
+        """What the second stack did with jobs that are not its own."""
+        if self.neighbour is None:
+            return []
+        logs = "".join(log.read_text() for log in sorted(self.neighbour.root.glob("*.log")))
+        found = [f"the neighbour's log names {job_id}" for job_id in jobs if job_id in logs]
+        return found + [f"the neighbour tells of {job_id}" for job_id in jobs if self.neighbour.place.webhook.about(job_id)]
 
     def _lost_processes(self) -> list[str]:
         """Processes that are gone for good, shown by giving work to all of them at once through each queue."""
@@ -477,6 +529,8 @@ class Stage:
         return {info.path.rpartition("/")[2] for info in self.bucket.files(folder)}
 
     def stop(self) -> None:
+        if self.neighbour is not None:
+            self.neighbour.stop()
         self._ending.set()
         for process in [*self.beats, *self.workers.values()]:
             process.terminate()
@@ -494,8 +548,18 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1, memory: int | None = None) -> Iterator[Stage]:
-    """A running stage, ended whatever happens; with ``memory`` each worker may use so many bytes, all its processes together."""
+def stage(
+    root: Path,
+    *,
+    on_s3: bool = False,
+    chunk_seconds: float = 0.1,
+    memory: int | None = None,
+    two_stacks: bool = False,
+) -> Iterator[Stage]:
+    """A running stage, ended whatever happens.
+
+    With ``memory`` each worker may use so many bytes, all its processes together. With ``two_stacks`` another stack works on its bucket.
+    """
     with contextlib.ExitStack() as held:
         playing = Stage(root, on_s3=on_s3, chunk_seconds=chunk_seconds)
         if memory is not None:
@@ -504,6 +568,8 @@ def stage(root: Path, *, on_s3: bool = False, chunk_seconds: float = 0.1, memory
                 pytest.skip("no limit on memory can be set here")
         held.callback(playing.stop)
         playing.start()
+        if two_stacks:
+            playing.start_neighbour()
         yield playing
 
 

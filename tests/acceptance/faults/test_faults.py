@@ -26,6 +26,7 @@ SHORT = [
     "network cut",
     "disk full",
     "every message twice",
+    "clocks step ahead and back",
     "fit, with the model: kill the process",
     "load, before the model: kill the process, again and again",
     "finish, between predictions and manifest: kill the process, again and again",

@@ -10,12 +10,14 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+import time_machine
 
 import shared.broker
 import shared.processes
@@ -41,8 +43,12 @@ PASSED = STAGE / "passed"
 BEGUN = STAGE / "begun.txt"
 """A line for each time that a chunk was begun: job and index."""
 
+CLOCK = STAGE / f"clock.{os.environ['FAULT_WORKER']}"
+"""How many seconds the clocks of this worker are ahead; see ``Clock``."""
+
 CHUNK_SECONDS = float(os.environ["FAULT_CHUNK_SECONDS"])
 """What a chunk takes more than it needs, so that faults find it under way."""
+CLOCK_LOOK_SECONDS = 0.1
 MEAL_BYTES = 32 << 20
 MEET = "faults.meet"
 MEETING_SECONDS = 60
@@ -228,3 +234,35 @@ def meet(folder: str, expected: int) -> None:
     limit = time.monotonic() + MEETING_SECONDS
     while len(list(place.iterdir())) < expected and time.monotonic() < limit:
         time.sleep(0.02)
+
+
+class Clock:
+    """The clock of this process, but not its monotonic one; a process that is forked off goes on with what its parent kept."""
+
+    def __init__(self) -> None:
+        self._ahead, self._traveller = 0.0, None
+
+    def keep(self) -> None:
+        """Put it where the file ``CLOCK`` says whenever that changes, and write what it shows to a file whose own time is the right one."""
+        while True:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                wanted = float(CLOCK.read_text())
+                if wanted != self._ahead:
+                    self._put_ahead(wanted)
+                CLOCK.with_name(f"{CLOCK.name}.shown.{os.getpid()}").write_text(str(time.time()))
+            time.sleep(CLOCK_LOOK_SECONDS)
+
+    def _put_ahead(self, seconds: float) -> None:
+        if self._traveller is not None:
+            self._traveller.stop()
+        self._traveller = time_machine.travel(time.time() + seconds, tick=True)
+        self._traveller.start()
+        self._ahead = seconds
+
+    def start(self) -> None:
+        threading.Thread(target=self.keep, daemon=True).start()
+
+
+clock = Clock()
+clock.start()
+os.register_at_fork(after_in_child=clock.start)  # no thread survives a fork
