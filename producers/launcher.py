@@ -477,7 +477,7 @@ def _exports(settings: Settings, environment: Mapping[str, str]) -> str:
     wanted = {"BUCKET_URL": environment["BUCKET_URL"], "SCORING_HOME": environment["SCORING_HOME"]}
     if settings.redis_url:
         # with a password it is not shown: the terminal gets it as this one did
-        wanted["REDIS_URL"] = settings.redis_url if settings.redis_url == maybe_sanitize_url(settings.redis_url) else "(as here)"
+        wanted["REDIS_URL"] = settings.broker_url if settings.broker_url == maybe_sanitize_url(settings.broker_url) else "(as here)"
     else:
         wanted["SCORING_REDIS_PORT"] = str(settings.redis_port)
     return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in wanted.items())
@@ -493,7 +493,7 @@ def _check_bucket(settings: Settings) -> None:
 
 def _check_broker(settings: Settings) -> None:
     try:
-        shown = maybe_sanitize_url(settings.redis_url)
+        shown = maybe_sanitize_url(settings.broker_url)
     except ValueError:
         # neither the address nor the error is shown: a part of the password may be in them
         raise RequestError(

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SCORING_", frozen=True, extra="ignore", populate_by_name=True)
 
-    redis_url: str = Field(default="", validation_alias="REDIS_URL", repr=False)
+    redis_url: SecretStr = Field(default=SecretStr(""), validation_alias="REDIS_URL")
     """The message broker. Empty: the server that ``scoring up`` starts on ``SCORING_REDIS_PORT``."""
 
     bucket_url: str = Field(default="bucket", validation_alias="BUCKET_URL")
@@ -112,8 +112,8 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _is_redis(cls, url: str) -> str:
-        if url and not url.startswith(("redis://", "rediss://")):
+    def _is_redis(cls, url: SecretStr) -> SecretStr:
+        if url and not url.get_secret_value().startswith(("redis://", "rediss://")):
             raise ValueError("must start with redis:// or rediss://")
         return url
 
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     @property
     def broker_url(self) -> str:
         """The Redis that is really used: ``REDIS_URL``, or the embedded server of ``scoring up``."""
-        return self.redis_url or f"redis://127.0.0.1:{self.redis_port}/0"
+        return self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
 
 
 def _keys(secret: SecretStr) -> list[str]:

@@ -268,7 +268,7 @@ def send_long_ago(settings: Settings) -> None:
     """A message that has waited for an hour."""
     with make_app(settings) as app:
         send(app, SCORE_PLAN, [JobOrder(job_id="20261123t101500000z-score-9bfad3")])
-    client = redis.Redis.from_url(settings.redis_url)
+    client = redis.Redis.from_url(settings.broker_url)
     message = json.loads(client.rpop(QUEUE_CONTROL))
     message["headers"]["sent_at"] = time.time() - 3600
     client.rpush(QUEUE_CONTROL, json.dumps(message))

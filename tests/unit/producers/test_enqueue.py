@@ -57,7 +57,7 @@ def score(settings, bucket, table=TABLE, model="v1", **more):
 def messages(settings, queue="control") -> list[tuple[str, dict]]:
     """Task and order of every message that waits, the oldest first."""
     found = []
-    for text in reversed(redis.Redis.from_url(settings.redis_url).lrange(queue, 0, -1)):
+    for text in reversed(redis.Redis.from_url(settings.broker_url).lrange(queue, 0, -1)):
         envelope = json.loads(text)
         [order], _, _ = json.loads(base64.b64decode(envelope["body"]))
         found.append((envelope["headers"]["task"], order))

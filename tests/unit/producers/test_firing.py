@@ -595,15 +595,15 @@ def test_check_names_a_definition_that_is_nowhere(bucket, tmp_path, monkeypatch)
 def test_a_run_by_hand_is_the_run_of_the_clock_and_one_that_failed_runs_anew(settings, bucket, schedule):
     put_table(bucket, SIX)
     command = ("run", "daily", "--date", "2026-11-23", "--no-wait")
-    first = scoring(bucket, *command, url=settings.redis_url).stdout.strip()
+    first = scoring(bucket, *command, url=settings.broker_url).stdout.strip()
     schedule.look(SIX)
     assert list(list_jobs(bucket)) == [first]
-    assert scoring(bucket, *command, url=settings.redis_url).stdout.split()[-1] == first
+    assert scoring(bucket, *command, url=settings.broker_url).stdout.split()[-1] == first
     JobFolder(bucket, first).end(Outcome(state="failed", at=SIX))
-    second = scoring(bucket, *command, url=settings.redis_url).stdout.strip()
+    second = scoring(bucket, *command, url=settings.broker_url).stdout.strip()
     JobFolder(bucket, second).end(Outcome(state="done", at=SIX))
-    assert scoring(bucket, *command, url=settings.redis_url).stdout.split()[-1] == second
-    third = scoring(bucket, *command, "--again", url=settings.redis_url).stdout.strip()
+    assert scoring(bucket, *command, url=settings.broker_url).stdout.split()[-1] == second
+    third = scoring(bucket, *command, "--again", url=settings.broker_url).stdout.strip()
     assert len({first, second, third}) == 3
     assert sorted([first, second, third]) == [first, second, third]
 
@@ -642,11 +642,11 @@ def test_a_backfill_says_where_what_was_done_before_was_replaced_and_beat_does_n
     [job_id] = list_jobs(bucket)
     assert run_job(JobFolder(bucket, job_id)).state == "done"
     command = ("backfill", "daily", "--from", "2026-11-23", "--to", "2026-11-23")
-    assert scoring(bucket, *command, url=settings.redis_url).stderr == ""
+    assert scoring(bucket, *command, url=settings.broker_url).stderr == ""
     write_table(bucket, [row(7)], "data/other.csv")
     newer = make_job(bucket, table="data/other.csv", minute=60 * 24 * 365)
     assert run_job(newer).state == "done"
-    said = scoring(bucket, *command, url=settings.redis_url)
+    said = scoring(bucket, *command, url=settings.broker_url)
     assert "done before" in said.stdout
     assert (
         f"Warning: job {job_id} was done before, but data/predict/output/v1/2026/11/23 holds the result of job {newer.job_id}"
@@ -663,14 +663,14 @@ def test_a_backfill_keeps_so_many_jobs_open_and_leaves_alone_what_is_done(settin
     keep(bucket)
     put_table(bucket, *(NOON.replace(day=day) for day in (1, 2, 3, 5)))
     command = ("backfill", "daily", "--from", "2026-11-01", "--to", "2026-11-05", "--at-once", str(at_once))
-    shown = scoring(bucket, *command, error=JobFailedError, url=settings.redis_url)
+    shown = scoring(bucket, *command, error=JobFailedError, url=settings.broker_url)
     assert jobs(bucket) == ["2026/11/01", "2026/11/02", "2026/11/03", "2026/11/05"]
     assert max(map(len, worker)) == at_once
     lines = sorted(line.split()[0] + " " + line.split("  ")[1] for line in shown.stdout.splitlines() if "06:00" in line)
     assert lines == ["2026-11-01 done", "2026-11-02 failed", "2026-11-03 done", "2026-11-04 not started", "2026-11-05 done"]
     assert shown.exception.message == "2 of 5 runs of daily are not done"
     put_table(bucket, NOON.replace(day=4))
-    again = json.loads(scoring(bucket, *command, "--json", error=JobFailedError, url=settings.redis_url).stdout)
+    again = json.loads(scoring(bucket, *command, "--json", error=JobFailedError, url=settings.broker_url).stdout)
     assert [line["state"] for line in again if line["date"].startswith("2026-11-01")] == ["done before"]
     assert len(jobs(bucket)) == 6
 
@@ -679,7 +679,7 @@ def test_a_backfill_stands_back_while_todays_job_is_open(settings, bucket, worke
     put_table(bucket, SIX, *(NOON.replace(day=day) for day in (3, 4)))
     schedule.look(SIX)
     [today] = list_jobs(bucket)
-    shown = scoring(bucket, "backfill", "daily", "--from", "2026-11-03", "--to", "2026-11-04", url=settings.redis_url)
+    shown = scoring(bucket, "backfill", "daily", "--from", "2026-11-03", "--to", "2026-11-04", url=settings.broker_url)
     assert f"waits for job {today}" in shown.output
     assert worker[0] == [today]
     assert all(len(open_now) <= 1 for open_now in worker)
@@ -689,7 +689,7 @@ def test_a_backfill_asks_for_nothing_that_is_still_to_come(settings, bucket, wor
     now = datetime.now(UTC)
     keep(bucket, cron="0 0 * * *")
     put_table(bucket, now, now + DAY)
-    scoring(bucket, "backfill", "daily", "--from", f"{now:%Y-%m-%d}", "--to", f"{now + DAY:%Y-%m-%d}", url=settings.redis_url)
+    scoring(bucket, "backfill", "daily", "--from", f"{now:%Y-%m-%d}", "--to", f"{now + DAY:%Y-%m-%d}", url=settings.broker_url)
     assert jobs(bucket) == [f"{now:%Y/%m/%d}"]
 
 

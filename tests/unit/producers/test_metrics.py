@@ -249,7 +249,7 @@ def test_only_entries_that_are_switched_on_are_told_of(settings, tmp_path, enabl
 def test_sigterm_ends_it_as_it_must_for_the_first_process_of_a_container(settings, tmp_path):
     port = free_port()
     command = [sys.executable, "-m", "producers.cli", "metrics", "--port", str(port)]
-    environment = os.environ | {"REDIS_URL": settings.redis_url, "BUCKET_URL": settings.bucket_url}
+    environment = os.environ | {"REDIS_URL": settings.broker_url, "BUCKET_URL": settings.bucket_url}
     serving = subprocess.Popen(command, env=environment, cwd=REPOSITORY)
     try:
 

@@ -64,7 +64,7 @@ def trained(settings: Settings, bucket: LocalBucket, release: str, *, promotion:
 
 
 def scoring(settings: Settings, bucket: LocalBucket, *arguments: str, code: int = 0, **more: str) -> Result:
-    environment = {"BUCKET_URL": bucket.url, "REDIS_URL": settings.redis_url, "SCORING_STORE_KEY": ""} | more
+    environment = {"BUCKET_URL": bucket.url, "REDIS_URL": settings.broker_url, "SCORING_STORE_KEY": ""} | more
     done = CliRunner().invoke(cli.scoring, list(arguments), env=environment)
     if code == 0:
         assert done.exit_code == 0, done.output
