@@ -218,7 +218,7 @@ def _schedule(bucket: Bucket) -> Iterator[Finding]:
     entries, problems, digest = read_entries(bucket)
     if problems:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        text = f"{problems[0].entry}: {problems[0].field}: {problems[0].wrong}{more}"
+        text = f"{problems[0].place}: {problems[0].wrong}{more}"
         yield Finding(subject="schedule", state="ill", text=text, next_step="See all with: scoring schedule check")
         return
     now = datetime.now(UTC)

@@ -117,7 +117,7 @@ def find_entry(bucket: Bucket, name: str) -> Entry:
             return entry
     for problem in problems:
         if problem.entry == name:
-            raise RequestError(f"{SCHEDULE}, {name}: {problem.field}: {problem.wrong}", next_step="See all with: scoring schedule check")
+            raise RequestError(f"{SCHEDULE}, {problem.place}: {problem.wrong}", next_step="See all with: scoring schedule check")
     names = ", ".join(entry.name for entry in entries)
     raise RequestError(
         f"there is no entry {name!r} in {SCHEDULE} of the bucket {bucket.url}{f'; there are: {names}' if names else ''}",
@@ -448,7 +448,7 @@ class Schedule:
         self._announce(_not_started(run), f"did not start: {_title(run)}", _facts(run) | {"reason": error.message}, step)
 
     def _tell_problems(self, problems: list[Problem], digest: str) -> None:
-        facts = {f"{problem.entry}: {problem.field}".removesuffix(": "): problem.wrong for problem in problems[:10]}
+        facts = {problem.place: problem.wrong for problem in problems[:10]}
         title = f"{SCHEDULE} has {len(problems)} problem{'s' if len(problems) > 1 else ''}; entries without one are kept"
         self._announce(f"schedule-problems-{digest}", title, facts, "See them with: scoring schedule check")
 

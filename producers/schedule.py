@@ -48,6 +48,11 @@ class Problem:
     write: str
     """What to write instead."""
 
+    @property
+    def place(self) -> str:
+        """Entry and field, as far as they are known."""
+        return ": ".join(part for part in (self.entry, self.field) if part)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:

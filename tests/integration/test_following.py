@@ -26,7 +26,14 @@ from tests.handmade import NOON, make_job
 CHUNKS = 400
 """20,000 rows by 50: some seconds of work."""
 
-IN_THIS_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+IN_THIS_TERMINAL = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+os.login_tty(0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""With the signals as a terminal leaves them: a suite that was started in the background ignores Ctrl-C, and its children would too."""
 HINT = "No worker has taken the job yet"
 
 
