@@ -2,7 +2,8 @@
 
 Each day scores a csv.gz table with rejects, which a fix takes out; and scores one that fails for its rejects. Each week a new release is
 published and ``scoring models gc`` is run. Messages go through a real server and are worked off in this process by the tasks that workers
-run. The clock is made up: what a day has written is dated to that day, and gc is given the day's evening as its now.
+run. The clock is made up: what a day has written is dated to that day, gc is given the day's evening as its now, and keys in Redis lose a
+day of their time.
 """
 
 import argparse
@@ -42,6 +43,9 @@ notices: 90d
 results: 60d
 """
 """As in the documentation; and results go after 60 days, or each day would add one for ever."""
+DAY_SECONDS = 24 * 3600
+RENEWED = (b"scoring:pulse:sweep", b"scoring:pulse:swept-until")
+"""Keys that a stack that works writes more than once a day."""
 TABLES_STAY = 7
 """Days: who brings tables takes them away again."""
 ROWS = 30
@@ -87,6 +91,7 @@ class Replay:
             self._work(morning)
             self._date_new_files(morning)
             seconds = self._collect(morning + timedelta(hours=16))
+            self._age_keys()
             if day % every == every - 1:
                 sys.stderr.write(f"day {day + 1}\n")
                 yield self._sample(day + 1, seconds)
@@ -146,6 +151,15 @@ class Replay:
         for info in [*found, *self.bucket.tree(f"data/predict/output/v1/{morning:%Y/%m/%d}")]:
             os.utime(self.bucket.place(info.path), (moment, moment))
 
+    def _age_keys(self) -> None:
+        """Let a day pass for every key in Redis that expires."""
+        for key in self.client.scan_iter("*"):
+            left = int(self.client.ttl(key))  # type: ignore[arg-type]
+            if left > DAY_SECONDS:
+                self.client.expire(key, left - DAY_SECONDS)
+            elif left >= 0 and key not in RENEWED:
+                self.client.delete(key)
+
     def _collect(self, now: datetime) -> float:
         began = time.monotonic()
         daily.make_round(self.bucket, self.rules, now)
@@ -182,7 +196,8 @@ def _body(message: dict[str, Any]) -> bytes:
 
 def replay(root: Path, days: int, every: int, rules: Retention | None = None, release_days: int = 7) -> list[Sample]:
     """The samples of a replay of so many days, with a new release every so many of them."""
-    with own_server(root) as url:
+    # the server keeps 25 KB of latencies for each kind of command from its first use on, which is not data
+    with own_server(root, "--latency-tracking", "no") as url:
         return list(Replay(root, url, rules or parse_retention(RULES), release_days).run(days, every))
 
 
