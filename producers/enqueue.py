@@ -36,7 +36,7 @@ from shared.retention.things import LEFT_AFTER, made_at
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
 from shared.settings import Settings
-from shared.table_files import ENDINGS, choose_files, find_files, kind_of, promised_kind
+from shared.table_files import ENDINGS, HEAD_BYTES, Looking, choose_files, find_files, kind_of, promised_kind
 
 INPUTS, TRAINING = "data/predict/input", "data/train"
 THE_INPUT = "prediction_input"
@@ -423,7 +423,7 @@ def _find_here(bucket: Bucket, local: Path) -> Source:
 def _look_here(bucket: Bucket, local: Path) -> Source:
     if local.is_dir():
         path = _safe(local.resolve().name)
-        found = [local / name for name in choose_files(str(local), *_look_into(local), _look_below)]
+        found = [local / name for name in choose_files(str(local), *_look_into(local), LOOKING_HERE)]
         files = {f"{path}/{_safe(file.name)}": file for file in found}
         if len(files) < len(found):
             raise TableError(
@@ -447,12 +447,16 @@ def _look_into(folder: Path) -> tuple[list[str], list[str]]:
     return [entry.name for entry in entries if entry.name not in folders], folders
 
 
-def _look_below(folder: str) -> tuple[list[str], list[str]]:
-    """The same of a folder below a table's; of one that may not be read, nothing."""
-    try:
-        return _look_into(Path(folder))
-    except PermissionError:
-        return [], []
+def _head_of(path: str) -> bytes:
+    """The beginning of a file of this machine; of a pipe or the like, which is not waited for, what no text has."""
+    file = Path(path)
+    if not file.is_file():
+        return b"\0"
+    with file.open("rb") as content:
+        return content.read(HEAD_BYTES)
+
+
+LOOKING_HERE = Looking(names=lambda folder: _look_into(Path(folder)), head=_head_of)
 
 
 def _safe(name: str) -> str:

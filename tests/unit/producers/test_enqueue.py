@@ -1,7 +1,9 @@
 """The one door onto the queue: a request is checked before anything is written, written before it is sent, and is one job."""
 
 import base64
+import errno
 import json
+import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -373,11 +375,42 @@ def test_a_folder_of_this_machine_is_brought_along_without_what_is_no_table(nobo
 
 
 def test_a_folder_whose_names_would_become_one_is_refused_and_not_shortened(nobody, bucket, tmp_path):
+    folder = tmp_path / "twins"
+    folder.mkdir()
     for name in ("a b.csv", "a_b.csv"):
-        (tmp_path / name).write_text(name)
+        (folder / name).write_text(name)
     with pytest.raises(TableError, match=r"holds files whose names differ only in special characters. Rename them"):
-        score(nobody, bucket, table=tmp_path)
+        score(nobody, bucket, table=folder)
     assert not list(list_jobs(bucket))
+
+
+def test_a_file_of_this_machine_that_may_hold_rows_and_a_pipe_are_refused_beside_a_table(nobody, bucket, tmp_path):
+    folder = tmp_path / "week 31"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.csv").write_text("entity_id,device\n1,Computer\n")
+    for name in ("b.txt", "more/b.xlsx", "c.log"):
+        other = folder / name
+        os.mkfifo(other) if name == "c.log" else other.write_text("entity_id,device\n2,Computer\n")
+        with pytest.raises(TableError, match=f"holds the file {name}, which is not read as a table"):
+            score(nobody, bucket, table=folder)
+        other.unlink()
+    assert score(nobody, bucket, table=folder).fresh
+
+
+def test_a_folder_below_that_may_not_be_read_is_named(nobody, bucket, tmp_path, monkeypatch):
+    folder = tmp_path / "week 31"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.csv").write_text("entity_id,device\n1,Computer\n")
+    look = enqueue._look_into
+
+    def locked(path):
+        if path.name == "more":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(enqueue, "_look_into", locked)
+    with pytest.raises(TableError, match=r"more cannot be read: Permission denied"):
+        score(nobody, bucket, table=folder)
 
 
 def test_two_tables_of_the_same_name_stay_two(nobody, bucket, tmp_path):
