@@ -37,7 +37,7 @@ from shared.job_folder import JobFolder, Outcome
 from shared.logs import log_place
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
-from shared.queue.killers import Killer, note_killer
+from shared.queue.killers import Killer, forget_killer, note_killer
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from shared.version import code_version
@@ -325,7 +325,9 @@ def _score_or_give_up(order: ChunkOrder, planned: PlannedChunk, folder: JobFolde
         part = _score_in_pieces(planned, folder, attempt)
     else:
         part = scoring.score_chunk(folder, planned, **_places(), enter=_tell_stages(attempt))
-    _loaded.add(planned.release)
+    if planned.release not in _loaded:
+        _loaded.add(planned.release)
+        _forget_killer(planned.release)
     return part
 
 
@@ -371,6 +373,12 @@ def _note_killer(release: str, folder: JobFolder, what: str) -> None:
     killer = Killer(release=release, at=datetime.now(UTC), job_id=folder.job_id, what=what[:500])
     with contextlib.suppress(redis.RedisError):
         note_killer(redis_client(), killer)
+
+
+def _forget_killer(release: str) -> None:
+    """A release that could be loaded after all, as once its definition was corrected, is named no more."""
+    with contextlib.suppress(redis.RedisError):
+        forget_killer(redis_client(), release)
 
 
 def _mark_part(order: ChunkOrder, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> hint.Marked | None:
