@@ -325,9 +325,7 @@ def _score_or_give_up(order: ChunkOrder, planned: PlannedChunk, folder: JobFolde
         part = _score_in_pieces(planned, folder, attempt)
     else:
         part = scoring.score_chunk(folder, planned, **_places(), enter=_tell_stages(attempt))
-    if planned.release not in _loaded:
-        _loaded.add(planned.release)
-        _forget_killer(planned.release)
+    _loaded.add(planned.release)
     return part
 
 
@@ -426,6 +424,8 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attem
     if outcome is not None:
         log.info("finished", state=outcome.state, result=outcome.result)
         hint.forget(redis_client(), order.job_id)
+        if outcome.state == "done":
+            _forget_killer(outcome.release)
         send(task.app, routes.NOTIFY, [order])
 
 

@@ -364,6 +364,8 @@ def test_a_release_that_could_be_loaded_after_all_is_named_by_the_doctor_no_more
     later = make_job(folder.bucket, minute=9, table="data/few.csv", model=scoring.read_plan(folder).release)
     plan(later)
     assert run(tasks.score_chunk, first_chunk(later)) == 0
+    run(tasks.score_finish, whole(later))
+    assert later.outcome().state == "done"
     assert read_killers(client) == [other]
 
 
