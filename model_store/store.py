@@ -1,8 +1,10 @@
 """The shared store of releases: published whole, never changed, and verified before anything in them is loaded."""
 
+import errno
 import functools
 import hashlib
 import importlib.metadata
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,16 +212,16 @@ def _copy_release(bucket: Bucket, manifest: ReleaseManifest, cache: Path, own: P
         ModelError: they are not what was published; the sentence names the file.
     """
     folder = release_folder(manifest.release)
-    kept = bucket.local_folder(folder, cache, manifest.files)
     try:
-        copy_verified(kept, manifest, own)
+        with bucket.held_folder(folder, cache, manifest.files) as kept:
+            copy_verified(kept, manifest, own)
     except ModelError:
         if not bucket.drop_local_folder(folder, cache):
             raise
         for copied in own.iterdir():
             copied.unlink()
-        kept = bucket.local_folder(folder, cache, manifest.files)
-        copy_verified(kept, manifest, own)
+        with bucket.held_folder(folder, cache, manifest.files) as kept:
+            copy_verified(kept, manifest, own)
     if bucket.is_remote:
         release_cache.note_used(kept)
         release_cache.shrink(cache)
@@ -255,12 +257,22 @@ def copy_verified(folder: Path, manifest: ReleaseManifest, own: Path) -> None:
 def _copy_matches(source: Path, copy: Path, digest: FileDigest) -> bool:
     """Copy a file, but hardly more of it than there should be; True when the copy is what the digest says."""
     whole, left = hashlib.sha256(), digest.size + 1
-    with source.open("rb") as content, copy.open("xb") as out:
-        while left and (block := content.read(min(left, COPIED_AT_ONCE))):
-            whole.update(block)
-            out.write(block)
-            left -= len(block)
+    try:
+        with open(source, "rb", opener=_open_no_link) as content, copy.open("xb") as out:
+            while left and (block := content.read(min(left, COPIED_AT_ONCE))):
+                whole.update(block)
+                out.write(block)
+                left -= len(block)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link has taken its place
+            return False
+        raise
     return left == 1 and whole.hexdigest() == digest.sha256
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Refuses a link, and does not wait for a pipe: either may have taken the place of a file since it was looked at."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _sha256(file: Path) -> str:

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from producers.durations import ago
-from producers.schedule import SCHEDULE, read_schedule
+from producers.firing import FIRED, entries_in
+from producers.schedule import SCHEDULE, is_blank
 from shared.aliases import ALIASES, LATEST, MANIFEST, MODELS, damaged_aliases, known_alias, list_aliases, release_folder, spoken_alias
 from shared.bucket import STRAY_SECONDS, Bucket, FileInfo
 from shared.catalog.retirements import retired_releases
@@ -179,10 +180,27 @@ def _needs(bucket: Bucket, ended: frozenset[str]) -> Needs:
         for release in _releases_of_job(bucket, job_id):
             needs[release].append(reason)
     _add_aliases(bucket, needs)
-    for entry in read_schedule(bucket.read(SCHEDULE) or b"")[0]:
+    _add_schedule(bucket, needs)
+    return needs
+
+
+def _add_schedule(bucket: Bucket, needs: Needs) -> None:
+    """What the schedule names; every release while it cannot be read whole, since it may name any."""
+    text = bucket.read(SCHEDULE)
+    entries, problems, _ = entries_in(bucket, text)
+    for entry in entries:
         if is_release_id(entry.model):
             needs[entry.model].append(f"{entry.name} in the schedule names it")
-    return needs
+    reason = ""
+    if problems:
+        first = problems[0]
+        reason = f"{first.entry}: {f'{first.field}: ' if first.field else ''}{first.wrong}"
+    elif text is not None and is_blank(text):
+        reason = "it is empty; [] says that there are no entries"
+    elif lost := sorted({*bucket.folders(FIRED)} - {entry.name for entry in entries}):
+        reason = f"{lost[0]} was in force and is not in it; beat forgets an entry 10 minutes after it was taken out"
+    if reason:
+        needs[EVERY].append(f"{SCHEDULE} may name it, and cannot be read whole: {reason}")
 
 
 def _add_aliases(bucket: Bucket, needs: Needs) -> None:

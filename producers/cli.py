@@ -772,7 +772,7 @@ def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wai
         return
     if done.fresh:
         say(f"Job {done.job_id}", err=True)
-    _follow(settings, bucket, done.job_id, as_json=as_json)
+    _follow(settings, bucket, done.job_id, as_json=as_json, joined=not done.fresh)
 
 
 def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, wait: bool, as_json: bool) -> None:
@@ -799,7 +799,12 @@ def _print_id(done: "Enqueued", *, as_json: bool) -> None:
         say(done.job_id)
 
 
-def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool) -> None:
+def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool, joined: bool = False) -> None:
+    """Follow a job to its end and print what it made.
+
+    Raises:
+        RequestError: the job was ``joined`` by a repeated request, and what it made is not what people use now.
+    """
     from producers import show
     from producers.follow import follow
     from producers.published import figures_of, outcome_now
@@ -814,6 +819,8 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool)
     except KeyboardInterrupt:
         say(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
         raise
+    if joined:  # while it ran nobody could know what it would make
+        _refuse_outdated(settings, bucket, job_id, wait=True, as_json=as_json)
     if as_json:
         figures = figures_of(bucket, JobFolder(bucket, job_id).job(), outcome)
         _print_json({"job_id": job_id, **outcome.encode(), **({"figures": figures} if figures else {})})

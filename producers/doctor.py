@@ -15,6 +15,8 @@ import redis
 
 from producers.enqueue import definitions_here
 from producers.firing import EntryLine, look_at_entry, read_entries
+from producers.new_definition import PACKAGE
+from producers.repeated_requests import definition_folder
 from producers.schedule import ON_TIME
 from shared import hint, pulse
 from shared.aliases import damaged_aliases, list_aliases, train_anew
@@ -23,6 +25,7 @@ from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.canary import Answer, Canary, answers, canary_file
 from shared.catalog.releases import read_release
 from shared.clusters import JOIN, id_in_redis, read_claim
+from shared.digests import digest_source
 from shared.errors import ModelError, ScoringError
 from shared.queue.killers import read_killers
 from shared.routes import QUEUE_CONTROL, QUEUES
@@ -275,7 +278,7 @@ def _canary_files(bucket: Bucket | None, canaries: Iterable[Canary]) -> Iterator
 
 
 def _differences(settings: Settings, bucket: Bucket | None, answered: dict[str, Answer]) -> Iterator[Finding]:
-    """What the workers have otherwise than this command: bucket, version, definitions."""
+    """What the workers have otherwise than this command: bucket, version, definitions and their code."""
     here = definitions_here(settings)
     for queue, answer in answered.items():
         subject = f"worker of {queue}"
@@ -292,6 +295,21 @@ def _differences(settings: Settings, bucket: Bucket | None, answered: dict[str, 
                 "Set SCORING_DEFINITIONS here as the workers have it, and restart workers that were started before a definition was added."
             )
             yield Finding(subject=subject, state="warning", text=text, next_step=step)
+        if others := _other_code(settings, answer):
+            text = f"{answer.host} and this command have other code of the definitions: {', '.join(others)}"
+            step = "Bring the same code to both; a release is refused where its code is another one than it was trained with."
+            yield Finding(subject=subject, state="warning", text=text, next_step=step)
+
+
+def _other_code(settings: Settings, answer: Answer) -> list[str]:
+    """The definitions whose code is another one here than that of a worker."""
+    found = []
+    for name, theirs in sorted(answer.sources.items()):
+        folder = definition_folder(settings, name)
+        with contextlib.suppress(OSError):  # who cannot read the code here cannot say that it differs
+            if folder is not None and digest_source(folder, PACKAGE) != theirs:
+                found.append(name)
+    return found
 
 
 def _workers(

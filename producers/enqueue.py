@@ -11,7 +11,7 @@ import json
 import shlex
 import string
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -29,14 +29,14 @@ from shared.catalog.releases import read_release
 from shared.catalog.results import FoundResult, look_at_result
 from shared.clusters import id_in_redis
 from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, ScoringError, TableError
-from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, JobFolder
+from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, VERSIONS, JobFolder
 from shared.manifests import OUTPUTS, check_place
 from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode
 from shared.retention.things import LEFT_AFTER, made_at
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
 from shared.settings import Settings
-from shared.table_files import ENDINGS, choose_files, find_files, kind_of, promised_kind
+from shared.table_files import ENDINGS, HEAD_BYTES, Looking, choose_files, find_files, kind_of, promised_kind
 
 INPUTS, TRAINING = "data/predict/input", "data/train"
 THE_INPUT = "prediction_input"
@@ -93,6 +93,8 @@ class Source:
     """Name -> file of this machine; empty for a table in the bucket."""
     fingerprint: list[tuple[str, str]]
     """Name and digest (or the bucket's stamp) of every file: what makes two requests the same."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Path in the bucket -> the bucket's version of that file, where it tells versions apart."""
 
     def place_in(self, folder: JobFolder) -> str:
         """The path in the bucket under which the job will find it."""
@@ -357,14 +359,15 @@ def find_table(bucket: Bucket, table: str) -> Source:
         )
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
-        inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
+        inside = [info for info, _ in find_files(bucket, path)]
     except (NoTableError, RequestError) as error:
         _refuse_name(bucket, path, error)
         path = _path_inside(bucket, Path(table))
         if not path:
             return _find_here(bucket, Path(table))
-        inside = [(info.path, info.stamp) for info, _ in find_files(bucket, path)]
-    return Source(path=path, files={}, fingerprint=inside)
+        inside = [info for info, _ in find_files(bucket, path)]
+    versions = {info.path: info.version for info in inside if info.version}
+    return Source(path=path, files={}, fingerprint=[(info.path, info.stamp) for info in inside], versions=versions)
 
 
 def _refuse_name(bucket: Bucket, path: str, error: ScoringError) -> None:
@@ -420,7 +423,7 @@ def _find_here(bucket: Bucket, local: Path) -> Source:
 def _look_here(bucket: Bucket, local: Path) -> Source:
     if local.is_dir():
         path = _safe(local.resolve().name)
-        found = [local / name for name in choose_files(str(local), *_look_into(local), _look_below)]
+        found = [local / name for name in choose_files(str(local), *_look_into(local), LOOKING_HERE)]
         files = {f"{path}/{_safe(file.name)}": file for file in found}
         if len(files) < len(found):
             raise TableError(
@@ -444,12 +447,16 @@ def _look_into(folder: Path) -> tuple[list[str], list[str]]:
     return [entry.name for entry in entries if entry.name not in folders], folders
 
 
-def _look_below(folder: str) -> tuple[list[str], list[str]]:
-    """The same of a folder below a table's; of one that may not be read, nothing."""
-    try:
-        return _look_into(Path(folder))
-    except PermissionError:
-        return [], []
+def _head_of(path: str) -> bytes:
+    """The beginning of a file of this machine; of a pipe or the like, which is not waited for, what no text has."""
+    file = Path(path)
+    if not file.is_file():
+        return b"\0"
+    with file.open("rb") as content:
+        return content.read(HEAD_BYTES)
+
+
+LOOKING_HERE = Looking(names=lambda folder: _look_into(Path(folder)), head=_head_of)
 
 
 def _safe(name: str) -> str:
@@ -519,7 +526,8 @@ def _enqueue(  # noqa: PLR0913 - a request has these parts
     run: ScheduledRun | None = None,
 ) -> Enqueued:
     """Write a request with its tables and the ``texts`` that belong into its folder, and send its first message."""
-    job_id = _claim(bucket, digest, again=again, run=run)
+    versions = {path: version for source in sources for path, version in source.versions.items()}
+    job_id = _claim(bucket, digest, {} if run else versions, again=again, run=run)
     folder = JobFolder(bucket, job_id)
     if folder.has("job.json"):
         return Enqueued(job_id=job_id, fresh=False)
@@ -528,13 +536,18 @@ def _enqueue(  # noqa: PLR0913 - a request has these parts
     for name, text in texts.items():
         bucket.write(folder.file(name), text)
     job = make_job(job_id)
+    # the plan of a table notes what it found itself, which may have been replaced while the job waited
+    if versions and (isinstance(job, TrainJob) or job.fixes):
+        bucket.write(folder.file(VERSIONS), json.dumps(versions).encode())
     first = folder.create(job, _cluster(settings))
     return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
 
 
-def _claim(bucket: Bucket, digest: str, *, again: bool, run: ScheduledRun | None = None) -> str:
+def _claim(bucket: Bucket, digest: str, versions: Mapping[str, str], *, again: bool, run: ScheduledRun | None = None) -> str:
     """The id of the job for this request: that of an earlier one which runs or is done, or a new one.
 
+    A job that found other ``versions`` of the table's files is of another request: a table may be replaced by one of the same size and
+    time. They are no part of the digest, which stays that of earlier versions.
     The first to write ``jobs/_requests/<digest>.<n>`` decides what the n-th run is called, so two at once agree.
     """
     damaged = 0
@@ -552,11 +565,17 @@ def _claim(bucket: Bucket, digest: str, *, again: bool, run: ScheduledRun | None
                 raise RequestError(f"{damaged} files like {path} in the bucket name no job", next_step="Delete them and ask again.")
             continue
         outcome = folder.outcome()
-        if outcome is None and _was_removed(folder):
+        if (outcome is None and _was_removed(folder)) or _has_found_others(folder, versions):
             continue
         if outcome is None or (outcome.state == "done" and not again) or (run is not None and run.once):
             return folder.job_id
     raise AssertionError("unreachable: count() does not end")
+
+
+def _has_found_others(folder: JobFolder, versions: Mapping[str, str]) -> bool:
+    """True when a file of the table is not the one that the job found; not where it is not known which one that was."""
+    found = folder.table_versions() if versions else {}
+    return any(found.get(path, version) != version for path, version in versions.items())
 
 
 def _was_removed(folder: JobFolder) -> bool:

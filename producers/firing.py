@@ -92,7 +92,11 @@ def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
 
     A file that is missing or empty is a problem once entries were in force: it may be on its way, or lost.
     """
-    text = bucket.read(SCHEDULE)
+    return entries_in(bucket, bucket.read(SCHEDULE))
+
+
+def entries_in(bucket: Bucket, text: bytes | None) -> tuple[list[Entry], list[Problem], str]:
+    """The same of a schedule that was read, None where there is no file."""
     if text is None or is_blank(text):
         remembered = bucket.folders(FIRED)
         problems = [_lost_file(text, remembered)] if remembered else []

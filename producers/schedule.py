@@ -200,8 +200,12 @@ def _is_at(run: Run, wanted: datetime) -> bool:
 
 
 def is_blank(text: bytes) -> bool:
-    """True for a file that says nothing: empty, or comments alone. ``[]`` says that there are no entries."""
-    return all(not line.strip() or line.lstrip().startswith(b"#") for line in text.splitlines())
+    """True for a file that says nothing: empty, comments alone, or ``null``. ``[]`` says that there are no entries."""
+    if all(not line.strip() or line.lstrip().startswith(b"#") for line in text.splitlines()):
+        return True
+    with contextlib.suppress(NotYamlError):
+        return len(text) <= MAX_SCHEDULE_BYTES and read_yaml(text) is None
+    return False
 
 
 def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:

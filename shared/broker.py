@@ -10,7 +10,7 @@ import redis.exceptions
 from kombu import Queue
 from kombu.utils.url import maybe_sanitize_url
 
-from shared.canary import KEPT_SECONDS, Canary
+from shared.canary import Canary
 from shared.errors import BrokerError
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder
 from shared.routes import CANARY, GC, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
@@ -24,6 +24,10 @@ SENT_AT = "sent_at"
 
 CLOCKS_APART_SECONDS = 60
 """The clocks of two hosts may differ by so much."""
+
+CANARY_SECONDS = 3600.0
+"""Expiry is judged by the worker's clock, which may be far ahead: a canary that waited longer is dropped, one of an older question does
+no harm, since each has a place of its own for its answer."""
 
 GC_SECONDS = 300.0
 """Between two steps of the daily round that removes what is old; nearly all find nothing to do."""
@@ -124,7 +128,9 @@ def send(app: celery.Celery, task: str, orders: Sequence[JobOrder]) -> None:
 def send_canary(app: celery.Celery, queue: str, canary: Canary) -> None:
     """Ask whoever takes messages from a queue to answer; raises BrokerError."""
     with _asking(app):
-        app.send_task(CANARY, args=[canary.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=KEPT_SECONDS, retry=False)
+        app.send_task(
+            CANARY, args=[canary.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=CANARY_SECONDS, retry=False
+        )
 
 
 @contextlib.contextmanager

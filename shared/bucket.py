@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shared.errors import BucketError, RequestError, ScoringError
-from shared.folder_handles import Reached, ReachedByFolder, sync_folder
+from shared.folder_handles import Reached, ReachedByFolder, listed_folder, sync_folder
 from shared.manifests import FileDigest
 from shared.messages import check_bucket_path, check_file_name
 from shared.processes import is_gone, mark_of_process
@@ -141,6 +141,11 @@ class Bucket(ABC):
         Raises:
             RequestError: one of the names would lead out of the folder.
         """
+
+    @contextlib.contextmanager
+    def held_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Iterator[Path]:
+        """The same while the block runs: whatever takes the folder's place in a local bucket meanwhile, the path leads to the one found."""
+        yield self.local_folder(folder, cache, files)
 
     def drop_local_folder(self, folder: str, cache: Path) -> bool:
         """Remove the copy that ``local_folder`` keeps in ``cache``, so that the next call copies it again; False when there is none."""
@@ -322,11 +327,9 @@ class LocalBucket(Bucket):
 
     def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
         infos: list[FileInfo] = []
-        with _named(folder, "listed"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with os.scandir(self.place(folder)) as entries:
-                first = [entry for entry in entries if entry.name.startswith(prefix)]
-            for entry in sorted(first, key=lambda entry: entry.name):
-                infos += _files_at(entry, f"{folder}/{entry.name}")
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with _named(folder, "listed"), missing, self._reached(folder) as at, listed_folder(at) as handle:
+            infos = _files_in(handle, folder, prefix)
         return sorted(infos, key=lambda info: info.path)
 
     def delete_many(self, paths: Sequence[str]) -> None:
@@ -341,7 +344,8 @@ class LocalBucket(Bucket):
         """Remove a folder and those around it that are empty then; not the first one below the bucket's own, nor one of marks."""
         while folder.count("/") > 0 and not folder.rpartition("/")[2].startswith("_"):
             try:
-                self.place(folder).rmdir()
+                with self._room(folder, make=False) as at:
+                    at.rmdir()
             except FileNotFoundError:
                 pass
             except OSError:  # something is in it
@@ -349,18 +353,10 @@ class LocalBucket(Bucket):
             folder = folder.rpartition("/")[0]
 
     def drop_empty_folders(self, folder: str, older_than: float) -> int:
-        dropped = 0
-        with _named(folder, "cleared"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with os.scandir(self.place(folder)) as entries:
-                inner = [entry for entry in entries if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("_")]
-            for entry in inner:
-                with contextlib.suppress(OSError):
-                    age = time.time() - entry.stat(follow_symlinks=False).st_mtime
-                    dropped += self.drop_empty_folders(f"{folder}/{entry.name}", older_than)
-                    if age > older_than:
-                        Path(entry.path).rmdir()  # fails when something is in it
-                        dropped += 1
-        return dropped
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with _named(folder, "cleared"), missing, self._reached(folder) as at, listed_folder(at) as handle:
+            return _drop_empty_in(handle, time.time() - older_than)
+        return 0
 
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
         del last  # the rename below puts all files in place at once
@@ -391,6 +387,13 @@ class LocalBucket(Bucket):
         _check_names(folder, files)
         return self.place(folder)
 
+    @contextlib.contextmanager
+    def held_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Iterator[Path]:
+        del cache
+        _check_names(folder, files)
+        with self._reached(folder) as at:
+            yield Path(at)
+
     def drop_strays(self) -> None:
         with _named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError), self._reached(TEMPORARY) as folder:
             for aside in Path(folder).iterdir():
@@ -399,15 +402,36 @@ class LocalBucket(Bucket):
                         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
-def _files_at(entry: os.DirEntry[str], path: str) -> list[FileInfo]:
-    """The file that is there, or all files below a folder; none where a link leads to, which may be out of the bucket."""
-    with contextlib.suppress(FileNotFoundError):
-        if entry.is_file(follow_symlinks=False):
-            return [_local_info(path, entry.stat(follow_symlinks=False))]
-        if entry.is_dir(follow_symlinks=False):
-            with os.scandir(entry.path) as entries:
-                return [info for inner in list(entries) for info in _files_at(inner, f"{path}/{inner.name}")]
-    return []
+def _files_in(handle: int, folder: str, prefix: str = "") -> list[FileInfo]:
+    """All files below a folder that is held open, ``folder`` by name; none where a link leads to, which may be out of the bucket."""
+    infos: list[FileInfo] = []
+    with os.scandir(handle) as found:
+        entries = [entry for entry in found if entry.name.startswith(prefix)]
+    for entry in entries:
+        path = f"{folder}/{entry.name}"
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_file(follow_symlinks=False):
+                infos.append(_local_info(path, entry.stat(follow_symlinks=False)))
+            elif entry.is_dir(follow_symlinks=False):
+                with listed_folder(entry.name, handle) as inner:
+                    infos += _files_in(inner, path)
+    return infos
+
+
+def _drop_empty_in(handle: int, before: float) -> int:
+    """Remove the folders below a folder that is held open which were last changed before a time and are empty; how many."""
+    dropped = 0
+    with os.scandir(handle) as found:
+        inner = [entry for entry in found if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("_")]
+    for entry in inner:
+        with contextlib.suppress(OSError):
+            changed = entry.stat(follow_symlinks=False).st_mtime
+            with listed_folder(entry.name, handle) as folder:
+                dropped += _drop_empty_in(folder, before)
+            if changed < before:
+                os.rmdir(entry.name, dir_fd=handle)  # fails when something is in it
+                dropped += 1
+    return dropped
 
 
 def _make_folder(folder: Path) -> None:

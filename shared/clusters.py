@@ -82,6 +82,34 @@ JOIN = (
 """What to do about it."""
 
 
+class Share:
+    """Which open jobs are for this stack, at one moment.
+
+    A job is of the stack that it was put into, and of the stack that has the bucket where that one is not there or not known.
+    """
+
+    def __init__(self, bucket: Bucket, claim: Claim | None, of_job: dict[str, str]) -> None:
+        """``claim`` is None where nobody can say which stack this is; ``of_job`` holds the stacks of jobs that are known, and gets more."""
+        self.claim = claim
+        self.left_alone: list[str] = []
+        self._bucket, self._of_job = bucket, of_job
+
+    def is_own(self, job_id: str) -> bool:
+        """False for a job that is to be left to another stack; reads its mark if need be. May be asked in several threads at once.
+
+        Raises:
+            BucketError: its mark cannot be read.
+        """
+        if self.claim is None or not self.claim.others:
+            return True
+        if job_id not in self._of_job:
+            self._of_job[job_id] = cluster_of_job(self._bucket, job_id)
+        is_foreign = self.claim.is_foreign(self._of_job[job_id])
+        if is_foreign:
+            self.left_alone.append(job_id)
+        return not is_foreign
+
+
 class Cluster:
     """The stack of a process, as that process sees it: says that it is there, and looks who else is, but not more often than need be."""
 
@@ -100,27 +128,30 @@ class Cluster:
             self._looked = self._clock()
         return self._claim
 
-    def own_jobs(self, open_jobs: Sequence[str]) -> list[str]:
-        """The open jobs that are for this stack, in their order; the others are left alone, which is logged. Raises BucketError.
+    def share_out(self, open_jobs: Sequence[str]) -> "Share":
+        """Which of the open jobs are for this stack, found out for each when it is asked for. Raises BucketError.
 
-        A job is of the stack that it was put into, and of the stack that has the bucket where that one is not there or not known.
         Who else is there is looked up each time: a stack that came since the last look may already have put its jobs here.
         """
         if not open_jobs or not self.claim().own:
-            return [*open_jobs]
-        self._claim = claim = read_claim(self._bucket, self._own)
-        if not claim.others:
-            return [*open_jobs]
+            return Share(self._bucket, None, {})
+        self._claim = read_claim(self._bucket, self._own)
         # a job that was closed and is let go on may be of another stack by then
-        known = self._of_job
-        self._of_job = {job_id: known[job_id] if job_id in known else cluster_of_job(self._bucket, job_id) for job_id in open_jobs}
-        own = [job_id for job_id in open_jobs if not claim.is_foreign(self._of_job[job_id])]
-        if len(own) < len(open_jobs) and self._clock() - self._said >= SAID_EVERY_SECONDS:
-            self._said = self._clock()
-            log.warning(
-                "jobs of another stack left alone", jobs=len(open_jobs) - len(own), cluster=claim.own, others=[*claim.others], to_do=JOIN
-            )
-        return own
+        self._of_job = {job_id: self._of_job[job_id] for job_id in open_jobs if job_id in self._of_job}
+        return Share(self._bucket, self._claim, self._of_job)
+
+    def own_jobs(self, open_jobs: Sequence[str]) -> list[str]:
+        """The open jobs that are for this stack, in their order; the mark of each is read. Raises BucketError."""
+        share = self.share_out(open_jobs)
+        return [job_id for job_id in open_jobs if share.is_own(job_id)]
+
+    def say_left_alone(self, share: "Share") -> None:
+        """Log that jobs were left to other stacks, not more often than people need it."""
+        if share.claim is None or not share.left_alone or self._clock() - self._said < SAID_EVERY_SECONDS:
+            return
+        self._said = self._clock()
+        others = [*share.claim.others]
+        log.warning("jobs of another stack left alone", jobs=len(share.left_alone), cluster=share.claim.own, others=others, to_do=JOIN)
 
     def _look(self) -> Claim:
         self._own = self._id_in_redis() or self._own

@@ -5,13 +5,14 @@ from datetime import timedelta
 
 _UNITS = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
 _LONGEST_DAYS = 36_500
+_SHOWN_CHARACTERS = 60
 
 
 def read_duration(text: str) -> timedelta:
     """A number with its unit; raises ValueError with what to write instead."""
     found = re.fullmatch(r"([0-9]{1,9}) ?(d|h|min|s)", text.strip())
     if found is None:
-        raise ValueError(f"{text!r} is no length of time: write a whole number with d, h, min or s behind it, like 30d")
+        raise ValueError(f"{text[:_SHOWN_CHARACTERS]!r} is no length of time: write a whole number with d, h, min or s behind it, like 30d")
     length = timedelta(**{_UNITS[found[2]]: int(found[1])})
     if length > timedelta(days=_LONGEST_DAYS):
         raise ValueError(f"{text!r} is longer than a hundred years")

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -96,6 +97,27 @@ class ReachedByFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._folder.__exit__(kind, error, trace)
+
+
+@contextlib.contextmanager
+def listed_folder(name: str, inside: int | None = None) -> Iterator[int]:
+    """A handle by which a folder is listed and its names are removed: a path of ``Reached``, or a name ``inside`` the folder of a handle.
+
+    Raises:
+        FileNotFoundError: there is none by now, or a link has taken the place of the name.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    try:
+        handle = os.open(name, flags) if inside is None else os.open(name, flags | os.O_NOFOLLOW, dir_fd=inside)
+    except OSError as error:
+        if inside is not None and error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
+        raise
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

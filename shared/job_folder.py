@@ -45,6 +45,7 @@ JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
 PUBLISHED, TELLING = "published.json", "telling.json"
 STAGE = "stage.json"
+VERSIONS = "versions.json"
 PARAMS = "params.yaml"
 WAVES, CANDIDATES = "waves", "candidates"
 """What a search for the best parameters tries, and what it has found."""
@@ -288,6 +289,15 @@ class JobFolder:
         """True when the result is at its place; an empty mark, as a power cut may leave it, says nothing."""
         mark = self.bucket.stat(self.file(PUBLISHED))
         return mark is not None and mark.size > 0
+
+    def table_versions(self) -> dict[str, str]:
+        """The version of each file of the table as the job found it; empty where none is known."""
+        text = None if self.bucket.is_remote else self.bucket.read(self.file(VERSIONS))
+        try:
+            found = json.loads(text or b"{}")
+        except (ValueError, RecursionError):
+            return {}
+        return {str(path): str(version) for path, version in found.items()} if isinstance(found, dict) else {}
 
     def say(self, text: str) -> None:
         """Tell people what the running step is doing."""

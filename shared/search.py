@@ -35,6 +35,8 @@ MOST_CANDIDATES = 100_000
 """Whatever the settings allow."""
 MOST_FOLDS = 20
 LONGEST_LIST = 1000
+LONGEST_COUNT = 10**15
+"""Of candidates, as a sentence shows it: the product of a hundred lists has hundreds of digits."""
 
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
@@ -140,8 +142,9 @@ def read_config(text: bytes, name: str, most_candidates: int) -> SearchConfig:
     """
     config = _checked(_as_entries(_parsed(text, name), name), name)
     if config.count > most_candidates:
+        asked = f"{config.count:,}" if config.count < LONGEST_COUNT else f"more than {LONGEST_COUNT:,}"
         raise RequestError(
-            f"{name} asks for {config.count:,} candidates, more than the {most_candidates:,} that SCORING_MAX_CANDIDATES allows",
+            f"{name} asks for {asked} candidates, more than the {most_candidates:,} that SCORING_MAX_CANDIDATES allows",
             next_step="Shorten its lists, choose search: random with candidates: 40, or raise SCORING_MAX_CANDIDATES.",
         )
     return config

@@ -1,11 +1,14 @@
 """Which files make up a table: a file that ends like one, or those of a folder, by name.
 
 A folder is a table only if it is clear what belongs to it. Names that start with ``.`` or ``_`` are left aside, as Spark and macOS mean
-them; so are notes and check sums. Anything else that is not read is refused, since rows may be in it.
+them; so are a README, a manifest and check sums, and texts that do not look like a table. Anything else that is not read is refused, since
+rows may be in it; so is a folder with more folders below it than are looked at.
 """
 
+import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from shared.bucket import Bucket, FileInfo
@@ -15,29 +18,32 @@ FileKind = Literal["csv", "csv.gz", "parquet"]
 ENDINGS: dict[str, FileKind] = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet", ".pq": "parquet"}
 _CHOICE = f"Give a file that ends in {', '.join(ENDINGS)}, or a folder of them."
 
-_NO_ROWS = (
-    ".md",
-    ".txt",
-    ".crc",
-    ".md5",
-    ".sha1",
-    ".sha256",
-    ".sha512",
-    ".sum",
-    ".yaml",
-    ".yml",
-    ".log",
-    ".html",
-    ".pdf",
-    ".png",
-    ".sql",
-    ".ini",
-)
+_NO_ROWS = (".md", ".crc", ".md5", ".sha1", ".sha256", ".sha512", ".sum", ".yaml", ".yml", ".ini", ".pdf", ".png")
 """Endings of files that lie beside tables and hold no rows."""
-_NO_ROWS_NAMED = ("readme", "license", "manifest", "checksums")
+_COMPANIONS = re.compile(
+    r"(readme|licen[cs]e|notice|notes|changelog|manifest|checksums|md5sums|sha(1|256|512)sums|made-up)(\.(txt|rst|json|html?|toml|xml))?"
+)
+"""Whole names of files that people and tools leave beside tables; ``manifest-rows.xlsx`` is none of them."""
+_TEXTS = (".txt", ".log")
+"""Endings of files that may hold notes or rows: their beginning tells, but in a folder of notes."""
+
+HEAD_BYTES = 64 * 1024
+_SEPARATORS = ",;\t|"
+_ONE_NAME, _ONE_NUMBER = re.compile(r"[A-Za-z_]\w*"), re.compile(r"[+-]?\d+([.,]\d+)?")
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 MAX_DEPTH, MAX_FOLDERS = 4, 100
 """How deep, and in how many folders, tables are looked for below a folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looking:
+    """How to look into the folders of a bucket or of this machine, each by its path."""
+
+    names: Callable[[str], tuple[list[str], list[str]]]
+    """The names of the files and of the folders in a folder."""
+    head: Callable[[str], bytes]
+    """The first ``HEAD_BYTES`` of a file."""
 
 
 def kind_of(path: str) -> FileKind | None:
@@ -80,37 +86,68 @@ def find_files(bucket: Bucket, table: str) -> list[tuple[FileInfo, FileKind]]:
     def look(folder: str) -> tuple[list[str], list[str]]:
         return [file.path.rpartition("/")[2] for file in bucket.files(folder)], bucket.folders(folder)
 
-    return [(by_name[name], promised_kind(name)) for name in choose_files(table, list(by_name), folders, look)]
+    def head(path: str) -> bytes:
+        with bucket.open(path) as file:
+            return file.read(HEAD_BYTES)
+
+    chosen = choose_files(table, list(by_name), folders, Looking(names=look, head=head))
+    return [(by_name[name], promised_kind(name)) for name in chosen]
 
 
-def choose_files(table: str, names: Sequence[str], folders: Sequence[str], look: Callable[[str], tuple[list[str], list[str]]]) -> list[str]:
+def choose_files(table: str, names: Sequence[str], folders: Sequence[str], looking: Looking) -> list[str]:
     """The names of the files in a folder that are its table, in the order of their rows.
-
-    ``look`` gives the names of the files and of the folders in a folder below it.
 
     Raises:
         TableError: there is none, or something else in the folder may hold rows.
     """
-    chosen = [name for name in names if kind_of(name) and not is_left_aside(name)]
-    below = _table_below(table, folders, look)
-    if below is not None:
-        raise _lies_below(table, below, has_files=bool(chosen))
+    chosen = _tables_among(names)
+    below = _look_below(table, folders, looking)
+    if below.table is not None:
+        raise _lies_below(table, below.table, has_files=bool(chosen))
     if not chosen:
-        raise NoTableError(f"the folder {table} holds no table", next_step=_CHOICE)
-    _refuse_other_files(table, names)
-    _refuse_same_twice(table, chosen)
-    return chosen
-
-
-def _refuse_other_files(table: str, names: Iterable[str]) -> None:
-    for name in names:
-        lower = name.lower()
-        if kind_of(name) or is_left_aside(name) or lower.endswith(_NO_ROWS) or lower.startswith(_NO_ROWS_NAMED):
-            continue
+        some = f", nor do the {below.looked:,} folders below it that were looked at" if below.is_cut else ""
+        raise NoTableError(f"the folder {table} holds no table{some}", next_step=_CHOICE)
+    for name in [*_others_among(table, names, looking), *below.others]:
         raise TableError(
             f"the folder {table} holds the file {name}, which is not read as a table",
             next_step=f"Move it elsewhere; if it holds rows, save it as one of {', '.join(ENDINGS)}.",
         )
+    if below.is_cut:
+        raise TableError(
+            f"the folder {table} has more folders below it than are looked at ({MAX_FOLDERS} folders, {MAX_DEPTH} deep), "
+            "and they may hold rows",
+            next_step="Move its files into a folder of their own, without folders.",
+        )
+    _refuse_same_twice(table, chosen)
+    return chosen
+
+
+def _tables_among(names: Iterable[str]) -> list[str]:
+    return [name for name in names if kind_of(name) and not is_left_aside(name)]
+
+
+def _others_among(folder: str, names: Iterable[str], looking: Looking) -> Iterator[str]:
+    """The files of a folder that are not read and may hold rows."""
+    holds_notes = _COMPANIONS.fullmatch(folder.rpartition("/")[2].lower()) is not None
+    for name in names:
+        lower = name.lower()
+        if kind_of(name) or is_left_aside(name) or lower.endswith(_NO_ROWS) or _COMPANIONS.fullmatch(lower):
+            continue
+        if not (lower.endswith(_TEXTS) and (holds_notes or _is_prose(looking.head(f"{folder}/{name}")))):
+            yield name
+
+
+def _is_prose(head: bytes) -> bool:
+    """True for a text whose first lines do not look like those of a table."""
+    if _NO_TEXT.search(head):  # packed, or in two bytes a letter
+        return False
+    lines = [line.strip() for line in head.decode(errors="replace").lstrip("\ufeff").splitlines() if line.strip()][:2]
+    if not lines:
+        return True
+    for separator in _SEPARATORS:
+        if separator in lines[0] and lines[-1].count(separator) == lines[0].count(separator):
+            return False
+    return not (_ONE_NAME.fullmatch(lines[0]) and _ONE_NUMBER.fullmatch(lines[-1]))
 
 
 def _refuse_same_twice(table: str, chosen: Iterable[str]) -> None:
@@ -124,19 +161,40 @@ def _refuse_same_twice(table: str, chosen: Iterable[str]) -> None:
         seen[stem] = name
 
 
-def _table_below(table: str, folders: Sequence[str], look: Callable[[str], tuple[list[str], list[str]]]) -> str | None:
-    """A folder below a folder that holds a table, by its path from there; None if there is none."""
+@dataclass(kw_only=True)
+class _Below:
+    """What lies in the folders below a folder, each by its path from there."""
+
+    table: str | None = None
+    """The first folder that holds a table."""
+    others: list[str] = field(default_factory=list)
+    """Files that are not read and may hold rows, of the first folder that has some."""
+    looked: int = 0
+    is_cut: bool = False
+    """True when not all of them were looked at."""
+
+
+def _look_below(table: str, folders: Sequence[str], looking: Looking) -> _Below:
+    """What lies below a folder, up to the first table."""
+    below = _Below()
     waiting = [folder for folder in folders if not is_left_aside(folder)]
-    looked = 0
-    while waiting and looked < MAX_FOLDERS:
+    while waiting:
+        if below.looked == MAX_FOLDERS:
+            below.is_cut = True
+            return below
         folder = waiting.pop(0)
-        looked += 1
-        names, within = look(f"{table}/{folder}")
-        if any(kind_of(name) and not is_left_aside(name) for name in names):
-            return folder
+        below.looked += 1
+        names, within = looking.names(f"{table}/{folder}")
+        if _tables_among(names):
+            below.table = folder
+            return below
+        below.others = below.others or [f"{folder}/{name}" for name in _others_among(f"{table}/{folder}", names, looking)]
+        deeper = [f"{folder}/{name}" for name in within if not is_left_aside(name)]
         if folder.count("/") + 1 < MAX_DEPTH:
-            waiting += [f"{folder}/{name}" for name in within if not is_left_aside(name)]
-    return None
+            waiting += deeper
+        elif deeper:
+            below.is_cut = True
+    return below
 
 
 def _lies_below(table: str, below: str, *, has_files: bool) -> TableError:

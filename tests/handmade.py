@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -83,6 +84,19 @@ def write_table(bucket: LocalBucket, lines: Sequence[str], path: str = TABLE) ->
     """Put a csv file with these lines below the header into the bucket and return its path."""
     bucket.write(path, "\n".join([HEADER, *lines, ""]).encode())
     return path
+
+
+def replace_in_place(bucket: LocalBucket, path: str, old: bytes, new: bytes, *, way: str) -> None:
+    """Another content of the same size and time, as ``cp -p`` (in place) and ``rsync -t`` (a new file) leave it."""
+    place, data = bucket.place(path), (bucket.read(path) or b"").replace(old, new)
+    before = place.stat()
+    if way == "rsync":
+        place.with_suffix(".new").write_bytes(data)
+        place.with_suffix(".new").replace(place)
+    else:
+        place.write_bytes(data)
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (place.stat().st_size, place.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 def make_job(bucket: LocalBucket, *, minute: int = 0, table: str = TABLE, model: str = "v1", **more: object) -> JobFolder:

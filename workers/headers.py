@@ -52,8 +52,9 @@ def parse_header(line: bytes, path: str) -> list[str]:
 def _no_text(line: bytes, path: str) -> TableError:
     """Says what a first line is that is not text."""
     start = line[:_LOOKED_AT_BYTES]
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _is_utf16(start):
-        return TableError(f"{path} is text in UTF-16, and a csv table is text in UTF-8", next_step=_SAVE_AS)
+    encoding = _wide_encoding(start)
+    if encoding:
+        return TableError(f"{path} is text in {encoding}, and a csv table is text in UTF-8", next_step=_SAVE_AS)
     if start.startswith(_GZIP) and kind_of(path) == "csv.gz":
         return TableError(f"{path} is compressed with gzip twice", next_step="Unpack it once with gunzip, and score what comes out.")
     found = next((sentence for mark, sentence in _OTHER_FORMATS.items() if start.startswith(mark)), None)
@@ -74,11 +75,20 @@ def _not_one_line_of_text(line: bytes, path: str) -> TableError:
     return TableError(f"{path} is not a csv table: its first line is not text in UTF-8", next_step=_SAVE_AS)
 
 
-def _is_utf16(start: bytes) -> bool:
-    """True for plain letters with a zero beside each."""
-    zeros = [start[odd::2].count(0) * 10 for odd in (0, 1)]
-    half = len(start) // 2
-    return half > 1 and min(zeros) < half and max(zeros) > 9 * half
+def _wide_encoding(start: bytes) -> str:
+    """The name of an encoding that takes two or four bytes for a letter; empty for any other."""
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or _has_zeros_beside(start, 4):
+        return "UTF-32"  # first: its mark begins with that of UTF-16
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _has_zeros_beside(start, 2):
+        return "UTF-16"
+    return ""
+
+
+def _has_zeros_beside(start: bytes, width: int) -> bool:
+    """True for plain letters of ``width`` bytes, of which one is the letter and the others are zero."""
+    letters = len(start) // width
+    *most, least = sorted((start[place::width].count(0) for place in range(width)), reverse=True)
+    return letters > 1 and 10 * least < letters and 10 * min(most) > 9 * letters
 
 
 def _refuse_separator_line(text: str, path: str) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from shared.bucket import Bucket, FileInfo
-from shared.clusters import Cluster
+from shared.clusters import Cluster, Share
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
 from shared.job_folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
@@ -102,10 +102,18 @@ def sweep(bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn | None = No
     turn = turn or Turn()
     limit = time.monotonic() + turn.seconds
     marks = turn.order(bucket.files(OPEN))
-    if cluster is not None:
-        own = {*cluster.own_jobs([_job_of(mark) for mark in marks])}
-        marks = [mark for mark in marks if _job_of(mark) in own]
-    look = functools.partial(_look, bucket, rules)
+    share = cluster.share_out([_job_of(mark) for mark in marks]) if cluster else None
+    try:
+        yield from _sweep_own(bucket, traffic, rules, turn, marks, limit, share)
+    finally:
+        if cluster and share:
+            cluster.say_left_alone(share)
+
+
+def _sweep_own(  # noqa: PLR0913, PLR0917 - a sweep has these parts
+    bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn, marks: list[FileInfo], limit: float, share: Share | None
+) -> Iterator[Missing]:
+    look = functools.partial(_look, bucket, rules, share)
     # on a disk threads take longer than none
     looks = ahead(look, marks, STORE_THREADS) if bucket.is_remote else map(look, marks)
     for mark, missing in zip(marks, looks, strict=True):
@@ -124,9 +132,11 @@ def _job_of(mark: FileInfo) -> str:
     return mark.path.rpartition("/")[2]
 
 
-def _look(bucket: Bucket, rules: Rules, mark: FileInfo) -> Missing | None:
-    """The step that a job waits for; None when it needs none, or cannot be read now."""
+def _look(bucket: Bucket, rules: Rules, share: Share | None, mark: FileInfo) -> Missing | None:
+    """The step that a job waits for; None when it needs none, is of another stack, or cannot be read now."""
     try:
+        if share and not share.is_own(_job_of(mark)):
+            return None
         return _missing_step(JobFolder(bucket, _job_of(mark)), mark, rules)
     except PermanentError as error:
         _drop_orphan(bucket, mark, str(error), rules.now)

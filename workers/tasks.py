@@ -37,7 +37,7 @@ from shared.job_folder import JobFolder, Outcome
 from shared.logs import log_place
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
-from shared.queue.killers import Killer, note_killer
+from shared.queue.killers import Killer, forget_killer, note_killer
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from shared.version import code_version
@@ -373,6 +373,12 @@ def _note_killer(release: str, folder: JobFolder, what: str) -> None:
         note_killer(redis_client(), killer)
 
 
+def _forget_killer(release: str) -> None:
+    """A release that could be loaded after all, as once its definition was corrected, is named no more."""
+    with contextlib.suppress(redis.RedisError):
+        forget_killer(redis_client(), release)
+
+
 def _mark_part(order: ChunkOrder, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> hint.Marked | None:
     """Say in Redis that a chunk is done; None when that cannot be said."""
     # what was in memory was not loaded
@@ -418,6 +424,8 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attem
     if outcome is not None:
         log.info("finished", state=outcome.state, result=outcome.result)
         hint.forget(redis_client(), order.job_id)
+        if outcome.state == "done":
+            _forget_killer(outcome.release)
         send(task.app, routes.NOTIFY, [order])
 
 

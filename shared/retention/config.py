@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from shared.bucket import Bucket
 from shared.durations import read_duration
 from shared.errors import RequestError
-from shared.yaml_files import NotYamlError, read_yaml
+from shared.yaml_files import NotYamlError, read_yaml, shown
 
 RETENTION = "config/retention.yaml"
 MAX_BYTES = 64 * 1024
@@ -33,7 +33,7 @@ def _length(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} has no unit")
+        raise ValueError(f"{shown(value)} has no unit")
     return read_duration(value)
 
 
@@ -140,21 +140,21 @@ def _sentence(error: ValidationError) -> RequestError:
     first = error.errors()[0]
     *parents, last = [str(step) for step in first["loc"]] or [""]
     parent = ".".join(parents)
-    if first["type"] == "extra_forbidden":
+    if first["type"] in ("extra_forbidden", "invalid_key"):
         return _unknown(parent, last)
     path = f"{parent}.{last}".strip(".")
-    shown = repr(first["input"])[:80]
+    value = shown(first["input"])
     if first["type"] in ("model_type", "model_attributes_type"):
-        return _wrong(f"{path}: {shown} is no mapping", f"Write for example {path}: {{{KEYS.get(path, ['key'])[0]}: ...}}")
+        return _wrong(f"{path}: {value} is no mapping", f"Write for example {path}: {{{KEYS.get(path, ['key'])[0]}: ...}}")
     if last.startswith("keep_") and last != "keep_within":
-        return _wrong(f"{path}: {shown} is no count", "Write a whole number from 0 to 100000, like 3")
-    why = first["msg"].removeprefix("Value error, ").partition(":")[0]
+        return _wrong(f"{path}: {value} is no count", "Write a whole number from 0 to 100000, like 3")
+    why = first["msg"].removeprefix("Value error, ").partition(": write ")[0]
     return _wrong(f"{path}: {why}", "Write a whole number with d, h, min or s after it, like 30d")
 
 
 def _unknown(parent: str, key: str) -> RequestError:
     where = f"{parent}.{key}".strip(".")
-    return _wrong(f"there is no key {where!r}", f"Write one of {', '.join(KEYS.get(parent, []))}")
+    return _wrong(f"there is no key {shown(where)}", f"Write one of {', '.join(KEYS.get(parent, []))}")
 
 
 def _wrong(what: str, write: str) -> RequestError:

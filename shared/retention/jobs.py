@@ -8,14 +8,14 @@ from shared.aliases import MANIFEST
 from shared.bucket import Bucket, FileInfo
 from shared.durations import in_words
 from shared.errors import ScoringError
-from shared.job_folder import CLEARED, JOBS, PUBLISHED, JobFolder
+from shared.job_folder import CLEARED, JOBS, PUBLISHED, VERSIONS, JobFolder
 from shared.retention.config import Retention
 from shared.retention.needs import Needs, needed_by
 from shared.retention.things import LEFT_AFTER, Kind, Thing, day, goes, made_at, newest, stays
 
 REQUEST, OUTCOME = "job.json", "outcome.json"
-RECORDS = {REQUEST, OUTCOME, MANIFEST, PUBLISHED, CLEARED}
-"""What stays of a job when its files go."""
+RECORDS = {REQUEST, OUTCOME, MANIFEST, PUBLISHED, CLEARED, VERSIONS}
+"""What stays of a job when its files go; by the versions a repeated request tells whether its table is still the same."""
 
 
 @dataclass(kw_only=True)

@@ -55,6 +55,40 @@ sys.exit(os.strerror(ctypes.get_errno()))
 """Exchanges a folder and a link for each other as fast as it can: 2 is RENAME_EXCHANGE, so that one of the two is always there."""
 
 
+@contextlib.contextmanager
+def swapped(folder, outside, *, refused=True):
+    """Gives a function that does things in turn while the folder is swapped for a link to another; it counts what was done and refused."""
+    link = folder.parent / "link"
+    link.symlink_to(outside)
+    swapping = subprocess.Popen([sys.executable, "-c", SWAP, folder, link])
+
+    def while_swapped(*things):
+        limit, seen = time.monotonic() + 20, Counter()
+        while time.monotonic() < limit and (seen.total() < 6000 or (refused and min(seen["refused"], seen["done"]) < 50)):
+            for do in things:
+                try:
+                    found = do()
+                except (RequestError, BucketError):
+                    seen["refused"] += 1
+                else:
+                    seen["done"] += 1
+                    assert found in (b"inside", None)
+        return seen
+
+    try:
+        yield while_swapped
+    finally:
+        stopped = swapping.poll()
+        swapping.kill()
+        swapping.wait()
+        assert stopped is None, "this file system exchanges nothing"
+        if link.is_symlink():
+            link.unlink()
+        else:
+            folder.unlink()
+            link.rename(folder)
+
+
 class UnexpectedError(Exception):
     """Something that goes wrong in the middle of a write."""
 
@@ -673,32 +707,51 @@ class TestLocalBucket(BucketContract):
         outside.mkdir()
         (outside / "b").write_bytes(b"secret")
         bucket.write("a/b", b"inside")
-        (bucket.root / "link").symlink_to(outside)
-        swapping = subprocess.Popen([sys.executable, "-c", SWAP, bucket.root / "a", bucket.root / "link"])
-        try:
-            limit, seen = time.monotonic() + 20, Counter()
-            while time.monotonic() < limit and (seen.total() < 6000 or min(seen["refused"], seen["done"]) < 50):
-                for do in [
-                    lambda: bucket.read("a/b"),
-                    lambda: bucket.open("a/b").read(),
-                    lambda: bucket.stat("a/b") and b"inside",
-                    lambda: b"inside" if {info.path for info in bucket.files("a")} <= {"a/b", "a/new"} else b"secret",
-                    lambda: bucket.write("a/new", b"1") or b"inside",
-                    lambda: bucket.delete("a/new") or b"inside",
-                ]:
-                    try:
-                        found = do()
-                    except (RequestError, BucketError):
-                        seen["refused"] += 1
-                    else:
-                        seen["done"] += 1
-                        assert found in (b"inside", None)
-        finally:
-            assert swapping.poll() is None, "this file system exchanges nothing"
-            swapping.kill()
-            swapping.wait()
+        with swapped(bucket.root / "a", outside) as while_swapped:
+            seen = while_swapped(
+                lambda: bucket.read("a/b"),
+                lambda: bucket.open("a/b").read(),
+                lambda: bucket.stat("a/b") and b"inside",
+                lambda: b"inside" if {info.path for info in bucket.files("a")} <= {"a/b", "a/new"} else b"secret",
+                lambda: bucket.write("a/new", b"1") or b"inside",
+                lambda: bucket.delete("a/new") or b"inside",
+            )
         assert min(seen["refused"], seen["done"]) >= 50, f"the folder was hardly swapped: {seen}"
         assert [(file.name, file.read_bytes()) for file in outside.iterdir()] == [("b", b"secret")]
+
+    @pytest.mark.skipif(not HAS_HANDLES, reason="this system cannot say where an open file is")
+    def test_a_removal_and_a_listing_of_all_below_a_folder_that_is_swapped_stay_inside_the_bucket(self, bucket, tmp_path):
+        outside = tmp_path / "outside"
+        (outside / "empty").mkdir(parents=True)
+        (outside / "secret").write_bytes(b"secret")
+        bucket.write("a/b", b"inside")
+        bucket.write("x/c", b"inside")
+
+        def read_held():
+            with bucket.held_folder("a", tmp_path / "cache", {}) as folder:
+                return (folder / "b").read_bytes()
+
+        def is_inside(paths):
+            return b"inside" if paths <= {"a/b", "x/a/b", "x/link/b", "x/c"} else b"secret"
+
+        def names(infos):
+            return {info.path for info in infos}
+
+        with swapped(bucket.root / "a", outside) as while_swapped:
+            seen = while_swapped(
+                read_held,
+                lambda: is_inside(names(bucket.tree("a"))),
+                lambda: bucket.delete_many(["a/empty/gone"]),
+                lambda: b"secret" if bucket.drop_empty_folders("a", -60) else b"inside",
+            )
+        assert min(seen["refused"], seen["done"]) >= 50, f"the folder was hardly swapped: {seen}"
+        (bucket.root / "a").rename(bucket.root / "x" / "a")
+        with swapped(bucket.root / "x" / "a", outside, refused=False) as while_swapped:
+            while_swapped(
+                lambda: is_inside(names(bucket.tree("x"))),
+                lambda: b"secret" if bucket.drop_empty_folders("x", -60) else b"inside",
+            )
+        assert sorted(file.name for file in outside.iterdir()) == ["empty", "secret"]
 
     def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(self, bucket):
         bucket.write("a/b", b"1")

@@ -366,6 +366,24 @@ def test_nobody_else_can_look_into_the_copy_that_is_loaded_and_it_is_gone_afterw
     assert [file.parent.exists() for file in loads] == [False]
 
 
+@pytest.mark.parametrize("what", ["link", "pipe"])
+def test_a_link_or_a_pipe_that_takes_the_place_of_a_file_after_it_was_looked_at_is_not_read(local, loads, tmp_path, monkeypatch, what):
+    release = publish_handmade(local)
+    file = local.place(release_folder(release)) / "model.skops"
+    content = file.read_bytes()
+    file.unlink()
+    if what == "link":
+        (tmp_path / "same").write_bytes(content)
+        file.symlink_to(tmp_path / "same")
+    else:
+        os.mkfifo(file)
+    monkeypatch.setattr(Path, "is_symlink", lambda _: False)
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    with pytest.raises(ModelError, match=r"the file model\.skops of the release .* was changed after it was published"):
+        load_release(local, release, Path("no-cache"))
+    assert loads == []
+
+
 def test_a_file_that_has_grown_is_refused_without_reading_all_of_it(local, loads, tmp_path):
     release = publish_handmade(local)
     folder = local.place(release_folder(release))

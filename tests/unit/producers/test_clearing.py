@@ -156,6 +156,46 @@ def test_what_the_schedule_names_stays(bucket, releases):
     assert needed(bucket)[releases[1]] == ["daily in the schedule names it"]
 
 
+ENTRY = '- {name: daily, cron: "0 5 * * *", time_zone: UTC, score: data/predict/input, model: "%s"}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "it is empty; [] says that there are no entries"),
+        (b"# moved\n", "it is empty; [] says that there are no entries"),
+        (ENTRY[:40].encode(), "the whole file: it is not YAML"),
+        (ENTRY.replace("model", "modell").encode(), "daily: modell: there is no such field"),
+        (ENTRY.replace("UTC", "UTZ").encode(), "daily: time_zone: there is no time zone 'UTZ'"),
+        (bytes(200), "the whole file: it is not YAML"),
+        (b"---\n", "it is empty; [] says that there are no entries"),
+        (b"\xff\xfe", "it is empty; [] says that there are no entries"),
+    ],
+    ids=["empty", "a comment alone", "half-written", "a misspelt field", "a misspelt value", "zeros", "no document", "a mark alone"],
+)
+def test_while_the_schedule_cannot_be_read_whole_every_release_stays_and_is_told_why(bucket, releases, text, says):
+    removable = judge_releases(bucket, keep=0)
+    bucket.write("config/schedule.yaml", text)
+    for reasons in needed(bucket).values():
+        assert f"config/schedule.yaml may name it, and cannot be read whole: {says}" in reasons[-1]
+    kept = clear_all(bucket, [release for release in removable if not release.needed])
+    assert len(kept) == 5
+    assert all(kept.values())
+    said = scoring(bucket, "--keep", "0", "--yes")
+    assert "0 of 6 to remove" in said.output
+    assert "config/schedule.yaml" in said.output
+
+
+@pytest.mark.parametrize("text", [None, b"[]"], ids=["missing", "cut short at an entry's border"])
+def test_while_an_entry_that_was_in_force_is_missing_from_the_schedule_every_release_stays(bucket, releases, text):
+    bucket.write("schedule/daily/0123456789ab.json", b"{}")
+    if text is not None:
+        bucket.write("config/schedule.yaml", text)
+    assert all("daily" in reasons[-1] and "was in force" in reasons[-1] for reasons in needed(bucket).values())
+    bucket.delete_folder("schedule/daily")
+    assert [release for release, reasons in needed(bucket).items() if not reasons] == releases[4::-1]
+
+
 def test_what_is_younger_than_asked_for_stays(bucket):
     now = datetime.now(UTC)
     young, old = (publish_handmade(bucket, made=now - timedelta(days=days)) for days in (1, 40))

@@ -213,6 +213,24 @@ def test_workers_with_another_bucket_version_or_definitions_are_found(tmp_path):
     assert (state, "v9" in text) == ("warning", True)
 
 
+def test_a_definition_of_the_same_name_with_other_code_than_that_of_the_workers_is_named(tmp_path):
+    for name in ("mine", "same"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.py").write_text("weights = 1\n")
+    settings = Settings(definitions=tmp_path)
+    sources = {name: digest_source(tmp_path / name) for name in ("mine", "same")} | {"v1": load_definition("v1").source_sha256}
+    answer = Answer(host="one", libraries={}, definitions=sorted(definitions_here(settings)), sources=sources | {"only-theirs": "0" * 64})
+
+    def found():
+        return [finding.text for finding in doctor._differences(settings, None, {"score": answer})]
+
+    assert found() == []
+    (tmp_path / "mine" / "model.py").write_text("weights = 2\n")
+    assert found() == ["one and this command have other code of the definitions: mine"]
+    (tmp_path / "model_template.py").write_text("")  # belongs to the code of both
+    assert found() == ["one and this command have other code of the definitions: mine, same"]
+
+
 def test_an_answer_of_an_earlier_version_is_no_difference(tmp_path):
     assert differences(tmp_path, Answer(host="", libraries={}, definitions=[])) == []
 

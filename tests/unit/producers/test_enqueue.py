@@ -1,7 +1,9 @@
 """The one door onto the queue: a request is checked before anything is written, written before it is sent, and is one job."""
 
 import base64
+import errno
 import json
+import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from shared.errors import BucketError, ModelError, RequestError, ScoringError, T
 from shared.job_folder import REQUESTS, JobFolder, Outcome, list_jobs, open_jobs
 from shared.messages import ScoreJob, TrainJob
 from shared.settings import Settings
-from tests.handmade import PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, tree, write_table
+from tests.handmade import PLACE, TABLE, make_job, plan, publish_handmade, replace_in_place, row, run_job, tree, write_table
 
 pytestmark = pytest.mark.server
 
@@ -188,6 +190,50 @@ def test_a_changed_table_or_a_newer_release_makes_another_job(nobody, bucket):
     assert len({first.job_id, second.job_id, third.job_id}) == 3
 
 
+@pytest.mark.parametrize("way", ["cp", "rsync"])
+def test_a_table_that_is_replaced_by_one_of_the_same_size_and_time_is_another_request(nobody, bucket, way):
+    first = score(nobody, bucket)
+    assert run_job(JobFolder(bucket, first.job_id)).state == "done"
+    assert score(nobody, bucket).job_id == first.job_id
+    replace_in_place(bucket, TABLE, b"1002", b"1999", way=way)
+    second = score(nobody, bucket)
+    assert (second.fresh, second.job_id != first.job_id) == (True, True)
+    assert run_job(JobFolder(bucket, second.job_id)).state == "done"
+    again = score(nobody, bucket)
+    assert (again.job_id, again.fresh) == (second.job_id, False)
+
+
+def test_a_training_table_or_fixed_rows_that_are_replaced_by_a_file_of_the_same_size_and_time_make_another_job(nobody, bucket, earlier):
+    rows = write_table(bucket, [row(1)], path="data/mended.csv")
+    for ask in (lambda: enqueue_train(nobody, bucket, definition="v1", train=rows), lambda: fix(nobody, bucket, earlier, rows)):
+        first = ask()
+        end(bucket, first.job_id, "done")
+        assert ask().job_id == first.job_id
+        replace_in_place(bucket, rows, b"1001", b"1999", way="cp")
+        second = ask()
+        assert (second.fresh, ask().job_id) == (True, second.job_id)
+        replace_in_place(bucket, rows, b"1999", b"1001", way="cp")
+
+
+def test_a_job_that_does_not_know_which_version_of_its_table_it_found_is_the_same_request(nobody, bucket):
+    first = score(nobody, bucket)
+    assert run_job(JobFolder(bucket, first.job_id)).state == "done"
+    replace_in_place(bucket, TABLE, b"1002", b"1999", way="cp")
+    for text in (b"", b"[]", b"{"):
+        bucket.write(f"jobs/{first.job_id}/versions.json", text)
+        assert score(nobody, bucket).job_id == first.job_id
+    bucket.delete(f"jobs/{first.job_id}/versions.json")
+    assert score(nobody, bucket).job_id == first.job_id
+
+
+def test_a_run_of_the_schedule_is_the_same_whatever_its_table_is_by_now(nobody, bucket):
+    run = ScheduledRun(kind="score", key="daily-20261123t0430")
+    first = score(nobody, bucket, run=run)
+    assert run_job(JobFolder(bucket, first.job_id)).state == "done"
+    replace_in_place(bucket, TABLE, b"1002", b"1999", way="cp")
+    assert score(nobody, bucket, run=run).job_id == first.job_id
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_a_request_that_ended_badly_is_a_new_job_when_it_is_made_again(nobody, bucket, state):
     jobs = []
@@ -329,11 +375,42 @@ def test_a_folder_of_this_machine_is_brought_along_without_what_is_no_table(nobo
 
 
 def test_a_folder_whose_names_would_become_one_is_refused_and_not_shortened(nobody, bucket, tmp_path):
+    folder = tmp_path / "twins"
+    folder.mkdir()
     for name in ("a b.csv", "a_b.csv"):
-        (tmp_path / name).write_text(name)
+        (folder / name).write_text(name)
     with pytest.raises(TableError, match=r"holds files whose names differ only in special characters. Rename them"):
-        score(nobody, bucket, table=tmp_path)
+        score(nobody, bucket, table=folder)
     assert not list(list_jobs(bucket))
+
+
+def test_a_file_of_this_machine_that_may_hold_rows_and_a_pipe_are_refused_beside_a_table(nobody, bucket, tmp_path):
+    folder = tmp_path / "week 31"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.csv").write_text("entity_id,device\n1,Computer\n")
+    for name in ("b.txt", "more/b.xlsx", "c.log"):
+        other = folder / name
+        os.mkfifo(other) if name == "c.log" else other.write_text("entity_id,device\n2,Computer\n")
+        with pytest.raises(TableError, match=f"holds the file {name}, which is not read as a table"):
+            score(nobody, bucket, table=folder)
+        other.unlink()
+    assert score(nobody, bucket, table=folder).fresh
+
+
+def test_a_folder_below_that_may_not_be_read_is_named(nobody, bucket, tmp_path, monkeypatch):
+    folder = tmp_path / "week 31"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.csv").write_text("entity_id,device\n1,Computer\n")
+    look = enqueue._look_into
+
+    def locked(path):
+        if path.name == "more":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(enqueue, "_look_into", locked)
+    with pytest.raises(TableError, match=r"more cannot be read: Permission denied"):
+        score(nobody, bucket, table=folder)
 
 
 def test_two_tables_of_the_same_name_stay_two(nobody, bucket, tmp_path):

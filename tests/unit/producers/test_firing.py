@@ -209,7 +209,11 @@ def test_what_an_entry_missed_while_it_was_away_is_not_caught_up(bucket, schedul
     assert jobs(bucket) == ["2026/11/24"]
 
 
-@pytest.mark.parametrize("text", [None, b"", b" \n", b"# nothing yet\n"], ids=["missing", "empty", "blank", "a comment alone"])
+@pytest.mark.parametrize(
+    "text",
+    [None, b"", b" \n", b"# nothing yet\n", b"---\n", b"~"],
+    ids=["missing", "empty", "blank", "a comment alone", "no document", "null"],
+)
 def test_while_the_file_is_missing_or_empty_nothing_is_forgotten_and_people_are_told(bucket, schedule, text):
     """A run of half past five waited for its table when the file was empty for a moment: neither a job nor a notice came in 30 hours."""
     schedule.look(SIX)  # its table is not there: the run waits

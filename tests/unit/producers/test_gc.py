@@ -124,6 +124,7 @@ def test_a_job_that_is_done_keeps_its_request_outcome_and_manifest_for_a_year(bu
         "outcome.json",
         "manifest.json",
         "published.json",
+        "versions.json",
     }
     assert (folder.status().state, folder.status().job.table) == ("done", TABLE)
     assert find_result(bucket, folder.job_id)[1].job_id == folder.job_id

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, repeated_requests
+from producers import cli, enqueue, follow, repeated_requests
 from producers.enqueue import enqueue_score, enqueue_train
 from producers.releases.retiring import retire
 from producers.repeated_requests import changes_since
@@ -214,6 +214,46 @@ def test_changed_code_of_a_definition_is_said_of_a_training_and_of_a_result(sett
         assert change.what == "code"
         assert change.sentence == f"the code of v1 in {package / 'v1'} is not the code that {old} was trained with"
     assert of_result.next_step == "Train it with the code of now: scoring train v1 --again"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_code_that_changes_while_a_training_is_joined_is_said_at_its_end_instead_of_the_old_figures(
+    settings, bucket, old, tmp_path, monkeypatch, form
+):
+    package = tmp_path / "package"
+    shutil.copytree(repeated_requests.PACKAGE / "v1", package / "v1", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(repeated_requests, "PACKAGE", package)
+    running = JobFolder(bucket, enqueue_train(settings, bucket, definition="v1", train=TABLE).job_id)
+    with (package / "v1/model.py").open("a") as code:
+        code.write("\n# another way\n")
+
+    def end(*_: object) -> Outcome:
+        running.end(Outcome(state="done", at=datetime.now(UTC), release=old))
+        bucket.write(running.file(PUBLISHED), b"{}")
+        return running.outcome()
+
+    monkeypatch.setattr(follow, "follow", end)
+    said = scoring(settings, bucket, "train", "v1", "--train", TABLE, *(["--json"] if form == "json" else []), code=2)
+    command = f"scoring train v1 --train {TABLE}{' --json' if form == 'json' else ''} --again"
+    assert f"job {running.job_id} is done, but since then the code of v1 in {package / 'v1'} is not the code" in said.exception.message
+    assert said.exception.next_step == f"Run it once more: {command}"
+    if form == "json":
+        assert [change["what"] for change in json.loads(said.stdout)["changed_since"]] == ["code"]
+    else:
+        assert said.stdout == ""
+
+
+def test_a_training_that_was_not_joined_prints_its_figures_whatever_has_changed(settings, bucket, old, monkeypatch):
+    def end(_: object, job_id: str, *more: object) -> Outcome:
+        running = JobFolder(bucket, job_id)
+        running.end(Outcome(state="done", at=datetime.now(UTC), release=old))
+        bucket.write(running.file(PUBLISHED), b"{}")
+        point_latest(bucket, publish_handmade(bucket, made=NOON + timedelta(hours=1)))
+        return running.outcome()
+
+    monkeypatch.setattr(follow, "follow", end)
+    monkeypatch.setattr(enqueue, "_send", lambda *_: None)
+    assert old in scoring(settings, bucket, "train", "v1", "--train", TABLE).stdout
 
 
 def test_code_that_is_not_on_this_machine_is_not_judged(settings, bucket, old, tmp_path, monkeypatch):

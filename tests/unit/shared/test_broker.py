@@ -3,12 +3,14 @@
 import base64
 import json
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
 
 from shared import routes
-from shared.broker import BATCH_MESSAGES, make_app, send
+from shared.broker import BATCH_MESSAGES, make_app, send, send_canary
+from shared.canary import Canary
 from shared.errors import BrokerError
 from shared.messages import ChunkOrder, JobOrder
 from shared.settings import Settings
@@ -145,3 +147,11 @@ def test_a_password_is_never_told():
     with pytest.raises(BrokerError) as raised:
         send(make_app(Settings(redis_url="redis://user:very-secret@127.0.0.1:1/0")), routes.SCORE_PLAN, [ORDER])
     assert "very-secret" not in str(raised.value)
+
+
+def test_a_worker_whose_clock_is_minutes_ahead_takes_the_canary_of_doctor(redis_url):
+    """It expired after a minute, so that such a worker dropped it and doctor said that nobody took a message."""
+    send_canary(make_app(Settings(redis_url=redis_url)), "score", Canary())
+    [text] = redis.Redis.from_url(redis_url).lrange("score", 0, -1)
+    expires = datetime.fromisoformat(json.loads(text)["headers"]["expires"])
+    assert expires - datetime.now(UTC) > timedelta(minutes=50)

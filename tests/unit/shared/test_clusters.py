@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -9,13 +10,14 @@ import structlog
 
 from producers.doctor import _cluster as doctors_finding
 from shared import clusters
-from shared.bucket import LocalBucket
+from shared.bucket import FileInfo, LocalBucket
 from shared.clusters import CLUSTERS, KEY, OWNER, SILENT_SECONDS, Cluster, id_in_redis, read_claim
 from shared.job_folder import OPEN, JobFolder, Outcome, open_jobs
 from shared.settings import Settings
 from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, write_table
-from workers.sweeping import Rules, Traffic, sweep
+from workers import sweeping
+from workers.sweeping import Rules, Traffic, Turn, sweep
 
 pytestmark = pytest.mark.server
 
@@ -250,3 +252,51 @@ def test_doctor_says_whose_the_bucket_is_and_claims_nothing(bucket, first, secon
     assert found.state == "warning"
     assert found.text.startswith(f"the bucket belongs to another stack, {first.id}, seen ")
     assert "SCORING_CLUSTER" in found.next_step
+
+
+class CountingStore(LocalBucket):
+    """Has open jobs of a stack and counts its requests, which take 20 ms of a clock of its own, as many at a time as threads ask."""
+
+    is_remote = True
+
+    def __init__(self, root, owner, count):
+        super().__init__(root)
+        self.requests = 0
+        self.looked_at = set()
+        self.owner = owner.encode()
+        self.marks = [FileInfo(path=f"{OPEN}/job-{number:05d}", size=9, stamp="", modified=0.0) for number in range(count)]
+
+    def now(self):
+        return self.requests * 0.02 / sweeping.STORE_THREADS
+
+    def files(self, folder):
+        self.requests += 1
+        return self.marks if folder == OPEN else super().files(folder)
+
+    def read(self, path):
+        self.requests += 1
+        if not path.startswith(f"{OPEN}/"):
+            return super().read(path)
+        self.looked_at.add(path)
+        return self.owner
+
+
+def test_with_a_second_stack_and_ten_thousand_open_jobs_a_sweep_ends_in_its_time_and_the_next_goes_on(
+    bucket, first, second, redis_url, monkeypatch
+):
+    """The marks of all open jobs were read one after the other before the time was looked at: 2,006 requests for 2,000 jobs."""
+    first.look()
+    store = CountingStore(bucket.root, second.id, 10_000)
+    monkeypatch.setattr(sweeping, "time", SimpleNamespace(monotonic=store.now))
+    stack, turn = Stack(store, redis_url), Turn(seconds=sweeping.SWEEP_SECONDS)
+    rules = Rules(grace=timedelta(0), deadline=timedelta(days=1))
+    allowed = sweeping.SWEEP_SECONDS * sweeping.STORE_THREADS / 0.02
+    sweeps = 0
+    while sweeps == 0 or turn.after:
+        before = store.requests
+        assert list(sweep(store, IDLE, rules, turn, stack.cluster)) == []
+        assert store.requests - before <= allowed + 2 * sweeping.STORE_THREADS + 10
+        sweeps += 1
+        assert sweeps < 20
+    assert len(store.looked_at) == 10_000
+    assert sweeps > 3

@@ -1,9 +1,11 @@
 """A folder is a table only where it is clear which of its files hold the rows."""
 
+import gzip
+
 import pytest
 
 from shared.bucket import LocalBucket
-from shared.errors import TableError
+from shared.errors import NoTableError, TableError
 from shared.table_files import find_files
 
 
@@ -38,6 +40,76 @@ def test_what_macos_spark_and_people_leave_beside_a_table_is_no_part_of_it(bucke
 def test_a_file_that_is_not_read_and_may_hold_rows_is_refused_by_name(bucket, name):
     with pytest.raises(TableError, match=f"the folder data holds the file {name}, which is not read as a table. Move it elsewhere"):
         folder_of(bucket, "a.csv", name)
+
+
+ROWS = b"entity_id,att1,device\n1,0,Computer\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "manifest-rows.xlsx",
+        "readme.csv.zip",
+        "README-2.xlsx",
+        "license_keys.json",
+        "b.sql",
+        "b.html",
+        "checksums.xlsx",
+        "notes.xlsx",
+        "manifest.tsv",
+    ],
+)
+def test_a_name_that_only_begins_like_that_of_a_known_companion_is_refused(bucket, name):
+    with pytest.raises(TableError, match=f"holds the file {name}, which is not read"):
+        folder_of(bucket, "a.csv", name)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        ROWS,
+        b"\xef\xbb\xbf" + ROWS,
+        b"\n" + ROWS,
+        ROWS.replace(b",", b";"),
+        ROWS.replace(b",", b"\t"),
+        ROWS.replace(b",", b"|").replace(b"\n", b"\r\n"),
+        b"Search keyword,Match type\nred shoes,Exact\n",
+        b"1,0,Computer\n",
+        b"entity_id\n1\n",
+        ROWS.decode().encode("utf-16"),
+        gzip.compress(ROWS),
+        ROWS.replace(b"att1", b",".join(b"att%d" % number for number in range(20_000))),
+    ],
+)
+@pytest.mark.parametrize("name", ["b.txt", "b.log", "more/b.txt"])
+def test_a_text_that_looks_like_a_table_is_refused(bucket, name, head):
+    bucket.write(f"data/{name}", head)
+    with pytest.raises(TableError, match=f"the folder data holds the file {name}, which is not read as a table. Move it elsewhere"):
+        folder_of(bucket, "a.csv")
+
+
+@pytest.mark.parametrize("text", [b"", b"made by hand\n", b"Dear all, look\nat the second week, too, please.\n", b"done\nin 3 s\n"])
+def test_a_text_that_does_not_look_like_a_table_is_left_aside(bucket, text):
+    for name in ("b.txt", "run.log", "deeper/b.txt"):
+        bucket.write(f"data/{name}", text)
+    assert folder_of(bucket, "a.csv") == ["a.csv"]
+
+
+@pytest.mark.parametrize("below", ["more/b.xlsx", "x/y/b.csv.zip", "more/b"])
+def test_a_file_in_a_folder_below_that_may_hold_rows_is_refused(bucket, below):
+    with pytest.raises(TableError, match=f"the folder data holds the file {below}, which is not read as a table"):
+        folder_of(bucket, "a.csv", below)
+
+
+@pytest.mark.parametrize(
+    "below", [["x/y/z/w/v/b.csv"], [f"{number:03d}/README" for number in range(120)] + ["z/b.csv"]], ids=["too deep", "too many"]
+)
+def test_a_folder_with_more_below_it_than_is_looked_at_is_refused(bucket, below):
+    with pytest.raises(TableError, match=r"has more folders below it than are looked at \(100 folders, 4 deep\), and they may hold rows"):
+        folder_of(bucket, "a.csv", *below)
+    bucket.delete("data/a.csv")
+    with pytest.raises(NoTableError, match=r"holds no table, nor do the \d+ folders below it that were looked at"):
+        find_files(bucket, "data")
 
 
 @pytest.mark.parametrize("other", ["a.csv.gz", "A.CSV", "a.parquet", "a.pq"])

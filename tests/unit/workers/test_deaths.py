@@ -3,6 +3,7 @@
 import gzip
 import os
 import signal
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from shared.bucket import LocalBucket
 from shared.errors import ModelError
 from shared.job_folder import JobFolder
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder
-from shared.queue.killers import read_killers
+from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
@@ -350,6 +351,22 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
             attempts.note_lost(client, folder.job_id)  # as the worker's main process does
     assert deaths == 1 + MAX_DEATHS
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
+
+
+def test_a_release_that_could_be_loaded_after_all_is_named_by_the_doctor_no_more(deadly_release, client, tmp_path):
+    corrected = tmp_path / "corrected"
+    folder = deadly_release(f"os.path.exists({str(corrected)!r}) or os.kill(os.getpid(), 9)")
+    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    other = Killer(release="v9@20261123T101500Z-9bfad3", at=datetime.now(UTC), job_id="a-job", what="it kills")
+    note_killer(client, other)
+    assert len(read_killers(client)) == 2
+    corrected.touch()
+    later = make_job(folder.bucket, minute=9, table="data/few.csv", model=scoring.read_plan(folder).release)
+    plan(later)
+    assert run(tasks.score_chunk, first_chunk(later)) == 0
+    run(tasks.score_finish, whole(later))
+    assert later.outcome().state == "done"
+    assert read_killers(client) == [other]
 
 
 def test_a_release_that_killed_its_loader_once_gives_the_same_rates(deadly_release, tmp_path):

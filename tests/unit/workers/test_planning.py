@@ -1,5 +1,6 @@
 """However a table is cut, its chunks are whole records that together are the table."""
 
+import codecs
 import csv
 import gzip
 import hashlib
@@ -256,6 +257,10 @@ def test_a_header_gives_the_names_of_the_columns(line, columns):
         ("a,b\n1,2\n".encode("utf-16"), "is text in UTF-16"),
         ("a,b\n1,2\n".encode("utf-16-be"), "is text in UTF-16"),
         ("a,b\n1,2\n".encode("utf-16-le"), "is text in UTF-16"),
+        ("a,b\n1,2\n".encode("utf-32"), "is text in UTF-32"),
+        ("a,b\n1,2\n".encode("utf-32-be"), "is text in UTF-32"),
+        ("a,b\n1,2\n".encode("utf-32-le"), "is text in UTF-32"),
+        (codecs.BOM_UTF32_BE + "a,b\n1,2\n".encode("utf-32-be"), "is text in UTF-32"),
         ("ä,b\n1,2\n".encode("latin-1"), "its first line is not text in UTF-8"),
         (b"a,b\r1,2\r3,4\r", "has lines that end in a carriage return alone"),
         (b'a,"b\n1,2\n3,4\n', "has a quote in its header that does not close"),
