@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -77,6 +78,19 @@ def row(number: int) -> str:
     """Row ``number`` of the table: all combinations of attributes and devices come up."""
     device = ("Computer", "Smartphone", "Tablet")[number % 3]
     return f"{1000 + number},{number & 1},{number >> 1 & 1},{number >> 2 & 1},{number % 37 / 4},{device}"
+
+
+def replace_in_place(bucket, path: str, old: bytes, new: bytes, *, way: str) -> None:
+    """Another content of the same size and time, as ``cp -p`` (in place) and ``rsync -t`` (a new file) leave it."""
+    place, data = bucket.place(path), bucket.read(path).replace(old, new)
+    before = place.stat()
+    if way == "rsync":
+        place.with_suffix(".new").write_bytes(data)
+        place.with_suffix(".new").replace(place)
+    else:
+        place.write_bytes(data)
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (place.stat().st_size, place.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 def write_table(bucket: LocalBucket, lines: Sequence[str], path: str = TABLE) -> str:

@@ -16,7 +16,16 @@ from shared.manifests import KEYS, Column, FileDigest, TableAudit, TableFingerpr
 from shared.table_files import FileKind, find_files
 from workers import tables
 from workers.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
-from workers.planning import MAX_CHUNK_BYTES, ChunkSize, Hashing, open_csv, open_parquet, refusing_bad_gzip
+from workers.planning import (
+    MAX_CHUNK_BYTES,
+    ChunkSize,
+    Hashing,
+    check_still,
+    open_csv,
+    open_parquet,
+    refusing_bad_gzip,
+    unchanged_while_read,
+)
 from workers.training_audit import Block, audit_table
 from workers.unpacking import LimitedText, UnpackedLimit
 
@@ -25,6 +34,7 @@ MAX_REJECT_SHARE = 0.01
 
 ROWS_AT_ONCE = 65_536
 CORRECT = "Correct these rows in the table and train again."
+TRAIN_AGAIN = "Train again once the table is whole."
 
 RATE, CLICKS, CONVERSIONS, WEEK = tables.LABELS
 
@@ -83,7 +93,7 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     ``text`` the features that are text; ``columns`` are the features that were settled by an earlier table.
 
     Raises:
-        TableError: it cannot be read, has no target, lacks a column, or too many of its rows cannot be used.
+        TableError: it cannot be read, was changed meanwhile, has no target, lacks a column, or too many of its rows cannot be used.
     """
     digests: dict[str, FileDigest] = {}
     blocks: list[Block] = []
@@ -91,7 +101,7 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     labels: list[Column] = []
     files = find_files(bucket, path)
     for info, kind in files:
-        with bucket.open(info.path) as raw:
+        with unchanged_while_read(bucket, info, TRAIN_AGAIN), bucket.open(info.path) as raw:
             hashed = Hashing(raw)
             names, reading = _open(hashed, info, kind)
             columns = columns or choose_columns(names, info.path, wanted, keys, text)
@@ -104,6 +114,8 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
                 left_out += [source.left_out(reject, in_file) for reject in rows.rejects]
                 blocks.append(block)
             digests[info.path] = hashed.digest()
+    for info, _ in files[:-1]:  # the first may have become another while the last was read
+        check_still(bucket, info, TRAIN_AGAIN)
     used = sum(len(block.rows.frame) for block in blocks)
     if not used or len(left_out) > MAX_REJECT_SHARE * (used + len(left_out)):
         shown = "; ".join(row.text for row in left_out[: tables.REJECTS_QUOTED]) or "it has a header but no row with clicks"

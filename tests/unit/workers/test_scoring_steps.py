@@ -31,6 +31,7 @@ from tests.handmade import (
     make_job,
     plan,
     publish_handmade,
+    replace_in_place,
     row,
     run_job,
     score_chunks,
@@ -224,19 +225,6 @@ def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
         bucket.delete(path)
     with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
         scoring.score_chunk(folder, made.chunk(1), bucket.root)
-
-
-def replace_in_place(bucket, path: str, old: bytes, new: bytes, *, way: str) -> None:
-    """Another content of the same size and time, as ``cp -p`` (in place) and ``rsync -t`` (a new file) leave it."""
-    place, data = bucket.place(path), bucket.read(path).replace(old, new)
-    before = place.stat()
-    if way == "rsync":
-        place.with_suffix(".new").write_bytes(data)
-        place.with_suffix(".new").replace(place)
-    else:
-        place.write_bytes(data)
-    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (place.stat().st_size, place.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
