@@ -402,7 +402,7 @@ def _as_it_is(bucket: Bucket, file: FoundFile | FileInfo) -> FileInfo | None:
 
 @contextlib.contextmanager
 def unchanged_while_read(bucket: Bucket, file: FileInfo, next_step: str) -> Iterator[None]:
-    """Raises TableError when a file is changed while this block reads it; what looks damaged then is half of one file and half of another."""
+    """Raises TableError when a file is changed while this block reads it: then it may look damaged, being half of each."""
     try:
         yield
     except TableError:

@@ -5,7 +5,6 @@ import dataclasses
 import gzip
 import io
 import json
-import os
 import re
 import threading
 import time
