@@ -92,10 +92,18 @@ class Rules:
     """By one clock for all workers, that of Redis: a worker whose clock is wrong must not fail the jobs."""
 
 
-def sweep(bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn | None = None, cluster: Cluster | None = None) -> Iterator[Missing]:
+def sweep(
+    bucket: Bucket,
+    traffic: Traffic,
+    rules: Rules,
+    turn: Turn | None = None,
+    cluster: Cluster | None = None,
+    may_enter: Callable[[str], bool] | None = None,
+) -> Iterator[Missing]:
     """What must be sent to make every open job go on; marks of jobs that need nothing more are taken away.
 
-    Jobs of another stack than ``cluster`` are left alone.
+    Jobs of another stack than ``cluster`` are left alone, and those to which ``may_enter`` says no. Where it is given, it is told of
+    each job before that is looked at, one after another.
     A message is lost when no process works on its step, and nothing waits in its queue that was sent as early as it: queues are served in
     turn, so it would have been served. A job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
     """
@@ -105,9 +113,9 @@ def sweep(bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn | None = No
     if cluster is not None:
         own = {*cluster.own_jobs([_job_of(mark) for mark in marks])}
         marks = [mark for mark in marks if _job_of(mark) in own]
-    look = functools.partial(_look, bucket, rules)
+    look = functools.partial(_look, bucket, rules, may_enter)
     # on a disk threads take longer than none
-    looks = ahead(look, marks, STORE_THREADS) if bucket.is_remote else map(look, marks)
+    looks = ahead(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
     for mark, missing in zip(marks, looks, strict=True):
         turn.after = _job_of(mark)
         if missing is not None and (lost := _lost_orders(missing, traffic, rules)):
@@ -124,8 +132,10 @@ def _job_of(mark: FileInfo) -> str:
     return mark.path.rpartition("/")[2]
 
 
-def _look(bucket: Bucket, rules: Rules, mark: FileInfo) -> Missing | None:
-    """The step that a job waits for; None when it needs none, or cannot be read now."""
+def _look(bucket: Bucket, rules: Rules, may_enter: Callable[[str], bool] | None, mark: FileInfo) -> Missing | None:
+    """The step that a job waits for; None when it needs none, cannot be read now, or is left out."""
+    if may_enter is not None and not may_enter(_job_of(mark)):
+        return None
     try:
         return _missing_step(JobFolder(bucket, _job_of(mark)), mark, rules)
     except PermanentError as error:
