@@ -1,5 +1,6 @@
 """Reads a training table whole: the checked rows, and what happened to each of them."""
 
+import dataclasses
 import functools
 import io
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from model_store.evaluation import Outcomes
 from shared.bucket import Bucket, FileInfo
 from shared.errors import TableError
 from shared.manifests import KEYS, Column, FileDigest, TableAudit, TableFingerprint
+from shared.messages import MAX_LEFT_OUT
 from shared.table_files import FileKind, find_files
 from workers import tables
 from workers.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
@@ -29,11 +31,8 @@ from workers.planning import (
 from workers.training_audit import Block, audit_table
 from workers.unpacking import LimitedText, UnpackedLimit
 
-MAX_REJECT_SHARE = 0.01
-"""A training table is refused if a larger share of its rows, or of its clicks, cannot be used."""
-
 ROWS_AT_ONCE = 65_536
-CORRECT = "Correct these rows in the table and train again."
+CORRECT = "Correct these rows in the table and train again. To train without them, allow more with --max-left-out."
 TRAIN_AGAIN = "Train again once the table is whole."
 
 RATE, CLICKS, CONVERSIONS, WEEK = tables.LABELS
@@ -51,6 +50,8 @@ class TrainingTable:
     """The features, in the order of the frame."""
     fingerprint: TableFingerprint
     audit: TableAudit = field(default_factory=lambda: TableAudit(has_clicks=True, clicks=0.0, conversions=0.0))
+    max_left_out: float = MAX_LEFT_OUT
+    """The share of its rows, or of its clicks, that might be left out."""
     week: np.ndarray | None = None
     """The week of each row, where the table has such a column and it was asked for."""
 
@@ -73,6 +74,7 @@ class TrainingTable:
             columns=self.columns,
             fingerprint=self.fingerprint,
             audit=self.audit,
+            max_left_out=self.max_left_out,
             week=None if self.week is None else self.week[rows],
         )
 
@@ -86,11 +88,13 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     keys: tuple[str, ...] = KEYS,
     text: Sequence[str] = (),
     with_week: bool = False,
+    max_left_out: float = MAX_LEFT_OUT,
 ) -> TrainingTable:
     """Read a whole table, raw (Clicks and Conversions) or prepared (cr).
 
     ``wanted`` names the features that the definition asks for (None: all that the table offers), ``keys`` the columns that name a row,
-    ``text`` the features that are text; ``columns`` are the features that were settled by an earlier table.
+    ``text`` the features that are text; ``columns`` are the features that were settled by an earlier table. ``max_left_out`` is the
+    share of the rows, or of the clicks, that may be left out.
 
     Raises:
         TableError: it cannot be read, was changed meanwhile, has no target, lacks a column, or too many of its rows cannot be used.
@@ -117,13 +121,13 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     for info, _ in files[:-1]:  # the first may have become another while the last was read
         check_still(bucket, info, TRAIN_AGAIN)
     used = sum(len(block.rows.frame) for block in blocks)
-    if not used or len(left_out) > MAX_REJECT_SHARE * (used + len(left_out)):
+    if not used or len(left_out) > max_left_out * (used + len(left_out)):
         shown = "; ".join(row.text for row in left_out[: tables.REJECTS_QUOTED]) or "it has a header but no row with clicks"
         raise TableError(
             f"{len(left_out):,} of {used + len(left_out):,} rows of {path} cannot be used to train: {shown}", next_step=CORRECT
         )
     fingerprint = TableFingerprint(path=path, files=digests, rows=used, rejected=len(left_out))
-    table = _joined(blocks, columns or [], fingerprint, keys, left_out)
+    table = dataclasses.replace(_joined(blocks, columns or [], fingerprint, keys, left_out), max_left_out=max_left_out)
     _check_left_out(table)
     return table
 
@@ -131,10 +135,10 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
 def _check_left_out(table: TrainingTable) -> None:
     """Raise TableError when the rows left out hold too many of the clicks: the busiest keywords must not go unnoticed."""
     audit, of = table.audit, table.fingerprint
-    if audit.left_out_share > MAX_REJECT_SHARE:
+    if audit.left_out_share > table.max_left_out:
         raise TableError(
             f"{of.rejected:,} of {of.rows + of.rejected:,} rows of {of.path} cannot be used to train, and they hold "
-            f"{audit.left_out_share:.1%} of its clicks (allowed are {MAX_REJECT_SHARE:.0%}): {'; '.join(audit.first_left_out)}",
+            f"{audit.left_out_share:.1%} of its clicks (allowed are {100 * table.max_left_out:g}%): {'; '.join(audit.first_left_out)}",
             next_step=CORRECT,
         )
 

@@ -309,6 +309,27 @@ def test_too_many_bad_rows_are_refused_with_the_first_ones_quoted(bucket):
     assert "line 32, column Clicks: 'x" in sentence
 
 
+@pytest.mark.parametrize("what", ["rows", "clicks"])
+def test_more_may_be_left_out_where_the_request_says_so(bucket, what):
+    raw = raw_table(100)
+    bad = [10, 20, 30] if what == "rows" else [10]
+    raw.loc[bad, "Conversions"] = -1
+    if what == "clicks":
+        raw.loc[bad, "Clicks"] = 100
+    path = put(bucket, "csv", raw)
+    assert "--max-left-out" in refused_step(bucket, path)
+    table = read_training_table(bucket, path, None, max_left_out=0.2)
+    assert (table.fingerprint.rejected, table.max_left_out) == (len(bad), 0.2)
+    with pytest.raises(TableError, match="cannot be used to train"):
+        read_training_table(bucket, path, None, max_left_out=0.001)
+
+
+def refused_step(bucket, path) -> str:
+    with pytest.raises(TableError) as caught:
+        read_training_table(bucket, path, None)
+    return caught.value.next_step
+
+
 def test_a_table_without_a_row_is_refused(bucket):
     for kind in ("csv", "csv.gz", "parquet"):
         assert "it has a header but no row with clicks" in refusal(bucket, put(bucket, kind, raw_table(5)[:0]))
