@@ -9,12 +9,14 @@ from typing import IO
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from model_store.evaluation import Outcomes
 from shared.bucket import Bucket, FileInfo
 from shared.errors import TableError
 from shared.manifests import KEYS, Column, FileDigest, TableAudit, TableFingerprint
 from shared.messages import MAX_LEFT_OUT
+from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
 from workers import tables
 from workers.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
@@ -26,12 +28,15 @@ from workers.planning import (
     open_csv,
     open_parquet,
     refusing_bad_gzip,
+    rows_at_once,
     unchanged_while_read,
 )
 from workers.training_audit import Block, audit_table
 from workers.unpacking import LimitedText, UnpackedLimit
 
 ROWS_AT_ONCE = 65_536
+MAX_TEXT_BYTES = 256 << 20
+"""The texts of a small Parquet table may take so much, however often its few texts stand there."""
 CORRECT = "Correct these rows in the table and train again. To train without them, allow more with --max-left-out."
 TRAIN_AGAIN = "Train again once the table is whole."
 
@@ -104,10 +109,12 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     left_out: list[LeftOutRow] = []
     labels: list[Column] = []
     files = find_files(bucket, path)
+    unpacked = UnpackedLimit([info.size for info, kind in files if kind == "csv.gz"])
+    texts = _TextLimit([info.size for info, kind in files if kind == "parquet"])
     for info, kind in files:
         with unchanged_while_read(bucket, info, TRAIN_AGAIN), bucket.open(info.path) as raw:
             hashed = Hashing(raw)
-            names, reading = _open(hashed, info, kind)
+            names, reading = _open(hashed, info, kind, unpacked, texts)
             columns = columns or choose_columns(names, info.path, wanted, keys, text)
             labels = labels or _labels(names, info.path, with_week=with_week)
             layout = tables.layout_for(info.path, names, columns, labels, keys=keys)
@@ -170,23 +177,48 @@ class _CsvReading:
             yield tables.read_csv_rows(data, layout, line), csv_source(data, line, self.names, CLICKS)
 
 
+class _TextLimit:
+    """How much the texts of the Parquet files of a table may take: in a file a text may stand once for many rows, in memory it does not."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._limit = self._left = max(MAX_TEXT_BYTES, int(MAX_UNPACKED_RATIO * sum(sizes)))
+
+    def take(self, rows: tables.Rows, layout: tables.Layout) -> None:
+        """Count the texts of some rows; raises TableError when there are more than there may be."""
+        self._left -= sum(int(rows.frame[name].memory_usage(index=False)) for name in layout.texts)
+        if self._left < 0:
+            raise TableError(
+                f"{layout.path} holds texts of more than {self._limit >> 20:,} MB in {', '.join(layout.texts)}, more than a table of its "
+                "size may hold in memory",
+                next_step="Shorten these texts, or leave the column out of TEXT and KEYS of the definition.",
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _ParquetReading:
     raw: IO[bytes]
-    count: int
+    known: pq.FileMetaData
+    texts: _TextLimit
 
     def rows(self, layout: tables.Layout) -> Iterator[tuple[tables.Rows, Source]]:
-        reader, source = tables.ParquetReader(self.raw, layout, self.count), parquet_source(self.raw, layout.path, layout.columns, CLICKS)
-        for start in range(0, self.count, ROWS_AT_ONCE):
-            yield reader.rows(start, min(start + ROWS_AT_ONCE, self.count)), source
+        count = self.known.num_rows
+        reader = tables.ParquetReader(self.raw, layout, count, self.known)
+        source = parquet_source(self.raw, layout.path, layout.columns, CLICKS)
+        at_once = min(ROWS_AT_ONCE, rows_at_once(self.known, reader.text_bytes_of_row(0, count)))
+        for start in range(0, count, at_once):
+            rows = reader.rows(start, min(start + at_once, count))
+            self.texts.take(rows, layout)
+            yield rows, source
 
 
-def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _CsvReading | _ParquetReading]:
+def _open(
+    hashed: Hashing, info: FileInfo, kind: FileKind, unpacked: UnpackedLimit, texts: _TextLimit
+) -> tuple[list[str], _CsvReading | _ParquetReading]:
     if kind == "parquet":
         raw = io.BytesIO(hashed.read())
         with open_parquet(raw, info.path) as file:
-            return file.schema_arrow.names, _ParquetReading(raw=raw, count=file.metadata.num_rows)
-    text = LimitedText(hashed, UnpackedLimit([info.size]), info.path) if kind == "csv.gz" else hashed
+            return file.schema_arrow.names, _ParquetReading(raw=raw, known=file.metadata, texts=texts)
+    text = LimitedText(hashed, unpacked, info.path) if kind == "csv.gz" else hashed
     names, cuts = open_csv(text, info.path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None))
     return names, _CsvReading(names=names, pieces=((cut.data.tobytes(), cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
 
