@@ -17,9 +17,12 @@ import numpy as np
 from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from shared.errors import ModelError, ScoringError, TableError
+from shared.memory_limit import describe_memory
 
 LONGEST_REASON = 300
 """Characters that are quoted of an exception."""
+
+MORE_MEMORY = "Give the workers more memory or fewer processes"
 
 GUARDED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM)
 """What the worker and its pool listen to; a definition that takes one for itself gives it back."""
@@ -67,6 +70,9 @@ def calling(name: str, folder: Path, step: str) -> Iterator[None]:
     except SoftTimeLimitExceeded as error:
         hung = failure(name, folder, step, f"it hung, and was stopped in {place_of(error, folder)}")
         raise DefinitionHungError(hung) from error
+    except MemoryError as error:
+        reason = f"it ran out of memory, of which its process may use {describe_memory()} ({place_of(error, folder)})"
+        raise failure(name, folder, step, reason, f"{MORE_MEMORY}, or let {folder / 'model.py'} use less of it.") from error
     except BaseException as error:  # foreign code may raise anything, and none of it may end the worker
         if is_shutdown(error):
             raise

@@ -193,7 +193,7 @@ def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) ->
             f"the definition {definition.name} cannot load {manifest.release}",
             error.reason,
             step="load",
-            next_step=train_anew(manifest.release, manifest.tables),
+            next_step=error.next_step if isinstance(error.__cause__, MemoryError) else train_anew(manifest.release, manifest.tables),
         ) from error
     return model
 

@@ -209,6 +209,7 @@ The config of a search, each candidate and fold of which is a task of its own:
 )
 @click.option("--config", help="Search for the best parameters first: a YAML file in the bucket or on this machine, see below.")
 @click.option("--force", is_flag=True, help="Train on a table that is refused as too small or implausible; the release says so.")
+@click.option("--max-left-out", type=Share(), help="Share of the rows, or of the clicks, that may be left out.  [default: 0.01]")
 @again_option
 @wait_option
 @json_option
@@ -220,6 +221,7 @@ def train(
     promote: "Promote",
     config: str | None,
     force: bool,
+    max_left_out: float | None,
     again: bool,
     wait: bool,
     as_json: bool,
@@ -250,6 +252,7 @@ def train(
         promote=promote,
         config=config,
         force=force,
+        max_left_out=max_left_out,
         again=again,
     )
     after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)

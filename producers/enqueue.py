@@ -256,6 +256,7 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     promote: Promote = "never",
     config: str | None = None,
     force: bool = False,
+    max_left_out: float | None = None,
     again: bool = False,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
@@ -263,7 +264,8 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
 
     ``config`` names the ``params.yaml`` of a search for the best parameters, looked for in the bucket first, then on this machine. Its
     text goes into the job's folder: what somebody writes into the file later does not change the job. With ``force`` the workers train
-    on a table that they would refuse for what is in it, and the release says so.
+    on a table that they would refuse for what is in it, and the release says so. ``max_left_out`` is the share of the rows, or of the
+    clicks, of a table that may be left out; None for the default.
     What makes two requests the same is ``run``, if it is given, and else all the other fields.
 
     Raises:
@@ -285,6 +287,8 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
         wish["promote"] = promote
     if force:
         wish["force"] = force
+    if max_left_out is not None:
+        wish["max_left_out"] = max_left_out
     texts = {} if config is None else {PARAMS: _read_config(settings, bucket, config)}
 
     def job(job_id: str) -> TrainJob:

@@ -8,7 +8,7 @@
 So whoever has something to say needs no Redis and waits for no webhook, and what has a name is told once, whoever says it.
 """
 
-import time
+from datetime import datetime
 
 from shared.bucket import Bucket
 from shared.messages import Notice
@@ -39,10 +39,10 @@ class NoticeFolder:
         """Take away the mark: people need to be told no more."""
         self.bucket.delete(f"{OPEN}/{self.name}")
 
-    def is_orphan(self) -> bool:
+    def is_orphan(self, now: datetime) -> bool:
         """True when the mark is so old that nobody will write the notice any more."""
         mark = self.bucket.stat(f"{OPEN}/{self.name}")
-        return mark is not None and time.time() - mark.modified > ORPHAN_SECONDS
+        return mark is not None and now.timestamp() - mark.modified > ORPHAN_SECONDS
 
 
 def announce(bucket: Bucket, name: str, notice: Notice) -> bool:

@@ -32,6 +32,9 @@ no harm, since each has a place of its own for its answer."""
 GC_SECONDS = 300.0
 """Between two steps of the daily round that removes what is old; nearly all find nothing to do."""
 
+UPKEEP_SECONDS = 300
+"""A sweep and a step of the daily round take seconds; one that takes so long hangs."""
+
 BATCH_MESSAGES = 500
 """Messages in one round trip to Redis: 10,000 chunks go out in about two seconds instead of seven."""
 
@@ -75,7 +78,12 @@ def make_app(settings: Settings) -> celery.Celery:
         task_soft_time_limit=840,
         task_time_limit=900,
         # a chunk takes far less; one that hangs is found earlier than a training that does
-        task_annotations={SCORE_CHUNK: {"soft_time_limit": settings.chunk_seconds, "time_limit": settings.chunk_seconds + 30}},
+        task_annotations={
+            SCORE_CHUNK: {"soft_time_limit": settings.chunk_seconds, "time_limit": settings.chunk_seconds + 30},
+            # no other process makes the step while one hangs in it
+            SWEEP: {"soft_time_limit": UPKEEP_SECONDS, "time_limit": UPKEEP_SECONDS + 30},
+            GC: {"soft_time_limit": UPKEEP_SECONDS, "time_limit": UPKEEP_SECONDS + 30},
+        },
         # the first loses chunks in hand when the connection breaks, the second hangs
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_deduplicate_successful_tasks=False,

@@ -115,6 +115,10 @@ class TableAudit(Part):
     above_clicks: float = 0.0
     conversions_cut: float = 0.0
     first_above: str = ""
+    unclicked_rows: Annotated[int, Field(exclude_if=lambda rows: not rows)] = 0
+    """Rows among them without any clicks: they weigh nothing, and their conversions are cut whole."""
+    unclicked_conversions: Annotated[float, Field(exclude_if=lambda conversions: not conversions)] = 0.0
+    first_unclicked: Annotated[str, Field(exclude_if=lambda where: not where)] = ""
     repeated_rows: int = 0
     """Rows with the keys, and the week, of a row before them."""
     total_row: str = ""
@@ -133,6 +137,16 @@ class TableAudit(Part):
     def above_share(self) -> float:
         """Clicks of the rows with more conversions than clicks, of all."""
         return self.above_clicks / self.clicks if self.clicks else 0.0
+
+    @property
+    def stated_conversions(self) -> float:
+        """Of the rows used and of those without clicks, before cutting."""
+        return self.conversions + self.conversions_cut
+
+    @property
+    def unclicked_share(self) -> float:
+        """Conversions of the rows without clicks, of all."""
+        return self.unclicked_conversions / self.stated_conversions if self.unclicked_conversions else 0.0
 
 
 Metrics = dict[str, float]

@@ -80,6 +80,8 @@ Moment = Annotated[datetime, AfterValidator(_aware)]
 Promote = Literal["never", "auto", "always"]
 """Whether a training lets ``champion`` mean its release: not at all, if it is better beyond chance, or in any case."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+MAX_LEFT_OUT = 0.01
+"""A training table is refused if a larger share of its rows, or of its clicks, cannot be used, unless the request says another."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -190,6 +192,8 @@ class TrainJob(Record):
     promote: Annotated[Promote, Field(exclude_if=lambda promote: promote == "never")] = "never"
     force: Annotated[bool, Field(exclude_if=lambda force: not force)] = False
     """True to train on a table from which nothing good is likely to be learned; the release says so."""
+    max_left_out: Annotated[Share, Field(exclude_if=lambda share: share == MAX_LEFT_OUT)] = MAX_LEFT_OUT
+    """Share of the rows, or of the clicks, of a table that may be left out."""
 
     @model_validator(mode="after")
     def _one_way_to_the_champion(self) -> Self:

@@ -16,9 +16,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.hint import KEPT_SECONDS
 from shared.job_folder import JobFolder
+from shared.memory_limit import describe_memory
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder
 from workers.recovery.beginnings import Beginning, forget_beginning, forget_beginnings, read_beginning, write_beginning
-from workers.recovery.memory_limit import describe_memory
 
 MAX_DEATHS = 3
 """After so many deaths a step is not tried once more: the job fails, a chunk's rows are tried in pieces, a candidate is out."""

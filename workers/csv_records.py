@@ -7,10 +7,10 @@ A quote that nobody meant can follow these rules as well: it opens a value on on
 below. ``joins_rows`` looks at such a record line by line.
 """
 
-import itertools
 import re
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,18 +109,29 @@ def joins_rows(lines: Sequence[str], width: int, checks: Mapping[int, Callable[[
     hidden = [match.span() for match in _VALUE_OF_LINES.finditer(text) if "\n" in match[0]]
     if not any("," in text[start:end] for start, end in hidden):
         return False
-    offsets = list(itertools.accumulate(map(len, lines), initial=0))[:-1]
-    pieces = [
-        _HiddenPiece.of(line.rstrip("\r\n"), offset, span, width)
-        for line, offset in zip(lines, offsets, strict=True)
-        for span in hidden
-        if line.strip() and offset < span[1] and span[0] < offset + len(line)
-    ]
+    pieces = list(_hidden_pieces(lines, hidden, width))
     if not checks:
         return all(piece.count == width for piece in pieces)
     if any(piece.is_row(checks) for piece in pieces):
         return True
-    return any(2 * sum(piece.fitting(checks) for piece in pieces if piece.span == span) >= len(checks) for span in hidden)
+    fitting = Counter[tuple[int, int]]()
+    for piece in pieces:
+        fitting[piece.span] += piece.fitting(checks)
+    return 2 * max(fitting.values(), default=0) >= len(checks)
+
+
+def _hidden_pieces(lines: Sequence[str], hidden: Sequence[tuple[int, int]], width: int) -> Iterator["_HiddenPiece"]:
+    """What these values hide of each line, in one pass over both: of a line at most the end of one value and the start of another."""
+    first = offset = 0
+    for line in lines:
+        end = offset + len(line)
+        while first < len(hidden) and hidden[first][1] <= offset:
+            first += 1
+        at = first
+        while line.strip() and at < len(hidden) and hidden[at][0] < end:
+            yield _HiddenPiece.of(line.rstrip("\r\n"), offset, hidden[at], width)
+            at += 1
+        offset = end
 
 
 @dataclass(frozen=True, kw_only=True)

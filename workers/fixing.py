@@ -31,7 +31,7 @@ from shared.table_files import promised_kind
 from workers import tables
 from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
 from workers.pieces import Pieces, Range
-from workers.planning import BAD_GZIP, Hashing, Plan, PlannedFile, bad_gzip, check_stamp, read_plan
+from workers.planning import BAD_GZIP, Hashing, Plan, PlannedFile, bad_gzip, check_stamp, read_plan, unchanged_while_read
 from workers.slices import cut_again, lacking_slices
 from workers.unpacking import unpacked
 
@@ -146,7 +146,10 @@ def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[tab
 
 
 def _read_whole(bucket: Bucket, path: str) -> bytes:
-    with bucket.open(path) as raw:
+    info = bucket.stat(path)
+    if info is None:
+        raise TableError(f"the fixed rows {path} are gone", next_step="Send them again.")
+    with unchanged_while_read(bucket, info, "Send them again."), bucket.open(path) as raw:
         data = raw.read(MAX_FIXED_BYTES + 1)
     return _bounded(data, path)
 

@@ -199,7 +199,15 @@ def _question_to_rival(bucket: Bucket, release: str, table: TrainingTable, keys:
         raise TableError(f"it names rows by {' and '.join(manifest.keys)}, not by {' and '.join(keys)}")
     if not _same(manifest.columns, table.columns):
         rows = table
-        table = read_training_table(bucket, table.fingerprint.path, None, manifest.columns, keys=keys, with_week=table.week is not None)
+        table = read_training_table(
+            bucket,
+            table.fingerprint.path,
+            None,
+            manifest.columns,
+            keys=keys,
+            with_week=table.week is not None,
+            max_left_out=table.max_left_out,
+        )
         if table.fingerprint.files != rows.fingerprint.files:
             raise TableError(f"{table.fingerprint.path} changed before it could be read once more, with the columns that it needs")
         if not _happened_alike(table.outcomes, rows.outcomes):

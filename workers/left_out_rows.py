@@ -4,7 +4,6 @@ One percent of the rows may hold a third of the clicks, since a report writes it
 refused, and every other row that is left out is weighed.
 """
 
-import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import IO
 
 import pyarrow.parquet as pq
 
+from shared.csv_lines import fields_of_line, value_of
 from shared.errors import TableError
 from workers import tables
 from workers.written_numbers import is_written_number, split_thousands
@@ -45,18 +45,20 @@ class Source:
 def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str) -> Source:
     """The source of a piece of csv text; ``clicks`` is the column that holds them, 1 a row where there is none."""
     lines: list[bytes] = []
+    # looked for once: a table may have as many columns as lines
+    place = names.index(clicks) if clicks in names else None
 
     def record_on(line: int) -> list[str]:
         if not lines:
             lines.extend(data.split(b"\n"))
         text = lines[line - first_line].decode("utf-8", errors="replace").rstrip("\r")
-        return next(csv.reader([text]), [])
+        return [value_of(field) for _, field in fields_of_line(text)]
 
     def clicks_on(line: int) -> float | None:
-        if clicks not in names:
+        if place is None:
             return 1.0
         record = record_on(line)
-        return _weight(record[names.index(clicks)]) if len(record) == len(names) else None
+        return _weight(record[place]) if len(record) == len(names) else None
 
     return Source(clicks_on=clicks_on, record_on=record_on)
 
@@ -64,9 +66,10 @@ def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str) 
 def parquet_source(raw: IO[bytes], path: str, names: Sequence[str], clicks: str) -> Source:
     """The same of a Parquet file, whose lines are rows counted from 1; the column of clicks is read once, when it is first asked for."""
     values: list[object] = []
+    has_clicks = clicks in names
 
     def clicks_on(line: int) -> float | None:
-        if clicks not in names:
+        if not has_clicks:
             return 1.0
         if not values:
             raw.seek(0)
@@ -107,10 +110,10 @@ def weigh(rows: Sequence[LeftOutRow], used_rows: int, used_clicks: float) -> tup
     A row whose clicks cannot be read counts as the mean of the rows used.
     """
     known = sum(row.clicks for row in rows if row.clicks is not None)
-    totals = [row for row in rows if row.clicks and used_rows > 1 and _is_total(row.clicks, used_clicks, known)]
+    are_totals = [bool(row.clicks) and used_rows > 1 and _is_total(row.clicks or 0.0, used_clicks, known) for row in rows]
     mean = used_clicks / used_rows if used_rows else 0.0
-    counted = [mean if row.clicks is None else row.clicks for row in rows if row not in totals]
-    return sum(counted), [row.text for row in totals]
+    counted = [mean if row.clicks is None else row.clicks for row, is_total in zip(rows, are_totals, strict=True) if not is_total]
+    return sum(counted), [row.text for row, is_total in zip(rows, are_totals, strict=True) if is_total]
 
 
 def _is_total(clicks: float, used_clicks: float, left_out_clicks: float) -> bool:

@@ -70,8 +70,8 @@ def give_up(folder: JobFolder) -> None:
     folder.close(outcome)
 
 
-def tell_announced(folder: NoticeFolder, webhook_url: str) -> None:
-    """Send a notice that belongs to no job, unless it was sent, and take its mark away.
+def tell_announced(folder: NoticeFolder, webhook_url: str, now: datetime) -> None:
+    """Send a notice that belongs to no job, unless it was sent, and take its mark away; ``now`` by the one clock of all workers.
 
     Raises:
         NoticeError: the webhook did not take it and this was not the last try; a sweep makes the next one.
@@ -84,7 +84,7 @@ def tell_announced(folder: NoticeFolder, webhook_url: str) -> None:
             folder.close()
             return
         if notice is None:
-            if folder.is_orphan():
+            if folder.is_orphan(now):
                 folder.close()
             return
         sent = _send(folder, notice, webhook_url)

@@ -1,7 +1,7 @@
 """A step of the daily round that removes what is old, as a worker makes it: a few seconds of one process."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import datetime
 
 import structlog
 
@@ -18,10 +18,13 @@ STEP_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-def make_step(bucket: Bucket) -> None:
-    """Go on with the round, if there is something to do; rules that cannot be used remove nothing, and people are told."""
+def make_step(bucket: Bucket, now: datetime, may_enter: daily.MayEnter = lambda _: True) -> None:
+    """Go on with the round, if there is something to do; rules that cannot be used remove nothing, and people are told.
+
+    ``now`` is what one clock for all workers shows: with its own a worker whose clock is a day ahead would remove what was just marked.
+    """
     try:
-        progress = daily.make_step(bucket, read_retention(bucket), datetime.now(UTC), STEP_SECONDS)
+        progress = daily.make_step(bucket, read_retention(bucket), now, STEP_SECONDS, may_enter)
     except PermanentError as error:
         log.error("nothing is removed", error=str(error))
         digest = hashlib.sha256(error.message.encode()).hexdigest()[:12]

@@ -92,10 +92,18 @@ class Rules:
     """By one clock for all workers, that of Redis: a worker whose clock is wrong must not fail the jobs."""
 
 
-def sweep(bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn | None = None, cluster: Cluster | None = None) -> Iterator[Missing]:
+def sweep(
+    bucket: Bucket,
+    traffic: Traffic,
+    rules: Rules,
+    turn: Turn | None = None,
+    cluster: Cluster | None = None,
+    may_enter: Callable[[str], bool] | None = None,
+) -> Iterator[Missing]:
     """What must be sent to make every open job go on; marks of jobs that need nothing more are taken away.
 
-    Jobs of another stack than ``cluster`` are left alone.
+    Jobs of another stack than ``cluster`` are left alone, and those to which ``may_enter`` says no. Where it is given, it is told of
+    each job before that is looked at, one after another.
     A message is lost when no process works on its step, and nothing waits in its queue that was sent as early as it: queues are served in
     turn, so it would have been served. A job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
     """
@@ -103,37 +111,33 @@ def sweep(bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn | None = No
     limit = time.monotonic() + turn.seconds
     marks = turn.order(bucket.files(OPEN))
     share = cluster.share_out([_job_of(mark) for mark in marks]) if cluster else None
+    look = functools.partial(_look, bucket, rules, share, may_enter)
+    # on a disk threads take longer than none
+    looks = ahead(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
     try:
-        yield from _sweep_own(bucket, traffic, rules, turn, marks, limit, share)
+        for mark, missing in zip(marks, looks, strict=True):
+            turn.after = _job_of(mark)
+            if missing is not None and (lost := _lost_orders(missing, traffic, rules)):
+                log.info("sweep sends again", job=turn.after, task=missing.task, orders=len(lost))
+                _note_sent(JobFolder(bucket, turn.after))
+                yield Missing(task=missing.task, orders=lost, sent=missing.sent)
+            if time.monotonic() > limit:
+                log.info("sweep goes on at its next turn", after=turn.after, open_jobs=len(marks))
+                return
+        turn.after = ""
     finally:
         if cluster and share:
             cluster.say_left_alone(share)
-
-
-def _sweep_own(  # noqa: PLR0913, PLR0917 - a sweep has these parts
-    bucket: Bucket, traffic: Traffic, rules: Rules, turn: Turn, marks: list[FileInfo], limit: float, share: Share | None
-) -> Iterator[Missing]:
-    look = functools.partial(_look, bucket, rules, share)
-    # on a disk threads take longer than none
-    looks = ahead(look, marks, STORE_THREADS) if bucket.is_remote else map(look, marks)
-    for mark, missing in zip(marks, looks, strict=True):
-        turn.after = _job_of(mark)
-        if missing is not None and (lost := _lost_orders(missing, traffic, rules)):
-            log.info("sweep sends again", job=turn.after, task=missing.task, orders=len(lost))
-            _note_sent(JobFolder(bucket, turn.after))
-            yield Missing(task=missing.task, orders=lost, sent=missing.sent)
-        if time.monotonic() > limit:
-            log.info("sweep goes on at its next turn", after=turn.after, open_jobs=len(marks))
-            return
-    turn.after = ""
 
 
 def _job_of(mark: FileInfo) -> str:
     return mark.path.rpartition("/")[2]
 
 
-def _look(bucket: Bucket, rules: Rules, share: Share | None, mark: FileInfo) -> Missing | None:
-    """The step that a job waits for; None when it needs none, is of another stack, or cannot be read now."""
+def _look(bucket: Bucket, rules: Rules, share: Share | None, may_enter: Callable[[str], bool] | None, mark: FileInfo) -> Missing | None:
+    """The step that a job waits for; None when it needs none, is left out or of another stack, or cannot be read now."""
+    if may_enter is not None and not may_enter(_job_of(mark)):
+        return None
     try:
         if share and not share.is_own(_job_of(mark)):
             return None

@@ -582,8 +582,9 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
             broken, value = f"the record has {len(record)} values, the header {len(layout.columns)}", ",".join(record)
         elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines)):
             broken, value = f"a value runs over its line into the {count - 1} below it; perhaps a quote is never closed", ",".join(record)
-        elif count > 1 and joins_rows(own_lines, len(layout.columns), checks):
-            broken = f"quotes join this line with the {count - 1} below it, which are rows by themselves; perhaps a quote is stray"
+        elif len(apart := _cut_at_returns(own_lines)) > 1 and joins_rows(apart, len(layout.columns), checks):
+            others = f"this line with the {count - 1} below it" if count > 1 else "lines that end in a carriage return alone"
+            broken = f"quotes join {others}, which are rows by themselves; perhaps a quote is stray"
             value = ",".join(record)
         else:
             kept.append(record)
@@ -617,13 +618,12 @@ def _checks(layout: Layout, place: Mapping[str, int]) -> dict[int, Callable[[str
 def _records(data: bytes) -> Iterator[tuple[int, list[str], list[str]]]:
     """Every record but the blank ones: its first line counted from 0, its lines as they stand, its values."""
     # bytes that are not text, and carriage returns that end no line, become a mark that no number contains
-    text = _LONE_RETURNS.sub(lambda found: "\ufffd" * len(found[0]), data.decode("utf-8", errors="replace"))
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
-        for line in io.StringIO(text, newline="\n"):
+        for line in io.StringIO(data.decode("utf-8", errors="replace"), newline="\n"):
             taken.append(line)
-            yield line
+            yield _marked(line)
 
     at = 0
     for record in csv.reader(lines()):
@@ -633,10 +633,22 @@ def _records(data: bytes) -> Iterator[tuple[int, list[str], list[str]]]:
         taken.clear()
 
 
+def _marked(line: str) -> str:
+    return _LONE_RETURNS.sub(lambda found: "\ufffd" * len(found[0]), line) if "\r" in line else line
+
+
+def _cut_at_returns(lines: list[str]) -> list[str]:
+    """The lines of a record, those included that end in a carriage return alone."""
+    if not any("\r" in line and _LONE_RETURNS.search(line) for line in lines):
+        return lines
+    text = _LONE_RETURNS.sub(lambda found: "\n" * len(found[0]), "".join(lines))
+    return list(io.StringIO(text, newline="\n"))
+
+
 def _is_strict(lines: list[str]) -> bool:
     """False when something stands behind a closing quote: then it was no closing quote, but the next stray one."""
     try:
-        return bool(list(csv.reader(lines, strict=True)))
+        return bool(list(csv.reader(map(_marked, lines), strict=True)))
     except csv.Error:
         return False
 

@@ -38,6 +38,7 @@ from shared.logs import log_place
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
 from shared.queue.killers import Killer, forget_killer, note_killer
+from shared.queue.upkeep import Upkeep
 from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from shared.version import code_version
@@ -49,6 +50,7 @@ from workers.memory import give_back_freed_memory
 from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
 from workers.recovery import verdicts
+from workers.recovery.upkeep import NOTICES, STRAYS, counted_upkeep
 from workers.reject_limits import check_so_far, count_rejects
 from workers.removing import make_step
 from workers.suspects import is_suspect
@@ -517,12 +519,16 @@ def sweep(self: celery.Task) -> None:
         if not is_ours:
             return
         try:
-            _sweep(self.app, redis_client())
+            with counted_upkeep(redis_client(), bucket(), routes.SWEEP) as upkeep:
+                if not upkeep.rests:
+                    _sweep(self.app, redis_client(), upkeep)
         except (TransientError, redis.RedisError) as error:
             log.warning("sweep not finished, the next one is due soon", error=str(error))
 
 
-def _sweep(app: celery.Celery, client: redis.Redis) -> None:
+def _sweep(app: celery.Celery, client: redis.Redis, upkeep: Upkeep) -> None:
+    # what a sweep looks at is said in Redis only once one died: of thousands of jobs each would cost a round trip
+    may_enter = upkeep.may_enter if upkeep.deaths else None
     traffic = sweeping.Traffic(
         waiting_since=lambda queue: waiting_since(client, queue),
         are_leased=lambda names: are_leased(client, names),
@@ -530,18 +536,21 @@ def _sweep(app: celery.Celery, client: redis.Redis) -> None:
     rules = sweeping.Rules(
         grace=timedelta(seconds=settings().stall_seconds),
         deadline=timedelta(hours=settings().job_deadline_hours),
-        now=pulse.time_of(client),
+        now=upkeep.now,
     )
-    bucket().drop_strays()
-    for parent in (_places()["cache"] / OWN_COPIES, training.staging(_places()["cache"])):
-        drop_abandoned(parent)
+    if may_enter is None or may_enter(STRAYS):
+        bucket().drop_strays()
+        for parent in (_places()["cache"] / OWN_COPIES, training.staging(_places()["cache"])):
+            drop_abandoned(parent)
+        upkeep.leave()
     turn = sweeping.Turn(after=pulse.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
-    for missing in sweeping.sweep(bucket(), traffic, rules, turn, cluster()):
+    for missing in sweeping.sweep(bucket(), traffic, rules, turn, cluster(), may_enter):
         _send_again(app, missing)
     pulse.leave_sign(client, pulse.SWEEP)
     pulse.note_swept(client, turn.after)
-    if cluster().claim().is_ours:  # else the other stack tells them, whose webhook they are for
-        _tell_announced(client)
+    # else the other stack tells them, whose webhook they are for
+    if cluster().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
+        _tell_announced(client, upkeep.now)
 
 
 def _send_again(app: celery.Celery, missing: sweeping.Missing) -> None:
@@ -554,8 +563,14 @@ def _send_again(app: celery.Celery, missing: sweeping.Missing) -> None:
 def gc(*_: object, **__: object) -> None:
     """Make the next step of the daily round that removes what is old; another process than the one at it leaves it alone."""
     with leased(redis_client(), routes.GC) as is_ours:
-        if is_ours and cluster().claim().is_ours:  # else the other stack removes what is old, by what it knows of its jobs
-            make_step(bucket())
+        if not is_ours or not cluster().claim().is_ours:  # then the other stack removes what is old, by what it knows of its jobs
+            return
+        try:
+            with counted_upkeep(redis_client(), bucket(), routes.GC) as upkeep:
+                if not upkeep.rests:
+                    make_step(bucket(), upkeep.now, upkeep.may_enter)
+        except redis.RedisError as error:
+            log.warning("step of removal not made, the next one is due soon", error=str(error))
 
 
 @shared_task(name=routes.CANARY)
@@ -619,7 +634,7 @@ def _try_webhook() -> str:
     return ""
 
 
-def _tell_announced(client: redis.Redis) -> None:
+def _tell_announced(client: redis.Redis, now: datetime) -> None:
     """Tell what belongs to no job, unless somebody else is at the webhook or it rests: then the next sweep does."""
     waiting = untold(bucket())
     if not waiting:
@@ -629,7 +644,7 @@ def _tell_announced(client: redis.Redis) -> None:
             if not is_free or webhook.rests(client):
                 return
             try:
-                notices.tell_announced(folder, settings().webhook_url.get_secret_value())
+                notices.tell_announced(folder, settings().webhook_url.get_secret_value(), now)
             except webhook.NoticeError as error:
                 log.warning("will try again", task=routes.SWEEP, seconds=error.rest_seconds, error=str(error))
                 webhook.rest(client, error.rest_seconds)

@@ -154,13 +154,13 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     began = time.monotonic()
     definition = load_definition(job.definition, places.definitions)
     folder.say(f"reading {job.train}")
-    train = _read(folder, job.train, definition)
+    train = _read(folder, job, job.train, definition)
     forced = check_training_table(train, force=job.force)
     search = find(train.fingerprint)
     held_out = None
     if job.eval is not None:
         folder.say(f"reading {job.eval}")
-        held_out = _read(folder, job.eval, definition, train.columns)
+        held_out = _read(folder, job, job.eval, definition, train.columns)
         forced += check_evaluation_table(held_out, force=job.force)
     folder.say(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
     if search is not None or job.config is None:
@@ -231,8 +231,17 @@ def _judge(folder: JobFolder, trained: Trained, manifest: ReleaseManifest, stage
     return judge_release(trained, rivals, Champion(release=None if champion is None else champion.release, unknown=unknown), job, limits)
 
 
-def _read(folder: JobFolder, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:
-    return read_training_table(folder.bucket, path, definition.columns, columns, keys=definition.keys, text=definition.text, with_week=True)
+def _read(folder: JobFolder, job: TrainJob, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:
+    return read_training_table(
+        folder.bucket,
+        path,
+        definition.columns,
+        columns,
+        keys=definition.keys,
+        text=definition.text,
+        with_week=True,
+        max_left_out=job.max_left_out,
+    )
 
 
 def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - a definition's own class

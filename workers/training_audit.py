@@ -40,8 +40,10 @@ def audit_table(
     total = float(clicks.sum())
     weight, totals = weigh(left_out, len(clicks), total)
     above = np.flatnonzero(conversions > clicks)
-    unclicked = [block.unclicked for block in blocks if block.unclicked is not None and len(block.unclicked.frame)]
-    lost = sum(float(rows.frame[CONVERSIONS].sum()) for rows in unclicked)
+    unclicked = [(block.in_file, block.unclicked) for block in blocks if block.unclicked is not None and len(block.unclicked.frame)]
+    unclicked_rows = sum(len(rows.frame) for _, rows in unclicked)
+    lost = sum(float(rows.frame[CONVERSIONS].sum()) for _, rows in unclicked)
+    first_unclicked = _first_unclicked(*unclicked[0]) if unclicked else ""
     fraction = _first_fraction(clicks)
     total_row = _total_row(clicks, conversions) if has_clicks else None
     return TableAudit(
@@ -51,16 +53,24 @@ def audit_table(
         left_out_clicks=weight,
         first_left_out=[row.text for row in left_out[: tables.REJECTS_QUOTED]],
         totals=totals[: tables.REJECTS_QUOTED],
-        above_rows=len(above) + sum(len(rows.frame) for rows in unclicked),
+        above_rows=len(above) + unclicked_rows,
         above_clicks=float(clicks[above].sum()),
         conversions_cut=float((conversions[above] - clicks[above]).sum()) + lost,
         first_above=_where(blocks, int(above[0]), f"{conversions[above[0]]:g} conversions of {clicks[above[0]]:g} clicks")
         if len(above)
-        else "",
+        else first_unclicked,
+        unclicked_rows=unclicked_rows,
+        unclicked_conversions=lost,
+        first_unclicked=first_unclicked,
         total_row="" if total_row is None else _where(blocks, total_row, f"{clicks[total_row]:g} clicks"),
         fractional="" if fraction is None else _where(blocks, fraction, f"{clicks[fraction]:g} clicks"),
         is_thousands_dot=fraction is not None and _are_thousands(clicks[clicks % 1 != 0]),
     )
+
+
+def _first_unclicked(in_file: str, rows: tables.Rows) -> str:
+    line = int(rows.lines[np.array([0])][0])
+    return f"{in_file}line {line}: {rows.frame[CONVERSIONS].iloc[0]:g} conversions of 0 clicks"
 
 
 def _where(blocks: Sequence[Block], row: int, what: str) -> str:

@@ -18,6 +18,9 @@ FEWEST_CLICKS, FEW_CLICKS = 100, 1000
 MOST_ABOVE = 0.01
 """Of the clicks of a table, how many may be of rows with more conversions than clicks: 0.1 % are in two real weeks."""
 
+MOST_UNCLICKED = 0.01
+"""Of the conversions of a table, how many may be of rows without clicks: none are in two real weeks."""
+
 MOST_APART = 2.0
 """How many times the mean rate may be above or below what happened."""
 
@@ -61,8 +64,13 @@ def _misread(table: TrainingTable) -> Iterator[Problem]:
         yield Problem(
             sentence=f"{audit.above_rows:,} rows of {path} with {audit.above_share:.1%} of its clicks have more conversions than clicks "
             f"(allowed are {MOST_ABOVE:.0%}); the first: {audit.first_above}",
-            next_step="Check whether the columns Clicks and Conversions are exchanged, or whether the conversions include those without "
-            "a click (view-through); count only conversions that follow a click.",
+            next_step=_EXCHANGED,
+        )
+    if audit.unclicked_share > MOST_UNCLICKED:
+        yield Problem(
+            sentence=f"{audit.unclicked_rows:,} rows of {path} with {audit.unclicked_share:.1%} of its conversions have no clicks "
+            f"(allowed are {MOST_UNCLICKED:.0%}); the first: {audit.first_unclicked}",
+            next_step=_EXCHANGED,
         )
     if audit.total_row:
         yield Problem(
@@ -74,6 +82,12 @@ def _misread(table: TrainingTable) -> Iterator[Problem]:
             sentence=f"{path} {audit.fractional}, where most rows have whole clicks: the dot seems to separate thousands",
             next_step="Write all numbers as digits without separators, like 1801, and train again.",
         )
+
+
+_EXCHANGED = (
+    "Check whether the columns Clicks and Conversions are exchanged, or whether the conversions include those without a click "
+    "(view-through); count only conversions that follow a click."
+)
 
 
 def _junk(table: TrainingTable) -> Iterator[Problem]:

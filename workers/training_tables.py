@@ -1,5 +1,6 @@
 """Reads a training table whole: the checked rows, and what happened to each of them."""
 
+import dataclasses
 import functools
 import io
 from collections.abc import Iterator, Sequence
@@ -8,23 +9,36 @@ from typing import IO
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from model_store.evaluation import Outcomes
 from shared.bucket import Bucket, FileInfo
 from shared.errors import TableError
 from shared.manifests import KEYS, Column, FileDigest, TableAudit, TableFingerprint
+from shared.messages import MAX_LEFT_OUT
+from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
 from workers import tables
 from workers.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
-from workers.planning import MAX_CHUNK_BYTES, ChunkSize, Hashing, open_csv, open_parquet, refusing_bad_gzip
+from workers.planning import (
+    MAX_CHUNK_BYTES,
+    ChunkSize,
+    Hashing,
+    check_still,
+    open_csv,
+    open_parquet,
+    refusing_bad_gzip,
+    rows_at_once,
+    unchanged_while_read,
+)
 from workers.training_audit import Block, audit_table
 from workers.unpacking import LimitedText, UnpackedLimit
 
-MAX_REJECT_SHARE = 0.01
-"""A training table is refused if a larger share of its rows, or of its clicks, cannot be used."""
-
 ROWS_AT_ONCE = 65_536
-CORRECT = "Correct these rows in the table and train again."
+MAX_TEXT_BYTES = 256 << 20
+"""The texts of a small Parquet table may take so much, however often its few texts stand there."""
+CORRECT = "Correct these rows in the table and train again. To train without them, allow more with --max-left-out."
+TRAIN_AGAIN = "Train again once the table is whole."
 
 RATE, CLICKS, CONVERSIONS, WEEK = tables.LABELS
 
@@ -41,6 +55,8 @@ class TrainingTable:
     """The features, in the order of the frame."""
     fingerprint: TableFingerprint
     audit: TableAudit = field(default_factory=lambda: TableAudit(has_clicks=True, clicks=0.0, conversions=0.0))
+    max_left_out: float = MAX_LEFT_OUT
+    """The share of its rows, or of its clicks, that might be left out."""
     week: np.ndarray | None = None
     """The week of each row, where the table has such a column and it was asked for."""
 
@@ -63,6 +79,7 @@ class TrainingTable:
             columns=self.columns,
             fingerprint=self.fingerprint,
             audit=self.audit,
+            max_left_out=self.max_left_out,
             week=None if self.week is None else self.week[rows],
         )
 
@@ -76,24 +93,28 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     keys: tuple[str, ...] = KEYS,
     text: Sequence[str] = (),
     with_week: bool = False,
+    max_left_out: float = MAX_LEFT_OUT,
 ) -> TrainingTable:
     """Read a whole table, raw (Clicks and Conversions) or prepared (cr).
 
     ``wanted`` names the features that the definition asks for (None: all that the table offers), ``keys`` the columns that name a row,
-    ``text`` the features that are text; ``columns`` are the features that were settled by an earlier table.
+    ``text`` the features that are text; ``columns`` are the features that were settled by an earlier table. ``max_left_out`` is the
+    share of the rows, or of the clicks, that may be left out.
 
     Raises:
-        TableError: it cannot be read, has no target, lacks a column, or too many of its rows cannot be used.
+        TableError: it cannot be read, was changed meanwhile, has no target, lacks a column, or too many of its rows cannot be used.
     """
     digests: dict[str, FileDigest] = {}
     blocks: list[Block] = []
     left_out: list[LeftOutRow] = []
     labels: list[Column] = []
     files = find_files(bucket, path)
+    unpacked = UnpackedLimit([info.size for info, kind in files if kind == "csv.gz"])
+    texts = _TextLimit([info.size for info, kind in files if kind == "parquet"])
     for info, kind in files:
-        with bucket.open(info.path) as raw:
+        with unchanged_while_read(bucket, info, TRAIN_AGAIN), bucket.open(info.path) as raw:
             hashed = Hashing(raw)
-            names, reading = _open(hashed, info, kind)
+            names, reading = _open(hashed, info, kind, unpacked, texts)
             columns = columns or choose_columns(names, info.path, wanted, keys, text)
             labels = labels or _labels(names, info.path, with_week=with_week)
             layout = tables.layout_for(info.path, names, columns, labels, keys=keys)
@@ -104,14 +125,16 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
                 left_out += [source.left_out(reject, in_file) for reject in rows.rejects]
                 blocks.append(block)
             digests[info.path] = hashed.digest()
+    for info, _ in files[:-1]:  # the first may have become another while the last was read
+        check_still(bucket, info, TRAIN_AGAIN)
     used = sum(len(block.rows.frame) for block in blocks)
-    if not used or len(left_out) > MAX_REJECT_SHARE * (used + len(left_out)):
+    if not used or len(left_out) > max_left_out * (used + len(left_out)):
         shown = "; ".join(row.text for row in left_out[: tables.REJECTS_QUOTED]) or "it has a header but no row with clicks"
         raise TableError(
             f"{len(left_out):,} of {used + len(left_out):,} rows of {path} cannot be used to train: {shown}", next_step=CORRECT
         )
     fingerprint = TableFingerprint(path=path, files=digests, rows=used, rejected=len(left_out))
-    table = _joined(blocks, columns or [], fingerprint, keys, left_out)
+    table = dataclasses.replace(_joined(blocks, columns or [], fingerprint, keys, left_out), max_left_out=max_left_out)
     _check_left_out(table)
     return table
 
@@ -119,10 +142,10 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
 def _check_left_out(table: TrainingTable) -> None:
     """Raise TableError when the rows left out hold too many of the clicks: the busiest keywords must not go unnoticed."""
     audit, of = table.audit, table.fingerprint
-    if audit.left_out_share > MAX_REJECT_SHARE:
+    if audit.left_out_share > table.max_left_out:
         raise TableError(
             f"{of.rejected:,} of {of.rows + of.rejected:,} rows of {of.path} cannot be used to train, and they hold "
-            f"{audit.left_out_share:.1%} of its clicks (allowed are {MAX_REJECT_SHARE:.0%}): {'; '.join(audit.first_left_out)}",
+            f"{audit.left_out_share:.1%} of its clicks (allowed are {100 * table.max_left_out:g}%): {'; '.join(audit.first_left_out)}",
             next_step=CORRECT,
         )
 
@@ -154,23 +177,48 @@ class _CsvReading:
             yield tables.read_csv_rows(data, layout, line), csv_source(data, line, self.names, CLICKS)
 
 
+class _TextLimit:
+    """How much the texts of the Parquet files of a table may take: in a file a text may stand once for many rows, in memory it does not."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._limit = self._left = max(MAX_TEXT_BYTES, int(MAX_UNPACKED_RATIO * sum(sizes)))
+
+    def take(self, rows: tables.Rows, layout: tables.Layout) -> None:
+        """Count the texts of some rows; raises TableError when there are more than there may be."""
+        self._left -= sum(int(rows.frame[name].memory_usage(index=False)) for name in layout.texts)
+        if self._left < 0:
+            raise TableError(
+                f"{layout.path} holds texts of more than {self._limit >> 20:,} MB in {', '.join(layout.texts)}, more than a table of its "
+                "size may hold in memory",
+                next_step="Shorten these texts, or leave the column out of TEXT and KEYS of the definition.",
+            )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _ParquetReading:
     raw: IO[bytes]
-    count: int
+    known: pq.FileMetaData
+    texts: _TextLimit
 
     def rows(self, layout: tables.Layout) -> Iterator[tuple[tables.Rows, Source]]:
-        reader, source = tables.ParquetReader(self.raw, layout, self.count), parquet_source(self.raw, layout.path, layout.columns, CLICKS)
-        for start in range(0, self.count, ROWS_AT_ONCE):
-            yield reader.rows(start, min(start + ROWS_AT_ONCE, self.count)), source
+        count = self.known.num_rows
+        reader = tables.ParquetReader(self.raw, layout, count, self.known)
+        source = parquet_source(self.raw, layout.path, layout.columns, CLICKS)
+        at_once = min(ROWS_AT_ONCE, rows_at_once(self.known, reader.text_bytes_of_row(0, count)))
+        for start in range(0, count, at_once):
+            rows = reader.rows(start, min(start + at_once, count))
+            self.texts.take(rows, layout)
+            yield rows, source
 
 
-def _open(hashed: Hashing, info: FileInfo, kind: FileKind) -> tuple[list[str], _CsvReading | _ParquetReading]:
+def _open(
+    hashed: Hashing, info: FileInfo, kind: FileKind, unpacked: UnpackedLimit, texts: _TextLimit
+) -> tuple[list[str], _CsvReading | _ParquetReading]:
     if kind == "parquet":
         raw = io.BytesIO(hashed.read())
         with open_parquet(raw, info.path) as file:
-            return file.schema_arrow.names, _ParquetReading(raw=raw, count=file.metadata.num_rows)
-    text = LimitedText(hashed, UnpackedLimit([info.size]), info.path) if kind == "csv.gz" else hashed
+            return file.schema_arrow.names, _ParquetReading(raw=raw, known=file.metadata, texts=texts)
+    text = LimitedText(hashed, unpacked, info.path) if kind == "csv.gz" else hashed
     names, cuts = open_csv(text, info.path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None))
     return names, _CsvReading(names=names, pieces=((cut.data.tobytes(), cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
 

@@ -100,7 +100,7 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, definitions: P
     job, plan = train_job(folder), _plan_of(folder)
     trial = _trial(folder, candidate, fold)
     definition = _definition_of(job, plan, definitions)
-    table = _read_table(folder.bucket, job.job_id, job.train, definition)
+    table = _read_table(folder.bucket, job, definition)
     _check_table(job, plan, table.fingerprint)
     began = time.monotonic()
     fitted, evaluated = (table.only(rows) for rows in sides(table, plan.folds[fold - 1]))
@@ -172,7 +172,7 @@ def _begin(folder: JobFolder, job: TrainJob, definitions: Path | None) -> Search
     config = read_search_config(folder, job)
     _check_parameters(definition, propose(config, []))
     folder.say(f"reading {job.train}")
-    table = _read_table(folder.bucket, job.job_id, job.train, definition)
+    table = _read_table(folder.bucket, job, definition)
     check_training_table(table, force=job.force)
     plan = SearchPlan(
         job_id=job.job_id,
@@ -223,10 +223,17 @@ def _check_table(job: TrainJob, plan: SearchPlan, table: TableFingerprint) -> No
 
 
 @functools.lru_cache(maxsize=1)
-def _read_table(bucket: Bucket, job_id: str, path: str, definition: Definition) -> TrainingTable:
-    """The training table, read once for all candidates of a job that this process tries."""
-    del job_id  # a table of the same path may be another one by the next job
-    return read_training_table(bucket, path, definition.columns, keys=definition.keys, text=definition.text, with_week=True)
+def _read_table(bucket: Bucket, job: TrainJob, definition: Definition) -> TrainingTable:
+    """The training table, read once for all candidates of a job that this process tries: a table of the same path may be another later."""
+    return read_training_table(
+        bucket,
+        job.train,
+        definition.columns,
+        keys=definition.keys,
+        text=definition.text,
+        with_week=True,
+        max_left_out=job.max_left_out,
+    )
 
 
 def _read_plan(folder: JobFolder) -> SearchPlan | None:

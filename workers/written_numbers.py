@@ -19,14 +19,16 @@ def is_written_number(text: str) -> bool:
 
 def split_thousands(record: Sequence[str], fields: int) -> str:
     """The number that its own commas cut in two or more values, where this is why a record has more values than fields; else nothing."""
-    for start in range(len(record)):
+    too_many = len(record) - fields
+    start = 0
+    while too_many > 0 and start < len(record):
         end = start + 1
-        if not _HEAD_OF_THOUSANDS.fullmatch(record[start]):
-            continue
-        while end < len(record) and _GROUP_OF_THOUSANDS.fullmatch(record[end]):
-            end += 1
-        if end - start - 1 >= len(record) - fields > 0:
-            return ",".join(record[start : start + 1 + len(record) - fields])
+        if _HEAD_OF_THOUSANDS.fullmatch(record[start]):
+            while end < len(record) and _GROUP_OF_THOUSANDS.fullmatch(record[end]):
+                end += 1
+            if end - start > too_many:
+                return ",".join(record[start : start + 1 + too_many])
+        start = end  # a number that began within these groups would end with them, and be shorter
     return ""
 
 

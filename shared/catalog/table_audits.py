@@ -31,10 +31,11 @@ def _left_out(name: str, audit: TableAudit, table: TableFingerprint) -> dict[str
 def _cut(name: str, audit: TableAudit) -> dict[str, str]:
     if not audit.above_rows:
         return {}
-    stated = audit.conversions + audit.conversions_cut
     first = f"; the first: {audit.first_above}" if audit.first_above else ""
+    share = audit.conversions_cut / audit.stated_conversions
+    unclicked = f", {audit.unclicked_conversions:,.10g} of them in rows without clicks" if audit.unclicked_rows else ""
     words = (
-        f"{audit.conversions_cut:,.10g} of {stated:,.10g}, in {audit.above_rows:,} rows with more conversions than clicks "
-        f"({audit.above_share:.2%} of the clicks){first}"
+        f"{audit.conversions_cut:,.10g} of {audit.stated_conversions:,.10g} ({share:.2%}){unclicked}, in {audit.above_rows:,} rows "
+        f"with more conversions than clicks ({audit.above_share:.2%} of the clicks){first}"
     )
     return {f"conversions cut in {name}": words}

@@ -48,8 +48,17 @@ class Removed:
     """False when something that is due was left for the next time."""
 
 
-def remove_due(bucket: Bucket, rules: Retention, now: datetime, has_time: Callable[[], bool] = lambda: True) -> Removed:
-    """Remove the things of all tombstones that are a day old, one tombstone after another while there is time."""
+def remove_due(
+    bucket: Bucket,
+    rules: Retention,
+    now: datetime,
+    has_time: Callable[[], bool] = lambda: True,
+    may_enter: Callable[[str], bool] = lambda _: True,
+) -> Removed:
+    """Remove the things of all tombstones that are a day old, one tombstone after another while there is time.
+
+    Those for which ``may_enter`` says no are left for another round.
+    """
     done = Removed()
     forget_taken_back(bucket, now)
     for path, tombstone in list(read_all(bucket, TOMBSTONES)):
@@ -58,6 +67,8 @@ def remove_due(bucket: Bucket, rules: Retention, now: datetime, has_time: Callab
         if not has_time():
             done.is_over = False
             break
+        if not may_enter(path):
+            continue
         _remove(bucket, path, rules, now, done)
     return done
 
@@ -104,7 +115,7 @@ def _judge_again(look: Look, tombstone: Tombstone) -> list[Thing]:
             found += [thing for thing in judge_place(look, one) if thing.name in names["results"]]
     for where, judge in (("requests", look_at_requests), ("notices", look_at_notices)):
         if where in names:
-            found += [thing for _, things in judge(look) for thing in things if thing.name in names[where]]
+            found += [thing for _, judge_group in judge(look) for thing in judge_group() if thing.name in names[where]]
     return found
 
 

@@ -61,8 +61,15 @@ def is_due(progress: Progress | None, now: datetime) -> bool:
     return progress is None or progress.phase in PHASES or not timedelta(0) <= now - progress.began < PERIOD
 
 
-def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float) -> Progress | None:
-    """Go on with the round for about so many seconds, or begin the next one if it is time; None when there is nothing to do."""
+MayEnter = Callable[[str], bool]
+"""Is told of each piece of a round before it is looked at, and says no to one that killed its process."""
+
+
+def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float, may_enter: MayEnter = lambda _: True) -> Progress | None:
+    """Go on with the round for about so many seconds, or begin the next one if it is time; None when there is nothing to do.
+
+    Pieces to which ``may_enter`` says no are left out of this round.
+    """
     progress = read_progress(bucket)
     if not is_due(progress, now):
         return None
@@ -74,7 +81,7 @@ def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float) -
         return time.monotonic() < limit
 
     while True:
-        progress = _go_on(bucket, rules, now, progress, has_time)
+        progress = _go_on(bucket, rules, now, progress, has_time, may_enter)
         bucket.write(PROGRESS, progress.to_json())
         if progress.phase not in PHASES or not has_time():
             return progress
@@ -88,30 +95,38 @@ def make_round(bucket: Bucket, rules: Retention, now: datetime) -> Progress:
             return progress or Progress(began=now, phase="")
 
 
-def _go_on(bucket: Bucket, rules: Retention, now: datetime, progress: Progress, has_time: Callable[[], bool]) -> Progress:
+def _go_on(
+    bucket: Bucket, rules: Retention, now: datetime, progress: Progress, has_time: Callable[[], bool], may_enter: MayEnter
+) -> Progress:
+    if not may_enter(progress.phase):
+        return _next(progress)
     if progress.phase == REMOVAL:
-        removed = remove_due(bucket, rules, now, has_time)
+        removed = remove_due(bucket, rules, now, has_time, may_enter)
         _log(removed)
         update = {"removed": progress.removed + len(removed.things)}
         return progress.model_copy(update=update) if not removed.is_over and not has_time() else _next(progress.model_copy(update=update))
     if progress.phase == FOLDERS:
         for folder in (JOBS, OUTPUTS, NOTICES):
-            bucket.drop_empty_folders(folder, STRAY_SECONDS)
+            if may_enter(f"{FOLDERS} {folder}"):
+                bucket.drop_empty_folders(folder, STRAY_SECONDS)
         return _next(progress)
-    return _look(bucket, rules, now, progress, has_time)
-
-
-def _look(bucket: Bucket, rules: Retention, now: datetime, progress: Progress, has_time: Callable[[], bool]) -> Progress:
     look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=dict(progress.kept_for))
-    marks = read_marks(bucket, now)
+    return _look(look, progress, has_time, may_enter)
+
+
+def _look(look: Look, progress: Progress, has_time: Callable[[], bool], may_enter: MayEnter) -> Progress:
+    marks = read_marks(look.bucket, look.now)
     found: list[Thing] = []
     after = ""
-    for reached, things in LOOKS[progress.phase](look, progress.after):
-        found += [thing for thing in things if marks.is_new(thing)]
+    for reached, judge in LOOKS[progress.phase](look, progress.after):
+        if may_enter(f"{progress.phase} to {reached}" if reached else f"all {progress.phase}"):
+            found += [thing for thing in judge() if marks.is_new(thing)]
+        elif progress.phase == JOBS:
+            break  # a fix may be among them, and what it needs is among the older ones
         if not has_time():
             after = reached
             break
-    mark(bucket, found, now)
+    mark(look.bucket, found, look.now)
     progress = progress.model_copy(update={"kept_for": look.kept_for, "marked": progress.marked + len(found)})
     return progress.model_copy(update={"after": after}) if after else _next(progress)
 

@@ -1,5 +1,6 @@
 """Looks at everything that may go, group after group, so that a look can stop after any group and go on there the next time."""
 
+import functools
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -15,16 +16,20 @@ from shared.retention.things import Thing
 GROUP = 500
 """Jobs that are listed together."""
 
-Group = tuple[str, list[Thing]]
-"""Where the next look goes on, and what was found."""
+Group = tuple[str, Callable[[], list[Thing]]]
+"""Where the next look goes on, and the look at what is in this group, so that a group can be left out."""
 
 
 def look_at_jobs(look: Look, after: str = "") -> Iterator[Group]:
     """The jobs, the newest first, from the one before ``after`` on."""
     names = [name for name in look.bucket.folders(JOBS) if not name.startswith("_") and (not after or name < after)]
     for prefix, group in in_groups(names, GROUP):
-        found = files_of_jobs(look.bucket, prefix, group)
-        yield group[-1], [thing for name in group for thing in judge_job(look, name, found.get(name, [])) if found.get(name)]
+        yield group[-1], functools.partial(_judge_jobs, look, prefix, group)
+
+
+def _judge_jobs(look: Look, prefix: str, group: list[str]) -> list[Thing]:
+    found = files_of_jobs(look.bucket, prefix, group)
+    return [thing for name in group for thing in judge_job(look, name, found.get(name, [])) if found.get(name)]
 
 
 def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, list[FileInfo]]:
@@ -41,19 +46,23 @@ def look_at_results(look: Look, after: str = "") -> Iterator[Group]:
     """The results with their revisions, in the order of their places, from the one after ``after`` on."""
     for folder in result_folders(look.bucket):
         if folder > after:
-            yield folder, [thing for place in places_in(look.bucket.tree(folder)) for thing in judge_place(look, place)]
+            yield folder, functools.partial(_judge_results, look, folder)
+
+
+def _judge_results(look: Look, folder: str) -> list[Thing]:
+    return [thing for place in places_in(look.bucket.tree(folder)) for thing in judge_place(look, place)]
 
 
 def look_at_requests(look: Look, after: str = "") -> Iterator[Group]:
     """All requests together."""
     del after
-    yield "", list(judge_requests(look))
+    yield "", lambda: list(judge_requests(look))
 
 
 def look_at_notices(look: Look, after: str = "") -> Iterator[Group]:
     """All notices together."""
     del after
-    yield "", list(judge_notices(look))
+    yield "", lambda: list(judge_notices(look))
 
 
 LOOKS: dict[str, Callable[[Look, str], Iterator[Group]]] = {
@@ -68,4 +77,4 @@ LOOKS: dict[str, Callable[[Look, str], Iterator[Group]]] = {
 def survey(bucket: Bucket, rules: Retention, now: datetime) -> list[Thing]:
     """Everything that the rules say something about."""
     look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket))
-    return [thing for groups in LOOKS.values() for _, things in groups(look, "") for thing in things]
+    return [thing for groups in LOOKS.values() for _, judge in groups(look, "") for thing in judge()]

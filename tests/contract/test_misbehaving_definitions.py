@@ -77,7 +77,7 @@ RAISES = {
         "Odd",
     ),
     "raises over many lines": ("raise ValueError('one\\ntwo' + 'x' * 10000)", r"ValueError\('one\\ntwox+\.\.\."),
-    "runs out of memory": ("raise MemoryError", r"MemoryError\(\)"),
+    "runs out of memory": ("raise MemoryError", "it ran out of memory, of which its process may use"),
     "recurses": ("self.predict(X)", "RecursionError"),
 }
 """What a definition does -> the statement, and what the sentence says of it."""

@@ -1,11 +1,13 @@
 """The boundary around a definition's code lets through the shutdown of the worker and the end of a step's time, and nothing else."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
@@ -27,6 +29,18 @@ def fail(error: BaseException) -> None:
 def test_whatever_is_raised_becomes_one_sentence_with_file_and_line(error):
     with pytest.raises(DefinitionError, match=rf"the definition v9 failed in predict: .* \({__file__}, line \d+\)"):
         fail(error)
+
+
+@pytest.mark.parametrize("size", [None, 1 << 50])
+def test_code_that_runs_out_of_memory_says_how_much_there_is_and_asks_for_more(size):
+    with pytest.raises(DefinitionError) as raised, calling("v9", HERE, "predict"):
+        if size is None:
+            raise MemoryError
+        np.zeros(size)
+    says = r"failed in predict: it ran out of memory, of which its process may use [\d.,]+ [GM]B, .*"
+    assert re.search(rf"the definition v9 {says} \({__file__}, line \d+\)", raised.value.message)
+    assert raised.value.next_step.startswith("Give the workers more memory or fewer processes")
+    assert raised.value.on("line 2").next_step == raised.value.next_step
 
 
 def test_a_refused_table_stays_one():

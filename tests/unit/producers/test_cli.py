@@ -215,6 +215,18 @@ def test_a_forced_training_is_another_request_than_the_one_that_was_refused(plac
     assert [JobFolder(bucket, job_id).job().force for job_id in (plain, forced)] == [False, True]
 
 
+@pytest.mark.server
+def test_a_training_that_may_leave_out_more_is_another_request_and_says_so(place, redis_url):
+    bucket = LocalBucket(place.bucket)
+    environment = place.environment | {"REDIS_URL": redis_url}
+    plain, lenient = (
+        CliRunner().invoke(cli.scoring, ["train", "v1", "--train", TABLE, *more, "--no-wait"], env=environment).stdout.strip()
+        for more in ([], ["--max-left-out", "0.05"])
+    )
+    assert [JobFolder(bucket, job_id).job().max_left_out for job_id in (plain, lenient)] == [0.01, 0.05]
+    assert b"max_left_out" not in (bucket.read(f"jobs/{plain}/job.json") or b""), "workers of an earlier version know no such field"
+
+
 # --- damaged aliases
 
 

@@ -12,7 +12,19 @@ import pytest
 from shared.bucket import LocalBucket
 from shared.errors import PermanentError, RequestError, TableError
 from shared.job_folder import JobFolder
-from tests.handmade import HEADER, TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
+from tests.handmade import (
+    HEADER,
+    TABLE,
+    make_job,
+    plan,
+    publish_handmade,
+    replace_in_place,
+    row,
+    run_job,
+    score_chunks,
+    text_at,
+    write_table,
+)
 from workers import fixing, planning, scoring
 from workers.parts import read_part
 from workers.planning import read_plan
@@ -360,4 +372,20 @@ def test_damaged_rejects_are_named(bucket):
     bucket.write(earlier.part_file(0, "rejects.csv.gz"), b"broken")
     folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
     with pytest.raises(PermanentError, match=r"the rejects of chunk 0 of job .* are damaged"):
+        scoring.plan_job(folder)
+
+
+def test_fixed_rows_that_are_replaced_while_they_are_read_are_refused(bucket, monkeypatch):
+    earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
+    run_job(earlier)
+    folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
+    path, opened = folder.job().fixed_rows, LocalBucket.open
+
+    def replacing(self, name):
+        if name == path:
+            replace_in_place(bucket, path, b"1", b"2", way="cp")
+        return opened(self, name)
+
+    monkeypatch.setattr(LocalBucket, "open", replacing)
+    with pytest.raises(TableError, match=f"{path} was changed or removed while it was read. Send them again"):
         scoring.plan_job(folder)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import tracemalloc
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import structlog
@@ -561,12 +561,12 @@ def test_what_is_announced_under_a_name_is_told_once(bucket, webhook):
     server = webhook()
     assert announce(bucket, "alias-champion-000001", ANNOUNCED)
     [folder] = untold(bucket)
-    notices.tell_announced(folder, server.url)
+    notices.tell_announced(folder, server.url, datetime.now(UTC))
     assert not announce(bucket, "alias-champion-000001", ANNOUNCED)
     assert untold(bucket) == []
     bucket.write("notices/_open/alias-champion-000001", b"")
     for folder in untold(bucket):
-        notices.tell_announced(folder, server.url)
+        notices.tell_announced(folder, server.url, datetime.now(UTC))
     assert [posted["text"] for posted in server.posted] == ["promoted: champion means v2"]
     assert untold(bucket) == []
 
@@ -577,8 +577,8 @@ def test_what_is_announced_is_given_up_after_some_tries(bucket, webhook, logged)
     [folder] = untold(bucket)
     for _ in range(notices.NOTICE_TRIES - 1):
         with pytest.raises(notices.NoticeError, match="did not take the notice 'promoted: champion means v2'"):
-            notices.tell_announced(folder, server.url)
-    notices.tell_announced(folder, server.url)
+            notices.tell_announced(folder, server.url, datetime.now(UTC))
+    notices.tell_announced(folder, server.url, datetime.now(UTC))
     assert len(server.posted) == notices.NOTICE_TRIES
     assert untold(bucket) == []
     assert json.loads(bucket.read("notices/late/notified.json"))["sent"] is False
@@ -588,10 +588,10 @@ def test_a_mark_without_a_notice_stays_as_long_as_somebody_may_write_it(bucket, 
     server = webhook()
     bucket.write("notices/_open/half", b"")
     [folder] = untold(bucket)
-    notices.tell_announced(folder, server.url)
+    notices.tell_announced(folder, server.url, datetime.now(UTC))
     assert len(untold(bucket)) == 1
     os.utime(bucket.place("notices/_open/half"), (0, 0))
-    notices.tell_announced(folder, server.url)
+    notices.tell_announced(folder, server.url, datetime.now(UTC))
     assert untold(bucket) == []
     assert server.posted == []
 
@@ -600,6 +600,6 @@ def test_a_damaged_notice_is_left_alone(bucket, webhook, logged):
     announce(bucket, "late", ANNOUNCED)
     bucket.write("notices/late/notice.json", b"{")
     [folder] = untold(bucket)
-    notices.tell_announced(folder, webhook().url)
+    notices.tell_announced(folder, webhook().url, datetime.now(UTC))
     assert untold(bucket) == []
     assert [line["event"] for line in logged] == ["notice that cannot be read is left alone"]

@@ -2,17 +2,20 @@
 
 import os
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
 
+from shared import pulse
 from shared.announcements import untold
 from shared.bucket import LocalBucket
+from shared.clusters import Cluster
 from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
 from tests.conftest import own_server
-from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, write_table
-from workers import tasks
+from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, tree, write_table
+from workers import removing, tasks
 from workers.leases import leased
 from workers.removing import make_step
 
@@ -32,12 +35,12 @@ def bucket(tmp_path) -> LocalBucket:
 
 
 def test_a_step_writes_tombstones_once_a_day(bucket):
-    make_step(bucket)
+    make_step(bucket, datetime.now(UTC))
     progress = read_progress(bucket)
     assert (progress.phase, progress.marked, progress.removed) == ("", 1, 0)
     assert len(bucket.files("gc/tombstones")) == 1
     before = bucket.stat(PROGRESS)
-    make_step(bucket)
+    make_step(bucket, datetime.now(UTC))
     assert bucket.stat(PROGRESS) == before
 
 
@@ -53,25 +56,58 @@ def test_one_process_at_a_time_makes_a_step(bucket, tmp_path, monkeypatch):
     assert read_progress(bucket).phase == ""
 
 
+class DayAhead(datetime):
+    """The clock of a worker that is 25 hours ahead."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.now(tz) + timedelta(hours=25)
+
+
+@pytest.mark.server
+def test_a_worker_whose_clock_is_a_day_ahead_removes_nothing_that_was_just_marked(bucket, redis_url, monkeypatch):
+    client = redis.Redis.from_url(redis_url)
+    monkeypatch.setattr(tasks, "redis_client", lambda: client)
+    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
+    monkeypatch.setattr(tasks, "cluster", lambda: Cluster(bucket, client, ""))
+    tasks.gc()
+    assert read_progress(bucket).marked == 1
+    files = tree(bucket.place("jobs"))
+    monkeypatch.setattr(removing, "datetime", DayAhead)
+    for _ in range(3):
+        tasks.gc()
+    assert tree(bucket.place("jobs")) == files
+
+
+@pytest.mark.server
+def test_a_mark_of_a_notice_is_no_orphan_to_a_worker_whose_clock_is_ahead(bucket, redis_url, monkeypatch):
+    client = redis.Redis.from_url(redis_url)
+    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    bucket.write("notices/_open/half", b"")
+    tasks._tell_announced(client, pulse.time_of(client))
+    assert len(untold(bucket)) == 1
+
+
 def test_rules_that_cannot_be_used_remove_nothing_and_people_are_told_once(bucket):
     bucket.write(RETENTION, b"jobs: {dnoe: 1d}")
-    make_step(bucket)
-    make_step(bucket)
+    make_step(bucket, datetime.now(UTC))
+    make_step(bucket, datetime.now(UTC))
     assert bucket.tree("gc") == []
     [told] = untold(bucket)
     notice = told.notice()
     assert not notice.good
     assert "there is no key 'jobs.dnoe'" in notice.facts["reason"]
     bucket.write(RETENTION, b"jobs: {doen: 1d}")
-    make_step(bucket)
+    make_step(bucket, datetime.now(UTC))
     assert len(untold(bucket)) == 2, "another mistake is told of as well"
 
 
 def test_a_bucket_that_fails_ends_the_step_quietly(bucket):
     bucket.place("jobs").chmod(0o000)
     try:
-        make_step(bucket)
+        make_step(bucket, datetime.now(UTC))
     finally:
         bucket.place("jobs").chmod(0o700)
-    make_step(bucket)
+    make_step(bucket, datetime.now(UTC))
     assert len(bucket.files("gc/tombstones")) == 1

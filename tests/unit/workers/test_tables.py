@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from model_store.definitions import load_definition
 from shared.errors import TableError
 from shared.manifests import KEYS, Column
+from tests.growth import best_of
 from workers import scoring, tables
 from workers.planning import ChunkSize, open_csv
 from workers.tables import ParquetReader, Reject, Rows, layout_for, read_csv_rows
@@ -528,6 +529,33 @@ def test_a_value_of_several_lines_is_no_rows_wherever_its_column_stands(value):
         rows = read(",".join(cells) + "\n8,x\n", layout_for("t.csv", names, FEATURES))
         assert rows.frame["entity_id"].tolist() == [7], names
         assert len(rows.rejects) == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a\r12,Tablet,tv,0,0\rb", "a,1,0\r12,Tablet,tv,0,0\r13,Tablet,b", "a\r\r12,Tablet,tv,0,0\r\rb", "a\r12,Tablet,tv,0,0\nb"],
+)
+def test_rows_that_end_in_carriage_returns_alone_are_not_swallowed_by_quotes(value):
+    rows = read(f'11,Computer,"{value}",1,0\n14,Tablet,tv,1,1\n', KEYWORD_LAYOUT)
+    assert rows.frame["entity_id"].tolist() == [14]
+    assert rows.rejects[0].line == 2
+    assert "which are rows by themselves" in rows.rejects[0].reason
+
+
+@pytest.mark.parametrize("value", ["a\rb", "Berlin, Hamburg, Kiel\rBonn, Ulm, Trier", "\r\r", "two\r\nlines\rand more"])
+def test_a_note_with_carriage_returns_alone_is_no_rows(value):
+    rows = read(f'11,Computer,"{value}",1,0\n14,Tablet,tv,1,1\n', KEYWORD_LAYOUT)
+    assert ids_and_lines(rows) == ([11, 14], [])
+
+
+def test_the_time_for_a_record_of_many_quoted_lines_grows_with_its_length_alone():
+    def seconds(values: int) -> float:
+        names = ["entity_id", "device", "att1", "score", *(f"note{number}" for number in range(values))]
+        text = ",".join(["7,Computer,1,0.5", *['"a,\nb"'] * values]) + "\n"
+        layout = layout_for("t.csv", names, FEATURES)
+        return best_of(lambda: read(text, layout))
+
+    assert seconds(2400) < 8 * seconds(600), "four times the length"
 
 
 def test_wide_notes_in_a_wide_table_are_values_and_swallowed_rows_are_not():

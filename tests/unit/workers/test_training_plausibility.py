@@ -188,11 +188,35 @@ def test_clicks_and_conversions_that_are_exchanged_are_refused(bucket):
 
 
 def test_a_few_conversions_above_the_clicks_are_cut_and_told(bucket):
-    write(bucket, [*rows(300), "400,Computer,0,0,2,7", "401,Computer,0,0,0,4"])
+    write(bucket, [*rows(600), "701,Computer,0,0,2,7", "702,Computer,0,0,0,4"])
     facts = run(bucket).facts
     assert facts["conversions cut in train"] == (
-        "9 of 311, in 2 rows with more conversions than clicks (0.07% of the clicks); the first: line 302: 7 conversions of 2 clicks"
+        "9 of 611 (1.47%), 4 of them in rows without clicks, in 2 rows with more conversions than clicks (0.03% of the clicks); "
+        "the first: line 602: 7 conversions of 2 clicks"
     )
+
+
+def test_conversions_on_rows_without_clicks_are_told_with_the_first_of_them(bucket):
+    write(bucket, [*rows(600), "701,Computer,0,0,0,4"])
+    assert run(bucket).facts["conversions cut in train"] == (
+        "4 of 604 (0.66%), 4 of them in rows without clicks, in 1 rows with more conversions than clicks (0.00% of the clicks); "
+        "the first: line 602: 4 conversions of 0 clicks"
+    )
+
+
+@pytest.mark.parametrize("kind", ["train", "eval"])
+def test_a_table_with_many_conversions_on_rows_without_clicks_is_refused_unless_it_is_forced(bucket, kind):
+    lines = [*rows(199), *rows(60, lambda _: (0, 5), 500)]
+    path = write(bucket, lines, TRAIN if kind == "train" else "data/eval.csv")
+    if kind == "eval":
+        write(bucket, rows(300))
+    more = {} if kind == "train" else {"eval": path}
+    error = refused(bucket, **more)
+    assert error.message == (
+        f"60 rows of {path} with 60.1% of its conversions have no clicks (allowed are 1%); the first: line 201: 5 conversions of 0 clicks"
+    )
+    assert "view-through" in error.next_step
+    assert "have no clicks" in run(bucket, force=True, **more).facts["forced"]
 
 
 def test_keys_that_occur_twice_are_counted_and_told(bucket):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from shared.bucket import LocalBucket
 from shared.errors import TableError
 from shared.manifests import Column
+from tests.handmade import replace_in_place
 from workers import training_tables
 from workers.training_tables import TrainingTable, choose_columns, read_training_table
 
@@ -147,6 +148,62 @@ def test_a_table_is_the_same_in_whatever_pieces_it_is_read(tmp_path_factory, row
             assert_same(read_training_table(bucket, path, None), whole)
 
 
+# --- a table that changes while it is read
+
+
+class ReplacedWhileRead:
+    """A file of which the second half is read after the file was replaced."""
+
+    def __init__(self, raw, replace):
+        self._raw, self._replace = raw, replace
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._raw.close()
+
+    def __getattr__(self, name):
+        return getattr(self._raw, name)
+
+    def read(self, size=-1):
+        data = self._raw.read(size)
+        if self._replace:
+            self._replace()
+            self._replace = None
+        return data
+
+    def readinto(self, buffer):
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+@pytest.mark.parametrize("way", ["cp", "rsync"])
+def test_a_table_that_is_replaced_while_it_is_read_to_train_is_refused(bucket, monkeypatch, kind, way, files):
+    raw = raw_table(300)
+    path = put(bucket, kind, raw)
+    if files > 1:
+        path = "data/many"
+        for name in ("data/many/a", "data/many/b"):
+            put(bucket, kind, raw, name)
+    replaced = put(bucket, kind, raw) if files == 1 else f"data/many/a.{kind}"
+    read_last = replaced if files == 1 else f"data/many/b.{kind}"
+    opened = LocalBucket.open
+
+    def opening(self, name):
+        found = opened(self, name)
+        if name != read_last:
+            return found
+        return ReplacedWhileRead(found, lambda: replace_in_place(bucket, replaced, b"", b"", way=way))
+
+    monkeypatch.setattr(LocalBucket, "open", opening)
+    with pytest.raises(TableError, match=f"{replaced} was changed or removed while it was read. Train again"):
+        read_training_table(bucket, path, None)
+
+
 # --- fingerprints
 
 
@@ -250,6 +307,27 @@ def test_too_many_bad_rows_are_refused_with_the_first_ones_quoted(bucket):
     assert "line 12: it has a negative count" in sentence
     assert "line 22: the record has 9 values, the header 8" in sentence
     assert "line 32, column Clicks: 'x" in sentence
+
+
+@pytest.mark.parametrize("what", ["rows", "clicks"])
+def test_more_may_be_left_out_where_the_request_says_so(bucket, what):
+    raw = raw_table(100)
+    bad = [10, 20, 30] if what == "rows" else [10]
+    raw.loc[bad, "Conversions"] = -1
+    if what == "clicks":
+        raw.loc[bad, "Clicks"] = 100
+    path = put(bucket, "csv", raw)
+    assert "--max-left-out" in refused_step(bucket, path)
+    table = read_training_table(bucket, path, None, max_left_out=0.2)
+    assert (table.fingerprint.rejected, table.max_left_out) == (len(bad), 0.2)
+    with pytest.raises(TableError, match="cannot be used to train"):
+        read_training_table(bucket, path, None, max_left_out=0.001)
+
+
+def refused_step(bucket, path) -> str:
+    with pytest.raises(TableError) as caught:
+        read_training_table(bucket, path, None)
+    return caught.value.next_step
 
 
 def test_a_table_without_a_row_is_refused(bucket):

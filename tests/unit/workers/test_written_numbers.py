@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.growth import best_of
 from workers.written_numbers import is_written_number, split_thousands
 
 
@@ -37,7 +38,18 @@ def test_words_dates_and_marks_for_missing_values_are_not(text):
         (["7", "Computer", "18", "90"], 4, ""),
         (["7", "Computer", "18", "90", "more"], 4, ""),
         (["7", "Computer"], 4, ""),
+        (["123", "456"], 2, ""),
+        (["1", "234", "x", "1", "234", "567", "90"], 5, "1,234,567"),
     ],
 )
 def test_a_number_that_its_own_comma_cut_in_two_is_found(record, fields, number):
     assert split_thousands(record, fields) == number
+
+
+@pytest.mark.parametrize("too_many", [-1, 1, 10_000])
+def test_the_time_to_find_it_grows_with_the_record_alone(too_many):
+    def seconds(values: int) -> float:
+        record = ["123"] * (values - 1) + ["1"]
+        return best_of(lambda: split_thousands(record, values - min(too_many, values)))
+
+    assert seconds(8000) < 8 * seconds(2000) + 0.001, "four times the length"

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from shared import memory_limit as limits
 from tests.acceptance.faults.memory import kills, memory_limit
 from tests.conftest import REPOSITORY
-from workers.recovery import memory_limit as limits
 
 
 @pytest.fixture
@@ -61,6 +61,6 @@ def test_a_real_limit_is_told_by_a_process_in_it():
     with memory_limit(1 << 30) as within:
         if not within:
             pytest.skip("no limit on memory can be set here")
-        code = "from workers.recovery.memory_limit import describe_memory; print(describe_memory())"
+        code = "from shared.memory_limit import describe_memory; print(describe_memory())"
         told = subprocess.run([*within, sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert told.strip() == f"1.1 GB, the limit of {'its container' if kills(within) else 'the process'}"

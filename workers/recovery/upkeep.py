@@ -1,0 +1,79 @@
+"""Counts the deaths of the sweep and of the daily removal, which belong to no job, and tells people what they leave out because of them."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from datetime import timedelta
+
+import redis
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+
+from shared import pulse, routes
+from shared.announcements import announce
+from shared.bucket import Bucket
+from shared.errors import ScoringError
+from shared.memory_limit import describe_memory
+from shared.messages import Notice
+from shared.queue.upkeep import LEFT_OUT_FOR, WHOLE, Deaths, Upkeep, begin
+
+SWEEP_RESTS_FOR = timedelta(minutes=10)
+"""A sweep that dies before it comes to a job: nothing else puts lost work back on its way, so it is tried again soon."""
+
+STRAYS, NOTICES = "stray files", "notices to tell"
+"""What a sweep does beside looking at jobs; no job is named so."""
+
+NAMES = {routes.SWEEP: "the sweep", routes.GC: "the removal of what is old"}
+
+log = structlog.get_logger()
+
+
+@contextlib.contextmanager
+def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[Upkeep]:
+    """Count that a step of upkeep begins and ends; one that is broken off at its time limit counts as a death, as one that is killed.
+
+    Raises:
+        redis.RedisError: Redis cannot be asked.
+    """
+    rest = SWEEP_RESTS_FOR if step == routes.SWEEP else LEFT_OUT_FOR
+    upkeep = begin(client, step, pulse.time_of(client), describe_memory(), rest)
+    for deaths in upkeep.left_out:
+        _tell(bucket, deaths)
+    try:
+        yield upkeep
+    except SoftTimeLimitExceeded:
+        log.error("step of upkeep took too long", step=step, piece=upkeep.piece)
+        return
+    except BaseException:
+        upkeep.end()
+        raise
+    upkeep.end()
+
+
+def _tell(bucket: Bucket, deaths: Deaths) -> None:
+    """Tell people once what is left out."""
+    name = NAMES.get(deaths.step, deaths.step)
+    notice = Notice(
+        good=False,
+        title=f"{name} leaves out what kills or hangs its process" if deaths.piece else f"{name} kills or hangs its process and rests",
+        facts={
+            **({"left out": deaths.piece} if deaths.piece else {}),
+            "deaths": f"{deaths.count} in a row",
+            "most likely": f"memory, of which the process had {deaths.had}",
+        },
+        next_step=_next_step(deaths),
+    )
+    digest = hashlib.sha256(deaths.piece.encode()).hexdigest()[:12]
+    try:
+        if announce(bucket, f"upkeep-{deaths.step}-{digest}", notice):
+            log.error(notice.title, step=deaths.step, piece=deaths.piece, deaths=deaths.count, had=deaths.had)
+    except ScoringError as error:
+        log.warning("deaths of upkeep not announced", step=deaths.step, piece=deaths.piece, error=str(error))
+
+
+def _next_step(deaths: Deaths) -> str:
+    more = "Give the workers of the queue control more memory; it is tried again by itself"
+    is_job = deaths.step == routes.SWEEP and deaths.piece not in (WHOLE, STRAYS, NOTICES)
+    if not is_job:
+        return f"{more}."
+    return f"{more} after a day. See: scoring jobs show {deaths.piece}"
