@@ -46,7 +46,7 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_lines_are_short_outside_of_tables_and_fences(page):
     prose = FENCE.sub("", page.read_text())
-    assert [line for line in prose.splitlines() if len(line) > 140 and not line.startswith("|")] == []
+    assert [line for line in prose.splitlines() if len(line) > 140 and " " in line and not line.startswith("|")] == []
 
 
 def scoring_lines(page: Path) -> list[str]:
