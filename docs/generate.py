@@ -5,6 +5,7 @@
 
 import ast
 import inspect
+import itertools
 import re
 import sys
 import textwrap
@@ -131,7 +132,7 @@ def _docstrings(model: type) -> dict[str, str]:
     """The string after each annotated field of a class."""
     [body] = [node.body for node in ast.parse(textwrap.dedent(inspect.getsource(model))).body if isinstance(node, ast.ClassDef)]
     found = {}
-    for field, after in zip(body, body[1:], strict=False):
+    for field, after in itertools.pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(after, ast.Expr):
             found[field.target.id] = ast.literal_eval(after.value)
     return found

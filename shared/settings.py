@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     """The message broker. Empty: the embedded server that ``scoring up`` starts on ``SCORING_REDIS_PORT``."""
 
     bucket_url: str = Field(default="bucket", validation_alias="BUCKET_URL")
-    """Where all files live: a folder, ``s3://bucket/prefix`` (needs the extra ``s3``) or ``gs://bucket/prefix`` (needs the extra ``gcs``)."""
+    """Where all files live: a folder, ``s3://bucket/prefix`` (with the extra ``s3``) or ``gs://bucket/prefix`` (with the extra ``gcs``)."""
 
     cluster: Annotated[str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9_-]{0,63})?$")] = ""
     """The name of this stack, if several share one bucket: stacks of one name work on the same jobs, others leave them alone. Empty: each

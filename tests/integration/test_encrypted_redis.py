@@ -1,4 +1,4 @@
-"""A Redis that wants TLS and knows our user only by the narrow rights that docs/how-to/protect-redis.md names: the whole stack works with it."""
+"""A Redis that wants TLS, and gives our user the rights that docs/how-to/protect-redis.md lists: the whole stack works with it."""
 
 import asyncio
 import contextlib

@@ -291,7 +291,9 @@ if kind == "none" or kind == "list" then return redis.call("llen", KEYS[1]) end
 
 @pytest.mark.server
 def test_keda_counts_what_waits_as_its_documented_user_who_can_do_nothing_else(redis_url):
-    [line] = re.findall(r"^user (scoring-keda on >password .*)$", (REPOSITORY / "docs/how-to/protect-redis.md").read_text(), flags=re.MULTILINE)
+    [line] = re.findall(
+        r"^user (scoring-keda on >password .*)$", (REPOSITORY / "docs/how-to/protect-redis.md").read_text(), flags=re.MULTILINE
+    )
     admin = redis.Redis.from_url(redis_url)
     admin.execute_command("ACL", "SETUSER", *line.split())
     try:

@@ -122,9 +122,13 @@ def test_the_site_builds_without_a_broken_link_and_asks_no_other_host(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     site = tmp_path / "site"
-    assert {str(page.relative_to(DOCS).with_suffix(".html")) for page in PAGES[1:]} <= {str(p.relative_to(site)) for p in site.rglob("*.html")}
+    assert {str(page.relative_to(DOCS).with_suffix(".html")) for page in PAGES[1:]} <= {
+        str(p.relative_to(site)) for p in site.rglob("*.html")
+    }
     assert (site / "llms.txt").is_file()
     assert not (site / "generate.py").exists()
-    fetched = re.compile(r"<(?:script|img|iframe|source)[^>]*\ssrc=[\"']?(?:https?:)?//|<link[^>]*\shref=[\"']?(?:https?:)?//|url\([\"']?(?:https?:)?//")
+    fetched = re.compile(
+        r"<(?:script|img|iframe|source)[^>]*\ssrc=[\"']?(?:https?:)?//|<link[^>]*\shref=[\"']?(?:https?:)?//|url\([\"']?(?:https?:)?//"
+    )
     for page in (*site.rglob("*.html"), *site.rglob("*.css")):
         assert not fetched.findall(page.read_text()), page
