@@ -74,11 +74,21 @@ def _command(path: tuple[str, ...], command: click.Command) -> str:
             parts.append(_verbatim(paragraph.removeprefix("\b").lstrip("\n")))
         else:
             parts.append(f"{_sentences(paragraph)}\n")
-    records = [option.get_help_record(context) for option in command.params if isinstance(option, click.Option)]
-    rows = [f"| `{name}` | {_cell(text)} |" for name, text in (record for record in records if record)]
+    rows = [_row(option, context) for option in command.params if isinstance(option, click.Option) and not option.hidden]
     if rows:
         parts.append("\n".join(["| option | meaning |", "|---|---|", *rows, ""]))
     return "\n".join(parts)
+
+
+def _row(option: click.Option, context: click.Context) -> str:
+    """An option as a row of a table; the values of a choice go into its text, since a bar would end the cell."""
+    record = option.get_help_record(context)
+    assert record is not None
+    name, text = record
+    if isinstance(option.type, click.Choice):
+        name = name.partition(" [")[0]
+        text = f"{text} One of {', '.join(f'`{value}`' for value in option.type.choices)}."
+    return f"| `{name}` | {_cell(text)} |"
 
 
 def _verbatim(paragraph: str) -> str:
@@ -96,7 +106,7 @@ def _sentences(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("  [", " [")
+    return " ".join(text.split()).replace("|", "&#124;").replace("<", "&lt;").replace("*", "\\*")
 
 
 def settings_page() -> str:
@@ -108,7 +118,7 @@ def settings_page() -> str:
         alias = field.validation_alias
         variable = alias if isinstance(alias, str) else f"SCORING_{name.upper()}"
         shape = schema[alias if isinstance(alias, str) else name]
-        meaning = " ".join(meanings[name].split()).replace("``", "`").replace("|", "\\|")
+        meaning = " ".join(meanings[name].split()).replace("``", "`").replace("|", "&#124;")
         rows.append(f"| `{variable}` | {_default(shape)} | {_values(shape)} | {meaning} |")
     files = ", ".join(f"`{name}_FILE`" for name in SECRETS)
     return "\n".join(
