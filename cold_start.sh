@@ -39,7 +39,7 @@ for port in (int(sys.argv[1]), 0):
 store_key() {
     [ -z "${SCORING_STORE_KEY:-}${SCORING_STORE_KEY_FILE:-}" ] && [ ! -e "$1" ] || return 0
     if [ -n "$(scoring models list --quiet)" ]; then
-        echo "The releases in the bucket are not signed. To sign them: docs/operations.md, Signed manifests."
+        echo "The releases in the bucket are not signed. To sign them: docs/how-to/sign-manifests.md."
         return 0
     fi
     python -c 'import secrets; print(secrets.token_urlsafe(32))' >"$1"

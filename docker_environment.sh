@@ -139,7 +139,7 @@ settle_store_key() {
     if [ -z "$(setting BUCKET_URL)" ] && [ -z "$(ls "$(bucket_folder)/model" 2>/dev/null)" ]; then
         put SCORING_STORE_KEY "$(random_secret)"
     else
-        echo "The bucket may hold unsigned releases, so nothing is signed yet: see docs/operations.md, \"Signed manifests\"." >&2
+        echo "The bucket may hold unsigned releases, so nothing is signed yet: see docs/how-to/sign-manifests.md." >&2
         put SCORING_STORE_KEY_FILE ""
     fi
 }

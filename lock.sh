@@ -6,7 +6,7 @@ compile() {
     echo 'setuptools>=80' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
         --no-header --no-annotate pyproject.toml - "$@"
 }
-compile --extra s3 --extra gcs --extra optuna --extra dev --output-file requirements-dev.lock
+compile --extra s3 --extra gcs --extra optuna --extra docs --extra dev --output-file requirements-dev.lock
 # the other locks take the very versions that the tests ran with
 tested=$(mktemp)
 trap 'rm -f "$tested"' EXIT
@@ -16,4 +16,4 @@ compile --constraints "$tested" --output-file requirements.lock
 compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --output-file requirements-image.lock
 compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra notebook --output-file requirements-notebook.lock
 # the benchmark is run with what it compares with, beside the libraries of the tests
-compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra dev --extra bench --output-file requirements-bench.lock
+compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra docs --extra dev --extra bench --output-file requirements-bench.lock

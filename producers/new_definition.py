@@ -108,7 +108,7 @@ def new(name: str, into: Path | None, as_json: bool) -> None:
     if folder not in (PACKAGE, known and known.absolute()):
         say(f"export SCORING_DEFINITIONS={folder}     (here, and where the workers are started)")
     say(f"scoring models check {name}\n{_test_command(test)}scoring train {name}")
-    say("What to change in it says docs/add-a-model.md.")
+    say("docs/how-to/add-a-model.md says what to change in it.")
 
 
 def _test_command(test: Path) -> str:

@@ -217,7 +217,9 @@ def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:
         raw = read_yaml(text)
     except NotYamlError as error:
         write = (
-            'cron: "30 5 * * *", in quotes, when a line begins with a star' if b"*" in text else "a list of entries, as the README shows it"
+            'cron: "30 5 * * *", in quotes, when a line begins with a star'
+            if b"*" in text
+            else "a list of entries, as docs/how-to/schedule.md shows it"
         )
         return [], [Problem(entry=whole, field="", wrong=str(error), write=write)]
     if raw is None:

@@ -43,7 +43,7 @@ def check(as_json: bool) -> None:
     settings, bucket = open_bucket_here()
     entries, problems, digest = read_entries(bucket)
     if not digest:
-        raise RequestError(f"there is no {SCHEDULE} in the bucket {bucket.url}", next_step="See the README for one.")
+        raise RequestError(f"there is no {SCHEDULE} in the bucket {bucket.url}", next_step="See docs/how-to/schedule.md for one.")
     problems += check_models(settings, bucket, entries)
     if as_json:
         print_json([vars(problem) for problem in problems])

@@ -27,88 +27,97 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SCORING_", frozen=True, extra="ignore", populate_by_name=True)
 
     redis_url: SecretStr = Field(default=SecretStr(""), validation_alias="REDIS_URL")
-    """The message broker. Empty: the server that ``scoring up`` starts on ``SCORING_REDIS_PORT``."""
+    """The message broker. Empty: the embedded server that ``scoring up`` starts on ``SCORING_REDIS_PORT``."""
 
     bucket_url: str = Field(default="bucket", validation_alias="BUCKET_URL")
-    """Where all files live: a folder, ``s3://bucket/prefix`` or ``gs://bucket/prefix``."""
+    """Where all files live: a folder, ``s3://bucket/prefix`` (with the extra ``s3``) or ``gs://bucket/prefix`` (with the extra ``gcs``)."""
 
     cluster: Annotated[str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9_-]{0,63})?$")] = ""
-    """The name of this stack where several share one bucket: those of one name work on the same jobs, others leave them alone. Empty: every
-    Redis makes a name of its own."""
+    """The name of this stack, if several share one bucket: stacks of one name work on the same jobs, others leave them alone. Empty: each
+    Redis has a name of its own."""
 
     model_ver: Annotated[str, StringConstraints(min_length=1)] = Field(default="v1", validation_alias="MODEL_VER")
-    """The model that is trained and scored when a command names none."""
+    """The model that is trained or scored if a command names none."""
 
     webhook_url: SecretStr = Field(default=SecretStr(""), validation_alias="WEBHOOK_URL")
-    """The Slack webhook for notices. Empty: notices are only logged."""
+    """The Slack webhook for notices. Empty: notices are logged."""
 
     home: Path = Path(".scoring")
-    """Folder for what ``scoring up`` keeps on this machine: server data, logs, the release cache."""
+    """Folder for what this machine keeps: the data of the embedded server, logs, Flower's history, the release cache."""
 
     store_key: SecretStr = SecretStr("")
-    """Signs the manifests of releases and results; releases without a right signature are then refused. Several, separated by commas:
-    the first signs, all are known. Empty: nothing is signed or checked."""
+    """A secret of 16 characters or more that signs the manifests of releases and results; releases without a valid signature are refused.
+    Several, separated by commas: the first signs, all are accepted. Empty: nothing is signed or checked."""
 
     umask: Annotated[str, StringConstraints(pattern=r"^0?[0-7]{3}$")] = "077"
-    """Rights that new files and folders do not get, in octal, as the shell's ``umask``: by default only their owner reads them. 027 or 022
-    where another user reads the bucket's folder."""
+    """Rights that new files and folders do not get, in octal, as the shell's ``umask``: by default only their owner reads them. Set 027 or
+    022 if another user reads the bucket's folder."""
 
     definitions: Path | None = None
     """A folder with further definitions, ``<name>/model.py``, beside those of the repository."""
 
     redis_port: Port = 6389
-    """Port of the server that ``scoring up`` starts; not Redis' own, so that both can run."""
+    """Port of the server that ``scoring up`` starts; it is not the default port of Redis, so both can run."""
 
     processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: os.cpu_count() or 2)
-    """Processes of the worker that scores and trains."""
+    """Processes of the worker that scores and trains. Not set: the number of processors."""
 
     stop_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
-    """After SIGTERM a worker of ``scoring run`` lets its work in hand go on for this long (default 30), then hands it back."""
+    """How long a worker of ``scoring run`` lets its work in hand go on after SIGTERM before it hands it back. Not set: 30."""
 
     flower_host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
-    """Address that ``scoring run flower`` listens on; 0.0.0.0 in a container, where it is said elsewhere who may reach its port."""
+    """Address that ``scoring run flower`` listens on. The image sets 0.0.0.0: the container platform decides who reaches the port."""
 
     flower_port: Port = 5555
+    """Port of the Flower dashboard."""
+
     flower_user: str = "scoring"
+    """User of the Flower dashboard."""
+
     flower_password: SecretStr = SecretStr("")
     """Password of the Flower dashboard. Empty: ``scoring up`` makes one and prints it."""
 
     log: Literal["text", "json"] = "text"
+    """Format of the log: lines for people, or json for programs."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe level that is logged."""
+
     log_file: str = ""
-    """Where the lines of this process are kept, so that errors can name it: set by ``scoring up`` for the processes that it starts."""
+    """The file that keeps the log of this process, so that errors can name it; ``scoring up`` sets it for the processes that it starts."""
 
     chunk_seconds: Annotated[float, Field(gt=0, le=840)] = 300.0
-    """A chunk that takes longer hangs: it is broken off and, after some tries, cut into pieces."""
+    """A chunk that takes longer is stopped and tried again, then in pieces."""
 
     load_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
-    """A release that takes longer to be loaded and asked, when it is compared or just trained, hangs; more is allowed for many rows."""
+    """A release that takes longer to load and predict while a training compares it is left out; many rows get more time."""
 
     sweep_seconds: Annotated[float, Field(gt=0, le=3600)] = 15.0
-    """How often the sweep looks for jobs that stand still."""
+    """How often the sweep looks for jobs that stand still; beat reads the schedule as often, but every minute at least."""
 
     stall_seconds: Annotated[float, Field(gt=0, le=86400)] = 5.0
-    """A step that nobody works on is sent again this long after its message was sent, unless messages as old still wait."""
+    """How long after its message a step that no worker has is sent again, unless messages as old still wait."""
 
     beat_silent_seconds: Annotated[float, Field(ge=0, le=86400)] = 120.0
-    """After this long without a sign of beat, but three sweeps at least, people are told and workers send the sweep. 0: never."""
+    """After this long without a sign of beat, but three sweeps at least, a notice is sent and workers send the sweep. 0: never."""
 
     job_deadline_hours: Annotated[float, Field(gt=0)] = 24.0
-    """A job older than this that has not ended is failed by the sweep."""
+    """The sweep fails a job that is older than this and has not ended."""
 
     gate_margin: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """By how much the log-loss per click (nats) of a release must at least be lower than that of the champion and every naive predictor."""
+    """Nats per click by which the log-loss of a release must at least be lower than that of the champion and of every naive predictor."""
 
     gate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Of the intervals of such differences: the whole interval must be beyond the margin."""
+    """Confidence of the intervals of these differences; the whole interval must be beyond the margin."""
 
     gate_calibration_error: Annotated[float, Field(ge=0, le=1)] = 0.02
     """A release with a larger calibration error is not promoted."""
+
     max_candidates: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = 500
-    """A search for the best parameters with more candidates is refused."""
+    """A search with more candidates is refused."""
 
     max_unpacked_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = MAX_UNPACKED_RATIO
-    """A compressed csv table whose text is more than so many times its size, and more than 4 GB, is refused."""
+    """A csv.gz table whose text is more than this many times its size, and more than 4 GB, is refused."""
 
     @field_validator("redis_url")
     @classmethod

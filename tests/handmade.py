@@ -80,19 +80,6 @@ def row(number: int) -> str:
     return f"{1000 + number},{number & 1},{number >> 1 & 1},{number >> 2 & 1},{number % 37 / 4},{device}"
 
 
-def replace_in_place(bucket, path: str, old: bytes, new: bytes, *, way: str) -> None:
-    """Another content of the same size and time, as ``cp -p`` (in place) and ``rsync -t`` (a new file) leave it."""
-    place, data = bucket.place(path), bucket.read(path).replace(old, new)
-    before = place.stat()
-    if way == "rsync":
-        place.with_suffix(".new").write_bytes(data)
-        place.with_suffix(".new").replace(place)
-    else:
-        place.write_bytes(data)
-    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (place.stat().st_size, place.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-
-
 def write_table(bucket: LocalBucket, lines: Sequence[str], path: str = TABLE) -> str:
     """Put a csv file with these lines below the header into the bucket and return its path."""
     bucket.write(path, "\n".join([HEADER, *lines, ""]).encode())

@@ -31,7 +31,9 @@ class ReadyCli:
     def __init__(self) -> None:
         self._line: socket.socket | None = None
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float, folder: Path = REPOSITORY
+    ) -> subprocess.CompletedProcess[str]:
         """As ``subprocess.run`` with ``capture_output`` does it, with nothing to read; raises TimeoutExpired after killing the process."""
         if self._line is None:
             self._line, self._server = _start()
@@ -39,7 +41,7 @@ class ReadyCli:
         with ours, ours.makefile("rw") as call, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             with theirs:
                 socket.send_fds(self._line, [b"!"], [out.fileno(), err.fileno(), theirs.fileno()])
-            call.write(json.dumps([list(arguments), dict(environment)]) + "\n")
+            call.write(json.dumps([list(arguments), dict(environment), str(folder)]) + "\n")
             call.flush()
             pid = int(call.readline())
             in_time = False
@@ -103,7 +105,7 @@ def _check_alone() -> None:
 def _carry_out(streams: Sequence[int]) -> None:
     """In a fork of its own: become the call; beside it: tell its process id and how it ended."""
     with socket.socket(fileno=streams[2]) as line, line.makefile("rw") as call:
-        arguments, environment = json.loads(call.readline())
+        arguments, environment, folder = json.loads(call.readline())
         pid = os.fork()
         if pid:
             print(pid, file=call, flush=True)
@@ -116,6 +118,7 @@ def _carry_out(streams: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
+    os.chdir(folder)
     sys.argv = ["scoring", *arguments]
     from producers.cli import main
 

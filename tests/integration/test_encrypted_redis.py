@@ -1,4 +1,4 @@
-"""A Redis that wants TLS and knows our user only by the narrow rights that docs/operations.md names: the whole stack works with it."""
+"""A Redis that wants TLS, and gives our user the rights that docs/how-to/protect-redis.md lists: the whole stack works with it."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 def documented_user() -> str:
     """The line of an ACL file in the documentation, with the password `password`."""
-    [line] = re.findall(r"^user scoring on >password .*$", (REPOSITORY / "docs/operations.md").read_text(), flags=re.MULTILINE)
+    [line] = re.findall(r"^user scoring on >password .*$", (REPOSITORY / "docs/how-to/protect-redis.md").read_text(), flags=re.MULTILINE)
     return line
 
 

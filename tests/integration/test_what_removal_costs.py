@@ -29,7 +29,7 @@ def test_a_removed_job_costs_at_most_three_requests():
 
 
 def test_the_lifecycle_rule_of_the_documentation_is_one_that_a_store_takes():
-    text = (REPOSITORY / "docs" / "operations.md").read_text()
+    text = (REPOSITORY / "docs" / "how-to" / "retention.md").read_text()
     rule = json.loads(text.partition("```json\n")[2].partition("```")[0])
     with object_store() as address, talking_to(address) as client:
         client.put_bucket_lifecycle_configuration(Bucket=STORE_BUCKET, LifecycleConfiguration=rule)

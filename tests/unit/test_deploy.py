@@ -291,7 +291,9 @@ if kind == "none" or kind == "list" then return redis.call("llen", KEYS[1]) end
 
 @pytest.mark.server
 def test_keda_counts_what_waits_as_its_documented_user_who_can_do_nothing_else(redis_url):
-    [line] = re.findall(r"^user (scoring-keda on >password .*)$", (REPOSITORY / "docs/operations.md").read_text(), flags=re.MULTILINE)
+    [line] = re.findall(
+        r"^user (scoring-keda on >password .*)$", (REPOSITORY / "docs/how-to/protect-redis.md").read_text(), flags=re.MULTILINE
+    )
     admin = redis.Redis.from_url(redis_url)
     admin.execute_command("ACL", "SETUSER", *line.split())
     try:
@@ -379,7 +381,7 @@ def test_each_alarm_has_a_severity_and_a_runbook_that_is_there():
         assert anchor == name.lower()
         text = (REPOSITORY / page).read_text()
         assert anchor in anchors(text), f"{page} has no section {anchor}"
-        section = re.split(r"^#", text.partition(f"\n#### {name}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+        section = re.split(r"^#", text.partition(f"\n## {name}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
         assert re.findall(r"\*\*(\w+ ?\w*)\.\*\*", section) == ["Means", "Look", "Do"], name
 
 
@@ -395,6 +397,6 @@ def test_no_panel_of_the_dashboard_lies_on_another():
 
 
 def test_the_airflow_example_is_python_and_asks_with_commands_that_there_are():
-    [code] = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/airflow.md").read_text(), flags=re.DOTALL)
+    [code] = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs/how-to/airflow.md").read_text(), flags=re.DOTALL)
     words = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     assert {"score", "train"} <= {word.split()[0] for word in words if word}
