@@ -1,0 +1,279 @@
+"""The processes of a stack, ready to run: one that has imported the libraries forks itself for each, which saves seconds of CPU a process.
+
+What is forked has its own session, environment, streams, signals, command line and exit code, as if it were a program of its own. None of
+our modules that reads the environment when it is imported is imported before the fork. A launcher that is forked forks its workers,
+beat and Flower in the same way, tied to it as the product ties them. That the real programs work as well is shown by the tests of
+``scoring up``, of the containers and of the cold start, which start those.
+"""
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# one thread each, as the product has it: OpenMP's and OpenBLAS' threads do not survive a fork
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+IMPORTED = (
+    *("celery.__main__", "celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork", "celery.apps.beat"),
+    *("kombu.transport.redis", "flower.command", "flower.app", "producers.cli", "producers.launcher", "rich.progress", "rich.table"),
+    *("pandas", "pyarrow.feather", "pyarrow.parquet", "skops.io", "sklearn.ensemble", "sklearn.linear_model", "lightgbm", "s3fs", "gcsfs"),
+    *("model_store.isolated_loading", "workers.scoring", "workers.training"),
+)
+PROGRAM = "producers.stack.celery_program"
+PARENT_DEATH_SIGNAL = 1
+ROOM = "-" * 2000
+"""An argument that leaves room for the command lines of the forks."""
+
+
+class ReadyPrograms:
+    """What starts programs; nothing is imported before the first."""
+
+    def __init__(self) -> None:
+        self._line: socket.socket | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "Program":
+        """As ``Popen([sys.executable, "-m", *arguments])`` in the checkout, in a session of its own, with nothing to read."""
+        with self._one_at_a_time:
+            if self._line is None:
+                self._line = self._prepare()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                socket.send_fds(self._line, [b"!"], [log.fileno(), theirs.fileno()])
+        return Program(ours, arguments, environment)
+
+    def _prepare(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            program = f"from tests.ready_programs import serve; serve({theirs.fileno()})"
+            # a session of its own: Ctrl-C is for the tests, and it ends when they close the line
+            self._server = subprocess.Popen(
+                [sys.executable, "-c", program, ROOM],
+                cwd=REPOSITORY,
+                env=os.environ | ONE_THREAD,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        return ours
+
+
+class Program:
+    """One of them, to be handled as a ``Popen``."""
+
+    def __init__(self, ours: socket.socket, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.args = [*arguments]
+        self.returncode: int | None = None
+        self._ours, self._call = ours, ours.makefile("rw")
+        self._one_at_a_time = threading.Lock()
+        self._call.write(json.dumps([self.args, dict(environment)]) + "\n")
+        self._call.flush()
+        self.pid = int(self._call.readline())
+
+    def poll(self) -> int | None:
+        return self._look(0)
+
+    def _look(self, seconds: float | None) -> int | None:
+        with self._one_at_a_time:
+            if self.returncode is None and select.select([self._ours], [], [], seconds)[0]:
+                self.returncode = int(self._call.readline())
+                self._call.close()
+                self._ours.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._look(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it ended this moment
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def serve(line: int) -> None:
+    """Fork for each message on the line; return in a fork when its program is done, and in the server when the line is closed."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(fileno=line) as asked:
+        while True:
+            message, given, *_ = socket.recv_fds(asked, 1, 2)
+            if not message:
+                return
+            if not os.fork():
+                break
+            for number in given:
+                os.close(number)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log, answer = given
+    with socket.socket(fileno=answer) as ours, ours.makefile("rw") as call:
+        arguments, environment = json.loads(call.readline())
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(reading)
+            os.close(log)
+            print(pid, file=call, flush=True)
+            os.close(writing)
+            _, status = os.waitpid(pid, 0)
+            with contextlib.suppress(OSError):  # nobody is left to be told
+                print(os.waitstatus_to_exitcode(status), file=call, flush=True)
+            os._exit(0)
+    os.close(writing)
+    os.read(reading, 1)  # whoever asked knows our process id before we do anything
+    os.setsid()
+    _become(arguments, environment, log)
+
+
+def _become(arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int] = ()) -> None:
+    """In a fork: what a new interpreter with these arguments would be; returns when it is done."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for mine, its in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(mine, its)
+    kept = sorted({0, 1, 2, *keeps})
+    for last, following in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+        os.closerange(last + 1, following)
+    for number in keeps:
+        os.set_inheritable(number, True)
+    _reset_signals()
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    os.chdir(REPOSITORY)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        setattr(sys, name, open(number, "w", buffering=1, closefd=False, errors="backslashreplace"))  # noqa: SIM115
+    _show_command_line([sys.executable, "-m", *arguments])
+    module, *sys.argv[1:] = arguments
+    if module == "producers.cli":
+        from producers import launcher
+
+        launcher.subprocess = _Subprocess()  # type: ignore[assignment]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _show_command_line(command: Sequence[str]) -> None:
+    """Let others find this process by its command."""
+    start, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
+    text = b"".join(word.encode() + b"\0" for word in command)
+    assert len(text) < end - start, "there is no room for so long a command"
+    ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+
+
+def _reset_signals() -> None:
+    """As a new interpreter has them: what is ignored stays so, and what was caught is not."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+class _Subprocess:
+    """The module ``subprocess`` of a launcher: a program of Celery's is forked, any other one is started as ever."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+    def Popen(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes] | Fork":  # noqa: N802 - as there
+        if PROGRAM in command:
+            return Fork(command[command.index(PROGRAM) :], options["env"], options["pass_fds"])
+        return subprocess.Popen(command, **options)
+
+
+class Fork:
+    """A child of this process that runs a module, to be handled as a ``Popen``; it gets SIGTERM when this process dies."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], keeps: Sequence[int]) -> None:
+        self.returncode: int | None = None
+        reading, writing = os.pipe()
+        parent = os.getpid()
+        self._one_at_a_time = threading.Lock()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            _run_tied(parent, arguments, environment, writing, keeps)
+        os.close(writing)
+        self.stdout = os.fdopen(reading, "rb")
+
+    def poll(self) -> int | None:
+        return self._wait(os.WNOHANG)
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is None:
+            code = self._wait(0)
+            assert code is not None
+            return code
+        limit = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > limit:
+                raise subprocess.TimeoutExpired("a fork", timeout)
+            time.sleep(0.01)
+        return code
+
+    def _wait(self, how: int) -> int | None:
+        with self._one_at_a_time:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, how)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _run_tied(parent: int, arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int]) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        if os.getppid() == parent:
+            _become(arguments, environment, output, keeps)
+            code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # noqa: BLE001 - the exit code of a program that raised
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """As an interpreter ends: the functions that were registered for that are called, and what was printed is out."""
+    import atexit
+
+    with contextlib.suppress(BaseException):
+        threading._shutdown()
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
+    os._exit(code)
