@@ -2,12 +2,13 @@
 
 What is forked has its own session, environment, streams, signals, command line and exit code, as if it were a program of its own. None of
 our modules that reads the environment when it is imported is imported before the fork. A launcher that is forked forks its workers,
-beat and Flower in the same way, tied to it as the product ties them. That the real programs work as well is shown by the tests of
-``scoring up``, of the containers and of the cold start, which start those.
+beat and Flower in the same way, tied to it as the product ties them, and a worker that is to load a release asks for a fork as the tests
+do. That the real programs work as well is shown by the tests of ``scoring up``, of the containers and of the cold start, which start those.
 """
 
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import json
@@ -18,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -34,6 +36,7 @@ IMPORTED = (
     *("model_store.isolated_loading", "workers.scoring", "workers.training"),
 )
 PROGRAM = "producers.stack.celery_program"
+LOADER = "model_store.isolated_loading"
 PARENT_DEATH_SIGNAL = 1
 ROOM = "-" * 2000
 """An argument that leaves room for the command lines of the forks."""
@@ -55,6 +58,17 @@ class ReadyPrograms:
             with theirs:
                 socket.send_fds(self._line, [b"!"], [log.fileno(), theirs.fileno()])
         return Program(ours, arguments, environment)
+
+    def run(self, arguments: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+        """As ``subprocess.run`` with ``-m`` or ``-c``, what it prints in one text; for ``-c`` the first of ``arguments`` is that."""
+        with tempfile.TemporaryFile() as out:
+            started = self.start(arguments, os.environ, out)
+            try:
+                code = started.wait(seconds)
+            finally:
+                started.kill()
+            out.seek(0)
+            return subprocess.CompletedProcess(arguments, code, "", out.read().decode())
 
     def _prepare(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -106,6 +120,13 @@ class Program:
             with contextlib.suppress(ProcessLookupError):  # it ended this moment
                 os.kill(self.pid, number)
 
+    def kill_group(self) -> None:
+        """Kill it with all that it started, and wait for its end."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait(20)
+
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
 
@@ -121,14 +142,17 @@ def serve(line: int) -> None:
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=line) as asked:
+        of_forks, for_forks = socket.socketpair()
         while True:
-            message, given, *_ = socket.recv_fds(asked, 1, 2)
+            ready, _, _ = select.select([asked, of_forks], [], [])
+            message, given, *_ = socket.recv_fds(ready[0], 1, 2)
             if not message:
                 return
             if not os.fork():
                 break
             for number in given:
                 os.close(number)
+    of_forks.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     log, answer = given
     with socket.socket(fileno=answer) as ours, ours.makefile("rw") as call:
@@ -140,6 +164,9 @@ def serve(line: int) -> None:
             os.close(log)
             print(pid, file=call, flush=True)
             os.close(writing)
+            for_forks.close()
+            if LOADER in arguments:
+                _kill_without(ours, pid)
             _, status = os.waitpid(pid, 0)
             with contextlib.suppress(OSError):  # nobody is left to be told
                 print(os.waitstatus_to_exitcode(status), file=call, flush=True)
@@ -147,15 +174,29 @@ def serve(line: int) -> None:
     os.close(writing)
     os.read(reading, 1)  # whoever asked knows our process id before we do anything
     os.setsid()
-    _become(arguments, environment, log)
+    if LOADER in arguments:
+        arguments[1] = str(os.getppid())
+    _become(arguments, environment, log, line=for_forks)
 
 
-def _become(arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int] = ()) -> None:
+def _kill_without(line: socket.socket, pid: int) -> None:
+    """Wait for the end of a process, and kill it with all that it started when whoever asked for it is gone."""
+    fd = os.pidfd_open(pid)
+    ready, _, _ = select.select([fd, line], [], [])
+    if fd not in ready:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    os.close(fd)
+
+
+def _become(
+    arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int] = (), *, line: socket.socket
+) -> None:
     """In a fork: what a new interpreter with these arguments would be; returns when it is done."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
     for mine, its in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(mine, its)
-    kept = sorted({0, 1, 2, *keeps})
+    kept = sorted({0, 1, 2, *keeps, line.fileno()})
     for last, following in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
         os.closerange(last + 1, following)
     for number in keeps:
@@ -167,12 +208,28 @@ def _become(arguments: Sequence[str], environment: Mapping[str, str], output: in
     os.chdir(REPOSITORY)
     for name, number in (("stdout", 1), ("stderr", 2)):
         setattr(sys, name, open(number, "w", buffering=1, closefd=False, errors="backslashreplace"))  # noqa: SIM115
+    if arguments[0] == "-c":
+        _, code, *sys.argv[1:] = arguments
+        exec(code, {"__name__": "__main__"})
+        return
+    if "fsspec.config" in sys.modules:
+        from fsspec.config import conf, set_conf_env
+
+        conf.clear()
+        set_conf_env(conf)  # read when it was imported, from an environment that was another one
     _show_command_line([sys.executable, "-m", *arguments])
     module, *sys.argv[1:] = arguments
     if module == "producers.cli":
         from producers import launcher
 
-        launcher.subprocess = _Subprocess()  # type: ignore[assignment]
+        launcher.subprocess = _Subprocess(line)  # type: ignore[assignment]
+    elif module == LOADER:
+        os.dup2(0, 1)
+    else:
+        from model_store import isolated_loading
+
+        isolated_loading.start_loader = functools.partial(_start_loader, line)
+    sys.modules.pop(module, None)  # as in a new interpreter, it is the main module and no other
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
@@ -195,22 +252,40 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
+def _start_loader(line: socket.socket, folder: Path, first: int, definitions: Path | None) -> "Loader":
+    """As ``isolated_loading.FreshInterpreter``."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(line, [b"!"], [2, theirs.fileno()])
+    return Loader(ours, [LOADER, "", str(folder), str(first), *([str(definitions)] if definitions else [])], os.environ)
+
+
+class Loader(Program):
+    """A process that loads releases; it ends with the one that asked for it."""
+
+    def kill(self) -> None:
+        self.kill_group()
+
+
 class _Subprocess:
     """The module ``subprocess`` of a launcher: a program of Celery's is forked, any other one is started as ever."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
 
     def __getattr__(self, name: str) -> Any:
         return getattr(subprocess, name)
 
     def Popen(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes] | Fork":  # noqa: N802 - as there
         if PROGRAM in command:
-            return Fork(command[command.index(PROGRAM) :], options["env"], options["pass_fds"])
+            return Fork(command[command.index(PROGRAM) :], options["env"], options["pass_fds"], self._line)
         return subprocess.Popen(command, **options)
 
 
 class Fork:
     """A child of this process that runs a module, to be handled as a ``Popen``; it gets SIGTERM when this process dies."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], keeps: Sequence[int]) -> None:
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], keeps: Sequence[int], line: socket.socket) -> None:
         self.returncode: int | None = None
         reading, writing = os.pipe()
         parent = os.getpid()
@@ -218,7 +293,7 @@ class Fork:
         sys.stdout.flush()
         self.pid = os.fork()
         if not self.pid:
-            _run_tied(parent, arguments, environment, writing, keeps)
+            _run_tied(parent, arguments, environment, writing, keeps, line)
         os.close(writing)
         self.stdout = os.fdopen(reading, "rb")
 
@@ -250,13 +325,15 @@ class Fork:
             os.kill(self.pid, number)
 
 
-def _run_tied(parent: int, arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int]) -> NoReturn:
+def _run_tied(
+    parent: int, arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int], line: socket.socket
+) -> NoReturn:
     code = 1
     try:
         os.setsid()
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
         if os.getppid() == parent:
-            _become(arguments, environment, output, keeps)
+            _become(arguments, environment, output, keeps, line=line)
             code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
