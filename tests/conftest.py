@@ -1,9 +1,14 @@
 """A real stack for the tests: server, workers, beat and Flower, started once by `scoring up`, with a webhook receiver beside it."""
 
+import os
+
+# Before numpy is imported: as in the product one thread a process, for several that wait for each other on busy processors only spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import contextlib
 import http.server
 import json
-import os
 import socket
 import subprocess
 import threading
