@@ -6,6 +6,7 @@ beat and Flower in the same way, tied to it as the product ties them, and a work
 do. That the real programs work as well is shown by the tests of ``scoring up``, of the containers and of the cold start, which start those.
 """
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -37,7 +38,8 @@ IMPORTED = (
 )
 PROGRAM = "producers.stack.celery_program"
 LOADER = "model_store.isolated_loading"
-PARENT_DEATH_SIGNAL = 1
+# options of prctl (linux/prctl.h)
+PARENT_DEATH_SIGNAL, CHILD_SUBREAPER = 1, 36
 ROOM = "-" * 2000
 """An argument that leaves room for the command lines of the forks."""
 
@@ -247,6 +249,7 @@ def _reset_signals() -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -271,48 +274,101 @@ class _Subprocess:
     """The module ``subprocess`` of a launcher: a program of Celery's is forked, any other one is started as ever."""
 
     def __init__(self, line: socket.socket) -> None:
-        self._line = line
+        self._nursery = _Nursery(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(subprocess, name)
 
     def Popen(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes] | Fork":  # noqa: N802 - as there
         if PROGRAM in command:
-            return Fork(command[command.index(PROGRAM) :], options["env"], options["pass_fds"], self._line)
+            return self._nursery.start(command[command.index(PROGRAM) :], options["env"], options["pass_fds"])
         return subprocess.Popen(command, **options)
 
 
-class Fork:
-    """A child of this process that runs a module, to be handled as a ``Popen``; it gets SIGTERM when this process dies."""
+class _Nursery:
+    """A process that a launcher has forked before it did anything, with no connection, lock or thread of its own, and that forks for it.
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], keeps: Sequence[int], line: socket.socket) -> None:
-        self.returncode: int | None = None
+    What is forked becomes a child of the launcher, as a program that it starts is.
+    """
+
+    def __init__(self, line: socket.socket) -> None:
+        self._parent = os.getpid()
+        self._asked, asked = socket.socketpair()
+        with asked:
+            if not os.fork():
+                self._asked.close()
+                _serve_launcher(self._parent, asked, line)
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], keeps: Sequence[int]) -> "Fork":
+        prctl = ctypes.CDLL(None).prctl
         reading, writing = os.pipe()
-        parent = os.getpid()
+        ours, theirs = socket.socketpair()
+        prctl(CHILD_SUBREAPER, 1)  # whose parent has ended becomes a child of ours
+        try:
+            with ours, ours.makefile("rw") as call:
+                with theirs:
+                    socket.send_fds(self._asked, [b"!"], [theirs.fileno(), writing, *keeps])
+                os.close(writing)
+                call.write(json.dumps([arguments, dict(environment)]) + "\n")
+                call.flush()
+                pid = int(call.readline())
+        finally:
+            prctl(CHILD_SUBREAPER, 0)
+        return Fork(pid, reading)
+
+
+def _serve_launcher(launcher: int, asked: socket.socket, line: socket.socket) -> NoReturn:
+    """Fork a program for each message of the launcher, until it is gone."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        message, given, *_ = socket.recv_fds(asked, 1, 8)
+        if not message:
+            os._exit(0)
+        if not os.fork():
+            break
+        for number in given:
+            os.close(number)
+    if os.fork():
+        os._exit(0)
+    code = 1
+    try:
+        asked.close()
+        with socket.socket(fileno=given[0]) as ours, ours.makefile("rw") as call:
+            arguments, environment = json.loads(call.readline())
+            while os.getppid() != launcher:
+                time.sleep(0.001)
+            os.setsid()
+            ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+            print(os.getpid(), file=call, flush=True)
+        if os.getppid() == launcher:
+            _become(arguments, environment, given[1], given[2:], line=line)
+            code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # noqa: BLE001 - the exit code of a program that raised
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _end(code)
+
+
+class Fork:
+    """A child of this process, to be handled as a ``Popen``."""
+
+    def __init__(self, pid: int, output: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout = os.fdopen(output, "rb")
         self._one_at_a_time = threading.Lock()
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if not self.pid:
-            _run_tied(parent, arguments, environment, writing, keeps, line)
-        os.close(writing)
-        self.stdout = os.fdopen(reading, "rb")
 
     def poll(self) -> int | None:
-        return self._wait(os.WNOHANG)
+        return self._look(os.WNOHANG)
 
-    def wait(self, timeout: float | None = None) -> int:
-        if timeout is None:
-            code = self._wait(0)
-            assert code is not None
-            return code
-        limit = time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if time.monotonic() > limit:
-                raise subprocess.TimeoutExpired("a fork", timeout)
-            time.sleep(0.01)
+    def wait(self) -> int:
+        code = self._look(0)
+        assert code is not None
         return code
 
-    def _wait(self, how: int) -> int | None:
+    def _look(self, how: int) -> int | None:
         with self._one_at_a_time:
             if self.returncode is None:
                 pid, status = os.waitpid(self.pid, how)
@@ -325,32 +381,9 @@ class Fork:
             os.kill(self.pid, number)
 
 
-def _run_tied(
-    parent: int, arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int], line: socket.socket
-) -> NoReturn:
-    code = 1
-    try:
-        os.setsid()
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
-        if os.getppid() == parent:
-            _become(arguments, environment, output, keeps, line=line)
-            code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:  # noqa: BLE001 - the exit code of a program that raised
-        sys.excepthook(*sys.exc_info())
-    finally:
-        _end(code)
-
-
 def _end(code: int) -> NoReturn:
     """As an interpreter ends: the functions that were registered for that are called, and what was printed is out."""
-    import atexit
-
-    with contextlib.suppress(BaseException):
-        threading._shutdown()
-    with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
-    with contextlib.suppress(BaseException):
-        sys.stdout.flush()
+    for last in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush):  # type: ignore[attr-defined]
+        with contextlib.suppress(BaseException):
+            last()
     os._exit(code)
