@@ -219,8 +219,8 @@ def _become(
 
         conf.clear()
         set_conf_env(conf)  # read when it was imported, from an environment that was another one
-    _show_command_line([sys.executable, "-m", *arguments])
     module, *sys.argv[1:] = arguments
+    _show_command_line(module, sys.argv[1:])
     if module == "producers.cli":
         from producers import launcher
 
@@ -235,12 +235,13 @@ def _become(
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _show_command_line(command: Sequence[str]) -> None:
-    """Let others find this process by its command."""
+def _show_command_line(module: str, arguments: Sequence[str]) -> None:
+    """Let others find this process by its command; an option of no meaning fills the room that it does not need."""
     start, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
-    text = b"".join(word.encode() + b"\0" for word in command)
-    assert len(text) < end - start, "there is no room for so long a command"
-    ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)
+    short = sum(len(os.fsencode(word)) + 1 for word in (sys.executable, "-X", "", "-m", module, *arguments))
+    assert short <= end - start, "there is no room for so long a command"
+    command = [sys.executable, "-X", "-" * (end - start - short), "-m", module, *arguments]
+    ctypes.memmove(start, b"".join(os.fsencode(word) + b"\0" for word in command), end - start)
 
 
 def _reset_signals() -> None:
