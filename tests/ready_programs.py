@@ -231,7 +231,8 @@ def _become(
         from model_store import isolated_loading
 
         isolated_loading.start_loader = functools.partial(_start_loader, line)
-    sys.modules.pop(module, None)  # as in a new interpreter, it is the main module and no other
+    # as in a new interpreter, it is the main module and no other
+    sys.modules.pop(f"{module}.__main__" if hasattr(sys.modules.get(module), "__path__") else module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
