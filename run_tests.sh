@@ -5,6 +5,9 @@ cd "$(dirname "$0")"
 . ./environment.sh
 environment requirements-dev.lock
 
+# what was compiled is kept, or each of the many processes compiles it again
+unset PYTHONDONTWRITEBYTECODE
+
 ruff format --check .
 ruff check .
 mypy

@@ -1,13 +1,16 @@
 """A real stack for the tests: server, workers, beat and Flower, started once by `scoring up`, with a webhook receiver beside it."""
 
+import os
+
+# Before numpy is imported: as in the product one thread a process, for several that wait for each other on busy processors only spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import contextlib
 import http.server
 import json
-import os
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +23,7 @@ import pytest
 
 from producers.launcher import server_binary
 from tests.ready_cli import ReadyCli
+from tests.ready_programs import Program, ReadyPrograms
 
 # the same examples in every run; for others, and many more: pytest --hypothesis-profile=long --timeout=0
 _quick = hypothesis.settings(derandomize=True, deadline=None, max_examples=25, suppress_health_check=list(hypothesis.HealthCheck))
@@ -40,6 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 READY_CLI = ReadyCli()
+READY_PROGRAMS = ReadyPrograms()
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "keywords"
 
@@ -156,19 +161,18 @@ class Place:
     def scoring_json(self, *arguments: str | Path) -> Any:
         return json.loads(self.scoring(*arguments, "--json").stdout)
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> Program:
         """Start the stack and wait until it is ready."""
         ready = self.root / "ready.json"
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "producers.cli", "up", "--ready-file", str(ready)]
-            stack = subprocess.Popen(command, cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+            stack = READY_PROGRAMS.start(["producers.cli", "up", "--ready-file", str(ready)], self.environment, log)
         wait_until(lambda: ready.exists() or stack.poll() is not None, 240, "the start of the stack")
         assert stack.poll() is None, self.log.read_text()
         return stack
 
 
-def stop(stack: subprocess.Popen[bytes]) -> int:
-    stack.send_signal(signal.SIGTERM)
+def stop(stack: Program) -> int:
+    stack.terminate()
     return stack.wait(180)
 
 

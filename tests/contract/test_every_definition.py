@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from model_store import checks
 from model_store.definitions import list_definitions
+from tests.conftest import READY_PROGRAMS
 from tests.definitions import BOOSTED, LINEAR, OWN_KEYS, drop_in
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -97,6 +99,26 @@ def data_preparation(df, target_col="cr", cols_to_drop=["entity_id"]):
     "has_an_install_script": ("", "", "syntax error"),
 }
 """Check -> the text of the small definition to replace, what by, and a part of what the check says then."""
+
+
+class ForkedProcess:
+    """What ``checks`` starts Python with: a process that has the libraries forks itself."""
+
+    def __getattr__(self, name):
+        return getattr(subprocess, name)
+
+    def run(self, command, *, timeout=600.0, check, **options):
+        if command[0] == sys.executable:
+            return READY_PROGRAMS.run(command[1:], timeout)
+        return subprocess.run(command, timeout=timeout, check=check, **options)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_processes() -> Iterator[None]:
+    """The other process of a check is a fork; that a new one does as well is shown by the test of the command."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "subprocess", ForkedProcess())
+        yield
 
 
 @pytest.fixture(scope="module", params=list_definitions())

@@ -1,4 +1,7 @@
-"""The short form: a fault of each sort, and a row that kills its worker. The long form is ``python -m tests.acceptance.faults``."""
+"""The short form: a fault of each sort, and a row that kills its worker. The long form is ``python -m tests.acceptance.faults``.
+
+Here the workers are forks of a process that has the libraries; there, and in little memory, each is a program of its own.
+"""
 
 import gzip
 import json
@@ -52,13 +55,13 @@ class Model(v1.Model):
 
 @pytest.fixture(scope="module")
 def playing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Undisturbed]]:
-    with stage(tmp_path_factory.mktemp("faults"), chunk_seconds=CHUNK_SECONDS) as started:
+    with stage(tmp_path_factory.mktemp("faults"), chunk_seconds=CHUNK_SECONDS, forked=True) as started:
         yield started, undisturbed(started, jobs=1)
 
 
 @pytest.fixture(scope="module")
 def playing_on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Undisturbed]]:
-    with stage(tmp_path_factory.mktemp("faults"), on_s3=True) as started:
+    with stage(tmp_path_factory.mktemp("faults"), on_s3=True, forked=True) as started:
         yield started, undisturbed(started, jobs=1)
 
 

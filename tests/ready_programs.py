@@ -1,0 +1,391 @@
+"""The processes of a stack, ready to run: one that has imported the libraries forks itself for each, which saves seconds of CPU a process.
+
+What is forked has its own session, environment, streams, signals, command line and exit code, as if it were a program of its own. None of
+our modules that reads the environment when it is imported is imported before the fork. A launcher that is forked forks its workers,
+beat and Flower in the same way, tied to it as the product ties them, and a worker that is to load a release asks for a fork as the tests
+do. That the real programs work as well is shown by the tests of ``scoring up``, of the containers and of the cold start, which start those.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# one thread each, as the product has it: OpenMP's and OpenBLAS' threads do not survive a fork
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+IMPORTED = (
+    *("celery.__main__", "celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork", "celery.apps.beat"),
+    *("kombu.transport.redis", "flower.command", "flower.app", "producers.cli", "producers.launcher", "rich.progress", "rich.table"),
+    *("pandas", "pyarrow.feather", "pyarrow.parquet", "skops.io", "sklearn.ensemble", "sklearn.linear_model", "lightgbm", "s3fs", "gcsfs"),
+    *("model_store.isolated_loading", "workers.scoring", "workers.training"),
+)
+PROGRAM = "producers.stack.celery_program"
+LOADER = "model_store.isolated_loading"
+# options of prctl (linux/prctl.h)
+PARENT_DEATH_SIGNAL, CHILD_SUBREAPER = 1, 36
+ROOM = "-" * 2000
+"""An argument that leaves room for the command lines of the forks."""
+
+
+class ReadyPrograms:
+    """What starts programs; nothing is imported before the first."""
+
+    def __init__(self) -> None:
+        self._line: socket.socket | None = None
+        self._one_at_a_time = threading.Lock()
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "Program":
+        """As ``Popen([sys.executable, "-m", *arguments])`` in the checkout, in a session of its own, with nothing to read."""
+        with self._one_at_a_time:
+            if self._line is None:
+                self._line = self._prepare()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                socket.send_fds(self._line, [b"!"], [log.fileno(), theirs.fileno()])
+        return Program(ours, arguments, environment)
+
+    def run(self, arguments: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+        """As ``subprocess.run`` with ``-m`` or ``-c``, what it prints in one text; for ``-c`` the first of ``arguments`` is that."""
+        with tempfile.TemporaryFile() as out:
+            started = self.start(arguments, os.environ, out)
+            try:
+                code = started.wait(seconds)
+            finally:
+                started.kill()
+            out.seek(0)
+            return subprocess.CompletedProcess(arguments, code, "", out.read().decode())
+
+    def _prepare(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            program = f"from tests.ready_programs import serve; serve({theirs.fileno()})"
+            # a session of its own: Ctrl-C is for the tests, and it ends when they close the line
+            self._server = subprocess.Popen(
+                [sys.executable, "-c", program, ROOM],
+                cwd=REPOSITORY,
+                env=os.environ | ONE_THREAD,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        return ours
+
+
+class Program:
+    """One of them, to be handled as a ``Popen``."""
+
+    def __init__(self, ours: socket.socket, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.args = [*arguments]
+        self.returncode: int | None = None
+        self._ours, self._call = ours, ours.makefile("rw")
+        self._one_at_a_time = threading.Lock()
+        self._call.write(json.dumps([self.args, dict(environment)]) + "\n")
+        self._call.flush()
+        self.pid = int(self._call.readline())
+
+    def poll(self) -> int | None:
+        return self._look(0)
+
+    def _look(self, seconds: float | None) -> int | None:
+        with self._one_at_a_time:
+            if self.returncode is None and select.select([self._ours], [], [], seconds)[0]:
+                self.returncode = int(self._call.readline())
+                self._call.close()
+                self._ours.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        code = self._look(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # it ended this moment
+                os.kill(self.pid, number)
+
+    def kill_group(self) -> None:
+        """Kill it with all that it started, and wait for its end."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait(20)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def serve(line: int) -> None:
+    """Fork for each message on the line; return in a fork when its program is done, and in the server when the line is closed."""
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(fileno=line) as asked:
+        of_forks, for_forks = socket.socketpair()
+        while True:
+            ready, _, _ = select.select([asked, of_forks], [], [])
+            message, given, *_ = socket.recv_fds(ready[0], 1, 2)
+            if not message:
+                return
+            if not os.fork():
+                break
+            for number in given:
+                os.close(number)
+    of_forks.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log, answer = given
+    with socket.socket(fileno=answer) as ours, ours.makefile("rw") as call:
+        arguments, environment = json.loads(call.readline())
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid:
+            os.close(reading)
+            os.close(log)
+            print(pid, file=call, flush=True)
+            os.close(writing)
+            for_forks.close()
+            if LOADER in arguments:
+                _kill_without(ours, pid)
+            _, status = os.waitpid(pid, 0)
+            with contextlib.suppress(OSError):  # nobody is left to be told
+                print(os.waitstatus_to_exitcode(status), file=call, flush=True)
+            os._exit(0)
+    os.close(writing)
+    os.read(reading, 1)  # whoever asked knows our process id before we do anything
+    os.setsid()
+    if LOADER in arguments:
+        arguments[1] = str(os.getppid())
+    _become(arguments, environment, log, line=for_forks)
+
+
+def _kill_without(line: socket.socket, pid: int) -> None:
+    """Wait for the end of a process, and kill it with all that it started when whoever asked for it is gone."""
+    fd = os.pidfd_open(pid)
+    ready, _, _ = select.select([fd, line], [], [])
+    if fd not in ready:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    os.close(fd)
+
+
+def _become(
+    arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int] = (), *, line: socket.socket
+) -> None:
+    """In a fork: what a new interpreter with these arguments would be; returns when it is done."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for mine, its in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(mine, its)
+    kept = sorted({0, 1, 2, *keeps, line.fileno()})
+    for last, following in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+        os.closerange(last + 1, following)
+    for number in keeps:
+        os.set_inheritable(number, True)
+    _reset_signals()
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    os.chdir(REPOSITORY)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        setattr(sys, name, open(number, "w", buffering=1, closefd=False, errors="backslashreplace"))  # noqa: SIM115
+    if arguments[0] == "-c":
+        _, code, *sys.argv[1:] = arguments
+        exec(code, {"__name__": "__main__"})
+        return
+    if "fsspec.config" in sys.modules:
+        from fsspec.config import conf, set_conf_env
+
+        conf.clear()
+        set_conf_env(conf)  # read when it was imported, from an environment that was another one
+    module, *sys.argv[1:] = arguments
+    _show_command_line(module, sys.argv[1:])
+    if module == "producers.cli":
+        from producers import launcher
+
+        launcher.subprocess = _Subprocess(line)  # type: ignore[assignment]
+    elif module == LOADER:
+        os.dup2(0, 1)
+    else:
+        from model_store import isolated_loading
+
+        isolated_loading.start_loader = functools.partial(_start_loader, line)
+    # as in a new interpreter, it is the main module and no other
+    sys.modules.pop(f"{module}.__main__" if hasattr(sys.modules.get(module), "__path__") else module, None)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _show_command_line(module: str, arguments: Sequence[str]) -> None:
+    """Let others find this process by its command; an option of no meaning fills the room that it does not need."""
+    start, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
+    short = sum(len(os.fsencode(word)) + 1 for word in (sys.executable, "-X", "", "-m", module, *arguments))
+    assert short <= end - start, "there is no room for so long a command"
+    command = [sys.executable, "-X", "-" * (end - start - short), "-m", module, *arguments]
+    ctypes.memmove(start, b"".join(os.fsencode(word) + b"\0" for word in command), end - start)
+
+
+def _reset_signals() -> None:
+    """As a new interpreter has them: what is ignored stays so, and what was caught is not."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _start_loader(line: socket.socket, folder: Path, first: int, definitions: Path | None) -> "Loader":
+    """As ``isolated_loading.FreshInterpreter``."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(line, [b"!"], [2, theirs.fileno()])
+    return Loader(ours, [LOADER, "", str(folder), str(first), *([str(definitions)] if definitions else [])], os.environ)
+
+
+class Loader(Program):
+    """A process that loads releases; it ends with the one that asked for it."""
+
+    def kill(self) -> None:
+        self.kill_group()
+
+
+class _Subprocess:
+    """The module ``subprocess`` of a launcher: a program of Celery's is forked, any other one is started as ever."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._nursery = _Nursery(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+    def Popen(self, command: Sequence[str], **options: Any) -> "subprocess.Popen[bytes] | Fork":  # noqa: N802 - as there
+        if PROGRAM in command:
+            return self._nursery.start(command[command.index(PROGRAM) :], options["env"], options["pass_fds"])
+        return subprocess.Popen(command, **options)
+
+
+class _Nursery:
+    """A process that a launcher has forked before it did anything, with no connection, lock or thread of its own, and that forks for it.
+
+    What is forked becomes a child of the launcher, as a program that it starts is.
+    """
+
+    def __init__(self, line: socket.socket) -> None:
+        self._parent = os.getpid()
+        self._asked, asked = socket.socketpair()
+        with asked:
+            if not os.fork():
+                self._asked.close()
+                _serve_launcher(self._parent, asked, line)
+
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], keeps: Sequence[int]) -> "Fork":
+        prctl = ctypes.CDLL(None).prctl
+        reading, writing = os.pipe()
+        ours, theirs = socket.socketpair()
+        prctl(CHILD_SUBREAPER, 1)  # whose parent has ended becomes a child of ours
+        try:
+            with ours, ours.makefile("rw") as call:
+                with theirs:
+                    socket.send_fds(self._asked, [b"!"], [theirs.fileno(), writing, *keeps])
+                os.close(writing)
+                call.write(json.dumps([arguments, dict(environment)]) + "\n")
+                call.flush()
+                pid = int(call.readline())
+        finally:
+            prctl(CHILD_SUBREAPER, 0)
+        return Fork(pid, reading)
+
+
+def _serve_launcher(launcher: int, asked: socket.socket, line: socket.socket) -> NoReturn:
+    """Fork a program for each message of the launcher, until it is gone."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        message, given, *_ = socket.recv_fds(asked, 1, 8)
+        if not message:
+            os._exit(0)
+        if not os.fork():
+            break
+        for number in given:
+            os.close(number)
+    if os.fork():
+        os._exit(0)
+    code = 1
+    try:
+        asked.close()
+        with socket.socket(fileno=given[0]) as ours, ours.makefile("rw") as call:
+            arguments, environment = json.loads(call.readline())
+            while os.getppid() != launcher:
+                time.sleep(0.001)
+            os.setsid()
+            ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+            print(os.getpid(), file=call, flush=True)
+        if os.getppid() == launcher:
+            _become(arguments, environment, given[1], given[2:], line=line)
+            code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # noqa: BLE001 - the exit code of a program that raised
+        sys.excepthook(*sys.exc_info())
+    finally:
+        _end(code)
+
+
+class Fork:
+    """A child of this process, to be handled as a ``Popen``."""
+
+    def __init__(self, pid: int, output: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout = os.fdopen(output, "rb")
+        self._one_at_a_time = threading.Lock()
+
+    def poll(self) -> int | None:
+        return self._look(os.WNOHANG)
+
+    def wait(self) -> int:
+        code = self._look(0)
+        assert code is not None
+        return code
+
+    def _look(self, how: int) -> int | None:
+        with self._one_at_a_time:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, how)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def _end(code: int) -> NoReturn:
+    """As an interpreter ends: the functions that were registered for that are called, and what was printed is out."""
+    for last in (threading._shutdown, atexit._run_exitfuncs, sys.stdout.flush):  # type: ignore[attr-defined]
+        with contextlib.suppress(BaseException):
+            last()
+    os._exit(code)
