@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from shared.keyword_losses import spoken_difference
 from shared.manifests import Estimate, Verdict
-from shared.messages import Promote
+from shared.records import Promote
 
 
 @dataclass(frozen=True, kw_only=True)

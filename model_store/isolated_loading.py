@@ -27,7 +27,7 @@ from model_store.predicting import columns_for, predict_rows
 from model_store.store import load_copy
 from shared.errors import ScoringError
 from shared.manifests import ReleaseManifest
-from shared.messages import decode_long
+from shared.records import decode_long
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

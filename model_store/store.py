@@ -15,9 +15,9 @@ from model_store.foreign_code import DefinitionError, calling
 from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError
-from shared.manifests import MAX_MANIFEST_BYTES, FileDigest, ReleaseManifest
-from shared.messages import check_file_name, decode_long
+from shared.manifests import MAX_MANIFEST_BYTES, ReleaseManifest
 from shared.processes import temporary_folder
+from shared.records import FileDigest, check_file_name, decode_long
 from shared.signatures import Signature
 
 RELEASES_IN_MEMORY = 4

@@ -23,7 +23,8 @@ from shared.catalog.retirements import retired_releases
 from shared.errors import MessageError, PermanentError
 from shared.job_folder import JOBS, PUBLISHED, JobFolder, open_jobs
 from shared.manifests import OUTPUTS, ReleaseManifest
-from shared.messages import ScoreJob, decode_long, is_release_id
+from shared.messages import ScoreJob
+from shared.records import decode_long, is_release_id
 from shared.retention.config import read_retention
 from shared.retention.jobs import OUTCOME
 from shared.retention.needs import in_groups

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from producers.enqueue import Enqueued
     from producers.sample import Format
     from shared.bucket import Bucket
-    from shared.messages import Promote
+    from shared.records import Promote
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ from shared.clusters import id_in_redis
 from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, ScoringError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, VERSIONS, JobFolder
 from shared.manifests import OUTPUTS, check_place
-from shared.messages import Job, JobOrder, Promote, ScoreJob, TrainJob, check_bucket_path, decode
+from shared.messages import Job, JobOrder, ScoreJob, TrainJob
+from shared.records import Promote, check_bucket_path, decode
 from shared.retention.things import LEFT_AFTER, made_at
 from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config

@@ -26,7 +26,8 @@ from shared.announcements import NoticeFolder, announce
 from shared.bucket import Bucket
 from shared.errors import PermanentError, RequestError, ScoringError, TableError, TransientError
 from shared.job_folder import JobFolder
-from shared.messages import Moment, Notice, Record
+from shared.messages import Notice
+from shared.records import Moment, Record
 from shared.settings import Settings
 from shared.table_files import find_files
 from shared.yaml_files import shown

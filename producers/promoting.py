@@ -30,7 +30,8 @@ from shared.announcements import announce
 from shared.bucket import Bucket
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import ModelError, RequestError
-from shared.messages import Name, Notice, is_release_id
+from shared.messages import Notice
+from shared.records import Name, is_release_id
 from shared.signatures import Signature
 
 LONGEST_REASON = 500

@@ -20,7 +20,7 @@ from shared.csv_lines import fields_of_line, value_of
 from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest
-from shared.messages import decode_long
+from shared.records import decode_long
 from shared.table_files import promised_kind
 
 # a rejected row may hold a field of any length; csv's own limit is one for the whole process

@@ -20,7 +20,7 @@ from producers.cron import DAY, FURTHEST, Cron, moments, newest_moments, read_cr
 from producers.cron_advice import advise
 from producers.durations import read_duration
 from shared.errors import RequestError
-from shared.messages import ModelRef, Name, Promote, check_bucket_path
+from shared.records import ModelRef, Name, Promote, check_bucket_path
 from shared.yaml_files import SHOWN_CHARACTERS, NotYamlError, read_yaml, shown
 
 SCHEDULE = "config/schedule.yaml"

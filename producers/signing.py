@@ -6,7 +6,8 @@ from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket import Bucket
 from shared.catalog.releases import read_release
 from shared.errors import ModelError, RequestError
-from shared.manifests import FileDigest, ReleaseManifest
+from shared.manifests import ReleaseManifest
+from shared.records import FileDigest
 from shared.signatures import Signature
 
 

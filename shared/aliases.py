@@ -24,7 +24,7 @@ from shared.bucket import Bucket
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import MessageError, ModelError, UnreadableAliasError
 from shared.manifests import TableFingerprint
-from shared.messages import Moment, Record, ReleaseId, decode, is_release_id
+from shared.records import Moment, Record, ReleaseId, decode, is_release_id
 
 MODELS = "model"
 ALIASES = f"{MODELS}/aliases"

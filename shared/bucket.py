@@ -24,9 +24,8 @@ from typing import IO, Any
 
 from shared.errors import BucketError, RequestError, ScoringError
 from shared.folder_handles import Reached, ReachedByFolder, listed_folder, sync_folder
-from shared.manifests import FileDigest
-from shared.messages import check_bucket_path, check_file_name
 from shared.processes import is_gone, mark_of_process
+from shared.records import FileDigest, check_bucket_path, check_file_name
 from shared.signatures import NO_SIGNER, Signer
 
 DELETED_AT_ONCE = 1000

@@ -10,7 +10,7 @@ import redis
 from pydantic import Field, StringConstraints
 
 from shared.errors import MessageError
-from shared.messages import Record, Sha256, decode
+from shared.records import Record, Sha256, decode
 
 KEPT_SECONDS = 60
 LONGEST_REASON = 500

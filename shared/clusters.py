@@ -25,7 +25,7 @@ import structlog
 from shared.bucket import Bucket
 from shared.errors import MessageError
 from shared.job_folder import OPEN
-from shared.messages import Moment, Name, Record, decode
+from shared.records import Moment, Name, Record, decode
 
 KEY = "scoring:cluster"
 KEPT_SECONDS = 30 * 24 * 3600

@@ -39,7 +39,8 @@ from pydantic import Field
 
 from shared.bucket import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StrayOrderError
-from shared.messages import Job, JobOrder, Moment, Record, ScoreJob, decode, decode_job, decode_long
+from shared.messages import Job, JobOrder, ScoreJob, decode_job
+from shared.records import Moment, Record, decode, decode_long
 
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"

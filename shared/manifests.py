@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from shared.errors import ModelError, RequestError
-from shared.messages import BucketPath, FileName, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
+from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Name, Part, Promote, Record, ReleaseId, Sha256
 
 OUTPUTS = "data/predict/output"
 """Folder of the results: ``<definition>/<place>/`` below it."""
@@ -55,11 +55,6 @@ OptionalSignature = Annotated[Sha256 | None, Field(exclude_if=lambda signature: 
 
 Keys = Annotated[tuple[str, ...], Field(exclude_if=lambda keys: keys == KEYS)]
 WithInterval = Annotated[bool, Field(exclude_if=lambda has_one: not has_one)]
-# neither field is written where it says nothing new: readers of an earlier version know no such field
-
-
-class Part(Record):
-    """A frozen piece of a manifest."""
 
 
 class Column(Part):
@@ -67,13 +62,6 @@ class Column(Part):
 
     name: str
     type: ColumnType
-
-
-class FileDigest(Part):
-    """Size in bytes and sha256 of one file."""
-
-    sha256: Sha256
-    size: Annotated[int, Field(ge=0)]
 
 
 class TableFingerprint(Part):

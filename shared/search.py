@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from shared.errors import RequestError
-from shared.messages import MAX_MESSAGE_BYTES
+from shared.records import MAX_MESSAGE_BYTES
 from shared.yaml_files import NotYamlError, read_yaml
 
 MOST_CANDIDATES = 100_000

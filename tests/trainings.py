@@ -8,7 +8,8 @@ from producers.sample import write_tables
 from shared.bucket import LocalBucket
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import ReleaseManifest
-from shared.messages import TrainJob, decode_long
+from shared.messages import TrainJob
+from shared.records import decode_long
 from tests.handmade import NOON
 from workers import training
 from workers.judging import Places

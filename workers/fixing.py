@@ -25,8 +25,9 @@ from shared.aliases import MANIFEST
 from shared.bucket import Bucket
 from shared.errors import RequestError, TableError
 from shared.job_folder import JobFolder
-from shared.manifests import REJECTS, FileDigest, ResultManifest
-from shared.messages import ScoreJob, decode_long
+from shared.manifests import REJECTS, ResultManifest
+from shared.messages import ScoreJob
+from shared.records import FileDigest, decode_long
 from shared.table_files import promised_kind
 from workers import tables
 from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part

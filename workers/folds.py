@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from shared.errors import TableError
-from shared.manifests import Part
+from shared.records import Part
 from workers.training_tables import TrainingTable
 
 BLOCKS = 32

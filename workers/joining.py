@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from model_store.store import read_manifest
 from shared.aliases import MANIFEST
 from shared.job_folder import JobFolder
-from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, FileDigest, ResultManifest
-from shared.messages import ScoreJob, decode_long
+from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, ResultManifest
+from shared.messages import ScoreJob
+from shared.records import FileDigest, decode_long
 from workers import tables
 from workers.ahead import ahead, at_once, read_each
 from workers.parts import (

@@ -12,7 +12,8 @@ import structlog
 from shared.announcements import NoticeFolder
 from shared.errors import MessageError, RequestError
 from shared.job_folder import TELLING, JobFolder, Outcome
-from shared.messages import Moment, Notice, Record, ScoreJob
+from shared.messages import Notice, ScoreJob
+from shared.records import Moment, Record
 from workers.webhook import NoticeError, post
 
 NOTICE_TRIES = 3

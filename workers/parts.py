@@ -11,8 +11,7 @@ from pydantic import Field
 
 from shared.errors import MessageError, ScoringError
 from shared.job_folder import JobFolder
-from shared.manifests import FileDigest, Part
-from shared.messages import Record, decode_long
+from shared.records import FileDigest, Part, Record, decode_long
 from workers.planning import Chunk, Plan
 from workers.repeated_keys import KEYS_ENDING
 

@@ -28,8 +28,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from shared.bucket import Bucket, FileInfo
 from shared.errors import MessageError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
-from shared.manifests import FileDigest, Part, TableFingerprint, WithInterval
-from shared.messages import BucketPath, FileName, JobId, Moment, Record, ReleaseId, decode_long
+from shared.manifests import TableFingerprint, WithInterval
+from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
 from workers.ahead import side_by_side

@@ -23,7 +23,8 @@ from shared.catalog.retirements import why_retired
 from shared.errors import MessageError, TableError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.manifests import PREDICTIONS, REJECTS, ResultManifest, check_place
-from shared.messages import ScoreJob, decode_long
+from shared.messages import ScoreJob
+from shared.records import decode_long
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.signatures import Signature
 from workers import tables

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from shared.errors import MessageError, ModelError
 from shared.job_folder import JobFolder
-from shared.messages import Record, decode_long
+from shared.records import Record, decode_long
 
 DEATHS_ALONE = 2
 """A single row must kill this often before it is called deadly: a worker may also be killed by its operator."""

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from model_store.evaluation import Outcomes
 from shared.bucket import Bucket, FileInfo
 from shared.errors import TableError
-from shared.manifests import KEYS, Column, FileDigest, TableAudit, TableFingerprint
+from shared.manifests import KEYS, Column, TableAudit, TableFingerprint
 from shared.messages import MAX_LEFT_OUT
+from shared.records import FileDigest
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
 from workers import tables

@@ -27,7 +27,8 @@ from shared.bucket import Bucket
 from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
 from shared.job_folder import CANDIDATES, STAGE, WAVES, JobFolder
 from shared.manifests import Search, TableFingerprint
-from shared.messages import CandidateOrder, TrainJob, decode_long
+from shared.messages import CandidateOrder, TrainJob
+from shared.records import decode_long
 from shared.search import Params
 from workers.ahead import read_each
 from workers.candidates import propose

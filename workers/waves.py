@@ -13,8 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from shared.errors import ModelError
-from shared.manifests import Candidate, Part, Search, TableFingerprint
-from shared.messages import Moment, Record
+from shared.manifests import Candidate, Search, TableFingerprint
+from shared.records import Moment, Part, Record
 from shared.search import Params, SearchConfig
 from workers.candidates import propose
 from workers.folds import BLOCKS, Fold

@@ -9,7 +9,7 @@ from shared.bucket import Bucket
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, ModelError, PermanentError
 from shared.manifests import ReleaseManifest
-from shared.messages import decode_long
+from shared.records import decode_long
 from shared.signatures import Signature
 
 NEEDED_FIGURES = ("log_loss_per_click", "mae_by_click")

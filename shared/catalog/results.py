@@ -9,7 +9,7 @@ from shared.bucket import Bucket
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, PermanentError, RequestError
 from shared.manifests import OUTPUTS, ResultManifest
-from shared.messages import check_bucket_path, decode_long
+from shared.records import check_bucket_path, decode_long
 from shared.signatures import Signature
 
 REVISIONS = "revisions"

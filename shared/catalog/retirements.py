@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shared.bucket import Bucket
 from shared.errors import MessageError
-from shared.messages import Moment, Record, ReleaseId, decode
+from shared.records import Moment, Record, ReleaseId, decode
 
 RETIRED = "model/aliases/retired"
 

@@ -9,7 +9,7 @@ import redis
 from pydantic import Field
 
 from shared.errors import MessageError
-from shared.messages import Moment, Record, ReleaseId, decode
+from shared.records import Moment, Record, ReleaseId, decode
 
 KEY = "scoring:killers"
 KEPT_SECONDS = 7 * 24 * 3600

@@ -16,7 +16,7 @@ import redis
 from pydantic import Field
 
 from shared.errors import MessageError
-from shared.messages import Moment, Record, decode
+from shared.records import Moment, Record, decode
 
 MAX_DEATHS = 3
 LEFT_OUT_FOR = timedelta(days=1)

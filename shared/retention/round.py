@@ -16,7 +16,7 @@ from shared.bucket import STRAY_SECONDS, Bucket
 from shared.errors import MessageError
 from shared.job_folder import JOBS
 from shared.manifests import OUTPUTS
-from shared.messages import Moment, Record, decode_long
+from shared.records import Moment, Record, decode_long
 from shared.retention.config import Retention
 from shared.retention.jobs import Look
 from shared.retention.needs import read_needs

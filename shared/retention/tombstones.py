@@ -17,7 +17,7 @@ import structlog
 
 from shared.bucket import Bucket
 from shared.errors import MessageError, RequestError
-from shared.messages import Moment, Record, decode_long
+from shared.records import Moment, Record, decode_long
 from shared.retention.things import Thing
 
 GC = "gc"

@@ -27,8 +27,8 @@ from s3fs.errors import translate_boto_error
 from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, _s3_session, open_bucket
 from shared.errors import BucketError, RequestError, TransientError
 from shared.folder_handles import HAS_HANDLES
-from shared.manifests import FileDigest
 from shared.processes import mark_of_process
+from shared.records import FileDigest
 from tests.acceptance.faults.relays import StoreRelay
 from tests.conftest import REPOSITORY
 from tests.google_store import (

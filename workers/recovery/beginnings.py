@@ -9,7 +9,7 @@ from pydantic import Field
 
 from shared.errors import MessageError, ScoringError
 from shared.job_folder import JobFolder
-from shared.messages import Record, decode
+from shared.records import Record, decode
 
 log = structlog.get_logger()
 

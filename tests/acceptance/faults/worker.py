@@ -19,12 +19,10 @@ from typing import Any
 import psutil
 import time_machine
 
-import shared.broker
-import shared.processes
-import workers.tasks
+from shared import broker, processes
 from shared.bucket import LocalBucket, RemoteBucket
 from shared.routes import QUEUE_CONTROL, QUEUE_OF_TASK
-from workers import notices, scoring, training
+from workers import notices, scoring, tasks, training
 from workers.app import app
 
 __all__ = ["app"]
@@ -195,7 +193,7 @@ def aside(self: LocalBucket, path: str) -> Iterator[Path]:
 
 LocalBucket._aside = aside  # type: ignore[method-assign,assignment]
 
-real_send, real_open_chunk = shared.broker.send, scoring.open_chunk
+real_send, real_open_chunk = broker.send, scoring.open_chunk
 
 
 def send(*arguments: Any) -> None:
@@ -211,12 +209,12 @@ def open_chunk(bucket: Any, planned: Any, release: Any) -> Any:
     return real_open_chunk(bucket, planned, release)
 
 
-workers.tasks.send = send
+tasks.send = send
 scoring.open_chunk = open_chunk
 
 if machine := os.environ.get("FAULT_MACHINE"):
     # what this process leaves behind tells the others nothing, as if it had run on another machine
-    shared.processes._SPACE = f"{machine}-{os.environ['FAULT_WORKER']}"
+    processes._SPACE = f"{machine}-{os.environ['FAULT_WORKER']}"
 
 if seconds := os.environ.get("FAULT_SOFT_SECONDS"):
     app.conf.worker_soft_shutdown_timeout = float(seconds)

@@ -22,8 +22,8 @@ from producers.signing import sign_release
 from shared.aliases import MANIFEST, release_folder
 from shared.bucket import Bucket, LocalBucket, open_bucket
 from shared.errors import MessageError, ModelError, RequestError
-from shared.manifests import MAX_MANIFEST_BYTES, Column, FileDigest, ReleaseManifest, ResultManifest
-from shared.messages import decode_long
+from shared.manifests import MAX_MANIFEST_BYTES, Column, ReleaseManifest, ResultManifest
+from shared.records import FileDigest, decode_long
 from shared.signatures import Signature, Signer
 from tests.google_store import GOOGLE_BUCKET, google_store, talking_to_google
 from tests.handmade import NOON, WEIGHTS, publish_handmade, tree

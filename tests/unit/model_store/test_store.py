@@ -12,7 +12,8 @@ from model_store.store import copy_verified, digest_folder, load_release, publis
 from shared.aliases import release_folder
 from shared.bucket import LocalBucket
 from shared.errors import ModelError
-from shared.manifests import FileDigest, ReleaseManifest
+from shared.manifests import ReleaseManifest
+from shared.records import FileDigest
 from tests.handmade import NOON, WEIGHTS, publish_handmade, tree
 
 UNKNOWN = "v1@20200101T000000Z-abcdef"

@@ -21,8 +21,8 @@ from shared import hint, pulse
 from shared.aliases import point_alias
 from shared.bucket import LocalBucket
 from shared.canary import Answer, Canary, answer, answers
-from shared.messages import decode
 from shared.queue.killers import Killer, note_killer
+from shared.records import decode
 from shared.settings import Settings
 from shared.version import code_version
 from tests.conftest import REPOSITORY

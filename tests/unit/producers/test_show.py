@@ -15,8 +15,9 @@ from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket import LocalBucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, Outcome, UnreadableJob
-from shared.manifests import Candidate, FileDigest, ReleaseManifest, Search, TableFingerprint
-from shared.messages import TrainJob, decode_long
+from shared.manifests import Candidate, ReleaseManifest, Search, TableFingerprint
+from shared.messages import TrainJob
+from shared.records import FileDigest, decode_long
 from shared.signatures import Signer
 from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table
 from tests.trainings import make_training, manifest_of, train, write_training_tables

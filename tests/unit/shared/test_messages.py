@@ -10,21 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import MessageError, PermanentError
-from shared.messages import (
-    MAX_MESSAGE_BYTES,
-    CandidateOrder,
-    ChunkOrder,
-    JobOrder,
-    Notice,
-    Record,
-    ScoreJob,
-    TrainJob,
-    check_bucket_path,
-    decode,
-    decode_job,
-    decode_long,
-    is_release_id,
-)
+from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice, ScoreJob, TrainJob, decode_job
+from shared.records import MAX_MESSAGE_BYTES, Record, check_bucket_path, decode, decode_long, is_release_id
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "messages"
 MOMENT = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
