@@ -5,7 +5,7 @@ import textwrap
 from rich.console import Console
 from rich.text import Text
 
-from shared.plain_text import plain
+from shared.text.plain import plain
 
 
 class PlainConsole(Console):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from shared.yaml_files import shown
+from shared.text.yaml_files import shown
 
 DAY = timedelta(days=1)
 FURTHEST = timedelta(days=8 * 366)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from shared.durations import read_duration
+from shared.text.durations import read_duration
 
 __all__ = ["ago", "human_size", "read_duration"]
 

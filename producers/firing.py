@@ -30,7 +30,7 @@ from shared.messages import Notice
 from shared.records import Moment, Record
 from shared.settings import Settings
 from shared.table_files import find_files
-from shared.yaml_files import shown
+from shared.text.yaml_files import shown
 
 FIRED = "schedule"
 """Folder of what is remembered of entries."""

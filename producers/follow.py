@@ -17,7 +17,7 @@ from shared.bucket import Bucket
 from shared.errors import BrokerError, JobFailedError
 from shared.job_folder import JobFolder, JobStatus, Outcome
 from shared.messages import ScoreJob
-from shared.plain_text import plain
+from shared.text.plain import plain
 
 BAR_WIDTH = 24
 """Leaves room for what is said beside it in a terminal of 80 columns."""

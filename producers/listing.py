@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from producers.consoles import cell, print_line
-from shared.plain_text import plain
+from shared.text.plain import plain
 
 GAP = 2
 LEAST_FOLDED = 40

@@ -16,12 +16,12 @@ from producers.job_names import find_job
 from shared.aliases import MANIFEST
 from shared.bucket import Bucket
 from shared.catalog.results import FoundResult, find_revision, read_result
-from shared.csv_lines import fields_of_line, value_of
 from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.records import decode_long
 from shared.table_files import promised_kind
+from shared.text.csv_lines import fields_of_line, value_of
 
 # a rejected row may hold a field of any length; csv's own limit is one for the whole process
 csv.field_size_limit(sys.maxsize)

@@ -21,7 +21,7 @@ from producers.cron_advice import advise
 from producers.durations import read_duration
 from shared.errors import RequestError
 from shared.records import ModelRef, Name, Promote, check_bucket_path
-from shared.yaml_files import SHOWN_CHARACTERS, NotYamlError, read_yaml, shown
+from shared.text.yaml_files import SHOWN_CHARACTERS, NotYamlError, read_yaml, shown
 
 SCHEDULE = "config/schedule.yaml"
 MAX_SCHEDULE_BYTES = 256 * 1024

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shared.plain_text import plain
 from shared.processes import limit_new_files
 from shared.settings import Settings, read_settings
+from shared.text.plain import plain
 
 # rich and the bucket are imported when they are needed, so that --help is quick
 if TYPE_CHECKING:

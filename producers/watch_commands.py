@@ -7,8 +7,8 @@ import click
 
 from producers.terminal import json_option, print_json, say
 from shared.errors import TransientError
-from shared.plain_text import plain
 from shared.settings import read_settings
+from shared.text.plain import plain
 
 METRICS_PORT = 9808
 

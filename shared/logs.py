@@ -6,8 +6,8 @@ from typing import Any
 
 import structlog
 
-from shared.plain_text import plain
 from shared.settings import Settings
+from shared.text.plain import plain
 
 
 def log_place(settings: Settings) -> str:

@@ -29,7 +29,7 @@ from pydantic import (
 
 from shared.errors import RequestError
 from shared.records import MAX_MESSAGE_BYTES
-from shared.yaml_files import NotYamlError, read_yaml
+from shared.text.yaml_files import NotYamlError, read_yaml
 
 MOST_CANDIDATES = 100_000
 """Whatever the settings allow."""

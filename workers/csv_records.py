@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.csv_lines import fields_of_line, value_of
+from shared.text.csv_lines import fields_of_line, value_of
 
 LINE_BREAK, COMMA, QUOTE = b'\n,"'
 

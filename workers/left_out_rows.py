@@ -11,8 +11,8 @@ from typing import IO
 
 import pyarrow.parquet as pq
 
-from shared.csv_lines import fields_of_line, value_of
 from shared.errors import TableError
+from shared.text.csv_lines import fields_of_line, value_of
 from workers import tables
 from workers.written_numbers import is_written_number, split_thousands
 

@@ -24,7 +24,7 @@ import structlog
 
 from shared.errors import TransientError
 from shared.messages import Notice
-from shared.plain_text import plain
+from shared.text.plain import plain
 
 TIMEOUT_SECONDS = 5
 """For the whole of one try; a webhook that answers byte by byte gets no more."""

@@ -14,9 +14,9 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from shared.bucket import Bucket
-from shared.durations import read_duration
 from shared.errors import RequestError
-from shared.yaml_files import NotYamlError, read_yaml, shown
+from shared.text.durations import read_duration
+from shared.text.yaml_files import NotYamlError, read_yaml, shown
 
 RETENTION = "config/retention.yaml"
 MAX_BYTES = 64 * 1024

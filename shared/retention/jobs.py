@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from shared.aliases import MANIFEST
 from shared.bucket import Bucket, FileInfo
-from shared.durations import in_words
 from shared.errors import ScoringError
 from shared.job_folder import CLEARED, JOBS, PUBLISHED, VERSIONS, JobFolder
 from shared.retention.config import Retention
 from shared.retention.needs import Needs, needed_by
 from shared.retention.things import LEFT_AFTER, Kind, Thing, day, goes, made_at, newest, stays
+from shared.text.durations import in_words
 
 REQUEST, OUTCOME = "job.json", "outcome.json"
 RECORDS = {REQUEST, OUTCOME, MANIFEST, PUBLISHED, CLEARED, VERSIONS}

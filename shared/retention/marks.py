@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from shared.announcements import NOTICES, OPEN
 from shared.bucket import FileInfo
-from shared.durations import in_words
 from shared.job_folder import REQUESTS
 from shared.retention.jobs import Look
 from shared.retention.things import Kind, Thing, goes, newest, stays
+from shared.text.durations import in_words
 
 NOT_STARTED = "-not-started"
 """How the name of a notice ends that is all the schedule knows of a run without a job."""

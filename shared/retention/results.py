@@ -7,12 +7,12 @@ from datetime import datetime
 
 from shared.aliases import MANIFEST
 from shared.bucket import Bucket, FileInfo
-from shared.durations import in_words
 from shared.job_folder import JOBS, PUBLISHED
 from shared.manifests import OUTPUTS
 from shared.retention.jobs import Look
 from shared.retention.revisions import kept_revisions
 from shared.retention.things import LEFT_AFTER, Kind, Thing, goes, made_at, newest, stays
+from shared.text.durations import in_words
 
 REVISIONS = "revisions"
 DEPTH = 4

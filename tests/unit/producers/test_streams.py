@@ -17,7 +17,7 @@ from producers.promoting import promote
 from shared.bucket import LocalBucket
 from shared.errors import RequestError
 from shared.job_folder import JobFolder
-from shared.plain_text import plain
+from shared.text.plain import plain
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, write_table
 
 COMMANDS = [

@@ -6,11 +6,11 @@ import pytest
 import yaml
 
 from producers.schedule import read_schedule
-from shared import yaml_files
 from shared.errors import RequestError
 from shared.retention.config import parse_retention
 from shared.search import read_config
-from shared.yaml_files import MOST_BYTES, MOST_LEVELS, NotYamlError, read_yaml
+from shared.text import yaml_files
+from shared.text.yaml_files import MOST_BYTES, MOST_LEVELS, NotYamlError, read_yaml
 
 
 def why_not(text: str | bytes) -> str:

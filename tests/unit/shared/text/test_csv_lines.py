@@ -3,7 +3,7 @@
 import pytest
 
 from producers.rejects import _values
-from shared.csv_lines import fields_of_line, value_of
+from shared.text.csv_lines import fields_of_line, value_of
 
 
 @pytest.mark.parametrize(
