@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.lanes import BenchmarkError
 from model_store.store import Release, load_release
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables

@@ -17,7 +17,7 @@ import redis
 from benchmarks.lanes import BenchmarkError, Done, Task
 from producers.enqueue import enqueue_score, enqueue_train
 from shared.broker import make_app, send
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder
 from shared.manifests import PREDICTIONS
 from shared.messages import ChunkOrder

@@ -13,7 +13,7 @@ from model_store import release_cache
 from model_store.definitions import Definition, UnknownDefinitionError, code_of, current_digest, load_definition
 from model_store.foreign_code import DefinitionError, calling
 from shared.aliases import MANIFEST, release_folder, train_anew
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import MessageError, ModelError
 from shared.manifests import MAX_MANIFEST_BYTES, ReleaseManifest
 from shared.processes import temporary_folder

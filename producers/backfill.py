@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from producers.firing import ask_for, state_of
 from producers.schedule import Run
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import PermanentError
 from shared.job_folder import JobFolder, open_jobs
 from shared.settings import Settings

@@ -19,7 +19,7 @@ from celery import signals
 from producers.firing import Schedule, look_once
 from shared import hint, pulse
 from shared.broker import make_app
-from shared.bucket import open_bucket
+from shared.bucket.opening import open_bucket
 from shared.clusters import JOIN, Cluster
 from shared.errors import TransientError
 from shared.logs import set_up_logs

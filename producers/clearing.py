@@ -18,7 +18,8 @@ from producers.durations import ago
 from producers.firing import FIRED, entries_in
 from producers.schedule import SCHEDULE, is_blank
 from shared.aliases import ALIASES, LATEST, MANIFEST, MODELS, damaged_aliases, known_alias, list_aliases, release_folder, spoken_alias
-from shared.bucket import STRAY_SECONDS, Bucket, FileInfo
+from shared.bucket.interface import Bucket, FileInfo
+from shared.bucket.local import STRAY_SECONDS
 from shared.catalog.retirements import retired_releases
 from shared.errors import MessageError, PermanentError
 from shared.job_folder import JOBS, PUBLISHED, JobFolder, open_jobs

@@ -34,7 +34,7 @@ from shared.settings import Settings, read_settings
 if TYPE_CHECKING:
     from producers.enqueue import Enqueued
     from producers.sample import Format
-    from shared.bucket import Bucket
+    from shared.bucket.interface import Bucket
     from shared.records import Promote
 
 

@@ -18,7 +18,7 @@ from producers.consoles import print_prose
 from producers.listing import print_list
 from producers.release_files import read_file
 from shared.aliases import release_folder, resolve
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, unreadable
 from shared.errors import ModelError
 from shared.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference

@@ -21,7 +21,9 @@ from producers.schedule import ON_TIME
 from shared import hint, pulse
 from shared.aliases import damaged_aliases, list_aliases, train_anew
 from shared.broker import make_app, send_canary
-from shared.bucket import Bucket, LocalBucket, open_bucket
+from shared.bucket.interface import Bucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.opening import open_bucket
 from shared.canary import Answer, Canary, answers, canary_file
 from shared.catalog.releases import read_release
 from shared.clusters import JOIN, id_in_redis, read_claim

@@ -24,7 +24,8 @@ from producers.redis_probe import check_redis
 from shared import hint
 from shared.aliases import MODELS, resolve
 from shared.broker import make_app, send
-from shared.bucket import Bucket, LocalBucket
+from shared.bucket.interface import Bucket
+from shared.bucket.local import LocalBucket
 from shared.catalog.releases import read_release
 from shared.catalog.results import FoundResult, look_at_result
 from shared.clusters import id_in_redis

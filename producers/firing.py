@@ -23,7 +23,7 @@ from producers.enqueue import Enqueued, ScheduledRun, definitions_here, enqueue_
 from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, is_blank, newest_runs, next_run, read_schedule
 from shared.aliases import MODELS, resolve
 from shared.announcements import NoticeFolder, announce
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, RequestError, ScoringError, TableError, TransientError
 from shared.job_folder import JobFolder
 from shared.messages import Notice

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from producers.consoles import print_line
 from shared import hint
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import BrokerError, JobFailedError
 from shared.job_folder import JobFolder, JobStatus, Outcome
 from shared.messages import ScoreJob

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, RequestError
 from shared.job_folder import JOBS, JobFolder, list_jobs
 from shared.messages import ScoreJob

@@ -47,7 +47,7 @@ from producers.services import (
 from producers.stack.log_file import LogFile
 from shared import hint
 from shared.broker import make_app
-from shared.bucket import open_bucket
+from shared.bucket.opening import open_bucket
 from shared.clusters import JOIN, Cluster
 from shared.errors import BrokerError, RequestError, ScoringError
 from shared.processes import limit_new_files

@@ -20,7 +20,9 @@ from prometheus_client.registry import Collector
 
 from producers.firing import last_success, overdue, read_entries
 from shared import hint, pulse, tally
-from shared.bucket import Bucket, LocalBucket, open_bucket
+from shared.bucket.interface import Bucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.opening import open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
 from shared.job_folder import FINAL_STATES, JobStatus, look_at, open_jobs
 from shared.queue import heartbeat

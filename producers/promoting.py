@@ -27,7 +27,7 @@ from shared.aliases import (
     spoken_alias,
 )
 from shared.announcements import announce
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import ModelError, RequestError
 from shared.messages import Notice

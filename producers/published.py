@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.results import REVISIONS, FoundResult, list_revisions, look_at_result
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest

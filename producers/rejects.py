@@ -14,7 +14,7 @@ from typing import TextIO
 
 from producers.job_names import find_job
 from shared.aliases import MANIFEST
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.errors import MessageError, RequestError, TableError
 from shared.job_folder import JobFolder

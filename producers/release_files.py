@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from shared.aliases import release_folder
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import ModelError, RequestError
 from shared.manifests import REPORT, ReleaseManifest
 

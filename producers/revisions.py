@@ -9,7 +9,7 @@ from rich.console import Console
 from producers.consoles import print_line
 from producers.durations import ago
 from producers.listing import print_list
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.results import FoundResult, UnreadableResult, list_revisions, look_at_result
 from shared.errors import RequestError
 from shared.manifests import OUTPUTS, ResultManifest

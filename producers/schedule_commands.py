@@ -13,7 +13,7 @@ from shared.errors import JobFailedError, RequestError
 # the schedule imports celery, which takes its time
 if TYPE_CHECKING:
     from producers.firing import EntryLine
-    from shared.bucket import Bucket
+    from shared.bucket.interface import Bucket
     from shared.settings import Settings
 
 DAY = Day()

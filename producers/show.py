@@ -16,7 +16,7 @@ from producers.listing import print_list
 from producers.published import outcome_now
 from producers.rejects import Rejected, count_reasons, job_behind, revision_of_gone_job
 from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, release_folder
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, look_at_release, read_release
 from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, list_results, read_result
 from shared.catalog.retirements import retired_releases

@@ -3,7 +3,7 @@
 import hashlib
 
 from shared.aliases import MANIFEST, release_folder, train_anew
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.releases import read_release
 from shared.errors import ModelError, RequestError
 from shared.manifests import ReleaseManifest

@@ -17,7 +17,7 @@ from shared.text.plain import plain
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from shared.bucket import Bucket
+    from shared.bucket.interface import Bucket
     from shared.catalog.releases import UnreadableRelease
     from shared.catalog.results import UnreadableResult
 
@@ -26,7 +26,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 def open_bucket_here() -> "tuple[Settings, Bucket]":
     """The settings, and the bucket that they name."""
-    from shared.bucket import open_bucket
+    from shared.bucket.opening import open_bucket
 
     settings = read_settings()
     limit_new_files(settings.umask)
@@ -49,7 +49,7 @@ def say(text: object, *, err: bool = False, colour: str | None = None) -> None:
 
 def say_empty(bucket: "Bucket", nothing: str, next_step: str = "") -> None:
     """Say that a list is empty, or that the bucket is no folder: then its name may be mistyped."""
-    from shared.bucket import LocalBucket
+    from shared.bucket.local import LocalBucket
 
     if isinstance(bucket, LocalBucket) and not bucket.root.is_dir():
         say(f"{nothing} in the bucket {bucket.url}: that folder does not exist. If it should, check BUCKET_URL for a mistake.")

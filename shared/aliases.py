@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import MessageError, ModelError, UnreadableAliasError
 from shared.manifests import TableFingerprint

@@ -10,7 +10,7 @@ So whoever has something to say needs no Redis and waits for no webhook, and wha
 
 from datetime import datetime
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.messages import Notice
 
 NOTICES = "notices"

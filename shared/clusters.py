@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 import redis
 import structlog
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import MessageError
 from shared.job_folder import OPEN
 from shared.records import Moment, Name, Record, decode

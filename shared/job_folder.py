@@ -37,7 +37,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StrayOrderError
 from shared.messages import Job, JobOrder, ScoreJob, decode_job
 from shared.records import Moment, Record, decode, decode_long

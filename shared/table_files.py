@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.bucket import Bucket, FileInfo
+from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import NoTableError, TableError
 
 FileKind = Literal["csv", "csv.gz", "parquet"]

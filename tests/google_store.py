@@ -48,7 +48,7 @@ def google_access(url: str) -> dict[str, str]:
 @contextlib.contextmanager
 def talking_to_google(url: str) -> Iterator[None]:
     """Any gs file system made inside the block talks to this server, and none made before or after it."""
-    from shared.google_storage import GoogleStorage
+    from shared.bucket.google import GoogleStorage
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in google_access(url).items():

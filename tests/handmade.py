@@ -15,7 +15,7 @@ import pytest
 from model_store.definitions import load_definition
 from model_store.store import digest_folder, library_versions, publish, release_id
 from shared.aliases import point_latest
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import Column, ReleaseManifest, TableFingerprint
 from shared.messages import ScoreJob

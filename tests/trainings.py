@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from producers.sample import write_tables
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder, Outcome
 from shared.manifests import ReleaseManifest
 from shared.messages import TrainJob

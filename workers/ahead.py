@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 
 ON_DISK, ON_STORE = 2, 8
 """Threads. On a disk two are busy, and each keeps some memory; on an object store each waits for its answer."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from model_store.store import read_manifest
 from shared.aliases import MANIFEST
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import REJECTS, ResultManifest

@@ -17,7 +17,7 @@ from model_store.judgement import judge_predictions, summarise
 from model_store.predicting import prepare
 from model_store.store import copy_release, read_manifest
 from shared.aliases import CHAMPION, LATEST, list_aliases
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.keyword_losses import KeywordLosses
 from shared.manifests import MOST_SEEN, Column, Evaluation, Importance, Metrics

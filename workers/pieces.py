@@ -10,7 +10,7 @@ from typing import IO, Protocol
 
 import pyarrow.parquet as pq
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import ReleaseManifest

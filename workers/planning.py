@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from isal import isal_zlib
 from pydantic import Field, ValidationInfo, field_validator
 
-from shared.bucket import Bucket, FileInfo
+from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import MessageError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import TableFingerprint, WithInterval

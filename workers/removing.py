@@ -6,7 +6,7 @@ from datetime import datetime
 import structlog
 
 from shared.announcements import announce
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, TransientError
 from shared.messages import Notice
 from shared.retention import round as daily

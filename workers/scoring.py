@@ -18,7 +18,7 @@ import numpy as np
 from model_store.predicting import columns_for, line_of, predict_rows
 from model_store.store import Release, load_release, read_manifest
 from shared.aliases import MANIFEST, resolve
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.retirements import why_retired
 from shared.errors import MessageError, TableError
 from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome

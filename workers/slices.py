@@ -5,7 +5,7 @@ Slices go when a job is done, and a day after it failed. The table must be the o
 
 from collections.abc import Collection, Iterator
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import TableError
 from shared.job_folder import JobFolder
 from workers.planning import BAD_GZIP, Chunk, FoundFile, Plan, Stream, bad_gzip, check_stamp, slice_file, unpacked

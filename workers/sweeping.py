@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from shared.bucket import Bucket, FileInfo
+from shared.bucket.interface import Bucket, FileInfo
 from shared.clusters import Cluster, Share
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
 from shared.job_folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job

@@ -29,7 +29,8 @@ from model_store.trial_import import bar_deadly_definitions
 from shared import hint, pulse, routes, tally
 from shared.announcements import untold
 from shared.broker import send
-from shared.bucket import Bucket, open_bucket
+from shared.bucket.interface import Bucket
+from shared.bucket.opening import open_bucket
 from shared.canary import LONGEST_REASON, Answer, Canary, answer, canary_file
 from shared.clusters import Cluster
 from shared.errors import MessageError, ModelError, PermanentError, ScoringError, StrayOrderError, TransientError

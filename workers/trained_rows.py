@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.aliases import release_folder
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.manifests import TRAINED_ROWS, ReleaseManifest
 from workers.training_tables import TrainingTable
 

@@ -24,7 +24,7 @@ from model_store.predicting import check_finite, columns_for, predict_rows, prep
 from model_store.report import make_report
 from model_store.store import library_versions, publish, read_manifest, release_id
 from shared.aliases import CHAMPION, MANIFEST, Alias, changes, damaged_aliases, known_alias, point_alias, point_latest, release_folder
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, StrayOrderError
 from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion

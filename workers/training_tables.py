@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from model_store.evaluation import Outcomes
-from shared.bucket import Bucket, FileInfo
+from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import TableError
 from shared.manifests import KEYS, Column, TableAudit, TableFingerprint
 from shared.messages import MAX_LEFT_OUT

@@ -23,7 +23,7 @@ import numpy as np
 from model_store.definitions import Definition, load_definition
 from model_store.evaluation import log_losses
 from model_store.foreign_code import DefinitionError, calling
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
 from shared.job_folder import CANDIDATES, STAGE, WAVES, JobFolder
 from shared.manifests import Search, TableFingerprint

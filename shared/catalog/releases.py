@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.aliases import ALIASES, MANIFEST, MODELS, release_folder, train_anew
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, ModelError, PermanentError
 from shared.manifests import ReleaseManifest

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.aliases import MANIFEST
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, PermanentError, RequestError
 from shared.manifests import OUTPUTS, ResultManifest

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import MessageError
 from shared.records import Moment, Record, ReleaseId, decode
 

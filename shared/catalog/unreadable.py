@@ -1,6 +1,6 @@
 """Why a manifest cannot be read, where that is a matter of this one file and not of the whole bucket."""
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import BucketError, PermanentError
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import RequestError
 from shared.text.durations import read_duration
 from shared.text.yaml_files import NotYamlError, read_yaml, shown

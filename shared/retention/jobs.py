@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from shared.aliases import MANIFEST
-from shared.bucket import Bucket, FileInfo
+from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import ScoringError
 from shared.job_folder import CLEARED, JOBS, PUBLISHED, VERSIONS, JobFolder
 from shared.retention.config import Retention

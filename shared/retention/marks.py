@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from shared.announcements import NOTICES, OPEN
-from shared.bucket import FileInfo
+from shared.bucket.interface import FileInfo
 from shared.job_folder import REQUESTS
 from shared.retention.jobs import Look
 from shared.retention.things import Kind, Thing, goes, newest, stays

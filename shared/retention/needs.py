@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import PermanentError
 from shared.job_folder import JOBS, JobFolder, open_jobs
 from shared.messages import ScoreJob

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.job_folder import JOBS
 from shared.retention.config import Retention
 from shared.retention.jobs import Look, judge_job

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.aliases import MANIFEST
-from shared.bucket import Bucket, FileInfo
+from shared.bucket.interface import Bucket, FileInfo
 from shared.job_folder import JOBS, PUBLISHED
 from shared.manifests import OUTPUTS
 from shared.retention.jobs import Look

@@ -12,7 +12,8 @@ import structlog
 from pydantic import Field
 
 from shared.announcements import NOTICES
-from shared.bucket import STRAY_SECONDS, Bucket
+from shared.bucket.interface import Bucket
+from shared.bucket.local import STRAY_SECONDS
 from shared.errors import MessageError
 from shared.job_folder import JOBS
 from shared.manifests import OUTPUTS

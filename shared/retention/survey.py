@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from shared.bucket import Bucket, FileInfo
+from shared.bucket.interface import Bucket, FileInfo
 from shared.job_folder import JOBS
 from shared.retention.config import Retention
 from shared.retention.jobs import Look, judge_job

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from shared.bucket import FileInfo
+from shared.bucket.interface import FileInfo
 
 LEFT_AFTER = timedelta(days=1)
 """Nobody is still writing what was last written to so long ago."""

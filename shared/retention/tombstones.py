@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import MessageError, RequestError
 from shared.records import Moment, Record, decode_long
 from shared.retention.things import Thing

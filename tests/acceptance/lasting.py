@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from producers.clearing import clear_all, judge_releases
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import REQUESTS, JobFolder
 from shared.messages import JobOrder, ScoreJob
 from shared.retention import round as daily

@@ -18,7 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from shared.bucket import Bucket, LocalBucket, _s3_session, open_bucket
+from shared.bucket.interface import Bucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.opening import open_bucket
+from shared.bucket.remote import _s3_session
 from shared.job_folder import REQUESTS
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, read_retention

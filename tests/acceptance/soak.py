@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from producers.enqueue import enqueue_score
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder, open_jobs
 from shared.settings import Settings
 from tests.conftest import Place, make_place, stop, wait_until

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.bucket import LocalBucket, open_bucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.opening import open_bucket
 from tests.conftest import make_place, stop
 from tests.google_store import GOOGLE_BUCKET, google_access, google_store, talking_to_google
 from tests.handmade import make_job, run_job, text_at

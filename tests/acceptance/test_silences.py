@@ -14,7 +14,7 @@ import pytest
 
 from shared import hint, pulse
 from shared.broker import make_app, send
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder, Outcome
 from shared.messages import JobOrder, TrainJob
 from shared.routes import NOTIFY, SCORE_PLAN

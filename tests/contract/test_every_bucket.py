@@ -24,9 +24,11 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from s3fs.errors import translate_boto_error
 
-from shared.bucket import TEMPORARY, TRIES, LocalBucket, RemoteBucket, _s3_session, open_bucket
+from shared.bucket.folder_handles import HAS_HANDLES
+from shared.bucket.local import TEMPORARY, LocalBucket
+from shared.bucket.opening import open_bucket
+from shared.bucket.remote import TRIES, RemoteBucket, _s3_session
 from shared.errors import BucketError, RequestError, TransientError
-from shared.folder_handles import HAS_HANDLES
 from shared.processes import mark_of_process
 from shared.records import FileDigest
 from tests.acceptance.faults.relays import StoreRelay
@@ -895,7 +897,7 @@ class StoreContract(BucketContract):
             unused.bind(("127.0.0.1", 0))
             port = unused.getsockname()[1]
         (tmp_path / "file").write_bytes(b"1")
-        monkeypatch.setattr("shared.bucket.TRIES", 1)
+        monkeypatch.setattr("shared.bucket.remote.TRIES", 1)
         with connected(f"http://127.0.0.1:{port}"):
             for do in [
                 lambda: bucket.read("a/b"),
@@ -915,7 +917,7 @@ class StoreContract(BucketContract):
 
     def test_a_store_that_hangs_is_given_up_after_a_few_tries(self, bucket, connected, monkeypatch):
         bucket.write("a/b", b"1")
-        monkeypatch.setattr("shared.bucket.ANSWER_SECONDS", 0.5)
+        monkeypatch.setattr("shared.bucket.remote.ANSWER_SECONDS", 0.5)
         # nobody takes the connections that wait at this port
         with socket.create_server(("127.0.0.1", 0)) as silent, connected(f"http://127.0.0.1:{silent.getsockname()[1]}"):
             for do in [lambda: bucket.read("a/b"), lambda: bucket.write("a/b", b"2"), lambda: bucket.create("a/c", b"2")]:
@@ -1079,7 +1081,7 @@ class TestS3Bucket(StoreContract):
     def test_the_credentials_are_those_of_the_environment(self, bucket, relay, monkeypatch):
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key-of-the-shop")
         # a process looks for them once
-        monkeypatch.setattr("shared.bucket._s3_session", _s3_session.__wrapped__)
+        monkeypatch.setattr("shared.bucket.remote._s3_session", _s3_session.__wrapped__)
         bucket.write("a/b", b"1")
         [authorization] = relay.authorizations
         assert "Credential=a-key-of-the-shop/" in authorization

@@ -8,7 +8,7 @@ import struct
 import pandas as pd
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from tests.handmade import HEADER, PLACE, make_job, publish_handmade, row, run_job, text_at, write_table
 
 OUTPUT = f"data/predict/output/v1/{PLACE}"

@@ -12,7 +12,7 @@ import pytest
 from model_store import checks, isolated_loading
 from model_store.foreign_code import DefinitionError
 from shared.aliases import list_aliases
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, ScoringError
 from shared.job_folder import Outcome
 from tests.handmade import make_job, plan, text_at
@@ -479,7 +479,7 @@ def test_the_fresh_interpreter_loads_a_release_and_ends_with_its_parent(bucket, 
     spoil(definitions, "loading")
     code = f"""
 from pathlib import Path
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from tests.trainings import make_training
 from workers import training
 from workers.judging import Places

@@ -16,7 +16,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     """Wraps the bucket's reading as soon as its module is loaded."""
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != "shared.bucket":
+        if fullname != "shared.bucket.local":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)

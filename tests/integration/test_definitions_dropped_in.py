@@ -176,7 +176,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from model_store.definitions import list_definitions, load_definition
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder
 from shared.messages import ScoreJob, TrainJob
 from workers import scoring, training

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from producers import follow
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import JobFailedError
 from shared.job_folder import JobFolder, Outcome
 from tests.conftest import REPOSITORY, Place, free_port, wait_until

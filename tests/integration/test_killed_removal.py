@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shared.announcements import NoticeFolder, announce
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.job_folder import REQUESTS, JobFolder, list_jobs, look_at, open_jobs
 from shared.messages import Notice

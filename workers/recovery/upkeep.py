@@ -11,7 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from shared import pulse, routes
 from shared.announcements import announce
-from shared.bucket import Bucket
+from shared.bucket.interface import Bucket
 from shared.errors import ScoringError
 from shared.memory_limit import describe_memory
 from shared.messages import Notice

@@ -31,7 +31,8 @@ from model_store.store import OWN_COPIES, read_manifest
 from producers.enqueue import enqueue_score, enqueue_train
 from shared.aliases import release_folder, resolve
 from shared.broker import make_app, send
-from shared.bucket import TEMPORARY, open_bucket
+from shared.bucket.local import TEMPORARY
+from shared.bucket.opening import open_bucket
 from shared.clusters import OWNER
 from shared.job_folder import JobFolder, Outcome, open_jobs
 from shared.messages import JobOrder

@@ -20,7 +20,8 @@ import psutil
 import time_machine
 
 from shared import broker, processes
-from shared.bucket import LocalBucket, RemoteBucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.remote import RemoteBucket
 from shared.routes import QUEUE_CONTROL, QUEUE_OF_TASK
 from workers import notices, scoring, tasks, training
 from workers.app import app

@@ -6,7 +6,7 @@ import pytest
 
 from model_store.definitions import load_definition
 from shared.aliases import release_folder
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from tests.handmade import publish_handmade
 
 

@@ -20,7 +20,9 @@ from model_store.definitions import load_definition
 from model_store.store import digest_folder, load_release, publish, read_manifest
 from producers.signing import sign_release
 from shared.aliases import MANIFEST, release_folder
-from shared.bucket import Bucket, LocalBucket, open_bucket
+from shared.bucket.interface import Bucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.opening import open_bucket
 from shared.errors import MessageError, ModelError, RequestError
 from shared.manifests import MAX_MANIFEST_BYTES, Column, ReleaseManifest, ResultManifest
 from shared.records import FileDigest, decode_long

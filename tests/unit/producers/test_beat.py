@@ -7,7 +7,7 @@ import pytest
 from producers import beat
 from producers.schedule import SCHEDULE
 from shared import hint, pulse
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
 from shared.settings import Settings
 

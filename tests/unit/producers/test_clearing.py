@@ -13,7 +13,8 @@ from producers import cli
 from producers.clearing import Judged, clear, clear_all, judge_releases
 from producers.promoting import promote, roll_back
 from shared.aliases import MANIFEST, point_alias, release_folder
-from shared.bucket import LocalBucket, open_bucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.opening import open_bucket
 from shared.errors import ModelError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob

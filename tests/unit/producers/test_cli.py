@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import shared.errors
 from producers import cli
 from shared.aliases import point_alias, resolve
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError, RequestError, ScoringError, TransientError
 from shared.job_folder import JobFolder, Outcome
 from tests.conftest import REPOSITORY, Place, make_place

@@ -19,7 +19,7 @@ from producers.firing import Since, find_entry
 from producers.schedule import SCHEDULE
 from shared import hint, pulse
 from shared.aliases import point_alias
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.canary import Answer, Canary, answer, answers
 from shared.queue.killers import Killer, note_killer
 from shared.records import decode

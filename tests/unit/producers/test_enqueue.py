@@ -14,7 +14,7 @@ import redis
 
 from producers import enqueue
 from producers.enqueue import MOST_DAMAGED, ScheduledRun, enqueue_score, enqueue_train
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import BucketError, ModelError, RequestError, ScoringError, TableError
 from shared.job_folder import REQUESTS, JobFolder, Outcome, list_jobs, open_jobs
 from shared.messages import ScoreJob, TrainJob

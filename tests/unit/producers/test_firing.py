@@ -13,7 +13,7 @@ from producers.firing import Schedule, ask_for, find_entry
 from producers.schedule import SCHEDULE, Run
 from shared import announcements
 from shared.aliases import point_alias
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import BucketError, JobFailedError, RequestError, ScoringError
 from shared.job_folder import JobFolder, Outcome, list_jobs, open_jobs
 from shared.settings import Settings

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from producers import follow
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import BrokerError, JobFailedError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob

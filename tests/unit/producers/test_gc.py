@@ -13,7 +13,7 @@ from producers.enqueue import enqueue_fix, enqueue_score, resume
 from producers.rejects import find_rejects
 from producers.show import find_result
 from shared.announcements import NoticeFolder, announce, untold
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.job_folder import JobFolder, open_jobs
 from shared.messages import Notice

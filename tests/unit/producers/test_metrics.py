@@ -22,7 +22,7 @@ from producers.metrics import registry, serve
 from producers.schedule import SCHEDULE, Run
 from shared import hint, pulse, tally
 from shared.broker import make_app, send
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.job_folder import Outcome
 from shared.messages import JobOrder

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from producers import cli
 from producers.enqueue import ScheduledRun, check_day, enqueue_score
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.settings import Settings

@@ -12,7 +12,9 @@ from producers.promoting import changes_of, promote, roll_back
 from producers.signing import sign_release
 from shared import announcements
 from shared.aliases import MANIFEST, ROLLBACKS, add_change, point_latest, read_alias, release_folder, resolve
-from shared.bucket import Bucket, LocalBucket, open_bucket
+from shared.bucket.interface import Bucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.opening import open_bucket
 from shared.errors import ModelError, RequestError
 from shared.signatures import Signer
 from tests.handmade import NOON, publish_handmade

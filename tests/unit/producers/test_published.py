@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from producers import cli
 from producers.enqueue import enqueue_fix
 from producers.published import outcome_now
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.job_folder import JobFolder
 from shared.settings import Settings

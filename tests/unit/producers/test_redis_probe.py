@@ -11,7 +11,7 @@ import pytest
 from producers import redis_probe
 from producers.enqueue import enqueue_score
 from producers.redis_probe import check_redis
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import BrokerError
 from shared.settings import Settings
 from tests.handmade import TABLE, publish_handmade, row, write_table

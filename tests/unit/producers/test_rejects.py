@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from producers import cli, rejects, show
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob

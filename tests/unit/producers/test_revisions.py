@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from producers import cli
 from producers.enqueue import enqueue_score
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder
 from shared.settings import Settings
 from tests.handmade import PLACE, TABLE, WEIGHTS, make_job, publish_handmade, row, run_job, text_at, write_table

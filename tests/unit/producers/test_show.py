@@ -12,7 +12,7 @@ from rich.console import Console
 from producers import cli, show
 from producers.signing import sign_release
 from shared.aliases import MANIFEST, point_alias, release_folder
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError
 from shared.job_folder import JobFolder, Outcome, UnreadableJob
 from shared.manifests import Candidate, ReleaseManifest, Search, TableFingerprint

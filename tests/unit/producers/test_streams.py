@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from producers import cli, show
 from producers.consoles import PlainConsole
 from producers.promoting import promote
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.job_folder import JobFolder
 from shared.text.plain import plain

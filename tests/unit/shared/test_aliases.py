@@ -18,7 +18,7 @@ from shared.aliases import (
     resolve,
     train_anew,
 )
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.manifests import TableFingerprint
 from tests.handmade import NOON, publish_handmade

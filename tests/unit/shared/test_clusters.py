@@ -10,7 +10,8 @@ import structlog
 
 from producers.doctor import _cluster as doctors_finding
 from shared import clusters
-from shared.bucket import FileInfo, LocalBucket
+from shared.bucket.interface import FileInfo
+from shared.bucket.local import LocalBucket
 from shared.clusters import CLUSTERS, KEY, OWNER, SILENT_SECONDS, Cluster, id_in_redis, read_claim
 from shared.job_folder import OPEN, JobFolder, Outcome, open_jobs
 from shared.settings import Settings

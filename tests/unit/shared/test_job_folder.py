@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import BucketError, JobFailedError, MessageError, RequestError
 from shared.job_folder import JobFolder, Outcome, close_job, list_jobs, look_at, open_jobs
 from shared.messages import ScoreJob, TrainJob

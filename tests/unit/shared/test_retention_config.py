@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from producers.schedule import LONGEST_CAUGHT_UP
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.retention.config import A_YEAR, RETENTION, parse_retention, read_retention
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import SettingsError
 from shared.processes import limit_new_files
 from shared.settings import SECRETS, read_settings

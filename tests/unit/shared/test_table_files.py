@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import NoTableError, TableError
 from shared.table_files import find_files
 

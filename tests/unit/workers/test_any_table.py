@@ -25,7 +25,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError
 from shared.job_folder import JobFolder
 from tests.handmade import INTERCEPT, WEIGHTS, make_job, publish_handmade, run_job

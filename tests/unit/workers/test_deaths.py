@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from shared import hint, routes
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.job_folder import JobFolder
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder

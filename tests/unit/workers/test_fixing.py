@@ -9,7 +9,7 @@ import os
 import pandas as pd
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError, RequestError, TableError
 from shared.job_folder import JobFolder
 from tests.handmade import (

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from shared import hint, routes
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.messages import ChunkOrder, JobOrder
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from producers.sample import write_table
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.manifests import TableFingerprint
 from shared.records import FileDigest
 from workers.later import why_not_later

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from tests.conftest import REPOSITORY
 from workers import training_tables
@@ -29,7 +29,7 @@ def megabytes(field):
 
 import numpy as np
 import pyarrow.parquet as pq
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.manifests import Column
 from workers import tables

@@ -18,7 +18,7 @@ import structlog
 
 from shared import hint
 from shared.announcements import announce, untold
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import TransientError
 from shared.job_folder import JobFolder, Outcome, open_jobs
 from shared.messages import Notice, TrainJob
@@ -506,7 +506,7 @@ def test_a_process_that_dies_between_the_answer_and_its_mark_leaves_word_of_it(b
     program = f"""
 import os
 from pathlib import Path
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder
 from workers import notices
 really = notices.post

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from producers import rejects as rejected
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, TableError
 from shared.job_folder import JobFolder
 from shared.messages import ScoreJob, TrainJob

@@ -8,7 +8,7 @@ from rich.console import Console
 from producers import show
 from producers.show import outcome_facts
 from shared.aliases import changes, list_aliases, point_alias
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.keyword_losses import read_losses
 from shared.manifests import LOSSES, REPORT
 from tests.handmade import NOON, die_after, publish_handmade, tree

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers import reject_limits, scoring

@@ -9,7 +9,7 @@ import redis
 
 from shared import pulse
 from shared.announcements import untold
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.clusters import Cluster
 from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress

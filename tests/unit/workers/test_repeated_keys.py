@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.manifests import ResultManifest
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, write_table
 from workers import repeated_keys, scoring

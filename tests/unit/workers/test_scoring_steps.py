@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from model_store import store
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.job_folder import JobFolder, Outcome
 from shared.messages import TrainJob

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.job_folder import JobFolder
 from workers.suspects import DEATHS_ALONE, clear_chunk

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
 from shared.job_folder import JobFolder, Outcome, open_jobs
 from shared.messages import ScoreJob, TrainJob

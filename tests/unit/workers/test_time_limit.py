@@ -5,7 +5,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 
 from model_store import isolated_loading
 from model_store.store import load_release
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
 from workers import tuning
 

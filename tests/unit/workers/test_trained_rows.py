@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from shared.aliases import point_alias
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.manifests import TRAINED_ROWS
 from tests.trainings import EVAL, TRAIN, make_training, manifest_of, train, write_training_tables
 from workers import trained_rows

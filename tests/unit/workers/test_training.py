@@ -9,7 +9,7 @@ import pytest
 from model_store.store import read_manifest
 from producers.promoting import roll_back
 from shared.aliases import changes, list_aliases, point_alias
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.messages import TrainJob

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from producers import show
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.job_folder import Outcome
 from shared.manifests import REPORT

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.manifests import Column
 from tests.handmade import replace_in_place

@@ -17,7 +17,7 @@ from model_store.evaluation import Outcomes
 from model_store.store import read_manifest
 from producers.sample import write_table
 from shared.broker import make_app
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import TableFingerprint

@@ -14,7 +14,7 @@ from producers.promoting import promote, roll_back
 from producers.releases.retiring import retire, unretire
 from shared import announcements
 from shared.aliases import list_aliases, point_latest, resolve
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.catalog.retirements import RETIRED, retired_releases, why_retired
 from shared.errors import ModelError, RequestError
 from tests.handmade import NOON, make_job, publish_handmade, row, run_job, write_table

@@ -10,7 +10,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from shared import hint, routes
 from shared.announcements import NoticeFolder
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 from shared.clusters import Cluster
 from shared.messages import Notice
 from shared.queue import upkeep

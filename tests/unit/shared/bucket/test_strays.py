@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.bucket import STRAY_SECONDS, TEMPORARY, LocalBucket
+from shared.bucket.local import STRAY_SECONDS, TEMPORARY, LocalBucket
 from shared.processes import mark_of_process, temporary_folder
 from tests.conftest import REPOSITORY
 
 KILLED_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 with LocalBucket(Path(sys.argv[1])).writer("data/half.csv") as out:
     out.write(b"half of it")
     out.flush()
@@ -26,7 +26,7 @@ with LocalBucket(Path(sys.argv[1])).writer("data/half.csv") as out:
 KILLED_PUTTING_A_FOLDER = """
 import os, shutil, signal, sys
 from pathlib import Path
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 def copy_and_die(source, target):
     Path(target).write_bytes(b"half of it")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -37,7 +37,7 @@ LocalBucket(Path(sys.argv[1])).put_folder(Path(sys.argv[2]), "data/half", last="
 WRITES_UNTIL_TOLD = """
 import sys
 from pathlib import Path
-from shared.bucket import LocalBucket
+from shared.bucket.local import LocalBucket
 with LocalBucket(Path(sys.argv[1])).writer("data/whole.csv") as out:
     out.write(b"all ")
     out.flush()

@@ -1,0 +1,1 @@
+"""Storage: one interface, a folder or an object store behind it."""

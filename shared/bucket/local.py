@@ -1,0 +1,302 @@
+"""The bucket as a folder of this machine, or one that several machines share."""
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from shared.bucket.folder_handles import Reached, ReachedByFolder, listed_folder, sync_folder
+from shared.bucket.interface import Bucket, FileInfo, check_names, named
+from shared.errors import RequestError
+from shared.processes import is_gone, mark_of_process
+from shared.records import FileDigest, check_bucket_path
+
+STRAY_SECONDS = 24 * 3600
+"""Nobody writes one file for a day."""
+
+TEMPORARY = ".tmp"
+"""Folder inside a local bucket for files that are being written; same file system, so that putting in place is one rename."""
+
+
+class LocalBucket(Bucket):
+    """A bucket in a folder of this machine or of a shared file system with hard links."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.url = str(self.root)
+
+    def place(self, path: str) -> Path:
+        """The path of a file on this machine; raises RequestError when it would lie outside the bucket, also through a symlink."""
+        with contextlib.suppress(OSError), self._reached(path):
+            pass
+        return self.root / path
+
+    def _checked(self, path: str) -> str:
+        try:
+            return check_bucket_path(path)
+        except ValueError as error:
+            raise RequestError(f"the path {path!r} {error}", next_step="Name a path inside the bucket.") from None
+
+    def _reached(self, path: str) -> Reached:
+        """What the operating system opens for a file or folder that is there."""
+        return Reached(self.url, self._checked(path))
+
+    def _room(self, path: str, *, make: bool = True) -> ReachedByFolder:
+        """What the operating system puts in place, or takes away. Its folder comes only now: what is never put in place leaves none."""
+        return ReachedByFolder(self.url, self._checked(path), make=make)
+
+    def stat(self, path: str) -> FileInfo | None:
+        with named(path, "read"):
+            try:
+                with self._reached(path) as at:
+                    found = os.stat(at)  # noqa: PTH116 - as in shared.bucket.folder_handles
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+        return _local_info(path, found) if stat.S_ISREG(found.st_mode) else None
+
+    def read(self, path: str) -> bytes | None:
+        with named(path, "read"):
+            try:
+                with self._reached(path) as at, _open_file(at) as file:
+                    return file.read()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+
+    def open(self, path: str) -> io.BufferedReader:
+        with named(path, "read"), self._reached(path) as at:
+            return _open_file(at)
+
+    @contextlib.contextmanager
+    def _aside(self, path: str) -> Iterator[Path]:
+        with named(path, "written"):
+            self.place(path)
+            with self._room(f"{TEMPORARY}/{mark_of_process()}") as aside:
+                try:
+                    yield aside
+                finally:
+                    aside.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
+        with self._aside(path) as aside:
+            with aside.open("xb") as out:
+                yield out
+                if durable:
+                    out.flush()
+                    os.fsync(out.fileno())
+            with self._room(path) as at:
+                aside.replace(at)
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._aside(path) as aside:
+            with aside.open("xb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            with self._room(path) as at:
+                try:
+                    os.link(aside, at)
+                except FileExistsError:
+                    return False
+            return True
+
+    def upload(self, local: Path, path: str) -> None:
+        with self.writer(path) as out, local.open("rb") as source:
+            shutil.copyfileobj(source, out, 1 << 20)
+
+    def copy(self, source: str, target: str, *, durable: bool = False) -> None:
+        # a hard link would let somebody who edits the copy in place change the original as well
+        with self._aside(target) as aside:
+            with self._reached(source) as at:
+                shutil.copyfile(at, aside)
+            if durable:
+                _sync_file(aside)
+            with self._room(target) as at:
+                aside.replace(at)
+
+    @contextlib.contextmanager
+    def _scan(self, folder: str) -> Iterator[list[os.DirEntry[str]]]:
+        """What is in a folder, which is held open while the block runs: the entries are looked at by its handle."""
+        with named(folder, "listed"), contextlib.ExitStack() as held:
+            try:
+                at = held.enter_context(self._reached(folder))
+                entries = held.enter_context(os.scandir(at))
+            except (FileNotFoundError, NotADirectoryError):
+                yield []
+                return
+            yield sorted(entries, key=lambda entry: entry.name)
+
+    def settle(self, folder: str) -> None:
+        with named(folder, "written"), self._reached(folder) as at:
+            sync_folder(Path(at))
+
+    def files(self, folder: str) -> list[FileInfo]:
+        infos = []
+        with self._scan(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if entry.is_file():
+                        infos.append(_local_info(f"{folder}/{entry.name}", entry.stat()))
+        return infos
+
+    def folders(self, folder: str) -> list[str]:
+        with self._scan(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir()]
+
+    def delete(self, path: str) -> None:
+        with named(path, "removed"), contextlib.suppress(FileNotFoundError), self._room(path, make=False) as at:
+            at.unlink()
+
+    def delete_folder(self, folder: str) -> None:
+        with named(folder, "removed"), contextlib.suppress(FileNotFoundError), self._room(folder, make=False) as at:
+            shutil.rmtree(at)
+
+    def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
+        infos: list[FileInfo] = []
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with named(folder, "listed"), missing, self._reached(folder) as at, listed_folder(at) as handle:
+            infos = _files_in(handle, folder, prefix)
+        return sorted(infos, key=lambda info: info.path)
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        folders = set()
+        for path in paths:
+            self.delete(path)
+            folders.add(path.rpartition("/")[0])
+        for folder in sorted(folders, key=len, reverse=True):
+            self._drop_if_empty(folder)
+
+    def _drop_if_empty(self, folder: str) -> None:
+        """Remove a folder and those around it that are empty then; not the first one below the bucket's own, nor one of marks."""
+        while folder.count("/") > 0 and not folder.rpartition("/")[2].startswith("_"):
+            try:
+                with self._room(folder, make=False) as at:
+                    at.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError:  # something is in it
+                return
+            folder = folder.rpartition("/")[0]
+
+    def drop_empty_folders(self, folder: str, older_than: float) -> int:
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with named(folder, "cleared"), missing, self._reached(folder) as at, listed_folder(at) as handle:
+            return _drop_empty_in(handle, time.time() - older_than)
+        return 0
+
+    def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
+        del last  # the rename below puts all files in place at once
+        with self._aside(folder) as aside:
+            try:
+                aside.mkdir()
+                for file in local.iterdir():
+                    shutil.copyfile(file, aside / file.name)
+                    _sync_file(aside / file.name)
+                sync_folder(aside)
+                with self._room(folder) as at:
+                    aside.rename(at)
+                    sync_folder(at.parent)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                return False
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            return True
+
+    def stored_at(self, folder: str, name: str, sha256: str) -> str:
+        del sha256
+        return f"{folder}/{name}"
+
+    def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
+        del cache
+        check_names(folder, files)
+        return self.place(folder)
+
+    @contextlib.contextmanager
+    def held_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Iterator[Path]:
+        del cache
+        check_names(folder, files)
+        with self._reached(folder) as at:
+            yield Path(at)
+
+    def drop_strays(self) -> None:
+        with named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError), self._reached(TEMPORARY) as folder:
+            for aside in Path(folder).iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if _is_stray(aside):
+                        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+
+
+def _files_in(handle: int, folder: str, prefix: str = "") -> list[FileInfo]:
+    """All files below a folder that is held open, ``folder`` by name; none where a link leads to, which may be out of the bucket."""
+    infos: list[FileInfo] = []
+    with os.scandir(handle) as found:
+        entries = [entry for entry in found if entry.name.startswith(prefix)]
+    for entry in entries:
+        path = f"{folder}/{entry.name}"
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_file(follow_symlinks=False):
+                infos.append(_local_info(path, entry.stat(follow_symlinks=False)))
+            elif entry.is_dir(follow_symlinks=False):
+                with listed_folder(entry.name, handle) as inner:
+                    infos += _files_in(inner, path)
+    return infos
+
+
+def _drop_empty_in(handle: int, before: float) -> int:
+    """Remove the folders below a folder that is held open which were last changed before a time and are empty; how many."""
+    dropped = 0
+    with os.scandir(handle) as found:
+        inner = [entry for entry in found if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("_")]
+    for entry in inner:
+        with contextlib.suppress(OSError):
+            changed = entry.stat(follow_symlinks=False).st_mtime
+            with listed_folder(entry.name, handle) as folder:
+                dropped += _drop_empty_in(folder, before)
+            if changed < before:
+                os.rmdir(entry.name, dir_fd=handle)  # fails when something is in it
+                dropped += 1
+    return dropped
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():  # nearly always: to look takes a fifth of the time of trying to make it
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _open_file(at: str) -> io.BufferedReader:
+    """Open a file for reading; a pipe or a device, which may never end, is refused unopened."""
+    mode = os.stat(at).st_mode  # noqa: PTH116 - as in shared.bucket.folder_handles
+    if not stat.S_ISREG(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is no file")
+    return open(at, "rb")  # noqa: PTH123 - as in shared.bucket.folder_handles
+
+
+def _sync_file(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_stray(aside: Path) -> bool:
+    """True when the process that writes this file is gone: known for this machine, by age for another."""
+    return is_gone(aside.name) or time.time() - aside.stat().st_mtime > STRAY_SECONDS
+
+
+def _local_info(path: str, found: os.stat_result) -> FileInfo:
+    return FileInfo(
+        path=path,
+        size=found.st_size,
+        stamp=f"{found.st_size}-{found.st_mtime_ns}",
+        modified=found.st_mtime,
+        version=f"{found.st_ino}-{found.st_ctime_ns}",
+    )

@@ -1,0 +1,16 @@
+"""Opens the bucket that an address names."""
+
+from pathlib import Path
+
+from shared.bucket.interface import Bucket
+from shared.bucket.local import LocalBucket
+from shared.bucket.remote import RemoteBucket
+from shared.signatures import NO_SIGNER, Signer
+
+
+def open_bucket(url: str, signer: Signer = NO_SIGNER) -> Bucket:
+    """The bucket at ``url``: a folder (made at the first write), ``s3://...`` or ``gs://...``; opens no connection yet."""
+    remote = url.startswith(("s3://", "gs://"))
+    bucket = RemoteBucket(url) if remote else LocalBucket(Path(url.removeprefix("file://")))
+    bucket.signer = signer
+    return bucket
