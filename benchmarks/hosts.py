@@ -27,7 +27,7 @@ from producers.enqueue import enqueue_score, enqueue_train
 from producers.launcher import server_binary, worker_command
 from shared.bucket.remote import RemoteBucket
 from shared.job_folder import JobFolder, Outcome
-from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
+from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
 
 REDIS_PORT, STORE_PORT = 6379, 9000

@@ -16,12 +16,12 @@ import redis
 
 from benchmarks.lanes import BenchmarkError, Done, Task
 from producers.enqueue import enqueue_score, enqueue_train
-from shared.broker import make_app, send
 from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder
 from shared.manifests import PREDICTIONS
 from shared.messages import ChunkOrder
-from shared.routes import QUEUE_SCORE, SCORE_CHUNK
+from shared.queue.broker import make_app, send
+from shared.queue.routes import QUEUE_SCORE, SCORE_CHUNK
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

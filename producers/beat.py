@@ -17,14 +17,14 @@ import structlog
 from celery import signals
 
 from producers.firing import Schedule, look_once
-from shared import hint, pulse
-from shared.broker import make_app
 from shared.bucket.opening import open_bucket
-from shared.clusters import JOIN, Cluster
 from shared.errors import TransientError
 from shared.logs import set_up_logs
 from shared.processes import limit_new_files
-from shared.routes import SWEEP
+from shared.queue import heartbeat, progress
+from shared.queue.broker import make_app
+from shared.queue.clusters import JOIN, Cluster
+from shared.queue.routes import SWEEP
 from shared.settings import read_settings
 
 limit_new_files(read_settings().umask)
@@ -44,7 +44,7 @@ def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 @functools.cache
 def _client() -> redis.Redis:
-    return hint.connect(read_settings().broker_url)
+    return progress.connect(read_settings().broker_url)
 
 
 class Keeper(threading.Thread):
@@ -105,4 +105,4 @@ def _leave_sign(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     if _keeper().stands_still:
         return
     with contextlib.suppress(redis.RedisError):
-        pulse.leave_sign(_client(), pulse.BEAT)
+        heartbeat.leave_sign(_client(), heartbeat.BEAT)

@@ -18,19 +18,19 @@ from producers.firing import EntryLine, look_at_entry, read_entries
 from producers.new_definition import PACKAGE
 from producers.repeated_requests import definition_folder
 from producers.schedule import ON_TIME
-from shared import hint, pulse
 from shared.aliases import damaged_aliases, list_aliases, train_anew
-from shared.broker import make_app, send_canary
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
-from shared.canary import Answer, Canary, answers, canary_file
 from shared.catalog.releases import read_release
-from shared.clusters import JOIN, id_in_redis, read_claim
 from shared.digests import digest_source
 from shared.errors import ModelError, ScoringError
+from shared.queue import heartbeat, progress
+from shared.queue.broker import make_app, send_canary
+from shared.queue.clusters import JOIN, id_in_redis, read_claim
 from shared.queue.killers import read_killers
-from shared.routes import QUEUE_CONTROL, QUEUES
+from shared.queue.probe import Answer, Canary, answers, canary_file
+from shared.queue.routes import QUEUE_CONTROL, QUEUES
 from shared.settings import Settings
 from shared.version import code_version
 
@@ -69,7 +69,7 @@ class Finding:
 def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: float = CANARY_SECONDS) -> Iterator[Finding]:
     """Look at everything, one thing after another; a thing that cannot be looked at is ill, and the others are looked at all the same."""
     yield from _settings()
-    client = hint.connect(settings.broker_url)
+    client = progress.connect(settings.broker_url)
     has_redis = True
     for finding in _of_redis(client):
         has_redis = has_redis and not (finding.subject == "Redis" and finding.state == "ill")
@@ -367,8 +367,8 @@ def _deadly_code(client: redis.Redis, workers: list[Answer]) -> Iterator[Finding
 
 def _signs(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
     late = max(3 * settings.sweep_seconds, 10)
-    for subject, key in (("beat", pulse.BEAT), ("sweep", pulse.SWEEP)):
-        age = pulse.seconds_since(client, key)
+    for subject, key in (("beat", heartbeat.BEAT), ("sweep", heartbeat.SWEEP)):
+        age = heartbeat.seconds_since(client, key)
         state: State = "ill" if age is None or age > late else "well"
         text = "no sign of it is known" if age is None else f"last seen {age:,.0f} s ago"
         what = "celery beat" if subject == "beat" else "a worker for the queue control"

@@ -21,21 +21,21 @@ import redis
 
 from producers.new_definition import PACKAGE
 from producers.redis_probe import check_redis
-from shared import hint
 from shared.aliases import MODELS, resolve
-from shared.broker import make_app, send
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.catalog.releases import read_release
 from shared.catalog.results import FoundResult, look_at_result
-from shared.clusters import id_in_redis
 from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, ScoringError, TableError
 from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, VERSIONS, JobFolder
 from shared.manifests import OUTPUTS, check_place
 from shared.messages import Job, JobOrder, ScoreJob, TrainJob
+from shared.queue import progress
+from shared.queue.broker import make_app, send
+from shared.queue.clusters import id_in_redis
+from shared.queue.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.records import Promote, check_bucket_path, decode
 from shared.retention.things import LEFT_AFTER, made_at
-from shared.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.search import read_config
 from shared.settings import Settings
 from shared.table_files import ENDINGS, HEAD_BYTES, Looking, choose_files, find_files, kind_of, promised_kind
@@ -628,7 +628,7 @@ def _cluster(settings: Settings) -> str:
     """The stack that a job is put into; empty while nobody can say it: then it is that of the stack which has the bucket."""
     if settings.cluster:
         return settings.cluster
-    with contextlib.suppress(redis.RedisError), hint.connect(settings.broker_url) as client:
+    with contextlib.suppress(redis.RedisError), progress.connect(settings.broker_url) as client:
         return id_in_redis(client)
     return ""
 

@@ -12,11 +12,11 @@ from rich.table import Column
 from rich.text import Text
 
 from producers.consoles import print_line
-from shared import hint
 from shared.bucket.interface import Bucket
 from shared.errors import BrokerError, JobFailedError
 from shared.job_folder import JobFolder, JobStatus, Outcome
 from shared.messages import ScoreJob
+from shared.queue import progress as queue_progress
 from shared.text.plain import plain
 
 BAR_WIDTH = 24
@@ -47,7 +47,7 @@ class Glance:
 def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
     """Look at a job again and again until it has ended, quickly at first; the last glance is the final one."""
     folder = JobFolder(bucket, job_id)
-    client = hint.connect(redis_url)
+    client = queue_progress.connect(redis_url)
     pause = FIRST_PAUSE_SECONDS
     while True:
         status = folder.status()
@@ -198,7 +198,7 @@ def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:
 
 def _rows(client: redis.Redis, job_id: str) -> int | None:
     try:
-        return hint.read_progress(client, job_id).rows
+        return queue_progress.read_progress(client, job_id).rows
     except redis.RedisError as error:
         # a password or a right that is wrong does not come back by itself
         away = (redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse)

@@ -15,8 +15,8 @@ import kombu.exceptions
 import redis
 
 from producers.services import BEAT, FLOWER, NAMES, workers_of
-from shared import hint, pulse
 from shared.errors import BrokerError
+from shared.queue import heartbeat, progress
 from shared.settings import Settings
 
 ANSWER_SECONDS = 5.0
@@ -35,14 +35,14 @@ def find_illness(service: str, settings: Settings) -> str | None:
     if service == FLOWER:
         return None if flower_answers(settings.flower_port) else f"Flower does not answer on port {settings.flower_port}"
     try:
-        with hint.connect(settings.broker_url) as client:
+        with progress.connect(settings.broker_url) as client:
             return _illness_of_beat(settings, client) if service == BEAT else _illness_of_worker(NAMES[service], settings, client)
     except (redis.RedisError, kombu.exceptions.KombuError, OSError) as error:
         raise BrokerError(f"Redis does not answer: {str(error).rstrip('.')}", next_step="Start it, or check REDIS_URL.") from error
 
 
 def _illness_of_beat(settings: Settings, client: redis.Redis) -> str | None:
-    age = pulse.seconds_since(client, pulse.BEAT)
+    age = heartbeat.seconds_since(client, heartbeat.BEAT)
     if age is None:
         return "beat has left no sign yet: it has just been started, or its looks at the schedule fail, then its log says why"
     limit = FEWEST_SWEEPS * settings.sweep_seconds
@@ -53,7 +53,7 @@ def _illness_of_beat(settings: Settings, client: redis.Redis) -> str | None:
 
 
 def _illness_of_worker(name: str, settings: Settings, client: redis.Redis) -> str | None:
-    from shared.broker import make_app  # noqa: PLC0415 - beat and Flower are looked at without the time that Celery takes
+    from shared.queue.broker import make_app  # noqa: PLC0415 - beat and Flower are looked at without the time that Celery takes
 
     node = f"{name}@{socket.gethostname()}"
     queues = next(queues for worker, queues, _ in workers_of(settings) if worker == name)

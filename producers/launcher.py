@@ -45,12 +45,12 @@ from producers.services import (
     write_private,
 )
 from producers.stack.log_file import LogFile
-from shared import hint
-from shared.broker import make_app
 from shared.bucket.opening import open_bucket
-from shared.clusters import JOIN, Cluster
 from shared.errors import BrokerError, RequestError, ScoringError
 from shared.processes import limit_new_files
+from shared.queue import progress
+from shared.queue.broker import make_app
+from shared.queue.clusters import JOIN, Cluster
 from shared.settings import FOREIGN_VARIABLES, SECRETS, Settings
 
 HOST = "127.0.0.1"
@@ -346,7 +346,7 @@ class Stack:
     def _warn_of_other_stack(self) -> None:
         with contextlib.suppress(ScoringError):  # a bucket that does not answer: the workers say so
             bucket = open_bucket(self._environment["BUCKET_URL"], self.settings.signer)
-            claim = Cluster(bucket, hint.connect(self.settings.broker_url), self.settings.cluster).claim()
+            claim = Cluster(bucket, progress.connect(self.settings.broker_url), self.settings.cluster).claim()
             if not claim.is_ours:
                 self.say("up", f"warning: {claim.sentence}; its jobs, its schedule and its notices are left alone. {JOIN}")
 

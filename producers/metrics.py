@@ -19,15 +19,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from producers.firing import last_success, overdue, read_entries
-from shared import hint, pulse, tally
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
 from shared.job_folder import FINAL_STATES, JobStatus, look_at, open_jobs
-from shared.queue import heartbeat
-from shared.queues import UNKNOWN, waiting_since
-from shared.routes import QUEUES
+from shared.queue import active_workers, counters, heartbeat, progress
+from shared.queue.backlog import UNKNOWN, waiting_since
+from shared.queue.routes import QUEUES
 from shared.settings import Settings
 
 UNACKED = "unacked"
@@ -115,7 +114,7 @@ class Scrape(Collector):
         yield age
 
     def _of_redis(self) -> list[Metric]:
-        return [*self._queues(), self._workers(), *self._memory(), *self._signs(), *_counts(tally.read_tally(self._client))]
+        return [*self._queues(), self._workers(), *self._memory(), *self._signs(), *_counts(counters.read_tally(self._client))]
 
     def _queues(self) -> list[Metric]:
         length = GaugeMetricFamily("scoring_queue_length", "Messages that wait.", labels=["queue"])
@@ -132,7 +131,7 @@ class Scrape(Collector):
 
     def _workers(self) -> Metric:
         workers = GaugeMetricFamily("scoring_workers", "Workers that take messages from this queue.", labels=["queue"])
-        for queue, count in heartbeat.workers_by_queue(self._client, QUEUES).items():
+        for queue, count in active_workers.workers_by_queue(self._client, QUEUES).items():
             workers.add_metric([queue], count)
         return workers
 
@@ -146,10 +145,10 @@ class Scrape(Collector):
     def _signs(self) -> list[Metric]:
         found: list[Metric] = []
         for name, key, what in (
-            ("scoring_beat_age_seconds", pulse.BEAT, "Since beat last sent a sweep."),
-            ("scoring_sweep_age_seconds", pulse.SWEEP, "Since a worker last ended a sweep."),
+            ("scoring_beat_age_seconds", heartbeat.BEAT, "Since beat last sent a sweep."),
+            ("scoring_sweep_age_seconds", heartbeat.SWEEP, "Since a worker last ended a sweep."),
         ):
-            seconds = pulse.seconds_since(self._client, key)
+            seconds = heartbeat.seconds_since(self._client, key)
             if seconds is not None:
                 found.append(GaugeMetricFamily(name, what, value=seconds))
         return found
@@ -202,7 +201,7 @@ class Scrape(Collector):
         return [success, late]
 
 
-def _counts(counted: tally.Tally) -> Iterator[Metric]:
+def _counts(counted: counters.Tally) -> Iterator[Metric]:
     yield CounterMetricFamily("scoring_chunks", "Chunks that were scored.", value=counted.chunks)
     yield CounterMetricFamily("scoring_rows", "Rows of them.", value=counted.rows)
     yield CounterMetricFamily("scoring_rejects", "Rows of them that could not be scored.", value=counted.rejects)
@@ -217,7 +216,7 @@ def _counts(counted: tally.Tally) -> Iterator[Metric]:
     seconds = HistogramMetricFamily("scoring_chunk_seconds", "How long each stage of a chunk took.", labels=["stage"])
     for stage, histogram in counted.stages.items():
         upto, buckets = 0, []
-        for bound, count in zip([*map(str, tally.BOUNDS), "+Inf"], histogram.counts, strict=True):
+        for bound, count in zip([*map(str, counters.BOUNDS), "+Inf"], histogram.counts, strict=True):
             upto += count
             buckets.append((bound, float(upto)))
         seconds.add_metric([stage], buckets=buckets, sum_value=histogram.seconds)
@@ -227,7 +226,7 @@ def _counts(counted: tally.Tally) -> Iterator[Metric]:
 def registry(settings: Settings) -> CollectorRegistry:
     """What is served: our metrics and no others."""
     found = CollectorRegistry()
-    found.register(Scrape(hint.connect(settings.broker_url), open_bucket(settings.bucket_url, settings.signer)))
+    found.register(Scrape(progress.connect(settings.broker_url), open_bucket(settings.bucket_url, settings.signer)))
     return found
 
 

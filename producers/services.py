@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from shared.errors import RequestError
 from shared.processes import private_place
-from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
+from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -23,7 +23,7 @@
                   telling.json            a try to tell people was begun
                   notified.json           people were told, or this was given up
                   cleared                 a mark: the job failed, and all but its request and outcome was removed since
-    jobs/_open/<job id>                   a mark: this job still needs something done; in it, by which stack (``shared.clusters``)
+    jobs/_open/<job id>                   a mark: this job still needs something done; in it, by which stack (``shared.queue.clusters``)
     jobs/_requests/<digest>.<n>           which job the n-th run of a request became    (first writer wins)
 
 A step reads the folder, adds one thing, and may run any number of times. What exists once is never changed afterwards.

@@ -17,12 +17,12 @@ from celery.worker import state
 
 from model_store.definitions import list_definitions, load_definition
 from model_store.trial_import import bar_deadly_definitions
-from shared import hint
-from shared.broker import make_app
 from shared.errors import ModelError
 from shared.logs import set_up_logs
 from shared.processes import limit_new_files
-from shared.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
+from shared.queue import progress
+from shared.queue.broker import make_app
+from shared.queue.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.beat_watch import start_watch
 from workers.memory import keep_freed_memory
@@ -96,7 +96,7 @@ def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 @signals.worker_ready.connect
 def _forgive_at_shutdown(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     """A worker that is told to stop may be killed before its work in hand is done, and that must not count as a death of it."""
-    forgiver = Forgiver(lambda: hint.connect(read_settings().broker_url), lambda: list(state.active_requests))
+    forgiver = Forgiver(lambda: progress.connect(read_settings().broker_url), lambda: list(state.active_requests))
     signals.worker_shutting_down.connect(forgiver.wake, weak=False)
 
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 import redis
 import structlog
 
-from shared import hint, pulse
 from shared.messages import Notice
 from shared.processes import mark_of_process
+from shared.queue import heartbeat, progress
 from shared.settings import Settings
 from workers import webhook
 
@@ -61,7 +61,7 @@ class Watch:
     """What one process knows of beat."""
 
     def __init__(self, settings: Settings, send_sweep: Callable[[], None]) -> None:
-        self._client = hint.connect(settings.broker_url)
+        self._client = progress.connect(settings.broker_url)
         self._webhook_url = settings.webhook_url.get_secret_value()
         self._sweep_seconds = settings.sweep_seconds
         self._limit = max(settings.beat_silent_seconds, FEWEST_SWEEPS * settings.sweep_seconds)
@@ -75,7 +75,7 @@ class Watch:
     def look(self, now: float) -> None:
         """Look once, at this moment of ``time.monotonic``, and do what is needed."""
         try:
-            sign = pulse.last_sign(self._client, pulse.BEAT)
+            sign = heartbeat.last_sign(self._client, heartbeat.BEAT)
             if now - self._looked > self._limit / 2:
                 # the first look, or the first after a sleep: an old sign says nothing
                 self._heard, self._sign = now, sign
@@ -100,7 +100,7 @@ class Watch:
     def _note_silence(self, seconds: float) -> None:
         """One worker of all takes it upon itself to tell."""
         if self._client.set(SILENT, self._name, nx=True, ex=CLAIM_SECONDS):
-            if pulse.last_sign(self._client, pulse.BEAT) not in (None, self._sign):
+            if heartbeat.last_sign(self._client, heartbeat.BEAT) not in (None, self._sign):
                 self._client.delete(SILENT)  # it came back this moment, and who saw it found no mark to take away
                 return
             self._plan_to_tell(_silence(seconds))
@@ -133,7 +133,7 @@ class Watch:
             log.error("notice given up", problem=f"the webhook did not take the notice {self._untold.title!r}: {error}")
         if not self._untold.good:
             try:
-                self._client.set(SILENT, TOLD, ex=pulse.KEPT_SECONDS)
+                self._client.set(SILENT, TOLD, ex=heartbeat.KEPT_SECONDS)
             except redis.RedisError as error:
                 log.warning("telling not noted", error=str(error))
         self._untold = None

@@ -26,21 +26,21 @@ from model_store.foreign_code import DefinitionHungError
 from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
 from model_store.trial_import import bar_deadly_definitions
-from shared import hint, pulse, routes, tally
 from shared.announcements import untold
-from shared.broker import send
 from shared.bucket.interface import Bucket
 from shared.bucket.opening import open_bucket
-from shared.canary import LONGEST_REASON, Answer, Canary, answer, canary_file
-from shared.clusters import Cluster
 from shared.errors import MessageError, ModelError, PermanentError, ScoringError, StrayOrderError, TransientError
 from shared.job_folder import JobFolder, Outcome
 from shared.logs import log_place
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
+from shared.queue import counters, heartbeat, progress, routes
+from shared.queue.backlog import waiting_since
+from shared.queue.broker import send
+from shared.queue.clusters import Cluster
 from shared.queue.killers import Killer, forget_killer, note_killer
+from shared.queue.probe import LONGEST_REASON, Answer, Canary, answer, canary_file
 from shared.queue.upkeep import Upkeep
-from shared.queues import waiting_since
 from shared.settings import Settings, read_settings
 from shared.version import code_version
 from workers import joining, notices, scoring, sweeping, training, tuning, webhook
@@ -80,7 +80,7 @@ def bucket() -> Bucket:
 @functools.cache
 def redis_client() -> redis.Redis:
     """The connection of this process for hints and leases; messages have their own."""
-    return hint.connect(settings().broker_url)
+    return progress.connect(settings().broker_url)
 
 
 @functools.cache
@@ -263,7 +263,7 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt
 def _mark_parts(folder: JobFolder, done: set[int]) -> None:
     """Let the parts count that are there from the start: those of a resumed job, or taken over from a job that is fixed."""
     try:
-        hint.mark_parts(redis_client(), folder.job_id, done, count_rejects(folder))
+        progress.mark_parts(redis_client(), folder.job_id, done, count_rejects(folder))
     except redis.RedisError as error:
         # only a hint, as for each part
         log.warning("parts not marked", error=str(error))
@@ -382,13 +382,13 @@ def _forget_killer(release: str) -> None:
         forget_killer(redis_client(), release)
 
 
-def _mark_part(order: ChunkOrder, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> hint.Marked | None:
+def _mark_part(order: ChunkOrder, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> progress.Marked | None:
     """Say in Redis that a chunk is done; None when that cannot be said."""
     # what was in memory was not loaded
     stages = {stage: seconds for stage, seconds in part.stages.items() if stage != "load" or not release_was_kept}
-    counts = tally.of_chunk(rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
+    counts = counters.of_chunk(rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
     try:
-        marked = hint.mark_part(redis_client(), order.job_id, order.index, counts=counts, attempts=attempt.key)
+        marked = progress.mark_part(redis_client(), order.job_id, order.index, counts=counts, attempts=attempt.key)
     except redis.RedisError as error:
         # only a hint: the sweep will see from the folder that all parts are there
         log.warning("part not marked", error=str(error))
@@ -426,7 +426,7 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attem
     outcome = scoring.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
     if outcome is not None:
         log.info("finished", state=outcome.state, result=outcome.result)
-        hint.forget(redis_client(), order.job_id)
+        progress.forget(redis_client(), order.job_id)
         if outcome.state == "done":
             _forget_killer(outcome.release)
         send(task.app, routes.NOTIFY, [order])
@@ -510,7 +510,7 @@ def notify(task: celery.Task, order: JobOrder, folder: JobFolder, attempt: Attem
 
 def _count_end(folder: JobFolder, outcome: Outcome) -> None:
     with contextlib.suppress(redis.RedisError, PermanentError):
-        tally.count_end(redis_client(), folder.job().kind, outcome.state)
+        counters.count_end(redis_client(), folder.job().kind, outcome.state)
 
 
 @shared_task(name=routes.SWEEP, bind=True)
@@ -544,11 +544,11 @@ def _sweep(app: celery.Celery, client: redis.Redis, upkeep: Upkeep) -> None:
         for parent in (_places()["cache"] / OWN_COPIES, training.staging(_places()["cache"])):
             drop_abandoned(parent)
         upkeep.leave()
-    turn = sweeping.Turn(after=pulse.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
+    turn = sweeping.Turn(after=heartbeat.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
     for missing in sweeping.sweep(bucket(), traffic, rules, turn, cluster(), may_enter):
         _send_again(app, missing)
-    pulse.leave_sign(client, pulse.SWEEP)
-    pulse.note_swept(client, turn.after)
+    heartbeat.leave_sign(client, heartbeat.SWEEP)
+    heartbeat.note_swept(client, turn.after)
     # else the other stack tells them, whose webhook they are for
     if cluster().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
         _tell_announced(client, upkeep.now)

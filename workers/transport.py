@@ -18,7 +18,7 @@ from kombu.transport import redis
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.routes import QUEUE_OF_TASK, QUEUES
+from shared.queue.routes import QUEUE_OF_TASK, QUEUES
 
 SHOWN_LENGTH = 200
 """Of the text of an error."""

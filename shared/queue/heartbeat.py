@@ -1,45 +1,48 @@
-"""Signs of life of the workers in Redis: which are there now, and the queues that each takes from.
+"""Signs of life in Redis: when beat last sent a sweep, and when a worker last ended one.
 
-A sorted set ``scoring:workers`` maps each worker to the moment of its last sign, by the server's clock. It may be lost at any moment;
-then the next signs make it again.
+Like every key of ours they have an expiry and may be lost at any moment; then nothing is known until the next sign.
 """
 
-from collections import Counter
-from collections.abc import Collection
+import secrets
+from datetime import UTC, datetime
 
 import redis
 
-KEY = "scoring:workers"
-PERIOD_SECONDS = 10
-ALIVE_SECONDS = 35
-"""A worker without a sign for this long, three of them missing, is not counted."""
-
-BEAT = """
-local now = tonumber(redis.call('time')[1])
-redis.call('zadd', KEYS[1], now, ARGV[1])
-for _, gone in ipairs(redis.call('zrangebyscore', KEYS[1], '-inf', now - ARGV[2])) do redis.call('zrem', KEYS[1], gone) end
-redis.call('expire', KEYS[1], ARGV[2])
-"""
-
-ALIVE = "return redis.call('zrangebyscore', KEYS[1], tonumber(redis.call('time')[1]) - ARGV[1], '+inf')"
+BEAT = "scoring:pulse:beat"
+SWEEP = "scoring:pulse:sweep"
+SWEPT_UNTIL = "scoring:pulse:swept-until"
+KEPT_SECONDS = 24 * 3600
 
 
-def beat(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
-    """Leave a sign of this worker; raises redis.RedisError."""
-    client.eval(BEAT, 1, KEY, _member(worker, queues), ALIVE_SECONDS)
+def leave_sign(client: redis.Redis, name: str) -> None:
+    """Say that it happened now; raises redis.RedisError."""
+    client.set(name, secrets.token_hex(8), ex=KEPT_SECONDS)
 
 
-def stop(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
-    """Take its sign away: it stops; raises redis.RedisError."""
-    client.zrem(KEY, _member(worker, queues))
+def last_sign(client: redis.Redis, name: str) -> bytes | None:
+    """The last sign, another one each time; None when none is known. Raises redis.RedisError."""
+    sign = client.get(name)
+    return sign if isinstance(sign, bytes) else None
 
 
-def workers_by_queue(client: redis.Redis, queues: Collection[str]) -> dict[str, int]:
-    """How many workers take from each queue now; raises redis.RedisError."""
-    members = client.eval(ALIVE, 1, KEY, ALIVE_SECONDS)
-    served = Counter(queue for member in members for queue in member.decode(errors="replace").split(" ")[0].split(","))
-    return {queue: served[queue] for queue in queues}
+def seconds_since(client: redis.Redis, name: str) -> float | None:
+    """The age of the last sign, by the server's clock alone; None when none is known, or none for a day. Raises redis.RedisError."""
+    left = int(client.pttl(name))
+    return KEPT_SECONDS - left / 1000 if left >= 0 else None
 
 
-def _member(worker: str, queues: Collection[str]) -> str:
-    return f"{','.join(sorted(queues))} {worker}"
+def time_of(client: redis.Redis) -> datetime:
+    """What the clock of Redis shows: one clock for all processes. Raises redis.RedisError."""
+    seconds, micros = client.time()
+    return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
+
+
+def note_swept(client: redis.Redis, job_id: str) -> None:
+    """Keep the job that a sweep looked at last, empty when it looked at all; raises redis.RedisError."""
+    client.set(SWEPT_UNTIL, job_id, ex=KEPT_SECONDS)
+
+
+def swept_until(client: redis.Redis) -> str:
+    """The job after which the next sweep begins; empty when it begins with the oldest. Raises redis.RedisError."""
+    job_id = client.get(SWEPT_UNTIL)
+    return job_id.decode(errors="replace") if isinstance(job_id, bytes) else ""

@@ -29,9 +29,9 @@ from producers.clearing import clear_all, judge_releases
 from shared.bucket.local import LocalBucket
 from shared.job_folder import REQUESTS, JobFolder
 from shared.messages import JobOrder, ScoreJob
+from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, Retention, parse_retention
-from shared.routes import QUEUES, SCORE_PLAN, SWEEP
 from tests.conftest import own_server
 from tests.handmade import HEADER, publish_handmade, row
 
@@ -118,7 +118,7 @@ class Replay:
         self.bucket.delete_many([f"data/predict/input/{old:%Y/%m/%d}/prediction_input.csv.gz", f"data/fixed/{old:%Y/%m/%d}.csv"])
 
     def _ask(self, moment: datetime, table: str, place: str, **more: Any) -> JobFolder:
-        from shared.broker import send
+        from shared.queue.broker import send
 
         job_id = f"{moment:%Y%m%dt%H%M%S}000z-score-{len(more):06x}"
         job = ScoreJob(job_id=job_id, created=moment, model="v1", table=table, place=place, **more)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from shared.bucket.local import LocalBucket
-from shared.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN
+from shared.queue.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import make_job, run_job, text_at
 

@@ -27,10 +27,10 @@ import yaml
 from producers.firing import Since, find_entry
 from producers.metrics import serve
 from producers.schedule import SCHEDULE
-from shared.broker import make_app, send
 from shared.bucket.local import LocalBucket
 from shared.messages import JobOrder
-from shared.routes import QUEUE_CONTROL, SCORE_PLAN
+from shared.queue.broker import make_app, send
+from shared.queue.routes import QUEUE_CONTROL, SCORE_PLAN
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, Place, free_port, own_server, wait_until
 from tests.handmade import make_job

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 import pandas as pd
 import pytest
 
-from shared import hint, pulse
-from shared.broker import make_app, send
 from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder, Outcome
 from shared.messages import JobOrder, TrainJob
-from shared.routes import NOTIFY, SCORE_PLAN
+from shared.queue import heartbeat, progress
+from shared.queue.broker import make_app, send
+from shared.queue.routes import NOTIFY, SCORE_PLAN
 from shared.settings import Settings
 from tests.acceptance.faults.stage import Stage
 from tests.conftest import wait_until
@@ -189,8 +189,8 @@ def test_a_webhook_that_asks_for_a_rest_is_asked_by_nobody_until_it_is_over(stag
 
 
 def test_the_silence_of_beat_is_told_of_once_and_its_sweep_is_sent_until_it_is_back(stage, webhook):
-    client = hint.connect(stage.settings.broker_url)
-    wait_until(lambda: (pulse.seconds_since(client, pulse.BEAT) or 99) < 2, what="a sign of beat")
+    client = progress.connect(stage.settings.broker_url)
+    wait_until(lambda: (heartbeat.seconds_since(client, heartbeat.BEAT) or 99) < 2, what="a sign of beat")
     assert webhook.told("beat") == []
     [beat] = stage.beats
     beat.terminate()
@@ -199,11 +199,11 @@ def test_the_silence_of_beat_is_told_of_once_and_its_sweep_is_sent_until_it_is_b
     assert webhook.told("beat") == ["beat has been silent for 4 s"]
     lost = ended(stage, "lost-01")
     wait_until(lambda: lost.has("notified.json"), 15, "the job that only a sweep can end")
-    assert pulse.seconds_since(client, pulse.BEAT) > 4
-    assert pulse.seconds_since(client, pulse.SWEEP) < 4
+    assert heartbeat.seconds_since(client, heartbeat.BEAT) > 4
+    assert heartbeat.seconds_since(client, heartbeat.SWEEP) < 4
 
     stage.start_beat()
     wait_until(lambda: len(webhook.told("beat")) > 1, 20, "the word that beat is back")
-    wait_until(lambda: pulse.seconds_since(client, pulse.BEAT) < 1, what="a sign of beat")
+    wait_until(lambda: heartbeat.seconds_since(client, heartbeat.BEAT) < 1, what="a sign of beat")
     assert webhook.told("beat")[1:] == ["beat is back"]
     assert [key for key in client.scan_iter("scoring:*") if client.ttl(key) == -1] == [], "every key of ours has an expiry"

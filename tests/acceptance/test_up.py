@@ -15,9 +15,9 @@ import pytest
 import redis
 
 from producers.launcher import ROOT, server_binary
-from shared.broker import make_app, send
 from shared.messages import JobOrder
-from shared.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
+from shared.queue.broker import make_app, send
+from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
 from shared.settings import Settings
 from tests.conftest import free_ports
 from tests.held_jobs import HeldJobs

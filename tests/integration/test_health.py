@@ -15,10 +15,10 @@ import redis
 
 from producers import health
 from producers.services import BEAT, CONTROL, CONTROL_PROCESSES, FLOWER, STOP_SECONDS, WORKER, celery_command
-from shared.broker import make_app, send
 from shared.errors import BrokerError
 from shared.messages import JobOrder
-from shared.routes import QUEUE_CONTROL, QUEUE_TRAIN, SCORE_PLAN
+from shared.queue.broker import make_app, send
+from shared.queue.routes import QUEUE_CONTROL, QUEUE_TRAIN, SCORE_PLAN
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, free_port, own_server, wait_until
 from tests.held_jobs import HeldJobs

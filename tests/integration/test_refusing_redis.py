@@ -9,10 +9,10 @@ import pytest
 import redis
 
 from producers.services import BEAT, WORKER, beat_command, lone_worker_command
-from shared.broker import make_app, send_canary
-from shared.canary import Canary, answers
 from shared.errors import ScoringError
-from shared.routes import QUEUE_CONTROL
+from shared.queue.broker import make_app, send_canary
+from shared.queue.probe import Canary, answers
+from shared.queue.routes import QUEUE_CONTROL
 from shared.settings import Settings
 from tests.conftest import own_server, wait_until
 

@@ -16,8 +16,8 @@ from prometheus_client import generate_latest
 
 from producers.metrics import registry
 from producers.services import NAMES
-from shared import pulse
-from shared.broker import make_app
+from shared.queue import heartbeat
+from shared.queue.broker import make_app
 from shared.settings import SECRETS, Settings
 from tests.conftest import REPOSITORY
 
@@ -324,8 +324,8 @@ def test_keda_reads_the_queues_as_that_user():
 
 def figures_of(redis_url, bucket):
     client = redis.Redis.from_url(redis_url)
-    for sign in (pulse.BEAT, pulse.SWEEP):
-        pulse.leave_sign(client, sign)
+    for sign in (heartbeat.BEAT, heartbeat.SWEEP):
+        heartbeat.leave_sign(client, sign)
     client.config_set("maxmemory", "1gb")
     try:
         text = generate_latest(registry(Settings(redis_url=redis_url, bucket_url=str(bucket)))).decode()

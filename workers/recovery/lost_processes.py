@@ -9,8 +9,8 @@ from typing import Any
 import celery.worker.request
 from billiard.exceptions import WorkerLostError
 
-from shared import hint
 from shared.errors import MessageError
+from shared.queue import progress
 from shared.settings import read_settings
 from workers.attempts import note_lost
 from workers.recovery.shutdown import step_of
@@ -35,6 +35,6 @@ class Request(celery.worker.request.Request):
             order, _ = step_of(self)
         except MessageError:
             return
-        client = hint.connect(read_settings().broker_url)
+        client = progress.connect(read_settings().broker_url)
         note_lost(client, order.job_id)
         client.close()

@@ -9,12 +9,12 @@ import redis
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
-from shared import pulse, routes
 from shared.announcements import announce
 from shared.bucket.interface import Bucket
 from shared.errors import ScoringError
 from shared.memory_limit import describe_memory
 from shared.messages import Notice
+from shared.queue import heartbeat, routes
 from shared.queue.upkeep import LEFT_OUT_FOR, WHOLE, Deaths, Upkeep, begin
 
 SWEEP_RESTS_FOR = timedelta(minutes=10)
@@ -36,7 +36,7 @@ def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[U
         redis.RedisError: Redis cannot be asked.
     """
     rest = SWEEP_RESTS_FOR if step == routes.SWEEP else LEFT_OUT_FOR
-    upkeep = begin(client, step, pulse.time_of(client), describe_memory(), rest)
+    upkeep = begin(client, step, heartbeat.time_of(client), describe_memory(), rest)
     for deaths in upkeep.left_out:
         _tell(bucket, deaths)
     try:

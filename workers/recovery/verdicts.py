@@ -4,7 +4,7 @@ from shared.errors import JobFailedError, ModelError, PermanentError
 from shared.job_folder import JobFolder, Stage
 from shared.memory_limit import describe_memory
 from shared.messages import ChunkOrder
-from shared.routes import SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
+from shared.queue.routes import SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.attempts import Attempt
 from workers.scoring import ChunkStage
 

@@ -7,8 +7,7 @@ import celery.bootsteps
 import redis
 from celery.worker.consumer.tasks import Tasks
 
-from shared import hint
-from shared.queue import heartbeat
+from shared.queue import active_workers, progress
 
 
 class Heartbeat(celery.bootsteps.StartStopStep):
@@ -22,9 +21,9 @@ class Heartbeat(celery.bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
         """Leave a sign now, and again each period."""
-        self._client = hint.connect(parent.app.conf.broker_url)
+        self._client = progress.connect(parent.app.conf.broker_url)
         self._beat(parent)
-        self._timer = parent.timer.call_repeatedly(heartbeat.PERIOD_SECONDS, self._beat, (parent,))
+        self._timer = parent.timer.call_repeatedly(active_workers.PERIOD_SECONDS, self._beat, (parent,))
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
         """Take the sign away."""
@@ -33,7 +32,7 @@ class Heartbeat(celery.bootsteps.StartStopStep):
             self._timer = None
         if self._client is not None:
             with contextlib.suppress(redis.RedisError):
-                heartbeat.stop(self._client, parent.hostname, _queues(parent))
+                active_workers.stop(self._client, parent.hostname, _queues(parent))
             self._client.close()
             self._client = None
 
@@ -41,7 +40,7 @@ class Heartbeat(celery.bootsteps.StartStopStep):
         if self._client is not None:
             # where Redis is away nobody can read a sign either
             with contextlib.suppress(redis.RedisError):
-                heartbeat.beat(self._client, parent.hostname, _queues(parent))
+                active_workers.beat(self._client, parent.hostname, _queues(parent))
 
 
 def _queues(parent: Any) -> list[str]:  # noqa: ANN401 - Celery's consumer

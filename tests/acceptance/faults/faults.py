@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from shared.routes import GC
+from shared.queue.routes import GC
 from tests.acceptance.faults.stage import PROCESSES, Stage
 from tests.conftest import wait_until
 

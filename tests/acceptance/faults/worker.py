@@ -19,10 +19,11 @@ from typing import Any
 import psutil
 import time_machine
 
-from shared import broker, processes
+from shared import processes
 from shared.bucket.local import LocalBucket
 from shared.bucket.remote import RemoteBucket
-from shared.routes import QUEUE_CONTROL, QUEUE_OF_TASK
+from shared.queue import broker
+from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
 from workers import notices, scoring, tasks, training
 from workers.app import app
 

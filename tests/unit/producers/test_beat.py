@@ -6,9 +6,9 @@ import pytest
 
 from producers import beat
 from producers.schedule import SCHEDULE
-from shared import hint, pulse
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
+from shared.queue import heartbeat, progress
 from shared.settings import Settings
 
 pytestmark = pytest.mark.server
@@ -42,13 +42,13 @@ def keeper(redis_url, bucket, clock, monkeypatch) -> beat.Keeper:
 @pytest.fixture
 def signs(redis_url, monkeypatch):
     """Whether a sweep that is sent now leaves a sign."""
-    with hint.connect(redis_url) as client:
+    with progress.connect(redis_url) as client:
         monkeypatch.setattr(beat, "_client", lambda: client)
 
         def leaves_one() -> bool:
             client.flushdb()
             beat._leave_sign()
-            return pulse.last_sign(client, pulse.BEAT) is not None
+            return heartbeat.last_sign(client, heartbeat.BEAT) is not None
 
         yield leaves_one
 

@@ -17,11 +17,11 @@ from producers.doctor import examine
 from producers.enqueue import definitions_here
 from producers.firing import Since, find_entry
 from producers.schedule import SCHEDULE
-from shared import hint, pulse
 from shared.aliases import point_alias
 from shared.bucket.local import LocalBucket
-from shared.canary import Answer, Canary, answer, answers
+from shared.queue import heartbeat, progress
 from shared.queue.killers import Killer, note_killer
+from shared.queue.probe import Answer, Canary, answer, answers
 from shared.records import decode
 from shared.settings import Settings
 from shared.version import code_version
@@ -157,10 +157,10 @@ def test_a_run_that_was_missed_is_a_warning(redis_url, tmp_path):
 
 
 def test_a_sign_of_life_is_well_while_it_is_new(redis_url, tmp_path):
-    client = hint.connect(redis_url)
-    pulse.leave_sign(client, pulse.BEAT)
-    pulse.leave_sign(client, pulse.SWEEP)
-    client.expire(pulse.SWEEP, pulse.KEPT_SECONDS - 1000)
+    client = progress.connect(redis_url)
+    heartbeat.leave_sign(client, heartbeat.BEAT)
+    heartbeat.leave_sign(client, heartbeat.SWEEP)
+    client.expire(heartbeat.SWEEP, heartbeat.KEPT_SECONDS - 1000)
     found = look(redis_url, tmp_path)
     assert found["beat"].state == "well"
     assert found["sweep"].state == "ill"
@@ -237,7 +237,7 @@ def test_an_answer_of_an_earlier_version_is_no_difference(tmp_path):
 
 def test_the_worker_says_whether_it_has_the_bucket_of_whoever_asks(redis_url, tmp_path):
     program = "import json, sys; from workers.tasks import canary; canary(*json.loads(sys.argv[1]))"
-    client, seen = hint.connect(redis_url), {}
+    client, seen = progress.connect(redis_url), {}
     for asker in ("same", "other"):
         asked = Canary()
         with doctor._canary_files(LocalBucket(tmp_path / asker), [asked]) as are_there:
@@ -262,7 +262,7 @@ def test_a_schedule_that_cannot_be_kept_is_ill(redis_url, tmp_path):
 
 
 def test_an_answer_is_of_one_canary_alone_and_has_an_end(redis_url):
-    client = hint.connect(redis_url)
+    client = progress.connect(redis_url)
     one, other = Canary(), Canary()
     answer(client, one, "score", Answer(host="here", libraries={}, definitions=[]))
     assert answers(client, one)["score"].host == "here"
@@ -279,7 +279,7 @@ def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(re
     words = json.dumps([[canary.encode(), queue] for queue, canary in canaries.items()])
     environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, words], cwd=REPOSITORY, env=environment, timeout=120, check=True)
-    client = hint.connect(redis_url)
+    client = progress.connect(redis_url)
     told = {queue: answers(client, canary)[queue] for queue, canary in canaries.items()}
     assert {"own1", "broken"} < set(told["control"].definitions)
     assert told["control"].sources == {}

@@ -20,15 +20,14 @@ from producers.enqueue import ScheduledRun
 from producers.firing import Since, find_entry, overdue
 from producers.metrics import registry, serve
 from producers.schedule import SCHEDULE, Run
-from shared import hint, pulse, tally
-from shared.broker import make_app, send
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.job_folder import Outcome
 from shared.messages import JobOrder
-from shared.queue import heartbeat
-from shared.queues import LOOKED_AT
-from shared.routes import QUEUE_CONTROL, QUEUES, SCORE_PLAN, SWEEP
+from shared.queue import active_workers, counters, heartbeat, progress
+from shared.queue.backlog import LOOKED_AT
+from shared.queue.broker import make_app, send
+from shared.queue.routes import QUEUE_CONTROL, QUEUES, SCORE_PLAN, SWEEP
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import make_job
@@ -68,7 +67,7 @@ def test_what_waits_and_its_age_are_told(settings):
     app = make_app(settings)
     for _ in range(3):
         send(app, SCORE_PLAN, [JobOrder(job_id="20261123t101500000z-score-9bfad3")])
-    client = hint.connect(settings.broker_url)
+    client = progress.connect(settings.broker_url)
     # as if all had been sent a minute ago
     messages = [json.loads(message) for message in client.lrange(QUEUE_CONTROL, 0, -1)]
     client.delete(QUEUE_CONTROL)
@@ -85,12 +84,12 @@ def test_what_waits_and_its_age_are_told(settings):
 
 def test_jobs_chunks_and_signs_are_told(settings, tmp_path):
     job = make_job(LocalBucket(tmp_path / "bucket")).job()
-    client = hint.connect(settings.broker_url)
-    pulse.leave_sign(client, pulse.BEAT)
-    pulse.leave_sign(client, pulse.SWEEP)
-    counts = tally.of_chunk(rows=10, rejects=2, stages={"read": 0.02, "predict": 5.0}, release_was_kept=True)
-    hint.mark_part(client, job.job_id, 0, counts=counts, attempts="begun")
-    tally.count_end(client, "score", "failed")
+    client = progress.connect(settings.broker_url)
+    heartbeat.leave_sign(client, heartbeat.BEAT)
+    heartbeat.leave_sign(client, heartbeat.SWEEP)
+    counts = counters.of_chunk(rows=10, rejects=2, stages={"read": 0.02, "predict": 5.0}, release_was_kept=True)
+    progress.mark_part(client, job.job_id, 0, counts=counts, attempts="begun")
+    counters.count_end(client, "score", "failed")
     found = read(settings)
     assert found["scoring_jobs", "queued"] == 1
     assert found["scoring_oldest_job_age_seconds",] == pytest.approx(time.time() - job.created.timestamp(), abs=10)
@@ -121,7 +120,7 @@ def test_every_end_is_counted_from_nothing_on(settings):
 
 
 def test_an_age_that_nobody_knows_is_left_out(settings):
-    client = hint.connect(settings.broker_url)
+    client = progress.connect(settings.broker_url)
     for _ in range(LOOKED_AT):
         client.rpush(QUEUE_CONTROL, json.dumps({"headers": {"task": SWEEP, "sent_at": time.time()}}))
     found = read(settings)
@@ -134,7 +133,7 @@ def test_an_age_that_nobody_knows_is_left_out(settings):
 def slow(settings, tmp_path, monkeypatch):
     """A scrape whose bucket is as slow as the test wants: it answers while the event is set."""
     monkeypatch.setattr(metrics, "BUCKET_SECONDS", 0.2)
-    scrape = metrics.Scrape(hint.connect(settings.broker_url), LocalBucket(tmp_path / "bucket"))
+    scrape = metrics.Scrape(progress.connect(settings.broker_url), LocalBucket(tmp_path / "bucket"))
     may_answer = threading.Event()
     whole = scrape._bucket_look._ask
 
@@ -267,7 +266,7 @@ def test_sigterm_ends_it_as_it_must_for_the_first_process_of_a_container(setting
 
 
 def test_the_memory_of_redis_and_the_disk_of_the_bucket_are_told_with_their_ends(settings, tmp_path):
-    client = hint.connect(settings.broker_url)
+    client = progress.connect(settings.broker_url)
     found = read(settings)
     assert found["scoring_redis_memory_bytes",] > 100_000
     assert ("scoring_redis_memory_limit_bytes",) not in found
@@ -285,7 +284,7 @@ def test_the_memory_of_redis_and_the_disk_of_the_bucket_are_told_with_their_ends
 
 def test_workers_are_counted_by_queue_and_none_is_said(settings):
     assert [read(settings)["scoring_workers", queue] for queue in QUEUES] == [0, 0, 0]
-    heartbeat.beat(hint.connect(settings.broker_url), "score@one", ["score", "train"])
+    active_workers.beat(progress.connect(settings.broker_url), "score@one", ["score", "train"])
     assert {queue: read(settings)["scoring_workers", queue] for queue in QUEUES} == {"control": 0, "score": 1, "train": 1}
 
 

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from producers.cli import _status_data
 from producers.enqueue import _claim
-from shared.broker import make_app
 from shared.bucket.local import LocalBucket
 from shared.job_folder import JobFolder, list_jobs, look_at
-from shared.routes import QUEUE_OF_TASK, QUEUES, SWEEP
+from shared.queue.broker import make_app
+from shared.queue.routes import QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
 from workers import scoring, sweeping, tasks

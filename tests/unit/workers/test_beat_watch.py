@@ -9,7 +9,7 @@ import redis
 import structlog
 
 from producers.launcher import server_binary
-from shared import hint, pulse
+from shared.queue import heartbeat, progress
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until
 from workers import beat_watch, webhook
@@ -35,7 +35,7 @@ def people(receiver):
 
 @pytest.fixture
 def client(redis_url):
-    return hint.connect(redis_url)
+    return progress.connect(redis_url)
 
 
 class Workers:
@@ -54,7 +54,7 @@ class Workers:
         """Look on for so long; ``beat`` is the connection of a beat that lives."""
         for second in range(0, int(seconds) + 1, 5):
             if beat is not None and second % SWEEP == 0:
-                pulse.leave_sign(beat, pulse.BEAT)
+                heartbeat.leave_sign(beat, heartbeat.BEAT)
             for watch in watches or self.watches:
                 watch.look(self.now)
             self.now += 5
@@ -88,7 +88,7 @@ def test_of_twenty_workers_one_tells_of_the_silence_and_one_of_its_end(client, r
 def test_every_key_of_the_watch_has_an_end(client, redis_url, people):
     workers = Workers(redis_url, people.url)
     workers.look(LIMIT + 60)
-    pulse.leave_sign(client, pulse.BEAT)
+    heartbeat.leave_sign(client, heartbeat.BEAT)
     keys = [*client.scan_iter("scoring:*")]
     assert beat_watch.SILENT.encode() in keys
     assert [key for key in keys if client.ttl(key) < 0] == []
@@ -177,7 +177,7 @@ def test_the_place_is_held_for_a_little_less_than_a_period(client, redis_url, pe
 
 
 def test_a_stack_that_has_just_started_waits_for_its_first_sweep(client, redis_url, people):
-    pulse.leave_sign(client, pulse.BEAT)  # yesterday's
+    heartbeat.leave_sign(client, heartbeat.BEAT)  # yesterday's
     workers = Workers(redis_url, people.url)
     workers.look(LIMIT - 10)
     workers.look(LIMIT * 3, beat=client)
@@ -186,7 +186,7 @@ def test_a_stack_that_has_just_started_waits_for_its_first_sweep(client, redis_u
 
 
 def test_a_worker_that_starts_during_the_silence_neither_tells_of_it_nor_of_its_end(client, redis_url, people):
-    pulse.leave_sign(client, pulse.BEAT)
+    heartbeat.leave_sign(client, heartbeat.BEAT)
     workers = Workers(redis_url, people.url)
     workers.look(LIMIT + 15)
     late = workers.one()
@@ -239,7 +239,7 @@ def test_a_redis_that_was_away_is_no_silence(tmp_path, people):
     server = start()
     workers = Workers(url, people.url, count=1)
     try:
-        workers.look(30, beat=hint.connect(url))
+        workers.look(30, beat=progress.connect(url))
         workers.look(LIMIT - 30)
         server.terminate()
         server.wait(20)
@@ -256,7 +256,7 @@ def test_a_redis_that_was_away_is_no_silence(tmp_path, people):
 
 def is_there(url):
     with contextlib.suppress(redis.RedisError):
-        return hint.connect(url).ping()
+        return progress.connect(url).ping()
     return False
 
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared import hint, routes
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.job_folder import JobFolder
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.queue import progress, routes
 from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
@@ -38,7 +38,7 @@ def bucket(tmp_path):
 
 @pytest.fixture
 def client(redis_url):
-    return hint.connect(redis_url)
+    return progress.connect(redis_url)
 
 
 @pytest.fixture
@@ -440,7 +440,7 @@ def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bu
 
 def test_a_count_that_redis_does_not_take_is_kept_in_the_folder(bucket, no_redis_url):
     folder = make_job(bucket)
-    away = hint.connect(no_redis_url)
+    away = progress.connect(no_redis_url)
     without_an_end = [counted(away, folder, "train.fit") for _ in range(MAX_DEATHS)]
     assert [begun.__enter__().deaths for begun in without_an_end] == [*range(MAX_DEATHS)]
     with pytest.raises(ModelError), counted(away, folder, "train.fit") as attempt:

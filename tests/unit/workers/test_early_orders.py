@@ -4,7 +4,7 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import BrokerError
-from shared.routes import SCORE_CHUNK
+from shared.queue.routes import SCORE_CHUNK
 from tests.handmade import make_job, publish_handmade, row, write_table
 from workers import scoring, tasks
 

@@ -6,10 +6,10 @@ import time
 import pytest
 import redis
 
-from shared import hint, routes
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.messages import ChunkOrder, JobOrder
+from shared.queue import progress, routes
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers import joining, scoring, tasks
 from workers.leases import leased
@@ -103,7 +103,7 @@ def test_rejects_of_the_last_chunk_count_as_well(bucket):
 def sent(bucket, redis_url, monkeypatch):
     """What tasks send to the queue, which is nobody's."""
     found = []
-    client = hint.connect(redis_url)
+    client = progress.connect(redis_url)
     client.flushall()
     monkeypatch.setattr(tasks, "bucket", lambda: bucket)
     monkeypatch.setattr(tasks, "redis_client", lambda: client)
@@ -238,5 +238,5 @@ def test_a_chunk_that_is_done_was_not_begun_in_vain_whether_that_could_be_marked
     def gone(*_, **__):
         raise redis.ConnectionError("Redis is away")
 
-    monkeypatch.setattr(hint, "mark_part", gone)
+    monkeypatch.setattr(progress, "mark_part", gone)
     assert score_now(2) == {b"lost": b"1"}

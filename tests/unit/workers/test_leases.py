@@ -10,8 +10,8 @@ import time
 import pytest
 import redis
 
-from shared import hint
 from shared.processes import mark_of_process
+from shared.queue import progress
 from tests.conftest import REPOSITORY, wait_until
 from workers import leases
 from workers.leases import are_leased, leased
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def client(redis_url):
-    return hint.connect(redis_url)
+    return progress.connect(redis_url)
 
 
 def is_leased(client, name):
@@ -57,7 +57,7 @@ def test_one_thread_renews_all_that_a_process_holds_also_in_a_process_that_was_f
         assert [thread.name for thread in threading.enumerate()].count("leases") == 1
         child = os.fork()
         if not child:
-            with leased(hint.connect(redis_url), "three"):
+            with leased(progress.connect(redis_url), "three"):
                 time.sleep(600)
         try:
             names = ["one", "two", "three"]
@@ -87,10 +87,10 @@ def test_a_lease_that_was_lost_with_the_data_of_redis_comes_back(client, monkeyp
 def test_the_lease_of_a_killed_process_counts_no_more(client, redis_url):
     program = """
 import sys, time
-from shared import hint
+from shared.queue import progress
 from workers import leases
 leases.LEASE_SECONDS = 2
-with leases.leased(hint.connect(sys.argv[1]), "killed"):
+with leases.leased(progress.connect(sys.argv[1]), "killed"):
     time.sleep(600)
 """
     working = subprocess.Popen([sys.executable, "-c", program, redis_url], cwd=REPOSITORY)
@@ -115,7 +115,7 @@ def test_only_the_first_holder_holds_until_it_is_gone(client):
 
 
 def test_without_redis_the_work_is_done_all_the_same(no_redis_url):
-    client = hint.connect(no_redis_url)
+    client = progress.connect(no_redis_url)
     done = []
     with leased(client, "step"):
         done.append(True)
@@ -125,4 +125,4 @@ def test_without_redis_the_work_is_done_all_the_same(no_redis_url):
 
 
 def test_nothing_is_asked_when_there_is_nothing_to_ask(no_redis_url):
-    assert are_leased(hint.connect(no_redis_url), []) == []
+    assert are_leased(progress.connect(no_redis_url), []) == []

@@ -16,12 +16,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import structlog
 
-from shared import hint
 from shared.announcements import announce, untold
 from shared.bucket.local import LocalBucket
 from shared.errors import TransientError
 from shared.job_folder import JobFolder, Outcome, open_jobs
 from shared.messages import Notice, TrainJob
+from shared.queue import progress
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import NOON, make_job
 from workers import notices
@@ -419,13 +419,13 @@ def test_the_rest_that_a_webhook_asks_for_is_granted_up_to_a_minute_and_nonsense
 
 @pytest.mark.server
 def test_a_rest_is_kept_by_all_and_ends_by_itself(redis_url, no_redis_url):
-    mine, theirs = hint.connect(redis_url), hint.connect(redis_url)
+    mine, theirs = progress.connect(redis_url), progress.connect(redis_url)
     assert not webhooks.rests(theirs)
     webhooks.rest(mine, 0.3)
     assert webhooks.rests(theirs)
     wait_until(lambda: not webhooks.rests(theirs), 5, "the end of the rest")
-    webhooks.rest(hint.connect(no_redis_url), 1)
-    assert not webhooks.rests(hint.connect(no_redis_url)), "without Redis nobody is held up"
+    webhooks.rest(progress.connect(no_redis_url), 1)
+    assert not webhooks.rests(progress.connect(no_redis_url)), "without Redis nobody is held up"
 
 
 def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from shared import pulse
 from shared.announcements import untold
 from shared.bucket.local import LocalBucket
-from shared.clusters import Cluster
+from shared.queue import heartbeat
+from shared.queue.clusters import Cluster
 from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
 from tests.conftest import own_server
@@ -85,7 +85,7 @@ def test_a_mark_of_a_notice_is_no_orphan_to_a_worker_whose_clock_is_ahead(bucket
     monkeypatch.setattr(tasks, "bucket", lambda: bucket)
     monkeypatch.setattr("time.time", lambda: 4e9)
     bucket.write("notices/_open/half", b"")
-    tasks._tell_announced(client, pulse.time_of(client))
+    tasks._tell_announced(client, heartbeat.time_of(client))
     assert len(untold(bucket)) == 1
 
 

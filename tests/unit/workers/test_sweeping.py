@@ -11,7 +11,7 @@ from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
 from shared.job_folder import JobFolder, Outcome, open_jobs
 from shared.messages import ScoreJob, TrainJob
-from shared.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
+from shared.queue.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
 from tests.handmade import TABLE, plan, publish_handmade, row, score_chunks, write_table
 from workers import scoring, sweeping
 from workers.sweeping import CLOCKS_APART, Rules, Traffic, Turn, sweep

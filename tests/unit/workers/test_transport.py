@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.common import ignore_errors
 
-from shared.broker import make_app, send
 from shared.messages import ChunkOrder, JobOrder
-from shared.routes import NOTIFY, QUEUES, SCORE_CHUNK, SWEEP
+from shared.queue.broker import make_app, send
+from shared.queue.routes import NOTIFY, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
 from tests.conftest import own_server
 from workers.transport import _Broadcast, _Envelope, _is_ours

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from model_store.evaluation import Outcomes
 from model_store.store import read_manifest
 from producers.sample import write_table
-from shared.broker import make_app
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.job_folder import JobFolder
 from shared.manifests import TableFingerprint
 from shared.messages import TrainJob
-from shared.routes import TRAIN_CANDIDATE, TRAIN_FIT
+from shared.queue.broker import make_app
+from shared.queue.routes import TRAIN_CANDIDATE, TRAIN_FIT
 from shared.search import SearchConfig
 from shared.settings import Settings
 from tests.handmade import NOON

@@ -1,31 +1,38 @@
-"""The workers that live are counted by the signs that they leave in Redis."""
+"""The age of beat and of the sweep is known from signs that each leaves in Redis."""
 
 import pytest
+import redis
 
-from shared import hint
-from shared.queue import heartbeat
-from shared.routes import QUEUES
+from shared.queue import heartbeat, progress
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.server
 
 
-def test_each_queue_has_the_workers_that_take_from_it(redis_url):
-    client = hint.connect(redis_url)
-    assert heartbeat.workers_by_queue(client, QUEUES) == {"control": 0, "score": 0, "train": 0}
-    for name in ("score@one", "score@two", "score@one"):
-        heartbeat.beat(client, name, ["train", "score"])
-    heartbeat.beat(client, "control@one", ["control"])
-    assert heartbeat.workers_by_queue(client, QUEUES) == {"control": 1, "score": 2, "train": 2}
-    heartbeat.stop(client, "score@two", ["score", "train"])
-    assert heartbeat.workers_by_queue(client, QUEUES) == {"control": 1, "score": 1, "train": 1}
+@pytest.mark.parametrize("name", [heartbeat.BEAT, heartbeat.SWEEP])
+def test_a_sign_has_an_age_and_an_end(redis_url, name):
+    client = progress.connect(redis_url)
+    assert heartbeat.seconds_since(client, name) is None
+    heartbeat.leave_sign(client, name)
+    assert heartbeat.seconds_since(client, name) < 5
+    assert 0 < client.ttl(name) <= heartbeat.KEPT_SECONDS
+    wait_until(lambda: heartbeat.seconds_since(client, name) > 0.2, 5, "the sign getting older")
+    client.expire(name, heartbeat.KEPT_SECONDS - 100)
+    assert 100 <= heartbeat.seconds_since(client, name) < 105
 
 
-def test_a_worker_that_was_killed_is_not_counted_for_long_and_not_kept(redis_url, monkeypatch):
-    client = hint.connect(redis_url)
-    heartbeat.beat(client, "score@killed", ["score"])
-    assert 0 < client.ttl(heartbeat.KEY) <= heartbeat.ALIVE_SECONDS
-    monkeypatch.setattr(heartbeat, "ALIVE_SECONDS", 1)
-    wait_until(lambda: heartbeat.workers_by_queue(client, QUEUES)["score"] == 0, 10, "the end of its sign")
-    heartbeat.beat(client, "score@living", ["score"])
-    assert client.zrange(heartbeat.KEY, 0, -1) == [b"score score@living"]
+def test_every_sign_is_another(redis_url):
+    client = progress.connect(redis_url)
+    seen = set()
+    for _ in range(10):
+        heartbeat.leave_sign(client, heartbeat.BEAT)
+        seen.add(heartbeat.last_sign(client, heartbeat.BEAT))
+    assert len(seen) == 10
+    assert heartbeat.last_sign(client, heartbeat.SWEEP) is None
+
+
+def test_without_redis_nothing_is_said(no_redis_url):
+    client = progress.connect(no_redis_url)
+    for ask in (heartbeat.leave_sign, heartbeat.last_sign, heartbeat.seconds_since):
+        with pytest.raises(redis.RedisError):
+            ask(client, heartbeat.BEAT)

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from shared import hint, routes
 from shared.announcements import NoticeFolder
 from shared.bucket.local import LocalBucket
-from shared.clusters import Cluster
 from shared.messages import Notice
-from shared.queue import upkeep
+from shared.queue import progress as queue_progress
+from shared.queue import routes, upkeep
+from shared.queue.clusters import Cluster
 from shared.queue.upkeep import read_left_out
 from shared.retention import removal, survey
 from shared.retention.round import read_progress
@@ -34,7 +34,7 @@ def bucket(tmp_path):
 
 @pytest.fixture
 def client(redis_url):
-    return hint.connect(redis_url)
+    return queue_progress.connect(redis_url)
 
 
 @pytest.fixture(autouse=True)

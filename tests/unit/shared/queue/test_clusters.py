@@ -9,11 +9,11 @@ import redis
 import structlog
 
 from producers.doctor import _cluster as doctors_finding
-from shared import clusters
 from shared.bucket.interface import FileInfo
 from shared.bucket.local import LocalBucket
-from shared.clusters import CLUSTERS, KEY, OWNER, SILENT_SECONDS, Cluster, id_in_redis, read_claim
 from shared.job_folder import OPEN, JobFolder, Outcome, open_jobs
+from shared.queue import clusters
+from shared.queue.clusters import CLUSTERS, KEY, OWNER, SILENT_SECONDS, Cluster, id_in_redis, read_claim
 from shared.settings import Settings
 from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, write_table

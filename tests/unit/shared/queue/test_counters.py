@@ -2,52 +2,56 @@
 
 import pytest
 
-from shared import hint, tally
+from shared.queue import counters, progress
 
 pytestmark = pytest.mark.server
 
 
 def test_nothing_was_counted_at_first(redis_url):
-    counted = tally.read_tally(hint.connect(redis_url))
+    counted = counters.read_tally(progress.connect(redis_url))
     assert (counted.chunks, counted.rows, counted.rejects, counted.ended, counted.stages) == (0, 0, 0, {}, {})
 
 
 def count_chunk(client, index: int, *, rows: int, rejects: int, **more) -> None:
-    counts = tally.of_chunk(rows=rows, rejects=rejects, **more)
-    hint.mark_part(client, "20261123t120000z-score-000000", index, counts=counts, attempts="begun")
+    counts = counters.of_chunk(rows=rows, rejects=rejects, **more)
+    progress.mark_part(client, "20261123t120000z-score-000000", index, counts=counts, attempts="begun")
 
 
 def test_chunks_add_up(redis_url):
-    client = hint.connect(redis_url)
+    client = progress.connect(redis_url)
     count_chunk(client, 0, rows=100, rejects=0, stages={"read": 0.2, "write": 0.01}, release_was_kept=False)
     count_chunk(client, 1, rows=50, rejects=3, stages={"read": 0.4}, release_was_kept=True)
     count_chunk(client, 2, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)
     count_chunk(client, 2, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)  # once more, after a fault
-    counted = tally.read_tally(client)
+    counted = counters.read_tally(client)
     assert (counted.chunks, counted.rows, counted.rejects) == (3, 151, 4)
     assert (counted.releases_loaded, counted.releases_kept) == (1, 2)
     read = counted.stages["read"]
     assert read.seconds == pytest.approx(1000.6)
-    assert {bound: count for bound, count in zip([*tally.BOUNDS, "more"], read.counts, strict=True) if count} == {0.3: 1, 1.0: 1, "more": 1}
+    assert {bound: count for bound, count in zip([*counters.BOUNDS, "more"], read.counts, strict=True) if count} == {
+        0.3: 1,
+        1.0: 1,
+        "more": 1,
+    }
     # a class holds what takes as long as its end says
     assert counted.stages["write"].counts[0] == 1
 
 
 def test_ends_are_counted_by_kind_and_state(redis_url):
-    client = hint.connect(redis_url)
+    client = progress.connect(redis_url)
     for kind, state in [("score", "done"), ("score", "done"), ("train", "failed")]:
-        tally.count_end(client, kind, state)
-    assert tally.read_tally(client).ended == {("score", "done"): 2, ("train", "failed"): 1}
+        counters.count_end(client, kind, state)
+    assert counters.read_tally(client).ended == {("score", "done"): 2, ("train", "failed"): 1}
 
 
 @pytest.mark.parametrize(
     "count",
     [
         lambda client: count_chunk(client, 0, rows=1, rejects=0, stages={}, release_was_kept=True),
-        lambda client: tally.count_end(client, "train", "done"),
+        lambda client: counters.count_end(client, "train", "done"),
     ],
 )
 def test_the_counts_have_an_end(redis_url, count):
-    client = hint.connect(redis_url)
+    client = progress.connect(redis_url)
     count(client)
-    assert 0 < client.ttl(tally.KEY) <= tally.KEPT_SECONDS
+    assert 0 < client.ttl(counters.KEY) <= counters.KEPT_SECONDS

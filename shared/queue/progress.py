@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import redis
 
-from shared import tally
+from shared.queue import counters
 
 MARK = """
 redis.pcall('hdel', KEYS[4], ARGV[1])
@@ -64,10 +64,10 @@ def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[s
 
     ``counts`` are what it adds to the tally, unless it was marked before; ``attempts`` is the hash of chunks that were begun.
     """
-    keys = [_key(job_id), _rejects_key(job_id), tally.KEY, attempts]
+    keys = [_key(job_id), _rejects_key(job_id), counters.KEY, attempts]
     pairs = [item for pair in counts.items() for item in pair]
     chunks, total = client.eval(
-        MARK, len(keys), *keys, index, counts["rows"], counts["rejects"], KEPT_SECONDS, tally.KEPT_SECONDS, *pairs
+        MARK, len(keys), *keys, index, counts["rows"], counts["rejects"], KEPT_SECONDS, counters.KEPT_SECONDS, *pairs
     )  # fmt: skip
     return Marked(chunks=int(chunks), rejected=int(total))
 

@@ -3,8 +3,9 @@
 import pytest
 import redis
 
-from shared import hint, tally
-from shared.hint import Marked, mark_part, mark_parts, read_progress
+from shared.queue import counters
+from shared.queue import progress as queue_progress
+from shared.queue.progress import Marked, mark_part, mark_parts, read_progress
 
 JOB = "20261123t120000z-score-000000"
 
@@ -13,11 +14,11 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def client(redis_url) -> redis.Redis:
-    return hint.connect(redis_url)
+    return queue_progress.connect(redis_url)
 
 
 def mark(client, index, rows, rejected) -> Marked:
-    counts = tally.of_chunk(rows=rows, rejects=rejected, stages={}, release_was_kept=True)
+    counts = counters.of_chunk(rows=rows, rejects=rejected, stages={}, release_was_kept=True)
     return mark_part(client, JOB, index, counts=counts, attempts="begun")
 
 
@@ -28,7 +29,7 @@ def test_a_chunk_counts_once_with_its_rows_and_rejects(client):
     assert mark(client, 5, 50, 1) == Marked(chunks=3, rejected=3)
     progress = read_progress(client, JOB)
     assert (progress.chunks, progress.rows) == (3, 200)
-    assert tally.read_tally(client).rows == 200
+    assert counters.read_tally(client).rows == 200
 
 
 def test_a_chunk_that_is_done_is_no_longer_begun(client):
@@ -38,7 +39,7 @@ def test_a_chunk_that_is_done_is_no_longer_begun(client):
 
 
 def test_what_is_no_hash_holds_up_nothing(client):
-    client.set(tally.KEY, "no hash")
+    client.set(counters.KEY, "no hash")
     client.set("begun", "no hash")
     assert mark(client, 3, 100, 0) == Marked(chunks=1, rejected=0)
 
@@ -53,9 +54,9 @@ def test_parts_that_were_there_before_count_too(client):
 def test_nothing_is_left_for_ever_and_nothing_at_all_once_it_is_forgotten(client):
     mark(client, 0, 100, 1)
     mark_parts(client, JOB, [1, 2], 3)
-    client.delete(tally.KEY)
+    client.delete(counters.KEY)
     keys = list(client.scan_iter("*"))
     assert len(keys) == 2
-    assert all(0 < client.ttl(key) <= hint.KEPT_SECONDS for key in keys)
-    hint.forget(client, JOB)
+    assert all(0 < client.ttl(key) <= queue_progress.KEPT_SECONDS for key in keys)
+    queue_progress.forget(client, JOB)
     assert list(client.scan_iter("*")) == []

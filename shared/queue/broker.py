@@ -10,10 +10,10 @@ import redis.exceptions
 from kombu import Queue
 from kombu.utils.url import maybe_sanitize_url
 
-from shared.canary import Canary
 from shared.errors import BrokerError
 from shared.messages import CandidateOrder, ChunkOrder, JobOrder
-from shared.routes import CANARY, GC, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
+from shared.queue.probe import Canary
+from shared.queue.routes import CANARY, GC, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
 
 VISIBILITY_SECONDS = 3600

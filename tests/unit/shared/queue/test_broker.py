@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from shared import routes
-from shared.broker import BATCH_MESSAGES, make_app, send, send_canary
-from shared.canary import Canary
 from shared.errors import BrokerError
 from shared.messages import ChunkOrder, JobOrder
+from shared.queue import routes
+from shared.queue.broker import BATCH_MESSAGES, make_app, send, send_canary
+from shared.queue.probe import Canary
 from shared.settings import Settings
 
 ORDER = JobOrder(job_id="job-1")

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import redis
 
-from shared.broker import SENT_AT
-from shared.routes import SWEEP
+from shared.queue.broker import SENT_AT
+from shared.queue.routes import SWEEP
 
 LOOKED_AT = 50
 """Messages at the old end of a queue that are looked at; sweeps, and what somebody else put there, say nothing."""
