@@ -26,7 +26,7 @@ from benchmarks.stack import ROOT
 from producers.enqueue import enqueue_score, enqueue_train
 from producers.launcher import server_binary, worker_command
 from shared.bucket.remote import RemoteBucket
-from shared.job_folder import JobFolder, Outcome
+from shared.jobs.folder import JobFolder, Outcome
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
 

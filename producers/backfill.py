@@ -12,7 +12,7 @@ from producers.firing import ask_for, state_of
 from producers.schedule import Run
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError
-from shared.job_folder import JobFolder, open_jobs
+from shared.jobs.folder import JobFolder, open_jobs
 from shared.settings import Settings
 
 PAUSE_SECONDS = 1.0

@@ -22,9 +22,9 @@ from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.local import STRAY_SECONDS
 from shared.catalog.retirements import retired_releases
 from shared.errors import MessageError, PermanentError
-from shared.job_folder import JOBS, PUBLISHED, JobFolder, open_jobs
+from shared.jobs.folder import JOBS, PUBLISHED, JobFolder, open_jobs
+from shared.jobs.messages import ScoreJob
 from shared.manifests import OUTPUTS, ReleaseManifest
-from shared.messages import ScoreJob
 from shared.records import decode_long, is_release_id
 from shared.retention.config import read_retention
 from shared.retention.jobs import OUTCOME

@@ -357,7 +357,7 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
         scoring jobs list --state failed
     """
     from producers import show
-    from shared.job_folder import UnreadableJob, list_jobs, look_at
+    from shared.jobs.folder import UnreadableJob, list_jobs, look_at
 
     _, bucket = _open()
     found = (look_at(bucket, job_id) for job_id in list_jobs(bucket))
@@ -391,7 +391,7 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
     from producers import show
     from producers.job_names import find_job
     from producers.published import figures_of
-    from shared.job_folder import JobFolder
+    from shared.jobs.folder import JobFolder
 
     settings, bucket = _open()
     job_id = find_job(bucket, job_id)
@@ -417,7 +417,7 @@ def jobs_cancel(job_id: str) -> None:
     """
     from producers import enqueue
     from producers.job_names import find_job
-    from shared.job_folder import JobFolder
+    from shared.jobs.folder import JobFolder
 
     settings, bucket = _open()
     job_id = find_job(bucket, job_id)
@@ -748,7 +748,7 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
 
 
 def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus or an UnreadableJob, imported late
-    from shared.job_folder import UnreadableJob
+    from shared.jobs.folder import UnreadableJob
 
     if isinstance(status, UnreadableJob):
         return {"job": {"job_id": status.job_id}, "state": "unreadable", "reason": status.reason}
@@ -811,7 +811,7 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool,
     from producers import show
     from producers.follow import follow
     from producers.published import figures_of, outcome_now
-    from shared.job_folder import JobFolder
+    from shared.jobs.folder import JobFolder
 
     try:
         outcome = follow(bucket, job_id, settings.broker_url, _console(stderr=True))

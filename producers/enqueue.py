@@ -27,16 +27,16 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.releases import read_release
 from shared.catalog.results import FoundResult, look_at_result
 from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, ScoringError, TableError
-from shared.job_folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, VERSIONS, JobFolder
+from shared.jobs.folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, VERSIONS, JobFolder
+from shared.jobs.messages import Job, JobOrder, ScoreJob, TrainJob
+from shared.jobs.search_config import read_config
 from shared.manifests import OUTPUTS, check_place
-from shared.messages import Job, JobOrder, ScoreJob, TrainJob
 from shared.queue import progress
 from shared.queue.broker import make_app, send
 from shared.queue.clusters import id_in_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.records import Promote, check_bucket_path, decode
 from shared.retention.things import LEFT_AFTER, made_at
-from shared.search import read_config
 from shared.settings import Settings
 from shared.table_files import ENDINGS, HEAD_BYTES, Looking, choose_files, find_files, kind_of, promised_kind
 

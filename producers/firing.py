@@ -22,11 +22,11 @@ from producers.cron import FURTHEST
 from producers.enqueue import Enqueued, ScheduledRun, definitions_here, enqueue_score, enqueue_train, newest_training_tables
 from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, is_blank, newest_runs, next_run, read_schedule
 from shared.aliases import MODELS, resolve
-from shared.announcements import NoticeFolder, announce
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, RequestError, ScoringError, TableError, TransientError
-from shared.job_folder import JobFolder
-from shared.messages import Notice
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import NoticeFolder, announce
 from shared.records import Moment, Record
 from shared.settings import Settings
 from shared.table_files import find_files

@@ -14,8 +14,8 @@ from rich.text import Text
 from producers.consoles import print_line
 from shared.bucket.interface import Bucket
 from shared.errors import BrokerError, JobFailedError
-from shared.job_folder import JobFolder, JobStatus, Outcome
-from shared.messages import ScoreJob
+from shared.jobs.folder import JobFolder, JobStatus, Outcome
+from shared.jobs.messages import ScoreJob
 from shared.queue import progress as queue_progress
 from shared.text.plain import plain
 

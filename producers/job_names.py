@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, RequestError
-from shared.job_folder import JOBS, JobFolder, list_jobs
-from shared.messages import ScoreJob
+from shared.jobs.folder import JOBS, JobFolder, list_jobs
+from shared.jobs.messages import ScoreJob
 
 LAST = "last"
 _PIECE = re.compile(r"[a-z0-9.-]{4,100}")

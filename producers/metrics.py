@@ -23,7 +23,7 @@ from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
-from shared.job_folder import FINAL_STATES, JobStatus, look_at, open_jobs
+from shared.jobs.folder import FINAL_STATES, JobStatus, look_at, open_jobs
 from shared.queue import active_workers, counters, heartbeat, progress
 from shared.queue.backlog import UNKNOWN, waiting_since
 from shared.queue.routes import QUEUES

@@ -26,11 +26,11 @@ from shared.aliases import (
     resolve,
     spoken_alias,
 )
-from shared.announcements import announce
 from shared.bucket.interface import Bucket
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import ModelError, RequestError
-from shared.messages import Notice
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import announce
 from shared.records import Name, is_release_id
 from shared.signatures import Signature
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from shared.bucket.interface import Bucket
 from shared.catalog.results import REVISIONS, FoundResult, list_revisions, look_at_result
-from shared.job_folder import JobFolder, Outcome
+from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.messages import Job, ScoreJob
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest
-from shared.messages import Job, ScoreJob
 
 
 def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:

@@ -17,7 +17,7 @@ from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket
 from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.errors import MessageError, RequestError, TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.records import decode_long
 from shared.table_files import promised_kind

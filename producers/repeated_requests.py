@@ -17,8 +17,8 @@ from shared.catalog.releases import FoundRelease, look_at_release
 from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, look_at_result
 from shared.catalog.retirements import why_retired
 from shared.digests import digest_source
-from shared.job_folder import PUBLISHED, JobFolder, Outcome
-from shared.messages import Job, ScoreJob
+from shared.jobs.folder import PUBLISHED, JobFolder, Outcome
+from shared.jobs.messages import Job, ScoreJob
 from shared.settings import Settings
 
 PUBLISHING = timedelta(minutes=1)

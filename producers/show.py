@@ -22,9 +22,9 @@ from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, lis
 from shared.catalog.retirements import retired_releases
 from shared.catalog.table_audits import doubts
 from shared.errors import RequestError
-from shared.job_folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
+from shared.jobs.folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
+from shared.jobs.messages import Job, ScoreJob
 from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, ReleaseManifest, ResultManifest, Search
-from shared.messages import Job, ScoreJob
 from shared.records import FileDigest
 from shared.signatures import Signature
 

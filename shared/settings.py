@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
-from shared.search import MOST_CANDIDATES
+from shared.jobs.search_config import MOST_CANDIDATES
 from shared.signatures import SHORTEST_KEY, Signer
 
 MAX_UNPACKED_RATIO = 100.0

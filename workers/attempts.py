@@ -14,9 +14,9 @@ import structlog
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # new in billiard 4.3, after its type stubs
 from celery.exceptions import SoftTimeLimitExceeded
 
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
 from shared.memory_limit import describe_memory
-from shared.messages import CandidateOrder, ChunkOrder, JobOrder
 from shared.queue.progress import KEPT_SECONDS
 from workers.recovery.beginnings import Beginning, forget_beginning, forget_beginnings, read_beginning, write_beginning
 

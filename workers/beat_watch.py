@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import redis
 import structlog
 
-from shared.messages import Notice
+from shared.jobs.messages import Notice
 from shared.processes import mark_of_process
 from shared.queue import heartbeat, progress
 from shared.settings import Settings

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shared.errors import RequestError
-from shared.search import Params, Range, SearchConfig, Value
+from shared.jobs.search_config import Params, Range, SearchConfig, Value
 
 OPTUNA_AT_ONCE = 8
 """So many are tried before optuna is asked again: more keep more processes busy, fewer let it learn sooner."""

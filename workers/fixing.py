@@ -24,9 +24,9 @@ from model_store.store import read_manifest
 from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket
 from shared.errors import RequestError, TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import ScoreJob
 from shared.manifests import REJECTS, ResultManifest
-from shared.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from shared.table_files import promised_kind
 from workers import tables

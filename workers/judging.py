@@ -19,9 +19,9 @@ from model_store.store import copy_release, read_manifest
 from shared.aliases import CHAMPION, LATEST, list_aliases
 from shared.bucket.interface import Bucket
 from shared.errors import ModelError, ScoringError, TableError, TransientError
+from shared.jobs.messages import TrainJob
 from shared.keyword_losses import KeywordLosses
 from shared.manifests import MOST_SEEN, Column, Evaluation, Importance, Metrics
-from shared.messages import TrainJob
 from shared.resampling import RESAMPLES
 from workers.later import why_not_later
 from workers.trained_rows import share_seen_by

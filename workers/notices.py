@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import structlog
 
-from shared.announcements import NoticeFolder
 from shared.errors import MessageError, RequestError
-from shared.job_folder import TELLING, JobFolder, Outcome
-from shared.messages import Notice, ScoreJob
+from shared.jobs.folder import TELLING, JobFolder, Outcome
+from shared.jobs.messages import Notice, ScoreJob
+from shared.jobs.outbox import NoticeFolder
 from shared.records import Moment, Record
 from workers.webhook import NoticeError, post
 

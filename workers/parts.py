@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from shared.errors import MessageError, ScoringError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.records import FileDigest, Part, Record, decode_long
 from workers.planning import Chunk, Plan
 from workers.repeated_keys import KEYS_ENDING

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from shared.bucket.interface import Bucket
 from shared.errors import StrayOrderError, TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.manifests import ReleaseManifest
 from workers import tables
 from workers.csv_records import record_ends

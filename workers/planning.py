@@ -27,7 +27,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import MessageError, StrayOrderError, TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.manifests import TableFingerprint, WithInterval
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
 from shared.settings import MAX_UNPACKED_RATIO

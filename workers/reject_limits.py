@@ -7,8 +7,8 @@ rejects than the whole table may have, since the rest of the table cannot make t
 from collections.abc import Sequence
 
 from shared.errors import ModelError, PermanentError, TableError
-from shared.job_folder import REJECTS_ACCEPTED, JobFolder
-from shared.messages import ScoreJob
+from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
+from shared.jobs.messages import ScoreJob
 from workers import tables
 from workers.parts import ChunkRecord, first_rejects, read_part
 from workers.planning import Plan

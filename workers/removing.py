@@ -5,10 +5,10 @@ from datetime import datetime
 
 import structlog
 
-from shared.announcements import announce
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, TransientError
-from shared.messages import Notice
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import announce
 from shared.retention import round as daily
 from shared.retention.config import read_retention
 

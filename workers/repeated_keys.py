@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.manifests import MAX_KEYS_COUNTED
 from workers.ahead import read_each
 

@@ -21,9 +21,9 @@ from shared.aliases import MANIFEST, resolve
 from shared.bucket.interface import Bucket
 from shared.catalog.retirements import why_retired
 from shared.errors import MessageError, TableError
-from shared.job_folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
+from shared.jobs.folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
+from shared.jobs.messages import ScoreJob
 from shared.manifests import PREDICTIONS, REJECTS, ResultManifest, check_place
-from shared.messages import ScoreJob
 from shared.records import decode_long
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.signatures import Signature

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from shared.bucket.interface import Bucket
 from shared.errors import TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from workers.planning import BAD_GZIP, Chunk, FoundFile, Plan, Stream, bad_gzip, check_stamp, slice_file, unpacked
 
 FEW = 1

@@ -7,7 +7,7 @@ death reads from it which range of records was being tried. A range is ``[start,
 from collections.abc import Callable, Sequence
 
 from shared.errors import MessageError, ModelError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.records import Record, decode_long
 
 DEATHS_ALONE = 2

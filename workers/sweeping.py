@@ -15,8 +15,8 @@ import structlog
 
 from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
-from shared.job_folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
-from shared.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
+from shared.jobs.folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
+from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.ahead import ahead

@@ -26,13 +26,13 @@ from model_store.foreign_code import DefinitionHungError
 from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
 from model_store.trial_import import bar_deadly_definitions
-from shared.announcements import untold
 from shared.bucket.interface import Bucket
 from shared.bucket.opening import open_bucket
 from shared.errors import MessageError, ModelError, PermanentError, ScoringError, StrayOrderError, TransientError
-from shared.job_folder import JobFolder, Outcome
+from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
+from shared.jobs.outbox import untold
 from shared.logs import log_place
-from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice
 from shared.processes import drop_abandoned
 from shared.queue import counters, heartbeat, progress, routes
 from shared.queue.backlog import waiting_since

@@ -27,11 +27,11 @@ from shared.aliases import CHAMPION, MANIFEST, Alias, changes, damaged_aliases, 
 from shared.bucket.interface import Bucket
 from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, StrayOrderError
-from shared.job_folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
+from shared.jobs.folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
+from shared.jobs.messages import TrainJob
+from shared.jobs.search_config import MOST_CANDIDATES, SearchConfig, read_config
 from shared.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
-from shared.messages import TrainJob
 from shared.processes import temporary_folder
-from shared.search import MOST_CANDIDATES, SearchConfig, read_config
 from workers.judging import Champion, Judgement, Places, Rivals, Trained, find_rivals, judge_release
 from workers.releasing import check_reproduced, digest_staged, name_row, question_to, save_model
 from workers.trained_rows import share_trained_on, sketch

@@ -25,11 +25,11 @@ from model_store.evaluation import log_losses
 from model_store.foreign_code import DefinitionError, calling
 from shared.bucket.interface import Bucket
 from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
-from shared.job_folder import CANDIDATES, STAGE, WAVES, JobFolder
+from shared.jobs.folder import CANDIDATES, STAGE, WAVES, JobFolder
+from shared.jobs.messages import CandidateOrder, TrainJob
+from shared.jobs.search_config import Params
 from shared.manifests import Search, TableFingerprint
-from shared.messages import CandidateOrder, TrainJob
 from shared.records import decode_long
-from shared.search import Params
 from workers.ahead import read_each
 from workers.candidates import propose
 from workers.folds import BLOCKS, blocks_of, folds_of, sides

@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import Field
 
 from shared.errors import ModelError
+from shared.jobs.search_config import Params, SearchConfig
 from shared.manifests import Candidate, Search, TableFingerprint
 from shared.records import Moment, Part, Record
-from shared.search import Params, SearchConfig
 from workers.candidates import propose
 from workers.folds import BLOCKS, Fold
 

@@ -23,7 +23,7 @@ import redis
 import structlog
 
 from shared.errors import TransientError
-from shared.messages import Notice
+from shared.jobs.messages import Notice
 from shared.text.plain import plain
 
 TIMEOUT_SECONDS = 5

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 from producers.promoting import LONGEST_REASON, check_reason, who, whole_releases
 from shared.aliases import LATEST, Alias, add_change, after, known_alias, latest_of, list_aliases, point_alias, resolve, spoken_alias
-from shared.announcements import announce
 from shared.bucket.interface import Bucket
 from shared.catalog.retirements import Retirement, add_retirement, changes_of_retirement, retired_releases, why_retired
 from shared.errors import RequestError
-from shared.messages import Notice
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import announce
 
 LONGEST_BY = 200
 

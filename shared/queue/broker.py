@@ -11,7 +11,7 @@ from kombu import Queue
 from kombu.utils.url import maybe_sanitize_url
 
 from shared.errors import BrokerError
-from shared.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
 from shared.queue.probe import Canary
 from shared.queue.routes import CANARY, GC, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings

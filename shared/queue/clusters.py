@@ -24,7 +24,7 @@ import structlog
 
 from shared.bucket.interface import Bucket
 from shared.errors import MessageError
-from shared.job_folder import OPEN
+from shared.jobs.folder import OPEN
 from shared.records import Moment, Name, Record, decode
 
 KEY = "scoring:cluster"

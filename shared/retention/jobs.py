@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import ScoringError
-from shared.job_folder import CLEARED, JOBS, PUBLISHED, VERSIONS, JobFolder
+from shared.jobs.folder import CLEARED, JOBS, PUBLISHED, VERSIONS, JobFolder
 from shared.retention.config import Retention
 from shared.retention.needs import Needs, needed_by
 from shared.retention.things import LEFT_AFTER, Kind, Thing, day, goes, made_at, newest, stays

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from shared.announcements import NOTICES, OPEN
 from shared.bucket.interface import FileInfo
-from shared.job_folder import REQUESTS
+from shared.jobs.folder import REQUESTS
+from shared.jobs.outbox import NOTICES, OPEN
 from shared.retention.jobs import Look
 from shared.retention.things import Kind, Thing, goes, newest, stays
 from shared.text.durations import in_words

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError
-from shared.job_folder import JOBS, JobFolder, open_jobs
-from shared.messages import ScoreJob
+from shared.jobs.folder import JOBS, JobFolder, open_jobs
+from shared.jobs.messages import ScoreJob
 
 MOST_REMEMBERED = 100_000
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from shared.bucket.interface import Bucket
-from shared.job_folder import JOBS
+from shared.jobs.folder import JOBS
 from shared.retention.config import Retention
 from shared.retention.jobs import Look, judge_job
 from shared.retention.needs import in_groups, needed_by, read_needs

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket, FileInfo
-from shared.job_folder import JOBS, PUBLISHED
+from shared.jobs.folder import JOBS, PUBLISHED
 from shared.manifests import OUTPUTS
 from shared.retention.jobs import Look
 from shared.retention.revisions import kept_revisions

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 import structlog
 from pydantic import Field
 
-from shared.announcements import NOTICES
 from shared.bucket.interface import Bucket
 from shared.bucket.local import STRAY_SECONDS
 from shared.errors import MessageError
-from shared.job_folder import JOBS
+from shared.jobs.folder import JOBS
+from shared.jobs.outbox import NOTICES
 from shared.manifests import OUTPUTS
 from shared.records import Moment, Record, decode_long
 from shared.retention.config import Retention

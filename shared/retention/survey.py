@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from shared.bucket.interface import Bucket, FileInfo
-from shared.job_folder import JOBS
+from shared.jobs.folder import JOBS
 from shared.retention.config import Retention
 from shared.retention.jobs import Look, judge_job
 from shared.retention.marks import judge_notices, judge_requests

@@ -27,8 +27,8 @@ from rich.table import Table
 
 from producers.clearing import clear_all, judge_releases
 from shared.bucket.local import LocalBucket
-from shared.job_folder import REQUESTS, JobFolder
-from shared.messages import JobOrder, ScoreJob
+from shared.jobs.folder import REQUESTS, JobFolder
+from shared.jobs.messages import JobOrder, ScoreJob
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, Retention, parse_retention

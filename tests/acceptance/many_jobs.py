@@ -22,7 +22,7 @@ from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.bucket.remote import _s3_session
-from shared.job_folder import REQUESTS
+from shared.jobs.folder import REQUESTS
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, read_retention
 from shared.retention.survey import survey

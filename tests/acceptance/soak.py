@@ -22,7 +22,7 @@ from rich.table import Table
 
 from producers.enqueue import enqueue_score
 from shared.bucket.local import LocalBucket
-from shared.job_folder import JobFolder, open_jobs
+from shared.jobs.folder import JobFolder, open_jobs
 from shared.settings import Settings
 from tests.conftest import Place, make_place, stop, wait_until
 

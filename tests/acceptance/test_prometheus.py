@@ -28,7 +28,7 @@ from producers.firing import Since, find_entry
 from producers.metrics import serve
 from producers.schedule import SCHEDULE
 from shared.bucket.local import LocalBucket
-from shared.messages import JobOrder
+from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, SCORE_PLAN
 from shared.settings import Settings

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from shared.bucket.local import LocalBucket
-from shared.job_folder import JobFolder, Outcome
-from shared.messages import JobOrder, TrainJob
+from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.messages import JobOrder, TrainJob
 from shared.queue import heartbeat, progress
 from shared.queue.broker import make_app, send
 from shared.queue.routes import NOTIFY, SCORE_PLAN

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from producers.launcher import ROOT, server_binary
-from shared.messages import JobOrder
+from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
 from shared.settings import Settings

@@ -14,7 +14,7 @@ from model_store.foreign_code import DefinitionError
 from shared.aliases import list_aliases
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, ScoringError
-from shared.job_folder import Outcome
+from shared.jobs.folder import Outcome
 from tests.handmade import make_job, plan, text_at
 from tests.ready_loader import ReadyLoader
 from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables

@@ -177,8 +177,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from model_store.definitions import list_definitions, load_definition
 from shared.bucket.local import LocalBucket
-from shared.job_folder import JobFolder
-from shared.messages import ScoreJob, TrainJob
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import ScoreJob, TrainJob
 from workers import scoring, training
 from workers.judging import Places
 from workers.planning import read_plan

@@ -19,7 +19,7 @@ from rich.console import Console
 from producers import follow
 from shared.bucket.local import LocalBucket
 from shared.errors import JobFailedError
-from shared.job_folder import JobFolder, Outcome
+from shared.jobs.folder import JobFolder, Outcome
 from tests.conftest import REPOSITORY, Place, free_port, wait_until
 from tests.handmade import NOON, make_job
 

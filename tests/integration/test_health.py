@@ -16,7 +16,7 @@ import redis
 from producers import health
 from producers.services import BEAT, CONTROL, CONTROL_PROCESSES, FLOWER, STOP_SECONDS, WORKER, celery_command
 from shared.errors import BrokerError
-from shared.messages import JobOrder
+from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_TRAIN, SCORE_PLAN
 from shared.settings import Settings

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from shared.announcements import NoticeFolder, announce
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
-from shared.job_folder import REQUESTS, JobFolder, list_jobs, look_at, open_jobs
-from shared.messages import Notice
+from shared.jobs.folder import REQUESTS, JobFolder, list_jobs, look_at, open_jobs
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import NoticeFolder, announce
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, read_retention
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table

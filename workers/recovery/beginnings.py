@@ -8,7 +8,7 @@ import structlog
 from pydantic import Field
 
 from shared.errors import MessageError, ScoringError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.records import Record, decode
 
 log = structlog.get_logger()

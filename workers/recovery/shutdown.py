@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import redis
 
 from shared.errors import MessageError
-from shared.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
 from shared.queue.routes import SCORE_CHUNK, TRAIN_CANDIDATE
 from workers.attempts import forgive, step_name
 

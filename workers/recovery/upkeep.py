@@ -9,11 +9,11 @@ import redis
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
-from shared.announcements import announce
 from shared.bucket.interface import Bucket
 from shared.errors import ScoringError
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import announce
 from shared.memory_limit import describe_memory
-from shared.messages import Notice
 from shared.queue import heartbeat, routes
 from shared.queue.upkeep import LEFT_OUT_FOR, WHOLE, Deaths, Upkeep, begin
 

@@ -1,9 +1,9 @@
 """How a job fails whose step killed its process: which step or release it was, most likely why, and what to type next."""
 
 from shared.errors import JobFailedError, ModelError, PermanentError
-from shared.job_folder import JobFolder, Stage
+from shared.jobs.folder import JobFolder, Stage
+from shared.jobs.messages import ChunkOrder
 from shared.memory_limit import describe_memory
-from shared.messages import ChunkOrder
 from shared.queue.routes import SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.attempts import Attempt
 from workers.scoring import ChunkStage

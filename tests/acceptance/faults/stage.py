@@ -32,8 +32,8 @@ from producers.enqueue import enqueue_score, enqueue_train
 from shared.aliases import release_folder, resolve
 from shared.bucket.local import TEMPORARY
 from shared.bucket.opening import open_bucket
-from shared.job_folder import JobFolder, Outcome, open_jobs
-from shared.messages import JobOrder
+from shared.jobs.folder import JobFolder, Outcome, open_jobs
+from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send
 from shared.queue.clusters import OWNER
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP

@@ -16,8 +16,8 @@ from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.errors import ModelError
-from shared.job_folder import JobFolder
-from shared.messages import TrainJob
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import TrainJob
 from tests.handmade import NOON, make_job, plan, publish_handmade, row, run_job, tree, write_table
 from tests.object_store import STORE_BUCKET, object_store, talking_to
 from workers import scoring as steps

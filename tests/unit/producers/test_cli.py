@@ -15,7 +15,7 @@ from producers import cli
 from shared.aliases import point_alias, resolve
 from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError, RequestError, ScoringError, TransientError
-from shared.job_folder import JobFolder, Outcome
+from shared.jobs.folder import JobFolder, Outcome
 from tests.conftest import REPOSITORY, Place, make_place
 from tests.handmade import NOON, TABLE, make_job, publish_handmade, row, write_table
 

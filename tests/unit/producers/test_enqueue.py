@@ -16,8 +16,8 @@ from producers import enqueue
 from producers.enqueue import MOST_DAMAGED, ScheduledRun, enqueue_score, enqueue_train
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError, ModelError, RequestError, ScoringError, TableError
-from shared.job_folder import REQUESTS, JobFolder, Outcome, list_jobs, open_jobs
-from shared.messages import ScoreJob, TrainJob
+from shared.jobs.folder import REQUESTS, JobFolder, Outcome, list_jobs, open_jobs
+from shared.jobs.messages import ScoreJob, TrainJob
 from shared.settings import Settings
 from tests.handmade import PLACE, TABLE, make_job, plan, publish_handmade, replace_in_place, row, run_job, tree, write_table
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from producers import follow
 from shared.bucket.local import LocalBucket
 from shared.errors import BrokerError, JobFailedError
-from shared.job_folder import JobFolder
-from shared.messages import TrainJob
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import TrainJob
 from tests.handmade import NOON, make_job
 
 

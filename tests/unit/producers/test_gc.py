@@ -12,11 +12,11 @@ from producers import cli
 from producers.enqueue import enqueue_fix, enqueue_score, resume
 from producers.rejects import find_rejects
 from producers.show import find_result
-from shared.announcements import NoticeFolder, announce, untold
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
-from shared.job_folder import JobFolder, open_jobs
-from shared.messages import Notice
+from shared.jobs.folder import JobFolder, open_jobs
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import NoticeFolder, announce, untold
 from shared.retention import removal, tombstones
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, parse_retention, read_retention

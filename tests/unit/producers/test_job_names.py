@@ -9,7 +9,7 @@ from producers import cli, show
 from producers.job_names import find_job
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
-from shared.job_folder import JobFolder, Outcome
+from shared.jobs.folder import JobFolder, Outcome
 from tests.handmade import NOON, PLACE, make_job, publish_handmade, row, run_job, write_table
 from tests.trainings import make_training
 

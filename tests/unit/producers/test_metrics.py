@@ -22,8 +22,8 @@ from producers.metrics import registry, serve
 from producers.schedule import SCHEDULE, Run
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
-from shared.job_folder import Outcome
-from shared.messages import JobOrder
+from shared.jobs.folder import Outcome
+from shared.jobs.messages import JobOrder
 from shared.queue import active_workers, counters, heartbeat, progress
 from shared.queue.backlog import LOOKED_AT
 from shared.queue.broker import make_app, send

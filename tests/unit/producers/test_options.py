@@ -10,7 +10,7 @@ from producers import cli
 from producers.enqueue import ScheduledRun, check_day, enqueue_score
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.settings import Settings
 from tests.handmade import PLACE, TABLE, publish_handmade, row, write_table
 

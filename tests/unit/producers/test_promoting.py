@@ -10,12 +10,12 @@ from click.testing import CliRunner, Result
 from producers import cli, promoting
 from producers.promoting import changes_of, promote, roll_back
 from producers.signing import sign_release
-from shared import announcements
 from shared.aliases import MANIFEST, ROLLBACKS, add_change, point_latest, read_alias, release_folder, resolve
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.errors import ModelError, RequestError
+from shared.jobs import outbox
 from shared.signatures import Signer
 from tests.handmade import NOON, publish_handmade
 from tests.object_store import STORE_BUCKET, object_store, talking_to
@@ -31,7 +31,7 @@ def publish(bucket: LocalBucket, count: int) -> list[str]:
 
 
 def told(bucket: Bucket) -> list[dict[str, str]]:
-    return [folder.notice().facts for folder in announcements.untold(bucket)]
+    return [folder.notice().facts for folder in outbox.untold(bucket)]
 
 
 def scoring(bucket: LocalBucket, *arguments: str, code: int = 0) -> Result:
@@ -178,7 +178,7 @@ def test_the_notice_of_a_rollback_names_the_way_back_as_the_command_does(bucket)
     for release in (first, second, third):
         promote(bucket, release, "champion")
     said = scoring(bucket, "models", "rollback").stdout
-    notices = [folder.notice() for folder in announcements.untold(bucket)]
+    notices = [folder.notice() for folder in outbox.untold(bucket)]
     assert notices[-1].next_step == f"Undo this with: scoring models promote {third} --alias champion" == said.splitlines()[-1]
     assert notices[0].next_step == ""
     assert notices[1].next_step == "Take it back with: scoring models rollback --alias champion"

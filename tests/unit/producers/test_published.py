@@ -11,7 +11,7 @@ from producers.enqueue import enqueue_fix
 from producers.published import outcome_now
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.settings import Settings
 from tests.handmade import PLACE, TABLE, WEIGHTS, make_job, plan, publish_handmade, row, run_job, score_chunks, write_table
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from producers import cli, rejects, show
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
-from shared.job_folder import JobFolder
-from shared.messages import TrainJob
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import TrainJob
 from tests.handmade import HEADER, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, text_at, write_table
 from workers import scoring as steps
 

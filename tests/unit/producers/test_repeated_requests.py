@@ -15,7 +15,7 @@ from producers.repeated_requests import changes_since
 from shared.aliases import MANIFEST, point_alias, point_latest, release_folder
 from shared.bucket.local import LocalBucket
 from shared.catalog.releases import read_release
-from shared.job_folder import PUBLISHED, JobFolder, Outcome, Promotion
+from shared.jobs.folder import PUBLISHED, JobFolder, Outcome, Promotion
 from shared.settings import Settings
 from tests.handmade import NOON, PLACE, TABLE, WEIGHTS, make_job, publish_handmade, row, run_job, write_table
 

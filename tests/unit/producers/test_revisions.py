@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from producers import cli
 from producers.enqueue import enqueue_score
 from shared.bucket.local import LocalBucket
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.settings import Settings
 from tests.handmade import PLACE, TABLE, WEIGHTS, make_job, publish_handmade, row, run_job, text_at, write_table
 

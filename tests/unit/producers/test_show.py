@@ -14,9 +14,9 @@ from producers.signing import sign_release
 from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError
-from shared.job_folder import JobFolder, Outcome, UnreadableJob
+from shared.jobs.folder import JobFolder, Outcome, UnreadableJob
+from shared.jobs.messages import TrainJob
 from shared.manifests import Candidate, ReleaseManifest, Search, TableFingerprint
-from shared.messages import TrainJob
 from shared.records import FileDigest, decode_long
 from shared.signatures import Signer
 from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table

@@ -16,7 +16,7 @@ from producers.consoles import PlainConsole
 from producers.promoting import promote
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.text.plain import plain
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, write_table
 

@@ -7,8 +7,8 @@ import yaml
 
 from producers.schedule import read_schedule
 from shared.errors import RequestError
+from shared.jobs.search_config import read_config
 from shared.retention.config import parse_retention
-from shared.search import read_config
 from shared.text import yaml_files
 from shared.text.yaml_files import MOST_BYTES, MOST_LEVELS, NotYamlError, read_yaml
 

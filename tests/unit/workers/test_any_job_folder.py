@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from producers.cli import _status_data
 from producers.enqueue import _claim
 from shared.bucket.local import LocalBucket
-from shared.job_folder import JobFolder, list_jobs, look_at
+from shared.jobs.folder import JobFolder, list_jobs, look_at
 from shared.queue.broker import make_app
 from shared.queue.routes import QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings

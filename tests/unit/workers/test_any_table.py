@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from tests.handmade import INTERCEPT, WEIGHTS, make_job, publish_handmade, run_job
 from workers import planning, scoring
 from workers.tables import DEVICES

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from shared.errors import RequestError
-from shared.search import SearchConfig
+from shared.jobs.search_config import SearchConfig
 from workers.candidates import OPTUNA_AT_ONCE, propose
 
 

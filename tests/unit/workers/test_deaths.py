@@ -10,8 +10,8 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
-from shared.job_folder import JobFolder
-from shared.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
 from shared.queue import progress, routes
 from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError, RequestError, TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from tests.handmade import (
     HEADER,
     TABLE,

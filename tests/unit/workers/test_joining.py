@@ -8,7 +8,7 @@ import redis
 
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
-from shared.messages import ChunkOrder, JobOrder
+from shared.jobs.messages import ChunkOrder, JobOrder
 from shared.queue import progress, routes
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers import joining, scoring, tasks

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import structlog
 
-from shared.announcements import announce, untold
 from shared.bucket.local import LocalBucket
 from shared.errors import TransientError
-from shared.job_folder import JobFolder, Outcome, open_jobs
-from shared.messages import Notice, TrainJob
+from shared.jobs.folder import JobFolder, Outcome, open_jobs
+from shared.jobs.messages import Notice, TrainJob
+from shared.jobs.outbox import announce, untold
 from shared.queue import progress
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import NOON, make_job
@@ -507,7 +507,7 @@ def test_a_process_that_dies_between_the_answer_and_its_mark_leaves_word_of_it(b
 import os
 from pathlib import Path
 from shared.bucket.local import LocalBucket
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from workers import notices
 really = notices.post
 notices.post = lambda *arguments: (really(*arguments), os.kill(os.getpid(), 9))

@@ -13,8 +13,8 @@ import pytest
 from producers import rejects as rejected
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, TableError
-from shared.job_folder import JobFolder
-from shared.messages import ScoreJob, TrainJob
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import ScoreJob, TrainJob
 from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import NOON, PLACE, make_job, text_at
 from tests.trainings import train

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from shared.table_files import find_files
 from workers import planning
 from workers.planning import Begun, ChunkSize, Cut, Hashing, open_csv, parse_header, refusing_bad_gzip, slice_file

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from shared.announcements import untold
 from shared.bucket.local import LocalBucket
+from shared.jobs.outbox import untold
 from shared.queue import heartbeat
 from shared.queue.clusters import Cluster
 from shared.retention.config import RETENTION

@@ -18,8 +18,8 @@ import pytest
 from model_store import store
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
-from shared.job_folder import JobFolder, Outcome
-from shared.messages import TrainJob
+from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.messages import TrainJob
 from shared.signatures import Signature, Signer
 from tests.handmade import (
     HEADER,

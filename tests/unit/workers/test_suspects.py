@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
 from workers.suspects import DEATHS_ALONE, clear_chunk
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
-from shared.job_folder import JobFolder, Outcome, open_jobs
-from shared.messages import ScoreJob, TrainJob
+from shared.jobs.folder import JobFolder, Outcome, open_jobs
+from shared.jobs.messages import ScoreJob, TrainJob
 from shared.queue.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
 from tests.handmade import TABLE, plan, publish_handmade, row, score_chunks, write_table
 from workers import scoring, sweeping

@@ -11,8 +11,8 @@ from producers.promoting import roll_back
 from shared.aliases import changes, list_aliases, point_alias
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
-from shared.job_folder import JobFolder
-from shared.messages import TrainJob
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import TrainJob
 from tests.handmade import HEADER, NOON, die_after, make_job, publish_handmade, row, tree
 from tests.trainings import make_training, train, write_training_tables
 from workers import training

@@ -14,7 +14,7 @@ from rich.console import Console
 from producers import show
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
-from shared.job_folder import Outcome
+from shared.jobs.folder import Outcome
 from shared.manifests import REPORT
 from tests.trainings import TRAIN, make_training, manifest_of, train
 from workers import notices, tuning

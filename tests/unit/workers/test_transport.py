@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.common import ignore_errors
 
-from shared.messages import ChunkOrder, JobOrder
+from shared.jobs.messages import ChunkOrder, JobOrder
 from shared.queue.broker import make_app, send
 from shared.queue.routes import NOTIFY, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings

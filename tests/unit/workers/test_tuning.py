@@ -18,12 +18,12 @@ from model_store.store import read_manifest
 from producers.sample import write_table
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
-from shared.job_folder import JobFolder
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import TrainJob
+from shared.jobs.search_config import SearchConfig
 from shared.manifests import TableFingerprint
-from shared.messages import TrainJob
 from shared.queue.broker import make_app
 from shared.queue.routes import TRAIN_CANDIDATE, TRAIN_FIT
-from shared.search import SearchConfig
 from shared.settings import Settings
 from tests.handmade import NOON
 from tests.unit.workers.test_sweeping import make_older, sent

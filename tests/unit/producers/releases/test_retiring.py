@@ -12,11 +12,11 @@ from producers import cli, show
 from producers.clearing import judge_releases
 from producers.promoting import promote, roll_back
 from producers.releases.retiring import retire, unretire
-from shared import announcements
 from shared.aliases import list_aliases, point_latest, resolve
 from shared.bucket.local import LocalBucket
 from shared.catalog.retirements import RETIRED, retired_releases, why_retired
 from shared.errors import ModelError, RequestError
+from shared.jobs import outbox
 from tests.handmade import NOON, make_job, publish_handmade, row, run_job, write_table
 
 
@@ -126,7 +126,7 @@ def test_people_are_told_once_and_lists_show_it(bucket):
         f"Take it back into use with: scoring models unretire {second}",
     ]
     assert scoring(bucket, "models", "retire", second, "--reason", "x").splitlines()[0] == f"{second} is retired already"
-    [notice] = [folder.notice() for folder in announcements.untold(bucket)]
+    [notice] = [folder.notice() for folder in outbox.untold(bucket)]
     assert notice.title == f"retired: {second}"
     assert notice.facts == {"release": second, "v1@latest means": first, "by": "ann", "reason": "trained on one row"}
     assert notice.next_step == f"Take this back with: scoring models unretire {second}"

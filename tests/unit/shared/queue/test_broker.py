@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from shared.errors import BrokerError
-from shared.messages import ChunkOrder, JobOrder
+from shared.jobs.messages import ChunkOrder, JobOrder
 from shared.queue import routes
 from shared.queue.broker import BATCH_MESSAGES, make_app, send, send_canary
 from shared.queue.probe import Canary

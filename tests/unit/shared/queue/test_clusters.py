@@ -11,7 +11,7 @@ import structlog
 from producers.doctor import _cluster as doctors_finding
 from shared.bucket.interface import FileInfo
 from shared.bucket.local import LocalBucket
-from shared.job_folder import OPEN, JobFolder, Outcome, open_jobs
+from shared.jobs.folder import OPEN, JobFolder, Outcome, open_jobs
 from shared.queue import clusters
 from shared.queue.clusters import CLUSTERS, KEY, OWNER, SILENT_SECONDS, Cluster, id_in_redis, read_claim
 from shared.settings import Settings

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 
-from shared.announcements import NoticeFolder
 from shared.bucket.local import LocalBucket
-from shared.messages import Notice
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import NoticeFolder
 from shared.queue import progress as queue_progress
 from shared.queue import routes, upkeep
 from shared.queue.clusters import Cluster

@@ -9,8 +9,8 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError, JobFailedError, MessageError, RequestError
-from shared.job_folder import JobFolder, Outcome, close_job, list_jobs, look_at, open_jobs
-from shared.messages import ScoreJob, TrainJob
+from shared.jobs.folder import JobFolder, Outcome, close_job, list_jobs, look_at, open_jobs
+from shared.jobs.messages import ScoreJob, TrainJob
 
 MOMENT = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
 LATER = datetime(2026, 11, 23, 11, 0, tzinfo=UTC)

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import MessageError, PermanentError
-from shared.messages import CandidateOrder, ChunkOrder, JobOrder, Notice, ScoreJob, TrainJob, decode_job
+from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder, Notice, ScoreJob, TrainJob, decode_job
 from shared.records import MAX_MESSAGE_BYTES, Record, check_bucket_path, decode, decode_long, is_release_id
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "messages"
+GOLDEN = Path(__file__).parents[3] / "golden" / "messages"
 MOMENT = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
 ORDER = {"job_id": "20261123t101500z-4f1d"}
 CHUNK = {**ORDER, "index": 3, "of": 12}

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.errors import RequestError
-from shared.search import Range, SearchConfig, read_config
+from shared.jobs.search_config import Range, SearchConfig, read_config
 
 
 def read(text: str, most: int = 100) -> SearchConfig:

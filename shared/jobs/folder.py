@@ -39,7 +39,7 @@ from pydantic import Field
 
 from shared.bucket.interface import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StrayOrderError
-from shared.messages import Job, JobOrder, ScoreJob, decode_job
+from shared.jobs.messages import Job, JobOrder, ScoreJob, decode_job
 from shared.records import Moment, Record, decode, decode_long
 
 JOBS = "jobs"

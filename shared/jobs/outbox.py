@@ -11,7 +11,7 @@ So whoever has something to say needs no Redis and waits for no webhook, and wha
 from datetime import datetime
 
 from shared.bucket.interface import Bucket
-from shared.messages import Notice
+from shared.jobs.messages import Notice
 
 NOTICES = "notices"
 OPEN = f"{NOTICES}/_open"
