@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from benchmarks.lanes import BenchmarkError
 from model_store.store import Release, load_release
 from shared.bucket.local import LocalBucket
-from shared.manifests import KEYS
+from shared.catalog.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers import scoring, tables
 from workers.ahead import ahead

@@ -17,9 +17,9 @@ import redis
 from benchmarks.lanes import BenchmarkError, Done, Task
 from producers.enqueue import enqueue_score, enqueue_train
 from shared.bucket.local import LocalBucket
+from shared.catalog.manifests import PREDICTIONS
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkOrder
-from shared.manifests import PREDICTIONS
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_SCORE, SCORE_CHUNK
 from shared.settings import Settings

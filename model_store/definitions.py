@@ -25,8 +25,8 @@ from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs
 
 from model_store import model_template
 from model_store.foreign_code import DefinitionHungError, calling, describe, failure, is_shutdown, place_of, process_kept_as_it_is
+from shared.catalog.manifests import KEYS
 from shared.errors import ModelError
-from shared.manifests import KEYS
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 METHODS = ("_model_definition", "train", "score", "predict", "save", "load")

@@ -7,8 +7,8 @@ champion and every naive predictor. Figures on the training table are no reason,
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shared.keyword_losses import spoken_difference
-from shared.manifests import Estimate, Verdict
+from shared.catalog.keyword_losses import spoken_difference
+from shared.catalog.manifests import Estimate, Verdict
 from shared.records import Promote
 
 

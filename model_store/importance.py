@@ -9,7 +9,7 @@ import pandas as pd
 from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.evaluation import log_losses
-from shared.manifests import Importance
+from shared.catalog.manifests import Importance
 
 COLUMNS_KEPT = 20
 VALUES_SHUFFLED = 1 << 20

@@ -25,8 +25,8 @@ import pandas as pd
 from model_store.foreign_code import DefinitionHungError
 from model_store.predicting import columns_for, predict_rows
 from model_store.store import load_copy
+from shared.catalog.manifests import ReleaseManifest
 from shared.errors import ScoringError
-from shared.manifests import ReleaseManifest
 from shared.records import decode_long
 
 REPOSITORY = Path(__file__).resolve().parents[1]

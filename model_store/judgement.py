@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from model_store.evaluation import CALIBRATION_BINS, Outcomes, calibration_bins, evaluate, log_losses
-from shared import resampling
-from shared.keyword_losses import KeywordLosses
-from shared.manifests import CalibrationBin, Estimate, SliceFigures, TableSummary
+from shared.catalog import bootstrap
+from shared.catalog.keyword_losses import KeywordLosses
+from shared.catalog.manifests import CalibrationBin, Estimate, SliceFigures, TableSummary
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
 CLICK_BINS = (("1", 1), ("2 to 3", 2), ("4 to 9", 4), ("10 to 29", 10), ("30 to 99", 30), ("100 and more", 100))
@@ -33,7 +33,7 @@ class Judged:
 
 
 def judge_predictions(
-    own: str, predicted: Mapping[str, np.ndarray], table: Outcomes, train: Outcomes, confidence: float = resampling.CONFIDENCE
+    own: str, predicted: Mapping[str, np.ndarray], table: Outcomes, train: Outcomes, confidence: float = bootstrap.CONFIDENCE
 ) -> Judged:
     """Judge the predictor ``own`` beside all others in ``predicted`` (predictor -> one rate a row).
 
@@ -60,7 +60,7 @@ def judge_predictions(
         ((np.where(bins == number, k, 0), np.where(bins == number, n, 0)) for number in filled),
         ((np.where(rows, n * rates[own] - k, 0), np.where(rows, n, 0)) for kind in slices.values() for rows in kind.values()),
     )
-    number, keywords = resampling.number_keywords(table.entity_id)
+    number, keywords = bootstrap.number_keywords(table.entity_id)
     estimates = iter(_estimates(number, keywords, ratios, confidence))
 
     differences = {name: next(estimates) for name in others}
@@ -138,10 +138,10 @@ def _slices(table: Outcomes, train: Outcomes) -> dict[str, dict[str, np.ndarray]
 
 
 def _estimates(number: np.ndarray, keywords: int, ratios: Iterable[tuple[np.ndarray, np.ndarray]], confidence: float) -> list[Estimate]:
-    sums = np.stack([resampling.sums_by_keyword(number, keywords, ratio) for ratio in ratios])
+    sums = np.stack([bootstrap.sums_by_keyword(number, keywords, ratio) for ratio in ratios])
     numerators, denominators = sums[:, :, 0].T, sums[:, :, 1].T
     values = numerators.sum(axis=0) / denominators.sum(axis=0)
-    ends = resampling.intervals(numerators, denominators, confidence)
+    ends = bootstrap.intervals(numerators, denominators, confidence)
     return [
         Estimate(value=float(value), low=None if np.isnan(low) else float(low), high=None if np.isnan(high) else float(high))
         for value, (low, high) in zip(values, ends, strict=True)

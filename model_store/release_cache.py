@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.aliases import MODELS
+from shared.catalog.aliases import MODELS
 from shared.processes import mark_of_process
 
 MOST_RELEASES = 8

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from model_store.elements import Markup, element
 from model_store.report_charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
-from shared.aliases import CHAMPION
+from shared.catalog.aliases import CHAMPION
+from shared.catalog.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
 from shared.catalog.table_audits import doubts
-from shared.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
 
 STYLE = Path(__file__).with_suffix(".css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"

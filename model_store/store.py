@@ -12,10 +12,10 @@ from typing import Any
 from model_store import release_cache
 from model_store.definitions import Definition, UnknownDefinitionError, code_of, current_digest, load_definition
 from model_store.foreign_code import DefinitionError, calling
-from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MANIFEST, release_folder, train_anew
+from shared.catalog.manifests import MAX_MANIFEST_BYTES, ReleaseManifest
 from shared.errors import MessageError, ModelError
-from shared.manifests import MAX_MANIFEST_BYTES, ReleaseManifest
 from shared.processes import temporary_folder
 from shared.records import FileDigest, check_file_name, decode_long
 from shared.signatures import Signature

@@ -17,14 +17,24 @@ from typing import Any
 from producers.durations import ago
 from producers.firing import FIRED, entries_in
 from producers.schedule import SCHEDULE, is_blank
-from shared.aliases import ALIASES, LATEST, MANIFEST, MODELS, damaged_aliases, known_alias, list_aliases, release_folder, spoken_alias
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.local import STRAY_SECONDS
+from shared.catalog.aliases import (
+    ALIASES,
+    LATEST,
+    MANIFEST,
+    MODELS,
+    damaged_aliases,
+    known_alias,
+    list_aliases,
+    release_folder,
+    spoken_alias,
+)
+from shared.catalog.manifests import OUTPUTS, ReleaseManifest
 from shared.catalog.retirements import retired_releases
 from shared.errors import MessageError, PermanentError
 from shared.jobs.folder import JOBS, PUBLISHED, JobFolder, open_jobs
 from shared.jobs.messages import ScoreJob
-from shared.manifests import OUTPUTS, ReleaseManifest
 from shared.records import decode_long, is_release_id
 from shared.retention.config import read_retention
 from shared.retention.jobs import OUTCOME

@@ -480,7 +480,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         scoring models list --best-first
     """
     from producers import show
-    from shared.aliases import damaged_aliases
+    from shared.catalog.aliases import damaged_aliases
     from shared.signatures import Signature
 
     _, bucket = _open()
@@ -519,7 +519,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
         scoring models show champion --report report.html
     """
     from producers import release_files, show
-    from shared.aliases import resolve
+    from shared.catalog.aliases import resolve
 
     _, bucket = _open()
     release = show.find_release(bucket, resolve(bucket, model))
@@ -553,7 +553,7 @@ def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
         scoring models list -q | xargs scoring models sign
     """
     from producers.signing import sign_release
-    from shared.aliases import resolve
+    from shared.catalog.aliases import resolve
 
     _, bucket = _open()
     signed = []

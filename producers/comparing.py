@@ -17,12 +17,12 @@ from producers import show
 from producers.consoles import print_prose
 from producers.listing import print_list
 from producers.release_files import read_file
-from shared.aliases import release_folder, resolve
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import release_folder, resolve
+from shared.catalog.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference
+from shared.catalog.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, unreadable
 from shared.errors import ModelError
-from shared.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference
-from shared.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
 
 FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
 IDS_FIT = 110

@@ -18,10 +18,10 @@ from producers.firing import EntryLine, look_at_entry, read_entries
 from producers.new_definition import PACKAGE
 from producers.repeated_requests import definition_folder
 from producers.schedule import ON_TIME
-from shared.aliases import damaged_aliases, list_aliases, train_anew
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
+from shared.catalog.aliases import damaged_aliases, list_aliases, train_anew
 from shared.catalog.releases import read_release
 from shared.digests import digest_source
 from shared.errors import ModelError, ScoringError

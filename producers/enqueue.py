@@ -21,16 +21,16 @@ import redis
 
 from producers.new_definition import PACKAGE
 from producers.redis_probe import check_redis
-from shared.aliases import MODELS, resolve
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import MODELS, resolve
+from shared.catalog.manifests import OUTPUTS, check_place
 from shared.catalog.releases import read_release
 from shared.catalog.results import FoundResult, look_at_result
 from shared.errors import BrokerError, MessageError, ModelError, NoTableError, RequestError, ScoringError, TableError
 from shared.jobs.folder import PARAMS, REJECTS_ACCEPTED, REQUESTS, VERSIONS, JobFolder
 from shared.jobs.messages import Job, JobOrder, ScoreJob, TrainJob
 from shared.jobs.search_config import read_config
-from shared.manifests import OUTPUTS, check_place
 from shared.queue import progress
 from shared.queue.broker import make_app, send
 from shared.queue.clusters import id_in_redis

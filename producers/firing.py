@@ -21,8 +21,8 @@ import structlog
 from producers.cron import FURTHEST
 from producers.enqueue import Enqueued, ScheduledRun, definitions_here, enqueue_score, enqueue_train, newest_training_tables
 from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, is_blank, newest_runs, next_run, read_schedule
-from shared.aliases import MODELS, resolve
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MODELS, resolve
 from shared.errors import PermanentError, RequestError, ScoringError, TableError, TransientError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import Notice

@@ -42,7 +42,7 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
         scoring models promote v2@20261123T101500Z-9bfad3 --alias challenger
     """
     from producers.promoting import promote, stored_name, way_back
-    from shared.aliases import resolve
+    from shared.catalog.aliases import resolve
 
     _, bucket = open_bucket_here()
     change = promote(bucket, release, alias, reason=reason)

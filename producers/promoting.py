@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter, ValidationError
 
 from producers.signing import checked_manifest
-from shared.aliases import (
+from shared.bucket.interface import Bucket
+from shared.catalog.aliases import (
     ALIASES,
     LATEST,
     MANIFEST,
@@ -26,7 +27,6 @@ from shared.aliases import (
     resolve,
     spoken_alias,
 )
-from shared.bucket.interface import Bucket
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import ModelError, RequestError
 from shared.jobs.messages import Notice

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from shared.bucket.interface import Bucket
+from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.catalog.results import REVISIONS, FoundResult, list_revisions, look_at_result
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob
-from shared.manifests import OUTPUTS, REJECTS, ResultManifest
 
 
 def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:

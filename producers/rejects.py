@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TextIO
 
 from producers.job_names import find_job
-from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MANIFEST
+from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.errors import MessageError, RequestError, TableError
 from shared.jobs.folder import JobFolder
-from shared.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.records import decode_long
 from shared.table_files import promised_kind
 from shared.text.csv_lines import fields_of_line, value_of

@@ -3,10 +3,10 @@
 import hashlib
 from pathlib import Path
 
-from shared.aliases import release_folder
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import release_folder
+from shared.catalog.manifests import REPORT, ReleaseManifest
 from shared.errors import ModelError, RequestError
-from shared.manifests import REPORT, ReleaseManifest
 
 
 def read_file(bucket: Bucket, manifest: ReleaseManifest, name: str) -> bytes:

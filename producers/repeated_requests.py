@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from producers.new_definition import PACKAGE
-from shared.aliases import CHAMPION, Alias, known_alias, latest_of
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import CHAMPION, Alias, known_alias, latest_of
 from shared.catalog.releases import FoundRelease, look_at_release
 from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, look_at_result
 from shared.catalog.retirements import why_retired

@@ -10,9 +10,9 @@ from producers.consoles import print_line
 from producers.durations import ago
 from producers.listing import print_list
 from shared.bucket.interface import Bucket
+from shared.catalog.manifests import OUTPUTS, ResultManifest
 from shared.catalog.results import FoundResult, UnreadableResult, list_revisions, look_at_result
 from shared.errors import RequestError
-from shared.manifests import OUTPUTS, ResultManifest
 
 INPUTS = "data/predict/input/"
 

@@ -15,8 +15,9 @@ from producers.job_names import find_job
 from producers.listing import print_list
 from producers.published import outcome_now
 from producers.rejects import Rejected, count_reasons, job_behind, revision_of_gone_job
-from shared.aliases import MANIFEST, Alias, latest_of, list_aliases, release_folder
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MANIFEST, Alias, latest_of, list_aliases, release_folder
+from shared.catalog.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, ReleaseManifest, ResultManifest, Search
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, look_at_release, read_release
 from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, list_results, read_result
 from shared.catalog.retirements import retired_releases
@@ -24,7 +25,6 @@ from shared.catalog.table_audits import doubts
 from shared.errors import RequestError
 from shared.jobs.folder import JOBS, JobFolder, JobStatus, Outcome, UnreadableJob
 from shared.jobs.messages import Job, ScoreJob
-from shared.manifests import KEYS, OUTPUTS, PREDICTIONS, REJECTS, REPORT, Estimate, ReleaseManifest, ResultManifest, Search
 from shared.records import FileDigest
 from shared.signatures import Signature
 

@@ -2,11 +2,11 @@
 
 import hashlib
 
-from shared.aliases import MANIFEST, release_folder, train_anew
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MANIFEST, release_folder, train_anew
+from shared.catalog.manifests import ReleaseManifest
 from shared.catalog.releases import read_release
 from shared.errors import ModelError, RequestError
-from shared.manifests import ReleaseManifest
 from shared.records import FileDigest
 from shared.signatures import Signature
 

@@ -14,11 +14,11 @@ import pytest
 
 from model_store.definitions import load_definition
 from model_store.store import digest_folder, library_versions, publish, release_id
-from shared.aliases import point_latest
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import point_latest
+from shared.catalog.manifests import Column, ReleaseManifest, TableFingerprint
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
-from shared.manifests import Column, ReleaseManifest, TableFingerprint
 from workers import scoring
 from workers.parts import ChunkRecord, missing_chunks
 from workers.planning import Plan, read_plan

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from producers.sample import write_tables
 from shared.bucket.local import LocalBucket
+from shared.catalog.manifests import ReleaseManifest
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import TrainJob
-from shared.manifests import ReleaseManifest
 from shared.records import decode_long
 from tests.handmade import NOON
 from workers import training

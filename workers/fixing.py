@@ -21,12 +21,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from model_store.store import read_manifest
-from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MANIFEST
+from shared.catalog.manifests import REJECTS, ResultManifest
 from shared.errors import RequestError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
-from shared.manifests import REJECTS, ResultManifest
 from shared.records import FileDigest, decode_long
 from shared.table_files import promised_kind
 from workers import tables

@@ -13,10 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from model_store.store import read_manifest
-from shared.aliases import MANIFEST
+from shared.catalog.aliases import MANIFEST
+from shared.catalog.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, ResultManifest
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
-from shared.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, ResultManifest
 from shared.records import FileDigest, decode_long
 from workers import tables
 from workers.ahead import ahead, at_once, read_each

@@ -16,13 +16,13 @@ from model_store.isolated_loading import LOAD_SECONDS, Answer, Question
 from model_store.judgement import judge_predictions, summarise
 from model_store.predicting import prepare
 from model_store.store import copy_release, read_manifest
-from shared.aliases import CHAMPION, LATEST, list_aliases
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import CHAMPION, LATEST, list_aliases
+from shared.catalog.bootstrap import RESAMPLES
+from shared.catalog.keyword_losses import KeywordLosses
+from shared.catalog.manifests import MOST_SEEN, Column, Evaluation, Importance, Metrics
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.jobs.messages import TrainJob
-from shared.keyword_losses import KeywordLosses
-from shared.manifests import MOST_SEEN, Column, Evaluation, Importance, Metrics
-from shared.resampling import RESAMPLES
 from workers.later import why_not_later
 from workers.trained_rows import share_seen_by
 from workers.training_tables import TrainingTable, read_training_table

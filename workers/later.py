@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from shared.manifests import MOST_SEEN
+from shared.catalog.manifests import MOST_SEEN
 from workers.training_tables import TrainingTable
 
 MOST_SHARED = MOST_SEEN

@@ -11,9 +11,9 @@ from typing import IO, Protocol
 import pyarrow.parquet as pq
 
 from shared.bucket.interface import Bucket
+from shared.catalog.manifests import ReleaseManifest
 from shared.errors import StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
-from shared.manifests import ReleaseManifest
 from workers import tables
 from workers.csv_records import record_ends
 from workers.planning import FoundFile, PlannedChunk, check_stamp, open_parquet, rows_at_once, slice_file

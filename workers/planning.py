@@ -26,9 +26,9 @@ from isal import isal_zlib
 from pydantic import Field, ValidationInfo, field_validator
 
 from shared.bucket.interface import Bucket, FileInfo
+from shared.catalog.manifests import TableFingerprint, WithInterval
 from shared.errors import MessageError, StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
-from shared.manifests import TableFingerprint, WithInterval
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files

@@ -15,8 +15,8 @@ from model_store.foreign_code import calling
 from model_store.isolated_loading import Answer, Question
 from model_store.predicting import columns_for, predict_rows
 from model_store.store import digest_folder
+from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, ReleaseManifest
 from shared.errors import ModelError
-from shared.manifests import LOSSES, REPORT, TRAINED_ROWS, ReleaseManifest
 from shared.records import FileDigest
 from workers.judging import Trained
 from workers.training_tables import TrainingTable

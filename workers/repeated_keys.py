@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from shared.catalog.manifests import MAX_KEYS_COUNTED
 from shared.jobs.folder import JobFolder
-from shared.manifests import MAX_KEYS_COUNTED
 from workers.ahead import read_each
 
 KEYS_ENDING = "keys"

@@ -17,13 +17,13 @@ import numpy as np
 
 from model_store.predicting import columns_for, line_of, predict_rows
 from model_store.store import Release, load_release, read_manifest
-from shared.aliases import MANIFEST, resolve
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MANIFEST, resolve
+from shared.catalog.manifests import PREDICTIONS, REJECTS, ResultManifest, check_place
 from shared.catalog.retirements import why_retired
 from shared.errors import MessageError, TableError
 from shared.jobs.folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
-from shared.manifests import PREDICTIONS, REJECTS, ResultManifest, check_place
 from shared.records import decode_long
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.signatures import Signature

@@ -25,8 +25,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from isal import igzip
 
+from shared.catalog.manifests import KEYS, Column, ColumnType
 from shared.errors import TableError
-from shared.manifests import KEYS, Column, ColumnType
 from workers.csv_records import joins_rows
 from workers.flag_runs import Run, find_run, lift, pack, unpack
 from workers.headers import missing_columns, refuse_doubled

@@ -13,9 +13,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.aliases import release_folder
 from shared.bucket.interface import Bucket
-from shared.manifests import TRAINED_ROWS, ReleaseManifest
+from shared.catalog.aliases import release_folder
+from shared.catalog.manifests import TRAINED_ROWS, ReleaseManifest
 from workers.training_tables import TrainingTable
 
 SKETCH_ROWS = 4096

@@ -23,14 +23,24 @@ from model_store.isolated_loading import ask_releases
 from model_store.predicting import check_finite, columns_for, predict_rows, prepare
 from model_store.report import make_report
 from model_store.store import library_versions, publish, read_manifest, release_id
-from shared.aliases import CHAMPION, MANIFEST, Alias, changes, damaged_aliases, known_alias, point_alias, point_latest, release_folder
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import (
+    CHAMPION,
+    MANIFEST,
+    Alias,
+    changes,
+    damaged_aliases,
+    known_alias,
+    point_alias,
+    point_latest,
+    release_folder,
+)
+from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
 from shared.catalog.table_audits import doubts
 from shared.errors import ModelError, StrayOrderError
 from shared.jobs.folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
 from shared.jobs.messages import TrainJob
 from shared.jobs.search_config import MOST_CANDIDATES, SearchConfig, read_config
-from shared.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
 from shared.processes import temporary_folder
 from workers.judging import Champion, Judgement, Places, Rivals, Trained, find_rivals, judge_release
 from workers.releasing import check_reproduced, digest_staged, name_row, question_to, save_model

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.manifests import TableAudit
+from shared.catalog.manifests import TableAudit
 from workers import tables
 from workers.left_out_rows import HALF_A_CLICK, LeftOutRow, weigh
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.catalog.manifests import MOST_SEEN, TableAudit
 from shared.errors import TableError
-from shared.manifests import MOST_SEEN, TableAudit
 from workers.training_tables import TrainingTable
 
 FEWEST_CLICKS, FEW_CLICKS = 100, 1000

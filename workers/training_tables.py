@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from model_store.evaluation import Outcomes
 from shared.bucket.interface import Bucket, FileInfo
+from shared.catalog.manifests import KEYS, Column, TableAudit, TableFingerprint
 from shared.errors import TableError
 from shared.jobs.messages import MAX_LEFT_OUT
-from shared.manifests import KEYS, Column, TableAudit, TableFingerprint
 from shared.records import FileDigest
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files

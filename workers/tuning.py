@@ -24,11 +24,11 @@ from model_store.definitions import Definition, load_definition
 from model_store.evaluation import log_losses
 from model_store.foreign_code import DefinitionError, calling
 from shared.bucket.interface import Bucket
+from shared.catalog.manifests import Search, TableFingerprint
 from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
 from shared.jobs.folder import CANDIDATES, STAGE, WAVES, JobFolder
 from shared.jobs.messages import CandidateOrder, TrainJob
 from shared.jobs.search_config import Params
-from shared.manifests import Search, TableFingerprint
 from shared.records import decode_long
 from workers.ahead import read_each
 from workers.candidates import propose

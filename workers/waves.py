@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from shared.catalog.manifests import Candidate, Search, TableFingerprint
 from shared.errors import ModelError
 from shared.jobs.search_config import Params, SearchConfig
-from shared.manifests import Candidate, Search, TableFingerprint
 from shared.records import Moment, Part, Record
 from workers.candidates import propose
 from workers.folds import BLOCKS, Fold

@@ -4,8 +4,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from producers.promoting import LONGEST_REASON, check_reason, who, whole_releases
-from shared.aliases import LATEST, Alias, add_change, after, known_alias, latest_of, list_aliases, point_alias, resolve, spoken_alias
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import (
+    LATEST,
+    Alias,
+    add_change,
+    after,
+    known_alias,
+    latest_of,
+    list_aliases,
+    point_alias,
+    resolve,
+    spoken_alias,
+)
 from shared.catalog.retirements import Retirement, add_retirement, changes_of_retirement, retired_releases, why_retired
 from shared.errors import RequestError
 from shared.jobs.messages import Notice

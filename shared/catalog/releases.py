@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared.aliases import ALIASES, MANIFEST, MODELS, release_folder, train_anew
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import ALIASES, MANIFEST, MODELS, release_folder, train_anew
+from shared.catalog.manifests import ReleaseManifest
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, ModelError, PermanentError
-from shared.manifests import ReleaseManifest
 from shared.records import decode_long
 from shared.signatures import Signature
 

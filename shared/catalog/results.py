@@ -4,11 +4,11 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MANIFEST
+from shared.catalog.manifests import OUTPUTS, ResultManifest
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, PermanentError, RequestError
-from shared.manifests import OUTPUTS, ResultManifest
 from shared.records import check_bucket_path, decode_long
 from shared.signatures import Signature
 

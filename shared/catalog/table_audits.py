@@ -1,6 +1,6 @@
 """What people read of the tables of a release: the rows left out, the conversions cut, and what makes its figures doubtful."""
 
-from shared.manifests import ReleaseManifest, TableAudit, TableFingerprint
+from shared.catalog.manifests import ReleaseManifest, TableAudit, TableFingerprint
 
 
 def doubts(manifest: ReleaseManifest) -> dict[str, str]:

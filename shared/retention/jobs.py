@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket, FileInfo
+from shared.catalog.aliases import MANIFEST
 from shared.errors import ScoringError
 from shared.jobs.folder import CLEARED, JOBS, PUBLISHED, VERSIONS, JobFolder
 from shared.retention.config import Retention

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shared.aliases import MANIFEST
 from shared.bucket.interface import Bucket, FileInfo
+from shared.catalog.aliases import MANIFEST
+from shared.catalog.manifests import OUTPUTS
 from shared.jobs.folder import JOBS, PUBLISHED
-from shared.manifests import OUTPUTS
 from shared.retention.jobs import Look
 from shared.retention.revisions import kept_revisions
 from shared.retention.things import LEFT_AFTER, Kind, Thing, goes, made_at, newest, stays

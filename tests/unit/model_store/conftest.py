@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from model_store.definitions import load_definition
-from shared.aliases import release_folder
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import release_folder
 from tests.handmade import publish_handmade
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from model_store.gate import Evidence, Limits, decide
-from shared.manifests import Estimate
+from shared.catalog.manifests import Estimate
 
 BETTER = Estimate(value=-0.002, low=-0.003, high=-0.001)
 BARELY = Estimate(value=-0.002, low=-0.004, high=-0.0001)

@@ -19,12 +19,12 @@ from model_store import model_template, store
 from model_store.definitions import load_definition
 from model_store.store import digest_folder, load_release, publish, read_manifest
 from producers.signing import sign_release
-from shared.aliases import MANIFEST, release_folder
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
+from shared.catalog.aliases import MANIFEST, release_folder
+from shared.catalog.manifests import MAX_MANIFEST_BYTES, Column, ReleaseManifest, ResultManifest
 from shared.errors import MessageError, ModelError, RequestError
-from shared.manifests import MAX_MANIFEST_BYTES, Column, ReleaseManifest, ResultManifest
 from shared.records import FileDigest, decode_long
 from shared.signatures import Signature, Signer
 from tests.google_store import GOOGLE_BUCKET, google_store, talking_to_google

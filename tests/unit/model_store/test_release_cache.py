@@ -8,9 +8,9 @@ import pytest
 
 from model_store import release_cache
 from model_store.store import _load_once, load_release
-from shared.aliases import MANIFEST, release_folder
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
+from shared.catalog.aliases import MANIFEST, release_folder
 from tests.handmade import NOON, publish_handmade
 from tests.object_store import STORE_BUCKET, object_store, talking_to
 

@@ -9,7 +9,7 @@ import pytest
 from model_store.report import make_report
 from model_store.report_charts import ticks
 from shared.bucket.local import LocalBucket
-from shared.manifests import REPORT, Candidate, Estimate, ReleaseManifest, Search
+from shared.catalog.manifests import REPORT, Candidate, Estimate, ReleaseManifest, Search
 from tests.trainings import TRAIN, make_training, manifest_of, train, write_training_tables
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from model_store.definitions import load_definition
 from model_store.store import copy_verified, digest_folder, load_release, publish, read_manifest
-from shared.aliases import release_folder
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import release_folder
+from shared.catalog.manifests import ReleaseManifest
 from shared.errors import ModelError
-from shared.manifests import ReleaseManifest
 from shared.records import FileDigest
 from tests.handmade import NOON, WEIGHTS, publish_handmade, tree
 

@@ -12,9 +12,9 @@ from model_store.store import load_release
 from producers import cli
 from producers.clearing import Judged, clear, clear_all, judge_releases
 from producers.promoting import promote, roll_back
-from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
+from shared.catalog.aliases import MANIFEST, point_alias, release_folder
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob

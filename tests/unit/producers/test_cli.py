@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 import shared.errors
 from producers import cli
-from shared.aliases import point_alias, resolve
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import point_alias, resolve
 from shared.errors import PermanentError, RequestError, ScoringError, TransientError
 from shared.jobs.folder import JobFolder, Outcome
 from tests.conftest import REPOSITORY, Place, make_place

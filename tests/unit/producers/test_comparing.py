@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from producers import cli, comparing
-from shared.aliases import MANIFEST
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import MANIFEST
+from shared.catalog.manifests import LOSSES
 from shared.errors import ModelError
-from shared.manifests import LOSSES
 from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
 
 

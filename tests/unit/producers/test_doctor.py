@@ -17,8 +17,8 @@ from producers.doctor import examine
 from producers.enqueue import definitions_here
 from producers.firing import Since, find_entry
 from producers.schedule import SCHEDULE
-from shared.aliases import point_alias
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import point_alias
 from shared.queue import heartbeat, progress
 from shared.queue.killers import Killer, note_killer
 from shared.queue.probe import Answer, Canary, answer, answers

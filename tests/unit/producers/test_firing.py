@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from producers import cli, firing
 from producers.firing import Schedule, ask_for, find_entry
 from producers.schedule import SCHEDULE, Run
-from shared.aliases import point_alias
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import point_alias
 from shared.errors import BucketError, JobFailedError, RequestError, ScoringError
 from shared.jobs import outbox
 from shared.jobs.folder import JobFolder, Outcome, list_jobs, open_jobs

@@ -10,10 +10,10 @@ from click.testing import CliRunner, Result
 from producers import cli, promoting
 from producers.promoting import changes_of, promote, roll_back
 from producers.signing import sign_release
-from shared.aliases import MANIFEST, ROLLBACKS, add_change, point_latest, read_alias, release_folder, resolve
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
+from shared.catalog.aliases import MANIFEST, ROLLBACKS, add_change, point_latest, read_alias, release_folder, resolve
 from shared.errors import ModelError, RequestError
 from shared.jobs import outbox
 from shared.signatures import Signer

@@ -12,8 +12,8 @@ from producers import cli, enqueue, follow, repeated_requests
 from producers.enqueue import enqueue_score, enqueue_train
 from producers.releases.retiring import retire
 from producers.repeated_requests import changes_since
-from shared.aliases import MANIFEST, point_alias, point_latest, release_folder
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import MANIFEST, point_alias, point_latest, release_folder
 from shared.catalog.releases import read_release
 from shared.jobs.folder import PUBLISHED, JobFolder, Outcome, Promotion
 from shared.settings import Settings

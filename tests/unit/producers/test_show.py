@@ -11,12 +11,12 @@ from rich.console import Console
 
 from producers import cli, show
 from producers.signing import sign_release
-from shared.aliases import MANIFEST, point_alias, release_folder
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import MANIFEST, point_alias, release_folder
+from shared.catalog.manifests import Candidate, ReleaseManifest, Search, TableFingerprint
 from shared.errors import ModelError, RequestError
 from shared.jobs.folder import JobFolder, Outcome, UnreadableJob
 from shared.jobs.messages import TrainJob
-from shared.manifests import Candidate, ReleaseManifest, Search, TableFingerprint
 from shared.records import FileDigest, decode_long
 from shared.signatures import Signer
 from tests.handmade import METRICS, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, write_table

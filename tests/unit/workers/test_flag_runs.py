@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.manifests import Column
+from shared.catalog.manifests import Column
 from workers import flag_runs, tables
 from workers.flag_runs import Run, find_run, lift, pack, unpack
 from workers.tables import Layout, Rows, read_csv_rows

@@ -9,7 +9,7 @@ import pytest
 
 from producers.sample import write_table
 from shared.bucket.local import LocalBucket
-from shared.manifests import TableFingerprint
+from shared.catalog.manifests import TableFingerprint
 from shared.records import FileDigest
 from workers.later import why_not_later
 from workers.training_tables import TrainingTable, read_training_table

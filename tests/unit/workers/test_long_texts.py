@@ -31,7 +31,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
-from shared.manifests import Column
+from shared.catalog.manifests import Column
 from workers import tables
 from workers.pieces import parquet_pieces
 from workers.training_tables import read_training_table

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from producers import show
 from producers.show import outcome_facts
-from shared.aliases import changes, list_aliases, point_alias
 from shared.bucket.local import LocalBucket
-from shared.keyword_losses import read_losses
-from shared.manifests import LOSSES, REPORT
+from shared.catalog.aliases import changes, list_aliases, point_alias
+from shared.catalog.keyword_losses import read_losses
+from shared.catalog.manifests import LOSSES, REPORT
 from tests.handmade import NOON, die_after, publish_handmade, tree
 from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
 from workers import judging, training

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from shared.bucket.local import LocalBucket
-from shared.manifests import ResultManifest
+from shared.catalog.manifests import ResultManifest
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, write_table
 from workers import repeated_keys, scoring
 from workers.repeated_keys import count_repeated, hash_keys, write_hashes

@@ -18,8 +18,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model_store.definitions import load_definition
+from shared.catalog.manifests import KEYS, Column
 from shared.errors import TableError
-from shared.manifests import KEYS, Column
 from tests.growth import best_of
 from workers import scoring, tables
 from workers.planning import ChunkSize, open_csv

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shared.aliases import point_alias
 from shared.bucket.local import LocalBucket
-from shared.manifests import TRAINED_ROWS
+from shared.catalog.aliases import point_alias
+from shared.catalog.manifests import TRAINED_ROWS
 from tests.trainings import EVAL, TRAIN, make_training, manifest_of, train, write_training_tables
 from workers import trained_rows
 from workers.trained_rows import share_seen_by, share_trained_on, sketch

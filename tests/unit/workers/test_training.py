@@ -8,8 +8,8 @@ import pytest
 
 from model_store.store import read_manifest
 from producers.promoting import roll_back
-from shared.aliases import changes, list_aliases, point_alias
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import changes, list_aliases, point_alias
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob

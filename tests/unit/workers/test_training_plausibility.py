@@ -13,9 +13,9 @@ from rich.console import Console
 
 from producers import show
 from shared.bucket.local import LocalBucket
+from shared.catalog.manifests import REPORT
 from shared.errors import TableError
 from shared.jobs.folder import Outcome
-from shared.manifests import REPORT
 from tests.trainings import TRAIN, make_training, manifest_of, train
 from workers import notices, tuning
 from workers.training_plausibility import warn_of_rates

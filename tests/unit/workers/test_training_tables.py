@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.bucket.local import LocalBucket
+from shared.catalog.manifests import Column
 from shared.errors import TableError
-from shared.manifests import Column
 from tests.handmade import replace_in_place
 from workers import training_tables
 from workers.training_tables import TrainingTable, choose_columns, read_training_table

@@ -17,11 +17,11 @@ from model_store.evaluation import Outcomes
 from model_store.store import read_manifest
 from producers.sample import write_table
 from shared.bucket.local import LocalBucket
+from shared.catalog.manifests import TableFingerprint
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from shared.jobs.search_config import SearchConfig
-from shared.manifests import TableFingerprint
 from shared.queue.broker import make_app
 from shared.queue.routes import TRAIN_CANDIDATE, TRAIN_FIT
 from shared.settings import Settings

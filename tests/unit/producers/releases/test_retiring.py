@@ -12,8 +12,8 @@ from producers import cli, show
 from producers.clearing import judge_releases
 from producers.promoting import promote, roll_back
 from producers.releases.retiring import retire, unretire
-from shared.aliases import list_aliases, point_latest, resolve
 from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import list_aliases, point_latest, resolve
 from shared.catalog.retirements import RETIRED, retired_releases, why_retired
 from shared.errors import ModelError, RequestError
 from shared.jobs import outbox

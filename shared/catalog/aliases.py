@@ -21,9 +21,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.bucket.interface import Bucket
+from shared.catalog.manifests import TableFingerprint
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import MessageError, ModelError, UnreadableAliasError
-from shared.manifests import TableFingerprint
 from shared.records import Moment, Record, ReleaseId, decode, is_release_id
 
 MODELS = "model"

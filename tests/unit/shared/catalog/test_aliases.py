@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared.aliases import (
+from shared.bucket.local import LocalBucket
+from shared.catalog.aliases import (
     NAMES_SHOWN,
     RELEASES_SHOWN,
     Alias,
@@ -18,9 +19,8 @@ from shared.aliases import (
     resolve,
     train_anew,
 )
-from shared.bucket.local import LocalBucket
+from shared.catalog.manifests import TableFingerprint
 from shared.errors import ModelError
-from shared.manifests import TableFingerprint
 from tests.handmade import NOON, publish_handmade
 
 

@@ -15,7 +15,7 @@ PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
 """The files of a result, beside its manifest."""
 
 REPORT, LOSSES = "report.html", "evaluation.parquet"
-"""Files of a release beside those of its model: a page for people, and what each keyword cost (``shared.keyword_losses``)."""
+"""Files of a release beside those of its model: a page for people, and what each keyword cost (``shared.catalog.keyword_losses``)."""
 
 TRAINED_ROWS = "trained_rows.parquet"
 """Beside them: a sketch of the rows that the release was trained on."""
@@ -211,7 +211,7 @@ class Evaluation(Part):
     judged_on: Literal["eval", "train"]
     """The table it was judged on; figures on the training table say little of later tables."""
     confidence: float
-    """Of all intervals; they come from resampling keywords (``shared.resampling``)."""
+    """Of all intervals; they come from resampling keywords (``shared.catalog.bootstrap``)."""
     resamples: int
     differences: dict[str, Estimate]
     """Other predictor -> log-loss per click of this release minus that of the other on the same rows; below 0 this one is better."""

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from shared import resampling
+from shared.catalog import bootstrap
+from shared.catalog.keyword_losses import KeywordLosses, compare, read_losses
 from shared.errors import ModelError
-from shared.keyword_losses import KeywordLosses, compare, read_losses
 
 
 def keyword_sums(random: np.random.Generator, keywords: int = 150, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -15,12 +15,12 @@ def keyword_sums(random: np.random.Generator, keywords: int = 150, shift: float 
 
 
 def test_an_interval_of_95_percent_holds_the_truth_about_95_times_of_100(monkeypatch):
-    monkeypatch.setattr(resampling, "RESAMPLES", 400)
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 400)
     random = np.random.default_rng(4)
     trials = 400
     held = 0
     for _ in range(trials):
-        [[low, high]] = resampling.intervals(*keyword_sums(random, shift=0.1))
+        [[low, high]] = bootstrap.intervals(*keyword_sums(random, shift=0.1))
         held += low <= 0.1 <= high
     # a percentile interval of 150 keywords with heavy tails is known to hold it a little too seldom
     assert 0.90 <= held / trials <= 0.98
@@ -28,7 +28,7 @@ def test_an_interval_of_95_percent_holds_the_truth_about_95_times_of_100(monkeyp
 
 def test_a_lower_confidence_gives_a_narrower_interval():
     sums = keyword_sums(np.random.default_rng(5))
-    [[wide_low, wide_high]], [[low, high]] = resampling.intervals(*sums, 0.95), resampling.intervals(*sums, 0.8)
+    [[wide_low, wide_high]], [[low, high]] = bootstrap.intervals(*sums, 0.95), bootstrap.intervals(*sums, 0.8)
     assert wide_low < low < high < wide_high
 
 
@@ -36,8 +36,8 @@ def test_pairing_shrinks_the_interval_of_a_difference():
     random = np.random.default_rng(6)
     loss, clicks = keyword_sums(random, keywords=2000)
     better = loss - 0.01 * clicks + random.normal(0, 0.02, loss.shape)
-    [[low, high]] = resampling.intervals(better - loss, clicks)
-    alone = [resampling.intervals(values, clicks)[0] for values in (loss, better)]
+    [[low, high]] = bootstrap.intervals(better - loss, clicks)
+    alone = [bootstrap.intervals(values, clicks)[0] for values in (loss, better)]
     unpaired = np.hypot(*(np.diff(ends)[0] for ends in alone))
     assert high - low < unpaired / 10
     assert high < 0
@@ -47,34 +47,34 @@ def test_resampling_rows_would_claim_more_than_is_known():
     random = np.random.default_rng(7)
     keyword = np.repeat(np.arange(300), 20)
     excess = random.normal(0, 1, 300)[keyword] + random.normal(0, 0.1, 6000)
-    number, keywords = resampling.number_keywords(keyword)
+    number, keywords = bootstrap.number_keywords(keyword)
     ones = np.ones(6000)
-    [[low, high]] = resampling.intervals(
-        resampling.sums_by_keyword(number, keywords, [excess]), resampling.sums_by_keyword(number, keywords, [ones])
+    [[low, high]] = bootstrap.intervals(
+        bootstrap.sums_by_keyword(number, keywords, [excess]), bootstrap.sums_by_keyword(number, keywords, [ones])
     )
-    [[row_low, row_high]] = resampling.intervals(excess[:, None], ones[:, None])
+    [[row_low, row_high]] = bootstrap.intervals(excess[:, None], ones[:, None])
     assert high - low > 3 * (row_high - row_low)
 
 
 def test_a_figure_gets_the_same_interval_alone_and_beside_others():
     random = np.random.default_rng(8)
     (one, clicks), (other, _) = keyword_sums(random), keyword_sums(random)
-    both = resampling.intervals(np.hstack([one, other]), np.hstack([clicks, clicks]))
-    assert both[0] == pytest.approx(resampling.intervals(one, clicks)[0], rel=1e-12)
+    both = bootstrap.intervals(np.hstack([one, other]), np.hstack([clicks, clicks]))
+    assert both[0] == pytest.approx(bootstrap.intervals(one, clicks)[0], rel=1e-12)
 
 
 def test_more_keywords_than_groups_give_about_the_same_interval(monkeypatch):
     sums = keyword_sums(np.random.default_rng(9), keywords=6000)
-    [[low, high]] = resampling.intervals(*sums)
-    monkeypatch.setattr(resampling, "MOST_GROUPS", 10_000)
-    [[all_low, all_high]] = resampling.intervals(*sums)
+    [[low, high]] = bootstrap.intervals(*sums)
+    monkeypatch.setattr(bootstrap, "MOST_GROUPS", 10_000)
+    [[all_low, all_high]] = bootstrap.intervals(*sums)
     assert high - low == pytest.approx(all_high - all_low, rel=0.12)
 
 
 def test_few_keywords_give_no_interval_whatever_stands_beside_them():
     clicks = np.ones((50, 2))
-    clicks[resampling.FEWEST_KEYWORDS - 1 :, 1] = 0
-    found = resampling.intervals(np.random.default_rng(1).random((50, 2)) * clicks, clicks)
+    clicks[bootstrap.FEWEST_KEYWORDS - 1 :, 1] = 0
+    found = bootstrap.intervals(np.random.default_rng(1).random((50, 2)) * clicks, clicks)
     assert np.isfinite(found[0]).all()
     assert np.isnan(found[1]).all()
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared import resampling
+from shared.catalog import bootstrap
 from shared.errors import ModelError
 
 KEYWORD, CLICKS = "keyword", "clicks"
@@ -70,6 +70,6 @@ def compare(one: KeywordLosses, name: str, other: KeywordLosses, other_name: str
     if not np.array_equal(one.keyword, other.keyword) or not np.array_equal(one.clicks, other.clicks):
         raise ModelError(f"{name} and {other_name} were judged on the same table, but not on the same rows of it")
     excess = (one.losses[name] - other.losses[other_name])[:, None]
-    [[low, high]] = resampling.intervals(excess, one.clicks[:, None], confidence)
+    [[low, high]] = bootstrap.intervals(excess, one.clicks[:, None], confidence)
     total = float(one.clicks.sum())
     return Difference(value=float(excess.sum()) / total, low=float(low), high=float(high), keywords=len(one.keyword), clicks=total)
