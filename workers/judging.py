@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from model_store.definitions import Definition
-from model_store.evaluation import Outcomes, evaluate, naive_predictors
+from model_store.evaluation.comparison import judge_predictions, summarise
+from model_store.evaluation.gate import Evidence, Limits, decide
+from model_store.evaluation.importance import find_importance
+from model_store.evaluation.metrics import Outcomes, evaluate, naive_predictors
 from model_store.foreign_code import DefinitionError, calling
-from model_store.gate import Evidence, Limits, decide
-from model_store.importance import find_importance
 from model_store.isolated_loading import LOAD_SECONDS, Answer, Question
-from model_store.judgement import judge_predictions, summarise
 from model_store.predicting import prepare
 from model_store.store import copy_release, read_manifest
 from shared.bucket.interface import Bucket

@@ -22,8 +22,8 @@ from billiard.common import terminate_handler_fired  # type: ignore[attr-defined
 from celery import shared_task
 
 from model_store.definitions import barred_definitions, is_tried, list_definitions, load_definition
+from model_store.evaluation.gate import Limits
 from model_store.foreign_code import DefinitionHungError
-from model_store.gate import Limits
 from model_store.store import OWN_COPIES, library_versions, releases_kept
 from model_store.trial_import import bar_deadly_definitions
 from shared.bucket.interface import Bucket

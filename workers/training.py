@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from model_store.definitions import Definition, list_definitions, load_definition
+from model_store.evaluation.gate import Limits
 from model_store.foreign_code import calling
-from model_store.gate import Limits
 from model_store.isolated_loading import ask_releases
 from model_store.predicting import check_finite, columns_for, predict_rows, prepare
 from model_store.report import make_report

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from model_store.evaluation import Outcomes
+from model_store.evaluation.metrics import Outcomes
 from shared.bucket.interface import Bucket, FileInfo
 from shared.catalog.manifests import KEYS, Column, TableAudit, TableFingerprint
 from shared.errors import TableError

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from model_store.definitions import Definition, load_definition
-from model_store.evaluation import log_losses
+from model_store.evaluation.metrics import log_losses
 from model_store.foreign_code import DefinitionError, calling
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import Search, TableFingerprint

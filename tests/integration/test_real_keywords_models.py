@@ -9,7 +9,7 @@ import sklearn.linear_model
 import skops.io
 
 from model_store.definitions import load_definition
-from model_store.evaluation import Metrics, Outcomes, evaluate, naive_predictors
+from model_store.evaluation.metrics import Metrics, Outcomes, evaluate, naive_predictors
 from shared.errors import ModelError, TableError
 
 KEYWORDS = Path(__file__).resolve().parents[2].parent / "shared/data/keywords"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.evaluation import Outcomes
+from model_store.evaluation.metrics import Outcomes
 from model_store.store import read_manifest
 from producers.sample import write_table
 from shared.bucket.local import LocalBucket
@@ -234,7 +234,7 @@ def test_what_a_candidate_reaches_is_what_training_by_hand_reaches(bucket):
     tuning.next_orders(folder)
     record = tuning.score_candidate(folder, 2, 1)
     table = training.read_training_table(bucket, TRAIN, None, with_week=True)
-    from model_store.evaluation import evaluate
+    from model_store.evaluation.metrics import evaluate
     from model_store.v1.model import Model
 
     fitted, later = table.only(table.week == 1), table.only(table.week == 2)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from model_store.evaluation import Outcomes, evaluate, naive_predictors
+from model_store.evaluation.metrics import Outcomes, evaluate, naive_predictors
 from shared.errors import ModelError, TableError
 
 

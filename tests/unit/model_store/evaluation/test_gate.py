@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from model_store.gate import Evidence, Limits, decide
+from model_store.evaluation.gate import Evidence, Limits, decide
 from shared.catalog.manifests import Estimate
 
 BETTER = Estimate(value=-0.002, low=-0.003, high=-0.001)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from model_store.evaluation import CALIBRATION_BINS, Outcomes, calibration_bins, evaluate, log_losses
+from model_store.evaluation.metrics import CALIBRATION_BINS, Outcomes, calibration_bins, evaluate, log_losses
 from shared.catalog import bootstrap
 from shared.catalog.keyword_losses import KeywordLosses
 from shared.catalog.manifests import CalibrationBin, Estimate, SliceFigures, TableSummary

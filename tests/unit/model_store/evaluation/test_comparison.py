@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from model_store.evaluation import Outcomes, evaluate
-from model_store.importance import find_importance
-from model_store.judgement import judge_predictions, share_of_conversions, summarise
+from model_store.evaluation.comparison import judge_predictions, share_of_conversions, summarise
+from model_store.evaluation.importance import find_importance
+from model_store.evaluation.metrics import Outcomes, evaluate
 
 
 @pytest.fixture
