@@ -21,7 +21,7 @@ from model_store.evaluation.gate import Limits
 from model_store.foreign_code import calling
 from model_store.isolated_loading import ask_releases
 from model_store.predicting import check_finite, columns_for, predict_rows, prepare
-from model_store.report import make_report
+from model_store.report.page import make_report
 from model_store.store import library_versions, publish, read_manifest, release_id
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import (

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from model_store.elements import Markup, element, join
+from model_store.report.html import Markup, element, join
 
 WIDTH = 400
 LEFT, RIGHT, TOP = 46, 380, 14

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from model_store.report import make_report
-from model_store.report_charts import ticks
+from model_store.report.charts import ticks
+from model_store.report.page import make_report
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import REPORT, Candidate, Estimate, ReleaseManifest, Search
 from tests.trainings import TRAIN, make_training, manifest_of, train, write_training_tables

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from model_store.elements import Markup, element
-from model_store.report_charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
+from model_store.report.charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
+from model_store.report.html import Markup, element
 from shared.catalog.aliases import CHAMPION
 from shared.catalog.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
 from shared.catalog.table_audits import doubts
 
-STYLE = Path(__file__).with_suffix(".css")
+STYLE = Path(__file__).with_name("report.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 FEW = 12
 """Columns shown."""
