@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import redis
 
-from producers.new_definition import PACKAGE
+from producers.local_definitions import definitions_here
 from producers.redis_probe import check_redis
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
@@ -160,12 +160,6 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
         read_release(bucket, release).manifest.check_interval()
     digest = _digest("score", wish | {"release": release, "table": source.fingerprint})
     return _enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
-
-
-def definitions_here(settings: Settings) -> set[str]:
-    """The definitions on this machine: no worker is asked for those that it may have beside them."""
-    folders = [PACKAGE, *([settings.definitions] if settings.definitions else [])]
-    return {file.parent.name for folder in folders for file in folder.glob("*/model.py")}
 
 
 def _release_of(settings: Settings, bucket: Bucket, model: str) -> str:

@@ -19,7 +19,8 @@ from typing import Any
 import structlog
 
 from producers.cron import FURTHEST
-from producers.enqueue import Enqueued, ScheduledRun, definitions_here, enqueue_score, enqueue_train, newest_training_tables
+from producers.enqueue import Enqueued, ScheduledRun, enqueue_score, enqueue_train, newest_training_tables
+from producers.local_definitions import definitions_here
 from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, is_blank, newest_runs, next_run, read_schedule
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import MODELS, resolve

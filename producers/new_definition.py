@@ -10,12 +10,11 @@ from pathlib import Path
 
 import click
 
+from producers.local_definitions import PACKAGE, REPOSITORY
 from producers.terminal import json_option, say
 from shared.errors import RequestError
 from shared.settings import read_settings
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGE = REPOSITORY / "model_store"
 INSTALL = "install_dependencies.sh"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from producers.new_definition import PACKAGE
+from producers.local_definitions import PACKAGE
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import CHAMPION, Alias, known_alias, latest_of
 from shared.catalog.releases import FoundRelease, look_at_release

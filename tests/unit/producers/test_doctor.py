@@ -14,8 +14,8 @@ import redis
 from model_store.definitions import PACKAGE_FOLDER, digest_source, load_definition
 from producers import doctor
 from producers.doctor import examine
-from producers.enqueue import definitions_here
 from producers.firing import Since, find_entry
+from producers.local_definitions import definitions_here
 from producers.schedule import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias

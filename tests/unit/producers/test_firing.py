@@ -588,7 +588,7 @@ def test_check_names_a_definition_that_is_nowhere(bucket, tmp_path, monkeypatch)
     bucket.write("model/v9/v9@20261123T101500Z-9bfad3/manifest.json", b"{}")
     assert json.loads(check("v9")) == [], "a worker has it"
     with monkeypatch.context() as patch:
-        patch.setattr("producers.enqueue.PACKAGE", tmp_path)
+        patch.setattr("producers.local_definitions.PACKAGE", tmp_path)
         assert json.loads(check("v8")) == [], "the definitions are not on this machine"
     (tmp_path / "definitions" / "v8").mkdir(parents=True)
     (tmp_path / "definitions" / "v8" / "model.py").touch()

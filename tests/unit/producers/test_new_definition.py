@@ -7,7 +7,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from producers import new_definition
+from producers import local_definitions, new_definition
 from producers.cli import scoring
 from shared.errors import RequestError
 from tests.handmade import tree
@@ -74,10 +74,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_without_a_folder_it_goes_beside_the_others_with_its_test_among_theirs(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_definitions, "REPOSITORY", tmp_path)
     monkeypatch.setattr(new_definition, "REPOSITORY", tmp_path)
     package = tmp_path / "model_store"
     (package / "v1").mkdir(parents=True)
     (package / "v1/install_dependencies.sh").write_text("#!/bin/bash\n")
+    monkeypatch.setattr(local_definitions, "PACKAGE", package)
     monkeypatch.setattr(new_definition, "PACKAGE", package)
     said = new("v4").output
     assert "export" not in said
@@ -91,7 +93,7 @@ def test_without_a_folder_it_goes_beside_the_others_with_its_test_among_theirs(t
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_what_it_writes_is_formatted_and_lint_clean(tmp_path, inside):
-    folder = new_definition.PACKAGE if inside else tmp_path
+    folder = local_definitions.PACKAGE if inside else tmp_path
     for name, text in (("model.py", new_definition.MODEL), ("test_v4.py", new_definition.test_of("v4", folder))):
         command = [sys.executable, "-m", "ruff", "check", "--stdin-filename", f"{'tests' if 'test' in name else 'model_store'}/{name}", "-"]
         for arguments in (command, [*command[:3], "format", "--check", *command[4:]]):
