@@ -20,13 +20,13 @@ import click
 import producers.stack.early_stop  # noqa: F401 - SIGTERM counts from here on
 from producers import gc_commands, model_commands, notebook_commands, schedule_commands, service_commands, watch_commands
 from producers.compare_commands import compare
+from producers.display.streams import prepare_streams, written_out
+from producers.display.terminal import command_line, json_option, say, say_empty, say_error, warn, warn_of_unreadable
+from producers.display.terminal import console as _console
+from producers.display.terminal import open_bucket_here as _open
+from producers.display.terminal import print_json as _print_json
 from producers.new_definition import new
 from producers.options import Day, Share
-from producers.streams import prepare_streams, written_out
-from producers.terminal import command_line, json_option, say, say_empty, say_error, warn, warn_of_unreadable
-from producers.terminal import console as _console
-from producers.terminal import open_bucket_here as _open
-from producers.terminal import print_json as _print_json
 from shared.errors import JobFailedError, ModelError, RequestError, ScoringError, TableError
 from shared.settings import Settings, read_settings
 
@@ -356,7 +356,7 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
         scoring jobs list --limit 5
         scoring jobs list --state failed
     """
-    from producers import show
+    from producers.display import jobs as display_jobs
     from shared.jobs.folder import UnreadableJob, list_jobs, look_at
 
     _, bucket = _open()
@@ -366,7 +366,7 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         _print_json([_status_data(status) for status in statuses])
     elif statuses:
-        show.print_jobs(_console(), statuses)
+        display_jobs.print_jobs(_console(), statuses)
     elif states:
         say(f"No job in the bucket {bucket.url} is {' or '.join(states)}")
     else:
@@ -388,9 +388,9 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
         scoring jobs show 9bfad3
         scoring jobs show 20261123t101500z-score-9bfad3 --follow
     """
-    from producers import show
+    from producers.display import jobs as display_jobs
     from producers.job_names import find_job
-    from producers.published import figures_of
+    from producers.results.published import figures_of
     from shared.jobs.folder import JobFolder
 
     settings, bucket = _open()
@@ -403,7 +403,7 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
         figures = figures_of(bucket, status.job, status.outcome)
         _print_json(_status_data(status) | ({"figures": figures} if figures else {}))
     else:
-        show.print_job(_console(), show.status_now(bucket, status))
+        display_jobs.print_job(_console(), display_jobs.status_now(bucket, status))
 
 
 @jobs.command("cancel")
@@ -479,12 +479,13 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     Example:
         scoring models list --best-first
     """
-    from producers import show
+    from producers.display import releases as display_releases
+    from producers.releases import finding as releases_finding
     from shared.catalog.aliases import damaged_aliases
     from shared.signatures import Signature
 
     _, bucket = _open()
-    releases, unreadable = show.look_at_releases(bucket)
+    releases, unreadable = releases_finding.look_at_releases(bucket)
     warn_of_unreadable(unreadable)
     for error in damaged_aliases(bucket).values():
         say(f"Left out: {error}", err=True)
@@ -492,7 +493,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         if release.signed is Signature.WRONG:
             warn(f"workers refuse {release.manifest.release}: signed: {release.signed}")
     if best_first:
-        releases = [release for group in show.judged_alike(releases) for release in group]
+        releases = [release for group in releases_finding.judged_alike(releases) for release in group]
     if quiet and not as_json:
         say("\n".join(release.manifest.release for release in releases))
         return
@@ -500,8 +501,8 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
         data = [release.manifest.encode() | {"aliases": release.aliases, "retired": release.retired} for release in releases]
         _print_json([*data, *({"release": found.release, "path": found.path, "unreadable": found.reason} for found in unreadable)])
     elif releases:
-        for group in show.judged_alike(releases) if best_first else [releases]:
-            show.print_releases(_console(), group, grouped=best_first)
+        for group in releases_finding.judged_alike(releases) if best_first else [releases]:
+            display_releases.print_releases(_console(), group, grouped=best_first)
     elif not unreadable:
         say_empty(bucket, "There is no release yet", "Train one with: scoring train v1")
 
@@ -518,12 +519,14 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
         scoring models show champion
         scoring models show champion --report report.html
     """
-    from producers import release_files, show
+    from producers import release_files
+    from producers.display import releases as display_releases
+    from producers.releases import finding as releases_finding
     from shared.catalog.aliases import resolve
 
     _, bucket = _open()
-    release = show.find_release(bucket, resolve(bucket, model))
-    warn_of_unreadable(show.look_at_releases(bucket)[1])
+    release = releases_finding.find_release(bucket, resolve(bucket, model))
+    warn_of_unreadable(releases_finding.look_at_releases(bucket)[1])
     if report_file is not None:
         release_files.write_report(bucket, release.manifest, report_file)
         if not as_json:
@@ -532,7 +535,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
     if as_json:
         _print_json(release.manifest.encode() | {"aliases": release.aliases, "signed": release.signed, "retired": release.retired})
     else:
-        show.print_release(_console(), release)
+        display_releases.print_release(_console(), release)
 
 
 models.add_command(compare)
@@ -616,16 +619,17 @@ def results_list(as_json: bool) -> None:
     Example:
         scoring results list
     """
-    from producers import show
+    from producers.display import results as display_results
+    from producers.results import finding
 
     _, bucket = _open()
-    found, unreadable = show.look_at_results(bucket)
+    found, unreadable = finding.look_at_results(bucket)
     warn_of_unreadable(unreadable)
     if as_json:
         data = [result.manifest.encode() | {"folder": result.folder} for result in found]
         _print_json([*data, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
     elif found:
-        show.print_results(_console(), found)
+        display_results.print_results(_console(), found)
     elif not unreadable:
         say_empty(bucket, "There is no result yet")
 
@@ -643,16 +647,18 @@ def results_show(result: str, as_json: bool) -> None:
         scoring results show v2/2026/11/23
         scoring results show 20261123t101500z-score-9bfad3
     """
-    from producers import show
+    from producers.display import results as display_results
+    from producers.releases import finding as releases_finding
+    from producers.results import finding
 
     _, bucket = _open()
-    folder, manifest = show.find_result(bucket, result)
-    signed, release = show.signature_of(bucket, folder), show.release_behind(bucket, manifest)
+    folder, manifest = finding.find_result(bucket, result)
+    signed, release = finding.signature_of(bucket, folder), releases_finding.release_behind(bucket, manifest)
     if as_json:
         more = {"folder": folder, "signed": signed, "release_manifest": release.encode() if release else None}
         _print_json(manifest.encode() | more)
     else:
-        show.print_result(_console(), folder, manifest, signed, release)
+        display_results.print_result(_console(), folder, manifest, signed, release)
 
 
 @results.command("revisions")
@@ -668,7 +674,8 @@ def results_revisions(place: str, as_json: bool) -> None:
     Example:
         scoring results revisions v2/2026/11/23
     """
-    from producers import revisions
+    from producers.display import revisions as display_revisions
+    from producers.results import revisions
 
     _, bucket = _open()
     folder, found, unreadable = revisions.find_revisions(bucket, place)
@@ -677,7 +684,7 @@ def results_revisions(place: str, as_json: bool) -> None:
         entries = [revision.manifest.encode() | {"at_the_place": is_there} for revision, is_there in found]
         _print_json([*entries, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
     else:
-        revisions.print_revisions(_console(), folder, found)
+        display_revisions.print_revisions(_console(), folder, found)
 
 
 @results.command("head")
@@ -691,11 +698,11 @@ def results_head(result: str, count: int, as_json: bool) -> None:
     Example:
         scoring results head v2/2026/11/23 -n 10
     """
-    from producers import show
+    from producers.results import finding
 
     _, bucket = _open()
-    folder, _manifest = show.find_result(bucket, result)
-    lines = show.first_lines(bucket, folder, count)
+    folder, _manifest = finding.find_result(bucket, result)
+    lines = finding.first_lines(bucket, folder, count)
     if as_json:
         names, *rows = csv.reader(lines)
         are_numbers = [name in NUMBERS for name in names]
@@ -725,7 +732,8 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
         scoring results rejects 20261123t101500z-score-9bfad3 --rows mend.csv
         scoring score mend.csv --fix 20261123t101500z-score-9bfad3
     """
-    from producers import rejects, show
+    from producers.display import results as display_results
+    from producers.results import rejects
 
     _, bucket = _open()
     job_id, found = rejects.find_rejects(bucket, result)
@@ -735,7 +743,7 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
     all_found = list(found)
     looked_at = rejects.looked_at(bucket, job_id)
     if rows_file is None or not all_found:
-        show.print_rejects(_console(), job_id, all_found, 20 if count is None else count, looked_at)
+        display_results.print_rejects(_console(), job_id, all_found, 20 if count is None else count, looked_at)
         return
     written = rejects.write_rows(bucket, all_found, rows_file)
     if looked_at:
@@ -808,9 +816,12 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool,
     Raises:
         RequestError: the job was ``joined`` by a repeated request, and what it made is not what people use now.
     """
-    from producers import show
-    from producers.follow import follow
-    from producers.published import figures_of, outcome_now
+    from producers.display import facts
+    from producers.display import jobs as display_jobs
+    from producers.display import releases as display_releases
+    from producers.display.follow import follow
+    from producers.releases import finding as releases_finding
+    from producers.results.published import figures_of, outcome_now
     from shared.jobs.folder import JobFolder
 
     try:
@@ -828,9 +839,9 @@ def _follow(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool,
         figures = figures_of(bucket, JobFolder(bucket, job_id).job(), outcome)
         _print_json({"job_id": job_id, **outcome.encode(), **({"figures": figures} if figures else {})})
     else:
-        show.print_facts(_console(), show.outcome_facts(outcome_now(bucket, JobFolder(bucket, job_id).job(), outcome)))
-        if trained := show.trained_by(bucket, job_id, outcome):
-            show.print_metrics(_console(), trained, trained.judged_on)
+        facts.print_facts(_console(), display_jobs.outcome_facts(outcome_now(bucket, JobFolder(bucket, job_id).job(), outcome)))
+        if trained := releases_finding.trained_by(bucket, job_id, outcome):
+            display_releases.print_metrics(_console(), trained, trained.judged_on)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import click
 
-from producers.terminal import console, json_option, open_bucket_here, print_json, warn_of_unreadable
+from producers.display.terminal import console, json_option, open_bucket_here, print_json, warn_of_unreadable
 
 
 @click.command("compare")
@@ -20,12 +20,14 @@ def compare(one: str, other: str, table: str | None, as_json: bool) -> None:
     Example:
         scoring models compare v2 champion
     """
-    from producers import comparing, show
+    from producers import comparing
+    from producers.display import comparison
+    from producers.releases import finding
 
     settings, bucket = open_bucket_here()
-    warn_of_unreadable(show.look_at_releases(bucket)[1])
+    warn_of_unreadable(finding.look_at_releases(bucket)[1])
     found = comparing.compare_releases(bucket, one, other, table=table, confidence=settings.gate_confidence)
     if as_json:
-        print_json(comparing.data_of(found))
+        print_json(comparison.data_of(found))
     else:
-        comparing.print_comparison(console(), found)
+        comparison.print_comparison(console(), found)

@@ -7,30 +7,17 @@ So two releases can be compared when both stand in such files about the same tab
 import math
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
-from rich.console import Console
-
-from producers import show
-from producers.consoles import print_prose
-from producers.listing import print_list
 from producers.release_files import read_file
+from producers.releases import finding
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import release_folder, resolve
 from shared.catalog.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference
 from shared.catalog.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, unreadable
 from shared.errors import ModelError
-
-FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
-IDS_FIT = 110
-"""In a narrower terminal the ids of two releases stand above their figures, not at the head of each column."""
-FIRST_IS = "the first is"
-"""Above the differences; lower is better in all of them."""
-
-KINDS = {"device": "device", "clicks": "clicks of the row", "history": "keyword"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +37,7 @@ class Comparison:
     def verdict(self) -> str:
         """Whether the difference is more than chance, in one sentence."""
         found = self.difference
-        where = f"on {show.spoken_table(self.table.path)}, {found.clicks:,.0f} clicks of {found.keywords:,} keywords"
+        where = f"on {finding.spoken_table(self.table.path)}, {found.clicks:,.0f} clicks of {found.keywords:,} keywords"
         if self.one == self.other:
             return f"Both names mean the release {self.one}."
         better, worse, sign = (self.one, self.other, 1) if found.value < 0 else (self.other, self.one, -1)
@@ -140,7 +127,7 @@ def _losses(bucket: Bucket, manifest: ReleaseManifest) -> KeywordLosses:
 
 def _is_named(table: str, path: str) -> bool:
     """True when ``table`` names the table at this path: a table of another machine was brought along, and has only its name left."""
-    spoken = show.spoken_table(path)
+    spoken = finding.spoken_table(path)
     return table.strip("/") in (path, spoken) or (spoken != path and PurePath(table).name == spoken)
 
 
@@ -178,40 +165,3 @@ def _common_table(bucket: Bucket, mine: ReleaseManifest, theirs: ReleaseManifest
         return None
     has_columns = needed <= {column.name for column in theirs.columns}
     return evaluated.path if has_columns and all(map(bucket.exists, [*evaluated.files, *mine.tables["train"].files])) else None
-
-
-def print_comparison(console: Console, found: Comparison) -> None:
-    """The two releases side by side, and whether the difference is more than chance."""
-    names = (found.one, found.other)
-    heads = names
-    if console.width < IDS_FIT:
-        heads = ("one", "other")
-        show.print_facts(console, dict(zip(heads, names, strict=True)))
-    rows = [[words, *_side_by_side(found.metrics, name)] for name, words in FIGURES.items()]
-    print_list(console, ["", *heads, FIRST_IS], rows, whole=["", *heads, FIRST_IS])
-    for kind, slices in found.slices.items():
-        console.print()
-        rows = [[name, f"{both[0]['clicks']:,.0f}", *_side_by_side(both, "log_loss_per_click")] for name, both in slices.items()]
-        columns = [f"log-loss by {KINDS.get(kind, kind)}", "clicks", *heads, FIRST_IS]
-        print_list(console, columns, rows, whole=columns)
-    console.print()
-    print_prose(console, found.verdict)
-
-
-def _side_by_side(both: tuple[Metrics, Metrics], name: str) -> list[str]:
-    one, other = (metrics[name] for metrics in both)
-    return [f"{one:.5f}", f"{other:.5f}", spoken_difference(one - other)]
-
-
-def data_of(found: Comparison) -> dict[str, Any]:
-    """The same for programs."""
-    names = (found.one, found.other)
-    return {
-        "releases": list(names),
-        "table": found.table.encode(),
-        "confidence": found.confidence,
-        "difference": asdict(found.difference),
-        "metrics": dict(zip(names, found.metrics, strict=True)),
-        "slices": {kind: {name: dict(zip(names, both, strict=True)) for name, both in of.items()} for kind, of in found.slices.items()},
-        "verdict": found.verdict,
-    }

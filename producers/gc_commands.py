@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producers.terminal import json_option, open_bucket_here, print_json, say
+from producers.display.terminal import json_option, open_bucket_here, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
+from producers.display.terminal import console, json_option, open_bucket_here, print_json, say
 from producers.durations import read_duration
-from producers.terminal import console, json_option, open_bucket_here, print_json, say
 from shared.errors import RequestError
 
 alias_option = click.option("--alias", default="champion", show_default=True, help="The name to move.")
@@ -145,7 +145,7 @@ def history(alias: str, as_json: bool) -> None:
     Example:
         scoring models history champion
     """
-    from producers import show
+    from producers.display import releases as display_releases
     from producers.promoting import changes_of
 
     _, bucket = open_bucket_here()
@@ -153,7 +153,7 @@ def history(alias: str, as_json: bool) -> None:
     if as_json:
         print_json([change.encode() for change in found])
     else:
-        show.print_changes(console(), found)
+        display_releases.print_changes(console(), found)
 
 
 @click.command()
@@ -174,7 +174,8 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
         scoring models gc --dry-run
         scoring models gc --keep 5 --older-than 30d --yes
     """
-    from producers import clearing, show
+    from producers import clearing
+    from producers.display import releases as display_releases
     from producers.durations import human_size
 
     if as_json and not (yes or dry_run):
@@ -183,7 +184,7 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
     judged = clearing.judge_releases(bucket, keep=keep, older_than=older_than)
     unneeded = [release for release in judged if not release.needed]
     if not as_json:
-        show.print_judged(console(), judged)
+        display_releases.print_judged(console(), judged)
         say(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
     removed: list[clearing.Judged] = []
     if unneeded and not dry_run and (yes or click.confirm("Remove them for ever?")):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from producers.display.terminal import json_option, say
 from producers.local_definitions import PACKAGE, REPOSITORY
-from producers.terminal import json_option, say
 from shared.errors import RequestError
 from shared.settings import read_settings
 

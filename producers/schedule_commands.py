@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producers.display.terminal import console, json_option, open_bucket_here, print_json, say, warn
 from producers.options import Day
-from producers.terminal import console, json_option, open_bucket_here, print_json, say, warn
 from shared.errors import JobFailedError, RequestError
 
 # the schedule imports celery, which takes its time
@@ -36,8 +36,8 @@ def check(as_json: bool) -> None:
     Example:
         scoring schedule check
     """
+    from producers.display.listing import print_list
     from producers.firing import check_models, read_entries
-    from producers.listing import print_list
     from producers.schedule import SCHEDULE
 
     settings, bucket = open_bucket_here()
@@ -66,8 +66,8 @@ def list_entries(as_json: bool) -> None:
     Example:
         scoring schedule list
     """
+    from producers.display.listing import print_list
     from producers.firing import look_at_entry, read_entries
-    from producers.listing import print_list
     from producers.schedule import SCHEDULE
 
     _, bucket = open_bucket_here()

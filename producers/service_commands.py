@@ -2,7 +2,7 @@
 
 import click
 
-from producers.terminal import say
+from producers.display.terminal import say
 from shared.settings import read_settings
 
 service_argument = click.argument("service", type=click.Choice(["worker", "control", "beat", "flower"]))

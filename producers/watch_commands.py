@@ -5,7 +5,7 @@ import threading
 
 import click
 
-from producers.terminal import json_option, print_json, say
+from producers.display.terminal import json_option, print_json, say
 from shared.errors import TransientError
 from shared.settings import read_settings
 from shared.text.plain import plain

@@ -21,8 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NOT_IMPORTED = {"beat", "comparing", "sample"}
-"""The first reads the environment when it is imported, as a Celery application must; the others bring pyarrow, which starts a thread."""
+NOT_IMPORTED = {"beat", "comparing", "comparison", "sample", "celery_program", "__main__"}
+"""The first reads the environment when it is imported, as a Celery application must; the next three bring pyarrow, which starts a
+thread; the others are programs."""
 
 
 class ReadyCli:
@@ -76,7 +77,8 @@ def serve(line: int) -> None:
     """Fork for each message on the line; return in each fork's child when its call is done, and in the server when the line is closed."""
     import producers
 
-    ours = [f"producers.{module.name}" for module in pkgutil.iter_modules(producers.__path__) if module.name not in NOT_IMPORTED]
+    found = pkgutil.walk_packages(producers.__path__, "producers.")
+    ours = [module.name for module in found if module.name.rpartition(".")[2] not in NOT_IMPORTED]
     for name in (*ours, "rich.progress", "rich.table"):
         importlib.import_module(name)
     gc.collect()

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from producers import follow
+from producers.display import follow
 from shared.bucket.local import LocalBucket
 from shared.errors import JobFailedError
 from shared.jobs.folder import JobFolder, Outcome

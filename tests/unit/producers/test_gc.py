@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from producers import cli
 from producers.enqueue import enqueue_fix, enqueue_score, resume
-from producers.rejects import find_rejects
-from producers.show import find_result
+from producers.results.finding import find_result
+from producers.results.rejects import find_rejects
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import JobFolder, open_jobs

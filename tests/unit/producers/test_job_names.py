@@ -5,8 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, show
+from producers import cli
 from producers.job_names import find_job
+from producers.results import finding
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import JobFolder, Outcome
@@ -33,7 +34,7 @@ def test_last_means_the_newest_job_and_for_results_the_newest_that_scores(bucket
     assert find_job(bucket, "last") == trains.job_id
     assert find_job(bucket, "last", scores=True) == scores.job_id
     assert run_job(scores).state == "done"
-    assert show.find_result(bucket, "last")[1].job_id == scores.job_id
+    assert finding.find_result(bucket, "last")[1].job_id == scores.job_id
     assert json.loads(scoring(bucket, "jobs", "show", "last", "--json").stdout)["job"]["job_id"] == trains.job_id
     assert scores.job_id in scoring(bucket, "results", "show", "last").stdout
     assert len(scoring(bucket, "results", "head", "last", "-n", "2").stdout.splitlines()) == 3
@@ -102,7 +103,7 @@ def test_a_result_outlives_the_folder_of_its_job(bucket):
     job.bucket.write(job.file("job.json"), job.job().model_copy(update={"max_reject_share": 1.0}).to_json())
     assert run_job(job).state == "done"
     bucket.delete_folder(f"jobs/{job.job_id}")
-    folder, manifest = show.find_result(bucket, job.job_id)
+    folder, manifest = finding.find_result(bucket, job.job_id)
     assert (folder, manifest.job_id) == (f"data/predict/output/v1/{PLACE}/revisions/{job.job_id}", job.job_id)
     assert "not a finite number" in scoring(bucket, "results", "rejects", job.job_id).stdout
     assert scoring(bucket, "results", "show", "20991231t000000z-score-aaaaaa").exception.exit_code == 2

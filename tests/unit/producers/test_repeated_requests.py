@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, enqueue, follow, repeated_requests
+from producers import cli, enqueue, repeated_requests
+from producers.display import follow
 from producers.enqueue import enqueue_score, enqueue_train
 from producers.releases.retiring import retire
 from producers.repeated_requests import changes_since

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from producers import rejects as rejected
+from producers.results import rejects as rejected
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, TableError
 from shared.jobs.folder import JobFolder

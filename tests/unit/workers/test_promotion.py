@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from producers import show
-from producers.show import outcome_facts
+from producers.display import releases
+from producers.display.jobs import outcome_facts
+from producers.releases import finding
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import changes, list_aliases, point_alias
 from shared.catalog.keyword_losses import read_losses
@@ -157,7 +158,7 @@ def test_releases_that_are_not_compared_with_are_named_with_the_reason_in_manife
     assert why == "no more than the champion and 1 other releases are"
     page = bucket.read(f"{outcome.result}/{REPORT}").decode()
     text = io.StringIO()
-    show.print_release(Console(file=text, width=200), show.find_release(bucket, outcome.release))
+    releases.print_release(Console(file=text, width=200), finding.find_release(bucket, outcome.release))
     for shown in (page, text.getvalue()):
         assert "ot compared with" in shown
         assert release in shown

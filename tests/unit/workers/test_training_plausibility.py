@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from producers import show
+from producers.display import releases
+from producers.releases import finding
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import REPORT
 from shared.errors import TableError
@@ -250,7 +251,7 @@ def test_junk_is_refused_unless_it_is_forced_and_then_the_release_says_so(bucket
     assert says in notices.compose(folder, outcome).facts["forced"]
     assert "trained with --force" in (bucket.read(f"{outcome.result}/{REPORT}") or b"").decode().lower()
     console = Console(file=io.StringIO(), width=200)
-    show.print_release(console, show.find_release(bucket, outcome.release))
+    releases.print_release(console, finding.find_release(bucket, outcome.release))
     assert says in console.file.getvalue()
 
 

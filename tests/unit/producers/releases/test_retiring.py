@@ -8,9 +8,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from producers import cli, show
+from producers import cli
 from producers.clearing import judge_releases
+from producers.display import releases as display_releases
 from producers.promoting import promote, roll_back
+from producers.releases import finding
 from producers.releases.retiring import retire, unretire
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import list_aliases, point_latest, resolve
@@ -135,7 +137,7 @@ def test_people_are_told_once_and_lists_show_it(bucket):
     assert listed[second].endswith("by ann: trained on one row")
     assert "retired" in scoring(bucket, "models", "list")
     console = Console(file=io.StringIO(), width=200)
-    show.print_release(console, show.find_release(bucket, second))
+    display_releases.print_release(console, finding.find_release(bucket, second))
     assert "by ann: trained on one row" in console.file.getvalue()
     assert scoring(bucket, "models", "unretire", second).splitlines() == [f"{second} is in use again", f"v1 means {second} now"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from producers.rejects import _values
+from producers.results.rejects import _values
 from shared.text.csv_lines import fields_of_line, value_of
 
 

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from producers.consoles import cell, print_line
+from producers.display.consoles import cell, print_line
 from shared.text.plain import plain
 
 GAP = 2

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from producers import cli, show
-from producers.consoles import PlainConsole
+from producers import cli
+from producers.display import facts
+from producers.display.consoles import PlainConsole
 from producers.promoting import promote
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
@@ -37,7 +38,7 @@ STREAMS = ["full", "closed", "broken", "ascii", "all closed"]
 
 HARNESS = """
 import io, json, os, sys, tempfile
-import producers.cli, producers.show, producers.firing, producers.rejects, rich.table
+import producers.cli, producers.display.facts, producers.releases.finding, producers.results.finding, producers.display.jobs, producers.display.releases, producers.display.results, producers.firing, producers.results.rejects, rich.table
 for streams, arguments in json.load(sys.stdin):
     errors = tempfile.TemporaryFile()
     pid = os.fork()
@@ -96,7 +97,7 @@ def test_output_that_cannot_be_written_ends_no_command_in_a_traceback(done):
         encoding="utf-8",
         timeout=120,
         check=True,
-        env=os.environ | {"BUCKET_URL": done.bucket.url, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        env=os.environ | {"BUCKET_URL": done.bucket.url, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
     )
     ended = [json.loads(line) for line in harness.stdout.splitlines()]
     assert len(ended) == len(cases)
@@ -118,7 +119,7 @@ def test_an_ascii_terminal_gets_escapes_for_the_characters_it_lacks(done):
         encoding="ascii",
         timeout=60,
         check=False,
-        cwd=Path(cli.__file__).parents[1],
+        cwd=Path(cli.__file__).parents[2],
         env=os.environ | {"BUCKET_URL": done.bucket.url, "PYTHONIOENCODING": "ascii"},
     )
     assert (said.returncode, said.stderr) == (0, "")
@@ -135,7 +136,9 @@ def test_a_defect_is_one_sentence_with_its_place(monkeypatch, capsys):
         cli.main()
     assert ended.value.code == 1
     said = capsys.readouterr().err
-    assert re.search(r"^Error: a defect in this program, in tests/unit/producers/test_streams.py, line \d+: KeyError\('x'\)\.$", said, re.M)
+    assert re.search(
+        r"^Error: a defect in this program, in tests/unit/producers/display/test_streams.py, line \d+: KeyError\('x'\)\.$", said, re.M
+    )
     assert "Traceback" not in said
 
 
@@ -184,7 +187,7 @@ def test_neither_errors_nor_reasons_nor_names_command_the_terminal(tmp_path, cap
 def test_a_console_writes_styles_of_its_own_and_none_of_a_table():
     text = io.StringIO()
     console = PlainConsole(file=text, width=80, force_terminal=True, color_system="standard")
-    show.print_facts(console, {"name": HOSTILE})
+    facts.print_facts(console, {"name": HOSTILE})
     assert "\x1b[2mname" in text.getvalue()
     assert r"\x1b[2J" in text.getvalue()
     assert "\x1b[2J" not in text.getvalue()

@@ -35,7 +35,7 @@ def open_bucket_here() -> "tuple[Settings, Bucket]":
 
 def console(*, stderr: bool = False) -> "Console":
     """A console on standard output, or standard error."""
-    from producers.consoles import PlainConsole
+    from producers.display.consoles import PlainConsole
 
     stream = sys.stderr if stderr else sys.stdout
     # a table that goes to a file or a pipe is not cut to the width of a terminal that is not there

@@ -1,4 +1,4 @@
-"""Every result that was ever made at a place, and the command that puts one of them back."""
+"""What the revisions of a result look like in a terminal."""
 
 import re
 import shlex
@@ -6,41 +6,15 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from producers.consoles import print_line
+from producers.display.consoles import print_line
+from producers.display.listing import print_list
 from producers.durations import ago
-from producers.listing import print_list
-from shared.bucket.interface import Bucket
+from producers.results.revisions import Revision
 from shared.catalog.manifests import OUTPUTS, ResultManifest
-from shared.catalog.results import FoundResult, UnreadableResult, list_revisions, look_at_result
-from shared.errors import RequestError
 
 INPUTS = "data/predict/input/"
 
 _DATED = re.compile(r"[^/]+/(\d{4})/(\d\d)/(\d\d)(?:/|$)")
-
-Revision = tuple[FoundResult, bool]
-"""A revision, and whether it is the one that lies at the place."""
-
-
-def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], list[UnreadableResult]]:
-    """The folder of a place, its revisions, the newest first, and those that cannot be read.
-
-    Raises:
-        RequestError: the place has none.
-    """
-    folder = f"{OUTPUTS}/{place.strip('/').removeprefix(f'{OUTPUTS}/')}"
-    at_place = look_at_result(bucket, folder)
-    now = at_place.manifest.job_id if isinstance(at_place, FoundResult) else ""
-    found: list[Revision] = []
-    unreadable = [at_place] if isinstance(at_place, UnreadableResult) else []
-    for revision in list_revisions(bucket, folder):
-        if isinstance(revision, UnreadableResult):
-            unreadable.append(revision)
-        else:
-            found.append((revision, revision.manifest.job_id == now))
-    if not found and not unreadable:
-        raise RequestError(f"there is no result at {folder} in the bucket {bucket.url}", next_step="List them with: scoring results list")
-    return folder, found, unreadable
 
 
 def print_revisions(console: Console, folder: str, revisions: Sequence[Revision]) -> None:

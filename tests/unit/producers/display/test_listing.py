@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from producers.consoles import PlainConsole
-from producers.listing import print_list
+from producers.display.consoles import PlainConsole
+from producers.display.listing import print_list
 
 JOB = "20261130t102234229z-score-hourly-20261130t1022"
 COLUMNS = ("result", "release", "rows", "job", "why")

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, rejects, show
+from producers import cli
+from producers.results import finding, rejects
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
 from shared.jobs.folder import JobFolder
@@ -119,7 +120,7 @@ def test_what_is_no_score_job_or_result_is_refused(bucket):
         ("nope", "there is no result or job nope"),
         ("No Job", "there is no result or job No Job"),
     ):
-        for find in (rejects.find_rejects, show.find_result):
+        for find in (rejects.find_rejects, finding.find_result):
             with pytest.raises(RequestError, match=sentence) as refused:
                 find(bucket, wanted)
             assert "scoring results list" in refused.value.next_step

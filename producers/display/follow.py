@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskProgress
 from rich.table import Column
 from rich.text import Text
 
-from producers.consoles import print_line
+from producers.display.consoles import print_line
 from shared.bucket.interface import Bucket
 from shared.errors import BrokerError, JobFailedError
 from shared.jobs.folder import JobFolder, JobStatus, Outcome

@@ -9,7 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from producers import cli, show
+from producers import cli
+from producers.display import jobs, results
+from producers.display import releases as display_releases
+from producers.releases import finding
+from producers.results import finding as results_finding
 from producers.signing import sign_release
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import MANIFEST, point_alias, release_folder
@@ -60,8 +64,10 @@ def printed(write, *arguments: object) -> str:
 
 
 def printed_result(bucket: LocalBucket) -> str:
-    folder, manifest = show.find_result(bucket, FOLDER)
-    return printed(show.print_result, folder, manifest, show.signature_of(bucket, folder), show.release_behind(bucket, manifest))
+    folder, manifest = results_finding.find_result(bucket, FOLDER)
+    return printed(
+        results.print_result, folder, manifest, results_finding.signature_of(bucket, folder), finding.release_behind(bucket, manifest)
+    )
 
 
 def fact(text: str, name: str) -> str:
@@ -75,7 +81,7 @@ def publish_judged(bucket: LocalBucket, hour: int, **figures: float) -> str:
     release = publish_handmade(bucket, made=NOON.replace(hour=hour))
     path = f"{release_folder(release)}/{MANIFEST}"
     manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")
-    metrics = {table: {"v1": {**dict.fromkeys(METRICS, 0.5), show.JUDGED: figure}} for table, figure in figures.items()}
+    metrics = {table: {"v1": {**dict.fromkeys(METRICS, 0.5), finding.JUDGED: figure}} for table, figure in figures.items()}
     bucket.write(path, manifest.model_copy(update={"metrics": metrics}).to_json())
     return release
 
@@ -85,7 +91,7 @@ def publish_judged(bucket: LocalBucket, hour: int, **figures: float) -> str:
 
 def test_the_newest_release_comes_first_whenever_it_was_published(bucket):
     by_hour = {hour: publish_handmade(bucket, made=NOON.replace(hour=hour)) for hour in (14, 3, 23, 9)}
-    assert [found.manifest.release for found in show.find_releases(bucket)] == [by_hour[hour] for hour in (23, 14, 9, 3)]
+    assert [found.manifest.release for found in finding.find_releases(bucket)] == [by_hour[hour] for hour in (23, 14, 9, 3)]
 
 
 def test_the_best_release_comes_first_on_request(bucket):
@@ -124,16 +130,16 @@ def test_a_release_whose_evaluation_table_is_its_training_table_is_not_ranked_am
     assert "judged on data/eval.csv\n" in said
     assert "judged on data/eval.csv (trained on it)\n" in said
     assert scoring(bucket, "models", "list").stdout.count("(trained on it)") == 1
-    assert "on the eval table, trained on too" in printed(show.print_release, show.find_release(bucket, seen))
-    assert "trained on too" not in printed(show.print_release, show.find_release(bucket, honest))
+    assert "on the eval table, trained on too" in printed(display_releases.print_release, finding.find_release(bucket, seen))
+    assert "trained on too" not in printed(display_releases.print_release, finding.find_release(bucket, honest))
 
 
 def test_each_release_comes_with_the_names_that_point_to_it(bucket):
     older, newer = publish_handmade(bucket), publish_handmade(bucket, made=NOON + timedelta(hours=1))
     for alias, release in (("v1.latest", newer), ("champion", older), ("safe", older)):
         point_alias(bucket, alias, release)
-    assert [found.aliases for found in show.find_releases(bucket)] == [["v1.latest"], ["champion", "safe"]]
-    shown = printed(show.print_releases, show.find_releases(bucket)).splitlines()
+    assert [found.aliases for found in finding.find_releases(bucket)] == [["v1.latest"], ["champion", "safe"]]
+    shown = printed(display_releases.print_releases, finding.find_releases(bucket)).splitlines()
     assert [line.split()[0] for line in shown] == ["release", newer, older]
     assert shown[1].split()[1] == "latest"
     assert "champion, safe" in shown[2]
@@ -142,20 +148,20 @@ def test_each_release_comes_with_the_names_that_point_to_it(bucket):
 def test_a_release_without_its_manifest_is_not_listed(bucket, release):
     half = publish_handmade(bucket, made=NOON + timedelta(hours=1))
     bucket.delete(f"{release_folder(half)}/{MANIFEST}")
-    assert [found.manifest.release for found in show.find_releases(bucket)] == [release]
+    assert [found.manifest.release for found in finding.find_releases(bucket)] == [release]
 
 
 def test_one_release_is_found_by_its_id_and_another_is_said_to_be_missing(bucket, release):
-    assert show.find_release(bucket, release).manifest.release == release
+    assert finding.find_release(bucket, release).manifest.release == release
     with pytest.raises(ModelError, match="there is no release v1@20200101T000000Z-abcdef"):
-        show.find_release(bucket, "v1@20200101T000000Z-abcdef")
+        finding.find_release(bucket, "v1@20200101T000000Z-abcdef")
 
 
 def test_a_release_is_printed_with_its_origin_columns_files_and_metrics(bucket):
     release = publish_judged(bucket, 12, train=0.125, eval=0.375)
     point_alias(bucket, "champion", release)
-    [found] = show.find_releases(bucket)
-    text = printed(show.print_release, found)
+    [found] = finding.find_releases(bucket)
+    text = printed(display_releases.print_release, found)
     assert fact(text, "release") == release
     assert "champion" in fact(text, "aliases").split(", ")
     assert fact(text, "trained").startswith("2026-11-23 12:00:00 UTC by job 20261123t120000z-train-handmade")
@@ -189,17 +195,17 @@ def test_a_followed_training_ends_with_its_figures_beside_all_others_with_interv
 
 def test_all_columns_of_a_release_are_named_numbered_ones_together():
     names = ["computer", *(f"att{number}" for number in range(1, 161)), "length", "x1", "x2", "7"]
-    assert show._runs(names) == ["computer", "att1 to att160", "length", "x1", "x2", "7"]
+    assert display_releases._runs(names) == ["computer", "att1 to att160", "length", "x1", "x2", "7"]
 
 
 # --- results
 
 
 def test_a_result_is_found_by_its_job_and_by_its_folder(bucket, done):
-    by_job = show.find_result(bucket, done.job_id)
+    by_job = results_finding.find_result(bucket, done.job_id)
     assert by_job[0] == f"{FOLDER}/revisions/{done.job_id}"
     for name in (f"v1/{PLACE}", FOLDER, f"{FOLDER}/", f"/v1/{PLACE}/"):
-        folder, manifest = show.find_result(bucket, name)
+        folder, manifest = results_finding.find_result(bucket, name)
         assert folder == FOLDER
         assert manifest == by_job[1]
     assert by_job[1].job_id == done.job_id
@@ -209,26 +215,29 @@ def test_a_folder_means_the_newest_result_and_a_job_its_own(bucket, done):
     write_table(bucket, [row(number) for number in range(5)])
     newer = make_job(bucket, minute=1)
     assert run_job(newer).state == "done"
-    assert show.find_result(bucket, FOLDER)[1].job_id == newer.job_id
-    assert show.find_result(bucket, done.job_id)[1].rows_scored == 40
-    assert [len(show.first_lines(bucket, show.find_result(bucket, job.job_id)[0], 100)) for job in (done, newer)] == [41, 6]
+    assert results_finding.find_result(bucket, FOLDER)[1].job_id == newer.job_id
+    assert results_finding.find_result(bucket, done.job_id)[1].rows_scored == 40
+    assert [len(results_finding.first_lines(bucket, results_finding.find_result(bucket, job.job_id)[0], 100)) for job in (done, newer)] == [
+        41,
+        6,
+    ]
 
 
 def test_the_first_lines_are_the_header_and_as_many_rows(bucket, done):
     for count, lines in ((0, 1), (5, 6), (1000, 41)):
-        first = show.first_lines(bucket, FOLDER, count)
+        first = results_finding.first_lines(bucket, FOLDER, count)
         assert first[0] == "entity_id,device,cr"
         assert len(first) == lines
-    assert scoring(bucket, "results", "head", done.job_id, "-n", "2").stdout.splitlines() == show.first_lines(bucket, FOLDER, 2)
+    assert scoring(bucket, "results", "head", done.job_id, "-n", "2").stdout.splitlines() == results_finding.first_lines(bucket, FOLDER, 2)
 
 
 def test_a_job_that_has_no_result_yet_says_what_it_does_instead(bucket, release):
     waiting = make_job(bucket)
     with pytest.raises(RequestError, match=f"job {waiting.job_id} has no result: it is queued"):
-        show.find_result(bucket, waiting.job_id)
+        results_finding.find_result(bucket, waiting.job_id)
     waiting.cancel()
     with pytest.raises(RequestError, match="has no result: it is cancelled"):
-        show.find_result(bucket, waiting.job_id)
+        results_finding.find_result(bucket, waiting.job_id)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +251,7 @@ def test_a_job_that_has_no_result_yet_says_what_it_does_instead(bucket, release)
 )
 def test_a_result_that_is_not_there_is_refused_with_a_next_step(bucket, done, wanted, error):
     with pytest.raises(error) as raised:
-        show.find_result(bucket, wanted)
+        results_finding.find_result(bucket, wanted)
     assert raised.value.next_step
 
 
@@ -254,12 +263,12 @@ def test_results_are_listed_once_each_by_definition_and_place(bucket, done):
         moved.create(job.job().model_copy(update={"job_id": moved.job_id, "place": place}))
         assert run_job(moved).state == "done"
         folders.append(f"data/predict/output/v1/{place}")
-    assert sorted(found.folder for found in show.look_at_results(bucket)[0]) == sorted(folders)
+    assert sorted(found.folder for found in results_finding.look_at_results(bucket)[0]) == sorted(folders)
 
 
 def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
     text = printed_result(bucket)
-    manifest = show.find_result(bucket, FOLDER)[1]
+    manifest = results_finding.find_result(bucket, FOLDER)[1]
     assert fact(text, "result") == f"{FOLDER}/prediction_output.csv.gz"
     assert (fact(text, "rows in"), fact(text, "scored"), fact(text, "rejected")) == ("40", "40", "0")
     assert fact(text, "release") == manifest.release
@@ -272,7 +281,7 @@ def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
 
 def test_a_result_leads_to_its_table_its_release_and_what_that_was_made_of(bucket, done):
     table = f"prediction_input.csv sha256 {hashlib.sha256(bucket.read(TABLE)).hexdigest()}"
-    release = show.find_release(bucket, "v1@20261123T120000Z-de27fa").manifest
+    release = finding.find_release(bucket, "v1@20261123T120000Z-de27fa").manifest
     origin = {
         "tables": {
             name: TableFingerprint(
@@ -297,7 +306,7 @@ def test_a_result_leads_to_its_table_its_release_and_what_that_was_made_of(bucke
 
 
 def test_a_result_whose_release_is_gone_or_another_says_so(bucket, done):
-    _, manifest = show.find_result(bucket, FOLDER)
+    _, manifest = results_finding.find_result(bucket, FOLDER)
     path = f"{release_folder(manifest.release)}/{MANIFEST}"
     text = bucket.read(path)
     bucket.write(path, text.replace(next(iter(manifest.release_files.values())).sha256.encode(), b"0" * 64))
@@ -316,7 +325,7 @@ def test_a_result_with_rejects_says_where_they_are(bucket, release):
 
 
 def test_the_list_of_results_shows_folder_counts_and_job(bucket, done):
-    [line] = printed(show.print_results, show.look_at_results(bucket)[0]).splitlines()[1:]
+    [line] = printed(results.print_results, results_finding.look_at_results(bucket)[0]).splitlines()[1:]
     assert line.split()[0] == f"v1/{PLACE}"
     assert line.split()[-1] == done.job_id
     assert line.split()[-3:-1] == ["40", "0"]
@@ -345,7 +354,7 @@ def test_one_damaged_manifest_is_named_and_the_other_commands_go_on(bucket, done
     assert scoring(bucket, "models", "list", "--quiet").stdout.split() == [whole]
     assert done.job_id in scoring(bucket, "jobs", "list").stdout
     with pytest.raises(ModelError, match=paths[0]):
-        show.find_release(bucket, broken)
+        finding.find_release(bucket, broken)
 
 
 # --- jobs
@@ -369,7 +378,7 @@ def test_the_list_of_jobs_shows_state_progress_and_reason_of_each(bucket, done):
 
 
 def test_a_done_job_is_printed_with_its_result(bucket, done):
-    text = printed(show.print_job, done.status())
+    text = printed(jobs.print_job, done.status())
     outcome = done.outcome()
     assert fact(text, "job") == done.job_id
     assert fact(text, "state") == "done"
@@ -382,7 +391,7 @@ def test_a_done_job_is_printed_with_its_result(bucket, done):
 def test_a_failed_job_is_printed_with_why_and_what_next(bucket, release):
     folder = make_job(bucket)
     folder.end(Outcome(state="failed", at=NOON, reason="the table is gone", next_step="Bring it back.", exit_code=3))
-    text = printed(show.print_job, folder.status())
+    text = printed(jobs.print_job, folder.status())
     assert (fact(text, "state"), fact(text, "why"), fact(text, "next")) == ("failed", "the table is gone", "Bring it back.")
     assert fact(text, "chunks") == "0 of not yet known"
 
@@ -391,7 +400,7 @@ def test_a_training_job_is_printed_with_its_tables(bucket):
     job = TrainJob(job_id="20261123t120000z-train-aaaaaa", created=NOON, definition="v2", train="data/train/train.csv")
     folder = JobFolder(bucket, job.job_id)
     folder.create(job)
-    text = printed(show.print_job, folder.status())
+    text = printed(jobs.print_job, folder.status())
     assert (fact(text, "definition"), fact(text, "train")) == ("v2", "data/train/train.csv")
     assert (fact(text, "eval"), fact(text, "alias")) == ("none", "none")
     assert fact(text, "now") == "waits for a worker"
@@ -420,8 +429,8 @@ def test_a_search_is_printed_with_its_candidates_the_best_first(bucket):
         chosen={"a": 1},
     )
     bucket.write(path, manifest.model_copy(update={"search": search}).to_json())
-    [found] = show.find_releases(bucket)
-    text = printed(show.print_release, found)
+    [found] = finding.find_releases(bucket)
+    text = printed(display_releases.print_release, found)
     assert (fact(text, "found by"), fact(text, "chosen")) == ("grid", "a=1")
     assert fact(text, "folds") == "week 2 after week 1; week 3 after weeks 1 to 2"
     rows = [line.split() for line in text.partition("on each fold")[2].splitlines()[1:]]
@@ -433,8 +442,8 @@ def test_a_search_is_printed_with_its_candidates_the_best_first(bucket):
 @pytest.mark.parametrize("name", ["[/week]", "[bold]", "[red]x[/red]"])
 def test_brackets_in_a_path_are_shown_as_they_are(bucket, release, name):
     folder = make_job(bucket, table=f"data/predict/input/{name}/table.csv")
-    assert f"{name}/table.csv" in printed(show.print_jobs, [folder.status()])
-    assert f"{name}/table.csv" in printed(show.print_job, folder.status())
+    assert f"{name}/table.csv" in printed(jobs.print_jobs, [folder.status()])
+    assert f"{name}/table.csv" in printed(jobs.print_job, folder.status())
 
 
 @pytest.mark.parametrize("width", [80, 100, 132])
@@ -451,9 +460,9 @@ def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
     point_alias(bucket, "champion", release)
     text = io.StringIO()
     console = Console(file=text, width=width)
-    show.print_jobs(console, [folder.status() for folder in (brought, scored)])
-    show.print_results(console, show.look_at_results(bucket)[0])
-    show.print_releases(console, show.find_releases(bucket))
+    jobs.print_jobs(console, [folder.status() for folder in (brought, scored)])
+    results.print_results(console, results_finding.look_at_results(bucket)[0])
+    display_releases.print_releases(console, finding.find_releases(bucket))
     said = text.getvalue()
     assert said.count(brought.job_id) == 1
     assert said.count(scored.job_id) == 3
@@ -465,7 +474,7 @@ def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
 
 
 def test_a_damaged_job_is_listed_with_what_is_wrong_with_it():
-    lines = printed(show.print_jobs, [UnreadableJob(job_id="job-1", reason="its file is [red]damaged")])
+    lines = printed(jobs.print_jobs, [UnreadableJob(job_id="job-1", reason="its file is [red]damaged")])
     assert "job-1" in lines
     assert "unreadable" in lines
     assert "its file is [red]damaged" in lines
@@ -473,7 +482,7 @@ def test_a_damaged_job_is_listed_with_what_is_wrong_with_it():
 
 def test_a_long_line_is_not_folded_when_it_goes_to_a_file(bucket, release):
     table = f"data/predict/input/{'long/' * 60}table.csv"
-    assert fact(printed(show.print_job, make_job(bucket, table=table).status()), "table") == table
+    assert fact(printed(jobs.print_job, make_job(bucket, table=table).status()), "table") == table
 
 
 @pytest.mark.parametrize("name", ["20261123t130000z-score-aaaaaa", "notes", "My Notes"])
@@ -501,8 +510,8 @@ def test_a_list_of_nothing_is_empty_names_the_bucket_and_does_not_make_it(bucket
 
 
 def test_an_empty_bucket_holds_no_release_and_no_result(bucket):
-    assert show.find_releases(bucket) == []
-    assert show.look_at_results(bucket)[0] == []
+    assert finding.find_releases(bucket) == []
+    assert results_finding.look_at_results(bucket)[0] == []
 
 
 # --- signatures

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from producers import cli
 from producers.enqueue import enqueue_fix
-from producers.published import outcome_now
+from producers.results.published import outcome_now
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder

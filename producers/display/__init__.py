@@ -1,0 +1,1 @@
+"""What a person sees: jobs, releases and results in a terminal, and as JSON."""

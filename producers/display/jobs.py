@@ -1,0 +1,82 @@
+"""What jobs look like in a terminal."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from producers.display.facts import print_facts
+from producers.display.listing import print_list
+from producers.durations import ago
+from producers.results.published import outcome_now
+from shared.bucket.interface import Bucket
+from shared.jobs.folder import JOBS, JobStatus, Outcome, UnreadableJob
+from shared.jobs.messages import Job, ScoreJob
+
+LONGEST_WHY = 160
+"""Characters of the reason of a job in a list; ``jobs show`` has all of it."""
+
+
+def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) -> None:
+    """One record a job: what was asked for, and why it ended so, shortened to about two lines."""
+    rows = []
+    for status in statuses:
+        if isinstance(status, UnreadableJob):
+            rows.append([status.job_id, "unreadable", "", "", _shortened(status.reason)])
+            continue
+        job = status.job
+        reason = _without_own_path(status.reason, job)
+        what = f"{_wish(job)}: {_shortened(reason)}" if reason else _wish(job)
+        chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""
+        rows.append([job.job_id, status.state, ago(status.since), chunks, what])
+    print_list(console, ("job", "state", "since", "chunks", "what"), rows, whole=("job", "state", "since", "chunks"))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_WHY else f"{text[: LONGEST_WHY - 3]}..."
+
+
+def _without_own_path(reason: str, job: Job) -> str:
+    """A reason without the folder into which the job's own table was brought: the name of the table says as much."""
+    return re.sub(rf"{JOBS}/{re.escape(job.job_id)}/input/(train/|eval/)?", "", reason)
+
+
+def _wish(job: Job) -> str:
+    """What was asked for, on one line; a table that was brought along by its name alone."""
+    if not isinstance(job, ScoreJob):
+        return f"train {job.definition}"
+    brought = f"{JOBS}/{job.job_id}/input/"
+    if job.fixes and job.fixed_rows:
+        return f"fix {job.fixes} with {job.fixed_rows.removeprefix(brought)}"
+    return f"{job.table.removeprefix(brought)} with {job.model}"
+
+
+def status_now(bucket: Bucket, status: JobStatus) -> JobStatus:
+    """The status of a job for people, with what is true of its result by now."""
+    return status if status.outcome is None else replace(status, outcome=outcome_now(bucket, status.job, status.outcome))
+
+
+def print_job(console: Console, status: JobStatus) -> None:
+    """All that is known of a job."""
+    job = status.job
+    facts = {"job": job.job_id, "state": status.state, "since": f"{status.since:%Y-%m-%d %H:%M:%S} UTC, {ago(status.since)}"}
+    if isinstance(job, ScoreJob):
+        facts |= {"table": job.table, "model": job.model, "chunks": f"{status.chunks_done} of {status.chunks or 'not yet known'}"}
+        if job.fixes and job.fixed_rows:
+            facts |= {"fixes": job.fixes, "fixed rows": job.fixed_rows}
+    else:
+        facts |= {"definition": job.definition, "train": job.train, "eval": job.eval or "none", "alias": job.alias or "none"}
+        if job.config:
+            facts |= {"config": job.config, "candidate folds": f"{status.chunks_done} of {status.chunks or 'not yet known'}"}
+    if status.reason:
+        facts["why" if status.final else "now"] = status.reason
+    if status.outcome:
+        facts |= outcome_facts(status.outcome)
+    print_facts(console, facts)
+
+
+def outcome_facts(outcome: Outcome) -> dict[str, str]:
+    """What is worth knowing of how a job ended."""
+    facts = {"release": outcome.release, "result": outcome.result} | outcome.facts | {"next": outcome.next_step}
+    return {name: value for name, value in facts.items() if value}

@@ -1,0 +1,1 @@
+"""Published results: found, compared with their jobs, and their rejected rows."""

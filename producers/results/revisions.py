@@ -1,0 +1,30 @@
+"""The revisions of a result: every one that was ever made at its place."""
+
+from shared.bucket.interface import Bucket
+from shared.catalog.manifests import OUTPUTS
+from shared.catalog.results import FoundResult, UnreadableResult, list_revisions, look_at_result
+from shared.errors import RequestError
+
+Revision = tuple[FoundResult, bool]
+"""A revision, and whether it is the one that lies at the place."""
+
+
+def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], list[UnreadableResult]]:
+    """The folder of a place, its revisions, the newest first, and those that cannot be read.
+
+    Raises:
+        RequestError: the place has none.
+    """
+    folder = f"{OUTPUTS}/{place.strip('/').removeprefix(f'{OUTPUTS}/')}"
+    at_place = look_at_result(bucket, folder)
+    now = at_place.manifest.job_id if isinstance(at_place, FoundResult) else ""
+    found: list[Revision] = []
+    unreadable = [at_place] if isinstance(at_place, UnreadableResult) else []
+    for revision in list_revisions(bucket, folder):
+        if isinstance(revision, UnreadableResult):
+            unreadable.append(revision)
+        else:
+            found.append((revision, revision.manifest.job_id == now))
+    if not found and not unreadable:
+        raise RequestError(f"there is no result at {folder} in the bucket {bucket.url}", next_step="List them with: scoring results list")
+    return folder, found, unreadable
