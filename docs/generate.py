@@ -19,7 +19,7 @@ import click
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from producers.cli import scoring  # noqa: E402 - found in this repository, wherever the script is started
+from producers.cli.root import scoring  # noqa: E402 - found in this repository, wherever the script is started
 from shared.settings import SECRETS, Settings  # noqa: E402
 
 DOCS = REPOSITORY / "docs"

@@ -1,19 +1,14 @@
 """``scoring models new``: the skeleton of a definition, which trains and scores as it stands, and its test."""
 
 import importlib.util
-import json
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
 
-import click
-
-from producers.display.terminal import json_option, say
 from producers.local_definitions import PACKAGE, REPOSITORY
 from shared.errors import RequestError
-from shared.settings import read_settings
 
 INSTALL = "install_dependencies.sh"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -79,43 +74,12 @@ def test_it_is_better_than_the_mean_on_the_rows_it_was_trained_on(trial):
 '''
 
 
-@click.command("new")
-@click.argument("name")
-@click.option(
-    "--into",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder to write into.  [default: SCORING_DEFINITIONS, else model_store]",
-)
-@json_option
-def new(name: str, into: Path | None, as_json: bool) -> None:
-    """Write the skeleton of a definition, and its test.
-
-    It trains and scores as it stands; nothing that is there is replaced.
-
-    \b
-    Example:
-        scoring models new v4
-        scoring models new v4 --into /srv/definitions
-    """  # noqa: D301 - a backslash-b is meant: it keeps click from joining the lines of an example
-    known = read_settings().definitions
-    folder = (into or known or PACKAGE).absolute()
-    test = write_skeleton(name, folder)
-    if as_json:
-        click.echo(json.dumps({"definition": name, "folder": str(folder / name), "test": str(test)}, indent=1))
-        return
-    say(f"The definition {name} is in {_shown(folder / name)}, its test in {_shown(test)}. Now type:")
-    if folder not in (PACKAGE, known and known.absolute()):
-        say(f"export SCORING_DEFINITIONS={folder}     (here, and where the workers are started)")
-    say(f"scoring models check {name}\n{_test_command(test)}scoring train {name}")
-    say("docs/how-to/add-a-model.md says what to change in it.")
-
-
-def _test_command(test: Path) -> str:
+def test_command(test: Path) -> str:
     """The line to type for the test, as it works with the Python that runs this; none where that has no pytest."""
     if importlib.util.find_spec("pytest") is None:
         return ""
     inside = "" if Path.cwd() == REPOSITORY else f"cd {REPOSITORY} && "
-    return f"{inside}{_shown(Path(sys.executable))} -m pytest {test if inside else _shown(test)}\n"
+    return f"{inside}{shown(Path(sys.executable))} -m pytest {test if inside else shown(test)}\n"
 
 
 def write_skeleton(name: str, folder: Path) -> Path:
@@ -132,7 +96,7 @@ def write_skeleton(name: str, folder: Path) -> Path:
     test = (REPOSITORY / "tests/unit/model_store" if folder == PACKAGE else folder / "tests") / f"test_{name}.py"
     for there in (folder / name, PACKAGE / name, test):
         if there.exists():
-            raise RequestError(f"{_shown(there)} is there already", next_step="Choose another name, or move it away.")
+            raise RequestError(f"{shown(there)} is there already", next_step="Choose another name, or move it away.")
     files = {
         folder / name / "__init__.py": "",
         folder / name / "model.py": MODEL.replace("NAME", name),
@@ -156,6 +120,6 @@ def test_of(name: str, folder: Path) -> str:
     return text.replace("FOLDER", "Path(__file__).resolve().parents[1]")
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """The path as it is short to type."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -122,6 +122,6 @@ def _carry_out(streams: Sequence[int]) -> None:
     time.tzset()
     os.chdir(folder)
     sys.argv = ["scoring", *arguments]
-    from producers.cli import main
+    from producers.cli.root import main
 
     main()

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from producers.cli import scoring
+from producers.cli.root import scoring
 from shared.settings import SECRETS, Settings
 from tests.conftest import REPOSITORY
 

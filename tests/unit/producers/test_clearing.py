@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from model_store.store import load_release
-from producers import cli
 from producers.clearing import Judged, clear, clear_all, judge_releases
+from producers.cli import root
 from producers.promoting import promote, roll_back
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
@@ -46,7 +46,7 @@ def judged(bucket, release) -> Judged:
 
 
 def scoring(bucket: LocalBucket, *arguments: str, typed: str = "") -> Result:
-    done = CliRunner().invoke(cli.scoring, ["models", "gc", *arguments], env={"BUCKET_URL": bucket.url}, input=typed)
+    done = CliRunner().invoke(root.scoring, ["models", "gc", *arguments], env={"BUCKET_URL": bucket.url}, input=typed)
     assert done.exit_code == 0 or done.exception is not None, done.output
     return done
 

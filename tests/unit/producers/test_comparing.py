@@ -6,7 +6,8 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from producers import cli, comparing
+from producers import comparing
+from producers.cli import root as cli_root
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import LOSSES
@@ -105,7 +106,7 @@ def test_a_table_that_is_gone_is_not_named_in_the_command(made, bucket):
 def test_table_and_sentence_say_the_difference_with_the_same_words(made, bucket):
     environment = {"BUCKET_URL": bucket.url, "COLUMNS": "200"}
     for names, word in ((["champion", "guessing"], "lower"), (["guessing", "champion"], "higher")):
-        said = CliRunner().invoke(cli.scoring, ["models", "compare", *names], env=environment, catch_exceptions=False).output
+        said = CliRunner().invoke(cli_root.scoring, ["models", "compare", *names], env=environment, catch_exceptions=False).output
         difference = abs(compare(bucket, *names).difference.value)
         [line] = [line for line in said.splitlines() if line.startswith("log-loss per click")]
         assert line.rstrip().endswith(f"{difference:.5f} {word}")
@@ -132,12 +133,12 @@ def test_a_manifest_of_before_there_were_evaluations_still_reads_and_is_compared
 def test_the_commands_print_the_comparison_and_write_the_report(made, bucket, tmp_path):
     environment = {"BUCKET_URL": bucket.url}
     run = CliRunner().invoke
-    said = run(cli.scoring, ["models", "compare", "champion", "guessing"], env=environment, catch_exceptions=False).output
+    said = run(cli_root.scoring, ["models", "compare", "champion", "guessing"], env=environment, catch_exceptions=False).output
     for words in ("log-loss per click", "log-loss by device", "Smartphone", "10 to 29", "more than chance"):
         assert words in said
-    data = json.loads(run(cli.scoring, ["models", "compare", "champion", "guessing", "--json"], env=environment).output)
+    data = json.loads(run(cli_root.scoring, ["models", "compare", "champion", "guessing", "--json"], env=environment).output)
     assert data["releases"] == [made[3].release, made[2].release]
     assert data["difference"]["high"] < 0
     file = tmp_path / "report.html"
-    run(cli.scoring, ["models", "show", "champion", "--report", str(file)], env=environment, catch_exceptions=False)
+    run(cli_root.scoring, ["models", "show", "champion", "--report", str(file)], env=environment, catch_exceptions=False)
     assert file.read_bytes() == bucket.read(f"{made[3].result}/report.html")

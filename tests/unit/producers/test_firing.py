@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, firing
+from producers import firing
+from producers.cli import root
 from producers.firing import Schedule, ask_for, find_entry
 from producers.schedule import SCHEDULE, Run
 from shared.bucket.local import LocalBucket
@@ -60,7 +61,7 @@ def told(bucket: LocalBucket) -> list[str]:
 
 
 def scoring(bucket: LocalBucket, *arguments: str, error: type[ScoringError] | None = None, url: str = "") -> Result:
-    done = CliRunner().invoke(cli.scoring, ["schedule", *arguments], env={"BUCKET_URL": bucket.url, "REDIS_URL": url})
+    done = CliRunner().invoke(root.scoring, ["schedule", *arguments], env={"BUCKET_URL": bucket.url, "REDIS_URL": url})
     assert error is None or isinstance(done.exception, error), done.output
     assert (done.exit_code == 0) == (error is None), done.output
     return done

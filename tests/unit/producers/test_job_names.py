@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli
+from producers.cli import root
 from producers.job_names import find_job
 from producers.results import finding
 from shared.bucket.local import LocalBucket
@@ -24,7 +24,7 @@ def bucket(tmp_path) -> LocalBucket:
 
 
 def scoring(bucket: LocalBucket, *arguments: str) -> Result:
-    return CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url})
+    return CliRunner().invoke(root.scoring, list(arguments), env={"BUCKET_URL": bucket.url})
 
 
 def test_last_means_the_newest_job_and_for_results_the_newest_that_scores(bucket):

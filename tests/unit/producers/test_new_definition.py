@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from producers import local_definitions, new_definition
-from producers.cli import scoring
+from producers.cli import models
+from producers.cli.root import scoring
 from shared.errors import RequestError
 from tests.handmade import tree
 
@@ -80,6 +81,7 @@ def test_without_a_folder_it_goes_beside_the_others_with_its_test_among_theirs(t
     (package / "v1").mkdir(parents=True)
     (package / "v1/install_dependencies.sh").write_text("#!/bin/bash\n")
     monkeypatch.setattr(local_definitions, "PACKAGE", package)
+    monkeypatch.setattr(models, "PACKAGE", package)
     monkeypatch.setattr(new_definition, "PACKAGE", package)
     said = new("v4").output
     assert "export" not in said

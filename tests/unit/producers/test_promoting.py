@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, promoting
+from producers import promoting
+from producers.cli import root
 from producers.promoting import changes_of, promote, roll_back
 from producers.signing import sign_release
 from shared.bucket.interface import Bucket
@@ -35,7 +36,7 @@ def told(bucket: Bucket) -> list[dict[str, str]]:
 
 
 def scoring(bucket: LocalBucket, *arguments: str, code: int = 0) -> Result:
-    done = CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url}, catch_exceptions=code == 0)
+    done = CliRunner().invoke(root.scoring, list(arguments), env={"BUCKET_URL": bucket.url}, catch_exceptions=code == 0)
     assert done.exit_code == code or isinstance(done.exception, ModelError | RequestError), done.output
     return done
 

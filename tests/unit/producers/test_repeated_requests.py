@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli, enqueue, repeated_requests
+from producers import enqueue, repeated_requests
+from producers.cli import root
 from producers.display import follow
 from producers.enqueue import enqueue_score, enqueue_train
 from producers.releases.retiring import retire
@@ -66,7 +67,7 @@ def trained(settings: Settings, bucket: LocalBucket, release: str, *, promotion:
 
 def scoring(settings: Settings, bucket: LocalBucket, *arguments: str, code: int = 0, **more: str) -> Result:
     environment = {"BUCKET_URL": bucket.url, "REDIS_URL": settings.broker_url, "SCORING_STORE_KEY": ""} | more
-    done = CliRunner().invoke(cli.scoring, list(arguments), env=environment)
+    done = CliRunner().invoke(root.scoring, list(arguments), env=environment)
     if code == 0:
         assert done.exit_code == 0, done.output
     else:

@@ -18,7 +18,7 @@ import redis
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from producers.cli import _status_data
+from producers.cli.jobs import _status_data
 from producers.enqueue import _claim
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, list_jobs, look_at

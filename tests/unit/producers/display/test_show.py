@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from producers import cli
+from producers.cli import root
 from producers.display import jobs, results
 from producers.display import releases as display_releases
 from producers.releases import finding
@@ -51,7 +51,7 @@ def done(bucket, release) -> JobFolder:
 def scoring(bucket: LocalBucket, *arguments: str, key: str = "", **more: str) -> Result:
     """Run a command on this bucket; fails the test when it fails."""
     environment = {"BUCKET_URL": bucket.url, "SCORING_STORE_KEY": key} | more
-    done = CliRunner().invoke(cli.scoring, list(arguments), env=environment, catch_exceptions=False)
+    done = CliRunner().invoke(root.scoring, list(arguments), env=environment, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done
 
@@ -347,7 +347,7 @@ def test_one_damaged_manifest_is_named_and_the_other_commands_go_on(bucket, done
         assert len(listed) == 2
     said = scoring(bucket, "models", "show", whole)
     assert whole in said.stdout
-    compared = CliRunner().invoke(cli.scoring, ["models", "compare", whole, whole], env={"BUCKET_URL": bucket.url})
+    compared = CliRunner().invoke(root.scoring, ["models", "compare", whole, whole], env={"BUCKET_URL": bucket.url})
     assert "not both judged on" in str(compared.exception), "as it would be without the damaged one"
     for stderr in (said.stderr, compared.stderr):
         assert stderr.startswith(f"Warning: {paths[0]} cannot be read and is left out: ")

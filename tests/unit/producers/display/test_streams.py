@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from producers import cli
-from producers.display import facts
+from producers.cli import root
+from producers.display import facts, terminal
 from producers.display.consoles import PlainConsole
 from producers.promoting import promote
 from shared.bucket.local import LocalBucket
@@ -97,7 +97,7 @@ def test_output_that_cannot_be_written_ends_no_command_in_a_traceback(done):
         encoding="utf-8",
         timeout=120,
         check=True,
-        env=os.environ | {"BUCKET_URL": done.bucket.url, "PYTHONPATH": str(Path(cli.__file__).parents[2])},
+        env=os.environ | {"BUCKET_URL": done.bucket.url, "PYTHONPATH": str(Path(root.__file__).parents[2])},
     )
     ended = [json.loads(line) for line in harness.stdout.splitlines()]
     assert len(ended) == len(cases)
@@ -119,7 +119,7 @@ def test_an_ascii_terminal_gets_escapes_for_the_characters_it_lacks(done):
         encoding="ascii",
         timeout=60,
         check=False,
-        cwd=Path(cli.__file__).parents[2],
+        cwd=Path(root.__file__).parents[2],
         env=os.environ | {"BUCKET_URL": done.bucket.url, "PYTHONIOENCODING": "ascii"},
     )
     assert (said.returncode, said.stderr) == (0, "")
@@ -131,9 +131,9 @@ def test_a_defect_is_one_sentence_with_its_place(monkeypatch, capsys):
     def broken(**_: object) -> int:
         return {}["x"]
 
-    monkeypatch.setattr(cli.scoring, "main", broken)
+    monkeypatch.setattr(root.scoring, "main", broken)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        root.main()
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert re.search(
@@ -159,7 +159,7 @@ def test_each_character_that_commands_a_terminal_is_written_out():
     "command", [("results", "rejects", "{job}"), ("jobs", "show", "{job}"), ("results", "show", "{job}"), ("jobs", "list")]
 )
 def test_no_command_sends_what_a_table_holds_to_the_terminal(done, command):
-    said = CliRunner().invoke(cli.scoring, [word.format(job=done.job_id) for word in command], env={"BUCKET_URL": done.bucket.url})
+    said = CliRunner().invoke(root.scoring, [word.format(job=done.job_id) for word in command], env={"BUCKET_URL": done.bucket.url})
     assert said.exit_code == 0
     assert COMMANDING.search(said.stdout) is None
     if command[1] == "rejects":
@@ -175,12 +175,12 @@ def test_neither_errors_nor_reasons_nor_names_command_the_terminal(tmp_path, cap
     failed.fail(RequestError(f"the row {HOSTILE}\n is wrong", next_step=f"Mend {HOSTILE}"))
     bucket.write("config/schedule.yaml", json.dumps([{"name": HOSTILE, "cron": HOSTILE}]).encode())
     for command in (("models", "history"), ("jobs", "list"), ("jobs", "show", failed.job_id), ("jobs", "show", failed.job_id, "--follow")):
-        said = CliRunner().invoke(cli.scoring, list(command), env={"BUCKET_URL": bucket.url, "REDIS_URL": "redis://127.0.0.1:1/0"})
+        said = CliRunner().invoke(root.scoring, list(command), env={"BUCKET_URL": bucket.url, "REDIS_URL": "redis://127.0.0.1:1/0"})
         assert COMMANDING.search(said.stdout + said.stderr) is None, command
-    checked = CliRunner().invoke(cli.scoring, ["schedule", "check"], env={"BUCKET_URL": bucket.url})
+    checked = CliRunner().invoke(root.scoring, ["schedule", "check"], env={"BUCKET_URL": bucket.url})
     assert COMMANDING.search(checked.stdout) is None
     assert r"\x1b[2J" in checked.stdout
-    cli.say_error(f"no {HOSTILE}", f"first\nsecond {HOSTILE}")
+    terminal.say_error(f"no {HOSTILE}", f"first\nsecond {HOSTILE}")
     assert COMMANDING.search(capsys.readouterr().err) is None
 
 

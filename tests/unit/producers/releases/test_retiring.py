@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from producers import cli
 from producers.clearing import judge_releases
+from producers.cli import root
 from producers.display import releases as display_releases
 from producers.promoting import promote, roll_back
 from producers.releases import finding
@@ -32,7 +32,7 @@ def publish(bucket: LocalBucket, count: int) -> list[str]:
 
 
 def scoring(bucket: LocalBucket, *arguments: str) -> str:
-    return CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url}, catch_exceptions=False).stdout
+    return CliRunner().invoke(root.scoring, list(arguments), env={"BUCKET_URL": bucket.url}, catch_exceptions=False).stdout
 
 
 def test_latest_means_the_newest_release_that_is_not_retired(bucket):

@@ -6,7 +6,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from producers import cli
+from producers.cli import root
 from producers.enqueue import enqueue_fix
 from producers.results.published import outcome_now
 from shared.bucket.local import LocalBucket
@@ -49,7 +49,7 @@ def test_programs_get_the_figures_of_a_result_as_numbers(bucket):
     folder = make_job(bucket)
     run_job(folder)
     for more in ([], ["--follow"]):
-        said = CliRunner().invoke(cli.scoring, ["jobs", "show", folder.job_id, "--json", *more], env={"BUCKET_URL": bucket.url})
+        said = CliRunner().invoke(root.scoring, ["jobs", "show", folder.job_id, "--json", *more], env={"BUCKET_URL": bucket.url})
         figures = json.loads(said.stdout)["figures"]
         assert (figures["rows_in"], figures["rows_scored"], figures["rows_rejected"]) == (5, 5, 0)
         assert 0 < figures["mean_cr"]["Computer"] < 1
@@ -64,7 +64,7 @@ def test_the_files_of_a_result_that_was_replaced_are_those_of_its_revision(bucke
     assert outcome.result == f"{FOLDER}/revisions/{older.job_id}"
     assert gzip.decompress(bucket.read(outcome.facts["rejects"])).count(b"\n") == 2
     assert outcome.facts["published"].startswith(f"not at its place: {FOLDER} holds the result of job {newer.job_id} since ")
-    said = CliRunner().invoke(cli.scoring, ["jobs", "show", older.job_id, "--follow"], env={"BUCKET_URL": bucket.url})
+    said = CliRunner().invoke(root.scoring, ["jobs", "show", older.job_id, "--follow"], env={"BUCKET_URL": bucket.url})
     assert f" {outcome.result}\n" in said.stdout
     assert "not at its place" in said.stdout
 

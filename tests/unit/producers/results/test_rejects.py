@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli
+from producers.cli import root
 from producers.results import finding, rejects
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
@@ -40,7 +40,7 @@ def job_on(bucket: LocalBucket, path: str, *, minute: int = 0) -> JobFolder:
 
 
 def scoring(bucket: LocalBucket, *arguments: str) -> Result:
-    return CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url})
+    return CliRunner().invoke(root.scoring, list(arguments), env={"BUCKET_URL": bucket.url})
 
 
 def taken_out(bucket: LocalBucket, folder: JobFolder, tmp_path) -> list[list[str]]:

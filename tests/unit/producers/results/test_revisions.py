@@ -6,7 +6,7 @@ import shlex
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli
+from producers.cli import root
 from producers.enqueue import enqueue_score
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder
@@ -27,7 +27,7 @@ def bucket(tmp_path) -> LocalBucket:
 
 
 def scoring(bucket: LocalBucket, *arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url} | environment)
+    return CliRunner().invoke(root.scoring, list(arguments), env={"BUCKET_URL": bucket.url} | environment)
 
 
 @pytest.mark.parametrize("brought", [False, True])

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from producers import cli
+from producers.cli import root
 from producers.enqueue import enqueue_fix, enqueue_score, resume
 from producers.results.finding import find_result
 from producers.results.rejects import find_rejects
@@ -566,7 +566,7 @@ def test_a_clock_that_went_back_does_not_stop_the_rounds(bucket):
 
 
 def gc(bucket, *arguments: str, code: int = 0) -> str:
-    done = CliRunner().invoke(cli.scoring, ["gc", *arguments], env={"BUCKET_URL": bucket.url})
+    done = CliRunner().invoke(root.scoring, ["gc", *arguments], env={"BUCKET_URL": bucket.url})
     if code == 0:
         assert done.exit_code == 0, done.exception
     return done.output if code == 0 else str(done.exception)

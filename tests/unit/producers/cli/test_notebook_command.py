@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 from click.testing import CliRunner
 
-from producers.cli import scoring
+from producers.cli.root import scoring
 from shared.errors import RequestError
 from tests.conftest import REPOSITORY
 

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import shared.errors
-from producers import cli
+from producers.cli import root
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias, resolve
 from shared.errors import PermanentError, RequestError, ScoringError, TransientError
@@ -23,7 +23,7 @@ HEAVY = ("pandas", "sklearn", "pyarrow", "lightgbm", "numpy", "skops", "workers"
 
 EVERY_HELP = """
 import contextlib, io, json, sys
-from producers.cli import scoring
+from producers.cli.root import scoring
 shown = {}
 for path in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as text:
@@ -34,7 +34,7 @@ print(json.dumps({"shown": shown, "modules": sorted(sys.modules)}))
 
 ONE_COMMAND = """
 import sys
-from producers.cli import scoring
+from producers.cli.root import scoring
 from shared.errors import ScoringError
 try:
     scoring.main(sys.argv[1:], standalone_mode=False)
@@ -43,7 +43,7 @@ finally:
 """
 
 
-def commands(command: click.Command = cli.scoring, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(command: click.Command = root.scoring, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """Every command and group with the words that call it."""
     yield path, command
     for name, inner in (command.commands if isinstance(command, click.Group) else {}).items():
@@ -172,7 +172,7 @@ def test_looking_imports_none_of_the_large_libraries(place, command):
 def test_an_empty_word_is_refused_and_does_not_stand_for_the_default(place, monkeypatch, words):
     monkeypatch.chdir(place.bucket / "data/predict/input/2026/11/23")
     write_table(LocalBucket(place.bucket), [row(0)], "data/train/2026/11/23/train.csv")
-    ended = CliRunner().invoke(cli.scoring, [*words, "--no-wait"], env=place.environment)
+    ended = CliRunner().invoke(root.scoring, [*words, "--no-wait"], env=place.environment)
     assert isinstance(ended.exception, RequestError)
     assert ended.exception.exit_code == 2
     assert ended.exception.next_step
@@ -187,15 +187,15 @@ def test_a_training_that_was_done_before_says_that_its_alias_was_moved_meanwhile
     bucket = LocalBucket(place.bucket)
     command = ["train", "v1", "--train", TABLE, "--alias", "champion", "--no-wait"]
     environment = place.environment | {"REDIS_URL": redis_url}
-    job_id = CliRunner().invoke(cli.scoring, command, env=environment).stdout.strip()
+    job_id = CliRunner().invoke(root.scoring, command, env=environment).stdout.strip()
     trained, other = resolve(bucket, "v1"), "v1@20261124T120000Z-abcdef"
     JobFolder(bucket, job_id).end(Outcome(state="done", at=NOON, release=trained))
     point_alias(bucket, "champion", trained)
-    again = CliRunner().invoke(cli.scoring, command, env=environment)
+    again = CliRunner().invoke(root.scoring, command, env=environment)
     assert again.stdout.strip() == job_id
     assert again.stderr.endswith("add --again.\n")
     point_alias(bucket, "champion", other)
-    again = CliRunner().invoke(cli.scoring, command, env=environment)
+    again = CliRunner().invoke(root.scoring, command, env=environment)
     assert again.stdout.strip() == job_id
     assert again.exception.exit_code == 2
     assert again.exception.next_step.splitlines() == [
@@ -209,7 +209,7 @@ def test_a_forced_training_is_another_request_than_the_one_that_was_refused(plac
     bucket = LocalBucket(place.bucket)
     environment = place.environment | {"REDIS_URL": redis_url}
     plain, forced = (
-        CliRunner().invoke(cli.scoring, ["train", "v1", "--train", TABLE, *more, "--no-wait"], env=environment).stdout.strip()
+        CliRunner().invoke(root.scoring, ["train", "v1", "--train", TABLE, *more, "--no-wait"], env=environment).stdout.strip()
         for more in ([], ["--force"])
     )
     assert [JobFolder(bucket, job_id).job().force for job_id in (plain, forced)] == [False, True]
@@ -220,7 +220,7 @@ def test_a_training_that_may_leave_out_more_is_another_request_and_says_so(place
     bucket = LocalBucket(place.bucket)
     environment = place.environment | {"REDIS_URL": redis_url}
     plain, lenient = (
-        CliRunner().invoke(cli.scoring, ["train", "v1", "--train", TABLE, *more, "--no-wait"], env=environment).stdout.strip()
+        CliRunner().invoke(root.scoring, ["train", "v1", "--train", TABLE, *more, "--no-wait"], env=environment).stdout.strip()
         for more in ([], ["--max-left-out", "0.05"])
     )
     assert [JobFolder(bucket, job_id).job().max_left_out for job_id in (plain, lenient)] == [0.01, 0.05]
@@ -233,7 +233,7 @@ def test_a_training_that_may_leave_out_more_is_another_request_and_says_so(place
 def test_models_list_names_a_damaged_alias_and_lists_all_releases(place):
     bucket = LocalBucket(place.bucket)
     bucket.write("model/aliases/challenger.json", b"")
-    done = CliRunner().invoke(cli.scoring, ["models", "list", "--quiet"], env=place.environment, catch_exceptions=False)
+    done = CliRunner().invoke(root.scoring, ["models", "list", "--quiet"], env=place.environment, catch_exceptions=False)
     assert done.stdout.strip() == resolve(bucket, "v1")
     assert done.stderr.startswith("Left out: what challenger means cannot be read: model/aliases/challenger.json: ")
     assert "scoring models promote RELEASE --alias challenger" in done.stderr
@@ -244,7 +244,7 @@ def test_models_list_names_a_damaged_alias_and_lists_all_releases(place):
 
 def test_a_job_that_was_cancelled_already_is_said_to_be(place):
     job_id = make_job(LocalBucket(place.bucket)).job_id
-    said = [CliRunner().invoke(cli.scoring, ["jobs", "cancel", job_id], env=place.environment).output for _ in range(2)]
+    said = [CliRunner().invoke(root.scoring, ["jobs", "cancel", job_id], env=place.environment).output for _ in range(2)]
     more = f"Let it go on with: scoring jobs resume {job_id}\n"
     assert said == [f"Cancelled {job_id}. {more}", f"Job {job_id} was cancelled already. {more}"]
 
@@ -271,7 +271,7 @@ def test_the_exit_codes_in_the_help_are_those_of_the_errors(helped):
     assert set(told) == raised | {0, 130}
     for code, word in {2: "request", 3: "table", 4: "model", 5: "failed or was cancelled", 6: "Redis or the bucket", 130: "Ctrl-C"}.items():
         assert word in told[code]
-    assert set(documented(cli.__doc__)) == set(told) | {ScoringError.exit_code}
+    assert set(documented(root.__doc__)) == set(told) | {ScoringError.exit_code}
 
 
 def test_the_tree_of_errors_says_the_exit_codes_they_have():
@@ -292,9 +292,9 @@ def test_an_error_ends_the_command_with_its_code_one_sentence_and_the_next_step(
     def fail(**_):
         raise error("the thing is not there", next_step="Look elsewhere.")
 
-    monkeypatch.setattr(cli.scoring, "main", fail)
+    monkeypatch.setattr(root.scoring, "main", fail)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        root.main()
     assert ended.value.code == error.exit_code
     assert capsys.readouterr().err == "Error: the thing is not there.\nLook elsewhere.\n"
 
@@ -304,7 +304,7 @@ def test_what_click_raises_has_its_code(monkeypatch, raised, code):
     def fail(**_):
         raise raised
 
-    monkeypatch.setattr(cli.scoring, "main", fail)
+    monkeypatch.setattr(root.scoring, "main", fail)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        root.main()
     assert ended.value.code == code

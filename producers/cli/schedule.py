@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producers.cli.options import Day
 from producers.display.terminal import console, json_option, open_bucket_here, print_json, say, warn
-from producers.options import Day
 from shared.errors import JobFailedError, RequestError
 
 # the schedule imports celery, which takes its time
@@ -106,7 +106,7 @@ def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
         scoring schedule run daily --date 2026-11-23
         scoring schedule run hourly --date 2026-11-23T14:00
     """
-    from producers.cli import after_enqueue
+    from producers.cli.after_enqueue import after_enqueue
     from producers.firing import ask_for, find_entry
     from producers.schedule import one_run
 

@@ -6,7 +6,7 @@ import os
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import cli
+from producers.cli import root
 from producers.enqueue import ScheduledRun, check_day, enqueue_score
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
@@ -33,7 +33,7 @@ def settings(no_redis_url) -> Settings:
 @pytest.fixture
 def scoring(bucket, no_redis_url):
     def run(*arguments: str, **environment: str) -> Result:
-        return CliRunner().invoke(cli.scoring, list(arguments), env={"BUCKET_URL": bucket.url, "REDIS_URL": no_redis_url} | environment)
+        return CliRunner().invoke(root.scoring, list(arguments), env={"BUCKET_URL": bucket.url, "REDIS_URL": no_redis_url} | environment)
 
     return run
 

@@ -1,8 +1,12 @@
-"""``scoring run`` and ``scoring health``: one process of the stack by itself, as a container runs it."""
+"""The commands ``up``, ``run`` and ``health``: a whole stack, or one process of it as a container runs it."""
+
+from pathlib import Path
 
 import click
 
-from producers.display.terminal import say
+from producers.display.terminal import (
+    say,
+)
 from shared.settings import read_settings
 
 service_argument = click.argument("service", type=click.Choice(["worker", "control", "beat", "flower"]))
@@ -43,3 +47,20 @@ def health(service: str) -> int:
     illness = find_illness(service, read_settings())
     say(illness or "healthy", err=illness is not None)
     return 1 if illness else 0
+
+
+@click.command()
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Write a JSON file with the addresses once all is up.")
+@click.option("--stop-seconds", default=60.0, show_default=True, help="How long to wait for work in hand when stopping.")
+def up(ready_file: Path | None, stop_seconds: float) -> int:
+    """Start everything on this machine: server, workers, beat and Flower.
+
+    The server is an embedded Valkey unless REDIS_URL is set. Ctrl-C stops all of it and waits for work in hand.
+
+    \b
+    Example:
+        scoring up
+    """
+    from producers.launcher import Options, run_stack
+
+    return run_stack(read_settings(), Options(ready_file=ready_file, stop_seconds=stop_seconds))

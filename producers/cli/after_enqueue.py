@@ -1,0 +1,97 @@
+"""What follows once a job is on the queue: its id is said, or it is followed to its end."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from producers.display.terminal import command_line, console, print_json, say
+from shared.errors import JobFailedError, RequestError
+from shared.settings import Settings
+
+# rich, celery and redis are imported by the commands that use them, so that --help is quick
+if TYPE_CHECKING:
+    from producers.enqueue import Enqueued
+    from shared.bucket.interface import Bucket
+
+
+wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
+again_option = click.option("--again", is_flag=True, help="Run a request that was done before once more.")
+
+
+def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
+    """Say what became of a request, and follow its job to the end.
+
+    Raises:
+        RequestError: the request was made before, and what its job made is not what people use now.
+    """
+    if not done.fresh:
+        say(f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True)
+        _refuse_outdated(settings, bucket, done.job_id, wait=wait, as_json=as_json)
+    if done.problem is not None:
+        say(f"Job {done.job_id} is written but not sent; it runs by itself once Redis is back.", err=True)
+        _print_id(done, as_json=as_json)
+        raise done.problem
+    if not wait:
+        _print_id(done, as_json=as_json)
+        return
+    if done.fresh:
+        say(f"Job {done.job_id}", err=True)
+    follow_job(settings, bucket, done.job_id, as_json=as_json, joined=not done.fresh)
+
+
+def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, wait: bool, as_json: bool) -> None:
+    """Raise RequestError when what the job of a repeated request made was replaced since."""
+    from producers.repeated_requests import changes_since
+
+    changes = changes_since(settings, bucket, job_id)
+    if not changes:
+        return
+    if as_json:
+        print_json({"job_id": job_id, "fresh": False, "changed_since": [vars(change) for change in changes]})
+    elif not wait:
+        say(job_id)
+    steps = [f"Run it once more: {command_line('--again')}", *(change.next_step for change in changes if change.next_step)]
+    raise RequestError(
+        f"job {job_id} is done, but since then {'; '.join(change.sentence for change in changes)}", next_step="\n".join(steps)
+    )
+
+
+def _print_id(done: "Enqueued", *, as_json: bool) -> None:
+    if as_json:
+        print_json({"job_id": done.job_id, "fresh": done.fresh})
+    else:
+        say(done.job_id)
+
+
+def follow_job(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool, joined: bool = False) -> None:
+    """Follow a job to its end and print what it made.
+
+    Raises:
+        RequestError: the job was ``joined`` by a repeated request, and what it made is not what people use now.
+    """
+    from producers.display import facts
+    from producers.display import jobs as display_jobs
+    from producers.display import releases as display_releases
+    from producers.display.follow import follow
+    from producers.releases import finding as releases_finding
+    from producers.results.published import figures_of, outcome_now
+    from shared.jobs.folder import JobFolder
+
+    try:
+        outcome = follow(bucket, job_id, settings.broker_url, console(stderr=True))
+    except JobFailedError:
+        if as_json and (ended := JobFolder(bucket, job_id).outcome()):
+            print_json({"job_id": job_id, **ended.encode()})
+        raise
+    except KeyboardInterrupt:
+        say(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
+        raise
+    if joined:  # while it ran nobody could know what it would make
+        _refuse_outdated(settings, bucket, job_id, wait=True, as_json=as_json)
+    if as_json:
+        figures = figures_of(bucket, JobFolder(bucket, job_id).job(), outcome)
+        print_json({"job_id": job_id, **outcome.encode(), **({"figures": figures} if figures else {})})
+    else:
+        facts.print_facts(console(), display_jobs.outcome_facts(outcome_now(bucket, JobFolder(bucket, job_id).job(), outcome)))
+        if trained := releases_finding.trained_by(bucket, job_id, outcome):
+            display_releases.print_metrics(console(), trained, trained.judged_on)

@@ -1,0 +1,143 @@
+"""The commands under ``scoring jobs``."""
+
+import itertools
+from typing import Any
+
+import click
+
+from producers.cli.after_enqueue import after_enqueue, follow_job, wait_option
+from producers.display.terminal import (
+    console,
+    json_option,
+    open_bucket_here,
+    print_json,
+    say,
+    say_empty,
+)
+from shared.errors import RequestError
+
+job_argument = click.argument("job_id", metavar="JOB")
+
+
+@click.group()
+def jobs() -> None:
+    """Look at jobs, cancel them, let them go on."""
+
+
+STATES = ("queued", "running", "finishing", "done", "failed", "cancelled", "unreadable")
+
+
+@jobs.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the newest first.")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state; may be given several times.")
+@json_option
+def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
+    """List jobs, the newest first.
+
+    \b
+    Example:
+        scoring jobs list --limit 5
+        scoring jobs list --state failed
+    """
+    from producers.display import jobs as display_jobs
+    from shared.jobs.folder import UnreadableJob, list_jobs, look_at
+
+    _, bucket = open_bucket_here()
+    found = (look_at(bucket, job_id) for job_id in list_jobs(bucket))
+    wanted = (each for each in found if not states or ("unreadable" if isinstance(each, UnreadableJob) else each.state) in states)
+    statuses = list(itertools.islice(wanted, limit))
+    if as_json:
+        print_json([_status_data(status) for status in statuses])
+    elif statuses:
+        display_jobs.print_jobs(console(), statuses)
+    elif states:
+        say(f"No job in the bucket {bucket.url} is {' or '.join(states)}")
+    else:
+        say_empty(bucket, "There is no job yet")
+
+
+@jobs.command("show")
+@job_argument
+@click.option("--follow", "-f", "following", is_flag=True, help="Show its progress until it has ended.")
+@json_option
+def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
+    """Show one job.
+
+    It is named by its id, by a piece of the id that no other job has, or as `last`; so it is wherever a command asks for a JOB.
+
+    \b
+    Example:
+        scoring jobs show last
+        scoring jobs show 9bfad3
+        scoring jobs show 20261123t101500z-score-9bfad3 --follow
+    """
+    from producers.display import jobs as display_jobs
+    from producers.job_names import find_job
+    from producers.results.published import figures_of
+    from shared.jobs.folder import JobFolder
+
+    settings, bucket = open_bucket_here()
+    job_id = find_job(bucket, job_id)
+    if following:
+        follow_job(settings, bucket, job_id, as_json=as_json)
+        return
+    status = JobFolder(bucket, job_id).status()
+    if as_json:
+        figures = figures_of(bucket, status.job, status.outcome)
+        print_json(_status_data(status) | ({"figures": figures} if figures else {}))
+    else:
+        display_jobs.print_job(console(), display_jobs.status_now(bucket, status))
+
+
+@jobs.command("cancel")
+@job_argument
+def jobs_cancel(job_id: str) -> None:
+    """Cancel a job; chunks in hand are finished, nothing is published.
+
+    \b
+    Example:
+        scoring jobs cancel 20261123t101500z-score-9bfad3
+    """
+    from producers import enqueue
+    from producers.job_names import find_job
+    from shared.jobs.folder import JobFolder
+
+    settings, bucket = open_bucket_here()
+    job_id = find_job(bucket, job_id)
+    before = JobFolder(bucket, job_id).outcome()
+    state = enqueue.cancel(settings, bucket, job_id)
+    if state != "cancelled":
+        raise RequestError(f"job {job_id} cannot be cancelled: it is {state} already", next_step=f"See it with: scoring jobs show {job_id}")
+    done = f"Cancelled {job_id}" if before is None else f"Job {job_id} was cancelled already"
+    say(f"{done}. Let it go on with: scoring jobs resume {job_id}")
+
+
+@jobs.command("resume")
+@job_argument
+@click.option("--accept-rejects", is_flag=True, help="Go on without the rows that were rejected, however many they are.")
+@wait_option
+@json_option
+def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) -> None:
+    """Let a failed or cancelled job go on from what it has.
+
+    \b
+    Example:
+        scoring jobs resume 20261123t101500z-score-9bfad3
+        scoring jobs resume 20261123t101500z-score-9bfad3 --accept-rejects
+    """
+    from producers import enqueue
+    from producers.job_names import find_job
+
+    settings, bucket = open_bucket_here()
+    job_id = find_job(bucket, job_id)
+    after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
+
+
+def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus or an UnreadableJob, imported late
+    from shared.jobs.folder import UnreadableJob
+
+    if isinstance(status, UnreadableJob):
+        return {"job": {"job_id": status.job_id}, "state": "unreadable", "reason": status.reason}
+    outcome = status.outcome.encode() if status.outcome else None
+    fields = {name: getattr(status, name) for name in ("state", "since", "reason", "chunks", "chunks_done")}
+    return {"job": status.job.encode(), **fields, "outcome": outcome}

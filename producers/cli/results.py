@@ -1,0 +1,168 @@
+"""The commands under ``scoring results``."""
+
+import csv
+import itertools
+import json
+from pathlib import Path
+
+import click
+
+from producers.display.terminal import (
+    console,
+    json_option,
+    open_bucket_here,
+    print_json,
+    say,
+    say_empty,
+    warn_of_unreadable,
+)
+
+NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
+"""Columns of a result that hold numbers; the keys of a definition's own are text."""
+
+
+@click.group()
+def results() -> None:
+    """Look at published results."""
+
+
+@results.command("list")
+@json_option
+def results_list(as_json: bool) -> None:
+    """List the published results, the newest first.
+
+    \b
+    Example:
+        scoring results list
+    """
+    from producers.display import results as display_results
+    from producers.results import finding
+
+    _, bucket = open_bucket_here()
+    found, unreadable = finding.look_at_results(bucket)
+    warn_of_unreadable(unreadable)
+    if as_json:
+        data = [result.manifest.encode() | {"folder": result.folder} for result in found]
+        print_json([*data, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
+    elif found:
+        display_results.print_results(console(), found)
+    elif not unreadable:
+        say_empty(bucket, "There is no result yet")
+
+
+@results.command("show")
+@click.argument("result")
+@json_option
+def results_show(result: str, as_json: bool) -> None:
+    """Show one result and where it came from.
+
+    It is named by its job or its folder. Shown are also its table and its release, and what that was made of: code, tables, libraries.
+
+    \b
+    Example:
+        scoring results show v2/2026/11/23
+        scoring results show 20261123t101500z-score-9bfad3
+    """
+    from producers.display import results as display_results
+    from producers.releases import finding as releases_finding
+    from producers.results import finding
+
+    _, bucket = open_bucket_here()
+    folder, manifest = finding.find_result(bucket, result)
+    signed, release = finding.signature_of(bucket, folder), releases_finding.release_behind(bucket, manifest)
+    if as_json:
+        more = {"folder": folder, "signed": signed, "release_manifest": release.encode() if release else None}
+        print_json(manifest.encode() | more)
+    else:
+        display_results.print_result(console(), folder, manifest, signed, release)
+
+
+@results.command("revisions")
+@click.argument("place")
+@json_option
+def results_revisions(place: str, as_json: bool) -> None:
+    """List every result that was ever made at a place, the newest first.
+
+    PLACE is a folder as `scoring results list` shows it. Each comes with the command that puts it back: its table is scored once more
+    with its release.
+
+    \b
+    Example:
+        scoring results revisions v2/2026/11/23
+    """
+    from producers.display import revisions as display_revisions
+    from producers.results import revisions
+
+    _, bucket = open_bucket_here()
+    folder, found, unreadable = revisions.find_revisions(bucket, place)
+    warn_of_unreadable(unreadable)
+    if as_json:
+        entries = [revision.manifest.encode() | {"at_the_place": is_there} for revision, is_there in found]
+        print_json([*entries, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
+    else:
+        display_revisions.print_revisions(console(), folder, found)
+
+
+@results.command("head")
+@click.argument("result")
+@click.option("-n", "count", type=click.IntRange(min=0), default=5, show_default=True, help="How many rows.")
+@json_option
+def results_head(result: str, count: int, as_json: bool) -> None:
+    """Print the first rows of a result.
+
+    \b
+    Example:
+        scoring results head v2/2026/11/23 -n 10
+    """
+    from producers.results import finding
+
+    _, bucket = open_bucket_here()
+    folder, _manifest = finding.find_result(bucket, result)
+    lines = finding.first_lines(bucket, folder, count)
+    if as_json:
+        names, *rows = csv.reader(lines)
+        are_numbers = [name in NUMBERS for name in names]
+        print_json(
+            [
+                {name: json.loads(text) if is_number else text for name, text, is_number in zip(names, row, are_numbers, strict=True)}
+                for row in rows
+            ]
+        )
+    else:
+        say("\n".join(lines))
+
+
+@results.command("rejects")
+@click.argument("result")
+@click.option("-n", "count", type=click.IntRange(min=0), help="How many to list.  [default: 20, or all with --json]")
+@click.option("--rows", "rows_file", type=click.Path(path_type=Path), help="Write the rejected rows into this csv file, to be mended.")
+@json_option
+def results_rejects(result: str, count: int | None, rows_file: Path | None, as_json: bool) -> None:
+    """Show the rows that could not be scored.
+
+    Of a result or of a job, also of one that failed or still runs.
+
+    \b
+    Example:
+        scoring results rejects 20261123t101500z-score-9bfad3
+        scoring results rejects 20261123t101500z-score-9bfad3 --rows mend.csv
+        scoring score mend.csv --fix 20261123t101500z-score-9bfad3
+    """
+    from producers.display import results as display_results
+    from producers.results import rejects
+
+    _, bucket = open_bucket_here()
+    job_id, found = rejects.find_rejects(bucket, result)
+    if as_json and rows_file is None:
+        print_json([vars(reject) for reject in itertools.islice(found, count)])
+        return
+    all_found = list(found)
+    looked_at = rejects.looked_at(bucket, job_id)
+    if rows_file is None or not all_found:
+        display_results.print_rejects(console(), job_id, all_found, 20 if count is None else count, looked_at)
+        return
+    written = rejects.write_rows(bucket, all_found, rows_file)
+    if looked_at:
+        say(f"Only {looked_at} have been looked at: there may be more.")
+    say(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
+    say(f"scoring score {rows_file} --fix {job_id}")

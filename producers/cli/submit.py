@@ -1,0 +1,217 @@
+"""The commands ``sample``, ``train`` and ``score``."""
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from producers.cli.options import Day, Share
+from producers.display.terminal import json_option, open_bucket_here, print_json, say
+from shared.errors import RequestError
+
+# rich, celery and redis are imported by the commands that use them, so that --help is quick
+if TYPE_CHECKING:
+    from producers.sample import Format
+    from shared.records import Promote
+from producers.cli.after_enqueue import after_enqueue, again_option, wait_option
+
+SAMPLE_MARK = "made-up.txt"
+"""Lies beside made-up tables, which only made-up tables replace."""
+DEFAULT_MODEL = "v1"
+"""Of ``MODEL_VER``."""
+
+
+@click.command()
+@click.option("--rows", default=100_000, show_default=True, help="Rows of the table to score.")
+@click.option("--train-rows", type=int, help="Rows of the training table.  [default: as many, at most 100,000]")
+@click.option(
+    "--weeks", type=click.IntRange(1, 52), default=1, show_default=True, help="Weeks in the training table; eval is the next one."
+)
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same tables.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write into.  [default: today's folders of the bucket]")
+@click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
+@json_option
+def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path | None, table_format: "Format", as_json: bool) -> None:
+    """Make up keyword tables with a known truth: train, eval and one to score.
+
+    \b
+    Example:
+        scoring sample --rows 1000000 --seed 7
+        scoring sample --rows 20000 --weeks 4
+        scoring sample --rows 5000 --out /tmp/tables --format csv
+    """
+    import tempfile
+
+    from producers.sample import write_tables
+
+    if out is not None:
+        made = write_tables(out, rows, seed, train_rows=train_rows, weeks=weeks, format=table_format)
+        paths = [str(table.path) for table in vars(made).values()]
+    else:
+        _, bucket = open_bucket_here()
+        today = f"{datetime.now().astimezone():%Y/%m/%d}"
+        with tempfile.TemporaryDirectory() as aside:
+            made = write_tables(Path(aside), rows, seed, train_rows=train_rows, weeks=weeks, format=table_format)
+            paths = []
+            for table, folder in ((made.train, "train"), (made.evaluation, "train"), (made.prediction_input, "predict/input")):
+                path = f"data/{folder}/{today}/{table.path.name}"
+                mark = f"data/{folder}/{today}/{SAMPLE_MARK}"
+                if bucket.exists(path) and not bucket.exists(mark):
+                    raise RequestError(f"{path} is there and was not made up by this command", next_step="Choose another place with --out.")
+                bucket.write(mark, b"The tables in this folder are made up by: scoring sample\n")
+                bucket.upload(table.path, path)
+                paths.append(path)
+    if as_json:
+        print_json(paths)
+    else:
+        say("\n".join(paths))
+
+
+CONFIG_OF_A_SEARCH = """\b
+The config of a search, each candidate and fold of which is a task of its own:
+    search: grid               grid; or random, or optuna, with candidates: 40 and seed: 1
+    folds: 3                   of the latest weeks; of groups of keywords where there is one week
+    stop_early: true           candidates that are clearly worse get no further folds (the default)
+    parameters:
+      num_leaves: [15, 31, 63]
+      learning_rate: {low: 0.01, high: 0.3, log: true}    a range, for random and optuna
+"""
+
+
+@click.command(epilog=CONFIG_OF_A_SEARCH)
+@click.argument("definition", required=False)
+@click.option("--train", "train_table", help="Training table.  [default: the newest data/train/YYYY/MM/DD/train.* of the bucket]")
+@click.option("--eval", "eval_table", help="Table of a later time to judge the release on.")
+@click.option("--alias", help="Name to point at the release, for example champion.")
+@click.option(
+    "--promote",
+    type=click.Choice(["never", "auto", "always"]),
+    default="never",
+    show_default=True,
+    help="Let champion mean the release: auto if it beats the champion and every naive predictor beyond chance.",
+)
+@click.option("--config", help="Search for the best parameters first: a YAML file in the bucket or on this machine, see below.")
+@click.option("--force", is_flag=True, help="Train on a table that is refused as too small or implausible; the release says so.")
+@click.option("--max-left-out", type=Share(), help="Share of the rows, or of the clicks, that may be left out.  [default: 0.01]")
+@again_option
+@wait_option
+@json_option
+def train(
+    definition: str | None,
+    train_table: str | None,
+    eval_table: str | None,
+    alias: str | None,
+    promote: "Promote",
+    config: str | None,
+    force: bool,
+    max_left_out: float | None,
+    again: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Train a definition and publish a release of it.
+
+    Without a DEFINITION it is the one that MODEL_VER names, else v1.
+
+    \b
+    Example:
+        scoring train v2
+        scoring train v2 --train week30.csv.gz --eval week31.csv.gz --promote auto
+        scoring train v2 --train week30.csv.gz --eval week31.csv.gz --alias champion
+        scoring train v2 --config config/v2/params.yaml
+    """
+    from producers.enqueue import enqueue_train
+
+    if eval_table is not None and train_table is None:
+        raise RequestError("--eval names a table but --train does not", next_step="Name both, or neither.")
+    settings, bucket = open_bucket_here()
+    done = enqueue_train(
+        settings,
+        bucket,
+        definition=settings.model_ver if definition is None else definition,
+        train=train_table,
+        eval_table=eval_table,
+        alias=alias,
+        promote=promote,
+        config=config,
+        force=force,
+        max_left_out=max_left_out,
+        again=again,
+    )
+    after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+
+
+@click.command()
+@click.argument("table")
+@click.option("--model", help="Definition, release or alias: v1, v1@20261123T101500Z-9bfad3, champion.  [default: MODEL_VER, else v1]")
+@click.option("--date", "day", type=Day(), help="Day that the result belongs to.  [default: that of the table's folder, else today]")
+@click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
+@click.option("--max-reject-share", type=Share(), help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
+@click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
+@click.option("--interval", is_flag=True, help="Write cr_low and cr_high behind cr, if the model can.")
+@click.option("--fix", "fixes", metavar="JOB", help="TABLE holds fixed rows, which take the place of this job's rejects.")
+@again_option
+@wait_option
+@json_option
+def score(
+    table: str,
+    model: str | None,
+    day: date | None,
+    chunk_rows: int | None,
+    max_reject_share: float | None,
+    max_rejects: int | None,
+    interval: bool,
+    fixes: str | None,
+    again: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
+
+    With --fix JOB, TABLE is a csv file of fixed rows, as `scoring results rejects JOB --rows FILE` writes them for you to mend: they
+    are scored with that job's release, and published with its other rows as a new revision of its result. As many may be rejected as in
+    that job, any number if a person accepted its rejects.
+
+    \b
+    Example:
+        scoring score data/predict/input/2026/11/23 --model champion
+        scoring score keywords.parquet --model v2 --date 2026-11-23
+        scoring score keywords.parquet --model v3 --interval
+        scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
+    """
+    from producers.enqueue import REJECT_SHARE, check_day, enqueue_fix, enqueue_score
+
+    if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
+        raise RequestError(
+            "--fix takes the model, the date, the chunks and the interval of the job that it fixes",
+            next_step="Leave out --model, --date, --chunk-rows and --interval.",
+        )
+    settings, bucket = open_bucket_here()
+    if fixes is not None:
+        from producers.job_names import find_job
+
+        fixes = find_job(bucket, fixes, scores=True)
+        done = enqueue_fix(
+            settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
+        )
+        after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+        return
+    if day is not None:
+        check_day(bucket, table, day)
+    done = enqueue_score(
+        settings,
+        bucket,
+        table=table,
+        model=settings.model_ver if model is None else model,
+        day=day,
+        chunk_rows=chunk_rows,
+        max_reject_share=REJECT_SHARE if max_reject_share is None else max_reject_share,
+        max_rejects=max_rejects,
+        interval=interval,
+        again=again,
+    )
+    if model is None:
+        why = "the default" if settings.model_ver == DEFAULT_MODEL else "which MODEL_VER names"
+        say(f"Model {settings.model_ver}, {why}; another one is taken with --model, such as --model champion.", err=True)
+    after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
