@@ -23,7 +23,8 @@ import redis
 from benchmarks import inputs
 from benchmarks.lanes import BenchmarkError
 from benchmarks.stack import ROOT
-from producers.enqueue import enqueue_score, enqueue_train
+from producers.enqueue.score import enqueue_score
+from producers.enqueue.train import enqueue_train
 from producers.launcher import server_binary, worker_command
 from shared.bucket.remote import RemoteBucket
 from shared.jobs.folder import JobFolder, Outcome

@@ -15,7 +15,8 @@ import psutil
 import redis
 
 from benchmarks.lanes import BenchmarkError, Done, Task
-from producers.enqueue import enqueue_score, enqueue_train
+from producers.enqueue.score import enqueue_score
+from producers.enqueue.train import enqueue_train
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import PREDICTIONS
 from shared.jobs.folder import JobFolder

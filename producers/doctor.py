@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import redis
 
+from producers.enqueue.repeated_requests import definition_folder
 from producers.firing import EntryLine, look_at_entry, read_entries
 from producers.local_definitions import PACKAGE, definitions_here
-from producers.repeated_requests import definition_folder
 from producers.schedule import ON_TIME
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket

@@ -19,7 +19,11 @@ from typing import Any
 import structlog
 
 from producers.cron import FURTHEST
-from producers.enqueue import Enqueued, ScheduledRun, enqueue_score, enqueue_train, newest_training_tables
+from producers.enqueue.deduplication import ScheduledRun
+from producers.enqueue.score import enqueue_score
+from producers.enqueue.sending import Enqueued
+from producers.enqueue.sources import newest_training_tables
+from producers.enqueue.train import enqueue_train
 from producers.local_definitions import definitions_here
 from producers.schedule import SCHEDULE, Entry, Problem, Run, due_runs, is_blank, newest_runs, next_run, read_schedule
 from shared.bucket.interface import Bucket

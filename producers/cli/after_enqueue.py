@@ -10,7 +10,7 @@ from shared.settings import Settings
 
 # rich, celery and redis are imported by the commands that use them, so that --help is quick
 if TYPE_CHECKING:
-    from producers.enqueue import Enqueued
+    from producers.enqueue.sending import Enqueued
     from shared.bucket.interface import Bucket
 
 
@@ -41,7 +41,7 @@ def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wai
 
 def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, wait: bool, as_json: bool) -> None:
     """Raise RequestError when what the job of a repeated request made was replaced since."""
-    from producers.repeated_requests import changes_since
+    from producers.enqueue.repeated_requests import changes_since
 
     changes = changes_since(settings, bucket, job_id)
     if not changes:

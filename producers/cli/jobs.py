@@ -98,14 +98,14 @@ def jobs_cancel(job_id: str) -> None:
     Example:
         scoring jobs cancel 20261123t101500z-score-9bfad3
     """
-    from producers import enqueue
+    from producers.enqueue import sending
     from producers.job_names import find_job
     from shared.jobs.folder import JobFolder
 
     settings, bucket = open_bucket_here()
     job_id = find_job(bucket, job_id)
     before = JobFolder(bucket, job_id).outcome()
-    state = enqueue.cancel(settings, bucket, job_id)
+    state = sending.cancel(settings, bucket, job_id)
     if state != "cancelled":
         raise RequestError(f"job {job_id} cannot be cancelled: it is {state} already", next_step=f"See it with: scoring jobs show {job_id}")
     done = f"Cancelled {job_id}" if before is None else f"Job {job_id} was cancelled already"
@@ -125,12 +125,12 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
         scoring jobs resume 20261123t101500z-score-9bfad3
         scoring jobs resume 20261123t101500z-score-9bfad3 --accept-rejects
     """
-    from producers import enqueue
+    from producers.enqueue import sending
     from producers.job_names import find_job
 
     settings, bucket = open_bucket_here()
     job_id = find_job(bucket, job_id)
-    after_enqueue(settings, bucket, enqueue.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
+    after_enqueue(settings, bucket, sending.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
 
 
 def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus or an UnreadableJob, imported late

@@ -162,7 +162,7 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
 
 def _warn_of_replaced(settings: "Settings", bucket: "Bucket", job_id: str) -> None:
     """Name what lies at the place of a run that is left alone because it was done before."""
-    from producers.repeated_requests import changes_since
+    from producers.enqueue.repeated_requests import changes_since
 
     for change in changes_since(settings, bucket, job_id):
         if change.what == "result":

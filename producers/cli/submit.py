@@ -121,7 +121,7 @@ def train(
         scoring train v2 --train week30.csv.gz --eval week31.csv.gz --alias champion
         scoring train v2 --config config/v2/params.yaml
     """
-    from producers.enqueue import enqueue_train
+    from producers.enqueue.train import enqueue_train
 
     if eval_table is not None and train_table is None:
         raise RequestError("--eval names a table but --train does not", next_step="Name both, or neither.")
@@ -180,7 +180,9 @@ def score(
         scoring score keywords.parquet --model v3 --interval
         scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
     """
-    from producers.enqueue import REJECT_SHARE, check_day, enqueue_fix, enqueue_score
+    from producers.enqueue.fix import enqueue_fix
+    from producers.enqueue.score import REJECT_SHARE, enqueue_score
+    from producers.enqueue.sources import check_day
 
     if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
         raise RequestError(

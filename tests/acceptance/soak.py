@@ -20,7 +20,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from producers.enqueue import enqueue_score
+from producers.enqueue.score import enqueue_score
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, open_jobs
 from shared.settings import Settings

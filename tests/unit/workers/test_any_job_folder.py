@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from producers.cli.jobs import _status_data
-from producers.enqueue import _claim
+from producers.enqueue.deduplication import claim
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, list_jobs, look_at
 from shared.queue.broker import make_app
@@ -232,9 +232,9 @@ def bring_to(folder: JobFolder, stage: int) -> None:
 @given(st.binary(max_size=30) | st.text(max_size=10).map(str.encode))
 def test_a_damaged_note_of_a_request_gives_it_a_job_of_its_own(tmp_path_factory, damaged):
     bucket = LocalBucket(tmp_path_factory.mktemp("bucket"))
-    first = _claim(bucket, "score-abc", again=False)
-    assert _claim(bucket, "score-abc", again=False) == first
+    first = claim(bucket, "score-abc", again=False)
+    assert claim(bucket, "score-abc", again=False) == first
     bucket.write("jobs/_requests/score-abc.1", damaged)
-    second = _claim(bucket, "score-abc", again=False)
+    second = claim(bucket, "score-abc", again=False)
     assert JobFolder(bucket, second).job_id == second
-    assert _claim(bucket, "score-abc", again=False) == second
+    assert claim(bucket, "score-abc", again=False) == second

@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from producers.cli import root
-from producers.enqueue import enqueue_fix, enqueue_score, resume
+from producers.enqueue.fix import enqueue_fix
+from producers.enqueue.score import enqueue_score
+from producers.enqueue.sending import resume
 from producers.results.finding import find_result
 from producers.results.rejects import find_rejects
 from shared.bucket.local import LocalBucket

@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from producers.cli import root
-from producers.enqueue import ScheduledRun, check_day, enqueue_score
+from producers.enqueue.deduplication import ScheduledRun
+from producers.enqueue.score import enqueue_score
+from producers.enqueue.sources import check_day
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
 from shared.jobs.folder import JobFolder

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from producers.cli import root
-from producers.enqueue import enqueue_fix
+from producers.enqueue.fix import enqueue_fix
 from producers.results.published import outcome_now
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError

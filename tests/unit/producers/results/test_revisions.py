@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from producers.cli import root
-from producers.enqueue import enqueue_score
+from producers.enqueue.score import enqueue_score
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder
 from shared.settings import Settings

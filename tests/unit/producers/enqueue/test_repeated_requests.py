@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import enqueue, repeated_requests
 from producers.cli import root
 from producers.display import follow
-from producers.enqueue import enqueue_score, enqueue_train
+from producers.enqueue import repeated_requests, sending
+from producers.enqueue.repeated_requests import changes_since
+from producers.enqueue.score import enqueue_score
+from producers.enqueue.train import enqueue_train
 from producers.releases.retiring import retire
-from producers.repeated_requests import changes_since
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import MANIFEST, point_alias, point_latest, release_folder
 from shared.catalog.releases import read_release
@@ -254,7 +255,7 @@ def test_a_training_that_was_not_joined_prints_its_figures_whatever_has_changed(
         return running.outcome()
 
     monkeypatch.setattr(follow, "follow", end)
-    monkeypatch.setattr(enqueue, "_send", lambda *_: None)
+    monkeypatch.setattr(sending, "_send", lambda *_: None)
     assert old in scoring(settings, bucket, "train", "v1", "--train", TABLE).stdout
 
 

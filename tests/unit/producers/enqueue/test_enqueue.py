@@ -12,8 +12,11 @@ from datetime import UTC, date, datetime
 import pytest
 import redis
 
-from producers import enqueue
-from producers.enqueue import MOST_DAMAGED, ScheduledRun, enqueue_score, enqueue_train
+from producers.enqueue import fix as enqueue_fix
+from producers.enqueue import sending, sources
+from producers.enqueue.deduplication import MOST_DAMAGED, ScheduledRun
+from producers.enqueue.score import enqueue_score
+from producers.enqueue.train import enqueue_train
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError, ModelError, RequestError, ScoringError, TableError
 from shared.jobs.folder import REQUESTS, JobFolder, Outcome, list_jobs, open_jobs
@@ -401,14 +404,14 @@ def test_a_folder_below_that_may_not_be_read_is_named(nobody, bucket, tmp_path, 
     folder = tmp_path / "week 31"
     (folder / "more").mkdir(parents=True)
     (folder / "a.csv").write_text("entity_id,device\n1,Computer\n")
-    look = enqueue._look_into
+    look = sources._look_into
 
     def locked(path):
         if path.name == "more":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return look(path)
 
-    monkeypatch.setattr(enqueue, "_look_into", locked)
+    monkeypatch.setattr(sources, "_look_into", locked)
     with pytest.raises(TableError, match=r"more cannot be read: Permission denied"):
         score(nobody, bucket, table=folder)
 
@@ -576,9 +579,9 @@ def test_a_bucket_that_cannot_be_written_leaves_no_job(nobody, bucket, tmp_path)
 
 def test_cancel_and_resume_send_what_comes_next(settings, bucket):
     job_id = score(settings, bucket).job_id
-    assert enqueue.cancel(settings, bucket, job_id) == "cancelled"
-    assert enqueue.cancel(settings, bucket, job_id) == "cancelled"
-    again = enqueue.resume(settings, bucket, job_id)
+    assert sending.cancel(settings, bucket, job_id) == "cancelled"
+    assert sending.cancel(settings, bucket, job_id) == "cancelled"
+    again = sending.resume(settings, bucket, job_id)
     assert (again.job_id, again.problem) == (job_id, None)
     assert [task for task, _ in messages(settings)] == ["score.plan", "notify", "notify", "score.plan"]
     assert JobFolder(bucket, job_id).outcome() is None
@@ -587,10 +590,10 @@ def test_cancel_and_resume_send_what_comes_next(settings, bucket):
 
 def test_cancel_works_without_redis(nobody, bucket):
     job_id = score(nobody, bucket).job_id
-    assert enqueue.cancel(nobody, bucket, job_id) == "cancelled"
+    assert sending.cancel(nobody, bucket, job_id) == "cancelled"
 
 
-@pytest.mark.parametrize("order", [enqueue.cancel, enqueue.resume])
+@pytest.mark.parametrize("order", [sending.cancel, sending.resume])
 @pytest.mark.parametrize("job_id", ["no-such-job", "../../etc", "_open", "", "a/b", "UPPER", "x" * 200, "a\nb"])
 def test_an_unknown_job_is_refused_and_nothing_is_written(nobody, bucket, order, job_id):
     before = tree(bucket.root)
@@ -613,7 +616,7 @@ def earlier(bucket) -> JobFolder:
 
 
 def fix(settings, bucket, folder, rows, **more):
-    return enqueue.enqueue_fix(settings, bucket, job_id=folder.job_id, rows=str(rows), **more)
+    return enqueue_fix.enqueue_fix(settings, bucket, job_id=folder.job_id, rows=str(rows), **more)
 
 
 def test_a_fix_takes_table_model_and_place_of_the_job_and_brings_its_rows_along(settings, bucket, earlier, tmp_path):
@@ -675,7 +678,7 @@ def test_a_fix_of_what_cannot_be_fixed_is_refused_and_leaves_no_job(settings, bu
         fix(settings, bucket, train, mended)
     assert refused.value.next_step == "List results with: scoring results list"
     with pytest.raises(RequestError, match="there is no job 20200101t000000z-score-x"):
-        enqueue.enqueue_fix(settings, bucket, job_id="20200101t000000z-score-x", rows=str(mended))
+        enqueue_fix.enqueue_fix(settings, bucket, job_id="20200101t000000z-score-x", rows=str(mended))
     assert sorted(list_jobs(bucket)) == sorted(before)
 
 
@@ -694,7 +697,7 @@ def test_a_limit_by_number_makes_another_request(settings, bucket):
 
 
 def test_rejects_are_accepted_for_a_score_job_alone(settings, bucket, earlier):
-    enqueue.resume(settings, bucket, earlier.job_id, accept_rejects=True)
+    sending.resume(settings, bucket, earlier.job_id, accept_rejects=True)
     assert earlier.has("rejects-accepted")
     assert earlier.outcome() is None
     train = TrainJob(job_id="20261123t120000z-train-abc", created=datetime.now(UTC), definition="v1", train="data/train.csv")
@@ -702,7 +705,7 @@ def test_rejects_are_accepted_for_a_score_job_alone(settings, bucket, earlier):
     folder.create(train)
     folder.cancel()
     with pytest.raises(RequestError, match="trains and has no rejects to accept"):
-        enqueue.resume(settings, bucket, train.job_id, accept_rejects=True)
+        sending.resume(settings, bucket, train.job_id, accept_rejects=True)
     assert folder.outcome().state == "cancelled"
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from producers import redis_probe
-from producers.enqueue import enqueue_score
-from producers.redis_probe import check_redis
+from producers.enqueue import redis_probe
+from producers.enqueue.redis_probe import check_redis
+from producers.enqueue.score import enqueue_score
 from shared.bucket.local import LocalBucket
 from shared.errors import BrokerError
 from shared.settings import Settings

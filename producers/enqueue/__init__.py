@@ -1,0 +1,1 @@
+"""The one entrance to the queue: requests are checked, written down as jobs, and sent."""

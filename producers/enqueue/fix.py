@@ -1,0 +1,87 @@
+"""Requests to score fixed rows in the place of a job's rejects."""
+
+import json
+import shlex
+from datetime import UTC, datetime
+
+from producers.enqueue.deduplication import NO_ID, request_digest
+from producers.enqueue.sending import Enqueued, checked, enqueue
+from producers.enqueue.sources import find_table
+from shared.bucket.interface import Bucket
+from shared.catalog.manifests import OUTPUTS
+from shared.catalog.results import FoundResult, look_at_result
+from shared.errors import RequestError
+from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
+from shared.jobs.messages import ScoreJob
+from shared.settings import Settings
+from shared.table_files import kind_of
+
+
+def enqueue_fix(  # noqa: PLR0913 - a request has these fields
+    settings: Settings,
+    bucket: Bucket,
+    *,
+    job_id: str,
+    rows: str,
+    max_reject_share: float | None = None,
+    max_rejects: int | None = None,
+    again: bool = False,
+) -> Enqueued:
+    """Ask for fixed rows to be scored in the place of the rejects of a job that has ended, and for the result of both.
+
+    ``rows`` is a csv or csv.gz file, looked for in the bucket first, then on this machine. A limit of rejects that is not given is that
+    of the job that is fixed, and none where a person accepted its rejects: a fix never has more of them.
+
+    Raises:
+        RequestError: there is no such job, or it has not ended or cut its table, or a field cannot be.
+        TableError: there is no such file.
+        BucketError: the request could not be written.
+    """
+    created = datetime.now(UTC)
+    earlier = JobFolder(bucket, job_id)
+    fixed = earlier.score_job()
+    if earlier.outcome() is None:
+        raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
+    if not earlier.has("plan.json"):
+        if earlier.was_cleared():
+            raise earlier.cleared_error()
+        raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
+    _refuse_older_than_published(bucket, earlier, fixed.place, rows)
+    source = find_table(bucket, rows)
+    if kind_of(source.path) not in ("csv", "csv.gz"):
+        raise RequestError(
+            f"{rows} is not a file of fixed rows", next_step=f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE"
+        )
+    share, number = (1.0, None) if earlier.has(REJECTS_ACCEPTED) else (fixed.max_reject_share, fixed.max_rejects)
+    wish = {
+        "fixes": job_id,
+        "max_reject_share": share if max_reject_share is None else max_reject_share,
+        "max_rejects": number if max_rejects is None else max_rejects,
+    }
+
+    def job(own_id: str) -> ScoreJob:
+        path = source.place_in(JobFolder(bucket, own_id))
+        taken = {"model": fixed.model, "table": fixed.table, "place": fixed.place, "fixed_rows": path, "interval": fixed.interval}
+        return checked(ScoreJob, wish | taken | {"kind": "score", "job_id": own_id, "created": created.isoformat()})
+
+    job(NO_ID)
+    return enqueue(settings, bucket, request_digest("score", wish | {"rows": source.fingerprint}), job, [source], again=again)
+
+
+def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str, rows: str) -> None:
+    """Raise RequestError when a fix of this job with these rows would take the place of a newer result."""
+    plan = json.loads(bucket.read(earlier.file("plan.json")) or b"{}")
+    definition = str(plan.get("release", "")).partition("@")[0]
+    # one that cannot be read is replaced
+    found = look_at_result(bucket, f"{OUTPUTS}/{definition}/{place}") if definition else None
+    if not isinstance(found, FoundResult) or found.manifest.job_id <= earlier.job_id:
+        return
+    published, newer = found.manifest, found.manifest.job_id
+    problem = f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {newer}"
+    if published.rows_rejected == 0:
+        raise RequestError(f"{problem}, in which nothing is left to fix", next_step=f"See it with: scoring results show {newer}")
+    raise RequestError(
+        problem,
+        next_step=f"Fix that one instead: scoring score {shlex.quote(rows)} --fix {newer}; "
+        f"if it is of another table, with rows of its own: scoring results rejects {newer} --rows FILE",
+    )

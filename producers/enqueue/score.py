@@ -1,0 +1,76 @@
+"""Requests to score a table."""
+
+from datetime import UTC, date, datetime
+
+from producers.enqueue.deduplication import NO_ID, ScheduledRun, request_digest
+from producers.enqueue.sending import Enqueued, checked, enqueue
+from producers.enqueue.sources import find_table, result_place
+from producers.local_definitions import definitions_here
+from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MODELS, resolve
+from shared.catalog.manifests import check_place
+from shared.catalog.releases import read_release
+from shared.errors import ModelError
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import ScoreJob
+from shared.settings import Settings
+
+REJECT_SHARE = 0.01
+"""The share of rows that may be rejected when a request names none."""
+
+
+def enqueue_score(  # noqa: PLR0913 - a request has these fields
+    settings: Settings,
+    bucket: Bucket,
+    *,
+    table: str,
+    model: str,
+    day: date | None = None,
+    chunk_rows: int | None = None,
+    max_reject_share: float = REJECT_SHARE,
+    max_rejects: int | None = None,
+    interval: bool = False,
+    again: bool = False,
+    run: ScheduledRun | None = None,
+) -> Enqueued:
+    """Ask for a table to be scored with a model; with ``interval``, for the bounds of each rate as well.
+
+    ``table`` is looked for in the bucket first, then on this machine. ``day`` is the day that the result belongs to, for a table
+    that does not lie below ``data/predict/input`` of the bucket (default: today); of such a table the folder says it. ``again`` runs a
+    request that was done before once more. What makes two requests the same is ``run``, if it is given, and else all the other fields.
+
+    Raises:
+        RequestError: a field cannot be.
+        TableError: there is no such table.
+        ModelError: there is no such release, or it gives no interval and one is asked for.
+        BucketError: the request could not be written.
+    """
+    created = datetime.now(UTC)
+    source = find_table(bucket, table)
+    place = result_place(source, day or created.date())
+    check_place(place)
+    wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
+    if max_rejects is not None:  # the digest of a request without it is that of an earlier version
+        wish["max_rejects"] = max_rejects
+    if interval:
+        wish["interval"] = interval
+
+    def job(job_id: str) -> ScoreJob:
+        table_path = source.place_in(JobFolder(bucket, job_id))
+        return checked(ScoreJob, wish | {"kind": "score", "job_id": job_id, "created": created.isoformat(), "table": table_path})
+
+    job(NO_ID)
+    release = _release_of(settings, bucket, model)
+    if interval:
+        read_release(bucket, release).manifest.check_interval()
+    digest = request_digest("score", wish | {"release": release, "table": source.fingerprint})
+    return enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
+
+
+def _release_of(settings: Settings, bucket: Bucket, model: str) -> str:
+    try:
+        return resolve(bucket, model)
+    except ModelError:
+        if model in bucket.folders(MODELS) or model not in definitions_here(settings):
+            raise
+        raise ModelError(f"the definition {model} has no release yet", next_step=f"Train it first: scoring train {model}") from None

@@ -1,0 +1,114 @@
+"""Writes a request down as a job and sends its first step; resumes and cancels jobs."""
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import redis
+
+from producers.enqueue.deduplication import ScheduledRun, claim
+from producers.enqueue.redis_probe import check_redis
+from producers.enqueue.sources import Source
+from shared.bucket.interface import Bucket
+from shared.errors import BrokerError, MessageError, RequestError
+from shared.jobs.folder import VERSIONS, JobFolder
+from shared.jobs.messages import Job, JobOrder, ScoreJob, TrainJob
+from shared.queue import progress
+from shared.queue.broker import make_app, send
+from shared.queue.clusters import id_in_redis
+from shared.queue.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
+from shared.records import decode
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enqueued:
+    """What became of a request."""
+
+    job_id: str
+    fresh: bool
+    """False when the same request was made before and is this job already."""
+    problem: BrokerError | None = None
+    """Why the first message could not be sent; the job runs all the same once Redis is back."""
+
+
+def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: bool = False) -> Enqueued:
+    """Let a failed or cancelled job go on from what it has, if so without its rejects, however many they are.
+
+    Raises:
+        RequestError: there is no such job, or it has not ended, or it is done; or it is to train, and has no rejects to accept.
+    """
+    folder = JobFolder(bucket, job_id)
+    job = folder.job()
+    if accept_rejects and not isinstance(job, ScoreJob):
+        raise RequestError(f"job {job_id} trains and has no rejects to accept", next_step=f"Type: scoring jobs resume {job_id}")
+    folder.reopen(accept_rejects=accept_rejects, cluster=_cluster(settings))
+    return Enqueued(job_id=job_id, fresh=True, problem=_send(settings, _first_step(job), job_id))
+
+
+def cancel(settings: Settings, bucket: Bucket, job_id: str) -> str:
+    """Cancel a job unless it has ended, and see that people are told; returns the state in which it ended."""
+    outcome = JobFolder(bucket, job_id).cancel()
+    _send(settings, NOTIFY, job_id)
+    return outcome.state
+
+
+def checked(kind: Any, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - ScoreJob or TrainJob
+    try:
+        return decode(kind, fields)
+    except MessageError as error:
+        raise RequestError(f"the request cannot be: {error.message}", next_step="See what is possible with: scoring --help") from error
+
+
+def enqueue(  # noqa: PLR0913 - a request has these parts
+    settings: Settings,
+    bucket: Bucket,
+    digest: str,
+    make_job: Callable[[str], Job],
+    sources: list[Source],
+    texts: Mapping[str, bytes] = MappingProxyType({}),
+    *,
+    again: bool,
+    run: ScheduledRun | None = None,
+) -> Enqueued:
+    """Write a request with its tables and the ``texts`` that belong into its folder, and send its first message."""
+    versions = {path: version for source in sources for path, version in source.versions.items()}
+    job_id = claim(bucket, digest, {} if run else versions, again=again, run=run)
+    folder = JobFolder(bucket, job_id)
+    if folder.has("job.json"):
+        return Enqueued(job_id=job_id, fresh=False)
+    for source in sources:
+        source.bring(folder)
+    for name, text in texts.items():
+        bucket.write(folder.file(name), text)
+    job = make_job(job_id)
+    # the plan of a table notes what it found itself, which may have been replaced while the job waited
+    if versions and (isinstance(job, TrainJob) or job.fixes):
+        bucket.write(folder.file(VERSIONS), json.dumps(versions).encode())
+    first = folder.create(job, _cluster(settings))
+    return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
+
+
+def _first_step(job: Job) -> str:
+    return SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
+
+
+def _cluster(settings: Settings) -> str:
+    """The stack that a job is put into; empty while nobody can say it: then it is that of the stack which has the bucket."""
+    if settings.cluster:
+        return settings.cluster
+    with contextlib.suppress(redis.RedisError), progress.connect(settings.broker_url) as client:
+        return id_in_redis(client)
+    return ""
+
+
+def _send(settings: Settings, task: str, job_id: str) -> BrokerError | None:
+    try:
+        check_redis(settings.broker_url)
+        send(make_app(settings), task, [JobOrder(job_id=job_id)])
+    except BrokerError as problem:
+        return problem
+    return None

@@ -1,0 +1,210 @@
+"""The table of a request: in the bucket, or on this machine and then copied into it."""
+
+import contextlib
+import hashlib
+import string
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+from shared.bucket.interface import Bucket
+from shared.bucket.local import LocalBucket
+from shared.errors import NoTableError, RequestError, ScoringError, TableError
+from shared.jobs.folder import JobFolder
+from shared.table_files import ENDINGS, HEAD_BYTES, Looking, choose_files, find_files, kind_of, promised_kind
+
+INPUTS, TRAINING = "data/predict/input", "data/train"
+THE_INPUT = "prediction_input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A table that was found: in the bucket, or on this machine, then it is brought along into the job's folder."""
+
+    path: str
+    """Inside the bucket; for a table of this machine the name it gets below ``jobs/<id>/input``."""
+    files: dict[str, Path]
+    """Name -> file of this machine; empty for a table in the bucket."""
+    fingerprint: list[tuple[str, str]]
+    """Name and digest (or the bucket's stamp) of every file: what makes two requests the same."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Path in the bucket -> the bucket's version of that file, where it tells versions apart."""
+
+    def place_in(self, folder: JobFolder) -> str:
+        """The path in the bucket under which the job will find it."""
+        return folder.file(f"input/{self.path}") if self.files else self.path
+
+    def kept_below(self, name: str) -> "Source":
+        """The same table in a folder of its own below ``input``: a job may bring two of one name."""
+        if not self.files:
+            return self
+        return replace(self, path=f"{name}/{self.path}", files={f"{name}/{file}": at for file, at in self.files.items()})
+
+    def bring(self, folder: JobFolder) -> None:
+        """Copy the files of this machine into the job's folder."""
+        for name, file in self.files.items():
+            folder.bucket.upload(file, folder.file(f"input/{name}"))
+
+
+def find_table(bucket: Bucket, table: str) -> Source:
+    """The table of this path: in the bucket, or else on this machine.
+
+    Raises:
+        RequestError: the path is empty, has no name in it (the current folder is ``.``), or is an address like ``s3://...``.
+        TableError: it is in neither place, or it is no table.
+    """
+    if not table.strip(f"/{string.whitespace}"):
+        raise RequestError(f"{table!r} is the name of no table", next_step="Name a file or folder: scoring score --help")
+    if "://" in table:
+        raise RequestError(
+            f"{table} is an address, and a table is named by its path inside the bucket {bucket.url} or on this machine",
+            next_step="Name the path alone, like data/predict/input/2026/11/23; which bucket it is in is set in BUCKET_URL.",
+        )
+    if table == "-":
+        raise RequestError(
+            "- is no table: standard input is not read", next_step="Write it into a file and name that: scoring score --help"
+        )
+    path = table.strip("/") if not Path(table).is_absolute() else ""
+    try:
+        inside = [info for info, _ in find_files(bucket, path)]
+    except (NoTableError, RequestError) as error:
+        _refuse_name(bucket, path, error)
+        path = _path_inside(bucket, Path(table))
+        if not path:
+            return _find_here(bucket, Path(table))
+        inside = [info for info, _ in find_files(bucket, path)]
+    versions = {info.path: info.version for info in inside if info.version}
+    return Source(path=path, files={}, fingerprint=[(info.path, info.stamp) for info in inside], versions=versions)
+
+
+def _refuse_name(bucket: Bucket, path: str, error: ScoringError) -> None:
+    """Raise this error of a path that the bucket's folder has, but that no bucket can hold: its name is not UTF-8."""
+    with contextlib.suppress(OSError, ValueError):
+        is_text = path.encode(errors="replace").decode() == path
+        if isinstance(bucket, LocalBucket) and not is_text and (bucket.root / path).exists():
+            raise error
+
+
+def _path_inside(bucket: Bucket, local: Path) -> str:
+    """The path inside the bucket of what lies in its folder on this machine, as the shell completes it; else empty."""
+    if not isinstance(bucket, LocalBucket):
+        return ""
+    try:
+        there = local.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    return there.relative_to(bucket.root).as_posix() if there != bucket.root and there.is_relative_to(bucket.root) else ""
+
+
+def newest_training_tables(bucket: Bucket) -> tuple[str, str | None]:
+    """The paths of ``train`` and, if there is one, ``eval`` in the newest dated folder below ``data/train``.
+
+    Raises:
+        TableError: there is none.
+    """
+    for year in _newest_first(bucket, TRAINING):
+        for month in _newest_first(bucket, year):
+            for day in _newest_first(bucket, month):
+                files = {name.partition(".")[0]: info.path for info in bucket.files(day) if kind_of(name := info.path.rpartition("/")[2])}
+                if "train" in files:
+                    return files["train"], files.get("eval")
+    raise TableError(
+        f"there is no table {TRAINING}/YYYY/MM/DD/train.csv.gz in the bucket {bucket.url}",
+        next_step="Name one: scoring train DEFINITION --train TABLE; or make some: scoring sample",
+    )
+
+
+def _newest_first(bucket: Bucket, folder: str) -> list[str]:
+    """The folders in a folder that stand for a year, month or day."""
+    return [f"{folder}/{name}" for name in reversed(bucket.folders(folder)) if name.isdecimal()]
+
+
+def _find_here(bucket: Bucket, local: Path) -> Source:
+    try:
+        return _look_here(bucket, local)
+    except OSError as error:
+        where = error.filename or local
+        raise TableError(f"{where} cannot be read: {error.strerror}", next_step="Check the path and its permissions.") from error
+
+
+def _look_here(bucket: Bucket, local: Path) -> Source:
+    if local.is_dir():
+        path = _safe(local.resolve().name)
+        found = [local / name for name in choose_files(str(local), *_look_into(local), LOOKING_HERE)]
+        files = {f"{path}/{_safe(file.name)}": file for file in found}
+        if len(files) < len(found):
+            raise TableError(
+                f"the folder {local} holds files whose names differ only in special characters", next_step="Rename them and try again."
+            )
+    elif local.is_file():
+        promised_kind(str(local))
+        path = _safe(local.name)
+        files = {path: local}
+    else:
+        raise TableError(
+            f"there is no table {local}, neither in the bucket {bucket.url} nor on this machine", next_step="Check the path for a mistake."
+        )
+    return Source(path=path, files=files, fingerprint=[(name, _sha256(file)) for name, file in files.items()])
+
+
+def _look_into(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the files and of the folders in a folder of this machine, sorted."""
+    entries = sorted(folder.iterdir())
+    folders = [entry.name for entry in entries if entry.is_dir() and not kind_of(entry.name)]
+    return [entry.name for entry in entries if entry.name not in folders], folders
+
+
+def _head_of(path: str) -> bytes:
+    """The beginning of a file of this machine; of a pipe or the like, which is not waited for, what no text has."""
+    file = Path(path)
+    if not file.is_file():
+        return b"\0"
+    with file.open("rb") as content:
+        return content.read(HEAD_BYTES)
+
+
+LOOKING_HERE = Looking(names=lambda folder: _look_into(Path(folder)), head=_head_of)
+
+
+def _safe(name: str) -> str:
+    """A file name that the bucket and every message take."""
+    return "".join(char if char.isalnum() or char in "._-" else "_" for char in name).lstrip(".") or "table"
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def result_place(source: Source, day: date) -> str:
+    """Where the result belongs: a table below ``data/predict/input/<place>`` keeps its place, any other gets day and name.
+
+    ``prediction_input`` is the table of its folder; one of another name in that folder adds its name, so that none replaces another.
+    """
+    name = source.path.rpartition("/")[2]
+    ending = next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
+    stem = name[: len(name) - len(ending)] if ending else ""
+    folder = source.path.removesuffix(f"/{name}") if ending else source.path
+    if not source.files and folder.startswith(f"{INPUTS}/"):
+        place = folder.removeprefix(f"{INPUTS}/")
+        return place if stem in ("", THE_INPUT) else f"{place}/{_safe(stem)}"
+    return f"{day:%Y/%m/%d}/{_safe(stem or name)}"
+
+
+def check_day(bucket: Bucket, table: str, day: date) -> None:
+    """Raise RequestError for a table whose folder says another day than the one that a person asks for.
+
+    A run of the schedule may take the table of another day.
+    """
+    source = find_table(bucket, table)
+    place = result_place(source, day)
+    if _is_input(source) and not f"{place}/".startswith(f"{day:%Y/%m/%d}/"):
+        raise RequestError(
+            f"--date {day} contradicts the folder of {source.path}: its result belongs to {place}",
+            next_step="Leave out --date, or score a copy of the table from outside data/predict/input.",
+        )
+
+
+def _is_input(source: Source) -> bool:
+    """True for a table of the bucket whose folder says where its result belongs."""
+    return not source.files and source.path.startswith(f"{INPUTS}/")

@@ -1,0 +1,94 @@
+"""Requests to train a release."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from producers.enqueue.deduplication import NO_ID, ScheduledRun, request_digest
+from producers.enqueue.sending import Enqueued, checked, enqueue
+from producers.enqueue.sources import find_table, newest_training_tables
+from shared.bucket.interface import Bucket
+from shared.errors import RequestError
+from shared.jobs.folder import PARAMS, JobFolder
+from shared.jobs.messages import TrainJob
+from shared.jobs.search_config import read_config
+from shared.records import Promote, check_bucket_path
+from shared.settings import Settings
+
+
+def enqueue_train(  # noqa: PLR0913 - a request has these fields
+    settings: Settings,
+    bucket: Bucket,
+    *,
+    definition: str,
+    train: str | None = None,
+    eval_table: str | None = None,
+    alias: str | None = None,
+    promote: Promote = "never",
+    config: str | None = None,
+    force: bool = False,
+    max_left_out: float | None = None,
+    again: bool = False,
+    run: ScheduledRun | None = None,
+) -> Enqueued:
+    """Ask for a definition to be trained; without ``train`` on the newest tables below ``data/train`` in the bucket.
+
+    ``config`` names the ``params.yaml`` of a search for the best parameters, looked for in the bucket first, then on this machine. Its
+    text goes into the job's folder: what somebody writes into the file later does not change the job. With ``force`` the workers train
+    on a table that they would refuse for what is in it, and the release says so. ``max_left_out`` is the share of the rows, or of the
+    clicks, of a table that may be left out; None for the default.
+    What makes two requests the same is ``run``, if it is given, and else all the other fields.
+
+    Raises:
+        RequestError: a field cannot be, or something in the config; or the gate is asked without a table to judge on.
+        TableError: there is no such table.
+        BucketError: the request could not be written.
+    """
+    created = datetime.now(UTC)
+    if train is None:
+        train, eval_table = newest_training_tables(bucket)
+    if promote == "auto" and eval_table is None:
+        raise RequestError(
+            f"{definition} cannot be promoted for figures on {train}, the table it is trained on",
+            next_step="Name a table of a later time with --train and --eval, or leave out --promote auto.",
+        )
+    sources = [find_table(bucket, path).kept_below(name) for name, path in (("train", train), ("eval", eval_table)) if path is not None]
+    wish: dict[str, Any] = {"definition": definition, "alias": alias}
+    if promote != "never":  # the digest of a request without it is that of an earlier version
+        wish["promote"] = promote
+    if force:
+        wish["force"] = force
+    if max_left_out is not None:
+        wish["max_left_out"] = max_left_out
+    texts = {} if config is None else {PARAMS: _read_config(settings, bucket, config)}
+
+    def job(job_id: str) -> TrainJob:
+        folder = JobFolder(bucket, job_id)
+        paths = dict(zip(("train", "eval"), (source.place_in(folder) for source in sources), strict=False))
+        paths |= {"config": folder.file(PARAMS)} if texts else {}
+        return checked(TrainJob, wish | paths | {"kind": "train", "job_id": job_id, "created": created.isoformat()})
+
+    job(NO_ID)
+    told = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    digest = request_digest("train", wish | told | {"tables": [source.fingerprint for source in sources]})
+    return enqueue(settings, bucket, run.digest if run else digest, job, sources, texts, again=again, run=run)
+
+
+def _read_config(settings: Settings, bucket: Bucket, config: str) -> bytes:
+    """The text of a ``params.yaml`` in the bucket or on this machine, after it was found to be right."""
+    try:
+        text = None if Path(config).is_absolute() else bucket.read(check_bucket_path(config))
+    except ValueError:  # no path inside the bucket: then one of this machine
+        text = None
+    try:
+        text = Path(config).read_bytes() if text is None else text
+    except FileNotFoundError:
+        raise RequestError(
+            f"there is no config {config}, neither in the bucket {bucket.url} nor on this machine",
+            next_step="Write one as in: scoring train --help",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"the config {config!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    read_config(text, config, settings.max_candidates)
+    return text
