@@ -78,12 +78,12 @@ def lone_worker_command(name: str, queues: Sequence[str], processes: int) -> lis
 def beat_command(home: Path) -> list[str]:
     """Starts beat; it keeps in ``home`` what it has sent."""
     # and so does beat
-    return celery_command("producers.beat", "beat", "-s", str(private_place(home / "beat") / "schedule"), "--pidfile=")
+    return celery_command("producers.schedule.beat", "beat", "-s", str(private_place(home / "beat") / "schedule"), "--pidfile=")
 
 
 def flower_command() -> list[str]:
     """Starts Flower; its options are in ``flower_environment``."""
-    return celery_command("producers.beat", "flower")
+    return celery_command("producers.schedule.beat", "flower")
 
 
 def celery_command(app: str, *arguments: str) -> list[str]:

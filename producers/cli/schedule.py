@@ -12,7 +12,7 @@ from shared.errors import JobFailedError, RequestError
 
 # the schedule imports celery, which takes its time
 if TYPE_CHECKING:
-    from producers.firing import EntryLine
+    from producers.schedule.run_states import EntryLine
     from shared.bucket.interface import Bucket
     from shared.settings import Settings
 
@@ -37,8 +37,8 @@ def check(as_json: bool) -> None:
         scoring schedule check
     """
     from producers.display.listing import print_list
-    from producers.firing import check_models, read_entries
-    from producers.schedule import SCHEDULE
+    from producers.schedule.entries import SCHEDULE
+    from producers.schedule.run_states import check_models, read_entries
 
     settings, bucket = open_bucket_here()
     entries, problems, digest = read_entries(bucket)
@@ -67,8 +67,8 @@ def list_entries(as_json: bool) -> None:
         scoring schedule list
     """
     from producers.display.listing import print_list
-    from producers.firing import look_at_entry, read_entries
-    from producers.schedule import SCHEDULE
+    from producers.schedule.entries import SCHEDULE
+    from producers.schedule.run_states import look_at_entry, read_entries
 
     _, bucket = open_bucket_here()
     entries, problems, _ = read_entries(bucket)
@@ -107,8 +107,9 @@ def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
         scoring schedule run hourly --date 2026-11-23T14:00
     """
     from producers.cli.after_enqueue import after_enqueue
-    from producers.firing import ask_for, find_entry
-    from producers.schedule import one_run
+    from producers.schedule.entries import one_run
+    from producers.schedule.run_states import find_entry
+    from producers.schedule.scheduler import ask_for
 
     settings, bucket = open_bucket_here()
     chosen = one_run(find_entry(bucket, name), moment)
@@ -132,9 +133,9 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
     Example:
         scoring schedule backfill daily --from 2026-11-01 --to 2026-11-22
     """
-    from producers import backfill as driver
-    from producers.firing import find_entry
-    from producers.schedule import runs_on
+    from producers.schedule import backfill as driver
+    from producers.schedule.entries import runs_on
+    from producers.schedule.run_states import find_entry
 
     settings, bucket = open_bucket_here()
     runs = [run for run in runs_on(find_entry(bucket, name), first, last) if run.at <= datetime.now(UTC)]

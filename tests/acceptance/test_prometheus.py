@@ -24,9 +24,9 @@ import pytest
 import redis
 import yaml
 
-from producers.firing import Since, find_entry
 from producers.metrics import serve
-from producers.schedule import SCHEDULE
+from producers.schedule.entries import SCHEDULE
+from producers.schedule.run_states import Since, find_entry
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send

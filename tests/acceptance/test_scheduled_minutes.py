@@ -26,7 +26,7 @@ def place(tmp_path) -> Iterator[Place]:
     """A running stack with a release, a table that is old enough, and a second beat."""
     place = make_place(tmp_path)
     running = place.start()
-    command = [sys.executable, "-m", "celery", "-A", "producers.beat", "beat", "-s", str(tmp_path / "second-beat"), "--pidfile="]
+    command = [sys.executable, "-m", "celery", "-A", "producers.schedule.beat", "beat", "-s", str(tmp_path / "second-beat"), "--pidfile="]
     with place.log.open("ab") as log:
         second = subprocess.Popen(command, cwd=REPOSITORY, env=place.environment, stdout=log, stderr=log)
     place.scoring("sample", "--rows", "200", "--train-rows", "1000")

@@ -316,7 +316,7 @@ def test_beat_and_the_dashboard_are_started_again_when_they_die_but_a_worker_tha
     stack = up(SCORING_SWEEP_SECONDS="1")
     credentials = f"scoring:{json.loads(stack.ready_file.read_text())['flower_password']}"
     workers = [stack.part("-Q score,train"), stack.part("-Q control")]
-    watchers = {name: stack.part(f"-A producers.beat {name}") for name in ("beat", "flower")}
+    watchers = {name: stack.part(f"-A producers.schedule.beat {name}") for name in ("beat", "flower")}
     for name, watcher in watchers.items():
         watcher.kill()
         wait_for(lambda name=name: f"{name} has ended by itself (killed by SIGKILL); starting it again" in stack.log, 30, lambda: stack.log)
@@ -338,7 +338,7 @@ def test_beat_and_the_dashboard_are_started_again_when_they_die_but_a_worker_tha
 def test_when_the_launcher_is_killed_work_in_hand_is_finished_nothing_outlives_it_and_the_next_one_starts(up):
     stack = up()
     client = redis.Redis(port=stack.redis_port)
-    idle = [stack.part(words) for words in ("-Q control", "producers.beat beat", "producers.beat flower")]
+    idle = [stack.part(words) for words in ("-Q control", "producers.schedule.beat beat", "producers.schedule.beat flower")]
     training = WorkInHand(stack.folder, Settings(redis_url="", redis_port=stack.redis_port))
     stack.process.kill()
     stack.process.wait()

@@ -182,7 +182,7 @@ class Stage:
     def start_beat(self) -> None:
         number = next(_numbers)
         schedule = str(self.root / "beat" / f"schedule{number}")
-        self.beats.append(self._celery(f"beat{number}", ["-A", "producers.beat", "beat", "-s", schedule, "--pidfile="]))
+        self.beats.append(self._celery(f"beat{number}", ["-A", "producers.schedule.beat", "beat", "-s", schedule, "--pidfile="]))
 
     def stop_beat(self) -> None:
         beat = self.beats.pop()

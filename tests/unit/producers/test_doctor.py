@@ -14,9 +14,9 @@ import redis
 from model_store.definitions import PACKAGE_FOLDER, digest_source, load_definition
 from producers import doctor
 from producers.doctor import examine
-from producers.firing import Since, find_entry
 from producers.local_definitions import definitions_here
-from producers.schedule import SCHEDULE
+from producers.schedule.entries import SCHEDULE
+from producers.schedule.run_states import Since, find_entry
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
 from shared.queue import heartbeat, progress

@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from producers import metrics
 from producers.enqueue.deduplication import ScheduledRun
-from producers.firing import Since, find_entry, overdue
 from producers.metrics import registry, serve
-from producers.schedule import SCHEDULE, Run
+from producers.schedule.entries import SCHEDULE, Run
+from producers.schedule.run_states import Since, find_entry, overdue
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import Outcome

@@ -38,7 +38,7 @@ STREAMS = ["full", "closed", "broken", "ascii", "all closed"]
 
 HARNESS = """
 import io, json, os, sys, tempfile
-import producers.cli, producers.display.facts, producers.releases.finding, producers.results.finding, producers.display.jobs, producers.display.releases, producers.display.results, producers.firing, producers.results.rejects, rich.table
+import producers.cli, producers.display.facts, producers.releases.finding, producers.results.finding, producers.display.jobs, producers.display.releases, producers.display.results, producers.schedule.scheduler, producers.schedule.run_states, producers.results.rejects, rich.table
 for streams, arguments in json.load(sys.stdin):
     errors = tempfile.TemporaryFile()
     pid = os.fork()

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import firing
 from producers.cli import root
-from producers.firing import Schedule, ask_for, find_entry
-from producers.schedule import SCHEDULE, Run
+from producers.schedule import run_states, scheduler
+from producers.schedule.entries import SCHEDULE, Run
+from producers.schedule.run_states import find_entry
+from producers.schedule.scheduler import Schedule, ask_for
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
 from shared.errors import BucketError, JobFailedError, RequestError, ScoringError
@@ -201,7 +202,7 @@ def test_what_an_entry_missed_while_it_was_away_is_not_caught_up(bucket, schedul
         keep(bucket, enabled=False)
     else:
         bucket.write(SCHEDULE, b"[]")
-        schedule.look(SIX - firing.FORGOTTEN_AFTER)
+        schedule.look(SIX - scheduler.FORGOTTEN_AFTER)
     schedule.look(SIX)
     keep(bucket, catch_up="all")
     schedule.look(SIX + HOUR)
@@ -367,7 +368,7 @@ def test_a_bucket_that_does_not_answer_is_only_logged(bucket, schedule, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(bucket, "read", away)
-        firing.look_once(schedule)
+        scheduler.look_once(schedule)
     schedule.look(SIX)
     assert jobs(bucket) == ["2026/11/23"]
 
@@ -637,7 +638,7 @@ def worker(monkeypatch, bucket):
             state = "failed" if "20261102" in open_now[0].rpartition("-")[2] else "done"
             JobFolder(bucket, open_now[0]).end(Outcome(state=state, at=NOON))
 
-    monkeypatch.setattr("producers.backfill.time.sleep", pause)
+    monkeypatch.setattr("producers.schedule.backfill.time.sleep", pause)
     return seen
 
 
@@ -707,10 +708,10 @@ def test_a_backfill_of_days_without_a_run_is_refused(bucket):
 def test_the_last_success_is_the_end_of_the_newest_run_that_is_done(bucket, settings):
     keep(bucket)
     entry = find_entry(bucket, "daily")
-    assert firing.last_success(bucket, entry, NOON) is None
+    assert run_states.last_success(bucket, entry, NOON) is None
     put_table(bucket, SIX - DAY, SIX)
     ends = [NOON - DAY, NOON]
     for moment, state, at in zip((SIX - DAY, SIX), ("done", "failed"), ends, strict=True):
         asked = ask_for(settings, bucket, Run(entry=entry, at=moment))
         assert JobFolder(bucket, asked.job_id).end(Outcome(state=state, at=at, definition="v1", release="", result="", next_step=""))
-    assert firing.last_success(bucket, entry, NOON) == NOON - DAY
+    assert run_states.last_success(bucket, entry, NOON) == NOON - DAY

@@ -16,7 +16,7 @@ import redis
 import structlog
 from celery import signals
 
-from producers.firing import Schedule, look_once
+from producers.schedule.scheduler import Schedule, look_once
 from shared.bucket.opening import open_bucket
 from shared.errors import TransientError
 from shared.logs import set_up_logs

@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter, ValidationError
 
-from producers.cron import DAY, FURTHEST, Cron, moments, newest_moments, read_cron
-from producers.cron_advice import advise
 from producers.durations import read_duration
+from producers.schedule.cron import DAY, FURTHEST, Cron, moments, newest_moments, read_cron
+from producers.schedule.cron_advice import advise
 from shared.errors import RequestError
 from shared.records import ModelRef, Name, Promote, check_bucket_path
 from shared.text.yaml_files import SHOWN_CHARACTERS, NotYamlError, read_yaml, shown

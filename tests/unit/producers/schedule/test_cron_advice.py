@@ -2,9 +2,9 @@
 
 import pytest
 
-from producers.cron import read_cron
-from producers.cron_advice import advise
-from producers.schedule import read_schedule
+from producers.schedule.cron import read_cron
+from producers.schedule.cron_advice import advise
+from producers.schedule.entries import read_schedule
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.cron import DAY, moments, newest_moments, read_cron
+from producers.schedule.cron import DAY, moments, newest_moments, read_cron
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
 SPRING, AUTUMN = date(2026, 3, 29), date(2026, 10, 25)

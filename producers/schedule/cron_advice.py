@@ -2,7 +2,7 @@
 
 import re
 
-from producers.cron import read_cron
+from producers.schedule.cron import read_cron
 
 NAMES = {
     "@hourly": "0 * * * *",

@@ -8,8 +8,9 @@ goes on when he asks for the same again: what is done is left alone.
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from producers.firing import ask_for, state_of
-from producers.schedule import Run
+from producers.schedule.entries import Run
+from producers.schedule.run_states import state_of
+from producers.schedule.scheduler import ask_for
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError
 from shared.jobs.folder import JobFolder, open_jobs

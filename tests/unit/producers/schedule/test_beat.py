@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from producers import beat
-from producers.schedule import SCHEDULE
+from producers.schedule import beat
+from producers.schedule.entries import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
 from shared.queue import heartbeat, progress

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.schedule import (
+from producers.schedule.entries import (
     MAX_SCHEDULE_BYTES,
     MOST_CAUGHT_UP,
     ON_TIME,

@@ -1,0 +1,246 @@
+"""What became of the runs of the schedule, and which are still owed."""
+
+import contextlib
+import hashlib
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from producers.enqueue.deduplication import ScheduledRun
+from producers.enqueue.sources import newest_training_tables
+from producers.local_definitions import definitions_here
+from producers.schedule.cron import FURTHEST
+from producers.schedule.entries import SCHEDULE, Entry, Problem, Run, is_blank, newest_runs, next_run, read_schedule
+from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MODELS, resolve
+from shared.errors import PermanentError, RequestError, ScoringError, TableError
+from shared.jobs.folder import JobFolder
+from shared.jobs.outbox import NoticeFolder
+from shared.records import Moment, Record
+from shared.settings import Settings
+from shared.table_files import find_files
+from shared.text.yaml_files import shown
+
+log = structlog.get_logger()
+
+FIRED = "schedule"
+"""Folder of what is remembered of entries."""
+WAITING, MARK = "waiting", "%Y%m%dt%H%M"
+SETTLED = timedelta(seconds=10)
+"""A table is there when nobody has written to it for so long; a copy into a folder of a disk may take its time."""
+MOST_LATE = 20
+"""The runs of one entry that are looked at for that, the newest."""
+
+
+class Since(Record):
+    """Since when an entry is in force."""
+
+    since: Moment
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """What became of a run."""
+
+    state: str
+    """That of its job; without one ``did not start``, or ``not started``."""
+    job_id: str = ""
+    reason: str = ""
+
+    @property
+    def is_settled(self) -> bool:
+        """True when nothing more will become of it by itself."""
+        return self.state in ("done", "failed", "cancelled", "did not start")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryLine:
+    """An entry with the run that was due last, what became of it, and the run that comes next."""
+
+    entry: Entry
+    last: Run | None
+    state: RunState | None
+    next: Run | None
+
+    def encode(self) -> dict[str, Any]:
+        """The same as plain values; moments in UTC."""
+        fields = {name: value for name, value in vars(self.entry).items() if value != ""}
+        last = {"at": self.last.at, **vars(self.state)} if self.last and self.state else None
+        return fields | {"last": last, "next": self.next.at if self.next else None}
+
+
+def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
+    """The entries that can be kept, what is wrong with the others, and a digest of the file; no entries where there is no file.
+
+    A file that is missing or empty is a problem once entries were in force: it may be on its way, or lost.
+    """
+    return entries_in(bucket, bucket.read(SCHEDULE))
+
+
+def entries_in(bucket: Bucket, text: bytes | None) -> tuple[list[Entry], list[Problem], str]:
+    """The same of a schedule that was read, None where there is no file."""
+    if text is None or is_blank(text):
+        remembered = bucket.folders(FIRED)
+        problems = [_lost_file(text, remembered)] if remembered else []
+        return [], problems, f"lost-{datetime.now(UTC):%Y%m%d}" if problems or text is not None else ""
+    return *read_schedule(text), hashlib.sha256(text).hexdigest()[:12]
+
+
+def _lost_file(text: bytes | None, remembered: list[str]) -> Problem:
+    return Problem(
+        entry="the whole file",
+        field="",
+        wrong=f"it is {'missing' if text is None else 'empty'}, and {shown(', '.join(remembered))} was in force",
+        write="the entries again, or [] to end them all",
+    )
+
+
+def find_entry(bucket: Bucket, name: str) -> Entry:
+    """One entry; raises RequestError when there is none of this name, or it cannot be kept."""
+    entries, problems, _ = read_entries(bucket)
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    for problem in problems:
+        if problem.entry == name:
+            raise RequestError(f"{SCHEDULE}, {problem.place}: {problem.wrong}", next_step="See all with: scoring schedule check")
+    names = ", ".join(entry.name for entry in entries)
+    raise RequestError(
+        f"there is no entry {name!r} in {SCHEDULE} of the bucket {bucket.url}{f'; there are: {names}' if names else ''}",
+        next_step="See them with: scoring schedule list",
+    )
+
+
+def check_models(settings: Settings, bucket: Bucket, entries: Iterable[Entry]) -> list[Problem]:
+    """The models and definitions of entries that are not there."""
+    problems = []
+    here = definitions_here(settings)
+    known = here | set(bucket.folders(MODELS))
+    for entry in entries:
+        try:
+            if entry.model:
+                resolve(bucket, entry.model)
+        except PermanentError as error:
+            problems.append(Problem(entry=entry.name, field="model", wrong=error.message, write="one that scoring models list shows"))
+        if here and entry.train and entry.train not in known:
+            wrong = f"there is no definition {entry.train!r} on this machine, and nothing was trained with one"
+            write = f"one of {', '.join(sorted(here))}, or set SCORING_DEFINITIONS here as the workers have it"
+            problems.append(Problem(entry=entry.name, field="train", wrong=wrong, write=write))
+    return problems
+
+
+def check_settled(bucket: Bucket, path: str) -> None:
+    """Raise TableError when this table is not there, or somebody is still writing to it."""
+    # by the clock that stamped the files; no run is kept waiting by one that goes ahead of ours
+    newest = max(file.modified for file, _ in find_files(bucket, path))
+    if timedelta(0) <= datetime.now(UTC) - datetime.fromtimestamp(newest, UTC) < SETTLED:
+        raise TableError(
+            f"the table {path} was written to a moment ago",
+            next_step=f"Try again in {SETTLED.seconds} s: it is taken once nobody writes to it.",
+        )
+
+
+def state_of(bucket: Bucket, run: Run) -> RunState:
+    """What became of a run, by its job or by what people were told."""
+    folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
+    if folder is not None:
+        return _state_of_job(folder)
+    try:
+        notice = NoticeFolder(bucket, not_started(run)).notice()
+    except PermanentError:
+        return RunState(state="did not start")
+    if notice is None:
+        return RunState(state="not started")
+    return RunState(state="did not start", reason=notice.facts.get("reason", ""))
+
+
+def last_success(bucket: Bucket, entry: Entry, now: datetime) -> datetime | None:
+    """When the newest run that is done was done; None when none of the last few is."""
+    moments = (_done_at(bucket, run) for run in itertools.islice(newest_runs(entry, now - FURTHEST, now), MOST_LATE))
+    return next(filter(None, moments), None)
+
+
+def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
+    """By how much the oldest run that ought to have succeeded by now, and has no later one that did, is late; zero when there is none.
+
+    Of an entry with many runs only the newest ``MOST_LATE`` that are late are looked at.
+    """
+    since, limit = read_since(bucket, entry), now - entry.late_after
+    if since is None:
+        return timedelta(0)  # beat has not seen it: nothing was ever due
+    newest = itertools.islice(newest_runs(entry, since, limit), MOST_LATE)
+    late = list(itertools.takewhile(lambda run: _done_at(bucket, run) is None, newest))
+    if not late:
+        return timedelta(0)
+    later = itertools.islice(newest_runs(entry, max(since, limit), now), MOST_LATE)
+    return timedelta(0) if any(_done_at(bucket, run) for run in later) else limit - late[-1].at
+
+
+def _done_at(bucket: Bucket, run: Run) -> datetime | None:
+    """When the job of a run was done; None when it is not."""
+    folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
+    outcome = folder.outcome() if folder is not None else None
+    return outcome.at if outcome is not None and outcome.state == "done" else None
+
+
+def _state_of_job(folder: JobFolder) -> RunState:
+    outcome = folder.outcome()
+    if outcome is not None:
+        return RunState(state=outcome.state, job_id=folder.job_id, reason=outcome.reason)
+    try:
+        status = folder.status()
+    except PermanentError as error:
+        return RunState(state="failed", job_id=folder.job_id, reason=error.message)
+    return RunState(state=status.state, job_id=folder.job_id, reason=status.reason)
+
+
+def look_at_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
+    """What is known of an entry at this moment."""
+    last = next(newest_runs(entry, now - FURTHEST, now), None)
+    state = state_of(bucket, last) if last else None
+    if last and state and state.state == "not started":
+        if bucket.exists(mark(last)):
+            state = RunState(state="waits for its table or model", reason=_missing(bucket, last))
+        elif last.at <= (read_since(bucket, entry) or now):
+            last = state = None  # it was never due: the entry was not in force yet
+    return EntryLine(entry=entry, last=last, state=state, next=next_run(entry, now) if entry.enabled else None)
+
+
+def _missing(bucket: Bucket, run: Run) -> str:
+    """What a run waits for: the first of its tables and its model that is not there; empty when all are by now."""
+    entry = run.entry
+    try:
+        for pattern in filter(None, (entry.score, entry.table, entry.eval)):
+            check_settled(bucket, run.path(pattern))
+        if entry.train and not entry.table:
+            newest_training_tables(bucket)
+        if entry.model:
+            resolve(bucket, entry.model)
+    except ScoringError as error:
+        return error.message
+    return ""
+
+
+def mark(run: Run) -> str:
+    return f"{FIRED}/{run.entry.name}/{WAITING}/{run.at:{MARK}}"
+
+
+def since_file(entry: Entry) -> str:
+    return f"{FIRED}/{entry.name}/{entry.timing}.json"
+
+
+def read_since(bucket: Bucket, entry: Entry) -> datetime | None:
+    """Since when an entry is in force; None when nobody has seen it yet."""
+    text = bucket.read(since_file(entry))
+    with contextlib.suppress(RequestError):
+        return None if text is None else Since.decode(text).since
+    log.warning("what is remembered of an entry is damaged", entry=entry.name)
+    return None
+
+
+def not_started(run: Run) -> str:
+    return f"schedule-{run.key}-not-started"
