@@ -41,7 +41,7 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
         scoring models promote v2 --reason "better on week 31"
         scoring models promote v2@20261123T101500Z-9bfad3 --alias challenger
     """
-    from producers.promoting import promote, stored_name, way_back
+    from producers.releases.promoting import promote, stored_name, way_back
     from shared.catalog.aliases import resolve
 
     _, bucket = open_bucket_here()
@@ -70,7 +70,7 @@ def rollback(alias: str, reason: str, as_json: bool) -> None:
         scoring models rollback --reason "too many absurd rates on tablets"
         scoring models rollback --alias v2
     """
-    from producers.promoting import roll_back, stored_name, way_back
+    from producers.releases.promoting import roll_back, stored_name, way_back
 
     _, bucket = open_bucket_here()
     change = roll_back(bucket, alias, reason=reason)
@@ -146,7 +146,7 @@ def history(alias: str, as_json: bool) -> None:
         scoring models history champion
     """
     from producers.display import releases as display_releases
-    from producers.promoting import changes_of
+    from producers.releases.promoting import changes_of
 
     _, bucket = open_bucket_here()
     found = changes_of(bucket, alias)
@@ -174,24 +174,24 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
         scoring models gc --dry-run
         scoring models gc --keep 5 --older-than 30d --yes
     """
-    from producers import clearing
     from producers.display import releases as display_releases
     from producers.durations import human_size
+    from producers.releases import retention
 
     if as_json and not (yes or dry_run):
         raise RequestError("--json does not ask", next_step="Add --yes or --dry-run.")
     _, bucket = open_bucket_here()
-    judged = clearing.judge_releases(bucket, keep=keep, older_than=older_than)
+    judged = retention.judge_releases(bucket, keep=keep, older_than=older_than)
     unneeded = [release for release in judged if not release.needed]
     if not as_json:
         display_releases.print_judged(console(), judged)
         say(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
-    removed: list[clearing.Judged] = []
+    removed: list[retention.Judged] = []
     if unneeded and not dry_run and (yes or click.confirm("Remove them for ever?")):
         if not yes:  # a person may think about it for long
-            still = clearing.judge_releases(bucket, keep=keep, older_than=older_than)
+            still = retention.judge_releases(bucket, keep=keep, older_than=older_than)
             unneeded = [now for now in still if not now.needed and now.release in {release.release for release in unneeded}]
-        found = clearing.clear_all(bucket, unneeded)
+        found = retention.clear_all(bucket, unneeded)
         for release in unneeded:
             needed = found[release.release]
             if not needed:

@@ -9,7 +9,7 @@ import click
 from producers.cli import model_changes
 from producers.display.terminal import console, json_option, open_bucket_here, print_json, say, say_empty, warn, warn_of_unreadable
 from producers.local_definitions import PACKAGE
-from producers.new_definition import shown, test_command, write_skeleton
+from producers.releases.new_definition import shown, test_command, write_skeleton
 from shared.errors import ModelError, TableError
 from shared.settings import read_settings
 
@@ -77,8 +77,8 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
         scoring models show champion
         scoring models show champion --report report.html
     """
-    from producers import release_files
     from producers.display import releases as display_releases
+    from producers.releases import files
     from producers.releases import finding as releases_finding
     from shared.catalog.aliases import resolve
 
@@ -86,7 +86,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
     release = releases_finding.find_release(bucket, resolve(bucket, model))
     warn_of_unreadable(releases_finding.look_at_releases(bucket)[1])
     if report_file is not None:
-        release_files.write_report(bucket, release.manifest, report_file)
+        files.write_report(bucket, release.manifest, report_file)
         if not as_json:
             say(f"The report of {release.manifest.release} is in {report_file}")
             return
@@ -110,7 +110,7 @@ def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
         scoring models sign v1@20261123T101500Z-9bfad3
         scoring models list -q | xargs scoring models sign
     """
-    from producers.signing import sign_release
+    from producers.releases.signing import sign_release
     from shared.catalog.aliases import resolve
 
     _, bucket = open_bucket_here()
@@ -169,9 +169,8 @@ def compare(one: str, other: str, table: str | None, as_json: bool) -> None:
     Example:
         scoring models compare v2 champion
     """
-    from producers import comparing
     from producers.display import comparison
-    from producers.releases import finding
+    from producers.releases import comparing, finding
 
     settings, bucket = open_bucket_here()
     warn_of_unreadable(finding.look_at_releases(bucket)[1])

@@ -5,10 +5,10 @@ from typing import Any
 
 from rich.console import Console
 
-from producers.comparing import Comparison
 from producers.display import facts
 from producers.display.consoles import print_prose
 from producers.display.listing import print_list
+from producers.releases.comparing import Comparison
 from shared.catalog.keyword_losses import spoken_difference
 from shared.catalog.manifests import Metrics
 

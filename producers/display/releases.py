@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from producers.clearing import Judged
 from producers.display.consoles import print_line
 from producers.display.facts import origin, print_facts
 from producers.display.listing import print_list
 from producers.durations import ago, human_size
 from producers.releases.finding import JUDGED, ShownRelease
+from producers.releases.retention import Judged
 from shared.catalog.aliases import Alias, latest_of, release_folder
 from shared.catalog.manifests import KEYS, REPORT, Estimate, ReleaseManifest, Search
 from shared.catalog.table_audits import doubts

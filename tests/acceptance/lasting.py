@@ -25,7 +25,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from producers.clearing import clear_all, judge_releases
+from producers.releases.retention import clear_all, judge_releases
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import REQUESTS, JobFolder
 from shared.jobs.messages import JobOrder, ScoreJob

@@ -18,7 +18,7 @@ import pytest
 from model_store import model_template, store
 from model_store.definitions import load_definition
 from model_store.store import digest_folder, load_release, publish, read_manifest
-from producers.signing import sign_release
+from producers.releases.signing import sign_release
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket

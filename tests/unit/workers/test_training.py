@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_store.store import read_manifest
-from producers.promoting import roll_back
+from producers.releases.promoting import roll_back
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import changes, list_aliases, point_alias
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError

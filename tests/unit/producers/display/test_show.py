@@ -13,8 +13,8 @@ from producers.cli import root
 from producers.display import jobs, results
 from producers.display import releases as display_releases
 from producers.releases import finding
+from producers.releases.signing import sign_release
 from producers.results import finding as results_finding
-from producers.signing import sign_release
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import MANIFEST, point_alias, release_folder
 from shared.catalog.manifests import Candidate, ReleaseManifest, Search, TableFingerprint

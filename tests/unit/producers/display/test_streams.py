@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from producers.cli import root
 from producers.display import facts, terminal
 from producers.display.consoles import PlainConsole
-from producers.promoting import promote
+from producers.releases.promoting import promote
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import JobFolder

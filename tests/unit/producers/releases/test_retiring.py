@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from producers.clearing import judge_releases
 from producers.cli import root
 from producers.display import releases as display_releases
-from producers.promoting import promote, roll_back
 from producers.releases import finding
+from producers.releases.promoting import promote, roll_back
+from producers.releases.retention import judge_releases
 from producers.releases.retiring import retire, unretire
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import list_aliases, point_latest, resolve

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from producers import comparing
 from producers.cli import root as cli_root
+from producers.releases import comparing
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import LOSSES

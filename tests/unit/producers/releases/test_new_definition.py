@@ -7,9 +7,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from producers import local_definitions, new_definition
+from producers import local_definitions
 from producers.cli import models
 from producers.cli.root import scoring
+from producers.releases import new_definition
 from shared.errors import RequestError
 from tests.handmade import tree
 

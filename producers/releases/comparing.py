@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from producers.release_files import read_file
 from producers.releases import finding
+from producers.releases.files import read_file
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import release_folder, resolve
 from shared.catalog.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference

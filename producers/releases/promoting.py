@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
 
-from producers.signing import checked_manifest
+from producers.releases.signing import checked_manifest
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import (
     ALIASES,

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from model_store.store import load_release
-from producers.clearing import Judged, clear, clear_all, judge_releases
 from producers.cli import root
-from producers.promoting import promote, roll_back
+from producers.releases.promoting import promote, roll_back
+from producers.releases.retention import Judged, clear, clear_all, judge_releases
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.catalog.aliases import MANIFEST, point_alias, release_folder

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from click.testing import CliRunner, Result
 
-from producers import promoting
 from producers.cli import root
-from producers.promoting import changes_of, promote, roll_back
-from producers.signing import sign_release
+from producers.releases import promoting
+from producers.releases.promoting import changes_of, promote, roll_back
+from producers.releases.signing import sign_release
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
