@@ -24,7 +24,7 @@ def metrics(host: str, port: int) -> None:
         scoring metrics
         scoring metrics --host 0.0.0.0 --port 9808
     """
-    from producers.metrics import serve
+    from producers.operations.metrics import serve
 
     # as process 1 of a container it would otherwise not hear the signal at all
     asked_to_end = threading.Event()
@@ -55,7 +55,7 @@ def doctor(tell_people: bool, as_json: bool) -> int:
         scoring doctor
         scoring doctor --send
     """
-    from producers.doctor import examine
+    from producers.operations.doctor import examine
 
     findings = []
     for finding in examine(read_settings(), tell_people=tell_people):

@@ -24,7 +24,7 @@ import pytest
 import redis
 import yaml
 
-from producers.metrics import serve
+from producers.operations.metrics import serve
 from producers.schedule.entries import SCHEDULE
 from producers.schedule.run_states import Since, find_entry
 from shared.bucket.local import LocalBucket

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import generate_latest
 
-from producers.metrics import registry
+from producers.operations.metrics import registry
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, make_place, own_server, stop, wait_until
 

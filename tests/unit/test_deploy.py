@@ -14,7 +14,7 @@ import redis
 import yaml
 from prometheus_client import generate_latest
 
-from producers.metrics import registry
+from producers.operations.metrics import registry
 from producers.services import NAMES
 from shared.queue import heartbeat
 from shared.queue.broker import make_app

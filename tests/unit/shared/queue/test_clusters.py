@@ -8,7 +8,7 @@ import pytest
 import redis
 import structlog
 
-from producers.doctor import _cluster as doctors_finding
+from producers.operations.doctor import _cluster as doctors_finding
 from shared.bucket.interface import FileInfo
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import OPEN, JobFolder, Outcome, open_jobs

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from producers import metrics
 from producers.enqueue.deduplication import ScheduledRun
-from producers.metrics import registry, serve
+from producers.operations import metrics
+from producers.operations.metrics import registry, serve
 from producers.schedule.entries import SCHEDULE, Run
 from producers.schedule.run_states import Since, find_entry, overdue
 from shared.bucket.local import LocalBucket

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from model_store.definitions import PACKAGE_FOLDER, digest_source, load_definition
-from producers import doctor
-from producers.doctor import examine
 from producers.local_definitions import definitions_here
+from producers.operations import doctor
+from producers.operations.doctor import examine
 from producers.schedule.entries import SCHEDULE
 from producers.schedule.run_states import Since, find_entry
 from shared.bucket.local import LocalBucket

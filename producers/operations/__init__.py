@@ -1,0 +1,1 @@
+"""Whether a stack is well: asked for once, and measured for Prometheus."""
