@@ -25,7 +25,8 @@ from benchmarks.lanes import BenchmarkError
 from benchmarks.stack import ROOT
 from producers.enqueue.score import enqueue_score
 from producers.enqueue.train import enqueue_train
-from producers.launcher import server_binary, worker_command
+from producers.stack.child import worker_command
+from producers.stack.server import server_binary
 from shared.bucket.remote import RemoteBucket
 from shared.jobs.folder import JobFolder, Outcome
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN

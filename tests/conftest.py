@@ -21,7 +21,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from producers.launcher import server_binary
+from producers.stack.server import server_binary
 from tests.ready_cli import ReadyCli
 from tests.ready_programs import Program, ReadyPrograms
 

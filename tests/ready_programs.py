@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 IMPORTED = (
     *("celery.__main__", "celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork", "celery.apps.beat"),
-    *("kombu.transport.redis", "flower.command", "flower.app", "producers.cli", "producers.launcher", "rich.progress", "rich.table"),
+    *("kombu.transport.redis", "flower.command", "flower.app", "producers.cli", "producers.stack.launcher", "rich.progress", "rich.table"),
     *("pandas", "pyarrow.feather", "pyarrow.parquet", "skops.io", "sklearn.ensemble", "sklearn.linear_model", "lightgbm", "s3fs", "gcsfs"),
     *("model_store.isolated_loading", "workers.scoring", "workers.training"),
 )
@@ -222,9 +222,9 @@ def _become(
     module, *sys.argv[1:] = arguments
     _show_command_line(module, sys.argv[1:])
     if module == "producers.cli":
-        from producers import launcher
+        from producers.stack import child
 
-        launcher.subprocess = _Subprocess(line)  # type: ignore[assignment]
+        child.subprocess = _Subprocess(line)  # type: ignore[assignment]
     elif module == LOADER:
         os.dup2(0, 1)
     else:

@@ -25,7 +25,7 @@ def run(service: str) -> None:
     Example, with REDIS_URL and BUCKET_URL set to what all of them share:
         scoring run worker
     """
-    from producers.services import run
+    from producers.stack.services import run
 
     run(service, read_settings())
 
@@ -42,7 +42,7 @@ def health(service: str) -> int:
     Example:
         scoring health worker
     """
-    from producers.health import find_illness
+    from producers.stack.health import find_illness
 
     illness = find_illness(service, read_settings())
     say(illness or "healthy", err=illness is not None)
@@ -61,6 +61,6 @@ def up(ready_file: Path | None, stop_seconds: float) -> int:
     Example:
         scoring up
     """
-    from producers.launcher import Options, run_stack
+    from producers.stack.launcher import Options, run_stack
 
     return run_stack(read_settings(), Options(ready_file=ready_file, stop_seconds=stop_seconds))

@@ -25,7 +25,7 @@ from flower.urls import handlers
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 from tornado.web import RequestHandler, URLSpec
 
-from producers.launcher import worker_command
+from producers.stack.child import worker_command
 from shared.queue.routes import NOTIFY, QUEUE_SCORE, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN
 from tests.conftest import REPOSITORY, Place, free_port, make_place, stop, wait_until
 from tests.definitions import drop_in

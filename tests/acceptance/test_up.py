@@ -14,7 +14,8 @@ import psutil
 import pytest
 import redis
 
-from producers.launcher import ROOT, server_binary
+from producers.stack.server import server_binary
+from producers.stack.services import ROOT
 from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
@@ -29,7 +30,7 @@ START_SECONDS = 240
 RUN = """
 import sys
 from pathlib import Path
-from producers.launcher import Options, run_stack
+from producers.stack.launcher import Options, run_stack
 from shared.errors import ScoringError
 from shared.settings import read_settings
 try:

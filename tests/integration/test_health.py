@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from producers import health
-from producers.services import BEAT, CONTROL, CONTROL_PROCESSES, FLOWER, STOP_SECONDS, WORKER, celery_command
+from producers.stack import health
+from producers.stack.services import BEAT, CONTROL, CONTROL_PROCESSES, FLOWER, STOP_SECONDS, WORKER, celery_command
 from shared.errors import BrokerError
 from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send

@@ -8,7 +8,7 @@ import psutil
 import pytest
 import redis
 
-from producers.services import BEAT, WORKER, beat_command, lone_worker_command
+from producers.stack.services import BEAT, WORKER, beat_command, lone_worker_command
 from shared.errors import ScoringError
 from shared.queue.broker import make_app, send_canary
 from shared.queue.probe import Canary, answers

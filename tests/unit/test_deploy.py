@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from producers.operations.metrics import registry
-from producers.services import NAMES
+from producers.stack.services import NAMES
 from shared.queue import heartbeat
 from shared.queue.broker import make_app
 from shared.settings import SECRETS, Settings

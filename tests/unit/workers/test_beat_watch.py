@@ -8,7 +8,7 @@ import pytest
 import redis
 import structlog
 
-from producers.launcher import server_binary
+from producers.stack.server import server_binary
 from shared.queue import heartbeat, progress
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until

@@ -12,8 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from producers import launcher
-from producers.launcher import Child, Options, Stack, run_stack
+from producers.stack import child as stack_child
+from producers.stack import launcher, services
+from producers.stack import server as stack_server
+from producers.stack.child import Child
+from producers.stack.launcher import Options, Stack, run_stack
 from shared.errors import BrokerError, BucketError, RequestError
 from shared.settings import Settings
 from tests.conftest import free_ports
@@ -142,13 +145,13 @@ def test_variables_of_another_celery_project_are_not_passed_on(tmp_path, monkeyp
 
 def test_no_password_is_on_a_command_line(tmp_path):
     settings = settings_in(tmp_path, flower_password="hunter2")
-    environment = launcher.flower_environment(settings, tmp_path, launcher.HOST, "hunter2")
+    environment = services.flower_environment(settings, tmp_path, stack_server.HOST, "hunter2")
     assert environment["FLOWER_BASIC_AUTH"] == "scoring:hunter2"
-    assert "hunter2" not in " ".join(launcher._server_command(settings, tmp_path) + launcher.flower_command())
+    assert "hunter2" not in " ".join(stack_server.server_command(settings, tmp_path) + services.flower_command())
 
 
 def test_the_cookie_secret_is_made_once_and_private(tmp_path):
-    first, second = (launcher.flower_environment(Settings(), tmp_path, launcher.HOST, "x")["FLOWER_COOKIE_SECRET"] for _ in range(2))
+    first, second = (services.flower_environment(Settings(), tmp_path, stack_server.HOST, "x")["FLOWER_COOKIE_SECRET"] for _ in range(2))
     assert first == second
     assert (tmp_path / "flower" / "cookie-secret").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "flower").stat().st_mode & 0o777 == 0o700
@@ -173,7 +176,7 @@ def test_a_line_without_end_is_cut_into_pieces():
     wait_for(lambda: not child.is_alive)
     child.end()
     assert "".join(text for _, text in said) == "x" * 100_000
-    assert max(len(text) for _, text in said) == launcher.MAX_LINE_BYTES
+    assert max(len(text) for _, text in said) == stack_child.MAX_LINE_BYTES
 
 
 def test_the_end_of_a_killed_process_is_named_and_nothing_it_started_is_left():
@@ -196,7 +199,7 @@ def is_gone(process):
 def launched(program):
     """A launcher of its own, which starts what ``program`` says and prints the pids, one a line."""
     program = f"import os, sys, time\nfrom producers.launcher import *\nfrom producers.launcher import _python\n{program}\ntime.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", program], cwd=launcher.ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", program], cwd=services.ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -251,12 +254,12 @@ def test_output_is_plain_where_it_is_no_terminal(tmp_path, capsys):
 
 def test_an_output_that_nobody_reads_any_more_is_no_error(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from producers.launcher import Options, Stack; from shared.settings import Settings\n"
+        "import sys; from pathlib import Path; from producers.stack.launcher import Options, Stack; from shared.settings import Settings\n"
         f"stack = Stack(Settings(), Options(), Path({str(tmp_path)!r})); sys.stdin.read()\n"
         "for _ in range(10): stack.say('up', 'a line')\n"
     )
     reader, writer = os.pipe()
-    with subprocess.Popen([sys.executable, "-c", program], cwd=launcher.ROOT, stdin=subprocess.PIPE, stdout=writer) as process:
+    with subprocess.Popen([sys.executable, "-c", program], cwd=services.ROOT, stdin=subprocess.PIPE, stdout=writer) as process:
         os.close(writer)
         os.close(reader)
         process.communicate(b"", timeout=60)
@@ -276,4 +279,4 @@ def test_two_signals_in_a_moment_are_one_request(tmp_path):
 
 
 def test_the_root_is_where_the_workers_can_be_imported():
-    assert (Path(launcher.ROOT) / "workers" / "app.py").is_file()
+    assert (Path(services.ROOT) / "workers" / "app.py").is_file()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from producers import services
+from producers.stack import services
 from shared.errors import RequestError
 from shared.settings import Settings, read_settings
 from tests.conftest import REPOSITORY

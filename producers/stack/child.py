@@ -1,0 +1,109 @@
+"""A process of the stack, tied to the life of the one that started it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from producers.stack.services import (
+    ROOT,
+    lone_worker_command,
+)
+
+POLL_SECONDS = 0.1
+
+LAST_LINES = 15
+MAX_LINE_BYTES = 8192
+
+TIED_START = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Asks the kernel for SIGTERM when the launcher dies (1 is PR_SET_PDEATHSIG), then becomes the program.
+
+A program of its own, because Popen's ``preexec_fn`` may deadlock once the launcher has threads. The comparison closes the gap in which
+the launcher has died already.
+"""
+
+
+class Child:
+    """One process of the stack, in its own session; all it prints goes to ``say``, line by line."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str, str], None], keeps: Sequence[int] = ()
+    ) -> None:
+        self.name = name
+        self.started = time.monotonic()
+        self._made_of = name, command, environment, say, keeps
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._say = say
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, pass_fds=keeps,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, name=f"lines of {name}", daemon=True)
+        self._reader.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
+
+    @property
+    def ending(self) -> str:
+        """How the process ended, in words."""
+        code = self._process.wait()
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def again(self) -> "Child":
+        """The same program, started anew."""
+        return Child(*self._made_of)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself; nothing happens when it has ended."""
+        self._process.send_signal(number)
+
+    def end(self) -> None:
+        """Kill what is left of the process and of all it started, and take in its last lines."""
+        # its own session, so the group is its alone; EPERM is what macOS says of a group of zombies
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(timeout=1)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        with self._process.stdout as lines:
+            while line := lines.readline(MAX_LINE_BYTES):
+                text = line.decode(errors="replace").rstrip()
+                if text:
+                    self.last_lines.append(text)
+                    self._say(self.name, text)
+
+
+def wait_for_end(children: Sequence[Child], seconds: float, at_once: Callable[[], bool] = lambda: False) -> None:
+    limit = time.monotonic() + seconds
+    while any(child.is_alive for child in children) and time.monotonic() < limit and not at_once():
+        time.sleep(POLL_SECONDS)
+
+
+def python(*arguments: str) -> list[str]:
+    """A bare interpreter, up in 10 ms."""
+    return [sys.executable, "-I", "-S", *arguments]
+
+
+def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
+    """Starts a worker that ends with the process which starts it."""
+    return tied(lone_worker_command(name, queues, processes))
+
+
+def tied(command: list[str]) -> list[str]:
+    """The same program, but the kernel ends it with the process that starts it."""
+    return [*python("-c", TIED_START, str(os.getpid())), *command] if sys.platform == "linux" else command
