@@ -14,16 +14,21 @@ from model_store.store import Release, load_release
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
-from workers import scoring, tables
-from workers.ahead import ahead
+from workers import scoring
 from workers.pieces import parquet_pieces
-from workers.planning import GZIP_RATIO, Beside, ChunkSize, Hashing, count_lines, open_csv, parquet_cuts
-from workers.unpacking import Stream, unpacked
+from workers.tables import output, schema
+from workers.tables import rows as table_rows
+from workers.tables.chunk_size import ChunkSize
+from workers.tables.csv import rows as csv_rows
+from workers.tables.csv.cuts import count_lines, open_csv
+from workers.tables.parquet.cuts import parquet_cuts
+from workers.tables.prefetch import ahead
+from workers.tables.streams import GZIP_RATIO, Beside, Hashing, Stream, unpacked
 
-HEADER = tables.output_header(KEYS, interval=False)
-DEVICES = tables.DEVICES
+HEADER = output.output_header(KEYS, interval=False)
+DEVICES = schema.DEVICES
 
-compress = tables.compress
+compress = output.compress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +112,11 @@ def fetch(piece: Piece) -> bytes:
         return raw.read(piece.end - piece.start)
 
 
-def read(piece: Piece, data: bytes, release: Release) -> Iterator[tables.Rows]:
+def read(piece: Piece, data: bytes, release: Release) -> Iterator[table_rows.Rows]:
     """The rows of a piece, checked, range after range."""
-    layout = tables.layout_for(str(piece.file), piece.columns, release.manifest.columns)
+    layout = schema.layout_for(str(piece.file), piece.columns, release.manifest.columns)
     if piece.kind != "parquet":
-        yield tables.read_csv_rows(data, layout, piece.first_line)
+        yield csv_rows.read_csv_rows(data, layout, piece.first_line)
         return
     with piece.file.open("rb") as raw:
         pieces = parquet_pieces(raw, layout, piece.start, piece.end, _known_of(piece.file))
@@ -124,7 +129,7 @@ predict = scoring.predict
 
 def text_of(scored: scoring.Scored) -> bytes:
     """The lines of the result for these rows."""
-    return tables.prediction_text(*scored.columns)
+    return output.prediction_text(*scored.columns)
 
 
 def write(file: Path, member: bytes, rows: int) -> Part:
@@ -159,7 +164,7 @@ def _checked(part: Part) -> tuple[bytes, bytes]:
     member = part.file.read_bytes()
     if hashlib.sha256(member).hexdigest() != part.sha256:
         raise BenchmarkError(f"{part.file} is not what was written")
-    lines = tables.decompress(member)
+    lines = output.decompress(member)
     if count_lines(lines) != part.rows:
         raise BenchmarkError(f"{part.file} does not hold {part.rows:,} rows")
     return member, lines

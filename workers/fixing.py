@@ -29,12 +29,14 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from shared.table_files import promised_kind
-from workers import tables
 from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
 from workers.pieces import Pieces, Range
-from workers.planning import BAD_GZIP, Hashing, Plan, PlannedFile, bad_gzip, check_stamp, read_plan, unchanged_while_read
+from workers.planning import Plan, PlannedFile, check_stamp, read_plan, unchanged_while_read
 from workers.slices import cut_again, lacking_slices
-from workers.unpacking import unpacked
+from workers.tables import output, schema
+from workers.tables import rows as table_rows
+from workers.tables.csv import rows as csv_rows
+from workers.tables.streams import BAD_GZIP, Hashing, bad_gzip, unpacked
 
 FILE, LINE = "reject_file", "reject_line"
 """The columns that say which reject a row takes the place of."""
@@ -70,7 +72,7 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     for file in plan.files:
         _check_contents(folder.bucket, file)
     release = read_manifest(folder.bucket, plan.release)
-    layouts = [tables.layout_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
+    layouts = [schema.layout_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
     digest, by_chunk = _read_fixed(folder.bucket, job, plan, layouts)
     rejects = _RejectsOf(earlier=earlier, plan=plan)
     taken = {index for index in range(len(plan.chunks)) if _take_over(rejects, folder, index, by_chunk.get(index, {}), job)}
@@ -113,7 +115,7 @@ def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
             raise
 
 
-def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[tables.Layout]) -> tuple[FileDigest, dict[int, Fixed]]:
+def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[schema.Layout]) -> tuple[FileDigest, dict[int, Fixed]]:
     """The digest of the file of fixed rows, and the rows by chunk."""
     path = job.fixed_rows or ""
     data = _read_whole(bucket, path)
@@ -172,7 +174,7 @@ def _bounded(data: bytes, path: str) -> bytes:
     return data
 
 
-def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[tables.Layout], job: ScoreJob) -> None:
+def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[schema.Layout], job: ScoreJob) -> None:
     wanted = [LINE, *([FILE] if len(layouts) > 1 else []), *(name for layout in layouts for name in layout.needed)]
     counts = Counter(columns)
     missing = [name for name in wanted if not counts[name]]
@@ -222,7 +224,7 @@ def _take_over(rejects: "_RejectsOf", folder: JobFolder, index: int, fixed: Fixe
         raise TableError(problem, next_step=_get_them(job))
     whole = ({} if before is None else _decode(before)) | fixed
     left = [reject for reject in found if reject.line not in whole]
-    folder.bucket.write(_left_file(folder, index), tables.compress(tables.rejects_text("", left)))
+    folder.bucket.write(_left_file(folder, index), output.compress(output.rejects_text("", left)))
     folder.bucket.write(_fixed_file(folder, index), _encode(whole))
     return False
 
@@ -234,7 +236,7 @@ class _RejectsOf:
     earlier: JobFolder
     plan: Plan
 
-    def of_chunk(self, index: int) -> list[tables.Reject]:
+    def of_chunk(self, index: int) -> list[table_rows.Reject]:
         """The rejects of one chunk; raises TableError when they are damaged."""
         part = read_part(self.earlier, index)
         if part is None:
@@ -242,12 +244,12 @@ class _RejectsOf:
         if part.rejects is None:
             return []
         try:
-            return tables.read_rejects(tables.decompress(read_file(self.earlier, index, REJECTED, part.rejects)))
+            return output.read_rejects(output.decompress(read_file(self.earlier, index, REJECTED, part.rejects)))
         except BrokenPartError as error:
             raise _damaged(f"the rejects of chunk {index} of job {self.earlier.job_id}") from error
 
     @functools.cached_property
-    def _in_result(self) -> dict[int, list[tables.Reject]]:
+    def _in_result(self) -> dict[int, list[table_rows.Reject]]:
         """Chunk -> its rejects, of a job with a result."""
         text = self.earlier.bucket.read(self.earlier.file(MANIFEST))
         manifest = None if text is None else decode_long(ResultManifest, text)
@@ -257,13 +259,13 @@ class _RejectsOf:
         if hashlib.sha256(data).hexdigest() != manifest.rejects.sha256:
             raise _damaged(f"{manifest.revision}/{REJECTS}")
         chunk_of = _chunk_finder(self.plan)
-        found: dict[int, list[tables.Reject]] = {}
-        records = csv.reader(io.StringIO(tables.decompress(data).decode(), newline=""))
+        found: dict[int, list[table_rows.Reject]] = {}
+        records = csv.reader(io.StringIO(output.decompress(data).decode(), newline=""))
         next(records, None)
         for path, line, column, value, reason in records:
             index = chunk_of(path, int(line))
             if index is not None:
-                found.setdefault(index, []).append(tables.Reject(line=int(line), column=column, value=value, reason=reason))
+                found.setdefault(index, []).append(table_rows.Reject(line=int(line), column=column, value=value, reason=reason))
         return found
 
 
@@ -279,7 +281,7 @@ def fixed_pieces(folder: JobFolder, index: int, pieces: Pieces) -> Pieces:
     text = folder.bucket.read(_fixed_file(folder, index))
     if text is None:
         return pieces
-    left = tables.read_rejects(tables.decompress(folder.bucket.read(_left_file(folder, index)) or b""))
+    left = output.read_rejects(output.decompress(folder.bucket.read(_left_file(folder, index)) or b""))
     return FixedPieces(pieces=pieces, fixed=_decode(text), left=left)
 
 
@@ -289,10 +291,10 @@ class FixedPieces:
 
     pieces: Pieces
     fixed: Mapping[int, list[str]]
-    left: Sequence[tables.Reject]
+    left: Sequence[table_rows.Reject]
 
     @property
-    def layout(self) -> tables.Layout:
+    def layout(self) -> schema.Layout:
         return self.pieces.layout
 
     def count(self) -> int:
@@ -304,13 +306,13 @@ class FixedPieces:
     def line(self, record: int) -> int:
         return self.pieces.line(record)
 
-    def rejects(self, record: int) -> list[tables.Reject]:
+    def rejects(self, record: int) -> list[table_rows.Reject]:
         # a record over several lines, which a stray quote made of them, may be several fixed rows
         fixed, left = self._between(record, record + 1)
-        deadly = [tables.deadly_reject(line, ",".join(values)) for line, values in fixed.items()]
+        deadly = [table_rows.deadly_reject(line, ",".join(values)) for line, values in fixed.items()]
         return [*deadly, *left] or self.pieces.rejects(record)
 
-    def _between(self, start: int, end: int | None) -> tuple[Fixed, list[tables.Reject]]:
+    def _between(self, start: int, end: int | None) -> tuple[Fixed, list[table_rows.Reject]]:
         """The fixed rows, and the rejects that were not fixed, on the lines of these records."""
         whole = end is None or end == self.count()
         first, behind = self.line(start), None if whole or end is None else self.line(end)
@@ -321,14 +323,14 @@ class FixedPieces:
         fixed = {line: values for line, values in self.fixed.items() if is_here(line)}
         return fixed, [reject for reject in self.left if is_here(reject.line)]
 
-    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+    def rows(self, start: int = 0, end: int | None = None) -> table_rows.Rows:
         fixed, left = self._between(start, end)
-        others = tables.without_lines(self.pieces.rows(start, end), {*fixed, *(reject.line for reject in left)})
-        return tables.merged(others, self._read(fixed), left)
+        others = table_rows.without_lines(self.pieces.rows(start, end), {*fixed, *(reject.line for reject in left)})
+        return table_rows.merged(others, self._read(fixed), left)
 
-    def _read(self, fixed: Mapping[int, list[str]]) -> tables.Rows:
+    def _read(self, fixed: Mapping[int, list[str]]) -> table_rows.Rows:
         layout = replace(self.layout, columns=[LINE, *self.layout.needed])
-        return tables.moved(tables.read_csv_rows(_encode(fixed), layout, 1), np.array(sorted(fixed), dtype=np.int64))
+        return table_rows.moved(csv_rows.read_csv_rows(_encode(fixed), layout, 1), np.array(sorted(fixed), dtype=np.int64))
 
 
 # --- files -------------------------------------------------------------------------------------------------------------------

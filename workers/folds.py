@@ -8,7 +8,7 @@ import pandas as pd
 
 from shared.errors import TableError
 from shared.records import Part
-from workers.training_tables import TrainingTable
+from workers.tables.training.table import TrainingTable
 
 BLOCKS = 32
 """Losses are kept for so many groups of keywords, so that two candidates can be compared group by group."""

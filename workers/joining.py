@@ -18,8 +18,6 @@ from shared.catalog.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummar
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
-from workers import tables
-from workers.ahead import ahead, at_once, read_each
 from workers.parts import (
     ALL_DEVICES,
     PREDICTED,
@@ -32,9 +30,12 @@ from workers.parts import (
     read_file,
     read_part,
 )
-from workers.planning import Plan, count_lines, read_plan
+from workers.planning import Plan, read_plan
 from workers.reject_limits import check_all
 from workers.repeated_keys import count_repeated
+from workers.tables import output, schema
+from workers.tables.csv.cuts import count_lines
+from workers.tables.prefetch import ahead, at_once, read_each
 
 AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
 """So many chunks before its end, a job begins to be joined, but not before three of four are there."""
@@ -83,7 +84,7 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
     repeated: Future[int] | None = None
     try:
         with ThreadPoolExecutor(1) as beside, bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
-            header = tables.output_header(release.keys, interval=plan.interval)
+            header = output.output_header(release.keys, interval=plan.interval)
             arriving = _arriving(folder, plan, awaited_chunks(plan) if awaits else 0)
             for member, text in _members(folder, header, arriving, parts):
                 if len(parts) == len(plan.chunks) and repeated is None:
@@ -137,7 +138,7 @@ def _members(
 
     The records of the parts are put into ``parts``.
     """
-    yield tables.compress(header), header
+    yield output.compress(header), header
     for arrived in arriving:
         parts += arrived
         yield from ahead(functools.partial(_member, folder), arrived, at_once(folder.bucket), size=lambda part: part.output.size)
@@ -186,7 +187,7 @@ def _wait_for(folder: JobFolder, index: int) -> None:
 
 def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
     member = read_file(folder, part.index, PREDICTED, part.output)
-    text = tables.decompress(member)
+    text = output.decompress(member)
     if count_lines(text) != part.rows_scored:
         raise BrokenPartError(part.index)
     return member, text
@@ -197,7 +198,7 @@ def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> Fil
     files = ((part.index, REJECTED, part.rejects) for part in parts if part.rejects is not None)
     members = ahead(lambda file: read_file(folder, *file), files, at_once(folder.bucket))
     with folder.bucket.writer(path, durable=True) as out:
-        for member in itertools.chain([tables.compress(tables.REJECTS_HEADER)], members):
+        for member in itertools.chain([output.compress(output.REJECTS_HEADER)], members):
             digest.update(member)
             size += out.write(member)
     return FileDigest(sha256=digest.hexdigest(), size=size)
@@ -210,4 +211,4 @@ def _device_summaries(parts: list[ChunkRecord]) -> dict[str, DeviceSummary]:
         for name, device in part.devices.items():
             rows[name] += device.rows
             sums[name] += device.sum_cr  # type: ignore[assignment]  # a Counter counts in floats as well
-    return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in (*tables.DEVICES, ALL_DEVICES) if rows[name]}
+    return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in (*schema.DEVICES, ALL_DEVICES) if rows[name]}

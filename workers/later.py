@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from shared.catalog.manifests import MOST_SEEN
-from workers.training_tables import TrainingTable
+from workers.tables.training.table import TrainingTable
 
 MOST_SHARED = MOST_SEEN
 """Of the rows with conversions, how many may be rows of the training table as well: 0.8 % of a week of real keywords are, by chance.

@@ -14,10 +14,14 @@ from shared.bucket.interface import Bucket
 from shared.catalog.manifests import ReleaseManifest
 from shared.errors import StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
-from workers import tables
-from workers.csv_records import record_ends
-from workers.planning import FoundFile, PlannedChunk, check_stamp, open_parquet, rows_at_once, slice_file
+from workers.planning import FoundFile, PlannedChunk, check_stamp, slice_file
 from workers.slices import read_chunk
+from workers.tables import rows as table_rows
+from workers.tables import schema
+from workers.tables.csv import rows as csv_rows
+from workers.tables.csv.records import record_ends
+from workers.tables.parquet import rows as parquet_rows
+from workers.tables.parquet.cuts import open_parquet, rows_at_once
 
 Range = tuple[int, int | None]
 """Records of a chunk from the first on to the one before the second; to its end if that is None."""
@@ -27,7 +31,7 @@ class Pieces(Protocol):
     """A chunk whose records can be read together or in ranges."""
 
     @property
-    def layout(self) -> tables.Layout:
+    def layout(self) -> schema.Layout:
         """Which columns are read, and as what."""
 
     def count(self) -> int:
@@ -36,13 +40,13 @@ class Pieces(Protocol):
     def ranges(self) -> list[Range]:
         """What is best read together, range after range: the values of one take little memory."""
 
-    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+    def rows(self, start: int = 0, end: int | None = None) -> table_rows.Rows:
         """The records ``start`` to ``end`` (the last one left out), read and checked."""
 
     def line(self, record: int) -> int:
         """The line of the file on which a record starts; for Parquet its row, from 1."""
 
-    def rejects(self, record: int) -> list[tables.Reject]:
+    def rejects(self, record: int) -> list[table_rows.Reject]:
         """The rejects that a deadly record becomes."""
 
 
@@ -51,7 +55,7 @@ class CsvPieces:
     """A chunk of a csv file, read."""
 
     data: bytes
-    layout: tables.Layout
+    layout: schema.Layout
     first_line: int
 
     @functools.cached_property
@@ -64,25 +68,25 @@ class CsvPieces:
     def ranges(self) -> list[Range]:
         return [(0, None)]
 
-    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+    def rows(self, start: int = 0, end: int | None = None) -> table_rows.Rows:
         if end is None:
-            return tables.read_csv_rows(self.data, self.layout, self.first_line)
-        return tables.read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.layout, self.line(start))
+            return csv_rows.read_csv_rows(self.data, self.layout, self.first_line)
+        return csv_rows.read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.layout, self.line(start))
 
     def line(self, record: int) -> int:
         return self.first_line + self.data.count(b"\n", 0, self._ends[record])
 
-    def rejects(self, record: int) -> list[tables.Reject]:
+    def rejects(self, record: int) -> list[table_rows.Reject]:
         shown = self.data[self._ends[record] : self._ends[record + 1]].decode("utf-8", errors="replace").strip()
-        return [tables.deadly_reject(self.line(record), shown)]
+        return [table_rows.deadly_reject(self.line(record), shown)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetPieces:
     """A chunk of a Parquet file, which is read when it is asked for."""
 
-    reader: tables.ParquetReader
-    layout: tables.Layout
+    reader: parquet_rows.ParquetReader
+    layout: schema.Layout
     start: int
     end: int
     rows_at_once: int
@@ -95,14 +99,14 @@ class ParquetPieces:
         bounds = [self.count() * number // ranges for number in range(ranges + 1)]
         return list(itertools.pairwise(bounds))
 
-    def rows(self, start: int = 0, end: int | None = None) -> tables.Rows:
+    def rows(self, start: int = 0, end: int | None = None) -> table_rows.Rows:
         return self.reader.rows(self.start + start, self.end if end is None else self.start + end)
 
     def line(self, record: int) -> int:
         return self.start + record + 1
 
-    def rejects(self, record: int) -> list[tables.Reject]:
-        return [tables.deadly_reject(self.line(record), "")]
+    def rejects(self, record: int) -> list[table_rows.Reject]:
+        return [table_rows.deadly_reject(self.line(record), "")]
 
 
 @functools.lru_cache(maxsize=1)
@@ -121,7 +125,7 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
         TableError: the table changed under the job, or does before all was read.
     """
     chunk, file = planned.chunk, planned.file
-    layout = tables.layout_for(file.path, file.columns, release.columns, keys=release.keys)
+    layout = schema.layout_for(file.path, file.columns, release.columns, keys=release.keys)
     if file.kind == "csv.gz":
         yield CsvPieces(data=_read_slice(bucket, planned), layout=layout, first_line=chunk.first_line)
     elif file.kind == "csv":
@@ -143,9 +147,9 @@ def _refuse_beyond(end: int, size: int, planned: PlannedChunk) -> None:
         raise StrayOrderError(f"{planned.file.path} ends at {size:,}, and a chunk of it cannot end at {end:,}")
 
 
-def parquet_pieces(raw: IO[bytes], layout: tables.Layout, start: int, end: int, known: pq.FileMetaData) -> ParquetPieces:
+def parquet_pieces(raw: IO[bytes], layout: schema.Layout, start: int, end: int, known: pq.FileMetaData) -> ParquetPieces:
     """The rows ``start`` to ``end`` of an open Parquet file, of which all is ``known`` that its end says."""
-    reader = tables.ParquetReader(raw, layout, end, known)
+    reader = parquet_rows.ParquetReader(raw, layout, end, known)
     at_once = rows_at_once(known, reader.text_bytes_of_row(start, end))
     return ParquetPieces(reader=reader, layout=layout, start=start, end=end, rows_at_once=at_once)
 

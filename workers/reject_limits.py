@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from shared.errors import ModelError, PermanentError, TableError
 from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
 from shared.jobs.messages import ScoreJob
-from workers import tables
 from workers.parts import ChunkRecord, first_rejects, read_part
 from workers.planning import Plan
+from workers.tables import output
 
 
 def are_too_many(job: ScoreJob, rejected: int, rows: int | None) -> bool:
@@ -56,7 +56,7 @@ def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[Ch
     rows = sum(part.rows_in for part in parts)
     rejected = sum(part.rows_rejected for part in parts)
     if rejected == rows:
-        quoted = first_rejects(parts, tables.REJECTS_QUOTED)
+        quoted = first_rejects(parts, output.REJECTS_QUOTED)
         what = f"none of the {rows:,} rows of {job.table} can be scored; "
         if fault := _fault_of_definition(release, parts):
             raise ModelError(f"{what}{fault}; the first: {quoted}", next_step=_correct(release))
@@ -67,7 +67,7 @@ def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[Ch
 
 def _too_many(job: ScoreJob, release: str, what: str, parts: Sequence[ChunkRecord]) -> PermanentError:
     allowed = f"{job.max_reject_share:.1%}" + (f" and {job.max_rejects:,} rows" if job.max_rejects is not None else "")
-    quoted, accept = first_rejects(parts, tables.REJECTS_QUOTED), f"scoring jobs resume {job.job_id} --accept-rejects"
+    quoted, accept = first_rejects(parts, output.REJECTS_QUOTED), f"scoring jobs resume {job.job_id} --accept-rejects"
     if fault := _fault_of_definition(release, parts):
         return ModelError(
             f"{what}allowed are {allowed}); {fault}; the first: {quoted}",

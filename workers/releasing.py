@@ -19,7 +19,7 @@ from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, ReleaseManife
 from shared.errors import ModelError
 from shared.records import FileDigest
 from workers.judging import Trained
-from workers.training_tables import TrainingTable
+from workers.tables.training.table import TrainingTable
 
 ROWS_REPRODUCED = 10_000
 """So many of the judged rows, the first ones, are predicted once more with the saved model."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from shared.catalog.manifests import MAX_KEYS_COUNTED
 from shared.jobs.folder import JobFolder
-from workers.ahead import read_each
+from workers.tables.prefetch import read_each
 
 KEYS_ENDING = "keys"
 """Ending of the file of hashes, beside the other files of a part; it may be missing in parts of an earlier version."""

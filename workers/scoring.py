@@ -27,7 +27,6 @@ from shared.jobs.messages import ScoreJob
 from shared.records import decode_long
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.signatures import Signature
-from workers import tables
 from workers.fixing import fixed_pieces, plan_fix
 from workers.joining import join, output_folder
 from workers.parts import (
@@ -43,10 +42,14 @@ from workers.parts import (
     write_file,
 )
 from workers.pieces import Pieces, open_chunk
-from workers.planning import BEGUN, Begun, Beside, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan, write_versions
+from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan, write_versions
 from workers.repeated_keys import hash_keys, write_hashes
 from workers.slices import cut_again, lacking_slices
 from workers.suspects import Range, clear_chunk
+from workers.tables import output as tables_output
+from workers.tables import rows as table_rows
+from workers.tables import schema
+from workers.tables.streams import Beside
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
@@ -110,7 +113,7 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
         release.check_interval()
     files = find_table(folder.bucket, job.table)
     for file in files:
-        tables.layout_for(file.path, file.columns, release.columns, keys=release.keys)
+        schema.layout_for(file.path, file.columns, release.columns, keys=release.keys)
     begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
     write_versions(folder, files)
     is_first = folder.bucket.create(folder.file(BEGUN), begun.model_dump_json().encode())
@@ -147,7 +150,7 @@ class Scored:
     """Lower and upper bound of each rate, float64 in [0, 1]; none unless they were asked for."""
     clipped: int
     """How many predictions lay outside and were set to the nearer end."""
-    rejects: list[tables.Reject]
+    rejects: list[table_rows.Reject]
 
     @property
     def columns(self) -> list[np.ndarray]:
@@ -251,10 +254,10 @@ class _PartText:
 
     def add(self, scored: Scored) -> None:
         """The rows that stand behind those before."""
-        self.predictions.append(tables.compress(tables.prediction_text(*scored.columns)))
+        self.predictions.append(tables_output.compress(tables_output.prediction_text(*scored.columns)))
         if scored.rejects:
-            self.rejects.append(tables.compress(tables.rejects_text(self.path, scored.rejects)))
-            more = tables.REJECTS_QUOTED - len(self.first_rejects)
+            self.rejects.append(tables_output.compress(tables_output.rejects_text(self.path, scored.rejects)))
+            more = tables_output.REJECTS_QUOTED - len(self.first_rejects)
             self.first_rejects += [f"{self.path} {reject}" for reject in scored.rejects[:more]]
         self.key_hashes.append(hash_keys(scored.keys))
         self.rows_scored += len(scored.cr)
@@ -284,7 +287,7 @@ def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
     stages[stage] = stages.get(stage, 0.0) + time.monotonic() - began
 
 
-def predict(release: Release, rows: tables.Rows, *, interval: bool = False, path: str = "the table") -> Scored:
+def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, path: str = "the table") -> Scored:
     """The rows that got a rate, with their rates, and with the bounds of these if an ``interval`` is asked for.
 
     A prediction or bound that is no finite number makes its row a reject, and so does a rate outside its bounds: none is ever written.
@@ -302,20 +305,20 @@ def predict(release: Release, rows: tables.Rows, *, interval: bool = False, path
     for bound in bounds:
         finite &= np.isfinite(bound)
     if not finite.all():
-        rows = tables.reject_rows(rows, ~finite, cr, NOT_FINITE)
+        rows = table_rows.reject_rows(rows, ~finite, cr, NOT_FINITE)
         cr, *bounds = (values[finite] for values in (cr, *bounds))
     # adding zero turns -0.0, which would be written as -0, into 0.0
     rates, *bounds = (np.clip(values, 0.0, 1.0) + 0.0 for values in (cr, *bounds))
     for low, high in [bounds] if interval else []:
         inside: np.ndarray = (low <= rates) & (rates <= high)
         if not inside.all():
-            rows = tables.reject_rows(rows, ~inside, rates, OUTSIDE)
+            rows = table_rows.reject_rows(rows, ~inside, rates, OUTSIDE)
             cr, rates, bounds = cr[inside], rates[inside], [low[inside], high[inside]]
     clipped = np.count_nonzero((cr < 0) | (cr > 1))
     return Scored(keys=rows.keys(names), device=rows.device, cr=rates, bounds=bounds, clipped=int(clipped), rejects=rows.rejects)
 
 
-def _raw_predictions(release: Release, rows: tables.Rows, path: str, *, interval: bool) -> list[np.ndarray]:
+def _raw_predictions(release: Release, rows: table_rows.Rows, path: str, *, interval: bool) -> list[np.ndarray]:
     """What the definition predicts, float64, one a row; then the lower and upper bounds if they are asked for."""
 
     def name_row(position: int) -> str:
@@ -352,7 +355,7 @@ def _score_suspect(
         yield _merged(scored, [reject for record, _ in deadly if start <= record < end for reject in pieces.rejects(record)])
 
 
-def _merged(scored: list[Scored], rejects: list[tables.Reject]) -> Scored:
+def _merged(scored: list[Scored], rejects: list[table_rows.Reject]) -> Scored:
     none = np.empty(0)
     return Scored(
         keys=[np.concatenate(pieces) for pieces in zip(*(piece.keys for piece in scored), strict=True)],
@@ -367,9 +370,9 @@ def _merged(scored: list[Scored], rejects: list[tables.Reject]) -> Scored:
 def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
     if not by_device:
         return {ALL_DEVICES: DeviceSum(rows=len(scored.cr), sum_cr=float(scored.cr.sum()))}
-    rows = np.bincount(scored.device, minlength=len(tables.DEVICES))
-    sums = np.bincount(scored.device, weights=scored.cr, minlength=len(tables.DEVICES))
-    return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(tables.DEVICES)}
+    rows = np.bincount(scored.device, minlength=len(schema.DEVICES))
+    sums = np.bincount(scored.device, weights=scored.cr, minlength=len(schema.DEVICES))
+    return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(schema.DEVICES)}
 
 
 # --- finish ------------------------------------------------------------------------------------------------------------------

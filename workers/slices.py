@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 from shared.bucket.interface import Bucket
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
-from workers.planning import BAD_GZIP, Chunk, FoundFile, Plan, Stream, bad_gzip, check_stamp, slice_file, unpacked
+from workers.planning import Chunk, FoundFile, Plan, check_stamp, slice_file
+from workers.tables.streams import BAD_GZIP, Stream, bad_gzip, unpacked
 
 FEW = 1
 """Chunks of one file that are read straight from the table; for more of them the table is unpacked once, and not once for each."""

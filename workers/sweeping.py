@@ -19,10 +19,10 @@ from shared.jobs.folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
-from workers.ahead import ahead
 from workers.notices import is_told
 from workers.parts import missing_chunks
 from workers.planning import read_plan
+from workers.tables.prefetch import ahead
 from workers.tuning import missing_orders
 
 CHUNKS_AT_ONCE = 10_000

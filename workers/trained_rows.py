@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import release_folder
 from shared.catalog.manifests import TRAINED_ROWS, ReleaseManifest
-from workers.training_tables import TrainingTable
+from workers.tables.training.table import TrainingTable
 
 SKETCH_ROWS = 4096
 FEWEST_MATCHES = 3

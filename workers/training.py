@@ -44,6 +44,7 @@ from shared.jobs.search_config import MOST_CANDIDATES, SearchConfig, read_config
 from shared.processes import temporary_folder
 from workers.judging import Champion, Judgement, Places, Rivals, Trained, find_rivals, judge_release
 from workers.releasing import check_reproduced, digest_staged, name_row, question_to, save_model
+from workers.tables.training.table import TrainingTable, read_training_table
 from workers.trained_rows import share_trained_on, sketch
 from workers.training_plausibility import (
     check_evaluation_table,
@@ -52,7 +53,6 @@ from workers.training_plausibility import (
     warn_of_seen_rows,
     warn_of_tables,
 )
-from workers.training_tables import TrainingTable, read_training_table
 
 STANDARD = Limits()
 LONGEST_REASON = 500

@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.catalog.manifests import MOST_SEEN, TableAudit
 from shared.errors import TableError
-from workers.training_tables import TrainingTable
+from workers.tables.training.table import TrainingTable
 
 FEWEST_CLICKS, FEW_CLICKS = 100, 1000
 """A table with fewer clicks is refused, or warned of. Rows count where a table has no clicks."""

@@ -25,9 +25,10 @@ from tests.handmade import (
     text_at,
     write_table,
 )
-from workers import fixing, planning, scoring
+from workers import fixing, scoring
 from workers.parts import read_part
 from workers.planning import read_plan
+from workers.tables.parquet import cuts
 
 ROWS = 40
 BAD = {4: "1003,1,x,0,1.5,Computer", 5: "1004,0,0,1,1.0,Watch", 17: "1015,1,1,1,nan,Smartphone", 40: "no id,0,0,0,0.5,Tablet"}
@@ -102,7 +103,7 @@ def right_row(file: str, line: int) -> str:
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "folder", "parquet", "parquet, read in ranges"])
 def test_a_fixed_table_gives_the_text_of_the_right_one(bucket, kind, monkeypatch):
     if "ranges" in kind:
-        monkeypatch.setattr(planning, "MAX_VALUES_BYTES", 2 * 6 * planning.TEXT_BYTES)
+        monkeypatch.setattr(cuts, "MAX_VALUES_BYTES", 2 * 6 * cuts.TEXT_BYTES)
     expected = text_at(bucket, run_job(make_job(bucket, table=put_table(bucket, kind, right_lines(), "right"))).result)
     spoiled = put_table(bucket, kind, bad_lines(), "spoiled")
     earlier = make_job(bucket, minute=1, table=spoiled, chunk_rows=6, max_reject_share=0.5)

@@ -12,7 +12,7 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import TableFingerprint
 from shared.records import FileDigest
 from workers.later import why_not_later
-from workers.training_tables import TrainingTable, read_training_table
+from workers.tables.training.table import TrainingTable, read_training_table
 
 ROWS = 4000
 

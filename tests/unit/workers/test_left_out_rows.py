@@ -1,8 +1,8 @@
 """Rows that are left out of a training table are weighed, however many they are and however they are broken."""
 
 from tests.growth import best_of
-from workers.left_out_rows import LeftOutRow, csv_source, weigh
-from workers.tables import Reject
+from workers.tables.rows import Reject
+from workers.tables.training.left_out_rows import LeftOutRow, csv_source, weigh
 
 NAMES = ["entity_id", "device", "keyword", "Clicks", "Conversions"]
 

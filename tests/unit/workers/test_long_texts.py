@@ -12,8 +12,8 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from tests.conftest import REPOSITORY
-from workers import training_tables
-from workers.training_tables import read_training_table
+from workers.tables.training import table as training_table
+from workers.tables.training.table import read_training_table
 
 ROWS, LENGTH = 6_000, 64_000
 """384 MB, were each row to have a text of its own."""
@@ -32,9 +32,9 @@ import pyarrow.parquet as pq
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.catalog.manifests import Column
-from workers import tables
+from workers.tables import schema
 from workers.pieces import parquet_pieces
-from workers.training_tables import read_training_table
+from workers.tables.training.table import read_training_table
 
 file = Path(sys.argv[2])
 
@@ -42,7 +42,7 @@ def score():
     columns = [Column(name="keyword", type="text"), Column(name="att1", type="binary")]
     with file.open("rb") as raw:
         known = pq.ParquetFile(raw).metadata
-        layout = tables.layout_for("t.parquet", known.schema.names, columns)
+        layout = schema.layout_for("t.parquet", known.schema.names, columns)
         pieces = parquet_pieces(raw, layout, 0, known.num_rows, known)
         return sum(len(pieces.rows(start, end).frame) for start, end in pieces.ranges())
 
@@ -96,11 +96,11 @@ def test_texts_that_stand_in_many_rows_are_read_to_train_as_long_as_they_fit(tmp
     for name in ("a", "b"):
         bucket.write(f"many/{name}.parquet", long_texts(200, 1000))
     texts = 2 * 200 * 1000
-    monkeypatch.setattr(training_tables, "MAX_UNPACKED_RATIO", 1)
-    monkeypatch.setattr(training_tables, "MAX_TEXT_BYTES", texts + 20_000)
+    monkeypatch.setattr(training_table, "MAX_UNPACKED_RATIO", 1)
+    monkeypatch.setattr(training_table, "MAX_TEXT_BYTES", texts + 20_000)
     table = read_training_table(bucket, "many", None, text=["keyword"])
     assert set(table.frame["keyword"]) == {"k" * 1000}
-    monkeypatch.setattr(training_tables, "MAX_TEXT_BYTES", texts - 20_000)
+    monkeypatch.setattr(training_table, "MAX_TEXT_BYTES", texts - 20_000)
     with pytest.raises(TableError, match=r"many/b\.parquet holds texts of more than 0 MB in keyword") as refused:
         read_training_table(bucket, "many", None, text=["keyword"])
     assert refused.value.next_step

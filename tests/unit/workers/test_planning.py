@@ -22,8 +22,14 @@ from shared.errors import TableError
 from shared.jobs.folder import JobFolder
 from shared.table_files import find_files
 from workers import planning
-from workers.planning import Begun, ChunkSize, Cut, Hashing, open_csv, parse_header, refusing_bad_gzip, slice_file
-from workers.unpacking import unpacked
+from workers.planning import Begun, slice_file
+from workers.tables import chunk_size
+from workers.tables.chunk_size import ChunkSize
+from workers.tables.csv import cuts as csv_cuts
+from workers.tables.csv.cuts import Cut, open_csv, refusing_bad_gzip
+from workers.tables.csv.headers import parse_header
+from workers.tables.parquet import cuts as parquet_cuts
+from workers.tables.streams import Hashing, unpacked
 
 HEADER = b"entity_id,device,att1\n"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"
@@ -173,7 +179,7 @@ def test_chunks_are_as_large_as_they_may_be():
 
 
 @pytest.mark.parametrize(
-    ("table_bytes", "chunk_bytes"), [(0, 1 << 20), (16 << 20, 1 << 20), (64 << 20, (4 << 20) * planning.CUT_SHORT), (1 << 40, 24 << 20)]
+    ("table_bytes", "chunk_bytes"), [(0, 1 << 20), (16 << 20, 1 << 20), (64 << 20, (4 << 20) * chunk_size.CUT_SHORT), (1 << 40, 24 << 20)]
 )
 def test_a_chunk_is_a_sixteenth_of_the_table_within_bounds(table_bytes, chunk_bytes):
     assert ChunkSize.for_table(table_bytes, None).bytes == pytest.approx(chunk_bytes, rel=0.011)
@@ -182,7 +188,7 @@ def test_a_chunk_is_a_sixteenth_of_the_table_within_bounds(table_bytes, chunk_by
 def test_a_table_is_cut_into_its_sixteenths_without_a_crumb_at_the_end():
     body = b"".join(b"%d,Tablet,%s\n" % (number, b"0" * (number % 300)) for number in range(120_000))
     lengths = [len(piece.data) for piece in cut(HEADER + body, ChunkSize.for_table(len(HEADER + body), None))]
-    assert len(lengths) == planning.CHUNKS_WANTED
+    assert len(lengths) == chunk_size.CHUNKS_WANTED
     assert min(lengths) > max(lengths) * 0.8
 
 
@@ -194,7 +200,7 @@ def test_a_line_of_10_mb_is_one_record():
 
 
 def test_a_record_without_an_end_is_refused_before_it_fills_the_memory(monkeypatch):
-    monkeypatch.setattr(planning, "MAX_RECORD_BYTES", 4 << 20)
+    monkeypatch.setattr(csv_cuts, "MAX_RECORD_BYTES", 4 << 20)
     for body in (b"1" * (8 << 20), b'1,Tablet,0\n2,"' + b"x\n" * (4 << 20)):
         with pytest.raises(TableError, match=r"has a record of more than 4 MB on line [23], perhaps a quote that is never closed"):
             cut(HEADER + body, ChunkSize(bytes=1 << 20, rows=None))
@@ -517,12 +523,12 @@ def test_parquet_cuts_cover_all_rows_once_whole_groups_together_and_larger_ones_
 def test_small_row_groups_go_together_and_fewer_towards_the_end(bucket):
     put_parquet(bucket, "t.parquet", 1_000_000, 20_000)
     with bucket.open("t.parquet") as raw:
-        cuts = planning.parquet_cuts(pq.read_metadata(raw), None)
+        cuts = parquet_cuts.parquet_cuts(pq.read_metadata(raw), None)
     rows = [end - start for start, end in cuts]
     assert rows[0] == 80_000
     assert rows[-1] == 20_000
     assert rows == sorted(rows, reverse=True)
-    assert max(rows) <= planning.MAX_CHUNK_ROWS
+    assert max(rows) <= parquet_cuts.MAX_CHUNK_ROWS
 
 
 @given(groups=st.lists(st.integers(0, 40_000), min_size=1, max_size=60), chunk_rows=st.none() | st.integers(1, 200_000))
@@ -534,21 +540,21 @@ def test_cuts_of_row_groups_of_any_size_tile_the_table(groups, chunk_rows):
         row_group=lambda group: SimpleNamespace(num_rows=groups[group]),
         schema=SimpleNamespace(to_arrow_schema=lambda: pa.schema({"entity_id": pa.int64(), "device": pa.string()})),
     )
-    cuts = planning.parquet_cuts(found, chunk_rows)
+    cuts = parquet_cuts.parquet_cuts(found, chunk_rows)
     assert [start for start, _ in cuts] == [0, *(end for _, end in cuts)][: len(cuts)]
     assert sum(end - start for start, end in cuts) == sum(groups)
     assert all(start < end for start, end in cuts)
     # not more than the pieces of large groups, and chunks of two groups that are too large for one
-    most = min(chunk_rows or planning.MAX_CHUNK_ROWS, planning.MAX_CHUNK_ROWS)
+    most = min(chunk_rows or parquet_cuts.MAX_CHUNK_ROWS, parquet_cuts.MAX_CHUNK_ROWS)
     if chunk_rows is None:
-        assert len(cuts) <= 2 + 2 * sum(groups) / planning.MIN_CHUNK_ROWS
-    assert all(end - start <= max(most, -(-max(groups) // planning.MAX_GROUP_PIECES)) for start, end in cuts)
+        assert len(cuts) <= 2 + 2 * sum(groups) / parquet_cuts.MIN_CHUNK_ROWS
+    assert all(end - start <= max(most, -(-max(groups) // parquet_cuts.MAX_GROUP_PIECES)) for start, end in cuts)
 
 
-def cuts_of(rows, group, place=planning.ALONE, chunk_rows=None):
+def cuts_of(rows, group, place=parquet_cuts.ALONE, chunk_rows=None):
     groups = [min(group, rows - start) for start in range(0, rows, group)]
     found = SimpleNamespace(num_rows=rows, num_row_groups=len(groups), row_group=lambda number: SimpleNamespace(num_rows=groups[number]))
-    return [end - start for start, end in planning.parquet_cuts(found, chunk_rows, place)]
+    return [end - start for start, end in parquet_cuts.parquet_cuts(found, chunk_rows, place)]
 
 
 AS_PANDAS_WRITES = 1 << 20
@@ -569,7 +575,7 @@ def test_large_row_groups_are_whole_chunks_and_pieces_only_where_the_table_would
 
 
 def test_a_file_of_a_folder_is_cut_as_a_part_of_its_table():
-    first, middle, last = (planning.Place(before=before, behind=99 - before) for before in (0, 50, 99))
+    first, middle, last = (parquet_cuts.Place(before=before, behind=99 - before) for before in (0, 50, 99))
     assert cuts_of(1_000_000, AS_PANDAS_WRITES, first) == cuts_of(1_000_000, AS_PANDAS_WRITES, middle) == [500_000] * 2
     assert cuts_of(1_000_000, AS_PANDAS_WRITES, last) == [250_000] * 4
     assert cuts_of(200_000, 50_000, first) == [100_000] * 2
@@ -591,16 +597,16 @@ def test_of_wide_columns_fewer_rows_are_read_together(bucket):
     put_parquet(bucket, "t.parquet", 60_000, 10_000, **numbers)
     with bucket.open("t.parquet") as raw:
         found = pq.read_metadata(raw)
-    assert planning.rows_at_once(found) < 70_000
+    assert parquet_cuts.rows_at_once(found) < 70_000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "MAX_VALUES_BYTES", 15_000 * 62 * 8)
-        assert 14_000 < planning.rows_at_once(found) < 16_000
+        patch.setattr(parquet_cuts, "MAX_VALUES_BYTES", 15_000 * 62 * 8)
+        assert 14_000 < parquet_cuts.rows_at_once(found) < 16_000
 
 
 def test_a_row_group_is_not_decoded_for_every_row_of_it(folder, bucket):
     put_parquet(bucket, "t.parquet", 1000)
     _, chunks = cut_table(folder, "t.parquet", 1, "abc")
-    assert len(chunks) <= planning.MAX_GROUP_PIECES
+    assert len(chunks) <= parquet_cuts.MAX_GROUP_PIECES
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.CSV", "t.csv.gz", "t.Csv.Gz", "t.parquet", "t.pq", "a.csv.parquet"])

@@ -38,10 +38,13 @@ from tests.handmade import (
     tree,
     write_table,
 )
-from workers import joining, planning, scoring, tables, unpacking
+from workers import joining, scoring
 from workers.notices import compose
 from workers.parts import PREDICTED, missing_chunks
 from workers.planning import Chunk, read_begun, read_plan
+from workers.tables import output, streams
+from workers.tables.parquet import cuts
+from workers.tables.parquet import rows as parquet_rows
 
 OUTPUT = f"data/predict/output/v1/{PLACE}"
 
@@ -289,7 +292,7 @@ def test_a_compressed_table_may_change_once_it_is_planned(bucket):
 
 
 def test_a_compressed_table_that_unpacks_to_too_much_is_refused_and_leaves_no_slice(bucket, monkeypatch):
-    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    monkeypatch.setattr(streams, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     lines = "\n".join([HEADER, *[row(0)] * 200_000])
     bucket.write(f"{TABLE}.gz", gzip.compress(lines.encode()))
     folder = make_job(bucket, table=f"{TABLE}.gz")
@@ -302,7 +305,7 @@ def test_a_compressed_table_that_unpacks_to_too_much_is_refused_and_leaves_no_sl
 
 
 def test_all_compressed_files_of_a_table_share_one_limit(bucket, monkeypatch):
-    monkeypatch.setattr(unpacking, "ALWAYS_ALLOWED_BYTES", 3 << 20)
+    monkeypatch.setattr(streams, "ALWAYS_ALLOWED_BYTES", 3 << 20)
     for name in range(4):
         bucket.write(f"data/many/{name}.csv.gz", gzip.compress("\n".join([HEADER, *[row(0)] * 40_000]).encode()))
     with pytest.raises(TableError, match=r"data/many/\d.csv.gz unpacks to more than the 3 MB"):
@@ -366,7 +369,7 @@ def test_a_resumed_job_cuts_only_the_slices_that_it_lacks_and_still_needs(bucket
 
 def in_ranges(bucket, monkeypatch) -> str:
     """The table as Parquet, of which a chunk is read in ranges of a few rows."""
-    monkeypatch.setattr(planning, "MAX_VALUES_BYTES", 7 * 60)
+    monkeypatch.setattr(cuts, "MAX_VALUES_BYTES", 7 * 60)
     packed = io.BytesIO()
     pd.read_csv(bucket.place(TABLE)).to_parquet(packed)
     path = TABLE.replace(".csv", ".parquet")
@@ -383,7 +386,7 @@ def test_a_chunk_that_is_read_in_ranges_gives_the_same_text_and_a_suspect_the_sa
     folder, suspected = (make_job(bucket, minute=minute, table=path, max_reject_share=0.5) for minute in (1, 2))
     one = scoring.score_chunk(folder, plan(folder).chunk(0), bucket.root)
     other = scoring.score_chunk(suspected, plan(suspected).chunk(0), bucket.root, suspect=True)
-    assert bucket.read(folder.part_file(0, PREDICTED)).count(tables.compress(b"")[:10]) > 3, "not read in ranges"
+    assert bucket.read(folder.part_file(0, PREDICTED)).count(output.compress(b"")[:10]) > 3, "not read in ranges"
     assert (one.output, one.rejects, one.devices, one.first_rejects) == (other.output, other.rejects, other.devices, other.first_rejects)
     assert (one.rows_in, one.rows_scored) == (40, 39)
     assert text_at(bucket, run_job(folder).result) == text_at(bucket, plain.result)
@@ -413,8 +416,8 @@ def test_a_large_chunk_of_a_job_that_is_cancelled_stops_between_its_ranges(bucke
         folder.end(Outcome(state="cancelled", at=datetime.now(UTC), reason="by a person"))
         return rows_of(self, start, end)
 
-    rows_of = tables.ParquetReader.rows
-    monkeypatch.setattr(tables.ParquetReader, "rows", then_cancelled)
+    rows_of = parquet_rows.ParquetReader.rows
+    monkeypatch.setattr(parquet_rows.ParquetReader, "rows", then_cancelled)
     assert scoring.score_chunk(folder, made.chunk(0), bucket.root) is None
     assert len(read) == 2
     assert not folder.parts_done()
@@ -429,7 +432,7 @@ def test_a_file_that_was_replaced_while_it_was_read_is_not_called_damaged(bucket
         bucket.write(path, b"another file")
         raise TableError(f"{path} is not a Parquet file")
 
-    monkeypatch.setattr(tables.ParquetReader, "rows", replaced)
+    monkeypatch.setattr(parquet_rows.ParquetReader, "rows", replaced)
     with pytest.raises(TableError, match="was changed or removed"):
         scoring.score_chunk(folder, made.chunk(0), bucket.root)
 

@@ -19,8 +19,8 @@ from shared.errors import TableError
 from shared.jobs.folder import Outcome
 from tests.trainings import TRAIN, make_training, manifest_of, train
 from workers import notices, tuning
+from workers.tables.training.table import read_training_table
 from workers.training_plausibility import warn_of_rates
-from workers.training_tables import read_training_table
 
 HEADER = "entity_id,device,att1,att2,Clicks,Conversions"
 Row = tuple[object, object]

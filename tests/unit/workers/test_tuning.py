@@ -30,7 +30,7 @@ from tests.unit.workers.test_sweeping import make_older, sent
 from workers import tasks, training, tuning
 from workers.folds import BLOCKS, folds_of, sides, weeks_in_order
 from workers.judging import Places
-from workers.training_tables import TrainingTable
+from workers.tables.training.table import TrainingTable
 from workers.waves import FoldRecord, SearchPlan, compare, conclude, next_wave
 
 TRAIN = "data/train/2026/11/23/train.csv"

@@ -21,9 +21,17 @@ from model_store.definitions import load_definition
 from shared.catalog.manifests import KEYS, Column
 from shared.errors import TableError
 from tests.growth import best_of
-from workers import scoring, tables
-from workers.planning import ChunkSize, open_csv
-from workers.tables import ParquetReader, Reject, Rows, layout_for, read_csv_rows
+from workers import scoring
+from workers.tables import output, packed_flags, schema
+from workers.tables import rows as table_rows
+from workers.tables.chunk_size import ChunkSize
+from workers.tables.csv import rows as csv_rows
+from workers.tables.csv.cuts import open_csv
+from workers.tables.csv.rows import read_csv_rows
+from workers.tables.parquet import rows as parquet_rows
+from workers.tables.parquet.rows import ParquetReader
+from workers.tables.rows import Reject, Rows
+from workers.tables.schema import layout_for
 
 RAW = ["entity_id", "keyword", "att1", "score", "device"]
 PREPARED = ["computer", "entity_id", "smartphone", "keyword", "att1", "score"]
@@ -51,7 +59,7 @@ def plain(rows: Rows) -> tuple[list[tuple], list[Reject]]:
 def read_slowly(monkeypatch_context, data: bytes, layout) -> Rows:
     """Record by record, whatever is in it."""
     with monkeypatch_context() as patch:
-        patch.setattr(tables, "_is_plain", lambda _: False)
+        patch.setattr(csv_rows, "_is_plain", lambda _: False)
         return read_csv_rows(data, layout, 2)
 
 
@@ -180,7 +188,7 @@ def test_a_byte_order_mark_inside_a_table_is_a_reject_wherever_a_chunk_starts():
 # --- values
 
 
-@pytest.mark.parametrize(("text", "code"), [(f"{name}", code) for code, name in enumerate(tables.DEVICES)])
+@pytest.mark.parametrize(("text", "code"), [(f"{name}", code) for code, name in enumerate(schema.DEVICES)])
 @pytest.mark.parametrize("way", [str, str.lower, str.upper, str.swapcase, lambda text: f" {text} ", lambda text: f'"{text}"'])
 def test_a_device_is_its_name_in_any_case(text, code, way):
     rows = read(f"1,k,0,0.5,{way(text)}\n")
@@ -420,10 +428,10 @@ def test_a_text_over_thousands_of_lines_in_a_column_nobody_asked_for_is_a_text()
 
 def test_rows_can_be_made_rejects_afterwards_with_their_lines():
     rows = read("1,k,0,1,Tablet\n2,k,9,1,Tablet\n3,k,0,1,Computer\n4,k,0,1,Tablet\n")
-    left = tables.reject_rows(rows, np.array([True, False, False]), np.array([math.nan, 0.1, 0.2]), "no number")
+    left = table_rows.reject_rows(rows, np.array([True, False, False]), np.array([math.nan, 0.1, 0.2]), "no number")
     assert [(reject.line, reject.column, reject.value) for reject in left.rejects] == [(2, "cr", "nan"), (3, "att1", "9")]
     assert (left.frame["entity_id"].tolist(), left.device.tolist(), left.lines[np.array([0, 1])].tolist()) == ([3, 4], [0, 2], [4, 5])
-    again = tables.reject_rows(left, np.array([False, True]), np.array([0.1, math.inf]), "no number")
+    again = table_rows.reject_rows(left, np.array([False, True]), np.array([0.1, math.inf]), "no number")
     assert [reject.line for reject in again.rejects] == [2, 3, 5]
     assert again.lines[np.array([0])].tolist() == [4]
 
@@ -450,7 +458,7 @@ def test_a_lacking_column_is_named(columns, says):
 
 
 def test_every_column_but_keys_and_labels_is_a_feature():
-    offered = tables.feature_columns(["entity_id", "att1", "att12", "attx", "price", "device", "week", "Clicks", "Conversions", "cr"])
+    offered = schema.feature_columns(["entity_id", "att1", "att12", "attx", "price", "device", "week", "Clicks", "Conversions", "cr"])
     assert [(column.name, column.type) for column in offered] == [
         ("computer", "binary"),
         ("smartphone", "binary"),
@@ -585,7 +593,7 @@ def test_unneeded_columns_may_be_unnamed_or_there_twice():
 
 
 def test_a_column_without_a_name_is_no_feature():
-    assert [column.name for column in tables.feature_columns(["", "entity_id", "device", "att1"])] == ["computer", "smartphone", "att1"]
+    assert [column.name for column in schema.feature_columns(["", "entity_id", "device", "att1"])] == ["computer", "smartphone", "att1"]
 
 
 @pytest.mark.parametrize("name", ["entity_id", "device", "att1", "score"])
@@ -705,7 +713,7 @@ def test_parquet_flags_may_be_true_and_false():
     st.lists(
         st.tuples(
             st.none() | st.integers(-(2**63), 2**63 - 1),
-            st.sampled_from([*tables.DEVICES, "x", None]),
+            st.sampled_from([*schema.DEVICES, "x", None]),
             st.sampled_from([0, 1, 1, 0, 2, None]),
             st.none() | st.floats(),
         ),
@@ -778,7 +786,7 @@ def test_a_parquet_reject_names_the_row_of_the_file(kind):
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
 @pytest.mark.parametrize(("start", "end"), [(0, 100), (13, 87), (40, 41)])
 def test_parquet_columns_of_a_byte_are_one_block_however_they_are_read(at_once, start, end, monkeypatch):
-    monkeypatch.setattr(tables, "PARQUET_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(parquet_rows, "PARQUET_ROWS_AT_ONCE", at_once)
     chance = np.random.default_rng(1)
     columns = {
         "score": chance.normal(size=100),
@@ -798,8 +806,8 @@ def test_parquet_columns_of_a_byte_are_one_block_however_they_are_read(at_once, 
 @pytest.mark.parametrize(("value", "reason"), [(1, None), (2, "not 0 or 1"), (-1, "not 0 or 1"), (2**40, "not 0 or 1")])
 def test_parquet_flags_of_several_types_are_narrowed_before_they_are_taken_together(value, reason, monkeypatch):
     widths = []
-    pack = tables.pack
-    monkeypatch.setattr(tables, "pack", lambda columns, spare: widths.append(columns.itemsize) or pack(columns, spare=spare))
+    pack = packed_flags.pack
+    monkeypatch.setattr(parquet_rows, "pack", lambda columns, spare: widths.append(columns.itemsize) or pack(columns, spare=spare))
     columns = GOOD | {"att1": pa.array([0, 1, 0], pa.int8()), "att2": pa.array([0, 1, value], pa.int64())}
     layout = layout_for("t.parquet", list(columns), [*FEATURES, Column(name="att2", type="binary")])
     rows = read_parquet_rows(parquet(columns), layout, 0, 3)
@@ -812,7 +820,7 @@ def test_parquet_flags_of_several_types_are_narrowed_before_they_are_taken_toget
 @pytest.mark.parametrize("bad", [None, 1, 55, 99])
 @pytest.mark.parametrize("group", [1000, 30, 7])
 def test_ranges_one_behind_the_other_are_decoded_once_and_give_what_each_alone_gives(kind, bad, group, monkeypatch):
-    monkeypatch.setattr(tables, "PARQUET_ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(parquet_rows, "PARQUET_ROWS_AT_ONCE", 8)
     bits = np.arange(100) % 2
     if bad is not None:
         bits[bad] = 3
@@ -911,7 +919,7 @@ unit = st.floats(0, 1) | st.integers(0, 0x3FF0000000000000).map(lambda bits: str
 @example([0.0, 1.0, 5e-324, 2.2250738585072014e-308, 0.1, 0.03653155867612641, 1e-5, 1e-7, 0.9999999999999999, 1 / 3])
 @settings(max_examples=300, deadline=None)
 def test_a_rate_reads_back_to_the_same_double_and_no_text_is_shorter(rates):
-    text = tables.prediction_text(np.arange(len(rates)), np.zeros(len(rates), dtype=np.int8), np.array(rates) + 0.0)
+    text = output.prediction_text(np.arange(len(rates)), np.zeros(len(rates), dtype=np.int8), np.array(rates) + 0.0)
     written = [line.split(",")[2] for line in text.decode().splitlines()]
     assert [float(digits) for digits in written] == rates
     for digits, rate in zip(written, rates, strict=True):
@@ -924,11 +932,11 @@ def significant(digits: str) -> str:
 
 
 def test_the_lines_of_a_prediction_are_id_device_and_rate():
-    text = tables.prediction_text(
+    text = output.prediction_text(
         np.array([20458, -1, 2**63 - 1]), np.array([0, 1, 2], dtype=np.int8), np.array([0.03653155867612641, 0.0, 1.0])
     )
     assert text == b"20458,0,0.03653155867612641\n-1,1,0\n9223372036854775807,2,1\n"
-    assert tables.prediction_text(np.array([], dtype=np.int64), np.array([], dtype=np.int8), np.array([])) == b""
+    assert output.prediction_text(np.array([], dtype=np.int64), np.array([], dtype=np.int8), np.array([])) == b""
 
 
 def release_that_predicts(values):
@@ -942,7 +950,7 @@ def release_that_predicts(values):
 def test_no_rate_below_0_above_1_or_minus_0_is_ever_written():
     rows = read("".join(f"{number},k,0,1,Tablet\n" for number in range(7)))
     scored = scoring.predict(release_that_predicts([-0.0, -1e-300, 1.5, math.nan, math.inf, 0.25, -math.inf]), rows)
-    assert tables.prediction_text(*scored.columns) == b"0,2,0\n1,2,0\n2,2,1\n5,2,0.25\n"
+    assert output.prediction_text(*scored.columns) == b"0,2,0\n1,2,0\n2,2,1\n5,2,0.25\n"
     assert scored.clipped == 2
     assert [(reject.line, reject.column, reject.value) for reject in scored.rejects] == [
         (5, "cr", "nan"),
@@ -965,7 +973,7 @@ def test_a_definition_may_change_the_table_it_is_given(more):
 @given(st.lists(st.text(max_size=20) | st.sampled_from(['a,"b', "x\ny", "=1+1", "\0", "\r"]), max_size=5))
 @settings(max_examples=100, deadline=None)
 def test_rejects_are_written_as_csv_that_reads_back(values):
-    text = tables.rejects_text(
+    text = output.rejects_text(
         "data/a,b.csv", [Reject(line=number, column="att1", value=value, reason="no") for number, value in enumerate(values)]
     )
     found = list(csv.reader(io.StringIO(text.decode(), newline="")))
@@ -975,9 +983,9 @@ def test_rejects_are_written_as_csv_that_reads_back(values):
 @given(st.lists(st.binary(max_size=200), max_size=5))
 @settings(max_examples=100, deadline=None)
 def test_members_end_to_end_are_one_file_and_the_same_text_gives_the_same_bytes(texts):
-    members = [tables.compress(text) for text in texts]
-    assert members == [tables.compress(text) for text in texts]
+    members = [output.compress(text) for text in texts]
+    assert members == [output.compress(text) for text in texts]
     if members:
         assert gzip.decompress(b"".join(members)) == b"".join(texts)
-        assert tables.decompress(b"".join(members)) == b"".join(texts)
+        assert output.decompress(b"".join(members)) == b"".join(texts)
     assert all(member[4:8] == b"\0\0\0\0" for member in members), "no time in the header"

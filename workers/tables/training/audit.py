@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.catalog.manifests import TableAudit
-from workers import tables
-from workers.left_out_rows import HALF_A_CLICK, LeftOutRow, weigh
+from workers.tables import output, schema
+from workers.tables import rows as table_rows
+from workers.tables.training.left_out_rows import HALF_A_CLICK, LeftOutRow, weigh
 
 MOST_TOTALS = 10
 """So many rows of totals are looked for: a report has one for each of its parts and one for the whole account."""
@@ -15,17 +16,17 @@ MOST_TOTALS = 10
 FEWEST_ROWS = 5
 """Among fewer rows one may hold as much as all others by chance."""
 
-CLICKS, CONVERSIONS = tables.LABELS[1], tables.LABELS[2]
+CLICKS, CONVERSIONS = schema.LABELS[1], schema.LABELS[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """Rows of one file, with where they stand in it."""
 
-    rows: tables.Rows
+    rows: table_rows.Rows
     in_file: str
     """Name of the file and a blank, where the table has several."""
-    unclicked: tables.Rows | None = None
+    unclicked: table_rows.Rows | None = None
     """The rows with conversions and no clicks, which are not among ``rows``."""
 
     def where(self, row: int) -> str:
@@ -51,8 +52,8 @@ def audit_table(
         clicks=total,
         conversions=float(np.minimum(conversions, clicks).sum()),
         left_out_clicks=weight,
-        first_left_out=[row.text for row in left_out[: tables.REJECTS_QUOTED]],
-        totals=totals[: tables.REJECTS_QUOTED],
+        first_left_out=[row.text for row in left_out[: output.REJECTS_QUOTED]],
+        totals=totals[: output.REJECTS_QUOTED],
         above_rows=len(above) + unclicked_rows,
         above_clicks=float(clicks[above].sum()),
         conversions_cut=float((conversions[above] - clicks[above]).sum()) + lost,
@@ -68,7 +69,7 @@ def audit_table(
     )
 
 
-def _first_unclicked(in_file: str, rows: tables.Rows) -> str:
+def _first_unclicked(in_file: str, rows: table_rows.Rows) -> str:
     line = int(rows.lines[np.array([0])][0])
     return f"{in_file}line {line}: {rows.frame[CONVERSIONS].iloc[0]:g} conversions of 0 clicks"
 

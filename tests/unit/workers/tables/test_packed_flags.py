@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.catalog.manifests import Column
-from workers import flag_runs, tables
-from workers.flag_runs import Run, find_run, lift, pack, unpack
-from workers.tables import Layout, Rows, read_csv_rows
+from workers.tables import packed_flags
+from workers.tables.csv import rows as csv_rows
+from workers.tables.csv.rows import read_csv_rows
+from workers.tables.packed_flags import Run, find_run, lift, pack, unpack
+from workers.tables.rows import Rows
+from workers.tables.schema import Layout
 
 ATTRIBUTES = [f"att{number}" for number in range(1, 13)]
 WANTED = [Column(name="length", type="number"), *(Column(name=name, type="binary") for name in ATTRIBUTES)]
@@ -48,7 +51,7 @@ def line(columns: list[str], chance: random.Random) -> list[str]:
 def read_ordinarily(data: bytes, layout: Layout, first_line: int) -> Rows:
     """What the reader gives that lifts nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "lift", lambda *_, **__: None)
+        patch.setattr(csv_rows, "lift", lambda *_, **__: None)
         return read_csv_rows(data, layout, first_line)
 
 
@@ -65,9 +68,9 @@ def assert_same(one: Rows, other: Rows) -> None:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("ending", ["\n", ""])
-@pytest.mark.parametrize("at_once", [flag_runs.BYTES_AT_ONCE, 1000])
+@pytest.mark.parametrize("at_once", [packed_flags.BYTES_AT_ONCE, 1000])
 def test_right_rows_are_read_as_by_the_ordinary_reader(name, ending, at_once, monkeypatch):
-    monkeypatch.setattr(flag_runs, "BYTES_AT_ONCE", at_once)
+    monkeypatch.setattr(packed_flags, "BYTES_AT_ONCE", at_once)
     columns, chance = LAYOUTS[name], random.Random(name)
     layout = layout_of(columns)
     text = "\n".join(",".join(line(columns, chance)) for _ in range(2500)) + ending
@@ -97,7 +100,7 @@ def test_whatever_is_wrong_in_it_a_text_gives_what_the_ordinary_reader_gives(nam
     end = chance.choice(["\n", "\r\n"])
     data = (end.join(map(",".join, records)) + chance.choice(["", end])).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flag_runs, "BYTES_AT_ONCE", at_once)
+        patch.setattr(packed_flags, "BYTES_AT_ONCE", at_once)
         rows = read_csv_rows(data, layout, 1)
     assert_same(rows, read_ordinarily(data, layout, 1))
 

@@ -19,21 +19,17 @@ from shared.jobs.messages import MAX_LEFT_OUT
 from shared.records import FileDigest
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
-from workers import tables
-from workers.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
-from workers.planning import (
-    MAX_CHUNK_BYTES,
-    ChunkSize,
-    Hashing,
-    check_still,
-    open_csv,
-    open_parquet,
-    refusing_bad_gzip,
-    rows_at_once,
-    unchanged_while_read,
-)
-from workers.training_audit import Block, audit_table
-from workers.unpacking import LimitedText, UnpackedLimit
+from workers.planning import check_still, unchanged_while_read
+from workers.tables import output, schema
+from workers.tables import rows as table_rows
+from workers.tables.chunk_size import MAX_CHUNK_BYTES, ChunkSize
+from workers.tables.csv import rows as csv_rows
+from workers.tables.csv.cuts import open_csv, refusing_bad_gzip
+from workers.tables.parquet import rows as parquet_rows
+from workers.tables.parquet.cuts import open_parquet, rows_at_once
+from workers.tables.streams import Hashing, LimitedText, UnpackedLimit
+from workers.tables.training.audit import Block, audit_table
+from workers.tables.training.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
 
 ROWS_AT_ONCE = 65_536
 MAX_TEXT_BYTES = 256 << 20
@@ -41,7 +37,7 @@ MAX_TEXT_BYTES = 256 << 20
 CORRECT = "Correct these rows in the table and train again. To train without them, allow more with --max-left-out."
 TRAIN_AGAIN = "Train again once the table is whole."
 
-RATE, CLICKS, CONVERSIONS, WEEK = tables.LABELS
+RATE, CLICKS, CONVERSIONS, WEEK = schema.LABELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +114,7 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
             names, reading = _open(hashed, info, kind, unpacked, texts)
             columns = columns or choose_columns(names, info.path, wanted, keys, text)
             labels = labels or _labels(names, info.path, with_week=with_week)
-            layout = tables.layout_for(info.path, names, columns, labels, keys=keys)
+            layout = schema.layout_for(info.path, names, columns, labels, keys=keys)
             in_file = f"{info.path.rpartition('/')[2]} " if len(files) > 1 else ""
             for rows, source in reading.rows(layout):
                 refuse_written_numbers(rows.rejects, source, layout, info.path)
@@ -130,7 +126,7 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
         check_still(bucket, info, TRAIN_AGAIN)
     used = sum(len(block.rows.frame) for block in blocks)
     if not used or len(left_out) > max_left_out * (used + len(left_out)):
-        shown = "; ".join(row.text for row in left_out[: tables.REJECTS_QUOTED]) or "it has a header but no row with clicks"
+        shown = "; ".join(row.text for row in left_out[: output.REJECTS_QUOTED]) or "it has a header but no row with clicks"
         raise TableError(
             f"{len(left_out):,} of {used + len(left_out):,} rows of {path} cannot be used to train: {shown}", next_step=CORRECT
         )
@@ -159,10 +155,10 @@ def choose_columns(
     Raises:
         TableError: a wanted one is not there, or there is none at all.
     """
-    offered = tables.feature_columns(names, keys, text)
+    offered = schema.feature_columns(names, keys, text)
     by_name = {column.name: column for column in offered}
     missing = [name for name in [*(wanted or []), *text] if name not in by_name]
-    if missing or all(column.name in tables.FLAGS for column in offered):
+    if missing or all(column.name in schema.FLAGS for column in offered):
         what = f"lacks the column {missing[0]}" if missing else "has no feature beside the device"
         raise TableError(f"{path} {what}", next_step="Add it to the table, or train another definition.")
     return offered if wanted is None else [by_name[name] for name in wanted]
@@ -173,9 +169,9 @@ class _CsvReading:
     names: list[str]
     pieces: Iterator[tuple[bytes, int]]
 
-    def rows(self, layout: tables.Layout) -> Iterator[tuple[tables.Rows, Source]]:
+    def rows(self, layout: schema.Layout) -> Iterator[tuple[table_rows.Rows, Source]]:
         for data, line in self.pieces:
-            yield tables.read_csv_rows(data, layout, line), csv_source(data, line, self.names, CLICKS)
+            yield csv_rows.read_csv_rows(data, layout, line), csv_source(data, line, self.names, CLICKS)
 
 
 class _TextLimit:
@@ -184,7 +180,7 @@ class _TextLimit:
     def __init__(self, sizes: Sequence[int]) -> None:
         self._limit = self._left = max(MAX_TEXT_BYTES, int(MAX_UNPACKED_RATIO * sum(sizes)))
 
-    def take(self, rows: tables.Rows, layout: tables.Layout) -> None:
+    def take(self, rows: table_rows.Rows, layout: schema.Layout) -> None:
         """Count the texts of some rows; raises TableError when there are more than there may be."""
         self._left -= sum(int(rows.frame[name].memory_usage(index=False)) for name in layout.texts)
         if self._left < 0:
@@ -201,9 +197,9 @@ class _ParquetReading:
     known: pq.FileMetaData
     texts: _TextLimit
 
-    def rows(self, layout: tables.Layout) -> Iterator[tuple[tables.Rows, Source]]:
+    def rows(self, layout: schema.Layout) -> Iterator[tuple[table_rows.Rows, Source]]:
         count = self.known.num_rows
-        reader = tables.ParquetReader(self.raw, layout, count, self.known)
+        reader = parquet_rows.ParquetReader(self.raw, layout, count, self.known)
         source = parquet_source(self.raw, layout.path, layout.columns, CLICKS)
         at_once = min(ROWS_AT_ONCE, rows_at_once(self.known, reader.text_bytes_of_row(0, count)))
         for start in range(0, count, at_once):
@@ -235,7 +231,7 @@ def _labels(names: Sequence[str], path: str, *, with_week: bool) -> list[Column]
     )
 
 
-def _with_clicks(rows: tables.Rows, in_file: str, left_out: list[LeftOutRow]) -> Block:
+def _with_clicks(rows: table_rows.Rows, in_file: str, left_out: list[LeftOutRow]) -> Block:
     """The rows whose target makes sense; the others are added to ``left_out``."""
     frame, unclicked = rows.frame, None
     if RATE in frame:
@@ -256,17 +252,17 @@ def _with_clicks(rows: tables.Rows, in_file: str, left_out: list[LeftOutRow]) ->
     return Block(rows=_only(rows, usable), in_file=in_file, unclicked=unclicked)
 
 
-def _only(rows: tables.Rows, kept: np.ndarray) -> tables.Rows:
+def _only(rows: table_rows.Rows, kept: np.ndarray) -> table_rows.Rows:
     if kept.all():
         return rows
-    return tables.Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rows.rejects)
+    return table_rows.Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rows.rejects)
 
 
 def _joined(
     blocks: list[Block], columns: list[Column], fingerprint: TableFingerprint, keys: Sequence[str], left_out: Sequence[LeftOutRow]
 ) -> TrainingTable:
     frame = pd.concat([block.rows.frame for block in blocks], ignore_index=True)
-    own_keys = [name for name in keys if name != tables.DEVICE]
+    own_keys = [name for name in keys if name != schema.DEVICE]
     features = frame[list(dict.fromkeys([*own_keys, *(column.name for column in columns)]))].copy()
     if RATE in frame:
         clicks, stated = np.ones(len(frame)), frame[RATE].to_numpy()
@@ -276,7 +272,7 @@ def _joined(
     features.insert(0, RATE, conversions / clicks)
     outcomes = Outcomes(
         entity_id=_entity_of(frame, own_keys),
-        device=np.concatenate([block.rows.device for block in blocks]) if tables.DEVICE in keys else None,
+        device=np.concatenate([block.rows.device for block in blocks]) if schema.DEVICE in keys else None,
         conversions=conversions,
         clicks=clicks,
     )
@@ -295,6 +291,6 @@ def _repeated(outcomes: Outcomes, week: np.ndarray | None) -> int:
 
 def _entity_of(frame: pd.DataFrame, keys: Sequence[str]) -> np.ndarray:
     """What stands for the keyword in each row, alike in every table: the entity id, or a digest of the keys beside the device."""
-    if list(keys) == [tables.ENTITY]:
-        return frame[tables.ENTITY].to_numpy()
+    if list(keys) == [schema.ENTITY]:
+        return frame[schema.ENTITY].to_numpy()
     return pd.util.hash_pandas_object(frame[list(keys)], index=False).to_numpy()

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from workers.ahead import MOST_BYTES, ON_DISK, ahead, side_by_side
+from workers.tables.prefetch import MOST_BYTES, ON_DISK, ahead, side_by_side
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first():

@@ -3,7 +3,7 @@
 Each example is a whole job: plan, chunks, finish, on a real bucket with a release whose weights are set by hand. The examples are the same
 in every run. For the long search, with others in each run:
 
-    pytest --hypothesis-profile=long --timeout=0 tests/unit/workers/test_any_table.py
+    pytest --hypothesis-profile=long --timeout=0 tests/unit/workers/tables/test_any_table.py
 """
 
 import csv
@@ -29,8 +29,9 @@ from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError
 from shared.jobs.folder import JobFolder
 from tests.handmade import INTERCEPT, WEIGHTS, make_job, publish_handmade, run_job
-from workers import planning, scoring
-from workers.tables import DEVICES
+from workers import scoring
+from workers.tables.parquet import cuts
+from workers.tables.schema import DEVICES
 
 TABLE = "data/t"
 CHUNK_ROWS = (None, 1, 5)
@@ -129,7 +130,7 @@ def run_cut_anyhow(store: Path, name: str, data: bytes) -> Result:
     results = [run(store, name, data, rows) for rows in CHUNK_ROWS]
     if name == ".parquet":
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(planning, "MAX_VALUES_BYTES", 150)
+            patch.setattr(cuts, "MAX_VALUES_BYTES", 150)
             results.append(run(store, name, data))
     assert all(result == results[0] for result in results), results
     return results[0]

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 
 from shared.errors import TableError
 from shared.text.csv_lines import fields_of_line, value_of
-from workers import tables
-from workers.written_numbers import is_written_number, split_thousands
+from workers.tables import rows as table_rows
+from workers.tables import schema
+from workers.tables.parquet import cuts
+from workers.tables.training.written_numbers import is_written_number, split_thousands
 
 HALF_A_CLICK = 0.5
 """Sums of clicks that differ by less are the same."""
@@ -37,7 +39,7 @@ class Source:
     record_on: Callable[[int], list[str]]
     """Line -> its values as they stand in the file; empty where lines are no text."""
 
-    def left_out(self, reject: tables.Reject, in_file: str) -> LeftOutRow:
+    def left_out(self, reject: table_rows.Reject, in_file: str) -> LeftOutRow:
         """A reject with its clicks."""
         return LeftOutRow(text=f"{in_file}{reject}", clicks=self.clicks_on(reject.line))
 
@@ -73,7 +75,7 @@ def parquet_source(raw: IO[bytes], path: str, names: Sequence[str], clicks: str)
             return 1.0
         if not values:
             raw.seek(0)
-            with tables.refusing_bad_parquet(path):
+            with cuts.refusing_bad_parquet(path):
                 values.extend(pq.ParquetFile(raw).read(columns=[clicks]).column(0).to_pylist())
         return _weight(values[line - 1])
 
@@ -88,9 +90,9 @@ def _weight(value: object) -> float | None:
     return weight if math.isfinite(weight) else None
 
 
-def refuse_written_numbers(rejects: Sequence[tables.Reject], source: Source, layout: tables.Layout, path: str) -> None:
+def refuse_written_numbers(rejects: Sequence[table_rows.Reject], source: Source, layout: schema.Layout, path: str) -> None:
     """Raise TableError when a row would be left out only because a number in it is written for people."""
-    numbers = {tables.ENTITY, *(column.name for column in layout.numbers)}
+    numbers = {schema.ENTITY, *(column.name for column in layout.numbers)}
     for reject in rejects:
         if reject.column in numbers and is_written_number(reject.value):
             found = f"column {reject.column}: {reject.value!r}"

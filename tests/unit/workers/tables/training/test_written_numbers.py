@@ -3,7 +3,7 @@
 import pytest
 
 from tests.growth import best_of
-from workers.written_numbers import is_written_number, split_thousands
+from workers.tables.training.written_numbers import is_written_number, split_thousands
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Turns columns of Arrow into values that can be checked."""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from workers.tables.schema import DEVICE, ENTITY, Layout
+from workers.tables.values import Values, device_code, read_floats, read_whole
+
+
+def from_arrow(table: pa.Table, layout: Layout, shown: Callable[[int, str], str]) -> Values:
+    entity, not_whole = _entities(table.column(ENTITY)) if layout.ids else NO_ENTITIES
+    return Values(
+        count=table.num_rows,
+        entity=entity,
+        not_whole=not_whole,
+        numbers={column.name: _as_numbers(table.column(column.name)) for column in layout.numbers},
+        device=_device_codes(table.column(DEVICE)) if layout.has_device else np.empty(0, dtype=np.int8),
+        texts={name: objects(read_texts(table.column(name))) for name in layout.texts},
+        shown=shown,
+    )
+
+
+NO_ENTITIES: tuple[np.ndarray, None] = np.empty(0, dtype=np.int64), None
+
+
+def objects(texts: Sequence[str | None]) -> np.ndarray:
+    array = np.empty(len(texts), dtype=object)
+    array[:] = texts
+    return array
+
+
+def _entities(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Ids as int64, and where there is none (None if nowhere)."""
+    if pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type):
+        missing = column.is_null().to_numpy() if column.null_count else None
+        return _to_numpy(column.fill_null(0) if column.null_count else column).astype(np.int64, copy=False), missing
+    if pa.types.is_floating(column.type):
+        # beyond that the type cannot hold each whole number, so the id may have been another one
+        exact_below = 2.0 ** (np.finfo(column.type.to_pandas_dtype()).nmant + 1)
+        floats = _as_numbers(column).astype(np.float64, copy=False)
+        with np.errstate(invalid="ignore"):
+            whole = np.isfinite(floats) & (np.floor(floats) == floats) & (np.abs(floats) < exact_below)
+        return np.where(whole, floats, 0).astype(np.int64), None if whole.all() else ~whole
+    return read_whole(read_texts(column))
+
+
+def read_texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Values as a csv file would show them; bytes that are not text become a mark that no number or device contains."""
+    if pa.types.is_dictionary(column.type):
+        return [text for chunk in column.chunks for text in _texts_of_dictionary(chunk)]
+    if is_text(column.type):
+        column = column.cast(pa.large_binary())  # Arrow does not look whether text is text
+    if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
+        return [f"({column.type})"] * len(column)
+    return [_text(value) for value in column.to_pylist()]
+
+
+def _texts_of_dictionary(array: pa.DictionaryArray) -> list[str | None]:
+    """The same text is the same object in every row: as often as it stands there it might fill the memory."""
+    texts = [*read_texts(pa.chunked_array([array.dictionary])), None]
+    return [texts[-1 if place is None else place] for place in array.indices.to_pylist()]
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    # a decimal number without an exponent
+    return None if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    return any(fits(kind) for fits in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary))
+
+
+def _as_numbers(column: pa.ChunkedArray) -> np.ndarray:
+    if is_text(column.type) or pa.types.is_dictionary(column.type):
+        return read_floats(read_texts(column))
+    if pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        return np.full(len(column), np.nan)
+    if column.null_count:
+        column = column.cast(pa.float64(), safe=False)
+    return _to_numpy(column)
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    arrays = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.empty(0, dtype=column.type.to_pandas_dtype())
+
+
+def _device_codes(column: pa.ChunkedArray) -> np.ndarray:
+    if not pa.types.is_dictionary(column.type):
+        try:
+            column = column.dictionary_encode()
+        except pa.ArrowNotImplementedError:  # lists and other things that name no device
+            return np.full(len(column), -1, dtype=np.int8)
+    column = column.unify_dictionaries()
+    if not column.num_chunks:
+        return np.empty(0, dtype=np.int8)
+    names = read_texts(pa.chunked_array([column.chunk(0).dictionary]))
+    codes = np.array([device_code(name) for name in names] + [-1], dtype=np.int8)
+    indices = pc.fill_null(pa.chunked_array([chunk.indices for chunk in column.chunks]), len(names))
+    return codes[indices.to_numpy()]

@@ -1,0 +1,1 @@
+"""Tables as csv text: where it may be cut, and its rows."""

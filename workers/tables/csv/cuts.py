@@ -1,0 +1,164 @@
+"""Where csv text may be cut so that each chunk can be read alone."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.errors import TableError
+from workers.tables.chunk_size import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, ChunkSize
+from workers.tables.csv.headers import MAX_HEADER_BYTES, parse_header
+from workers.tables.csv.records import LINE_BREAK, LOOKED_AT_ONCE, open_quote, record_ends
+from workers.tables.streams import BAD_GZIP, Stream, bad_gzip
+
+MAX_RECORD_BYTES = 64 << 20
+MAX_CHUNK_READ_BYTES = MAX_RECORD_BYTES + 2 * MAX_CHUNK_BYTES
+"""No chunk of csv text is longer: its last record may begin where it is full."""
+HEADER_READ_BYTES = 1 << 16
+
+
+_BLANK_LINES = re.compile(rb"[\r\n]*+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One chunk of a csv stream: its bytes, where they start, the line on which they start, and how many lines they are."""
+
+    data: memoryview
+    """Stays as it is while the next cut is made; after that it may be overwritten."""
+    start: int
+    first_line: int
+    lines: int
+
+
+def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Iterator[Cut]]:
+    """Read the header of a csv stream and return its columns and the cuts of what follows, made as they are asked for.
+
+    Raises:
+        TableError: empty, not text, or a header that cannot be one; the cuts raise it for an endless record.
+    """
+    head, end = b"", 0
+    try:
+        while not end and len(head) < MAX_HEADER_BYTES and (more := stream.read(min(size.bytes, HEADER_READ_BYTES))):
+            head += more
+            end = int(record_ends(head, final=False)[:1].sum())
+    except BAD_GZIP as error:
+        raise bad_gzip(path, error) from error
+    end = end or len(head)
+    if not head.strip():
+        raise TableError(f"{path} is empty", next_step="Give a table with a header and at least one row.")
+    columns = parse_header(head[:end], path)
+    return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(b"\n", 0, end))
+
+
+class _Blocks:
+    """Reads a stream block by block; counts lines and looks for quotes piece by piece, while a piece is in the processor's cache.
+
+    Of two pieces of memory one is filled while cuts of the other are still in use.
+    """
+
+    def __init__(self, stream: Stream, begun: bytes) -> None:
+        self._stream, self._spare = stream, bytearray()
+        self.data = bytearray()
+        """The memory that holds the block, at least as long."""
+        self._begin(begun)
+
+    def _begin(self, begun: bytes) -> None:
+        self.size = 0
+        self.lines = count_lines(begun)
+        self.has_quote = b'"' in begun
+        self._make_room(len(begun))
+        self.data[: len(begun)] = begun
+        self.size = len(begun)
+
+    def _make_room(self, size: int) -> None:
+        if len(self.data) < size:
+            longer = bytearray(size)
+            longer[: self.size] = memoryview(self.data)[: self.size]
+            self.data = longer
+
+    def read(self, size: int) -> bool:
+        """Read up to so many bytes more into the block; False at the end of the stream."""
+        end = self.size + size
+        self._make_room(end)
+        before, room = self.size, memoryview(self.data)
+        while self.size < end and (got := self._stream.readinto(room[self.size : min(self.size + LOOKED_AT_ONCE, end)])):
+            self.lines += count_lines(room[self.size : self.size + got])
+            self.has_quote = self.has_quote or self.data.find(b'"', self.size, self.size + got) >= 0
+            self.size += got
+        return self.size > before
+
+    def next(self, end: int) -> None:
+        """Begin the next block with what stands behind ``end`` in this one."""
+        rest = bytes(memoryview(self.data)[end : self.size])
+        self.data, self._spare = self._spare, self.data
+        self._begin(rest)
+
+    def whole(self) -> bytes:
+        """A copy of the block."""
+        return bytes(memoryview(self.data)[: self.size])
+
+
+def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: int, line: int) -> Iterator[Cut]:
+    block = _Blocks(stream, carry)
+    wanted = size.bytes - block.size
+    while True:
+        final = not block.read(max(wanted, 1))
+        if size.rows is None and not block.has_quote and (end := block.size if final else block.data.rfind(b"\n", 0, block.size) + 1):
+            ends, lines = [end], [block.lines]
+        else:
+            text = block.whole()
+            if final and (quote := open_quote(text)) is not None:
+                where = line + text.count(b"\n", 0, quote)
+                raise TableError(
+                    f"{path} has a quote on line {where} that is never closed", next_step="Correct that line and score it again."
+                )
+            ends = _chunk_ends(text, size, final=final)
+            lines = [count_lines(memoryview(text)[begin:end]) for begin, end in itertools.pairwise([0, *ends])]
+        if not ends and not final:
+            if block.size > MAX_RECORD_BYTES:
+                raise TableError(
+                    f"{path} has a record of more than {MAX_RECORD_BYTES >> 20} MB on line {line}, perhaps a quote that is never closed",
+                    next_step="Correct that line and score the table again.",
+                )
+            # twice as much each time: what is here is looked at again from its start
+            wanted = max(size.bytes, MIN_CHUNK_BYTES, min(block.size, MAX_CHUNK_BYTES))
+            continue
+        for (begin, end), count in zip(itertools.pairwise([0, *ends]), lines, strict=True):
+            data = memoryview(block.data)[begin:end]
+            if not _BLANK_LINES.fullmatch(data):
+                yield Cut(data=data, start=start + begin, first_line=line, lines=count + (data[-1] != LINE_BREAK))
+            line += count
+        if final:
+            return
+        block.next(ends[-1])
+        start += ends[-1]
+        wanted = size.bytes - block.size
+
+
+def count_lines(data: bytes | memoryview) -> int:
+    """How many line breaks there are, counted in pieces that stay in the processor's cache."""
+    text = np.frombuffer(data, dtype=np.uint8)
+    return sum(int(np.count_nonzero(text[at : at + LOOKED_AT_ONCE] == LINE_BREAK)) for at in range(0, len(text), LOOKED_AT_ONCE))
+
+
+def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
+    """Where the chunks of a block end; what follows the last one belongs to the next block."""
+    ends = record_ends(block, final=final)
+    if size.rows is None:
+        return [int(end) for end in ends[-1:]]
+    whole = ends[size.rows - 1 :: size.rows]
+    # the bytes are full before the rows are: the chunk ends with the last record that is here
+    if final or (not len(whole) and len(block) >= size.bytes):
+        whole = np.union1d(whole, ends[-1:])
+    return [int(end) for end in whole]
+
+
+def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
+    """The same cuts; raises TableError in one sentence when the gzip stream under them turns out to be broken."""
+    try:
+        yield from cuts
+    except BAD_GZIP as error:
+        raise bad_gzip(path, error) from error

@@ -1,0 +1,248 @@
+"""Rows from csv text."""
+
+import codecs
+import contextlib
+import csv
+import functools
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from shared.errors import TableError
+from workers.tables.arrow_columns import NO_ENTITIES, from_arrow, objects
+from workers.tables.csv.records import joins_rows
+from workers.tables.packed_flags import lift
+from workers.tables.rows import MAX_LINE_BYTES, Reject, Rows, checked
+from workers.tables.schema import DEVICE, ENTITY, Layout
+from workers.tables.values import Values, device_code, id, read_floats, read_number, read_whole, short
+
+MAX_SWALLOWED_LINES = 1000
+"""A broken record over more lines than this, which were rows before a quote went wrong, makes the table one that cannot be read."""
+
+_CSV_BLOCK_BYTES = 2 << 20
+_LONE_RETURNS = re.compile(r"(?<!\r)\r++(?!\n|\Z)")
+"""Carriage returns that end no line. A run of them is looked at once: at each of its characters would take the square of its length."""
+
+
+def read_csv_rows(data: bytes, layout: Layout, first_line: int) -> Rows:
+    """Read a piece of a csv file that holds whole records and no header.
+
+    Raises:
+        TableError: a quote that closes far too late has swallowed more lines than may be lost.
+    """
+    piece = _Piece(data=data, first_line=first_line)
+    has_quote = b'"' in data
+    values = None if has_quote else _lift_run(data, layout, piece)
+    if values is None:
+        # where a quote begins and ends must not depend on the way that the neighbours made the text go
+        is_plain = _is_plain(data) and not (has_quote and layout.texts)
+        table = _parse(data, layout, pa.int8(), pa.float64()) if is_plain else None
+        # a record over several lines may be two rows that a stray quote made one
+        if table is None or (has_quote and table.num_rows < len(piece.lines)):
+            return _read_records(data, layout, first_line)
+        values = from_arrow(table, layout, piece.shown(layout))
+    return checked(values, layout, lambda: piece.lines, [])
+
+
+def _lift_run(data: bytes, layout: Layout, piece: "_Piece") -> "Values | None":
+    """The quickest way: the longest run of binary columns is lifted out; None where not every line is as it must be for that."""
+    run = layout.run
+    lifted = lift(data, run, spare=len(layout.flags)) if run else None
+    if run is None or lifted is None:
+        return None
+    binary, text = lifted
+    rest = layout.without(run.columns)
+    table = _parse(text, rest, pa.int8(), pa.float64()) if _is_plain(text) else None
+    if table is None or table.num_rows != len(binary):
+        return None
+    return replace(from_arrow(table, rest, piece.shown(layout)), run=run.columns, binary=binary)
+
+
+def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | None:
+    """The columns as Arrow reads them, with the first type for binary ones that fits; None when none does."""
+    for binary in binaries:
+        types = {column.name: binary if column.type == "binary" else pa.float64() for column in layout.numbers}
+        types |= dict.fromkeys(layout.ids, pa.int64()) | dict.fromkeys(layout.texts, pa.string())
+        if layout.has_device:
+            types[DEVICE] = pa.dictionary(pa.int32(), pa.string())
+        with contextlib.suppress(pa.ArrowInvalid):
+            return pa_csv.read_csv(
+                pa.BufferReader(data),
+                read_options=pa_csv.ReadOptions(column_names=_distinct(layout.columns), block_size=_CSV_BLOCK_BYTES, use_threads=False),
+                parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in data),
+                convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
+            )
+    return None
+
+
+def _distinct(columns: list[str]) -> list[str]:
+    """The names with those changed that are there again: no such column is needed, but Arrow takes none of a name that is there twice."""
+    if len(set(columns)) == len(columns):
+        return columns
+    seen: set[str] = set()
+    return [f"\0{place}" if name in seen or seen.add(name) else name for place, name in enumerate(columns)]  # type: ignore[func-returns-value]
+
+
+def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
+    """The slow way: every record by itself, for chunks that hold a value which is no number, or a broken record."""
+    place = {name: index for index, name in enumerate(layout.columns)}
+    names = [column.name for column in layout.numbers]
+    needed = [place[name] for name in layout.needed]
+    checks = _checks(layout, place)
+    kept: list[list[str]] = []
+    lines: list[int] = []
+    rejects: list[Reject] = []
+    for line, own_lines, record in _records(data):
+        count = len(own_lines)
+        if count == 1 and sum(map(len, record)) > MAX_LINE_BYTES:
+            broken, value = f"the line is longer than {MAX_LINE_BYTES:,} bytes", record[0]
+        elif len(record) != len(layout.columns):
+            broken, value = f"the record has {len(record)} values, the header {len(layout.columns)}", ",".join(record)
+        elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines)):
+            broken, value = f"a value runs over its line into the {count - 1} below it; perhaps a quote is never closed", ",".join(record)
+        elif len(apart := _cut_at_returns(own_lines)) > 1 and joins_rows(apart, len(layout.columns), checks):
+            others = f"this line with the {count - 1} below it" if count > 1 else "lines that end in a carriage return alone"
+            broken = f"quotes join {others}, which are rows by themselves; perhaps a quote is stray"
+            value = ",".join(record)
+        else:
+            kept.append(record)
+            lines.append(first_line + line)
+            continue
+        rejects += _broken(layout.path, first_line + line, own_lines, short(value), broken)
+    entity, not_whole = read_whole([record[place[ENTITY]] for record in kept]) if layout.ids else NO_ENTITIES
+    values = Values(
+        count=len(kept),
+        entity=entity,
+        not_whole=not_whole,
+        numbers={name: read_floats([record[place[name]] for record in kept]) for name in names},
+        device=np.array([device_code(record[place[DEVICE]]) for record in kept] if layout.has_device else [], dtype=np.int8),
+        texts={name: objects([record[place[name]] for record in kept]) for name in layout.texts},
+        shown=lambda row, name: kept[row][place[name]],
+    )
+    return checked(values, layout, lambda: np.array(lines, dtype=np.int64), rejects)
+
+
+def _checks(layout: Layout, place: Mapping[str, int]) -> dict[int, Callable[[str], bool]]:
+    """For the columns that not any text fits, by their place: whether a text does."""
+    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: id(text) is not None for name in layout.ids}
+    if layout.has_device:
+        checks[place[DEVICE]] = lambda text: device_code(text) >= 0
+    for column in layout.numbers:
+        is_binary = column.type == "binary"
+        checks[place[column.name]] = (
+            (lambda text: read_number(text) in (0, 1)) if is_binary else (lambda text: math.isfinite(read_number(text)))
+        )
+    return checks
+
+
+def _records(data: bytes) -> Iterator[tuple[int, list[str], list[str]]]:
+    """Every record but the blank ones: its first line counted from 0, its lines as they stand, its values."""
+    # bytes that are not text, and carriage returns that end no line, become a mark that no number contains
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in io.StringIO(data.decode("utf-8", errors="replace"), newline="\n"):
+            taken.append(line)
+            yield _marked(line)
+
+    at = 0
+    for record in csv.reader(lines()):
+        if record:
+            yield at, taken.copy(), record
+        at += len(taken)
+        taken.clear()
+
+
+def _marked(line: str) -> str:
+    return _LONE_RETURNS.sub(lambda found: "\ufffd" * len(found[0]), line) if "\r" in line else line
+
+
+def _cut_at_returns(lines: list[str]) -> list[str]:
+    """The lines of a record, those included that end in a carriage return alone."""
+    if not any("\r" in line and _LONE_RETURNS.search(line) for line in lines):
+        return lines
+    text = _LONE_RETURNS.sub(lambda found: "\n" * len(found[0]), "".join(lines))
+    return list(io.StringIO(text, newline="\n"))
+
+
+def _is_strict(lines: list[str]) -> bool:
+    """False when something stands behind a closing quote: then it was no closing quote, but the next stray one."""
+    try:
+        return bool(list(csv.reader(map(_marked, lines), strict=True)))
+    except csv.Error:
+        return False
+
+
+def _broken(path: str, line: int, lines: Sequence[str], value: str, reason: str) -> list[Reject]:
+    """The rejects for a broken record: one for each line that is not blank, since each was a row before a quote went wrong."""
+    count = len(lines)
+    if count > MAX_SWALLOWED_LINES:
+        raise TableError(
+            f"{path} has a record of {count:,} lines on line {line}; perhaps a quote is never closed",
+            next_step="Correct that line and score the table again.",
+        )
+    swallowed = f"part of the record on line {line}; perhaps a quote is never closed there"
+    first = Reject(line=line, column="", value=value, reason=reason)
+    others = [more for more in range(1, count) if lines[more].strip("\r\n")]
+    return [first, *(Reject(line=line + more, column="", value="", reason=swallowed) for more in others)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """Where the records of a piece of csv are, each on a line of its own; reckoned only when a row has to be shown."""
+
+    data: bytes
+    first_line: int
+
+    @functools.cached_property
+    def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The lines that are not blank, from 0, and the offsets at which they start and end."""
+        text = np.frombuffer(self.data + b"\n", dtype=np.uint8)
+        ends = np.flatnonzero(text == 10)
+        starts = np.append(0, ends[:-1] + 1)
+        ends -= text[ends - 1] == 13
+        full = np.flatnonzero(starts < ends)
+        return full, starts[full], ends[full]
+
+    @property
+    def lines(self) -> np.ndarray:
+        """The line on which each record stands."""
+        return self._places[0] + self.first_line
+
+    def shown(self, layout: Layout) -> Callable[[int, str], str]:
+        """Gives a value as it stands in the file."""
+
+        def value(row: int, name: str) -> str:
+            _, starts, ends = self._places
+            (record,) = csv.reader([self.data[starts[row] : ends[row]].decode("utf-8", errors="replace")])
+            return record[layout.columns.index(name)]
+
+        return value
+
+
+def _is_plain(data: bytes) -> bool:
+    """False for what Arrow reads otherwise than record by record: a byte order mark first, lone carriage returns, 0x1F, endless lines."""
+    if data.startswith(codecs.BOM_UTF8):
+        return False
+    if b"\r" in data and data.count(b"\r") != data.count(b"\r\n"):
+        return False
+    # one byte is looked for at a tenth of the cost of two
+    if (b"x" in data and b"0x" in data) or (b"X" in data and b"0X" in data):
+        return False
+    return not _has_long_line(data)
+
+
+def _has_long_line(data: bytes) -> bool:
+    start = 0
+    while len(data) - start > MAX_LINE_BYTES:
+        end = data.rfind(b"\n", start, start + MAX_LINE_BYTES + 1)
+        if end < 0:
+            return True
+        start = end + 1
+    return False

@@ -1,0 +1,1 @@
+"""Tables as Parquet files: where they may be cut, and their rows."""

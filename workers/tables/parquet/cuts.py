@@ -1,0 +1,119 @@
+"""Where a Parquet file may be cut, and how many of its rows fit into memory."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import IO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shared.errors import TableError
+from workers.tables.chunk_size import CHUNKS_WANTED
+
+MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 20_000, 131_072
+"""Rows of a Parquet chunk of several row groups; with 160 flags its values are the size of a csv chunk once they are read."""
+
+MAX_VALUES_BYTES = 32 << 20
+"""Columns of numbers are wider than flags: of a Parquet chunk so many bytes of values are read together, as the file's own types reckon
+them, and no more than ``MAX_CHUNK_ROWS`` rows."""
+
+TEXT_BYTES = 16
+"""What a text is taken for."""
+
+LAST_CHUNKS = 4
+"""A Parquet chunk of several row groups is about this part of what is left."""
+
+MAX_GROUP_ROWS = 1 << 19
+"""Rows of a Parquet chunk in one large row group, which is read in ranges: Arrow's usual 1,048,576 are two chunks.
+
+With more, a slow model would need longer for a chunk than it may."""
+
+WANTED_GROUP_PIECES, MAX_GROUP_PIECES = 4, 16
+"""Each piece of a row group decodes what lies before it once more. So there are at most four because a table has few groups, and at most
+sixteen because a group is enormous."""
+
+
+class Place(NamedTuple):
+    """How much of the table stands before and behind a file, in sizes of this file."""
+
+    before: float = 0.0
+    behind: float = 0.0
+
+
+ALONE = Place()
+
+
+def parquet_columns(file: pq.ParquetFile, path: str) -> list[str]:
+    names: list[str] = file.schema_arrow.names
+    if not names:
+        raise TableError(f"{path} has no columns", next_step="Write it again with its columns.")
+    return names
+
+
+def cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None, place: Place) -> list[tuple[int, int]]:
+    with open_parquet(raw, path) as file:
+        return parquet_cuts(file.metadata, chunk_rows, place)
+
+
+def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: Place = ALONE) -> list[tuple[int, int]]:
+    """Where the chunks of a Parquet file start and end: small row groups together, a large one whole or in pieces.
+
+    Towards the end of the table chunks are smaller, so that no process works for long when all others have nothing left.
+    """
+    most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
+    before, behind = int(found.num_rows * place.before), int(found.num_rows * place.behind)
+    in_table = before + found.num_rows + behind
+    share = most if chunk_rows else in_table // CHUNKS_WANTED
+    large = most if chunk_rows else min(most, max(in_table * 2 // 3, 2 * MIN_CHUNK_ROWS))
+    cuts: list[tuple[int, int]] = []
+    start = end = 0
+    for group in range(found.num_row_groups):
+        count = found.row_group(group).num_rows
+        enough = max(min(share, (found.num_rows - start + behind) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
+        if start < end and (end - start >= enough or end - start + count > most):
+            cuts.append((start, end))
+            start = end
+        end += count
+        if count > large:
+            pieces = MAX_GROUP_PIECES if chunk_rows else _pieces_of_group(count, enough)
+            step = max(min(chunk_rows or 0, MAX_GROUP_ROWS), -(-count // pieces))
+            cuts += [(begin, min(begin + step, end)) for begin in range(start, end, step)]
+            start = end
+    return [*cuts, (start, end)] if start < end else cuts
+
+
+def _pieces_of_group(count: int, enough: int) -> int:
+    """Into how many pieces a row group of ``count`` rows is cut where a chunk of ``enough`` is large enough."""
+    return max(min(-(-count // enough), WANTED_GROUP_PIECES), min(-(-count // MAX_GROUP_ROWS), MAX_GROUP_PIECES))
+
+
+def rows_at_once(found: pq.FileMetaData, text_bytes: int = 0) -> int:
+    """How many rows of a Parquet file are read together, so that their values stay small; ``text_bytes`` a row come on top."""
+    return min(max(MAX_VALUES_BYTES // (bytes_of_row(found) + text_bytes), 1), MAX_CHUNK_ROWS)
+
+
+def bytes_of_row(found: pq.FileMetaData) -> int:
+    """What the values of a row take once they are read, as the file's own types reckon them."""
+    kinds = found.schema.to_arrow_schema().types
+    return sum(-(-kind.bit_width // 8) if pa.types.is_primitive(kind) else TEXT_BYTES for kind in kinds) or 1
+
+
+def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None, texts: Sequence[str] = ()) -> pq.ParquetFile:
+    """A Parquet file, of which something may be ``known``; raises TableError when it is none.
+
+    The columns ``texts`` stay dictionaries where they are text: a long text that many rows have is in memory once.
+    """
+    with refusing_bad_parquet(path):
+        return pq.ParquetFile(raw, metadata=known, read_dictionary=[*texts])
+
+
+@contextlib.contextmanager
+def refusing_bad_parquet(path: str) -> Iterator[None]:
+    """Raises TableError in one sentence when a Parquet file that is read in this block turns out to be broken."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if getattr(error, "errno", None):
+            raise  # the storage failed, not the file
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise TableError(f"{path} is not a Parquet file: {reason}", next_step="Write it again; it may have been cut short.") from error

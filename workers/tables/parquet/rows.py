@@ -1,0 +1,183 @@
+"""Rows from a Parquet file."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from shared.errors import TableError
+from workers.tables.arrow_columns import from_arrow, is_text, read_texts
+from workers.tables.packed_flags import pack, unpack
+from workers.tables.parquet.cuts import bytes_of_row, open_parquet, refusing_bad_parquet
+from workers.tables.rows import Rows, checked
+from workers.tables.schema import Layout
+from workers.tables.values import Values
+
+PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE = 16384, 10 << 20
+"""What Arrow decodes together, whichever is reached first: of more it needs several times the size, and of less more time."""
+
+SPARE_OF_MEAN = 4
+"""So many times the mean length of the texts of a row group is reckoned for each."""
+
+
+class ParquetReader:
+    """Reads the rows of a Parquet file before row ``end``, range by range; its lines are rows, counted from 1.
+
+    Arrow decodes a row group from its start; a range that begins where the one before ended is decoded on from there. What is ``known``
+    of the file need not be read again from its end.
+    """
+
+    def __init__(self, raw: IO[bytes], layout: Layout, end: int, known: pq.FileMetaData | None = None) -> None:
+        self._layout, self._end = layout, end
+        known = known or open_parquet(raw, layout.path).metadata
+        with refusing_bad_parquet(layout.path):
+            kinds = known.schema.to_arrow_schema()
+            kind_of = dict(zip(kinds.names, kinds.types, strict=True))
+            texts = [name for name in layout.needed if name in kind_of and is_text(kind_of[name])]
+        self._file = open_parquet(raw, layout.path, known, texts=texts)
+        schema = self._file.schema_arrow
+        self._run = tuple(
+            column.name
+            for column in [*layout.wanted, *layout.extra]
+            if column.type == "binary" and pa.types.is_integer(schema.field(column.name).type)
+        )
+        """Columns that go into one block at once."""
+        self._decoded: Iterator[pa.RecordBatch] = iter(())
+        self._rest: pa.RecordBatch | None = None
+        """What was decoded of the next range."""
+        self._at: int | None = None
+
+    def text_bytes_of_row(self, start: int, end: int) -> int:
+        """What texts that are kept as texts may take in a row: the longest of a dictionary, or the mean of the others with room to spare.
+
+        Raises:
+            TableError: a page of the file is damaged.
+        """
+        with refusing_bad_parquet(self._layout.path):
+            return sum(self._longest_text(name, start, end) for name in self._layout.texts)
+
+    def _longest_text(self, name: str, start: int, end: int) -> int:
+        found, longest, at = self._file.metadata, 0, 0
+        for group in range(found.num_row_groups):
+            rows = found.row_group(group).num_rows
+            if at < end and start < at + rows:
+                mean = _bytes_of_column(found.row_group(group), name) // max(rows, 1)
+                longest = max(longest, SPARE_OF_MEAN * mean, self._longest_in_dictionary(name, group))
+            at += rows
+        return longest
+
+    def _longest_in_dictionary(self, name: str, group: int) -> int:
+        batch = next(self._file.iter_batches(batch_size=1, row_groups=[group], columns=[name], use_threads=False), None)
+        column = batch.column(0) if batch is not None else None
+        if not isinstance(column, pa.DictionaryArray) or not is_text(column.type.value_type):
+            return 0
+        return pc.max(pc.binary_length(column.dictionary)).as_py() or 0
+
+    def rows(self, start: int, end: int) -> Rows:
+        """The rows ``start`` to ``end`` (from 0, the last one left out), checked.
+
+        Raises:
+            TableError: a page of the file is damaged, or not all of these rows are there.
+        """
+        with refusing_bad_parquet(self._layout.path):
+            values = self._read(start, end)
+            if values is None and self._run:
+                # not only 0 and 1: read as any column is, here and in what follows
+                self._run, self._at = (), None
+                values = self._read(start, end)
+        if values is None or values.count != end - start:
+            raise TableError(f"{self._layout.path} holds fewer rows than it says", next_step="Write it again; it may have been damaged.")
+        return checked(values, self._layout, lambda: np.arange(start, end) + 1, [])
+
+    def _read(self, start: int, end: int) -> "Values | None":
+        """The rows as they are read. None where there are none, or a column of the run holds more than 0 and 1."""
+        layout, run = self._layout, self._run
+        rest = layout.without(run)
+        spare = len(layout.flags)
+        packed: list[np.ndarray] = []
+        batches: list[pa.RecordBatch] = []
+        for batch in self._batches(start, end):
+            if run:
+                flags = _packed(batch.select([*run]), spare)
+                if flags is None:
+                    return None
+                packed.append(flags)
+            batches.append(batch.select(rest.needed))
+        if not batches:
+            return None
+        table = pa.Table.from_batches(batches)
+
+        def shown(row: int, name: str) -> str:
+            column = table.column(name).slice(row, 1)
+            (text,) = read_texts(column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column)
+            return text or ""
+
+        values = from_arrow(table, rest, shown)
+        return replace(values, run=run, binary=unpack(packed, spare + len(run))) if run else values
+
+    def _batches(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
+        """The rows ``start`` to ``end``, a few at a time."""
+        if start != self._at:
+            self._decoded, self._rest, self._at = self._decode(start), None, start
+        while self._at < end:
+            batch = next(self._decoded, None) if self._rest is None else self._rest
+            if batch is None:
+                return
+            count = min(end - self._at, batch.num_rows)
+            self._rest = batch.slice(count) if count < batch.num_rows else None
+            self._at += count
+            yield batch.slice(0, count)
+        if end >= self._end:
+            # what the decoder holds is not needed while the rows are scored
+            self._decoded, self._rest = iter(()), None
+
+    def _decode(self, start: int) -> Iterator[pa.RecordBatch]:
+        """All that stands behind ``start``; only the row groups that hold some of it are read."""
+        groups, at, skipped = [], 0, 0
+        for group in range(self._file.metadata.num_row_groups):
+            count = self._file.metadata.row_group(group).num_rows
+            if at + count <= start:
+                skipped += count
+            elif at < self._end:
+                groups.append(group)
+            at += count
+        names = [*self._layout.without(self._run).needed, *self._run]
+        at_once = min(PARQUET_ROWS_AT_ONCE, max(PARQUET_BYTES_AT_ONCE // bytes_of_row(self._file.metadata), 1))
+        for batch in self._file.iter_batches(batch_size=at_once, row_groups=groups, columns=names, use_threads=False):
+            _check_dictionaries(batch)
+            behind = max(start - skipped, 0)
+            if behind < batch.num_rows:
+                yield batch.slice(behind)
+            skipped += batch.num_rows
+
+
+def _check_dictionaries(batch: pa.RecordBatch) -> None:
+    """Raises ArrowInvalid when a row names a text that its dictionary does not have: Arrow itself does not look."""
+    for column in batch.columns:
+        if isinstance(column, pa.DictionaryArray):
+            places = pc.min_max(column.indices)
+            least, most = places["min"].as_py(), places["max"].as_py()
+            if least is not None and not 0 <= least <= most < len(column.dictionary):
+                raise pa.ArrowInvalid("a page of it is damaged")
+
+
+def _bytes_of_column(group: pq.RowGroupMetaData, name: str) -> int:
+    columns = (group.column(place) for place in range(group.num_columns))
+    return next((column.total_uncompressed_size for column in columns if column.path_in_schema == name), 0)
+
+
+def _packed(batch: pa.RecordBatch, spare: int) -> np.ndarray | None:
+    """Columns of whole numbers as bits; None when a value is missing, or neither 0 nor 1."""
+    if any(column.null_count for column in batch.columns):
+        return None
+    if len({column.type for column in batch.columns}) > 1:
+        # together they would all become as wide as the widest
+        try:
+            batch = pa.RecordBatch.from_arrays([column.cast(pa.uint8()) for column in batch.columns], names=batch.schema.names)
+        except pa.ArrowInvalid:
+            return None
+    return pack(batch.to_tensor(row_major=False).to_numpy().T, spare=spare)

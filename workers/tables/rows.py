@@ -1,0 +1,231 @@
+"""Checks the values of rows: what can be scored, and what is rejected for which reason."""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workers.tables.schema import DEVICE, DEVICES, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, Layout
+from workers.tables.values import EXPONENT, WHOLE, Values, short
+
+MAX_LINE_BYTES = 1 << 20
+"""A longer line is a reject: no row of a keyword table comes near."""
+_NOT_ONE_LINE = re.compile("[\r\n\ufffd]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reject:
+    """An input row that cannot be scored, and why."""
+
+    line: int
+    column: str
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        column = f", column {self.column}: {self.value!r} is {self.reason}" if self.column else f": {self.reason}"
+        return f"line {self.line}{column}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The good rows of a chunk, checked, and the rejects among them."""
+
+    frame: pd.DataFrame
+    """The keys but the device (``entity_id`` int64, others text), ``computer``, ``smartphone`` (int8) where the device is read, then the
+    wanted columns (int8, float64 or text), one row each."""
+    device: np.ndarray
+    """Device codes, int8, one a row; all 0 where the device is not read."""
+    lines: "_LazyLines"
+    """Line of each row in its file, int64."""
+    rejects: list[Reject]
+
+    def keys(self, names: Sequence[str]) -> list[np.ndarray]:
+        """The columns that name a row, as they are written."""
+        return [self.device if name == DEVICE else self.frame[name].to_numpy() for name in names]
+
+
+def checked(values: Values, layout: Layout, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
+    bad = np.zeros(values.count, dtype=bool)
+    found: list[tuple[np.ndarray, str, Callable[[str], str]]] = []
+
+    def refuse(where: np.ndarray | None, column: str, reason: Callable[[str], str]) -> None:
+        if where is not None and where.any():
+            found.append((where & ~bad, column, reason))
+            np.logical_or(bad, where, out=bad)
+
+    refuse(values.not_whole, ENTITY, _why_no_id)
+    if layout.has_device:
+        refuse(values.device < 0, DEVICE, _why_no_device)
+    for name, texts in values.texts.items():
+        refuse(_missing(texts) if name in layout.keys else None, name, _always("missing, and it names the row"))
+        refuse(_too_long(texts), name, _always(f"longer than {MAX_LINE_BYTES:,} bytes"))
+        refuse(_not_one_line(texts), name, _always("not text on one line, in UTF-8"))
+    for column in layout.numbers:
+        array = values.numbers.get(column.name)
+        if array is None:
+            continue  # in the run
+        if column.type == "binary":
+            refuse(_not_binary(array), column.name, _missing_or("not 0 or 1"))
+        else:
+            refuse(None if array.dtype.kind in "iu" else ~np.isfinite(array), column.name, _missing_or("not a finite number"))
+    if layout.flags and not layout.has_device:
+        both: np.ndarray = (values.numbers[FLAGS[0]] == 1) & (values.numbers[FLAGS[1]] == 1)
+        refuse(both, FLAGS[0], _always("computer and smartphone are both 1"))
+
+    where_lines = lines() if found or rejects else None
+    for where, name, reason in found:
+        for row in np.flatnonzero(where).tolist():
+            value = values.shown(row, name)
+            rejects.append(Reject(line=int(where_lines[row]), column=name, value=short(value), reason=reason(value)))  # type: ignore[index]
+    return _good_rows(values, layout, ~bad if bad.any() else None, lines, sorted(rejects, key=lambda reject: reject.line))
+
+
+def _always(reason: str) -> Callable[[str], str]:
+    return lambda _: reason
+
+
+def _missing_or(reason: str) -> Callable[[str], str]:
+    return lambda value: reason if value.strip() else "missing"
+
+
+def _why_no_id(value: str) -> str:
+    text = value.strip()
+    if WHOLE.fullmatch(text):
+        return "too large for an id"
+    if EXPONENT.fullmatch(text):
+        return "not a whole number: written with an exponent, it has lost digits"
+    return "not a whole number" if text else "missing"
+
+
+def _why_no_device(value: str) -> str:
+    text = value.strip().lower()
+    known = f"not one of {', '.join(DEVICES)}, 0, 1, 2"
+    if text in OTHER_DEVICES:
+        return f"{known}; write {OTHER_DEVICES[text]}"
+    if text.removesuffix(".0") in OTHER_NUMBERS:
+        return f"{known}; other systems number devices in another way, so write their names"
+    return known if text else "missing"
+
+
+def _good_rows(values: Values, layout: Layout, good: np.ndarray | None, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
+    def kept(array: np.ndarray) -> np.ndarray:
+        # what Arrow made cannot be written to, and a definition may change the table that it is given
+        return array[good] if good is not None else array if array.flags.writeable else array.copy()
+
+    if layout.has_device:
+        device = kept(values.device)
+        flags = [(device == code).view(np.int8) for code in range(len(FLAGS))]
+    elif layout.flags:
+        flags = [kept(values.numbers[flag]).astype(np.int8, copy=False) for flag in FLAGS]
+        device = (2 - 2 * flags[0] - flags[1]).astype(np.int8)
+    else:
+        flags = []
+        device = np.zeros(values.count if good is None else np.count_nonzero(good), dtype=np.int8)
+    columns: dict[str, Any] = dict(zip(layout.flags, flags, strict=True))
+    for column in [*layout.wanted, *layout.extra]:
+        if column.name in values.numbers:
+            kind = np.int8 if column.type == "binary" else np.float64
+            columns[column.name] = kept(values.numbers[column.name]).astype(kind, copy=False)
+    texts = {name: pd.array(kept(texts), dtype="str") for name, texts in values.texts.items()}
+    keys = {name: kept(values.entity) if name == ENTITY else texts.pop(name) for name in layout.keys if name != DEVICE}
+    features = [column.name for column in [*layout.wanted, *layout.extra] if column.name not in keys]
+    binary = None if values.binary is None else kept(values.binary)
+    frame = _frame(keys, columns | texts, values.run, binary, [*keys, *layout.flags, *features])
+    return Rows(frame=frame, device=device, lines=_LazyLines(lines, good), rejects=rejects)
+
+
+def _frame(keys: dict[str, Any], columns: dict[str, Any], run: Sequence[str], binary: np.ndarray | None, names: list[str]) -> pd.DataFrame:
+    """One table of all columns; flags and run stay one block of memory, row after row, as a model wants them."""
+    if binary is None:
+        frame = pd.DataFrame({**keys, **columns}, copy=False)
+        return frame if frame.columns.tolist() == names else frame[names]
+    flags = [flag for flag in FLAGS if flag in columns]
+    for place, flag in enumerate(flags):
+        binary[:, place] = columns.pop(flag)
+    block = pd.DataFrame(binary, columns=[*flags, *run], copy=False)
+    pieces = [pd.DataFrame(piece, copy=False) for piece in (keys, columns) if piece]
+    frame = pd.concat([*pieces[: bool(keys)], block, *pieces[bool(keys) :]], axis=1)
+    return frame if frame.columns.tolist() == names else frame[names]
+
+
+def deadly_reject(line: int, record: str) -> Reject:
+    """What a record becomes that kills the process which scores it."""
+    return Reject(line=line, column="", value=short(record), reason="scoring this row killed the worker process or never ended")
+
+
+def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) -> Rows:
+    """The rows without those ``where`` is true, which become rejects of the column ``cr`` with their value and this reason."""
+    found = np.flatnonzero(where)
+    numbers = zip(rows.lines[found].tolist(), values[found].tolist(), strict=True)
+    more = [Reject(line=line, column=RATE, value=str(value), reason=reason) for line, value in numbers]
+    return Rows(
+        frame=rows.frame[~where].reset_index(drop=True),
+        device=rows.device[~where],
+        lines=rows.lines.only(~where),
+        rejects=sorted([*rows.rejects, *more], key=lambda reject: reject.line),
+    )
+
+
+def without_lines(rows: Rows, lines: Collection[int]) -> Rows:
+    """The rows and rejects that stand on none of these lines."""
+    kept = ~np.isin(rows.lines[np.arange(len(rows.frame))], list(lines))
+    rejects = [reject for reject in rows.rejects if reject.line not in lines]
+    return Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rejects)
+
+
+def moved(rows: Rows, lines: np.ndarray) -> Rows:
+    """The rows that were read from line ``n`` of a piece as if they stood on ``lines[n - 1]``."""
+    now = lines[rows.lines[np.arange(len(rows.frame))] - 1]
+    rejects = [replace(reject, line=int(lines[reject.line - 1])) for reject in rows.rejects]
+    return Rows(frame=rows.frame, device=rows.device, lines=_LazyLines(lambda: now, None), rejects=rejects)
+
+
+def merged(one: Rows, other: Rows, more: Sequence[Reject]) -> Rows:
+    """The rows and rejects of both, and more rejects, in the order of their lines."""
+    lines = np.concatenate([rows.lines[np.arange(len(rows.frame))] for rows in (one, other)])
+    order = np.argsort(lines, kind="stable")
+    return Rows(
+        frame=pd.concat([one.frame, other.frame], ignore_index=True).iloc[order].reset_index(drop=True),
+        device=np.concatenate([one.device, other.device])[order],
+        lines=_LazyLines(lambda: lines[order], None),
+        rejects=sorted([*one.rejects, *other.rejects, *more], key=lambda reject: reject.line),
+    )
+
+
+class _LazyLines:
+    """Line numbers that cost nothing until one is asked for."""
+
+    def __init__(self, lines: Callable[[], np.ndarray], good: np.ndarray | None) -> None:
+        self._lines, self._good = lines, good
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        lines = self._lines()
+        return lines[rows] if self._good is None else lines[self._good][rows]
+
+    def only(self, kept: np.ndarray) -> "_LazyLines":
+        """The lines of the rows where ``kept`` is true."""
+        return _LazyLines(lambda: self[np.flatnonzero(kept)], None)
+
+
+def _missing(texts: np.ndarray) -> np.ndarray:
+    return np.array([not text for text in texts], dtype=bool)
+
+
+def _too_long(texts: np.ndarray) -> np.ndarray:
+    return np.array([text is not None and len(text) > MAX_LINE_BYTES for text in texts], dtype=bool)
+
+
+def _not_one_line(texts: np.ndarray) -> np.ndarray:
+    return np.array([text is not None and _NOT_ONE_LINE.search(text) is not None for text in texts], dtype=bool)
+
+
+def _not_binary(array: np.ndarray) -> np.ndarray | None:
+    if array.dtype == np.int8:
+        # one pass over one byte a row: -1 reads as 255
+        unsigned = array.view(np.uint8)
+        return unsigned > 1 if len(unsigned) and unsigned.max() > 1 else None
+    return ~((array == 0) | (array == 1))

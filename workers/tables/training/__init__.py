@@ -1,0 +1,1 @@
+"""Tables to train on: read whole, with labels, and audited."""
