@@ -14,8 +14,8 @@ from model_store.store import Release, load_release
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
-from workers import scoring
-from workers.pieces import parquet_pieces
+from workers.scoring import chunk
+from workers.scoring.chunk_reader import parquet_pieces
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.chunk_size import ChunkSize
@@ -124,10 +124,10 @@ def read(piece: Piece, data: bytes, release: Release) -> Iterator[table_rows.Row
             yield pieces.rows(start, end)
 
 
-predict = scoring.predict
+predict = chunk.predict
 
 
-def text_of(scored: scoring.Scored) -> bytes:
+def text_of(scored: chunk.Scored) -> bytes:
     """The lines of the result for these rows."""
     return output.prediction_text(*scored.columns)
 

@@ -19,9 +19,9 @@ from shared.catalog.aliases import point_latest
 from shared.catalog.manifests import Column, ReleaseManifest, TableFingerprint
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
-from workers import scoring
-from workers.parts import ChunkRecord, missing_chunks
-from workers.planning import Plan, read_plan
+from workers.scoring import chunk, planning, publishing
+from workers.scoring.parts import ChunkRecord, missing_chunks
+from workers.scoring.plan import Plan, read_plan
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PLACE = "2026/11/23"
@@ -109,7 +109,7 @@ def make_job(bucket: LocalBucket, *, minute: int = 0, table: str = TABLE, model:
 
 
 def plan(folder: JobFolder) -> Plan:
-    made = scoring.plan_job(folder)
+    made = planning.plan_job(folder)
     assert made is not None
     return made
 
@@ -117,14 +117,14 @@ def plan(folder: JobFolder) -> Plan:
 def score_chunks(folder: JobFolder, cache: Path) -> list[ChunkRecord | None]:
     """Score every chunk of the plan that has no part, as the tasks do."""
     made = read_plan(folder)
-    return [scoring.score_chunk(folder, made.chunk(index), cache) for index in missing_chunks(folder, made)]
+    return [chunk.score_chunk(folder, made.chunk(index), cache) for index in missing_chunks(folder, made)]
 
 
 def run_job(folder: JobFolder) -> Outcome:
     """Plan, score and finish a job; returns how it ended."""
     plan(folder)
     score_chunks(folder, Path(folder.bucket.url) / "no-cache")
-    outcome = scoring.finish_job(folder)
+    outcome = publishing.finish_job(folder)
     assert outcome is not None
     return outcome
 

@@ -20,8 +20,8 @@ from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob,
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.notices import is_told
-from workers.parts import missing_chunks
-from workers.planning import read_plan
+from workers.scoring.parts import missing_chunks
+from workers.scoring.plan import read_plan
 from workers.tables.prefetch import ahead
 from workers.tuning import missing_orders
 

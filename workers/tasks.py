@@ -21,6 +21,7 @@ import structlog
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # new in billiard 4.3, after its type stubs
 from celery import shared_task
 
+from model_store import store
 from model_store.definitions import barred_definitions, is_tried, list_definitions, load_definition
 from model_store.evaluation.gate import Limits
 from model_store.foreign_code import DefinitionHungError
@@ -43,18 +44,20 @@ from shared.queue.probe import LONGEST_REASON, Answer, Canary, answer, canary_fi
 from shared.queue.upkeep import Upkeep
 from shared.settings import Settings, read_settings
 from shared.version import code_version
-from workers import joining, notices, scoring, sweeping, training, tuning, webhook
+from workers import notices, sweeping, training, tuning, webhook
 from workers.attempts import MAX_DEATHS, Attempt, counted, forget_job, note_sent_again, step_name
 from workers.judging import Places
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
-from workers.parts import ChunkRecord, missing_chunks
-from workers.planning import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
 from workers.recovery import verdicts
 from workers.recovery.upkeep import NOTICES, STRAYS, counted_upkeep
-from workers.reject_limits import check_so_far, count_rejects
 from workers.removing import make_step
-from workers.suspects import is_suspect
+from workers.scoring import chunk as chunk_scoring
+from workers.scoring import joining, planning, publishing
+from workers.scoring.isolation import is_suspect
+from workers.scoring.parts import ChunkRecord, missing_chunks
+from workers.scoring.plan import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
+from workers.scoring.reject_limits import check_so_far, count_rejects
 
 MAX_TRIES = 8
 LONGEST_PAUSE_SECONDS = 10
@@ -243,7 +246,7 @@ def _piece_of(order: JobOrder) -> dict[str, int]:
 def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Cut the table, and send every chunk that has no part yet, most of them while it is still being cut."""
     early = _EarlyOrders(task.app, order.job_id)
-    plan = scoring.plan_job(folder, early.ready, max_unpacked_ratio=settings().max_unpacked_ratio)
+    plan = planning.plan_job(folder, early.ready, max_unpacked_ratio=settings().max_unpacked_ratio)
     if plan is None:
         send(task.app, routes.NOTIFY, [order])
         return
@@ -327,7 +330,7 @@ def _score_or_give_up(order: ChunkOrder, planned: PlannedChunk, folder: JobFolde
     if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
         part = _score_in_pieces(planned, folder, attempt)
     else:
-        part = scoring.score_chunk(folder, planned, **_places(), enter=_tell_stages(attempt))
+        part = chunk_scoring.score_chunk(folder, planned, **_places(), enter=_tell_stages(attempt))
     _loaded.add(planned.release)
     return part
 
@@ -344,7 +347,7 @@ def _try_to_load(release: str, folder: JobFolder, chunk: Attempt) -> bool:
     """
     if folder.outcome() is not None:
         return False
-    chunk.enter(scoring.ChunkStage.LOADING)
+    chunk.enter(chunk_scoring.ChunkStage.LOADING)
     limit = time.monotonic() + min(LOADING_SECONDS, settings().chunk_seconds / 3)
     while time.monotonic() < limit:
         with leased(redis_client(), f"load:{folder.job_id}") as is_ours:
@@ -362,11 +365,11 @@ def _load_counted(release: str, folder: JobFolder) -> None:
             verdict = verdicts.killed_loader(release, attempt)
             _note_killer(release, folder, verdict.message)
             raise verdict
-        scoring.load_release(folder.bucket, release, **_places())
+        store.load_release(folder.bucket, release, **_places())
 
 
-def _tell_stages(attempt: Attempt) -> Callable[[scoring.ChunkStage], None]:
-    return lambda stage: attempt.enter(stage, in_isolation=stage is scoring.ChunkStage.SCORING)
+def _tell_stages(attempt: Attempt) -> Callable[[chunk_scoring.ChunkStage], None]:
+    return lambda stage: attempt.enter(stage, in_isolation=stage is chunk_scoring.ChunkStage.SCORING)
 
 
 def _note_killer(release: str, folder: JobFolder, what: str) -> None:
@@ -412,7 +415,7 @@ def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt)
         if not is_ours:
             return None  # two at once would take each other's try for a death
         log.warning("chunk killed its worker and is tried in pieces", deaths=attempt.deaths)
-        return scoring.score_chunk(folder, planned, **_places(), suspect=True, enter=_tell_stages(attempt))
+        return chunk_scoring.score_chunk(folder, planned, **_places(), suspect=True, enter=_tell_stages(attempt))
 
 
 def _places() -> dict[str, Any]:
@@ -423,7 +426,7 @@ def _places() -> dict[str, Any]:
 def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Join and publish, if all parts are there or about to be; then the notice."""
     # a process that could score the last chunks itself does not wait for others to do it
-    outcome = scoring.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
+    outcome = publishing.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
     if outcome is not None:
         log.info("finished", state=outcome.state, result=outcome.result)
         progress.forget(redis_client(), order.job_id)

@@ -18,8 +18,9 @@ from shared.jobs.folder import Outcome
 from tests.handmade import make_job, plan, text_at
 from tests.ready_loader import ReadyLoader
 from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
-from workers import scoring, training
+from workers import training
 from workers.judging import Places
+from workers.scoring import chunk, publishing
 
 READY_LOADER = ReadyLoader()
 
@@ -161,8 +162,8 @@ def score(bucket: LocalBucket, definitions: Path, **more: object) -> Outcome:
     folder = make_job(bucket, table=EVAL, model="bad", **{"minute": 30, **more})
     made = plan(folder)
     for index in range(len(made.chunks)):
-        scoring.score_chunk(folder, made.chunk(index), Path(bucket.url) / "no-cache", definitions)
-    return scoring.finish_job(folder)
+        chunk.score_chunk(folder, made.chunk(index), Path(bucket.url) / "no-cache", definitions)
+    return publishing.finish_job(folder)
 
 
 def failure(bucket: LocalBucket, definitions: Path) -> ScoringError:
@@ -248,8 +249,8 @@ def test_rates_that_are_no_numbers_reject_single_rows_and_fail_the_job_when_they
     score_with_rejects = make_job(bucket, table=EVAL, model="bad", minute=50, max_reject_share=1.0)
     made = plan(score_with_rejects)
     for index in range(len(made.chunks)):
-        scoring.score_chunk(score_with_rejects, made.chunk(index), bucket.root, definitions)
-    assert scoring.finish_job(score_with_rejects).state == "done"
+        chunk.score_chunk(score_with_rejects, made.chunk(index), bucket.root, definitions)
+    assert publishing.finish_job(score_with_rejects).state == "done"
 
 
 def test_rates_that_are_all_no_numbers_fail_the_job_however_many_rejects_it_allows(bucket, definitions):
@@ -297,7 +298,7 @@ def test_code_that_changes_is_refused_by_a_process_that_has_the_release_in_memor
 def score_again(bucket: LocalBucket, definitions: Path) -> None:
     minute = 31 + len(bucket.folders("jobs"))
     folder = make_job(bucket, table=EVAL, model="bad", minute=minute)
-    scoring.score_chunk(folder, plan(folder).chunk(0), bucket.root, definitions)
+    chunk.score_chunk(folder, plan(folder).chunk(0), bucket.root, definitions)
 
 
 # --- while training

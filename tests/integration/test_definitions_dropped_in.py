@@ -179,9 +179,10 @@ from model_store.definitions import list_definitions, load_definition
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob, TrainJob
-from workers import scoring, training
+from workers.scoring import planning, publishing, chunk
+from workers import training
 from workers.judging import Places
-from workers.planning import read_plan
+from workers.scoring.plan import read_plan
 bucket, cache, now = LocalBucket(Path("bucket").absolute()), Path("no-cache"), datetime(2026, 11, 23, tzinfo=UTC)
 for name in ("train", "table"):
     bucket.upload(Path(sys.argv[1 + (name == "table")]), f"data/{name}.csv.gz")
@@ -189,10 +190,10 @@ fit, score = (JobFolder(bucket, f"20261123t000000000z-{kind}-1") for kind in ("t
 fit.create(TrainJob(job_id=fit.job_id, created=now, definition="old", train="data/train.csv.gz"))
 print(training.train_release(fit, Places(cache=cache)).state, "old" in list_definitions(), load_definition("old").model_class.__module__)
 score.create(ScoreJob(job_id=score.job_id, created=now, model="old", table="data/table.csv.gz", place="2026/11/23"))
-plan = scoring.plan_job(score)
+plan = planning.plan_job(score)
 for index in range(len(plan.chunks)):
-    scoring.score_chunk(score, plan.chunk(index), cache)
-print(scoring.finish_job(score).state)
+    chunk.score_chunk(score, plan.chunk(index), cache)
+print(publishing.finish_job(score).state)
 """
     command = [sys.executable, "-c", code, str(prepared[0]), str(prepared[2])]
     done = subprocess.run(

@@ -20,9 +20,9 @@ from shared.jobs.outbox import NoticeFolder, announce
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, read_retention
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table
-from workers import scoring
-from workers.joining import join
-from workers.planning import read_plan
+from workers.scoring import publishing
+from workers.scoring.joining import join
+from workers.scoring.plan import read_plan
 
 RULES = b"jobs: {parts: 1d, done: 30d, failed: 90d}\nrevisions: {keep_last: 2}\nnotices: 90d\n"
 DAYS = [1.5, 2.6, 31, 32.1, 95, 96.1, 97.2, 370, 371.1, 372.2, 373.3, 374.4, 376, 377.1]
@@ -159,4 +159,4 @@ def test_removal_that_is_killed_damages_nothing_and_leaves_nothing_behind(full, 
             assert bucket.drop_empty_folders(folder, -1) == 0, "an empty folder was left"
         shutil.rmtree(bucket.root)
     # what was spared all along goes on
-    assert scoring.finish_job(JobFolder(undisturbed, held)).state == "done"
+    assert publishing.finish_job(JobFolder(undisturbed, held)).state == "done"

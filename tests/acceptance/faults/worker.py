@@ -19,13 +19,15 @@ from typing import Any
 import psutil
 import time_machine
 
+from model_store import store
 from shared import processes
 from shared.bucket.local import LocalBucket
 from shared.bucket.remote import RemoteBucket
 from shared.queue import broker
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
-from workers import notices, scoring, tasks, training
+from workers import notices, tasks, training
 from workers.app import app
+from workers.scoring import chunk, chunk_reader
 
 __all__ = ["app"]
 
@@ -180,7 +182,7 @@ def around(operation: str, real: Callable[..., Any], path_at: int) -> Callable[.
 with_traps(LocalBucket)
 with_traps(RemoteBucket)
 notices.post = around("post", notices.post, 1)
-scoring.load_release = around("load", scoring.load_release, 1)
+chunk.load_release = around("load", store.load_release, 1)
 training.fit = around("fit", training.fit, 0)
 
 real_aside = LocalBucket._aside
@@ -195,7 +197,7 @@ def aside(self: LocalBucket, path: str) -> Iterator[Path]:
 
 LocalBucket._aside = aside  # type: ignore[method-assign,assignment]
 
-real_send, real_open_chunk = broker.send, scoring.open_chunk
+real_send, real_open_chunk = broker.send, chunk_reader.open_chunk
 
 
 def send(*arguments: Any) -> None:
@@ -212,7 +214,7 @@ def open_chunk(bucket: Any, planned: Any, release: Any) -> Any:
 
 
 tasks.send = send
-scoring.open_chunk = open_chunk
+chunk.open_chunk = open_chunk
 
 if machine := os.environ.get("FAULT_MACHINE"):
     # what this process leaves behind tells the others nothing, as if it had run on another machine

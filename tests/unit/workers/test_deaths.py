@@ -17,9 +17,11 @@ from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
-from workers import attempts, notices, scoring, tasks, training, tuning
+from workers import attempts, notices, tasks, training, tuning
 from workers.attempts import MAX_DEATHS, counted
 from workers.recovery.shutdown import forgive_work_in_hand
+from workers.scoring import chunk, planning, publishing
+from workers.scoring import plan as job_plan
 from workers.sweeping import Missing
 
 pytestmark = pytest.mark.server
@@ -91,7 +93,7 @@ def whole(folder):
 
 
 def first_chunk(folder):
-    return ChunkOrder(job_id=folder.job_id, index=0, of=len(scoring.read_plan(folder).chunks))
+    return ChunkOrder(job_id=folder.job_id, index=0, of=len(job_plan.read_plan(folder).chunks))
 
 
 def check_verdict(folder, *words, exit_code=5):
@@ -114,10 +116,10 @@ def killing(request, bucket, monkeypatch):
         return tasks.train_fit, make_training(bucket)
     folder = make_job(bucket, chunk_rows=14)
     if request.param == routes.SCORE_PLAN:
-        monkeypatch.setattr(scoring, "plan_job", die)
+        monkeypatch.setattr(planning, "plan_job", die)
         return tasks.score_plan, folder
     plan(folder)
-    monkeypatch.setattr(scoring, "finish_job", die)
+    monkeypatch.setattr(publishing, "finish_job", die)
     return tasks.score_finish, folder
 
 
@@ -151,7 +153,7 @@ def test_a_step_that_ends_in_between_is_not_failed_for_deaths_of_long_ago(bucket
     folder = make_job(bucket)
     for _ in range(2):
         with monkeypatch.context() as patch:
-            patch.setattr(scoring, "plan_job", die)
+            patch.setattr(planning, "plan_job", die)
             assert [run(tasks.score_plan, whole(folder)) for _ in range(2)] == [signal.SIGKILL] * 2
         assert run(tasks.score_plan, whole(folder)) == 0
     assert folder.outcome() is None
@@ -175,7 +177,7 @@ def test_a_result_that_cannot_be_put_in_its_place_fails_a_job_that_was_done_and_
     plan(folder)
     score_chunks(folder, bucket.root / "no-cache")
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "publish_newest", die)
+        patch.setattr(publishing, "publish_newest", die)
         deaths = 0
         while (outcome := folder.outcome()) is None or outcome.state == "done":
             deaths += run(tasks.score_finish, whole(folder)) != 0
@@ -210,7 +212,7 @@ def test_a_step_that_is_refused_memory_says_how_much_there_is(bucket, monkeypatc
     def fill(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(scoring, "plan_job", fill)
+    monkeypatch.setattr(planning, "plan_job", fill)
     folder = make_job(bucket)
     assert run(tasks.score_plan, whole(folder)) == 0
     check_verdict(folder, "score.plan (cutting the table into chunks) ran out of memory: its process may use ", "GB, ")
@@ -237,7 +239,7 @@ def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucke
         raise SystemExit(0)
 
     folder = make_job(bucket)
-    monkeypatch.setattr(scoring, "plan_job", stop)
+    monkeypatch.setattr(planning, "plan_job", stop)
     for module in (tasks, attempts):
         monkeypatch.setattr(module, "terminate_handler_fired", lambda: True)
     for _ in range(MAX_DEATHS + 2):
@@ -252,7 +254,7 @@ def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucke
 
 def test_a_deploy_that_kills_work_in_hand_again_and_again_fails_no_job(bucket, client, monkeypatch):
     folder = make_job(bucket)
-    monkeypatch.setattr(scoring, "plan_job", die)
+    monkeypatch.setattr(planning, "plan_job", die)
     order = whole(folder)
     for _ in range(MAX_DEATHS + 2):
         assert run(tasks.score_plan, order) == signal.SIGKILL
@@ -306,7 +308,7 @@ def deadly_release(bucket, settings, tmp_path):
 
 def test_a_release_that_kills_its_loader_fails_the_job_and_is_remembered_for_the_doctor(deadly_release, client):
     folder = deadly_release("os.kill(os.getpid(), 9)")
-    release = scoring.read_plan(folder).release
+    release = job_plan.read_plan(folder).release
     assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
     check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "most likely memory", exit_code=4)
     assert "scoring models check deadly" in folder.outcome().next_step
@@ -322,7 +324,7 @@ def test_a_release_whose_loading_hangs_fails_the_job_after_three_time_limits(dea
         assert run(tasks.score_chunk, first_chunk(folder)) == 0
         runs += 1
         assert runs <= MAX_DEATHS + 1, "it is begun for ever"
-    release = scoring.read_plan(folder).release
+    release = job_plan.read_plan(folder).release
     check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "did not end within its time", exit_code=4)
 
 
@@ -339,7 +341,7 @@ def test_a_release_that_ends_the_process_that_loads_it_with_a_code_is_counted_to
 def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_begun(deadly_release, client):
     """A chunk whose process died goes to the end of its queue: once, each of the others killed a process first."""
     folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
-    chunks = len(scoring.read_plan(folder).chunks)
+    chunks = len(job_plan.read_plan(folder).chunks)
     assert chunks == 8
     orders = [ChunkOrder(job_id=folder.job_id, index=index, of=chunks) for index in range(chunks)]
     deaths = 0
@@ -361,7 +363,7 @@ def test_a_release_that_could_be_loaded_after_all_is_named_by_the_doctor_no_more
     note_killer(client, other)
     assert len(read_killers(client)) == 2
     corrected.touch()
-    later = make_job(folder.bucket, minute=9, table="data/few.csv", model=scoring.read_plan(folder).release)
+    later = make_job(folder.bucket, minute=9, table="data/few.csv", model=job_plan.read_plan(folder).release)
     plan(later)
     assert run(tasks.score_chunk, first_chunk(later)) == 0
     run(tasks.score_finish, whole(later))
@@ -396,7 +398,7 @@ def test_a_row_that_kills_whoever_scores_it_is_still_a_reject(deadly_release):
 def test_a_chunk_that_kills_where_no_row_is_at_fault_fails_the_job(bucket, monkeypatch, name, doing):
     folder = make_job(bucket, chunk_rows=14)
     plan(folder)
-    monkeypatch.setattr(scoring, name, die)
+    monkeypatch.setattr(chunk, name, die)
     assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
     check_verdict(folder, f"chunk 0 killed its process 3 times in a row, the last time while {doing}; most likely memory")
 
@@ -406,10 +408,10 @@ def test_a_chunk_in_pieces_that_kills_while_its_records_are_counted_fails_the_jo
     folder = make_job(bucket, chunk_rows=14)
     plan(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "predict", die)
+        patch.setattr(chunk, "predict", die)
         for _ in range(MAX_DEATHS):
             assert run(tasks.score_chunk, first_chunk(folder))
-    monkeypatch.setattr("workers.pieces.record_ends", die)
+    monkeypatch.setattr("workers.scoring.chunk_reader.record_ends", die)
     assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS
     check_verdict(folder, "the last time while opening its part of the table")
 
@@ -418,10 +420,10 @@ def test_pieces_that_kill_only_when_they_are_put_together_fail_the_job(bucket, m
     folder = make_job(bucket, chunk_rows=14)
     plan(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "predict", die)
+        patch.setattr(chunk, "predict", die)
         for _ in range(MAX_DEATHS):
             assert run(tasks.score_chunk, first_chunk(folder))
-    monkeypatch.setattr(scoring, "_merged", die)
+    monkeypatch.setattr(chunk, "_merged", die)
     assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS + 1
     check_verdict(folder, "the last time while putting its pieces together")
 

@@ -6,7 +6,8 @@ from shared.bucket.local import LocalBucket
 from shared.errors import BrokerError
 from shared.queue.routes import SCORE_CHUNK
 from tests.handmade import make_job, publish_handmade, row, write_table
-from workers import scoring, tasks
+from workers import tasks
+from workers.scoring import planning
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_chunks_are_sent_in_their_order_before_there_is_a_plan_each_with_what_it
 
     monkeypatch.setattr(tasks, "send", send)
     early = tasks._EarlyOrders(None, folder.job_id)
-    plan = scoring.plan_job(folder, early.ready)
+    plan = planning.plan_job(folder, early.ready)
     assert len(plan.chunks) > 3
     assert early.sent == len(sent) == len(plan.chunks)
     assert [(order.index, order.cut) for order in sent] == list(enumerate(plan.chunks))
@@ -40,7 +41,7 @@ def test_a_lot_waits_a_moment_for_the_next_chunks_and_nothing_is_sent_twice(fold
     monkeypatch.setattr(tasks, "SENDING_PAUSE_SECONDS", 3600)
     monkeypatch.setattr(tasks, "send", lambda _app, _task, orders: lots.append([order.index for order in orders]))
     early = tasks._EarlyOrders(None, folder.job_id)
-    scoring.plan_job(folder, early.ready)
+    planning.plan_job(folder, early.ready)
     assert lots == [[0]]
     assert early.sent == 1
 
@@ -54,6 +55,6 @@ def test_where_redis_is_away_the_table_is_cut_all_the_same_and_it_is_tried_once(
 
     monkeypatch.setattr(tasks, "send", send)
     early = tasks._EarlyOrders(None, folder.job_id)
-    plan = scoring.plan_job(folder, early.ready)
+    plan = planning.plan_job(folder, early.ready)
     assert len(plan.chunks) > 3
     assert (early.sent, len(tried)) == (0, 1)

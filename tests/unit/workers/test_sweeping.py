@@ -13,7 +13,8 @@ from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import ScoreJob, TrainJob
 from shared.queue.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
 from tests.handmade import TABLE, plan, publish_handmade, row, score_chunks, write_table
-from workers import scoring, sweeping
+from workers import sweeping
+from workers.scoring import chunk, publishing
 from workers.sweeping import CLOCKS_APART, Rules, Traffic, Turn, sweep
 
 NO_GRACE = timedelta(0)
@@ -63,11 +64,11 @@ def test_a_score_job_is_sent_what_it_lacks_from_its_beginning_to_its_end(bucket)
     assert sent(bucket) == [(SCORE_PLAN, "job-1", [])]
     made = plan(folder)
     assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 1, 2])]
-    scoring.score_chunk(folder, made.chunk(1), bucket.root)
+    chunk.score_chunk(folder, made.chunk(1), bucket.root)
     assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 2])]
     score_chunks(folder, bucket.root)
     assert sent(bucket) == [(SCORE_FINISH, "job-1", [])]
-    scoring.finish_job(folder)
+    publishing.finish_job(folder)
     assert sent(bucket) == [(NOTIFY, "job-1", [])]
     bucket.delete(folder.file("published.json"))
     assert sent(bucket) == [(SCORE_FINISH, "job-1", [])]
@@ -96,7 +97,7 @@ def test_a_part_that_was_taken_back_is_sent_again(bucket):
     plan(folder)
     score_chunks(folder, bucket.root)
     bucket.place(folder.part_file(2, "csv.gz")).write_bytes(b"broken")
-    assert scoring.finish_job(folder) is None
+    assert publishing.finish_job(folder) is None
     assert sent(bucket) == [(SCORE_CHUNK, "job-1", [2])]
 
 
@@ -119,7 +120,7 @@ def test_a_step_gets_its_time_before_it_is_sent_again(bucket):
     made = plan(old)
     make_older(old)
     assert sent(bucket, grace=minute) == [], "the plan was made just now"
-    scoring.score_chunk(old, made.chunk(0), bucket.root)
+    chunk.score_chunk(old, made.chunk(0), bucket.root)
     assert sent(bucket) == [(SCORE_CHUNK, "job-2", [1, 2])]
 
 
@@ -246,7 +247,7 @@ def test_a_job_that_is_done_has_no_deadline(bucket):
     folder = job(bucket, created=datetime.now(UTC) - timedelta(days=30))
     plan(folder)
     score_chunks(folder, bucket.root)
-    scoring.finish_job(folder)
+    publishing.finish_job(folder)
     assert sent(bucket) == [(NOTIFY, "job-1", [])]
     assert folder.outcome().state == "done"
 

@@ -19,7 +19,7 @@ from shared.jobs.messages import MAX_LEFT_OUT
 from shared.records import FileDigest
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
-from workers.planning import check_still, unchanged_while_read
+from workers.scoring.planning import check_still, unchanged_while_read
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.chunk_size import MAX_CHUNK_BYTES, ChunkSize

@@ -26,7 +26,7 @@ from shared.retention.survey import survey
 from shared.retention.things import Kind
 from shared.settings import Settings
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table
-from workers import scoring
+from workers.scoring import planning, publishing
 
 RULES = """
 jobs:      {parts: 1d, done: 30d, failed: 90d}
@@ -61,7 +61,7 @@ def failed_job(bucket: LocalBucket, minute: int = 0, **more) -> JobFolder:
     plan(folder)
     score_chunks(folder, bucket.root / "no-cache")
     with pytest.raises(Exception, match="rejects"):
-        scoring.finish_job(folder)
+        publishing.finish_job(folder)
     folder.fail(RequestError("too many rejects"))
     return told(folder)
 
@@ -142,7 +142,7 @@ def test_a_job_whose_files_are_gone_says_so_when_it_is_to_be_fixed_or_resumed(bu
         lambda: enqueue_fix(settings, bucket, job_id=failed.job_id, rows="fixed.csv"),
         lambda: resume(settings, bucket, failed.job_id),
         lambda: resume(settings, bucket, failed.job_id, accept_rejects=True),
-        lambda: scoring.plan_job(make_job(bucket, minute=5, fixes=done.job_id, fixed_rows="fixed.csv")),
+        lambda: planning.plan_job(make_job(bucket, minute=5, fixes=done.job_id, fixed_rows="fixed.csv")),
     ):
         with pytest.raises(RequestError, match=r"were removed some time after it had ended.*--again"):
             ask()
@@ -158,7 +158,7 @@ def test_a_failed_job_keeps_its_parts_so_that_its_rejects_can_be_accepted_but_no
     folder.reopen(accept_rejects=True)
     plan(folder)
     assert not folder.bucket.folders(folder.file("slices")), "all parts are there"
-    assert scoring.finish_job(folder).facts["rejected"] == "1, accepted by a person"
+    assert publishing.finish_job(folder).facts["rejected"] == "1, accepted by a person"
 
 
 def test_a_failed_job_whose_slices_are_gone_goes_on(bucket):
@@ -359,8 +359,8 @@ def test_a_revision_without_a_manifest_stays_while_its_job_can_go_on(bucket):
     folder = make_job(bucket, max_reject_share=0.5)
     plan(folder)
     score_chunks(folder, bucket.root)
-    from workers.joining import join
-    from workers.planning import read_plan
+    from workers.scoring.joining import join
+    from workers.scoring.plan import read_plan
 
     join(folder, folder.score_job(), read_plan(folder), awaits=False)
     folder.cancel()
@@ -412,7 +412,7 @@ def test_what_comes_to_be_needed_after_its_tombstone_is_spared(bucket):
     assert {thing.name for thing in removed.spared} == {done.job_id, failed.job_id}
     after = tree(bucket.root)
     assert not [path for path in before if "/jobs/" in path and path not in after and "outcome" not in path]
-    assert scoring.finish_job(failed).state == "done"
+    assert publishing.finish_job(failed).state == "done"
     assert fix.job_id in open_jobs(bucket)
 
 
@@ -452,7 +452,7 @@ def test_a_job_that_was_resumed_just_before_its_mark_is_spared(bucket, monkeypat
     removed = removal.remove_due(bucket, rules, in_days(97))
     assert [thing.name for thing in removed.spared] == [failed.job_id]
     assert not failed.has("cleared")
-    assert scoring.finish_job(failed).state == "done"
+    assert publishing.finish_job(failed).state == "done"
 
 
 def test_nothing_is_removed_while_it_is_not_known_what_a_new_job_needs(bucket):

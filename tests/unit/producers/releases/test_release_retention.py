@@ -20,7 +20,7 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from tests.handmade import NOON, make_job, plan, publish_handmade, row, run_job, tree, write_table
 from tests.object_store import STORE_BUCKET, object_store, talking_to
-from workers import scoring as steps
+from workers.scoring import planning
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ def test_a_removal_that_is_killed_leaves_nothing_that_can_be_loaded(bucket, rele
     with pytest.raises(ModelError, match="has no model/"):
         load_release(bucket, releases[0], tmp_path)
     with pytest.raises(ModelError, match="there is no release"):
-        steps.plan_job(make_job(bucket, model=releases[0]))
+        planning.plan_job(make_job(bucket, model=releases[0]))
 
 
 def test_what_a_damaged_alias_may_mean_is_kept(bucket, releases):

@@ -25,11 +25,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from model_store import store as model_store_store
 from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError
 from shared.jobs.folder import JobFolder
 from tests.handmade import INTERCEPT, WEIGHTS, make_job, publish_handmade, run_job
-from workers import scoring
+from workers.scoring import chunk
 from workers.tables.parquet import cuts
 from workers.tables.schema import DEVICES
 
@@ -479,9 +480,9 @@ def predicting(store: Path, predict: Callable, preparing: Callable | None = None
         definition = dataclasses.replace(release.definition, data_preparation=preparing) if preparing else release.definition
         return dataclasses.replace(release, model=Model, definition=definition)
 
-    load_release = scoring.load_release
+    load_release = model_store_store.load_release
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "load_release", load)
+        patch.setattr(chunk, "load_release", load)
         return run(store, ".csv", GOOD_TABLE[: GOOD_TABLE.index(b"\n%d," % rows) + 1])
 
 

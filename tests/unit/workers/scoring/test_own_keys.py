@@ -18,9 +18,9 @@ from shared.jobs.messages import ScoreJob, TrainJob
 from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import NOON, PLACE, make_job, text_at
 from tests.trainings import train
-from workers import scoring
-from workers.parts import missing_chunks
-from workers.planning import read_plan
+from workers.scoring import chunk, planning, publishing
+from workers.scoring.parts import missing_chunks
+from workers.scoring.plan import read_plan
 
 TRAIN = "data/train/2026/11/23/train.csv"
 TABLE = f"data/predict/input/{PLACE}/prediction_input.csv"
@@ -69,11 +69,11 @@ def minutes():
 
 def run(bucket, definitions, minutes, **more) -> JobFolder:
     folder = make_job(bucket, minute=next(minutes), **{"model": "text", "table": TABLE, **more})
-    scoring.plan_job(folder)
+    planning.plan_job(folder)
     plan = read_plan(folder)
     for index in missing_chunks(folder, plan):
-        scoring.score_chunk(folder, plan.chunk(index), Path("no-cache"), definitions)
-    assert scoring.finish_job(folder).state == "done"
+        chunk.score_chunk(folder, plan.chunk(index), Path("no-cache"), definitions)
+    assert publishing.finish_job(folder).state == "done"
     return folder
 
 
@@ -183,7 +183,7 @@ def test_bad_keys_and_text_are_rejects_and_mended_rows_take_their_places(bucket,
 def test_a_table_without_a_key_is_refused_by_its_name(bucket, minutes):
     bucket.write("data/keyless.csv", b"keyword,price\nkids,1\n")
     with pytest.raises(TableError, match="lacks the column match_type; it has keyword, price"):
-        scoring.plan_job(make_job(bucket, minute=next(minutes), model="text", table="data/keyless.csv"))
+        planning.plan_job(make_job(bucket, minute=next(minutes), model="text", table="data/keyless.csv"))
 
 
 @pytest.mark.parametrize("chunk_rows", [7, None])
@@ -217,7 +217,7 @@ def test_a_release_without_intervals_is_refused_before_the_table_is_cut(tmp_path
     write_table(bucket, [row(number) for number in range(3)])
     folder = make_job(bucket, interval=True)
     with pytest.raises(ModelError, match=f"the release {release} gives no interval: its definition has no predict_interval"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
     assert not folder.has("begun.json")
 
 

@@ -14,8 +14,8 @@ from shared.bucket.interface import Bucket
 from shared.catalog.manifests import ReleaseManifest
 from shared.errors import StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
-from workers.planning import FoundFile, PlannedChunk, check_stamp, slice_file
-from workers.slices import read_chunk
+from workers.scoring.plan import FoundFile, PlannedChunk, check_stamp, slice_file
+from workers.scoring.slices import read_chunk
 from workers.tables import rows as table_rows
 from workers.tables import schema
 from workers.tables.csv import rows as csv_rows

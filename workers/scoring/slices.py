@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from shared.bucket.interface import Bucket
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
-from workers.planning import Chunk, FoundFile, Plan, check_stamp, slice_file
+from workers.scoring.plan import Chunk, FoundFile, Plan, check_stamp, slice_file
 from workers.tables.streams import BAD_GZIP, Stream, bad_gzip, unpacked
 
 FEW = 1

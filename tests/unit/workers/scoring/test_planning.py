@@ -21,8 +21,8 @@ from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
 from shared.table_files import find_files
-from workers import planning
-from workers.planning import Begun, slice_file
+from workers.scoring import planning
+from workers.scoring.plan import Begun, slice_file
 from workers.tables import chunk_size
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.csv import cuts as csv_cuts

@@ -38,10 +38,10 @@ from tests.handmade import (
     tree,
     write_table,
 )
-from workers import joining, scoring
 from workers.notices import compose
-from workers.parts import PREDICTED, missing_chunks
-from workers.planning import Chunk, read_begun, read_plan
+from workers.scoring import chunk, chunk_reader, joining, planning, publishing
+from workers.scoring.parts import PREDICTED, missing_chunks
+from workers.scoring.plan import Chunk, read_begun, read_plan
 from workers.tables import output, streams
 from workers.tables.parquet import cuts
 from workers.tables.parquet import rows as parquet_rows
@@ -71,7 +71,7 @@ def predicting(monkeypatch, change) -> None:
         release = store.load_release(*arguments)
         return dataclasses.replace(release, model=Changed(release.model))
 
-    monkeypatch.setattr(scoring, "load_release", load)
+    monkeypatch.setattr(chunk, "load_release", load)
 
 
 # --- twice is once
@@ -91,19 +91,19 @@ def test_two_plans_at_the_same_time_are_one_and_leave_one_set_of_slices(bucket):
     bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE)))
     folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
     with ThreadPoolExecutor(4) as threads:
-        plans = list(threads.map(lambda _: scoring.plan_job(folder), range(4)))
+        plans = list(threads.map(lambda _: planning.plan_job(folder), range(4)))
     assert all(made == plans[0] for made in plans)
     assert bucket.folders(folder.file("slices")) == [plans[0].slices]
     score_chunks(folder, bucket.root)
-    assert scoring.finish_job(folder).facts["scored"] == "40"
+    assert publishing.finish_job(folder).facts["scored"] == "40"
 
 
 def test_a_chunk_scored_twice_is_scored_once(bucket):
     folder = make_job(bucket, chunk_rows=7)
     made = plan(folder)
-    first = scoring.score_chunk(folder, made.chunk(2), bucket.root)
+    first = chunk.score_chunk(folder, made.chunk(2), bucket.root)
     before = tree(bucket.root)
-    assert scoring.score_chunk(folder, made.chunk(2), bucket.root) == first
+    assert chunk.score_chunk(folder, made.chunk(2), bucket.root) == first
     assert tree(bucket.root) == before
     assert missing_chunks(folder, made) == [0, 1, 3, 4, 5]
 
@@ -112,16 +112,16 @@ def test_a_finish_waits_for_every_part_and_then_happens_once(bucket):
     folder = make_job(bucket, chunk_rows=7)
     made = plan(folder)
     for index in (5, 0, 3, 1, 2):
-        scoring.score_chunk(folder, made.chunk(index), bucket.root)
-        assert scoring.finish_job(folder) is None
+        chunk.score_chunk(folder, made.chunk(index), bucket.root)
+        assert publishing.finish_job(folder) is None
     assert not bucket.folders("data/predict/output")
-    scoring.score_chunk(folder, made.chunk(4), bucket.root)
-    outcome = scoring.finish_job(folder)
+    chunk.score_chunk(folder, made.chunk(4), bucket.root)
+    outcome = publishing.finish_job(folder)
     before = tree(bucket.root)
-    assert scoring.finish_job(folder) == outcome
+    assert publishing.finish_job(folder) == outcome
     assert tree(bucket.root) == before
     assert text_at(bucket, outcome.result).count("\n") == 41
-    assert scoring.plan_job(folder) is None
+    assert planning.plan_job(folder) is None
 
 
 def test_finishes_at_the_same_time_agree_on_one_result(bucket):
@@ -129,7 +129,7 @@ def test_finishes_at_the_same_time_agree_on_one_result(bucket):
     plan(folder)
     score_chunks(folder, bucket.root)
     with ThreadPoolExecutor(4) as threads:
-        outcomes = list(threads.map(lambda _: scoring.finish_job(folder), range(4)))
+        outcomes = list(threads.map(lambda _: publishing.finish_job(folder), range(4)))
     assert all(outcome == outcomes[0] and outcome.state == "done" for outcome in outcomes)
     assert text_at(bucket, OUTPUT) == text_at(bucket, f"{OUTPUT}/revisions/{folder.job_id}")
 
@@ -145,10 +145,10 @@ def test_a_finish_that_was_killed_after_any_of_its_writes_is_completed_by_the_ne
         with monkeypatch.context() as patch:
             die_after(patch, bucket, minute, ("create", "writer", "copy", "delete"))
             try:
-                scoring.finish_job(folder)
+                publishing.finish_job(folder)
             except KeyboardInterrupt:
                 writes += 1
-        outcome = scoring.finish_job(folder)
+        outcome = publishing.finish_job(folder)
         assert outcome.state == "done"
         assert folder.has("published.json")
         assert text_at(bucket, outcome.result) == expected
@@ -171,11 +171,11 @@ def test_a_broken_part_is_made_again(bucket, ending, harm):
     path = bucket.place(folder.part_file(1, ending))
     data = path.read_bytes()
     path.write_bytes({"changed": data[:-3] + b"abc", "cut": data[: len(data) // 2], "emptied": b""}[harm])
-    assert scoring.finish_job(folder) is None
+    assert publishing.finish_job(folder) is None
     assert missing_chunks(folder, read_plan(folder)) == [1]
     assert not bucket.exists(f"{OUTPUT}/manifest.json")
     score_chunks(folder, bucket.root)
-    outcome = scoring.finish_job(folder)
+    outcome = publishing.finish_job(folder)
     assert (outcome.facts["scored"], outcome.facts["rejected"]) == ("39", "1")
     assert text_at(bucket, outcome.result).count("\n") == 40
     assert b"12,device,Watch" in gzip.decompress(bucket.read(f"{outcome.result}/rejects.csv.gz"))
@@ -188,9 +188,9 @@ def test_a_part_that_is_gone_is_made_again(bucket, ending):
     plan(folder)
     score_chunks(folder, bucket.root)
     bucket.delete(folder.part_file(0, ending))
-    assert scoring.finish_job(folder) is None
+    assert publishing.finish_job(folder) is None
     score_chunks(folder, bucket.root)
-    assert scoring.finish_job(folder).facts["scored"] == "2"
+    assert publishing.finish_job(folder).facts["scored"] == "2"
 
 
 def test_a_part_that_vanishes_while_the_finish_runs_never_shortens_the_result(bucket, monkeypatch):
@@ -205,7 +205,7 @@ def test_a_part_that_vanishes_while_the_finish_runs_never_shortens_the_result(bu
         return missing
 
     monkeypatch.setattr(joining, "missing_chunks", then_one_goes)
-    assert scoring.finish_job(folder) is None
+    assert publishing.finish_job(folder) is None
     assert folder.outcome() is None
 
 
@@ -220,13 +220,13 @@ def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
         bucket.write(path, packed.getvalue())
     folder = make_job(bucket, chunk_rows=7, table=path)
     made = plan(folder)
-    scoring.score_chunk(folder, made.chunk(0), bucket.root)
+    chunk.score_chunk(folder, made.chunk(0), bucket.root)
     if harm == "changed":
         bucket.write(path, bucket.read(path).replace(b"1003", b"1999"))
     else:
         bucket.delete(path)
     with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
-        scoring.score_chunk(folder, made.chunk(1), bucket.root)
+        chunk.score_chunk(folder, made.chunk(1), bucket.root)
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -241,10 +241,10 @@ def test_a_table_that_is_replaced_by_one_of_the_same_size_and_time_is_refused(bu
     folder = make_job(bucket, chunk_rows=7, table=path)
     plan(folder)
     made = read_plan(folder)
-    scoring.score_chunk(folder, made.chunk(0), bucket.root)
+    chunk.score_chunk(folder, made.chunk(0), bucket.root)
     replace_in_place(bucket, path, b"1003", b"1999", way=way)
     with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
-        scoring.score_chunk(folder, read_plan(folder).chunk(1), bucket.root)
+        chunk.score_chunk(folder, read_plan(folder).chunk(1), bucket.root)
 
 
 def test_a_job_that_an_earlier_version_planned_goes_on_without_versions(bucket):
@@ -253,7 +253,7 @@ def test_a_job_that_an_earlier_version_planned_goes_on_without_versions(bucket):
     bucket.delete(folder.file("versions.json"))
     bucket.place(TABLE).chmod(0o600)
     score_chunks(folder, bucket.root)
-    assert scoring.finish_job(folder).facts["scored"] == "40"
+    assert publishing.finish_job(folder).facts["scored"] == "40"
 
 
 def test_what_a_plan_says_of_its_files_is_what_an_earlier_version_reads(bucket):
@@ -288,7 +288,7 @@ def test_a_compressed_table_may_change_once_it_is_planned(bucket):
     plan(folder)
     bucket.write(f"{TABLE}.gz", b"something else")
     score_chunks(folder, bucket.root)
-    assert scoring.finish_job(folder).facts["scored"] == "40"
+    assert publishing.finish_job(folder).facts["scored"] == "40"
 
 
 def test_a_compressed_table_that_unpacks_to_too_much_is_refused_and_leaves_no_slice(bucket, monkeypatch):
@@ -297,10 +297,10 @@ def test_a_compressed_table_that_unpacks_to_too_much_is_refused_and_leaves_no_sl
     bucket.write(f"{TABLE}.gz", gzip.compress(lines.encode()))
     folder = make_job(bucket, table=f"{TABLE}.gz")
     with pytest.raises(TableError, match=r"unpacks to more than the \d+ MB .* SCORING_MAX_UNPACKED_RATIO") as refused:
-        scoring.plan_job(folder, max_unpacked_ratio=20)
+        planning.plan_job(folder, max_unpacked_ratio=20)
     assert refused.value.message.startswith(f"{TABLE}.gz")
     assert not bucket.folders(folder.file("slices"))
-    allowed = scoring.plan_job(make_job(bucket, minute=1, table=f"{TABLE}.gz"), max_unpacked_ratio=10_000)
+    allowed = planning.plan_job(make_job(bucket, minute=1, table=f"{TABLE}.gz"), max_unpacked_ratio=10_000)
     assert allowed.rows_at_most == 200_000
 
 
@@ -309,7 +309,7 @@ def test_all_compressed_files_of_a_table_share_one_limit(bucket, monkeypatch):
     for name in range(4):
         bucket.write(f"data/many/{name}.csv.gz", gzip.compress("\n".join([HEADER, *[row(0)] * 40_000]).encode()))
     with pytest.raises(TableError, match=r"data/many/\d.csv.gz unpacks to more than the 3 MB"):
-        scoring.plan_job(make_job(bucket, table="data/many"), max_unpacked_ratio=1)
+        planning.plan_job(make_job(bucket, table="data/many"), max_unpacked_ratio=1)
 
 
 @pytest.mark.parametrize("cut", [(0, 0, 1 << 61, 1), (0, 100, 1 << 20, 3), (0, 5, 5, 1), (7, 0, 10, 1)])
@@ -324,9 +324,9 @@ def test_a_forged_order_for_a_chunk_beyond_the_table_is_stray_and_harms_no_job(b
     folder = make_job(bucket, table=path)
     plan(folder)
     with pytest.raises(StrayOrderError):
-        scoring.score_chunk(folder, read_begun(folder).chunk(0, cut), bucket.root)
+        chunk.score_chunk(folder, read_begun(folder).chunk(0, cut), bucket.root)
     score_chunks(folder, bucket.root)
-    assert scoring.finish_job(folder).facts["scored"] == "40"
+    assert publishing.finish_job(folder).facts["scored"] == "40"
 
 
 def test_a_slice_that_is_gone_is_read_from_the_table_again(bucket):
@@ -337,7 +337,7 @@ def test_a_slice_that_is_gone_is_read_from_the_table_again(bucket):
     bucket.delete_folder(folder.file("slices"))
     score_chunks(folder, bucket.root)
     assert not bucket.folders(folder.file("slices"))
-    assert text_at(bucket, scoring.finish_job(folder).result) == expected
+    assert text_at(bucket, publishing.finish_job(folder).result) == expected
     assert len(made.chunks) == 6
 
 
@@ -348,7 +348,7 @@ def test_a_slice_that_is_gone_is_not_read_from_another_table(bucket):
     bucket.delete_folder(folder.file("slices"))
     bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE) + b"\n"))
     with pytest.raises(TableError, match="was changed or removed while it was scored"):
-        scoring.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), bucket.root)
 
 
 def test_a_resumed_job_cuts_only_the_slices_that_it_lacks_and_still_needs(bucket):
@@ -356,7 +356,7 @@ def test_a_resumed_job_cuts_only_the_slices_that_it_lacks_and_still_needs(bucket
     folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
     made = plan(folder)
     for index in (0, 1, 2):
-        scoring.score_chunk(folder, made.chunk(index), bucket.root)
+        chunk.score_chunk(folder, made.chunk(index), bucket.root)
     names = [info.path for info in bucket.files(folder.file(f"slices/{made.slices}"))]
     folder.cancel()
     bucket.delete_folder(folder.file("slices"))
@@ -364,7 +364,7 @@ def test_a_resumed_job_cuts_only_the_slices_that_it_lacks_and_still_needs(bucket
     assert plan(folder) == made
     assert [info.path for info in bucket.files(folder.file(f"slices/{made.slices}"))] == names[3:]
     score_chunks(folder, bucket.root)
-    assert scoring.finish_job(folder).facts["scored"] == "40"
+    assert publishing.finish_job(folder).facts["scored"] == "40"
 
 
 def in_ranges(bucket, monkeypatch) -> str:
@@ -384,8 +384,8 @@ def test_a_chunk_that_is_read_in_ranges_gives_the_same_text_and_a_suspect_the_sa
     plain = run_job(make_job(bucket, max_reject_share=0.5))
     path = in_ranges(bucket, monkeypatch)
     folder, suspected = (make_job(bucket, minute=minute, table=path, max_reject_share=0.5) for minute in (1, 2))
-    one = scoring.score_chunk(folder, plan(folder).chunk(0), bucket.root)
-    other = scoring.score_chunk(suspected, plan(suspected).chunk(0), bucket.root, suspect=True)
+    one = chunk.score_chunk(folder, plan(folder).chunk(0), bucket.root)
+    other = chunk.score_chunk(suspected, plan(suspected).chunk(0), bucket.root, suspect=True)
     assert bucket.read(folder.part_file(0, PREDICTED)).count(output.compress(b"")[:10]) > 3, "not read in ranges"
     assert (one.output, one.rejects, one.devices, one.first_rejects) == (other.output, other.rejects, other.devices, other.first_rejects)
     assert (one.rows_in, one.rows_scored) == (40, 39)
@@ -399,10 +399,10 @@ def test_the_time_that_the_bucket_takes_for_a_chunk_counts_as_reading(bucket, mo
         with opened(*arguments) as pieces:
             yield pieces
 
-    opened = scoring.open_chunk
-    monkeypatch.setattr(scoring, "open_chunk", slow)
+    opened = chunk_reader.open_chunk
+    monkeypatch.setattr(chunk, "open_chunk", slow)
     folder = make_job(bucket)
-    part = scoring.score_chunk(folder, plan(folder).chunk(0), bucket.root)
+    part = chunk.score_chunk(folder, plan(folder).chunk(0), bucket.root)
     assert part.stages["read"] >= 0.2
 
 
@@ -418,7 +418,7 @@ def test_a_large_chunk_of_a_job_that_is_cancelled_stops_between_its_ranges(bucke
 
     rows_of = parquet_rows.ParquetReader.rows
     monkeypatch.setattr(parquet_rows.ParquetReader, "rows", then_cancelled)
-    assert scoring.score_chunk(folder, made.chunk(0), bucket.root) is None
+    assert chunk.score_chunk(folder, made.chunk(0), bucket.root) is None
     assert len(read) == 2
     assert not folder.parts_done()
 
@@ -434,7 +434,7 @@ def test_a_file_that_was_replaced_while_it_was_read_is_not_called_damaged(bucket
 
     monkeypatch.setattr(parquet_rows.ParquetReader, "rows", replaced)
     with pytest.raises(TableError, match="was changed or removed"):
-        scoring.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), bucket.root)
 
 
 def test_slices_that_an_earlier_version_named_by_number_are_found(bucket):
@@ -455,7 +455,7 @@ def test_a_slice_that_was_cut_short_is_refused_and_loses_no_row_silently(bucket,
     [file] = bucket.files(folder.file(f"slices/{made.slices}"))[:1]
     bucket.write(file.path, bucket.read(file.path)[:left])
     with pytest.raises(TableError, match=f"the slice of chunk 0 of job {folder.job_id} is damaged"):
-        scoring.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), bucket.root)
     assert not folder.parts_done()
 
 
@@ -465,7 +465,7 @@ def test_a_release_that_was_changed_after_it_was_published_scores_nothing(bucket
     with bucket.place(f"model/v1/{made.release}/model.skops").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ModelError, match=r"the file model.skops of the release .* was changed after it was published"):
-        scoring.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), bucket.root)
     assert not folder.parts_done()
 
 
@@ -476,7 +476,7 @@ def test_a_chunk_beyond_the_plan_is_refused_and_leaves_the_job_alone(bucket):
     folder = make_job(bucket)
     made = plan(folder)
     with pytest.raises(StrayOrderError, match=f"job {folder.job_id} has 1 chunks; there is no chunk 1"):
-        scoring.score_chunk(folder, made.chunk(1), bucket.root)
+        chunk.score_chunk(folder, made.chunk(1), bucket.root)
     assert folder.outcome() is None
 
 
@@ -485,8 +485,8 @@ def test_steps_of_a_score_job_refuse_a_train_job_and_a_job_without_a_plan(bucket
     folder = JobFolder(bucket, job.job_id)
     folder.create(job)
     with pytest.raises(StrayOrderError, match="is a train job, not one that scores"):
-        scoring.plan_job(folder)
-    for step in (read_plan, scoring.finish_job):
+        planning.plan_job(folder)
+    for step in (read_plan, publishing.finish_job):
         with pytest.raises(StrayOrderError, match=f"has no plan. See what it waits for: scoring jobs show {job.job_id}"):
             step(folder)
 
@@ -525,7 +525,7 @@ def test_predictions_of_another_number_than_the_rows_are_refused(bucket, monkeyp
     folder = make_job(bucket)
     made = plan(folder)
     with pytest.raises(ModelError, match="the definition v1 gave 39 predictions for 40 rows"):
-        scoring.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), bucket.root)
 
 
 @pytest.mark.parametrize(("share", "state"), [(0.05, "done"), (0.049, "failed")])
@@ -537,13 +537,13 @@ def test_as_many_rejects_as_the_job_allows_and_not_one_more(bucket, share, state
     plan(folder)
     score_chunks(folder, bucket.root)
     if state == "done":
-        assert scoring.finish_job(folder).facts["rejected"] == "2"
+        assert publishing.finish_job(folder).facts["rejected"] == "2"
         return
     sentence = (
         r"2 of 40 rows of .* cannot be scored \(5.0%, allowed are 4.9%\); the first: .* line 2, column device: 'Watch' is .*; .* line 41"
     )
     with pytest.raises(TableError, match=sentence):
-        scoring.finish_job(folder)
+        publishing.finish_job(folder)
     assert not bucket.folders("data/predict/output")
 
 
@@ -561,8 +561,8 @@ def finished_but_for_publishing(bucket, minute, rows):
 def test_an_older_job_that_finishes_late_does_not_replace_a_newer_result(bucket):
     older = finished_but_for_publishing(bucket, 0, 10)
     newer = finished_but_for_publishing(bucket, 1, 20)
-    assert scoring.finish_job(newer).state == "done"
-    assert scoring.finish_job(older).state == "done"
+    assert publishing.finish_job(newer).state == "done"
+    assert publishing.finish_job(older).state == "done"
     assert text_at(bucket, OUTPUT).count("\n") == 21
     assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == newer.job_id
     assert text_at(bucket, f"{OUTPUT}/revisions/{older.job_id}").count("\n") == 11
@@ -594,9 +594,9 @@ def test_two_jobs_that_finish_at_the_same_time_leave_the_newer_whole(bucket, mon
 
         monkeypatch.setattr(bucket, "copy", slowly)
         turn.clear()
-        late = threading.Thread(target=scoring.finish_job, args=(older,), name="older")
+        late = threading.Thread(target=publishing.finish_job, args=(older,), name="older")
         late.start()
-        scoring.finish_job(newer)
+        publishing.finish_job(newer)
         turn.set()
         late.join()
         assert text_at(bucket, OUTPUT).count("\n") == first + 2
@@ -619,14 +619,14 @@ def test_slices_go_when_the_job_is_done_those_of_a_plan_that_was_never_written_a
 def test_a_cancelled_job_is_never_published_and_goes_on_when_it_is_resumed(bucket):
     folder = finished_but_for_publishing(bucket, 0, 10)
     assert folder.cancel().state == "cancelled"
-    assert scoring.finish_job(folder).state == "cancelled"
-    assert scoring.plan_job(folder) is None
+    assert publishing.finish_job(folder).state == "cancelled"
+    assert planning.plan_job(folder) is None
     bucket.delete(folder.part_file(0, "json"))
-    assert scoring.score_chunk(folder, read_plan(folder).chunk(0), bucket.root) is None
+    assert chunk.score_chunk(folder, read_plan(folder).chunk(0), bucket.root) is None
     assert not bucket.folders("data/predict/output")
     folder.reopen()
     score_chunks(folder, bucket.root)
-    assert scoring.finish_job(folder).state == "done"
+    assert publishing.finish_job(folder).state == "done"
     assert text_at(bucket, OUTPUT).count("\n") == 11
 
 
@@ -634,10 +634,10 @@ def test_a_job_cancelled_while_it_is_joined_is_not_published_by_a_later_job_eith
     folder = finished_but_for_publishing(bucket, 0, 10)
     end = folder.end
     monkeypatch.setattr(folder, "end", lambda outcome: (JobFolder(bucket, folder.job_id).cancel(), end(outcome))[1])
-    assert scoring.finish_job(folder).state == "cancelled"
+    assert publishing.finish_job(folder).state == "cancelled"
     assert not bucket.exists(f"{OUTPUT}/manifest.json")
     assert not bucket.exists(f"{OUTPUT}/prediction_output.csv.gz")
-    scoring.finish_job(finished_but_for_publishing(bucket, 1, 5))
+    publishing.finish_job(finished_but_for_publishing(bucket, 1, 5))
     assert text_at(bucket, OUTPUT).count("\n") == 6
     assert bucket.read(f"{OUTPUT}/revisions/{folder.job_id}/manifest.json") is None
 
@@ -696,10 +696,10 @@ def test_a_copy_of_an_older_revision_under_a_later_name_is_never_published(bucke
     bucket.signer = Signer(key)
     publish_handmade(bucket, made=NOON + timedelta(hours=1))
     older = finished_but_for_publishing(bucket, 0, 20)
-    assert scoring.finish_job(older).state == "done"
+    assert publishing.finish_job(older).state == "done"
     copied_revision(bucket, older, name)
     newer = finished_but_for_publishing(bucket, 1, 30)
-    assert scoring.finish_job(newer).state == "done"
+    assert publishing.finish_job(newer).state == "done"
     assert text_at(bucket, OUTPUT).count("\n") == 31
     assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == newer.job_id
 
@@ -707,22 +707,22 @@ def test_a_copy_of_an_older_revision_under_a_later_name_is_never_published(bucke
 @pytest.mark.parametrize("end", ["none", "failed", "elsewhere"])
 def test_a_revision_whose_job_did_not_end_well_at_this_place_is_not_newer(bucket, end):
     later = finished_but_for_publishing(bucket, 9, 20)
-    assert scoring.finish_job(later).state == "done"
+    assert publishing.finish_job(later).state == "done"
     outcome = later.outcome()
     bucket.delete(later.file("outcome.json"))
     if end != "none":
         changed = {"state": "failed"} if end == "failed" else {"result": "data/predict/output/v1/2026/11/24"}
         later.end(outcome.model_copy(update=changed))
     older = finished_but_for_publishing(bucket, 1, 30)
-    assert scoring.finish_job(older).state == "done"
+    assert publishing.finish_job(older).state == "done"
     assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == older.job_id
 
 
 def test_a_job_that_finds_a_newer_result_at_its_place_says_so(bucket):
     older = finished_but_for_publishing(bucket, 0, 10)
     newer = finished_but_for_publishing(bucket, 1, 20)
-    scoring.finish_job(newer)
-    outcome = scoring.finish_job(older)
+    publishing.finish_job(newer)
+    outcome = publishing.finish_job(older)
     told = f"at {OUTPUT} lies a newer result, that of job {newer.job_id}; this one is kept as a revision"
     assert older.told(outcome).facts["newer result"] == told
     assert compose(older, outcome).facts["newer result"] == told
@@ -741,11 +741,11 @@ def test_a_place_inside_the_results_of_another_place_is_refused(bucket, name):
 
 def test_a_mark_that_a_power_cut_left_empty_does_not_count_and_the_result_is_published_again(bucket):
     folder = finished_but_for_publishing(bucket, 0, 10)
-    scoring.finish_job(folder)
+    publishing.finish_job(folder)
     bucket.write(folder.file("published.json"), b"")
     bucket.write(f"{OUTPUT}/prediction_output.csv.gz", b"")
     assert folder.status().state == "finishing"
-    scoring.finish_job(folder)
+    publishing.finish_job(folder)
     assert folder.status().state == "done"
     assert text_at(bucket, OUTPUT).count("\n") == 11
 
@@ -756,7 +756,7 @@ def test_the_result_at_its_place_is_on_the_disk_before_the_job_counts_as_publish
     monkeypatch.setattr(bucket, "copy", lambda source, target, **more: (copies.append((target, more)), copy(source, target, **more)))
     settle = bucket.settle
     monkeypatch.setattr(bucket, "settle", lambda place: (copies.append((place, {"settled": not folder.is_published})), settle(place)))
-    scoring.finish_job(folder)
+    publishing.finish_job(folder)
     assert copies == [
         (f"{OUTPUT}/revisions/{folder.job_id}/manifest.json", {"durable": True}),
         (f"{OUTPUT}/prediction_output.csv.gz", {"durable": True}),
@@ -774,38 +774,38 @@ def test_chunks_scored_before_the_plan_are_those_of_the_plan(bucket):
 
     def ready(chunks):
         for index in range(len(early), len(chunks)):
-            early.append(scoring.score_chunk(folder, read_begun(folder).chunk(index, chunks[index]), bucket.root))
+            early.append(chunk.score_chunk(folder, read_begun(folder).chunk(index, chunks[index]), bucket.root))
 
-    made = scoring.plan_job(folder, ready)
+    made = planning.plan_job(folder, ready)
     assert [part.chunk for part in early] == made.chunks
     assert missing_chunks(folder, made) == []
     undisturbed = run_job(make_job(bucket, minute=1))
-    assert text_at(bucket, scoring.finish_job(folder).result) == text_at(bucket, undisturbed.result)
+    assert text_at(bucket, publishing.finish_job(folder).result) == text_at(bucket, undisturbed.result)
 
 
 def test_a_part_of_a_slice_that_is_not_the_plans_is_made_again(bucket):
     folder = make_job(bucket, chunk_rows=7)
-    begun = scoring._begin(folder, folder.score_job())
+    begun = planning._begin(folder, folder.score_job())
     other = Chunk(0, len(HEADER) + 1, len(HEADER) + 1 + len(row(0)) + 1, 2)
-    scoring.score_chunk(folder, begun.chunk(0, other), bucket.root)
+    chunk.score_chunk(folder, begun.chunk(0, other), bucket.root)
     made = plan(folder)
     assert made.chunks[0] != other
     for index in range(1, len(made.chunks)):
-        scoring.score_chunk(folder, made.chunk(index), bucket.root)
-    assert scoring.finish_job(folder) is None
+        chunk.score_chunk(folder, made.chunk(index), bucket.root)
+    assert publishing.finish_job(folder) is None
     assert missing_chunks(folder, made) == [0]
     score_chunks(folder, bucket.root)
-    assert text_at(bucket, scoring.finish_job(folder).result) == text_at(bucket, run_job(make_job(bucket, minute=1)).result)
+    assert text_at(bucket, publishing.finish_job(folder).result) == text_at(bucket, run_job(make_job(bucket, minute=1)).result)
 
 
 def test_a_plan_that_was_begun_keeps_its_release_and_its_files(bucket):
     folder = make_job(bucket)
-    begun = scoring._begin(folder, folder.score_job())
+    begun = planning._begin(folder, folder.score_job())
     publish_handmade(bucket, made=NOON + timedelta(hours=1))
-    assert scoring._begin(folder, folder.score_job()) == begun
+    assert planning._begin(folder, folder.score_job()) == begun
     assert plan(folder).release == begun.release
     changed = make_job(bucket, minute=1)
-    scoring._begin(changed, changed.score_job())
+    planning._begin(changed, changed.score_job())
     write_table(bucket, [row(number) for number in range(41)])
     with pytest.raises(TableError, match="was changed or removed"):
         plan(changed)
@@ -815,4 +815,4 @@ def test_a_plan_that_was_begun_keeps_its_release_and_its_files(bucket):
 def test_a_chunk_that_cannot_be_is_refused_before_the_plan_is_there(bucket, cut):
     folder = make_job(bucket)
     with pytest.raises(StrayOrderError, match="has no chunk"):
-        scoring._begin(folder, folder.score_job()).chunk(0, cut)
+        planning._begin(folder, folder.score_job()).chunk(0, cut)

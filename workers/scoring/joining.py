@@ -18,7 +18,7 @@ from shared.catalog.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummar
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
-from workers.parts import (
+from workers.scoring.parts import (
     ALL_DEVICES,
     PREDICTED,
     REJECTED,
@@ -30,9 +30,9 @@ from workers.parts import (
     read_file,
     read_part,
 )
-from workers.planning import Plan, read_plan
-from workers.reject_limits import check_all
-from workers.repeated_keys import count_repeated
+from workers.scoring.plan import Plan, read_plan
+from workers.scoring.reject_limits import check_all
+from workers.scoring.repeated_keys import count_repeated
 from workers.tables import output, schema
 from workers.tables.csv.cuts import count_lines
 from workers.tables.prefetch import ahead, at_once, read_each

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
-from workers.suspects import DEATHS_ALONE, clear_chunk
+from workers.scoring.isolation import DEATHS_ALONE, clear_chunk
 
 
 class Death(BaseException):

@@ -5,8 +5,8 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
-from workers import reject_limits, scoring
-from workers.reject_limits import check_so_far
+from workers.scoring import chunk, publishing, reject_limits
+from workers.scoring.reject_limits import check_so_far
 
 ROWS = 100
 
@@ -35,7 +35,7 @@ def test_over_its_limit_a_job_fails_with_the_first_rejects_and_the_ways_out(buck
     plan(folder)
     score_chunks(folder, bucket.root)
     with pytest.raises(TableError, match=sentence) as failed:
-        scoring.finish_job(folder)
+        publishing.finish_job(folder)
     for command in (
         f"scoring results rejects {folder.job_id}",
         f"scoring score FILE --fix {folder.job_id}",
@@ -55,9 +55,9 @@ def test_a_job_fails_once_its_parts_hold_more_rejects_than_the_whole_table_may_h
     assert made.rows_at_most == ROWS
     scored = []
     for index in (4, 1):
-        scored.append(scoring.score_chunk(folder, made.chunk(index), bucket.root))
+        scored.append(chunk.score_chunk(folder, made.chunk(index), bucket.root))
         check_so_far(folder, made, sum(part.rows_rejected for part in scored))
-    scored.append(scoring.score_chunk(folder, made.chunk(0), bucket.root))
+    scored.append(chunk.score_chunk(folder, made.chunk(0), bucket.root))
     with pytest.raises(
         TableError,
         match=r"6 rows of .* cannot be scored, and not all have been looked at \(allowed are 5.0%\); the first: .* line 2: .* line 12",
@@ -69,7 +69,7 @@ def test_a_job_fails_once_its_parts_hold_more_rejects_than_the_whole_table_may_h
 def test_a_hint_that_says_too_much_fails_no_job(bucket):
     folder = make_job(bucket, chunk_rows=20, max_reject_share=0.05)
     made = plan(folder)
-    scoring.score_chunk(folder, made.chunk(0), bucket.root)
+    chunk.score_chunk(folder, made.chunk(0), bucket.root)
     check_so_far(folder, made, 99)
 
 
@@ -97,7 +97,7 @@ def test_accepted_rejects_are_no_limit_but_no_rows_at_all_are(bucket):
     folder.fail(TableError("too many"))
     folder.reopen(accept_rejects=True)
     check_so_far(folder, made, 10)
-    outcome = scoring.finish_job(folder)
+    outcome = publishing.finish_job(folder)
     assert outcome.facts["rejected"] == "10, accepted by a person"
     assert text_at(bucket, outcome.result).count("\n") == 91
 
@@ -108,7 +108,7 @@ def test_accepted_rejects_are_no_limit_but_no_rows_at_all_are(bucket):
     plan(nothing)
     score_chunks(nothing, bucket.root)
     with pytest.raises(TableError, match="none of the 5 rows"):
-        scoring.finish_job(nothing)
+        publishing.finish_job(nothing)
 
 
 @pytest.mark.parametrize("ending", ["", "\n"])

@@ -29,10 +29,11 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from shared.table_files import promised_kind
-from workers.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
-from workers.pieces import Pieces, Range
-from workers.planning import Plan, PlannedFile, check_stamp, read_plan, unchanged_while_read
-from workers.slices import cut_again, lacking_slices
+from workers.scoring.chunk_reader import Pieces, Range
+from workers.scoring.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
+from workers.scoring.plan import Plan, PlannedFile, check_stamp, read_plan
+from workers.scoring.planning import unchanged_while_read
+from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.csv import rows as csv_rows

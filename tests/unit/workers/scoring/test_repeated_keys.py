@@ -9,8 +9,8 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import ResultManifest
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, write_table
-from workers import repeated_keys, scoring
-from workers.repeated_keys import count_repeated, hash_keys, write_hashes
+from workers.scoring import publishing, repeated_keys
+from workers.scoring.repeated_keys import count_repeated, hash_keys, write_hashes
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_part_of_an_earlier_version_has_no_hashes_and_nothing_is_counted(bucke
     plan(folder)
     score_chunks(folder, bucket.root)
     bucket.delete(folder.part_file(1, "keys"))
-    assert "repeated keys" not in scoring.finish_job(folder).facts
+    assert "repeated keys" not in publishing.finish_job(folder).facts
 
 
 def test_a_table_beyond_the_limit_is_counted_in_a_sample_in_the_memory_of_the_limit(bucket, monkeypatch):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from shared.errors import ModelError, PermanentError, TableError
 from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
 from shared.jobs.messages import ScoreJob
-from workers.parts import ChunkRecord, first_rejects, read_part
-from workers.planning import Plan
+from workers.scoring.parts import ChunkRecord, first_rejects, read_part
+from workers.scoring.plan import Plan
 from workers.tables import output
 
 

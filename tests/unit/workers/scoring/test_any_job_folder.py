@@ -2,7 +2,7 @@
 
 The tasks are the real ones with a real server for leases and messages; the test is their worker. For the long search:
 
-    pytest --hypothesis-profile=long --timeout=0 tests/unit/workers/test_any_job_folder.py
+    pytest --hypothesis-profile=long --timeout=0 tests/unit/workers/scoring/test_any_job_folder.py
 """
 
 import base64
@@ -26,7 +26,8 @@ from shared.queue.broker import make_app
 from shared.queue.routes import QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
-from workers import scoring, sweeping, tasks
+from workers import sweeping, tasks
+from workers.scoring import chunk, planning, publishing
 
 ROWS = 12
 
@@ -222,11 +223,11 @@ def test_a_damaged_folder_is_made_good_or_its_job_fails_with_a_sentence(worker, 
 
 def bring_to(folder: JobFolder, stage: int) -> None:
     if stage >= 1:
-        plan = scoring.plan_job(folder)
+        plan = planning.plan_job(folder)
         for index in range(len(plan.chunks) - (stage == 2)) if stage >= 2 else ():
-            scoring.score_chunk(folder, plan.chunk(index), folder.bucket.root)
+            chunk.score_chunk(folder, plan.chunk(index), folder.bucket.root)
     if stage >= 3:
-        scoring.finish_job(folder)
+        publishing.finish_job(folder)
 
 
 @given(st.binary(max_size=30) | st.text(max_size=10).map(str.encode))

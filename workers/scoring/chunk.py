@@ -1,35 +1,22 @@
-"""The steps of a score job: plan, chunk, finish. Each reads the job's folder, adds one thing to it, and may run any number of times.
-
-The folder is the truth: a step that finds its work done returns what is there. No step knows the queue; ``tasks`` says what comes next.
-"""
+"""Scores one chunk: reads its rows, predicts, and writes its part."""
 
 import contextlib
-import json
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 
 from model_store.predicting import columns_for, line_of, predict_rows
-from model_store.store import Release, load_release, read_manifest
+from model_store.store import Release, load_release
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import MANIFEST, resolve
-from shared.catalog.manifests import PREDICTIONS, REJECTS, ResultManifest, check_place
-from shared.catalog.retirements import why_retired
-from shared.errors import MessageError, TableError
-from shared.jobs.folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
-from shared.jobs.messages import ScoreJob
-from shared.records import decode_long
-from shared.settings import MAX_UNPACKED_RATIO
-from shared.signatures import Signature
-from workers.fixing import fixed_pieces, plan_fix
-from workers.joining import join, output_folder
-from workers.parts import (
+from shared.jobs.folder import JobFolder
+from workers.scoring.chunk_reader import Pieces, open_chunk
+from workers.scoring.fixing import fixed_pieces
+from workers.scoring.isolation import Range, clear_chunk
+from workers.scoring.parts import (
     ALL_DEVICES,
     PREDICTED,
     REJECTED,
@@ -37,91 +24,15 @@ from workers.parts import (
     DeviceSum,
     Unpredicted,
     complete,
-    missing_chunks,
     read_part,
     write_file,
 )
-from workers.pieces import Pieces, open_chunk
-from workers.planning import BEGUN, Begun, Plan, PlannedChunk, Ready, cut_table, find_table, read_begun, read_plan, write_versions
-from workers.repeated_keys import hash_keys, write_hashes
-from workers.slices import cut_again, lacking_slices
-from workers.suspects import Range, clear_chunk
+from workers.scoring.plan import PlannedChunk
+from workers.scoring.repeated_keys import hash_keys, write_hashes
 from workers.tables import output as tables_output
 from workers.tables import rows as table_rows
 from workers.tables import schema
 from workers.tables.streams import Beside
-
-# --- plan --------------------------------------------------------------------------------------------------------------------
-
-
-def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
-    """Pin the release and cut the table, once; None when the job has ended.
-
-    ``ready`` is told of the chunks that can be scored while the table is still being cut.
-
-    Raises:
-        TableError: the table cannot be read or lacks what the release needs.
-        ModelError: the model that the job names is not in the store.
-    """
-    if folder.outcome() is not None:
-        return None
-    if folder.has("plan.json"):
-        plan = read_plan(folder)
-        _cut_lacking_slices(folder, plan)
-        return plan
-    job = folder.score_job()
-    check_place(job.place)
-    folder.say("cutting the table into chunks")
-    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready, max_unpacked_ratio)
-    if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
-        return read_plan(folder)
-    folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
-    return plan
-
-
-def _cut_lacking_slices(folder: JobFolder, plan: Plan) -> None:
-    """Cut again what a job that goes on needs of a compressed table, and what was removed while it had ended."""
-    lacking = lacking_slices(folder, plan, missing_chunks(folder, plan))
-    if lacking:
-        folder.say(f"cutting {len(lacking)} chunks of the table again")
-        cut_again(folder, plan, lacking)
-
-
-def _cut(folder: JobFolder, job: ScoreJob, ready: Ready, max_unpacked_ratio: float) -> Plan:
-    begun = read_begun(folder) or _begin(folder, job)
-    try:
-        files, chunks = cut_table(folder, begun, job.chunk_rows, ready, max_unpacked_ratio)
-    except TableError:
-        # the job ends, and what was unpacked of the table may be some GB
-        folder.bucket.delete_folder(folder.file(f"slices/{begun.slices}"))
-        raise
-    return Plan(
-        job_id=job.job_id,
-        release=begun.release,
-        made=datetime.now(UTC),
-        files=files,
-        slices=begun.slices,
-        chunks=chunks,
-        interval=begun.interval,
-    )
-
-
-def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
-    """Settle the release and the files of the table, whoever comes first."""
-    release = read_manifest(folder.bucket, resolve(folder.bucket, job.model))
-    if job.interval:
-        release.check_interval()
-    files = find_table(folder.bucket, job.table)
-    for file in files:
-        schema.layout_for(file.path, file.columns, release.columns, keys=release.keys)
-    begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
-    write_versions(folder, files)
-    is_first = folder.bucket.create(folder.file(BEGUN), begun.model_dump_json().encode())
-    return begun if is_first else read_begun(folder) or begun
-
-
-# --- chunk -------------------------------------------------------------------------------------------------------------------
-
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
 """Why a row is rejected for what the definition predicted for it."""
@@ -373,109 +284,3 @@ def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
     rows = np.bincount(scored.device, minlength=len(schema.DEVICES))
     sums = np.bincount(scored.device, weights=scored.cr, minlength=len(schema.DEVICES))
     return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(schema.DEVICES)}
-
-
-# --- finish ------------------------------------------------------------------------------------------------------------------
-
-
-def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
-    """Join the parts and publish the result; the outcome, or None while something is missing.
-
-    If it ``awaits`` the last chunks, which may still be on their way, it joins meanwhile what is there.
-
-    Raises:
-        TableError: more rows were rejected than the job allows.
-    """
-    outcome = folder.outcome()
-    if outcome is None:
-        plan = read_plan(folder)
-        job = folder.score_job()
-        manifest = join(folder, job, plan, awaits=awaits)
-        if manifest is None:
-            return folder.outcome()
-        retired = why_retired(folder.bucket, manifest.release)
-        folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED), retired=retired))
-        outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.is_published:
-        # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
-        own = f"{outcome.result}/revisions/{folder.job_id}"
-        folder.bucket.copy(folder.file(MANIFEST), f"{own}/{MANIFEST}", durable=True)
-        newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
-        # a fix of this job cuts again what it needs; those of a plan that was never written go with them
-        folder.bucket.delete_folder(folder.file("slices"))
-        newer = {} if newest == own else {"facts": {"newer result": _newer_result(outcome.result, newest)}}
-        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()} | newer).encode())
-    return outcome
-
-
-def _newer_result(place: str, revision: str) -> str:
-    return f"at {place} lies a newer result, that of job {revision.rpartition('/')[2]}; this one is kept as a revision"
-
-
-def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str) -> Outcome:
-    facts = {
-        **({"warning": f"{manifest.release} is retired {retired}"} if retired else {}),
-        **({"fixes": manifest.fixes} if manifest.fixes else {}),
-        "rows in": f"{manifest.rows_in:,}",
-        "scored": f"{manifest.rows_scored:,}",
-        "rejected": f"{manifest.rows_rejected:,}{', accepted by a person' if accepted else ''}",
-        **({"rejects": f"{place}/{REJECTS}"} if manifest.rejects else {}),
-        **({"set to 0 or 1": f"{manifest.rows_clipped:,}"} if manifest.rows_clipped else {}),
-        **({"repeated keys": manifest.repeated} if manifest.repeated else {}),
-        "seconds": f"{manifest.seconds:.1f}",
-        "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-9):,.0f}",
-    } | {f"mean cr, {name}": f"{device.mean_cr:.5f}" for name, device in manifest.devices.items()}
-    definition = manifest.release.partition("@")[0]
-    next_step = f"Look at it with: scoring results head {manifest.job_id}"
-    next_step += f"; at its rejects with: scoring results rejects {manifest.job_id}" if manifest.rejects else ""
-    return Outcome(
-        state="done", at=manifest.finished, definition=definition, release=manifest.release, result=place, facts=facts, next_step=next_step
-    )
-
-
-def publish_newest(bucket: Bucket, place: str, job_id: str) -> str:
-    """Put the newest revision at its place for the bidding system, and return its folder: predictions first, then their manifest.
-
-    That is the one of ``job_id``, or a newer one that a job which is done made for this place, as far as its signature tells.
-    Looks again after each publication, so that two jobs that finish at the same moment leave the newer one, whole. All of it is on the
-    disk when this returns: who is published is not published once more after a power cut.
-    """
-    published = ""
-    while (newest := _newest_revision(bucket, place, job_id)) != published:
-        rejects_before = bucket.exists(f"{place}/{REJECTS}")
-        manifest = decode_long(ResultManifest, bucket.read(f"{newest}/{MANIFEST}") or b"")
-        bucket.copy(f"{newest}/{PREDICTIONS}", f"{place}/{PREDICTIONS}", durable=True)
-        if manifest.rejects is not None:
-            bucket.copy(f"{newest}/{REJECTS}", f"{place}/{REJECTS}", durable=True)
-        elif rejects_before:
-            bucket.delete(f"{place}/{REJECTS}")
-        bucket.copy(f"{newest}/{MANIFEST}", f"{place}/{MANIFEST}", durable=True)
-        published = newest
-    bucket.settle(place)
-    return published
-
-
-def _newest_revision(bucket: Bucket, place: str, job_id: str) -> str:
-    """The folder of the newest complete revision, that of ``job_id`` or a newer one: job ids start with the time of their request."""
-    folder = f"{place}/revisions"
-    for name in reversed(bucket.folders(folder)):
-        if name <= job_id:
-            break
-        if _is_of_finished_job(bucket, place, name):
-            return f"{folder}/{name}"
-    return f"{folder}/{job_id}"
-
-
-def _is_of_finished_job(bucket: Bucket, place: str, name: str) -> bool:
-    """True when the revision of this name is what the job of this name made for this place, and not a copy of another one."""
-    revision = f"{place}/revisions/{name}"
-    text = bucket.read(f"{revision}/{MANIFEST}")
-    if text is None or bucket.signer.judge(text) not in (Signature.RIGHT, Signature.UNCHECKED):
-        return False
-    try:
-        manifest = decode_long(ResultManifest, text)
-        outcome = JobFolder(bucket, name).outcome()
-    except MessageError:
-        return False
-    is_its_own = manifest.job_id == name and manifest.revision == revision
-    return is_its_own and outcome is not None and outcome.state == "done" and outcome.result == place

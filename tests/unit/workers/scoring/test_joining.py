@@ -11,8 +11,10 @@ from shared.errors import TableError
 from shared.jobs.messages import ChunkOrder, JobOrder
 from shared.queue import progress, routes
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
-from workers import joining, scoring, tasks
+from workers import tasks
 from workers.leases import leased
+from workers.scoring import chunk, joining, publishing
+from workers.scoring import plan as job_plan
 from workers.sweeping import lease_name
 
 
@@ -25,9 +27,9 @@ def bucket(tmp_path):
 
 
 def score(folder, *indexes):
-    made = scoring.read_plan(folder)
+    made = job_plan.read_plan(folder)
     for index in indexes:
-        assert scoring.score_chunk(folder, made.chunk(index), folder.bucket.root / "no-cache")
+        assert chunk.score_chunk(folder, made.chunk(index), folder.bucket.root / "no-cache")
 
 
 def test_chunks_that_come_while_the_job_is_joined_give_the_same_bytes(bucket):
@@ -37,7 +39,7 @@ def test_chunks_that_come_while_the_job_is_joined_give_the_same_bytes(bucket):
     assert joining.awaited_chunks(plan(folder)) == 5
     score(folder, *(index for index in range(20) if index not in (19, 18, 16, 14, 12)))
     outcomes = []
-    finishing = threading.Thread(target=lambda: outcomes.append(scoring.finish_job(folder)))
+    finishing = threading.Thread(target=lambda: outcomes.append(publishing.finish_job(folder)))
     finishing.start()
     # the last first, and the one that is waited for as the last
     for index in (19, 18, 16, 14, 12):
@@ -54,7 +56,7 @@ def test_a_job_of_which_much_is_missing_is_not_waited_for(bucket, monkeypatch):
     folder = make_job(bucket, chunk_rows=4)
     made = plan(folder)
     score(folder, *range(len(made.chunks) - joining.awaited_chunks(made) - 1))
-    assert scoring.finish_job(folder) is None
+    assert publishing.finish_job(folder) is None
 
 
 def test_a_chunk_that_does_not_come_is_waited_for_a_moment_and_nothing_half_joined_is_seen(bucket, monkeypatch):
@@ -62,12 +64,12 @@ def test_a_chunk_that_does_not_come_is_waited_for_a_moment_and_nothing_half_join
     folder = make_job(bucket, chunk_rows=4)
     plan(folder)
     score(folder, *range(9))
-    assert scoring.finish_job(folder) is None
+    assert publishing.finish_job(folder) is None
     assert not bucket.folders("data/predict/output")
     assert not list((bucket.root / ".tmp").iterdir())
     assert folder.outcome() is None
     score(folder, 9)
-    assert scoring.finish_job(folder).facts["scored"] == "40"
+    assert publishing.finish_job(folder).facts["scored"] == "40"
 
 
 def test_a_job_that_was_cancelled_meanwhile_is_told_of(bucket, monkeypatch):
@@ -78,7 +80,7 @@ def test_a_job_that_was_cancelled_meanwhile_is_told_of(bucket, monkeypatch):
     monkeypatch.setattr(joining, "LOOK_SECONDS", 0.2)
     cancelling = threading.Timer(0.1, folder.cancel)
     cancelling.start()
-    assert scoring.finish_job(folder).state == "cancelled"
+    assert publishing.finish_job(folder).state == "cancelled"
     cancelling.join()
 
 
@@ -91,7 +93,7 @@ def test_rejects_of_the_last_chunk_count_as_well(bucket):
     late = threading.Timer(0.1, score, (folder, 9))
     late.start()
     with pytest.raises(TableError, match=r"4 of 40 rows .* cannot be scored"):
-        scoring.finish_job(folder)
+        publishing.finish_job(folder)
     late.join()
     assert not bucket.folders("data/predict/output")
 
@@ -141,7 +143,7 @@ def test_a_part_that_came_after_the_join_had_given_up_but_before_its_lease_was_g
     folder = make_job(bucket, chunk_rows=4)
     plan(folder)
     score(folder, *range(9))
-    join_now, looks = scoring.finish_job, []
+    join_now, looks = publishing.finish_job, []
 
     def finish_job(folder, *, awaits):
         looks.append(awaits)
@@ -152,7 +154,7 @@ def test_a_part_that_came_after_the_join_had_given_up_but_before_its_lease_was_g
         assert folder.outcome() is None
         return None
 
-    monkeypatch.setattr(scoring, "finish_job", finish_job)
+    monkeypatch.setattr(publishing, "finish_job", finish_job)
     finish(folder)
     assert looks == [True, True]
     assert folder.outcome().state == "done"

@@ -25,9 +25,9 @@ from tests.handmade import (
     text_at,
     write_table,
 )
-from workers import fixing, scoring
-from workers.parts import read_part
-from workers.planning import read_plan
+from workers.scoring import chunk, fixing, planning, publishing
+from workers.scoring.parts import read_part
+from workers.scoring.plan import read_plan
 from workers.tables.parquet import cuts
 
 ROWS = 40
@@ -188,7 +188,7 @@ def test_a_job_that_failed_for_its_rejects_can_be_fixed(bucket):
     earlier = make_job(bucket, table=table, chunk_rows=6)
     made = plan(earlier)
     for index in (0, 2):  # it failed early: the other chunks were never scored
-        scoring.score_chunk(earlier, made.chunk(index), bucket.root)
+        chunk.score_chunk(earlier, made.chunk(index), bucket.root)
     earlier.fail(TableError("too many rejects"))
     folder = fix(bucket, earlier, {(table, line): right_row("", line) for line in (4, 5, 17)})
     outcome = run_job(folder)
@@ -197,21 +197,21 @@ def test_a_job_that_failed_for_its_rejects_can_be_fixed(bucket):
 
 def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_is(bucket, monkeypatch):
     earlier = make_job(bucket, table=put_table(bucket, "csv", right_lines(), "right"), chunk_rows=6, max_reject_share=0.5)
-    real = scoring.predict
+    real = chunk.predict
 
     def spoiled(release, rows, **how):
         scored = real(release, rows, **how)
         wrong = scored.keys[0] == 1007
         if not wrong.any():
             return scored
-        return real(release, scoring.tables.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"), **how)
+        return real(release, chunk.tables.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"), **how)
 
-    monkeypatch.setattr(scoring, "predict", spoiled)
+    monkeypatch.setattr(chunk, "predict", spoiled)
     run_job(earlier)
     assert rejected(bucket, earlier) == [("data/right.csv", 9)]
     seen = []
     monkeypatch.setattr(
-        scoring, "predict", lambda release, rows, **how: seen.extend(rows.frame["entity_id"].tolist()) or real(release, rows, **how)
+        chunk, "predict", lambda release, rows, **how: seen.extend(rows.frame["entity_id"].tolist()) or real(release, rows, **how)
     )
     outcome = run_job(fix(bucket, earlier, {("data/right.csv", 9): "2007,1,1,1,0.5,Tablet"}))
     assert 1007 not in seen
@@ -224,7 +224,7 @@ def test_a_chunk_with_fixed_rows_is_the_same_when_it_is_tried_in_pieces(bucket, 
     run_job(earlier)
     folder = fix(bucket, earlier, {("data/spoiled.csv", line): right_row("", line) for line in (4, 17)})
     made = plan(folder)
-    part = scoring.score_chunk(folder, made.chunk(0), bucket.root, suspect=suspect)
+    part = chunk.score_chunk(folder, made.chunk(0), bucket.root, suspect=suspect)
     ids = [line.partition(",")[0] for line in gzip.decompress(bucket.read(folder.part_file(0, "csv.gz"))).decode().splitlines()]
     assert ids == [str(1000 + number) for number in range(ROWS) if number + 2 not in (5, 40)]
     assert (part.rows_in, part.rows_scored) == (ROWS, ROWS - 2)
@@ -250,9 +250,9 @@ def test_a_broken_part_that_was_taken_over_is_made_again(bucket):
     plan(second)
     bucket.write(second.part_file(0, "csv.gz"), b"broken")
     score_chunks(second, bucket.root)
-    assert scoring.finish_job(second) is None
+    assert publishing.finish_job(second) is None
     score_chunks(second, bucket.root)
-    assert scoring.finish_job(second).facts["scored"] == "38"
+    assert publishing.finish_job(second).facts["scored"] == "38"
 
 
 # --- what cannot be
@@ -285,7 +285,7 @@ def test_fixed_rows_that_fix_nothing_are_refused_with_a_sentence(bucket, name):
     bucket.write(FIXED, "\n".join([f"reject_file,reject_line,{HEADER}", *lines, ""]).encode())
     folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=FIXED)
     with pytest.raises(TableError, match=sentence) as refused:
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
     assert refused.value.next_step
     assert not folder.has("plan.json")
 
@@ -297,7 +297,7 @@ def test_a_column_that_is_lacking_is_named(bucket, lacking):
     bucket.write(FIXED, f"reject_file,reject_line,{HEADER}\n".replace(lacking, "other").encode())
     folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=FIXED)
     with pytest.raises(TableError, match=f"lacks the column {lacking}"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
 
 
 def test_a_folder_of_tables_needs_the_file_of_each_row(bucket):
@@ -306,7 +306,7 @@ def test_a_folder_of_tables_needs_the_file_of_each_row(bucket):
     bucket.write(FIXED, f"reject_line,{HEADER}\n4,{row(2)}\n".encode())
     folder = make_job(bucket, minute=1, table="data/spoiled", fixes=earlier.job_id, fixed_rows=FIXED)
     with pytest.raises(TableError, match="lacks the column reject_file"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
 
 
 def test_more_fixed_rows_than_fit_are_refused_packed_or_not(bucket, monkeypatch):
@@ -318,7 +318,7 @@ def test_more_fixed_rows_than_fit_are_refused_packed_or_not(bucket, monkeypatch)
         bucket.write(path, data)
         folder = make_job(bucket, minute=minute, table=SPOILED, fixes=earlier.job_id, fixed_rows=path)
         with pytest.raises(TableError, match="holds more than 1 MB of fixed rows"):
-            scoring.plan_job(folder)
+            planning.plan_job(folder)
 
 
 def test_a_file_that_is_no_gzip_is_refused(bucket):
@@ -327,7 +327,7 @@ def test_a_file_that_is_no_gzip_is_refused(bucket):
     bucket.write(f"{FIXED}.gz", b"reject_file,reject_line\n")
     folder = make_job(bucket, minute=1, table=SPOILED, fixes=earlier.job_id, fixed_rows=f"{FIXED}.gz")
     with pytest.raises(TableError, match="is not a whole gzip file"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
 
 
 def test_a_table_that_changed_since_is_not_fixed(bucket):
@@ -336,7 +336,7 @@ def test_a_table_that_changed_since_is_not_fixed(bucket):
     folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
     put_table(bucket, "csv", right_lines(), "spoiled")
     with pytest.raises(TableError, match=r"data/spoiled.csv was changed or removed"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
 
 
 def test_a_table_that_only_got_another_owner_or_link_since_is_fixed(bucket):
@@ -344,7 +344,7 @@ def test_a_table_that_only_got_another_owner_or_link_since_is_fixed(bucket):
     run_job(earlier)
     folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
     bucket.place(SPOILED).chmod(0o600)
-    assert scoring.plan_job(folder) is not None
+    assert planning.plan_job(folder) is not None
 
 
 def test_a_table_of_the_same_size_and_time_with_another_content_is_not_fixed(bucket):
@@ -356,7 +356,7 @@ def test_a_table_of_the_same_size_and_time_with_another_content_is_not_fixed(buc
     place.write_bytes(place.read_bytes()[::-1])
     os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(TableError, match=r"data/spoiled.csv was changed or removed"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
 
 
 def test_a_job_that_cut_no_table_is_not_fixed(bucket):
@@ -364,7 +364,7 @@ def test_a_job_that_cut_no_table_is_not_fixed(bucket):
     earlier.cancel()
     folder = fix(bucket, earlier, {(TABLE, 4): row(2)})
     with pytest.raises(RequestError, match=r"nothing of job .* was scored"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
 
 
 def test_damaged_rejects_are_named(bucket):
@@ -373,7 +373,7 @@ def test_damaged_rejects_are_named(bucket):
     bucket.write(earlier.part_file(0, "rejects.csv.gz"), b"broken")
     folder = fix(bucket, earlier, {(SPOILED, 4): right_row("", 4)})
     with pytest.raises(PermanentError, match=r"the rejects of chunk 0 of job .* are damaged"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)
 
 
 def test_fixed_rows_that_are_replaced_while_they_are_read_are_refused(bucket, monkeypatch):
@@ -389,4 +389,4 @@ def test_fixed_rows_that_are_replaced_while_they_are_read_are_refused(bucket, mo
 
     monkeypatch.setattr(LocalBucket, "open", replacing)
     with pytest.raises(TableError, match=f"{path} was changed or removed while it was read. Send them again"):
-        scoring.plan_job(folder)
+        planning.plan_job(folder)

@@ -12,8 +12,8 @@ from pydantic import Field
 from shared.errors import MessageError, ScoringError
 from shared.jobs.folder import JobFolder
 from shared.records import FileDigest, Part, Record, decode_long
-from workers.planning import Chunk, Plan
-from workers.repeated_keys import KEYS_ENDING
+from workers.scoring.plan import Chunk, Plan
+from workers.scoring.repeated_keys import KEYS_ENDING
 
 PREDICTED, REJECTED, COMPLETE = "csv.gz", "rejects.csv.gz", "json"
 """Endings of the files of a part; the last one is written last."""

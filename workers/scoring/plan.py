@@ -1,14 +1,7 @@
-"""Cuts a table into chunks that can each be read alone: csv at byte offsets, gzip while it is unpacked, Parquet at rows.
+"""The plan of a job: the files of its table as they were, and the chunks they are cut into."""
 
-Nothing is parsed here. A csv cut always falls between two records: a line break inside a quoted field is not one. The same table and
-the same sizes give the same chunks, and chunk i means the same rows for ever.
-"""
-
-import contextlib
-import itertools
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -19,22 +12,15 @@ from shared.catalog.manifests import TableFingerprint, WithInterval
 from shared.errors import MessageError, StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
-from shared.settings import MAX_UNPACKED_RATIO
-from shared.table_files import FileKind, find_files
-from workers.tables.chunk_size import ChunkSize
-from workers.tables.csv.cuts import HEADER_READ_BYTES, MAX_CHUNK_READ_BYTES, open_csv, refusing_bad_gzip
-from workers.tables.parquet.cuts import Place, cut_parquet, open_parquet, parquet_columns
-from workers.tables.prefetch import side_by_side
-from workers.tables.streams import GZIP_RATIO, Beside, Hashing, LimitedText, Stream, UnpackedLimit, unpacked
+from shared.table_files import FileKind
+from workers.scoring.planning import as_it_is
+from workers.tables.csv.cuts import MAX_CHUNK_READ_BYTES
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""
 
 VERSIONS = "versions.json"
 """File in a job's folder with the version of each file of the table, where the bucket tells versions apart."""
-
-MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
-"""Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
 
 
 _ANEW = "Ask for the job anew, with --again; this one cannot go on."
@@ -168,150 +154,12 @@ class Plan(Record):
         return TableFingerprint(path=path, files={file.path: file.digest for file in self.files}, rows=rows, rejected=rejected)
 
 
-Ready = Callable[[Sequence[Chunk]], None]
-"""Is told of all chunks so far; they can be scored."""
-
-
-def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
-    """The files of a table with their columns.
-
-    Raises:
-        TableError: a file cannot be read or has no usable header.
-    """
-    return [_found(bucket, info, kind) for info, kind in find_files(bucket, table)]
-
-
-def _found(bucket: Bucket, info: FileInfo, kind: FileKind) -> FoundFile:
-    file = FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=[], version=info.version)
-    with _unless_changed(bucket, file):
-        return file.model_copy(update={"columns": _columns(bucket, info.path, kind)})
-
-
-@contextlib.contextmanager
-def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
-    """Raises what this block raises of a file, unless it was changed meanwhile: half of one file and half of another look damaged."""
-    try:
-        yield
-    except TableError:
-        check_stamp(bucket, file)
-        raise
-
-
-def _columns(bucket: Bucket, path: str, kind: FileKind) -> list[str]:
-    with bucket.open(path) as raw:
-        if kind == "parquet":
-            with open_parquet(raw, path) as file:
-                return parquet_columns(file, path)
-        return open_csv(unpacked(raw) if kind == "csv.gz" else raw, path, ChunkSize(bytes=HEADER_READ_BYTES, rows=None))[0]
-
-
-def cut_table(
-    folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
-) -> tuple[list[PlannedFile], list[Chunk]]:
-    """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
-
-    Where there are processors for it, a few files are cut side by side; their chunks are told of in the order of the table.
-
-    Raises:
-        TableError: a file cannot be read or was changed since it was found, unpacks to too much text, or there is not a single row.
-    """
-    infos = [check_stamp(folder.bucket, file) for file in begun.files]
-    sizes = [info.size * (GZIP_RATIO if file.kind == "csv.gz" else 1) for info, file in zip(infos, begun.files, strict=True)]
-    size = ChunkSize.for_table(sum(sizes), chunk_rows)
-    ends = list(itertools.accumulate(sizes))
-    limit = UnpackedLimit(
-        [info.size for info, file in zip(infos, begun.files, strict=True) if file.kind == "csv.gz"], ratio=max_unpacked_ratio
-    )
-
-    def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
-        own = max(sizes[number], 1)
-        place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
-        return _cut_file(folder, begun, number, size, place, found, limit)
-
-    chunks: list[Chunk] = []
-
-    def tell(more: Sequence[Chunk]) -> None:
-        chunks.extend(more)
-        ready(chunks)
-
-    files = side_by_side(cut, len(begun.files), tell, MOST_FILES_AT_ONCE)
-    if not chunks:
-        table = begun.files[0].path if len(begun.files) == 1 else begun.files[0].path.rpartition("/")[0]
-        raise TableError(f"{table} has a header but no rows", next_step="Give a table with at least one row.")
-    return files, chunks
-
-
-def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to the file
-    folder: JobFolder,
-    begun: Begun,
-    number: int,
-    size: ChunkSize,
-    place: Place,
-    found: Callable[[Sequence[Chunk]], None],
-    limit: UnpackedLimit,
-) -> PlannedFile:
-    """Cut one file, and tell of chunks when they can be read."""
-    bucket, file = folder.bucket, begun.files[number]
-    rows = 0
-    with _unless_changed(bucket, file), bucket.open(file.path) as raw:
-        hashed = Hashing(raw)
-        if file.kind == "parquet":
-            cuts = cut_parquet(raw, file.path, size.rows, place)
-            rows = cuts[-1][1] if cuts else 0
-            # all at once: the digest takes its time
-            found([Chunk(number, start, end, start + 1) for start, end in cuts])
-            raw.seek(0)
-            while hashed.read(1 << 20):
-                found([])
-        else:
-            stream: Stream = LimitedText(hashed, limit, file.path) if file.kind == "csv.gz" else hashed
-            being_written: list[Chunk] = []
-            with Beside() as written:
-                for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
-                    chunk = Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line)
-                    rows += cut.lines
-                    if file.kind == "csv":
-                        found([chunk])
-                        continue
-                    written.add(bucket.write, slice_file(folder, begun.slices, chunk), cut.data)
-                    found(being_written)
-                    being_written = [chunk]
-                written.wait()
-            found(being_written)
-    check_stamp(bucket, file)
-    return PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows)
-
-
 def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
     """What the bucket says of a file of the table; raises TableError when it is not the one that was found."""
-    info = _as_it_is(bucket, file)
+    info = as_it_is(bucket, file)
     if info is None:
         raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")
     return info
-
-
-def check_still(bucket: Bucket, file: FileInfo, next_step: str) -> None:
-    """Raises TableError when a file that is read outside of a plan is no longer the one that was found."""
-    if _as_it_is(bucket, file) is None:
-        raise TableError(f"{file.path} was changed or removed while it was read", next_step=next_step)
-
-
-def _as_it_is(bucket: Bucket, file: FoundFile | FileInfo) -> FileInfo | None:
-    """What the bucket says of a file; None when it is not the one that was found."""
-    info = bucket.stat(file.path)
-    is_same = info is not None and info.stamp == file.stamp and (not file.version or info.version == file.version)
-    return info if is_same else None
-
-
-@contextlib.contextmanager
-def unchanged_while_read(bucket: Bucket, file: FileInfo, next_step: str) -> Iterator[None]:
-    """Raises TableError when a file is changed while this block reads it: then it may look damaged, being half of each."""
-    try:
-        yield
-    except TableError:
-        check_still(bucket, file, next_step)
-        raise
-    check_still(bucket, file, next_step)
 
 
 def write_versions(folder: JobFolder, files: Sequence[FoundFile]) -> None:

@@ -1,0 +1,249 @@
+"""Plans a score job: pins the release, cuts the table into chunks, writes the plan."""
+
+import contextlib
+import itertools
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+from model_store.store import read_manifest
+from shared.bucket.interface import Bucket, FileInfo
+from shared.catalog.aliases import resolve
+from shared.catalog.manifests import check_place
+from shared.errors import TableError
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import ScoreJob
+from shared.settings import MAX_UNPACKED_RATIO
+from shared.table_files import FileKind, find_files
+from workers.scoring.fixing import plan_fix
+from workers.scoring.parts import (
+    missing_chunks,
+)
+from workers.scoring.plan import (
+    BEGUN,
+    Begun,
+    Chunk,
+    FoundFile,
+    Plan,
+    PlannedFile,
+    check_stamp,
+    read_begun,
+    read_plan,
+    slice_file,
+    write_versions,
+)
+from workers.scoring.slices import cut_again, lacking_slices
+from workers.tables import schema
+from workers.tables.chunk_size import ChunkSize
+from workers.tables.csv.cuts import HEADER_READ_BYTES, open_csv, refusing_bad_gzip
+from workers.tables.parquet.cuts import Place, cut_parquet, open_parquet, parquet_columns
+from workers.tables.prefetch import side_by_side
+from workers.tables.streams import GZIP_RATIO, Beside, Hashing, LimitedText, Stream, UnpackedLimit, unpacked
+
+MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
+"""Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
+
+
+Ready = Callable[[Sequence[Chunk]], None]
+"""Is told of all chunks so far; they can be scored."""
+
+
+def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
+    """The files of a table with their columns.
+
+    Raises:
+        TableError: a file cannot be read or has no usable header.
+    """
+    return [_found(bucket, info, kind) for info, kind in find_files(bucket, table)]
+
+
+def _found(bucket: Bucket, info: FileInfo, kind: FileKind) -> FoundFile:
+    file = FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=[], version=info.version)
+    with _unless_changed(bucket, file):
+        return file.model_copy(update={"columns": _columns(bucket, info.path, kind)})
+
+
+@contextlib.contextmanager
+def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
+    """Raises what this block raises of a file, unless it was changed meanwhile: half of one file and half of another look damaged."""
+    try:
+        yield
+    except TableError:
+        check_stamp(bucket, file)
+        raise
+
+
+def _columns(bucket: Bucket, path: str, kind: FileKind) -> list[str]:
+    with bucket.open(path) as raw:
+        if kind == "parquet":
+            with open_parquet(raw, path) as file:
+                return parquet_columns(file, path)
+        return open_csv(unpacked(raw) if kind == "csv.gz" else raw, path, ChunkSize(bytes=HEADER_READ_BYTES, rows=None))[0]
+
+
+def cut_table(
+    folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
+) -> tuple[list[PlannedFile], list[Chunk]]:
+    """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
+
+    Where there are processors for it, a few files are cut side by side; their chunks are told of in the order of the table.
+
+    Raises:
+        TableError: a file cannot be read or was changed since it was found, unpacks to too much text, or there is not a single row.
+    """
+    infos = [check_stamp(folder.bucket, file) for file in begun.files]
+    sizes = [info.size * (GZIP_RATIO if file.kind == "csv.gz" else 1) for info, file in zip(infos, begun.files, strict=True)]
+    size = ChunkSize.for_table(sum(sizes), chunk_rows)
+    ends = list(itertools.accumulate(sizes))
+    limit = UnpackedLimit(
+        [info.size for info, file in zip(infos, begun.files, strict=True) if file.kind == "csv.gz"], ratio=max_unpacked_ratio
+    )
+
+    def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
+        own = max(sizes[number], 1)
+        place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
+        return _cut_file(folder, begun, number, size, place, found, limit)
+
+    chunks: list[Chunk] = []
+
+    def tell(more: Sequence[Chunk]) -> None:
+        chunks.extend(more)
+        ready(chunks)
+
+    files = side_by_side(cut, len(begun.files), tell, MOST_FILES_AT_ONCE)
+    if not chunks:
+        table = begun.files[0].path if len(begun.files) == 1 else begun.files[0].path.rpartition("/")[0]
+        raise TableError(f"{table} has a header but no rows", next_step="Give a table with at least one row.")
+    return files, chunks
+
+
+def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to the file
+    folder: JobFolder,
+    begun: Begun,
+    number: int,
+    size: ChunkSize,
+    place: Place,
+    found: Callable[[Sequence[Chunk]], None],
+    limit: UnpackedLimit,
+) -> PlannedFile:
+    """Cut one file, and tell of chunks when they can be read."""
+    bucket, file = folder.bucket, begun.files[number]
+    rows = 0
+    with _unless_changed(bucket, file), bucket.open(file.path) as raw:
+        hashed = Hashing(raw)
+        if file.kind == "parquet":
+            cuts = cut_parquet(raw, file.path, size.rows, place)
+            rows = cuts[-1][1] if cuts else 0
+            # all at once: the digest takes its time
+            found([Chunk(number, start, end, start + 1) for start, end in cuts])
+            raw.seek(0)
+            while hashed.read(1 << 20):
+                found([])
+        else:
+            stream: Stream = LimitedText(hashed, limit, file.path) if file.kind == "csv.gz" else hashed
+            being_written: list[Chunk] = []
+            with Beside() as written:
+                for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
+                    chunk = Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line)
+                    rows += cut.lines
+                    if file.kind == "csv":
+                        found([chunk])
+                        continue
+                    written.add(bucket.write, slice_file(folder, begun.slices, chunk), cut.data)
+                    found(being_written)
+                    being_written = [chunk]
+                written.wait()
+            found(being_written)
+    check_stamp(bucket, file)
+    return PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows)
+
+
+def check_still(bucket: Bucket, file: FileInfo, next_step: str) -> None:
+    """Raises TableError when a file that is read outside of a plan is no longer the one that was found."""
+    if as_it_is(bucket, file) is None:
+        raise TableError(f"{file.path} was changed or removed while it was read", next_step=next_step)
+
+
+def as_it_is(bucket: Bucket, file: FoundFile | FileInfo) -> FileInfo | None:
+    """What the bucket says of a file; None when it is not the one that was found."""
+    info = bucket.stat(file.path)
+    is_same = info is not None and info.stamp == file.stamp and (not file.version or info.version == file.version)
+    return info if is_same else None
+
+
+@contextlib.contextmanager
+def unchanged_while_read(bucket: Bucket, file: FileInfo, next_step: str) -> Iterator[None]:
+    """Raises TableError when a file is changed while this block reads it: then it may look damaged, being half of each."""
+    try:
+        yield
+    except TableError:
+        check_still(bucket, file, next_step)
+        raise
+    check_still(bucket, file, next_step)
+
+
+def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
+    """Pin the release and cut the table, once; None when the job has ended.
+
+    ``ready`` is told of the chunks that can be scored while the table is still being cut.
+
+    Raises:
+        TableError: the table cannot be read or lacks what the release needs.
+        ModelError: the model that the job names is not in the store.
+    """
+    if folder.outcome() is not None:
+        return None
+    if folder.has("plan.json"):
+        plan = read_plan(folder)
+        _cut_lacking_slices(folder, plan)
+        return plan
+    job = folder.score_job()
+    check_place(job.place)
+    folder.say("cutting the table into chunks")
+    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready, max_unpacked_ratio)
+    if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
+        return read_plan(folder)
+    folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
+    return plan
+
+
+def _cut_lacking_slices(folder: JobFolder, plan: Plan) -> None:
+    """Cut again what a job that goes on needs of a compressed table, and what was removed while it had ended."""
+    lacking = lacking_slices(folder, plan, missing_chunks(folder, plan))
+    if lacking:
+        folder.say(f"cutting {len(lacking)} chunks of the table again")
+        cut_again(folder, plan, lacking)
+
+
+def _cut(folder: JobFolder, job: ScoreJob, ready: Ready, max_unpacked_ratio: float) -> Plan:
+    begun = read_begun(folder) or _begin(folder, job)
+    try:
+        files, chunks = cut_table(folder, begun, job.chunk_rows, ready, max_unpacked_ratio)
+    except TableError:
+        # the job ends, and what was unpacked of the table may be some GB
+        folder.bucket.delete_folder(folder.file(f"slices/{begun.slices}"))
+        raise
+    return Plan(
+        job_id=job.job_id,
+        release=begun.release,
+        made=datetime.now(UTC),
+        files=files,
+        slices=begun.slices,
+        chunks=chunks,
+        interval=begun.interval,
+    )
+
+
+def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
+    """Settle the release and the files of the table, whoever comes first."""
+    release = read_manifest(folder.bucket, resolve(folder.bucket, job.model))
+    if job.interval:
+        release.check_interval()
+    files = find_table(folder.bucket, job.table)
+    for file in files:
+        schema.layout_for(file.path, file.columns, release.columns, keys=release.keys)
+    begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
+    write_versions(folder, files)
+    is_first = folder.bucket.create(folder.file(BEGUN), begun.model_dump_json().encode())
+    return begun if is_first else read_begun(folder) or begun

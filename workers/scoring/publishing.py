@@ -1,0 +1,118 @@
+"""Finishes a job: its parts are joined, and the newest revision is published."""
+
+import json
+from datetime import UTC, datetime
+
+from shared.bucket.interface import Bucket
+from shared.catalog.aliases import MANIFEST
+from shared.catalog.manifests import PREDICTIONS, REJECTS, ResultManifest
+from shared.catalog.retirements import why_retired
+from shared.errors import MessageError
+from shared.jobs.folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
+from shared.records import decode_long
+from shared.signatures import Signature
+from workers.scoring.joining import join, output_folder
+from workers.scoring.plan import read_plan
+
+
+def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
+    """Join the parts and publish the result; the outcome, or None while something is missing.
+
+    If it ``awaits`` the last chunks, which may still be on their way, it joins meanwhile what is there.
+
+    Raises:
+        TableError: more rows were rejected than the job allows.
+    """
+    outcome = folder.outcome()
+    if outcome is None:
+        plan = read_plan(folder)
+        job = folder.score_job()
+        manifest = join(folder, job, plan, awaits=awaits)
+        if manifest is None:
+            return folder.outcome()
+        retired = why_retired(folder.bucket, manifest.release)
+        folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED), retired=retired))
+        outcome = folder.outcome()
+    if outcome is not None and outcome.state == "done" and not folder.is_published:
+        # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
+        own = f"{outcome.result}/revisions/{folder.job_id}"
+        folder.bucket.copy(folder.file(MANIFEST), f"{own}/{MANIFEST}", durable=True)
+        newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
+        # a fix of this job cuts again what it needs; those of a plan that was never written go with them
+        folder.bucket.delete_folder(folder.file("slices"))
+        newer = {} if newest == own else {"facts": {"newer result": _newer_result(outcome.result, newest)}}
+        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()} | newer).encode())
+    return outcome
+
+
+def _newer_result(place: str, revision: str) -> str:
+    return f"at {place} lies a newer result, that of job {revision.rpartition('/')[2]}; this one is kept as a revision"
+
+
+def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str) -> Outcome:
+    facts = {
+        **({"warning": f"{manifest.release} is retired {retired}"} if retired else {}),
+        **({"fixes": manifest.fixes} if manifest.fixes else {}),
+        "rows in": f"{manifest.rows_in:,}",
+        "scored": f"{manifest.rows_scored:,}",
+        "rejected": f"{manifest.rows_rejected:,}{', accepted by a person' if accepted else ''}",
+        **({"rejects": f"{place}/{REJECTS}"} if manifest.rejects else {}),
+        **({"set to 0 or 1": f"{manifest.rows_clipped:,}"} if manifest.rows_clipped else {}),
+        **({"repeated keys": manifest.repeated} if manifest.repeated else {}),
+        "seconds": f"{manifest.seconds:.1f}",
+        "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-9):,.0f}",
+    } | {f"mean cr, {name}": f"{device.mean_cr:.5f}" for name, device in manifest.devices.items()}
+    definition = manifest.release.partition("@")[0]
+    next_step = f"Look at it with: scoring results head {manifest.job_id}"
+    next_step += f"; at its rejects with: scoring results rejects {manifest.job_id}" if manifest.rejects else ""
+    return Outcome(
+        state="done", at=manifest.finished, definition=definition, release=manifest.release, result=place, facts=facts, next_step=next_step
+    )
+
+
+def publish_newest(bucket: Bucket, place: str, job_id: str) -> str:
+    """Put the newest revision at its place for the bidding system, and return its folder: predictions first, then their manifest.
+
+    That is the one of ``job_id``, or a newer one that a job which is done made for this place, as far as its signature tells.
+    Looks again after each publication, so that two jobs that finish at the same moment leave the newer one, whole. All of it is on the
+    disk when this returns: who is published is not published once more after a power cut.
+    """
+    published = ""
+    while (newest := _newest_revision(bucket, place, job_id)) != published:
+        rejects_before = bucket.exists(f"{place}/{REJECTS}")
+        manifest = decode_long(ResultManifest, bucket.read(f"{newest}/{MANIFEST}") or b"")
+        bucket.copy(f"{newest}/{PREDICTIONS}", f"{place}/{PREDICTIONS}", durable=True)
+        if manifest.rejects is not None:
+            bucket.copy(f"{newest}/{REJECTS}", f"{place}/{REJECTS}", durable=True)
+        elif rejects_before:
+            bucket.delete(f"{place}/{REJECTS}")
+        bucket.copy(f"{newest}/{MANIFEST}", f"{place}/{MANIFEST}", durable=True)
+        published = newest
+    bucket.settle(place)
+    return published
+
+
+def _newest_revision(bucket: Bucket, place: str, job_id: str) -> str:
+    """The folder of the newest complete revision, that of ``job_id`` or a newer one: job ids start with the time of their request."""
+    folder = f"{place}/revisions"
+    for name in reversed(bucket.folders(folder)):
+        if name <= job_id:
+            break
+        if _is_of_finished_job(bucket, place, name):
+            return f"{folder}/{name}"
+    return f"{folder}/{job_id}"
+
+
+def _is_of_finished_job(bucket: Bucket, place: str, name: str) -> bool:
+    """True when the revision of this name is what the job of this name made for this place, and not a copy of another one."""
+    revision = f"{place}/revisions/{name}"
+    text = bucket.read(f"{revision}/{MANIFEST}")
+    if text is None or bucket.signer.judge(text) not in (Signature.RIGHT, Signature.UNCHECKED):
+        return False
+    try:
+        manifest = decode_long(ResultManifest, text)
+        outcome = JobFolder(bucket, name).outcome()
+    except MessageError:
+        return False
+    is_its_own = manifest.job_id == name and manifest.revision == revision
+    return is_its_own and outcome is not None and outcome.state == "done" and outcome.result == place
