@@ -11,8 +11,8 @@ from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import TrainJob
 from shared.records import decode_long
 from tests.handmade import NOON
-from workers import training
-from workers.judging import Places
+from workers.training import releasing
+from workers.training.rivals import Places
 
 TRAIN, EVAL = "data/train/2026/11/23/train.csv", "data/train/2026/11/23/eval.csv"
 
@@ -74,7 +74,7 @@ def make_training(bucket: LocalBucket, definition: str = "v1", *, minute: int = 
 
 def train(folder: JobFolder, definitions: Path | None = None) -> Outcome:
     """Run the step that trains."""
-    outcome = training.train_release(folder, Places(cache=Path(folder.bucket.url).parent / "cache", definitions=definitions))
+    outcome = releasing.train_release(folder, Places(cache=Path(folder.bucket.url).parent / "cache", definitions=definitions))
     assert outcome is not None
     return outcome
 

@@ -23,7 +23,7 @@ from workers.notices import is_told
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
 from workers.tables.prefetch import ahead
-from workers.tuning import missing_orders
+from workers.training.search.steps import missing_orders
 
 CHUNKS_AT_ONCE = 10_000
 ORPHAN_SECONDS = 3600

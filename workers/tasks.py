@@ -44,9 +44,8 @@ from shared.queue.probe import LONGEST_REASON, Answer, Canary, answer, canary_fi
 from shared.queue.upkeep import Upkeep
 from shared.settings import Settings, read_settings
 from shared.version import code_version
-from workers import notices, sweeping, training, tuning, webhook
+from workers import notices, sweeping, webhook
 from workers.attempts import MAX_DEATHS, Attempt, counted, forget_job, note_sent_again, step_name
-from workers.judging import Places
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
 from workers.recovery import verdicts
@@ -58,6 +57,9 @@ from workers.scoring.isolation import is_suspect
 from workers.scoring.parts import ChunkRecord, missing_chunks
 from workers.scoring.plan import Begun, Chunk, Plan, PlannedChunk, read_begun, read_plan
 from workers.scoring.reject_limits import check_so_far, count_rejects
+from workers.training import releasing
+from workers.training.rivals import Places
+from workers.training.search import steps
 
 MAX_TRIES = 8
 LONGEST_PAUSE_SECONDS = 10
@@ -298,7 +300,7 @@ class _EarlyOrders:
 @step(routes.SCORE_CHUNK, ChunkOrder)
 def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder, attempt: Attempt) -> None:
     """Score one chunk; whoever completes the job sends the finish."""
-    tuning.forget_table()
+    steps.forget_table()
     planned = _planned(order, folder)
     kept_before = releases_kept()
     part = _score_or_give_up(order, planned, folder, attempt)
@@ -438,17 +440,17 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attem
 @step(routes.TRAIN_FIT, JobOrder)
 def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Search for the best parameters, if that is asked for; then train, evaluate and publish a release; then the notice."""
-    candidates = tuning.next_orders(folder, settings().definitions)
+    candidates = steps.next_orders(folder, settings().definitions)
     if candidates:
         log.info("trying candidates", candidates=len(candidates))
         send(task.app, routes.TRAIN_CANDIDATE, candidates)
         return
-    tuning.forget_table()
+    steps.forget_table()
     try:
         places = Places(
             **_places(), load_seconds=settings().load_seconds, on_killer=lambda release, what: _note_killer(release, folder, what)
         )
-        training.train_release(folder, places, _gate_limits(), functools.partial(tuning.found, folder))
+        releasing.train_release(folder, places, _gate_limits(), functools.partial(steps.found, folder))
     finally:
         give_back_freed_memory()
     send(task.app, routes.NOTIFY, [order])
@@ -464,24 +466,24 @@ def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder,
     """Try one candidate on one fold; whoever completes a wave sends the next one, or the fit."""
     if attempt.deaths < MAX_DEATHS:
         _try_candidate(task, order, folder)
-    elif order in tuning.missing_orders(folder)[0]:
+    elif order in steps.missing_orders(folder)[0]:
         log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
-        tuning.give_up(folder, order.candidate, order.fold, f"it killed its worker {attempt.deaths} times")
+        steps.give_up(folder, order.candidate, order.fold, f"it killed its worker {attempt.deaths} times")
     else:
         raise verdicts.killed_step(task.name, attempt)
-    if folder.outcome() is not None or tuning.missing_orders(folder)[0]:
-        tuning.say_standing(folder)
+    if folder.outcome() is not None or steps.missing_orders(folder)[0]:
+        steps.say_standing(folder)
         return
-    candidates = tuning.next_orders(folder, settings().definitions)
+    candidates = steps.next_orders(folder, settings().definitions)
     send(task.app, routes.TRAIN_CANDIDATE if candidates else routes.TRAIN_FIT, candidates or [JobOrder(job_id=order.job_id)])
 
 
 def _try_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) -> None:
     try:
-        record = tuning.score_candidate(folder, order.candidate, order.fold, settings().definitions)
+        record = steps.score_candidate(folder, order.candidate, order.fold, settings().definitions)
     except celery.exceptions.SoftTimeLimitExceeded:
         # unlike a chunk it cannot be cut, and would take as long again
-        tuning.give_up(folder, order.candidate, order.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")
+        steps.give_up(folder, order.candidate, order.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")
         return
     if record is not None:
         log.info("candidate tried", seconds=round(record.seconds, 3), **({"failed": record.failed} if record.failed else {}))
@@ -544,7 +546,7 @@ def _sweep(app: celery.Celery, client: redis.Redis, upkeep: Upkeep) -> None:
     )
     if may_enter is None or may_enter(STRAYS):
         bucket().drop_strays()
-        for parent in (_places()["cache"] / OWN_COPIES, training.staging(_places()["cache"])):
+        for parent in (_places()["cache"] / OWN_COPIES, releasing.staging(_places()["cache"])):
             drop_abandoned(parent)
         upkeep.leave()
     turn = sweeping.Turn(after=heartbeat.swept_until(client), seconds=sweeping.SWEEP_SECONDS)

@@ -18,9 +18,9 @@ from shared.jobs.folder import Outcome
 from tests.handmade import make_job, plan, text_at
 from tests.ready_loader import ReadyLoader
 from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
-from workers import training
-from workers.judging import Places
 from workers.scoring import chunk, publishing
+from workers.training import releasing
+from workers.training.rivals import Places
 
 READY_LOADER = ReadyLoader()
 
@@ -366,7 +366,7 @@ def test_a_release_that_cannot_be_loaded_in_a_process_of_its_own_is_not_publishe
     spoil(definitions, "loading")
     folder = make_training(bucket, "bad", promote="always", alias="mine")
     with pytest.raises(ModelError, match=says) as raised:
-        training.train_release(folder, Places(cache=Path(bucket.url).parent / "cache", definitions=definitions, load_seconds=1.0))
+        releasing.train_release(folder, Places(cache=Path(bucket.url).parent / "cache", definitions=definitions, load_seconds=1.0))
     assert "the release that bad saved cannot be used, and nothing is published" in raised.value.message
     assert not bucket.folders("model/v1")
     assert not list_aliases(bucket)
@@ -431,7 +431,7 @@ def test_a_rival_that_dies_hangs_or_raises_is_left_out_and_the_others_are_compar
     places = Places(
         cache=Path(bucket.url).parent / "cache", definitions=definitions, load_seconds=2.0, on_killer=lambda *killer: told.append(killer)
     )
-    outcome = training.train_release(make_training(bucket, "v1", minute=2), places)
+    outcome = releasing.train_release(make_training(bucket, "v1", minute=2), places)
     evaluation = manifest_of(bucket, outcome).evaluation
     assert outcome.state == "done"
     assert list(evaluation.not_compared) == [bad]
@@ -482,8 +482,8 @@ def test_the_fresh_interpreter_loads_a_release_and_ends_with_its_parent(bucket, 
 from pathlib import Path
 from shared.bucket.local import LocalBucket
 from tests.trainings import make_training
-from workers import training
-from workers.judging import Places
+from workers.training import releasing as training
+from workers.training.rivals import Places
 bucket = LocalBucket(Path({str(bucket.root)!r}))
 places = Places(cache=Path({str(bucket.root.parent / "home" / "releases")!r}), definitions=Path({str(definitions)!r}))
 training.train_release(make_training(bucket, "bad", minute=3), places)

@@ -25,9 +25,10 @@ from shared.bucket.local import LocalBucket
 from shared.bucket.remote import RemoteBucket
 from shared.queue import broker
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
-from workers import notices, tasks, training
+from workers import notices, tasks
 from workers.app import app
 from workers.scoring import chunk, chunk_reader
+from workers.training import fitting, releasing
 
 __all__ = ["app"]
 
@@ -183,7 +184,7 @@ with_traps(LocalBucket)
 with_traps(RemoteBucket)
 notices.post = around("post", notices.post, 1)
 chunk.load_release = around("load", store.load_release, 1)
-training.fit = around("fit", training.fit, 0)
+fitting.fit = releasing.fit = around("fit", fitting.fit, 0)
 
 real_aside = LocalBucket._aside
 

@@ -17,12 +17,14 @@ from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
-from workers import attempts, notices, tasks, training, tuning
+from workers import attempts, notices, tasks
 from workers.attempts import MAX_DEATHS, counted
 from workers.recovery.shutdown import forgive_work_in_hand
 from workers.scoring import chunk, planning, publishing
 from workers.scoring import plan as job_plan
 from workers.sweeping import Missing
+from workers.training import releasing
+from workers.training.search import steps
 
 pytestmark = pytest.mark.server
 
@@ -112,7 +114,7 @@ def check_verdict(folder, *words, exit_code=5):
 def killing(request, bucket, monkeypatch):
     """A step that kills its process: the task, and a job that waits for it."""
     if request.param == routes.TRAIN_FIT:
-        monkeypatch.setattr(training, "train_release", die)
+        monkeypatch.setattr(releasing, "train_release", die)
         return tasks.train_fit, make_training(bucket)
     folder = make_job(bucket, chunk_rows=14)
     if request.param == routes.SCORE_PLAN:
@@ -200,9 +202,9 @@ def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
 
 def test_the_search_of_a_training_that_dies_between_two_candidates_fails(bucket, monkeypatch):
     folder = make_training(bucket)
-    monkeypatch.setattr(tuning, "score_candidate", lambda *_: None)
-    monkeypatch.setattr(tuning, "missing_orders", lambda _: ([], None))
-    monkeypatch.setattr(tuning, "next_orders", die)
+    monkeypatch.setattr(steps, "score_candidate", lambda *_: None)
+    monkeypatch.setattr(steps, "missing_orders", lambda _: ([], None))
+    monkeypatch.setattr(steps, "next_orders", die)
     order = CandidateOrder(job_id=folder.job_id, candidate=1, fold=1)
     assert run_until_it_ends(tasks.train_candidate, order, folder) == MAX_DEATHS
     check_verdict(folder, "train.candidate (choosing the next candidates of the search) killed its process 3 times in a row")
@@ -226,7 +228,7 @@ def test_what_would_end_the_process_from_within_fails_the_job_at_once_and_the_pr
     def leave(*_):
         raise raised
 
-    monkeypatch.setattr(training, "train_release", leave)
+    monkeypatch.setattr(releasing, "train_release", leave)
     folder = make_training(bucket)
     tasks.train_fit(whole(folder).encode())
     outcome = folder.outcome()

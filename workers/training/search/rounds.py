@@ -16,8 +16,8 @@ from shared.catalog.manifests import Candidate, Search, TableFingerprint
 from shared.errors import ModelError
 from shared.jobs.search_config import Params, SearchConfig
 from shared.records import Moment, Part, Record
-from workers.candidates import propose
-from workers.folds import BLOCKS, Fold
+from workers.training.search.candidates import propose
+from workers.training.search.folds import BLOCKS, Fold
 
 MARGIN = 3.0
 """In standard errors of the paired difference: how much worse than the best a candidate must be to get no further folds."""

@@ -23,9 +23,9 @@ from shared.catalog.keyword_losses import KeywordLosses
 from shared.catalog.manifests import MOST_SEEN, Column, Evaluation, Importance, Metrics
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.jobs.messages import TrainJob
-from workers.later import why_not_later
 from workers.tables.training.table import TrainingTable, read_training_table
-from workers.trained_rows import share_seen_by
+from workers.training.out_of_time import why_not_later
+from workers.training.trained_rows import share_seen_by
 
 MOST_RIVALS = 5
 """Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""

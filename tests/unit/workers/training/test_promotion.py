@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from model_store import store
 from producers.display import releases
 from producers.display.jobs import outcome_facts
 from producers.releases import finding
@@ -14,8 +15,8 @@ from shared.catalog.keyword_losses import read_losses
 from shared.catalog.manifests import LOSSES, REPORT
 from tests.handmade import NOON, die_after, publish_handmade, tree
 from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
-from workers import judging, training
 from workers.notices import compose
+from workers.training import aliases, fitting, releasing, rivals
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_a_champion_that_cannot_be_loaded_is_said_in_words_and_stays(bucket, def
 
 
 def test_releases_that_are_not_compared_with_are_named_with_the_reason_in_manifest_report_and_show(bucket, definitions, monkeypatch):
-    monkeypatch.setattr(judging, "MOST_RIVALS", 1)
+    monkeypatch.setattr(rivals, "MOST_RIVALS", 1)
     add_definition(definitions, "other")
     left = {train(make_training(bucket, name, minute=minute), definitions).release for minute, name in enumerate(("guessing", "other"))}
     outcome = train(make_training(bucket, minute=2), definitions)
@@ -172,7 +173,7 @@ def test_a_champion_that_needs_columns_which_the_table_lacks_is_said_in_words(bu
 
 
 def test_the_rivals_are_the_champion_and_the_newest_releases_whatever_they_are_called(bucket, definitions, monkeypatch):
-    monkeypatch.setattr(judging, "MOST_RIVALS", 1)
+    monkeypatch.setattr(rivals, "MOST_RIVALS", 1)
     add_definition(definitions, "zzz")
     train(make_training(bucket, "zzz"), definitions)
     newer = train(make_training(bucket, "guessing", minute=1), definitions)
@@ -215,12 +216,13 @@ def test_a_champion_that_needs_the_table_once_more_is_not_compared_with_when_it_
     narrow(definitions, "first", "att1")
     narrow(definitions, "second", "att2")
     train(make_training(bucket, "first", promote="always"), definitions)
-    fit, text = training.fit, (bucket.read(EVAL) or b"").decode()
+    fit, text = fitting.fit, (bucket.read(EVAL) or b"").decode()
     header, first, *rows = text.splitlines()
     cells = first.split(",")
     cells[1] = "0" if cells[1] == "1" else "1"
     changed = "\n".join([header, ",".join(cells), *rows, ""]).encode()
-    monkeypatch.setattr(training, "fit", lambda *arguments: (bucket.write(EVAL, changed), fit(*arguments))[1])
+    monkeypatch.setattr(fitting, "fit", lambda *arguments: (bucket.write(EVAL, changed), fit(*arguments))[1])
+    monkeypatch.setattr(releasing, "fit", lambda *arguments: (bucket.write(EVAL, changed), fit(*arguments))[1])
     outcome = train(make_training(bucket, "second", minute=1, promote="auto"), definitions)
     assert f"{EVAL} changed before it could be read once more" in outcome.facts["gate"]
 
@@ -270,8 +272,9 @@ def test_people_are_told_what_became_of_the_champion_and_not_what_was_planned(bu
     moved = make_training(bucket, promote="auto")
     release = train(moved).release
     assert moved.status().outcome.facts["champion"] == f"means {release} now"
-    newer, decided = publish_handmade(bucket), training._point_aliases
-    monkeypatch.setattr(training, "_point_aliases", lambda *job: (point_alias(bucket, "champion", newer), decided(*job))[1])
+    newer, decided = publish_handmade(bucket), aliases.point_aliases
+    monkeypatch.setattr(aliases, "point_aliases", lambda *job: (point_alias(bucket, "champion", newer), decided(*job))[1])
+    monkeypatch.setattr(releasing, "point_aliases", lambda *job: (point_alias(bucket, "champion", newer), decided(*job))[1])
     overtaken = make_training(bucket, "v1", minute=1, promote="always")
     train(overtaken)
     said = f"not moved: it came to mean {newer} after the training had ended"
@@ -295,8 +298,8 @@ def test_a_run_that_comes_late_leaves_the_champion_that_followed(bucket):
 
 
 def test_a_champion_of_the_meantime_is_not_replaced_because_it_was_not_compared_with(bucket, monkeypatch):
-    publish, newer = training.publish, publish_handmade(bucket)
-    monkeypatch.setattr(training, "publish", lambda *arguments: (point_alias(bucket, "champion", newer), publish(*arguments))[1])
+    publish, newer = store.publish, publish_handmade(bucket)
+    monkeypatch.setattr(releasing, "publish", lambda *arguments: (point_alias(bucket, "champion", newer), publish(*arguments))[1])
     outcome = train(make_training(bucket, promote="auto"))
     assert champion(bucket) == newer
     assert outcome.promotion is None

@@ -18,8 +18,8 @@ from model_store.store import digest_folder
 from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, ReleaseManifest
 from shared.errors import ModelError
 from shared.records import FileDigest
-from workers.judging import Trained
 from workers.tables.training.table import TrainingTable
+from workers.training.rivals import Trained
 
 ROWS_REPRODUCED = 10_000
 """So many of the judged rows, the first ones, are predicted once more with the saved model."""

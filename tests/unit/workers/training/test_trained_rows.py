@@ -8,9 +8,9 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
 from shared.catalog.manifests import TRAINED_ROWS
 from tests.trainings import EVAL, TRAIN, make_training, manifest_of, train, write_training_tables
-from workers import trained_rows
 from workers.tables.training.table import read_training_table
-from workers.trained_rows import share_seen_by, share_trained_on, sketch
+from workers.training import trained_rows
+from workers.training.trained_rows import share_seen_by, share_trained_on, sketch
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import RequestError
 from shared.jobs.search_config import SearchConfig
-from workers.candidates import OPTUNA_AT_ONCE, propose
+from workers.training.search.candidates import OPTUNA_AT_ONCE, propose
 
 
 def config(**more) -> SearchConfig:

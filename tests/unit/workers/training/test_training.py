@@ -15,7 +15,7 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from tests.handmade import HEADER, NOON, die_after, make_job, publish_handmade, row, tree
 from tests.trainings import make_training, train, write_training_tables
-from workers import training
+from workers.training import aliases, fitting, releasing
 
 TRAIN = "data/train/2026/11/23/train.csv"
 RELEASE = "v1@20261123T120000Z-"
@@ -112,7 +112,7 @@ def test_a_run_that_was_killed_before_it_pointed_leaves_the_alias_where_people_m
         point_alias(bucket, "champion", publish_handmade(bucket, made=NOON.replace(hour=11)))
     folder = train_job(bucket, alias="champion")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "point_latest", lambda *arguments, **more: 1 / 0)
+        patch.setattr(aliases, "point_latest", lambda *arguments, **more: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(folder)
     outcome = folder.outcome()
@@ -149,8 +149,9 @@ def test_a_release_says_which_tables_it_was_made_of(bucket):
 
 def test_a_training_cancelled_while_it_fits_publishes_nothing(bucket, monkeypatch):
     folder = train_job(bucket, alias="champion")
-    fit = training.fit
-    monkeypatch.setattr(training, "fit", lambda *arguments: (folder.cancel(), fit(*arguments))[1])
+    fit = fitting.fit
+    monkeypatch.setattr(fitting, "fit", lambda *arguments: (folder.cancel(), fit(*arguments))[1])
+    monkeypatch.setattr(releasing, "fit", lambda *arguments: (folder.cancel(), fit(*arguments))[1])
     assert train(folder).state == "cancelled"
     assert train(folder).state == "cancelled"
     assert not bucket.folders("model")
@@ -206,7 +207,7 @@ def test_a_staging_folder_that_somebody_else_made_first_is_refused_and_nothing_i
     write_training_tables(bucket, 600)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o777)
-    training.staging(Path(bucket.url).parent / "cache").symlink_to(elsewhere)
+    releasing.staging(Path(bucket.url).parent / "cache").symlink_to(elsewhere)
     folder = make_training(bucket)
     with pytest.raises(RequestError, match="is not a folder of this user"):
         train(folder)

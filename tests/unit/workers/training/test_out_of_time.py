@@ -11,8 +11,8 @@ from producers.sample import write_table
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import TableFingerprint
 from shared.records import FileDigest
-from workers.later import why_not_later
 from workers.tables.training.table import TrainingTable, read_training_table
+from workers.training.out_of_time import why_not_later
 
 ROWS = 4000
 

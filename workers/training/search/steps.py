@@ -30,13 +30,26 @@ from shared.jobs.folder import CANDIDATES, STAGE, WAVES, JobFolder
 from shared.jobs.messages import CandidateOrder, TrainJob
 from shared.jobs.search_config import Params
 from shared.records import decode_long
-from workers.candidates import propose
-from workers.folds import BLOCKS, blocks_of, folds_of, sides
 from workers.tables.prefetch import read_each
 from workers.tables.training.table import TrainingTable, read_training_table
-from workers.training import fit, is_trained, rates_of, read_search_config, searches_itself, train_job
-from workers.training_plausibility import check_training_table
-from workers.waves import FoldRecord, Records, SearchPlan, Trial, Wave, conclude, loss_of, next_wave, show_params, successes, varied
+from workers.training.fitting import fit, rates_of, read_search_config, searches_itself, train_job
+from workers.training.plausibility import check_training_table
+from workers.training.releasing import is_trained
+from workers.training.search.candidates import propose
+from workers.training.search.folds import BLOCKS, blocks_of, folds_of, sides
+from workers.training.search.rounds import (
+    FoldRecord,
+    Records,
+    SearchPlan,
+    Trial,
+    Wave,
+    conclude,
+    loss_of,
+    next_wave,
+    show_params,
+    successes,
+    varied,
+)
 
 SAID_SECONDS = 1.0
 """Between two words about the standing: each costs a look at everything that was tried."""

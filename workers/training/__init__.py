@@ -1,0 +1,1 @@
+"""A train job: fitted, judged, published as a release. Knows no queue."""

@@ -1,0 +1,88 @@
+"""Fits a definition to a table."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from model_store.definitions import Definition
+from model_store.foreign_code import calling
+from model_store.predicting import check_finite, columns_for, predict_rows, prepare
+from shared.catalog.manifests import Search
+from shared.errors import StrayOrderError
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import TrainJob
+from shared.jobs.search_config import MOST_CANDIDATES, SearchConfig, read_config
+from workers.tables.training.table import TrainingTable
+from workers.training.saving import name_row
+
+
+def train_job(folder: JobFolder) -> TrainJob:
+    """The request, which must be one to train."""
+    job = folder.job()
+    if not isinstance(job, TrainJob):
+        raise StrayOrderError(f"job {job.job_id} is a {job.kind} job, not one that trains")
+    return job
+
+
+def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - a definition's own class
+    """A model of this definition, trained on the table, with its own parameters or these; clicks are its weights if it takes weights.
+
+    Raises:
+        ModelError: the definition's own code failed; the sentence says how.
+    """
+    X, y = prepare(definition, table.frame, table=table.fingerprint.path)
+    with calling(definition.name, definition.folder, "train"):
+        model = definition.model_class()
+        if params is not None:
+            # some definitions set themselves up by this call, others by what they find in config once they train
+            model.config = dict(params)
+            model._model_definition(dict(params))
+        model.train(X, y, **_weights(model.train, table))
+    return model
+
+
+def rates_of(definition: Definition, model: Any, table: TrainingTable) -> np.ndarray:  # noqa: ANN401
+    """The rates that a model predicts for the rows of a table, cut to [0, 1].
+
+    Raises:
+        DefinitionError: the definition's own code failed, or gave something else than a finite number; the sentence says how.
+    """
+    frame, path = columns_for(definition, [column.name for column in table.columns], table.features), table.fingerprint.path
+    [rates] = predict_rows(definition, model, frame, table=path, name_row=functools.partial(name_row, table))
+    check_finite(definition, rates, path, functools.partial(name_row, table))
+    return np.clip(rates, 0, 1)
+
+
+def searches_itself(definition: Definition) -> bool:
+    """True when the definition brings a search for its parameters of its own, as the older service had it."""
+    return callable(getattr(definition.model_class, "grid_search", None))
+
+
+def fit_own_search(definition: Definition, table: TrainingTable, config: SearchConfig) -> tuple[Any, Search]:
+    """A model found and fitted by the definition's own ``grid_search``, and what it chose, as far as the model tells.
+
+    Raises:
+        RequestError: the config names a range, where the definition takes lists.
+        ModelError: the definition's own code failed; the sentence says how.
+    """
+    X, y = prepare(definition, table.frame, table=table.fingerprint.path)
+    grid = config.grid()
+    with calling(definition.name, definition.folder, "grid_search"):
+        model = definition.model_class()
+        model.grid_search(X, y, grid, **_weights(model.grid_search, table))
+        told: object = getattr(getattr(model, "model", None), "get_params", dict)()
+    chosen = {name: told[name] for name in grid if isinstance(told, dict) and isinstance(told.get(name), bool | int | float | str)}
+    return model, Search(method=f"the grid_search of {definition.name} itself", config={"parameters": grid}, chosen=chosen)
+
+
+def _weights(method: Callable[..., Any], table: TrainingTable) -> dict[str, np.ndarray]:
+    return {"sample_weight": table.outcomes.clicks} if "sample_weight" in inspect.signature(method).parameters else {}
+
+
+def read_search_config(folder: JobFolder, job: TrainJob) -> SearchConfig:
+    """What a train job was told of its search; raises RequestError when that cannot be used."""
+    path = job.config or ""
+    return read_config(folder.bucket.read(path) or b"", path, MOST_CANDIDATES)
