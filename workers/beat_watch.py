@@ -19,7 +19,7 @@ from shared.jobs.messages import Notice
 from shared.processes import mark_of_process
 from shared.queue import heartbeat, progress
 from shared.settings import Settings
-from workers import webhook
+from workers.notices import resting, slack
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two looks."""
@@ -120,14 +120,14 @@ class Watch:
 
     def _tell(self) -> None:
         """One try; after the last one it counts as told."""
-        if self._untold is None or webhook.rests(self._client):
+        if self._untold is None or resting.rests(self._client):
             return
         self._tries += 1
         try:
             if self._webhook_url:
-                webhook.post(self._untold, self._webhook_url)
-        except webhook.NoticeError as error:
-            webhook.rest(self._client, error.rest_seconds)
+                slack.post(self._untold, self._webhook_url)
+        except resting.NoticeError as error:
+            resting.rest(self._client, error.rest_seconds)
             if self._tries < TRIES:
                 return
             log.error("notice given up", problem=f"the webhook did not take the notice {self._untold.title!r}: {error}")

@@ -19,7 +19,7 @@ from shared.jobs.folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
-from workers.notices import is_told
+from workers.notices.delivery import is_told
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
 from workers.tables.prefetch import ahead

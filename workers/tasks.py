@@ -44,10 +44,11 @@ from shared.queue.probe import LONGEST_REASON, Answer, Canary, answer, canary_fi
 from shared.queue.upkeep import Upkeep
 from shared.settings import Settings, read_settings
 from shared.version import code_version
-from workers import notices, sweeping, webhook
+from workers import sweeping
 from workers.attempts import MAX_DEATHS, Attempt, counted, forget_job, note_sent_again, step_name
 from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
+from workers.notices import delivery, resting, slack
 from workers.recovery import verdicts
 from workers.recovery.upkeep import NOTICES, STRAYS, counted_upkeep
 from workers.removing import make_step
@@ -495,22 +496,22 @@ def notify(task: celery.Task, order: JobOrder, folder: JobFolder, attempt: Attem
     del order
     if attempt.deaths >= MAX_DEATHS:
         log.error("notice killed its worker and is given up", deaths=attempt.deaths)
-        notices.give_up(folder)
+        delivery.give_up(folder)
         return
     with leased(redis_client(), "webhook") as is_free:
         if not is_free and task.request.retries < TURNS:
             raise task.retry(countdown=TURN_SECONDS, max_retries=TURNS)
-        if not is_free or webhook.rests(redis_client()):
+        if not is_free or resting.rests(redis_client()):
             # never a countdown of minutes on Redis: the folder says what is to be told, and the sweep comes back to it
             log.info("notice left to the sweep")
             return
         try:
-            outcome = notices.tell(folder, settings().webhook_url.get_secret_value())
+            outcome = delivery.tell(folder, settings().webhook_url.get_secret_value())
             if outcome is not None:
                 _count_end(folder, outcome)
-        except webhook.NoticeError as error:
+        except resting.NoticeError as error:
             log.warning("will try again", task=task.name, seconds=error.rest_seconds, error=str(error))
-            webhook.rest(redis_client(), error.rest_seconds)
+            resting.rest(redis_client(), error.rest_seconds)
 
 
 def _count_end(folder: JobFolder, outcome: Outcome) -> None:
@@ -634,8 +635,8 @@ def _try_webhook() -> str:
     if not url:
         return "the workers have no WEBHOOK_URL"
     try:
-        webhook.post(Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={}), url)
-    except webhook.NoticeError as error:
+        slack.post(Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={}), url)
+    except resting.NoticeError as error:
         return f"it did not take a message: {error}"[:LONGEST_REASON]
     return ""
 
@@ -647,10 +648,10 @@ def _tell_announced(client: redis.Redis, now: datetime) -> None:
         return
     with leased(client, "webhook") as is_free:
         for folder in waiting:
-            if not is_free or webhook.rests(client):
+            if not is_free or resting.rests(client):
                 return
             try:
-                notices.tell_announced(folder, settings().webhook_url.get_secret_value(), now)
-            except webhook.NoticeError as error:
+                delivery.tell_announced(folder, settings().webhook_url.get_secret_value(), now)
+            except resting.NoticeError as error:
                 log.warning("will try again", task=routes.SWEEP, seconds=error.rest_seconds, error=str(error))
-                webhook.rest(client, error.rest_seconds)
+                resting.rest(client, error.rest_seconds)

@@ -21,7 +21,8 @@ from shared.queue.routes import NOTIFY, SCORE_PLAN
 from shared.settings import Settings
 from tests.acceptance.faults.stage import Stage
 from tests.conftest import wait_until
-from workers.webhook import REST, TIMEOUT_SECONDS
+from workers.notices.deadline_post import TIMEOUT_SECONDS
+from workers.notices.resting import REST
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.server]
 

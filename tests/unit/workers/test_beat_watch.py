@@ -12,8 +12,9 @@ from producers.stack.server import server_binary
 from shared.queue import heartbeat, progress
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until
-from workers import beat_watch, webhook
+from workers import beat_watch
 from workers.beat_watch import Watch
+from workers.notices import resting, slack
 
 pytestmark = pytest.mark.server
 
@@ -75,12 +76,12 @@ def test_of_twenty_workers_one_tells_of_the_silence_and_one_of_its_end(client, r
     workers.look(60)
     assert titles(people) == ["beat has been silent for 2 min"]
     [attachment] = people.posted[0]["attachments"]
-    assert attachment["color"] == webhook.BAD
+    assert attachment["color"] == slack.BAD
     assert "scoring run beat, or docker-compose up -d beat" in attachment["footer"]
     assert "jobs go on" in str(attachment["fields"])
     workers.look(60, beat=client)
     assert titles(people) == ["beat has been silent for 2 min", "beat is back"]
-    assert people.posted[1]["attachments"][0]["color"] == webhook.GOOD
+    assert people.posted[1]["attachments"][0]["color"] == slack.GOOD
     workers.look(LIMIT + 15)
     assert titles(people)[2:] == ["beat has been silent for 2 min"], "another silence is told of again"
 
@@ -115,7 +116,7 @@ def test_a_worker_that_began_to_tell_and_died_is_replaced(client, redis_url, peo
     dying = Workers(redis_url, nobody, count=1)
     others = Workers(redis_url, people.url)
     dying.look(LIMIT)
-    client.delete(webhook.REST)
+    client.delete(resting.REST)
     others.look(LIMIT + 15)
     assert titles(people) == [], "it is the other's to tell"
     wait_until(lambda: not client.exists(beat_watch.SILENT), 5, "the end of the claim")
@@ -130,7 +131,7 @@ def test_an_alarm_that_the_webhook_does_not_take_is_tried_again_after_its_rest_a
         workers.look(60)
         assert lines == [], "the webhook rests"
         for _ in range(4):
-            client.delete(webhook.REST)
+            client.delete(resting.REST)
             workers.look(5)
     assert [line["event"] for line in lines] == ["notice given up"]
 
@@ -139,13 +140,13 @@ def test_an_alarm_that_the_webhook_takes_at_the_second_try_is_told_once(client, 
     workers = Workers(redis_url, f"http://127.0.0.1:{free_port()}/x", count=1)
     workers.look(LIMIT)
     workers.watches[0]._webhook_url = people.url
-    client.delete(webhook.REST)
+    client.delete(resting.REST)
     workers.look(60)
     assert titles(people) == ["beat has been silent for 2 min"]
-    client.set(webhook.REST, b"")
+    client.set(resting.REST, b"")
     workers.look(60, beat=client)
     assert titles(people) == ["beat has been silent for 2 min"], "the webhook rests"
-    client.delete(webhook.REST)
+    client.delete(resting.REST)
     workers.look(60, beat=client)
     assert titles(people)[1:] == ["beat is back"]
 

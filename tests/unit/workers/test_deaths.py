@@ -17,8 +17,9 @@ from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
-from workers import attempts, notices, tasks
+from workers import attempts, tasks
 from workers.attempts import MAX_DEATHS, counted
+from workers.notices import delivery
 from workers.recovery.shutdown import forgive_work_in_hand
 from workers.scoring import chunk, planning, publishing
 from workers.scoring import plan as job_plan
@@ -194,9 +195,9 @@ def test_a_result_that_cannot_be_put_in_its_place_fails_a_job_that_was_done_and_
 def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
     folder = make_job(bucket)
     folder.cancel()
-    monkeypatch.setattr(notices, "tell", die)
+    monkeypatch.setattr(delivery, "tell", die)
     assert [run(tasks.notify, whole(folder)) for _ in range(MAX_DEATHS + 1)] == [signal.SIGKILL] * MAX_DEATHS + [0]
-    assert notices.is_told(folder, folder.outcome())
+    assert delivery.is_told(folder, folder.outcome())
     assert not bucket.files("jobs/_open")
 
 

@@ -38,7 +38,7 @@ from tests.handmade import (
     tree,
     write_table,
 )
-from workers.notices import compose
+from workers.notices.delivery import compose
 from workers.scoring import chunk, chunk_reader, joining, planning, publishing
 from workers.scoring.parts import PREDICTED, missing_chunks
 from workers.scoring.plan import Chunk, read_begun, read_plan

@@ -15,7 +15,7 @@ from shared.catalog.keyword_losses import read_losses
 from shared.catalog.manifests import LOSSES, REPORT
 from tests.handmade import NOON, die_after, publish_handmade, tree
 from tests.trainings import EVAL, GUESSING, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
-from workers.notices import compose
+from workers.notices.delivery import compose
 from workers.training import aliases, fitting, releasing, rivals
 
 

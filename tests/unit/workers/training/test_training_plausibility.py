@@ -18,7 +18,7 @@ from shared.catalog.manifests import REPORT
 from shared.errors import TableError
 from shared.jobs.folder import Outcome
 from tests.trainings import TRAIN, make_training, manifest_of, train
-from workers import notices
+from workers.notices import delivery
 from workers.tables.training.table import read_training_table
 from workers.training.plausibility import warn_of_rates
 from workers.training.search import steps
@@ -249,7 +249,7 @@ def test_junk_is_refused_unless_it_is_forced_and_then_the_release_says_so(bucket
     manifest = manifest_of(bucket, outcome)
     assert says in manifest.forced[0]
     assert outcome.facts["forced"].startswith("trained with --force, although ")
-    assert says in notices.compose(folder, outcome).facts["forced"]
+    assert says in delivery.compose(folder, outcome).facts["forced"]
     assert "trained with --force" in (bucket.read(f"{outcome.result}/{REPORT}") or b"").decode().lower()
     console = Console(file=io.StringIO(), width=200)
     releases.print_release(console, finding.find_release(bucket, outcome.release))

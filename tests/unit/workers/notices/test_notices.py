@@ -24,8 +24,7 @@ from shared.jobs.outbox import announce, untold
 from shared.queue import progress
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import NOON, make_job
-from workers import notices
-from workers import webhook as webhooks
+from workers.notices import deadline_post, delivery, resting, slack
 
 SECRET = "/services/T0/B0/very-secret"
 
@@ -147,10 +146,10 @@ def ended(bucket, state="done", **more) -> JobFolder:
 
 def tell_until_given_up(folder, url) -> None:
     """Every try that a sweep would make."""
-    for _ in range(notices.NOTICE_TRIES - 1):
-        with pytest.raises(notices.NoticeError):
-            notices.tell(folder, url)
-    notices.tell(folder, url)
+    for _ in range(delivery.NOTICE_TRIES - 1):
+        with pytest.raises(resting.NoticeError):
+            delivery.tell(folder, url)
+    delivery.tell(folder, url)
 
 
 def notified(folder) -> bool | None:
@@ -166,12 +165,12 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
     server = webhook()
     facts = {"rows in": "40", "scored": "39", "rejected": "1"}
     folder = ended(bucket, release="v1@20261123T101500Z-9bfad3", result="data/predict/output/v1/x", facts=facts, next_step="Look at it")
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     [posted] = server.posted
     [attachment] = posted["attachments"]
     told = {field["title"]: field["value"] for field in attachment["fields"]}
     assert posted["text"].startswith("done: score data/predict/input/2026/11/23/prediction_input.csv with v1@20261123T101500Z-9bfad3")
-    assert attachment["color"] == webhooks.GOOD
+    assert attachment["color"] == slack.GOOD
     assert attachment["footer"] == "Look at it"
     assert told == facts | {
         "job": folder.job_id,
@@ -185,10 +184,10 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_the_notice_of_a_bad_end_has_the_reason_the_next_command_and_a_bad_colour(bucket, webhook, state):
     server = webhook()
-    notices.tell(ended(bucket, state, reason="the table is empty", next_step="Go on with: scoring jobs resume"), server.url)
+    delivery.tell(ended(bucket, state, reason="the table is empty", next_step="Go on with: scoring jobs resume"), server.url)
     [attachment] = server.posted[0]["attachments"]
     assert server.posted[0]["text"].startswith(f"{state}: score ")
-    assert attachment["color"] == webhooks.BAD
+    assert attachment["color"] == slack.BAD
     assert {"title": "reason", "value": "the table is empty", "short": True} in attachment["fields"]
     assert attachment["footer"] == "Go on with: scoring jobs resume"
 
@@ -198,7 +197,7 @@ def test_a_train_job_is_told_of_by_its_definition(bucket, webhook):
     folder = JobFolder(bucket, "job-1")
     folder.create(TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train.csv"))
     folder.end(Outcome(state="done", at=NOON, release="v2@20261123T101500Z-9bfad3"))
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert server.posted[0]["text"] == "done: train v2"
 
 
@@ -207,7 +206,7 @@ def test_even_a_job_whose_request_cannot_be_read_is_told_of(bucket, webhook, tex
     server = webhook()
     folder = ended(bucket, "failed", reason="it has format 2")
     bucket.write(folder.file("job.json"), text)
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert server.posted[0]["text"] == f"failed: job {folder.job_id}"
     assert notified(folder)
 
@@ -217,7 +216,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
     folder = ended(bucket)
     assert open_jobs(bucket) == [folder.job_id]
     for _ in range(3):
-        notices.tell(folder, server.url)
+        delivery.tell(folder, server.url)
     assert len(server.posted) == 1
     assert notified(folder) is True
     assert open_jobs(bucket) == []
@@ -226,7 +225,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
 def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
     server = webhook()
     folder = make_job(bucket)
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert not server.posted
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
@@ -234,7 +233,7 @@ def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
 
 def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
     folder = ended(bucket, release="v1@20261123T101500Z-9bfad3")
-    notices.tell(folder, "")
+    delivery.tell(folder, "")
     [line] = [line for line in logged if line["event"] == "notice"]
     assert line["title"].startswith("done: score ")
     assert line["release"] == "v1@20261123T101500Z-9bfad3"
@@ -245,12 +244,12 @@ def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
 def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_of_again(bucket, webhook):
     folder = ended(bucket, "failed")
     resuming = webhook(lambda request, _: (folder.reopen(), reply(request, 200)))
-    notices.tell(folder, resuming.url)
+    delivery.tell(folder, resuming.url)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
     folder.end(Outcome(state="done", at=NOON))
     server = webhook()
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert len(server.posted) == 1
 
 
@@ -280,11 +279,11 @@ def test_a_job_that_is_resumed_the_moment_its_old_end_is_noted_stays_open_and_is
             folder.reopen()
 
     monkeypatch.setattr(bucket, "write", noting)
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert folder.outcome() is None
     assert open_jobs(bucket) == [folder.job_id]
     folder.end(Outcome(state="done", at=NOON))
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert len(server.posted) == 2
     assert open_jobs(bucket) == []
 
@@ -296,7 +295,7 @@ def test_nothing_in_a_notice_mentions_links_or_marks_up(bucket, webhook):
     server = webhook()
     hostile = "<!channel> <https://evil|see> & *b* \x1b[2J\u202e"
     folder = ended(bucket, state="failed", reason=f"a value {hostile}", next_step=f"type {hostile}", facts={f"mean {hostile}": hostile})
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     [posted] = server.posted
     [attachment] = posted["attachments"]
     told = {field["title"]: field["value"] for field in attachment["fields"]}
@@ -307,15 +306,15 @@ def test_nothing_in_a_notice_mentions_links_or_marks_up(bucket, webhook):
 
 def test_a_text_is_cut_after_it_was_escaped_and_never_inside_an_escape():
     for longest in range(3, 30):
-        text = webhooks.escaped("<" * 5 + "a&b" + ">" * 5, longest)
+        text = slack.escaped("<" * 5 + "a&b" + ">" * 5, longest)
         assert len(text) <= longest
         assert re.fullmatch(r"(&lt;|&gt;|&amp;|[ab])*(\.\.\.)?", text), text
-    assert webhooks.escaped("a<b", 6) == "a&lt;b"
-    assert webhooks.escaped("", 5) == ""
-    long = webhooks.payload(Notice(good=False, title="<" * 1000, facts={"reason": "&" * 10_000}, next_step=">" * 10_000))
-    assert len(long["text"]) <= webhooks.LONGEST_TITLE
-    assert len(long["attachments"][0]["fields"][0]["value"]) <= webhooks.LONGEST_TEXT
-    assert len(long["attachments"][0]["footer"]) <= webhooks.LONGEST_TEXT
+    assert slack.escaped("a<b", 6) == "a&lt;b"
+    assert slack.escaped("", 5) == ""
+    long = slack.payload(Notice(good=False, title="<" * 1000, facts={"reason": "&" * 10_000}, next_step=">" * 10_000))
+    assert len(long["text"]) <= slack.LONGEST_TITLE
+    assert len(long["attachments"][0]["fields"][0]["value"]) <= slack.LONGEST_TEXT
+    assert len(long["attachments"][0]["footer"]) <= slack.LONGEST_TEXT
 
 
 # --- webhooks that are none
@@ -323,23 +322,23 @@ def test_a_text_is_cut_after_it_was_escaped_and_never_inside_an_escape():
 
 @pytest.mark.parametrize("way", ANSWERS)
 def test_a_webhook_that_does_not_take_the_notice_is_tried_again_and_then_given_up(bucket, webhook, logged, monkeypatch, way):
-    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(deadline_post, "TIMEOUT_SECONDS", 0.3)
     server = webhook(ANSWERS[way])
     folder = ended(bucket)
     began = time.monotonic()
-    with pytest.raises(notices.NoticeError, match=f"the webhook did not take the notice of job {folder.job_id}: .") as raised:
-        notices.tell(folder, server.url)
+    with pytest.raises(resting.NoticeError, match=f"the webhook did not take the notice of job {folder.job_id}: .") as raised:
+        delivery.tell(folder, server.url)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
-    with pytest.raises(notices.NoticeError):
-        notices.tell(folder, server.url)
-    notices.tell(folder, server.url)
+    with pytest.raises(resting.NoticeError):
+        delivery.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert time.monotonic() - began < 5
     assert notified(folder) is False
     assert open_jobs(bucket) == []
     assert [line["log_level"] for line in logged if line["event"] == "notice given up"] == ["error"]
     assert SECRET not in f"{logged} {raised.value}"
-    assert len(server.posted) == notices.NOTICE_TRIES
+    assert len(server.posted) == delivery.NOTICE_TRIES
     # also while the other side would go on for ever
     wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "webhook"], 5, "the end of the threads")
 
@@ -348,8 +347,8 @@ def test_of_an_answer_without_an_end_a_few_bytes_are_read(bucket, webhook):
     server = webhook(flood)
     tracemalloc.start()
     try:
-        with pytest.raises(notices.NoticeError, match="it answered 200 'ooo"):
-            notices.tell(ended(bucket), server.url)
+        with pytest.raises(resting.NoticeError, match="it answered 200 'ooo"):
+            delivery.tell(ended(bucket), server.url)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -359,7 +358,7 @@ def test_of_an_answer_without_an_end_a_few_bytes_are_read(bucket, webhook):
 
 @pytest.mark.parametrize("greeting", [b"", b"\x00" * 10, b"\x16\x03\x03\x7f\xff"], ids=["silence", "garbage", "a record that does not end"])
 def test_a_server_that_cannot_speak_tls_is_broken_off_in_time(bucket, monkeypatch, greeting):
-    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(deadline_post, "TIMEOUT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         held = []
 
@@ -370,8 +369,8 @@ def test_a_server_that_cannot_speak_tls_is_broken_off_in_time(bucket, monkeypatc
 
         threading.Thread(target=accept, daemon=True).start()
         began = time.monotonic()
-        with pytest.raises(notices.NoticeError) as raised:
-            notices.tell(ended(bucket), f"https://127.0.0.1:{listener.getsockname()[1]}{SECRET}")
+        with pytest.raises(resting.NoticeError) as raised:
+            delivery.tell(ended(bucket), f"https://127.0.0.1:{listener.getsockname()[1]}{SECRET}")
         assert time.monotonic() - began < 2
         assert SECRET not in str(raised.value)
         wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "webhook"], 5, "the end of the thread")
@@ -380,15 +379,15 @@ def test_a_server_that_cannot_speak_tls_is_broken_off_in_time(bucket, monkeypatc
 
 
 def test_a_server_that_accepts_nobody_is_left_in_time(bucket, monkeypatch):
-    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(deadline_post, "TIMEOUT_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, contextlib.ExitStack() as queued:
         for _ in range(3):
             waiting = queued.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         began = time.monotonic()
-        with pytest.raises(notices.NoticeError, match=r"within 0\.3 seconds|cannot be reached: timed out"):
-            notices.tell(ended(bucket), f"http://127.0.0.1:{listener.getsockname()[1]}{SECRET}")
+        with pytest.raises(resting.NoticeError, match=r"within 0\.3 seconds|cannot be reached: timed out"):
+            delivery.tell(ended(bucket), f"http://127.0.0.1:{listener.getsockname()[1]}{SECRET}")
         assert time.monotonic() - began < 2
 
 
@@ -396,8 +395,8 @@ def test_a_redirect_gets_nothing_of_the_notice(bucket, webhook):
     elsewhere = webhook()
     for status in (301, 302, 303, 307, 308):
         server = webhook(lambda request, _, status=status: reply(request, status, b"ok", Location=elsewhere.url))
-        with pytest.raises(notices.NoticeError, match=f"it answered {status}"):
-            notices.post(Notice(good=True, title="x", facts={}), server.url)
+        with pytest.raises(resting.NoticeError, match=f"it answered {status}"):
+            slack.post(Notice(good=True, title="x", facts={}), server.url)
     assert not elsewhere.paths
 
 
@@ -411,28 +410,28 @@ def test_a_redirect_gets_nothing_of_the_notice(bucket, webhook):
 def test_the_rest_that_a_webhook_asks_for_is_granted_up_to_a_minute_and_nonsense_is_ignored(webhook, asked, given):
     if asked.isascii():
         server = webhook(lambda request, _: reply(request, 429, b"rate_limited", **{"Retry-After": asked}))
-        with pytest.raises(notices.NoticeError) as raised:
-            notices.post(Notice(good=True, title="x", facts={}), server.url)
-        assert raised.value.rest_seconds == (given or webhooks.REST_SECONDS)
-    assert webhooks.rest_seconds(asked) == (given or webhooks.REST_SECONDS)
+        with pytest.raises(resting.NoticeError) as raised:
+            slack.post(Notice(good=True, title="x", facts={}), server.url)
+        assert raised.value.rest_seconds == (given or resting.REST_SECONDS)
+    assert resting.rest_seconds(asked) == (given or resting.REST_SECONDS)
 
 
 @pytest.mark.server
 def test_a_rest_is_kept_by_all_and_ends_by_itself(redis_url, no_redis_url):
     mine, theirs = progress.connect(redis_url), progress.connect(redis_url)
-    assert not webhooks.rests(theirs)
-    webhooks.rest(mine, 0.3)
-    assert webhooks.rests(theirs)
-    wait_until(lambda: not webhooks.rests(theirs), 5, "the end of the rest")
-    webhooks.rest(progress.connect(no_redis_url), 1)
-    assert not webhooks.rests(progress.connect(no_redis_url)), "without Redis nobody is held up"
+    assert not resting.rests(theirs)
+    resting.rest(mine, 0.3)
+    assert resting.rests(theirs)
+    wait_until(lambda: not resting.rests(theirs), 5, "the end of the rest")
+    resting.rest(progress.connect(no_redis_url), 1)
+    assert not resting.rests(progress.connect(no_redis_url)), "without Redis nobody is held up"
 
 
 def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):
     proxy = webhook()
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
     monkeypatch.delenv("no_proxy", raising=False)
-    notices.post(Notice(good=True, title="x", facts={}), f"http://hooks.example.invalid{SECRET}")
+    slack.post(Notice(good=True, title="x", facts={}), f"http://hooks.example.invalid{SECRET}")
     assert proxy.paths == [f"http://hooks.example.invalid{SECRET}"]
 
 
@@ -456,13 +455,13 @@ def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):
 def test_an_address_that_cannot_be_fails_nothing_and_is_never_shown(bucket, logged, url):
     folder = ended(bucket)
     with pytest.raises(TransientError) as raised:
-        notices.tell(folder, url)
+        delivery.tell(folder, url)
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None, "a printed traceback would show the address"
     assert raised.value.__suppress_context__
     with pytest.raises(TransientError):
-        notices.tell(folder, url)
-    notices.tell(folder, url)
+        delivery.tell(folder, url)
+    delivery.tell(folder, url)
     assert notified(folder) is False
     assert "secret" not in str(logged)
 
@@ -478,24 +477,24 @@ def test_a_webhook_that_comes_back_between_two_tries_is_told_once(bucket, webhoo
     answers = iter([ANSWERS["500"], lambda request, _: reply(request, 200)])
     server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
     folder = ended(bucket)
-    with pytest.raises(notices.NoticeError):
-        notices.tell(folder, server.url)
-    notices.tell(folder, server.url)
+    with pytest.raises(resting.NoticeError):
+        delivery.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert notified(folder) is True
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert len(server.posted) == 2
     assert "perhaps" not in title_told(server), "a refused notice was certainly not told"
 
 
 def test_a_notice_that_was_perhaps_heard_says_so_when_it_is_told_again(bucket, webhook, monkeypatch):
-    monkeypatch.setattr(webhooks, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(deadline_post, "TIMEOUT_SECONDS", 0.3)
     answers = iter([hang, ANSWERS["500"], lambda request, _: reply(request, 200)])
     server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
     folder = ended(bucket)
     for _ in range(2):
-        with pytest.raises(notices.NoticeError):
-            notices.tell(folder, server.url)
-    notices.tell(folder, server.url)
+        with pytest.raises(resting.NoticeError):
+            delivery.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True, True]
     assert notified(folder) is True
 
@@ -508,14 +507,14 @@ import os
 from pathlib import Path
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder
-from workers import notices
+from workers.notices import delivery as notices
 really = notices.post
 notices.post = lambda *arguments: (really(*arguments), os.kill(os.getpid(), 9))
 notices.tell(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!r}), {server.url!r})
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == -9
     assert notified(folder) is None
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True]
     assert notified(folder) is True
 
@@ -523,8 +522,8 @@ notices.tell(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!r
 def test_a_notice_that_kills_every_process_is_given_up(bucket, webhook, logged):
     server = webhook()
     folder = ended(bucket)
-    bucket.write(folder.file("telling.json"), notices.Telling(at=NOON, tries=3, perhaps_told=True).to_json())
-    notices.tell(folder, server.url)
+    bucket.write(folder.file("telling.json"), delivery.Telling(at=NOON, tries=3, perhaps_told=True).to_json())
+    delivery.tell(folder, server.url)
     assert not server.posted
     assert notified(folder) is False
     assert [line for line in logged if line["event"] == "notice given up"]
@@ -535,7 +534,7 @@ def test_a_mark_that_cannot_be_read_keeps_no_notice_back(bucket, webhook, text):
     server = webhook()
     folder = ended(bucket)
     bucket.write(folder.file("telling.json"), text)
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert title_told(server).endswith(" (perhaps told before)")
 
 
@@ -546,7 +545,7 @@ def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
     folder.reopen()
     folder.end(Outcome(state="done", at=NOON))
     server = webhook()
-    notices.tell(folder, server.url)
+    delivery.tell(folder, server.url)
     assert notified(folder) is True
     assert "perhaps" not in title_told(server)
 
@@ -561,12 +560,12 @@ def test_what_is_announced_under_a_name_is_told_once(bucket, webhook):
     server = webhook()
     assert announce(bucket, "alias-champion-000001", ANNOUNCED)
     [folder] = untold(bucket)
-    notices.tell_announced(folder, server.url, datetime.now(UTC))
+    delivery.tell_announced(folder, server.url, datetime.now(UTC))
     assert not announce(bucket, "alias-champion-000001", ANNOUNCED)
     assert untold(bucket) == []
     bucket.write("notices/_open/alias-champion-000001", b"")
     for folder in untold(bucket):
-        notices.tell_announced(folder, server.url, datetime.now(UTC))
+        delivery.tell_announced(folder, server.url, datetime.now(UTC))
     assert [posted["text"] for posted in server.posted] == ["promoted: champion means v2"]
     assert untold(bucket) == []
 
@@ -575,11 +574,11 @@ def test_what_is_announced_is_given_up_after_some_tries(bucket, webhook, logged)
     server = webhook(lambda request, _: reply(request, 500))
     announce(bucket, "late", ANNOUNCED)
     [folder] = untold(bucket)
-    for _ in range(notices.NOTICE_TRIES - 1):
-        with pytest.raises(notices.NoticeError, match="did not take the notice 'promoted: champion means v2'"):
-            notices.tell_announced(folder, server.url, datetime.now(UTC))
-    notices.tell_announced(folder, server.url, datetime.now(UTC))
-    assert len(server.posted) == notices.NOTICE_TRIES
+    for _ in range(delivery.NOTICE_TRIES - 1):
+        with pytest.raises(resting.NoticeError, match="did not take the notice 'promoted: champion means v2'"):
+            delivery.tell_announced(folder, server.url, datetime.now(UTC))
+    delivery.tell_announced(folder, server.url, datetime.now(UTC))
+    assert len(server.posted) == delivery.NOTICE_TRIES
     assert untold(bucket) == []
     assert json.loads(bucket.read("notices/late/notified.json"))["sent"] is False
 
@@ -588,10 +587,10 @@ def test_a_mark_without_a_notice_stays_as_long_as_somebody_may_write_it(bucket, 
     server = webhook()
     bucket.write("notices/_open/half", b"")
     [folder] = untold(bucket)
-    notices.tell_announced(folder, server.url, datetime.now(UTC))
+    delivery.tell_announced(folder, server.url, datetime.now(UTC))
     assert len(untold(bucket)) == 1
     os.utime(bucket.place("notices/_open/half"), (0, 0))
-    notices.tell_announced(folder, server.url, datetime.now(UTC))
+    delivery.tell_announced(folder, server.url, datetime.now(UTC))
     assert untold(bucket) == []
     assert server.posted == []
 
@@ -600,6 +599,6 @@ def test_a_damaged_notice_is_left_alone(bucket, webhook, logged):
     announce(bucket, "late", ANNOUNCED)
     bucket.write("notices/late/notice.json", b"{")
     [folder] = untold(bucket)
-    notices.tell_announced(folder, webhook().url, datetime.now(UTC))
+    delivery.tell_announced(folder, webhook().url, datetime.now(UTC))
     assert untold(bucket) == []
     assert [line["event"] for line in logged] == ["notice that cannot be read is left alone"]

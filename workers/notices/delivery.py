@@ -14,12 +14,13 @@ from shared.jobs.folder import TELLING, JobFolder, Outcome
 from shared.jobs.messages import Notice, ScoreJob
 from shared.jobs.outbox import NoticeFolder
 from shared.records import Moment, Record
-from workers.webhook import NoticeError, post
+from workers.notices.resting import NoticeError
+from workers.notices.slack import post
+
+log = structlog.get_logger()
 
 NOTICE_TRIES = 3
 NOTIFIED = "notified.json"
-
-log = structlog.get_logger()
 
 
 class Notified(Record):

@@ -1,0 +1,1 @@
+"""What people are told: composed, delivered, and tried again."""
