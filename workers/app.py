@@ -24,8 +24,8 @@ from shared.queue import progress
 from shared.queue.broker import make_app
 from shared.queue.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
-from workers.beat_watch import start_watch
 from workers.memory import keep_freed_memory
+from workers.recovery.beat_watchdog import start_watch
 from workers.recovery.shutdown import Forgiver
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.stopping import limit_shutdown

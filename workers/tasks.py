@@ -44,14 +44,14 @@ from shared.queue.probe import LONGEST_REASON, Answer, Canary, answer, canary_fi
 from shared.queue.upkeep import Upkeep
 from shared.settings import Settings, read_settings
 from shared.version import code_version
-from workers import sweeping
-from workers.attempts import MAX_DEATHS, Attempt, counted, forget_job, note_sent_again, step_name
-from workers.leases import are_leased, leased
 from workers.memory import give_back_freed_memory
 from workers.notices import delivery, resting, slack
+from workers.recovery import sweep as recovery_sweep
 from workers.recovery import verdicts
+from workers.recovery.attempts import MAX_DEATHS, Attempt, counted, forget_job, note_sent_again, step_name
+from workers.recovery.leases import are_leased, leased
+from workers.recovery.retention import make_step
 from workers.recovery.upkeep import NOTICES, STRAYS, counted_upkeep
-from workers.removing import make_step
 from workers.scoring import chunk as chunk_scoring
 from workers.scoring import joining, planning, publishing
 from workers.scoring.isolation import is_suspect
@@ -159,7 +159,7 @@ def _run(task: celery.Task, work: Work, order: JobOrder) -> None:
 
 def _run_leased(task: celery.Task, work: Work, order: JobOrder, folder: JobFolder) -> None:
     while True:
-        with leased(redis_client(), sweeping.lease_name(str(task.name), order)) as is_ours:
+        with leased(redis_client(), recovery_sweep.lease_name(str(task.name), order)) as is_ours:
             if not is_ours:
                 # another process is at it, and if it dies the sweep sends the step again
                 log.info("left to another process", task=task.name)
@@ -536,11 +536,11 @@ def sweep(self: celery.Task) -> None:
 def _sweep(app: celery.Celery, client: redis.Redis, upkeep: Upkeep) -> None:
     # what a sweep looks at is said in Redis only once one died: of thousands of jobs each would cost a round trip
     may_enter = upkeep.may_enter if upkeep.deaths else None
-    traffic = sweeping.Traffic(
+    traffic = recovery_sweep.Traffic(
         waiting_since=lambda queue: waiting_since(client, queue),
         are_leased=lambda names: are_leased(client, names),
     )
-    rules = sweeping.Rules(
+    rules = recovery_sweep.Rules(
         grace=timedelta(seconds=settings().stall_seconds),
         deadline=timedelta(hours=settings().job_deadline_hours),
         now=upkeep.now,
@@ -550,8 +550,8 @@ def _sweep(app: celery.Celery, client: redis.Redis, upkeep: Upkeep) -> None:
         for parent in (_places()["cache"] / OWN_COPIES, releasing.staging(_places()["cache"])):
             drop_abandoned(parent)
         upkeep.leave()
-    turn = sweeping.Turn(after=heartbeat.swept_until(client), seconds=sweeping.SWEEP_SECONDS)
-    for missing in sweeping.sweep(bucket(), traffic, rules, turn, cluster(), may_enter):
+    turn = recovery_sweep.Turn(after=heartbeat.swept_until(client), seconds=recovery_sweep.SWEEP_SECONDS)
+    for missing in recovery_sweep.sweep(bucket(), traffic, rules, turn, cluster(), may_enter):
         _send_again(app, missing)
     heartbeat.leave_sign(client, heartbeat.SWEEP)
     heartbeat.note_swept(client, turn.after)
@@ -560,7 +560,7 @@ def _sweep(app: celery.Celery, client: redis.Redis, upkeep: Upkeep) -> None:
         _tell_announced(client, upkeep.now)
 
 
-def _send_again(app: celery.Celery, missing: sweeping.Missing) -> None:
+def _send_again(app: celery.Celery, missing: recovery_sweep.Missing) -> None:
     for job_id, orders in itertools.groupby(missing.orders, lambda order: order.job_id):
         note_sent_again(redis_client(), job_id, [step_name(missing.task, order) for order in orders])
     send(app, missing.task, missing.orders)

@@ -12,7 +12,7 @@ from billiard.exceptions import WorkerLostError
 from shared.errors import MessageError
 from shared.queue import progress
 from shared.settings import read_settings
-from workers.attempts import note_lost
+from workers.recovery.attempts import note_lost
 from workers.recovery.shutdown import step_of
 
 

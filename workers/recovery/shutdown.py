@@ -10,7 +10,7 @@ import redis
 from shared.errors import MessageError
 from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
 from shared.queue.routes import SCORE_CHUNK, TRAIN_CANDIDATE
-from workers.attempts import forgive, step_name
+from workers.recovery.attempts import forgive, step_name
 
 KINDS: dict[str, type[JobOrder]] = {SCORE_CHUNK: ChunkOrder, TRAIN_CANDIDATE: CandidateOrder}
 

@@ -5,7 +5,7 @@ from shared.jobs.folder import JobFolder, Stage
 from shared.jobs.messages import ChunkOrder
 from shared.memory_limit import describe_memory
 from shared.queue.routes import SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
-from workers.attempts import Attempt
+from workers.recovery.attempts import Attempt
 from workers.scoring.chunk import ChunkStage
 
 WORK = {

@@ -17,13 +17,14 @@ from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
-from workers import attempts, tasks
-from workers.attempts import MAX_DEATHS, counted
+from workers import tasks
 from workers.notices import delivery
+from workers.recovery import attempts
+from workers.recovery.attempts import MAX_DEATHS, counted
 from workers.recovery.shutdown import forgive_work_in_hand
+from workers.recovery.sweep import Missing
 from workers.scoring import chunk, planning, publishing
 from workers.scoring import plan as job_plan
-from workers.sweeping import Missing
 from workers.training import releasing
 from workers.training.search import steps
 

@@ -17,8 +17,8 @@ from shared.queue.clusters import CLUSTERS, KEY, OWNER, SILENT_SECONDS, Cluster,
 from shared.settings import Settings
 from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, write_table
-from workers import sweeping
-from workers.sweeping import Rules, Traffic, Turn, sweep
+from workers.recovery import sweep as recovery_sweep
+from workers.recovery.sweep import Rules, Traffic, Turn, sweep
 
 pytestmark = pytest.mark.server
 
@@ -268,7 +268,7 @@ class CountingStore(LocalBucket):
         self.marks = [FileInfo(path=f"{OPEN}/job-{number:05d}", size=9, stamp="", modified=0.0) for number in range(count)]
 
     def now(self):
-        return self.requests * 0.02 / sweeping.STORE_THREADS
+        return self.requests * 0.02 / recovery_sweep.STORE_THREADS
 
     def files(self, folder):
         self.requests += 1
@@ -288,15 +288,15 @@ def test_with_a_second_stack_and_ten_thousand_open_jobs_a_sweep_ends_in_its_time
     """The marks of all open jobs were read one after the other before the time was looked at: 2,006 requests for 2,000 jobs."""
     first.look()
     store = CountingStore(bucket.root, second.id, 10_000)
-    monkeypatch.setattr(sweeping, "time", SimpleNamespace(monotonic=store.now))
-    stack, turn = Stack(store, redis_url), Turn(seconds=sweeping.SWEEP_SECONDS)
+    monkeypatch.setattr(recovery_sweep, "time", SimpleNamespace(monotonic=store.now))
+    stack, turn = Stack(store, redis_url), Turn(seconds=recovery_sweep.SWEEP_SECONDS)
     rules = Rules(grace=timedelta(0), deadline=timedelta(days=1))
-    allowed = sweeping.SWEEP_SECONDS * sweeping.STORE_THREADS / 0.02
+    allowed = recovery_sweep.SWEEP_SECONDS * recovery_sweep.STORE_THREADS / 0.02
     sweeps = 0
     while sweeps == 0 or turn.after:
         before = store.requests
         assert list(sweep(store, IDLE, rules, turn, stack.cluster)) == []
-        assert store.requests - before <= allowed + 2 * sweeping.STORE_THREADS + 10
+        assert store.requests - before <= allowed + 2 * recovery_sweep.STORE_THREADS + 10
         sweeps += 1
         assert sweeps < 20
     assert len(store.looked_at) == 10_000

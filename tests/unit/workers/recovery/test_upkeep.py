@@ -19,7 +19,8 @@ from shared.retention import removal, survey
 from shared.retention.round import read_progress
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, write_table
-from workers import sweeping, tasks
+from workers import tasks
+from workers.recovery import sweep
 
 pytestmark = pytest.mark.server
 
@@ -161,7 +162,7 @@ def open_jobs(bucket):
 
 
 def test_a_job_that_kills_the_sweep_is_left_out_and_the_others_go_on(bucket, client, open_jobs, sent, monkeypatch):
-    monkeypatch.setattr(sweeping, "_missing_step", dying_on(open_jobs[1], sweeping._missing_step))
+    monkeypatch.setattr(sweep, "_missing_step", dying_on(open_jobs[1], sweep._missing_step))
     assert deaths(tasks.sweep, 6) == 3
     assert {*sent.read_text().split()} == {open_jobs[0], open_jobs[2]}
     assert [left_out.piece for left_out in read_left_out(client, routes.SWEEP)] == [open_jobs[1]]
@@ -172,7 +173,7 @@ def test_a_job_that_kills_the_sweep_is_left_out_and_the_others_go_on(bucket, cli
 
 def test_a_sweep_that_was_killed_by_chance_forgets_it_once_it_ends(client, open_jobs, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(sweeping, "_missing_step", dying_on(open_jobs[1], sweeping._missing_step))
+        patch.setattr(sweep, "_missing_step", dying_on(open_jobs[1], sweep._missing_step))
         assert deaths(tasks.sweep, 2) == 2
     assert deaths(tasks.sweep, 1) == 0
     assert client.keys("scoring:upkeep:*") == []
@@ -180,7 +181,7 @@ def test_a_sweep_that_was_killed_by_chance_forgets_it_once_it_ends(client, open_
 
 def test_a_sweep_that_kills_its_process_before_any_job_rests_for_minutes(bucket, client, monkeypatch):
     monkeypatch.setattr(LocalBucket, "drop_strays", lambda _: None)
-    monkeypatch.setattr(sweeping, "sweep", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(sweep, "sweep", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(tasks, "drop_abandoned", lambda _: None)
     assert deaths(tasks.sweep, 6) == 3
     assert len(announced(bucket)) == 1

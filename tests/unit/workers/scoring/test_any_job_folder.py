@@ -26,7 +26,8 @@ from shared.queue.broker import make_app
 from shared.queue.routes import QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
-from workers import sweeping, tasks
+from workers import tasks
+from workers.recovery import sweep as recovery_sweep
 from workers.scoring import chunk, planning, publishing
 
 ROWS = 12
@@ -50,8 +51,8 @@ class Worker:
 
     def sweep(self, bucket: LocalBucket) -> int:
         """Send what the sweep misses, and do all that is on the queues; returns how many messages there were."""
-        idle = sweeping.Traffic(waiting_since=lambda _: None, are_leased=lambda names: [False] * len(names))
-        for missing in sweeping.sweep(bucket, idle, sweeping.Rules(grace=timedelta(0), deadline=timedelta(days=365_000))):
+        idle = recovery_sweep.Traffic(waiting_since=lambda _: None, are_leased=lambda names: [False] * len(names))
+        for missing in recovery_sweep.sweep(bucket, idle, recovery_sweep.Rules(grace=timedelta(0), deadline=timedelta(days=365_000))):
             tasks.send(self.app, missing.task, missing.orders)
         return sum(1 for _ in self._messages())
 

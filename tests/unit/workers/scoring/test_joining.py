@@ -12,10 +12,10 @@ from shared.jobs.messages import ChunkOrder, JobOrder
 from shared.queue import progress, routes
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers import tasks
-from workers.leases import leased
+from workers.recovery.leases import leased
+from workers.recovery.sweep import lease_name
 from workers.scoring import chunk, joining, publishing
 from workers.scoring import plan as job_plan
-from workers.sweeping import lease_name
 
 
 @pytest.fixture

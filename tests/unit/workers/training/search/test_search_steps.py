@@ -26,7 +26,7 @@ from shared.queue.broker import make_app
 from shared.queue.routes import TRAIN_CANDIDATE, TRAIN_FIT
 from shared.settings import Settings
 from tests.handmade import NOON
-from tests.unit.workers.test_sweeping import make_older, sent
+from tests.unit.workers.recovery.test_sweep import make_older, sent
 from workers import tasks
 from workers.tables.training import table as training_table
 from workers.tables.training.table import TrainingTable

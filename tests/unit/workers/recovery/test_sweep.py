@@ -13,9 +13,9 @@ from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import ScoreJob, TrainJob
 from shared.queue.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
 from tests.handmade import TABLE, plan, publish_handmade, row, score_chunks, write_table
-from workers import sweeping
+from workers.recovery import sweep as recovery_sweep
+from workers.recovery.sweep import CLOCKS_APART, Rules, Traffic, Turn, sweep
 from workers.scoring import chunk, publishing
-from workers.sweeping import CLOCKS_APART, Rules, Traffic, Turn, sweep
 
 NO_GRACE = timedelta(0)
 DAY = timedelta(hours=24)
@@ -102,7 +102,7 @@ def test_a_part_that_was_taken_back_is_sent_again(bucket):
 
 
 def test_the_oldest_job_comes_first_and_no_more_chunks_than_a_queue_likes(bucket, monkeypatch):
-    monkeypatch.setattr(sweeping, "CHUNKS_AT_ONCE", 2)
+    monkeypatch.setattr(recovery_sweep, "CHUNKS_AT_ONCE", 2)
     for number in (3, 1, 2):
         plan(job(bucket, number))
     assert sent(bucket) == [(SCORE_CHUNK, f"job-{number}", [0, 1]) for number in (1, 2, 3)]

@@ -15,9 +15,10 @@ from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
 from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, tree, write_table
-from workers import removing, tasks
-from workers.leases import leased
-from workers.removing import make_step
+from workers import tasks
+from workers.recovery import retention
+from workers.recovery.leases import leased
+from workers.recovery.retention import make_step
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_a_worker_whose_clock_is_a_day_ahead_removes_nothing_that_was_just_marke
     tasks.gc()
     assert read_progress(bucket).marked == 1
     files = tree(bucket.place("jobs"))
-    monkeypatch.setattr(removing, "datetime", DayAhead)
+    monkeypatch.setattr(retention, "datetime", DayAhead)
     for _ in range(3):
         tasks.gc()
     assert tree(bucket.place("jobs")) == files

@@ -12,9 +12,9 @@ from producers.stack.server import server_binary
 from shared.queue import heartbeat, progress
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until
-from workers import beat_watch
-from workers.beat_watch import Watch
 from workers.notices import resting, slack
+from workers.recovery import beat_watchdog
+from workers.recovery.beat_watchdog import Watch
 
 pytestmark = pytest.mark.server
 
@@ -91,7 +91,7 @@ def test_every_key_of_the_watch_has_an_end(client, redis_url, people):
     workers.look(LIMIT + 60)
     heartbeat.leave_sign(client, heartbeat.BEAT)
     keys = [*client.scan_iter("scoring:*")]
-    assert beat_watch.SILENT.encode() in keys
+    assert beat_watchdog.SILENT.encode() in keys
     assert [key for key in keys if client.ttl(key) < 0] == []
 
 
@@ -111,7 +111,7 @@ def test_beat_is_not_silent_before_three_sweeps_are_missing(redis_url, people, s
 
 
 def test_a_worker_that_began_to_tell_and_died_is_replaced(client, redis_url, people, monkeypatch):
-    monkeypatch.setattr(beat_watch, "CLAIM_SECONDS", 1)
+    monkeypatch.setattr(beat_watchdog, "CLAIM_SECONDS", 1)
     nobody = f"http://127.0.0.1:{free_port()}/x"
     dying = Workers(redis_url, nobody, count=1)
     others = Workers(redis_url, people.url)
@@ -119,7 +119,7 @@ def test_a_worker_that_began_to_tell_and_died_is_replaced(client, redis_url, peo
     client.delete(resting.REST)
     others.look(LIMIT + 15)
     assert titles(people) == [], "it is the other's to tell"
-    wait_until(lambda: not client.exists(beat_watch.SILENT), 5, "the end of the claim")
+    wait_until(lambda: not client.exists(beat_watchdog.SILENT), 5, "the end of the claim")
     others.look(5)
     assert titles(people) == ["beat has been silent for 2 min"]
 
@@ -161,17 +161,17 @@ def test_while_beat_is_silent_one_worker_in_each_period_sends_the_sweep(client, 
     for _ in range(5):
         workers.look(10)
         assert len(workers.sweeps) == 1, "the period is not over by the server's clock"
-    client.delete(beat_watch.STAND_IN)
+    client.delete(beat_watchdog.STAND_IN)
     workers.look(10)
     assert len(workers.sweeps) == 2
-    client.delete(beat_watch.STAND_IN)
+    client.delete(beat_watchdog.STAND_IN)
     workers.look(60, beat=client)
     assert len(workers.sweeps) == 2, "beat sends it again"
 
 
 def test_the_place_is_held_for_a_little_less_than_a_period(client, redis_url, people):
     Workers(redis_url, people.url).look(LIMIT)
-    assert 12_000 < client.pttl(beat_watch.STAND_IN) <= 13_500
+    assert 12_000 < client.pttl(beat_watchdog.STAND_IN) <= 13_500
 
 
 # --- no alarm
@@ -263,5 +263,5 @@ def is_there(url):
 
 def test_whoever_wants_no_watch_has_none(redis_url, people):
     before = {thread.name for thread in threading.enumerate()}
-    beat_watch.start_watch(Settings(redis_url=redis_url, beat_silent_seconds=0), lambda: None)
+    beat_watchdog.start_watch(Settings(redis_url=redis_url, beat_silent_seconds=0), lambda: None)
     assert {thread.name for thread in threading.enumerate()} == before
