@@ -18,7 +18,7 @@ from benchmarks import kernels
 from benchmarks.lanes import BenchmarkError, Score, Task
 from model_store.store import Release
 from shared.table_files import promised_kind
-from workers.memory import keep_freed_memory
+from workers.runtime.memory import keep_freed_memory
 
 RESULT = "prediction_output.csv.gz"
 

@@ -24,17 +24,17 @@ from shared.queue import progress
 from shared.queue.broker import make_app
 from shared.queue.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
-from workers.memory import keep_freed_memory
 from workers.recovery.beat_watchdog import start_watch
 from workers.recovery.shutdown import Forgiver
 from workers.runtime.heartbeat import Heartbeat
+from workers.runtime.memory import keep_freed_memory
 from workers.runtime.stopping import limit_shutdown
 
 limit_new_files(read_settings().umask)
 app = make_app(read_settings())
 # a line on a queue that is no message must not end the worker
-app.conf.broker_transport = "workers.transport:Transport"
-app.conf.worker_consumer = "workers.consumer:Consumer"
+app.conf.broker_transport = "workers.runtime.transport:Transport"
+app.conf.worker_consumer = "workers.runtime.consumer:Consumer"
 app.steps["consumer"].add(Heartbeat)
 # imported in the parent process, so that every child has the libraries from its start
 app.conf.imports = ["workers.tasks"]

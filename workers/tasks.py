@@ -44,7 +44,6 @@ from shared.queue.probe import LONGEST_REASON, Answer, Canary, answer, canary_fi
 from shared.queue.upkeep import Upkeep
 from shared.settings import Settings, read_settings
 from shared.version import code_version
-from workers.memory import give_back_freed_memory
 from workers.notices import delivery, resting, slack
 from workers.recovery import sweep as recovery_sweep
 from workers.recovery import verdicts
@@ -52,6 +51,7 @@ from workers.recovery.attempts import MAX_DEATHS, Attempt, counted, forget_job, 
 from workers.recovery.leases import are_leased, leased
 from workers.recovery.retention import make_step
 from workers.recovery.upkeep import NOTICES, STRAYS, counted_upkeep
+from workers.runtime.memory import give_back_freed_memory
 from workers.scoring import chunk as chunk_scoring
 from workers.scoring import joining, planning, publishing
 from workers.scoring.isolation import is_suspect

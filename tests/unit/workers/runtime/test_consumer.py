@@ -3,7 +3,7 @@
 import pytest
 from kombu.asynchronous import Hub
 
-from workers import consumer
+from workers.runtime import consumer
 
 
 class Dispatcher:

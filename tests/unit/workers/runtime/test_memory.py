@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY
 
 PROGRAM = """
 import ctypes, resource, sys
-from workers.memory import keep_freed_memory
+from workers.runtime.memory import keep_freed_memory
 
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 for round in range(12):

@@ -19,7 +19,7 @@ from shared.queue.broker import make_app, send
 from shared.queue.routes import NOTIFY, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
 from tests.conftest import own_server
-from workers.transport import _Broadcast, _Envelope, _is_ours
+from workers.runtime.transport import _Broadcast, _Envelope, _is_ours
 
 
 def test_every_message_that_we_send_is_taken(redis_url):
@@ -76,7 +76,7 @@ def test_any_other_json_is_refused(kind, message):
 def test_a_connection_that_was_lost_with_work_in_hand_on_several_channels_can_be_closed(tmp_path):
     taken = []
     with own_server(tmp_path) as url:
-        connection = kombu.Connection(url, transport="workers.transport:Transport", transport_options={"max_retries": 0})
+        connection = kombu.Connection(url, transport="workers.runtime.transport:Transport", transport_options={"max_retries": 0})
         channels = [connection.default_channel, connection.channel()]
         for name, channel in zip(("one", "two"), channels, strict=True):
             queue = kombu.Queue(name)(channel)
