@@ -27,13 +27,13 @@ def _as_it_was():
 
 
 def test_what_days_of_jobs_leave_stays_the_same_with_gc(tmp_path):
-    from workers import tasks
+    from workers.tasks import context
 
-    for cached in (tasks.settings, tasks.bucket, tasks.redis_client):
+    for cached in (context.settings, context.bucket, context.redis_client):
         cached.cache_clear()
     rules: Retention = parse_retention(SHORT).model_copy(update={"records": timedelta(days=5)})
     samples = replay(tmp_path, 16, 1, rules, release_days=1)
-    for cached in (tasks.settings, tasks.bucket, tasks.redis_client):
+    for cached in (context.settings, context.bucket, context.redis_client):
         cached.cache_clear()
     assert [measure for measure in growing(samples) if not measure.startswith(("sweep_seconds", "gc_seconds"))] == []
     assert samples[-1].inodes < 2 * samples[4].inodes

@@ -199,7 +199,7 @@ def test_a_pickle_is_never_opened(queue: Queue, tmp_path: Path) -> None:
 
 
 def test_a_task_that_is_none_of_ours_is_dropped(queue: Queue) -> None:
-    for task in ("os.system", "score.everything", "", "workers.tasks.bucket", "x" * 10_000, "celery.chord_unlock", "celery.map"):
+    for task in ("os.system", "score.everything", "", "workers.tasks.context.bucket", "x" * 10_000, "celery.chord_unlock", "celery.map"):
         assert "must be one of our tasks" in queue.send(task, "touch /tmp/x")
 
 

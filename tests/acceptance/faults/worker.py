@@ -25,10 +25,10 @@ from shared.bucket.local import LocalBucket
 from shared.bucket.remote import RemoteBucket
 from shared.queue import broker
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
-from workers import tasks
 from workers.app import app
 from workers.notices import delivery, slack
 from workers.scoring import chunk, chunk_reader
+from workers.tasks import runner, score, train, upkeep
 from workers.training import fitting, releasing
 
 __all__ = ["app"]
@@ -215,7 +215,7 @@ def open_chunk(bucket: Any, planned: Any, release: Any) -> Any:
     return real_open_chunk(bucket, planned, release)
 
 
-tasks.send = send
+runner.send = score.send = train.send = upkeep.send = send
 chunk.open_chunk = open_chunk
 
 if machine := os.environ.get("FAULT_MACHINE"):

@@ -15,10 +15,10 @@ from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
 from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, tree, write_table
-from workers import tasks
 from workers.recovery import retention
 from workers.recovery.leases import leased
 from workers.recovery.retention import make_step
+from workers.tasks import context, upkeep
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ def test_a_step_writes_tombstones_once_a_day(bucket):
 @pytest.mark.server
 def test_one_process_at_a_time_makes_a_step(bucket, tmp_path, monkeypatch):
     with own_server(tmp_path) as url, redis.Redis.from_url(url) as client:
-        monkeypatch.setattr(tasks, "redis_client", lambda: client)
-        monkeypatch.setattr(tasks, "bucket", lambda: bucket)
+        monkeypatch.setattr(context, "redis_client", lambda: client)
+        monkeypatch.setattr(context, "bucket", lambda: bucket)
         with leased(client, "gc"):
-            tasks.gc()
+            upkeep.gc()
             assert read_progress(bucket) is None
-        tasks.gc({"what": "somebody else sent"}, more=1)
+        upkeep.gc({"what": "somebody else sent"}, more=1)
     assert read_progress(bucket).phase == ""
 
 
@@ -68,25 +68,25 @@ class DayAhead(datetime):
 @pytest.mark.server
 def test_a_worker_whose_clock_is_a_day_ahead_removes_nothing_that_was_just_marked(bucket, redis_url, monkeypatch):
     client = redis.Redis.from_url(redis_url)
-    monkeypatch.setattr(tasks, "redis_client", lambda: client)
-    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
-    monkeypatch.setattr(tasks, "cluster", lambda: Cluster(bucket, client, ""))
-    tasks.gc()
+    monkeypatch.setattr(context, "redis_client", lambda: client)
+    monkeypatch.setattr(context, "bucket", lambda: bucket)
+    monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
+    upkeep.gc()
     assert read_progress(bucket).marked == 1
     files = tree(bucket.place("jobs"))
     monkeypatch.setattr(retention, "datetime", DayAhead)
     for _ in range(3):
-        tasks.gc()
+        upkeep.gc()
     assert tree(bucket.place("jobs")) == files
 
 
 @pytest.mark.server
 def test_a_mark_of_a_notice_is_no_orphan_to_a_worker_whose_clock_is_ahead(bucket, redis_url, monkeypatch):
     client = redis.Redis.from_url(redis_url)
-    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
+    monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr("time.time", lambda: 4e9)
     bucket.write("notices/_open/half", b"")
-    tasks._tell_announced(client, heartbeat.time_of(client))
+    upkeep._tell_announced(client, heartbeat.time_of(client))
     assert len(untold(bucket)) == 1
 
 

@@ -19,8 +19,9 @@ from shared.retention import removal, survey
 from shared.retention.round import read_progress
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, write_table
-from workers import tasks
 from workers.recovery import sweep
+from workers.tasks import context, runner, score, train
+from workers.tasks import upkeep as tasks_upkeep
 
 pytestmark = pytest.mark.server
 
@@ -48,11 +49,14 @@ def sent(bucket, client, monkeypatch, tmp_path):
         with orders.open("a") as file:
             file.writelines(f"{order.job_id}\n" for order in sent)
 
-    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
-    monkeypatch.setattr(tasks, "redis_client", lambda: client)
-    monkeypatch.setattr(tasks, "cluster", lambda: Cluster(bucket, client, ""))
-    monkeypatch.setattr(tasks, "settings", lambda: settings)
-    monkeypatch.setattr(tasks, "send", send)
+    monkeypatch.setattr(context, "bucket", lambda: bucket)
+    monkeypatch.setattr(context, "redis_client", lambda: client)
+    monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
+    monkeypatch.setattr(context, "settings", lambda: settings)
+    monkeypatch.setattr(runner, "send", send)
+    monkeypatch.setattr(score, "send", send)
+    monkeypatch.setattr(train, "send", send)
+    monkeypatch.setattr(tasks_upkeep, "send", send)
     return orders
 
 
@@ -108,7 +112,7 @@ def ended(bucket):
 
 def test_a_group_that_kills_the_removal_is_left_out_and_the_round_goes_on(bucket, client, ended, monkeypatch):
     monkeypatch.setattr(survey, "_judge_results", dying_on("2026/11/23", survey._judge_results))
-    assert deaths(tasks.gc, 6) == 3
+    assert deaths(tasks_upkeep.gc, 6) == 3
     progress = read_progress(bucket)
     assert (progress.phase, progress.marked) == ("", 1), "the jobs were looked at, and the round is over"
     [left_out] = read_left_out(client, routes.GC)
@@ -123,13 +127,13 @@ def test_jobs_that_are_older_than_a_group_that_is_left_out_stay_for_its_fixes(bu
     monkeypatch.setattr(survey, "GROUP", 1)
     newer = make_job(bucket, minute=30)
     monkeypatch.setattr(survey, "files_of_jobs", dying_on(f"'{newer.job_id}']", survey.files_of_jobs))
-    assert deaths(tasks.gc, 5) == 3
+    assert deaths(tasks_upkeep.gc, 5) == 3
     assert (read_progress(bucket).phase, read_progress(bucket).marked) == ("", 0)
 
 
 def test_a_removal_that_kills_its_process_before_any_group_rests_for_a_day(bucket, client, monkeypatch):
-    monkeypatch.setattr(tasks, "make_step", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    assert deaths(tasks.gc, 6) == 3
+    monkeypatch.setattr(tasks_upkeep, "make_step", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    assert deaths(tasks_upkeep.gc, 6) == 3
     [notice] = announced(bucket)
     assert "left out" not in notice.facts
     later = datetime.now(UTC) + upkeep.LEFT_OUT_FOR
@@ -137,7 +141,7 @@ def test_a_removal_that_kills_its_process_before_any_group_rests_for_a_day(bucke
 
 
 def test_a_tombstone_that_hangs_the_removal_is_left_for_another_round(bucket, client, ended, monkeypatch):
-    tasks.gc()
+    tasks_upkeep.gc()
     [tombstone] = bucket.files("gc/tombstones")
 
     def hang(*_):
@@ -147,7 +151,7 @@ def test_a_tombstone_that_hangs_the_removal_is_left_for_another_round(bucket, cl
     monkeypatch.setattr(removal, "GRACE", type(removal.GRACE)(0))
     bucket.delete("gc/progress.json")
     for _ in range(4):
-        tasks.gc()
+        tasks_upkeep.gc()
     assert read_progress(bucket).phase == ""
     [left_out] = read_left_out(client, routes.GC)
     assert left_out.piece == tombstone.path
@@ -163,7 +167,7 @@ def open_jobs(bucket):
 
 def test_a_job_that_kills_the_sweep_is_left_out_and_the_others_go_on(bucket, client, open_jobs, sent, monkeypatch):
     monkeypatch.setattr(sweep, "_missing_step", dying_on(open_jobs[1], sweep._missing_step))
-    assert deaths(tasks.sweep, 6) == 3
+    assert deaths(tasks_upkeep.sweep, 6) == 3
     assert {*sent.read_text().split()} == {open_jobs[0], open_jobs[2]}
     assert [left_out.piece for left_out in read_left_out(client, routes.SWEEP)] == [open_jobs[1]]
     [notice] = announced(bucket)
@@ -174,14 +178,14 @@ def test_a_job_that_kills_the_sweep_is_left_out_and_the_others_go_on(bucket, cli
 def test_a_sweep_that_was_killed_by_chance_forgets_it_once_it_ends(client, open_jobs, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "_missing_step", dying_on(open_jobs[1], sweep._missing_step))
-        assert deaths(tasks.sweep, 2) == 2
-    assert deaths(tasks.sweep, 1) == 0
+        assert deaths(tasks_upkeep.sweep, 2) == 2
+    assert deaths(tasks_upkeep.sweep, 1) == 0
     assert client.keys("scoring:upkeep:*") == []
 
 
 def test_a_sweep_that_kills_its_process_before_any_job_rests_for_minutes(bucket, client, monkeypatch):
     monkeypatch.setattr(LocalBucket, "drop_strays", lambda _: None)
     monkeypatch.setattr(sweep, "sweep", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    monkeypatch.setattr(tasks, "drop_abandoned", lambda _: None)
-    assert deaths(tasks.sweep, 6) == 3
+    monkeypatch.setattr(tasks_upkeep, "drop_abandoned", lambda _: None)
+    assert deaths(tasks_upkeep.sweep, 6) == 3
     assert len(announced(bucket)) == 1

@@ -22,13 +22,14 @@ from producers.cli.jobs import _status_data
 from producers.enqueue.deduplication import claim
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, list_jobs, look_at
+from shared.queue import broker
 from shared.queue.broker import make_app
 from shared.queue.routes import QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
-from workers import tasks
 from workers.recovery import sweep as recovery_sweep
 from workers.scoring import chunk, planning, publishing
+from workers.tasks import context, runner, score
 
 ROWS = 12
 
@@ -41,19 +42,20 @@ class Worker:
         self.client = redis.Redis.from_url(url)
         self.app = make_app(self.settings)
         self.app.set_current()
-        self.app.loader.import_task_module("workers.tasks")
+        for module in ("score", "train", "upkeep"):
+            self.app.loader.import_task_module(f"workers.tasks.{module}")
         self.app.finalize()
 
     def run(self, task: str, *arguments: object, **keywords: object) -> None:
         """Run one task as a worker process does; nothing may come out of it but a wish to be tried again."""
-        with contextlib.suppress(tasks.JobFailedHereError):  # by which the dashboard sees that the job failed
+        with contextlib.suppress(runner.JobFailedHereError):  # by which the dashboard sees that the job failed
             self.app.tasks[task].apply(args=arguments, kwargs=keywords, throw=True)
 
     def sweep(self, bucket: LocalBucket) -> int:
         """Send what the sweep misses, and do all that is on the queues; returns how many messages there were."""
         idle = recovery_sweep.Traffic(waiting_since=lambda _: None, are_leased=lambda names: [False] * len(names))
         for missing in recovery_sweep.sweep(bucket, idle, recovery_sweep.Rules(grace=timedelta(0), deadline=timedelta(days=365_000))):
-            tasks.send(self.app, missing.task, missing.orders)
+            broker.send(self.app, missing.task, missing.orders)
         return sum(1 for _ in self._messages())
 
     def _messages(self) -> Iterator[None]:
@@ -79,9 +81,9 @@ def worker(server, tmp_path_factory) -> Iterator[Worker]:
     worker.client.flushall()  # what other tests left on this server is none of ours
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _: None)  # nothing here is about a power failure
-        patch.setattr(tasks, "settings", lambda: worker.settings)
-        patch.setattr(tasks, "redis_client", lambda: worker.client)
-        patch.setattr(tasks, "MAX_TRIES", 1)
+        patch.setattr(context, "settings", lambda: worker.settings)
+        patch.setattr(context, "redis_client", lambda: worker.client)
+        patch.setattr(runner, "MAX_TRIES", 1)
         yield worker
 
 
@@ -117,7 +119,7 @@ orders = st.fixed_dictionaries(
 )
 def test_whatever_the_arguments_a_task_refuses_them_and_leaves_no_trace(worker, store, task, arguments, keywords):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "bucket", lambda: store)
+        patch.setattr(context, "bucket", lambda: store)
         before = sorted(path for path in store.root.rglob("*") if path.is_file())
         keywords.pop("message", None)
         worker.run(task, *arguments, **keywords)
@@ -194,8 +196,8 @@ def test_a_damaged_folder_is_made_good_or_its_job_fails_with_a_sentence(worker, 
         for look in ("place", "_reached"):
             own, of_store = getattr(bucket, look), getattr(store, look)
             patch.setattr(bucket, look, lambda path, own=own, of_store=of_store: (of_store if path.startswith("model/") else own)(path))
-        patch.setattr(tasks, "bucket", lambda: bucket)
-        tasks.plan_of.cache_clear()
+        patch.setattr(context, "bucket", lambda: bucket)
+        score.plan_of.cache_clear()
         worker.client.flushall()
         folder, other = make_job(bucket, chunk_rows=5), make_job(bucket, minute=1, chunk_rows=5)
         bring_to(folder, stage)

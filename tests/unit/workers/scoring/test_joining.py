@@ -11,11 +11,12 @@ from shared.errors import TableError
 from shared.jobs.messages import ChunkOrder, JobOrder
 from shared.queue import progress, routes
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
-from workers import tasks
 from workers.recovery.leases import leased
 from workers.recovery.sweep import lease_name
 from workers.scoring import chunk, joining, publishing
 from workers.scoring import plan as job_plan
+from workers.tasks import context, runner, train, upkeep
+from workers.tasks import score as tasks_score
 
 
 @pytest.fixture
@@ -107,21 +108,24 @@ def sent(bucket, redis_url, monkeypatch):
     found = []
     client = progress.connect(redis_url)
     client.flushall()
-    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
-    monkeypatch.setattr(tasks, "redis_client", lambda: client)
+    monkeypatch.setattr(context, "bucket", lambda: bucket)
+    monkeypatch.setattr(context, "redis_client", lambda: client)
     serve_only(monkeypatch, routes.QUEUE_CONTROL)
-    monkeypatch.setattr(tasks, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
-    tasks.plan_of.cache_clear()
+    monkeypatch.setattr(runner, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
+    monkeypatch.setattr(tasks_score, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
+    monkeypatch.setattr(train, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
+    monkeypatch.setattr(upkeep, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
+    tasks_score.plan_of.cache_clear()
     return found
 
 
 def serve_only(monkeypatch, *queues):
     """Whatever a test before this one made of the Celery application, this process serves these queues."""
-    monkeypatch.setattr(type(tasks.score_finish.app.amqp.queues), "consume_from", dict.fromkeys(queues))
+    monkeypatch.setattr(type(tasks_score.score_finish.app.amqp.queues), "consume_from", dict.fromkeys(queues))
 
 
 def finish(folder):
-    tasks.score_finish(JobOrder(job_id=folder.job_id).encode())
+    tasks_score.score_finish(JobOrder(job_id=folder.job_id).encode())
 
 
 @pytest.mark.server
@@ -130,7 +134,7 @@ def test_a_finish_that_somebody_else_is_at_is_left_to_him(bucket, sent):
     plan(folder)
     score_chunks(folder, bucket.root)
     order = JobOrder(job_id=folder.job_id)
-    with leased(tasks.redis_client(), lease_name(routes.SCORE_FINISH, order)):
+    with leased(context.redis_client(), lease_name(routes.SCORE_FINISH, order)):
         finish(folder)
         assert folder.outcome() is None
     finish(folder)
@@ -181,7 +185,7 @@ def test_the_join_is_sent_for_before_the_last_chunks_are_there_and_again_with_th
     order = JobOrder(job_id=folder.job_id)
     sent_with = {}
     for index in range(10):
-        tasks.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
+        tasks_score.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
         sent_with[index] = len(sent)
     assert sent == [(routes.SCORE_FINISH, order)] * 2
     assert [index for index in range(1, 10) if sent_with[index] > sent_with[index - 1]] == [10 - joining.awaited_chunks(made) - 1, 9]
@@ -193,7 +197,7 @@ def test_chunks_that_take_long_are_not_waited_for(bucket, sent, monkeypatch):
     folder = make_job(bucket, chunk_rows=4)
     made = plan(folder)
     for index in range(9):
-        tasks.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
+        tasks_score.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
     assert not sent
 
 
@@ -202,7 +206,7 @@ def test_a_plan_that_comes_when_nearly_all_is_scored_sends_for_the_join(bucket, 
     folder = make_job(bucket, chunk_rows=4)
     made = plan(folder)
     score(folder, *range(8))
-    tasks.score_plan(JobOrder(job_id=folder.job_id).encode())
+    tasks_score.score_plan(JobOrder(job_id=folder.job_id).encode())
     order = JobOrder(job_id=folder.job_id)
     assert sent[0] == (routes.SCORE_FINISH, order)
     assert [(task, order.index) for task, order in sent[1:]] == [(routes.SCORE_CHUNK, index) for index in range(8, len(made.chunks))]
@@ -214,7 +218,7 @@ def test_a_job_of_few_chunks_is_joined_once_and_for_all(bucket, sent):
     made = plan(folder)
     assert (len(made.chunks), joining.awaited_chunks(made)) == (3, 0)
     for index in range(3):
-        tasks.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=3).encode())
+        tasks_score.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=3).encode())
     assert sent == [(routes.SCORE_FINISH, JobOrder(job_id=folder.job_id))]
 
 
@@ -225,11 +229,11 @@ def test_a_job_of_few_chunks_is_joined_once_and_for_all(bucket, sent):
 def test_a_chunk_that_is_done_was_not_begun_in_vain_whether_that_could_be_marked_or_not(bucket, sent, monkeypatch):
     folder = make_job(bucket, chunk_rows=14)
     plan(folder)
-    client, begun = tasks.redis_client(), f"scoring:attempts:{folder.job_id}"
+    client, begun = context.redis_client(), f"scoring:attempts:{folder.job_id}"
     client.hset(begun, "1", 1)
 
     def score_now(index):
-        tasks.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=3).encode())
+        tasks_score.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=3).encode())
         return client.hgetall(begun)
 
     with monkeypatch.context() as patch:

@@ -27,9 +27,9 @@ from shared.queue.routes import TRAIN_CANDIDATE, TRAIN_FIT
 from shared.settings import Settings
 from tests.handmade import NOON
 from tests.unit.workers.recovery.test_sweep import make_older, sent
-from workers import tasks
 from workers.tables.training import table as training_table
 from workers.tables.training.table import TrainingTable
+from workers.tasks import context, train
 from workers.training import fitting, releasing
 from workers.training.rivals import Places
 from workers.training.search import steps
@@ -342,10 +342,10 @@ def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definiti
         "import numpy", "from billiard.exceptions import SoftTimeLimitExceeded\nimport numpy"
     )
     source.write_text(late)
-    monkeypatch.setattr(tasks, "settings", lambda: Settings(definitions=definitions))
+    monkeypatch.setattr(context, "settings", lambda: Settings(definitions=definitions))
     folder = search_job(bucket, b"parameters:\n  rate: [0.05, 7]\n", "clumsy")
     [_, order] = steps.next_orders(folder, definitions)
-    tasks._try_candidate(SimpleNamespace(app=make_app(Settings())), order, folder)
+    train._try_candidate(SimpleNamespace(app=make_app(Settings())), order, folder)
     run_search(folder, definitions)
     [failed] = [candidate for candidate in finish(folder, definitions).candidates if candidate.state == "failed"]
     assert (failed.params, failed.reason) == ({"rate": 7}, "it took longer than 840 seconds")

@@ -17,7 +17,6 @@ from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
-from workers import tasks
 from workers.notices import delivery
 from workers.recovery import attempts
 from workers.recovery.attempts import MAX_DEATHS, counted
@@ -25,6 +24,8 @@ from workers.recovery.shutdown import forgive_work_in_hand
 from workers.recovery.sweep import Missing
 from workers.scoring import chunk, planning, publishing
 from workers.scoring import plan as job_plan
+from workers.tasks import context, runner, score, upkeep
+from workers.tasks import train as tasks_train
 from workers.training import releasing
 from workers.training.search import steps
 
@@ -56,13 +57,16 @@ def settings(tmp_path):
 @pytest.fixture(autouse=True)
 def worker(bucket, client, settings, monkeypatch):
     """Let this process and those it forks be a worker's, whose messages go to nobody."""
-    monkeypatch.setattr(tasks, "bucket", lambda: bucket)
-    monkeypatch.setattr(tasks, "redis_client", lambda: client)
-    monkeypatch.setattr(tasks, "settings", lambda: settings)
-    monkeypatch.setattr(tasks, "send", lambda *_: None)
-    monkeypatch.setattr(type(tasks.score_finish.app.amqp.queues), "consume_from", {routes.QUEUE_CONTROL: None})
-    monkeypatch.setattr(tasks, "_loaded", set())
-    tasks.plan_of.cache_clear()
+    monkeypatch.setattr(context, "bucket", lambda: bucket)
+    monkeypatch.setattr(context, "redis_client", lambda: client)
+    monkeypatch.setattr(context, "settings", lambda: settings)
+    monkeypatch.setattr(runner, "send", lambda *_: None)
+    monkeypatch.setattr(score, "send", lambda *_: None)
+    monkeypatch.setattr(tasks_train, "send", lambda *_: None)
+    monkeypatch.setattr(upkeep, "send", lambda *_: None)
+    monkeypatch.setattr(type(score.score_finish.app.amqp.queues), "consume_from", {routes.QUEUE_CONTROL: None})
+    monkeypatch.setattr(score, "_loaded", set())
+    score.plan_of.cache_clear()
 
 
 def run(task, order) -> int:
@@ -117,14 +121,14 @@ def killing(request, bucket, monkeypatch):
     """A step that kills its process: the task, and a job that waits for it."""
     if request.param == routes.TRAIN_FIT:
         monkeypatch.setattr(releasing, "train_release", die)
-        return tasks.train_fit, make_training(bucket)
+        return tasks_train.train_fit, make_training(bucket)
     folder = make_job(bucket, chunk_rows=14)
     if request.param == routes.SCORE_PLAN:
         monkeypatch.setattr(planning, "plan_job", die)
-        return tasks.score_plan, folder
+        return score.score_plan, folder
     plan(folder)
     monkeypatch.setattr(publishing, "finish_job", die)
-    return tasks.score_finish, folder
+    return score.score_finish, folder
 
 
 def test_a_step_that_kills_its_process_three_times_fails_its_job(killing):
@@ -141,7 +145,7 @@ def test_an_emptied_redis_does_not_give_a_step_its_tries_back(killing, client):
         assert deaths < 6, "it is begun for ever"
         client.flushall()
         # its message was lost as well: the sweep sends it again
-        tasks._send_again(None, Missing(task=task.name, orders=[whole(folder)], sent=None))
+        upkeep._send_again(None, Missing(task=task.name, orders=[whole(folder)], sent=None))
     assert deaths <= MAX_DEATHS + 1  # the first one is forgotten with Redis
     check_verdict(folder, "killed its process 3 times in a row")
 
@@ -158,8 +162,8 @@ def test_a_step_that_ends_in_between_is_not_failed_for_deaths_of_long_ago(bucket
     for _ in range(2):
         with monkeypatch.context() as patch:
             patch.setattr(planning, "plan_job", die)
-            assert [run(tasks.score_plan, whole(folder)) for _ in range(2)] == [signal.SIGKILL] * 2
-        assert run(tasks.score_plan, whole(folder)) == 0
+            assert [run(score.score_plan, whole(folder)) for _ in range(2)] == [signal.SIGKILL] * 2
+        assert run(score.score_plan, whole(folder)) == 0
     assert folder.outcome() is None
     assert folder.has("plan.json")
     assert not bucket.files(folder.file("deaths"))
@@ -171,7 +175,7 @@ def test_a_training_that_kills_its_process_says_what_it_was_at(bucket, settings)
         settings.definitions, "deadly", GUESSING.replace("self.model = 0.04", "__import__('os').kill(__import__('os').getpid(), 9)")
     )
     folder = make_training(bucket, "deadly")
-    assert run_until_it_ends(tasks.train_fit, whole(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(tasks_train.train_fit, whole(folder), folder) == MAX_DEATHS
     check_verdict(folder, "train.fit (fitting deadly on ", "most likely memory")
 
 
@@ -184,11 +188,11 @@ def test_a_result_that_cannot_be_put_in_its_place_fails_a_job_that_was_done_and_
         patch.setattr(publishing, "publish_newest", die)
         deaths = 0
         while (outcome := folder.outcome()) is None or outcome.state == "done":
-            deaths += run(tasks.score_finish, whole(folder)) != 0
+            deaths += run(score.score_finish, whole(folder)) != 0
             assert deaths <= MAX_DEATHS, "it is begun for ever"
     check_verdict(folder, "score.finish (joining the parts and publishing the result) killed its process 3 times in a row")
     folder.reopen()
-    assert run(tasks.score_finish, whole(folder)) == 0
+    assert run(score.score_finish, whole(folder)) == 0
     assert folder.outcome().state == "done"
     assert text_at(bucket, folder.outcome().result) == expected
 
@@ -197,7 +201,7 @@ def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
     folder = make_job(bucket)
     folder.cancel()
     monkeypatch.setattr(delivery, "tell", die)
-    assert [run(tasks.notify, whole(folder)) for _ in range(MAX_DEATHS + 1)] == [signal.SIGKILL] * MAX_DEATHS + [0]
+    assert [run(upkeep.notify, whole(folder)) for _ in range(MAX_DEATHS + 1)] == [signal.SIGKILL] * MAX_DEATHS + [0]
     assert delivery.is_told(folder, folder.outcome())
     assert not bucket.files("jobs/_open")
 
@@ -208,7 +212,7 @@ def test_the_search_of_a_training_that_dies_between_two_candidates_fails(bucket,
     monkeypatch.setattr(steps, "missing_orders", lambda _: ([], None))
     monkeypatch.setattr(steps, "next_orders", die)
     order = CandidateOrder(job_id=folder.job_id, candidate=1, fold=1)
-    assert run_until_it_ends(tasks.train_candidate, order, folder) == MAX_DEATHS
+    assert run_until_it_ends(tasks_train.train_candidate, order, folder) == MAX_DEATHS
     check_verdict(folder, "train.candidate (choosing the next candidates of the search) killed its process 3 times in a row")
 
 
@@ -218,7 +222,7 @@ def test_a_step_that_is_refused_memory_says_how_much_there_is(bucket, monkeypatc
 
     monkeypatch.setattr(planning, "plan_job", fill)
     folder = make_job(bucket)
-    assert run(tasks.score_plan, whole(folder)) == 0
+    assert run(score.score_plan, whole(folder)) == 0
     check_verdict(folder, "score.plan (cutting the table into chunks) ran out of memory: its process may use ", "GB, ")
 
 
@@ -232,7 +236,7 @@ def test_what_would_end_the_process_from_within_fails_the_job_at_once_and_the_pr
 
     monkeypatch.setattr(releasing, "train_release", leave)
     folder = make_training(bucket)
-    tasks.train_fit(whole(folder).encode())
+    tasks_train.train_fit(whole(folder).encode())
     outcome = folder.outcome()
     assert (outcome.state, outcome.exit_code) == ("failed", 4)
     assert f"was ended from within by {raised!r}" in outcome.reason
@@ -244,11 +248,11 @@ def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucke
 
     folder = make_job(bucket)
     monkeypatch.setattr(planning, "plan_job", stop)
-    for module in (tasks, attempts):
+    for module in (runner, attempts):
         monkeypatch.setattr(module, "terminate_handler_fired", lambda: True)
     for _ in range(MAX_DEATHS + 2):
         with pytest.raises(SystemExit):
-            tasks.score_plan(whole(folder).encode())
+            score.score_plan(whole(folder).encode())
     assert folder.outcome() is None
     assert client.hget(attempts.attempts_key(folder.job_id), routes.SCORE_PLAN) == b"0"
 
@@ -261,7 +265,7 @@ def test_a_deploy_that_kills_work_in_hand_again_and_again_fails_no_job(bucket, c
     monkeypatch.setattr(planning, "plan_job", die)
     order = whole(folder)
     for _ in range(MAX_DEATHS + 2):
-        assert run(tasks.score_plan, order) == signal.SIGKILL
+        assert run(score.score_plan, order) == signal.SIGKILL
         # what its worker said when it was told to stop, before the process was killed
         forgive_work_in_hand(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[order.encode()])])
     assert folder.outcome() is None
@@ -313,7 +317,7 @@ def deadly_release(bucket, settings, tmp_path):
 def test_a_release_that_kills_its_loader_fails_the_job_and_is_remembered_for_the_doctor(deadly_release, client):
     folder = deadly_release("os.kill(os.getpid(), 9)")
     release = job_plan.read_plan(folder).release
-    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
     check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "most likely memory", exit_code=4)
     assert "scoring models check deadly" in folder.outcome().next_step
     [killer] = read_killers(client)
@@ -325,7 +329,7 @@ def test_a_release_whose_loading_hangs_fails_the_job_after_three_time_limits(dea
     folder = deadly_release("raise __import__('billiard.exceptions').exceptions.SoftTimeLimitExceeded")
     runs = 0
     while folder.outcome() is None:
-        assert run(tasks.score_chunk, first_chunk(folder)) == 0
+        assert run(score.score_chunk, first_chunk(folder)) == 0
         runs += 1
         assert runs <= MAX_DEATHS + 1, "it is begun for ever"
     release = job_plan.read_plan(folder).release
@@ -336,7 +340,7 @@ def test_a_release_that_ends_the_process_that_loads_it_with_a_code_is_counted_to
     folder = deadly_release("os._exit(0)")
     runs = 0
     while folder.outcome() is None:
-        run(tasks.score_chunk, first_chunk(folder))
+        run(score.score_chunk, first_chunk(folder))
         runs += 1
         assert runs <= MAX_DEATHS + 1, "it is begun for ever"
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
@@ -351,7 +355,7 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
     deaths = 0
     while folder.outcome() is None:
         order = orders.pop(0)
-        if run(tasks.score_chunk, order):
+        if run(score.score_chunk, order):
             deaths += 1
             orders.append(order)
             attempts.note_lost(client, folder.job_id)  # as the worker's main process does
@@ -362,15 +366,15 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
 def test_a_release_that_could_be_loaded_after_all_is_named_by_the_doctor_no_more(deadly_release, client, tmp_path):
     corrected = tmp_path / "corrected"
     folder = deadly_release(f"os.path.exists({str(corrected)!r}) or os.kill(os.getpid(), 9)")
-    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
     other = Killer(release="v9@20261123T101500Z-9bfad3", at=datetime.now(UTC), job_id="a-job", what="it kills")
     note_killer(client, other)
     assert len(read_killers(client)) == 2
     corrected.touch()
     later = make_job(folder.bucket, minute=9, table="data/few.csv", model=job_plan.read_plan(folder).release)
     plan(later)
-    assert run(tasks.score_chunk, first_chunk(later)) == 0
-    run(tasks.score_finish, whole(later))
+    assert run(score.score_chunk, first_chunk(later)) == 0
+    run(score.score_finish, whole(later))
     assert later.outcome().state == "done"
     assert read_killers(client) == [other]
 
@@ -378,8 +382,8 @@ def test_a_release_that_could_be_loaded_after_all_is_named_by_the_doctor_no_more
 def test_a_release_that_killed_its_loader_once_gives_the_same_rates(deadly_release, tmp_path):
     once = tmp_path / "once"
     folder = deadly_release(f"if not os.path.exists({str(once)!r}): open({str(once)!r}, 'w').close(); os.kill(os.getpid(), 9)")
-    assert run(tasks.score_chunk, first_chunk(folder)) == signal.SIGKILL
-    assert run(tasks.score_chunk, first_chunk(folder)) == 0
+    assert run(score.score_chunk, first_chunk(folder)) == signal.SIGKILL
+    assert run(score.score_chunk, first_chunk(folder)) == 0
     assert not folder.bucket.files(folder.file("deaths"))
     lines = gzip.decompress(folder.bucket.read(folder.part_file(0, "csv.gz"))).decode().splitlines()
     assert lines == [f"{entity},1,0.04" for entity in range(100, 108)]
@@ -389,7 +393,7 @@ def test_a_row_that_kills_whoever_scores_it_is_still_a_reject(deadly_release):
     folder = deadly_release(predict="if X['att1'].any(): os.kill(os.getpid(), 9)")
     deaths = 0
     while not folder.parts_done():
-        deaths += run(tasks.score_chunk, first_chunk(folder)) != 0
+        deaths += run(score.score_chunk, first_chunk(folder)) != 0
         assert folder.outcome() is None
         assert deaths < 12, "it is begun for ever"
     lines = gzip.decompress(folder.bucket.read(folder.part_file(0, "csv.gz"))).decode().splitlines()
@@ -403,7 +407,7 @@ def test_a_chunk_that_kills_where_no_row_is_at_fault_fails_the_job(bucket, monke
     folder = make_job(bucket, chunk_rows=14)
     plan(folder)
     monkeypatch.setattr(chunk, name, die)
-    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
     check_verdict(folder, f"chunk 0 killed its process 3 times in a row, the last time while {doing}; most likely memory")
 
 
@@ -414,9 +418,9 @@ def test_a_chunk_in_pieces_that_kills_while_its_records_are_counted_fails_the_jo
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "predict", die)
         for _ in range(MAX_DEATHS):
-            assert run(tasks.score_chunk, first_chunk(folder))
+            assert run(score.score_chunk, first_chunk(folder))
     monkeypatch.setattr("workers.scoring.chunk_reader.record_ends", die)
-    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS
     check_verdict(folder, "the last time while opening its part of the table")
 
 
@@ -426,9 +430,9 @@ def test_pieces_that_kill_only_when_they_are_put_together_fail_the_job(bucket, m
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "predict", die)
         for _ in range(MAX_DEATHS):
-            assert run(tasks.score_chunk, first_chunk(folder))
+            assert run(score.score_chunk, first_chunk(folder))
     monkeypatch.setattr(chunk, "_merged", die)
-    assert run_until_it_ends(tasks.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS + 1
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS + 1
     check_verdict(folder, "the last time while putting its pieces together")
 
 
@@ -440,7 +444,7 @@ def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bu
     monkeypatch.setattr(type(client.connection_pool), "get_connection", lambda self, *a, **k: trips.append(1) or real(self, *a, **k))
     monkeypatch.setattr(attempts, "read_beginning", lambda *_: pytest.fail("it has no reason to look"))
     monkeypatch.setattr(attempts, "write_beginning", lambda *_: pytest.fail("it has nothing to say"))
-    tasks.score_chunk(first_chunk(folder).encode())
+    score.score_chunk(first_chunk(folder).encode())
     assert len(trips) == 4  # lease, count, mark, lease
 
 

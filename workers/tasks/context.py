@@ -1,0 +1,38 @@
+"""What a worker process has one of: its settings, bucket, connection and stack."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import redis
+
+from shared.bucket.interface import Bucket
+from shared.bucket.opening import open_bucket
+from shared.queue import progress
+from shared.queue.clusters import Cluster
+from shared.settings import Settings, read_settings
+
+# One of each for the life of a process, made at the first use: no connection survives a fork.
+settings: Callable[[], Settings] = functools.cache(read_settings)
+
+
+@functools.cache
+def bucket() -> Bucket:
+    """The bucket of this process."""
+    return open_bucket(settings().bucket_url, settings().signer)
+
+
+@functools.cache
+def redis_client() -> redis.Redis:
+    """The connection of this process for hints and leases; messages have their own."""
+    return progress.connect(settings().broker_url)
+
+
+@functools.cache
+def cluster() -> Cluster:
+    """The stack of this process."""
+    return Cluster(bucket(), redis_client(), settings().cluster)
+
+
+def release_places() -> dict[str, Any]:
+    return {"cache": settings().home / "releases", "definitions": settings().definitions}
