@@ -21,10 +21,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
-
 from model_store import model_template
-from model_store.foreign_code import DefinitionHungError, calling, describe, failure, is_shutdown, place_of, process_kept_as_it_is
+from model_store.foreign_code import (
+    DefinitionHungError,
+    SoftTimeLimitExceeded,
+    calling,
+    describe,
+    failure,
+    is_shutdown,
+    place_of,
+    process_kept_as_it_is,
+)
 from shared.catalog.manifests import KEYS
 from shared.errors import ModelError
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
 
 from model_store.evaluation.metrics import log_losses
+from model_store.foreign_code import SoftTimeLimitExceeded
 from shared.catalog.manifests import Importance
 
 COLUMNS_KEPT = 20
