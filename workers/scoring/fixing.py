@@ -32,12 +32,12 @@ from shared.table_files import promised_kind
 from workers.scoring.chunk_reader import Pieces, Range
 from workers.scoring.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
 from workers.scoring.plan import Plan, PlannedFile, check_stamp, read_plan
-from workers.scoring.planning import unchanged_while_read
 from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.csv import rows as csv_rows
 from workers.tables.streams import BAD_GZIP, Hashing, bad_gzip, unpacked
+from workers.tables.unchanged import unchanged_while_read
 
 FILE, LINE = "reject_file", "reject_line"
 """The columns that say which reject a row takes the place of."""

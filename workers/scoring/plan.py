@@ -13,8 +13,8 @@ from shared.errors import MessageError, StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
 from shared.table_files import FileKind
-from workers.scoring.planning import as_it_is
 from workers.tables.csv.cuts import MAX_CHUNK_READ_BYTES
+from workers.tables.unchanged import as_it_is
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""

@@ -159,30 +159,6 @@ def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to
     return PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows)
 
 
-def check_still(bucket: Bucket, file: FileInfo, next_step: str) -> None:
-    """Raises TableError when a file that is read outside of a plan is no longer the one that was found."""
-    if as_it_is(bucket, file) is None:
-        raise TableError(f"{file.path} was changed or removed while it was read", next_step=next_step)
-
-
-def as_it_is(bucket: Bucket, file: FoundFile | FileInfo) -> FileInfo | None:
-    """What the bucket says of a file; None when it is not the one that was found."""
-    info = bucket.stat(file.path)
-    is_same = info is not None and info.stamp == file.stamp and (not file.version or info.version == file.version)
-    return info if is_same else None
-
-
-@contextlib.contextmanager
-def unchanged_while_read(bucket: Bucket, file: FileInfo, next_step: str) -> Iterator[None]:
-    """Raises TableError when a file is changed while this block reads it: then it may look damaged, being half of each."""
-    try:
-        yield
-    except TableError:
-        check_still(bucket, file, next_step)
-        raise
-    check_still(bucket, file, next_step)
-
-
 def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
     """Pin the release and cut the table, once; None when the job has ended.
 

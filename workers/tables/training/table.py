@@ -19,7 +19,6 @@ from shared.jobs.messages import MAX_LEFT_OUT
 from shared.records import FileDigest
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
-from workers.scoring.planning import check_still, unchanged_while_read
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.chunk_size import MAX_CHUNK_BYTES, ChunkSize
@@ -30,6 +29,7 @@ from workers.tables.parquet.cuts import open_parquet, rows_at_once
 from workers.tables.streams import Hashing, LimitedText, UnpackedLimit
 from workers.tables.training.audit import Block, audit_table
 from workers.tables.training.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
+from workers.tables.unchanged import check_still, unchanged_while_read
 
 ROWS_AT_ONCE = 65_536
 MAX_TEXT_BYTES = 256 << 20

@@ -38,7 +38,17 @@ STREAMS = ["full", "closed", "broken", "ascii", "all closed"]
 
 HARNESS = """
 import io, json, os, sys, tempfile
-import producers.cli, producers.display.facts, producers.releases.finding, producers.results.finding, producers.display.jobs, producers.display.releases, producers.display.results, producers.schedule.scheduler, producers.schedule.run_states, producers.results.rejects, rich.table
+import producers.cli
+import producers.display.facts
+import producers.releases.finding
+import producers.results.finding
+import producers.display.jobs
+import producers.display.releases
+import producers.display.results
+import producers.schedule.scheduler
+import producers.schedule.run_states
+import producers.results.rejects
+import rich.table
 for streams, arguments in json.load(sys.stdin):
     errors = tempfile.TemporaryFile()
     pid = os.fork()
