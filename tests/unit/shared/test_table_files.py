@@ -77,7 +77,7 @@ def test_a_name_that_only_begins_like_that_of_a_known_companion_is_refused(bucke
         b"1,0,Computer\n",
         b"entity_id\n1\n",
         ROWS.decode().encode("utf-16"),
-        gzip.compress(ROWS),
+        gzip.compress(ROWS, mtime=0),
         ROWS.replace(b"att1", b",".join(b"att%d" % number for number in range(20_000))),
     ],
 )
