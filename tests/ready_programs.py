@@ -40,7 +40,7 @@ PROGRAM = "producers.stack.celery_program"
 LOADER = "model_store.isolated_loading"
 # options of prctl (linux/prctl.h)
 PARENT_DEATH_SIGNAL, CHILD_SUBREAPER = 1, 36
-ROOM = "-" * 2000
+ROOM = "-" * 800
 """An argument that leaves room for the command lines of the forks."""
 
 
