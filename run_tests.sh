@@ -12,8 +12,8 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports --no-cache
-# three at once on two cores, for the slow ones mostly wait; a file of tests shares its stack, so it stays together; slow files come first
-together=(-n 3 --dist loadfile --no-loadscope-reorder)
+# four at once on two cores, for the slow ones mostly wait; a file of tests shares its stack, so it stays together; slow files come first
+together=(-n 4 --dist loadfile --no-loadscope-reorder)
 if [ $# -gt 0 ]; then
     exec python -m pytest "${together[@]}" "$@"
 fi

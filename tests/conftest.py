@@ -23,7 +23,7 @@ import pytest
 
 from producers.stack.server import server_binary
 from tests.ready_cli import ReadyCli
-from tests.ready_programs import Program, ReadyPrograms
+from tests.ready_programs import ReadyPrograms, Started
 
 # the same examples in every run; for others, and many more: pytest --hypothesis-profile=long --timeout=0
 _quick = hypothesis.settings(derandomize=True, deadline=None, max_examples=25, suppress_health_check=list(hypothesis.HealthCheck))
@@ -161,7 +161,7 @@ class Place:
     def scoring_json(self, *arguments: str | Path) -> Any:
         return json.loads(self.scoring(*arguments, "--json").stdout)
 
-    def start(self) -> Program:
+    def start(self) -> Started:
         """Start the stack and wait until it is ready."""
         ready = self.root / "ready.json"
         with self.log.open("ab") as log:
@@ -171,7 +171,7 @@ class Place:
         return stack
 
 
-def stop(stack: Program) -> int:
+def stop(stack: Started) -> int:
     stack.terminate()
     return stack.wait(180)
 

@@ -40,7 +40,7 @@ PROGRAM = "producers.stack.celery_program"
 LOADER = "model_store.isolated_loading"
 # options of prctl (linux/prctl.h)
 PARENT_DEATH_SIGNAL, CHILD_SUBREAPER = 1, 36
-ROOM = "-" * 2000
+ROOM = "-" * 800
 """An argument that leaves room for the command lines of the forks."""
 
 
@@ -51,8 +51,12 @@ class ReadyPrograms:
         self._line: socket.socket | None = None
         self._one_at_a_time = threading.Lock()
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "Program":
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "Started":
         """As ``Popen([sys.executable, "-m", *arguments])`` in the checkout, in a session of its own, with nothing to read."""
+        if sys.platform != "linux":  # only there a fork can be made a child of another process, and show another command
+            command = [sys.executable, *([] if arguments[0] == "-c" else ["-m"]), *arguments]
+            more = {"cwd": REPOSITORY, "env": environment, "stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
+            return subprocess.Popen(command, start_new_session=True, **more)
         with self._one_at_a_time:
             if self._line is None:
                 self._line = self._prepare()
@@ -134,6 +138,9 @@ class Program:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+Started = Program | subprocess.Popen[bytes]
 
 
 def serve(line: int) -> None:

@@ -98,7 +98,7 @@ def webhook():
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory, webhook, trained):
     """Two workers, a release, a table, and a beat that counts as silent after 4 seconds."""
-    playing = Stage(tmp_path_factory.mktemp("silences"), WEBHOOK_URL=webhook.url, SCORING_BEAT_SILENT_SECONDS="4")
+    playing = Stage(tmp_path_factory.mktemp("silences"), forked=True, WEBHOOK_URL=webhook.url, SCORING_BEAT_SILENT_SECONDS="4")
     shutil.copytree(trained.bucket / "model", playing.place.bucket / "model")
     playing.table = str(playing.root / "table.csv")
     pd.read_csv(trained.sample_table).head(1000).to_csv(playing.table, index=False)

@@ -78,7 +78,8 @@ def forms(bucket) -> dict[str, str]:
     return {form: paths[form] + endings.get(form, ".parquet") for form in FORMS}
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 99, None])
+# chunks of one row each, of which there are 1,000, are cut from the plain table above
+@pytest.mark.parametrize("chunk_rows", [pytest.param(1, marks=pytest.mark.long), 7, 99, None])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_text_is_the_pinned_one_for_every_form_of_the_table(bucket, forms, minutes, form, chunk_rows):
     _, text = result(bucket, minutes, table=forms[form], chunk_rows=chunk_rows)

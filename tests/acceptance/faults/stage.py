@@ -43,7 +43,7 @@ from tests.acceptance.faults.memory import memory_limit
 from tests.acceptance.faults.relays import Proxy, StoreRelay
 from tests.conftest import READY_PROGRAMS, REPOSITORY, Place, free_port, make_place, wait_until
 from tests.object_store import STORE_BUCKET, access, object_store, talking_to
-from tests.ready_programs import Program
+from tests.ready_programs import Started
 
 ROWS = 6000
 CHUNKS = 30
@@ -130,8 +130,8 @@ class Stage:
         self.app = make_app(self.settings)
         self.server: subprocess.Popen[bytes] | None = None
         self._forked = forked
-        self.workers: dict[str, subprocess.Popen[bytes] | Program] = {}
-        self.beats: list[subprocess.Popen[bytes] | Program] = []
+        self.workers: dict[str, Started] = {}
+        self.beats: list[Started] = []
         self.before_worker: list[str] = []
         """What the command of a worker is preceded by, like a limit on its memory."""
         self.more: dict[str, str] = {}
@@ -194,7 +194,7 @@ class Stage:
         command = ["-A", "tests.acceptance.faults.worker", "worker", *options]
         self.workers[name] = self._celery(name, command, self.before_worker, FAULT_WORKER=name)
 
-    def _celery(self, name: str, arguments: list[str], before: Sequence[str] = (), **more: str) -> subprocess.Popen[bytes] | Program:
+    def _celery(self, name: str, arguments: list[str], before: Sequence[str] = (), **more: str) -> Started:
         program = ["celery", "--quiet", *arguments]
         if not self._forked or before:
             return self._popen(name, [*before, sys.executable, "-m", *program], **more)
