@@ -34,7 +34,7 @@ IMPORTED = (
     *("celery.__main__", "celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork", "celery.apps.beat"),
     *("kombu.transport.redis", "flower.command", "flower.app", "producers.cli", "producers.stack.launcher", "rich.progress", "rich.table"),
     *("pandas", "pyarrow.feather", "pyarrow.parquet", "skops.io", "sklearn.ensemble", "sklearn.linear_model", "lightgbm", "s3fs", "gcsfs"),
-    *("model_store.isolated_loading", "workers.scoring", "workers.training"),
+    *("model_store.isolated_loading", "workers.scoring.publishing", "workers.training.releasing"),
 )
 PROGRAM = "producers.stack.celery_program"
 LOADER = "model_store.isolated_loading"
