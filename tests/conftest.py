@@ -101,6 +101,10 @@ def own_server(folder: Path, *options: str) -> Iterator[str]:
         running.wait(20)
 
 
+def _without_length(fields: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"title": field["title"], "value": field["value"]} for field in fields]
+
+
 class Webhook:
     """A real HTTP server that keeps what is posted to it and answers as Slack does."""
 
@@ -123,8 +127,9 @@ class Webhook:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def about(self, job_id: str) -> list[dict[str, Any]]:
-        """The notices about one job."""
-        return [notice for notice in self.posted if job_id in json.dumps(notice)]
+        """The notices of one job; that of another may name it too, as the one whose result is newer."""
+        job = {"title": "job", "value": job_id}
+        return [notice for notice in self.posted for attachment in notice["attachments"] if job in _without_length(attachment["fields"])]
 
     def close(self) -> None:
         self._server.shutdown()
