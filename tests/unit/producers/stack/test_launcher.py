@@ -198,7 +198,9 @@ def is_gone(process):
 @contextmanager
 def launched(program):
     """A launcher of its own, which starts what ``program`` says and prints the pids, one a line."""
-    program = f"import os, sys, time\nfrom producers.launcher import *\nfrom producers.launcher import _python\n{program}\ntime.sleep(600)"
+    modules = ("launcher", "child", "server")
+    imports = "\n".join(f"from producers.stack.{module} import *" for module in modules)
+    program = f"import os, sys, time\n{imports}\nfrom producers.stack.child import python as _python\n{program}\ntime.sleep(600)"
     with subprocess.Popen([sys.executable, "-c", program], cwd=services.ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process

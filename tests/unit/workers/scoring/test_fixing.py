@@ -28,6 +28,7 @@ from tests.handmade import (
 from workers.scoring import chunk, fixing, planning, publishing
 from workers.scoring.parts import read_part
 from workers.scoring.plan import read_plan
+from workers.tables import rows as table_rows
 from workers.tables.parquet import cuts
 
 ROWS = 40
@@ -204,7 +205,7 @@ def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_
         wrong = scored.keys[0] == 1007
         if not wrong.any():
             return scored
-        return real(release, chunk.tables.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"), **how)
+        return real(release, table_rows.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"), **how)
 
     monkeypatch.setattr(chunk, "predict", spoiled)
     run_job(earlier)
