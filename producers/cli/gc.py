@@ -1,4 +1,4 @@
-"""The command ``scoring gc``: what is old goes, in two steps."""
+"""The command ``scoring gc``: removes old files, in two steps."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 @click.group(invoke_without_command=True)
-@click.option("--dry-run", is_flag=True, help="Only show what stays and what goes.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed and what stays, and change nothing.")
 @json_option
 @click.pass_context
 def gc(context: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Remove what is old, as config/retention.yaml in the bucket says.
+    """Remove old files by the rules of config/retention.yaml in the bucket.
 
-    In two steps: a thing that is to go gets a tombstone, which `scoring gc undo` takes back, and is removed by the first run a day later.
-    Beat does the same every day. Nothing goes that an open job, a fix, an alias or a published result needs. Without the file slices and
-    parts go a day after the end of their job, and nothing else; releases: `scoring models gc`.
+    Removal takes two steps: a file that is due gets a tombstone, which `scoring gc undo` removes; the first run a day later removes the
+    file. Beat does the same every day. Nothing is removed that an open job, a fix, an alias or a published result needs. Without
+    config/retention.yaml only slices and parts are removed, a day after the end of their job. `scoring models gc` removes releases.
 
     \b
     Example:
@@ -57,10 +57,10 @@ def gc(context: click.Context, dry_run: bool, as_json: bool) -> None:
 @click.argument("what", required=False)
 @json_option
 def undo(what: str | None, as_json: bool) -> None:
-    """Take back what has a tombstone, before it is removed.
+    """Remove tombstones, so that their files stay.
 
-    All of it, or WHAT alone: a job, a path, or a tombstone's id.
-    It stays for a week at least; change config/retention.yaml to keep it longer.
+    Removes all tombstones, or only those of WHAT: a job, a path, or a tombstone's id. The files stay for at least a week; change
+    config/retention.yaml to keep them longer.
 
     \b
     Example:
