@@ -169,7 +169,8 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
 
     A release is needed if an alias points to it or can be rolled back to it, if a published result or a revision was scored with it, if an
     open job uses or makes it, or if a failed or cancelled job needs it to be resumed (for 90 days, or as config/retention.yaml says).
-    `scoring gc` removes revisions, and their releases are no longer needed then. Nothing is removed while config/schedule.yaml has a problem.
+    `scoring gc` removes revisions, and their releases are no longer needed then.
+    Nothing is removed while config/schedule.yaml has a problem.
 
     \b
     Example:
