@@ -33,7 +33,7 @@ DEFAULT_MODEL = "v1"
 @click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
 @json_option
 def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path | None, table_format: "Format", as_json: bool) -> None:
-    """Write made-up keyword tables with a known truth: train, eval and a table to score.
+    """Write made-up tables with a known truth: train, eval and one to score.
 
     \b
     Example:
