@@ -1,4 +1,4 @@
-"""What follows once a job is on the queue: its id is said, or it is followed to its end."""
+"""Prints the id of an enqueued job, or follows it to its end."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 wait_option = click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
-again_option = click.option("--again", is_flag=True, help="Run a request that was done before once more.")
+again_option = click.option("--again", is_flag=True, help="Run a request again that is already done.")
 
 
 def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:

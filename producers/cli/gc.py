@@ -1,4 +1,4 @@
-"""The command ``scoring gc``: what is old goes, in two steps."""
+"""The command ``scoring gc``: removes old files, in two steps."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,22 +8,24 @@ from producers.display.terminal import json_option, open_bucket_here, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from shared.retention.removal import Removed
     from shared.retention.things import Thing
     from shared.retention.tombstones import Marks
+    from shared.settings import Settings
 
 
 @click.group(invoke_without_command=True)
-@click.option("--dry-run", is_flag=True, help="Only show what stays and what goes.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed and what stays, and change nothing.")
 @json_option
 @click.pass_context
 def gc(context: click.Context, dry_run: bool, as_json: bool) -> None:
-    """Remove what is old, as config/retention.yaml in the bucket says.
+    """Remove old files by the rules of config/retention.yaml in the bucket.
 
-    In two steps: a thing that is to go gets a tombstone, which `scoring gc undo` takes back, and is removed by the first run a day later.
-    Beat does the same every day. Nothing goes that an open job, a fix, an alias or a published result needs. Without the file slices and
-    parts go a day after the end of their job, and nothing else; releases: `scoring models gc`.
+    Removal takes two steps: a file that is due gets a tombstone, which `scoring gc undo` removes; the first run a day later removes the
+    file. Beat does the same every day. Nothing is removed that an open job, a fix, an alias or a published result needs. Without
+    config/retention.yaml only slices and parts are removed, a day after the end of their job. `scoring models gc` removes releases.
 
     \b
     Example:
@@ -33,15 +35,13 @@ def gc(context: click.Context, dry_run: bool, as_json: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from datetime import UTC, datetime
-
     from shared.retention.config import read_retention
     from shared.retention.removal import Removed, remove_due
     from shared.retention.survey import survey
     from shared.retention.tombstones import mark, read_marks
 
-    _, bucket = open_bucket_here()
-    rules, now = read_retention(bucket), datetime.now(UTC)
+    settings, bucket = open_bucket_here()
+    rules, now = read_retention(bucket), _now(settings)
     removed = Removed() if dry_run else remove_due(bucket, rules, now)
     things, marks = survey(bucket, rules, now), read_marks(bucket, now)
     if not dry_run:
@@ -57,22 +57,20 @@ def gc(context: click.Context, dry_run: bool, as_json: bool) -> None:
 @click.argument("what", required=False)
 @json_option
 def undo(what: str | None, as_json: bool) -> None:
-    """Take back what has a tombstone, before it is removed.
+    """Remove tombstones, so that their files stay.
 
-    All of it, or WHAT alone: a job, a path, or a tombstone's id.
-    It stays for a week at least; change config/retention.yaml to keep it longer.
+    Removes all tombstones, or only those of WHAT: a job, a path, or a tombstone's id. The files stay for at least a week; change
+    config/retention.yaml to keep them longer.
 
     \b
     Example:
         scoring gc undo
         scoring gc undo 20261123t101500000z-score-9bfad3
     """
-    from datetime import UTC, datetime
-
     from shared.retention.tombstones import TAKEN_BACK_FOR, undo
 
-    _, bucket = open_bucket_here()
-    now = datetime.now(UTC)
+    settings, bucket = open_bucket_here()
+    now = _now(settings)
     taken = undo(bucket, what, now)
     if as_json:
         print_json({"taken_back": [thing.encode() for thing in taken.things], "removal_had_begun": taken.begun})
@@ -83,6 +81,22 @@ def undo(what: str | None, as_json: bool) -> None:
     say(f"{len(taken.things):,} things were taken back{until}")
     if taken.begun:
         say(f"The removal of {len(taken.begun):,} of them had begun, they may be gone: {', '.join(taken.begun[:5])}")
+
+
+def _now(settings: "Settings") -> "datetime":
+    """The time by the clock of Redis, as in the workers' daily removal; by that of this machine where Redis does not answer."""
+    from datetime import UTC, datetime
+
+    import redis
+
+    from shared.queue.heartbeat import time_of
+    from shared.queue.progress import connect
+
+    try:
+        with connect(settings.broker_url) as client:
+            return time_of(client)
+    except redis.RedisError:
+        return datetime.now(UTC)
 
 
 def _state(thing: "Thing", marks: "Marks") -> tuple[str, str]:

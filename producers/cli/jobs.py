@@ -21,7 +21,7 @@ job_argument = click.argument("job_id", metavar="JOB")
 
 @click.group()
 def jobs() -> None:
-    """Look at jobs, cancel them, let them go on."""
+    """List, show, cancel and resume jobs."""
 
 
 STATES = ("queued", "running", "finishing", "done", "failed", "cancelled", "unreadable")
@@ -29,7 +29,7 @@ STATES = ("queued", "running", "finishing", "done", "failed", "cancelled", "unre
 
 @jobs.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, the newest first.")
-@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state; may be given several times.")
+@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="Only jobs in this state; can be given several times.")
 @json_option
 def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
     """List jobs, the newest first.
@@ -63,7 +63,7 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
 def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
     """Show one job.
 
-    It is named by its id, by a piece of the id that no other job has, or as `last`; so it is wherever a command asks for a JOB.
+    JOB is an id, a part of an id that no other job has, or `last`. Every command that takes a JOB accepts these.
 
     \b
     Example:
@@ -114,11 +114,11 @@ def jobs_cancel(job_id: str) -> None:
 
 @jobs.command("resume")
 @job_argument
-@click.option("--accept-rejects", is_flag=True, help="Go on without the rows that were rejected, however many they are.")
+@click.option("--accept-rejects", is_flag=True, help="Continue without the rejected rows, however many there are.")
 @wait_option
 @json_option
 def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) -> None:
-    """Let a failed or cancelled job go on from what it has.
+    """Resume a failed or cancelled job from the parts that it has.
 
     \b
     Example:

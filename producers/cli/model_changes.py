@@ -9,8 +9,8 @@ from producers.display.terminal import console, json_option, open_bucket_here, p
 from producers.durations import read_duration
 from shared.errors import RequestError
 
-alias_option = click.option("--alias", default="champion", show_default=True, help="The name to move.")
-reason_option = click.option("--reason", default="", help="Why; kept in the history and told to people.")
+alias_option = click.option("--alias", default="champion", show_default=True, help="The alias to move.")
+reason_option = click.option("--reason", default="", help="Why; kept in the history and shown in the notice.")
 
 
 class Duration(click.ParamType):
@@ -34,7 +34,7 @@ class Duration(click.ParamType):
 @reason_option
 @json_option
 def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
-    """Let an alias mean RELEASE from now on, named as for `scoring score --model`.
+    """Point an alias to RELEASE, named as for `scoring score --model`.
 
     \b
     Example:
@@ -61,9 +61,9 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
 @reason_option
 @json_option
 def rollback(alias: str, reason: str, as_json: bool) -> None:
-    """Let an alias mean again what it meant before.
+    """Point an alias to its previous release.
 
-    Once more goes one further back. The name of a definition, like v2, goes back to its next older release, until the next training.
+    Run it again to go back one more. The name of a definition, like v2, goes back to its next older release, until the next training.
 
     \b
     Example:
@@ -83,14 +83,14 @@ def rollback(alias: str, reason: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("release")
-@click.option("--reason", required=True, help="Why; kept in the store and told to people.")
+@click.option("--reason", required=True, help="Why; kept in the store and shown in the notice.")
 @click.option("--by", default="", help="Who decided it.  [default: you, as user@host]")
 @json_option
 def retire(release: str, reason: str, by: str, as_json: bool) -> None:
     """Take RELEASE out of `latest` for good.
 
-    `v2` and `v2@latest` then mean the newest release that is not retired. The full id goes on to work, with a warning. An alias that means
-    the release must be moved first.
+    `v2` and `v2@latest` then point to the newest release that is not retired. The full id still works, with a warning. Aliases that point
+    to the release must be moved first.
 
     \b
     Example:
@@ -116,7 +116,7 @@ def retire(release: str, reason: str, by: str, as_json: bool) -> None:
 def unretire(release: str, reason: str, by: str, as_json: bool) -> None:
     """Take a retired RELEASE back into use.
 
-    `latest` means it again where it is the newest.
+    `latest` points to it again if it is the newest.
 
     \b
     Example:
@@ -137,9 +137,9 @@ def unretire(release: str, reason: str, by: str, as_json: bool) -> None:
 @click.argument("alias", default="champion")
 @json_option
 def history(alias: str, as_json: bool) -> None:
-    """Show what an alias meant when.
+    """Show the history of an alias.
 
-    The newest change comes first, each with who made it and why.
+    Each change has its author and its reason; the newest comes first.
 
     \b
     Example:
@@ -157,17 +157,20 @@ def history(alias: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--keep", type=click.IntRange(min=0), default=3, show_default=True, help="Keep so many of each definition, the newest.")
-@click.option("--older-than", type=Duration(), default="0d", help="Remove only what was trained longer ago, like 30d.")
+@click.option(
+    "--keep", type=click.IntRange(min=0), default=3, show_default=True, help="Keep this many releases of each definition, the newest."
+)
+@click.option("--older-than", type=Duration(), default="0d", help="Remove only releases that are older, like 30d.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option
 def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove the releases that nothing needs.
 
-    Needed is what an alias means or can be rolled back to, what a published result or one of its revisions was scored with, what a job
-    that has not ended uses or makes, and what one that failed or was cancelled needs to go on: for 90 days, or as config/retention.yaml
-    says. Revisions go with `scoring gc`, and their releases are needed no more then.
+    A release is needed if an alias points to it or can be rolled back to it, if a published result or a revision was scored with it, if an
+    open job uses or makes it, or if a failed or cancelled job needs it to be resumed (for 90 days, or as config/retention.yaml says).
+    `scoring gc` removes revisions, and their releases are no longer needed then.
+    Nothing is removed while config/schedule.yaml has a problem.
 
     \b
     Example:

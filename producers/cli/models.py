@@ -16,7 +16,7 @@ from shared.settings import read_settings
 
 @click.group()
 def models() -> None:
-    """Look at releases, choose those that are used, check definitions."""
+    """List, compare and choose releases; check definitions."""
 
 
 for command in model_changes.COMMANDS:
@@ -25,13 +25,13 @@ for command in model_changes.COMMANDS:
 
 @models.command("list")
 @click.option("--best-first", is_flag=True, help="Sort by log-loss per click instead of by time.")
-@click.option("--quiet", "-q", is_flag=True, help="Print the ids alone.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only the ids.")
 @json_option
 def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     """List the releases in the store, the newest first.
 
-    With --best-first those that were judged on the same table stand together, the best of them first: figures on different tables say
-    nothing of which release is better. The tables come in order of the newest release that was judged on each.
+    With --best-first releases that were evaluated on the same table are listed together, the best first: metrics on different tables do
+    not show which release is better. The tables are ordered by the newest release that was evaluated on each.
 
     \b
     Example:
@@ -102,8 +102,8 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
 def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
     """Sign releases with SCORING_STORE_KEY, named as for `scoring score --model`.
 
-    Needed for releases from before the key was set, or signed with an older key that stands behind the new one. Sign only what you
-    know for yours: workers load what is signed.
+    Releases need this that were made before the key was set, or signed with an older key that SCORING_STORE_KEY lists after the new one.
+    Sign only releases that you know are yours: workers load what is signed.
 
     \b
     Example:
@@ -132,7 +132,7 @@ def models_sign(releases: tuple[str, ...], as_json: bool) -> None:
 @click.option("--table", type=click.Path(path_type=Path), help="Try it on the first rows of this table, not on made-up ones.")
 @json_option
 def models_check(definition: str, table: Path | None, as_json: bool) -> None:
-    """Run the contract suite on a definition and say in words what fails.
+    """Run the contract suite on a definition and print what fails.
 
     \b
     Example:
@@ -162,8 +162,8 @@ def models_check(definition: str, table: Path | None, as_json: bool) -> None:
 def compare(one: str, other: str, table: str | None, as_json: bool) -> None:
     """Compare two releases on the same rows.
 
-    Says whether the difference is more than chance. A release is judged when it is trained, and so are the champion and the newest
-    release of each definition, on the same rows; so no worker is needed.
+    Prints whether the difference is more than chance. A training evaluates its release, the champion and the newest release of each
+    definition on the same rows, so comparing needs no worker.
 
     \b
     Example:
@@ -192,7 +192,7 @@ def compare(one: str, other: str, table: str | None, as_json: bool) -> None:
 def new(name: str, into: Path | None, as_json: bool) -> None:
     """Write the skeleton of a definition, and its test.
 
-    It trains and scores as it stands; nothing that is there is replaced.
+    It trains and scores unchanged; existing files are not replaced.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``scoring notebook``: JupyterLab beside the repository's own notebook, seen only by this machine unless told otherwise."""
+"""``scoring notebook``: opens the notebook of the repository in JupyterLab, on this machine only by default."""
 
 import importlib.util
 import os
@@ -15,13 +15,13 @@ INSTALL = f"Install it with: {sys.executable} -m pip install -e '{REPOSITORY}[no
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 allows other machines.")
 @click.option("--port", default=9999, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def notebook(host: str, port: int, no_browser: bool) -> None:
     """Open the analysis of the models in JupyterLab, until Ctrl-C.
 
-    Its address, with a token that nobody else knows, is printed. JUPYTER_TOKEN sets the token.
+    Prints its address with a secret token. JUPYTER_TOKEN sets the token.
 
     \b
     Example:

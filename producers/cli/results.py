@@ -23,7 +23,7 @@ NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
 
 @click.group()
 def results() -> None:
-    """Look at published results."""
+    """List and show published results."""
 
 
 @results.command("list")
@@ -56,7 +56,7 @@ def results_list(as_json: bool) -> None:
 def results_show(result: str, as_json: bool) -> None:
     """Show one result and where it came from.
 
-    It is named by its job or its folder. Shown are also its table and its release, and what that was made of: code, tables, libraries.
+    RESULT is a job or a folder. Shows also its table and its release, with the code, tables and libraries that made the release.
 
     \b
     Example:
@@ -83,7 +83,7 @@ def results_show(result: str, as_json: bool) -> None:
 def results_revisions(place: str, as_json: bool) -> None:
     """List every result that was ever made at a place, the newest first.
 
-    PLACE is a folder as `scoring results list` shows it. Each comes with the command that puts it back: its table is scored once more
+    PLACE is a folder as `scoring results list` shows it. Each revision comes with the command that restores it: it scores its table again
     with its release.
 
     \b
@@ -135,18 +135,18 @@ def results_head(result: str, count: int, as_json: bool) -> None:
 @results.command("rejects")
 @click.argument("result")
 @click.option("-n", "count", type=click.IntRange(min=0), help="How many to list.  [default: 20, or all with --json]")
-@click.option("--rows", "rows_file", type=click.Path(path_type=Path), help="Write the rejected rows into this csv file, to be mended.")
+@click.option("--rows", "rows_file", type=click.Path(path_type=Path), help="Write the rejected rows into this csv file, to be corrected.")
 @json_option
 def results_rejects(result: str, count: int | None, rows_file: Path | None, as_json: bool) -> None:
     """Show the rows that could not be scored.
 
-    Of a result or of a job, also of one that failed or still runs.
+    RESULT is a result or a job, also one that failed or still runs.
 
     \b
     Example:
         scoring results rejects 20261123t101500z-score-9bfad3
-        scoring results rejects 20261123t101500z-score-9bfad3 --rows mend.csv
-        scoring score mend.csv --fix 20261123t101500z-score-9bfad3
+        scoring results rejects 20261123t101500z-score-9bfad3 --rows fixed.csv
+        scoring score fixed.csv --fix 20261123t101500z-score-9bfad3
     """
     from producers.display import results as display_results
     from producers.results import rejects
@@ -164,5 +164,5 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
     written = rejects.write_rows(bucket, all_found, rows_file)
     if looked_at:
         say(f"Only {looked_at} have been looked at: there may be more.")
-    say(f"{written:,} rows are in {rows_file}. Mend them there, leave reject_file and reject_line as they are, then type:")
+    say(f"{written:,} rows are in {rows_file}. Correct them there, leave reject_file and reject_line as they are, then type:")
     say(f"scoring score {rows_file} --fix {job_id}")

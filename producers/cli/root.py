@@ -50,7 +50,7 @@ def _run() -> int:
 
 
 def _place_of(error: Exception) -> str:
-    """The file and line of ours where it was raised: a person reads one sentence, and who mends it needs the place."""
+    """The file and line of ours where it was raised: a person reads one sentence, and the place is needed to correct it."""
     root = Path(__file__).resolve().parents[2]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(root)]
     return f"{Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno}" if frames else "an unknown place"

@@ -21,16 +21,16 @@ DAY = Day()
 
 @click.group()
 def schedule() -> None:
-    """Look at the schedule, run a part of it by hand.
+    """Check and list the schedule, and run its entries by hand.
 
-    It is the file config/schedule.yaml in the bucket, and beat keeps it; a change needs no restart.
+    The schedule is config/schedule.yaml in the bucket. Beat runs it; changes take effect without a restart.
     """
 
 
 @schedule.command()
 @json_option
 def check(as_json: bool) -> None:
-    """Say what is wrong with config/schedule.yaml.
+    """Print what is wrong with config/schedule.yaml.
 
     \b
     Example:
@@ -54,13 +54,13 @@ def check(as_json: bool) -> None:
         say(f"{SCHEDULE} is right; its entries: {', '.join(entry.name for entry in entries) or 'none'}")
     if problems:
         number = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise RequestError(f"{SCHEDULE} has {number}", next_step="Mend them, then type again: scoring schedule check")
+        raise RequestError(f"{SCHEDULE} has {number}", next_step="Correct them, then type again: scoring schedule check")
 
 
 @schedule.command("list")
 @json_option
 def list_entries(as_json: bool) -> None:
-    """List the entries: what they ran last, how that ended, and what comes next.
+    """List the entries: the last run, its outcome, and the next run.
 
     \b
     Example:
@@ -91,15 +91,15 @@ def list_entries(as_json: bool) -> None:
     "--date",
     "moment",
     required=True,
-    help="Its logical date, like 2026-11-23 or 2026-11-23T14:00, by the clock of the entry unless it has an offset.",
+    help="Logical date of the run, like 2026-11-23 or 2026-11-23T14:00, by the clock of the entry unless it has an offset.",
 )
-@click.option("--again", is_flag=True, help="Also when it was done before.")
+@click.option("--again", is_flag=True, help="Run it also if it is already done.")
 @click.option("--wait/--no-wait", default=True, help="Follow the job to its end (the default), or return at once.")
 @json_option
 def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
     """Run an entry for one of its dates now.
 
-    A run that is done, or under way, is left alone; one that failed is run anew.
+    A run that is done or still open is left alone; a failed run is started again.
 
     \b
     Example:
@@ -120,14 +120,14 @@ def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--from", "first", required=True, type=DAY, help="The first day.")
 @click.option("--to", "last", required=True, type=DAY, help="The last day.")
-@click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="How many jobs may be open at once.")
-@click.option("--again", is_flag=True, help="Also what was done before.")
+@click.option("--at-once", type=click.IntRange(min=1), default=1, show_default=True, help="How many jobs may be open at the same time.")
+@click.option("--again", is_flag=True, help="Run also what is already done.")
 @json_option
 def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_json: bool) -> None:
     """Run an entry for all its dates from one day to another, the oldest first.
 
-    It stands back while other jobs of its kind are open, so today's come first. Ctrl-C stops it; the same command goes on, because what is
-    done is left alone.
+    It waits while other jobs of its kind are open, so today's jobs come first. Ctrl-C stops it; the same command continues, because runs
+    that are done are left alone.
 
     \b
     Example:
@@ -157,7 +157,7 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
     if bad:
         raise JobFailedError(
             f"{len(bad)} of {len(rows)} runs of {name} are not done",
-            next_step="Mend what is wrong, then type the same again: what is done is left alone.",
+            next_step="Correct what is wrong, then type the same again: what is done is left alone.",
         )
 
 

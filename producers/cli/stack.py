@@ -17,9 +17,9 @@ service_argument = click.argument("service", type=click.Choice(["worker", "contr
 def run(service: str) -> None:
     """Run one process of the stack in the foreground, as a container does.
 
-    `worker` scores and trains, `control` plans, finishes, sweeps and tells people, `beat` keeps the schedule, `flower` is the dashboard.
-    One beat, and as many of the others as you like. A worker stops on SIGTERM within 30 s and hands back what it has not finished,
-    so give it 45 s. On a machine without containers `scoring up` starts all of them.
+    `worker` scores and trains, `control` plans, finishes, sweeps and sends notices, `beat` runs the schedule, `flower` is the dashboard.
+    Run one beat, and any number of the others. A worker stops within 30 s of SIGTERM and hands back unfinished work, so allow it 45 s.
+    On a machine without containers `scoring up` starts all of them.
 
     \b
     Example, with REDIS_URL and BUCKET_URL set to what all of them share:
@@ -33,10 +33,10 @@ def run(service: str) -> None:
 @click.command()
 @service_argument
 def health(service: str) -> int:
-    """Say whether a process of the stack does its work.
+    """Check whether a process of the stack is healthy.
 
-    It looks at one on this machine, and ends with exit code 1 when it does not. A worker must answer through Redis and leave no message
-    lying that it has a process for, beat must send its sweep, Flower serve its page. Made for the health check of a container.
+    Checks a process on this machine, and ends with exit code 1 if it is unhealthy. A worker must answer through Redis and take a waiting
+    message when it has a free process; beat must send its sweep; Flower must serve its page. Use it as the health check of a container.
 
     \b
     Example:
@@ -50,7 +50,7 @@ def health(service: str) -> int:
 
 
 @click.command()
-@click.option("--ready-file", type=click.Path(path_type=Path), help="Write a JSON file with the addresses once all is up.")
+@click.option("--ready-file", type=click.Path(path_type=Path), help="Write a JSON file with the addresses once everything is up.")
 @click.option("--stop-seconds", default=60.0, show_default=True, help="How long to wait for work in hand when stopping.")
 def up(ready_file: Path | None, stop_seconds: float) -> int:
     """Start everything on this machine: server, workers, beat and Flower.

@@ -24,7 +24,7 @@ DEFAULT_MODEL = "v1"
 
 @click.command()
 @click.option("--rows", default=100_000, show_default=True, help="Rows of the table to score.")
-@click.option("--train-rows", type=int, help="Rows of the training table.  [default: as many, at most 100,000]")
+@click.option("--train-rows", type=int, help="Rows of the training table.  [default: as --rows, at most 100,000]")
 @click.option(
     "--weeks", type=click.IntRange(1, 52), default=1, show_default=True, help="Weeks in the training table; eval is the next one."
 )
@@ -33,7 +33,7 @@ DEFAULT_MODEL = "v1"
 @click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
 @json_option
 def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path | None, table_format: "Format", as_json: bool) -> None:
-    """Make up keyword tables with a known truth: train, eval and one to score.
+    """Write made-up tables with a known truth: train, eval and one to score.
 
     \b
     Example:
@@ -69,7 +69,7 @@ def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path |
 
 
 CONFIG_OF_A_SEARCH = """\b
-The config of a search, each candidate and fold of which is a task of its own:
+The config of a search, which runs each candidate and fold as its own task:
     search: grid               grid; or random, or optuna, with candidates: 40 and seed: 1
     folds: 3                   of the latest weeks; of groups of keywords where there is one week
     stop_early: true           candidates that are clearly worse get no further folds (the default)
@@ -82,18 +82,18 @@ The config of a search, each candidate and fold of which is a task of its own:
 @click.command(epilog=CONFIG_OF_A_SEARCH)
 @click.argument("definition", required=False)
 @click.option("--train", "train_table", help="Training table.  [default: the newest data/train/YYYY/MM/DD/train.* of the bucket]")
-@click.option("--eval", "eval_table", help="Table of a later time to judge the release on.")
-@click.option("--alias", help="Name to point at the release, for example champion.")
+@click.option("--eval", "eval_table", help="Table of a later time to evaluate the release on.")
+@click.option("--alias", help="Alias to point to the release, for example champion.")
 @click.option(
     "--promote",
     type=click.Choice(["never", "auto", "always"]),
     default="never",
     show_default=True,
-    help="Let champion mean the release: auto if it beats the champion and every naive predictor beyond chance.",
+    help="Point champion to the release: auto if it beats the champion and every naive predictor beyond chance.",
 )
 @click.option("--config", help="Search for the best parameters first: a YAML file in the bucket or on this machine, see below.")
-@click.option("--force", is_flag=True, help="Train on a table that is refused as too small or implausible; the release says so.")
-@click.option("--max-left-out", type=Share(), help="Share of the rows, or of the clicks, that may be left out.  [default: 0.01]")
+@click.option("--force", is_flag=True, help="Train on a table that is refused as too small or implausible; the release records it.")
+@click.option("--max-left-out", type=Share(), help="Share of the rows, or of the clicks, that a training may leave out.  [default: 0.01]")
 @again_option
 @wait_option
 @json_option
@@ -112,7 +112,7 @@ def train(
 ) -> None:
     """Train a definition and publish a release of it.
 
-    Without a DEFINITION it is the one that MODEL_VER names, else v1.
+    DEFINITION defaults to the one that MODEL_VER names, else v1.
 
     \b
     Example:
@@ -145,12 +145,12 @@ def train(
 @click.command()
 @click.argument("table")
 @click.option("--model", help="Definition, release or alias: v1, v1@20261123T101500Z-9bfad3, champion.  [default: MODEL_VER, else v1]")
-@click.option("--date", "day", type=Day(), help="Day that the result belongs to.  [default: that of the table's folder, else today]")
-@click.option("--chunk-rows", type=int, help="Rows of a chunk at most.  [default: by the size of the table]")
+@click.option("--date", "day", type=Day(), help="Day of the result.  [default: that of the table's folder, else today]")
+@click.option("--chunk-rows", type=int, help="Maximum rows of a chunk.  [default: by the size of the table]")
 @click.option("--max-reject-share", type=Share(), help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
 @click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
-@click.option("--interval", is_flag=True, help="Write cr_low and cr_high behind cr, if the model can.")
-@click.option("--fix", "fixes", metavar="JOB", help="TABLE holds fixed rows, which take the place of this job's rejects.")
+@click.option("--interval", is_flag=True, help="Write cr_low and cr_high after cr, if the model has intervals.")
+@click.option("--fix", "fixes", metavar="JOB", help="TABLE holds corrected rows, which replace this job's rejects.")
 @again_option
 @wait_option
 @json_option
@@ -169,16 +169,16 @@ def score(
 ) -> None:
     """Score TABLE: a csv, csv.gz or Parquet file or a folder of them, in the bucket or on this machine.
 
-    With --fix JOB, TABLE is a csv file of fixed rows, as `scoring results rejects JOB --rows FILE` writes them for you to mend: they
-    are scored with that job's release, and published with its other rows as a new revision of its result. As many may be rejected as in
-    that job, any number if a person accepted its rejects.
+    With --fix JOB, TABLE is a csv file of corrected rows, which `scoring results rejects JOB --rows FILE` writes for you to correct. They
+    are scored with that job's release, and published with its other rows as a new revision of its result. The job's limit of rejects
+    applies again; there is no limit if its rejects were accepted.
 
     \b
     Example:
         scoring score data/predict/input/2026/11/23 --model champion
         scoring score keywords.parquet --model v2 --date 2026-11-23
         scoring score keywords.parquet --model v3 --interval
-        scoring score mended.csv --fix 20261123t101500000z-score-9bfad3
+        scoring score fixed.csv --fix 20261123t101500000z-score-9bfad3
     """
     from producers.enqueue.fix import enqueue_fix
     from producers.enqueue.score import REJECT_SHARE, enqueue_score

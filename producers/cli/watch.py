@@ -14,7 +14,7 @@ METRICS_PORT = 9808
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; other machines see nothing of the default.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; other machines cannot reach the default.")
 @click.option("--port", type=click.IntRange(1, 65535), default=METRICS_PORT, show_default=True, help="Port to listen on.")
 def metrics(host: str, port: int) -> None:
     """Serve metrics for Prometheus on /metrics, until Ctrl-C or SIGTERM.
@@ -42,13 +42,13 @@ MARKS = {"well": ("ok", "green"), "warning": ("warning", "yellow"), "ill": ("ILL
 
 
 @click.command()
-@click.option("--send", "tell_people", is_flag=True, help="Have a worker send a message to the webhook as well.")
+@click.option("--send", "tell_people", is_flag=True, help="Also have a worker send a message to the webhook.")
 @json_option
 def doctor(tell_people: bool, as_json: bool) -> int:
-    """Look at everything a job needs, and say what to do.
+    """Check everything that a job needs, and print what to do.
 
-    Settings, Redis, bucket, disk, clock, a message through every queue, beat, sweep, webhook, and whether the workers have what the
-    releases were trained with. Ends with exit code 6 if something is ill.
+    Checks settings, Redis, bucket, disk, clock, a message through every queue, beat, sweep, webhook, and whether the workers have what
+    the releases were trained with. Ends with exit code 6 if a check fails.
 
     \b
     Example:

@@ -24,12 +24,13 @@ from shared.catalog.aliases import damaged_aliases, list_aliases, train_anew
 from shared.catalog.releases import read_release
 from shared.digests import digest_source
 from shared.errors import ModelError, ScoringError
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat, progress, routes
 from shared.queue.broker import make_app, send_canary
 from shared.queue.clusters import JOIN, id_in_redis, read_claim
 from shared.queue.killers import read_killers
 from shared.queue.probe import Answer, Canary, answers, canary_file
 from shared.queue.routes import QUEUE_CONTROL, QUEUES
+from shared.queue.upkeep import read_left_out
 from shared.settings import Settings
 from shared.version import code_version
 
@@ -51,6 +52,7 @@ OF_COMPOSE = {
     )
 }  # fmt: skip
 """docker-compose reads these itself; whoever types commands with the settings of ``.env`` has them, too."""
+UPKEEP = {routes.SWEEP: "the sweep", routes.GC: "the daily removal"}
 START_WORKER = "Start a worker for the queue control (locally: scoring up)."
 START = "Start it (for a local stack: scoring up) or check REDIS_URL."
 
@@ -346,7 +348,7 @@ def _workers(
 
 
 def _deadly_code(client: redis.Redis, workers: list[Answer]) -> Iterator[Finding]:
-    """Definitions that kill or hang whoever imports them, and releases that did so to whoever loaded them."""
+    """Definitions, releases, and jobs or files in upkeep, that kill or hang the process that works on them."""
     left_out = {name: (answer.host, what) for answer in workers for name, what in answer.left_out.items()}
     for name, (host, what) in sorted(left_out.items()):
         yield Finding(
@@ -362,6 +364,15 @@ def _deadly_code(client: redis.Redis, workers: list[Answer]) -> Iterator[Finding
             text=f"{killer.what} ({killer.at:%Y-%m-%d %H:%M} UTC)",
             next_step=f"See: scoring jobs show {killer.job_id}",
         )
+    for step, name in UPKEEP.items():
+        for deaths in read_left_out(client, step):
+            piece, memory = deaths.piece or name, f", the last one with {deaths.had}" if deaths.had else ""
+            yield Finding(
+                subject=f"left out by {name}" if deaths.piece else name,
+                state="warning",
+                text=f"{piece} killed or hung its process {deaths.count} times in a row{memory} ({deaths.at:%Y-%m-%d %H:%M} UTC)",
+                next_step="Give the workers of the queue control more memory; it is tried again by itself, after a day at most.",
+            )
 
 
 def _signs(settings: Settings, client: redis.Redis) -> Iterator[Finding]:

@@ -149,7 +149,7 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
 
     Raises:
         RequestError: ``out`` is there already.
-        TableError: the table is gone, or its files have different columns; then nothing is written.
+        TableError: the table is gone or was changed while it was read, or its files have different columns; then nothing is written.
     """
     by_file: dict[str, dict[int, Rejected]] = {}
     for reject in rejects:
@@ -159,19 +159,20 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
     with _whole(out) as target:
         writer = csv.writer(target, lineterminator="\n")
         for file, wanted in by_file.items():
-            columns, rows = _rows(bucket, file, wanted.keys())
-            if header is None:
-                header = columns
-                writer.writerow([*MARKS, *columns])
-            elif columns != header:
-                problem = f"{file} has other columns than {next(iter(by_file))}"
-                raise TableError(problem, next_step="Mend the table itself and score it again.")
-            for line, values in rows:
-                row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
-                reject = wanted[line]
-                told = (disarmed(reject.column), disarmed(reject.value), disarmed(reject.reason))
-                writer.writerow([file, line, *told, *row])
-                count += 1
+            with _unchanged_while_read(bucket, file):
+                columns, rows = _rows(bucket, file, wanted.keys())
+                if header is None:
+                    header = columns
+                    writer.writerow([*MARKS, *columns])
+                elif columns != header:
+                    problem = f"{file} has other columns than {next(iter(by_file))}"
+                    raise TableError(problem, next_step="Mend the table itself and score it again.")
+                for line, values in rows:
+                    row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
+                    reject = wanted[line]
+                    told = (disarmed(reject.column), disarmed(reject.value), disarmed(reject.reason))
+                    writer.writerow([file, line, *told, *row])
+                    count += 1
     return count
 
 
@@ -197,10 +198,28 @@ def _whole(out: Path) -> Iterator[TextIO]:
         raise
 
 
+@contextlib.contextmanager
+def _unchanged_while_read(bucket: Bucket, file: str) -> Iterator[None]:
+    """Raises TableError when a file of the table is missing, or is changed while this block reads it: then it may look damaged."""
+    before = bucket.stat(file)
+    if before is None:
+        raise TableError(f"the table {file} is gone from the bucket {bucket.url}", next_step="Score it again when it is back.")
+
+    def check() -> None:
+        now = bucket.stat(file)
+        if now is None or (now.stamp, now.version) != (before.stamp, before.version):
+            raise TableError(f"{file} was changed or removed while it was read", next_step="Score the table again.")
+
+    try:
+        yield
+    except Exception:
+        check()
+        raise
+    check()
+
+
 def _rows(bucket: Bucket, file: str, wanted: Iterable[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The columns of a file, and the line and values of the wanted rows."""
-    if not bucket.exists(file):
-        raise TableError(f"the table {file} is gone from the bucket {bucket.url}", next_step="Score it again when it is back.")
     kind = promised_kind(file)
     if kind == "parquet":
         return _parquet_rows(bucket, file, set(wanted))

@@ -106,6 +106,50 @@ def test_every_link_and_picture_of_a_page_is_there_on_a_disk_too(page):
         assert not anchor or anchor in anchors(file), target
 
 
+ROOMY = ("shared", "producers", "workers", "model_store")
+PACKAGES = (*ROOMY, "tests", "benchmarks")
+FOLDERS = (*PACKAGES, "analytics", "deploy", "docs")
+EXAMPLES = {"model_store/v4", "deploy/scoring-control", "deploy/overlays/NAME"}
+"""A definition that the reader makes, a Deployment of Kubernetes, and an overlay of the reader's own."""
+
+
+def paths_named(text: str) -> set[str]:
+    """The paths of the repository in code within a sentence, and the modules that are started or named anywhere."""
+    paths, code = rf"(?<![\w./-])((?:{'|'.join(FOLDERS)})/[\w./*-]+)", " ".join(re.findall(r"`([^`\n]+)`", text))
+    modules = re.findall(rf"(?<![\w./])((?:{'|'.join(PACKAGES)})(?:\.[a-z_]+)+)\b", text)
+    return {path.rstrip("/.") for path in re.findall(paths, code)} | {module.replace(".", "/") for module in modules}
+
+
+def is_there(path: str) -> bool:
+    attribute_of = path.rpartition("/")[0]
+    return any(any(REPOSITORY.glob(found)) for found in (path, f"{path}.py", f"{attribute_of}.py"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, REPOSITORY / "CHANGELOG.md", REPOSITORY / "deploy/README.md"], ids=lambda page: page.name)
+def test_every_path_of_the_repository_on_a_page_is_there(page):
+    assert [path for path in sorted(paths_named(page.read_text()) - EXAMPLES) if not is_there(path)] == []
+
+
+def test_a_path_that_is_not_there_is_noticed():
+    named = paths_named("`workers/csv_records.py`, `shared/queue`, `python -m benchmarks.nothing.at_all` and docs/nowhere.md")
+    assert {path for path in named if not is_there(path)} == {"workers/csv_records.py", "benchmarks/nothing/at_all"}
+
+
+def test_the_listing_of_the_layout_has_every_room_and_module_that_stands_beside_rooms():
+    [listing] = [fence for fence in fences(DOCS / "explanation/design.md") if fence.startswith("shared/")]
+    listed, above = set(), {}
+    for line in listing.splitlines():
+        indent = len(line) - len(line.lstrip())
+        for name in re.findall(r"\w+(?:/|\.py)(?= |$)", re.split(r"  +(?![\w]+(?:/|\.py)(?: |$))", line.strip())[0]):
+            folder = above[indent - 2] if indent else ""
+            listed.add(f"{folder}{name}")
+            above[indent] = f"{folder}{name}"
+    files = [file.relative_to(REPOSITORY) for package in ROOMY for file in (REPOSITORY / package).rglob("*.py")]
+    rooms = {f"{file.parent}/" for file in files}
+    modules = {str(file) for file in files if str(file.parent) in ROOMY and file.name != "__init__.py"}
+    assert {name for name in listed if name.startswith(ROOMY)} == rooms | modules
+
+
 def test_every_page_is_in_the_navigation_and_in_the_list_for_programs():
     listed = re.findall(r"\]\((.+)\.html\)", (DOCS / "llms.txt").read_text())
     assert sorted(f"{name}.md" for name in listed) == sorted(str(page.relative_to(DOCS)) for page in PAGES[1:])

@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import redis
 from click.testing import CliRunner
 
 from producers.cli import root
@@ -616,3 +617,17 @@ def test_rules_that_cannot_be_used_remove_nothing(bucket):
     before = tree(bucket.root)
     assert "there is no key 'jobs.dnoe'" in gc(bucket, code=2)
     assert tree(bucket.root) == before
+
+
+@pytest.mark.server
+def test_the_command_goes_by_the_clock_of_redis_and_without_redis_by_its_own(bucket, redis_url, no_redis_url, monkeypatch):
+    done_job(bucket)
+    really = redis.Redis.time
+    monkeypatch.setattr(redis.Redis, "time", lambda client: (really(client)[0] + 3 * 24 * 3600, 0))
+
+    def kinds_that_go(url: str) -> set[str]:
+        done = CliRunner().invoke(root.scoring, ["gc", "--dry-run", "--json"], env={"BUCKET_URL": bucket.url, "REDIS_URL": url})
+        return {thing["kind"] for thing in json.loads(done.stdout)["things"] if thing["state"] == "goes"}
+
+    assert Kind.PARTS not in kinds_that_go(no_redis_url)
+    assert Kind.PARTS in kinds_that_go(redis_url)

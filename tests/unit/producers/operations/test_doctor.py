@@ -19,9 +19,10 @@ from producers.schedule.entries import SCHEDULE
 from producers.schedule.run_states import Since, find_entry
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat, progress, routes
 from shared.queue.killers import Killer, note_killer
 from shared.queue.probe import Answer, Canary, answer, answers
+from shared.queue.upkeep import MAX_DEATHS, begin
 from shared.records import decode
 from shared.settings import Settings
 from shared.version import code_version
@@ -305,6 +306,21 @@ def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monke
     assert (definition.state, definition.text) == ("ill", "it kills its process (SIGABRT) when it is imported, and is left out on one")
     assert (release.state, release.text) == ("warning", "it kills (2026-11-23 10:00 UTC)")
     assert release.next_step == "See: scoring jobs show a-job"
+
+
+def test_what_the_sweep_and_the_daily_removal_leave_out_is_named(redis_url, tmp_path):
+    client, now = redis.Redis.from_url(redis_url), datetime(2026, 11, 23, 10, tzinfo=UTC)
+    for step, piece in ((routes.SWEEP, "a-job"), (routes.GC, "revisions to v1/2026")):
+        for _ in range(MAX_DEATHS):
+            begin(client, step, now, "2.1 GB").may_enter(piece)
+        begin(client, step, now, "2.1 GB")
+    found = look(redis_url, tmp_path)
+    assert {subject: finding.text for subject, finding in found.items() if subject.startswith("left out by")} == {
+        "left out by the sweep": "a-job killed or hung its process 3 times in a row, the last one with 2.1 GB (2026-11-23 10:00 UTC)",
+        "left out by the daily removal": "revisions to v1/2026 killed or hung its process 3 times in a row, "
+        "the last one with 2.1 GB (2026-11-23 10:00 UTC)",
+    }
+    assert {found[f"left out by {name}"].state for name in ("the sweep", "the daily removal")} == {"warning"}
 
 
 def test_a_worker_that_left_nothing_out_answers_as_earlier_versions_do():

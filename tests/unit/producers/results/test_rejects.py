@@ -200,6 +200,26 @@ def test_nothing_is_written_over_and_a_table_that_is_gone_is_named(bucket, tmp_p
         rejects.write_rows(bucket, rejects.find_rejects(bucket, folder.job_id)[1], tmp_path / "new.csv")
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_table_that_is_replaced_or_removed_while_its_rows_are_taken_out_is_refused(bucket, tmp_path, monkeypatch, is_removed):
+    write_table(bucket, lines())
+    folder = job_on(bucket, TABLE)
+    _, found = rejects.find_rejects(bucket, folder.job_id)
+    really = rejects._values
+
+    def meanwhile(text: str) -> list[str]:
+        if is_removed:
+            bucket.delete(TABLE)
+        else:
+            bucket.write(TABLE, (bucket.root / TABLE).read_bytes())
+        return really(text)
+
+    monkeypatch.setattr(rejects, "_values", meanwhile)
+    with pytest.raises(TableError, match=f"{TABLE} was changed or removed while it was read"):
+        rejects.write_rows(bucket, found, tmp_path / "new.csv")
+    assert not (tmp_path / "new.csv").exists()
+
+
 def test_what_is_taken_out_and_mended_fixes_the_job(bucket, tmp_path):
     write_table(bucket, [row(number) for number in range(40)], "data/right.csv")
     expected = text_at(bucket, run_job(make_job(bucket, table="data/right.csv")).result)
