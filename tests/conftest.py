@@ -43,6 +43,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+# a suite that was started in the background ignores Ctrl-C, and so would all that it starts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 READY_CLI = ReadyCli()
 READY_PROGRAMS = ReadyPrograms()
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -154,9 +154,13 @@ class Cluster:
         log.warning("jobs of another stack left alone", jobs=len(share.left_alone), cluster=share.claim.own, others=others, to_do=JOIN)
 
     def _look(self) -> Claim:
-        self._own = self._id_in_redis() or self._own
+        former, self._own = self._own, self._id_in_redis() or self._own
         if not self._own:
             return Claim(own="", owner="", others={})
+        if former and former != self._own:
+            # Redis was emptied, and a process that did not know the id made another: this stack has that now, and nobody has the former
+            log.warning("the stack has another name, for Redis was emptied", cluster=self._own, before=former)
+            self._bucket.delete(_seen_file(former))
         seen = Seen(cluster=self._own, at=datetime.now(UTC)).to_json()
         self._bucket.write(_seen_file(self._own), seen)
         claim = read_claim(self._bucket, self._own)

@@ -190,6 +190,19 @@ def test_the_jobs_of_a_stack_that_is_gone_are_done_by_the_one_that_has_the_bucke
     assert first.sends() == [job_id]
 
 
+def test_an_emptied_redis_that_a_new_process_names_keeps_no_job_waiting_for_a_stack_that_is_silent(bucket, first):
+    publish_handmade(bucket)
+    write_table(bucket, [row(0)], TABLE)
+    job_id, before = put(first, 1), first.id
+    first.client.flushall()
+    new = first.again()  # it knows no name, and comes first
+    assert new.id != before
+    assert new.sends() == []
+    assert first.id == new.id
+    assert new.sends() == [job_id]
+    assert not bucket.exists(f"{CLUSTERS}/{before}.json")
+
+
 def test_a_clock_that_is_off_decides_nothing(bucket, first, second, monkeypatch):
     first.look()
     monkeypatch.setattr(clusters.time, "time", lambda: 0.0)

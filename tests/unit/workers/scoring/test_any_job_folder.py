@@ -24,7 +24,7 @@ from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, list_jobs, look_at
 from shared.queue import broker
 from shared.queue.broker import make_app
-from shared.queue.routes import QUEUE_OF_TASK, QUEUES, SWEEP
+from shared.queue.routes import GC, QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
 from workers.recovery import sweep as recovery_sweep
@@ -113,7 +113,7 @@ orders = st.fixed_dictionaries(
 
 
 @given(
-    st.sampled_from(sorted(set(QUEUE_OF_TASK) - {SWEEP})),
+    st.sampled_from(sorted(set(QUEUE_OF_TASK) - {SWEEP, GC})),
     st.lists(json_values | orders, max_size=3),
     st.dictionaries(st.text(max_size=5), json_values, max_size=2),
 )
@@ -236,9 +236,9 @@ def bring_to(folder: JobFolder, stage: int) -> None:
 @given(st.binary(max_size=30) | st.text(max_size=10).map(str.encode))
 def test_a_damaged_note_of_a_request_gives_it_a_job_of_its_own(tmp_path_factory, damaged):
     bucket = LocalBucket(tmp_path_factory.mktemp("bucket"))
-    first = claim(bucket, "score-abc", again=False)
-    assert claim(bucket, "score-abc", again=False) == first
+    first = claim(bucket, "score-abc", {}, again=False)
+    assert claim(bucket, "score-abc", {}, again=False) == first
     bucket.write("jobs/_requests/score-abc.1", damaged)
-    second = claim(bucket, "score-abc", again=False)
+    second = claim(bucket, "score-abc", {}, again=False)
     assert JobFolder(bucket, second).job_id == second
-    assert claim(bucket, "score-abc", again=False) == second
+    assert claim(bucket, "score-abc", {}, again=False) == second
