@@ -9,6 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import contextlib
 import http.server
 import json
+import signal
 import socket
 import subprocess
 import threading
