@@ -22,13 +22,13 @@ from shared.processes import drop_abandoned
 from shared.queue import counters, heartbeat, routes
 from shared.queue.backlog import waiting_since
 from shared.queue.broker import send
+from shared.queue.leases import are_leased, leased
 from shared.queue.probe import LONGEST_REASON, Answer, Canary, answer, canary_file
 from shared.queue.upkeep import Upkeep
 from shared.version import code_version
 from workers.notices import delivery, resting, slack
 from workers.recovery import sweep as recovery_sweep
 from workers.recovery.attempts import MAX_DEATHS, Attempt, note_sent_again, step_name
-from workers.recovery.leases import are_leased, leased
 from workers.recovery.retention import make_step
 from workers.recovery.upkeep import NOTICES, STRAYS, counted_upkeep
 from workers.tasks import context
