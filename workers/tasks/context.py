@@ -35,9 +35,8 @@ def cluster() -> Cluster:
     return Cluster(bucket(), redis_client(), settings().cluster)
 
 
-@functools.cache
 def notifier() -> Notifier | None:
-    """The notifier of this process; None without a webhook."""
+    """The notifier of the settings; None without a webhook."""
     return choose_notifier(settings().webhook_url.get_secret_value(), settings().webhook_format)
 
 
