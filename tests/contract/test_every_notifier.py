@@ -27,6 +27,7 @@ from tests.handmade import NOON, make_job
 from workers.notices import deadline_post, delivery, resting, text
 from workers.notices.event import Event
 from workers.notices.notifier import KINDS, choose_notifier, guess_format
+from workers.notices.tries import TriesInMemory
 
 SECRET = "very-secret-0123"
 PATH = f"/workflows/{SECRET}/paths/invoke?api-version=1&sig=signature-{SECRET}"
@@ -258,7 +259,7 @@ class Suite:
     @pytest.mark.server
     def test_the_last_try_lets_the_webhook_rest_too(self, webhook, notifier, redis_url):
         client = progress.connect(redis_url)
-        tries = delivery.TriesInMemory()
+        tries = TriesInMemory()
         webhook.answer = replies(500)
         for number in range(delivery.NOTICE_TRIES):
             client.delete(resting.REST)

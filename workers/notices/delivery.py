@@ -9,21 +9,21 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import redis
 import structlog
 
 from shared.errors import MessageError, RequestError
-from shared.jobs.folder import TELLING, JobFolder, Outcome
+from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice, ScoreJob
 from shared.jobs.outbox import NoticeFolder
 from shared.queue.leases import leased
-from shared.records import Moment, Record
+from shared.records import Record
 from workers.notices import resting
 from workers.notices.event import Event
 from workers.notices.notifier import Notifier, choose_notifier
 from workers.notices.resting import NoticeError
+from workers.notices.tries import Telling, TriesInBucket, TryRecord
 
 log = structlog.get_logger()
 
@@ -86,59 +86,6 @@ class Notified(Record):
     sent: bool
     ended: datetime | None = None
     """When the end was that they were told of; None in files of an earlier version."""
-
-
-class Telling(Record):
-    """That a try to tell people was begun, and what is known of its end."""
-
-    at: Moment
-    tries: int
-    perhaps_told: bool
-    """True while nobody knows better: the process may have died after the webhook took the notice, or the answer never came."""
-
-
-class TryRecord(Protocol):
-    """Where the tries to deliver one notice are recorded."""
-
-    def read(self) -> Telling:
-        """What earlier tries left."""
-
-    def write(self, telling: Telling) -> None:
-        """Record a try that begins or has ended."""
-
-
-class TriesInMemory:
-    """The tries of a notice that its process delivers or nobody does."""
-
-    def __init__(self) -> None:
-        self._telling = Telling(at=datetime.now(UTC), tries=0, perhaps_told=False)
-
-    def read(self) -> Telling:
-        """What earlier tries left."""
-        return self._telling
-
-    def write(self, telling: Telling) -> None:
-        """Record a try that begins or has ended."""
-        self._telling = telling
-
-
-class _TriesInBucket:
-    """The tries of a notice that any process may go on with; a process that dies in one leaves its record."""
-
-    def __init__(self, folder: JobFolder | NoticeFolder) -> None:
-        self._folder = folder
-
-    def read(self) -> Telling:
-        """What earlier tries left."""
-        text = self._folder.bucket.read(self._folder.file(TELLING))
-        with contextlib.suppress(MessageError):
-            if text is not None:
-                return Telling.decode(text)
-        return Telling(at=datetime.now(UTC), tries=0, perhaps_told=text is not None)
-
-    def write(self, telling: Telling) -> None:
-        """Record a try that begins or has ended."""
-        self._folder.bucket.write(self._folder.file(TELLING), telling.to_json())
 
 
 def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
@@ -262,4 +209,4 @@ def _send(folder: JobFolder | NoticeFolder, notice: Event, webhook: Notifier | s
     """Log a notice and make one try to deliver it; False when there is no webhook, or the notice is given up."""
     log.info("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
     notifier = choose_notifier(webhook) if isinstance(webhook, str) else webhook
-    return notifier is not None and deliver(notice, notifier, _TriesInBucket(folder))
+    return notifier is not None and deliver(notice, notifier, TriesInBucket(folder))

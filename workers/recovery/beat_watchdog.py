@@ -23,6 +23,7 @@ from workers.notices import delivery
 from workers.notices.event import Event
 from workers.notices.notifier import choose_notifier
 from workers.notices.resting import NoticeError
+from workers.notices.tries import TriesInMemory
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two looks."""
@@ -73,7 +74,7 @@ class Watch:
         self._sign: bytes | None = None
         self._heard = self._looked = float("-inf")
         self._untold: Event | None = None
-        self._tries = delivery.TriesInMemory()
+        self._tries = TriesInMemory()
 
     def look(self, now: float) -> None:
         """Look once, at this moment of ``time.monotonic``, and do what is needed."""
@@ -120,7 +121,7 @@ class Watch:
     def _plan_to_tell(self, notice: Notice) -> None:
         now = datetime.now(UTC)
         self._untold = Event.of(notice, id=f"beat/{now:%Y%m%dT%H%M%S.%f}", at=now)
-        self._tries = delivery.TriesInMemory()
+        self._tries = TriesInMemory()
         log.warning("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
 
     def _tell(self) -> None:

@@ -29,6 +29,7 @@ from shared.version import code_version
 from workers.notices import delivery
 from workers.notices.event import Event
 from workers.notices.resting import NoticeError
+from workers.notices.tries import TriesInMemory
 from workers.recovery import sweep as recovery_sweep
 from workers.recovery.attempts import MAX_DEATHS, Attempt, note_sent_again, step_name
 from workers.recovery.retention import make_step
@@ -194,7 +195,7 @@ def _try_webhook(task: celery.Task, asked: Canary) -> str:
         if turn.notifier is None or not turn.may_deliver:
             return turn.reason
         try:
-            delivery.deliver(Event.of(PROBE, id=f"doctor/{asked.token}", at=datetime.now(UTC)), turn.notifier, delivery.TriesInMemory())
+            delivery.deliver(Event.of(PROBE, id=f"doctor/{asked.token}", at=datetime.now(UTC)), turn.notifier, TriesInMemory())
         except NoticeError as error:
             return error.message[:LONGEST_REASON]
         return ""
