@@ -18,6 +18,8 @@ from shared.signatures import SHORTEST_KEY, Signer
 
 MAX_UNPACKED_RATIO = 100.0
 
+WebhookFormat = Literal["slack", "teams", "json"]
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -40,7 +42,11 @@ class Settings(BaseSettings):
     """The model that is trained or scored if a command names none."""
 
     webhook_url: SecretStr = Field(default=SecretStr(""), validation_alias="WEBHOOK_URL")
-    """The Slack webhook for notices. Empty: notices are logged."""
+    """The webhook for notices: Slack's, that of a Teams workflow, or any HTTP server. Empty: notices are logged."""
+
+    webhook_format: WebhookFormat | None = Field(default=None, validation_alias="WEBHOOK_FORMAT")
+    """What the webhook takes: a Slack message, an Adaptive Card for Teams, or a CloudEvent as JSON. Not set: what the host of
+    ``WEBHOOK_URL`` expects; a host that is not known gets a Slack message."""
 
     home: Path = Path(".scoring")
     """Folder for what this machine keeps: the data of the embedded server, logs, Flower's history, the release cache."""

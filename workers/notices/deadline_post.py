@@ -1,4 +1,8 @@
-"""A POST with a hard deadline, whatever the server does."""
+"""A POST with a hard deadline, whatever the server does.
+
+A try takes 5 seconds at most, reads 1,000 bytes, follows no redirect and speaks only HTTP and HTTPS. The client of slack-sdk does none of
+that.
+"""
 
 import contextlib
 import http.client
@@ -12,29 +16,69 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from workers.notices.resting import NoticeError
+from workers.notices.resting import NoticeError, rest_seconds
 
 TIMEOUT_SECONDS = 5
 """For the whole of one try; a webhook that answers byte by byte gets no more."""
 LONGEST_ANSWER_BYTES = 1000
-"""Slack's own answers are shorter than 50."""
+"""Slack's own answers are shorter than 50; those of others are only quoted."""
+
+
+SHOWN_LENGTH = 100
+"""Characters of an answer that an error quotes."""
+SHORTEST_SECRET = 6
+"""A shorter piece of an address gives nothing away."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
+class Post:
+    """What is sent, and where."""
+
+    url: str
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the server answered."""
+
     status: int
     text: str
     retry_after: str | None
 
+    def refusal(self, url: str) -> NoticeError:
+        """The error for an answer that does not accept the notice, without the address."""
+        shown = _without_address(self.text, url)[:SHOWN_LENGTH]
+        return NoticeError(f"it answered {self.status} {shown!r}", rest_seconds=rest_seconds(self.retry_after))
 
-def ask_in_time(url: str, body: bytes) -> _Answer:
-    """The answer, if it comes in time: the timeout of a socket begins anew with every byte, so the asking has a thread of its own."""
+
+def _without_address(text: str, url: str) -> str:
+    """A server may quote what it was asked for, and that is the secret."""
+    address = urllib.parse.urlsplit(url)
+    parameters = address.query.split("&")
+    values = (parameter.partition("=")[2] for parameter in parameters)
+    parts = {address.path, address.query, *address.path.split("/"), *parameters, *values}
+    for part in sorted(parts | {*map(urllib.parse.unquote, parts)}, key=len, reverse=True):
+        if len(part) >= SHORTEST_SECRET:
+            text = text.replace(part, "...")
+    return text
+
+
+def send(post: Post) -> Answer:
+    """Send a request and return the answer, if it comes in time.
+
+    The timeout of a socket restarts with every byte, so the request has a thread of its own.
+
+    Raises:
+        NoticeError: there is no answer, or not in time; the text never holds the address.
+    """
     line = _Line()
-    answers: queue.SimpleQueue[_Answer | Exception] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            answers.put(_ask(url, body, line))
+            answers.put(_ask(post, line))
         except Exception as error:  # noqa: BLE001 - whatever a hostile webhook brings about is raised by the thread that waits
             answers.put(error)
 
@@ -55,13 +99,13 @@ def ask_in_time(url: str, body: bytes) -> _Answer:
     return answer
 
 
-def _ask(url: str, body: bytes, line: "_Line") -> _Answer:
+def _ask(post: Post, line: "_Line") -> Answer:
     # put together by hand: what is not added (redirects, files, ftp) cannot happen; the environment's proxies are heeded
     opener = urllib.request.OpenerDirector()
     for handler in (urllib.request.ProxyHandler(), urllib.request.UnknownHandler(), _Transport(line)):
         opener.add_handler(handler)
     try:
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - see the handlers
+        request = urllib.request.Request(post.url, post.body, {"Content-Type": post.content_type})  # noqa: S310 - see the handlers
         answer: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.URLError as error:
         raise NoticeError(f"it cannot be reached: {error.reason}") from None
@@ -71,7 +115,7 @@ def _ask(url: str, body: bytes, line: "_Line") -> _Answer:
         text = answer.read(LONGEST_ANSWER_BYTES)
         if answer.length and len(text) < LONGEST_ANSWER_BYTES:
             raise http.client.IncompleteRead(text, answer.length)
-        return _Answer(status=answer.status, text=text.decode(errors="replace"), retry_after=answer.headers["Retry-After"])
+        return Answer(status=answer.status, text=text.decode(errors="replace"), retry_after=answer.headers["Retry-After"])
 
 
 @dataclass(kw_only=True)

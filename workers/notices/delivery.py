@@ -1,26 +1,82 @@
-"""Tells people how a job ended, and what else is announced: one message to the Slack webhook, or a log line where there is none.
+"""Delivers notices about ends of jobs, and all others: the one loop of tries, lease and rest.
 
 A webhook that is down, slow or wrong fails nothing: after a few tries the notice is logged and the job is closed all the same. A notice is
-told twice rather than never, and then it says so: a webhook cannot be asked whether it has heard something before.
+sent twice rather than never, and then it says so: a webhook cannot be asked whether it has received something before.
 """
 
 import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import redis
 import structlog
 
 from shared.errors import MessageError, RequestError
-from shared.jobs.folder import TELLING, JobFolder, Outcome
+from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice, ScoreJob
 from shared.jobs.outbox import NoticeFolder
-from shared.records import Moment, Record
+from shared.queue.leases import leased
+from shared.records import Record
+from workers.notices import resting
+from workers.notices.event import Event
+from workers.notices.notifier import Notifier, choose_notifier
 from workers.notices.resting import NoticeError
-from workers.notices.slack import post
+from workers.notices.tries import Telling, TriesInBucket, TryRecord
 
 log = structlog.get_logger()
 
 NOTICE_TRIES = 3
 NOTIFIED = "notified.json"
+LEASE = "webhook"
+REPEATED = " (perhaps told before)"
+
+
+@contextlib.contextmanager
+def take_turn(client: redis.Redis, notifier: Notifier | None) -> Iterator["Turn"]:
+    """Give the webhook to one process at a time; whoever finds it taken gets a turn that is not free."""
+    with leased(client, LEASE) as is_free:
+        yield Turn(is_free=is_free, client=client, notifier=None if notifier is None else _Resting(notifier, client))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What a process that wants to deliver a notice got."""
+
+    is_free: bool
+    """False while another process is at the webhook."""
+    client: redis.Redis
+    notifier: Notifier | None
+    """Delivers, and lets the webhook rest after a try that failed; None when there is no webhook."""
+
+    @property
+    def may_deliver(self) -> bool:
+        """False while another process is at the webhook, or it rests."""
+        return self.is_free and not resting.rests(self.client)
+
+    @property
+    def reason(self) -> str:
+        """Why no notice may be delivered now."""
+        if not self.is_free:
+            return "another process is sending it a notice: ask again in a few seconds"
+        return "it is left alone for a while after a try that failed: ask again in a minute"
+
+
+class _Resting:
+    """Lets the webhook rest, for all processes, after each try that failed."""
+
+    def __init__(self, notifier: Notifier, client: redis.Redis) -> None:
+        self._notifier = notifier
+        self._client = client
+
+    def deliver(self, notice: Event) -> None:
+        """Deliver one notice; raises NoticeError when it was not accepted."""
+        try:
+            self._notifier.deliver(notice)
+        except NoticeError as error:
+            resting.rest(self._client, error.rest_seconds)
+            raise
 
 
 class Notified(Record):
@@ -32,18 +88,36 @@ class Notified(Record):
     """When the end was that they were told of; None in files of an earlier version."""
 
 
-class Telling(Record):
-    """That a try to tell people was begun, and what is known of its end."""
+def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
+    """Make one try to deliver a notice; returns whether it was accepted, False when it is given up.
 
-    at: Moment
-    tries: int
-    perhaps_told: bool
-    """True while nobody knows better: the process may have died after the webhook took the notice, or the answer never came."""
+    Raises:
+        NoticeError: it was not accepted and this was not the last try.
+    """
+    before = record.read()
+    if before.tries >= NOTICE_TRIES:
+        log.error("notice given up", problem=f"its process died in each of {before.tries} tries")
+        return False
+    # written before the try: a process that dies in it leaves the word that somebody may have read the notice
+    now = Telling(at=datetime.now(UTC), tries=before.tries + 1, perhaps_told=True)
+    record.write(now)
+    title = notice.title + (REPEATED if before.perhaps_told else "")
+    try:
+        notifier.deliver(notice.model_copy(update={"title": title}))
+    except NoticeError as error:
+        record.write(now.model_copy(update={"perhaps_told": before.perhaps_told or error.perhaps_told}))
+        error.message = f"the webhook did not take the notice {f'of job {notice.job_id}' if notice.job_id else repr(title)}: {error}"
+        if now.tries < NOTICE_TRIES:
+            raise
+        log.error("notice given up", problem=str(error))
+        return False
+    return True
 
 
-def tell(folder: JobFolder, webhook_url: str) -> Outcome | None:
+def tell(folder: JobFolder, webhook: Notifier | str | None) -> Outcome | None:
     """Send the notice of a job that has ended, unless it was sent, and take the job off the list of open ones.
 
+    ``webhook`` may be an address, whose host chooses the notifier.
     Returns the end that was told of; None when there is none, or it was told of before.
 
     Raises:
@@ -54,7 +128,8 @@ def tell(folder: JobFolder, webhook_url: str) -> Outcome | None:
         return None
     is_new = not is_told(folder, outcome)
     if is_new:
-        sent = _send(folder, compose(folder, outcome), webhook_url)
+        notice = Event.of(compose(folder, outcome), id=f"{folder.job_id}/{outcome.at:%Y%m%dT%H%M%S.%f}", at=outcome.at)
+        sent = _send(folder, notice, webhook)
         if folder.outcome() != outcome:
             return None  # resumed in the meantime: how it ends then is yet to be told
         told = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
@@ -72,7 +147,7 @@ def give_up(folder: JobFolder) -> None:
     folder.close(outcome)
 
 
-def tell_announced(folder: NoticeFolder, webhook_url: str, now: datetime) -> None:
+def tell_announced(folder: NoticeFolder, webhook: Notifier | str | None, now: datetime) -> None:
     """Send a notice that belongs to no job, unless it was sent, and take its mark away; ``now`` by the one clock of all workers.
 
     Raises:
@@ -89,7 +164,7 @@ def tell_announced(folder: NoticeFolder, webhook_url: str, now: datetime) -> Non
             if folder.is_orphan(now):
                 folder.close()
             return
-        sent = _send(folder, notice, webhook_url)
+        sent = _send(folder, _identified(folder, notice, now), webhook)
         folder.bucket.write(folder.file(NOTIFIED), Notified(at=datetime.now(UTC), sent=sent).to_json())
     folder.close()
 
@@ -122,41 +197,16 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
     )
 
 
-def _send(folder: JobFolder | NoticeFolder, notice: Notice, webhook_url: str) -> bool:
-    """Whether people were told; False when there is no webhook, or the notice is given up."""
+def _identified(folder: NoticeFolder, notice: Notice, now: datetime) -> Event:
+    """A notice without a job: its name is unique in its bucket only, so its text is part of its identity."""
+    file = folder.bucket.stat(folder.file("notice.json"))
+    digest = hashlib.sha256(notice.to_json()).hexdigest()[:12]
+    at = now if file is None else datetime.fromtimestamp(file.modified, UTC)
+    return Event.of(notice, id=f"{folder.name}/{digest}", at=at)
+
+
+def _send(folder: JobFolder | NoticeFolder, notice: Event, webhook: Notifier | str | None) -> bool:
+    """Log a notice and make one try to deliver it; False when there is no webhook, or the notice is given up."""
     log.info("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
-    if not webhook_url:
-        return False
-    before = _telling(folder)
-    if before.tries >= NOTICE_TRIES:
-        log.error("notice given up", problem=f"its process died in each of {before.tries} tries")
-        return False
-    if before.perhaps_told:
-        notice = notice.model_copy(update={"title": f"{notice.title} (perhaps told before)"})
-    # written before the post: a process that dies in it leaves the word that somebody may have read the notice
-    now = Telling(at=datetime.now(UTC), tries=before.tries + 1, perhaps_told=True)
-    folder.bucket.write(folder.file(TELLING), now.to_json())
-    try:
-        post(notice, webhook_url)
-    except NoticeError as error:
-        perhaps_told = before.perhaps_told or error.perhaps_told
-        folder.bucket.write(folder.file(TELLING), now.model_copy(update={"perhaps_told": perhaps_told}).to_json())
-        error.message = f"the webhook did not take the notice {_of(notice)}: {error}"
-        if now.tries < NOTICE_TRIES:
-            raise
-        log.error("notice given up", problem=str(error))
-        return False
-    return True
-
-
-def _of(notice: Notice) -> str:
-    return f"of job {notice.job_id}" if notice.job_id else repr(notice.title)
-
-
-def _telling(folder: JobFolder | NoticeFolder) -> Telling:
-    """What earlier tries left."""
-    text = folder.bucket.read(folder.file(TELLING))
-    with contextlib.suppress(MessageError):
-        if text is not None:
-            return Telling.decode(text)
-    return Telling(at=datetime.now(UTC), tries=0, perhaps_told=text is not None)
+    notifier = choose_notifier(webhook) if isinstance(webhook, str) else webhook
+    return notifier is not None and deliver(notice, notifier, TriesInBucket(folder))

@@ -19,7 +19,11 @@ from shared.jobs.messages import Notice
 from shared.processes import mark_of_process
 from shared.queue import heartbeat, progress
 from shared.settings import Settings
-from workers.notices import resting, slack
+from workers.notices import delivery
+from workers.notices.event import Event
+from workers.notices.notifier import choose_notifier
+from workers.notices.resting import NoticeError
+from workers.notices.tries import TriesInMemory
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two looks."""
@@ -27,7 +31,6 @@ FEWEST_SWEEPS = 3
 """Beat is not silent before so many sweeps are missing, however short the limit."""
 CLAIM_SECONDS = 60
 """A worker that took it upon itself to tell, and died, is replaced after this long."""
-TRIES = 3
 
 SILENT = "scoring:beat:silent"
 """Who is about to tell of the silence, or ``TOLD``. A hint: without it people are told again."""
@@ -63,14 +66,15 @@ class Watch:
     def __init__(self, settings: Settings, send_sweep: Callable[[], None]) -> None:
         self._client = progress.connect(settings.broker_url)
         self._webhook_url = settings.webhook_url.get_secret_value()
+        self._webhook_format = settings.webhook_format
         self._sweep_seconds = settings.sweep_seconds
         self._limit = max(settings.beat_silent_seconds, FEWEST_SWEEPS * settings.sweep_seconds)
         self._send_sweep = send_sweep
         self._name = mark_of_process().encode()
         self._sign: bytes | None = None
         self._heard = self._looked = float("-inf")
-        self._untold: Notice | None = None
-        self._tries = 0
+        self._untold: Event | None = None
+        self._tries = TriesInMemory()
 
     def look(self, now: float) -> None:
         """Look once, at this moment of ``time.monotonic``, and do what is needed."""
@@ -115,22 +119,24 @@ class Watch:
             self._plan_to_tell(Notice(good=True, title="beat is back", facts={"what it means": "the schedule is kept again"}))
 
     def _plan_to_tell(self, notice: Notice) -> None:
-        self._untold, self._tries = notice, 0
+        now = datetime.now(UTC)
+        self._untold = Event.of(notice, id=f"beat/{now:%Y%m%dT%H%M%S.%f}", at=now)
+        self._tries = TriesInMemory()
         log.warning("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
 
     def _tell(self) -> None:
-        """One try; after the last one it counts as told."""
-        if self._untold is None or resting.rests(self._client):
+        """Make one try, if no other process is at the webhook; after the last one it counts as told."""
+        if self._untold is None:
             return
-        self._tries += 1
-        try:
-            if self._webhook_url:
-                slack.post(self._untold, self._webhook_url)
-        except resting.NoticeError as error:
-            resting.rest(self._client, error.rest_seconds)
-            if self._tries < TRIES:
-                return
-            log.error("notice given up", problem=f"the webhook did not take the notice {self._untold.title!r}: {error}")
+        notifier = choose_notifier(self._webhook_url, self._webhook_format)
+        if notifier is not None:
+            with delivery.take_turn(self._client, notifier) as turn:
+                if turn.notifier is None or not turn.may_deliver:
+                    return
+                try:
+                    delivery.deliver(self._untold, turn.notifier, self._tries)
+                except NoticeError:
+                    return
         if not self._untold.good:
             try:
                 self._client.set(SILENT, TOLD, ex=heartbeat.KEPT_SECONDS)

@@ -11,6 +11,7 @@ from shared.bucket.opening import open_bucket
 from shared.queue import progress
 from shared.queue.clusters import Cluster
 from shared.settings import Settings, read_settings
+from workers.notices.notifier import Notifier, choose_notifier
 
 # One of each for the life of a process, made at the first use: no connection survives a fork.
 settings: Callable[[], Settings] = functools.cache(read_settings)
@@ -32,6 +33,11 @@ def redis_client() -> redis.Redis:
 def cluster() -> Cluster:
     """The stack of this process."""
     return Cluster(bucket(), redis_client(), settings().cluster)
+
+
+def notifier() -> Notifier | None:
+    """The notifier of the settings; None without a webhook."""
+    return choose_notifier(settings().webhook_url.get_secret_value(), settings().webhook_format)
 
 
 def release_places() -> dict[str, Any]:

@@ -25,10 +25,10 @@ from shared.logs import log_place
 from shared.queue import routes
 from shared.queue.broker import send
 from shared.queue.killers import Killer, note_killer
+from shared.queue.leases import leased
 from workers.recovery import sweep as recovery_sweep
 from workers.recovery import verdicts
 from workers.recovery.attempts import MAX_DEATHS, Attempt, counted, forget_job, step_name
-from workers.recovery.leases import leased
 from workers.scoring import joining
 from workers.tasks import context
 

@@ -17,9 +17,9 @@ from shared.jobs.messages import ChunkOrder, JobOrder
 from shared.queue import counters, progress, routes
 from shared.queue.broker import send
 from shared.queue.killers import forget_killer
+from shared.queue.leases import leased
 from workers.recovery import verdicts
 from workers.recovery.attempts import MAX_DEATHS, Attempt, counted
-from workers.recovery.leases import leased
 from workers.scoring import chunk as chunk_scoring
 from workers.scoring import joining, planning, publishing
 from workers.scoring.isolation import is_suspect

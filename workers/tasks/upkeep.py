@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import socket
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import celery
@@ -22,13 +22,16 @@ from shared.processes import drop_abandoned
 from shared.queue import counters, heartbeat, routes
 from shared.queue.backlog import waiting_since
 from shared.queue.broker import send
+from shared.queue.leases import are_leased, leased
 from shared.queue.probe import LONGEST_REASON, Answer, Canary, answer, canary_file
 from shared.queue.upkeep import Upkeep
 from shared.version import code_version
-from workers.notices import delivery, resting, slack
+from workers.notices import delivery
+from workers.notices.event import Event
+from workers.notices.resting import NoticeError
+from workers.notices.tries import TriesInMemory
 from workers.recovery import sweep as recovery_sweep
 from workers.recovery.attempts import MAX_DEATHS, Attempt, note_sent_again, step_name
-from workers.recovery.leases import are_leased, leased
 from workers.recovery.retention import make_step
 from workers.recovery.upkeep import NOTICES, STRAYS, counted_upkeep
 from workers.tasks import context
@@ -38,6 +41,9 @@ from workers.training import releasing
 log = structlog.get_logger()
 TURNS, TURN_SECONDS = 20, 0.5
 """How often and after what pause a notice comes again whose turn at the webhook it is not yet."""
+PROBE_TURNS = 8
+"""The same for the message of ``scoring doctor --send``, which waits 10 seconds for an answer; a try may take 5 of them."""
+PROBE = Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={})
 
 
 @step(routes.NOTIFY, JobOrder)
@@ -48,20 +54,19 @@ def notify(task: celery.Task, order: JobOrder, folder: JobFolder, attempt: Attem
         log.error("notice killed its worker and is given up", deaths=attempt.deaths)
         delivery.give_up(folder)
         return
-    with leased(context.redis_client(), "webhook") as is_free:
-        if not is_free and task.request.retries < TURNS:
+    with delivery.take_turn(context.redis_client(), context.notifier()) as turn:
+        if not turn.is_free and task.request.retries < TURNS:
             raise task.retry(countdown=TURN_SECONDS, max_retries=TURNS)
-        if not is_free or resting.rests(context.redis_client()):
+        if not turn.may_deliver:
             # never a countdown of minutes on Redis: the folder says what is to be told, and the sweep comes back to it
             log.info("notice left to the sweep")
             return
         try:
-            outcome = delivery.tell(folder, context.settings().webhook_url.get_secret_value())
+            outcome = delivery.tell(folder, turn.notifier)
             if outcome is not None:
                 _count_end(folder, outcome)
-        except resting.NoticeError as error:
+        except NoticeError as error:
             log.warning("will try again", task=task.name, seconds=error.rest_seconds, error=str(error))
-            resting.rest(context.redis_client(), error.rest_seconds)
 
 
 def _count_end(folder: JobFolder, outcome: Outcome) -> None:
@@ -130,8 +135,8 @@ def gc(*_: object, **__: object) -> None:
             log.warning("step of removal not made, the next one is due soon", error=str(error))
 
 
-@shared_task(name=routes.CANARY)
-def canary(message: object = None, queue: object = None, *_: object, **__: object) -> None:
+@shared_task(name=routes.CANARY, bind=True)
+def canary(self: celery.Task, message: object = None, queue: object = None, *_: object, **__: object) -> None:
     """Answer whoever asks whether this queue is served."""
     try:
         asked = Canary.decode(message)
@@ -143,7 +148,7 @@ def canary(message: object = None, queue: object = None, *_: object, **__: objec
         return
     webhook_says = None
     if asked.tell_people:
-        webhook_says = _try_webhook()
+        webhook_says = _try_webhook(self, asked)
     # a worker for the control queue alone imports no definition with its libraries
     sources = {} if queue == routes.QUEUE_CONTROL else _sources(context.settings().definitions)
     given = Answer(
@@ -179,16 +184,21 @@ def _sources(definitions: Path | None) -> dict[str, str]:
     return found
 
 
-def _try_webhook() -> str:
-    """Empty when the webhook took a message, else why not."""
-    url = context.settings().webhook_url.get_secret_value()
-    if not url:
+def _try_webhook(task: celery.Task, asked: Canary) -> str:
+    """Empty when the webhook took a message, else why not; asks for the message again while another process is at the webhook."""
+    notifier = context.notifier()
+    if notifier is None:
         return "the workers have no WEBHOOK_URL"
-    try:
-        slack.post(Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={}), url)
-    except resting.NoticeError as error:
-        return f"it did not take a message: {error}"[:LONGEST_REASON]
-    return ""
+    with delivery.take_turn(context.redis_client(), notifier) as turn:
+        if not turn.is_free and task.request.retries < PROBE_TURNS and not task.request.called_directly:
+            raise task.retry(countdown=TURN_SECONDS, max_retries=PROBE_TURNS)
+        if turn.notifier is None or not turn.may_deliver:
+            return turn.reason
+        try:
+            delivery.deliver(Event.of(PROBE, id=f"doctor/{asked.token}", at=datetime.now(UTC)), turn.notifier, TriesInMemory())
+        except NoticeError as error:
+            return error.message[:LONGEST_REASON]
+        return ""
 
 
 def _tell_announced(client: redis.Redis, now: datetime) -> None:
@@ -196,12 +206,11 @@ def _tell_announced(client: redis.Redis, now: datetime) -> None:
     waiting = untold(context.bucket())
     if not waiting:
         return
-    with leased(client, "webhook") as is_free:
+    with delivery.take_turn(client, context.notifier()) as turn:
         for folder in waiting:
-            if not is_free or resting.rests(client):
+            if not turn.may_deliver:
                 return
             try:
-                delivery.tell_announced(folder, context.settings().webhook_url.get_secret_value(), now)
-            except resting.NoticeError as error:
+                delivery.tell_announced(folder, turn.notifier, now)
+            except NoticeError as error:
                 log.warning("will try again", task=routes.SWEEP, seconds=error.rest_seconds, error=str(error))
-                resting.rest(client, error.rest_seconds)

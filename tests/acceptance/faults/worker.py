@@ -26,7 +26,7 @@ from shared.bucket.remote import RemoteBucket
 from shared.queue import broker
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
 from workers.app import app
-from workers.notices import delivery, slack
+from workers.notices import slack
 from workers.scoring import chunk, chunk_reader
 from workers.tasks import runner, score, train, upkeep
 from workers.training import fitting, releasing
@@ -183,7 +183,7 @@ def around(operation: str, real: Callable[..., Any], path_at: int) -> Callable[.
 
 with_traps(LocalBucket)
 with_traps(RemoteBucket)
-delivery.post = around("post", slack.post, 1)
+slack.post = around("post", slack.post, 1)
 chunk.load_release = around("load", store.load_release, 1)
 fitting.fit = releasing.fit = around("fit", fitting.fit, 0)
 

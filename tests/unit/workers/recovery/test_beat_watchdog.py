@@ -10,9 +10,10 @@ import structlog
 
 from producers.stack.server import server_binary
 from shared.queue import heartbeat, progress
+from shared.queue.leases import are_leased, leased
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until
-from workers.notices import resting, slack
+from workers.notices import delivery, resting, slack
 from workers.recovery import beat_watchdog
 from workers.recovery.beat_watchdog import Watch
 
@@ -149,6 +150,16 @@ def test_an_alarm_that_the_webhook_takes_at_the_second_try_is_told_once(client, 
     client.delete(resting.REST)
     workers.look(60, beat=client)
     assert titles(people)[1:] == ["beat is back"]
+
+
+def test_an_alarm_waits_while_another_process_is_at_the_webhook(client, redis_url, people):
+    workers = Workers(redis_url, people.url)
+    with leased(client, delivery.LEASE):
+        workers.look(LIMIT + 60)
+        assert titles(people) == []
+    workers.look(5)
+    assert titles(people) == ["beat has been silent for 2 min"]
+    assert not are_leased(client, [delivery.LEASE])[0], "it is given back"
 
 
 # --- the sweep in beat's place

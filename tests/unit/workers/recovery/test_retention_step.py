@@ -11,12 +11,12 @@ from shared.bucket.local import LocalBucket
 from shared.jobs.outbox import untold
 from shared.queue import heartbeat
 from shared.queue.clusters import Cluster
+from shared.queue.leases import leased
 from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
 from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, tree, write_table
 from workers.recovery import retention
-from workers.recovery.leases import leased
 from workers.recovery.retention import make_step
 from workers.tasks import context, upkeep
 

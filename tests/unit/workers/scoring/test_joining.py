@@ -10,8 +10,8 @@ from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.jobs.messages import ChunkOrder, JobOrder
 from shared.queue import progress, routes
+from shared.queue.leases import leased
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
-from workers.recovery.leases import leased
 from workers.recovery.sweep import lease_name
 from workers.scoring import chunk, joining, publishing
 from workers.scoring import plan as job_plan

@@ -1,6 +1,6 @@
 """A mark in Redis that somebody works on a step right now, so that the sweep does not send it a second time.
 
-Like the hint it only saves work: without it a step may run twice, with the same outcome.
+Like the progress it only saves work: without it a step may run twice, with the same outcome.
 """
 
 import contextlib

@@ -11,10 +11,9 @@ import pytest
 import redis
 
 from shared.processes import mark_of_process
-from shared.queue import progress
+from shared.queue import leases, progress
+from shared.queue.leases import are_leased, leased
 from tests.conftest import REPOSITORY, wait_until
-from workers.recovery import leases
-from workers.recovery.leases import are_leased, leased
 
 pytestmark = pytest.mark.server
 
@@ -88,7 +87,7 @@ def test_the_lease_of_a_killed_process_counts_no_more(client, redis_url):
     program = """
 import sys, time
 from shared.queue import progress
-from workers.recovery import leases
+from shared.queue import leases
 leases.LEASE_SECONDS = 2
 with leases.leased(progress.connect(sys.argv[1]), "killed"):
     time.sleep(600)

@@ -1,0 +1,63 @@
+"""The tries to deliver one notice: how many were begun, and whether one of them may have arrived."""
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Protocol
+
+from shared.errors import MessageError
+from shared.jobs.folder import TELLING, JobFolder
+from shared.jobs.outbox import NoticeFolder
+from shared.records import Moment, Record
+
+
+class Telling(Record):
+    """That a try to tell people was begun, and what is known of its end."""
+
+    at: Moment
+    tries: int
+    perhaps_told: bool
+    """True while nobody knows better: the process may have died after the webhook took the notice, or the answer never came."""
+
+
+class TryRecord(Protocol):
+    """Where the tries to deliver one notice are recorded."""
+
+    def read(self) -> Telling:
+        """What earlier tries left."""
+
+    def write(self, telling: Telling) -> None:
+        """Record a try that begins or has ended."""
+
+
+class TriesInMemory:
+    """The tries of a notice that its process delivers or nobody does."""
+
+    def __init__(self) -> None:
+        self._telling = Telling(at=datetime.now(UTC), tries=0, perhaps_told=False)
+
+    def read(self) -> Telling:
+        """What earlier tries left."""
+        return self._telling
+
+    def write(self, telling: Telling) -> None:
+        """Record a try that begins or has ended."""
+        self._telling = telling
+
+
+class TriesInBucket:
+    """The tries of a notice that any process may go on with; a process that dies in one leaves its record."""
+
+    def __init__(self, folder: JobFolder | NoticeFolder) -> None:
+        self._folder = folder
+
+    def read(self) -> Telling:
+        """What earlier tries left."""
+        text = self._folder.bucket.read(self._folder.file(TELLING))
+        with contextlib.suppress(MessageError):
+            if text is not None:
+                return Telling.decode(text)
+        return Telling(at=datetime.now(UTC), tries=0, perhaps_told=text is not None)
+
+    def write(self, telling: Telling) -> None:
+        """Record a try that begins or has ended."""
+        self._folder.bucket.write(self._folder.file(TELLING), telling.to_json())
