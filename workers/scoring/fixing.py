@@ -29,14 +29,14 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from shared.table_files import promised_kind
-from workers.scoring.chunk_reader import Pieces, Range
 from workers.scoring.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
 from workers.scoring.plan import Plan, PlannedFile, check_stamp, read_plan
 from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.csv import rows as csv_rows
-from workers.tables.streams import BAD_GZIP, Hashing, bad_gzip, unpacked
+from workers.tables.formats import Pieces, Range, format_of
+from workers.tables.streams import Hashing
 from workers.tables.unchanged import unchanged_while_read
 
 FILE, LINE = "reject_file", "reject_line"
@@ -96,7 +96,7 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
 
 
 def _is_packed(plan: Plan, index: int) -> bool:
-    return plan.files[plan.chunks[index].file].kind == "csv.gz"
+    return plan.files[plan.chunks[index].file].table_format.is_compressed
 
 
 def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
@@ -159,12 +159,8 @@ def _read_whole(bucket: Bucket, path: str) -> bytes:
 
 
 def _text(data: bytes, path: str) -> str:
-    if promised_kind(path) == "csv.gz":
-        try:
-            data = _bounded(unpacked(io.BytesIO(data)).read(MAX_FIXED_BYTES + 1), path)
-        except BAD_GZIP as error:
-            raise bad_gzip(path, error) from error
-    return data.decode("utf-8-sig", errors="replace")
+    with format_of(promised_kind(path)).open_text(io.BytesIO(data), path) as text:
+        return _bounded(text.read(MAX_FIXED_BYTES + 1), path).decode("utf-8-sig", errors="replace")
 
 
 def _bounded(data: bytes, path: str) -> bytes:

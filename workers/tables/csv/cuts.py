@@ -11,7 +11,7 @@ from shared.errors import TableError
 from workers.tables.chunk_size import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, ChunkSize
 from workers.tables.csv.headers import MAX_HEADER_BYTES, parse_header
 from workers.tables.csv.records import LINE_BREAK, LOOKED_AT_ONCE, open_quote, record_ends
-from workers.tables.streams import BAD_GZIP, Stream, bad_gzip
+from workers.tables.streams import Stream
 
 MAX_RECORD_BYTES = 64 << 20
 MAX_CHUNK_READ_BYTES = MAX_RECORD_BYTES + 2 * MAX_CHUNK_BYTES
@@ -40,12 +40,9 @@ def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Ite
         TableError: empty, not text, or a header that cannot be one; the cuts raise it for an endless record.
     """
     head, end = b"", 0
-    try:
-        while not end and len(head) < MAX_HEADER_BYTES and (more := stream.read(min(size.bytes, HEADER_READ_BYTES))):
-            head += more
-            end = int(record_ends(head, final=False)[:1].sum())
-    except BAD_GZIP as error:
-        raise bad_gzip(path, error) from error
+    while not end and len(head) < MAX_HEADER_BYTES and (more := stream.read(min(size.bytes, HEADER_READ_BYTES))):
+        head += more
+        end = int(record_ends(head, final=False)[:1].sum())
     end = end or len(head)
     if not head.strip():
         raise TableError(f"{path} is empty", next_step="Give a table with a header and at least one row.")
@@ -154,11 +151,3 @@ def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
     if final or (not len(whole) and len(block) >= size.bytes):
         whole = np.union1d(whole, ends[-1:])
     return [int(end) for end in whole]
-
-
-def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
-    """The same cuts; raises TableError in one sentence when the gzip stream under them turns out to be broken."""
-    try:
-        yield from cuts
-    except BAD_GZIP as error:
-        raise bad_gzip(path, error) from error
