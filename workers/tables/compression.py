@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, cast
 
+import pyarrow as pa
 from isal import igzip, isal_zlib
 
 from shared.errors import TableError
@@ -46,6 +47,25 @@ class Gzip:
             yield
         except self._DAMAGE as error:
             raise _not_whole(path, "gzip", error) from error
+
+
+class Zstd:
+    """Zstandard, of one or more frames."""
+
+    def unpacked(self, raw: Stream) -> Stream:
+        """See ``Compression``."""
+        return cast(Stream, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
+
+    @contextlib.contextmanager
+    def refusing_damage(self, path: str) -> Iterator[None]:
+        """See ``Compression``."""
+        try:
+            yield
+        except OSError as error:
+            # Arrow raises a plain OSError without a number; any other is the storage's
+            if type(error) is not OSError or error.errno is not None:
+                raise
+            raise _not_whole(path, "zstd", error) from error
 
 
 def _not_whole(path: str, name: str, error: Exception) -> TableError:

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import csv
 import functools
 import io
 import os
@@ -19,8 +20,9 @@ from shared.bucket.interface import Bucket
 from shared.errors import StrayOrderError, TableError
 from shared.table_files import FileKind
 from workers.tables.chunk_size import MAX_CHUNK_BYTES, ChunkSize
-from workers.tables.compression import TEXT_RATIO, Compression, Gzip, LimitedText, UnpackedLimit
+from workers.tables.compression import TEXT_RATIO, Compression, Gzip, LimitedText, UnpackedLimit, Zstd
 from workers.tables.csv.cuts import HEADER_READ_BYTES, MAX_CHUNK_READ_BYTES, Cut, open_csv
+from workers.tables.csv.dialects import COMMAS, TABS, Dialect
 from workers.tables.csv.pieces import CsvPieces
 from workers.tables.csv.rows import read_csv_rows
 from workers.tables.parquet.cuts import Place, cut_parquet, open_parquet, parquet_columns, rows_at_once
@@ -166,6 +168,10 @@ class TableFormat(ABC):
     def open_text(self, raw: Stream, path: str) -> AbstractContextManager[Stream]:
         """The text of a file, unpacked as it is read, while the context is open; TableError for a format that is no text."""
 
+    @abstractmethod
+    def records(self, text: str) -> Iterator[list[str]]:
+        """The records of a text that ``open_text`` gave, the header first; raises csv.Error for a quote that never closes."""
+
     @staticmethod
     def text_bytes(size: int) -> int:
         """About how many bytes a file of ``size`` bytes is once it is unpacked."""
@@ -177,6 +183,7 @@ class Csv(TableFormat):
 
     kind: ClassVar[FileKind] = "csv"
     compression: ClassVar[Compression | None] = None
+    dialect: ClassVar[Dialect] = COMMAS
 
     def columns(self, raw: IO[bytes], path: str) -> list[str]:
         """See ``TableFormat``."""
@@ -195,7 +202,7 @@ class Csv(TableFormat):
     def _open(self, raw: Stream, path: str, size: ChunkSize, limit: UnpackedLimit | None = None) -> tuple[list[str], Iterator[Cut]]:
         """The columns of a file, and the cuts of what follows its header."""
         with self.open_text(raw, path) as text:
-            columns, cuts = open_csv(LimitedText(text, limit, path) if limit and self.is_compressed else text, path, size)
+            columns, cuts = open_csv(LimitedText(text, limit, path) if limit and self.is_compressed else text, path, size, self.dialect)
         return columns, self._refusing_damage_in(cuts, path)
 
     def _refusing_damage_in(self, cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
@@ -209,7 +216,7 @@ class Csv(TableFormat):
     @contextlib.contextmanager
     def open_chunk(self, chunk: ChunkOfFile, layout: Layout) -> Iterator[Pieces]:
         """See ``TableFormat``."""
-        yield CsvPieces(data=self._read(chunk), layout=layout, first_line=chunk.first_line)
+        yield CsvPieces(data=self._read(chunk), layout=layout, first_line=chunk.first_line, dialect=self.dialect)
 
     def _read(self, chunk: ChunkOfFile) -> bytes:
         if self.is_compressed:
@@ -222,7 +229,7 @@ class Csv(TableFormat):
     def read_whole(self, hashed: Hashing, path: str, limits: TrainingLimits) -> WholeFile:
         """See ``TableFormat``."""
         columns, cuts = self._open(hashed, path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None), limits.unpacked)
-        return _WholeCsv(columns=columns, cuts=cuts)
+        return _WholeCsv(columns=columns, cuts=cuts, dialect=self.dialect)
 
     def _refusing_damage(self, path: str) -> AbstractContextManager[None]:
         return self.compression.refusing_damage(path) if self.compression else contextlib.nullcontext()
@@ -233,16 +240,22 @@ class Csv(TableFormat):
         with self._refusing_damage(path):
             yield self.compression.unpacked(raw) if self.compression else raw
 
+    def records(self, text: str) -> Iterator[list[str]]:
+        """See ``TableFormat``."""
+        return csv.reader(io.StringIO(text, newline=""), delimiter=self.dialect.separator, strict=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _WholeCsv:
     columns: list[str]
     cuts: Iterator[Cut]
+    dialect: Dialect
 
     def rows(self, layout: Layout) -> Iterator[tuple[Rows, Source]]:
         for cut in self.cuts:
             data = cut.data.tobytes()
-            yield read_csv_rows(data, layout, cut.first_line), csv_source(data, cut.first_line, self.columns, CLICKS)
+            source = csv_source(data, cut.first_line, self.columns, CLICKS, self.dialect)
+            yield read_csv_rows(data, layout, cut.first_line, self.dialect), source
 
 
 class CsvGz(Csv):
@@ -256,6 +269,27 @@ class CsvGz(Csv):
     def text_bytes(size: int) -> int:
         """See ``TableFormat``."""
         return size * TEXT_RATIO
+
+
+class CsvZst(CsvGz):
+    """Csv text in Zstandard."""
+
+    kind: ClassVar[FileKind] = "csv.zst"
+    compression: ClassVar[Compression | None] = Zstd()
+
+
+class Tsv(Csv):
+    """Text whose values are separated by tabs; quotes mean what they do in csv."""
+
+    kind: ClassVar[FileKind] = "tsv"
+    dialect: ClassVar[Dialect] = TABS
+
+
+class TsvGz(CsvGz):
+    """Tab separated text in gzip."""
+
+    kind: ClassVar[FileKind] = "tsv.gz"
+    dialect: ClassVar[Dialect] = TABS
 
 
 class Parquet(TableFormat):
@@ -304,6 +338,10 @@ class Parquet(TableFormat):
         """See ``TableFormat``."""
         raise TableError(f"{path} is not a csv table", next_step="Write its rows as csv and send them again.")
 
+    def records(self, text: str) -> Iterator[list[str]]:
+        """See ``TableFormat``; there are none."""
+        return iter(())
+
 
 @functools.lru_cache(maxsize=1)
 def _known_of_parquet(bucket: Bucket, path: str, version: str) -> pq.FileMetaData:
@@ -331,7 +369,7 @@ class _WholeParquet:
             yield rows, source
 
 
-FORMATS: tuple[TableFormat, ...] = (Csv(), CsvGz(), Parquet())
+FORMATS: tuple[TableFormat, ...] = (Csv(), CsvGz(), CsvZst(), Tsv(), TsvGz(), Parquet())
 """Every format that is read."""
 
 _BY_KIND = {form.kind: form for form in FORMATS}

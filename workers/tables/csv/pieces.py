@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 
+from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.csv.records import record_ends
 from workers.tables.csv.rows import read_csv_rows
 from workers.tables.rows import Reject, Rows, deadly_reject
@@ -16,10 +17,11 @@ class CsvPieces:
     data: bytes
     layout: Layout
     first_line: int
+    dialect: Dialect = COMMAS
 
     @functools.cached_property
     def _ends(self) -> list[int]:
-        return [0, *record_ends(self.data, final=True).tolist()]
+        return [0, *record_ends(self.data, self.dialect, final=True).tolist()]
 
     def count(self) -> int:
         return len(self._ends) - 1
@@ -29,8 +31,8 @@ class CsvPieces:
 
     def rows(self, start: int = 0, end: int | None = None) -> Rows:
         if end is None:
-            return read_csv_rows(self.data, self.layout, self.first_line)
-        return read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.layout, self.line(start))
+            return read_csv_rows(self.data, self.layout, self.first_line, self.dialect)
+        return read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.layout, self.line(start), self.dialect)
 
     def line(self, record: int) -> int:
         return self.first_line + self.data.count(b"\n", 0, self._ends[record])
