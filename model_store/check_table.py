@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from model_store.definitions import Definition
 from shared.errors import TableError
-from shared.table_files import CHOICE, TEXT_FORMS, kind_of
+from shared.table_files import ENDINGS, TEXT_FORMS, kind_of
 
 ROWS_READ = 1200
 """As many as the made-up table has: the checks ask for them again and again."""
@@ -49,7 +49,7 @@ def _read(file: Path) -> pd.DataFrame:
         return pd.read_csv(source, sep=form.separator, nrows=ROWS_READ, dtype=str, keep_default_na=False)
     except (OSError, ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise TableError(
-            f"{file} cannot be read: {' '.join(str(error).split())}", next_step=CHOICE.partition(", or a folder")[0] + "."
+            f"{file} cannot be read: {' '.join(str(error).split())}", next_step=f"Name a file that ends in {', '.join(ENDINGS)}."
         ) from error
 
 

@@ -70,7 +70,8 @@ class Zstd:
 
 def _not_whole(path: str, name: str, error: Exception) -> TableError:
     return TableError(
-        f"{path} is not a whole {name} file: {error}", next_step="Copy it again, it may have been cut short; a plain csv is named .csv."
+        f"{path} is not a whole {name} file: {error}",
+        next_step="Copy it again, it may have been cut short; text that is not compressed is named .csv or .tsv.",
     )
 
 

@@ -204,7 +204,7 @@ def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_
         wrong = scored.keys[0] == 1007
         if not wrong.any():
             return scored
-        return real(release, chunk.tables.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"), **how)
+        return real(release, chunk.table_rows.reject_rows(rows, wrong, scored.cr, "the prediction is not a finite number"), **how)
 
     monkeypatch.setattr(chunk, "predict", spoiled)
     run_job(earlier)
