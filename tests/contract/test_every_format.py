@@ -14,18 +14,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model_store.check_table import _read
 from producers.results.rejects import find_rejects, write_rows
 from shared.bucket.local import LocalBucket
 from shared.errors import StrayOrderError, TableError
-from shared.table_files import ENDINGS, TEXT_FORMS, find_files, kind_of
+from shared.table_files import ENDINGS, TEXT_FORMS, FileKind, find_files, kind_of
 from tests.handmade import FEATURES, HEADER, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at
 from workers.scoring import chunk, planning, publishing
 from workers.scoring.plan import read_begun, read_plan
 from workers.tables import compression
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.compression import UnpackedLimit
+from workers.tables.csv.dialects import COMMAS, TABS
+from workers.tables.csv.records import record_ends
 from workers.tables.formats import FORMATS, ChunkOfFile, Pieces, format_of
 from workers.tables.parquet.cuts import ALONE
 from workers.tables.schema import Layout, layout_for
@@ -433,6 +437,54 @@ class TestParquet(EveryFormat):
         yield from (whole[:length] for length in (1, 5, len(whole) // 2, len(whole) - 1))
         yield whole[: len(whole) // 3] + bytes(len(whole) // 10) + whole[len(whole) // 3 + len(whole) // 10 :]
         yield csv_text(RECORDS)
+
+
+@given(
+    st.lists(st.lists(st.text(st.sampled_from('01x,"\n\r '), max_size=4), min_size=2, max_size=4).map(",".join), max_size=8),
+    st.integers(1, 60),
+)
+@settings(max_examples=300, deadline=None)
+def test_tab_separated_text_is_cut_and_read_as_the_same_text_with_commas(lines, size):
+    """Whatever is typed: stray quotes, lines of any number of values, line ends within values."""
+    head, body = "entity_id,att1,device\n1,0,Tablet\n", "\n".join(lines)
+    columns = ["entity_id", "att1", "device"]
+    layout = layout_for("t", columns, [column for column in FEATURES if column.name in ("computer", "smartphone", "att1")])
+    found = []
+    for kind, text in (("csv", head + body), ("tsv", (head + body).replace(",", "\t"))):
+        raw = io.BytesIO(text.encode())
+        try:
+            cuts = itertools.chain.from_iterable(
+                format_of(kind).cut(raw, Hashing(raw), "t", ChunkSize(bytes=size, rows=None), ALONE, UnpackedLimit([]))
+            )
+            places = [(cut.start, cut.end, cut.first_line) for cut in cuts]
+            found.append((places, *(_plain(kind, text.encode(), layout, *place) for place in places)))
+        except TableError as error:
+            found.append(error.message)
+    assert found[0] == found[1]
+
+
+def _plain(kind: FileKind, text: bytes, layout: Layout, start: int, end: int, first_line: int) -> tuple[object, ...]:
+    """The rows and rejects of a chunk, with commas where tabs stand."""
+    place = ChunkOfFile(
+        bucket=None,
+        path="t",
+        version="",
+        start=start,
+        end=end,
+        first_line=first_line,
+        opened=lambda: io.BytesIO(text),
+        unpacked=lambda: b"",
+    )
+    with format_of(kind).open_chunk(place, layout) as pieces:
+        rows = pieces.rows()
+        rejects = [(reject.line, reject.column, reject.value.replace("\t", ","), reject.reason) for reject in rows.rejects]
+        return pieces.count(), rows.frame.to_numpy().tolist(), rows.device.tolist(), rejects
+
+
+@pytest.mark.parametrize(("dialect", "other"), [(COMMAS, "\t"), (TABS, ",")])
+def test_a_quote_behind_the_other_separator_is_a_letter(dialect, other):
+    lines = [dialect.separator.join(["1", f'a{other}"b', "c"]), dialect.separator.join(["2", "d", "e"])]
+    assert record_ends("\n".join(lines).encode(), dialect, final=True).tolist() == [len(lines[0]) + 1, len(lines[0]) + 1 + len(lines[1])]
 
 
 def test_every_format_passes_the_suite():
