@@ -7,23 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from benchmarks.lanes import BenchmarkError
 from model_store.store import Release, load_release
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers.scoring import chunk
-from workers.scoring.chunk_reader import parquet_pieces
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.chunk_size import ChunkSize
-from workers.tables.csv import rows as csv_rows
-from workers.tables.csv.cuts import count_lines, open_csv
-from workers.tables.parquet.cuts import parquet_cuts
+from workers.tables.compression import UnpackedLimit
+from workers.tables.csv.cuts import count_lines
+from workers.tables.formats import ChunkOfFile, format_of
+from workers.tables.parquet.cuts import ALONE
 from workers.tables.prefetch import ahead
-from workers.tables.streams import GZIP_RATIO, Beside, Hashing, Stream, unpacked
+from workers.tables.streams import Beside, Hashing
 
 HEADER = output.output_header(KEYS, interval=False)
 DEVICES = schema.DEVICES
@@ -63,24 +61,24 @@ def cut(table: Path, aside: Path) -> Iterator[Piece]:
     The text of a compressed file is written into ``aside``, slice by slice.
     """
     files = [(file, promised_kind(file.name)) for file in files_of(table)]
-    size = ChunkSize.for_table(sum(file.stat().st_size * (GZIP_RATIO if kind == "csv.gz" else 1) for file, kind in files), None)
+    size = ChunkSize.for_table(sum(format_of(kind).text_bytes(file.stat().st_size) for file, kind in files), None)
     for file, kind in files:
-        yield from _cut_parquet(file) if kind == "parquet" else _cut_csv(file, kind, size, aside)
+        yield from _cut_file(file, kind, size, aside)
 
 
-def _cut_csv(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Iterator[Piece]:
+def _cut_file(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Iterator[Piece]:
+    form, limit = format_of(kind), UnpackedLimit([file.stat().st_size])
+    with file.open("rb") as raw:
+        columns = form.columns(raw, str(file))
     written, waiting = Beside(), None
     with file.open("rb") as raw:
-        hashed = Hashing(raw)
-        stream: Stream = unpacked(hashed) if kind == "csv.gz" else hashed
-        columns, cuts = open_csv(stream, str(file), size)
-        for cut_out in cuts:
-            start, end = cut_out.start, cut_out.start + len(cut_out.data)
-            if kind == "csv":
+        for cut_out in itertools.chain.from_iterable(form.cut(raw, Hashing(raw), str(file), size, ALONE, limit)):
+            start, end = cut_out.start, cut_out.end
+            if not form.is_compressed:
                 yield Piece(file=file, kind=kind, start=start, end=end, first_line=cut_out.first_line, columns=columns)
                 continue
             source = aside / f"{file.name}.{start:012d}"
-            written.add(source.write_bytes, cut_out.data)
+            written.add(source.write_bytes, cut_out.text)
             if waiting is not None:
                 yield waiting
             waiting = Piece(file=source, kind=kind, start=0, end=end - start, first_line=cut_out.first_line, columns=columns)
@@ -89,37 +87,30 @@ def _cut_csv(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Iterat
         yield waiting
 
 
-def _cut_parquet(file: Path) -> Iterator[Piece]:
-    found = _known_of(file)
-    columns = found.schema.to_arrow_schema().names
-    for start, end in parquet_cuts(found, None):
-        yield Piece(file=file, kind="parquet", start=start, end=end, first_line=start + 1, columns=columns)
-    with file.open("rb") as raw:
-        hashlib.file_digest(raw, "sha256")
+def fetch(piece: Piece) -> bytes:
+    """The text of a piece of a compressed file; none for the others, which are read from their file."""
+    return piece.file.read_bytes() if format_of(piece.kind).is_compressed else b""
 
 
 @functools.lru_cache(maxsize=1)
-def _known_of(file: Path) -> pq.FileMetaData:
-    return pq.read_metadata(file)
-
-
-def fetch(piece: Piece) -> bytes:
-    """The bytes of a piece of csv; none for Parquet, which is read by rows."""
-    if piece.kind == "parquet":
-        return b""
-    with piece.file.open("rb") as raw:
-        raw.seek(piece.start)
-        return raw.read(piece.end - piece.start)
+def _bucket_of(folder: Path) -> LocalBucket:
+    return LocalBucket(folder)
 
 
 def read(piece: Piece, data: bytes, release: Release) -> Iterator[table_rows.Rows]:
     """The rows of a piece, checked, range after range."""
     layout = schema.layout_for(str(piece.file), piece.columns, release.manifest.columns)
-    if piece.kind != "parquet":
-        yield csv_rows.read_csv_rows(data, layout, piece.first_line)
-        return
-    with piece.file.open("rb") as raw:
-        pieces = parquet_pieces(raw, layout, piece.start, piece.end, _known_of(piece.file))
+    place = ChunkOfFile(
+        bucket=_bucket_of(piece.file.parent),
+        path=piece.file.name,
+        version="",
+        start=piece.start,
+        end=piece.end,
+        first_line=piece.first_line,
+        opened=lambda: piece.file.open("rb"),
+        unpacked=lambda: data,
+    )
+    with format_of(piece.kind).open_chunk(place, layout) as pieces:
         for start, end in pieces.ranges():
             yield pieces.rows(start, end)
 

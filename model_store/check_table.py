@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from model_store.definitions import Definition
 from shared.errors import TableError
+from shared.table_files import ENDINGS, TEXT_FORMS, kind_of
 
 ROWS_READ = 1200
 """As many as the made-up table has: the checks ask for them again and again."""
@@ -18,7 +20,7 @@ FLAGS = ("computer", "smartphone")
 
 
 def read_table(file: Path, definition: Definition) -> tuple[pd.DataFrame, np.ndarray]:
-    """The first rows of a csv, csv.gz or Parquet file as ``data_preparation`` is given them, with ``cr``; and the clicks of each.
+    """The first rows of a csv, tsv or Parquet file as ``data_preparation`` is given them, with ``cr``; and the clicks of each.
 
     Raises:
         TableError: it cannot be read, lacks a column, or holds something else in it than belongs there.
@@ -39,12 +41,15 @@ def read_table(file: Path, definition: Definition) -> tuple[pd.DataFrame, np.nda
 
 def _read(file: Path) -> pd.DataFrame:
     try:
-        if file.suffix == ".parquet":
+        form = TEXT_FORMS.get(kind_of(file.name) or "csv")
+        if form is None:
             return pd.read_parquet(file).head(ROWS_READ)
-        return pd.read_csv(file, nrows=ROWS_READ, dtype=str, keep_default_na=False)
+        # pandas itself reads Zstandard only with one more library
+        source = pa.input_stream(file, compression="zstd") if form.compression == "zstd" else file
+        return pd.read_csv(source, sep=form.separator, nrows=ROWS_READ, dtype=str, keep_default_na=False)
     except (OSError, ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise TableError(
-            f"{file} cannot be read: {' '.join(str(error).split())}", next_step="Name a csv, csv.gz or Parquet file."
+            f"{file} cannot be read: {' '.join(str(error).split())}", next_step=f"Name a file that ends in {', '.join(ENDINGS)}."
         ) from error
 
 

@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     """A search with more candidates is refused."""
 
     max_unpacked_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = MAX_UNPACKED_RATIO
-    """A csv.gz table whose text is more than this many times its size, and more than 4 GB, is refused."""
+    """A compressed table (.csv.gz, .csv.zst, .tsv.gz) whose text is more than this many times its size, and more than 4 GB, is refused."""
 
     @field_validator("redis_url")
     @classmethod

@@ -14,9 +14,36 @@ from typing import Literal
 from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import NoTableError, TableError
 
-FileKind = Literal["csv", "csv.gz", "parquet"]
-ENDINGS: dict[str, FileKind] = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet", ".pq": "parquet"}
-_CHOICE = f"Give a file that ends in {', '.join(ENDINGS)}, or a folder of them."
+FileKind = Literal["csv", "csv.gz", "csv.zst", "tsv", "tsv.gz", "parquet"]
+ENDINGS: dict[str, FileKind] = {
+    ".csv": "csv",
+    ".csv.gz": "csv.gz",
+    ".csv.zst": "csv.zst",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv.gz",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+CHOICE = f"Give a file that ends in {', '.join(ENDINGS)}, or a folder of them."
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """How the rows of a kind of table are written as text."""
+
+    separator: str = ","
+    compression: Literal["gzip", "zstd"] | None = None
+
+
+TEXT_FORMS: dict[FileKind, TextForm] = {
+    "csv": TextForm(),
+    "csv.gz": TextForm(compression="gzip"),
+    "csv.zst": TextForm(compression="zstd"),
+    "tsv": TextForm(separator="\t"),
+    "tsv.gz": TextForm(separator="\t", compression="gzip"),
+}
+"""The kinds that are text; a Parquet file is none."""
+
 
 _NO_ROWS = (".md", ".crc", ".md5", ".sha1", ".sha256", ".sha512", ".sum", ".yaml", ".yml", ".ini", ".pdf", ".png")
 """Endings of files that lie beside tables and hold no rows."""
@@ -60,7 +87,7 @@ def promised_kind(path: str) -> FileKind:
     """The kind of table that a file name promises; raises TableError when it promises none."""
     kind = kind_of(path)
     if kind is None:
-        raise TableError(f"{path} is not a table", next_step=_CHOICE)
+        raise TableError(f"{path} is not a table", next_step=CHOICE)
     return kind
 
 
@@ -106,7 +133,7 @@ def choose_files(table: str, names: Sequence[str], folders: Sequence[str], looki
         raise _lies_below(table, below.table, has_files=bool(chosen))
     if not chosen:
         some = f", nor do the {below.looked:,} folders below it that were looked at" if below.is_cut else ""
-        raise NoTableError(f"the folder {table} holds no table{some}", next_step=_CHOICE)
+        raise NoTableError(f"the folder {table} holds no table{some}", next_step=CHOICE)
     for name in [*_others_among(table, names, looking), *below.others]:
         raise TableError(
             f"the folder {table} holds the file {name}, which is not read as a table",

@@ -14,7 +14,7 @@ from shared.errors import RequestError
 from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.settings import Settings
-from shared.table_files import kind_of
+from shared.table_files import TEXT_FORMS, kind_of
 
 
 def enqueue_fix(  # noqa: PLR0913 - a request has these fields
@@ -29,8 +29,8 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
 ) -> Enqueued:
     """Ask for fixed rows to be scored in the place of the rejects of a job that has ended, and for the result of both.
 
-    ``rows`` is a csv or csv.gz file, looked for in the bucket first, then on this machine. A limit of rejects that is not given is that
-    of the job that is fixed, and none where a person accepted its rejects: a fix never has more of them.
+    ``rows`` is a csv or tsv file, compressed or not, looked for in the bucket first, then on this machine. A limit of rejects that is
+    not given is that of the job that is fixed, and none where a person accepted its rejects: a fix never has more of them.
 
     Raises:
         RequestError: there is no such job, or it has not ended or cut its table, or a field cannot be.
@@ -48,7 +48,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
     _refuse_older_than_published(bucket, earlier, fixed.place, rows)
     source = find_table(bucket, rows)
-    if kind_of(source.path) not in ("csv", "csv.gz"):
+    if kind_of(source.path) not in TEXT_FORMS:
         raise RequestError(
             f"{rows} is not a file of fixed rows", next_step=f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE"
         )

@@ -8,9 +8,10 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO, cast
 
 from producers.job_names import find_job
 from shared.bucket.interface import Bucket
@@ -20,7 +21,7 @@ from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.errors import MessageError, RequestError, TableError
 from shared.jobs.folder import JobFolder
 from shared.records import decode_long
-from shared.table_files import promised_kind
+from shared.table_files import TEXT_FORMS, TextForm, kind_of, promised_kind
 from shared.text.csv_lines import fields_of_line, value_of
 
 # a rejected row may hold a field of any length; csv's own limit is one for the whole process
@@ -155,9 +156,11 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
     for reject in rejects:
         by_file.setdefault(reject.file, {})[reject.line] = reject
     header: list[str] | None = None
+    # so that --fix reads the file as its name says
+    separator = TEXT_FORMS.get(kind_of(out.name) or "csv", TextForm()).separator
     count = 0
     with _whole(out) as target:
-        writer = csv.writer(target, lineterminator="\n")
+        writer = csv.writer(target, lineterminator="\n", delimiter=separator)
         for file, wanted in by_file.items():
             with _unchanged_while_read(bucket, file):
                 columns, rows = _rows(bucket, file, wanted.keys())
@@ -220,21 +223,31 @@ def _unchanged_while_read(bucket: Bucket, file: str) -> Iterator[None]:
 
 def _rows(bucket: Bucket, file: str, wanted: Iterable[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The columns of a file, and the line and values of the wanted rows."""
-    kind = promised_kind(file)
-    if kind == "parquet":
+    form = TEXT_FORMS.get(promised_kind(file))
+    if form is None:
         return _parquet_rows(bucket, file, set(wanted))
-    lines = _lines(bucket, file, compressed=kind == "csv.gz")
-    first = next(csv.reader(text for _, text in lines), [])
-    return [name.strip() for name in first], _csv_rows(lines, set(wanted))
+    lines = _lines(bucket, file, form)
+    first = next(csv.reader((text for _, text in lines), delimiter=form.separator), [])
+    return [name.strip() for name in first], _csv_rows(lines, set(wanted), form.separator)
 
 
-def _lines(bucket: Bucket, file: str, *, compressed: bool) -> Iterator[tuple[int, str]]:
-    with bucket.open(file) as raw, gzip.open(raw) if compressed else raw as opened:
+def _lines(bucket: Bucket, file: str, form: TextForm) -> Iterator[tuple[int, str]]:
+    with bucket.open(file) as raw, _unpacked(raw, form) as opened:
         for number, line in enumerate(opened, 1):
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
 
 
-def _csv_rows(lines: Iterator[tuple[int, str]], wanted: set[int]) -> Iterator[tuple[int, list[str]]]:
+def _unpacked(raw: IO[bytes], form: TextForm) -> AbstractContextManager[IO[bytes]]:
+    if form.compression == "gzip":
+        return cast(AbstractContextManager[IO[bytes]], gzip.open(raw))
+    if form.compression == "zstd":
+        import pyarrow as pa  # noqa: PLC0415 - slow to import, and only where a table is compressed so
+
+        return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")))
+    return raw
+
+
+def _csv_rows(lines: Iterator[tuple[int, str]], wanted: set[int], separator: str) -> Iterator[tuple[int, list[str]]]:
     left = len(wanted)
     pending: tuple[int, str] | None = None
     while left and (at := pending or next(lines, None)):
@@ -248,18 +261,18 @@ def _csv_rows(lines: Iterator[tuple[int, str]], wanted: set[int]) -> Iterator[tu
             if text.count('"') % 2 == 0 or (pending := next(lines, None)) is None or pending[0] in wanted:
                 break
             text, pending = text + pending[1], None
-        yield number, _values(text)
+        yield number, _values(text, separator)
 
 
-def _values(text: str) -> list[str]:
+def _values(text: str, separator: str = ",") -> list[str]:
     """The values of a record; of a line on which a quote does not close, those of the line by itself, with the quote as a letter."""
     try:
-        return next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
+        return next(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator), [])
     except csv.Error:
         by_itself = text.rstrip("\r\n")
         if "\n" in by_itself:
-            return next(csv.reader(io.StringIO(text, newline="")), [])
-        return [value_of(field) for _, field in fields_of_line(by_itself)]
+            return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+        return [value_of(field) for _, field in fields_of_line(by_itself, separator)]
 
 
 def _shown(value: object) -> str:

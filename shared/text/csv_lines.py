@@ -1,15 +1,20 @@
 """A line of csv text read by itself, for lines that a stray quote joins with others."""
 
+import functools
 import re
 
-_FIELD = re.compile(r'"[^"]*+(?:""[^"]*+)*+"(?=,|\Z)|[^,]*+')
-"""In quotes only if they close on the line and nothing follows up to the comma; otherwise a quote is a letter."""
+
+@functools.cache
+def _field(separator: str) -> re.Pattern[str]:
+    """A field: in quotes only if they close on the line and nothing follows up to the separator; otherwise a quote is a letter."""
+    escaped = re.escape(separator)
+    return re.compile(rf'"[^"]*+(?:""[^"]*+)*+"(?={escaped}|\Z)|[^{escaped}]*+')
 
 
-def fields_of_line(line: str) -> list[tuple[int, str]]:
+def fields_of_line(line: str, separator: str = ",") -> list[tuple[int, str]]:
     """The fields of a line without its line break, as they stand, each with the offset at which it starts."""
-    fields, at = [], 0
-    while match := _FIELD.match(line, at):
+    fields, at, field = [], 0, _field(separator)
+    while match := field.match(line, at):
         fields.append((at, match[0]))
         at = match.end() + 1
         if at > len(line):

@@ -13,7 +13,7 @@ from model_store.predicting import columns_for, line_of, predict_rows
 from model_store.store import Release, load_release
 from shared.bucket.interface import Bucket
 from shared.jobs.folder import JobFolder
-from workers.scoring.chunk_reader import Pieces, open_chunk
+from workers.scoring.chunk_reader import open_chunk
 from workers.scoring.fixing import fixed_pieces
 from workers.scoring.isolation import Range, clear_chunk
 from workers.scoring.parts import (
@@ -32,6 +32,7 @@ from workers.scoring.repeated_keys import hash_keys, write_hashes
 from workers.tables import output as tables_output
 from workers.tables import rows as table_rows
 from workers.tables import schema
+from workers.tables.formats import Pieces
 from workers.tables.streams import Beside
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"

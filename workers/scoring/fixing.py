@@ -29,14 +29,14 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from shared.table_files import promised_kind
-from workers.scoring.chunk_reader import Pieces, Range
 from workers.scoring.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
 from workers.scoring.plan import Plan, PlannedFile, check_stamp, read_plan
 from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.csv import rows as csv_rows
-from workers.tables.streams import BAD_GZIP, Hashing, bad_gzip, unpacked
+from workers.tables.formats import Pieces, Range, TableFormat, format_of
+from workers.tables.streams import Hashing
 from workers.tables.unchanged import unchanged_while_read
 
 FILE, LINE = "reject_file", "reject_line"
@@ -96,7 +96,7 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
 
 
 def _is_packed(plan: Plan, index: int) -> bool:
-    return plan.files[plan.chunks[index].file].kind == "csv.gz"
+    return plan.files[plan.chunks[index].file].table_format.is_compressed
 
 
 def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
@@ -119,9 +119,9 @@ def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
 def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[schema.Layout]) -> tuple[FileDigest, dict[int, Fixed]]:
     """The digest of the file of fixed rows, and the rows by chunk."""
     path = job.fixed_rows or ""
-    data = _read_whole(bucket, path)
+    data, form = _read_whole(bucket, path), format_of(promised_kind(path))
     try:
-        records = list(csv.reader(io.StringIO(_text(data, path), newline=""), strict=True))
+        records = list(form.records(_text(data, path, form)))
     except csv.Error as error:
         raise TableError(f"{path} is not a csv table: {error}", next_step="Mend it and send it again.") from error
     columns = [name.strip() for name in records[0]] if records else []
@@ -158,13 +158,9 @@ def _read_whole(bucket: Bucket, path: str) -> bytes:
     return _bounded(data, path)
 
 
-def _text(data: bytes, path: str) -> str:
-    if promised_kind(path) == "csv.gz":
-        try:
-            data = _bounded(unpacked(io.BytesIO(data)).read(MAX_FIXED_BYTES + 1), path)
-        except BAD_GZIP as error:
-            raise bad_gzip(path, error) from error
-    return data.decode("utf-8-sig", errors="replace")
+def _text(data: bytes, path: str, form: TableFormat) -> str:
+    with form.open_text(io.BytesIO(data), path) as text:
+        return _bounded(text.read(MAX_FIXED_BYTES + 1), path).decode("utf-8-sig", errors="replace")
 
 
 def _bounded(data: bytes, path: str) -> bytes:

@@ -13,7 +13,7 @@ from shared.errors import MessageError, StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
 from shared.table_files import FileKind
-from workers.tables.csv.cuts import MAX_CHUNK_READ_BYTES
+from workers.tables.formats import TableFormat, format_of
 from workers.tables.unchanged import as_it_is
 
 BEGUN = "begun.json"
@@ -36,6 +36,11 @@ class FoundFile(Part):
     columns: list[str]
     version: Annotated[str, Field(exclude=True)] = ""
     """The bucket's version; empty where it is not known. It lies in a file of its own: earlier versions know no such field."""
+
+    @property
+    def table_format(self) -> TableFormat:
+        """The format of the file."""
+        return format_of(self.kind)
 
 
 class PlannedFile(FoundFile):
@@ -87,7 +92,7 @@ class Begun(Record):
         """A chunk that was cut, though the plan is not there yet; raises StrayOrderError when there can be no such one."""
         chunk = Chunk(*cut)
         is_possible = chunk.file < len(self.files) and 0 <= chunk.start < chunk.end
-        if not is_possible or (self.files[chunk.file].kind != "parquet" and chunk.end - chunk.start > MAX_CHUNK_READ_BYTES):
+        if not is_possible or not self.files[chunk.file].table_format.may_be_chunk(chunk.start, chunk.end):
             raise StrayOrderError(f"the table of job {self.job_id} has no chunk {tuple(chunk)}")
         return PlannedChunk(
             index=index,

@@ -36,10 +36,10 @@ from workers.scoring.plan import (
 from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import schema
 from workers.tables.chunk_size import ChunkSize
-from workers.tables.csv.cuts import HEADER_READ_BYTES, open_csv, refusing_bad_gzip
-from workers.tables.parquet.cuts import Place, cut_parquet, open_parquet, parquet_columns
+from workers.tables.compression import UnpackedLimit
+from workers.tables.parquet.cuts import Place
 from workers.tables.prefetch import side_by_side
-from workers.tables.streams import GZIP_RATIO, Beside, Hashing, LimitedText, Stream, UnpackedLimit, unpacked
+from workers.tables.streams import Beside, Hashing
 
 MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
 """Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
@@ -60,8 +60,8 @@ def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
 
 def _found(bucket: Bucket, info: FileInfo, kind: FileKind) -> FoundFile:
     file = FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=[], version=info.version)
-    with _unless_changed(bucket, file):
-        return file.model_copy(update={"columns": _columns(bucket, info.path, kind)})
+    with _unless_changed(bucket, file), bucket.open(file.path) as raw:
+        return file.model_copy(update={"columns": file.table_format.columns(raw, file.path)})
 
 
 @contextlib.contextmanager
@@ -72,14 +72,6 @@ def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
     except TableError:
         check_stamp(bucket, file)
         raise
-
-
-def _columns(bucket: Bucket, path: str, kind: FileKind) -> list[str]:
-    with bucket.open(path) as raw:
-        if kind == "parquet":
-            with open_parquet(raw, path) as file:
-                return parquet_columns(file, path)
-        return open_csv(unpacked(raw) if kind == "csv.gz" else raw, path, ChunkSize(bytes=HEADER_READ_BYTES, rows=None))[0]
 
 
 def cut_table(
@@ -93,11 +85,11 @@ def cut_table(
         TableError: a file cannot be read or was changed since it was found, unpacks to too much text, or there is not a single row.
     """
     infos = [check_stamp(folder.bucket, file) for file in begun.files]
-    sizes = [info.size * (GZIP_RATIO if file.kind == "csv.gz" else 1) for info, file in zip(infos, begun.files, strict=True)]
+    sizes = [file.table_format.text_bytes(info.size) for info, file in zip(infos, begun.files, strict=True)]
     size = ChunkSize.for_table(sum(sizes), chunk_rows)
     ends = list(itertools.accumulate(sizes))
     limit = UnpackedLimit(
-        [info.size for info, file in zip(infos, begun.files, strict=True) if file.kind == "csv.gz"], ratio=max_unpacked_ratio
+        [info.size for info, file in zip(infos, begun.files, strict=True) if file.table_format.is_compressed], ratio=max_unpacked_ratio
     )
 
     def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
@@ -130,31 +122,21 @@ def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to
     """Cut one file, and tell of chunks when they can be read."""
     bucket, file = folder.bucket, begun.files[number]
     rows = 0
-    with _unless_changed(bucket, file), bucket.open(file.path) as raw:
+    being_written: list[Chunk] = []
+    with _unless_changed(bucket, file), bucket.open(file.path) as raw, Beside() as written:
         hashed = Hashing(raw)
-        if file.kind == "parquet":
-            cuts = cut_parquet(raw, file.path, size.rows, place)
-            rows = cuts[-1][1] if cuts else 0
-            # all at once: the digest takes its time
-            found([Chunk(number, start, end, start + 1) for start, end in cuts])
-            raw.seek(0)
-            while hashed.read(1 << 20):
-                found([])
-        else:
-            stream: Stream = LimitedText(hashed, limit, file.path) if file.kind == "csv.gz" else hashed
-            being_written: list[Chunk] = []
-            with Beside() as written:
-                for cut in refusing_bad_gzip(open_csv(stream, file.path, size)[1], file.path):
-                    chunk = Chunk(number, cut.start, cut.start + len(cut.data), cut.first_line)
-                    rows += cut.lines
-                    if file.kind == "csv":
-                        found([chunk])
-                        continue
-                    written.add(bucket.write, slice_file(folder, begun.slices, chunk), cut.data)
-                    found(being_written)
-                    being_written = [chunk]
-                written.wait()
-            found(being_written)
+        for slices in file.table_format.cut(raw, hashed, file.path, size, place, limit):
+            rows += sum(cut.rows for cut in slices)
+            chunks = [Chunk(number, cut.start, cut.end, cut.first_line) for cut in slices]
+            if not file.table_format.is_compressed:
+                found(chunks)
+                continue
+            for cut, chunk in zip(slices, chunks, strict=True):
+                written.add(bucket.write, slice_file(folder, begun.slices, chunk), cut.text)
+                found(being_written)
+                being_written = [chunk]
+        written.wait()
+        found(being_written)
     check_stamp(bucket, file)
     return PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows)
 

@@ -9,7 +9,7 @@ from shared.bucket.interface import Bucket
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
 from workers.scoring.plan import Chunk, FoundFile, Plan, check_stamp, slice_file
-from workers.tables.streams import BAD_GZIP, Stream, bad_gzip, unpacked
+from workers.tables.streams import Stream
 
 FEW = 1
 """Chunks of one file that are read straight from the table; for more of them the table is unpacked once, and not once for each."""
@@ -31,7 +31,7 @@ def read_chunk(bucket: Bucket, file: FoundFile, chunk: Chunk) -> bytes:
 
 def lacking_slices(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> list[int]:
     """Of these chunks the ones in compressed files whose slice is gone."""
-    packed = [index for index in sorted(indexes) if plan.files[plan.chunks[index].file].kind == "csv.gz"]
+    packed = [index for index in sorted(indexes) if plan.files[plan.chunks[index].file].table_format.is_compressed]
     if not packed:
         return []
     held = JobFolder(folder.bucket, plan.slices_in or plan.job_id)
@@ -67,18 +67,14 @@ def cut_again(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> None:
 def _read_each(bucket: Bucket, file: FoundFile, chunks: Collection[Chunk]) -> Iterator[tuple[Chunk, bytes]]:
     """The texts of chunks of one file, in their order, from one pass over it."""
     at = 0
-    with bucket.open(file.path) as raw:
-        text = unpacked(raw)
-        try:
-            for chunk in chunks:
-                _skip(text, chunk.start - at)
-                data = _read_exactly(text, chunk.end - chunk.start)
-                at = chunk.start + len(data)
-                if at < chunk.end:
-                    raise TableError(f"{file.path} ends before it should", next_step="Score it again.")
-                yield chunk, data
-        except BAD_GZIP as error:
-            raise bad_gzip(file.path, error) from error
+    with bucket.open(file.path) as raw, file.table_format.open_text(raw, file.path) as text:
+        for chunk in chunks:
+            _skip(text, chunk.start - at)
+            data = _read_exactly(text, chunk.end - chunk.start)
+            at = chunk.start + len(data)
+            if at < chunk.end:
+                raise TableError(f"{file.path} ends before it should", next_step="Score it again.")
+            yield chunk, data
 
 
 def _skip(text: Stream, count: int) -> None:

@@ -22,10 +22,9 @@ BYTES_AT_ONCE = 1 << 19
 """As much text stays in the processor's cache while it is looked at several times; looking at a whole chunk takes twice as long."""
 
 NEW_LINE, COMMA = b"\n,"
+DIGIT_ZERO = ord("0")
 PAIR = np.dtype("<u2")
-"""A value with its comma as one number."""
-ZERO = np.frombuffer(b"0,", dtype=PAIR)[0]
-"""Xor with this makes 0 of ``0,``, 1 of ``1,``, and something larger of all else."""
+"""A value with its separator as one number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,7 @@ def find_run(columns: Sequence[str], binary: Collection[str]) -> Run | None:
     return Run(start=best.start, columns=tuple(columns[best.start : best.stop])) if len(best) >= FEWEST_COLUMNS else None
 
 
-def lift(data: bytes, run: Run, *, spare: int) -> tuple[np.ndarray, bytes] | None:
+def lift(data: bytes, run: Run, *, spare: int, separator: int = COMMA) -> tuple[np.ndarray, bytes] | None:
     """The values of the run and the text without it; None unless every line of the text is made so.
 
     The text holds whole lines without a header and without quotes. The values are int8, a row for each line, ``spare`` columns that
@@ -62,7 +61,7 @@ def lift(data: bytes, run: Run, *, spare: int) -> tuple[np.ndarray, bytes] | Non
     rows = at = 0
     while at < len(text):
         end = data.rfind(b"\n", at, at + BYTES_AT_ONCE) + 1 if len(text) - at > BYTES_AT_ONCE else len(text)
-        lifted = _lift_lines(text[at:end], run, width) if end else None
+        lifted = _lift_lines(text[at:end], run, width, separator) if end else None
         if lifted is None:
             return None
         pairs, without = lifted
@@ -72,29 +71,30 @@ def lift(data: bytes, run: Run, *, spare: int) -> tuple[np.ndarray, bytes] | Non
     return values[:rows], b"".join(rest)
 
 
-def _lift_lines(text: np.ndarray, run: Run, width: int) -> tuple[np.ndarray, bytes] | None:
+def _lift_lines(text: np.ndarray, run: Run, width: int, separator: int) -> tuple[np.ndarray, bytes] | None:
     """The same for some lines, each with its line break: the run's values as 0 and 1 of 16 bits, and the text without them."""
     ends = np.flatnonzero(text == NEW_LINE)
     starts = np.append(0, ends[:-1] + 1)
-    begins = _behind_fields(text, starts, ends, run.start)
+    begins = _behind_fields(text, starts, ends, run.start, separator)
     if begins is None or begins[-1] + width > len(text):
         return None
     pairs = sliding_window_view(text, width)[begins].view(PAIR)
-    pairs ^= ZERO
+    # makes 0 of ``0,``, 1 of ``1,``, and something larger of all else
+    pairs ^= np.frombuffer(bytes([DIGIT_ZERO, separator]), dtype=PAIR)[0]
     if pairs.max() > 1:
         return None
     return pairs, _without(text, starts, begins, begins + width, ends + 1)
 
 
-def _behind_fields(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, count: int) -> np.ndarray | None:
+def _behind_fields(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, count: int, separator: int) -> np.ndarray | None:
     """The offsets behind the first ``count`` fields of every line; None when a line has fewer, or a longer one."""
     at = starts
     for _ in range(count):
         # no window may reach beyond the text
         most = min(MAX_FIELD_BYTES, len(text) - int(at[-1]))
-        is_comma = sliding_window_view(text, most)[at] == COMMA
-        at = at + is_comma.argmax(axis=1)
-        if (text[at] != COMMA).any() or (at >= ends).any():
+        is_separator = sliding_window_view(text, most)[at] == separator
+        at = at + is_separator.argmax(axis=1)
+        if (text[at] != separator).any() or (at >= ends).any():
             return None
         at += 1
     return at

@@ -36,7 +36,7 @@ def test_what_macos_spark_and_people_leave_beside_a_table_is_no_part_of_it(bucke
     assert folder_of(bucket, "a.csv", *aside, "__MACOSX/._a.csv", "_temporary/0/part.csv", ".ipynb_checkpoints/a.csv") == ["a.csv"]
 
 
-@pytest.mark.parametrize("name", ["b.tsv", "b.xlsx", "b.csv.zip", "b.csv.bz2", "b", "b.json", "b.orc", "b.csv.tmp"])
+@pytest.mark.parametrize("name", ["b.csv.xz", "b.xlsx", "b.csv.zip", "b.csv.bz2", "b", "b.json", "b.orc", "b.csv.tmp"])
 def test_a_file_that_is_not_read_and_may_hold_rows_is_refused_by_name(bucket, name):
     with pytest.raises(TableError, match=f"the folder data holds the file {name}, which is not read as a table. Move it elsewhere"):
         folder_of(bucket, "a.csv", name)
@@ -56,7 +56,7 @@ ROWS = b"entity_id,att1,device\n1,0,Computer\n"
         "b.html",
         "checksums.xlsx",
         "notes.xlsx",
-        "manifest.tsv",
+        "manifest.psv",
     ],
 )
 def test_a_name_that_only_begins_like_that_of_a_known_companion_is_refused(bucket, name):
@@ -112,7 +112,7 @@ def test_a_folder_with_more_below_it_than_is_looked_at_is_refused(bucket, below)
         find_files(bucket, "data")
 
 
-@pytest.mark.parametrize("other", ["a.csv.gz", "A.CSV", "a.parquet", "a.pq"])
+@pytest.mark.parametrize("other", ["a.csv.gz", "a.csv.zst", "a.tsv", "a.tsv.gz", "A.CSV", "a.parquet", "a.pq"])
 def test_one_table_in_two_forms_is_refused(bucket, other):
     with pytest.raises(TableError, match=r"the folder data holds one table twice: \S+ and \S+. Remove one of them"):
         folder_of(bucket, "a.csv", other)

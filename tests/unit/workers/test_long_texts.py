@@ -33,7 +33,7 @@ from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.catalog.manifests import Column
 from workers.tables import schema
-from workers.scoring.chunk_reader import parquet_pieces
+from workers.tables.parquet.pieces import parquet_pieces
 from workers.tables.training.table import read_training_table
 
 file = Path(sys.argv[2])

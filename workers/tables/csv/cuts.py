@@ -9,9 +9,10 @@ import numpy as np
 
 from shared.errors import TableError
 from workers.tables.chunk_size import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES, ChunkSize
+from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.csv.headers import MAX_HEADER_BYTES, parse_header
 from workers.tables.csv.records import LINE_BREAK, LOOKED_AT_ONCE, open_quote, record_ends
-from workers.tables.streams import BAD_GZIP, Stream, bad_gzip
+from workers.tables.streams import Stream
 
 MAX_RECORD_BYTES = 64 << 20
 MAX_CHUNK_READ_BYTES = MAX_RECORD_BYTES + 2 * MAX_CHUNK_BYTES
@@ -33,24 +34,21 @@ class Cut:
     lines: int
 
 
-def open_csv(stream: Stream, path: str, size: ChunkSize) -> tuple[list[str], Iterator[Cut]]:
+def open_csv(stream: Stream, path: str, size: ChunkSize, dialect: Dialect = COMMAS) -> tuple[list[str], Iterator[Cut]]:
     """Read the header of a csv stream and return its columns and the cuts of what follows, made as they are asked for.
 
     Raises:
         TableError: empty, not text, or a header that cannot be one; the cuts raise it for an endless record.
     """
     head, end = b"", 0
-    try:
-        while not end and len(head) < MAX_HEADER_BYTES and (more := stream.read(min(size.bytes, HEADER_READ_BYTES))):
-            head += more
-            end = int(record_ends(head, final=False)[:1].sum())
-    except BAD_GZIP as error:
-        raise bad_gzip(path, error) from error
+    while not end and len(head) < MAX_HEADER_BYTES and (more := stream.read(min(size.bytes, HEADER_READ_BYTES))):
+        head += more
+        end = int(record_ends(head, dialect, final=False)[:1].sum())
     end = end or len(head)
     if not head.strip():
         raise TableError(f"{path} is empty", next_step="Give a table with a header and at least one row.")
-    columns = parse_header(head[:end], path)
-    return columns, _cuts(stream, path, size, carry=head[end:], start=end, line=1 + head.count(b"\n", 0, end))
+    columns = parse_header(head[:end], path, dialect)
+    return columns, _cuts(stream, path, size, dialect, carry=head[end:], start=end, line=1 + head.count(b"\n", 0, end))
 
 
 class _Blocks:
@@ -101,7 +99,9 @@ class _Blocks:
         return bytes(memoryview(self.data)[: self.size])
 
 
-def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: int, line: int) -> Iterator[Cut]:
+def _cuts(  # noqa: PLR0913 - the stream, and where it stands
+    stream: Stream, path: str, size: ChunkSize, dialect: Dialect, *, carry: bytes, start: int, line: int
+) -> Iterator[Cut]:
     block = _Blocks(stream, carry)
     wanted = size.bytes - block.size
     while True:
@@ -110,12 +110,12 @@ def _cuts(stream: Stream, path: str, size: ChunkSize, *, carry: bytes, start: in
             ends, lines = [end], [block.lines]
         else:
             text = block.whole()
-            if final and (quote := open_quote(text)) is not None:
+            if final and (quote := open_quote(text, dialect)) is not None:
                 where = line + text.count(b"\n", 0, quote)
                 raise TableError(
                     f"{path} has a quote on line {where} that is never closed", next_step="Correct that line and score it again."
                 )
-            ends = _chunk_ends(text, size, final=final)
+            ends = _chunk_ends(text, size, dialect, final=final)
             lines = [count_lines(memoryview(text)[begin:end]) for begin, end in itertools.pairwise([0, *ends])]
         if not ends and not final:
             if block.size > MAX_RECORD_BYTES:
@@ -144,9 +144,9 @@ def count_lines(data: bytes | memoryview) -> int:
     return sum(int(np.count_nonzero(text[at : at + LOOKED_AT_ONCE] == LINE_BREAK)) for at in range(0, len(text), LOOKED_AT_ONCE))
 
 
-def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
+def _chunk_ends(block: bytes, size: ChunkSize, dialect: Dialect, *, final: bool) -> list[int]:
     """Where the chunks of a block end; what follows the last one belongs to the next block."""
-    ends = record_ends(block, final=final)
+    ends = record_ends(block, dialect, final=final)
     if size.rows is None:
         return [int(end) for end in ends[-1:]]
     whole = ends[size.rows - 1 :: size.rows]
@@ -154,11 +154,3 @@ def _chunk_ends(block: bytes, size: ChunkSize, *, final: bool) -> list[int]:
     if final or (not len(whole) and len(block) >= size.bytes):
         whole = np.union1d(whole, ends[-1:])
     return [int(end) for end in whole]
-
-
-def refusing_bad_gzip(cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
-    """The same cuts; raises TableError in one sentence when the gzip stream under them turns out to be broken."""
-    try:
-        yield from cuts
-    except BAD_GZIP as error:
-        raise bad_gzip(path, error) from error

@@ -8,16 +8,17 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from shared.errors import TableError
-from shared.table_files import kind_of
+from shared.table_files import CHOICE
+from workers.tables.csv.dialects import COMMAS, Dialect
 
 MAX_HEADER_BYTES = 1 << 20
 SHOWN_COLUMNS = 120
 
 _SAVE_AS = "Save it again as text in UTF-8, in Excel as: CSV UTF-8 (comma delimited)."
-_GZIP = b"\x1f\x8b"
+_COMPRESSED = {b"\x1f\x8b": ("gzip", ".gz", "gunzip"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst", "unzstd")}
+"""How compressed files begin: by what, the ending of their names, and what unpacks them."""
 _IS_EXCEL = ("is an Excel workbook or a zip archive, not a csv table", "Save the sheet as: CSV UTF-8 (comma delimited).")
 _OTHER_FORMATS = {
-    _GZIP: ("is compressed with gzip, but its name does not say so", "Rename it so that it ends in .csv.gz"),
     b"PK\x03\x04": _IS_EXCEL,
     b"\xd0\xcf\x11\xe0": _IS_EXCEL,
     b"PAR1": ("is a Parquet file, but its name does not say so", "Rename it so that it ends in .parquet"),
@@ -28,7 +29,7 @@ _DEVICES = frozenset(["computer", "smartphone", "tablet"])
 _LOOKED_AT_BYTES = 4096
 
 
-def parse_header(line: bytes, path: str) -> list[str]:
+def parse_header(line: bytes, path: str, dialect: Dialect = COMMAS) -> list[str]:
     """The column names of a csv file, as they stand: some may be empty or there twice, where nobody needs them.
 
     Raises:
@@ -36,16 +37,18 @@ def parse_header(line: bytes, path: str) -> list[str]:
     """
     try:
         text = line.decode("utf-8-sig").strip("\r\n")
-        names = [name.strip() for name in next(csv.reader([text]), [])]
+        names = [name.strip() for name in next(csv.reader([text], delimiter=dialect.separator), [])]
     except (UnicodeDecodeError, csv.Error):
         text, names = "\0", []
     if any(ord(char) < 32 and char != "\t" for char in text) or len(line) >= MAX_HEADER_BYTES:
         raise _no_text(line, path)
     if not any(names):
         raise TableError(f"{path} has no columns: its first line is blank", next_step="Give a table that starts with its header.")
-    _refuse_separator_line(text, path)
+    _refuse_separator_line(text, path, dialect)
     if all(map(_is_value, filter(None, names))):
         raise _no_header(names, path)
+    if dialect != COMMAS and len(names) == 1:
+        raise TableError(f"{path} has one column, {_shown(names)}", next_step=f"Its columns must be separated by {dialect.separators}.")
     return names
 
 
@@ -55,8 +58,15 @@ def _no_text(line: bytes, path: str) -> TableError:
     encoding = _wide_encoding(start)
     if encoding:
         return TableError(f"{path} is text in {encoding}, and a csv table is text in UTF-8", next_step=_SAVE_AS)
-    if start.startswith(_GZIP) and kind_of(path) == "csv.gz":
-        return TableError(f"{path} is compressed with gzip twice", next_step="Unpack it once with gunzip, and score what comes out.")
+    for mark, (name, ending, command) in _COMPRESSED.items():
+        if start.startswith(mark) and path.lower().endswith(ending):
+            return TableError(
+                f"{path} is compressed with {name} twice", next_step=f"Unpack it once with {command}, and score what comes out."
+            )
+        if start.startswith(mark):
+            return TableError(
+                f"{path} is compressed with {name}, but its name does not say so", next_step=f"Rename it so that it ends in .csv{ending}"
+            )
     found = next((sentence for mark, sentence in _OTHER_FORMATS.items() if start.startswith(mark)), None)
     if found is not None:
         return TableError(f"{path} {found[0]}", next_step=found[1])
@@ -67,7 +77,7 @@ def _not_one_line_of_text(line: bytes, path: str) -> TableError:
     is_binary = any(byte < ord(" ") and byte not in b"\t\r\n" for byte in line[:_LOOKED_AT_BYTES])
     within = line.strip(b"\r\n")
     if is_binary or not (line.endswith(b"\n") or len(line) < MAX_HEADER_BYTES):
-        return TableError(f"{path} is not a csv table: its first line is not text", next_step="Give a csv, csv.gz or Parquet file.")
+        return TableError(f"{path} is not a csv table: its first line is not text", next_step=CHOICE)
     if b"\r" in within and b"\n" not in within:
         return TableError(f"{path} has lines that end in a carriage return alone, without a line feed", next_step=_SAVE_AS)
     if b"\n" in within:
@@ -91,11 +101,11 @@ def _has_zeros_beside(start: bytes, width: int) -> bool:
     return letters > 1 and 10 * least < letters and 10 * min(most) > 9 * letters
 
 
-def _refuse_separator_line(text: str, path: str) -> None:
+def _refuse_separator_line(text: str, path: str, dialect: Dialect) -> None:
     found = _SEPARATOR_LINE.fullmatch(text.strip())
     if found:
-        commas = "" if found[1] in ("", ",") else ", and separate the columns by commas"
-        raise TableError(f"{path} starts with the line {text.strip()!r}, which only Excel reads", next_step=f"Remove that line{commas}.")
+        also = "" if found[1] in ("", dialect.separator) else f", and separate the columns by {dialect.separators}"
+        raise TableError(f"{path} starts with the line {text.strip()!r}, which only Excel reads", next_step=f"Remove that line{also}.")
 
 
 def _is_value(text: str) -> bool:

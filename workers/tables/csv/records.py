@@ -1,13 +1,12 @@
 """Finds where the records of csv text end, and tells a value of several lines from rows that a stray quote joins.
 
 A record ends at a line break outside quotes. A quote opens a value only at the start of a field; a doubled quote inside one is a
-character; what follows a closing quote up to the next comma belongs to the value. Arrow and Python read csv by the same rules.
+character; what follows a closing quote up to the next separator belongs to the value. Arrow and Python read csv by the same rules.
 
 A quote that nobody meant can follow these rules as well: it opens a value on one row and another stray quote closes it some rows
 below. ``joins_rows`` looks at such a record line by line.
 """
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,35 +15,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.text.csv_lines import fields_of_line, value_of
+from workers.tables.csv.dialects import COMMAS, Dialect
 
-LINE_BREAK, COMMA, QUOTE = b'\n,"'
+LINE_BREAK, QUOTE = b'\n"'
 
 LOOKED_AT_ONCE = 1 << 18
 """Bytes that are looked at together: they stay in the processor's cache, and the offsets of their quotes take little memory."""
-
-_QUOTED_FIELD = rb'"[^"]*+(?:""[^"]*+)*+(?:"|\Z)'
-_FIELD = rb"(?:%b)?+[^,\n]*+" % _QUOTED_FIELD
-_RECORD = re.compile(rb"%b(?:,%b)*+(\n)?" % (_FIELD, _FIELD))
-"""One record; group 1 is missing where the text ends before the record does."""
-
-_QUOTED = re.compile(rb'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))')
-"""A quoted value; group 1 is there if it never closes."""
-
-_VALUE_OF_LINES = re.compile(r'(?:\A|(?<=[,\n]))"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
 
 TOLERATED_SHARE = 8
 """Of so many hidden fields a line may lack one and still counts as a row."""
 
 
-def record_ends(block: bytes, *, final: bool) -> np.ndarray:
+def record_ends(block: bytes, dialect: Dialect = COMMAS, *, final: bool) -> np.ndarray:
     """Returns the offset after every record of a block that starts with one; the last line needs no line break when it is final."""
-    ends = _ends_beside_quotes(block) if b'"' in block else np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
+    ends = _ends_beside_quotes(block, dialect) if b'"' in block else np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
     if final and block and (not len(ends) or ends[-1] != len(block)):
         ends = np.append(ends, len(block))
     return ends
 
 
-def _ends_beside_quotes(block: bytes) -> np.ndarray:
+def _ends_beside_quotes(block: bytes, dialect: Dialect) -> np.ndarray:
     """Counts quotes piece by piece: a line break after an even number of them ends a record.
 
     That holds while every quote opens or closes a value. A piece with a quote inside plain text (``24" tv``) is read record by record.
@@ -56,7 +46,7 @@ def _ends_beside_quotes(block: bytes) -> np.ndarray:
         end = min(at + LOOKED_AT_ONCE, len(text))
         quotes = np.flatnonzero(text[at:end] == QUOTE) + at
         breaks = np.flatnonzero(text[at:end] == LINE_BREAK) + at
-        literal = _first_literal(text, quotes[is_open::2])
+        literal = _first_literal(text, quotes[is_open::2], dialect.byte)
         if literal is not None:
             breaks = breaks[breaks < literal]
         outside = (np.searchsorted(quotes, breaks) + is_open) % 2 == 0
@@ -65,51 +55,51 @@ def _ends_beside_quotes(block: bytes) -> np.ndarray:
             at, is_open = end, (is_open + len(quotes)) % 2
             continue
         start = next((int(ends[-1]) for ends in reversed(found) if len(ends)), 0)
-        found.append(_ends_one_by_one(block, start, end))
+        found.append(_ends_one_by_one(block, start, end, dialect))
         at, is_open = (int(found[-1][-1]) if len(found[-1]) else len(text)), 0
     return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 
-def _first_literal(text: np.ndarray, opening: np.ndarray) -> int | None:
+def _first_literal(text: np.ndarray, opening: np.ndarray, separator: int) -> int | None:
     """The first of these quotes that cannot open a value, nor go on with one as the second of a doubled quote; None if all can."""
     if not len(opening):
         return None
     before = text[opening - 1]
-    opens: np.ndarray = (before == COMMA) | (before == LINE_BREAK) | (before == QUOTE) | (opening == 0)
+    opens: np.ndarray = (before == separator) | (before == LINE_BREAK) | (before == QUOTE) | (opening == 0)
     return None if opens.all() else int(opening[opens.argmin()])
 
 
-def _ends_one_by_one(block: bytes, start: int, enough: int) -> np.ndarray:
+def _ends_one_by_one(block: bytes, start: int, enough: int, dialect: Dialect) -> np.ndarray:
     """The ends of the records from ``start`` on, up to the first at ``enough`` or after it; a record that does not end here has none."""
     ends = array("q")
-    while start < enough and (match := _RECORD.match(block, start)) and match[1]:
+    while start < enough and (match := dialect.record.match(block, start)) and match[1]:
         start = match.end()
         ends.append(start)
     return np.array(ends, dtype=np.int64)
 
 
-def open_quote(block: bytes) -> int | None:
+def open_quote(block: bytes, dialect: Dialect = COMMAS) -> int | None:
     """The offset of a quote that does not close before the table ends, so that it swallows whole lines; None if there is none."""
-    start = int(record_ends(block, final=False)[-1:].sum())
+    start = int(record_ends(block, dialect, final=False)[-1:].sum())
     last = None
-    for last in _QUOTED.finditer(block[start:]) if block.find(b'"', start) >= 0 else ():  # noqa: B007 - only the last one counts
+    for last in dialect.quoted.finditer(block[start:]) if block.find(b'"', start) >= 0 else ():  # noqa: B007 - only the last one counts
         pass
     if last is None or last[1] is None or b"\n" not in last[0].rstrip(b"\r\n"):
         return None
     return start + last.start()
 
 
-def joins_rows(lines: Sequence[str], width: int, checks: Mapping[int, Callable[[str], bool]]) -> bool:
+def joins_rows(lines: Sequence[str], width: int, checks: Mapping[int, Callable[[str], bool]], dialect: Dialect = COMMAS) -> bool:
     """True when quotes make one record of lines that are rows by themselves.
 
     ``width`` is the number of columns; ``checks`` says for the columns that are read, by their place, whether a text fits. Only fields
     that the quotes hide are looked at: those of a value of several lines, such as a note, fit no row.
     """
     text = "".join(lines)
-    hidden = [match.span() for match in _VALUE_OF_LINES.finditer(text) if "\n" in match[0]]
-    if not any("," in text[start:end] for start, end in hidden):
+    hidden = [match.span() for match in dialect.value_of_lines.finditer(text) if "\n" in match[0]]
+    if not any(dialect.separator in text[start:end] for start, end in hidden):
         return False
-    pieces = list(_hidden_pieces(lines, hidden, width))
+    pieces = list(_hidden_pieces(lines, hidden, width, dialect))
     if not checks:
         return all(piece.count == width for piece in pieces)
     if any(piece.is_row(checks) for piece in pieces):
@@ -120,7 +110,7 @@ def joins_rows(lines: Sequence[str], width: int, checks: Mapping[int, Callable[[
     return 2 * max(fitting.values(), default=0) >= len(checks)
 
 
-def _hidden_pieces(lines: Sequence[str], hidden: Sequence[tuple[int, int]], width: int) -> Iterator["_HiddenPiece"]:
+def _hidden_pieces(lines: Sequence[str], hidden: Sequence[tuple[int, int]], width: int, dialect: Dialect) -> Iterator["_HiddenPiece"]:
     """What these values hide of each line, in one pass over both: of a line at most the end of one value and the start of another."""
     first = offset = 0
     for line in lines:
@@ -129,7 +119,7 @@ def _hidden_pieces(lines: Sequence[str], hidden: Sequence[tuple[int, int]], widt
             first += 1
         at = first
         while line.strip() and at < len(hidden) and hidden[at][0] < end:
-            yield _HiddenPiece.of(line.rstrip("\r\n"), offset, hidden[at], width)
+            yield _HiddenPiece.of(line.rstrip("\r\n"), offset, hidden[at], width, dialect)
             at += 1
         offset = end
 
@@ -146,18 +136,18 @@ class _HiddenPiece:
     """The hidden ones, each with its place in the line."""
 
     @classmethod
-    def of(cls, line: str, offset: int, span: tuple[int, int], width: int) -> "_HiddenPiece":
+    def of(cls, line: str, offset: int, span: tuple[int, int], width: int, dialect: Dialect) -> "_HiddenPiece":
         """The piece of a line that starts at ``offset`` which lies in the value at ``span``."""
-        fields = fields_of_line(line)
+        fields = fields_of_line(line, dialect.separator)
         hidden = [(place, field) for place, (start, field) in enumerate(fields) if span[0] < offset + start < span[1]]
         return cls(span=span, count=len(fields), width=width, fields=hidden)
 
     @property
     def _may_be_row(self) -> bool:
         """True unless the line lacks too many of the fields that a row would have hidden here."""
-        commas = sum(place > 0 for place, _ in self.fields)
+        separators = sum(place > 0 for place, _ in self.fields)
         lacking = self.width - self.count
-        return commas + lacking > 0 and lacking <= (commas + lacking) // TOLERATED_SHARE
+        return separators + lacking > 0 and lacking <= (separators + lacking) // TOLERATED_SHARE
 
     def _checked(self, checks: Mapping[int, Callable[[str], bool]], shift: int) -> list[bool]:
         return [checks[place - shift](value_of(field)) for place, field in self.fields if place - shift in checks]

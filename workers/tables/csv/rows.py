@@ -16,6 +16,7 @@ import pyarrow.csv as pa_csv
 
 from shared.errors import TableError
 from workers.tables.arrow_columns import NO_ENTITIES, from_arrow, objects
+from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.csv.records import joins_rows
 from workers.tables.packed_flags import lift
 from workers.tables.rows import MAX_LINE_BYTES, Reject, Rows, checked
@@ -30,22 +31,22 @@ _LONE_RETURNS = re.compile(r"(?<!\r)\r++(?!\n|\Z)")
 """Carriage returns that end no line. A run of them is looked at once: at each of its characters would take the square of its length."""
 
 
-def read_csv_rows(data: bytes, layout: Layout, first_line: int) -> Rows:
+def read_csv_rows(data: bytes, layout: Layout, first_line: int, dialect: Dialect = COMMAS) -> Rows:
     """Read a piece of a csv file that holds whole records and no header.
 
     Raises:
         TableError: a quote that closes far too late has swallowed more lines than may be lost.
     """
-    piece = _Piece(data=data, first_line=first_line)
+    piece = _Piece(data=data, first_line=first_line, dialect=dialect)
     has_quote = b'"' in data
     values = None if has_quote else _lift_run(data, layout, piece)
     if values is None:
         # where a quote begins and ends must not depend on the way that the neighbours made the text go
         is_plain = _is_plain(data) and not (has_quote and layout.texts)
-        table = _parse(data, layout, pa.int8(), pa.float64()) if is_plain else None
+        table = _parse(data, layout, dialect, pa.int8(), pa.float64()) if is_plain else None
         # a record over several lines may be two rows that a stray quote made one
         if table is None or (has_quote and table.num_rows < len(piece.lines)):
-            return _read_records(data, layout, first_line)
+            return _read_records(data, layout, first_line, dialect)
         values = from_arrow(table, layout, piece.shown(layout))
     return checked(values, layout, lambda: piece.lines, [])
 
@@ -53,18 +54,18 @@ def read_csv_rows(data: bytes, layout: Layout, first_line: int) -> Rows:
 def _lift_run(data: bytes, layout: Layout, piece: "_Piece") -> "Values | None":
     """The quickest way: the longest run of binary columns is lifted out; None where not every line is as it must be for that."""
     run = layout.run
-    lifted = lift(data, run, spare=len(layout.flags)) if run else None
+    lifted = lift(data, run, spare=len(layout.flags), separator=piece.dialect.byte) if run else None
     if run is None or lifted is None:
         return None
     binary, text = lifted
     rest = layout.without(run.columns)
-    table = _parse(text, rest, pa.int8(), pa.float64()) if _is_plain(text) else None
+    table = _parse(text, rest, piece.dialect, pa.int8(), pa.float64()) if _is_plain(text) else None
     if table is None or table.num_rows != len(binary):
         return None
     return replace(from_arrow(table, rest, piece.shown(layout)), run=run.columns, binary=binary)
 
 
-def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | None:
+def _parse(data: bytes, layout: Layout, dialect: Dialect, *binaries: pa.DataType) -> pa.Table | None:
     """The columns as Arrow reads them, with the first type for binary ones that fits; None when none does."""
     for binary in binaries:
         types = {column.name: binary if column.type == "binary" else pa.float64() for column in layout.numbers}
@@ -75,7 +76,7 @@ def _parse(data: bytes, layout: Layout, *binaries: pa.DataType) -> pa.Table | No
             return pa_csv.read_csv(
                 pa.BufferReader(data),
                 read_options=pa_csv.ReadOptions(column_names=_distinct(layout.columns), block_size=_CSV_BLOCK_BYTES, use_threads=False),
-                parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in data),
+                parse_options=pa_csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=b'"' in data),
                 convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
             )
     return None
@@ -89,7 +90,7 @@ def _distinct(columns: list[str]) -> list[str]:
     return [f"\0{place}" if name in seen or seen.add(name) else name for place, name in enumerate(columns)]  # type: ignore[func-returns-value]
 
 
-def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
+def _read_records(data: bytes, layout: Layout, first_line: int, dialect: Dialect) -> Rows:
     """The slow way: every record by itself, for chunks that hold a value which is no number, or a broken record."""
     place = {name: index for index, name in enumerate(layout.columns)}
     names = [column.name for column in layout.numbers]
@@ -98,18 +99,21 @@ def _read_records(data: bytes, layout: Layout, first_line: int) -> Rows:
     kept: list[list[str]] = []
     lines: list[int] = []
     rejects: list[Reject] = []
-    for line, own_lines, record in _records(data):
+    for line, own_lines, record in _records(data, dialect):
         count = len(own_lines)
         if count == 1 and sum(map(len, record)) > MAX_LINE_BYTES:
             broken, value = f"the line is longer than {MAX_LINE_BYTES:,} bytes", record[0]
         elif len(record) != len(layout.columns):
-            broken, value = f"the record has {len(record)} values, the header {len(layout.columns)}", ",".join(record)
-        elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines)):
-            broken, value = f"a value runs over its line into the {count - 1} below it; perhaps a quote is never closed", ",".join(record)
-        elif len(apart := _cut_at_returns(own_lines)) > 1 and joins_rows(apart, len(layout.columns), checks):
+            broken, value = f"the record has {len(record)} values, the header {len(layout.columns)}", dialect.separator.join(record)
+        elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines, dialect)):
+            broken, value = (
+                f"a value runs over its line into the {count - 1} below it; perhaps a quote is never closed",
+                dialect.separator.join(record),
+            )
+        elif len(apart := _cut_at_returns(own_lines)) > 1 and joins_rows(apart, len(layout.columns), checks, dialect):
             others = f"this line with the {count - 1} below it" if count > 1 else "lines that end in a carriage return alone"
             broken = f"quotes join {others}, which are rows by themselves; perhaps a quote is stray"
-            value = ",".join(record)
+            value = dialect.separator.join(record)
         else:
             kept.append(record)
             lines.append(first_line + line)
@@ -141,7 +145,7 @@ def _checks(layout: Layout, place: Mapping[str, int]) -> dict[int, Callable[[str
     return checks
 
 
-def _records(data: bytes) -> Iterator[tuple[int, list[str], list[str]]]:
+def _records(data: bytes, dialect: Dialect) -> Iterator[tuple[int, list[str], list[str]]]:
     """Every record but the blank ones: its first line counted from 0, its lines as they stand, its values."""
     # bytes that are not text, and carriage returns that end no line, become a mark that no number contains
     taken: list[str] = []
@@ -152,7 +156,7 @@ def _records(data: bytes) -> Iterator[tuple[int, list[str], list[str]]]:
             yield _marked(line)
 
     at = 0
-    for record in csv.reader(lines()):
+    for record in csv.reader(lines(), delimiter=dialect.separator):
         if record:
             yield at, taken.copy(), record
         at += len(taken)
@@ -171,10 +175,10 @@ def _cut_at_returns(lines: list[str]) -> list[str]:
     return list(io.StringIO(text, newline="\n"))
 
 
-def _is_strict(lines: list[str]) -> bool:
+def _is_strict(lines: list[str], dialect: Dialect) -> bool:
     """False when something stands behind a closing quote: then it was no closing quote, but the next stray one."""
     try:
-        return bool(list(csv.reader(map(_marked, lines), strict=True)))
+        return bool(list(csv.reader(map(_marked, lines), strict=True, delimiter=dialect.separator)))
     except csv.Error:
         return False
 
@@ -199,6 +203,7 @@ class _Piece:
 
     data: bytes
     first_line: int
+    dialect: Dialect
 
     @functools.cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -220,7 +225,8 @@ class _Piece:
 
         def value(row: int, name: str) -> str:
             _, starts, ends = self._places
-            (record,) = csv.reader([self.data[starts[row] : ends[row]].decode("utf-8", errors="replace")])
+            line = self.data[starts[row] : ends[row]].decode("utf-8", errors="replace")
+            (record,) = csv.reader([line], delimiter=self.dialect.separator)
             return record[layout.columns.index(name)]
 
         return value

@@ -15,6 +15,7 @@ from shared.errors import TableError
 from shared.text.csv_lines import fields_of_line, value_of
 from workers.tables import rows as table_rows
 from workers.tables import schema
+from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.parquet import cuts
 from workers.tables.training.written_numbers import is_written_number, split_thousands
 
@@ -37,14 +38,14 @@ class Source:
     clicks_on: Callable[[int], float | None]
     """Line -> its clicks, where they can be read."""
     record_on: Callable[[int], list[str]]
-    """Line -> its values as they stand in the file; empty where lines are no text."""
+    """Line -> its values as they stand in the file; empty where no comma can have cut a number in two."""
 
     def left_out(self, reject: table_rows.Reject, in_file: str) -> LeftOutRow:
         """A reject with its clicks."""
         return LeftOutRow(text=f"{in_file}{reject}", clicks=self.clicks_on(reject.line))
 
 
-def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str) -> Source:
+def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str, dialect: Dialect = COMMAS) -> Source:
     """The source of a piece of csv text; ``clicks`` is the column that holds them, 1 a row where there is none."""
     lines: list[bytes] = []
     # looked for once: a table may have as many columns as lines
@@ -54,7 +55,7 @@ def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str) 
         if not lines:
             lines.extend(data.split(b"\n"))
         text = lines[line - first_line].decode("utf-8", errors="replace").rstrip("\r")
-        return [value_of(field) for _, field in fields_of_line(text)]
+        return [value_of(field) for _, field in fields_of_line(text, dialect.separator)]
 
     def clicks_on(line: int) -> float | None:
         if place is None:
@@ -62,7 +63,7 @@ def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str) 
         record = record_on(line)
         return _weight(record[place]) if len(record) == len(names) else None
 
-    return Source(clicks_on=clicks_on, record_on=record_on)
+    return Source(clicks_on=clicks_on, record_on=record_on if dialect == COMMAS else lambda line: [])
 
 
 def parquet_source(raw: IO[bytes], path: str, names: Sequence[str], clicks: str) -> Source:

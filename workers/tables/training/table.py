@@ -2,36 +2,29 @@
 
 import dataclasses
 import functools
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from model_store.evaluation.metrics import Outcomes
-from shared.bucket.interface import Bucket, FileInfo
+from shared.bucket.interface import Bucket
 from shared.catalog.manifests import KEYS, Column, TableAudit, TableFingerprint
 from shared.errors import TableError
 from shared.jobs.messages import MAX_LEFT_OUT
 from shared.records import FileDigest
 from shared.settings import MAX_UNPACKED_RATIO
-from shared.table_files import FileKind, find_files
+from shared.table_files import find_files
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
-from workers.tables.chunk_size import MAX_CHUNK_BYTES, ChunkSize
-from workers.tables.csv import rows as csv_rows
-from workers.tables.csv.cuts import open_csv, refusing_bad_gzip
-from workers.tables.parquet import rows as parquet_rows
-from workers.tables.parquet.cuts import open_parquet, rows_at_once
-from workers.tables.streams import Hashing, LimitedText, UnpackedLimit
+from workers.tables.compression import UnpackedLimit
+from workers.tables.formats import TrainingLimits, format_of
+from workers.tables.streams import Hashing
 from workers.tables.training.audit import Block, audit_table
-from workers.tables.training.left_out_rows import LeftOutRow, Source, csv_source, parquet_source, refuse_written_numbers
+from workers.tables.training.left_out_rows import LeftOutRow, refuse_written_numbers
 from workers.tables.unchanged import check_still, unchanged_while_read
 
-ROWS_AT_ONCE = 65_536
 MAX_TEXT_BYTES = 256 << 20
 """The texts of a small Parquet table may take so much, however often its few texts stand there."""
 CORRECT = "Correct these rows in the table and train again. To train without them, allow more with --max-left-out."
@@ -105,18 +98,20 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     blocks: list[Block] = []
     left_out: list[LeftOutRow] = []
     labels: list[Column] = []
-    files = find_files(bucket, path)
-    unpacked = UnpackedLimit([info.size for info, kind in files if kind == "csv.gz"])
-    texts = _TextLimit([info.size for info, kind in files if kind == "parquet"])
-    for info, kind in files:
+    files = [(info, format_of(kind)) for info, kind in find_files(bucket, path)]
+    limits = TrainingLimits(
+        unpacked=UnpackedLimit([info.size for info, form in files if form.is_compressed]),
+        count_texts=_TextLimit([info.size for info, form in files if form.stores_texts_once]).take,
+    )
+    for info, form in files:
         with unchanged_while_read(bucket, info, TRAIN_AGAIN), bucket.open(info.path) as raw:
             hashed = Hashing(raw)
-            names, reading = _open(hashed, info, kind, unpacked, texts)
-            columns = columns or choose_columns(names, info.path, wanted, keys, text)
-            labels = labels or _labels(names, info.path, with_week=with_week)
-            layout = schema.layout_for(info.path, names, columns, labels, keys=keys)
+            file = form.read_whole(hashed, info.path, limits)
+            columns = columns or choose_columns(file.columns, info.path, wanted, keys, text)
+            labels = labels or _labels(file.columns, info.path, with_week=with_week)
+            layout = schema.layout_for(info.path, file.columns, columns, labels, keys=keys)
             in_file = f"{info.path.rpartition('/')[2]} " if len(files) > 1 else ""
-            for rows, source in reading.rows(layout):
+            for rows, source in file.rows(layout):
                 refuse_written_numbers(rows.rejects, source, layout, info.path)
                 block = _with_clicks(rows, in_file, left_out)
                 left_out += [source.left_out(reject, in_file) for reject in rows.rejects]
@@ -164,16 +159,6 @@ def choose_columns(
     return offered if wanted is None else [by_name[name] for name in wanted]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _CsvReading:
-    names: list[str]
-    pieces: Iterator[tuple[bytes, int]]
-
-    def rows(self, layout: schema.Layout) -> Iterator[tuple[table_rows.Rows, Source]]:
-        for data, line in self.pieces:
-            yield csv_rows.read_csv_rows(data, layout, line), csv_source(data, line, self.names, CLICKS)
-
-
 class _TextLimit:
     """How much the texts of the Parquet files of a table may take: in a file a text may stand once for many rows, in memory it does not."""
 
@@ -189,35 +174,6 @@ class _TextLimit:
                 "size may hold in memory",
                 next_step="Shorten these texts, or leave the column out of TEXT and KEYS of the definition.",
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ParquetReading:
-    raw: IO[bytes]
-    known: pq.FileMetaData
-    texts: _TextLimit
-
-    def rows(self, layout: schema.Layout) -> Iterator[tuple[table_rows.Rows, Source]]:
-        count = self.known.num_rows
-        reader = parquet_rows.ParquetReader(self.raw, layout, count, self.known)
-        source = parquet_source(self.raw, layout.path, layout.columns, CLICKS)
-        at_once = min(ROWS_AT_ONCE, rows_at_once(self.known, reader.text_bytes_of_row(0, count)))
-        for start in range(0, count, at_once):
-            rows = reader.rows(start, min(start + at_once, count))
-            self.texts.take(rows, layout)
-            yield rows, source
-
-
-def _open(
-    hashed: Hashing, info: FileInfo, kind: FileKind, unpacked: UnpackedLimit, texts: _TextLimit
-) -> tuple[list[str], _CsvReading | _ParquetReading]:
-    if kind == "parquet":
-        raw = io.BytesIO(hashed.read())
-        with open_parquet(raw, info.path) as file:
-            return file.schema_arrow.names, _ParquetReading(raw=raw, known=file.metadata, texts=texts)
-    text = LimitedText(hashed, unpacked, info.path) if kind == "csv.gz" else hashed
-    names, cuts = open_csv(text, info.path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None))
-    return names, _CsvReading(names=names, pieces=((cut.data.tobytes(), cut.first_line) for cut in refusing_bad_gzip(cuts, info.path)))
 
 
 def _labels(names: Sequence[str], path: str, *, with_week: bool) -> list[Column]:

@@ -26,10 +26,11 @@ from workers.scoring.plan import Begun, slice_file
 from workers.tables import chunk_size
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.csv import cuts as csv_cuts
-from workers.tables.csv.cuts import Cut, open_csv, refusing_bad_gzip
+from workers.tables.csv.cuts import Cut, open_csv
 from workers.tables.csv.headers import parse_header
+from workers.tables.formats import CsvGz
 from workers.tables.parquet import cuts as parquet_cuts
-from workers.tables.streams import Hashing, unpacked
+from workers.tables.streams import Hashing
 
 HEADER = b"entity_id,device,att1\n"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\6\0\0\0\x1f\x15\xc4\x89"
@@ -307,8 +308,8 @@ def test_a_header_alone_has_no_cuts(end):
 
 
 def cut_gzip(data: bytes, size: ChunkSize) -> list[Cut]:
-    _, cuts = open_csv(unpacked(Hashing(io.BytesIO(data))), "table.csv.gz", size)
-    return kept(refusing_bad_gzip(cuts, "table.csv.gz"))
+    with CsvGz().open_text(Hashing(io.BytesIO(data)), "table.csv.gz") as text:
+        return kept(open_csv(text, "table.csv.gz", size)[1])
 
 
 @given(bodies.filter(lambda body: not swallows_lines(body)), sizes)

@@ -42,7 +42,7 @@ from workers.notices.delivery import compose
 from workers.scoring import chunk, chunk_reader, joining, planning, publishing
 from workers.scoring.parts import PREDICTED, missing_chunks
 from workers.scoring.plan import Chunk, read_begun, read_plan
-from workers.tables import output, streams
+from workers.tables import compression, output
 from workers.tables.parquet import cuts
 from workers.tables.parquet import rows as parquet_rows
 
@@ -292,7 +292,7 @@ def test_a_compressed_table_may_change_once_it_is_planned(bucket):
 
 
 def test_a_compressed_table_that_unpacks_to_too_much_is_refused_and_leaves_no_slice(bucket, monkeypatch):
-    monkeypatch.setattr(streams, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    monkeypatch.setattr(compression, "ALWAYS_ALLOWED_BYTES", 1 << 20)
     lines = "\n".join([HEADER, *[row(0)] * 200_000])
     bucket.write(f"{TABLE}.gz", gzip.compress(lines.encode()))
     folder = make_job(bucket, table=f"{TABLE}.gz")
@@ -305,7 +305,7 @@ def test_a_compressed_table_that_unpacks_to_too_much_is_refused_and_leaves_no_sl
 
 
 def test_all_compressed_files_of_a_table_share_one_limit(bucket, monkeypatch):
-    monkeypatch.setattr(streams, "ALWAYS_ALLOWED_BYTES", 3 << 20)
+    monkeypatch.setattr(compression, "ALWAYS_ALLOWED_BYTES", 3 << 20)
     for name in range(4):
         bucket.write(f"data/many/{name}.csv.gz", gzip.compress("\n".join([HEADER, *[row(0)] * 40_000]).encode()))
     with pytest.raises(TableError, match=r"data/many/\d.csv.gz unpacks to more than the 3 MB"):

@@ -419,7 +419,7 @@ def test_a_chunk_in_pieces_that_kills_while_its_records_are_counted_fails_the_jo
         patch.setattr(chunk, "predict", die)
         for _ in range(MAX_DEATHS):
             assert run(score.score_chunk, first_chunk(folder))
-    monkeypatch.setattr("workers.scoring.chunk_reader.record_ends", die)
+    monkeypatch.setattr("workers.tables.csv.pieces.record_ends", die)
     assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS
     check_verdict(folder, "the last time while opening its part of the table")
 

@@ -17,7 +17,7 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import Column
 from shared.errors import TableError
 from tests.handmade import replace_in_place
-from workers.tables.training import table as training_table
+from workers.tables import formats
 from workers.tables.training.table import TrainingTable, choose_columns, read_training_table
 
 FEATURES = ["computer", "smartphone", "att1", "att2", "price"]
@@ -142,8 +142,8 @@ def test_a_table_is_the_same_in_whatever_pieces_it_is_read(tmp_path_factory, row
     paths = [put(bucket, kind, raw) for kind in ("csv", "csv.gz", "parquet")]
     whole = read_training_table(bucket, paths[0], None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_table, "ROWS_AT_ONCE", rows_at_once)
-        patch.setattr(training_table, "MAX_CHUNK_BYTES", chunk_bytes)
+        patch.setattr(formats, "TRAINING_ROWS_AT_ONCE", rows_at_once)
+        patch.setattr(formats, "MAX_CHUNK_BYTES", chunk_bytes)
         for path in paths:
             assert_same(read_training_table(bucket, path, None), whole)
 
