@@ -10,7 +10,6 @@ import importlib
 import json
 import os
 import pkgutil
-import select
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ class ReadyCli:
             pid = int(call.readline())
             in_time = False
             try:
-                in_time = bool(select.select([ours], [], [], seconds)[0])
+                in_time = bool(wait([ours], seconds))
             finally:
                 if not in_time:
                     os.kill(pid, signal.SIGKILL)

@@ -8,12 +8,12 @@ import contextlib
 import importlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
 import traceback
+from multiprocessing.connection import wait
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -58,7 +58,7 @@ class Running:
         self._code: int | None = None
 
     def poll(self) -> int | None:
-        if self._code is None and select.select([self._ours], [], [], 0)[0]:
+        if self._code is None and wait([self._ours], 0):
             self._code = int(self._call.readline())
             self._ours.close()
         return self._code
@@ -67,7 +67,7 @@ class Running:
         if self._code is None:
             with contextlib.suppress(ProcessLookupError):  # it ended this moment
                 os.killpg(self._pid, signal.SIGKILL)
-            select.select([self._ours], [], [], 20)
+            wait([self._ours], 20)
             self.poll()
 
 

@@ -15,7 +15,6 @@ import importlib
 import json
 import os
 import runpy
-import select
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -109,7 +109,7 @@ class Program:
 
     def _look(self, seconds: float | None) -> int | None:
         with self._one_at_a_time:
-            if self.returncode is None and select.select([self._ours], [], [], seconds)[0]:
+            if self.returncode is None and wait([self._ours], seconds):
                 self.returncode = int(self._call.readline())
                 self._call.close()
                 self._ours.close()
@@ -153,7 +153,7 @@ def serve(line: int) -> None:
     with socket.socket(fileno=line) as asked:
         of_forks, for_forks = socket.socketpair()
         while True:
-            ready, _, _ = select.select([asked, of_forks], [], [])
+            ready = wait([asked, of_forks])
             message, given, *_ = socket.recv_fds(ready[0], 1, 2)
             if not message:
                 return
@@ -191,7 +191,7 @@ def serve(line: int) -> None:
 def _kill_without(line: socket.socket, pid: int) -> None:
     """Wait for the end of a process, and kill it with all that it started when whoever asked for it is gone."""
     fd = os.pidfd_open(pid)
-    ready, _, _ = select.select([fd, line], [], [])
+    ready = wait([fd, line])
     if fd not in ready:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)

@@ -95,8 +95,9 @@ def processes(place: Place) -> dict[str, psutil.Process]:
     found = {"up": up}
     for child in up.children():
         command = " ".join(child.cmdline())
-        name = next(name for name in ("score@", "control@", " beat", " flower", "valkey") if name in command).strip(" @")
-        found[name] = child
+        name = next((name for name in ("score@", "control@", " beat", " flower", "valkey") if name in command), "").strip(" @")
+        if name:
+            found[name] = child
         if "@" in command:
             found |= {f"{name} {number}": process for number, process in enumerate(sorted(child.children(), key=lambda it: it.pid), 1)}
     return found

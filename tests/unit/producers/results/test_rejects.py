@@ -207,12 +207,12 @@ def test_a_table_that_is_replaced_or_removed_while_its_rows_are_taken_out_is_ref
     _, found = rejects.find_rejects(bucket, folder.job_id)
     really = rejects._values
 
-    def meanwhile(text: str) -> list[str]:
+    def meanwhile(text: str, separator: str) -> list[str]:
         if is_removed:
             bucket.delete(TABLE)
         else:
             bucket.write(TABLE, (bucket.root / TABLE).read_bytes())
-        return really(text)
+        return really(text, separator)
 
     monkeypatch.setattr(rejects, "_values", meanwhile)
     with pytest.raises(TableError, match=f"{TABLE} was changed or removed while it was read"):
