@@ -56,7 +56,12 @@ class Containers:
 
     def __init__(self, root: Path) -> None:
         self.checkout = root / "checkout"
-        left_out = shutil.ignore_patterns(".*", "bucket", "__pycache__", "*.egg-info", "tests", "build")
+        anywhere = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
+
+        def left_out(folder: str, names: list[str]) -> set[str]:
+            at_the_top = {"bucket", "tests", "build"} if Path(folder) == REPOSITORY else set()
+            return {*anywhere(folder, names), *at_the_top.intersection(names)}
+
         shutil.copytree(REPOSITORY, self.checkout, ignore=left_out)
         shutil.copy(REPOSITORY / ".dockerignore", self.checkout)
         self.bucket = self.checkout / "bucket"
