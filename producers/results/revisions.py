@@ -1,12 +1,21 @@
 """The revisions of a result: every one that was ever made at its place."""
 
+from dataclasses import dataclass
+
+from producers.results.putting_back import PuttingBack, putting_back
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
 from shared.catalog.results import FoundResult, UnreadableResult, list_revisions, look_at_result
 from shared.errors import RequestError
 
-Revision = tuple[FoundResult, bool]
-"""A revision, and whether it is the one that lies at the place."""
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """One of the results that were ever made at a place."""
+
+    found: FoundResult
+    put_back: PuttingBack | None
+    """How to put it back; None for the one that lies at the place."""
 
 
 def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], list[UnreadableResult]]:
@@ -24,7 +33,8 @@ def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], lis
         if isinstance(revision, UnreadableResult):
             unreadable.append(revision)
         else:
-            found.append((revision, revision.manifest.job_id == now))
+            is_there = revision.manifest.job_id == now
+            found.append(Revision(found=revision, put_back=None if is_there else putting_back(bucket, folder, revision.manifest)))
     if not found and not unreadable:
         raise RequestError(f"there is no result at {folder} in the bucket {bucket.url}", next_step="List them with: scoring results list")
     return folder, found, unreadable
