@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producers.cli.options import Day, Share
-from producers.display.terminal import json_option, open_bucket_here, print_json, say
+from producers.display.terminal import json_option, open_bucket_here, print_json, say, warn
 from shared.errors import RequestError
 
 # rich, celery and redis are imported by the commands that use them, so that --help is quick
@@ -192,11 +192,14 @@ def score(
     settings, bucket = open_bucket_here()
     if fixes is not None:
         from producers.job_names import find_job
+        from producers.results.unmended import warning_of_unmended
 
         fixes = find_job(bucket, fixes, scores=True)
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
+        if warning := warning_of_unmended(bucket, fixes, table):
+            warn(warning)
         after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
         return
     if day is not None:
