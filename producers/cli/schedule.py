@@ -81,8 +81,8 @@ def list_entries(as_json: bool) -> None:
     elif not problems:
         say(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
     if problems:
-        what = "1 problem keeps others" if len(problems) == 1 else f"{len(problems)} problems keep others"
-        say(f"{what} back. See them with: scoring schedule check", err=True)
+        what = "1 problem keeps" if len(problems) == 1 else f"{len(problems)} problems keep"
+        say(f"{what} {'other' if lines else 'all'} entries from running. See them with: scoring schedule check", err=True)
 
 
 @schedule.command()

@@ -114,11 +114,6 @@ def test_the_schedule_that_the_guide_shows_is_right(reader: Reader) -> None:
 def test_the_correction_that_the_guide_to_rejects_shows_leaves_no_reject(reader: Reader) -> None:
     for page in WITH_COMMANDS[: WITH_COMMANDS.index("docs/how-to/rejects-and-fixes.md") + 1]:
         reader.read(page)
-    [manifest] = (
-        json.loads(found.read_text()) for found in reader.place.bucket.glob("data/predict/output/*/*/*/*/*/manifest.json") if _fixes(found)
-    )
+    manifests = (json.loads(found.read_text()) for found in reader.place.bucket.glob("data/predict/output/*/*/*/*/*/manifest.json"))
+    [manifest] = (manifest for manifest in manifests if manifest["fixes"])
     assert (manifest["rows_in"], manifest["rows_rejected"]) == (300, 0)
-
-
-def _fixes(manifest: Path) -> bool:
-    return bool(json.loads(manifest.read_text())["fixes"])

@@ -91,7 +91,7 @@ def _fault_of_definition(release: str, parts: Sequence[ChunkRecord]) -> str:
 
 def _correct(release: str) -> str:
     name = _definition(release)
-    return f"Correct its predict, see: scoring models check {name}; then train it and score again."
+    return f"Correct its predict, see: scoring models check {name} --table FILE; then train it and score again."
 
 
 def _definition(release: str) -> str:
