@@ -15,6 +15,7 @@ from producers.display.terminal import (
     print_json,
     say,
     say_empty,
+    warn,
     warn_of_unreadable,
 )
 
@@ -79,6 +80,8 @@ def results_show(result: str, as_json: bool) -> None:
         print_json(manifest.encode() | more)
     else:
         display_results.print_result(console(), folder, manifest, signed, release)
+    if release is not None and release.forced:
+        warn(f"the release {release.release} was {release.forced_in_words}")
 
 
 @results.command("revisions")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producers.cli.options import Day, Share
-from producers.display.terminal import json_option, open_bucket_here, print_json, say, warn
+from producers.display.terminal import json_option, open_bucket_here, print_json, say, warn, warn_of_forced
 from shared.errors import RequestError
 
 # rich, celery and redis are imported by the commands that use them, so that --help is quick
@@ -183,6 +183,7 @@ def score(
     from producers.enqueue.fix import enqueue_fix
     from producers.enqueue.score import REJECT_SHARE, enqueue_score
     from producers.enqueue.sources import check_day
+    from shared.catalog.aliases import resolve
 
     if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
         raise RequestError(
@@ -216,6 +217,7 @@ def score(
         interval=interval,
         again=again,
     )
+    warn_of_forced(bucket, resolve(bucket, settings.model_ver if model is None else model))
     if model is None:
         why = "the default" if settings.model_ver == DEFAULT_MODEL else "which MODEL_VER names"
         say(f"Model {settings.model_ver}, {why}; another one is taken with --model, such as --model champion.", err=True)

@@ -7,7 +7,7 @@ def doubts(manifest: ReleaseManifest) -> dict[str, str]:
     """Facts by name, in the order of their weight; empty where nothing was left out and nothing is doubtful."""
     facts = {}
     if manifest.forced:
-        facts["forced"] = f"trained with --force, although {'; '.join(manifest.forced)}"
+        facts["forced"] = manifest.forced_in_words
     if manifest.warnings:
         facts["warning"] = "; ".join(manifest.warnings)
     for name, audit in manifest.audits.items():
