@@ -178,5 +178,6 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
     written = rejects.write_rows(bucket, all_found, rows_file)
     if looked_at:
         say(f"Only {looked_at} have been looked at: there may be more.")
-    say(f"{written:,} rows are in {rows_file}. Correct them there, leave reject_file and reject_line as they are, then type:")
+    rows, them = ("1 row is", "it") if written == 1 else (f"{written:,} rows are", "them")
+    say(f"{rows} in {rows_file}. Correct {them} there, leave reject_file and reject_line as they are, then type:")
     say(f"scoring score {rows_file} --fix {job_id}")

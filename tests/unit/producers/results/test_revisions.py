@@ -80,6 +80,15 @@ def test_a_place_without_results_is_refused(bucket):
     assert said.exception.next_step == "List them with: scoring results list"
 
 
+def test_the_name_of_a_job_leads_to_its_place(bucket):
+    job = make_job(bucket)
+    run_job(job)
+    for name in ("last", job.job_id):
+        said = scoring(bucket, "results", "revisions", name)
+        assert said.exception.next_step == f"Type: scoring results revisions v1/{PLACE}"
+    assert "there is no result at" in scoring(bucket, "results", "revisions", "v2/2020/01/01").exception.message
+
+
 def put_back(bucket: LocalBucket, redis_url: str, command: str) -> JobFolder:
     """The job of a command that was printed, run to its end."""
     program, *words = shlex.split(command)
