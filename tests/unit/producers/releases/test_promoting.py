@@ -266,6 +266,6 @@ def test_a_release_that_was_trained_with_force_is_never_used_without_a_word(buck
 
 def test_latest_is_said_to_be_no_alias_that_moves(bucket):
     publish_handmade(bucket)
-    with pytest.raises(ModelError, match="^there is no alias 'latest' that moves: each definition has its own") as refused:
+    with pytest.raises(ModelError, match=r"^there is no alias 'latest' that moves: each definition has its own") as refused:
         changes_of(bucket, "latest")
     assert refused.value.next_step == "Name the definition, as in: scoring models history v2"
