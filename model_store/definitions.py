@@ -138,7 +138,7 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
         raise ModelError(
             f"the definition {name} {what} when it is imported, and is left out on {socket.gethostname()}",
             next_step=f"Correct {folder / 'model.py'} or what it imports, and start the workers again. Try it with: "
-            f"python -m {__package__}.checks {name}{_elsewhere(folder)}",
+            f"{_checking(name, folder)}",
         )
     _tried.add((name, digest))
     if folder.parent == PACKAGE_FOLDER and (packaged := _load_packaged(name)).source_sha256 == digest:
@@ -301,9 +301,7 @@ def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleTy
         problem = f"the definition {name} does not import: {_summary(error)} ({place_of(error, folder)})"
         if isinstance(error, FileNotFoundError) and error.filename == str(folder.parent / TEMPLATE):
             raise ModelError(problem, next_step=f"Put the template there: cp {PACKAGE_FOLDER / TEMPLATE} {folder.parent}/") from error
-        raise ModelError(
-            problem, next_step=f"Correct it or install what it needs, then try: python -m {__package__}.checks {name}{_elsewhere(folder)}"
-        ) from error
+        raise ModelError(problem, next_step=f"Correct it or install what it needs, then try: {_checking(name, folder)}") from error
 
 
 def _summary(error: BaseException) -> str:
@@ -337,8 +335,10 @@ class _DefinitionFinder(MetaPathFinder):
 sys.meta_path.insert(0, _DefinitionFinder())
 
 
-def _elsewhere(folder: Path) -> str:
-    return "" if folder.parent == PACKAGE_FOLDER else f" --extra {folder.parent}"
+def _checking(name: str, folder: Path) -> str:
+    """The command that tries a definition; one of a folder of its own is found by a variable, which may be set for the workers alone."""
+    elsewhere = "" if folder.parent == PACKAGE_FOLDER else f" (with SCORING_DEFINITIONS={folder.parent})"
+    return f"scoring models check {name}{elsewhere}"
 
 
 def _import_by_location(package: str, folder: Path) -> ModuleType:

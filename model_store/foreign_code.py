@@ -19,6 +19,8 @@ from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs
 from shared.errors import ModelError, ScoringError, TableError
 from shared.memory_limit import describe_memory
 
+ON_A_TABLE = " --table FILE"
+"""Of ``scoring models check``: made-up values may not show what the rows of a real table do."""
 LONGEST_REASON = 300
 """Characters that are quoted of an exception."""
 
@@ -85,7 +87,7 @@ def failure(name: str, folder: Path, step: str, reason: str, next_step: str = ""
         f"the definition {name} failed in {step}",
         f": {reason}",
         step=step,
-        next_step=next_step or f"Correct {folder / 'model.py'}; find out more with: scoring models check {name}",
+        next_step=next_step or f"Correct {folder / 'model.py'}; find out more with: scoring models check {name}{ON_A_TABLE}",
     )
 
 

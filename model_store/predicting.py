@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from model_store.definitions import Definition
-from model_store.foreign_code import DefinitionError, DefinitionHungError, calling
+from model_store.foreign_code import ON_A_TABLE, DefinitionError, DefinitionHungError, calling
 from shared.errors import TableError
 
 MOST_SEARCH_SECONDS = 20.0
@@ -174,7 +174,7 @@ def _gave(definition: Definition, method: str, what: str, count: int) -> Definit
         f" ({method} in {line_of(definition, method)})",
         joint=", first with ",
         step=method,
-        next_step=f"Correct it, then see: scoring models check {definition.name}",
+        next_step=f"Correct it, then see: scoring models check {definition.name}{ON_A_TABLE}",
     )
 
 

@@ -39,6 +39,21 @@ def find_job(bucket: Bucket, named: str, *, scores: bool = False) -> str:
     return found[0] if found else named
 
 
+def find_job_to_change(bucket: Bucket, named: str, command: str) -> str:
+    """The id of the job that ``command`` is to change; as ``find_job``, but ``last`` is no name of it.
+
+    Raises:
+        RequestError: ``last`` is asked for, which another person's or the schedule's job may be by now, or several jobs fit.
+    """
+    found = find_job(bucket, named)
+    if named == LAST:
+        raise RequestError(
+            f"{command} takes no {LAST}: the newest job may be another one by now, such as one of the schedule",
+            next_step=f"The newest job is {found}; if you mean that one, type: {command} {found}",
+        )
+    return found
+
+
 def _newest_first(bucket: Bucket, *, scores: bool) -> Iterator[str]:
     for job_id in list_jobs(bucket):
         if not scores or _is_to_score(bucket, job_id):

@@ -47,6 +47,12 @@ class RequestError(PermanentError):
 class MessageError(RequestError):
     """Raised by ``decode`` when a message or a job file is malformed or of an unknown format."""
 
+    def __init__(self, message: str, *, next_step: str = "", field: str = "", value: object = None) -> None:
+        super().__init__(message, next_step=next_step)
+        self.field = field
+        """The field that is wrong; empty where it is no single one."""
+        self.value = value
+
 
 class StrayOrderError(MessageError):
     """Raised when an order asks for a step that its job does not have; a stray message must not end a good job."""

@@ -133,7 +133,9 @@ def decode_long(kind: type[AnyRecord], text: bytes) -> AnyRecord:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        raise MessageError(_sentence(kind.__name__, error)) from None
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        raise MessageError(_sentence(kind.__name__, error), field=field, value=first["input"]) from None
 
 
 def _sentence(what: str, error: ValidationError) -> str:

@@ -196,17 +196,18 @@ def read_settings() -> Settings:
         return Settings(**in_files)  # type: ignore[arg-type]  # text, which the fields validate as they do the environment's
     except ValidationError as error:
         first = error.errors()[0]
+        why = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
         name = str(first["loc"][0])
         variable = name if name.isupper() else f"SCORING_{name.upper()}"
         if name in in_files:
             raise SettingsError(
-                f"the file that {variable}_FILE names holds a value that cannot be used: {first['msg']}",
+                f"the file that {variable}_FILE names holds a value that cannot be used: {why}",
                 next_step="Correct the file, or name another.",
             ) from None
         is_secret = "password" in name or "key" in name or name in ("WEBHOOK_URL", "REDIS_URL")
         shown = "a value" if is_secret else f"the value {first['input']!r}"
         raise SettingsError(
-            f"the environment variable {variable} has {shown} that cannot be used: {first['msg']}",
+            f"the environment variable {variable} has {shown} that cannot be used: {why}",
             next_step=f"Set {variable} to another value or unset it.",
         ) from None
 

@@ -63,7 +63,8 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
 def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
     """Show one job.
 
-    JOB is an id, a part of an id that no other job has, or `last`. Every command that takes a JOB accepts these.
+    JOB is an id, a part of an id that no other job has, or `last`. Every command that takes a JOB accepts these, but `cancel` and
+    `resume` take no `last`.
 
     \b
     Example:
@@ -99,11 +100,11 @@ def jobs_cancel(job_id: str) -> None:
         scoring jobs cancel 20261123t101500z-score-9bfad3
     """
     from producers.enqueue import sending
-    from producers.job_names import find_job
+    from producers.job_names import find_job_to_change
     from shared.jobs.folder import JobFolder
 
     settings, bucket = open_bucket_here()
-    job_id = find_job(bucket, job_id)
+    job_id = find_job_to_change(bucket, job_id, "scoring jobs cancel")
     before = JobFolder(bucket, job_id).outcome()
     state = sending.cancel(settings, bucket, job_id)
     if state != "cancelled":
@@ -126,10 +127,11 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
         scoring jobs resume 20261123t101500z-score-9bfad3 --accept-rejects
     """
     from producers.enqueue import sending
-    from producers.job_names import find_job
+    from producers.job_names import find_job_to_change
 
     settings, bucket = open_bucket_here()
-    job_id = find_job(bucket, job_id)
+    command = f"scoring jobs resume{' --accept-rejects' if accept_rejects else ''}"
+    job_id = find_job_to_change(bucket, job_id, command)
     after_enqueue(settings, bucket, sending.resume(settings, bucket, job_id, accept_rejects=accept_rejects), wait=wait, as_json=as_json)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from producers.display.terminal import console, json_option, open_bucket_here, print_json, say
+from producers.display.terminal import console, json_option, open_bucket_here, print_json, say, warn_of_forced
 from producers.durations import read_duration
 from shared.errors import RequestError
 
@@ -46,6 +46,7 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
 
     _, bucket = open_bucket_here()
     change = promote(bucket, release, alias, reason=reason)
+    warn_of_forced(bucket, change.release if change else resolve(bucket, release))
     if as_json:
         print_json({"alias": alias, "release": change.release if change else resolve(bucket, release), "was": change and change.was})
     elif change is None:

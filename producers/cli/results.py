@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,8 +15,12 @@ from producers.display.terminal import (
     print_json,
     say,
     say_empty,
+    warn,
     warn_of_unreadable,
 )
+
+if TYPE_CHECKING:
+    from producers.results.putting_back import PuttingBack
 
 NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
 """Columns of a result that hold numbers; the keys of a definition's own are text."""
@@ -75,6 +80,8 @@ def results_show(result: str, as_json: bool) -> None:
         print_json(manifest.encode() | more)
     else:
         display_results.print_result(console(), folder, manifest, signed, release)
+    if release is not None and release.forced:
+        warn(f"the release {release.release} was {release.forced_in_words}")
 
 
 @results.command("revisions")
@@ -83,8 +90,8 @@ def results_show(result: str, as_json: bool) -> None:
 def results_revisions(place: str, as_json: bool) -> None:
     """List every result that was ever made at a place, the newest first.
 
-    PLACE is a folder as `scoring results list` shows it. Each revision comes with the command that restores it: it scores its table again
-    with its release.
+    PLACE is a folder as `scoring results list` shows it. Each revision that is not at the place comes with the command that makes it once
+    more, or with the reason why scoring again would give another result.
 
     \b
     Example:
@@ -94,13 +101,20 @@ def results_revisions(place: str, as_json: bool) -> None:
     from producers.results import revisions
 
     _, bucket = open_bucket_here()
-    folder, found, unreadable = revisions.find_revisions(bucket, place)
+    _folder, found, unreadable = revisions.find_revisions(bucket, place)
     warn_of_unreadable(unreadable)
     if as_json:
-        entries = [revision.manifest.encode() | {"at_the_place": is_there} for revision, is_there in found]
+        entries = [revision.found.manifest.encode() | _put_back_data(revision.put_back) for revision in found]
         print_json([*entries, *({"folder": result.folder, "path": result.path, "unreadable": result.reason} for result in unreadable)])
     else:
-        display_revisions.print_revisions(console(), folder, found)
+        display_revisions.print_revisions(console(), found)
+
+
+def _put_back_data(put_back: "PuttingBack | None") -> dict[str, Any]:
+    if put_back is None:
+        return {"at_the_place": True}
+    kind = {"put_back": put_back.command} if put_back.command else {"put_back_not": put_back.why_not}
+    return {"at_the_place": False} | kind
 
 
 @results.command("head")
@@ -164,5 +178,6 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
     written = rejects.write_rows(bucket, all_found, rows_file)
     if looked_at:
         say(f"Only {looked_at} have been looked at: there may be more.")
-    say(f"{written:,} rows are in {rows_file}. Correct them there, leave reject_file and reject_line as they are, then type:")
+    rows, them = ("1 row is", "it") if written == 1 else (f"{written:,} rows are", "them")
+    say(f"{rows} in {rows_file}. Correct {them} there, leave reject_file and reject_line as they are, then type:")
     say(f"scoring score {rows_file} --fix {job_id}")

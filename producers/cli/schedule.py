@@ -54,7 +54,10 @@ def check(as_json: bool) -> None:
         say(f"{SCHEDULE} is right; its entries: {', '.join(entry.name for entry in entries) or 'none'}")
     if problems:
         number = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise RequestError(f"{SCHEDULE} has {number}", next_step="Correct them, then type again: scoring schedule check")
+        raise RequestError(
+            f"{SCHEDULE} has {number}",
+            next_step=f"Correct {'them' if len(problems) > 1 else 'it'}, then type again: scoring schedule check",
+        )
 
 
 @schedule.command("list")
@@ -81,8 +84,9 @@ def list_entries(as_json: bool) -> None:
     elif not problems:
         say(f"There is no entry in {SCHEDULE} of the bucket {bucket.url}")
     if problems:
-        what = "1 problem keeps others" if len(problems) == 1 else f"{len(problems)} problems keep others"
-        say(f"{what} back. See them with: scoring schedule check", err=True)
+        what, it = ("1 problem keeps", "it") if len(problems) == 1 else (f"{len(problems)} problems keep", "them")
+        which = "other" if lines else "all"
+        say(f"{what} {which} entries from running. See {it} with: scoring schedule check", err=True)
 
 
 @schedule.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producers.cli.options import Day, Share
-from producers.display.terminal import json_option, open_bucket_here, print_json, say
+from producers.display.terminal import json_option, open_bucket_here, print_json, say, warn, warn_of_forced
 from shared.errors import RequestError
 
 # rich, celery and redis are imported by the commands that use them, so that --help is quick
@@ -183,6 +183,7 @@ def score(
     from producers.enqueue.fix import enqueue_fix
     from producers.enqueue.score import REJECT_SHARE, enqueue_score
     from producers.enqueue.sources import check_day
+    from shared.catalog.aliases import resolve
 
     if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
         raise RequestError(
@@ -192,11 +193,14 @@ def score(
     settings, bucket = open_bucket_here()
     if fixes is not None:
         from producers.job_names import find_job
+        from producers.results.unmended import warning_of_unmended
 
         fixes = find_job(bucket, fixes, scores=True)
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
+        if warning := warning_of_unmended(bucket, fixes, table):
+            warn(warning)
         after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
         return
     if day is not None:
@@ -213,6 +217,7 @@ def score(
         interval=interval,
         again=again,
     )
+    warn_of_forced(bucket, resolve(bucket, settings.model_ver if model is None else model))
     if model is None:
         why = "the default" if settings.model_ver == DEFAULT_MODEL else "which MODEL_VER names"
         say(f"Model {settings.model_ver}, {why}; another one is taken with --model, such as --model champion.", err=True)

@@ -51,7 +51,10 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
         "sha256 of the text": manifest.text_sha256,
         "signed": signed,
         "job": manifest.job_id,
-    } | {f"mean cr, {name}": f"{device.mean_cr:.5f} over {device.rows:,} rows" for name, device in manifest.devices.items()}
+    } | {
+        f"mean cr, {name}": f"{device.mean_cr:.5f} over {device.rows:,} row{'' if device.rows == 1 else 's'}"
+        for name, device in manifest.devices.items()
+    }
     print_facts(console, facts)
     console.print()
     if release is None:

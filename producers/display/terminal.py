@@ -67,6 +67,15 @@ def warn(text: str) -> None:
     say(f"Warning: {plain(text)}", err=True, colour="yellow")
 
 
+def warn_of_forced(bucket: "Bucket", release: str) -> None:
+    """Warn where a release was trained with ``--force``; nothing is said of one whose manifest cannot be read."""
+    from shared.catalog.releases import FoundRelease, look_at_release
+
+    found = look_at_release(bucket, release)
+    if isinstance(found, FoundRelease) and found.manifest.forced:
+        warn(f"the release {release} was {found.manifest.forced_in_words}")
+
+
 def say_error(message: str, next_step: str = "") -> None:
     """Print why a command ends badly, and what to do about it; standard error may be as closed as standard output."""
     with contextlib.suppress(OSError, ValueError):

@@ -1,15 +1,16 @@
 """Requests to score fixed rows in the place of a job's rejects."""
 
+import hashlib
 import json
 import shlex
 from datetime import UTC, datetime
 
 from producers.enqueue.deduplication import NO_ID, request_digest
 from producers.enqueue.sending import Enqueued, checked, enqueue
-from producers.enqueue.sources import find_table
+from producers.enqueue.sources import Source, find_table
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
-from shared.catalog.results import FoundResult, look_at_result
+from shared.catalog.results import FoundResult, list_revisions, look_at_result
 from shared.errors import RequestError
 from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
 from shared.jobs.messages import ScoreJob
@@ -30,7 +31,8 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     """Ask for fixed rows to be scored in the place of the rejects of a job that has ended, and for the result of both.
 
     ``rows`` is a csv or tsv file, compressed or not, looked for in the bucket first, then on this machine. A limit of rejects that is
-    not given is that of the job that is fixed, and none where a person accepted its rejects: a fix never has more of them.
+    not given is that of the job that is fixed, and none where a person accepted its rejects: a fix never has more of them. A fix under a
+    newer result at its place is refused, unless it was published there before and is asked for ``again``.
 
     Raises:
         RequestError: there is no such job, or it has not ended or cut its table, or a field cannot be.
@@ -46,12 +48,16 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
         if earlier.was_cleared():
             raise earlier.cleared_error()
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
-    _refuse_older_than_published(bucket, earlier, fixed.place, rows)
+    newer = _newer_at_place(bucket, earlier, fixed.place)
+    if newer is not None and not again:
+        raise _older_than_published(earlier, newer, rows)
     source = find_table(bucket, rows)
     if kind_of(source.path) not in TEXT_FORMS:
         raise RequestError(
             f"{rows} is not a file of fixed rows", next_step=f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE"
         )
+    if newer is not None and not _was_made_before(bucket, newer, job_id, source):
+        raise _older_than_published(earlier, newer, rows)
     share, number = (1.0, None) if earlier.has(REJECTS_ACCEPTED) else (fixed.max_reject_share, fixed.max_rejects)
     wish = {
         "fixes": job_id,
@@ -68,19 +74,32 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     return enqueue(settings, bucket, request_digest("score", wish | {"rows": source.fingerprint}), job, [source], again=again)
 
 
-def _refuse_older_than_published(bucket: Bucket, earlier: JobFolder, place: str, rows: str) -> None:
-    """Raise RequestError when a fix of this job with these rows would take the place of a newer result."""
+def _newer_at_place(bucket: Bucket, earlier: JobFolder, place: str) -> FoundResult | None:
+    """The result at the place that a fix of this job would replace though it is newer than the job; None when there is none."""
     plan = json.loads(bucket.read(earlier.file("plan.json")) or b"{}")
     definition = str(plan.get("release", "")).partition("@")[0]
     # one that cannot be read is replaced
     found = look_at_result(bucket, f"{OUTPUTS}/{definition}/{place}") if definition else None
-    if not isinstance(found, FoundResult) or found.manifest.job_id <= earlier.job_id:
-        return
+    return found if isinstance(found, FoundResult) and found.manifest.job_id > earlier.job_id else None
+
+
+def _was_made_before(bucket: Bucket, newer: FoundResult, job_id: str, source: Source) -> bool:
+    """True when a revision of the place is the fix of this job with these rows: asked for with ``--again``, it is put back."""
+    fixes = [found.manifest for found in list_revisions(bucket, newer.folder) if isinstance(found, FoundResult)]
+    digests = {fix.fixed_rows.sha256 for fix in fixes if fix.fixes == job_id and fix.fixed_rows}
+    if not digests:
+        return False
+    sha256 = source.fingerprint[0][1] if source.files else hashlib.sha256(bucket.read(source.path) or b"").hexdigest()
+    return sha256 in digests
+
+
+def _older_than_published(earlier: JobFolder, found: FoundResult, rows: str) -> RequestError:
     published, newer = found.manifest, found.manifest.job_id
-    problem = f"{definition}/{place} holds a newer result than that of job {earlier.job_id}: that of job {newer}"
+    place = found.folder.removeprefix(f"{OUTPUTS}/")
+    problem = f"{place} holds a newer result than that of job {earlier.job_id}: that of job {newer}"
     if published.rows_rejected == 0:
-        raise RequestError(f"{problem}, in which nothing is left to fix", next_step=f"See it with: scoring results show {newer}")
-    raise RequestError(
+        return RequestError(f"{problem}, in which nothing is left to fix", next_step=f"See it with: scoring results show {newer}")
+    return RequestError(
         problem,
         next_step=f"Fix that one instead: scoring score {shlex.quote(rows)} --fix {newer}; "
         f"if it is of another table, with rows of its own: scoring results rejects {newer} --rows FILE",

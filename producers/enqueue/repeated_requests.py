@@ -18,7 +18,7 @@ from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, loo
 from shared.catalog.retirements import why_retired
 from shared.digests import digest_source
 from shared.jobs.folder import PUBLISHED, JobFolder, Outcome
-from shared.jobs.messages import Job, ScoreJob
+from shared.jobs.messages import Job, ScoreJob, TrainJob
 from shared.settings import Settings
 
 PUBLISHING = timedelta(minutes=1)
@@ -50,8 +50,10 @@ def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Chang
     if not folder.has(PUBLISHED) and datetime.now(UTC) - outcome.at < PUBLISHING:
         return []
     job = folder.job()
-    found = list(_changes_of_result(bucket, job, outcome) if isinstance(job, ScoreJob) else _changes_of_training(bucket, job, outcome))
-    return [*found, *_change_of_code(settings, bucket, job, outcome)]
+    code = list(_change_of_code(settings, bucket, job, outcome))
+    if isinstance(job, ScoreJob):
+        return [*_changes_of_result(bucket, job, outcome), *code]
+    return [*_changes_of_training(bucket, job, outcome, is_code_changed=bool(code)), *code]
 
 
 def definition_folder(settings: Settings, name: str) -> Path | None:
@@ -102,9 +104,7 @@ def _is_same_text(bucket: Bucket, job_id: str, there: FoundResult) -> bool:
     )
 
 
-def _changes_of_training(bucket: Bucket, job: Job, outcome: Outcome) -> Iterator[Change]:
-    if isinstance(job, ScoreJob):
-        return
+def _changes_of_training(bucket: Bucket, job: TrainJob, outcome: Outcome, *, is_code_changed: bool) -> Iterator[Change]:
     if look_at_release(bucket, outcome.release) is None:
         sentence = f"the release {outcome.release} is no longer in the store"
         yield Change(what="release", name=outcome.release, now="", since=None, sentence=sentence)
@@ -122,7 +122,8 @@ def _changes_of_training(bucket: Bucket, job: Job, outcome: Outcome) -> Iterator
             yield _moved(name, now, f"Move it with: scoring models promote {outcome.release}{option}")
     latest = known_alias(bucket, latest_of(job.definition))
     if latest is None or latest.release != outcome.release:
-        yield _moved(job.definition, latest, f"Use this release by its id: --model {outcome.release}")
+        # a worker with the code of now refuses that release
+        yield _moved(job.definition, latest, "" if is_code_changed else f"Use this release by its id: --model {outcome.release}")
 
 
 def _moved(name: str, now: Alias | None, next_step: str) -> Change:

@@ -60,7 +60,33 @@ def checked(kind: Any, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - ScoreJo
     try:
         return decode(kind, fields)
     except MessageError as error:
-        raise RequestError(f"the request cannot be: {error.message}", next_step="See what is possible with: scoring --help") from error
+        help_on = "score" if kind is ScoreJob else "train"
+        raise RequestError(_in_plain_words(kind, error), next_step=f"See what is possible with: scoring {help_on} --help") from error
+
+
+_NAME = "a name of up to 64 letters, digits, - and _, the first a letter"
+_OPTIONS = {
+    "model": ("--model", "the name of a definition, a release or an alias, like v1, v1@20261123T101500Z-9bfad3 or champion"),
+    "definition": ("the definition", _NAME),
+    "alias": ("--alias", _NAME),
+    "promote": ("--promote", "never, auto or always"),
+    "chunk_rows": ("--chunk-rows", "a whole number from 1 to 1,000,000,000"),
+    "max_rejects": ("--max-rejects", "a whole number from 0 to 1,000,000,000,000"),
+    "max_reject_share": ("--max-reject-share", "a number from 0 to 1"),
+    "max_left_out": ("--max-left-out", "a number from 0 to 1"),
+}
+"""Field of a request -> the option that people type for it, and what it may be."""
+_LONGEST_SHOWN = 80
+
+
+def _in_plain_words(kind: type, error: MessageError) -> str:
+    """What is wrong with a request, by the option that was typed."""
+    if error.field in _OPTIONS:
+        option, allowed = _OPTIONS[error.field]
+        shown = repr(error.value)
+        return f"{option} must be {allowed}, not {shown if len(shown) <= _LONGEST_SHOWN else f'{shown[: _LONGEST_SHOWN - 3]}...'}"
+    kinds = (f"a {kind.__name__} contradicts itself: ", f"a {kind.__name__} has a ")
+    return f"invalid request: {error.message.removeprefix(kinds[0]).removeprefix(kinds[1])}"
 
 
 def enqueue(  # noqa: PLR0913 - a request has these parts

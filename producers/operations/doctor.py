@@ -439,9 +439,9 @@ def _releases(bucket: Bucket, workers: list[Answer]) -> Iterator[Finding]:
             yield Finding(subject=f"model {alias}", state="ill", text=f"{release}: {text}", next_step=next_step)
         elif {answer.sources.get(manifest.definition, manifest.definition_sha256) for answer in workers} != {manifest.definition_sha256}:
             text = f"{release}: the code of the definition {manifest.definition} was changed since it was trained"
-            yield Finding(subject=f"model {alias}", state="ill", text=text, next_step=train_anew(release, manifest.tables))
+            yield Finding(subject=f"model {alias}", state="ill", text=text, next_step=train_anew(release, manifest.tables, alias=alias))
         elif others:
-            text, next_step = f"was trained with {'; '.join(sorted(others))}", train_anew(release, manifest.tables)
+            text, next_step = f"was trained with {'; '.join(sorted(others))}", train_anew(release, manifest.tables, alias=alias)
             yield Finding(subject=f"model {alias}", state="warning", text=f"{release} {text}", next_step=next_step)
         else:
             yield Finding(subject=f"model {alias}", state="well", text=f"{release}, with the libraries of the workers")

@@ -146,6 +146,11 @@ def who() -> str:
 
 
 def _unknown(bucket: Bucket, alias: str) -> ModelError:
+    if alias == "latest":
+        return ModelError(
+            "there is no alias 'latest' that moves: each definition has its own, which is called by the name of the definition",
+            next_step="Name the definition, as in: scoring models history v2",
+        )
     names = ", ".join(alias_option(name) for name in list_aliases(bucket))
     return ModelError(
         f"there is no alias {alias!r}{f'; there are: {names}' if names else ''}",

@@ -1,12 +1,24 @@
 """The revisions of a result: every one that was ever made at its place."""
 
+import shlex
+from dataclasses import dataclass
+
+from producers.job_names import find_job
+from producers.results.putting_back import PuttingBack, putting_back
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
 from shared.catalog.results import FoundResult, UnreadableResult, list_revisions, look_at_result
-from shared.errors import RequestError
+from shared.errors import PermanentError, RequestError
+from shared.jobs.folder import JOBS, JobFolder
 
-Revision = tuple[FoundResult, bool]
-"""A revision, and whether it is the one that lies at the place."""
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """One of the results that were ever made at a place."""
+
+    found: FoundResult
+    put_back: PuttingBack | None
+    """How to put it back; None for the one that lies at the place."""
 
 
 def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], list[UnreadableResult]]:
@@ -24,7 +36,22 @@ def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], lis
         if isinstance(revision, UnreadableResult):
             unreadable.append(revision)
         else:
-            found.append((revision, revision.manifest.job_id == now))
+            is_there = revision.manifest.job_id == now
+            found.append(Revision(found=revision, put_back=None if is_there else putting_back(bucket, folder, revision.manifest)))
     if not found and not unreadable:
-        raise RequestError(f"there is no result at {folder} in the bucket {bucket.url}", next_step="List them with: scoring results list")
+        raise _no_result(bucket, place, folder)
     return folder, found, unreadable
+
+
+def _no_result(bucket: Bucket, place: str, folder: str) -> RequestError:
+    """The error for a place without results, or for the name of a job, whose place it says."""
+    try:
+        job_id = find_job(bucket, place, scores=True)
+        outcome = JobFolder(bucket, job_id).outcome() if bucket.exists(f"{JOBS}/{job_id}/job.json") else None
+    except PermanentError:
+        outcome = None
+    if outcome is None or not outcome.result.startswith(f"{OUTPUTS}/"):
+        return RequestError(f"there is no result at {folder} in the bucket {bucket.url}", next_step="List them with: scoring results list")
+    own = shlex.quote(outcome.result.removeprefix(f"{OUTPUTS}/"))
+    problem = f"{place} names a job, and revisions belong to a place: the result of job {job_id} is at {outcome.result}"
+    return RequestError(problem, next_step=f"Type: scoring results revisions {own}")

@@ -234,12 +234,14 @@ def _check_latest(bucket: Bucket, release: str) -> None:
         )
 
 
-def train_anew(release: str, tables: Mapping[str, TableFingerprint] = MappingProxyType({})) -> str:
+def train_anew(release: str, tables: Mapping[str, TableFingerprint] = MappingProxyType({}), *, alias: str = "") -> str:
     """What to type when a release can no longer be used, with the tables of its manifest where that is known.
 
+    ``alias`` is one that is to mean the new release; ``latest`` of its definition does so in any case.
     Without ``--again`` the training that made it would be the answer.
     """
     named = "".join(f" --{name} {shlex.quote(tables[name].path)}" for name in ("train", "eval") if name in tables)
+    named += f" --alias {alias}" if alias and not alias.endswith(LATEST) else ""
     return f"Train it anew: scoring train {release.partition('@')[0]}{named} --again"
 
 

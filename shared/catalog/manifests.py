@@ -295,6 +295,11 @@ class ReleaseManifest(Record):
     signature: OptionalSignature = None
 
     @property
+    def forced_in_words(self) -> str:
+        """That it was trained with ``--force``, and why its tables would have been refused; empty where they were not."""
+        return f"trained with --force, although {'; '.join(self.forced)}" if self.forced else ""
+
+    @property
     def judged_on(self) -> Literal["eval", "train"]:
         """The table whose figures count: that of a later time if there was one."""
         return "eval" if "eval" in self.metrics else "train"

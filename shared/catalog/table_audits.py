@@ -7,7 +7,7 @@ def doubts(manifest: ReleaseManifest) -> dict[str, str]:
     """Facts by name, in the order of their weight; empty where nothing was left out and nothing is doubtful."""
     facts = {}
     if manifest.forced:
-        facts["forced"] = f"trained with --force, although {'; '.join(manifest.forced)}"
+        facts["forced"] = manifest.forced_in_words
     if manifest.warnings:
         facts["warning"] = "; ".join(manifest.warnings)
     for name, audit in manifest.audits.items():
@@ -15,7 +15,8 @@ def doubts(manifest: ReleaseManifest) -> dict[str, str]:
         if table is not None:
             facts |= _left_out(name, audit, table) | _cut(name, audit)
         if audit.repeated_rows:
-            facts[f"keys twice in {name}"] = f"{audit.repeated_rows:,} rows have the keys, and the week, of a row before them"
+            rows = "1 row has" if audit.repeated_rows == 1 else f"{audit.repeated_rows:,} rows have"
+            facts[f"keys twice in {name}"] = f"{rows} the keys, and the week, of a row before them"
     return facts
 
 
@@ -34,8 +35,9 @@ def _cut(name: str, audit: TableAudit) -> dict[str, str]:
     first = f"; the first: {audit.first_above}" if audit.first_above else ""
     share = audit.conversions_cut / audit.stated_conversions
     unclicked = f", {audit.unclicked_conversions:,.10g} of them in rows without clicks" if audit.unclicked_rows else ""
+    rows = "1 row" if audit.above_rows == 1 else f"{audit.above_rows:,} rows"
     words = (
-        f"{audit.conversions_cut:,.10g} of {audit.stated_conversions:,.10g} ({share:.2%}){unclicked}, in {audit.above_rows:,} rows "
+        f"{audit.conversions_cut:,.10g} of {audit.stated_conversions:,.10g} ({share:.2%}){unclicked}, in {rows} "
         f"with more conversions than clicks ({audit.above_share:.2%} of the clicks){first}"
     )
     return {f"conversions cut in {name}": words}

@@ -1,5 +1,6 @@
 """Every command in an `sh` block of the README and of every page is run, on one stack that all pages share."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -108,3 +109,11 @@ def test_the_schedule_that_the_guide_shows_is_right(reader: Reader) -> None:
         assert reader.place.scoring_json("schedule", "check") == []
     finally:
         file.unlink()
+
+
+def test_the_correction_that_the_guide_to_rejects_shows_leaves_no_reject(reader: Reader) -> None:
+    for page in WITH_COMMANDS[: WITH_COMMANDS.index("docs/how-to/rejects-and-fixes.md") + 1]:
+        reader.read(page)
+    manifests = (json.loads(found.read_text()) for found in reader.place.bucket.glob("data/predict/output/*/*/*/*/*/manifest.json"))
+    [manifest] = (manifest for manifest in manifests if manifest["fixes"])
+    assert (manifest["rows_in"], manifest["rows_rejected"]) == (300, 0)

@@ -217,8 +217,8 @@ def test_an_unknown_definition_cannot_be_trained_and_the_known_ones_are_named(tr
     known = ", ".join(sorted({"v1", "v2", "v3", *(file.parent.name for file in own)}))
     sentence = rf"there is no definition 'v99' on \S+; there are: {known}( |$)"
     refused(trained, "train", "v99", code=4, sentence=sentence, next_step="scoring models new")
-    refused(trained, "train", "../v1", code=2, sentence=r"a TrainJob has a wrong definition: .*'\.\./v1'")
-    refused(trained, "train", "v1", "--alias", "my champion", code=2, sentence="a TrainJob has a wrong alias")
+    refused(trained, "train", "../v1", code=2, sentence=r"the definition must be a name .*, not '\.\./v1'")
+    refused(trained, "train", "v1", "--alias", "my champion", code=2, sentence="--alias must be a name")
     refused(trained, "train", "v1", "--eval", "x.csv", code=2, sentence="--eval names a table but --train does not", next_step="both")
 
 
@@ -237,7 +237,7 @@ def test_an_unknown_release_or_alias_is_refused_and_what_there_is_is_named(train
         sentence = f"no release or alias '{model}' in the bucket .*; (of v1 )?there are: {known}"
         refused(trained, "score", table, "--model", model, code=4, sentence=sentence, next_step="scoring models list")
         refused(trained, "models", "show", model, code=4, sentence=sentence)
-    refused(trained, "score", table, "--model", "../aliases", code=2, sentence="a ScoreJob has a wrong model: .*'../aliases'")
+    refused(trained, "score", table, "--model", "../aliases", code=2, sentence="--model must be the name .*, not '../aliases'")
     empty = elsewhere(trained, BUCKET_URL=str(trained.root / "no-such-bucket"))
     refused(empty, "score", table, "--model", "v1", code=4, sentence="the definition v1 has no release yet", next_step="scoring train v1")
 

@@ -26,6 +26,9 @@ MAX_DEATHS = 3
 LOST = "lost"
 """Field of the hash that says that a process of the job was lost."""
 
+EXIT_CODE = "exit code "
+"""Before the number in that field, where the process that was lost last ended by itself."""
+
 FORGIVE = """
 if tonumber(redis.call('hget', KEYS[1], ARGV[1]) or '0') > 0 then redis.call('hincrby', KEYS[1], ARGV[1], -1) end
 """
@@ -44,6 +47,8 @@ class Attempt:
     """How often it was begun without an end before now."""
     has_lost: bool = False
     """True when a process was lost with any step of the job."""
+    exit_code: int | None = None
+    """Of the process of the job that was lost last, where it ended by itself; None where a signal killed it, or nobody knows."""
     is_over: bool = False
     """True once its count was taken away, together with something else that was said of it."""
     last: Beginning | None = None
@@ -146,6 +151,8 @@ def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
         log.warning("attempt not counted in Redis", error=str(error))
         return None, True
     attempt.has_lost = lost is not None
+    code = (lost or b"").decode(errors="replace").removeprefix(EXIT_CODE)
+    attempt.exit_code = int(code) if lost is not None and lost.startswith(EXIT_CODE.encode()) and code.isdecimal() else None
     return known, again is not None
 
 
@@ -171,11 +178,14 @@ def forgive(client: redis.Redis, job_id: str, step: str) -> None:
         client.eval(FORGIVE, 1, attempts_key(job_id), step)
 
 
-def note_lost(client: redis.Redis, job_id: str) -> None:
-    """Say that a process was lost with a step of this job in hand: whoever begins another one must be careful."""
+def note_lost(client: redis.Redis, job_id: str, exit_code: int | None = None) -> None:
+    """Say that a process was lost with a step of this job in hand, and its exit code if it ended by itself.
+
+    Whoever begins another step of the job must be careful.
+    """
     key = attempts_key(job_id)
     with contextlib.suppress(redis.RedisError), client.pipeline(transaction=False) as pipe:
-        pipe.hset(key, LOST, 1)
+        pipe.hset(key, LOST, 1 if exit_code is None else f"{EXIT_CODE}{exit_code}")
         pipe.expire(key, KEPT_SECONDS)
         pipe.execute()
 

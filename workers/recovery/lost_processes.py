@@ -4,6 +4,7 @@ A chunk whose process died goes to the end of its queue: without this word every
 release that killed the first one, before anybody came to know of a death.
 """
 
+import re
 from typing import Any
 
 import celery.worker.request
@@ -22,19 +23,26 @@ class Request(celery.worker.request.Request):
     def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Celery's own signature
         error = getattr(exc_info, "exception", None)
         # billiard wraps it to keep its traceback
-        if isinstance(getattr(error, "exc", error), WorkerLostError):
-            self._note_lost()
+        lost = getattr(error, "exc", error)
+        if isinstance(lost, WorkerLostError):
+            self._note_lost(exit_code_in(str(lost)))
         return super().on_failure(exc_info, *arguments, **options)
 
     def on_timeout(self, soft: Any, timeout: Any) -> Any:  # noqa: ANN401 - Celery's own signature
         self._note_lost()
         return super().on_timeout(soft, timeout)
 
-    def _note_lost(self) -> None:
+    def _note_lost(self, exit_code: int | None = None) -> None:
         try:
             order, _ = step_of(self)
         except MessageError:
             return
         client = progress.connect(read_settings().broker_url)
-        note_lost(client, order.job_id)
+        note_lost(client, order.job_id, exit_code)
         client.close()
+
+
+def exit_code_in(text: str) -> int | None:
+    """The exit code of a process that ended by itself, out of billiard's sentence; None for one that a signal killed."""
+    found = re.search(r"exited prematurely: exitcode (\d+)", text)
+    return int(found[1]) if found else None

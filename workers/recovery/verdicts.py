@@ -18,7 +18,7 @@ WORK = {
 
 def killed_step(task: str, attempt: Attempt) -> PermanentError:
     """The verdict on a step of a whole job that killed its process again and again."""
-    return JobFailedError(f"{task} ({_work(task, attempt.folder)}) {_fate(attempt)}", next_step=_more_memory(attempt.folder))
+    return JobFailedError(f"{task} ({_work(task, attempt.folder)}) {_fate(attempt)}", next_step=_advice(attempt))
 
 
 def killed_chunk(order: ChunkOrder, release: str, attempt: Attempt) -> PermanentError:
@@ -26,7 +26,7 @@ def killed_chunk(order: ChunkOrder, release: str, attempt: Attempt) -> Permanent
     doing = attempt.last.doing if attempt.last else ""
     if doing == ChunkStage.LOADING:
         return killed_loader(release, attempt)
-    return JobFailedError(f"chunk {order.index} {_fate(attempt, doing)}", next_step=_more_memory(attempt.folder))
+    return JobFailedError(f"chunk {order.index} {_fate(attempt, doing)}", next_step=_advice(attempt))
 
 
 def killed_loader(release: str, attempt: Attempt) -> ModelError:
@@ -34,7 +34,7 @@ def killed_loader(release: str, attempt: Attempt) -> ModelError:
     definition = release.partition("@")[0]
     return ModelError(
         f"the release {release} kills or hangs the process that loads it: it {_fate(attempt)}",
-        next_step=f"Try its definition with: scoring models check {definition}. {_more_memory(attempt.folder)}",
+        next_step=f"Try its definition with: scoring models check {definition}. {_advice(attempt)}",
     )
 
 
@@ -70,8 +70,16 @@ def _fate(attempt: Attempt, doing: str = "") -> str:
     where = f", the last time while {doing}" if doing else ""
     if last is not None and last.ran_out_of_time:
         return f"did not end within its time or killed its process {attempt.deaths} times in a row{where}"
+    if attempt.exit_code is not None:
+        return f"ended its process with exit code {attempt.exit_code}, {attempt.deaths} times in a row{where}"
     had = last.had if last is not None and last.had else describe_memory()
     return f"killed its process {attempt.deaths} times in a row{where}; most likely memory, of which the process had {had}"
+
+
+def _advice(attempt: Attempt) -> str:
+    if attempt.exit_code is None:
+        return _more_memory(attempt.folder)
+    return f"Remove what ends the process, such as os._exit, then go on with: scoring jobs resume {attempt.folder.job_id}"
 
 
 def _more_memory(folder: JobFolder) -> str:

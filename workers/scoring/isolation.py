@@ -85,7 +85,7 @@ def clear_chunk(
             raise ModelError(
                 f"{len(known.deadly)} single rows of chunk {index} killed the process that scored them, or never ended, "
                 "so it is not the rows but the model that does it",
-                next_step="Try its definition with: scoring models check NAME, then score the table again.",
+                next_step="Try its definition with: scoring models check NAME --table FILE, then score the table again.",
             )
         known = known.begin()
         folder.bucket.write(path, known.to_json())

@@ -11,7 +11,7 @@ from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
 from shared.jobs.messages import ScoreJob
 from workers.scoring.parts import ChunkRecord, first_rejects, read_part
 from workers.scoring.plan import Plan
-from workers.tables import output
+from workers.tables import output, schema
 
 
 def are_too_many(job: ScoreJob, rejected: int, rows: int | None) -> bool:
@@ -60,7 +60,7 @@ def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[Ch
         what = f"none of the {rows:,} rows of {job.table} can be scored; "
         if fault := _fault_of_definition(release, parts):
             raise ModelError(f"{what}{fault}; the first: {quoted}", next_step=_correct(release))
-        raise TableError(f"{what}the first: {quoted}", next_step="Mend the table.")
+        raise TableError(f"{what}the first: {quoted}", next_step=f"Correct the table.{schema.keys_advice(quoted)}")
     if are_too_many(job, rejected, rows) and not folder.has(REJECTS_ACCEPTED):
         raise _too_many(job, release, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%}, ", parts)
 
@@ -73,10 +73,11 @@ def _too_many(job: ScoreJob, release: str, what: str, parts: Sequence[ChunkRecor
             f"{what}allowed are {allowed}); {fault}; the first: {quoted}",
             next_step=f"See them all with: scoring results rejects {job.job_id}. {_correct(release)} Or go on without these rows: {accept}",
         )
+    advice = schema.keys_advice(quoted)
     return TableError(
         f"{what}allowed are {allowed}); the first: {quoted}",
         next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score FILE --fix {job.job_id}; "
-        f"or go on without them: {accept}",
+        f"or go on without them: {accept}{'.' if advice else ''}{advice}",
     )
 
 
@@ -91,7 +92,7 @@ def _fault_of_definition(release: str, parts: Sequence[ChunkRecord]) -> str:
 
 def _correct(release: str) -> str:
     name = _definition(release)
-    return f"Correct its predict, see: scoring models check {name}; then train it and score again."
+    return f"Correct its predict, see: scoring models check {name} --table FILE; then train it and score again."
 
 
 def _definition(release: str) -> str:

@@ -29,6 +29,7 @@ FLAGS = ("computer", "smartphone")
 """The device in the prepared layout; a tablet is neither."""
 
 ENTITY, DEVICE = "entity_id", "device"
+_ID_IS_WORD = re.compile(rf"column {ENTITY}: '[^']*[^\W\d_][^']*' is not a whole number(?!:)")
 RATE = "cr"
 LABELS = (RATE, "Clicks", "Conversions", "week")
 """Columns of a training table that are no features."""
@@ -96,6 +97,13 @@ class Layout:
     def needed(self) -> list[str]:
         """The names of all columns that are read."""
         return [*self.ids, *([DEVICE] if self.has_device else []), *self.texts, *(column.name for column in self.numbers)]
+
+
+def keys_advice(quoted: str) -> str:
+    """What to do about ids that are words, where these rejects have some; empty where they have none."""
+    if not _ID_IS_WORD.search(quoted):
+        return ""
+    return " If the ids are words, name rows by other keys: KEYS in a definition, docs/how-to/add-a-model.md."
 
 
 def layout_for(

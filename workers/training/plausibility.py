@@ -110,7 +110,8 @@ _LARGER = "Train on a table with rows that convert and rows that do not, such as
 
 
 def _count(audit: TableAudit) -> str:
-    return f"{audit.clicks:,.0f} {'clicks' if audit.has_clicks else 'rows'}"
+    text, unit = f"{audit.clicks:,.0f}", "click" if audit.has_clicks else "row"
+    return f"{text} {unit}{'' if text == '1' else 's'}"
 
 
 def warn_of_tables(train: TrainingTable, held_out: TrainingTable | None) -> Iterator[str]:

@@ -76,7 +76,7 @@ def test_what_is_left_out_is_not_imported_and_says_why(definitions, monkeypatch)
         ModelError, match=r"the definition a2 kills its process \(SIGABRT\) when it is imported, and is left out"
     ) as refused:
         load_definition("a2", definitions)
-    assert "model_store.checks a2" in refused.value.next_step
+    assert "scoring models check a2" in refused.value.next_step
     assert not is_tried("a2", definitions)
 
 

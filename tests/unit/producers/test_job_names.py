@@ -107,3 +107,12 @@ def test_a_result_outlives_the_folder_of_its_job(bucket):
     assert (folder, manifest.job_id) == (f"data/predict/output/v1/{PLACE}/revisions/{job.job_id}", job.job_id)
     assert "not a finite number" in scoring(bucket, "results", "rejects", job.job_id).stdout
     assert scoring(bucket, "results", "show", "20991231t000000z-score-aaaaaa").exception.exit_code == 2
+
+
+@pytest.mark.parametrize("words", [("cancel",), ("resume",), ("resume", "--accept-rejects")])
+def test_a_command_that_changes_a_job_refuses_last_and_names_the_id_to_type(bucket, words):
+    job = make_job(bucket)
+    said = scoring(bucket, "jobs", *words, "last")
+    assert said.exception.exit_code == 2
+    assert said.exception.next_step.endswith(f"type: scoring jobs {' '.join(words)} {job.job_id}")
+    assert job.outcome() is None

@@ -173,3 +173,18 @@ def test_new_files_are_for_their_owner_alone_unless_the_setting_says_otherwise(t
 @pytest.mark.parametrize("umask", ["8", "77", "00777", "u=rwx", ""])
 def test_a_umask_that_is_none_is_refused(monkeypatch, umask):
     assert "SCORING_UMASK" in refusal(monkeypatch, SCORING_UMASK=umask)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("BUCKET_URL", "ftp://host", "the value 'ftp://host' that cannot be used: must be a folder or start with s3:// or gs://"),
+        ("SCORING_REDIS_PORT", "abc", "the value 'abc' that cannot be used: it must be a valid integer"),
+    ],
+)
+def test_a_setting_is_refused_in_plain_words(monkeypatch, name, value, words):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        read_settings()
+    assert words in refused.value.message
+    assert "Value error" not in refused.value.message

@@ -126,16 +126,31 @@ def _shown(names: Sequence[str]) -> str:
     return (", ".join(names[:6]) + (", ..." if len(names) > 6 else ""))[:SHOWN_COLUMNS]
 
 
-def missing_columns(missing: Sequence[str], columns: Sequence[str], path: str) -> TableError:
-    """The error for a table that lacks these columns: it says so, or why its first line is no header at all."""
+def is_title(columns: Sequence[str]) -> bool:
+    """True for a first line that looks like a title above the header: a single cell, or mostly empty ones."""
+    return len(columns) == 1 or 2 * sum(map(bool, columns)) < len(columns)
+
+
+def missing_columns(
+    missing: Sequence[str], columns: Sequence[str], path: str, otherwise: str = "Add what is missing, or choose another model."
+) -> TableError:
+    """The error for a table that lacks these columns: it says so, or why its first line is no header at all.
+
+    ``otherwise`` is what to do where the first line is a header.
+    """
     named = [name for name in columns if name]
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
         return _lacking(missing, columns, path, "Its columns must be separated by commas.")
     if 2 * sum(map(_is_value, named)) > len(named):
         return _no_header(columns, path)
-    if 2 * len(named) < len(columns) or len(columns) == 1:
+    if is_title(columns):
         return _lacking(missing, columns, path, "Remove what stands above the header: it must be the first line.")
-    return _lacking(missing, columns, path, "Add what is missing, or choose another model.")
+    name = missing[0].partition(" (")[0]
+    alike = next((column for column in columns if column != name and column.lower() == name.lower()), None)
+    if alike is not None:
+        rule = ": names are written in lower case" if name == name.lower() else ""
+        return _lacking(missing, columns, path, f"Rename {alike} to {name}{rule}.")
+    return _lacking(missing, columns, path, otherwise)
 
 
 def _lacking(missing: Sequence[str], columns: Sequence[str], path: str, next_step: str) -> TableError:

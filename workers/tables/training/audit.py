@@ -57,21 +57,25 @@ def audit_table(
         above_rows=len(above) + unclicked_rows,
         above_clicks=float(clicks[above].sum()),
         conversions_cut=float((conversions[above] - clicks[above]).sum()) + lost,
-        first_above=_where(blocks, int(above[0]), f"{conversions[above[0]]:g} conversions of {clicks[above[0]]:g} clicks")
+        first_above=_where(blocks, int(above[0]), f"{_number(conversions[above[0]], 'conversion')} of {_number(clicks[above[0]], 'click')}")
         if len(above)
         else first_unclicked,
         unclicked_rows=unclicked_rows,
         unclicked_conversions=lost,
         first_unclicked=first_unclicked,
-        total_row="" if total_row is None else _where(blocks, total_row, f"{clicks[total_row]:g} clicks"),
-        fractional="" if fraction is None else _where(blocks, fraction, f"{clicks[fraction]:g} clicks"),
+        total_row="" if total_row is None else _where(blocks, total_row, _number(clicks[total_row], "click")),
+        fractional="" if fraction is None else _where(blocks, fraction, _number(clicks[fraction], "click")),
         is_thousands_dot=fraction is not None and _are_thousands(clicks[clicks % 1 != 0]),
     )
 
 
 def _first_unclicked(in_file: str, rows: table_rows.Rows) -> str:
     line = int(rows.lines[np.array([0])][0])
-    return f"{in_file}line {line}: {rows.frame[CONVERSIONS].iloc[0]:g} conversions of 0 clicks"
+    return f"{in_file}line {line}: {_number(rows.frame[CONVERSIONS].iloc[0], 'conversion')} of 0 clicks"
+
+
+def _number(value: float, what: str) -> str:
+    return f"{value:g} {what}{'' if value == 1 else 's'}"
 
 
 def _where(blocks: Sequence[Block], row: int, what: str) -> str:

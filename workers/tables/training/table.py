@@ -19,6 +19,7 @@ from shared.table_files import find_files
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.compression import UnpackedLimit
+from workers.tables.csv.headers import is_title, missing_columns
 from workers.tables.formats import TrainingLimits, format_of
 from workers.tables.streams import Hashing
 from workers.tables.training.audit import Block, audit_table
@@ -27,6 +28,7 @@ from workers.tables.unchanged import check_still, unchanged_while_read
 
 MAX_TEXT_BYTES = 256 << 20
 """The texts of a small Parquet table may take so much, however often its few texts stand there."""
+_ADD_FEATURE = "Add it to the table, or train another definition."
 CORRECT = "Correct these rows in the table and train again. To train without them, allow more with --max-left-out."
 TRAIN_AGAIN = "Train again once the table is whole."
 
@@ -123,7 +125,8 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     if not used or len(left_out) > max_left_out * (used + len(left_out)):
         shown = "; ".join(row.text for row in left_out[: output.REJECTS_QUOTED]) or "it has a header but no row with clicks"
         raise TableError(
-            f"{len(left_out):,} of {used + len(left_out):,} rows of {path} cannot be used to train: {shown}", next_step=CORRECT
+            f"{len(left_out):,} of {used + len(left_out):,} rows of {path} cannot be used to train: {shown}",
+            next_step=f"{CORRECT}{schema.keys_advice(shown)}",
         )
     fingerprint = TableFingerprint(path=path, files=digests, rows=used, rejected=len(left_out))
     table = dataclasses.replace(_joined(blocks, columns or [], fingerprint, keys, left_out), max_left_out=max_left_out)
@@ -154,8 +157,9 @@ def choose_columns(
     by_name = {column.name: column for column in offered}
     missing = [name for name in [*(wanted or []), *text] if name not in by_name]
     if missing or all(column.name in schema.FLAGS for column in offered):
-        what = f"lacks the column {missing[0]}" if missing else "has no feature beside the device"
-        raise TableError(f"{path} {what}", next_step="Add it to the table, or train another definition.")
+        if missing or is_title(names):
+            raise missing_columns(missing or [CLICKS, CONVERSIONS], names, path, _ADD_FEATURE)
+        raise TableError(f"{path} has no feature beside the device", next_step=_ADD_FEATURE)
     return offered if wanted is None else [by_name[name] for name in wanted]
 
 
@@ -181,6 +185,8 @@ def _labels(names: Sequence[str], path: str, *, with_week: bool) -> list[Column]
         if all(label in names for label in labels):
             week = [WEEK] if with_week and WEEK in names else []
             return [Column(name=label, type="number") for label in [*labels, *week]]
+    if is_title(names):
+        raise missing_columns([CLICKS, CONVERSIONS], names, path)
     raise TableError(
         f"{path} has nothing to learn from: neither {CLICKS} and {CONVERSIONS} nor {RATE}",
         next_step="Train on a table with one of them; a table to score needs none.",

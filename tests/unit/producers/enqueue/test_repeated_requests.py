@@ -217,6 +217,8 @@ def test_changed_code_of_a_definition_is_said_of_a_training_and_of_a_result(sett
         assert change.what == "code"
         assert change.sentence == f"the code of v1 in {package / 'v1'} is not the code that {old} was trained with"
     assert of_result.next_step == "Train it with the code of now: scoring train v1 --again"
+    publish_handmade(bucket, made=NOON + timedelta(hours=1))
+    assert [(change.what, change.next_step) for change in changes_since(settings, bucket, job_id)] == [("alias", ""), ("code", "")]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -18,7 +18,7 @@ from shared.catalog.aliases import MANIFEST, ROLLBACKS, add_change, point_latest
 from shared.errors import ModelError, RequestError
 from shared.jobs import outbox
 from shared.signatures import Signer
-from tests.handmade import NOON, publish_handmade
+from tests.handmade import NOON, PLACE, TABLE, make_job, publish_handmade, row, run_job, write_table
 from tests.object_store import STORE_BUCKET, object_store, talking_to
 
 
@@ -247,3 +247,25 @@ def test_the_commands_say_from_what_to_what_and_how_to_undo_it(bucket):
         "release": second,
         "was": first,
     }
+
+
+def test_a_release_that_was_trained_with_force_is_never_used_without_a_word(bucket, no_redis_url):
+    plain = publish_handmade(bucket)
+    write_table(bucket, [row(number) for number in range(5)])
+    run_job(make_job(bucket))
+    places = [("models", "promote", "v1"), ("results", "show", f"v1/{PLACE}"), ("score", TABLE, "--model", "v1", "--no-wait")]
+    for words in places:
+        said = CliRunner().invoke(root.scoring, words, env={"BUCKET_URL": bucket.url, "REDIS_URL": no_redis_url})
+        assert "--force" not in said.output, words
+    manifest = f"{release_folder(plain)}/{MANIFEST}"
+    bucket.write(manifest, json.dumps(json.loads(bucket.read(manifest)) | {"forced": ["it has 3 clicks"]}).encode())
+    for words in [*places, ("models", "promote", plain, "--alias", "challenger")]:
+        said = CliRunner().invoke(root.scoring, words, env={"BUCKET_URL": bucket.url, "REDIS_URL": no_redis_url})
+        assert f"Warning: the release {plain} was trained with --force, although it has 3 clicks\n" in said.stderr, words
+
+
+def test_latest_is_said_to_be_no_alias_that_moves(bucket):
+    publish_handmade(bucket)
+    with pytest.raises(ModelError, match=r"^there is no alias 'latest' that moves: each definition has its own") as refused:
+        changes_of(bucket, "latest")
+    assert refused.value.next_step == "Name the definition, as in: scoring models history v2"

@@ -563,6 +563,11 @@ def test_the_list_shows_what_ran_last_and_what_comes_next(settings, bucket):
     assert "switched off" in scoring(bucket, "list").stdout
 
 
+def test_the_list_says_whether_some_entries_run_or_none(bucket):
+    keep(bucket, cron="")
+    assert scoring(bucket, "list").stderr == "1 problem keeps all entries from running. See it with: scoring schedule check\n"
+
+
 def test_check_names_each_problem_and_a_model_that_is_not_there(bucket):
     assert "there is no config/schedule.yaml" in str(scoring(bucket, "check", error=RequestError).exception)
     keep(bucket)

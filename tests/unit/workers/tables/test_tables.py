@@ -610,6 +610,7 @@ def test_a_needed_column_that_is_there_twice_is_refused_by_name(name):
         (["20458", "tv 32", "1", "0.5", "Computer"], "has no header: its first line is a row of values"),
         (["entity_id;att1;score;device"], "must be separated by commas"),
         (["entity_id", "keyword", "att1", "score"], "Add what is missing"),
+        (["entity_id", "Device", "att1", "score"], "Rename Device to device: names are written in lower case"),
     ],
 )
 def test_a_first_line_that_lacks_columns_says_why(columns, says):
@@ -989,3 +990,16 @@ def test_members_end_to_end_are_one_file_and_the_same_text_gives_the_same_bytes(
         assert gzip.decompress(b"".join(members)) == b"".join(texts)
         assert output.decompress(b"".join(members)) == b"".join(texts)
     assert all(member[4:8] == b"\0\0\0\0" for member in members), "no time in the header"
+
+
+def test_ids_that_are_words_lead_to_keys_of_ones_own():
+    quoted = "t.csv line 2, column entity_id: 'shoes' is not a whole number"
+    assert schema.keys_advice(quoted) == (
+        " If the ids are words, name rows by other keys: KEYS in a definition, docs/how-to/add-a-model.md."
+    )  # fmt: skip
+    for other in (
+        "'1.5' is not a whole number",
+        "'1e3' is not a whole number: written with an exponent, it has lost digits",
+        "'' is missing",
+    ):
+        assert not schema.keys_advice(f"t.csv line 2, column entity_id: {other}")

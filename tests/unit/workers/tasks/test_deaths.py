@@ -20,6 +20,7 @@ from tests.trainings import GUESSING, add_definition, make_training, train, writ
 from workers.notices import delivery
 from workers.recovery import attempts
 from workers.recovery.attempts import MAX_DEATHS, counted
+from workers.recovery.lost_processes import exit_code_in
 from workers.recovery.shutdown import forgive_work_in_hand
 from workers.recovery.sweep import Missing
 from workers.scoring import chunk, planning, publishing
@@ -135,6 +136,18 @@ def test_a_step_that_kills_its_process_three_times_fails_its_job(killing):
     task, folder = killing
     assert run_until_it_ends(task, whole(folder), folder) == MAX_DEATHS
     check_verdict(folder, task.name, "killed its process 3 times in a row", "most likely memory", "GB, ")
+
+
+def test_a_step_that_ends_its_process_by_itself_is_told_with_its_exit_code(bucket, client, monkeypatch):
+    folder = make_job(bucket)
+    monkeypatch.setattr(planning, "plan_job", die)
+    while folder.outcome() is None:
+        if run(score.score_plan, whole(folder)):
+            code = exit_code_in("Worker exited prematurely: exitcode 3 Job: 12.")
+            attempts.note_lost(client, folder.job_id, code)  # as the worker's main process does
+    check_verdict(folder, "ended its process with exit code 3, 3 times in a row")
+    assert "memory" not in folder.outcome().reason + folder.outcome().next_step
+    assert exit_code_in("Worker exited prematurely: signal 9 (SIGKILL) Job: 12.") is None
 
 
 def test_an_emptied_redis_does_not_give_a_step_its_tries_back(killing, client):

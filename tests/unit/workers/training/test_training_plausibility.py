@@ -184,7 +184,7 @@ def test_clicks_and_conversions_that_are_exchanged_are_refused(bucket):
     write(bucket, rows(300, lambda number: (number % 3, 10)))
     error = refused(bucket)
     assert error.message.startswith(f"300 rows of {TRAIN} with 100.0% of its clicks have more conversions than clicks (allowed are 1%)")
-    assert "line 2: 10 conversions of 1 clicks" in error.message
+    assert "line 2: 10 conversions of 1 click" in error.message
     assert "exchanged" in error.next_step
     assert "view-through" in error.next_step
 
@@ -201,7 +201,7 @@ def test_a_few_conversions_above_the_clicks_are_cut_and_told(bucket):
 def test_conversions_on_rows_without_clicks_are_told_with_the_first_of_them(bucket):
     write(bucket, [*rows(600), "701,Computer,0,0,0,4"])
     assert run(bucket).facts["conversions cut in train"] == (
-        "4 of 604 (0.66%), 4 of them in rows without clicks, in 1 rows with more conversions than clicks (0.00% of the clicks); "
+        "4 of 604 (0.66%), 4 of them in rows without clicks, in 1 row with more conversions than clicks (0.00% of the clicks); "
         "the first: line 602: 4 conversions of 0 clicks"
     )
 

@@ -341,6 +341,15 @@ def test_a_table_without_a_target_is_refused(bucket):
         assert sentence == "data/train.csv has nothing to learn from: neither Clicks and Conversions nor cr"
 
 
+@pytest.mark.parametrize("title", [b"Keyword report\n", b"Report,,,,,,,\n"])
+@pytest.mark.parametrize("wanted", [None, ["att1"]])
+def test_a_title_above_the_header_is_told_as_when_scoring(bucket, title, wanted):
+    bucket.write("data/titled.csv", title + as_csv(raw_table(5)))
+    with pytest.raises(TableError) as caught:
+        read_training_table(bucket, "data/titled.csv", wanted)
+    assert caught.value.next_step == "Remove what stands above the header: it must be the first line."
+
+
 def test_a_folder_in_which_one_file_has_another_target_is_refused(bucket):
     raw = raw_table(20)
     bucket.write("data/mixed/a.csv", as_csv(raw))

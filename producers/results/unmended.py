@@ -1,0 +1,56 @@
+"""Corrected rows that still hold the value for which they were rejected, as after a change of ``reject_value`` alone."""
+
+import csv
+import gzip
+import io
+import zlib
+from pathlib import Path
+
+from producers.results.rejects import MARKS, Rejected, find_rejects
+from shared.bucket.interface import Bucket
+from shared.errors import ScoringError
+
+FILE, LINE = MARKS[:2]
+MAX_READ_BYTES = 16 << 20
+"""The job refuses a file of corrected rows that is larger."""
+
+
+def warning_of_unmended(bucket: Bucket, job_id: str, rows: str) -> str:
+    """A sentence that names the first row of the file ``rows`` with its rejected value still in it; empty where there is none.
+
+    A file that cannot be read gives none: the job that reads it says why.
+    """
+    try:
+        unmended = _unmended(bucket, job_id, rows)
+    except (ScoringError, OSError, EOFError, zlib.error, csv.Error, ValueError):
+        return ""
+    if not unmended:
+        return ""
+    first = unmended[0]
+    count = "1 row still holds" if len(unmended) == 1 else f"{len(unmended):,} rows still hold"
+    return (
+        f"{count} the value that was rejected, the first on line {first.line} of {first.file}: {first.column} {first.value!r}. "
+        f"Correct the column {first.column} itself: what stands in the reject_ columns is not read."
+    )
+
+
+def _unmended(bucket: Bucket, job_id: str, rows: str) -> list[Rejected]:
+    records = csv.DictReader(io.StringIO(_text(bucket, rows), newline=""))
+    rejects = list(find_rejects(bucket, job_id)[1])
+    by_line = {(reject.file, reject.line): reject for reject in rejects}
+    only_file = rejects[0].file if rejects else ""
+    found = []
+    for record in records:
+        line = (record.get(LINE) or "").strip()
+        reject = by_line.get((record.get(FILE) or only_file, int(line) if line.isdecimal() else 0))
+        if reject is not None and reject.value and record.get(reject.column) == reject.value:
+            found.append(reject)
+    return found
+
+
+def _text(bucket: Bucket, rows: str) -> str:
+    """The file as it is found by the job: in the bucket, or else on this machine."""
+    inside = None if Path(rows).is_absolute() else bucket.stat(rows.strip("/"))
+    with bucket.open(inside.path) if inside else Path(rows).open("rb") as raw:
+        data = raw.read(MAX_READ_BYTES)
+    return (gzip.decompress(data) if rows.endswith(".gz") else data).decode("utf-8-sig", errors="replace")
