@@ -167,7 +167,9 @@ def score(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Score TABLE: a csv, tsv or Parquet file or a folder of them, in the bucket or on this machine.
+    """Score TABLE: a csv, tsv or Parquet file, or a folder of them.
+
+    It lies in the bucket or on this machine.
 
     With --fix JOB, TABLE is a csv file of corrected rows, which `scoring results rejects JOB --rows FILE` writes for you to correct. They
     are scored with that job's release, and published with its other rows as a new revision of its result. The job's limit of rejects

@@ -47,7 +47,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     if not earlier.has("plan.json"):
         if earlier.was_cleared():
             raise earlier.cleared_error()
-        raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
+        raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Correct the table and score it.")
     newer = _newer_at_place(bucket, earlier, fixed.place)
     if newer is not None and not again:
         raise _older_than_published(earlier, newer, rows)

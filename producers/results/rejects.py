@@ -169,7 +169,7 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
                     writer.writerow([*MARKS, *columns])
                 elif columns != header:
                     problem = f"{file} has other columns than {next(iter(by_file))}"
-                    raise TableError(problem, next_step="Mend the table itself and score it again.")
+                    raise TableError(problem, next_step="Correct the table itself and score it again.")
                 for line, values in rows:
                     row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
                     reject = wanted[line]

@@ -133,7 +133,7 @@ def test_text_in_a_column_of_whole_numbers_fails_the_job_with_the_first_rows_quo
         code=3,
         sentence=rf"none of the 300 rows of .* can be scored; the first: .* line 2, column entity_id: "
         rf"'shoe{first}' is not a whole number; .* line 3, .* line 4, ",
-        next_step="Mend the table",
+        next_step="Correct the table",
     )
     assert "line 5" not in said
     some = tmp_path / "some_wrong.csv"

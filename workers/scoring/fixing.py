@@ -68,7 +68,9 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     if not earlier.has("plan.json"):
         if earlier.was_cleared():
             raise earlier.cleared_error()
-        raise RequestError(f"nothing of job {job.fixes} was scored, so there is nothing to fix", next_step="Mend the table and score it.")
+        raise RequestError(
+            f"nothing of job {job.fixes} was scored, so there is nothing to fix", next_step="Correct the table and score it."
+        )
     plan = read_plan(earlier)
     for file in plan.files:
         _check_contents(folder.bucket, file)
@@ -123,7 +125,7 @@ def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[sch
     try:
         records = list(form.records(_text(data, path, form)))
     except csv.Error as error:
-        raise TableError(f"{path} is not a csv table: {error}", next_step="Mend it and send it again.") from error
+        raise TableError(f"{path} is not a csv table: {error}", next_step="Correct it and send it again.") from error
     columns = [name.strip() for name in records[0]] if records else []
     _check_columns(columns, path, layouts, job)
     chunk_of = _chunk_finder(plan)
@@ -132,7 +134,7 @@ def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[sch
         if not record:
             continue
         if len(record) != len(columns):
-            raise TableError(f"record {number} of {path} has {len(record)} values, the header {len(columns)}", next_step="Mend it.")
+            raise TableError(f"record {number} of {path} has {len(record)} values, the header {len(columns)}", next_step="Correct it.")
         values = dict(zip(columns, record, strict=True))
         line = int(text) if (text := values[LINE].strip()).isascii() and text.isdecimal() and len(text) < MAX_DIGITS else 0
         index = chunk_of(values.get(FILE, plan.files[0].path), line)
@@ -166,7 +168,7 @@ def _text(data: bytes, path: str, form: TableFormat) -> str:
 def _bounded(data: bytes, path: str) -> bytes:
     if len(data) > MAX_FIXED_BYTES:
         raise TableError(
-            f"{path} holds more than {MAX_FIXED_BYTES >> 20} MB of fixed rows", next_step="Mend the table itself and score it again."
+            f"{path} holds more than {MAX_FIXED_BYTES >> 20} MB of fixed rows", next_step="Correct the table itself and score it again."
         )
     return data
 
@@ -267,7 +269,7 @@ class _RejectsOf:
 
 
 def _damaged(what: str) -> TableError:
-    return TableError(f"{what} are damaged", next_step="Mend the table itself and score it again.")
+    return TableError(f"{what} are damaged", next_step="Correct the table itself and score it again.")
 
 
 # --- chunk -------------------------------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def conclude(plan: SearchPlan, waves: Sequence[Wave], records: Records) -> Searc
         why = next((record.failed for record in records.values() if record.failed), "none was tried")
         raise ModelError(
             f"all {len(trials)} candidates failed, the first one so: {why}",
-            next_step="Mend the config or the definition, then ask anew: scoring train DEFINITION --config FILE --again",
+            next_step="Correct the config or the definition, then ask again: scoring train DEFINITION --config FILE --again",
         )
     best = min(complete, key=lambda number: (loss_of(ok[number]), number))
     shown = [_shown(trial, best, plan, ok, records) for trial in trials]
