@@ -101,6 +101,12 @@ class Stored:
         return {info.path.rpartition("/")[2]: self.bucket.read(info.path) or b"" for info in self.bucket.files(self.place)}
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """What is written where it should not be is written here."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def s3_store():
     with object_store() as url, talking_to(url):
