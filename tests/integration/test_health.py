@@ -121,7 +121,7 @@ def test_a_worker_whose_processes_are_all_at_work_is_well_however_much_waits(alo
     alone.send(CONTROL_PROCESSES + 1)
     wait_until(lambda: alone.client.llen(QUEUE_CONTROL) >= 1 and alone.client.hlen("unacked") == CONTROL_PROCESSES, 30, "work in hand")
     lying = alone.client.lindex(QUEUE_CONTROL, -1)
-    assert alone.illness(CONTROL) is None
+    wait_until(lambda: alone.illness(CONTROL) is None, 30, "the health once all processes are at work")
     assert alone.client.lindex(QUEUE_CONTROL, -1) == lying
 
 
