@@ -249,7 +249,7 @@ def test_an_option_with_a_value_that_cannot_be_is_refused_before_a_job_is_made(t
     table = trained.sample_table
     jobs = len(list((trained.bucket / "jobs").iterdir()))
     score = ("score", table, "--model", "v1")
-    refused(trained, *score, "--chunk-rows", "0", code=2, sentence="chunk_rows: .*greater than or equal to 1 .got 0.", next_step="--help")
+    refused(trained, *score, "--chunk-rows", "0", code=2, sentence="--chunk-rows must be a whole number from 1 to [0-9,]+, not 0")
     refused(trained, *score, "--max-reject-share", "5", code=2, sentence="--max-reject-share is from 0 to 1; 5 % is 0.05")
     refused(trained, *score, "--max-reject-share", "nan", code=2, sentence="--max-reject-share is from 0 to 1")
     refused(trained, "sample", "--rows", "-5", "--out", tmp_path / "x", code=2, sentence="-5")
