@@ -50,7 +50,7 @@ _NO_ROWS = (".md", ".crc", ".md5", ".sha1", ".sha256", ".sha512", ".sum", ".yaml
 _COMPANIONS = re.compile(
     r"(readme|licen[cs]e|notice|notes|changelog|manifest|checksums|md5sums|sha(1|256|512)sums|made-up)(\.(txt|rst|json|html?|toml|xml))?"
 )
-"""Whole names of files that people and tools leave beside tables; ``manifest-rows.xlsx`` is none of them."""
+"""Whole names of files that people and tools leave beside tables; ``manifest-rows.xlsx`` does not match."""
 _TEXTS = (".txt", ".log")
 """Endings of files that may hold notes or rows: their beginning tells, but in a folder of notes."""
 

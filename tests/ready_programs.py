@@ -181,7 +181,7 @@ def serve(line: int) -> None:
                 print(os.waitstatus_to_exitcode(status), file=call, flush=True)
             os._exit(0)
     os.close(writing)
-    os.read(reading, 1)  # whoever asked knows our process id before we do anything
+    os.read(reading, 1)  # the caller knows our process id before we do anything
     os.setsid()
     if LOADER in arguments:
         arguments[1] = str(os.getppid())

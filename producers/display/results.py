@@ -79,4 +79,4 @@ def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], co
         console.print()
         print_line(console, f"Only {looked_at} have been looked at: there may be more.")
     console.print()
-    print_line(console, f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE")
+    print_line(console, f"Get the rows to correct with: scoring results rejects {job_id} --rows FILE")

@@ -54,7 +54,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     source = find_table(bucket, rows)
     if kind_of(source.path) not in TEXT_FORMS:
         raise RequestError(
-            f"{rows} is not a file of fixed rows", next_step=f"Get the rows to mend with: scoring results rejects {job_id} --rows FILE"
+            f"{rows} is not a file of fixed rows", next_step=f"Get the rows to correct with: scoring results rejects {job_id} --rows FILE"
         )
     if newer is not None and not _was_made_before(bucket, newer, job_id, source):
         raise _older_than_published(earlier, newer, rows)

@@ -100,7 +100,7 @@ def _lost_file(text: bytes | None, remembered: list[str]) -> Problem:
 
 
 def find_entry(bucket: Bucket, name: str) -> Entry:
-    """One entry; raises RequestError when there is none of this name, or it cannot be kept."""
+    """Returns one entry; raises RequestError if no entry has this name, or the entry is not valid."""
     entries, problems, _ = read_entries(bucket)
     for entry in entries:
         if entry.name == name:

@@ -63,7 +63,7 @@ class Child:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def again(self) -> "Child":
-        """The same program, started anew."""
+        """Starts the same program again."""
         return Child(*self._made_of)
 
     def send(self, number: signal.Signals) -> None:

@@ -43,7 +43,7 @@ class Bucket(ABC):
     is_remote = False
     """True where every call waits for an answer over the network."""
     signer: Signer = NO_SIGNER
-    """Belongs to the place as its address does: whoever reads or writes a manifest there must not forget it."""
+    """Belongs to the place as its address does: every reader and writer of a manifest there needs it."""
 
     @abstractmethod
     def stat(self, path: str) -> FileInfo | None:

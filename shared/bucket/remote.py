@@ -27,7 +27,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
 
 TRIES = 3
 """For each call to an object store. Its libraries' own tries multiply (5 x 5 of 15 s each: six minutes for one call to a store that hangs);
-whoever calls tries a whole step again after seconds, and a process that waits renews a lease that nobody else may take."""
+the caller tries a whole step again after seconds, and a process that waits renews a lease that nobody else may take."""
 
 FETCHED_AT_ONCE = 8 << 20
 """Bytes of a file of a release that one request to an object store brings."""
@@ -172,7 +172,7 @@ class RemoteBucket(Bucket):
             return False
         for file in sorted(local.iterdir()):
             if file.name != last:
-                # named by its content: whoever puts another file of this name here at the same time does not replace it
+                # named by its content: a writer that puts another file of this name here at the same time does not replace it
                 with file.open("rb") as content:
                     digest = hashlib.file_digest(content, "sha256").hexdigest()
                 self.upload(file, f"{folder}/{_by_content(file.name, digest)}")
@@ -215,7 +215,7 @@ class RemoteBucket(Bucket):
         target = cache / folder
         aside = target.parent / f".{mark_of_process()}"
         try:
-            target.rename(aside)  # whoever copies from it sees all of it or nothing
+            target.rename(aside)  # a process that copies from it sees all of it or nothing
         except OSError:
             return False
         shutil.rmtree(aside, ignore_errors=True)

@@ -459,7 +459,7 @@ class Stage:
             return []
         logs = "".join(log.read_text() for log in sorted(self.neighbour.root.glob("*.log")))
         found = [f"the neighbour's log names {job_id}" for job_id in jobs if job_id in logs]
-        return found + [f"the neighbour tells of {job_id}" for job_id in jobs if self.neighbour.place.webhook.about(job_id)]
+        return found + [f"the neighbour sends a notice about {job_id}" for job_id in jobs if self.neighbour.place.webhook.about(job_id)]
 
     def _lost_processes(self) -> list[str]:
         """Processes that are gone for good, shown by giving work to all of them at once through each queue."""
