@@ -183,9 +183,10 @@ def score(
         scoring score fixed.csv --fix 20261123t101500000z-score-9bfad3
     """
     from producers.enqueue.fix import enqueue_fix
-    from producers.enqueue.score import REJECT_SHARE, enqueue_score
+    from producers.enqueue.score import enqueue_score
     from producers.enqueue.sources import check_day
     from shared.catalog.aliases import resolve
+    from shared.jobs.messages import REJECT_SHARE
 
     if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
         raise RequestError(

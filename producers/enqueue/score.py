@@ -12,10 +12,9 @@ from shared.catalog.manifests import check_place
 from shared.catalog.releases import read_release
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ScoreJob
+from shared.jobs.messages import REJECT_SHARE, ScoreJob
 from shared.settings import Settings
 
-REJECT_SHARE = 0.01
 """The share of rows that may be rejected when a request names none."""
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
+from shared.catalog.manifests import INPUTS
 from shared.errors import NoTableError, RequestError, ScoringError, TableError
 from shared.jobs.folder import JobFolder
 from shared.table_files import ENDINGS, HEAD_BYTES, Looking, choose_files, find_files, kind_of, promised_kind
 
-INPUTS, TRAINING = "data/predict/input", "data/train"
+TRAINING = "data/train"
 THE_INPUT = "prediction_input"
 
 

@@ -1,13 +1,11 @@
 """Signs releases that are in the store already: those from before the store had a key, and those signed with an older one."""
 
-import hashlib
-
 from shared.bucket.interface import Bucket
+from shared.bucket.unchanged import has_content
 from shared.catalog.aliases import MANIFEST, release_folder, train_anew
 from shared.catalog.manifests import ReleaseManifest
 from shared.catalog.releases import read_release
 from shared.errors import ModelError, RequestError
-from shared.records import FileDigest
 from shared.signatures import Signature
 
 
@@ -28,7 +26,7 @@ def sign_release(bucket: Bucket, release: str) -> None:
             next_step=f"Put the other key behind the new one in SCORING_STORE_KEY, after a comma. {anew}",
         )
     for name, digest in manifest.files.items():
-        if not _is(bucket, bucket.stored_at(folder, name, digest.sha256), digest):
+        if not has_content(bucket, bucket.stored_at(folder, name, digest.sha256), digest):
             raise ModelError(f"the file {name} of the release {release} is missing, or was changed after it was published", next_step=anew)
     unsigned = manifest.model_copy(update={"signature": None})
     bucket.write(f"{folder}/{MANIFEST}", bucket.signer.sign(unsigned.to_json()), durable=True)
@@ -42,14 +40,3 @@ def checked_manifest(bucket: Bucket, release: str) -> tuple[bytes, ReleaseManife
     """
     found = read_release(bucket, release)
     return found.text, found.manifest
-
-
-def _is(bucket: Bucket, path: str, digest: FileDigest) -> bool:
-    info = bucket.stat(path)
-    if info is None or info.size != digest.size:
-        return False
-    whole = hashlib.sha256()
-    with bucket.open(path) as content:
-        for block in iter(lambda: content.read(1 << 20), b""):
-            whole.update(block)
-    return whole.hexdigest() == digest.sha256

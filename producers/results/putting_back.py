@@ -1,6 +1,5 @@
 """How a revision is put back at its place: the command that makes it once more, or why there is none."""
 
-import hashlib
 import json
 import re
 import shlex
@@ -9,16 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.bucket.interface import Bucket, FileInfo
-from shared.catalog.manifests import OUTPUTS, PREDICTIONS, ResultManifest
+from shared.bucket.unchanged import has_content
+from shared.catalog.manifests import INPUTS, OUTPUTS, PREDICTIONS, ResultManifest
 from shared.catalog.releases import look_at_release
 from shared.errors import PermanentError
 from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
-from shared.jobs.messages import ScoreJob
+from shared.jobs.messages import REJECT_SHARE, ScoreJob
+from shared.records import FileDigest
 from shared.table_files import find_files
 
-INPUTS = "data/predict/input"
-REJECT_SHARE = 0.01
-"""The share of rows that a request may have rejected when it names none."""
 MAX_HASHED_BYTES = 256 << 20
 """A file with another stamp is read to see whether its content is the same; a larger one counts as changed."""
 
@@ -77,7 +75,7 @@ def _missing(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> 
     rows = bucket.stat(job.fixed_rows)
     if rows is None:
         yield f"the corrected rows {job.fixed_rows} are gone"
-    elif manifest.fixed_rows and not _has_content(bucket, rows, manifest.fixed_rows.sha256, manifest.fixed_rows.size):
+    elif manifest.fixed_rows and not _is_seen_to_hold(bucket, rows, manifest.fixed_rows):
         yield f"the corrected rows {job.fixed_rows} were changed since"
     earlier = JobFolder(bucket, manifest.fixes)
     if not earlier.has("job.json") or not earlier.has("plan.json"):
@@ -102,18 +100,12 @@ def _changes_of_table(bucket: Bucket, manifest: ResultManifest) -> Iterator[str]
         is_as_it_was = info is not None and info.size == digest.size and stamps.get(path) == info.stamp
         if is_as_it_was and (path not in versions or (info is not None and versions[path] == info.version)):
             continue
-        if info is not None and not _has_content(bucket, info, digest.sha256, digest.size):
+        if info is not None and not _is_seen_to_hold(bucket, info, digest):
             yield f"{path} was changed since it was scored"
 
 
-def _has_content(bucket: Bucket, info: FileInfo, sha256: str, size: int) -> bool:
-    if info.size != size or size > MAX_HASHED_BYTES:
-        return False
-    with bucket.open(info.path) as raw:
-        digest = hashlib.sha256()
-        while data := raw.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest() == sha256
+def _is_seen_to_hold(bucket: Bucket, info: FileInfo, digest: FileDigest) -> bool:
+    return digest.size <= MAX_HASHED_BYTES and has_content(bucket, info.path, digest)
 
 
 def _stamps(bucket: Bucket, job_id: str) -> Mapping[str, str]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, TextIO, cast
 
 from producers.job_names import find_job
-from shared.bucket.interface import Bucket
+from shared.bucket.interface import Bucket, FileInfo
+from shared.bucket.unchanged import unchanged_while_read
 from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.catalog.results import FoundResult, find_revision, read_result
@@ -162,7 +163,7 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
     with _whole(out) as target:
         writer = csv.writer(target, lineterminator="\n", delimiter=separator)
         for file, wanted in by_file.items():
-            with _unchanged_while_read(bucket, file):
+            with unchanged_while_read(bucket, _found(bucket, file), "Score the table again.", damage=Exception):
                 columns, rows = _rows(bucket, file, wanted.keys())
                 if header is None:
                     header = columns
@@ -201,24 +202,12 @@ def _whole(out: Path) -> Iterator[TextIO]:
         raise
 
 
-@contextlib.contextmanager
-def _unchanged_while_read(bucket: Bucket, file: str) -> Iterator[None]:
-    """Raises TableError when a file of the table is missing, or is changed while this block reads it: then it may look damaged."""
-    before = bucket.stat(file)
-    if before is None:
+def _found(bucket: Bucket, file: str) -> FileInfo:
+    """A file of the table; raises TableError when it is gone."""
+    info = bucket.stat(file)
+    if info is None:
         raise TableError(f"the table {file} is gone from the bucket {bucket.url}", next_step="Score it again when it is back.")
-
-    def check() -> None:
-        now = bucket.stat(file)
-        if now is None or (now.stamp, now.version) != (before.stamp, before.version):
-            raise TableError(f"{file} was changed or removed while it was read", next_step="Score the table again.")
-
-    try:
-        yield
-    except Exception:
-        check()
-        raise
-    check()
+    return info
 
 
 def _rows(bucket: Bucket, file: str, wanted: Iterable[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
@@ -232,12 +221,13 @@ def _rows(bucket: Bucket, file: str, wanted: Iterable[int]) -> tuple[list[str], 
 
 
 def _lines(bucket: Bucket, file: str, form: TextForm) -> Iterator[tuple[int, str]]:
-    with bucket.open(file) as raw, _unpacked(raw, form) as opened:
+    with bucket.open(file) as raw, unpacked(raw, form) as opened:
         for number, line in enumerate(opened, 1):
             yield number, line.decode("utf-8-sig" if number == 1 else "utf-8", errors="replace")
 
 
-def _unpacked(raw: IO[bytes], form: TextForm) -> AbstractContextManager[IO[bytes]]:
+def unpacked(raw: IO[bytes], form: TextForm) -> AbstractContextManager[IO[bytes]]:
+    """The text of an open file of this form."""
     if form.compression == "gzip":
         return cast(AbstractContextManager[IO[bytes]], gzip.open(raw))
     if form.compression == "zstd":

@@ -1,14 +1,15 @@
 """Corrected rows that still hold the value for which they were rejected, as after a change of ``reject_value`` alone."""
 
 import csv
-import gzip
 import io
 import zlib
 from pathlib import Path
+from typing import IO
 
-from producers.results.rejects import MARKS, Rejected, find_rejects
+from producers.results.rejects import MARKS, Rejected, find_rejects, unpacked
 from shared.bucket.interface import Bucket
 from shared.errors import ScoringError
+from shared.table_files import TEXT_FORMS, TextForm, kind_of
 
 FILE, LINE = MARKS[:2]
 MAX_READ_BYTES = 16 << 20
@@ -35,7 +36,10 @@ def warning_of_unmended(bucket: Bucket, job_id: str, rows: str) -> str:
 
 
 def _unmended(bucket: Bucket, job_id: str, rows: str) -> list[Rejected]:
-    records = csv.DictReader(io.StringIO(_text(bucket, rows), newline=""))
+    form = TEXT_FORMS.get(kind_of(rows) or "csv", TextForm())
+    with _opened(bucket, rows) as raw, unpacked(raw, form) as opened:
+        text = opened.read(MAX_READ_BYTES).decode("utf-8-sig", errors="replace")
+    records = csv.DictReader(io.StringIO(text, newline=""), delimiter=form.separator)
     rejects = list(find_rejects(bucket, job_id)[1])
     by_line = {(reject.file, reject.line): reject for reject in rejects}
     only_file = rejects[0].file if rejects else ""
@@ -48,9 +52,7 @@ def _unmended(bucket: Bucket, job_id: str, rows: str) -> list[Rejected]:
     return found
 
 
-def _text(bucket: Bucket, rows: str) -> str:
+def _opened(bucket: Bucket, rows: str) -> IO[bytes]:
     """The file as it is found by the job: in the bucket, or else on this machine."""
     inside = None if Path(rows).is_absolute() else bucket.stat(rows.strip("/"))
-    with bucket.open(inside.path) if inside else Path(rows).open("rb") as raw:
-        data = raw.read(MAX_READ_BYTES)
-    return (gzip.decompress(data) if rows.endswith(".gz") else data).decode("utf-8-sig", errors="replace")
+    return bucket.open(inside.path) if inside else Path(rows).open("rb")

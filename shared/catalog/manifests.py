@@ -8,6 +8,9 @@ from pydantic import Field
 from shared.errors import ModelError, RequestError
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Name, Part, Promote, Record, ReleaseId, Sha256
 
+INPUTS = "data/predict/input"
+"""Folder of the tables to score."""
+
 OUTPUTS = "data/predict/output"
 """Folder of the results: ``<definition>/<place>/`` below it."""
 

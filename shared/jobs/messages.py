@@ -20,6 +20,10 @@ MAX_LEFT_OUT = 0.01
 """A training table is refused if a larger share of its rows, or of its clicks, cannot be used, unless the request says another."""
 
 
+REJECT_SHARE = 0.01
+"""The share of rows that may be rejected where a request names none."""
+
+
 class JobOrder(Record):
     """Do one step of a job: plan, fit, finish or notify, by the name of the task."""
 
@@ -67,7 +71,7 @@ class ScoreJob(Record):
     place: BucketPath
     """Where under ``data/predict/output/<definition>/`` the result goes, for example ``2026/11/23``."""
     chunk_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
-    max_reject_share: Share = 0.01
+    max_reject_share: Share = REJECT_SHARE
     max_rejects: Annotated[int, Field(ge=0, le=1_000_000_000_000)] | None = None
     fixes: JobId | None = None
     """The job whose rejects the fixed rows take the place of."""

@@ -22,6 +22,7 @@ import numpy as np
 
 from model_store.store import read_manifest
 from shared.bucket.interface import Bucket
+from shared.bucket.unchanged import unchanged_while_read
 from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import REJECTS, ResultManifest
 from shared.errors import RequestError, TableError
@@ -37,7 +38,6 @@ from workers.tables import rows as table_rows
 from workers.tables.csv import rows as csv_rows
 from workers.tables.formats import Pieces, Range, TableFormat, format_of
 from workers.tables.streams import Hashing
-from workers.tables.unchanged import unchanged_while_read
 
 FILE, LINE = "reject_file", "reject_line"
 """The columns that say which reject a row takes the place of."""

@@ -8,19 +8,16 @@ from typing import Annotated, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator
 
 from shared.bucket.interface import Bucket, FileInfo
+from shared.bucket.unchanged import as_it_is
 from shared.catalog.manifests import TableFingerprint, WithInterval
 from shared.errors import MessageError, StrayOrderError, TableError
-from shared.jobs.folder import JobFolder
+from shared.jobs.folder import VERSIONS, JobFolder
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
 from shared.table_files import FileKind
 from workers.tables.formats import TableFormat, format_of
-from workers.tables.unchanged import as_it_is
 
 BEGUN = "begun.json"
 """File in a job's folder with what is settled before the table is cut."""
-
-VERSIONS = "versions.json"
-"""File in a job's folder with the version of each file of the table, where the bucket tells versions apart."""
 
 
 _ANEW = "Ask for the job anew, with --again; this one cannot go on."
@@ -176,13 +173,8 @@ def write_versions(folder: JobFolder, files: Sequence[FoundFile]) -> None:
 
 def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundFile]:
     """The files as they were written down, with their versions where these are known."""
-    text = None if folder.bucket.is_remote else folder.bucket.read(folder.file(VERSIONS))
-    try:
-        versions = json.loads(text) if text is not None else {}
-    except ValueError:
-        versions = {}
-    known = versions if isinstance(versions, dict) else {}
-    return [file.model_copy(update={"version": str(known.get(file.path, ""))}) for file in files]
+    known = folder.table_versions()
+    return [file.model_copy(update={"version": known.get(file.path, "")}) for file in files]
 
 
 def read_begun(folder: JobFolder) -> Begun | None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from model_store.evaluation.metrics import Outcomes
 from shared.bucket.interface import Bucket
+from shared.bucket.unchanged import check_still, unchanged_while_read
 from shared.catalog.manifests import KEYS, Column, TableAudit, TableFingerprint
 from shared.errors import TableError
 from shared.jobs.messages import MAX_LEFT_OUT
@@ -24,7 +25,6 @@ from workers.tables.formats import TrainingLimits, format_of
 from workers.tables.streams import Hashing
 from workers.tables.training.audit import Block, audit_table
 from workers.tables.training.left_out_rows import LeftOutRow, refuse_written_numbers
-from workers.tables.unchanged import check_still, unchanged_while_read
 
 MAX_TEXT_BYTES = 256 << 20
 """The texts of a small Parquet table may take so much, however often its few texts stand there."""

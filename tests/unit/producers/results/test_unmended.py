@@ -1,7 +1,9 @@
 """A correction in a reject_ column alone mends nothing, and is told at once."""
 
+import contextlib
 import gzip
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -10,6 +12,7 @@ from producers.results import rejects
 from producers.results.unmended import warning_of_unmended
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder
+from shared.table_files import TEXT_FORMS, kind_of
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, write_table
 
 
@@ -50,6 +53,20 @@ def test_only_a_row_that_holds_its_rejected_value_gives_a_warning(bucket, job, t
     assert warning_of_unmended(bucket, job.job_id, str(packed)).startswith(warning)
     bucket.write("fixed.csv", text.encode())
     assert warning_of_unmended(bucket, job.job_id, "fixed.csv").startswith(warning)
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".tsv.gz", ".csv.zst"])
+def test_corrected_rows_of_every_text_format_are_looked_at(bucket, job, tmp_path, ending):
+    form = TEXT_FORMS[kind_of(ending)]
+    written = tmp_path / f"rows.{'tsv' if form.separator != ',' else 'csv'}"
+    rejects.write_rows(bucket, rejects.find_rejects(bucket, job.job_id)[1], written)
+    rows = tmp_path / f"packed{ending}"
+    with pa.OSFile(str(rows), "wb") as raw, contextlib.ExitStack() as held:
+        out = held.enter_context(pa.CompressedOutputStream(raw, form.compression)) if form.compression else raw
+        out.write(written.read_bytes())
+    assert warning_of_unmended(bucket, job.job_id, str(rows)).startswith(
+        "1 row still holds the value that was rejected, the first on line 3"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "reject_line\nx\n", "\x00", "a,b\n1\n"])

@@ -1,11 +1,15 @@
-"""Tells whether a file is still the one that was found."""
+"""Tells whether a file is still the one that was found, by its stamps or by its content."""
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol
 
 from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import TableError
+from shared.records import FileDigest
+
+READ_BYTES = 1 << 20
 
 
 class Found(Protocol):
@@ -33,11 +37,26 @@ def check_still(bucket: Bucket, file: Found, next_step: str) -> None:
 
 
 @contextlib.contextmanager
-def unchanged_while_read(bucket: Bucket, file: Found, next_step: str) -> Iterator[None]:
-    """Raises TableError when a file is changed while this block reads it: then it may look damaged, being half of each."""
+def unchanged_while_read(bucket: Bucket, file: Found, next_step: str, damage: type[Exception] = TableError) -> Iterator[None]:
+    """Raises TableError when a file is changed while this block reads it: then it may look damaged, being half of each.
+
+    ``damage`` is what the block raises for a file that looks so.
+    """
     try:
         yield
-    except TableError:
+    except damage:
         check_still(bucket, file, next_step)
         raise
     check_still(bucket, file, next_step)
+
+
+def has_content(bucket: Bucket, path: str, digest: FileDigest) -> bool:
+    """Read a file, and tell whether it has this content; a file of another size is not read."""
+    info = bucket.stat(path)
+    if info is None or info.size != digest.size:
+        return False
+    whole = hashlib.sha256()
+    with bucket.open(path) as content:
+        while block := content.read(READ_BYTES):
+            whole.update(block)
+    return whole.hexdigest() == digest.sha256
