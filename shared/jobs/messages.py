@@ -29,6 +29,16 @@ class JobOrder(Record):
 
     job_id: JobId
 
+    @property
+    def piece(self) -> dict[str, int]:
+        """The numbers of the piece of the job that it is about, as log lines name them; empty for a step of the whole job."""
+        return {}
+
+    @property
+    def piece_name(self) -> str:
+        """The piece as one text, such as ``7`` or ``3.2``; empty for a step of the whole job."""
+        return ".".join(map(str, self.piece.values()))
+
 
 Place = Annotated[int, Field(ge=0, lt=1 << 62)]
 
@@ -48,8 +58,12 @@ class ChunkOrder(JobOrder):
             raise ValueError("must be above 0, or 0 for a chunk that is sent before the plan")
         return of
 
+    @property
+    def piece(self) -> dict[str, int]:
+        return {"chunk": self.index}
+
     def encode(self) -> dict[str, Any]:
-        # without what is not said: workers of an earlier version know no cut
+        # without fields that are not set: workers of an earlier version do not know ``cut``
         return self.model_dump(mode="json", exclude_none=True)
 
 
@@ -58,6 +72,10 @@ class CandidateOrder(JobOrder):
 
     candidate: Annotated[int, Field(ge=1, le=1_000_000)]
     fold: Annotated[int, Field(ge=1, le=1000)]
+
+    @property
+    def piece(self) -> dict[str, int]:
+        return {"candidate": self.candidate, "fold": self.fold}
 
 
 class ScoreJob(Record):

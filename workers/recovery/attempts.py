@@ -15,7 +15,7 @@ from billiard.common import terminate_handler_fired  # type: ignore[attr-defined
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.jobs.messages import JobOrder
 from shared.memory_limit import describe_memory
 from shared.queue.progress import KEPT_SECONDS
 from workers.recovery.beginnings import Beginning, forget_beginning, forget_beginnings, read_beginning, write_beginning
@@ -96,10 +96,8 @@ def attempts_key(job_id: str) -> str:
 
 
 def step_name(task: str, order: JobOrder) -> str:
-    """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as ``hint.mark_part`` has it."""
-    if isinstance(order, CandidateOrder):
-        return f"{order.candidate}.{order.fold}"
-    return str(order.index) if isinstance(order, ChunkOrder) else task
+    """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as in ``progress.mark_part``."""
+    return order.piece_name or task
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import structlog
 from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
 from shared.jobs.folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
-from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder, ScoreJob, TrainJob
+from shared.jobs.messages import ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.notices.delivery import is_told
@@ -158,9 +158,7 @@ def _lost_orders(missing: Missing, traffic: Traffic, rules: Rules) -> list[JobOr
 
 def lease_name(task: str, order: JobOrder) -> str:
     """The name under which a step is leased: one for each chunk, one for each candidate and fold, one for each other step of a job."""
-    if isinstance(order, CandidateOrder):
-        return f"{task}:{order.job_id}:{order.candidate}.{order.fold}"
-    return f"{task}:{order.job_id}:{order.index}" if isinstance(order, ChunkOrder) else f"{task}:{order.job_id}"
+    return ":".join([task, order.job_id, *([order.piece_name] if order.piece else [])])
 
 
 def _is_lost(missing: Missing, traffic: Traffic, rules: Rules) -> bool:
