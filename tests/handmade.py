@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from model_store.definitions import load_definition
+from model_store.library import ModelLibrary
 from model_store.store import digest_folder, library_versions, publish, release_id
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_latest
@@ -117,7 +118,7 @@ def plan(folder: JobFolder) -> Plan:
 def score_chunks(folder: JobFolder, cache: Path) -> list[ChunkRecord | None]:
     """Score every chunk of the plan that has no part, as the tasks do."""
     made = read_plan(folder)
-    return [chunk.score_chunk(folder, made.chunk(index), cache) for index in missing_chunks(folder, made)]
+    return [chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, cache)) for index in missing_chunks(folder, made)]
 
 
 def run_job(folder: JobFolder) -> Outcome:

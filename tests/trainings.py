@@ -4,7 +4,9 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
+from model_store.library import ModelLibrary
 from producers.sample import write_tables
+from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import ReleaseManifest
 from shared.jobs.folder import JobFolder, Outcome
@@ -12,7 +14,6 @@ from shared.jobs.messages import TrainJob
 from shared.records import decode_long
 from tests.handmade import NOON
 from workers.training import releasing
-from workers.training.rivals import Places
 
 TRAIN, EVAL = "data/train/2026/11/23/train.csv", "data/train/2026/11/23/eval.csv"
 
@@ -72,9 +73,14 @@ def make_training(bucket: LocalBucket, definition: str = "v1", *, minute: int = 
     return folder
 
 
+def library_of(bucket: Bucket, definitions: Path | None = None) -> ModelLibrary:
+    """The releases of a bucket, with a folder of further definitions if one is given."""
+    return ModelLibrary(bucket, Path(bucket.url).parent / "cache", definitions)
+
+
 def train(folder: JobFolder, definitions: Path | None = None) -> Outcome:
     """Run the step that trains."""
-    outcome = releasing.train_release(folder, Places(cache=Path(folder.bucket.url).parent / "cache", definitions=definitions))
+    outcome = releasing.train_release(folder, library_of(folder.bucket, definitions))
     assert outcome is not None
     return outcome
 

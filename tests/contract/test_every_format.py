@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_store.check_table import _read
+from model_store.library import ModelLibrary
 from producers.results.rejects import find_rejects, write_rows
 from shared.bucket.local import LocalBucket
 from shared.errors import StrayOrderError, TableError
@@ -296,7 +297,7 @@ class EveryFormat:
         folder = make_job(bucket, table=self.put(bucket, RECORDS))
         plan(folder)
         with pytest.raises(StrayOrderError):
-            chunk.score_chunk(folder, read_begun(folder).chunk(0, (0, 0, 1 << 20, 1)), bucket.root)
+            chunk.score_chunk(folder, read_begun(folder).chunk(0, (0, 0, 1 << 20, 1)), ModelLibrary(folder.bucket, bucket.root))
 
     def test_the_checks_of_a_definition_read_it(self, tmp_path):
         file = tmp_path / f"table{self.ending}"

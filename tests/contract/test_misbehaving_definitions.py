@@ -11,16 +11,17 @@ import pytest
 
 from model_store import checks, isolated_loading
 from model_store.foreign_code import DefinitionError
+from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import list_aliases
 from shared.errors import ModelError, ScoringError
 from shared.jobs.folder import Outcome
 from tests.handmade import make_job, plan, text_at
 from tests.ready_loader import ReadyLoader
-from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
+from tests.trainings import EVAL, TRAIN, add_definition, library_of, make_training, manifest_of, train, write_training_tables
 from workers.scoring import chunk, publishing
 from workers.training import releasing
-from workers.training.rivals import Places
+from workers.training.rivals import IsolatedLoading
 
 READY_LOADER = ReadyLoader()
 
@@ -162,7 +163,7 @@ def score(bucket: LocalBucket, definitions: Path, **more: object) -> Outcome:
     folder = make_job(bucket, table=EVAL, model="bad", **{"minute": 30, **more})
     made = plan(folder)
     for index in range(len(made.chunks)):
-        chunk.score_chunk(folder, made.chunk(index), Path(bucket.url) / "no-cache", definitions)
+        chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, Path(bucket.url) / "no-cache", definitions))
     return publishing.finish_job(folder)
 
 
@@ -249,7 +250,7 @@ def test_rates_that_are_no_numbers_reject_single_rows_and_fail_the_job_when_they
     score_with_rejects = make_job(bucket, table=EVAL, model="bad", minute=50, max_reject_share=1.0)
     made = plan(score_with_rejects)
     for index in range(len(made.chunks)):
-        chunk.score_chunk(score_with_rejects, made.chunk(index), bucket.root, definitions)
+        chunk.score_chunk(score_with_rejects, made.chunk(index), ModelLibrary(score_with_rejects.bucket, bucket.root, definitions))
     assert publishing.finish_job(score_with_rejects).state == "done"
 
 
@@ -298,7 +299,7 @@ def test_code_that_changes_is_refused_by_a_process_that_has_the_release_in_memor
 def score_again(bucket: LocalBucket, definitions: Path) -> None:
     minute = 31 + len(bucket.folders("jobs"))
     folder = make_job(bucket, table=EVAL, model="bad", minute=minute)
-    chunk.score_chunk(folder, plan(folder).chunk(0), bucket.root, definitions)
+    chunk.score_chunk(folder, plan(folder).chunk(0), ModelLibrary(folder.bucket, bucket.root, definitions))
 
 
 # --- while training
@@ -366,7 +367,7 @@ def test_a_release_that_cannot_be_loaded_in_a_process_of_its_own_is_not_publishe
     spoil(definitions, "loading")
     folder = make_training(bucket, "bad", promote="always", alias="mine")
     with pytest.raises(ModelError, match=says) as raised:
-        releasing.train_release(folder, Places(cache=Path(bucket.url).parent / "cache", definitions=definitions, load_seconds=1.0))
+        releasing.train_release(folder, library_of(bucket, definitions), loading=IsolatedLoading(seconds=1.0))
     assert "the release that bad saved cannot be used, and nothing is published" in raised.value.message
     assert not bucket.folders("model/v1")
     assert not list_aliases(bucket)
@@ -428,10 +429,8 @@ def test_a_rival_that_dies_hangs_or_raises_is_left_out_and_the_others_are_compar
     good = train(make_training(bucket, "good"), definitions).release  # the older one, so it is asked after the bad one
     spoil(definitions, "loading")
     told = []
-    places = Places(
-        cache=Path(bucket.url).parent / "cache", definitions=definitions, load_seconds=2.0, on_killer=lambda *killer: told.append(killer)
-    )
-    outcome = releasing.train_release(make_training(bucket, "v1", minute=2), places)
+    loading = IsolatedLoading(seconds=2.0, on_killer=lambda *killer: told.append(killer))
+    outcome = releasing.train_release(make_training(bucket, "v1", minute=2), library_of(bucket, definitions), loading=loading)
     evaluation = manifest_of(bucket, outcome).evaluation
     assert outcome.state == "done"
     assert list(evaluation.not_compared) == [bad]
@@ -480,13 +479,13 @@ def test_the_fresh_interpreter_loads_a_release_and_ends_with_its_parent(bucket, 
     spoil(definitions, "loading")
     code = f"""
 from pathlib import Path
+from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from tests.trainings import make_training
 from workers.training import releasing as training
-from workers.training.rivals import Places
 bucket = LocalBucket(Path({str(bucket.root)!r}))
-places = Places(cache=Path({str(bucket.root.parent / "home" / "releases")!r}), definitions=Path({str(definitions)!r}))
-training.train_release(make_training(bucket, "bad", minute=3), places)
+library = ModelLibrary(bucket, Path({str(bucket.root.parent / "home" / "releases")!r}), Path({str(definitions)!r}))
+training.train_release(make_training(bucket, "bad", minute=3), library)
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
     from tests.conftest import wait_until

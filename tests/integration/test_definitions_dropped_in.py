@@ -176,23 +176,24 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from model_store.definitions import list_definitions, load_definition
+from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob, TrainJob
 from workers.scoring import planning, publishing, chunk
 from workers.training import releasing
-from workers.training.rivals import Places
 from workers.scoring.plan import read_plan
-bucket, cache, now = LocalBucket(Path("bucket").absolute()), Path("no-cache"), datetime(2026, 11, 23, tzinfo=UTC)
+bucket, now = LocalBucket(Path("bucket").absolute()), datetime(2026, 11, 23, tzinfo=UTC)
+library = ModelLibrary(bucket, Path("no-cache"))
 for name in ("train", "table"):
     bucket.upload(Path(sys.argv[1 + (name == "table")]), f"data/{name}.csv.gz")
 fit, score = (JobFolder(bucket, f"20261123t000000000z-{kind}-1") for kind in ("train", "score"))
 fit.create(TrainJob(job_id=fit.job_id, created=now, definition="old", train="data/train.csv.gz"))
-print(releasing.train_release(fit, Places(cache=cache)).state, "old" in list_definitions(), load_definition("old").model_class.__module__)
+print(releasing.train_release(fit, library).state, "old" in list_definitions(), load_definition("old").model_class.__module__)
 score.create(ScoreJob(job_id=score.job_id, created=now, model="old", table="data/table.csv.gz", place="2026/11/23"))
 plan = planning.plan_job(score)
 for index in range(len(plan.chunks)):
-    chunk.score_chunk(score, plan.chunk(index), cache)
+    chunk.score_chunk(score, plan.chunk(index), library)
 print(publishing.finish_job(score).state)
 """
     command = [sys.executable, "-c", code, str(prepared[0]), str(prepared[2])]

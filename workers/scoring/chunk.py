@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 
+from model_store.library import ModelLibrary
 from model_store.predicting import columns_for, line_of, predict_rows
-from model_store.store import Release, load_release
+from model_store.store import Release
 from shared.bucket.interface import Bucket
 from shared.jobs.folder import JobFolder
 from workers.scoring.chunk_reader import open_chunk
@@ -73,8 +73,7 @@ class Scored:
 def score_chunk(
     folder: JobFolder,
     planned: PlannedChunk,
-    cache: Path,
-    definitions: Path | None = None,
+    library: ModelLibrary,
     *,
     suspect: bool = False,
     enter: Callable[[ChunkStage], None] = lambda _: None,
@@ -98,7 +97,7 @@ def score_chunk(
     text = _PartText(path=planned.file.path)
     enter(ChunkStage.LOADING)
     with _timed(stages, "load"):
-        release = load_release(folder.bucket, planned.release, cache, definitions)
+        release = library.release(planned.release)
     enter(ChunkStage.READING)
     with contextlib.ExitStack() as held:
         with _timed(stages, "read"):

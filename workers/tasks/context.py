@@ -2,10 +2,10 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import redis
 
+from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.bucket.opening import open_bucket
 from shared.queue import progress
@@ -40,5 +40,6 @@ def notifier() -> Notifier | None:
     return choose_notifier(settings().webhook_url.get_secret_value(), settings().webhook_format)
 
 
-def release_places() -> dict[str, Any]:
-    return {"cache": settings().home / "releases", "definitions": settings().definitions}
+def library() -> ModelLibrary:
+    """The releases and definitions of this process."""
+    return ModelLibrary(bucket(), settings().home / "releases", settings().definitions)

@@ -9,7 +9,6 @@ import celery
 import redis
 import structlog
 
-from model_store import store
 from model_store.store import releases_kept
 from shared.errors import ModelError, StrayOrderError, TransientError
 from shared.jobs.folder import JobFolder
@@ -140,7 +139,7 @@ def _score_or_give_up(order: ChunkOrder, planned: PlannedChunk, folder: JobFolde
     if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
         part = _score_in_pieces(planned, folder, attempt)
     else:
-        part = chunk_scoring.score_chunk(folder, planned, **context.release_places(), enter=_tell_stages(attempt))
+        part = chunk_scoring.score_chunk(folder, planned, context.library(), enter=_tell_stages(attempt))
     _loaded.add(planned.release)
     return part
 
@@ -175,7 +174,7 @@ def _load_counted(release: str, folder: JobFolder) -> None:
             verdict = verdicts.killed_loader(release, attempt)
             remember_killer(release, folder, verdict.message)
             raise verdict
-        store.load_release(folder.bucket, release, **context.release_places())
+        context.library().release(release)
 
 
 def _tell_stages(attempt: Attempt) -> Callable[[chunk_scoring.ChunkStage], None]:
@@ -218,7 +217,7 @@ def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt)
         if not is_ours:
             return None  # two at once would take each other's try for a death
         log.warning("chunk killed its worker and is tried in pieces", deaths=attempt.deaths)
-        return chunk_scoring.score_chunk(folder, planned, **context.release_places(), suspect=True, enter=_tell_stages(attempt))
+        return chunk_scoring.score_chunk(folder, planned, context.library(), suspect=True, enter=_tell_stages(attempt))
 
 
 @step(routes.SCORE_FINISH, JobOrder)

@@ -16,7 +16,7 @@ from workers.runtime.memory import give_back_freed_memory
 from workers.tasks import context
 from workers.tasks.runner import remember_killer, step
 from workers.training import releasing
-from workers.training.rivals import Places
+from workers.training.rivals import IsolatedLoading
 from workers.training.search import steps
 
 log = structlog.get_logger()
@@ -25,19 +25,17 @@ log = structlog.get_logger()
 @step(routes.TRAIN_FIT, JobOrder)
 def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
     """Search for the best parameters, if that is asked for; then train, evaluate and publish a release; then the notice."""
-    candidates = steps.next_orders(folder, context.settings().definitions)
+    candidates = steps.next_orders(folder, context.library())
     if candidates:
         log.info("trying candidates", candidates=len(candidates))
         send(task.app, routes.TRAIN_CANDIDATE, candidates)
         return
     steps.forget_table()
     try:
-        places = Places(
-            **context.release_places(),
-            load_seconds=context.settings().load_seconds,
-            on_killer=lambda release, what: remember_killer(release, folder, what),
+        loading = IsolatedLoading(
+            seconds=context.settings().load_seconds, on_killer=lambda release, what: remember_killer(release, folder, what)
         )
-        releasing.train_release(folder, places, _gate_limits(), functools.partial(steps.found, folder))
+        releasing.train_release(folder, context.library(), _gate_limits(), functools.partial(steps.found, folder), loading)
     finally:
         give_back_freed_memory()
     send(task.app, routes.NOTIFY, [order])
@@ -61,13 +59,13 @@ def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder,
     if folder.outcome() is not None or steps.missing_orders(folder)[0]:
         steps.say_standing(folder)
         return
-    candidates = steps.next_orders(folder, context.settings().definitions)
+    candidates = steps.next_orders(folder, context.library())
     send(task.app, routes.TRAIN_CANDIDATE if candidates else routes.TRAIN_FIT, candidates or [JobOrder(job_id=order.job_id)])
 
 
 def _try_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder) -> None:
     try:
-        record = steps.score_candidate(folder, order.candidate, order.fold, context.settings().definitions)
+        record = steps.score_candidate(folder, order.candidate, order.fold, context.library())
     except celery.exceptions.SoftTimeLimitExceeded:
         # unlike a chunk it cannot be cut, and would take as long again
         steps.give_up(folder, order.candidate, order.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")

@@ -12,7 +12,7 @@ import structlog
 from celery import shared_task
 
 from model_store.definitions import barred_definitions, is_tried, list_definitions, load_definition
-from model_store.store import OWN_COPIES, library_versions
+from model_store.store import library_versions
 from model_store.trial_import import bar_deadly_definitions
 from shared.errors import MessageError, ModelError, PermanentError, ScoringError, TransientError
 from shared.jobs.folder import JobFolder, Outcome
@@ -36,7 +36,6 @@ from workers.recovery.retention import make_step
 from workers.recovery.upkeep import NOTICES, STRAYS, counted_upkeep
 from workers.tasks import context
 from workers.tasks.runner import step
-from workers.training import releasing
 
 log = structlog.get_logger()
 TURNS, TURN_SECONDS = 20, 0.5
@@ -102,7 +101,7 @@ def _sweep(app: celery.Celery, client: redis.Redis, upkeep: Upkeep) -> None:
     )
     if may_enter is None or may_enter(STRAYS):
         context.bucket().drop_strays()
-        for parent in (context.release_places()["cache"] / OWN_COPIES, releasing.staging(context.release_places()["cache"])):
+        for parent in context.library().temporary_folders:
             drop_abandoned(parent)
         upkeep.leave()
     turn = recovery_sweep.Turn(after=heartbeat.swept_until(client), seconds=recovery_sweep.SWEEP_SECONDS)

@@ -1,9 +1,8 @@
 """Lets names point to a new release, if the gate allows."""
 
 from datetime import datetime
-from pathlib import Path
 
-from model_store.definitions import list_definitions
+from model_store.library import ModelLibrary
 from model_store.store import read_manifest
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import (
@@ -23,8 +22,9 @@ LONGEST_REASON = 500
 """Characters of the reason for a change of an alias."""
 
 
-def check_alias(job: TrainJob, definitions: Path | None) -> None:
-    if job.alias == "latest" or job.alias in list_definitions(definitions):
+def check_alias(job: TrainJob, library: ModelLibrary) -> None:
+    """Raise ModelError when the alias of a train job already names something else."""
+    if job.alias == "latest" or job.alias in library.definition_names():
         raise ModelError(f"{job.alias} cannot be an alias: it names something already", next_step="Choose another name, like champion.")
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from model_store.definitions import Definition, load_definition
+from model_store.definitions import Definition
 from model_store.evaluation.gate import Limits
 from model_store.isolated_loading import ask_releases
+from model_store.library import ModelLibrary
 from model_store.report.page import make_report
 from model_store.store import library_versions, publish, read_manifest, release_id
 from shared.bucket.interface import Bucket
@@ -30,19 +31,27 @@ from workers.tables.training.table import TrainingTable, read_training_table
 from workers.training.aliases import check_alias, point_aliases, since
 from workers.training.fitting import fit, fit_own_search, rates_of, read_search_config, train_job
 from workers.training.plausibility import check_evaluation_table, check_training_table, warn_of_rates, warn_of_seen_rows, warn_of_tables
-from workers.training.rivals import Champion, Judgement, Places, Rivals, Trained, find_rivals, judge_release
+from workers.training.rivals import Champion, IsolatedLoading, Rivals, Trained, find_rivals, judge_release
 from workers.training.saving import check_reproduced, digest_staged, question_to, save_model
 from workers.training.trained_rows import share_trained_on, sketch
 
 STANDARD = Limits()
+IN_TIME = IsolatedLoading()
 
 FindParameters = Callable[[TableFingerprint], Search | None]
 
 
-def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, find: FindParameters = lambda _: None) -> Outcome | None:
-    """Fit, evaluate, publish, point the aliases; the outcome of the job, whoever decided it.
+def train_release(
+    folder: JobFolder,
+    library: ModelLibrary,
+    limits: Limits = STANDARD,
+    find: FindParameters = lambda _: None,
+    loading: IsolatedLoading = IN_TIME,
+) -> Outcome | None:
+    """Fit, evaluate, publish, point the aliases; returns the outcome of the job, which another run may have decided.
 
-    ``limits`` are those of the gate; ``find`` is asked what a search has found for the training table, when that is needed.
+    ``limits`` are those of the gate. ``find`` returns what a search has found for the training table; it is called only when needed.
+    ``loading`` is how the release and its rivals are loaded to be compared.
 
     Raises:
         TableError: a table cannot be read or lacks what training needs.
@@ -51,9 +60,9 @@ def train_release(folder: JobFolder, places: Places, limits: Limits = STANDARD, 
     outcome = folder.outcome()
     if outcome is None:
         job = train_job(folder)
-        check_alias(job, places.definitions)
+        check_alias(job, library)
         if not is_trained(folder, job):
-            _make_release(folder, job, places, limits, find)
+            _make_release(folder, library, limits, find, loading)
         if folder.outcome() is None:
             folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
         outcome = folder.outcome()
@@ -73,14 +82,9 @@ def _release_of(job: TrainJob) -> str:
     return release_id(job.definition, job.job_id, f"{job.created:%Y%m%dT%H%M%SZ}")
 
 
-def staging(cache: Path) -> Path:
-    """The folder of this machine in which releases are put together: beside the cache, where no other user makes it first."""
-    return cache.parent / "staging"
-
-
-def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limits, find: FindParameters) -> None:
-    began = time.monotonic()
-    definition = load_definition(job.definition, places.definitions)
+def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find: FindParameters, loading: IsolatedLoading) -> None:
+    began, job = time.monotonic(), train_job(folder)
+    definition = library.definition(job.definition)
     folder.say(f"reading {job.train}")
     train = _read(folder, job, job.train, definition)
     forced = check_training_table(train, force=job.force)
@@ -99,11 +103,12 @@ def _make_release(folder: JobFolder, job: TrainJob, places: Places, limits: Limi
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
-    with temporary_folder(staging(places.cache)) as aside:
+    with temporary_folder(library.staging) as aside:
         staged = aside / "release"
         save_model(definition, model, staged)
         unjudged = _describe(job, trained, search, forced)
-        judgement = _judge(folder, trained, unjudged, staged, places, limits)
+        champion = _read_champion(folder.bucket)
+        judgement = judge_release(trained, _ask_rivals(trained, unjudged, staged, library, loading), champion, job, limits)
         if folder.outcome() is not None:
             return  # cancelled while it was fitted
         folder.say("publishing the release")
@@ -145,18 +150,24 @@ def _describe(job: TrainJob, trained: Trained, search: Search | None, forced: li
     )
 
 
-def _judge(folder: JobFolder, trained: Trained, manifest: ReleaseManifest, staged: Path, places: Places, limits: Limits) -> Judgement:
-    """Judge a release beside its rivals, all loaded in a process of their own; the release itself must give there what it gave here."""
-    aside, bucket, job = staged.parent, folder.bucket, train_job(folder)
+def _read_champion(bucket: Bucket) -> Champion:
+    """The release that ``champion`` means now, or why that cannot be read."""
     champion, damaged = known_alias(bucket, CHAMPION), damaged_aliases(bucket)
-    unknown = damaged[CHAMPION].message if CHAMPION in damaged else ""
-    rivals = find_rivals(bucket, trained.tables["eval"], trained.definition.keys, places, aside) if "eval" in trained.tables else Rivals()
+    return Champion(
+        release=None if champion is None else champion.release, unknown=damaged[CHAMPION].message if CHAMPION in damaged else ""
+    )
+
+
+def _ask_rivals(trained: Trained, manifest: ReleaseManifest, staged: Path, library: ModelLibrary, loading: IsolatedLoading) -> Rivals:
+    """Ask the rivals of a release for their rates in a process of their own; the release itself must give there what it gave here."""
+    aside, tables = staged.parent, trained.tables
+    rivals = find_rivals(tables["eval"], trained.definition.keys, library, aside) if "eval" in tables else Rivals()
     own = question_to(trained, manifest, staged)
-    answers = ask_releases([own, *rivals.questions], aside, places.definitions, places.load_seconds)
+    answers = ask_releases([own, *rivals.questions], aside, library.definitions, loading.seconds)
     with contextlib.closing(answers):  # whatever happens, no process is left
         check_reproduced(trained, own, next(answers))
-        rivals.take(answers, places.on_killer)
-    return judge_release(trained, rivals, Champion(release=None if champion is None else champion.release, unknown=unknown), job, limits)
+        rivals.take(answers, loading.on_killer)
+    return rivals
 
 
 def _read(folder: JobFolder, job: TrainJob, path: str, definition: Definition, columns: list[Column] | None = None) -> TrainingTable:

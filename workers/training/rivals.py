@@ -14,9 +14,9 @@ from model_store.evaluation.importance import find_importance
 from model_store.evaluation.metrics import Outcomes, evaluate, naive_predictors
 from model_store.foreign_code import DefinitionError, calling
 from model_store.isolated_loading import LOAD_SECONDS, Answer, Question
+from model_store.library import ModelLibrary
 from model_store.predicting import prepare
-from model_store.store import copy_release, read_manifest
-from shared.bucket.interface import Bucket
+from model_store.store import read_manifest
 from shared.catalog.aliases import CHAMPION, LATEST, list_aliases
 from shared.catalog.bootstrap import RESAMPLES
 from shared.catalog.keyword_losses import KeywordLosses
@@ -39,17 +39,15 @@ OnKiller = Callable[[str, str], None]
 
 
 def ignore_killer(release: str, problem: str) -> None:
-    """Tell nobody of a release that killed its loader; it is named in the manifest of the release that was compared with it."""
+    """Does nothing: the manifest of the new release names the release that killed its loader anyway."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
-    """Where releases are loaded from: a folder for the files of a remote bucket, and one with further definitions."""
+class IsolatedLoading:
+    """How releases are loaded and asked in a process of their own."""
 
-    cache: Path
-    definitions: Path | None = None
-    load_seconds: float = LOAD_SECONDS
-    """How long a release may take to be loaded and asked in a process of its own."""
+    seconds: float = LOAD_SECONDS
+    """Time limit for each release."""
     on_killer: OnKiller = ignore_killer
     """Called with a release that killed or hung that process, and how."""
 
@@ -163,9 +161,9 @@ def _importance_of(definition: Definition, model: Any, table: TrainingTable) -> 
         return None
 
 
-def find_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], places: Places, aside: Path) -> Rivals:
+def find_rivals(table: TrainingTable, keys: tuple[str, ...], library: ModelLibrary, aside: Path) -> Rivals:
     """The champion and the newest releases, each with its verified files in a folder of its own in ``aside``; nothing of them is loaded."""
-    rivals, aliases = Rivals(), list_aliases(bucket)
+    rivals, aliases = Rivals(), list_aliases(library.bucket)
     latest = {release for alias, release in aliases.items() if alias.endswith(LATEST)}
     newest = sorted(latest, key=lambda release: release.partition("@")[2], reverse=True)
     champion = [aliases[CHAMPION]] if CHAMPION in aliases else []
@@ -174,7 +172,7 @@ def find_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], pla
     rivals.problems |= dict.fromkeys(known[most:], f"no more than the champion and {MOST_RIVALS} other releases are")
     for release in known[:most]:
         try:
-            rivals.questions.append(_question_to_rival(bucket, release, table, keys, places.cache, aside / release))
+            rivals.questions.append(_question_to_rival(release, table, keys, library, aside / release))
         except TransientError:
             raise
         except ScoringError as error:
@@ -182,13 +180,14 @@ def find_rivals(bucket: Bucket, table: TrainingTable, keys: tuple[str, ...], pla
     return rivals
 
 
-def _question_to_rival(bucket: Bucket, release: str, table: TrainingTable, keys: tuple[str, ...], cache: Path, own: Path) -> Question:
+def _question_to_rival(release: str, table: TrainingTable, keys: tuple[str, ...], library: ModelLibrary, own: Path) -> Question:
     """What a release is asked: the rows of the table, which is read once more where the release needs other columns of it.
 
     Raises:
         ModelError: it is not what was published, or it was trained on the table.
         TableError: the table lacks a column that it needs, or it names rows by other keys.
     """
+    bucket = library.bucket
     manifest = read_manifest(bucket, release)
     if manifest.was_trained_on(table.fingerprint):
         raise ModelError(HAS_SEEN)
@@ -213,7 +212,7 @@ def _question_to_rival(bucket: Bucket, release: str, table: TrainingTable, keys:
         if not _happened_alike(table.outcomes, rows.outcomes):
             raise TableError(f"of {table.fingerprint.path} it can use other rows, {table.fingerprint.rows:,} of them")
     own.mkdir()
-    copy_release(bucket, release, cache, own)
+    library.copy_release(release, own)
     return Question(manifest=manifest, files=own, frame=table.features, table=table.fingerprint.path)
 
 

@@ -184,7 +184,7 @@ def around(operation: str, real: Callable[..., Any], path_at: int) -> Callable[.
 with_traps(LocalBucket)
 with_traps(RemoteBucket)
 slack.post = around("post", slack.post, 1)
-chunk.load_release = store.load_release = around("load", store.load_release, 1)
+store.load_release = around("load", store.load_release, 1)
 fitting.fit = releasing.fit = around("fit", fitting.fit, 0)
 
 real_aside = LocalBucket._aside

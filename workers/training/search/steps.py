@@ -16,13 +16,13 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 
-from model_store.definitions import Definition, load_definition
+from model_store.definitions import Definition
 from model_store.evaluation.metrics import log_losses
 from model_store.foreign_code import DefinitionError, calling
+from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import Search, TableFingerprint
 from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
@@ -61,7 +61,7 @@ _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
 # --- the steps ---------------------------------------------------------------------------------------------------------------
 
 
-def next_orders(folder: JobFolder, definitions: Path | None = None) -> list[CandidateOrder]:
+def next_orders(folder: JobFolder, library: ModelLibrary) -> list[CandidateOrder]:
     """What a train job must try before it can fit: begins its search, or takes it up; empty when it has none, or it is over.
 
     Raises:
@@ -72,10 +72,10 @@ def next_orders(folder: JobFolder, definitions: Path | None = None) -> list[Cand
     if folder.outcome() is not None:
         return []
     job = train_job(folder)
-    if job.config is None or is_trained(folder, job) or searches_itself(load_definition(job.definition, definitions)):
+    if job.config is None or is_trained(folder, job) or searches_itself(library.definition(job.definition)):
         return []
-    plan = _read_plan(folder) or _begin(folder, job, definitions)
-    _definition_of(job, plan, definitions)
+    plan = _read_plan(folder) or _begin(folder, job, library)
+    _definition_of(job, plan, library)
     while True:
         waves = _read_waves(folder)
         missing = _missing(folder, waves)
@@ -97,7 +97,7 @@ def missing_orders(folder: JobFolder) -> tuple[list[CandidateOrder], datetime | 
     return _missing(folder, waves), waves[-1].made if waves else None
 
 
-def score_candidate(folder: JobFolder, candidate: int, fold: int, definitions: Path | None = None) -> FoldRecord | None:
+def score_candidate(folder: JobFolder, candidate: int, fold: int, library: ModelLibrary) -> FoldRecord | None:
     """Train a candidate on one side of a fold, evaluate it on the other, and write down what it reached, unless that is there.
 
     A definition that fails with these parameters fails this candidate and not the job. None when the job has ended.
@@ -113,7 +113,7 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, definitions: P
         return None
     job, plan = train_job(folder), _plan_of(folder)
     trial = _trial(folder, candidate, fold)
-    definition = _definition_of(job, plan, definitions)
+    definition = _definition_of(job, plan, library)
     table = _read_table(folder.bucket, job, definition)
     _check_table(job, plan, table.fingerprint)
     began = time.monotonic()
@@ -180,9 +180,9 @@ def forget_table() -> None:
 # --- the folder ------------------------------------------------------------------------------------------------------------------
 
 
-def _begin(folder: JobFolder, job: TrainJob, definitions: Path | None) -> SearchPlan:
+def _begin(folder: JobFolder, job: TrainJob, library: ModelLibrary) -> SearchPlan:
     """Settle the config and the folds, whoever comes first."""
-    definition = load_definition(job.definition, definitions)
+    definition = library.definition(job.definition)
     config = read_search_config(folder, job)
     _check_parameters(definition, propose(config, []))
     folder.say(f"reading {job.train}")
@@ -219,8 +219,8 @@ def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> N
     )
 
 
-def _definition_of(job: TrainJob, plan: SearchPlan, definitions: Path | None) -> Definition:
-    definition = load_definition(job.definition, definitions)
+def _definition_of(job: TrainJob, plan: SearchPlan, library: ModelLibrary) -> Definition:
+    definition = library.definition(job.definition)
     if definition.source_sha256 != plan.definition_sha256:
         raise ModelError(
             f"the definition {job.definition} was changed since the search of job {job.job_id} began",

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from model_store.library import ModelLibrary
 from producers.cli import root
 from producers.results import finding, rejects
 from shared.bucket.local import LocalBucket
@@ -86,7 +87,7 @@ def test_the_next_step_of_a_done_job_names_its_rejects_if_it_has_any(bucket):
 def test_a_job_that_failed_or_still_runs_shows_what_it_has(bucket):
     write_table(bucket, lines())
     folder = make_job(bucket, chunk_rows=6)
-    chunk.score_chunk(folder, plan(folder).chunk(1), bucket.root)
+    chunk.score_chunk(folder, plan(folder).chunk(1), ModelLibrary(folder.bucket, bucket.root))
     bucket.write(folder.part_file(5, "rejects.csv.gz"), b"half a part")
     assert [reject.line for reject in rejects.find_rejects(bucket, folder.job_id)[1]] == [8, 9]
 
@@ -97,13 +98,13 @@ def test_a_job_that_has_not_looked_at_all_its_chunks_says_so(bucket, tmp_path):
     command, out = ("results", "rejects", folder.job_id), tmp_path / "mend.csv"
     assert "has no rejects so far (0 of an unknown number of chunks have been looked at)." in scoring(bucket, *command).output
     made = plan(folder)
-    chunk.score_chunk(folder, made.chunk(3), bucket.root)
+    chunk.score_chunk(folder, made.chunk(3), ModelLibrary(folder.bucket, bucket.root))
     for _ in ("running", "cancelled"):
         assert "has no rejects so far (1 of 7 chunks have been looked at)." in scoring(bucket, *command, "--rows", str(out)).output
         assert not out.exists()
         folder.cancel()
     folder.reopen()
-    chunk.score_chunk(folder, made.chunk(1), bucket.root)
+    chunk.score_chunk(folder, made.chunk(1), ModelLibrary(folder.bucket, bucket.root))
     folder.fail(TableError("too many rejects"))
     for more in ((), ("--rows", str(out))):
         assert "Only 2 of 7 chunks have been looked at: there may be more." in scoring(bucket, *command, *more).output

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
@@ -64,7 +65,7 @@ def test_a_score_job_is_sent_what_it_lacks_from_its_beginning_to_its_end(bucket)
     assert sent(bucket) == [(SCORE_PLAN, "job-1", [])]
     made = plan(folder)
     assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 1, 2])]
-    chunk.score_chunk(folder, made.chunk(1), bucket.root)
+    chunk.score_chunk(folder, made.chunk(1), ModelLibrary(folder.bucket, bucket.root))
     assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 2])]
     score_chunks(folder, bucket.root)
     assert sent(bucket) == [(SCORE_FINISH, "job-1", [])]
@@ -120,7 +121,7 @@ def test_a_step_gets_its_time_before_it_is_sent_again(bucket):
     made = plan(old)
     make_older(old)
     assert sent(bucket, grace=minute) == [], "the plan was made just now"
-    chunk.score_chunk(old, made.chunk(0), bucket.root)
+    chunk.score_chunk(old, made.chunk(0), ModelLibrary(old.bucket, bucket.root))
     assert sent(bucket) == [(SCORE_CHUNK, "job-2", [1, 2])]
 
 

@@ -18,6 +18,7 @@ import redis
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from model_store.library import ModelLibrary
 from producers.cli.jobs import _status_data
 from producers.enqueue.deduplication import claim
 from shared.bucket.local import LocalBucket
@@ -228,7 +229,7 @@ def bring_to(folder: JobFolder, stage: int) -> None:
     if stage >= 1:
         plan = planning.plan_job(folder)
         for index in range(len(plan.chunks) - (stage == 2)) if stage >= 2 else ():
-            chunk.score_chunk(folder, plan.chunk(index), folder.bucket.root)
+            chunk.score_chunk(folder, plan.chunk(index), ModelLibrary(folder.bucket, folder.bucket.root))
     if stage >= 3:
         publishing.finish_job(folder)
 

@@ -9,6 +9,7 @@ import os
 import pandas as pd
 import pytest
 
+from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError, RequestError, TableError
 from shared.jobs.folder import JobFolder
@@ -189,7 +190,7 @@ def test_a_job_that_failed_for_its_rejects_can_be_fixed(bucket):
     earlier = make_job(bucket, table=table, chunk_rows=6)
     made = plan(earlier)
     for index in (0, 2):  # it failed early: the other chunks were never scored
-        chunk.score_chunk(earlier, made.chunk(index), bucket.root)
+        chunk.score_chunk(earlier, made.chunk(index), ModelLibrary(earlier.bucket, bucket.root))
     earlier.fail(TableError("too many rejects"))
     folder = fix(bucket, earlier, {(table, line): right_row("", line) for line in (4, 5, 17)})
     outcome = run_job(folder)
@@ -225,7 +226,7 @@ def test_a_chunk_with_fixed_rows_is_the_same_when_it_is_tried_in_pieces(bucket, 
     run_job(earlier)
     folder = fix(bucket, earlier, {("data/spoiled.csv", line): right_row("", line) for line in (4, 17)})
     made = plan(folder)
-    part = chunk.score_chunk(folder, made.chunk(0), bucket.root, suspect=suspect)
+    part = chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root), suspect=suspect)
     ids = [line.partition(",")[0] for line in gzip.decompress(bucket.read(folder.part_file(0, "csv.gz"))).decode().splitlines()]
     assert ids == [str(1000 + number) for number in range(ROWS) if number + 2 not in (5, 40)]
     assert (part.rows_in, part.rows_scored) == (ROWS, ROWS - 2)

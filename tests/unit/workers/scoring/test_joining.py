@@ -6,6 +6,7 @@ import time
 import pytest
 import redis
 
+from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.jobs.messages import ChunkOrder, JobOrder
@@ -30,7 +31,7 @@ def bucket(tmp_path):
 def score(folder, *indexes):
     made = job_plan.read_plan(folder)
     for index in indexes:
-        assert chunk.score_chunk(folder, made.chunk(index), folder.bucket.root / "no-cache")
+        assert chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, folder.bucket.root / "no-cache"))
 
 
 def test_chunks_that_come_while_the_job_is_joined_give_the_same_bytes(bucket):

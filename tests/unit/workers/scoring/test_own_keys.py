@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model_store.library import ModelLibrary
 from producers.results import rejects as rejected
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, TableError
@@ -72,7 +73,7 @@ def run(bucket, definitions, minutes, **more) -> JobFolder:
     planning.plan_job(folder)
     plan = read_plan(folder)
     for index in missing_chunks(folder, plan):
-        chunk.score_chunk(folder, plan.chunk(index), Path("no-cache"), definitions)
+        chunk.score_chunk(folder, plan.chunk(index), ModelLibrary(folder.bucket, Path("no-cache"), definitions))
     assert publishing.finish_job(folder).state == "done"
     return folder
 

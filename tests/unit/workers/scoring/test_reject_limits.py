@@ -2,6 +2,7 @@
 
 import pytest
 
+from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
@@ -55,9 +56,9 @@ def test_a_job_fails_once_its_parts_hold_more_rejects_than_the_whole_table_may_h
     assert made.rows_at_most == ROWS
     scored = []
     for index in (4, 1):
-        scored.append(chunk.score_chunk(folder, made.chunk(index), bucket.root))
+        scored.append(chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, bucket.root)))
         check_so_far(folder, made, sum(part.rows_rejected for part in scored))
-    scored.append(chunk.score_chunk(folder, made.chunk(0), bucket.root))
+    scored.append(chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root)))
     with pytest.raises(
         TableError,
         match=r"6 rows of .* cannot be scored, and not all have been looked at \(allowed are 5.0%\); the first: .* line 2: .* line 12",
@@ -69,7 +70,7 @@ def test_a_job_fails_once_its_parts_hold_more_rejects_than_the_whole_table_may_h
 def test_a_hint_that_says_too_much_fails_no_job(bucket):
     folder = make_job(bucket, chunk_rows=20, max_reject_share=0.05)
     made = plan(folder)
-    chunk.score_chunk(folder, made.chunk(0), bucket.root)
+    chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root))
     check_so_far(folder, made, 99)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from model_store import store
+from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.jobs.folder import JobFolder, Outcome
@@ -67,11 +68,13 @@ def predicting(monkeypatch, change) -> None:
         def predict(self, X):
             return change(self._model.predict(X))
 
+    load_release = store.load_release
+
     def load(*arguments):
-        release = store.load_release(*arguments)
+        release = load_release(*arguments)
         return dataclasses.replace(release, model=Changed(release.model))
 
-    monkeypatch.setattr(chunk, "load_release", load)
+    monkeypatch.setattr(store, "load_release", load)
 
 
 # --- twice is once
@@ -101,9 +104,9 @@ def test_two_plans_at_the_same_time_are_one_and_leave_one_set_of_slices(bucket):
 def test_a_chunk_scored_twice_is_scored_once(bucket):
     folder = make_job(bucket, chunk_rows=7)
     made = plan(folder)
-    first = chunk.score_chunk(folder, made.chunk(2), bucket.root)
+    first = chunk.score_chunk(folder, made.chunk(2), ModelLibrary(folder.bucket, bucket.root))
     before = tree(bucket.root)
-    assert chunk.score_chunk(folder, made.chunk(2), bucket.root) == first
+    assert chunk.score_chunk(folder, made.chunk(2), ModelLibrary(folder.bucket, bucket.root)) == first
     assert tree(bucket.root) == before
     assert missing_chunks(folder, made) == [0, 1, 3, 4, 5]
 
@@ -112,10 +115,10 @@ def test_a_finish_waits_for_every_part_and_then_happens_once(bucket):
     folder = make_job(bucket, chunk_rows=7)
     made = plan(folder)
     for index in (5, 0, 3, 1, 2):
-        chunk.score_chunk(folder, made.chunk(index), bucket.root)
+        chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, bucket.root))
         assert publishing.finish_job(folder) is None
     assert not bucket.folders("data/predict/output")
-    chunk.score_chunk(folder, made.chunk(4), bucket.root)
+    chunk.score_chunk(folder, made.chunk(4), ModelLibrary(folder.bucket, bucket.root))
     outcome = publishing.finish_job(folder)
     before = tree(bucket.root)
     assert publishing.finish_job(folder) == outcome
@@ -220,13 +223,13 @@ def test_a_table_that_changes_under_the_job_is_refused(bucket, form, harm):
         bucket.write(path, packed.getvalue())
     folder = make_job(bucket, chunk_rows=7, table=path)
     made = plan(folder)
-    chunk.score_chunk(folder, made.chunk(0), bucket.root)
+    chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root))
     if harm == "changed":
         bucket.write(path, bucket.read(path).replace(b"1003", b"1999"))
     else:
         bucket.delete(path)
     with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
-        chunk.score_chunk(folder, made.chunk(1), bucket.root)
+        chunk.score_chunk(folder, made.chunk(1), ModelLibrary(folder.bucket, bucket.root))
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -241,10 +244,10 @@ def test_a_table_that_is_replaced_by_one_of_the_same_size_and_time_is_refused(bu
     folder = make_job(bucket, chunk_rows=7, table=path)
     plan(folder)
     made = read_plan(folder)
-    chunk.score_chunk(folder, made.chunk(0), bucket.root)
+    chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root))
     replace_in_place(bucket, path, b"1003", b"1999", way=way)
     with pytest.raises(TableError, match=f"{path} was changed or removed while it was scored. Score it again"):
-        chunk.score_chunk(folder, read_plan(folder).chunk(1), bucket.root)
+        chunk.score_chunk(folder, read_plan(folder).chunk(1), ModelLibrary(folder.bucket, bucket.root))
 
 
 def test_a_job_that_an_earlier_version_planned_goes_on_without_versions(bucket):
@@ -324,7 +327,7 @@ def test_a_forged_order_for_a_chunk_beyond_the_table_is_stray_and_harms_no_job(b
     folder = make_job(bucket, table=path)
     plan(folder)
     with pytest.raises(StrayOrderError):
-        chunk.score_chunk(folder, read_begun(folder).chunk(0, cut), bucket.root)
+        chunk.score_chunk(folder, read_begun(folder).chunk(0, cut), ModelLibrary(folder.bucket, bucket.root))
     score_chunks(folder, bucket.root)
     assert publishing.finish_job(folder).facts["scored"] == "40"
 
@@ -348,7 +351,7 @@ def test_a_slice_that_is_gone_is_not_read_from_another_table(bucket):
     bucket.delete_folder(folder.file("slices"))
     bucket.write(f"{TABLE}.gz", gzip.compress(bucket.read(TABLE) + b"\n"))
     with pytest.raises(TableError, match="was changed or removed while it was scored"):
-        chunk.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root))
 
 
 def test_a_resumed_job_cuts_only_the_slices_that_it_lacks_and_still_needs(bucket):
@@ -356,7 +359,7 @@ def test_a_resumed_job_cuts_only_the_slices_that_it_lacks_and_still_needs(bucket
     folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=7)
     made = plan(folder)
     for index in (0, 1, 2):
-        chunk.score_chunk(folder, made.chunk(index), bucket.root)
+        chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, bucket.root))
     names = [info.path for info in bucket.files(folder.file(f"slices/{made.slices}"))]
     folder.cancel()
     bucket.delete_folder(folder.file("slices"))
@@ -384,8 +387,8 @@ def test_a_chunk_that_is_read_in_ranges_gives_the_same_text_and_a_suspect_the_sa
     plain = run_job(make_job(bucket, max_reject_share=0.5))
     path = in_ranges(bucket, monkeypatch)
     folder, suspected = (make_job(bucket, minute=minute, table=path, max_reject_share=0.5) for minute in (1, 2))
-    one = chunk.score_chunk(folder, plan(folder).chunk(0), bucket.root)
-    other = chunk.score_chunk(suspected, plan(suspected).chunk(0), bucket.root, suspect=True)
+    one = chunk.score_chunk(folder, plan(folder).chunk(0), ModelLibrary(folder.bucket, bucket.root))
+    other = chunk.score_chunk(suspected, plan(suspected).chunk(0), ModelLibrary(suspected.bucket, bucket.root), suspect=True)
     assert bucket.read(folder.part_file(0, PREDICTED)).count(output.compress(b"")[:10]) > 3, "not read in ranges"
     assert (one.output, one.rejects, one.devices, one.first_rejects) == (other.output, other.rejects, other.devices, other.first_rejects)
     assert (one.rows_in, one.rows_scored) == (40, 39)
@@ -402,7 +405,7 @@ def test_the_time_that_the_bucket_takes_for_a_chunk_counts_as_reading(bucket, mo
     opened = chunk_reader.open_chunk
     monkeypatch.setattr(chunk, "open_chunk", slow)
     folder = make_job(bucket)
-    part = chunk.score_chunk(folder, plan(folder).chunk(0), bucket.root)
+    part = chunk.score_chunk(folder, plan(folder).chunk(0), ModelLibrary(folder.bucket, bucket.root))
     assert part.stages["read"] >= 0.2
 
 
@@ -418,7 +421,7 @@ def test_a_large_chunk_of_a_job_that_is_cancelled_stops_between_its_ranges(bucke
 
     rows_of = parquet_rows.ParquetReader.rows
     monkeypatch.setattr(parquet_rows.ParquetReader, "rows", then_cancelled)
-    assert chunk.score_chunk(folder, made.chunk(0), bucket.root) is None
+    assert chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root)) is None
     assert len(read) == 2
     assert not folder.parts_done()
 
@@ -434,7 +437,7 @@ def test_a_file_that_was_replaced_while_it_was_read_is_not_called_damaged(bucket
 
     monkeypatch.setattr(parquet_rows.ParquetReader, "rows", replaced)
     with pytest.raises(TableError, match="was changed or removed"):
-        chunk.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root))
 
 
 def test_slices_that_an_earlier_version_named_by_number_are_found(bucket):
@@ -455,7 +458,7 @@ def test_a_slice_that_was_cut_short_is_refused_and_loses_no_row_silently(bucket,
     [file] = bucket.files(folder.file(f"slices/{made.slices}"))[:1]
     bucket.write(file.path, bucket.read(file.path)[:left])
     with pytest.raises(TableError, match=f"the slice of chunk 0 of job {folder.job_id} is damaged"):
-        chunk.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root))
     assert not folder.parts_done()
 
 
@@ -465,7 +468,7 @@ def test_a_release_that_was_changed_after_it_was_published_scores_nothing(bucket
     with bucket.place(f"model/v1/{made.release}/model.skops").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ModelError, match=r"the file model.skops of the release .* was changed after it was published"):
-        chunk.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root))
     assert not folder.parts_done()
 
 
@@ -476,7 +479,7 @@ def test_a_chunk_beyond_the_plan_is_refused_and_leaves_the_job_alone(bucket):
     folder = make_job(bucket)
     made = plan(folder)
     with pytest.raises(StrayOrderError, match=f"job {folder.job_id} has 1 chunks; there is no chunk 1"):
-        chunk.score_chunk(folder, made.chunk(1), bucket.root)
+        chunk.score_chunk(folder, made.chunk(1), ModelLibrary(folder.bucket, bucket.root))
     assert folder.outcome() is None
 
 
@@ -525,7 +528,7 @@ def test_predictions_of_another_number_than_the_rows_are_refused(bucket, monkeyp
     folder = make_job(bucket)
     made = plan(folder)
     with pytest.raises(ModelError, match="the definition v1 gave 39 predictions for 40 rows"):
-        chunk.score_chunk(folder, made.chunk(0), bucket.root)
+        chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root))
 
 
 @pytest.mark.parametrize(("share", "state"), [(0.05, "done"), (0.049, "failed")])
@@ -622,7 +625,7 @@ def test_a_cancelled_job_is_never_published_and_goes_on_when_it_is_resumed(bucke
     assert publishing.finish_job(folder).state == "cancelled"
     assert planning.plan_job(folder) is None
     bucket.delete(folder.part_file(0, "json"))
-    assert chunk.score_chunk(folder, read_plan(folder).chunk(0), bucket.root) is None
+    assert chunk.score_chunk(folder, read_plan(folder).chunk(0), ModelLibrary(folder.bucket, bucket.root)) is None
     assert not bucket.folders("data/predict/output")
     folder.reopen()
     score_chunks(folder, bucket.root)
@@ -774,7 +777,9 @@ def test_chunks_scored_before_the_plan_are_those_of_the_plan(bucket):
 
     def ready(chunks):
         for index in range(len(early), len(chunks)):
-            early.append(chunk.score_chunk(folder, read_begun(folder).chunk(index, chunks[index]), bucket.root))
+            early.append(
+                chunk.score_chunk(folder, read_begun(folder).chunk(index, chunks[index]), ModelLibrary(folder.bucket, bucket.root))
+            )
 
     made = planning.plan_job(folder, ready)
     assert [part.chunk for part in early] == made.chunks
@@ -787,11 +792,11 @@ def test_a_part_of_a_slice_that_is_not_the_plans_is_made_again(bucket):
     folder = make_job(bucket, chunk_rows=7)
     begun = planning._begin(folder, folder.score_job())
     other = Chunk(0, len(HEADER) + 1, len(HEADER) + 1 + len(row(0)) + 1, 2)
-    chunk.score_chunk(folder, begun.chunk(0, other), bucket.root)
+    chunk.score_chunk(folder, begun.chunk(0, other), ModelLibrary(folder.bucket, bucket.root))
     made = plan(folder)
     assert made.chunks[0] != other
     for index in range(1, len(made.chunks)):
-        chunk.score_chunk(folder, made.chunk(index), bucket.root)
+        chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, bucket.root))
     assert publishing.finish_job(folder) is None
     assert missing_chunks(folder, made) == [0]
     score_chunks(folder, bucket.root)

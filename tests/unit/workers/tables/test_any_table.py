@@ -30,7 +30,6 @@ from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError
 from shared.jobs.folder import JobFolder
 from tests.handmade import INTERCEPT, WEIGHTS, make_job, publish_handmade, run_job
-from workers.scoring import chunk
 from workers.tables.parquet import cuts
 from workers.tables.schema import DEVICES
 
@@ -482,7 +481,7 @@ def predicting(store: Path, predict: Callable, preparing: Callable | None = None
 
     load_release = model_store_store.load_release
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunk, "load_release", load)
+        patch.setattr(model_store_store, "load_release", load)
         return run(store, ".csv", GOOD_TABLE[: GOOD_TABLE.index(b"\n%d," % rows) + 1])
 
 

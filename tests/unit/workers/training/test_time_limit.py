@@ -6,7 +6,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from model_store import isolated_loading
 from model_store.store import load_release
 from shared.bucket.local import LocalBucket
-from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
+from tests.trainings import GUESSING, add_definition, library_of, make_training, train, write_training_tables
 from workers.training.search import steps
 
 CONFIG = b"search: grid\nparameters:\n  leaves: [1, 2]\n"
@@ -67,4 +67,4 @@ def test_while_the_parameters_of_a_search_are_checked(bucket, tmp_path):
     definitions = add_slow(tmp_path / "definitions", "return None", RAISES)
     bucket.write("params.yaml", CONFIG)
     with pytest.raises(SoftTimeLimitExceeded):
-        steps.next_orders(make_training(bucket, "slow", config="params.yaml"), definitions)
+        steps.next_orders(make_training(bucket, "slow", config="params.yaml"), library_of(bucket, definitions))

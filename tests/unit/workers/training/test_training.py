@@ -2,7 +2,6 @@
 
 import hashlib
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from shared.errors import ModelError, RequestError, StrayOrderError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from tests.handmade import HEADER, NOON, die_after, make_job, publish_handmade, row, tree
-from tests.trainings import make_training, train, write_training_tables
+from tests.trainings import library_of, make_training, train, write_training_tables
 from workers.training import aliases, fitting, releasing
 
 TRAIN = "data/train/2026/11/23/train.csv"
@@ -207,7 +206,7 @@ def test_a_staging_folder_that_somebody_else_made_first_is_refused_and_nothing_i
     write_training_tables(bucket, 600)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o777)
-    releasing.staging(Path(bucket.url).parent / "cache").symlink_to(elsewhere)
+    library_of(bucket).staging.symlink_to(elsewhere)
     folder = make_training(bucket)
     with pytest.raises(RequestError, match="is not a folder of this user"):
         train(folder)
