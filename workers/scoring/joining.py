@@ -52,6 +52,12 @@ def awaited_chunks(plan: Plan) -> int:
     return min(AWAITED_CHUNKS, len(plan.chunks) // AWAITED_SHARE)
 
 
+def is_due(plan: Plan, chunks_done: int, seconds: float) -> bool:
+    """True when the join starts: with the last chunk, and once before it if chunks take so few ``seconds`` that the join can wait."""
+    ends_soon = chunks_done == len(plan.chunks) - awaited_chunks(plan) and seconds < AWAITED_SECONDS / 2
+    return chunks_done >= len(plan.chunks) or ends_soon
+
+
 def can_finish(folder: JobFolder) -> bool:
     """True when all parts are there and nobody has made a result of them."""
     return folder.outcome() is None and not missing_chunks(folder, read_plan(folder))

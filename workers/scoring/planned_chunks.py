@@ -1,0 +1,43 @@
+"""Finds the chunk that a message asks for: in the plan, or in what is settled of a plan while its table is being cut."""
+
+import functools
+
+from shared.bucket.interface import Bucket
+from shared.errors import StrayOrderError
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import ChunkOrder
+from workers.scoring.plan import Begun, Plan, PlannedChunk, read_begun, read_plan
+
+JOBS_IN_MEMORY = 8
+
+
+@functools.lru_cache(maxsize=JOBS_IN_MEMORY)
+def read_plan_once(bucket: Bucket, job_id: str) -> Plan:
+    """The plan of a job, cached: it never changes."""
+    return read_plan(JobFolder(bucket, job_id))
+
+
+@functools.lru_cache(maxsize=JOBS_IN_MEMORY)
+def read_begun_once(bucket: Bucket, job_id: str) -> Begun:
+    """What is settled of the plan of a job whose table is being cut, cached: it never changes. Raises StrayOrderError if nothing is."""
+    begun = read_begun(JobFolder(bucket, job_id))
+    if begun is None:
+        raise StrayOrderError(f"nothing of job {job_id} is planned")
+    return begun
+
+
+def find_chunk(folder: JobFolder, order: ChunkOrder) -> PlannedChunk:
+    """The chunk that a message asks for; raises StrayOrderError when the job has no such chunk."""
+    if order.cut is None or folder.has("plan.json"):
+        planned = read_plan_once(folder.bucket, folder.job_id).chunk(order.index)
+        if order.cut not in (None, planned.chunk):
+            raise StrayOrderError(f"chunk {order.index} of job {order.job_id} was cut otherwise")
+        return planned
+    return read_begun_once(folder.bucket, folder.job_id).chunk(order.index, order.cut)
+
+
+def plan_of_chunk(folder: JobFolder, order: ChunkOrder) -> Plan | None:
+    """The plan that a scored chunk belongs to; None while the table is being cut: the planning step then looks for the parts itself."""
+    if order.cut is not None and not folder.has("plan.json"):
+        return None
+    return read_plan_once(folder.bucket, folder.job_id)
