@@ -28,7 +28,6 @@ from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
 from workers.app import app
 from workers.notices import slack
 from workers.scoring import chunk, chunk_reader
-from workers.tasks import runner, score, train, upkeep
 from workers.training import fitting, releasing
 
 __all__ = ["app"]
@@ -215,7 +214,7 @@ def open_chunk(bucket: Any, planned: Any, release: Any) -> Any:
     return real_open_chunk(bucket, planned, release)
 
 
-runner.send = score.send = train.send = upkeep.send = send
+broker.send = send
 chunk.open_chunk = open_chunk
 
 if machine := os.environ.get("FAULT_MACHINE"):

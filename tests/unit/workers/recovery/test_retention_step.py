@@ -18,7 +18,7 @@ from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, tree, write_table
 from workers.recovery import retention
 from workers.recovery.retention import make_step
-from workers.tasks import context, upkeep
+from workers.tasks import context, delivering, upkeep
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_mark_of_a_notice_is_no_orphan_to_a_worker_whose_clock_is_ahead(bucket
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr("time.time", lambda: 4e9)
     bucket.write("notices/_open/half", b"")
-    upkeep._tell_announced(client, heartbeat.time_of(client))
+    delivering.deliver_announced(client, heartbeat.time_of(client))
     assert len(untold(bucket)) == 1
 
 

@@ -11,16 +11,16 @@ from celery.exceptions import SoftTimeLimitExceeded
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder
+from shared.queue import broker, routes, upkeep
 from shared.queue import progress as queue_progress
-from shared.queue import routes, upkeep
 from shared.queue.clusters import Cluster
 from shared.queue.upkeep import read_left_out
 from shared.retention import removal, survey
 from shared.retention.round import read_progress
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, write_table
-from workers.recovery import sweep
-from workers.tasks import context, runner, score, train
+from workers.recovery import retention, sweep
+from workers.tasks import context, sweeping
 from workers.tasks import upkeep as tasks_upkeep
 
 pytestmark = pytest.mark.server
@@ -53,10 +53,7 @@ def sent(bucket, client, monkeypatch, tmp_path):
     monkeypatch.setattr(context, "redis_client", lambda: client)
     monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
     monkeypatch.setattr(context, "settings", lambda: settings)
-    monkeypatch.setattr(runner, "send", send)
-    monkeypatch.setattr(score, "send", send)
-    monkeypatch.setattr(train, "send", send)
-    monkeypatch.setattr(tasks_upkeep, "send", send)
+    monkeypatch.setattr(broker, "send", send)
     return orders
 
 
@@ -132,7 +129,7 @@ def test_jobs_that_are_older_than_a_group_that_is_left_out_stay_for_its_fixes(bu
 
 
 def test_a_removal_that_kills_its_process_before_any_group_rests_for_a_day(bucket, client, monkeypatch):
-    monkeypatch.setattr(tasks_upkeep, "make_step", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(retention, "make_step", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     assert deaths(tasks_upkeep.gc, 6) == 3
     [notice] = announced(bucket)
     assert "left out" not in notice.facts
@@ -186,6 +183,6 @@ def test_a_sweep_that_was_killed_by_chance_forgets_it_once_it_ends(client, open_
 def test_a_sweep_that_kills_its_process_before_any_job_rests_for_minutes(bucket, client, monkeypatch):
     monkeypatch.setattr(LocalBucket, "drop_strays", lambda _: None)
     monkeypatch.setattr(sweep, "sweep", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    monkeypatch.setattr(tasks_upkeep, "drop_abandoned", lambda _: None)
+    monkeypatch.setattr(sweeping, "drop_abandoned", lambda _: None)
     assert deaths(tasks_upkeep.sweep, 6) == 3
     assert len(announced(bucket)) == 1

@@ -29,8 +29,9 @@ from shared.queue.routes import GC, QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
 from workers.recovery import sweep as recovery_sweep
-from workers.scoring import chunk, planning, publishing
-from workers.tasks import context, runner, score
+from workers.scoring import chunk, planned_chunks, planning, publishing
+from workers.tasks import context
+from workers.tasks.policies.failure import JobFailedHereError
 
 ROWS = 12
 
@@ -49,7 +50,7 @@ class Worker:
 
     def run(self, task: str, *arguments: object, **keywords: object) -> None:
         """Run one task as a worker process does; nothing may come out of it but a wish to be tried again."""
-        with contextlib.suppress(runner.JobFailedHereError):  # by which the dashboard sees that the job failed
+        with contextlib.suppress(JobFailedHereError):  # by which the dashboard sees that the job failed
             self.app.tasks[task].apply(args=arguments, kwargs=keywords, throw=True)
 
     def sweep(self, bucket: LocalBucket) -> int:
@@ -84,7 +85,6 @@ def worker(server, tmp_path_factory) -> Iterator[Worker]:
         patch.setattr("os.fsync", lambda _: None)  # nothing here is about a power failure
         patch.setattr(context, "settings", lambda: worker.settings)
         patch.setattr(context, "redis_client", lambda: worker.client)
-        patch.setattr(runner, "MAX_TRIES", 1)
         yield worker
 
 
@@ -198,7 +198,7 @@ def test_a_damaged_folder_is_made_good_or_its_job_fails_with_a_sentence(worker, 
             own, of_store = getattr(bucket, look), getattr(store, look)
             patch.setattr(bucket, look, lambda path, own=own, of_store=of_store: (of_store if path.startswith("model/") else own)(path))
         patch.setattr(context, "bucket", lambda: bucket)
-        score.plan_of.cache_clear()
+        planned_chunks.read_plan_once.cache_clear()
         worker.client.flushall()
         folder, other = make_job(bucket, chunk_rows=5), make_job(bucket, minute=1, chunk_rows=5)
         bring_to(folder, stage)

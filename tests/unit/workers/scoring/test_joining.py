@@ -10,13 +10,13 @@ from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.jobs.messages import ChunkOrder, JobOrder
-from shared.queue import progress, routes
+from shared.queue import broker, progress, routes
 from shared.queue.leases import leased
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers.recovery.sweep import lease_name
-from workers.scoring import chunk, joining, publishing
+from workers.scoring import chunk, joining, planned_chunks, publishing
 from workers.scoring import plan as job_plan
-from workers.tasks import context, runner, train, upkeep
+from workers.tasks import context
 from workers.tasks import score as tasks_score
 
 
@@ -112,11 +112,8 @@ def sent(bucket, redis_url, monkeypatch):
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)
     serve_only(monkeypatch, routes.QUEUE_CONTROL)
-    monkeypatch.setattr(runner, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
-    monkeypatch.setattr(tasks_score, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
-    monkeypatch.setattr(train, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
-    monkeypatch.setattr(upkeep, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
-    tasks_score.plan_of.cache_clear()
+    monkeypatch.setattr(broker, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
+    planned_chunks.read_plan_once.cache_clear()
     return found
 
 

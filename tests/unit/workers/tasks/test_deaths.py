@@ -12,7 +12,7 @@ from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
-from shared.queue import progress, routes
+from shared.queue import broker, progress, routes
 from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
@@ -23,10 +23,11 @@ from workers.recovery.attempts import MAX_DEATHS, counted
 from workers.recovery.lost_processes import exit_code_in
 from workers.recovery.shutdown import forgive_work_in_hand
 from workers.recovery.sweep import Missing
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import chunk, planned_chunks, planning, publishing
 from workers.scoring import plan as job_plan
-from workers.tasks import context, runner, score, upkeep
+from workers.tasks import context, runner, score, sweeping, upkeep
 from workers.tasks import train as tasks_train
+from workers.tasks.chunks import loading
 from workers.training import releasing
 from workers.training.search import steps
 
@@ -61,13 +62,10 @@ def worker(bucket, client, settings, monkeypatch):
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)
     monkeypatch.setattr(context, "settings", lambda: settings)
-    monkeypatch.setattr(runner, "send", lambda *_: None)
-    monkeypatch.setattr(score, "send", lambda *_: None)
-    monkeypatch.setattr(tasks_train, "send", lambda *_: None)
-    monkeypatch.setattr(upkeep, "send", lambda *_: None)
+    monkeypatch.setattr(broker, "send", lambda *_: None)
     monkeypatch.setattr(type(score.score_finish.app.amqp.queues), "consume_from", {routes.QUEUE_CONTROL: None})
-    monkeypatch.setattr(score, "_loaded", set())
-    score.plan_of.cache_clear()
+    monkeypatch.setattr(loading, "_loaded", set())
+    planned_chunks.read_plan_once.cache_clear()
 
 
 def run(task, order) -> int:
@@ -158,7 +156,7 @@ def test_an_emptied_redis_does_not_give_a_step_its_tries_back(killing, client):
         assert deaths < 6, "it is begun for ever"
         client.flushall()
         # its message was lost as well: the sweep sends it again
-        upkeep._send_again(None, Missing(task=task.name, orders=[whole(folder)], sent=None))
+        sweeping.send_again(None, Missing(task=task.name, orders=[whole(folder)], sent=None))
     assert deaths <= MAX_DEATHS + 1  # the first one is forgotten with Redis
     check_verdict(folder, "killed its process 3 times in a row")
 

@@ -4,16 +4,17 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import BrokerError
+from shared.queue import broker
 from shared.queue.routes import SCORE_CHUNK
 from tests.handmade import make_job, publish_handmade, row, write_table
 from workers.scoring import planning
-from workers.tasks import runner, score, train, upkeep
+from workers.tasks.chunks import sender
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The folder of a job whose table makes several chunks."""
-    monkeypatch.setattr(score, "SENDING_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(sender, "SENDING_PAUSE_SECONDS", 0)
     bucket = LocalBucket(tmp_path / "bucket")
     publish_handmade(bucket)
     write_table(bucket, [row(number) for number in range(200_000)])
@@ -28,12 +29,9 @@ def test_chunks_are_sent_in_their_order_before_there_is_a_plan_each_with_what_it
         assert not folder.has("plan.json")
         sent.extend(orders)
 
-    monkeypatch.setattr(runner, "send", send)
-    monkeypatch.setattr(score, "send", send)
-    monkeypatch.setattr(train, "send", send)
-    monkeypatch.setattr(upkeep, "send", send)
-    early = score._EarlyOrders(None, folder.job_id)
-    plan = planning.plan_job(folder, early.ready)
+    monkeypatch.setattr(broker, "send", send)
+    early = sender.ChunkSender(None, folder.job_id)
+    plan = planning.plan_job(folder, early.send_early)
     assert len(plan.chunks) > 3
     assert early.sent == len(sent) == len(plan.chunks)
     assert [(order.index, order.cut) for order in sent] == list(enumerate(plan.chunks))
@@ -41,13 +39,10 @@ def test_chunks_are_sent_in_their_order_before_there_is_a_plan_each_with_what_it
 
 def test_a_lot_waits_a_moment_for_the_next_chunks_and_nothing_is_sent_twice(folder, monkeypatch):
     lots = []
-    monkeypatch.setattr(score, "SENDING_PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(runner, "send", lambda _app, _task, orders: lots.append([order.index for order in orders]))
-    monkeypatch.setattr(score, "send", lambda _app, _task, orders: lots.append([order.index for order in orders]))
-    monkeypatch.setattr(train, "send", lambda _app, _task, orders: lots.append([order.index for order in orders]))
-    monkeypatch.setattr(upkeep, "send", lambda _app, _task, orders: lots.append([order.index for order in orders]))
-    early = score._EarlyOrders(None, folder.job_id)
-    planning.plan_job(folder, early.ready)
+    monkeypatch.setattr(sender, "SENDING_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(broker, "send", lambda _app, _task, orders: lots.append([order.index for order in orders]))
+    early = sender.ChunkSender(None, folder.job_id)
+    planning.plan_job(folder, early.send_early)
     assert lots == [[0]]
     assert early.sent == 1
 
@@ -59,11 +54,8 @@ def test_where_redis_is_away_the_table_is_cut_all_the_same_and_it_is_tried_once(
         tried.append(1)
         raise BrokerError("Redis does not take messages")
 
-    monkeypatch.setattr(runner, "send", send)
-    monkeypatch.setattr(score, "send", send)
-    monkeypatch.setattr(train, "send", send)
-    monkeypatch.setattr(upkeep, "send", send)
-    early = score._EarlyOrders(None, folder.job_id)
-    plan = planning.plan_job(folder, early.ready)
+    monkeypatch.setattr(broker, "send", send)
+    early = sender.ChunkSender(None, folder.job_id)
+    plan = planning.plan_job(folder, early.send_early)
     assert len(plan.chunks) > 3
     assert (early.sent, len(tried)) == (0, 1)

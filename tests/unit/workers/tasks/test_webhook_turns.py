@@ -12,7 +12,7 @@ from shared.queue.probe import Canary, answers
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port
 from workers.notices import delivery, resting
-from workers.tasks import context, upkeep
+from workers.tasks import context, delivering, upkeep
 
 pytestmark = pytest.mark.server
 
@@ -94,9 +94,9 @@ def test_what_is_announced_waits_for_its_turn_and_goes_in_the_format_of_the_sett
     announce(bucket, "late", Notice(good=True, title="promoted", facts={}))
     now = heartbeat.time_of(client)
     with leased(client, delivery.LEASE):
-        upkeep._tell_announced(client, now)
+        delivering.deliver_announced(client, now)
     assert people.posted == []
-    upkeep._tell_announced(client, now)
+    delivering.deliver_announced(client, now)
     [posted] = people.posted
     assert (posted["specversion"], posted["data"]["title"]) == ("1.0", "promoted")
     assert untold(bucket) == []

@@ -29,7 +29,7 @@ from tests.trainings import library_of
 from tests.unit.workers.recovery.test_sweep import make_older, sent
 from workers.tables.training import table as training_table
 from workers.tables.training.table import TrainingTable
-from workers.tasks import context, train
+from workers.tasks import candidates, context
 from workers.training import fitting, releasing
 from workers.training.search import steps
 from workers.training.search.folds import BLOCKS, folds_of, sides, weeks_in_order
@@ -343,7 +343,7 @@ def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definiti
     monkeypatch.setattr(context, "settings", lambda: Settings(definitions=definitions))
     folder = search_job(bucket, b"parameters:\n  rate: [0.05, 7]\n", "clumsy")
     [_, order] = steps.next_orders(folder, library_of(folder.bucket, definitions))
-    train._try_candidate(SimpleNamespace(app=make_app(Settings())), order, folder)
+    candidates.try_or_give_up(SimpleNamespace(app=make_app(Settings())), order, folder, SimpleNamespace(deaths=0))
     run_search(folder, definitions)
     [failed] = [candidate for candidate in finish(folder, definitions).candidates if candidate.state == "failed"]
     assert (failed.params, failed.reason) == ({"rate": 7}, "it took longer than 840 seconds")

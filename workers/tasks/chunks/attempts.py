@@ -1,0 +1,61 @@
+"""Scores a chunk as its earlier crashes require: whole, in pieces, or not at all."""
+
+from collections.abc import Callable
+
+import structlog
+
+from shared.errors import ModelError
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import ChunkOrder
+from shared.queue.leases import leased
+from workers.recovery.attempts import MAX_DEATHS, Attempt
+from workers.scoring import chunk
+from workers.scoring.chunk import ChunkStage
+from workers.scoring.isolation import is_suspect
+from workers.scoring.parts import ChunkRecord
+from workers.scoring.plan import PlannedChunk
+from workers.tasks import context
+from workers.tasks.chunks.loading import has_loaded, load_alone, note_loaded
+from workers.tasks.killers import remember_killer
+from workers.tasks.policies import verdicts
+
+log = structlog.get_logger()
+
+
+def score_attempt(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+    """Score a chunk; None when the job has ended, or another process is at this chunk or at its release.
+
+    After ``MAX_DEATHS`` crashes the chunk is scored in pieces. After as many outside of scoring rows it is not scored.
+
+    Raises:
+        PermanentError: the chunk or its release crashed so often that the job fails.
+    """
+    if attempt.deaths_elsewhere >= MAX_DEATHS:
+        _refuse(order, planned, folder, attempt)
+    if (attempt.deaths or attempt.has_lost) and not has_loaded(planned.release) and not load_alone(planned.release, folder, attempt):
+        return None
+    if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
+        part = _score_in_pieces(planned, folder, attempt)
+    else:
+        part = chunk.score_chunk(folder, planned, context.library(), enter=_stage_recorder(attempt))
+    note_loaded(planned.release)
+    return part
+
+
+def _refuse(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> None:
+    verdict = verdicts.killed_chunk(order, planned.release, attempt)
+    if isinstance(verdict, ModelError):
+        remember_killer(planned.release, folder, verdict.message)
+    raise verdict
+
+
+def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+    with leased(context.redis_client(), f"pieces:{folder.job_id}:{planned.index}") as is_ours:
+        if not is_ours:
+            return None  # two processes at once would take each other's try for a crash
+        log.warning("chunk killed its worker and is tried in pieces", deaths=attempt.deaths)
+        return chunk.score_chunk(folder, planned, context.library(), suspect=True, enter=_stage_recorder(attempt))
+
+
+def _stage_recorder(attempt: Attempt) -> Callable[[ChunkStage], None]:
+    return lambda stage: attempt.enter(stage, in_isolation=stage is ChunkStage.SCORING)

@@ -1,0 +1,60 @@
+"""Sends the chunks of a job, most of them while the table is still being cut."""
+
+import time
+from collections.abc import Sequence
+
+import celery
+import structlog
+
+from shared.errors import TransientError
+from shared.jobs.folder import JobFolder
+from shared.jobs.messages import ChunkOrder, JobOrder
+from shared.queue import broker, routes
+from workers.scoring import joining
+from workers.scoring.parts import missing_chunks
+from workers.scoring.plan import Chunk, Plan
+from workers.tasks.chunks.marks import mark_present_parts
+
+log = structlog.get_logger()
+
+SENDING_PAUSE_SECONDS = 0.05
+"""Between two batches of chunks that are sent while the table is being cut."""
+
+
+class ChunkSender:
+    """Sends each chunk of a job that has no part yet, once.
+
+    Early sending only saves time: chunks that were not sent early are sent with the plan.
+    """
+
+    def __init__(self, app: celery.Celery, job_id: str) -> None:
+        self._app, self._job_id = app, job_id
+        self._next = 0.0
+        self.sent = 0
+        """How many chunks were sent early: the first ones of the plan."""
+
+    def send_early(self, chunks: Sequence[Chunk]) -> None:
+        """Send the chunks that can be scored and were not sent, unless a batch was sent a moment ago."""
+        count = len(chunks)
+        if count <= self.sent or time.monotonic() < self._next:
+            return
+        orders = [ChunkOrder(job_id=self._job_id, index=index, of=0, cut=chunks[index]) for index in range(self.sent, count)]
+        try:
+            broker.send(self._app, routes.SCORE_CHUNK, orders)
+        except TransientError as error:
+            log.warning("chunks not sent before the plan", error=str(error))
+            self._next = float("inf")
+            return
+        self.sent, self._next = count, time.monotonic() + SENDING_PAUSE_SECONDS
+
+    def send_remaining(self, folder: JobFolder, plan: Plan) -> None:
+        """Send the chunks of a written plan that have no part and were not sent, and the finish if few or none are missing."""
+        missing = missing_chunks(folder, plan)
+        log.info("planned", chunks=len(plan.chunks), missing=len(missing), sent_before=self.sent, release=plan.release)
+        if missing and not self.sent:
+            mark_present_parts(folder, set(range(len(plan.chunks))) - set(missing))
+        if not missing or len(missing) <= joining.awaited_chunks(plan):
+            broker.send(self._app, routes.SCORE_FINISH, [JobOrder(job_id=self._job_id)])
+        if missing:
+            orders = [ChunkOrder(job_id=self._job_id, index=index, of=len(plan.chunks)) for index in missing if index >= self.sent]
+            broker.send(self._app, routes.SCORE_CHUNK, orders)

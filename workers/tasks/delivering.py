@@ -1,0 +1,90 @@
+"""Delivers notices in turn: one process of all at a time, so that a webhook that hangs holds up no plan and no finish."""
+
+import contextlib
+from datetime import UTC, datetime
+
+import celery
+import redis
+import structlog
+
+from shared.errors import PermanentError
+from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import untold
+from shared.queue import counters, routes
+from shared.queue.probe import LONGEST_REASON, Canary
+from workers.notices import delivery
+from workers.notices.event import Event
+from workers.notices.resting import NoticeError
+from workers.notices.tries import TriesInMemory
+from workers.tasks import context
+
+log = structlog.get_logger()
+
+TURNS, TURN_SECONDS = 20, 0.5
+"""How often a notice waits for its turn at the webhook, and how long each time."""
+PROBE_TURNS = 8
+"""The same for the message of ``scoring doctor --send``, which waits 10 seconds for an answer; a try may take 5 of them."""
+PROBE = Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={})
+
+
+def deliver_outcome(task: celery.Task, folder: JobFolder) -> None:
+    """Deliver the notice of a job that has ended; left to the sweep if the webhook rests.
+
+    Raises:
+        celery.exceptions.Retry: another process is at the webhook, and the message was sent again.
+    """
+    with delivery.take_turn(context.redis_client(), context.notifier()) as turn:
+        if not turn.is_free and task.request.retries < TURNS:
+            raise task.retry(countdown=TURN_SECONDS, max_retries=TURNS)
+        if not turn.may_deliver:
+            # never a countdown of minutes on Redis: the folder keeps the notice, and the sweep comes back to it
+            log.info("notice left to the sweep")
+            return
+        try:
+            outcome = delivery.tell(folder, turn.notifier)
+            if outcome is not None:
+                _count_end(folder, outcome)
+        except NoticeError as error:
+            log.warning("will try again", task=task.name, seconds=error.rest_seconds, error=str(error))
+
+
+def _count_end(folder: JobFolder, outcome: Outcome) -> None:
+    with contextlib.suppress(redis.RedisError, PermanentError):
+        counters.count_end(context.redis_client(), folder.job().kind, outcome.state)
+
+
+def deliver_announced(client: redis.Redis, now: datetime) -> None:
+    """Deliver the notices that belong to no job; left to the next sweep if the webhook rests or another process is at it."""
+    waiting = untold(context.bucket())
+    if not waiting:
+        return
+    with delivery.take_turn(client, context.notifier()) as turn:
+        for folder in waiting:
+            if not turn.may_deliver:
+                return
+            try:
+                delivery.tell_announced(folder, turn.notifier, now)
+            except NoticeError as error:
+                log.warning("will try again", task=routes.SWEEP, seconds=error.rest_seconds, error=str(error))
+
+
+def deliver_probe(task: celery.Task, asked: Canary) -> str:
+    """Deliver the message of ``scoring doctor --send``; returns why that failed, or an empty text.
+
+    Raises:
+        celery.exceptions.Retry: another process is at the webhook, and the message was sent again.
+    """
+    notifier = context.notifier()
+    if notifier is None:
+        return "the workers have no WEBHOOK_URL"
+    with delivery.take_turn(context.redis_client(), notifier) as turn:
+        if not turn.is_free and task.request.retries < PROBE_TURNS and not task.request.called_directly:
+            raise task.retry(countdown=TURN_SECONDS, max_retries=PROBE_TURNS)
+        if turn.notifier is None or not turn.may_deliver:
+            return turn.reason
+        try:
+            delivery.deliver(Event.of(PROBE, id=f"doctor/{asked.token}", at=datetime.now(UTC)), turn.notifier, TriesInMemory())
+        except NoticeError as error:
+            return error.message[:LONGEST_REASON]
+        return ""

@@ -1,0 +1,64 @@
+"""Failure: which error drops a message and which one ends its job, and how a job ends as failed."""
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+
+from shared.errors import PermanentError, ScoringError, StrayOrderError
+from shared.jobs.messages import JobOrder
+from shared.logs import log_place
+from shared.queue import broker, routes
+from workers.recovery.attempts import forget_job
+from workers.tasks import context
+from workers.tasks.policies import verdicts
+from workers.tasks.step import StepRun
+
+log = structlog.get_logger()
+
+
+class JobFailedHereError(Exception):
+    """Raised at the end of a task that failed its job, so that the dashboard shows the task as failed; its message is consumed."""
+
+
+def end_step(run: StepRun, error: BaseException) -> None:
+    """Drop the message or fail its job, for an error that another try would give again."""
+    if isinstance(error, SoftTimeLimitExceeded):
+        run.step.time_limit.handle(run, error)
+    elif isinstance(error, StrayOrderError):
+        log.error("message refused", task=run.name, error=str(error))
+    elif isinstance(error, PermanentError):
+        fail_job(run, error)
+    elif isinstance(error, MemoryError):
+        log.error("out of memory", exc_info=error)
+        fail_job(run, verdicts.out_of_memory(run.describe(), run.folder))
+    elif isinstance(error, Exception):
+        # a defect of the product or of a definition: the job ends with a notice and never stands still
+        log.error("unexpected error", exc_info=error)
+        fail_job(run, PermanentError(f"unexpected error in {run.name}, see {log_place(context.settings())}: {error!r}"))
+    else:
+        # SystemExit of a definition would end this process, and with its message the next one
+        log.error("a step was to end its process", exc_info=error)
+        fail_job(run, verdicts.left_the_process(run.describe(), error))
+
+
+def fail_job(run: StepRun, error: ScoringError) -> None:
+    """End the job as failed and send its notice; if the folder cannot be written, the sweep repeats the step.
+
+    Raises:
+        JobFailedHereError: always, unless the task was called as a function.
+    """
+    folder = run.folder
+    try:
+        if not folder.has("job.json"):
+            log.error("message refused: nobody wrote this job down", task=run.name, error=str(error))
+            return
+        log.error("job failed", task=run.name, error=str(error))
+        folder.fail(error)
+        if isinstance(error, PermanentError):
+            folder.fail_unpublished(error)
+            forget_job(context.redis_client(), folder)
+        if run.step.notifies:
+            broker.send(run.task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
+    except ScoringError as problem:
+        log.error("the failure could not be written down", error=str(problem))
+    if not run.task.request.called_directly:
+        raise JobFailedHereError(error.message)

@@ -1,0 +1,28 @@
+"""The lease of a step: one process at a time works on it."""
+
+from collections.abc import Callable
+
+import structlog
+
+from shared.queue.leases import leased
+from workers.recovery.sweep import lease_name
+from workers.tasks import context
+from workers.tasks.step import StepRun
+
+log = structlog.get_logger()
+
+
+def run_leased(run: StepRun, work: Callable[[StepRun], None]) -> None:
+    """Do the work under the lease of the step, and again while the step asks for it; do nothing if another process holds the lease.
+
+    If the other process dies, the sweep sends the step again.
+    """
+    while True:
+        with leased(context.redis_client(), lease_name(run.name, run.order)) as is_ours:
+            if not is_ours:
+                log.info("left to another process", task=run.name)
+                return
+            work(run)
+        # a change after the work looked, but before the lease was returned, found the step taken
+        if not run.step.repeat_while(run.folder):
+            return

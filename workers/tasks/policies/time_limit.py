@@ -1,0 +1,38 @@
+"""Time limits: what follows when the pool breaks a step off at the end of its time."""
+
+from collections.abc import Callable
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+
+from model_store.foreign_code import DefinitionHungError
+from workers.tasks.policies import verdicts
+from workers.tasks.policies.failure import fail_job
+from workers.tasks.step import StepRun
+
+log = structlog.get_logger()
+
+
+class FailAtTimeLimit:
+    """Fails the job: the step would take as long again. The job may be resumed, so the run does not count as a crash."""
+
+    counts_as_crash = False
+
+    def handle(self, run: StepRun, error: SoftTimeLimitExceeded) -> None:
+        """Fail the job, with the line of the definition that hung if there is one."""
+        hung = error.failure if isinstance(error, DefinitionHungError) else None
+        fail_job(run, hung or verdicts.took_too_long(run.describe(), run.folder, run.task.app.conf.task_soft_time_limit))
+
+
+class CountTimeLimit:
+    """Counts the run as a crash and leaves the step to the sweep, which sends it again until its work handles the crashes."""
+
+    counts_as_crash = True
+
+    def __init__(self, what: str, seconds: Callable[[], float]) -> None:
+        self._what, self._seconds = what, seconds
+
+    def handle(self, run: StepRun, error: SoftTimeLimitExceeded) -> None:
+        """Log it."""
+        del run
+        log.error(f"{self._what} took too long", seconds=self._seconds(), error=str(error))

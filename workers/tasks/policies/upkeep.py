@@ -1,0 +1,36 @@
+"""The policy of the steps that belong to no job: one process at a time, crashes counted, and a Redis that is away costs one turn."""
+
+from collections.abc import Callable
+
+import redis
+import structlog
+
+from shared.queue.leases import leased
+from shared.queue.upkeep import Upkeep
+from workers.recovery.upkeep import counted_upkeep
+from workers.tasks import context
+
+log = structlog.get_logger()
+
+
+def run_upkeep(
+    step: str,
+    work: Callable[[Upkeep], None],
+    *,
+    missed: str,
+    missed_on: tuple[type[Exception], ...] = (redis.RedisError,),
+    may_run: Callable[[], bool] = lambda: True,
+) -> None:
+    """Do the work of a step of upkeep, unless another process does it, the step rests after crashes, or ``may_run`` says no.
+
+    ``missed`` is the log line of a turn that ended with an error of ``missed_on``; beat sends the next turn.
+    """
+    with leased(context.redis_client(), step) as is_ours:
+        if not is_ours or not may_run():
+            return
+        try:
+            with counted_upkeep(context.redis_client(), context.bucket(), step) as upkeep:
+                if not upkeep.rests:
+                    work(upkeep)
+        except missed_on as error:
+            log.warning(missed, error=str(error))

@@ -1,0 +1,49 @@
+"""What a worker answers to ``scoring doctor``: its host, libraries, definitions, version, and whether it sees the bucket."""
+
+import contextlib
+import socket
+from pathlib import Path
+
+from model_store.definitions import barred_definitions, is_tried, list_definitions, load_definition
+from model_store.store import library_versions
+from model_store.trial_import import bar_deadly_definitions
+from shared.errors import ModelError, ScoringError
+from shared.queue import routes
+from shared.queue.probe import Answer, Canary, canary_file
+from shared.version import code_version
+from workers.tasks import context
+
+
+def describe_worker(asked: Canary, queue: str, webhook: str | None) -> Answer:
+    """The answer of this process for a queue; ``webhook`` is what came of a message to it, or None without one."""
+    definitions = context.settings().definitions
+    return Answer(
+        # a worker for the control queue alone imports no definition with its libraries
+        sources={} if queue == routes.QUEUE_CONTROL else _digest_sources(definitions),
+        host=socket.gethostname(),
+        libraries=library_versions(),
+        definitions=list_definitions(definitions),
+        left_out=barred_definitions(definitions),
+        webhook=webhook,
+        version=code_version(),
+        bucket=context.bucket().url,
+        sees_bucket=_sees_bucket(asked),
+    )
+
+
+def _sees_bucket(asked: Canary) -> bool | None:
+    try:
+        return context.bucket().exists(canary_file(asked))
+    except ScoringError:
+        return None
+
+
+def _digest_sources(definitions: Path | None) -> dict[str, str]:
+    """The digest of each definition's code as this process would run it; a broken one is left out."""
+    names, found = list_definitions(definitions), {}
+    # definitions that came since the worker was started may kill the process that imports them
+    bar_deadly_definitions([name for name in names if not is_tried(name, definitions)], definitions)
+    for name in names:
+        with contextlib.suppress(ModelError):
+            found[name] = load_definition(name, definitions).source_sha256
+    return found

@@ -1,0 +1,61 @@
+"""One turn of the sweep: what a worker asks Redis for, and what it sends again."""
+
+import itertools
+from datetime import timedelta
+
+import celery
+import redis
+
+from shared.processes import drop_abandoned
+from shared.queue import broker, heartbeat
+from shared.queue.backlog import waiting_since
+from shared.queue.leases import are_leased
+from shared.queue.upkeep import Upkeep
+from workers.recovery import sweep
+from workers.recovery.attempts import note_sent_again, step_name
+from workers.recovery.upkeep import NOTICES, STRAYS
+from workers.tasks import context
+from workers.tasks.delivering import deliver_announced
+
+
+def sweep_once(app: celery.Celery, upkeep: Upkeep) -> None:
+    """Drop abandoned files, send again what open jobs lack, and deliver announced notices; a turn takes a bounded time."""
+    client = context.redis_client()
+    # a sweep records in Redis what it looks at only after a crash: each of thousands of jobs would cost a round trip
+    may_enter = upkeep.may_enter if upkeep.deaths else None
+    if may_enter is None or may_enter(STRAYS):
+        _drop_strays()
+        upkeep.leave()
+    turn = sweep.Turn(after=heartbeat.swept_until(client), seconds=sweep.SWEEP_SECONDS)
+    for missing in sweep.sweep(context.bucket(), _traffic(client), _rules(upkeep), turn, context.cluster(), may_enter):
+        send_again(app, missing)
+    heartbeat.leave_sign(client, heartbeat.SWEEP)
+    heartbeat.note_swept(client, turn.after)
+    # another stack delivers its own notices to its own webhook
+    if context.cluster().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
+        deliver_announced(client, upkeep.now)
+
+
+def send_again(app: celery.Celery, missing: sweep.Missing) -> None:
+    """Send the messages that a job lacks; their crashes are counted in the job's folder from now on."""
+    for job_id, orders in itertools.groupby(missing.orders, lambda order: order.job_id):
+        note_sent_again(context.redis_client(), job_id, [step_name(missing.task, order) for order in orders])
+    broker.send(app, missing.task, missing.orders)
+
+
+def _drop_strays() -> None:
+    context.bucket().drop_strays()
+    for parent in context.library().temporary_folders:
+        drop_abandoned(parent)
+
+
+def _traffic(client: redis.Redis) -> sweep.Traffic:
+    return sweep.Traffic(waiting_since=lambda queue: waiting_since(client, queue), are_leased=lambda names: are_leased(client, names))
+
+
+def _rules(upkeep: Upkeep) -> sweep.Rules:
+    return sweep.Rules(
+        grace=timedelta(seconds=context.settings().stall_seconds),
+        deadline=timedelta(hours=context.settings().job_deadline_hours),
+        now=upkeep.now,
+    )
