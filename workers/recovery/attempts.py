@@ -1,8 +1,8 @@
-"""Counts how often a step was begun and never ended, which is how a step that kills its process, or hangs, shows.
+"""Counts the runs of a step that began and never ended: those of a step that kills its process, or hangs.
 
-Redis counts each beginning, in a hash ``scoring:attempts:<job>`` with a field for each step; an orderly end, also with an error, takes
-the count away. A step that died before, or was sent again by the sweep, is written into the job's folder as well (``beginnings``): what
-empties Redis also loses its messages, so the sweep sends again whatever goes on after that.
+Redis counts each beginning, in a hash ``scoring:attempts:<job>`` with a field for each step; an orderly end, also with an error, removes
+the count. A step that crashed before, or was sent again by the sweep, is recorded in the job's folder as well (``beginnings``): an event
+that empties Redis also loses its messages, so the sweep sends again every step that runs afterwards.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ from shared.queue.progress import KEPT_SECONDS
 from workers.recovery.beginnings import Beginning, forget_beginning, forget_beginnings, read_beginning, write_beginning
 
 MAX_DEATHS = 3
-"""After so many deaths a step is not tried once more: the job fails, a chunk's rows are tried in pieces, a candidate is out."""
+"""After this many crashes a step is not tried again: the job fails, a chunk is scored in pieces, a candidate is given up."""
 
 LOST = "lost"
-"""Field of the hash that says that a process of the job was lost."""
+"""Field of the hash: a process of the job was lost."""
 
 EXIT_CODE = "exit code "
-"""Before the number in that field, where the process that was lost last ended by itself."""
+"""Before the number in that field, if the last lost process ended by itself."""
 
 FORGIVE = """
 if tonumber(redis.call('hget', KEYS[1], ARGV[1]) or '0') > 0 then redis.call('hincrby', KEYS[1], ARGV[1], -1) end
@@ -38,23 +38,23 @@ log = structlog.get_logger()
 
 @dataclass(kw_only=True)
 class Attempt:
-    """A step that was begun and has not ended."""
+    """A run of a step that has begun and not ended."""
 
     client: redis.Redis
     folder: JobFolder
     step: str
     deaths: int = 0
-    """How often it was begun without an end before now."""
+    """How many runs before this one began without an end."""
     has_lost: bool = False
     """True when a process was lost with any step of the job."""
     exit_code: int | None = None
-    """Of the process of the job that was lost last, where it ended by itself; None where a signal killed it, or nobody knows."""
+    """Of the last lost process of the job, if it ended by itself; None if a signal killed it, or that is unknown."""
     is_over: bool = False
-    """True once its count was taken away, together with something else that was said of it."""
+    """True once its count was removed, for example by the script that marks a chunk as done."""
     last: Beginning | None = None
-    """What is written of the beginning before this one."""
+    """The record of the run before this one."""
     written: Beginning | None = field(default=None, repr=False)
-    """What is written of this one; None for a step that nothing happened to."""
+    """The record of this run; None for a step that never crashed and was never sent again."""
 
     @property
     def key(self) -> str:
@@ -63,18 +63,18 @@ class Attempt:
 
     @property
     def deaths_elsewhere(self) -> int:
-        """How often in a row it died outside of what is tried in pieces, as far as is known."""
+        """How many times in a row it crashed outside of what is tried in pieces, as far as is known."""
         return self.written.deaths_elsewhere if self.written else 0
 
     def enter(self, doing: str, *, in_isolation: bool = False) -> None:
-        """Say what the step does from now on; costs nothing for a step that nothing happened to."""
+        """Record what the step does from now on; costs nothing for a step that never crashed."""
         if self.written is None or not self.deaths:
             return
         self.written = self.written.model_copy(update={"doing": doing, "in_isolation": in_isolation})
         write_beginning(self.folder, self.step, self.written)
 
     def forget(self) -> None:
-        """Take its count away: it ended, well or not."""
+        """Remove its count: the run ended, with or without an error."""
         if not self.is_over:
             with contextlib.suppress(redis.RedisError):
                 self.client.hdel(self.key, self.step, _sent_again(self.step))
@@ -83,7 +83,7 @@ class Attempt:
         self.is_over, self.written = True, None
 
     def note_time_limit(self) -> None:
-        """Let it count as a death that it ran out of time: it would do so again."""
+        """Count the end of its time as a crash: it would run out of time again."""
         note_lost(self.client, self.folder.job_id)
         if self.written is not None:
             self.written = self.written.model_copy(update={"ran_out_of_time": True})
@@ -102,9 +102,9 @@ def step_name(task: str, order: JobOrder) -> str:
 
 @contextlib.contextmanager
 def counted(client: redis.Redis, folder: JobFolder, step: str) -> Iterator[Attempt]:
-    """Count that this step is begun; an orderly end, also with an error, takes its count away.
+    """Count that this step begins; an orderly end, also with an error, removes its count.
 
-    A step that ran out of time has no orderly end. One whose process was told to stop takes back only this beginning.
+    A step that runs out of time has no orderly end. A step whose process stops with its worker takes back only this beginning.
     """
     attempt = _begin(client, folder, step)
     try:
@@ -138,7 +138,7 @@ def _begin(client: redis.Redis, folder: JobFolder, step: str) -> Attempt:
 
 
 def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
-    """Count one more beginning; what was counted before (None when nothing is known), and whether the folder may know more."""
+    """Count one more beginning; returns the earlier count (None if unknown), and whether the folder may have a record."""
     try:
         with client.pipeline(transaction=False) as pipe:
             pipe.hmget(attempt.key, attempt.step, _sent_again(attempt.step), LOST)
@@ -155,7 +155,7 @@ def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
 
 
 def _deaths_elsewhere(attempt: Attempt) -> int:
-    """The deaths in a row outside of what is tried in pieces; nobody knows where the first one was, so it counts as the next."""
+    """The crashes in a row outside of what is tried in pieces; where the first one was is unknown, so it counts as the next one does."""
     if not attempt.deaths:
         return 0
     if attempt.last is None or not attempt.last.doing:
@@ -164,22 +164,22 @@ def _deaths_elsewhere(attempt: Attempt) -> int:
 
 
 def forget_job(client: redis.Redis, folder: JobFolder) -> None:
-    """Take away all counts of a job that failed: if it is resumed, each step gets its tries again."""
+    """Remove all counts of a job that failed: if it is resumed, each step gets its tries again."""
     with contextlib.suppress(redis.RedisError):
         client.delete(attempts_key(folder.job_id))
     forget_beginnings(folder)
 
 
 def forgive(client: redis.Redis, job_id: str, step: str) -> None:
-    """Take back one beginning of a step whose process is told to stop: what ends it then is no fault of the step."""
+    """Take back one beginning of a step whose worker stops: the step is not at fault for that end."""
     with contextlib.suppress(redis.RedisError):
         client.eval(FORGIVE, 1, attempts_key(job_id), step)
 
 
 def note_lost(client: redis.Redis, job_id: str, exit_code: int | None = None) -> None:
-    """Say that a process was lost with a step of this job in hand, and its exit code if it ended by itself.
+    """Record that a process was lost with a step of this job in hand, and its exit code if it ended by itself.
 
-    Whoever begins another step of the job must be careful.
+    A process that begins another chunk of the job then loads the release with care.
     """
     key = attempts_key(job_id)
     with contextlib.suppress(redis.RedisError), client.pipeline(transaction=False) as pipe:
@@ -189,7 +189,7 @@ def note_lost(client: redis.Redis, job_id: str, exit_code: int | None = None) ->
 
 
 def note_sent_again(client: redis.Redis, job_id: str, steps: Sequence[str]) -> None:
-    """Say that messages of these steps were lost and are sent again: their deaths must not be counted in Redis alone."""
+    """Record that messages of these steps were lost and are sent again: their crashes must not be counted in Redis alone."""
     key = attempts_key(job_id)
     with contextlib.suppress(redis.RedisError), client.pipeline(transaction=False) as pipe:
         pipe.hset(key, mapping={_sent_again(step): 1 for step in steps})

@@ -1,8 +1,8 @@
-"""The sweep: looks at the jobs that still need something done, and sends again what no message is on its way for.
+"""The sweep: inspects the open jobs and sends the messages that were lost.
 
 It runs every few seconds and when a worker starts.
-A sweep takes a bounded time: with many open jobs the next one goes on where it stopped.
-It may run twice at the same time: whatever it sends too often finds its work done.
+A sweep takes a bounded time: with many open jobs the next sweep continues where it stopped.
+Two sweeps may run at the same time: a step that is sent twice finds its work done.
 """
 
 import functools
@@ -27,22 +27,22 @@ from workers.training.search.steps import missing_orders
 
 CHUNKS_AT_ONCE = 10_000
 ORPHAN_SECONDS = 3600
-"""A mark without a request is the trace of an enqueue that died; after this long it goes."""
+"""A mark without a request is left by an enqueue that crashed; it is removed after this long."""
 
 SENT_AGAIN = "sent-again"
-"""File in a job's folder whose time says when a sweep last sent something of it."""
+"""File in a job's folder; its time is when a sweep last sent a message of the job."""
 
 SENDING = timedelta(seconds=2)
-"""A batch of messages is on its way for so long."""
+"""How long a batch of messages takes to arrive."""
 
 CLOCKS_APART = timedelta(seconds=60)
-"""The clocks of hosts and of an object store may differ by so much: when a step was sent is known by one, what waits by another."""
+"""How much the clocks of hosts and of an object store may differ: one dates the sending of a step, another the messages that wait."""
 
 SWEEP_SECONDS = 1.0
-"""Jobs are looked at for so long; whoever sweeps holds up no plan and no finish for longer."""
+"""Time limit of a sweep: its process plans and finishes no job meanwhile."""
 
 STORE_THREADS = 32
-"""Jobs looked at at the same time on an object store, where each look waits for several answers."""
+"""Jobs inspected at the same time on an object store, where each inspection waits for several answers."""
 
 log = structlog.get_logger()
 
@@ -54,12 +54,12 @@ class Missing:
     task: str
     orders: list[JobOrder]
     sent: datetime
-    """When they were sent last, as far as the job's folder tells."""
+    """When they were sent last, according to the job's folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traffic:
-    """What can be asked of Redis about messages."""
+    """What Redis knows about messages."""
 
     waiting_since: Callable[[str], datetime | None]
     """For a queue, when the message was sent that waits longest; None when nothing waits."""
@@ -69,14 +69,14 @@ class Traffic:
 
 @dataclass(kw_only=True)
 class Turn:
-    """The open jobs that one sweep looks at: those after a job, then those before it, for a limited time."""
+    """The open jobs that one sweep inspects: those after a job, then those before it, for a limited time."""
 
     after: str = ""
-    """The job that was looked at last; empty when all were. The sweep sets it."""
+    """The last inspected job; empty when all were inspected. The sweep sets it."""
     seconds: float = float("inf")
 
     def order(self, marks: list[FileInfo]) -> list[FileInfo]:
-        """The marks of open jobs in the order in which they are looked at."""
+        """The marks of open jobs in the order of their inspection."""
         return [mark for mark in marks if _job_of(mark) > self.after] + [mark for mark in marks if _job_of(mark) <= self.after]
 
 
@@ -85,7 +85,7 @@ class Rules:
     """When a step counts as lost and a job as overdue."""
 
     grace: timedelta
-    """A step gets so long after its message was sent before it is sent again."""
+    """How long a step has after its message was sent before it is sent again."""
     deadline: timedelta
     """A job that was opened longer ago has failed."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -100,10 +100,10 @@ def sweep(
     cluster: Cluster | None = None,
     may_enter: Callable[[str], bool] | None = None,
 ) -> Iterator[Missing]:
-    """What must be sent to make every open job go on; marks of jobs that need nothing more are taken away.
+    """Yields what must be sent so that every open job continues; removes the marks of jobs that need nothing more.
 
-    Jobs of another stack than ``cluster`` are left alone, and those to which ``may_enter`` says no. Where it is given, it is told of
-    each job before that is looked at, one after another.
+    Jobs of another stack than ``cluster`` are left alone, and those for which ``may_enter`` returns False. It is called with each job
+    before its inspection, one after another.
     A message is lost when no process works on its step, and nothing waits in its queue that was sent as early as it: queues are served in
     turn, so it would have been served. A job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
     """
@@ -210,7 +210,7 @@ def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
 
 
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
-    """What a job that has ended still needs: to be published, to be told of, or nothing."""
+    """What a job that has ended still needs: its publication, its notice, or nothing."""
     if is_told(folder, outcome):
         folder.close(outcome)
         return None
@@ -220,7 +220,7 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
 
 
 def _failed(folder: JobFolder, error: PermanentError) -> Missing:
-    """Fail a job that cannot go on; people must be told."""
+    """Fail a job that cannot continue, with a notice."""
     log.error("job failed", job=folder.job_id, error=str(error))
     folder.fail(error)
     return Missing(task=NOTIFY, orders=[JobOrder(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
@@ -231,13 +231,13 @@ def _order(folder: JobFolder, task: str, sent: datetime) -> Missing:
 
 
 def _last_file(folder: JobFolder, name: str, otherwise: datetime) -> datetime:
-    """When the newest part or record of a candidate was there: whoever wrote it sent what comes next."""
+    """When the newest part or record of a candidate was written: its step sent what comes next."""
     newest = max((info.modified for info in folder.bucket.files(folder.file(name))), default=0.0)
     return max(datetime.fromtimestamp(newest, UTC), otherwise)
 
 
 def _last_sent(folder: JobFolder, first: datetime) -> datetime:
-    """When the messages of the present step were sent last: when the step came up, or by a sweep since."""
+    """When the messages of the present step were sent last: when the step became due, or by a later sweep."""
     again = folder.bucket.stat(folder.file(SENT_AGAIN))
     return max(first, datetime.fromtimestamp(again.modified, UTC)) if again else first
 

@@ -40,7 +40,7 @@ NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its i
 
 
 class ChunkStage(StrEnum):
-    """What is being done to a chunk."""
+    """A stage of scoring a chunk."""
 
     LOADING = "loading the release"
     READING = "opening its part of the table"
@@ -80,8 +80,8 @@ def score_chunk(
 ) -> ChunkRecord | None:
     """Read, check and score one chunk and write its part, unless it is there; None when the job has ended.
 
-    A ``suspect`` chunk has killed its worker before: it is cut down to the rows that do it, which become rejects.
-    ``enter`` is given each stage before it begins.
+    A ``suspect`` chunk has killed its worker before: it is cut down to the rows that do so, which become rejects.
+    ``library`` loads the release. ``enter`` is called with each stage before it begins.
 
     Raises:
         TableError: the table changed under the job.
@@ -149,7 +149,7 @@ def score_chunk(
 
 @dataclass(kw_only=True)
 class _PartText:
-    """What is kept of the rows of a chunk once they are scored: their text, compressed, and what is counted of them."""
+    """Accumulates a chunk's compressed output and its statistics."""
 
     path: str
     by_device: bool = True
@@ -164,7 +164,7 @@ class _PartText:
     key_hashes: list[np.ndarray] = field(default_factory=list)
 
     def add(self, scored: Scored) -> None:
-        """The rows that stand behind those before."""
+        """Add the next rows of the chunk."""
         self.predictions.append(tables_output.compress(tables_output.prediction_text(*scored.columns)))
         if scored.rejects:
             self.rejects.append(tables_output.compress(tables_output.rejects_text(self.path, scored.rejects)))
@@ -244,9 +244,9 @@ def _raw_predictions(release: Release, rows: table_rows.Rows, path: str, *, inte
 def _score_suspect(
     folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored], enter: Callable[[ChunkStage], None]
 ) -> Iterator[Scored]:
-    """Score the chunk in pieces that kill nobody, each by itself; the single records that do kill become rejects.
+    """Score the chunk in pieces that crash no process, each by itself; the single records that do become rejects.
 
-    What comes out is range by range, as it would be of a chunk that kills nobody.
+    Yields range by range, as for an ordinary chunk.
     """
     found: dict[Range, Scored] = {}
 

@@ -1,6 +1,6 @@
-"""Joins what the chunks of a job wrote into one result: copies their gzip members one behind the other, and checks each.
+"""Joins the parts of a job into one result: copies their gzip members one after another, and checks each.
 
-It begins while the last chunks are still being scored, so that little is left to do when the last one is there.
+It begins while the last chunks are still being scored, so that little is left to do when the last part arrives.
 """
 
 import functools
@@ -38,7 +38,7 @@ from workers.tables.csv.cuts import count_lines
 from workers.tables.prefetch import ahead, at_once, read_each
 
 AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
-"""So many chunks before its end, a job begins to be joined, but not before three of four are there."""
+"""A join begins before the last parts are there: at most this many may be missing, and at most one of four."""
 
 AWAITED_SECONDS = 5.0
 """How long the join waits for the next of them: a process that joins can plan nothing."""
@@ -59,7 +59,7 @@ def is_due(plan: Plan, chunks_done: int, seconds: float) -> bool:
 
 
 def can_finish(folder: JobFolder) -> bool:
-    """True when all parts are there and nobody has made a result of them."""
+    """True when all parts are there and the job has no result yet."""
     return folder.outcome() is None and not missing_chunks(folder, read_plan(folder))
 
 
@@ -171,7 +171,7 @@ def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[Chun
 
 
 class _NotThereError(Exception):
-    """Raised when a part does not come: whoever completes the job joins the parts."""
+    """Raised when a part does not come: the chunk that completes the job sends the finish again."""
 
 
 def _read_parts(folder: JobFolder, plan: Plan, indexes: range) -> list[ChunkRecord]:

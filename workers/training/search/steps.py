@@ -5,8 +5,8 @@
                   waves/0001.json         candidates that are tried on one fold, side by side  (first writer wins)
                   candidates/0007.02.json what candidate 7 reached on fold 2                   (first writer wins)
 
-A wave is made when all of the one before it is there, and follows from what is there alone: whoever makes it, however often, makes the
-same. All candidates are tried on the first fold, those that are not clearly worse than the best on the second, and so on. So a
+A wave is made when the one before it is complete, and follows from the records alone: every process that makes it makes the same wave.
+All candidates are tried on the first fold, those that are not clearly worse than the best on the second, and so on. So a
 killed worker, a lost message or an emptied Redis costs at most the candidates in hand.
 """
 
@@ -52,7 +52,7 @@ from workers.training.search.rounds import (
 )
 
 SAID_SECONDS = 1.0
-"""Between two words about the standing: each costs a look at everything that was tried."""
+"""Between two stages of a search: each costs reading all records."""
 
 SEARCH = "search.json"
 _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
@@ -138,7 +138,7 @@ def give_up(folder: JobFolder, candidate: int, fold: int, reason: str) -> None:
 
 
 def say_standing(folder: JobFolder) -> None:
-    """Tell people what is the best so far, unless they were told something a moment ago."""
+    """Write the best candidate so far as the stage of the job, unless a stage was written a moment ago."""
     told = folder.bucket.stat(folder.file(STAGE))
     if told is not None and time.time() - told.modified < SAID_SECONDS:
         return
@@ -173,7 +173,7 @@ def found(folder: JobFolder, table: TableFingerprint) -> Search | None:
 
 
 def forget_table() -> None:
-    """Let go of the table that this process keeps between the candidates of one job."""
+    """Drop the table that this process keeps between the candidates of one job."""
     _read_table.cache_clear()
 
 
@@ -181,7 +181,7 @@ def forget_table() -> None:
 
 
 def _begin(folder: JobFolder, job: TrainJob, library: ModelLibrary) -> SearchPlan:
-    """Settle the config and the folds, whoever comes first."""
+    """Settle the config and the folds; the first process to write them decides."""
     definition = library.definition(job.definition)
     config = read_search_config(folder, job)
     _check_parameters(definition, propose(config, []))
