@@ -15,7 +15,7 @@ from workers.scoring.isolation import is_suspect
 from workers.scoring.parts import ChunkRecord
 from workers.scoring.plan import PlannedChunk
 from workers.tasks import context
-from workers.tasks.chunks.loading import has_loaded, load_alone, note_loaded
+from workers.tasks.chunks.loading import has_killed_loader, has_loaded, load_alone, marked_load, note_loaded
 from workers.tasks.killers import remember_killer
 from workers.tasks.policies import verdicts
 
@@ -32,12 +32,12 @@ def score_attempt(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, a
     """
     if attempt.deaths_elsewhere >= MAX_DEATHS:
         _refuse(order, planned, folder, attempt)
-    if (attempt.deaths or attempt.has_lost) and not has_loaded(planned.release) and not load_alone(planned.release, folder, attempt):
+    if not has_loaded(planned.release) and _needs_care(attempt) and not load_alone(planned.release, folder, attempt):
         return None
     if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
         part = _score_in_pieces(planned, folder, attempt)
     else:
-        part = chunk.score_chunk(folder, planned, context.library(), enter=_stage_recorder(attempt))
+        part = _score_whole(planned, folder, attempt)
     note_loaded(planned.release)
     return part
 
@@ -47,6 +47,22 @@ def _refuse(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, attempt
     if isinstance(verdict, ModelError):
         remember_killer(planned.release, folder, verdict.message)
     raise verdict
+
+
+def _needs_care(attempt: Attempt) -> bool:
+    """True when the release of the job may be what killed a process of it."""
+    return bool(attempt.deaths) or attempt.has_lost or has_killed_loader(attempt)
+
+
+def _score_whole(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+    record = _stage_recorder(attempt)
+    with marked_load(planned.release, attempt) as end_of_load:
+
+        def enter(stage: ChunkStage) -> None:
+            end_of_load(stage)
+            record(stage)
+
+        return chunk.score_chunk(folder, planned, context.library(), enter=enter)
 
 
 def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:

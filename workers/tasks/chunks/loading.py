@@ -1,12 +1,21 @@
-"""Loads a release alone, under a lease and as a counted step, once its job has lost a process."""
+"""Loads the release of a chunk: side by side with other processes, or alone and counted once a process of its job has died.
 
+The main process of a worker reports a process of its pool that dies. A worker that is killed whole, as a container is, reports nothing.
+So every process marks its first load of a release, in the hash of the job's attempts (``loading:<process>``) and with a lease.
+A mark without a lease is the trace of a loader that died.
+"""
+
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 
+import redis
 import structlog
 
 from shared.jobs.folder import JobFolder
-from shared.queue.leases import leased
-from workers.recovery.attempts import MAX_DEATHS, Attempt, counted
+from shared.processes import mark_of_process
+from shared.queue.leases import are_leased, leased
+from workers.recovery.attempts import MAX_DEATHS, Attempt, counted, note_lost
 from workers.scoring.chunk import ChunkStage
 from workers.tasks import context
 from workers.tasks.killers import remember_killer
@@ -16,6 +25,9 @@ log = structlog.get_logger()
 
 LOADING_SECONDS, LOADING_PAUSE_SECONDS = 10, 0.2
 """How long a chunk waits while another process tries to load the release, and how often it checks."""
+
+LOADING = "loading:"
+"""Before the name of a process, in the hash of a job's attempts and as the name of its lease."""
 
 _loaded: set[str] = set()
 
@@ -28,6 +40,40 @@ def has_loaded(release: str) -> bool:
 def note_loaded(release: str) -> None:
     """Remember that this process has loaded the release."""
     _loaded.add(release)
+
+
+def has_killed_loader(chunk: Attempt) -> bool:
+    """True when a process died while it loaded the release of this job: its mark is removed, and the loss is recorded."""
+    client = chunk.client
+    with contextlib.suppress(redis.RedisError):
+        fields = [field.decode() for field in client.hkeys(chunk.key) if isinstance(field, bytes)]
+        marks = [field for field in fields if field.startswith(LOADING)]
+        dead = [mark for mark, is_alive in zip(marks, are_leased(client, marks), strict=True) if not is_alive]
+        if dead:
+            note_lost(client, chunk.folder.job_id)
+            client.hdel(chunk.key, *dead)
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def marked_load(release: str, chunk: Attempt) -> Iterator[Callable[[ChunkStage], None]]:
+    """Mark that this process loads a release, unless it has loaded it before; gives a function that ends the mark after that stage."""
+    if has_loaded(release):
+        yield lambda _: None
+        return
+    mark = f"{LOADING}{mark_of_process()}"
+    with contextlib.ExitStack() as held:
+        held.enter_context(leased(chunk.client, mark))
+        held.callback(_remove_mark, chunk, mark)
+        with contextlib.suppress(redis.RedisError):
+            chunk.client.hset(chunk.key, mark, 1)
+        yield lambda stage: None if stage is ChunkStage.LOADING else held.close()
+
+
+def _remove_mark(chunk: Attempt, mark: str) -> None:
+    with contextlib.suppress(redis.RedisError):
+        chunk.client.hdel(chunk.key, mark)
 
 
 def load_alone(release: str, folder: JobFolder, chunk: Attempt) -> bool:

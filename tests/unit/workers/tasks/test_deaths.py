@@ -12,7 +12,7 @@ from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
-from shared.queue import broker, progress, routes
+from shared.queue import broker, leases, progress, routes
 from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
@@ -374,6 +374,46 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
 
 
+def test_a_release_that_kills_whole_workers_fails_the_job_although_nobody_reports_a_loss(deadly_release, client):
+    """A container that is killed takes the main process with it: once, every chunk of the job killed a worker, and none was counted."""
+    folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
+    orders = [ChunkOrder(job_id=folder.job_id, index=index, of=8) for index in range(8)]
+    deaths = 0
+    while folder.outcome() is None:
+        # what a worker held that was killed comes back after minutes: the next worker takes the next chunk
+        deaths += run(score.score_chunk, orders.pop(0)) != 0
+    assert deaths == 1 + MAX_DEATHS
+    check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["this machine", "another machine"])
+def test_a_loader_counts_as_dead_when_it_is_gone_or_its_lease_is_over(deadly_release, client, monkeypatch, elsewhere):
+    folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
+    key = attempts.attempts_key(folder.job_id)
+    assert run(score.score_chunk, ChunkOrder(job_id=folder.job_id, index=0, of=8))
+    [mark] = [field for field in client.hkeys(key) if field.startswith(b"loading:")]
+    attempt = attempts.Attempt(client=client, folder=folder, step="1")
+    if elsewhere:
+        monkeypatch.setattr(leases, "is_gone", lambda _: False)
+        assert not loading.has_killed_loader(attempt), "its lease may be that of a living process"
+        client.delete(f"scoring:lease:{mark.decode()}")  # as after ten seconds
+    assert loading.has_killed_loader(attempt)
+    assert client.hget(key, attempts.LOST)
+    assert not loading.has_killed_loader(attempt), "the mark is removed"
+
+
+def test_processes_that_load_a_release_at_the_same_time_are_not_taken_for_dead(bucket, client):
+    folder = make_job(bucket)
+    attempt = attempts.Attempt(client=client, folder=folder, step="0")
+    with loading.marked_load("v1@20261123T101500Z-9bfad3", attempt) as end, loading.marked_load("v1@20261123T101500Z-9bfad3", attempt):
+        assert not loading.has_killed_loader(attempt)
+        end(chunk.ChunkStage.LOADING)
+        assert len(client.hkeys(attempt.key)) == 2
+        end(chunk.ChunkStage.READING)
+        assert len(client.hkeys(attempt.key)) == 1
+    assert client.keys("scoring:*") == []
+
+
 def test_a_release_that_could_be_loaded_after_all_is_named_by_the_doctor_no_more(deadly_release, client, tmp_path):
     corrected = tmp_path / "corrected"
     folder = deadly_release(f"os.path.exists({str(corrected)!r}) or os.kill(os.getpid(), 9)")
@@ -456,6 +496,9 @@ def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bu
     monkeypatch.setattr(attempts, "read_beginning", lambda *_: pytest.fail("it has no reason to look"))
     monkeypatch.setattr(attempts, "write_beginning", lambda *_: pytest.fail("it has nothing to say"))
     score.score_chunk(first_chunk(folder).encode())
+    assert len(trips) == 4 + 5  # the first load of a release in a process: marks of others, lease, mark, mark, lease
+    trips.clear()
+    score.score_chunk(ChunkOrder(job_id=folder.job_id, index=1, of=len(job_plan.read_plan(folder).chunks)).encode())
     assert len(trips) == 4  # lease, count, mark, lease
 
 
