@@ -3,11 +3,12 @@
     scoring:upkeep:<step>           hash: the piece in hand and the memory of its process; gone once the step ends
     scoring:upkeep:<step>:deaths    hash: piece -> how often it was begun and never ended, and when last
 
-A piece that killed or hung three processes is left out for a day, and the others go on. What died in no piece that is known rests whole.
+A piece that killed or hung three processes is left out, and the others go on. What died in no piece that is known rests whole.
+How long is for the caller to say: the piece may be a bystander of a worker that something else kills, so it is tried again.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -20,6 +21,7 @@ from shared.records import Moment, Record, decode
 
 MAX_DEATHS = 3
 LEFT_OUT_FOR = timedelta(days=1)
+"""A piece rests for so long at most, and after so long its deaths are forgotten."""
 KEPT_SECONDS = 7 * 24 * 3600
 WHOLE = ""
 """The piece of a step that is in none of its own."""
@@ -45,12 +47,14 @@ class Upkeep:
     now: datetime
     deaths: dict[str, Deaths] = field(default_factory=dict)
     """What is known of each piece that died lately."""
+    rest_for: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
+    """How long a piece that is left out rests, since its last death."""
     piece: str = WHOLE
 
     @property
     def left_out(self) -> list[Deaths]:
         """The pieces that are not tried now."""
-        return [deaths for deaths in self.deaths.values() if deaths.count >= MAX_DEATHS]
+        return [deaths for deaths in self.deaths.values() if self._is_left_out(deaths)]
 
     @property
     def rests(self) -> bool:
@@ -59,7 +63,7 @@ class Upkeep:
 
     def may_enter(self, piece: str) -> bool:
         """Say that this piece is in hand from now on, and the one before ended; False for one that is left out."""
-        if piece in self.deaths and self.deaths[piece].count >= MAX_DEATHS:
+        if piece in self.deaths and self._is_left_out(self.deaths[piece]):
             return False
         if self.piece != WHOLE:
             self.forget(self.piece)
@@ -67,6 +71,9 @@ class Upkeep:
         with contextlib.suppress(redis.RedisError):
             self.client.hset(_key(self.step), "piece", piece)
         return True
+
+    def _is_left_out(self, deaths: Deaths) -> bool:
+        return deaths.count >= MAX_DEATHS and self.now - deaths.at < self.rest_for(deaths)
 
     def leave(self) -> None:
         """Say that the piece in hand ended, and the step does something that is in none."""
@@ -90,17 +97,19 @@ class Upkeep:
                 self.client.hdel(_deaths_key(self.step), piece)
 
 
-def begin(client: redis.Redis, step: str, now: datetime, had: str, rest: timedelta = LEFT_OUT_FOR) -> Upkeep:
+def begin(
+    client: redis.Redis, step: str, now: datetime, had: str, rest_for: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
+) -> Upkeep:
     """Count that a step begins, and the death of the one before if it never ended; only one process at a time may.
 
-    ``rest`` is how long a step that dies in no known piece is not tried.
+    ``rest_for`` says how long what is left out is not tried after its last death: a piece, or the whole step.
 
     Raises:
         redis.RedisError: Redis cannot be asked.
     """
-    upkeep = Upkeep(client=client, step=step, now=now)
+    upkeep = Upkeep(client=client, step=step, now=now, rest_for=rest_for)
     for deaths in _read(client, step):
-        if timedelta(0) <= now - deaths.at < (rest if deaths.piece == WHOLE else LEFT_OUT_FOR):
+        if timedelta(0) <= now - deaths.at < (rest_for(deaths) if deaths.piece == WHOLE else LEFT_OUT_FOR):
             upkeep.deaths[deaths.piece] = deaths
         else:
             client.hdel(_deaths_key(step), deaths.piece)

@@ -15,10 +15,15 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
 from shared.memory_limit import describe_memory
 from shared.queue import heartbeat, routes
-from shared.queue.upkeep import LEFT_OUT_FOR, WHOLE, Deaths, Upkeep, begin
+from shared.queue.upkeep import LEFT_OUT_FOR, MAX_DEATHS, WHOLE, Deaths, Upkeep, begin
 
 SWEEP_RESTS_FOR = timedelta(minutes=10)
 """A sweep that dies before it comes to a job: nothing else puts lost work back on its way, so it is tried again soon."""
+
+FIRST_REST, LONGER = timedelta(minutes=1), 4
+"""A job that a sweep leaves out rests for so long after three deaths, and so many times as long after each further one, up to a day.
+
+The job may be a bystander: when something else kills whole workers, as a release does in a container, the sweep in hand dies with them."""
 
 STRAYS, NOTICES = "stray files", "notices to tell"
 """What a sweep does beside looking at jobs; no job is named so."""
@@ -35,8 +40,7 @@ def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[U
     Raises:
         redis.RedisError: Redis cannot be asked.
     """
-    rest = SWEEP_RESTS_FOR if step == routes.SWEEP else LEFT_OUT_FOR
-    upkeep = begin(client, step, heartbeat.time_of(client), describe_memory(), rest)
+    upkeep = begin(client, step, heartbeat.time_of(client), describe_memory(), rest_for)
     for deaths in upkeep.left_out:
         _tell(bucket, deaths)
     try:
@@ -48,6 +52,16 @@ def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[U
         upkeep.end()
         raise
     upkeep.end()
+
+
+def rest_for(deaths: Deaths) -> timedelta:
+    """How long a step of upkeep, or a piece of it, is not tried after its last death."""
+    if deaths.step != routes.SWEEP:
+        return LEFT_OUT_FOR
+    if deaths.piece == WHOLE:
+        return SWEEP_RESTS_FOR
+    times = max(0, min(deaths.count, 2 * MAX_DEATHS + 3) - MAX_DEATHS)
+    return min(LEFT_OUT_FOR, FIRST_REST * LONGER**times)
 
 
 def _tell(bucket: Bucket, deaths: Deaths) -> None:
@@ -76,4 +90,4 @@ def _next_step(deaths: Deaths) -> str:
     is_job = deaths.step == routes.SWEEP and deaths.piece not in (WHOLE, STRAYS, NOTICES)
     if not is_job:
         return f"{more}."
-    return f"{more} after a day. See: scoring jobs show {deaths.piece}"
+    return f"{more}, after a minute at first and later once a day. See: scoring jobs show {deaths.piece}"

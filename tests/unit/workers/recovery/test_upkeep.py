@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -11,7 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder
-from shared.queue import broker, routes, upkeep
+from shared.queue import broker, heartbeat, routes, upkeep
 from shared.queue import progress as queue_progress
 from shared.queue.clusters import Cluster
 from shared.queue.upkeep import read_left_out
@@ -20,6 +20,7 @@ from shared.retention.round import read_progress
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, write_table
 from workers.recovery import retention, sweep
+from workers.recovery.upkeep import rest_for
 from workers.tasks import context, sweeping
 from workers.tasks import upkeep as tasks_upkeep
 
@@ -170,6 +171,34 @@ def test_a_job_that_kills_the_sweep_is_left_out_and_the_others_go_on(bucket, cli
     [notice] = announced(bucket)
     assert notice.facts["left out"] == open_jobs[1]
     assert notice.next_step.endswith(f"scoring jobs show {open_jobs[1]}")
+
+
+def test_a_job_that_the_sweep_left_out_is_tried_again_after_a_minute_and_then_ever_later(client, open_jobs, sent, monkeypatch):
+    """The job may be a bystander of workers that something else kills: left out for a day, its lost messages stayed lost."""
+    now = heartbeat.time_of(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "_missing_step", dying_on(open_jobs[1], sweep._missing_step))
+        assert deaths(tasks_upkeep.sweep, 6) == 3
+        for minutes in (1, 5):  # a minute after the third death, four minutes after the fourth
+            monkeypatch.setattr(heartbeat, "time_of", lambda _, minutes=minutes: now + timedelta(minutes=minutes, seconds=20))
+            assert deaths(tasks_upkeep.sweep, 3) == 1
+    sent.write_text("")
+    assert deaths(tasks_upkeep.sweep, 1) == 0
+    assert open_jobs[1] not in sent.read_text()
+    monkeypatch.setattr(heartbeat, "time_of", lambda _: now + timedelta(minutes=5 + 16, seconds=20))
+    assert deaths(tasks_upkeep.sweep, 1) == 0
+    assert open_jobs[1] in sent.read_text()
+    assert client.keys("scoring:upkeep:*") == []
+
+
+def test_what_is_left_out_rests_longer_with_each_death_up_to_a_day():
+    def minutes(count: int, piece: str = "a-job", step: str = routes.SWEEP) -> float:
+        at = datetime(2026, 11, 23, tzinfo=UTC)
+        return rest_for(upkeep.Deaths(step=step, piece=piece, count=count, at=at)).total_seconds() / 60
+
+    assert [minutes(count) for count in (3, 4, 5, 6, 7, 8, 9, 10, 10**9)] == [1, 4, 16, 64, 256, 1024, 1440, 1440, 1440]
+    assert minutes(3, upkeep.WHOLE) == 10
+    assert minutes(3, step=routes.GC) == 1440
 
 
 def test_a_sweep_that_was_killed_by_chance_forgets_it_once_it_ends(client, open_jobs, monkeypatch):

@@ -50,5 +50,5 @@ def test_a_step_that_crashed_before_any_piece_rests(client):
     from datetime import UTC, datetime, timedelta
 
     for _ in range(3):
-        begin(client, "gc", datetime.now(UTC), "1 GB", timedelta(minutes=10))
+        begin(client, "gc", datetime.now(UTC), "1 GB", lambda _: timedelta(minutes=10))
     run_upkeep("gc", lambda _: pytest.fail("it rests"), missed="missed")
