@@ -1,4 +1,4 @@
-"""What a search for the best parameters of a definition is told: ``params.yaml``, read and checked before any work.
+"""The configuration of a search for the best parameters of a definition: ``params.yaml``, read and checked before any work.
 
     search: grid                # or random, or optuna; then candidates: how many
     folds: 3
@@ -29,6 +29,7 @@ from pydantic import (
 
 from shared.errors import RequestError
 from shared.records import MAX_MESSAGE_BYTES
+from shared.text.field_errors import field_errors
 from shared.text.yaml_files import NotYamlError, read_yaml
 
 MOST_CANDIDATES = 100_000
@@ -42,7 +43,7 @@ _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def _read_exponent(value: object) -> object:
-    """YAML takes 1e-3 for text; whoever writes it means a number."""
+    """YAML reads 1e-3 as text, but a number is meant."""
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
@@ -188,12 +189,12 @@ def _checked(entries: dict[Any, Any], name: str) -> SearchConfig:
 
 
 def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    # behind the name of a parameter pydantic names the kinds that it tried
-    place = [str(step) for step in first["loc"]][:2]
+    first = field_errors(error)[0]
+    # after the name of a parameter pydantic names the kinds that it tried
+    place = first.path[:2]
     where = f"{'.'.join(place)}: " if place else ""
-    shown = f" (got {str(first['input'])[:60]!r})" if place else ""
-    return f"{where}{first['msg'].removeprefix('Value error, ')}{shown if first['type'] != 'missing' else ''}"
+    shown = f" (got {str(first.value)[:60]!r})" if place and first.kind != "missing" else ""
+    return f"{where}{first.reason}{shown}"
 
 
 def _refused(name: str, why: str) -> RequestError:

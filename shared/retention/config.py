@@ -11,11 +11,12 @@ A key that is left out removes nothing, but for ``parts``. Without the file slic
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.bucket.interface import Bucket
 from shared.errors import RequestError
-from shared.text.durations import read_duration
+from shared.text.durations import Length
+from shared.text.field_errors import NO_MAPPING, UNKNOWN_FIELD, FieldError, field_errors
 from shared.text.yaml_files import NotYamlError, read_yaml, shown
 
 RETENTION = "config/retention.yaml"
@@ -25,19 +26,10 @@ A_YEAR = timedelta(days=367)
 HELD = timedelta(days=90)
 """A job that failed keeps its release so long, where nothing is said about failed jobs."""
 SHORTEST_NOTICES = timedelta(days=2)
-"""The schedule looks back by a day for what it has told people."""
+"""The schedule looks back by a day for the notices that it has sent."""
 EXAMPLE = "jobs: {parts: 1d, done: 30d, failed: 90d}"
 
 
-def _length(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} has no unit")
-    return read_duration(value)
-
-
-Age = Annotated[timedelta, BeforeValidator(_length)]
 Count = Annotated[int, Field(ge=0, le=100_000, strict=True)]
 
 
@@ -48,10 +40,10 @@ class _Closed(BaseModel):
 class JobAges(_Closed):
     """How long after its end a job keeps what, None for ever; its request, outcome and manifest stay a year at least."""
 
-    parts: Age = timedelta(days=1)
+    parts: Length = timedelta(days=1)
     """Slices of every job, and parts of jobs that are done; a fix makes again what it needs of them."""
-    done: Age | None = None
-    failed: Age | None = None
+    done: Length | None = None
+    failed: Length | None = None
     """Of failed and cancelled jobs, which can be resumed and fixed until then."""
 
 
@@ -62,7 +54,7 @@ class KeptRevisions(_Closed):
     keep_daily: Count = 0
     """The newest of each of so many days that have one, by UTC."""
     keep_weekly: Count = 0
-    keep_within: Age = timedelta(0)
+    keep_within: Length = timedelta(0)
 
 
 class Retention(_Closed):
@@ -71,8 +63,8 @@ class Retention(_Closed):
     jobs: JobAges = JobAges()
     revisions: KeptRevisions | None = None
     """None keeps all."""
-    notices: Age | None = None
-    results: Age | None = None
+    notices: Length | None = None
+    results: Length | None = None
     """A place at which nothing was published for so long goes with all its revisions. None, the default, keeps them for ever."""
     is_set: Annotated[bool, Field(exclude=True)] = False
     """False where there is no file: then leftovers stay as well."""
@@ -113,7 +105,7 @@ def read_retention(bucket: Bucket) -> Retention:
 
 
 def parse_retention(text: bytes) -> Retention:
-    """The rules that this text says; raises RequestError as ``read_retention`` does."""
+    """The rules of this text; raises RequestError as ``read_retention`` does."""
     found = _load(text)
     if not isinstance(found, dict):
         raise _wrong("it says nothing" if found is None else "it is no mapping", f"Write for example {EXAMPLE}, or remove the file")
@@ -122,7 +114,7 @@ def parse_retention(text: bytes) -> Retention:
     try:
         rules = Retention.model_validate(found)
     except ValidationError as error:
-        raise _sentence(error) from None
+        raise _request_error(field_errors(error)[0]) from None
     if rules.notices is not None and rules.notices < SHORTEST_NOTICES:
         raise _wrong("notices: it is shorter than 2d, for which the schedule looks back", "Write 2d or more, like 90d")
     return rules.model_copy(update={"is_set": True})
@@ -136,19 +128,16 @@ def _load(text: bytes) -> object:
     return found
 
 
-def _sentence(error: ValidationError) -> RequestError:
-    first = error.errors()[0]
-    *parents, last = [str(step) for step in first["loc"]] or [""]
-    parent = ".".join(parents)
-    if first["type"] in ("extra_forbidden", "invalid_key"):
-        return _unknown(parent, last)
-    path = f"{parent}.{last}".strip(".")
-    value = shown(first["input"])
-    if first["type"] in ("model_type", "model_attributes_type"):
+def _request_error(first: FieldError) -> RequestError:
+    parent, path = ".".join(first.path[:-1]), ".".join(first.path)
+    value = shown(first.value)
+    if first.kind in UNKNOWN_FIELD:
+        return _unknown(parent, first.field)
+    if first.kind in NO_MAPPING:
         return _wrong(f"{path}: {value} is no mapping", f"Write for example {path}: {{{KEYS.get(path, ['key'])[0]}: ...}}")
-    if last.startswith("keep_") and last != "keep_within":
+    if first.field.startswith("keep_") and first.field != "keep_within":
         return _wrong(f"{path}: {value} is no count", "Write a whole number from 0 to 100000, like 3")
-    why = first["msg"].removeprefix("Value error, ").partition(": write ")[0]
+    why = first.reason.partition(": write ")[0]
     return _wrong(f"{path}: {why}", "Write a whole number with d, h, min or s after it, like 30d")
 
 

@@ -2,6 +2,11 @@
 
 import re
 from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from shared.text.yaml_files import shown
 
 _UNITS = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
 _LONGEST_DAYS = 36_500
@@ -26,3 +31,20 @@ def in_words(length: timedelta) -> str:
         if seconds and seconds % size == 0:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
+
+
+def _read_value(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} has no unit")
+    return read_duration(value)
+
+
+Length = Annotated[
+    timedelta,
+    BeforeValidator(_read_value),
+    PlainSerializer(in_words, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^ *[0-9]{1,9} ?(d|h|min|s) *$"}),
+]
+"""A length of time in a file that people write."""
