@@ -37,8 +37,8 @@ def check(as_json: bool) -> None:
         scoring schedule check
     """
     from producers.display.listing import print_list
-    from producers.schedule.entries import SCHEDULE
     from producers.schedule.run_states import check_models, read_entries
+    from producers.schedule.schedule_file import SCHEDULE
 
     settings, bucket = open_bucket_here()
     entries, problems, digest = read_entries(bucket)
@@ -70,8 +70,8 @@ def list_entries(as_json: bool) -> None:
         scoring schedule list
     """
     from producers.display.listing import print_list
-    from producers.schedule.entries import SCHEDULE
     from producers.schedule.run_states import look_at_entry, read_entries
+    from producers.schedule.schedule_file import SCHEDULE
 
     _, bucket = open_bucket_here()
     entries, problems, _ = read_entries(bucket)
@@ -111,8 +111,8 @@ def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
         scoring schedule run hourly --date 2026-11-23T14:00
     """
     from producers.cli.after_enqueue import after_enqueue
-    from producers.schedule.entries import one_run
     from producers.schedule.run_states import find_entry
+    from producers.schedule.runs import one_run
     from producers.schedule.scheduler import ask_for
 
     settings, bucket = open_bucket_here()
@@ -138,8 +138,8 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
         scoring schedule backfill daily --from 2026-11-01 --to 2026-11-22
     """
     from producers.schedule import backfill as driver
-    from producers.schedule.entries import runs_on
     from producers.schedule.run_states import find_entry
+    from producers.schedule.runs import runs_on
 
     settings, bucket = open_bucket_here()
     runs = [run for run in runs_on(find_entry(bucket, name), first, last) if run.at <= datetime.now(UTC)]

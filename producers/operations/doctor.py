@@ -15,8 +15,8 @@ import redis
 
 from producers.enqueue.repeated_requests import definition_folder
 from producers.local_definitions import PACKAGE, definitions_here
-from producers.schedule.entries import ON_TIME
 from producers.schedule.run_states import EntryLine, look_at_entry, read_entries
+from producers.schedule.runs import ON_TIME
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket

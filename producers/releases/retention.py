@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from producers.durations import ago
-from producers.schedule.entries import SCHEDULE, is_blank
 from producers.schedule.run_states import FIRED, entries_in
+from producers.schedule.schedule_file import SCHEDULE, is_blank
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.local import STRAY_SECONDS
 from shared.catalog.aliases import (

@@ -8,8 +8,8 @@ goes on when he asks for the same again: what is done is left alone.
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from producers.schedule.entries import Run
 from producers.schedule.run_states import state_of
+from producers.schedule.runs import Run
 from producers.schedule.scheduler import ask_for
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError

@@ -14,7 +14,9 @@ from producers.enqueue.deduplication import ScheduledRun
 from producers.enqueue.sources import newest_training_tables
 from producers.local_definitions import definitions_here
 from producers.schedule.cron import FURTHEST
-from producers.schedule.entries import SCHEDULE, Entry, Problem, Run, is_blank, newest_runs, next_run, read_schedule
+from producers.schedule.entries import Entry
+from producers.schedule.runs import Run, newest_runs, next_run
+from producers.schedule.schedule_file import SCHEDULE, Problem, is_blank, read_schedule
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import MODELS, resolve
 from shared.errors import PermanentError, RequestError, ScoringError, TableError

@@ -19,7 +19,7 @@ from producers.enqueue.score import enqueue_score
 from producers.enqueue.sending import Enqueued
 from producers.enqueue.sources import newest_training_tables
 from producers.enqueue.train import enqueue_train
-from producers.schedule.entries import SCHEDULE, Entry, Problem, Run, due_runs, newest_runs, next_run
+from producers.schedule.entries import Entry
 from producers.schedule.run_states import (
     FIRED,
     MARK,
@@ -35,6 +35,8 @@ from producers.schedule.run_states import (
     since_file,
     state_of,
 )
+from producers.schedule.runs import Run, due_runs, newest_runs, next_run
+from producers.schedule.schedule_file import SCHEDULE, Problem
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, ScoringError, TransientError
 from shared.jobs.messages import Notice

@@ -25,8 +25,8 @@ import redis
 import yaml
 
 from producers.operations.metrics import serve
-from producers.schedule.entries import SCHEDULE
 from producers.schedule.run_states import Since, find_entry
+from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import JobOrder
 from shared.queue.broker import make_app, send

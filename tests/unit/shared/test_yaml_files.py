@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from producers.schedule.entries import read_schedule
+from producers.schedule.schedule_file import read_schedule
 from shared.errors import RequestError
 from shared.jobs.search_config import read_config
 from shared.retention.config import parse_retention

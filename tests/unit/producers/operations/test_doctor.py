@@ -15,8 +15,8 @@ from model_store.definitions import PACKAGE_FOLDER, digest_source, load_definiti
 from producers.local_definitions import definitions_here
 from producers.operations import doctor
 from producers.operations.doctor import examine
-from producers.schedule.entries import SCHEDULE
 from producers.schedule.run_states import Since, find_entry
+from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
 from shared.queue import heartbeat, progress, routes

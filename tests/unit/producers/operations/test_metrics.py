@@ -18,8 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from producers.enqueue.deduplication import ScheduledRun
 from producers.operations import metrics
 from producers.operations.metrics import registry, serve
-from producers.schedule.entries import SCHEDULE, Run
 from producers.schedule.run_states import Since, find_entry, overdue
+from producers.schedule.runs import Run
+from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import Outcome

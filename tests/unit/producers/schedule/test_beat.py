@@ -5,7 +5,7 @@ import json
 import pytest
 
 from producers.schedule import beat
-from producers.schedule.entries import SCHEDULE
+from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
 from shared.queue import heartbeat, progress

@@ -4,7 +4,7 @@ import pytest
 
 from producers.schedule.cron import read_cron
 from producers.schedule.cron_advice import advise
-from producers.schedule.entries import read_schedule
+from producers.schedule.schedule_file import read_schedule
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.schedule.entries import (
-    MAX_SCHEDULE_BYTES,
-    MOST_CAUGHT_UP,
-    ON_TIME,
-    Entry,
-    Problem,
-    Run,
-    due_runs,
-    next_run,
-    one_run,
-    read_schedule,
-    runs_on,
-)
+from producers.schedule.entries import Entry
+from producers.schedule.runs import MOST_CAUGHT_UP, ON_TIME, Run, due_runs, next_run, one_run, runs_on
+from producers.schedule.schedule_file import MAX_SCHEDULE_BYTES, Problem, read_schedule
 from shared.errors import RequestError
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -10,8 +10,9 @@ from click.testing import CliRunner, Result
 
 from producers.cli import root
 from producers.schedule import run_states, scheduler
-from producers.schedule.entries import SCHEDULE, Run
 from producers.schedule.run_states import find_entry
+from producers.schedule.runs import Run
+from producers.schedule.schedule_file import SCHEDULE
 from producers.schedule.scheduler import Schedule, ask_for
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias

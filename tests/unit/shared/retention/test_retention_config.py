@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from producers.schedule.entries import LONGEST_CAUGHT_UP
+from producers.schedule.runs import LONGEST_CAUGHT_UP
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.retention.config import A_YEAR, RETENTION, parse_retention, read_retention
