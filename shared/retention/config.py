@@ -38,7 +38,7 @@ class _Closed(BaseModel):
 
 
 class JobAges(_Closed):
-    """How long after its end a job keeps what, None for ever; its request, outcome and manifest stay a year at least."""
+    """How long after its end a job keeps what, by default for ever; its request, outcome and manifest stay a year at least."""
 
     parts: Length = timedelta(days=1)
     """Slices of every job, and parts of jobs that are done; a fix makes again what it needs of them."""
@@ -58,14 +58,14 @@ class KeptRevisions(_Closed):
 
 
 class Retention(_Closed):
-    """What ``config/retention.yaml`` says."""
+    """The rules of ``config/retention.yaml``."""
 
     jobs: JobAges = JobAges()
     revisions: KeptRevisions | None = None
-    """None keeps all."""
+    """Without it all stay."""
     notices: Length | None = None
     results: Length | None = None
-    """A place at which nothing was published for so long goes with all its revisions. None, the default, keeps them for ever."""
+    """A place at which nothing was published for so long goes with all its revisions. Without it all stay for ever."""
     is_set: Annotated[bool, Field(exclude=True)] = False
     """False where there is no file: then leftovers stay as well."""
     records: Annotated[timedelta, Field(exclude=True)] = A_YEAR

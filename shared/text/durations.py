@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
 from shared.text.yaml_files import shown
 
@@ -44,7 +44,6 @@ def _read_value(value: object) -> timedelta:
 Length = Annotated[
     timedelta,
     BeforeValidator(_read_value),
-    PlainSerializer(in_words, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": "^ *[0-9]{1,9} ?(d|h|min|s) *$"}),
 ]
 """A length of time in a file that people write."""
