@@ -6,6 +6,7 @@ import threading
 import click
 
 from producers.display.terminal import json_option, print_json, say
+from producers.operations.checks.finding import State
 from shared.errors import TransientError
 from shared.settings import read_settings
 from shared.text.plain import plain
@@ -26,7 +27,7 @@ def metrics(host: str, port: int) -> None:
     """
     from producers.operations.metrics import serve
 
-    # as process 1 of a container it would otherwise not hear the signal at all
+    # the kernel drops a signal for which process 1 of a container has no handler
     asked_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
     stop, _ = serve(read_settings(), host, port)
@@ -38,7 +39,7 @@ def metrics(host: str, port: int) -> None:
         stop()
 
 
-MARKS = {"well": ("ok", "green"), "warning": ("warning", "yellow"), "ill": ("ILL", "red")}
+MARKS = {State.OK: ("ok", "green"), State.WARNING: ("warning", "yellow"), State.ERROR: ("ILL", "red")}
 
 
 @click.command()
@@ -67,4 +68,4 @@ def doctor(tell_people: bool, as_json: bool) -> int:
                 say(f"{'':>8}  -> {finding.next_step}")
     if as_json:
         print_json([vars(finding) for finding in findings])
-    return TransientError.exit_code if any(finding.state == "ill" for finding in findings) else 0
+    return TransientError.exit_code if any(finding.state == State.ERROR for finding in findings) else 0

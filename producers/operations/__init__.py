@@ -1,1 +1,1 @@
-"""Whether a stack is well: asked for once, and measured for Prometheus."""
+"""The state of a stack: examined once by checks, and measured for Prometheus."""

@@ -1,4 +1,4 @@
-"""The doctor says of each thing that is not well what to do, and one that is ill hides no other."""
+"""The doctor prints for each problem what to do, and no problem hides another."""
 
 import json
 import os
@@ -13,9 +13,15 @@ import redis
 
 from model_store.definitions import PACKAGE_FOLDER, digest_source, load_definition
 from producers.local_definitions import definitions_here
-from producers.operations import doctor
+from producers.operations.checks import queues
+from producers.operations.checks.examined import Examined
+from producers.operations.checks.finding import Finding, State
+from producers.operations.checks.queues import canary_files
+from producers.operations.checks.releases import check_aliases, check_libraries
+from producers.operations.checks.schedule import was_missed
+from producers.operations.checks.workers import check_differences
 from producers.operations.doctor import examine
-from producers.schedule.run_states import Since, find_entry
+from producers.schedule.run_states import Since, find_entry, look_at_entry
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
@@ -32,19 +38,23 @@ from tests.handmade import publish_handmade
 pytestmark = pytest.mark.server
 
 
-def look(redis_url: str, place: object, **more: object) -> dict[str, doctor.Finding]:
+def look(redis_url: str, place: object, **more: object) -> dict[str, Finding]:
     settings = Settings(redis_url=redis_url, bucket_url=str(place), **more)
     return {finding.subject: finding for finding in examine(settings, canary_seconds=0.1)}
 
 
-def test_without_workers_every_queue_is_ill_and_says_what_to_start(redis_url, tmp_path):
+def test_without_workers_every_queue_is_an_error_and_says_what_to_start(redis_url, tmp_path):
     found = look(redis_url, tmp_path)
     for queue in ("control", "score", "train"):
-        assert found[f"queue {queue}"].state == "ill"
+        assert found[f"queue {queue}"].state == State.ERROR
         assert f"a worker for the queue {queue}" in found[f"queue {queue}"].next_step
-    assert found["beat"].state == found["sweep"].state == "ill"
-    assert found["bucket"].state == found["clock"].state == found["Redis policy"].state == "well"
-    assert all(finding.next_step for finding in found.values() if finding.state != "well")
+    assert found["beat"].state == found["sweep"].state == State.ERROR
+    assert found["bucket"].state == found["clock"].state == found["Redis policy"].state == State.OK
+    assert all(finding.next_step for finding in found.values() if finding.state != State.OK)
+
+
+def test_a_finding_prints_the_state_words_that_programs_read():
+    assert json.dumps(list(State)) == '["well", "warning", "ill"]'
 
 
 def test_a_redis_that_drops_messages_or_forgets_is_found(redis_url, tmp_path):
@@ -54,12 +64,12 @@ def test_a_redis_that_drops_messages_or_forgets_is_found(redis_url, tmp_path):
         found = look(redis_url, tmp_path)
     finally:
         client.config_set("maxmemory-policy", "noeviction")
-    assert found["Redis policy"].state == "ill"
+    assert found["Redis policy"].state == State.ERROR
     assert "noeviction" in found["Redis policy"].next_step
-    assert found["Redis persistence"].state == "warning"
+    assert found["Redis persistence"].state == State.WARNING
 
 
-@pytest.mark.parametrize(("ahead", "state"), [(-1.6, "ill"), (0.3, "well"), (1.6, "ill")])
+@pytest.mark.parametrize(("ahead", "state"), [(-1.6, State.ERROR), (0.3, State.OK), (1.6, State.ERROR)])
 def test_a_clock_that_is_off_by_more_than_a_second_is_found(redis_url, tmp_path, monkeypatch, ahead, state):
     really = redis.Redis.time
 
@@ -72,51 +82,51 @@ def test_a_clock_that_is_off_by_more_than_a_second_is_found(redis_url, tmp_path,
     assert look(redis_url, tmp_path)["clock"].state == state
 
 
-def test_without_redis_the_bucket_and_the_disk_are_still_looked_at(no_redis_url, tmp_path):
+def test_without_redis_the_bucket_and_the_disk_are_still_checked(no_redis_url, tmp_path):
     found = look(no_redis_url, tmp_path)
-    assert found["Redis"].state == "ill"
-    assert found["bucket"].state == "well"
+    assert found["Redis"].state == State.ERROR
+    assert found["bucket"].state == State.OK
     assert "disk of the home" in found
     assert "queue score" not in found
 
 
-def test_without_redis_the_webhook_and_the_releases_are_still_looked_at(no_redis_url, tmp_path):
+def test_without_redis_the_webhook_and_the_releases_are_still_checked(no_redis_url, tmp_path):
     bucket = LocalBucket(tmp_path)
     point_alias(bucket, "champion", publish_handmade(bucket))
     found = look(no_redis_url, tmp_path)
-    assert found["webhook"].state == "warning"
-    assert (found["model champion"].state, found["model champion"].next_step) == ("warning", "Ask again when a worker answers.")
+    assert found["webhook"].state == State.WARNING
+    assert (found["model champion"].state, found["model champion"].next_step) == (State.WARNING, "Ask again when a worker answers.")
     manifest = next(place for place in (tmp_path / "model").rglob("manifest.json"))
     manifest.write_text("{")
-    assert look(no_redis_url, tmp_path)["model champion"].state == "ill"
+    assert look(no_redis_url, tmp_path)["model champion"].state == State.ERROR
 
 
-def test_a_damaged_alias_is_named_and_the_others_are_looked_at(no_redis_url, tmp_path):
+def test_a_damaged_alias_is_named_and_the_others_are_checked(no_redis_url, tmp_path):
     bucket = LocalBucket(tmp_path)
     publish_handmade(bucket)
     bucket.write("model/aliases/champion.json", b"")
     found = look(no_redis_url, tmp_path)
-    assert found["model champion"].state == "ill"
+    assert found["model champion"].state == State.ERROR
     assert found["model champion"].text.startswith("what champion means cannot be read: model/aliases/champion.json: ")
     assert found["model champion"].next_step.endswith("scoring models promote RELEASE --alias champion")
-    assert found["model v1.latest"].state == "warning"
+    assert found["model v1.latest"].state == State.WARNING
 
 
-def test_a_bucket_that_writes_over_is_ill(redis_url, tmp_path, monkeypatch):
+def test_a_bucket_that_writes_over_is_an_error(redis_url, tmp_path, monkeypatch):
     def write_over(self: LocalBucket, path: str, data: bytes) -> bool:
         self.write(path, data)
         return True
 
     monkeypatch.setattr(LocalBucket, "create", write_over)
     found = look(redis_url, tmp_path)
-    assert found["bucket"].state == "ill"
+    assert found["bucket"].state == State.ERROR
     assert "created only once" in found["bucket"].text
 
 
-def test_a_bucket_that_cannot_be_written_is_ill(redis_url, tmp_path):
+def test_a_bucket_that_cannot_be_written_is_an_error(redis_url, tmp_path):
     (tmp_path / "file").write_text("no folder")
     found = look(redis_url, tmp_path / "file" / "bucket")
-    assert found["bucket"].state == "ill"
+    assert found["bucket"].state == State.ERROR
     assert "BUCKET_URL" in found["bucket"].next_step
 
 
@@ -136,7 +146,7 @@ def test_what_docker_compose_reads_is_known(redis_url, tmp_path, monkeypatch):
     assert {"SCORING_UID", "SCORING_GID", "SCORING_NOTEBOOK_TOKEN", "SCORING_IMAGE_TAG"} <= names
     for name in names - {f"SCORING_{name.upper()}" for name in Settings.model_fields}:
         monkeypatch.setenv(name, "1")
-    assert look(redis_url, tmp_path)["settings"].state == "well"
+    assert look(redis_url, tmp_path)["settings"].state == State.OK
 
 
 def test_a_run_that_was_missed_is_a_warning(redis_url, tmp_path):
@@ -146,25 +156,24 @@ def test_a_run_that_was_missed_is_a_warning(redis_url, tmp_path):
     assert look(redis_url, tmp_path)["schedule"].text == "1 entries"
     timing = find_entry(bucket, "daily").timing
     bucket.write(f"schedule/daily/{timing}.json", Since(since=datetime.now(UTC) - timedelta(days=3)).to_json())
-    last = doctor.look_at_entry(bucket, find_entry(bucket, "daily"), datetime.now(UTC)).last
+    last = look_at_entry(bucket, find_entry(bucket, "daily"), datetime.now(UTC)).last
     [moment_later, hours_later] = [
-        doctor._missed(doctor.look_at_entry(bucket, last.entry, last.at + wait), last.at + wait)
-        for wait in (timedelta(minutes=1), timedelta(hours=1))
+        was_missed(look_at_entry(bucket, last.entry, last.at + wait), last.at + wait) for wait in (timedelta(minutes=1), timedelta(hours=1))
     ]
     assert (moment_later, hours_later) == (False, True)
     if datetime.now(UTC) - last.at > timedelta(minutes=4):
         found = look(redis_url, tmp_path)["schedule"]
-        assert (found.state, found.text) == ("warning", "the last run of daily was not started")
+        assert (found.state, found.text) == (State.WARNING, "the last run of daily was not started")
 
 
-def test_a_sign_of_life_is_well_while_it_is_new(redis_url, tmp_path):
+def test_a_heartbeat_is_ok_while_it_is_new(redis_url, tmp_path):
     client = progress.connect(redis_url)
     heartbeat.leave_sign(client, heartbeat.BEAT)
     heartbeat.leave_sign(client, heartbeat.SWEEP)
     client.expire(heartbeat.SWEEP, heartbeat.KEPT_SECONDS - 1000)
     found = look(redis_url, tmp_path)
-    assert found["beat"].state == "well"
-    assert found["sweep"].state == "ill"
+    assert found["beat"].state == State.OK
+    assert found["sweep"].state == State.ERROR
     assert "1,00" in found["sweep"].text
 
 
@@ -176,34 +185,38 @@ def test_libraries_and_definitions_of_the_workers_are_compared_with_the_releases
     def worker(**other: object) -> Answer:
         return Answer(**{"host": "one", "libraries": library_versions(), "definitions": ["v1"]} | other)
 
-    def states(*workers: Answer) -> dict[str, doctor.Finding]:
-        return {finding.subject: finding for finding in doctor._releases(bucket, list(workers))}
+    def states(*workers: Answer) -> dict[str, Finding]:
+        examined = Examined(
+            settings=Settings(), bucket=bucket, answers={f"queue {number}": worker for number, worker in enumerate(workers)}
+        )
+        return {finding.subject: finding for check in (check_libraries, check_aliases) for finding in check(examined)}
 
-    well = states(worker())
-    assert {finding.state for finding in well.values()} == {"well"}
-    assert release in next(iter(well.values())).text
+    same = states(worker())
+    assert {finding.state for finding in same.values()} == {State.OK}
+    assert release in next(iter(same.values())).text
     old = states(worker(libraries=library_versions() | {"scikit-learn": "0.1"}))
-    assert {finding.state for finding in old.values()} == {"warning"}
+    assert {finding.state for finding in old.values()} == {State.WARNING}
     assert "the workers have 0.1" in next(iter(old.values())).text
     without = states(worker(definitions=["v9"]))
     assert "SCORING_DEFINITIONS" in next(iter(without.values())).next_step
     source = load_definition("v1").source_sha256
     same, changed = worker(sources={"v1": source}), worker(sources={"v1": "0" * 64})
-    assert {finding.state for finding in states(worker(), same).values()} == {"well"}
+    assert {finding.state for finding in states(worker(), same).values()} == {State.OK}
     for workers in ([worker(), changed], [same, changed]):
         [found] = states(*workers).values()
-        assert (found.state, found.text) == ("ill", f"{release}: the code of the definition v1 was changed since it was trained")
+        assert (found.state, found.text) == (State.ERROR, f"{release}: the code of the definition v1 was changed since it was trained")
         assert found.next_step == "Train it anew: scoring train v1 --train data/train/train.csv --again"
     point_alias(bucket, "challenger", release)
     steps = {name: finding.next_step for name, finding in states(changed).items()}
     assert steps["model challenger"] == "Train it anew: scoring train v1 --train data/train/train.csv --alias challenger --again"
     assert "--alias" not in steps["model v1.latest"]
     mixed = states(worker(), worker(libraries=library_versions() | {"numpy": "0.1"}))
-    assert mixed["workers"].state == "ill"
+    assert mixed["workers"].state == State.ERROR
 
 
 def differences(folder, answer):
-    return [(finding.state, finding.text) for finding in doctor._differences(Settings(), LocalBucket(folder), {"score": answer})]
+    examined = Examined(settings=Settings(), bucket=LocalBucket(folder), answers={"score": answer})
+    return [(finding.state, finding.text) for finding in check_differences(examined)]
 
 
 def test_workers_with_another_bucket_version_or_definitions_are_found(tmp_path):
@@ -211,11 +224,11 @@ def test_workers_with_another_bucket_version_or_definitions_are_found(tmp_path):
     same = Answer(**here, bucket=str(tmp_path), sees_bucket=True)
     assert differences(tmp_path, same) == []
     [(state, text)] = differences(tmp_path, Answer(**here, bucket="/other", sees_bucket=False))
-    assert (state, text) == ("ill", f"one has another bucket, /other; this command has {tmp_path}")
+    assert (state, text) == (State.ERROR, f"one has another bucket, /other; this command has {tmp_path}")
     [(state, text)] = differences(tmp_path, Answer(**here | {"version": "0.0.9-12345678"}))
-    assert (state, "one runs version 0.0.9-12345678" in text) == ("warning", True)
+    assert (state, "one runs version 0.0.9-12345678" in text) == (State.WARNING, True)
     [(state, text)] = differences(tmp_path, Answer(**here | {"definitions": ["v1", "v2", "v3", "v9"]}))
-    assert (state, "v9" in text) == ("warning", True)
+    assert (state, "v9" in text) == (State.WARNING, True)
 
 
 def test_a_definition_of_the_same_name_with_other_code_than_that_of_the_workers_is_named(tmp_path):
@@ -227,7 +240,7 @@ def test_a_definition_of_the_same_name_with_other_code_than_that_of_the_workers_
     answer = Answer(host="one", libraries={}, definitions=sorted(definitions_here(settings)), sources=sources | {"only-theirs": "0" * 64})
 
     def found():
-        return [finding.text for finding in doctor._differences(settings, None, {"score": answer})]
+        return [finding.text for finding in check_differences(Examined(settings=settings, answers={"score": answer}))]
 
     assert found() == []
     (tmp_path / "mine" / "model.py").write_text("weights = 2\n")
@@ -240,12 +253,12 @@ def test_an_answer_of_an_earlier_version_is_no_difference(tmp_path):
     assert differences(tmp_path, Answer(host="", libraries={}, definitions=[])) == []
 
 
-def test_the_worker_says_whether_it_has_the_bucket_of_whoever_asks(redis_url, tmp_path):
+def test_the_worker_says_whether_it_has_the_bucket_of_the_command(redis_url, tmp_path):
     program = "import json, sys; from workers.tasks.upkeep import canary; canary(*json.loads(sys.argv[1]))"
     client, seen = progress.connect(redis_url), {}
     for asker in ("same", "other"):
         asked = Canary()
-        with doctor._canary_files(LocalBucket(tmp_path / asker), [asked]) as are_there:
+        with canary_files(LocalBucket(tmp_path / asker), [asked]) as are_there:
             assert are_there
             subprocess.run(
                 [sys.executable, "-c", program, json.dumps([asked.encode(), "control"])],
@@ -256,13 +269,13 @@ def test_the_worker_says_whether_it_has_the_bucket_of_whoever_asks(redis_url, tm
     assert not LocalBucket(tmp_path / "same").files("doctor"), "nothing is left of it"
 
 
-def test_a_schedule_that_cannot_be_kept_is_ill(redis_url, tmp_path):
+def test_a_schedule_with_a_problem_is_an_error(redis_url, tmp_path):
     assert look(redis_url, tmp_path)["schedule"].text == "there is none"
     bucket = LocalBucket(tmp_path)
     entry = {"name": "daily", "cron": "61 * * * *", "time_zone": "UTC", "score": "data/predict/input/today", "model": "v1"}
     bucket.write(SCHEDULE, json.dumps([entry]).encode())  # JSON is YAML
     found = look(redis_url, tmp_path)["schedule"]
-    assert found.state == "ill"
+    assert found.state == State.ERROR
     assert "scoring schedule check" in found.next_step
 
 
@@ -303,12 +316,15 @@ def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monke
     killer = Killer(release="v9@20261123T101500Z-9bfad3", at=datetime(2026, 11, 23, 10, tzinfo=UTC), job_id="a-job", what="it kills")
     note_killer(redis.Redis.from_url(redis_url), killer)
     given = Answer(host="one", libraries={}, definitions=["v1", "v9"], left_out={"v9": "kills its process (SIGABRT)"})
-    monkeypatch.setattr(doctor, "answers", lambda *_: dict.fromkeys(("control", "score", "train"), given))
+    monkeypatch.setattr(queues, "answers", lambda *_: dict.fromkeys(("control", "score", "train"), given))
     settings = Settings(redis_url=redis_url, bucket_url=str(tmp_path))
     found = {finding.subject: finding for finding in examine(settings, canary_seconds=60)}  # as long as it takes to send them
     definition, release = found["definition v9"], found[f"release {killer.release}"]
-    assert (definition.state, definition.text) == ("ill", "it kills its process (SIGABRT) when it is imported, and is left out on one")
-    assert (release.state, release.text) == ("warning", "it kills (2026-11-23 10:00 UTC)")
+    assert (definition.state, definition.text) == (
+        State.ERROR,
+        "it kills its process (SIGABRT) when it is imported, and is left out on one",
+    )
+    assert (release.state, release.text) == (State.WARNING, "it kills (2026-11-23 10:00 UTC)")
     assert release.next_step == "See: scoring jobs show a-job"
 
 
@@ -324,7 +340,7 @@ def test_what_the_sweep_and_the_daily_removal_leave_out_is_named(redis_url, tmp_
         "left out by the daily removal": "revisions to v1/2026 killed or hung its process 3 times in a row, "
         "the last one with 2.1 GB (2026-11-23 10:00 UTC)",
     }
-    assert {found[f"left out by {name}"].state for name in ("the sweep", "the daily removal")} == {"warning"}
+    assert {found[f"left out by {name}"].state for name in ("the sweep", "the daily removal")} == {State.WARNING}
 
 
 def test_a_worker_that_left_nothing_out_answers_as_earlier_versions_do():

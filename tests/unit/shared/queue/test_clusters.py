@@ -8,7 +8,9 @@ import pytest
 import redis
 import structlog
 
-from producers.operations.doctor import _cluster as doctors_finding
+from producers.operations.checks.examined import Examined
+from producers.operations.checks.finding import Finding, State
+from producers.operations.checks.storage import check_cluster
 from shared.bucket.interface import FileInfo
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import OPEN, JobFolder, Outcome, open_jobs
@@ -256,14 +258,17 @@ def test_two_requests_tell_which_jobs_are_ours_however_many_there_are(bucket, fi
 
 
 def test_doctor_says_whose_the_bucket_is_and_claims_nothing(bucket, first, second):
-    settings = Settings()
-    assert doctors_finding(settings, bucket, first.client).state == "warning", "no worker has named it"
+    def check(client) -> Finding:
+        [found] = check_cluster(Examined(settings=Settings(), bucket=bucket, client=client))
+        return found
+
+    assert check(first.client).state == State.WARNING, "no worker has named it"
     assert not bucket.exists(OWNER)
     first.look()
-    assert doctors_finding(settings, bucket, first.client).state == "well"
+    assert check(first.client).state == State.OK
     second.look()
-    found = doctors_finding(settings, bucket, second.client)
-    assert found.state == "warning"
+    found = check(second.client)
+    assert found.state == State.WARNING
     assert found.text.startswith(f"the bucket belongs to another stack, {first.id}, seen ")
     assert "SCORING_CLUSTER" in found.next_step
 

@@ -1,0 +1,1 @@
+"""The checks of ``scoring doctor``, one function each: it yields findings."""

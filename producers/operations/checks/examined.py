@@ -1,0 +1,30 @@
+"""What the checks look at, as far as it is known so far."""
+
+from dataclasses import dataclass, field
+
+import redis
+
+from shared.bucket.interface import Bucket
+from shared.queue.probe import Answer
+from shared.settings import Settings
+
+CANARY_SECONDS = 10.0
+START_REDIS = "Start it (for a local stack: scoring up) or check REDIS_URL."
+START_WORKER = "Start a worker for the queue control (locally: scoring up)."
+
+
+@dataclass(kw_only=True)
+class Examined:
+    """The stack that is examined; the checks of Redis, bucket and queues fill it in for the later ones."""
+
+    settings: Settings
+    tell_people: bool = False
+    """Whether a worker sends a message to the webhook."""
+    canary_seconds: float = CANARY_SECONDS
+    """How long workers have to answer."""
+    client: redis.Redis | None = None
+    """None when Redis does not answer, or is too old."""
+    bucket: Bucket | None = None
+    """None when it cannot be opened."""
+    answers: dict[str, Answer] = field(default_factory=dict)
+    """The answer of the worker that took a message, by queue."""

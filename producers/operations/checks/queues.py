@@ -1,0 +1,81 @@
+"""The check of the queues: a message through each is answered by a worker."""
+
+import contextlib
+import time
+from collections.abc import Container, Iterable, Iterator
+
+import redis
+
+from producers.operations.checks.examined import Examined
+from producers.operations.checks.finding import Finding, error, ok, warning
+from shared.bucket.interface import Bucket
+from shared.errors import ScoringError
+from shared.queue.broker import make_app, send_canary
+from shared.queue.probe import Answer, Canary, answers, canary_file
+from shared.queue.routes import QUEUE_CONTROL, QUEUES
+
+POLL_SECONDS = 0.02
+
+
+def check_queues(examined: Examined) -> Iterator[Finding]:
+    """A worker takes a message from each queue; the checks of workers have its answers from then on."""
+    if examined.client is None:
+        return
+    canaries = {queue: Canary(tell_people=examined.tell_people and queue == QUEUE_CONTROL) for queue in QUEUES}
+    with canary_files(examined.bucket, canaries.values()) as are_there:
+        app = make_app(examined.settings)
+        began = time.monotonic()
+        try:
+            for queue, canary in canaries.items():
+                send_canary(app, queue, canary)
+        except ScoringError as reason:
+            yield error("workers", reason.message, reason.next_step)
+            return
+        took: dict[str, float] = {}
+        while len(took) < len(QUEUES) and time.monotonic() - began < examined.canary_seconds:
+            for queue, answer in _new_answers(examined.client, canaries, took):
+                # without the files an answer says nothing of the bucket
+                examined.answers[queue] = answer if are_there else answer.model_copy(update={"sees_bucket": None})
+                took[queue] = time.monotonic() - began
+            time.sleep(POLL_SECONDS)
+        for queue in QUEUES:
+            yield _finding(examined, examined.client, queue, took.get(queue))
+
+
+def _new_answers(client: redis.Redis, canaries: dict[str, Canary], known: Container[str]) -> Iterator[tuple[str, Answer]]:
+    for queue in [queue for queue in canaries if queue not in known]:
+        found = answers(client, canaries[queue])
+        if queue in found:
+            yield queue, found[queue]
+
+
+def _finding(examined: Examined, client: redis.Redis, queue: str, seconds: float | None) -> Finding:
+    """The finding of a queue, from which a message was taken after so many seconds; None when it was not."""
+    if seconds is not None:
+        return ok(f"queue {queue}", f"{examined.answers[queue].host} took a message after {seconds * 1e3:,.0f} ms")
+    waiting = int(client.llen(queue))
+    return (warning if waiting > 1 else error)(
+        f"queue {queue}",
+        f"nobody took a message within {examined.canary_seconds:.0f} s; {waiting:,} wait",
+        f"Start a worker for the queue {queue} (locally: scoring up), or wait if its workers are busy.",
+    )
+
+
+@contextlib.contextmanager
+def canary_files(bucket: Bucket | None, canaries: Iterable[Canary]) -> Iterator[bool]:
+    """Keep a file for each canary in the bucket, by which workers see whether theirs is the same one; gives False where that fails."""
+    if bucket is None:
+        yield False
+        return
+    try:
+        for canary in canaries:
+            bucket.write(canary_file(canary), b"")
+    except ScoringError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with contextlib.suppress(ScoringError):
+            for canary in canaries:
+                bucket.delete(canary_file(canary))

@@ -1,0 +1,43 @@
+"""The check of the schedule and of the last run of each entry."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from producers.operations.checks.examined import Examined
+from producers.operations.checks.finding import Finding, error, ok, warning
+from producers.schedule.run_states import EntryLine, look_at_entry, read_entries
+from producers.schedule.runs import ON_TIME
+
+UNSUCCESSFUL = ("failed", "cancelled", "did not start")
+
+
+def check_schedule(examined: Examined) -> Iterator[Finding]:
+    """The schedule is valid, and the last run of each entry was neither missed nor unsuccessful."""
+    if examined.bucket is None:
+        return
+    entries, problems, digest = read_entries(examined.bucket)
+    if problems:
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        yield error("schedule", f"{problems[0].place}: {problems[0].wrong}{more}", "See all with: scoring schedule check")
+        return
+    now = datetime.now(UTC)
+    lines = [look_at_entry(examined.bucket, entry, now) for entry in entries]
+    texts = [text for line in lines if (text := _bad_run(line, now))]
+    for text in texts:
+        yield warning("schedule", text, "See: scoring schedule list")
+    if not texts:
+        yield ok("schedule", f"{len(entries)} entries" if digest else "there is none")
+
+
+def _bad_run(line: EntryLine, now: datetime) -> str:
+    """What is wrong with the last run of an entry; empty when nothing is."""
+    state = line.state
+    if state is None or not (state.state in UNSUCCESSFUL or was_missed(line, now)):
+        return ""
+    verb = "was " if state.state in ("cancelled", "not started") else ""
+    return ": ".join(filter(None, [f"the last run of {line.entry.name} {verb}{state.state}", state.reason]))
+
+
+def was_missed(line: EntryLine, now: datetime) -> bool:
+    """True when the last run of an entry was due and was not started."""
+    return line.state is not None and line.state.state == "not started" and line.last is not None and now - line.last.at > ON_TIME
