@@ -13,9 +13,12 @@ import psutil
 import pytest
 
 from producers.stack import child as stack_child
-from producers.stack import launcher, services
 from producers.stack import server as stack_server
+from producers.stack import services
 from producers.stack.child import Child
+from producers.stack.launch.environment import child_environment, exports
+from producers.stack.launch.preflight import sole_use
+from producers.stack.launch.stop_signals import ONE_SIGNAL_SECONDS, StopSignals
 from producers.stack.launcher import Options, Stack, run_stack
 from shared.errors import BrokerError, BucketError, RequestError
 from shared.settings import Settings
@@ -60,9 +63,9 @@ def test_one_port_for_two_servers_is_refused(tmp_path, no_start):
 
 def test_a_home_in_use_is_refused_and_free_again_afterwards(tmp_path, no_start):
     refused = pytest.raises(RequestError, match=f"runs already on {tmp_path / 'home'}, pid {os.getpid()}")
-    with launcher._sole_use(tmp_path / "home"), refused:
+    with sole_use(tmp_path / "home"), refused:
         run_stack(settings_in(tmp_path), Options())
-    with launcher._sole_use(tmp_path / "home"):
+    with sole_use(tmp_path / "home"):
         pass
 
 
@@ -106,7 +109,7 @@ def test_a_bucket_that_cannot_be_written_is_refused(tmp_path, no_start, bucket):
 def test_what_another_terminal_needs_can_be_copied(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = settings_in(tmp_path, bucket_url="a bucket")
-    line = launcher._exports(settings, launcher._environment(settings, tmp_path / "home"))
+    line = exports(settings, child_environment(settings, tmp_path / "home"))
     printed = subprocess.run(
         ["bash", "-c", f'{line} && printf "%s\n" "$BUCKET_URL" "$SCORING_HOME" "$SCORING_REDIS_PORT"'],
         capture_output=True, text=True, check=True, cwd="/",
@@ -116,7 +119,7 @@ def test_what_another_terminal_needs_can_be_copied(tmp_path, monkeypatch):
 
 def test_the_password_of_a_redis_is_not_in_the_line_for_another_terminal(tmp_path):
     settings = settings_in(tmp_path, redis_url="redis://:hunter2@127.0.0.1:6379/0")
-    line = launcher._exports(settings, launcher._environment(settings, tmp_path / "home"))
+    line = exports(settings, child_environment(settings, tmp_path / "home"))
     assert "hunter2" not in line
     assert "REDIS_URL" in line
 
@@ -128,17 +131,17 @@ def test_a_ready_file_in_no_folder_is_refused(tmp_path, no_start):
 
 def test_paths_mean_the_same_for_every_process(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    environment = launcher._environment(Settings(bucket_url="./bucket"), tmp_path / "home")
+    environment = child_environment(Settings(bucket_url="./bucket"), tmp_path / "home")
     assert environment["BUCKET_URL"] == str(tmp_path / "bucket")
     assert environment["SCORING_HOME"] == str(tmp_path / "home")
-    assert launcher._environment(Settings(bucket_url="s3://b/p"), tmp_path)["BUCKET_URL"] == "s3://b/p"
+    assert child_environment(Settings(bucket_url="s3://b/p"), tmp_path)["BUCKET_URL"] == "s3://b/p"
 
 
 def test_variables_of_another_celery_project_are_not_passed_on(tmp_path, monkeypatch):
     for name in ("CELERY_BROKER_URL", "BROKER_URL", "REMAP_SIGTERM"):
         monkeypatch.setenv(name, "SIGQUIT")
     monkeypatch.setenv("SCORING_LOG", "json")
-    environment = launcher._environment(Settings(), tmp_path)
+    environment = child_environment(Settings(), tmp_path)
     assert not {"CELERY_BROKER_URL", "BROKER_URL", "REMAP_SIGTERM"} & {*environment}
     assert environment["SCORING_LOG"] == "json"
 
@@ -268,15 +271,15 @@ def test_an_output_that_nobody_reads_any_more_is_no_error(tmp_path):
     assert process.returncode == 0
 
 
-def test_two_signals_in_a_moment_are_one_request(tmp_path):
-    stack = Stack(settings_in(tmp_path), Options(), tmp_path)
-    with stack._heed_signals():
+def test_two_signals_in_a_moment_are_one_request():
+    stops = StopSignals()
+    with stops.counted():
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
-        assert stack._signals == 1
-        wait_for(lambda: time.monotonic() - stack._last_signal > launcher.ONE_SIGNAL_SECONDS)
+        assert stops.count == 1
+        wait_for(lambda: time.monotonic() - stops.last > ONE_SIGNAL_SECONDS)
         signal.raise_signal(signal.SIGINT)
-        assert stack._signals == 2
+        assert stops.count == 2
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

@@ -2,8 +2,8 @@
 
 import stat
 
-from producers.stack import log_file
-from producers.stack.log_file import LogFile
+from producers.stack.launch import log_file
+from producers.stack.launch.log_file import LogFile
 
 
 def test_lines_are_kept_in_order_in_a_file_that_only_its_owner_reads(tmp_path):

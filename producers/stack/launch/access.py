@@ -1,0 +1,42 @@
+"""How to reach a stack that is ready: the lines that ``scoring up`` prints, and the ready file for programs."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from kombu.utils.url import maybe_sanitize_url
+
+from producers.stack.launch.environment import exports
+from producers.stack.server import HOST
+from producers.stack.services import write_private
+from shared.settings import Settings
+
+
+def access_lines(settings: Settings, environment: Mapping[str, str], password: str) -> dict[str, str]:
+    """What there is -> where it is; ``password`` is that of Flower as it is shown."""
+    return {
+        "Redis": maybe_sanitize_url(settings.broker_url),
+        "Bucket": environment["BUCKET_URL"],
+        "Flower": f"{_flower_url(settings)}  user: {settings.flower_user}  password: {password}",
+        "Log": environment["SCORING_LOG_FILE"],
+        "Work": f"in another terminal: {exports(settings, environment)}",
+        "": "then: scoring sample; scoring train v1; scoring score TABLE; see: scoring --help",
+        "Stop": f"Ctrl-C, or: kill {os.getpid()}",
+    }
+
+
+def write_ready_file(path: Path, settings: Settings, password: str) -> None:
+    """Write JSON that only its owner can read."""
+    facts = {
+        "pid": os.getpid(),
+        "redis_port": None if settings.redis_url else settings.redis_port,
+        "flower_url": _flower_url(settings),
+        "flower_user": settings.flower_user,
+        "flower_password": password,
+    }
+    write_private(path, json.dumps(facts, indent=1))
+
+
+def _flower_url(settings: Settings) -> str:
+    return f"http://{HOST}:{settings.flower_port}"
