@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from producers.sample import Format, write_table
+from producers.sample.formats import Format
+from producers.sample.tables import write_table
 
 COMPARED = (*get_args(Format), "folder")
 LARGE_GROUPS = "pandas.parquet"

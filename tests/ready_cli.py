@@ -78,7 +78,7 @@ def serve(line: int) -> None:
     import producers
 
     found = pkgutil.walk_packages(producers.__path__, "producers.")
-    ours = [module.name for module in found if module.name.rpartition(".")[2] not in NOT_IMPORTED]
+    ours = [module.name for module in found if NOT_IMPORTED.isdisjoint(module.name.split("."))]
     for name in (*ours, "rich.progress", "rich.table"):
         importlib.import_module(name)
     gc.collect()

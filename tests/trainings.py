@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from model_store.library import ModelLibrary
-from producers.sample import write_tables
+from producers.sample.tables import write_tables
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import ReleaseManifest

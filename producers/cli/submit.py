@@ -12,7 +12,7 @@ from shared.errors import RequestError
 
 # rich, celery and redis are imported by the commands that use them, so that --help is quick
 if TYPE_CHECKING:
-    from producers.sample import Format
+    from producers.sample.formats import Format
     from shared.records import Promote
 from producers.cli.after_enqueue import after_enqueue, again_option, wait_option
 
@@ -43,7 +43,7 @@ def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path |
     """
     import tempfile
 
-    from producers.sample import write_tables
+    from producers.sample.tables import write_tables
 
     if out is not None:
         made = write_tables(out, rows, seed, train_rows=train_rows, weeks=weeks, format=table_format)

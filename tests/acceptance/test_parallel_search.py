@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from producers.sample import write_tables
+from producers.sample.tables import write_tables
 from tests.acceptance.test_killed_process import busy_seconds, pool
 from tests.conftest import Place, wait_until
 from tests.integration.test_following import Terminal

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.sample import write_tables
+from producers.sample.tables import write_tables
 from tests.conftest import Place, wait_until
 from tests.trainings import add_definition
 

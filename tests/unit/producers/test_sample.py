@@ -16,7 +16,11 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 
-from producers import sample
+from producers.sample import formats, tables
+from producers.sample.keywords import DEVICES, attributes_of
+from producers.sample.rows import MOST_CLICKS, binomial_quantile
+from producers.sample.tables import SampleTables, write_table, write_tables
+from producers.sample.truth import HIGHEST_CR, true_cr
 from shared.errors import RequestError
 
 ATTRIBUTES = [f"att{number}" for number in range(1, 161)]
@@ -33,7 +37,7 @@ def column(table: pa.Table, name: str) -> np.ndarray:
 
 
 def device_numbers(table: pa.Table) -> np.ndarray:
-    return np.array([sample.DEVICES.index(name) for name in table["device"].to_pylist()])
+    return np.array([DEVICES.index(name) for name in table["device"].to_pylist()])
 
 
 def attributes(table: pa.Table) -> np.ndarray:
@@ -45,9 +49,9 @@ def rows_of(table: pa.Table) -> list[tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def big(tmp_path_factory) -> sample.SampleTables:
+def big(tmp_path_factory) -> SampleTables:
     """One sample that is big enough for what holds on average."""
-    return sample.write_tables(tmp_path_factory.mktemp("big"), 60_000, seed=7, eval_share=0.5, format="parquet")
+    return write_tables(tmp_path_factory.mktemp("big"), 60_000, seed=7, eval_share=0.5, format="parquet")
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +61,9 @@ def big_train(big) -> pa.Table:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_others(tmp_path, format):
-    first = sample.write_tables(tmp_path / "first", 500, seed=1, format=format)
-    again = sample.write_tables(tmp_path / "again", 500, seed=1, format=format)
-    other = sample.write_tables(tmp_path / "other", 500, seed=2, format=format)
+    first = write_tables(tmp_path / "first", 500, seed=1, format=format)
+    again = write_tables(tmp_path / "again", 500, seed=1, format=format)
+    other = write_tables(tmp_path / "other", 500, seed=2, format=format)
     for name in ("train", "evaluation", "prediction_input"):
         assert getattr(first, name).path.read_bytes() == getattr(again, name).path.read_bytes()
         assert getattr(first, name).path.read_bytes() != getattr(other, name).path.read_bytes()
@@ -67,7 +71,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_gives_others(tmp_pa
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_row_counts_are_exact_and_the_names_are_those_of_the_bucket(tmp_path, format):
-    tables = sample.write_tables(tmp_path, 1_234, seed=3, train_rows=777, eval_share=0.5, format=format)
+    tables = write_tables(tmp_path, 1_234, seed=3, train_rows=777, eval_share=0.5, format=format)
     expected = {"train": 777, "eval": 388, "prediction_input": 1_234}
     assert {table.path.name: table.rows for table in (tables.train, tables.evaluation, tables.prediction_input)} == {
         f"{name}.{format}": rows for name, rows in expected.items()
@@ -81,32 +85,32 @@ def test_row_counts_are_exact_and_the_names_are_those_of_the_bucket(tmp_path, fo
 @given(rows=st.integers(1, 400), seed=st.integers(-(2**70), 2**70), week=st.sampled_from([None, 1, 53]))
 def test_any_number_of_rows_and_any_seed_give_exactly_that_many_lines(tmp_path_factory, rows, seed, week):
     path = tmp_path_factory.mktemp("any") / "table.csv"
-    sample.write_table(path, rows, seed, week=week)
+    write_table(path, rows, seed, week=week)
     text = path.read_text()
     assert text.endswith("\n")
     assert text.count("\n") == rows + 1
 
 
 def test_a_train_table_is_never_longer_than_its_limit_unless_it_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(sample, "MOST_TRAIN_ROWS", 40)
-    assert sample.write_tables(tmp_path, 100, seed=1).train.rows == 40
-    assert sample.write_tables(tmp_path, 30, seed=1).train.rows == 30
-    assert sample.write_tables(tmp_path, 30, seed=1, train_rows=60).train.rows == 60
+    monkeypatch.setattr(tables, "MOST_TRAIN_ROWS", 40)
+    assert write_tables(tmp_path, 100, seed=1).train.rows == 40
+    assert write_tables(tmp_path, 30, seed=1).train.rows == 30
+    assert write_tables(tmp_path, 30, seed=1, train_rows=60).train.rows == 60
 
 
 def test_the_smallest_sample_has_one_row_in_each_table(tmp_path):
-    tables = sample.write_tables(tmp_path, 1, seed=1)
+    tables = write_tables(tmp_path, 1, seed=1)
     assert (tables.train.rows, tables.evaluation.rows, tables.prediction_input.rows) == (1, 1, 1)
 
 
 def test_the_csv_text_is_the_raw_layout_to_the_letter(tmp_path):
-    tables = sample.write_tables(tmp_path, 50, seed=5, format="csv.gz")
+    tables = write_tables(tmp_path, 50, seed=5, format="csv.gz")
     header, *lines = gzip.decompress(tables.prediction_input.path.read_bytes()).decode().splitlines()
     assert header == "entity_id," + ",".join(ATTRIBUTES) + ",device"
     keyword, *attributes_text, device = lines[0].split(",")
     assert keyword == "1"
-    assert attributes_text == [str(value) for value in sample.attributes_of([1], 5)[0]]
-    assert device in sample.DEVICES
+    assert attributes_text == [str(value) for value in attributes_of([1], 5)[0]]
+    assert device in DEVICES
     for table, week in ((tables.train, "1"), (tables.evaluation, "2")):
         header, *lines = gzip.decompress(table.path.read_bytes()).decode().splitlines()
         assert header == "entity_id," + ",".join(ATTRIBUTES) + ",device,week,Clicks,Conversions"
@@ -115,14 +119,14 @@ def test_the_csv_text_is_the_raw_layout_to_the_letter(tmp_path):
 
 
 def test_the_gzip_header_holds_no_time_and_no_name(tmp_path):
-    head = sample.write_table(tmp_path / "table.csv.gz", 10, seed=1).path.read_bytes()[:8]
+    head = write_table(tmp_path / "table.csv.gz", 10, seed=1).path.read_bytes()[:8]
     assert head[3] == 0
     assert head[4:8] == bytes(4)
 
 
 @pytest.mark.parametrize("week", WEEKS)
 def test_all_formats_hold_the_same_values(tmp_path, week):
-    csv, gz, parquet = (read(sample.write_table(tmp_path / f"table.{format}", 3_000, seed=4, week=week).path) for format in FORMATS)
+    csv, gz, parquet = (read(write_table(tmp_path / f"table.{format}", 3_000, seed=4, week=week).path) for format in FORMATS)
     assert csv.equals(gz)
     assert parquet.cast(csv.schema).equals(csv)
 
@@ -130,31 +134,31 @@ def test_all_formats_hold_the_same_values(tmp_path, week):
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("week", WEEKS)
 def test_the_size_of_a_block_changes_no_row(tmp_path, monkeypatch, format, week):
-    whole = read(sample.write_table(tmp_path / f"whole.{format}", 700, seed=9, week=week).path)
-    monkeypatch.setattr(sample, "_KEYWORDS_IN_A_BLOCK", 13)
-    monkeypatch.setattr(sample, "_KEYWORDS_IN_A_ROW_GROUP", 13)
-    assert read(sample.write_table(tmp_path / f"pieces.{format}", 700, seed=9, week=week).path).equals(whole)
+    whole = read(write_table(tmp_path / f"whole.{format}", 700, seed=9, week=week).path)
+    monkeypatch.setattr(formats, "_KEYWORDS_IN_A_BLOCK", 13)
+    monkeypatch.setattr(formats, "_KEYWORDS_IN_A_ROW_GROUP", 13)
+    assert read(write_table(tmp_path / f"pieces.{format}", 700, seed=9, week=week).path).equals(whole)
 
 
 @pytest.mark.parametrize("week", WEEKS)
 def test_a_shorter_table_is_the_beginning_of_a_longer_one(tmp_path, week):
-    long = sample.write_table(tmp_path / "long.csv", 15_000, seed=1, week=week).path.read_bytes()
-    short = sample.write_table(tmp_path / "short.csv", 4_321, seed=1, week=week).path.read_bytes()
+    long = write_table(tmp_path / "long.csv", 15_000, seed=1, week=week).path.read_bytes()
+    short = write_table(tmp_path / "short.csv", 4_321, seed=1, week=week).path.read_bytes()
     assert long.startswith(short)
 
 
 def test_a_keyword_has_the_same_attributes_in_every_row_week_and_table(big):
     for written in (big.train, big.evaluation, big.prediction_input):
         table = read(written.path)
-        assert np.array_equal(attributes(table), sample.attributes_of(column(table, "entity_id"), 7))
+        assert np.array_equal(attributes(table), attributes_of(column(table, "entity_id"), 7))
 
 
 def test_a_keyword_has_the_same_attributes_and_truth_whoever_it_is_asked_with():
     keywords, devices = np.arange(1, 3_001), np.arange(3_000) % 3
     order = np.random.default_rng(0).permutation(3_000)
-    assert np.array_equal(sample.attributes_of(keywords, 1)[order], sample.attributes_of(keywords[order], 1))
-    assert np.array_equal(sample.true_cr(keywords, devices, 1)[order], sample.true_cr(keywords[order], devices[order], 1))
-    assert sample.true_cr(keywords[17:18], devices[17:18], 1)[0] == sample.true_cr(keywords, devices, 1)[17]
+    assert np.array_equal(attributes_of(keywords, 1)[order], attributes_of(keywords[order], 1))
+    assert np.array_equal(true_cr(keywords, devices, 1)[order], true_cr(keywords[order], devices[order], 1))
+    assert true_cr(keywords[17:18], devices[17:18], 1)[0] == true_cr(keywords, devices, 1)[17]
 
 
 def test_rows_ascend_by_keyword_and_device_and_none_is_there_twice(big):
@@ -184,17 +188,17 @@ def test_the_weeks_share_most_rows_but_not_all_and_hold_no_row_that_is_not_score
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])
 def test_a_table_of_several_weeks_holds_the_beginning_of_each(tmp_path, format):
-    together = read(sample.write_table(tmp_path / f"together.{format}", 1000, 5, week=4, weeks=3).path)
+    together = read(write_table(tmp_path / f"together.{format}", 1000, 5, week=4, weeks=3).path)
     assert collections.Counter(column(together, "week").tolist()) == {2: 333, 3: 333, 4: 334}
     for week in (2, 3, 4):
-        alone = read(sample.write_table(tmp_path / f"week{week}.{format}", 333, 5, week=week).path)
+        alone = read(write_table(tmp_path / f"week{week}.{format}", 333, 5, week=week).path)
         assert together.filter(pc.equal(together["week"], week)).slice(0, 333).to_pylist() == alone.to_pylist()
 
 
 @pytest.mark.parametrize("weeks", [0, 5, -1])
 def test_more_weeks_than_there_are_up_to_the_last_are_refused(tmp_path, weeks):
     with pytest.raises(RequestError, match=f"{weeks} weeks were asked for, but 100 rows up to week 4 hold 1 to 4"):
-        sample.write_table(tmp_path / "t.csv", 100, 5, week=4, weeks=weeks)
+        write_table(tmp_path / "t.csv", 100, 5, week=4, weeks=weeks)
 
 
 def test_attributes_are_sparse_with_a_few_common_many_rare_some_constant_and_some_redundant(big_train):
@@ -220,7 +224,7 @@ def test_clicks_have_a_heavy_tail(big_train):
     assert np.median(clicks) == 2
     assert 70 < np.quantile(clicks, 0.99) < 150
     assert 300 < np.quantile(clicks, 0.999) < 900
-    assert clicks.max() <= sample.MOST_CLICKS
+    assert clicks.max() <= MOST_CLICKS
 
 
 def test_a_keyword_with_many_clicks_has_many_in_the_other_week_too(big, big_train):
@@ -239,17 +243,17 @@ def test_a_few_rows_have_more_conversions_than_clicks(big_train):
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 2**80, -1])
 def test_the_true_rate_has_a_mean_of_five_percent_for_every_seed(tmp_path, seed):
-    table = read(sample.write_table(tmp_path / "table.parquet", 20_000, seed).path)
-    truth = sample.true_cr(column(table, "entity_id"), device_numbers(table), seed)
+    table = read(write_table(tmp_path / "table.parquet", 20_000, seed).path)
+    truth = true_cr(column(table, "entity_id"), device_numbers(table), seed)
     assert truth.dtype == np.float64
     assert truth.mean() == pytest.approx(0.05, abs=0.003)
     assert 0.02 < truth.std() < 0.04
-    assert 0 < truth.min() < truth.max() <= sample.HIGHEST_CR
+    assert 0 < truth.min() < truth.max() <= HIGHEST_CR
 
 
 def test_the_true_rate_is_highest_on_computers_and_lowest_on_smartphones():
     keywords = np.arange(1, 5_001)
-    computer, smartphone, tablet = (sample.true_cr(keywords, np.full(5_000, device), 7).mean() for device in range(3))
+    computer, smartphone, tablet = (true_cr(keywords, np.full(5_000, device), 7).mean() for device in range(3))
     assert smartphone < tablet < computer
 
 
@@ -257,7 +261,7 @@ def test_what_is_observed_agrees_with_the_truth_by_device_and_by_height_of_the_r
     clicks = column(big_train, "Clicks")
     conversions = np.minimum(column(big_train, "Conversions"), clicks)
     device = device_numbers(big_train)
-    truth = sample.true_cr(column(big_train, "entity_id"), device, 7)
+    truth = true_cr(column(big_train, "entity_id"), device, 7)
     tenth = np.digitize(truth, np.quantile(truth, np.arange(0.1, 1, 0.1)))
     for groups in (device, tenth):
         expected = np.bincount(groups, truth * clicks)
@@ -282,7 +286,7 @@ def test_the_attributes_teach_a_logistic_regression_something_but_not_more_than_
     def log_loss(cr: np.ndarray | float) -> float:
         return -(eval_conversions * np.log(cr) + (eval_clicks - eval_conversions) * np.log1p(-cr)).sum() / eval_clicks.sum()
 
-    truth = log_loss(sample.true_cr(column(evaluation, "entity_id"), device_numbers(evaluation), 7))
+    truth = log_loss(true_cr(column(evaluation, "entity_id"), device_numbers(evaluation), 7))
     learned = log_loss(model.predict_proba(features)[:, 1])
     mean = log_loss(np.full(len(eval_clicks), conversions.sum() / clicks.sum()))
     assert truth < learned < mean - 0.002
@@ -290,12 +294,12 @@ def test_the_attributes_teach_a_logistic_regression_something_but_not_more_than_
 
 def test_conversions_are_binomial_to_the_last_quantile():
     rng = np.random.default_rng(0)
-    clicks = np.concatenate([rng.integers(1, 50, 3_000), np.full(200, sample.MOST_CLICKS)])
-    cr = rng.uniform(1e-4, sample.HIGHEST_CR, len(clicks))
+    clicks = np.concatenate([rng.integers(1, 50, 3_000), np.full(200, MOST_CLICKS)])
+    cr = rng.uniform(1e-4, HIGHEST_CR, len(clicks))
     quantiles = rng.random(len(clicks))
-    assert np.array_equal(sample._binomial(quantiles, clicks, cr), binom.ppf(quantiles, clicks, cr).astype(int))
-    assert np.array_equal(sample._binomial(np.zeros(3), clicks[:3], cr[:3]), [0, 0, 0])
-    assert sample._binomial(np.array([1 - 2**-53]), np.array([2]), np.array([0.2]))[0] <= 2
+    assert np.array_equal(binomial_quantile(quantiles, clicks, cr), binom.ppf(quantiles, clicks, cr).astype(int))
+    assert np.array_equal(binomial_quantile(np.zeros(3), clicks[:3], cr[:3]), [0, 0, 0])
+    assert binomial_quantile(np.array([1 - 2**-53]), np.array([2]), np.array([0.2]))[0] <= 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc, which is Linux's")
@@ -304,7 +308,7 @@ def test_memory_does_not_grow_with_the_table(tmp_path, name):
     def peak_mb(rows: int) -> float:
         # not getrusage, whose peak a child inherits from the process that started it
         program = (
-            "import sys; from pathlib import Path; from producers.sample import write_table\n"
+            "import sys; from pathlib import Path; from producers.sample.tables import write_table\n"
             "write_table(Path(sys.argv[1]), int(sys.argv[2]), 1, week=1)\n"
             "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
         )
@@ -317,37 +321,37 @@ def test_memory_does_not_grow_with_the_table(tmp_path, name):
 @pytest.mark.parametrize("rows", [0, -1])
 def test_fewer_than_one_row_is_refused(tmp_path, rows):
     with pytest.raises(RequestError, match=f"{rows} rows") as refused:
-        sample.write_tables(tmp_path / "out", rows, seed=1)
+        write_tables(tmp_path / "out", rows, seed=1)
     assert refused.value.next_step
     with pytest.raises(RequestError):
-        sample.write_tables(tmp_path / "out", 5, seed=1, train_rows=rows)
+        write_tables(tmp_path / "out", 5, seed=1, train_rows=rows)
     with pytest.raises(RequestError):
-        sample.write_table(tmp_path / "out" / "table.csv", rows, seed=1)
+        write_table(tmp_path / "out" / "table.csv", rows, seed=1)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("eval_share", [0, -0.1, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused(tmp_path, eval_share):
     with pytest.raises(RequestError, match="share") as refused:
-        sample.write_tables(tmp_path / "out", 5, seed=1, eval_share=eval_share)
+        write_tables(tmp_path / "out", 5, seed=1, eval_share=eval_share)
     assert refused.value.next_step
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_format_or_week_is_refused(tmp_path):
     with pytest.raises(RequestError, match=r"'xlsx' is none of the formats.*csv, csv\.gz, parquet"):
-        sample.write_tables(tmp_path / "out", 5, seed=1, format="xlsx")
+        write_tables(tmp_path / "out", 5, seed=1, format="xlsx")
     with pytest.raises(RequestError, match="none of the formats"):
-        sample.write_table(tmp_path / "out" / "table.csv.bz2", 5, seed=1)
+        write_table(tmp_path / "out" / "table.csv.bz2", 5, seed=1)
     with pytest.raises(RequestError, match="the week is 54"):
-        sample.write_table(tmp_path / "out" / "table.csv", 5, seed=1, week=54)
+        write_table(tmp_path / "out" / "table.csv", 5, seed=1, week=54)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(RequestError, match="cannot be written") as refused:
-        sample.write_tables(tmp_path / "file", 5, seed=1)
+        write_tables(tmp_path / "file", 5, seed=1)
     assert str(tmp_path / "file") in refused.value.message
     assert "--out" in refused.value.next_step
 
@@ -355,10 +359,10 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="only posix limits the size of a file")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_disk_that_fills_up_is_refused_and_leaves_the_table_that_was_there(tmp_path, format):
-    kept = sample.write_table(tmp_path / f"table.{format}", 3, seed=1).path
+    kept = write_table(tmp_path / f"table.{format}", 3, seed=1).path
     before = kept.read_bytes()
     program = (
-        "import resource, sys; from pathlib import Path; from producers.sample import write_table\n"
+        "import resource, sys; from pathlib import Path; from producers.sample.tables import write_table\n"
         "from shared.errors import RequestError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try: write_table(Path(sys.argv[1]), 50_000, 1)\n"

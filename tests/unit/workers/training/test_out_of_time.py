@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from producers.sample import write_table
+from producers.sample.tables import write_table
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import TableFingerprint
 from shared.records import FileDigest

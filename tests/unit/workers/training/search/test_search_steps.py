@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model_store.evaluation.metrics import Outcomes
 from model_store.store import read_manifest
-from producers.sample import write_table
+from producers.sample.tables import write_table
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import TableFingerprint
 from shared.errors import ModelError, RequestError, StrayOrderError, TableError
