@@ -42,11 +42,11 @@ def health(service: str) -> int:
     Example:
         scoring health worker
     """
-    from producers.stack.health import find_illness
+    from producers.stack.health import find_problem
 
-    illness = find_illness(service, read_settings())
-    say(illness or "healthy", err=illness is not None)
-    return 1 if illness else 0
+    problem = find_problem(service, read_settings())
+    say(problem or "healthy", err=problem is not None)
+    return 1 if problem else 0
 
 
 @click.command()

@@ -1,8 +1,8 @@
-"""Whether a process of the stack on this machine does its work: what the health check of its container asks.
+"""The health check of one process of the stack on this machine, as a container asks for it.
 
-A process that is there may still do nothing: its loop hangs, or its connection to Redis only looks alive. So each is judged by what it
-does: a worker answers a question through Redis and leaves no message lying that it has a process for, beat sends its sweep and keeps the
-schedule, Flower serves its page.
+A process that runs may still do nothing: its loop hangs, or its connection to Redis only looks alive. So each is judged by what it
+does: a worker answers through Redis and takes waiting messages while it has a free process, beat sends its sweep and keeps the schedule,
+Flower serves its page.
 """
 
 import http.client
@@ -23,11 +23,11 @@ ANSWER_SECONDS = 5.0
 LYING_SECONDS = 3.0
 """A message that lies at the end of a queue for this long, while a process is free, is not being taken."""
 FEWEST_SWEEPS = 4
-"""Beat is not well when so many sweeps are missing: one less could be a slow Redis."""
+"""Beat has a problem when so many sweeps are missing: one less could be a slow Redis."""
 
 
-def find_illness(service: str, settings: Settings) -> str | None:
-    """What keeps this process, on this machine, from doing its work, in words; None when it does it.
+def find_problem(service: str, settings: Settings) -> str | None:
+    """Returns why this process on this machine does not do its work, or None.
 
     Raises:
         BrokerError: Redis does not answer, so no work is done here.
@@ -36,12 +36,12 @@ def find_illness(service: str, settings: Settings) -> str | None:
         return None if flower_answers(settings.flower_port) else f"Flower does not answer on port {settings.flower_port}"
     try:
         with progress.connect(settings.broker_url) as client:
-            return _illness_of_beat(settings, client) if service == BEAT else _illness_of_worker(NAMES[service], settings, client)
+            return _problem_of_beat(settings, client) if service == BEAT else _problem_of_worker(NAMES[service], settings, client)
     except (redis.RedisError, kombu.exceptions.KombuError, OSError) as error:
         raise BrokerError(f"Redis does not answer: {str(error).rstrip('.')}", next_step="Start it, or check REDIS_URL.") from error
 
 
-def _illness_of_beat(settings: Settings, client: redis.Redis) -> str | None:
+def _problem_of_beat(settings: Settings, client: redis.Redis) -> str | None:
     age = heartbeat.seconds_since(client, heartbeat.BEAT)
     if age is None:
         return "beat has left no sign yet: it has just been started, or its looks at the schedule fail, then its log says why"
@@ -52,8 +52,8 @@ def _illness_of_beat(settings: Settings, client: redis.Redis) -> str | None:
     return f"beat left its last sign {age:.0f} s ago, and {due}: see its log"
 
 
-def _illness_of_worker(name: str, settings: Settings, client: redis.Redis) -> str | None:
-    from shared.queue.broker import make_app  # noqa: PLC0415 - beat and Flower are looked at without the time that Celery takes
+def _problem_of_worker(name: str, settings: Settings, client: redis.Redis) -> str | None:
+    from shared.queue.broker import make_app  # noqa: PLC0415 - checking beat and Flower does not need Celery, whose import is slow
 
     node = f"{name}@{socket.gethostname()}"
     queues = next(queues for worker, queues, _ in workers_of(settings) if worker == name)
@@ -68,7 +68,7 @@ def _illness_of_worker(name: str, settings: Settings, client: redis.Redis) -> st
         lying = _next_messages(client, queues)
         if not lying:
             return None
-        # free processes are counted between the two looks: whoever has one takes what lies there in milliseconds
+        # free processes are counted between the two readings: a free one takes a waiting message in milliseconds
         active, stats = ask("active"), ask("stats")
         if active is not None and stats is not None and len(active) >= int(stats["pool"]["max-concurrency"]):
             return None

@@ -57,7 +57,7 @@ class Alone:
 
     def run(self, service: str) -> subprocess.Popen[bytes]:
         started = self.start([sys.executable, "-m", "producers.cli", "run", service], service)
-        wait_until(lambda: self.illness(service) is None, 60, f"the health of {service}", pause=0.2)
+        wait_until(lambda: self.problem(service) is None, 60, f"the health of {service}", pause=0.2)
         return started
 
     def start(self, command: list[str], service: str) -> subprocess.Popen[bytes]:
@@ -69,8 +69,8 @@ class Alone:
         with make_app(self.settings) as app:
             send(app, SCORE_PLAN, [JobOrder(job_id=job(number)) for number in range(orders)])
 
-    def illness(self, service: str) -> str | None:
-        return health.find_illness(service, self.settings)
+    def problem(self, service: str) -> str | None:
+        return health.find_problem(service, self.settings)
 
     def says(self, service: str) -> tuple[int, str]:
         command = [sys.executable, "-m", "producers.cli", "health", service]
@@ -101,7 +101,7 @@ def test_a_worker_that_stands_still_is_ill_although_its_process_is_there(alone):
     assert code == 1
     assert said == f"the worker {NODE} does not answer within 5 s\n"
     worker.send_signal(signal.SIGCONT)
-    wait_until(lambda: alone.illness(CONTROL) is None, 30, "the health after the stop")
+    wait_until(lambda: alone.problem(CONTROL) is None, 30, "the health after the stop")
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_a_worker_that_answers_but_takes_nothing_off_its_queue_is_ill(alone):
     # as after a broken connection that its loop does not know of: it hears questions, and no message of its queue reaches it
     alone.start(celery_command("workers.app", "worker", "-n", "control@%h", "-Q", QUEUE_TRAIN, "-c", "1"), CONTROL)
     alone.send(1)
-    said = wait_until(lambda: said if "answer" not in (said := alone.illness(CONTROL)) else None, 60, "the worker's answer")
+    said = wait_until(lambda: said if "answer" not in (said := alone.problem(CONTROL)) else None, 60, "the worker's answer")
     assert said == f"the worker {NODE} has a process free and takes nothing from the queue control"
 
 
@@ -121,32 +121,32 @@ def test_a_worker_whose_processes_are_all_at_work_is_well_however_much_waits(alo
     alone.send(CONTROL_PROCESSES + 1)
     wait_until(lambda: alone.client.llen(QUEUE_CONTROL) >= 1 and alone.client.hlen("unacked") == CONTROL_PROCESSES, 30, "work in hand")
     lying = alone.client.lindex(QUEUE_CONTROL, -1)
-    wait_until(lambda: alone.illness(CONTROL) is None, 30, "the health once all processes are at work")
+    wait_until(lambda: alone.problem(CONTROL) is None, 30, "the health once all processes are at work")
     assert alone.client.lindex(QUEUE_CONTROL, -1) == lying
 
 
 @pytest.mark.slow
 def test_beat_that_stands_still_is_ill(alone):
-    assert alone.illness(BEAT).startswith("beat has left no sign yet")
+    assert alone.problem(BEAT).startswith("beat has left no sign yet")
     beat = alone.run(BEAT)
     beat.send_signal(signal.SIGSTOP)
-    said = wait_until(lambda: alone.illness(BEAT), 30, "the illness of beat")
+    said = wait_until(lambda: alone.problem(BEAT), 30, "the problem of beat")
     assert re.fullmatch(r"beat left its last sign [45] s ago, and one is due every 1 s while it keeps the schedule: see its log", said)
 
 
 @pytest.mark.slow
 def test_flower_serves_its_page_and_is_ill_when_it_does_not(alone):
-    assert alone.illness(FLOWER) == f"Flower does not answer on port {alone.settings.flower_port}"
+    assert alone.problem(FLOWER) == f"Flower does not answer on port {alone.settings.flower_port}"
     flower = alone.run(FLOWER)
     flower.send_signal(signal.SIGSTOP)
-    assert alone.illness(FLOWER) is not None
+    assert alone.problem(FLOWER) is not None
 
 
 def test_without_redis_no_work_is_done(tmp_path):
     settings = Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")
     for service in (WORKER, CONTROL, BEAT):
         with pytest.raises(BrokerError, match="Redis does not answer"):
-            health.find_illness(service, settings)
+            health.find_problem(service, settings)
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_a_look_leaves_nothing_in_redis(alone):
     alone.run(CONTROL)
     before = {*alone.client.keys()}
     for _ in range(3):
-        assert alone.illness(CONTROL) is None
+        assert alone.problem(CONTROL) is None
     # what the worker takes and returns by itself comes and goes
     wait_until(lambda: {*alone.client.keys()} <= before | {b"scoring:lease:sweep", b"unacked", b"unacked_index"}, 20, "the answers to go")
 
