@@ -12,7 +12,7 @@ from shared.jobs.search_config import SearchConfig, read_config
 from shared.retention.config import parse_retention
 from shared.text.yaml_files import read_yaml
 from tests.conftest import REPOSITORY
-from tests.unit.producers.schedule.test_entries import EXAMPLE, written
+from tests.unit.producers.schedule.test_schedule_file import EXAMPLE, written
 
 REFERENCE = REPOSITORY / "docs/reference"
 HOW_TO = REPOSITORY / "docs/how-to"
