@@ -28,6 +28,7 @@ from producers.enqueue.train import enqueue_train
 from producers.stack.child import worker_command
 from producers.stack.server import server_binary
 from shared.bucket.remote import RemoteBucket
+from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
@@ -143,10 +144,10 @@ class Hosts:
         """Score a table of the bucket; the seconds from the request to the published result."""
         began = time.perf_counter()
         job_id = enqueue_score(self.settings, self.bucket, table=table, model=release, again=True).job_id
-        self.wait_for(job_id, "published.json")
+        self.wait_for(job_id, JobFile.PUBLISHED)
         return time.perf_counter() - began
 
-    def wait_for(self, job_id: str, mark: str = "outcome.json") -> Outcome:
+    def wait_for(self, job_id: str, mark: str = JobFile.OUTCOME) -> Outcome:
         """How a job ended, once this file is in its folder; raises BenchmarkError unless it is done."""
         folder = JobFolder(self.bucket, job_id)
         _wait(lambda: folder.has(mark), f"job {job_id}")
@@ -237,9 +238,9 @@ def _cost_of_a_chunk(hosts: Hosts, release: str, count: int) -> dict[str, float]
     for rows in (2, 1):
         with _counting(hosts) as counts:
             asked = enqueue_score(hosts.settings, hosts.bucket, table="tables/small.csv", model=release, chunk_rows=rows, again=True)
-            hosts.wait_for(asked.job_id, "published.json")
+            hosts.wait_for(asked.job_id, JobFile.PUBLISHED)
             time.sleep(2)  # what comes behind the result
-        counts["plan bytes"] = len(hosts.bucket.read(JobFolder(hosts.bucket, asked.job_id).file("plan.json")) or b"")
+        counts["plan bytes"] = len(hosts.bucket.read(JobFolder(hosts.bucket, asked.job_id).file(JobFile.PLAN)) or b"")
         found.append(counts)
     fewer, more = found
     return {f"{name} for each chunk": (more[name] - fewer[name]) / count for name in sorted(more)}

@@ -19,6 +19,7 @@ from producers.enqueue.score import enqueue_score
 from producers.enqueue.train import enqueue_train
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import PREDICTIONS
+from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkOrder
 from shared.queue.broker import make_app, send
@@ -69,7 +70,7 @@ class Stack:
     def train(self, definition: str, table: Path) -> str:
         """Train a definition; the id of its release."""
         job = enqueue_train(self._settings, self.bucket, definition=definition, train=self._inside(table)).job_id
-        self._wait_for_end(JobFolder(self.bucket, job), "outcome.json")
+        self._wait_for_end(JobFolder(self.bucket, job), JobFile.OUTCOME)
         outcome = JobFolder(self.bucket, job).outcome()
         return outcome.release if outcome else ""
 
@@ -87,7 +88,7 @@ class Stack:
         began = time.perf_counter()
         asked = enqueue_score(self._settings, self.bucket, table=self._inside(table), model=release, day=day, chunk_rows=chunk_rows)
         folder = JobFolder(self.bucket, asked.job_id)
-        self._wait_for_end(folder, "published.json")
+        self._wait_for_end(folder, JobFile.PUBLISHED)
         seconds = time.perf_counter() - began
         self._tidy(folder)
         return folder, seconds
@@ -98,8 +99,8 @@ class Stack:
         def written(path: str) -> float:
             return self.bucket.place(path).stat().st_mtime
 
-        asked, planned, published = (written(folder.file(name)) for name in ("job.json", "plan.json", "published.json"))
-        last = max(written(info.path) for info in self.bucket.files(folder.file("parts")) if info.path.endswith(".json"))
+        asked, planned, published = (written(folder.file(name)) for name in (JobFile.REQUEST, JobFile.PLAN, JobFile.PUBLISHED))
+        last = max(written(info.path) for info in self.bucket.files(folder.file(Subfolder.PARTS)) if info.path.endswith(".json"))
         return {"plan": planned - asked, "chunks": last - planned, "join": published - last}
 
     def send_again(self, folder: JobFolder, chunks: int) -> tuple[float, float]:
@@ -151,8 +152,8 @@ class Stack:
 
     def _tidy(self, folder: JobFolder) -> None:
         """Wait for what comes behind the result, and make room."""
-        self._wait(lambda: folder.has("notified.json"), PATIENCE_SECONDS, f"the notice of job {folder.job_id}")
-        self.bucket.delete_folder(folder.file("slices"))
+        self._wait(lambda: folder.has(JobFile.NOTIFIED), PATIENCE_SECONDS, f"the notice of job {folder.job_id}")
+        self.bucket.delete_folder(folder.file(Subfolder.SLICES))
 
     def _wait(self, condition: Callable[[], object], seconds: float, what: str, pause: float = LOOK_SECONDS) -> None:
         limit = time.monotonic() + seconds

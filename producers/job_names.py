@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, RequestError
+from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS, JobFolder, list_jobs
 from shared.jobs.messages import ScoreJob
 
@@ -30,7 +31,7 @@ def find_job(bucket: Bucket, named: str, *, scores: bool = False) -> str:
                 next_step="Ask for one: scoring score TABLE",
             )
         return newest
-    if _PIECE.fullmatch(named) is None or bucket.exists(f"{JOBS}/{named}/job.json"):
+    if _PIECE.fullmatch(named) is None or bucket.exists(f"{JOBS}/{named}/{JobFile.REQUEST}"):
         return named
     found = [name for name in bucket.folders(JOBS) if name.startswith(named) or name.endswith(named)]
     if len(found) > 1:

@@ -11,6 +11,7 @@ from producers.display.listing import print_list
 from producers.durations import ago
 from producers.results.published import outcome_now
 from shared.bucket.interface import Bucket
+from shared.jobs.files import Subfolder
 from shared.jobs.folder import JOBS, JobStatus, Outcome, UnreadableJob
 from shared.jobs.messages import Job, ScoreJob
 
@@ -39,14 +40,14 @@ def _shortened(text: str) -> str:
 
 def _without_own_path(reason: str, job: Job) -> str:
     """A reason without the folder into which the job's own table was brought: the name of the table says as much."""
-    return re.sub(rf"{JOBS}/{re.escape(job.job_id)}/input/(train/|eval/)?", "", reason)
+    return re.sub(rf"{JOBS}/{re.escape(job.job_id)}/{Subfolder.INPUT}/(train/|eval/)?", "", reason)
 
 
 def _wish(job: Job) -> str:
     """What was asked for, on one line; a table that was brought along by its name alone."""
     if not isinstance(job, ScoreJob):
         return f"train {job.definition}"
-    brought = f"{JOBS}/{job.job_id}/input/"
+    brought = f"{JOBS}/{job.job_id}/{Subfolder.INPUT}/"
     if job.fixes and job.fixed_rows:
         return f"fix {job.fixes} with {job.fixed_rows.removeprefix(brought)}"
     return f"{job.table.removeprefix(brought)} with {job.model}"

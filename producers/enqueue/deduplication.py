@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from shared.bucket.interface import Bucket
 from shared.errors import MessageError, RequestError
+from shared.jobs.files import JobFile
 from shared.jobs.folder import REQUESTS, JobFolder
 from shared.retention.things import LEFT_AFTER, made_at
 
@@ -38,7 +39,7 @@ class ScheduledRun:
         """The folder of the job that was made of it last; None when there is none."""
         for number in range(_newest_run(bucket, self.digest), 0, -1):
             folder = _folder_in(bucket, bucket.read(_run_file(self.digest, number)))
-            if folder is not None and folder.has("job.json"):
+            if folder is not None and folder.has(JobFile.REQUEST):
                 return folder
         return None
 
@@ -85,7 +86,7 @@ def _has_found_others(folder: JobFolder, versions: Mapping[str, str]) -> bool:
 def _was_removed(folder: JobFolder) -> bool:
     """True when nothing is left of a job that was asked for long ago; one of lately is just being written, or was when that died."""
     made = made_at(folder.job_id)
-    return made is not None and datetime.now(UTC) - made > LEFT_AFTER and not folder.has("job.json")
+    return made is not None and datetime.now(UTC) - made > LEFT_AFTER and not folder.has(JobFile.REQUEST)
 
 
 def _folder_in(bucket: Bucket, text: bytes | None) -> JobFolder | None:

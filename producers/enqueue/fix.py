@@ -12,7 +12,8 @@ from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
 from shared.catalog.results import FoundResult, list_revisions, look_at_result
 from shared.errors import RequestError
-from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.settings import Settings
 from shared.table_files import TEXT_FORMS, kind_of
@@ -44,7 +45,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     fixed = earlier.score_job()
     if earlier.outcome() is None:
         raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
-    if not earlier.has("plan.json"):
+    if not earlier.has(JobFile.PLAN):
         if earlier.was_cleared():
             raise earlier.cleared_error()
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Correct the table and score it.")
@@ -58,7 +59,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
         )
     if newer is not None and not _was_made_before(bucket, newer, job_id, source):
         raise _older_than_published(earlier, newer, rows)
-    share, number = (1.0, None) if earlier.has(REJECTS_ACCEPTED) else (fixed.max_reject_share, fixed.max_rejects)
+    share, number = (1.0, None) if earlier.has(JobFile.REJECTS_ACCEPTED) else (fixed.max_reject_share, fixed.max_rejects)
     wish = {
         "fixes": job_id,
         "max_reject_share": share if max_reject_share is None else max_reject_share,
@@ -76,7 +77,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
 
 def _newer_at_place(bucket: Bucket, earlier: JobFolder, place: str) -> FoundResult | None:
     """The result at the place that a fix of this job would replace though it is newer than the job; None when there is none."""
-    plan = json.loads(bucket.read(earlier.file("plan.json")) or b"{}")
+    plan = json.loads(bucket.read(earlier.file(JobFile.PLAN)) or b"{}")
     definition = str(plan.get("release", "")).partition("@")[0]
     # one that cannot be read is replaced
     found = look_at_result(bucket, f"{OUTPUTS}/{definition}/{place}") if definition else None

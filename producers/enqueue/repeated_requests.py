@@ -17,7 +17,8 @@ from shared.catalog.releases import FoundRelease, look_at_release
 from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, look_at_result
 from shared.catalog.retirements import why_retired
 from shared.digests import digest_source
-from shared.jobs.folder import PUBLISHED, JobFolder, Outcome
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob, TrainJob
 from shared.settings import Settings
 
@@ -47,7 +48,7 @@ def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Chang
     if outcome is None or outcome.state != "done":
         return []
     # the result is put in place, and the aliases are moved, in the moment after a job has ended
-    if not folder.has(PUBLISHED) and datetime.now(UTC) - outcome.at < PUBLISHING:
+    if not folder.has(JobFile.PUBLISHED) and datetime.now(UTC) - outcome.at < PUBLISHING:
         return []
     job = folder.job()
     code = list(_change_of_code(settings, bucket, job, outcome))

@@ -14,7 +14,8 @@ from producers.enqueue.redis_probe import check_redis
 from producers.enqueue.sources import Source
 from shared.bucket.interface import Bucket
 from shared.errors import BrokerError, MessageError, RequestError
-from shared.jobs.folder import VERSIONS, JobFolder
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder
 from shared.jobs.messages import Job, JobOrder, ScoreJob, TrainJob
 from shared.queue import progress
 from shared.queue.broker import make_app, send
@@ -95,7 +96,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     digest: str,
     make_job: Callable[[str], Job],
     sources: list[Source],
-    texts: Mapping[str, bytes] = MappingProxyType({}),
+    texts: Mapping[JobFile, bytes] = MappingProxyType({}),
     *,
     again: bool,
     run: ScheduledRun | None = None,
@@ -104,7 +105,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     versions = {path: version for source in sources for path, version in source.versions.items()}
     job_id = claim(bucket, digest, {} if run else versions, again=again, run=run)
     folder = JobFolder(bucket, job_id)
-    if folder.has("job.json"):
+    if folder.has(JobFile.REQUEST):
         return Enqueued(job_id=job_id, fresh=False)
     for source in sources:
         source.bring(folder)
@@ -113,7 +114,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     job = make_job(job_id)
     # the plan of a table notes what it found itself, which may have been replaced while the job waited
     if versions and (isinstance(job, TrainJob) or job.fixes):
-        bucket.write(folder.file(VERSIONS), json.dumps(versions).encode())
+        bucket.write(folder.file(JobFile.VERSIONS), json.dumps(versions).encode())
     first = folder.create(job, _cluster(settings))
     return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
 

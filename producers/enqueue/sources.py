@@ -11,6 +11,7 @@ from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import INPUTS
 from shared.errors import NoTableError, RequestError, ScoringError, TableError
+from shared.jobs.files import Subfolder
 from shared.jobs.folder import JobFolder
 from shared.table_files import ENDINGS, HEAD_BYTES, Looking, choose_files, find_files, kind_of, promised_kind
 
@@ -33,7 +34,7 @@ class Source:
 
     def place_in(self, folder: JobFolder) -> str:
         """The path in the bucket under which the job will find it."""
-        return folder.file(f"input/{self.path}") if self.files else self.path
+        return folder.file(f"{Subfolder.INPUT}/{self.path}") if self.files else self.path
 
     def kept_below(self, name: str) -> "Source":
         """The same table in a folder of its own below ``input``: a job may bring two of one name."""
@@ -44,7 +45,7 @@ class Source:
     def bring(self, folder: JobFolder) -> None:
         """Copy the files of this machine into the job's folder."""
         for name, file in self.files.items():
-            folder.bucket.upload(file, folder.file(f"input/{name}"))
+            folder.bucket.upload(file, folder.file(f"{Subfolder.INPUT}/{name}"))
 
 
 def find_table(bucket: Bucket, table: str) -> Source:

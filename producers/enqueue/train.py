@@ -10,7 +10,8 @@ from producers.enqueue.sending import Enqueued, checked, enqueue
 from producers.enqueue.sources import find_table, newest_training_tables
 from shared.bucket.interface import Bucket
 from shared.errors import RequestError
-from shared.jobs.folder import PARAMS, JobFolder
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from shared.jobs.search_config import read_config
 from shared.records import Promote, check_bucket_path
@@ -61,12 +62,12 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
         wish["force"] = force
     if max_left_out is not None:
         wish["max_left_out"] = max_left_out
-    texts = {} if config is None else {PARAMS: _read_config(settings, bucket, config)}
+    texts = {} if config is None else {JobFile.PARAMS: _read_config(settings, bucket, config)}
 
     def job(job_id: str) -> TrainJob:
         folder = JobFolder(bucket, job_id)
         paths = dict(zip(("train", "eval"), (source.place_in(folder) for source in sources), strict=False))
-        paths |= {"config": folder.file(PARAMS)} if texts else {}
+        paths |= {"config": folder.file(JobFile.PARAMS)} if texts else {}
         return checked(TrainJob, wish | paths | {"kind": "train", "job_id": job_id, "created": created.isoformat()})
 
     job(NO_ID)

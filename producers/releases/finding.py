@@ -9,6 +9,7 @@ from shared.catalog.aliases import list_aliases
 from shared.catalog.manifests import ReleaseManifest, ResultManifest
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, look_at_release, read_release
 from shared.catalog.retirements import retired_releases
+from shared.jobs.files import Subfolder
 from shared.jobs.folder import JOBS, JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.signatures import Signature
@@ -110,4 +111,4 @@ def judged_alike(releases: Sequence[ShownRelease]) -> list[list[ShownRelease]]:
 
 def spoken_table(path: str) -> str:
     """The path of a table in the bucket; one that was brought along by its name alone."""
-    return re.sub(rf"^{JOBS}/[^/]+/input/(train|eval)/", "", path)
+    return re.sub(rf"^{JOBS}/[^/]+/{Subfolder.INPUT}/(train|eval)/", "", path)

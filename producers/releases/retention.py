@@ -33,11 +33,11 @@ from shared.catalog.aliases import (
 from shared.catalog.manifests import OUTPUTS, ReleaseManifest
 from shared.catalog.retirements import retired_releases
 from shared.errors import MessageError, PermanentError
-from shared.jobs.folder import JOBS, PUBLISHED, JobFolder, open_jobs
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JOBS, JobFolder, open_jobs
 from shared.jobs.messages import ScoreJob
 from shared.records import decode_long, is_release_id
 from shared.retention.config import read_retention
-from shared.retention.jobs import OUTCOME
 from shared.retention.needs import in_groups
 from shared.retention.results import places_in, result_folders
 from shared.retention.survey import GROUP, files_of_jobs
@@ -169,11 +169,11 @@ def _ended_jobs(bucket: Bucket, now: datetime) -> tuple[frozenset[str], dict[str
     for prefix, group in in_groups(names, GROUP):
         for job_id, files in files_of_jobs(bucket, prefix, group).items():
             there = {info.path.rpartition("/")[2]: info for info in files if info.path.count("/") == 2}
-            if OUTCOME not in there:
+            if JobFile.OUTCOME not in there:
                 continue
             ended.add(job_id)
-            until = newest([there[OUTCOME]]) + age
-            if PUBLISHED not in there and now < until:
+            until = newest([there[JobFile.OUTCOME]]) + age
+            if JobFile.PUBLISHED not in there and now < until:
                 held[job_id] = until
     return frozenset(ended), held
 
@@ -243,9 +243,9 @@ def _releases_of_job(bucket: Bucket, job_id: str) -> set[str]:
         return {name for name in folders if name.startswith(f"{job.definition}@{job.created:%Y%m%dT%H%M%SZ}-")}
     if is_release_id(job.model):
         found.add(job.model)
-    pins = [folder.file("begun.json"), folder.file("plan.json")]
+    pins = [folder.file(JobFile.BEGUN), folder.file(JobFile.PLAN)]
     if job.fixes:
-        pins.append(JobFolder(bucket, job.fixes).file("plan.json"))
+        pins.append(JobFolder(bucket, job.fixes).file(JobFile.PLAN))
     for path in pins:
         release = _release_in(bucket.read(path))
         if release is not None:

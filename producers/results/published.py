@@ -6,6 +6,7 @@ from typing import Any
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.catalog.results import REVISIONS, FoundResult, list_revisions, look_at_result
+from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob
 
@@ -65,7 +66,7 @@ def fix_of(bucket: Bucket, job: ScoreJob) -> FoundResult | None:
 def _place_of(bucket: Bucket, job: ScoreJob) -> str | None:
     """Where results of this job are published; None before its release is known."""
     folder = JobFolder(bucket, job.job_id)
-    for path in (folder.file("plan.json"), folder.file("begun.json")):
+    for path in (folder.file(JobFile.PLAN), folder.file(JobFile.BEGUN)):
         try:
             release = str(json.loads(bucket.read(path) or b"")["release"])
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -12,7 +12,8 @@ from shared.bucket.unchanged import has_content
 from shared.catalog.manifests import INPUTS, OUTPUTS, PREDICTIONS, ResultManifest
 from shared.catalog.releases import look_at_release
 from shared.errors import PermanentError
-from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder
 from shared.jobs.messages import REJECT_SHARE, ScoreJob
 from shared.records import FileDigest
 from shared.table_files import find_files
@@ -56,7 +57,7 @@ def _limits(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> l
     share, number = (job.max_reject_share, job.max_rejects) if job else (REJECT_SHARE, None)
     rejected = manifest.rows_rejected
     is_over = rejected > share * manifest.rows_in or (number is not None and rejected > number)
-    if is_over or (job is not None and bucket.exists(JobFolder(bucket, job.job_id).file(REJECTS_ACCEPTED))):
+    if is_over or (job is not None and bucket.exists(JobFolder(bucket, job.job_id).file(JobFile.REJECTS_ACCEPTED))):
         return ["--max-reject-share", "1"]
     words = ["--max-reject-share", f"{share!r}"] if share != REJECT_SHARE or manifest.fixes else []
     return words if number is None else [*words, "--max-rejects", str(number)]
@@ -78,7 +79,7 @@ def _missing(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> 
     elif manifest.fixed_rows and not _is_seen_to_hold(bucket, rows, manifest.fixed_rows):
         yield f"the corrected rows {job.fixed_rows} were changed since"
     earlier = JobFolder(bucket, manifest.fixes)
-    if not earlier.has("job.json") or not earlier.has("plan.json"):
+    if not earlier.has(JobFile.REQUEST) or not earlier.has(JobFile.PLAN):
         yield f"the files of job {manifest.fixes}, whose rejects it fixes, were removed"
 
 
@@ -111,7 +112,7 @@ def _is_seen_to_hold(bucket: Bucket, info: FileInfo, digest: FileDigest) -> bool
 def _stamps(bucket: Bucket, job_id: str) -> Mapping[str, str]:
     """The stamp of each file of the table as the plan of a job keeps it; empty where that was removed."""
     try:
-        files: list[dict[str, Any]] = json.loads(bucket.read(JobFolder(bucket, job_id).file("plan.json")) or b"{}").get("files", [])
+        files: list[dict[str, Any]] = json.loads(bucket.read(JobFolder(bucket, job_id).file(JobFile.PLAN)) or b"{}").get("files", [])
         return {str(file["path"]): str(file["stamp"]) for file in files}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}

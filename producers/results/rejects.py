@@ -16,10 +16,10 @@ from typing import IO, TextIO, cast
 from producers.job_names import find_job
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.unchanged import unchanged_while_read
-from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.errors import MessageError, RequestError, TableError
+from shared.jobs.files import JobFile, PartFile
 from shared.jobs.folder import JobFolder
 from shared.records import decode_long
 from shared.table_files import TEXT_FORMS, TextForm, kind_of, promised_kind
@@ -73,13 +73,13 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     if job.was_cleared():
         raise job.cleared_error()
     complete = job.parts_done() & job.parts_with_rejects()
-    return wanted, _read([job.part_file(index, "rejects.csv.gz") for index in sorted(complete)], bucket, has_header=False)
+    return wanted, _read([job.part_file(index, PartFile.REJECTED) for index in sorted(complete)], bucket, has_header=False)
 
 
 def revision_of_gone_job(bucket: Bucket, job_id: str) -> FoundResult | None:
     """The result of a job whose folder was removed; None for one that is there, and for what is no job."""
     try:
-        is_there = JobFolder(bucket, job_id).has("job.json")
+        is_there = JobFolder(bucket, job_id).has(JobFile.REQUEST)
     except MessageError:
         return None
     return None if is_there else find_revision(bucket, job_id)
@@ -87,7 +87,7 @@ def revision_of_gone_job(bucket: Bucket, job_id: str) -> FoundResult | None:
 
 def _rejects_of_result(job: JobFolder) -> list[str]:
     """The file with the rejects of a job that is done, none if it had none; raises RequestError when its revision was removed."""
-    manifest = decode_long(ResultManifest, job.bucket.read(job.file(MANIFEST)) or b"")
+    manifest = decode_long(ResultManifest, job.bucket.read(job.file(JobFile.MANIFEST)) or b"")
     if manifest.rejects is None:
         return []
     path = f"{manifest.revision}/{REJECTS}"
@@ -109,7 +109,7 @@ def job_behind(bucket: Bucket, wanted: str) -> JobFolder:
         folder = JobFolder(bucket, wanted)
     except MessageError:
         raise unknown from None
-    if not folder.has("job.json"):
+    if not folder.has(JobFile.REQUEST):
         raise unknown
     folder.score_job()
     return folder
@@ -118,7 +118,7 @@ def job_behind(bucket: Bucket, wanted: str) -> JobFolder:
 def looked_at(bucket: Bucket, job_id: str) -> str:
     """How many of a job's chunks have been looked at, in words; empty when all have been."""
     job = JobFolder(bucket, job_id)
-    if not job.has("job.json"):  # a result outlives the folder of its job
+    if not job.has(JobFile.REQUEST):  # a result outlives the folder of its job
         return ""
     status = job.status()
     done = len(job.parts_done())

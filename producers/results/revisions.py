@@ -9,6 +9,7 @@ from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
 from shared.catalog.results import FoundResult, UnreadableResult, list_revisions, look_at_result
 from shared.errors import PermanentError, RequestError
+from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS, JobFolder
 
 
@@ -47,7 +48,7 @@ def _no_result(bucket: Bucket, place: str, folder: str) -> RequestError:
     """The error for a place without results, or for the name of a job, whose place it says."""
     try:
         job_id = find_job(bucket, place, scores=True)
-        outcome = JobFolder(bucket, job_id).outcome() if bucket.exists(f"{JOBS}/{job_id}/job.json") else None
+        outcome = JobFolder(bucket, job_id).outcome() if bucket.exists(f"{JOBS}/{job_id}/{JobFile.REQUEST}") else None
     except PermanentError:
         outcome = None
     if outcome is None or not outcome.result.startswith(f"{OUTPUTS}/"):

@@ -24,12 +24,14 @@ from shared.bucket.interface import Bucket
 from shared.catalog.manifests import TableFingerprint
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import MessageError, ModelError, UnreadableAliasError
+from shared.jobs.files import JobFile
 from shared.records import Moment, Record, ReleaseId, decode, is_release_id
 
 MODELS = "model"
 ALIASES = f"{MODELS}/aliases"
 HISTORY = f"{ALIASES}/history"
-MANIFEST = "manifest.json"
+MANIFEST = JobFile.MANIFEST.value
+"""The manifest in the folder of a release or a result. That of a result is copied from the folder of its job under the same name."""
 LATEST = ".latest"
 CHAMPION = "champion"
 """The alias that a training may move by itself."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from shared.errors import ModelError, RequestError
+from shared.jobs.files import JobFile
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Name, Part, Promote, Record, ReleaseId, Sha256
 
 INPUTS = "data/predict/input"
@@ -26,7 +27,7 @@ TRAINED_ROWS = "trained_rows.parquet"
 MOST_SEEN = 0.05
 """Of the rows with conversions that a release is judged on, how many it may have seen in training: 0.8 % of a real week are, by chance."""
 
-RESERVED = frozenset({"revisions", PREDICTIONS, REJECTS, "manifest.json"})
+RESERVED = frozenset({"revisions", PREDICTIONS, REJECTS, JobFile.MANIFEST.value})
 """Names of what lies at a place: no folder of a place may be called so."""
 
 

@@ -1,32 +1,8 @@
-"""Where everything about one job lies, and what state the job is in, read from nothing but its folder.
+"""The folder of a job, ``jobs/<job id>/``, and the state of the job, which follows from its files alone.
 
-    jobs/<job id>/job.json                the request
-                  input/                  the table, when it was brought along from outside the bucket
-                  stage.json              what the step that runs now is doing (for people; may be stale)
-                  begun.json              release and files, settled before the table is cut   (first writer wins)
-                  plan.json               the chunks, with the release pinned           (first writer wins)
-                  slices/                 the pieces of a compressed table
-                  parts/00007.csv.gz      what chunk 7 wrote, 00007.rejects.csv.gz, and 00007.json which says it is complete
-                  params.yaml             what a search for the best parameters was told
-                  search.json             the folds of that search, settled before any work     (first writer wins)
-                  waves/0001.json         candidates that are tried on one fold                 (first writer wins)
-                  candidates/0007.02.json what candidate 7 reached on fold 2                    (first writer wins)
-                  manifest.json           what is known of the result             (first writer wins)
-                  suspects/               what is known of a chunk that killed its worker
-                  deaths/                 how often a step was begun without an end, of steps that died or were sent again
-                  sent-again              its time says when a sweep last sent something again
-                  fixes/                  rows that take the place of another job's rejects
-                  rejects-accepted        a mark: a person lets the job go on without its rejects, however many
-                  ended/                  outcomes of before the job was let go on
-                  outcome.json            how the job ended                             (first writer wins)
-                  published.json          the result is at its place; of a training also which names mean it now
-                  telling.json            a try to tell people was begun
-                  notified.json           people were told, or this was given up
-                  cleared                 a mark: the job failed, and all but its request and outcome was removed since
-    jobs/_open/<job id>                   a mark: this job still needs something done; in it, by which stack (``shared.queue.clusters``)
-    jobs/_requests/<digest>.<n>           which job the n-th run of a request became    (first writer wins)
-
-A step reads the folder, adds one thing, and may run any number of times. What exists once is never changed afterwards.
+jobs/<job id>/                        the files of ``shared.jobs.files``
+jobs/_open/<job id>                   a mark: the job is not finished; it holds the stack of the job (``shared.queue.clusters``)
+jobs/_requests/<digest>.<n>           the job of the n-th run of a request    (first writer wins)
 """
 
 import json
@@ -39,20 +15,13 @@ from pydantic import Field
 
 from shared.bucket.interface import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StrayOrderError
+from shared.jobs.files import JobFile, PartFile, Subfolder
 from shared.jobs.messages import Job, JobOrder, ScoreJob, decode_job
 from shared.records import Moment, Record, decode, decode_long
 
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
-PUBLISHED, TELLING = "published.json", "telling.json"
-STAGE = "stage.json"
-VERSIONS = "versions.json"
-PARAMS = "params.yaml"
-WAVES, CANDIDATES = "waves", "candidates"
-"""What a search for the best parameters tries, and what it has found."""
 REQUESTS = f"{JOBS}/_requests"
-REJECTS_ACCEPTED = "rejects-accepted"
-CLEARED = "cleared"
 MAX_STAGE_LENGTH = 500
 MAX_ID_SHOWN = 100
 
@@ -143,14 +112,14 @@ class JobFolder:
         """The path of a file in this folder."""
         return f"{self.path}/{name}"
 
-    def part_file(self, index: int, ending: str) -> str:
+    def part_file(self, index: int, file: PartFile) -> str:
         """The path of a file that chunk ``index`` writes; names sort in the order of the rows."""
-        return self.file(f"parts/{index:07d}.{ending}")
+        return self.file(f"{Subfolder.PARTS}/{index:07d}.{file}")
 
     def create(self, job: Job, cluster: str = "") -> bool:
         """Write the request and the mark that says it needs work, of this stack; True when this call was the first."""
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
-        is_first = self.bucket.create(self.file("job.json"), job.to_json())
+        is_first = self.bucket.create(self.file(JobFile.REQUEST), job.to_json())
         self.bucket.settle(self.path)
         return is_first
 
@@ -161,7 +130,7 @@ class JobFolder:
             RequestError: there is no such job.
             MessageError: its file is malformed or belongs to another job.
         """
-        text = self.bucket.read(self.file("job.json"))
+        text = self.bucket.read(self.file(JobFile.REQUEST))
         if text is None:
             raise RequestError(
                 f"there is no job {self.job_id} in the bucket {self.bucket.url}", next_step="List them with: scoring jobs list"
@@ -182,15 +151,15 @@ class JobFolder:
 
     def outcome(self) -> Outcome | None:
         """How the job ended, or None while it has not; one whose end cannot be read has failed."""
-        text = self.bucket.read(self.file("outcome.json"))
+        text = self.bucket.read(self.file(JobFile.OUTCOME))
         try:
             return None if text is None else decode_long(Outcome, text)
         except MessageError as error:
-            found = self.bucket.stat(self.file("outcome.json"))
+            found = self.bucket.stat(self.file(JobFile.OUTCOME))
             return Outcome(
                 state="failed",
                 at=datetime.fromtimestamp(found.modified if found else 0, UTC),
-                reason=f"{self.file('outcome.json')} is damaged: {error.message}",
+                reason=f"{self.file(JobFile.OUTCOME)} is damaged: {error.message}",
                 next_step=self._resume,
                 exit_code=JobFailedError.exit_code,
             )
@@ -201,7 +170,7 @@ class JobFolder:
 
     def end(self, outcome: Outcome) -> bool:
         """Decide how the job ended; True when this call was the first to do so."""
-        return self.bucket.create(self.file("outcome.json"), outcome.to_json())
+        return self.bucket.create(self.file(JobFile.OUTCOME), outcome.to_json())
 
     def fail(self, error: ScoringError) -> None:
         """Decide that the job failed for this reason, unless it has ended; the exit code is that of the error's kind."""
@@ -218,13 +187,17 @@ class JobFolder:
     def fail_unpublished(self, error: ScoringError) -> None:
         """Let a job fail that was decided to be done, but whose result or release cannot be put in its place."""
         outcome = self.outcome()
-        if outcome is None or outcome.state != "done" or self.has(PUBLISHED):
+        if outcome is None or outcome.state != "done" or self.has(JobFile.PUBLISHED):
             return
-        self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
+        self._keep(outcome)
         # a revision with a manifest belongs to a job that is done
-        self.bucket.delete(f"{outcome.result}/revisions/{self.job_id}/manifest.json")
-        self.bucket.delete(self.file("outcome.json"))
+        self.bucket.delete(f"{outcome.result}/revisions/{self.job_id}/{JobFile.MANIFEST}")
+        self.bucket.delete(self.file(JobFile.OUTCOME))
         self.fail(error)
+
+    def _keep(self, outcome: Outcome) -> None:
+        """Copy the outcome before it is replaced."""
+        self.bucket.copy(self.file(JobFile.OUTCOME), self.file(f"{Subfolder.ENDED}/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
 
     def cancel(self) -> Outcome:
         """Cancel the job unless it has ended; returns how it ended. Works with no worker and no Redis up."""
@@ -253,20 +226,20 @@ class JobFolder:
             close_job(self.bucket, self.job_id)
             raise self.cleared_error()
         if accept_rejects:
-            self.bucket.write(self.file(REJECTS_ACCEPTED), b"")
-        self.bucket.copy(self.file("outcome.json"), self.file(f"ended/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
-        self.bucket.delete(self.file(TELLING))
-        self.bucket.delete(self.file("notified.json"))
-        self.bucket.delete(self.file("outcome.json"))
+            self.bucket.write(self.file(JobFile.REJECTS_ACCEPTED), b"")
+        self._keep(outcome)
+        self.bucket.delete(self.file(JobFile.TELLING))
+        self.bucket.delete(self.file(JobFile.NOTIFIED))
+        self.bucket.delete(self.file(JobFile.OUTCOME))
         # once more: whoever saw the old end a moment ago may have taken the mark away
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
 
     def was_cleared(self) -> bool:
         """True when everything but the request and the outcome was removed, some time after the job had ended."""
-        if self.has(CLEARED):
+        if self.has(JobFile.CLEARED):
             return True
         outcome = self.outcome()
-        return outcome is not None and outcome.state == "done" and isinstance(self.job(), ScoreJob) and not self.has("plan.json")
+        return outcome is not None and outcome.state == "done" and isinstance(self.job(), ScoreJob) and not self.has(JobFile.PLAN)
 
     def cleared_error(self) -> RequestError:
         """Says that this job cannot go on or be fixed, since what that needs was removed."""
@@ -288,12 +261,12 @@ class JobFolder:
     @property
     def is_published(self) -> bool:
         """True when the result is at its place; an empty mark, as a power cut may leave it, says nothing."""
-        mark = self.bucket.stat(self.file(PUBLISHED))
+        mark = self.bucket.stat(self.file(JobFile.PUBLISHED))
         return mark is not None and mark.size > 0
 
     def table_versions(self) -> dict[str, str]:
         """The version of each file of the table as the job found it; empty where none is known."""
-        text = None if self.bucket.is_remote else self.bucket.read(self.file(VERSIONS))
+        text = None if self.bucket.is_remote else self.bucket.read(self.file(JobFile.VERSIONS))
         try:
             found = json.loads(text or b"{}")
         except (ValueError, RecursionError):
@@ -302,20 +275,20 @@ class JobFolder:
 
     def say(self, text: str) -> None:
         """Tell people what the running step is doing."""
-        self.bucket.write(self.file(STAGE), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
+        self.bucket.write(self.file(JobFile.STAGE), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
 
     def parts_done(self) -> set[int]:
         """The chunks whose part is complete."""
-        return {
-            int(number)
-            for info in self.bucket.files(self.file("parts"))
-            if (name := _name(info.path)).endswith(".json") and (number := name.removesuffix(".json")).isdecimal()
-        }
+        return self._chunks_with(PartFile.COMPLETE)
 
     def parts_with_rejects(self) -> set[int]:
         """The chunks that wrote rejects; a part among them may not be complete yet."""
-        ending = ".rejects.csv.gz"
-        names = (_name(info.path) for info in self.bucket.files(self.file("parts")))
+        return self._chunks_with(PartFile.REJECTED)
+
+    def _chunks_with(self, written: PartFile) -> set[int]:
+        """The chunks that wrote this file."""
+        ending = f".{written}"
+        names = (_name(info.path) for info in self.bucket.files(self.file(Subfolder.PARTS)))
         return {int(number) for name in names if name.endswith(ending) and (number := name.removesuffix(ending)).isdecimal()}
 
     def status(self) -> JobStatus:
@@ -343,23 +316,23 @@ class JobFolder:
 
     def told(self, outcome: Outcome) -> Outcome:
         """The outcome for people: with what was made of it, as far as that is written."""
-        done = _field(self.bucket.read(self.file(PUBLISHED)) or b"", "facts", dict) or {}
+        done = _field(self.bucket.read(self.file(JobFile.PUBLISHED)) or b"", "facts", dict) or {}
         return outcome.model_copy(update={"facts": outcome.facts | {str(name): str(value) for name, value in done.items()}})
 
     def _chunks(self, job: Job) -> int:
         """The chunks of the plan, or the candidates times folds that the newest wave of a search expects."""
         if isinstance(job, ScoreJob):
-            plan = self.bucket.read(self.file("plan.json"))
+            plan = self.bucket.read(self.file(JobFile.PLAN))
             return len(_field(plan or b"", "chunks", list) or [])
-        waves = self.bucket.files(self.file(WAVES))
+        waves = self.bucket.files(self.file(Subfolder.WAVES))
         return _field(self.bucket.read(waves[-1].path) or b"", "expected", int) or 0 if waves else 0
 
     def _chunks_done(self, job: Job) -> int:
-        return len(self.parts_done()) if isinstance(job, ScoreJob) else len(self.bucket.files(self.file(CANDIDATES)))
+        return len(self.parts_done()) if isinstance(job, ScoreJob) else len(self.bucket.files(self.file(Subfolder.CANDIDATES)))
 
     def stage(self) -> Stage | None:
         """What the running step said last; None where it said nothing, or that cannot be read."""
-        text = self.bucket.read(self.file(STAGE))
+        text = self.bucket.read(self.file(JobFile.STAGE))
         try:
             return None if text is None else decode(Stage, text)
         except MessageError:
@@ -378,7 +351,7 @@ def _field(text: bytes, name: str, kind: type[AnyValue]) -> AnyValue | None:
 def list_jobs(bucket: Bucket) -> Iterator[str]:
     """The ids of all jobs, the newest first (a job id starts with its time); a folder without a request is none."""
     for name in sorted(bucket.folders(JOBS), reverse=True):
-        if not name.startswith("_") and bucket.exists(f"{JOBS}/{name}/job.json"):
+        if not name.startswith("_") and bucket.exists(f"{JOBS}/{name}/{JobFile.REQUEST}"):
             yield name
 
 

@@ -11,6 +11,7 @@ So whoever has something to say needs no Redis and waits for no webhook, and wha
 from datetime import datetime
 
 from shared.bucket.interface import Bucket
+from shared.jobs.files import NOTICE
 from shared.jobs.messages import Notice
 
 NOTICES = "notices"
@@ -32,7 +33,7 @@ class NoticeFolder:
 
     def notice(self) -> Notice | None:
         """What people are told; None when nobody has written it. Raises MessageError when it is damaged."""
-        text = self.bucket.read(self.file("notice.json"))
+        text = self.bucket.read(self.file(NOTICE))
         return None if text is None else Notice.decode(text)
 
     def close(self) -> None:
@@ -48,10 +49,10 @@ class NoticeFolder:
 def announce(bucket: Bucket, name: str, notice: Notice) -> bool:
     """See that people are told of this, once for each name; True when this call was the first."""
     folder = NoticeFolder(bucket, name)
-    if bucket.exists(folder.file("notice.json")):
+    if bucket.exists(folder.file(NOTICE)):
         return False
     bucket.write(f"{OPEN}/{name}", b"")
-    return bucket.create(folder.file("notice.json"), notice.to_json())
+    return bucket.create(folder.file(NOTICE), notice.to_json())
 
 
 def untold(bucket: Bucket) -> list[NoticeFolder]:

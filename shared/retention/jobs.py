@@ -7,14 +7,16 @@ from datetime import UTC, datetime, timedelta
 from shared.bucket.interface import Bucket, FileInfo
 from shared.catalog.aliases import MANIFEST
 from shared.errors import ScoringError
-from shared.jobs.folder import CLEARED, JOBS, PUBLISHED, VERSIONS, JobFolder
+from shared.jobs.files import JobFile, Subfolder
+from shared.jobs.folder import JOBS, JobFolder
 from shared.retention.config import Retention
 from shared.retention.needs import Needs, needed_by
 from shared.retention.things import LEFT_AFTER, Kind, Thing, day, goes, made_at, newest, stays
 from shared.text.durations import in_words
 
-REQUEST, OUTCOME = "job.json", "outcome.json"
-RECORDS = {REQUEST, OUTCOME, MANIFEST, PUBLISHED, CLEARED, VERSIONS}
+RECORDS: frozenset[str] = frozenset(
+    {JobFile.REQUEST, JobFile.OUTCOME, JobFile.MANIFEST, JobFile.PUBLISHED, JobFile.CLEARED, JobFile.VERSIONS}
+)
 """What stays of a job when its files go; by the versions a repeated request tells whether its table is still the same."""
 
 
@@ -60,7 +62,7 @@ class _Job:
 
     @property
     def _written(self) -> datetime:
-        return newest([self.files[OUTCOME]])
+        return newest([self.files[JobFile.OUTCOME]])
 
     def _read_end(self) -> datetime:
         try:
@@ -83,9 +85,9 @@ def judge_job(look: Look, job_id: str, found: Sequence[FileInfo]) -> list[Thing]
     reason = look.needs.reason(job_id)
     if reason is not None:
         return [stays(Kind.JOB_FILES, job_id, found, reason)]
-    if REQUEST not in job.files:
+    if JobFile.REQUEST not in job.files:
         return [_leftover(look, job_id, found)]
-    if OUTCOME not in job.files:
+    if JobFile.OUTCOME not in job.files:
         return [stays(Kind.UNKNOWN, job_id, found, "it has not ended and is not open: scoring jobs show says more")]
     if not job.some(lambda name: name not in RECORDS):
         return [_judge_record(job)]
@@ -95,7 +97,7 @@ def judge_job(look: Look, job_id: str, found: Sequence[FileInfo]) -> list[Thing]
 def _judge_files(job: _Job) -> list[Thing]:
     """A job with more than its records."""
     look, rules = job.look, job.look.rules.jobs
-    is_done = PUBLISHED in job.files
+    is_done = JobFile.PUBLISHED in job.files
     age = rules.done if is_done else rules.failed
     ended = "done" if is_done else "failed or cancelled"
     needed = look.kept_for.get(job.job_id)
@@ -103,24 +105,31 @@ def _judge_files(job: _Job) -> list[Thing]:
         gone = job.some(lambda name: name not in RECORDS)
         rest = job.some(lambda name: name in RECORDS)
         return [
-            goes(Kind.JOB_FILES, job.job_id, gone, f"{ended} more than {in_words(age)} ago", mark="" if is_done else job.path(CLEARED)),
+            goes(
+                Kind.JOB_FILES,
+                job.job_id,
+                gone,
+                f"{ended} more than {in_words(age)} ago",
+                mark="" if is_done else job.path(JobFile.CLEARED),
+            ),
             stays(Kind.JOB_RECORD, job.job_id, rest, "request, outcome and manifest stay for a year"),
         ]
     _note_fixed(job)
     things = []
     staying = set(job.files)
-    for kind, applies in ((Kind.SLICES, True), (Kind.PARTS, is_done)):
-        files = job.some(lambda name, kind=kind: name.startswith(f"{kind}/"))  # type: ignore[misc]
+    for kind, subfolder, applies in ((Kind.SLICES, Subfolder.SLICES, True), (Kind.PARTS, Subfolder.PARTS, is_done)):
+        files = job.some(lambda name, subfolder=subfolder: name.startswith(f"{subfolder}/"))  # type: ignore[misc]
         if files and applies and job.ended_for(rules.parts):
             things.append(goes(kind, job.job_id, files, f"{ended} more than {in_words(rules.parts)} ago"))
-            staying -= {name for name in staying if name.startswith(f"{kind}/")}
+            staying -= {name for name in staying if name.startswith(f"{subfolder}/")}
     why = f"fix {needed} needs it" if needed else f"{ended}, stays for ever" if age is None else f"{ended}, stays until {job.until(age)}"
     return [*things, stays(Kind.JOB_FILES, job.job_id, job.some(lambda name: name in staying), why)]
 
 
 def _note_fixed(job: _Job) -> None:
     """Let the jobs stay whose folders this one needs to be fixed or resumed: only fixes, and what failed before it had a plan."""
-    may_need = any(name.startswith("fixes/") for name in job.files) or (PUBLISHED not in job.files and "plan.json" not in job.files)
+    is_fix = any(name.startswith(f"{Subfolder.FIXES}/") for name in job.files)
+    may_need = is_fix or (JobFile.PUBLISHED not in job.files and JobFile.PLAN not in job.files)
     for other in (needed_by(job.look.bucket, job.job_id) or ()) if may_need else ():
         job.look.kept_for.setdefault(other, job.job_id)
 
@@ -135,7 +144,7 @@ def _judge_record(job: _Job) -> Thing:
     if job.look.now - made < age or not job.ended_for(age):
         return stays(Kind.JOB_RECORD, job.job_id, files, f"request, outcome and manifest stay until {job.until(age)}")
     try:
-        if MANIFEST in job.files and _has_revision(job):
+        if JobFile.MANIFEST in job.files and _has_revision(job):
             return stays(Kind.JOB_RECORD, job.job_id, files, "its result is still there")
     except ScoringError as error:
         return stays(Kind.UNKNOWN, job.job_id, files, f"whether its result is there is unknown: {error.message}")

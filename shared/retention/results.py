@@ -8,7 +8,8 @@ from datetime import datetime
 from shared.bucket.interface import Bucket, FileInfo
 from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS
-from shared.jobs.folder import JOBS, PUBLISHED
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JOBS
 from shared.retention.jobs import Look
 from shared.retention.revisions import kept_revisions
 from shared.retention.things import LEFT_AFTER, Kind, Thing, goes, made_at, newest, stays
@@ -124,6 +125,6 @@ def _judge_incomplete(look: Look, path: str, job_id: str, files: Sequence[FileIn
         return stays(Kind.REVISION, path, files, f"its job: {needed}")
     if not look.rules.is_set or look.now - newest(files) < LEFT_AFTER:
         return stays(Kind.LEFTOVER, path, files, "it has no manifest yet")
-    if look.bucket.exists(f"{JOBS}/{job_id}/plan.json") and not look.bucket.exists(f"{JOBS}/{job_id}/{PUBLISHED}"):
+    if look.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PLAN}") and not look.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PUBLISHED}"):
         return stays(Kind.REVISION, path, files, f"job {job_id} may still be resumed")
     return goes(Kind.LEFTOVER, path, files, "it has no manifest, and its job is gone or cannot go on")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from shared.bucket.interface import FileInfo
+from shared.jobs.files import NOTICE, JobFile, PartFile, Subfolder
 
 LEFT_AFTER = timedelta(days=1)
 """Nobody is still writing what was last written to so long ago."""
@@ -88,6 +89,8 @@ def made_at(job_id: str) -> datetime | None:
 def removal_rank(path: str) -> int:
     """In which turn a file goes: what says that something is complete first, what a job would need to go on last."""
     name = path.rpartition("/")[2]
-    if name in ("manifest.json", "job.json", "notice.json") or ("/parts/" in path and name.endswith(".json")):
+    if name in (JobFile.MANIFEST, JobFile.REQUEST, NOTICE) or (f"/{Subfolder.PARTS}/" in path and name.endswith(f".{PartFile.COMPLETE}")):
         return 0
-    return {"plan.json": 2, "begun.json": 3}.get(name, 1)
+    if name == JobFile.PLAN:
+        return 2
+    return 3 if name == JobFile.BEGUN else 1

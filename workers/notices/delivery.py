@@ -14,6 +14,7 @@ import redis
 import structlog
 
 from shared.errors import MessageError, RequestError
+from shared.jobs.files import NOTICE, JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice, ScoreJob
 from shared.jobs.outbox import NoticeFolder
@@ -28,7 +29,6 @@ from workers.notices.tries import Telling, TriesInBucket, TryRecord
 log = structlog.get_logger()
 
 NOTICE_TRIES = 3
-NOTIFIED = "notified.json"
 LEASE = "webhook"
 REPEATED = " (perhaps told before)"
 
@@ -133,7 +133,7 @@ def tell(folder: JobFolder, webhook: Notifier | str | None) -> Outcome | None:
         if folder.outcome() != outcome:
             return None  # resumed in the meantime: how it ends then is yet to be told
         told = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
-        folder.bucket.write(folder.file(NOTIFIED), told.to_json())
+        folder.bucket.write(folder.file(JobFile.NOTIFIED), told.to_json())
     folder.close(outcome)
     return outcome if is_new else None
 
@@ -143,7 +143,7 @@ def give_up(folder: JobFolder) -> None:
     outcome = folder.outcome()
     if outcome is None:
         return
-    folder.bucket.write(folder.file(NOTIFIED), Notified(at=datetime.now(UTC), sent=False, ended=outcome.at).to_json())
+    folder.bucket.write(folder.file(JobFile.NOTIFIED), Notified(at=datetime.now(UTC), sent=False, ended=outcome.at).to_json())
     folder.close(outcome)
 
 
@@ -153,7 +153,7 @@ def tell_announced(folder: NoticeFolder, webhook: Notifier | str | None, now: da
     Raises:
         NoticeError: the webhook did not take it and this was not the last try; a sweep makes the next one.
     """
-    if not folder.bucket.exists(folder.file(NOTIFIED)):
+    if not folder.bucket.exists(folder.file(JobFile.NOTIFIED)):
         try:
             notice = folder.notice()
         except MessageError as error:
@@ -165,13 +165,13 @@ def tell_announced(folder: NoticeFolder, webhook: Notifier | str | None, now: da
                 folder.close()
             return
         sent = _send(folder, _identified(folder, notice, now), webhook)
-        folder.bucket.write(folder.file(NOTIFIED), Notified(at=datetime.now(UTC), sent=sent).to_json())
+        folder.bucket.write(folder.file(JobFile.NOTIFIED), Notified(at=datetime.now(UTC), sent=sent).to_json())
     folder.close()
 
 
 def is_told(folder: JobFolder, outcome: Outcome) -> bool:
     """True when people were told of this end of the job, or it was given up."""
-    text = folder.bucket.read(folder.file(NOTIFIED))
+    text = folder.bucket.read(folder.file(JobFile.NOTIFIED))
     with contextlib.suppress(MessageError):
         return text is not None and Notified.decode(text).ended in (None, outcome.at)
     return True  # damaged: rather not told twice
@@ -199,7 +199,7 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
 
 def _identified(folder: NoticeFolder, notice: Notice, now: datetime) -> Event:
     """A notice without a job: its name is unique in its bucket only, so its text is part of its identity."""
-    file = folder.bucket.stat(folder.file("notice.json"))
+    file = folder.bucket.stat(folder.file(NOTICE))
     digest = hashlib.sha256(notice.to_json()).hexdigest()[:12]
     at = now if file is None else datetime.fromtimestamp(file.modified, UTC)
     return Event.of(notice, id=f"{folder.name}/{digest}", at=at)

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from shared.errors import MessageError
-from shared.jobs.folder import TELLING, JobFolder
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder
 from shared.jobs.outbox import NoticeFolder
 from shared.records import Moment, Record
 
@@ -52,7 +53,7 @@ class TriesInBucket:
 
     def read(self) -> Telling:
         """What earlier tries left."""
-        text = self._folder.bucket.read(self._folder.file(TELLING))
+        text = self._folder.bucket.read(self._folder.file(JobFile.TELLING))
         with contextlib.suppress(MessageError):
             if text is not None:
                 return Telling.decode(text)
@@ -60,4 +61,4 @@ class TriesInBucket:
 
     def write(self, telling: Telling) -> None:
         """Record a try that begins or has ended."""
-        self._folder.bucket.write(self._folder.file(TELLING), telling.to_json())
+        self._folder.bucket.write(self._folder.file(JobFile.TELLING), telling.to_json())

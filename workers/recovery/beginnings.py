@@ -8,6 +8,7 @@ import structlog
 from pydantic import Field
 
 from shared.errors import MessageError, ScoringError
+from shared.jobs.files import Subfolder
 from shared.jobs.folder import JobFolder
 from shared.records import Record, decode
 
@@ -62,11 +63,11 @@ def forget_beginning(folder: JobFolder, step: str) -> None:
 def forget_beginnings(folder: JobFolder) -> None:
     """Take away what is written of all steps of a job that has ended."""
     try:
-        for info in folder.bucket.files(folder.file("deaths")):
+        for info in folder.bucket.files(folder.file(Subfolder.DEATHS)):
             folder.bucket.delete(info.path)
     except ScoringError as error:
         log.warning("beginnings not forgotten", error=str(error))
 
 
 def _file(folder: JobFolder, step: str) -> str:
-    return folder.file(f"deaths/{step}.json")
+    return folder.file(f"{Subfolder.DEATHS}/{step}.json")

@@ -15,7 +15,8 @@ import structlog
 
 from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
-from shared.jobs.folder import CANDIDATES, OPEN, JobFolder, Outcome, close_job
+from shared.jobs.files import JobFile, Subfolder
+from shared.jobs.folder import OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import ChunkOrder, JobOrder, ScoreJob, TrainJob
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
@@ -28,9 +29,6 @@ from workers.training.search.steps import missing_orders
 CHUNKS_AT_ONCE = 10_000
 ORPHAN_SECONDS = 3600
 """A mark without a request is left by an enqueue that crashed; it is removed after this long."""
-
-SENT_AGAIN = "sent-again"
-"""File in a job's folder; its time is when a sweep last sent a message of the job."""
 
 SENDING = timedelta(seconds=2)
 """How long a batch of messages takes to arrive."""
@@ -190,12 +188,12 @@ def _missing_work(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | 
         return _failed(folder, JobFailedError(f"the job did not end within {rules.deadline.total_seconds() / 3600:g} hours"))
     if isinstance(job, TrainJob):
         return _missing_training(folder, job)
-    if not folder.has("plan.json"):
+    if not folder.has(JobFile.PLAN):
         return _order(folder, SCORE_PLAN, job.created)
     plan = read_plan(folder)
     missing = missing_chunks(folder, plan)[:CHUNKS_AT_ONCE]
     if not missing:
-        return _order(folder, SCORE_FINISH, _last_file(folder, "parts", plan.made))
+        return _order(folder, SCORE_FINISH, _last_file(folder, Subfolder.PARTS, plan.made))
     orders: list[JobOrder] = [ChunkOrder(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
     return Missing(task=SCORE_CHUNK, orders=orders, sent=_last_sent(folder, plan.made))
 
@@ -206,7 +204,7 @@ def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
     if candidates:
         orders: list[JobOrder] = [*candidates[:CHUNKS_AT_ONCE]]
         return Missing(task=TRAIN_CANDIDATE, orders=orders, sent=_last_sent(folder, made or job.created))
-    return _order(folder, TRAIN_FIT, _last_file(folder, CANDIDATES, job.created))
+    return _order(folder, TRAIN_FIT, _last_file(folder, Subfolder.CANDIDATES, job.created))
 
 
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
@@ -230,21 +228,21 @@ def _order(folder: JobFolder, task: str, sent: datetime) -> Missing:
     return Missing(task=task, orders=[JobOrder(job_id=folder.job_id)], sent=_last_sent(folder, sent))
 
 
-def _last_file(folder: JobFolder, name: str, otherwise: datetime) -> datetime:
+def _last_file(folder: JobFolder, subfolder: Subfolder, otherwise: datetime) -> datetime:
     """When the newest part or record of a candidate was written: its step sent what comes next."""
-    newest = max((info.modified for info in folder.bucket.files(folder.file(name))), default=0.0)
+    newest = max((info.modified for info in folder.bucket.files(folder.file(subfolder))), default=0.0)
     return max(datetime.fromtimestamp(newest, UTC), otherwise)
 
 
 def _last_sent(folder: JobFolder, first: datetime) -> datetime:
     """When the messages of the present step were sent last: when the step became due, or by a later sweep."""
-    again = folder.bucket.stat(folder.file(SENT_AGAIN))
+    again = folder.bucket.stat(folder.file(JobFile.SENT_AGAIN))
     return max(first, datetime.fromtimestamp(again.modified, UTC)) if again else first
 
 
 def _note_sent(folder: JobFolder) -> None:
     try:
-        folder.bucket.write(folder.file(SENT_AGAIN), b"")
+        folder.bucket.write(folder.file(JobFile.SENT_AGAIN), b"")
     except TransientError as error:
         # then the next sweep may send too much, with the same outcome
         log.warning("sending not noted", job=folder.job_id, error=str(error))

@@ -12,14 +12,13 @@ from model_store.library import ModelLibrary
 from model_store.predicting import columns_for, line_of, predict_rows
 from model_store.store import Release
 from shared.bucket.interface import Bucket
+from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from workers.scoring.chunk_reader import open_chunk
 from workers.scoring.fixing import fixed_pieces
 from workers.scoring.isolation import Range, clear_chunk
 from workers.scoring.parts import (
     ALL_DEVICES,
-    PREDICTED,
-    REJECTED,
     ChunkRecord,
     DeviceSum,
     Unpredicted,
@@ -125,8 +124,8 @@ def score_chunk(
     enter(ChunkStage.WRITING)
     with _timed(stages, "write"), _beside(folder.bucket) as put:
         put(write_hashes, folder, index, text.key_hashes)
-        output = write_file(folder, index, PREDICTED, b"".join(text.predictions))
-        rejects = write_file(folder, index, REJECTED, b"".join(text.rejects)) if text.rejects else None
+        output = write_file(folder, index, PartFile.PREDICTED, b"".join(text.predictions))
+        rejects = write_file(folder, index, PartFile.REJECTED, b"".join(text.rejects)) if text.rejects else None
     record = ChunkRecord(
         index=index,
         chunk=planned.chunk,

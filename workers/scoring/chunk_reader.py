@@ -9,7 +9,7 @@ from shared.bucket.interface import Bucket
 from shared.catalog.manifests import ReleaseManifest
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
-from workers.scoring.plan import FoundFile, PlannedChunk, check_stamp, slice_file
+from workers.scoring.plan import FoundFile, PlannedChunk, check_stamp, numbered_slice_file, slice_file
 from workers.scoring.slices import read_chunk
 from workers.tables import schema
 from workers.tables.formats import ChunkOfFile, Pieces
@@ -40,8 +40,7 @@ def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:
     folder = JobFolder(bucket, planned.slices_in)
     data = bucket.read(slice_file(folder, planned.slices, planned.chunk))
     if data is None:
-        # an earlier version named them by their number
-        data = bucket.read(folder.file(f"slices/{planned.slices}/{planned.index:07d}.csv"))
+        data = bucket.read(numbered_slice_file(folder, planned.slices, planned.index))
     what, next_step = f"the slice of chunk {planned.index} of job {planned.slices_in}", "Score the table again with --again."
     if data is None:
         # removed, since the job had ended

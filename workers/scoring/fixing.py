@@ -23,14 +23,14 @@ import numpy as np
 from model_store.store import read_manifest
 from shared.bucket.interface import Bucket
 from shared.bucket.unchanged import unchanged_while_read
-from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import REJECTS, ResultManifest
 from shared.errors import RequestError, TableError
+from shared.jobs.files import JobFile, PartFile, Subfolder
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from shared.table_files import promised_kind
-from workers.scoring.parts import REJECTED, BrokenPartError, copy_part, read_file, read_part
+from workers.scoring.parts import BrokenPartError, copy_part, read_file, read_part
 from workers.scoring.plan import Plan, PlannedFile, check_stamp, read_plan
 from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import output, schema
@@ -65,7 +65,7 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     """
     assert job.fixes is not None and job.fixed_rows is not None  # noqa: S101 - both or neither, says the message
     earlier = JobFolder(folder.bucket, job.fixes)
-    if not earlier.has("plan.json"):
+    if not earlier.has(JobFile.PLAN):
         if earlier.was_cleared():
             raise earlier.cleared_error()
         raise RequestError(
@@ -243,14 +243,14 @@ class _RejectsOf:
         if part.rejects is None:
             return []
         try:
-            return output.read_rejects(output.decompress(read_file(self.earlier, index, REJECTED, part.rejects)))
+            return output.read_rejects(output.decompress(read_file(self.earlier, index, PartFile.REJECTED, part.rejects)))
         except BrokenPartError as error:
             raise _damaged(f"the rejects of chunk {index} of job {self.earlier.job_id}") from error
 
     @functools.cached_property
     def _in_result(self) -> dict[int, list[table_rows.Reject]]:
         """Chunk -> its rejects, of a job with a result."""
-        text = self.earlier.bucket.read(self.earlier.file(MANIFEST))
+        text = self.earlier.bucket.read(self.earlier.file(JobFile.MANIFEST))
         manifest = None if text is None else decode_long(ResultManifest, text)
         if manifest is None or manifest.rejects is None:
             return {}
@@ -346,8 +346,8 @@ def _decode(text: bytes) -> Fixed:
 
 
 def _fixed_file(folder: JobFolder, index: int) -> str:
-    return folder.file(f"fixes/{index:07d}.csv")
+    return folder.file(f"{Subfolder.FIXES}/{index:07d}.csv")
 
 
 def _left_file(folder: JobFolder, index: int) -> str:
-    return folder.file(f"fixes/{index:07d}.rejects.csv.gz")
+    return folder.file(f"{Subfolder.FIXES}/{index:07d}.{PartFile.REJECTED}")

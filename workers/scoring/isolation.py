@@ -7,6 +7,7 @@ death reads from it which range of records was being tried. A range is ``[start,
 from collections.abc import Callable, Sequence
 
 from shared.errors import MessageError, ModelError
+from shared.jobs.files import Subfolder
 from shared.jobs.folder import JobFolder
 from shared.records import Record, decode_long
 
@@ -106,4 +107,4 @@ def _known(text: bytes | None, ranges: Sequence[Range]) -> Suspects:
 
 
 def _file(folder: JobFolder, index: int) -> str:
-    return folder.file(f"suspects/{index:07d}.json")
+    return folder.file(f"{Subfolder.SUSPECTS}/{index:07d}.json")

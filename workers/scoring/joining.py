@@ -13,15 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from model_store.store import read_manifest
-from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, ResultManifest
+from shared.jobs.files import JobFile, PartFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from workers.scoring.parts import (
     ALL_DEVICES,
-    PREDICTED,
-    REJECTED,
     BrokenPartError,
     ChunkRecord,
     discard,
@@ -77,7 +75,7 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
         TableError: more rows were rejected than the job allows.
     """
     bucket = folder.bucket
-    existing = bucket.read(folder.file(MANIFEST))
+    existing = bucket.read(folder.file(JobFile.MANIFEST))
     if existing is not None:
         return decode_long(ResultManifest, existing)
     revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
@@ -133,8 +131,8 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
         chunks=len(parts),
         seconds=(finished - job.created).total_seconds(),
     )
-    bucket.create(folder.file(MANIFEST), bucket.signer.sign(manifest.to_json()))
-    return decode_long(ResultManifest, bucket.read(folder.file(MANIFEST)) or b"")
+    bucket.create(folder.file(JobFile.MANIFEST), bucket.signer.sign(manifest.to_json()))
+    return decode_long(ResultManifest, bucket.read(folder.file(JobFile.MANIFEST)) or b"")
 
 
 def _members(
@@ -192,7 +190,7 @@ def _wait_for(folder: JobFolder, index: int) -> None:
 
 
 def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
-    member = read_file(folder, part.index, PREDICTED, part.output)
+    member = read_file(folder, part.index, PartFile.PREDICTED, part.output)
     text = output.decompress(member)
     if count_lines(text) != part.rows_scored:
         raise BrokenPartError(part.index)
@@ -201,7 +199,7 @@ def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
 
 def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:
     digest, size = hashlib.sha256(), 0
-    files = ((part.index, REJECTED, part.rejects) for part in parts if part.rejects is not None)
+    files = ((part.index, PartFile.REJECTED, part.rejects) for part in parts if part.rejects is not None)
     members = ahead(lambda file: read_file(folder, *file), files, at_once(folder.bucket))
     with folder.bucket.writer(path, durable=True) as out:
         for member in itertools.chain([output.compress(output.REJECTS_HEADER)], members):

@@ -10,13 +10,10 @@ from typing import Annotated
 from pydantic import Field
 
 from shared.errors import MessageError, ScoringError
+from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from shared.records import FileDigest, Part, Record, decode_long
 from workers.scoring.plan import Chunk, Plan
-from workers.scoring.repeated_keys import KEYS_ENDING
-
-PREDICTED, REJECTED, COMPLETE = "csv.gz", "rejects.csv.gz", "json"
-"""Endings of the files of a part; the last one is written last."""
 
 ALL_DEVICES = "all"
 """What the rows are counted under where the device is not read."""
@@ -83,7 +80,7 @@ class BrokenPartError(ScoringError):
 
 def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
     """What chunk ``index`` wrote, or None while its part is not complete or when its record is broken."""
-    text = folder.bucket.read(folder.part_file(index, COMPLETE))
+    text = folder.bucket.read(folder.part_file(index, PartFile.COMPLETE))
     try:
         record = None if text is None else decode_long(ChunkRecord, text)
     except MessageError:
@@ -91,15 +88,15 @@ def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
     return record if record and record.index == index and record.adds_up else None
 
 
-def write_file(folder: JobFolder, index: int, ending: str, data: bytes) -> FileDigest:
+def write_file(folder: JobFolder, index: int, file: PartFile, data: bytes) -> FileDigest:
     """Put one file of a part in place and return its digest."""
-    folder.bucket.write(folder.part_file(index, ending), data)
+    folder.bucket.write(folder.part_file(index, file), data)
     return FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
-def read_file(folder: JobFolder, index: int, ending: str, digest: FileDigest) -> bytes:
+def read_file(folder: JobFolder, index: int, file: PartFile, digest: FileDigest) -> bytes:
     """One file of a part, checked; raises BrokenPartError when it is not what the record of the part says."""
-    data = folder.bucket.read(folder.part_file(index, ending))
+    data = folder.bucket.read(folder.part_file(index, file))
     if data is None or hashlib.sha256(data).hexdigest() != digest.sha256:
         raise BrokenPartError(index)
     return data
@@ -107,17 +104,17 @@ def read_file(folder: JobFolder, index: int, ending: str, digest: FileDigest) ->
 
 def complete(folder: JobFolder, record: ChunkRecord) -> None:
     """Say that a part is complete."""
-    folder.bucket.write(folder.part_file(record.index, COMPLETE), record.model_dump_json().encode())
+    folder.bucket.write(folder.part_file(record.index, PartFile.COMPLETE), record.model_dump_json().encode())
 
 
 def is_complete(folder: JobFolder, index: int) -> bool:
     """True when the part is there; it may be broken."""
-    return folder.bucket.exists(folder.part_file(index, COMPLETE))
+    return folder.bucket.exists(folder.part_file(index, PartFile.COMPLETE))
 
 
 def discard(folder: JobFolder, index: int) -> None:
     """Take back that a part is complete: the sweep has it made again."""
-    folder.bucket.delete(folder.part_file(index, COMPLETE))
+    folder.bucket.delete(folder.part_file(index, PartFile.COMPLETE))
 
 
 def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
@@ -125,9 +122,9 @@ def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
     record = read_part(source, index)
     if record is None:
         return False
-    hashes = [KEYS_ENDING] if source.bucket.exists(source.part_file(index, KEYS_ENDING)) else []
-    for ending in (PREDICTED, *([REJECTED] if record.rejects else []), *hashes):
-        target.bucket.copy(source.part_file(index, ending), target.part_file(index, ending))
+    hashes = [PartFile.KEYS] if source.bucket.exists(source.part_file(index, PartFile.KEYS)) else []
+    for file in (PartFile.PREDICTED, *([PartFile.REJECTED] if record.rejects else []), *hashes):
+        target.bucket.copy(source.part_file(index, file), target.part_file(index, file))
     complete(target, record)
     return True
 

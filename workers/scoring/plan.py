@@ -11,14 +11,11 @@ from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.unchanged import as_it_is
 from shared.catalog.manifests import TableFingerprint, WithInterval
 from shared.errors import MessageError, StrayOrderError, TableError
-from shared.jobs.folder import VERSIONS, JobFolder
+from shared.jobs.files import JobFile, Subfolder
+from shared.jobs.folder import JobFolder
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
 from shared.table_files import FileKind
 from workers.tables.formats import TableFormat, format_of
-
-BEGUN = "begun.json"
-"""File in a job's folder with what is settled before the table is cut."""
-
 
 _ANEW = "Ask for the job anew, with --again; this one cannot go on."
 
@@ -168,7 +165,7 @@ def write_versions(folder: JobFolder, files: Sequence[FoundFile]) -> None:
     """Keep the versions of the files of a table, where there are any; whoever comes first."""
     versions = {file.path: file.version for file in files if file.version}
     if versions:
-        folder.bucket.create(folder.file(VERSIONS), json.dumps(versions).encode())
+        folder.bucket.create(folder.file(JobFile.VERSIONS), json.dumps(versions).encode())
 
 
 def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundFile]:
@@ -179,21 +176,21 @@ def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundF
 
 def read_begun(folder: JobFolder) -> Begun | None:
     """What is settled of a job's plan; None when nothing is."""
-    text = folder.bucket.read(folder.file(BEGUN))
+    text = folder.bucket.read(folder.file(JobFile.BEGUN))
     if text is None:
         return None
     try:
         begun = decode_long(Begun, text)
     except MessageError as error:
-        raise MessageError(f"{folder.file(BEGUN)} is damaged: {error.message}", next_step=_ANEW) from error
+        raise MessageError(f"{folder.file(JobFile.BEGUN)} is damaged: {error.message}", next_step=_ANEW) from error
     if begun.job_id != folder.job_id:
-        raise MessageError(f"{folder.file(BEGUN)} says that it is of job {begun.job_id}", next_step=_ANEW)
+        raise MessageError(f"{folder.file(JobFile.BEGUN)} says that it is of job {begun.job_id}", next_step=_ANEW)
     return begun.model_copy(update={"files": _with_versions(folder, begun.files)})
 
 
 def read_plan(folder: JobFolder) -> Plan:
     """The plan of a job; raises StrayOrderError when there is none."""
-    text = folder.bucket.read(folder.file("plan.json"))
+    text = folder.bucket.read(folder.file(JobFile.PLAN))
     if text is None:
         raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
     try:
@@ -205,6 +202,16 @@ def read_plan(folder: JobFolder) -> Plan:
     return plan.model_copy(update={"files": _with_versions(folder, plan.files)})
 
 
+def slices_folder(folder: JobFolder, slices: str) -> str:
+    """The folder of the slices of compressed files."""
+    return folder.file(f"{Subfolder.SLICES}/{slices}")
+
+
 def slice_file(folder: JobFolder, slices: str, chunk: Chunk) -> str:
-    """Where the slice of a compressed file lies that is this chunk."""
-    return folder.file(f"slices/{slices}/{chunk.file:06d}-{chunk.start:015d}.csv")
+    """The path of the slice of a compressed file that is this chunk."""
+    return f"{slices_folder(folder, slices)}/{chunk.file:06d}-{chunk.start:015d}.csv"
+
+
+def numbered_slice_file(folder: JobFolder, slices: str, index: int) -> str:
+    """The path of the same slice in a folder of an earlier version, which named slices by the number of the chunk."""
+    return f"{slices_folder(folder, slices)}/{index:07d}.csv"

@@ -4,6 +4,7 @@ import functools
 
 from shared.bucket.interface import Bucket
 from shared.errors import StrayOrderError
+from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkOrder
 from workers.scoring.plan import Begun, Plan, PlannedChunk, read_begun, read_plan
@@ -28,7 +29,7 @@ def read_begun_once(bucket: Bucket, job_id: str) -> Begun:
 
 def find_chunk(folder: JobFolder, order: ChunkOrder) -> PlannedChunk:
     """The chunk that a message asks for; raises StrayOrderError when the job has no such chunk."""
-    if order.cut is None or folder.has("plan.json"):
+    if order.cut is None or folder.has(JobFile.PLAN):
         planned = read_plan_once(folder.bucket, folder.job_id).chunk(order.index)
         if order.cut not in (None, planned.chunk):
             raise StrayOrderError(f"chunk {order.index} of job {order.job_id} was cut otherwise")
@@ -38,6 +39,6 @@ def find_chunk(folder: JobFolder, order: ChunkOrder) -> PlannedChunk:
 
 def plan_of_chunk(folder: JobFolder, order: ChunkOrder) -> Plan | None:
     """The plan that a scored chunk belongs to; None while the table is being cut: the planning step then looks for the parts itself."""
-    if order.cut is not None and not folder.has("plan.json"):
+    if order.cut is not None and not folder.has(JobFile.PLAN):
         return None
     return read_plan_once(folder.bucket, folder.job_id)

@@ -12,6 +12,7 @@ from shared.bucket.interface import Bucket, FileInfo
 from shared.catalog.aliases import resolve
 from shared.catalog.manifests import check_place
 from shared.errors import TableError
+from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.settings import MAX_UNPACKED_RATIO
@@ -21,7 +22,6 @@ from workers.scoring.parts import (
     missing_chunks,
 )
 from workers.scoring.plan import (
-    BEGUN,
     Begun,
     Chunk,
     FoundFile,
@@ -31,6 +31,7 @@ from workers.scoring.plan import (
     read_begun,
     read_plan,
     slice_file,
+    slices_folder,
     write_versions,
 )
 from workers.scoring.slices import cut_again, lacking_slices
@@ -152,7 +153,7 @@ def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_r
     """
     if folder.outcome() is not None:
         return None
-    if folder.has("plan.json"):
+    if folder.has(JobFile.PLAN):
         plan = read_plan(folder)
         _cut_lacking_slices(folder, plan)
         return plan
@@ -160,7 +161,7 @@ def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_r
     check_place(job.place)
     folder.say("cutting the table into chunks")
     plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready, max_unpacked_ratio)
-    if not folder.bucket.create(folder.file("plan.json"), plan.model_dump_json().encode()):
+    if not folder.bucket.create(folder.file(JobFile.PLAN), plan.model_dump_json().encode()):
         return read_plan(folder)
     folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
     return plan
@@ -180,7 +181,7 @@ def _cut(folder: JobFolder, job: ScoreJob, ready: Ready, max_unpacked_ratio: flo
         files, chunks = cut_table(folder, begun, job.chunk_rows, ready, max_unpacked_ratio)
     except TableError:
         # the job ends, and what was unpacked of the table may be some GB
-        folder.bucket.delete_folder(folder.file(f"slices/{begun.slices}"))
+        folder.bucket.delete_folder(slices_folder(folder, begun.slices))
         raise
     return Plan(
         job_id=job.job_id,
@@ -203,5 +204,5 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
         schema.layout_for(file.path, file.columns, release.columns, keys=release.keys)
     begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
     write_versions(folder, files)
-    is_first = folder.bucket.create(folder.file(BEGUN), begun.model_dump_json().encode())
+    is_first = folder.bucket.create(folder.file(JobFile.BEGUN), begun.model_dump_json().encode())
     return begun if is_first else read_begun(folder) or begun

@@ -8,7 +8,8 @@ from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.catalog.retirements import why_retired
 from shared.errors import MessageError
-from shared.jobs.folder import PUBLISHED, REJECTS_ACCEPTED, JobFolder, Outcome
+from shared.jobs.files import JobFile, Subfolder
+from shared.jobs.folder import JobFolder, Outcome
 from shared.records import decode_long
 from shared.signatures import Signature
 from workers.scoring.joining import join, output_folder
@@ -31,17 +32,17 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
         if manifest is None:
             return folder.outcome()
         retired = why_retired(folder.bucket, manifest.release)
-        folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(REJECTS_ACCEPTED), retired=retired))
+        folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(JobFile.REJECTS_ACCEPTED), retired=retired))
         outcome = folder.outcome()
     if outcome is not None and outcome.state == "done" and not folder.is_published:
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
         own = f"{outcome.result}/revisions/{folder.job_id}"
-        folder.bucket.copy(folder.file(MANIFEST), f"{own}/{MANIFEST}", durable=True)
+        folder.bucket.copy(folder.file(JobFile.MANIFEST), f"{own}/{MANIFEST}", durable=True)
         newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
         # a fix of this job cuts again what it needs; those of a plan that was never written go with them
-        folder.bucket.delete_folder(folder.file("slices"))
+        folder.bucket.delete_folder(folder.file(Subfolder.SLICES))
         newer = {} if newest == own else {"facts": {"newer result": _newer_result(outcome.result, newest)}}
-        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()} | newer).encode())
+        folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()} | newer).encode())
     return outcome
 
 

@@ -7,7 +7,8 @@ rejects than the whole table may have, since the rest of the table cannot make t
 from collections.abc import Sequence
 
 from shared.errors import ModelError, PermanentError, TableError
-from shared.jobs.folder import REJECTS_ACCEPTED, JobFolder
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from workers.scoring.parts import ChunkRecord, first_rejects, read_part
 from workers.scoring.plan import Plan
@@ -37,12 +38,12 @@ def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
         ModelError: the same, and most of them are the fault of the definition.
     """
     job = folder.score_job()
-    if not are_too_many(job, hinted, plan.rows_at_most) or folder.has(REJECTS_ACCEPTED):
+    if not are_too_many(job, hinted, plan.rows_at_most) or folder.has(JobFile.REJECTS_ACCEPTED):
         return
     parts = _with_rejects(folder)
     rejected = sum(part.rows_rejected for part in parts)
     # looked for once more: a person may have accepted them this moment
-    if are_too_many(job, rejected, plan.rows_at_most) and not folder.has(REJECTS_ACCEPTED):
+    if are_too_many(job, rejected, plan.rows_at_most) and not folder.has(JobFile.REJECTS_ACCEPTED):
         raise _too_many(job, plan.release, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at (", parts)
 
 
@@ -61,7 +62,7 @@ def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[Ch
         if fault := _fault_of_definition(release, parts):
             raise ModelError(f"{what}{fault}; the first: {quoted}", next_step=_correct(release))
         raise TableError(f"{what}the first: {quoted}", next_step=f"Correct the table.{schema.keys_advice(quoted)}")
-    if are_too_many(job, rejected, rows) and not folder.has(REJECTS_ACCEPTED):
+    if are_too_many(job, rejected, rows) and not folder.has(JobFile.REJECTS_ACCEPTED):
         raise _too_many(job, release, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%}, ", parts)
 
 

@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 
 from shared.catalog.manifests import MAX_KEYS_COUNTED
+from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from workers.tables.prefetch import read_each
-
-KEYS_ENDING = "keys"
-"""Ending of the file of hashes, beside the other files of a part; it may be missing in parts of an earlier version."""
 
 _HASH = np.dtype("<u8")
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -48,7 +46,7 @@ def write_hashes(folder: JobFolder, index: int, hashes: Sequence[np.ndarray]) ->
     """Put the hashes of a part in place."""
     whole = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
     whole.sort()
-    folder.bucket.write(folder.part_file(index, KEYS_ENDING), whole.astype(_HASH, copy=False).tobytes())
+    folder.bucket.write(folder.part_file(index, PartFile.KEYS), whole.astype(_HASH, copy=False).tobytes())
 
 
 def count_repeated(folder: JobFolder, rows_of_parts: Sequence[int]) -> int:
@@ -59,7 +57,7 @@ def count_repeated(folder: JobFolder, rows_of_parts: Sequence[int]) -> int:
     smallest: list[np.ndarray] = []
 
     def read(index: int) -> bytes | None:
-        return folder.bucket.read(folder.part_file(index, KEYS_ENDING))
+        return folder.bucket.read(folder.part_file(index, PartFile.KEYS))
 
     for count, data in zip(rows_of_parts, read_each(folder.bucket, read, range(len(rows_of_parts))), strict=True):
         if data is None or len(data) != count * _HASH.itemsize:

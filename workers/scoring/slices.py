@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from shared.bucket.interface import Bucket
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
-from workers.scoring.plan import Chunk, FoundFile, Plan, check_stamp, slice_file
+from workers.scoring.plan import Chunk, FoundFile, Plan, check_stamp, numbered_slice_file, slice_file, slices_folder
 from workers.tables.streams import Stream
 
 FEW = 1
@@ -35,12 +35,11 @@ def lacking_slices(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> l
     if not packed:
         return []
     held = JobFolder(folder.bucket, plan.slices_in or plan.job_id)
-    there = {info.path for info in folder.bucket.files(held.file(f"slices/{plan.slices}"))}
+    there = {info.path for info in folder.bucket.files(slices_folder(held, plan.slices))}
     return [
         index
         for index in packed
-        if slice_file(held, plan.slices, plan.chunks[index]) not in there
-        and held.file(f"slices/{plan.slices}/{index:07d}.csv") not in there  # as an earlier version named it
+        if slice_file(held, plan.slices, plan.chunks[index]) not in there and numbered_slice_file(held, plan.slices, index) not in there
     ]
 
 

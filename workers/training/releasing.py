@@ -24,7 +24,8 @@ from shared.catalog.aliases import (
 )
 from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
 from shared.catalog.table_audits import doubts
-from shared.jobs.folder import PUBLISHED, JobFolder, Outcome, Pointing, Promotion
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder, Outcome, Pointing, Promotion
 from shared.jobs.messages import TrainJob
 from shared.processes import temporary_folder
 from workers.tables.training.table import TrainingTable, read_training_table
@@ -69,7 +70,7 @@ def train_release(
     if outcome is not None and outcome.state == "done" and not folder.is_published:
         # here and not before: who is killed in between comes back to it
         done = point_aliases(folder, outcome)
-        folder.bucket.write(folder.file(PUBLISHED), json.dumps({"facts": done}).encode())
+        folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps({"facts": done}).encode())
     return outcome
 
 

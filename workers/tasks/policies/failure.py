@@ -4,6 +4,7 @@ import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.errors import PermanentError, ScoringError, StrayOrderError
+from shared.jobs.files import JobFile
 from shared.jobs.messages import JobOrder
 from shared.logs import log_place
 from shared.queue import broker, routes
@@ -48,7 +49,7 @@ def fail_job(run: StepRun, error: ScoringError) -> None:
     """
     folder = run.folder
     try:
-        if not folder.has("job.json"):
+        if not folder.has(JobFile.REQUEST):
             log.error("message refused: nobody wrote this job down", task=run.name, error=str(error))
             return
         log.error("job failed", task=run.name, error=str(error))

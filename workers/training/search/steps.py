@@ -26,7 +26,8 @@ from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import Search, TableFingerprint
 from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
-from shared.jobs.folder import CANDIDATES, STAGE, WAVES, JobFolder
+from shared.jobs.files import JobFile, Subfolder
+from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateOrder, TrainJob
 from shared.jobs.search_config import Params
 from shared.records import decode_long
@@ -54,7 +55,6 @@ from workers.training.search.rounds import (
 SAID_SECONDS = 1.0
 """Between two stages of a search: each costs reading all records."""
 
-SEARCH = "search.json"
 _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
 
 
@@ -139,7 +139,7 @@ def give_up(folder: JobFolder, candidate: int, fold: int, reason: str) -> None:
 
 def say_standing(folder: JobFolder) -> None:
     """Write the best candidate so far as the stage of the job, unless a stage was written a moment ago."""
-    told = folder.bucket.stat(folder.file(STAGE))
+    told = folder.bucket.stat(folder.file(JobFile.STAGE))
     if told is not None and time.time() - told.modified < SAID_SECONDS:
         return
     waves = _read_waves(folder)
@@ -196,7 +196,7 @@ def _begin(folder: JobFolder, job: TrainJob, library: ModelLibrary) -> SearchPla
         folds=folds_of(table, config.folds),
         table=table.fingerprint,
     )
-    folder.bucket.create(folder.file(SEARCH), plan.to_json())
+    folder.bucket.create(folder.file(JobFile.SEARCH), plan.to_json())
     return _plan_of(folder)
 
 
@@ -251,7 +251,7 @@ def _read_table(bucket: Bucket, job: TrainJob, definition: Definition) -> Traini
 
 
 def _read_plan(folder: JobFolder) -> SearchPlan | None:
-    text = folder.bucket.read(folder.file(SEARCH))
+    text = folder.bucket.read(folder.file(JobFile.SEARCH))
     return None if text is None else decode_long(SearchPlan, text)
 
 
@@ -263,11 +263,11 @@ def _plan_of(folder: JobFolder) -> SearchPlan:
 
 
 def _wave_file(folder: JobFolder, number: int) -> str:
-    return folder.file(f"{WAVES}/{number:04d}.json")
+    return folder.file(f"{Subfolder.WAVES}/{number:04d}.json")
 
 
 def _read_waves(folder: JobFolder) -> list[Wave]:
-    return [_wave_at(folder, info.path) for info in folder.bucket.files(folder.file(WAVES))]
+    return [_wave_at(folder, info.path) for info in folder.bucket.files(folder.file(Subfolder.WAVES))]
 
 
 def _wave_at(folder: JobFolder, path: str) -> Wave:
@@ -283,11 +283,11 @@ def _trial(folder: JobFolder, candidate: int, fold: int) -> Trial:
 
 
 def _record_file(folder: JobFolder, candidate: int, fold: int) -> str:
-    return folder.file(f"{CANDIDATES}/{candidate:04d}.{fold:02d}.json")
+    return folder.file(f"{Subfolder.CANDIDATES}/{candidate:04d}.{fold:02d}.json")
 
 
 def _there(folder: JobFolder) -> set[tuple[int, int]]:
-    names = (_RECORD.fullmatch(info.path.rpartition("/")[2]) for info in folder.bucket.files(folder.file(CANDIDATES)))
+    names = (_RECORD.fullmatch(info.path.rpartition("/")[2]) for info in folder.bucket.files(folder.file(Subfolder.CANDIDATES)))
     return {(int(name[1]), int(name[2])) for name in names if name}
 
 

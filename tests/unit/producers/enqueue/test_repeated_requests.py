@@ -18,7 +18,8 @@ from producers.releases.retiring import retire
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import MANIFEST, point_alias, point_latest, release_folder
 from shared.catalog.releases import read_release
-from shared.jobs.folder import PUBLISHED, JobFolder, Outcome, Promotion
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder, Outcome, Promotion
 from shared.settings import Settings
 from tests.handmade import NOON, PLACE, TABLE, WEIGHTS, make_job, publish_handmade, row, run_job, write_table
 
@@ -62,7 +63,7 @@ def trained(settings: Settings, bucket: LocalBucket, release: str, *, promotion:
     job_id = enqueue_train(settings, bucket, definition="v1", train=TABLE, **wish).job_id
     folder = JobFolder(bucket, job_id)
     folder.end(Outcome(state="done", at=datetime.now(UTC), release=release, promotion=promotion))
-    bucket.write(folder.file(PUBLISHED), b"{}")
+    bucket.write(folder.file(JobFile.PUBLISHED), b"{}")
     return job_id
 
 
@@ -234,7 +235,7 @@ def test_code_that_changes_while_a_training_is_joined_is_said_at_its_end_instead
 
     def end(*_: object) -> Outcome:
         running.end(Outcome(state="done", at=datetime.now(UTC), release=old))
-        bucket.write(running.file(PUBLISHED), b"{}")
+        bucket.write(running.file(JobFile.PUBLISHED), b"{}")
         return running.outcome()
 
     monkeypatch.setattr(follow, "follow", end)
@@ -252,7 +253,7 @@ def test_a_training_that_was_not_joined_prints_its_figures_whatever_has_changed(
     def end(_: object, job_id: str, *more: object) -> Outcome:
         running = JobFolder(bucket, job_id)
         running.end(Outcome(state="done", at=datetime.now(UTC), release=old))
-        bucket.write(running.file(PUBLISHED), b"{}")
+        bucket.write(running.file(JobFile.PUBLISHED), b"{}")
         point_latest(bucket, publish_handmade(bucket, made=NOON + timedelta(hours=1)))
         return running.outcome()
 
