@@ -30,6 +30,7 @@ from producers.stack.server import server_binary
 from shared.bucket.remote import RemoteBucket
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.states import JobState
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
 
@@ -152,7 +153,7 @@ class Hosts:
         folder = JobFolder(self.bucket, job_id)
         _wait(lambda: folder.has(mark), f"job {job_id}")
         outcome = folder.outcome()
-        if outcome is None or outcome.state != "done":
+        if outcome is None or outcome.state != JobState.DONE:
             raise BenchmarkError(f"job {job_id}: {outcome.reason if outcome else 'no outcome'}")
         return outcome
 

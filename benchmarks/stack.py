@@ -22,6 +22,7 @@ from shared.catalog.manifests import PREDICTIONS
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkOrder
+from shared.jobs.states import JobState
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_SCORE, SCORE_CHUNK
 from shared.settings import Settings
@@ -144,7 +145,7 @@ class Stack:
             if time.monotonic() > next_look:
                 next_look = time.monotonic() + LOOK_FOR_FAILURE_SECONDS
                 outcome = folder.outcome()
-                if outcome is not None and outcome.state != "done":
+                if outcome is not None and outcome.state != JobState.DONE:
                     raise BenchmarkError(f"job {folder.job_id} {outcome.state}: {outcome.reason}")
             return False
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from model_store.report.charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
 from model_store.report.html import Markup, element
 from shared.catalog.aliases import CHAMPION
-from shared.catalog.manifests import CalibrationBin, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
+from shared.catalog.manifests import CalibrationBin, CandidateState, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
 from shared.catalog.table_audits import doubts
 
 STYLE = Path(__file__).with_name("report.css")
@@ -229,7 +229,7 @@ def _facts(facts: Mapping[str, str], caption: str = "") -> Markup:
 def _found_by(search: Search) -> dict[str, str]:
     """How its parameters were found, and which they are."""
     states = Counter(candidate.state for candidate in search.candidates)
-    others = "".join(f", {states[state]} {state}" for state in ("stopped", "failed") if states[state])
+    others = "".join(f", {states[state]} {state}" for state in (CandidateState.STOPPED, CandidateState.FAILED) if states[state])
     tried = f"{search.method}, {len(search.candidates)} candidates{others}" if search.candidates else search.method
     chosen = ", ".join(f"{name}={value}" for name, value in search.chosen.items())
     return {"found by": tried, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not told"}

@@ -15,6 +15,7 @@ from producers.display.terminal import (
     say_empty,
 )
 from shared.errors import RequestError
+from shared.jobs.states import JobState
 
 job_argument = click.argument("job_id", metavar="JOB")
 
@@ -24,7 +25,7 @@ def jobs() -> None:
     """List, show, cancel and resume jobs."""
 
 
-STATES = ("queued", "running", "finishing", "done", "failed", "cancelled", "unreadable")
+STATES = tuple(state.value for state in JobState)
 
 
 @jobs.command("list")
@@ -40,11 +41,11 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
         scoring jobs list --state failed
     """
     from producers.display import jobs as display_jobs
-    from shared.jobs.folder import UnreadableJob, list_jobs, look_at
+    from shared.jobs.folder import list_jobs, look_at
 
     _, bucket = open_bucket_here()
     found = (look_at(bucket, job_id) for job_id in list_jobs(bucket))
-    wanted = (each for each in found if not states or ("unreadable" if isinstance(each, UnreadableJob) else each.state) in states)
+    wanted = (each for each in found if not states or each.state in states)
     statuses = list(itertools.islice(wanted, limit))
     if as_json:
         print_json([_status_data(status) for status in statuses])
@@ -107,7 +108,7 @@ def jobs_cancel(job_id: str) -> None:
     job_id = find_job_to_change(bucket, job_id, "scoring jobs cancel")
     before = JobFolder(bucket, job_id).outcome()
     state = sending.cancel(settings, bucket, job_id)
-    if state != "cancelled":
+    if state != JobState.CANCELLED:
         raise RequestError(f"job {job_id} cannot be cancelled: it is {state} already", next_step=f"See it with: scoring jobs show {job_id}")
     done = f"Cancelled {job_id}" if before is None else f"Job {job_id} was cancelled already"
     say(f"{done}. Let it go on with: scoring jobs resume {job_id}")
@@ -139,7 +140,7 @@ def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus o
     from shared.jobs.folder import UnreadableJob
 
     if isinstance(status, UnreadableJob):
-        return {"job": {"job_id": status.job_id}, "state": "unreadable", "reason": status.reason}
+        return {"job": {"job_id": status.job_id}, "state": status.state, "reason": status.reason}
     outcome = status.outcome.encode() if status.outcome else None
     fields = {name: getattr(status, name) for name in ("state", "since", "reason", "chunks", "chunks_done")}
     return {"job": status.job.encode(), **fields, "outcome": outcome}

@@ -138,8 +138,9 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
         scoring schedule backfill daily --from 2026-11-01 --to 2026-11-22
     """
     from producers.schedule import backfill as driver
-    from producers.schedule.run_states import find_entry
+    from producers.schedule.run_states import RunPhase, find_entry
     from producers.schedule.runs import runs_on
+    from shared.jobs.states import JobState
 
     settings, bucket = open_bucket_here()
     runs = [run for run in runs_on(find_entry(bucket, name), first, last) if run.at <= datetime.now(UTC)]
@@ -150,14 +151,14 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
     rows: list[dict[str, Any]] = []
     tell = functools.partial(say, err=True)
     for done, state, what in driver.backfill(settings, bucket, runs, at_once=at_once, again=again, say=tell):
-        if state == "done before":
+        if state == RunPhase.DONE_BEFORE:
             _warn_of_replaced(settings, bucket, what)
         rows.append({"date": f"{done.local:%Y-%m-%dT%H:%M}", "state": state, "job": what})
         if not as_json:
             say(f"{done.local:%Y-%m-%d %H:%M}  {state}  {what}")
     if as_json:
         print_json(rows)
-    bad = [row for row in rows if row["state"] not in ("done", "done before")]
+    bad = [row for row in rows if row["state"] not in (JobState.DONE, RunPhase.DONE_BEFORE)]
     if bad:
         raise JobFailedError(
             f"{len(bad)} of {len(rows)} runs of {name} are not done",

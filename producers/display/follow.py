@@ -16,6 +16,7 @@ from shared.bucket.interface import Bucket
 from shared.errors import BrokerError, JobFailedError
 from shared.jobs.folder import JobFolder, JobStatus, Outcome
 from shared.jobs.messages import ScoreJob
+from shared.jobs.states import JobState
 from shared.queue import progress as queue_progress
 from shared.text.plain import plain
 
@@ -158,9 +159,9 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
             outcome = status.outcome
             if (status.state, status.reason, status.chunks_done) != last_seen:
                 last_seen, changed = (status.state, status.reason, status.chunks_done), now
-            patience = PATIENCE_SECONDS if status.state == "queued" else LONG_PATIENCE_SECONDS
+            patience = PATIENCE_SECONDS if status.state == JobState.QUEUED else LONG_PATIENCE_SECONDS
             if now - changed > patience and not warned:
-                what = "No worker has taken the job yet" if status.state == "queued" else "Nothing has happened for a while"
+                what = "No worker has taken the job yet" if status.state == JobState.QUEUED else "Nothing has happened for a while"
                 where = f"the bucket {bucket.url} and the Redis at {maybe_sanitize_url(redis_url)}"
                 ask = f"{what}, asked through {where}. Is a worker running for these, or for another BUCKET_URL or REDIS_URL?"
                 print_line(console, f"{ask} Start a local stack with: scoring up", style="yellow")
@@ -174,7 +175,7 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
             if glance.rows is None and not status.final:
                 standing = NO_REDIS
             progress.update(bar, rate=rate.after(glance.rows, now), standing=standing)
-    if outcome is None or outcome.state != "done":
+    if outcome is None or outcome.state != JobState.DONE:
         raise failure(job_id, outcome)
     return outcome
 

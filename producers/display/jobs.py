@@ -24,7 +24,7 @@ def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) 
     rows = []
     for status in statuses:
         if isinstance(status, UnreadableJob):
-            rows.append([status.job_id, "unreadable", "", "", _shortened(status.reason)])
+            rows.append([status.job_id, status.state, "", "", _shortened(status.reason)])
             continue
         job = status.job
         reason = _without_own_path(status.reason, job)

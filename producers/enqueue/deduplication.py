@@ -12,6 +12,7 @@ from shared.bucket.interface import Bucket
 from shared.errors import MessageError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import REQUESTS, JobFolder
+from shared.jobs.states import JobState
 from shared.retention.things import LEFT_AFTER, made_at
 
 MOST_DAMAGED = 100
@@ -72,7 +73,7 @@ def claim(bucket: Bucket, digest: str, versions: Mapping[str, str], *, again: bo
         outcome = folder.outcome()
         if (outcome is None and _was_removed(folder)) or _has_found_others(folder, versions):
             continue
-        if outcome is None or (outcome.state == "done" and not again) or (run is not None and run.once):
+        if outcome is None or (outcome.state == JobState.DONE and not again) or (run is not None and run.once):
             return folder.job_id
     raise AssertionError("unreachable: count() does not end")
 

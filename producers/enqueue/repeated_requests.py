@@ -20,6 +20,7 @@ from shared.digests import digest_source
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob, TrainJob
+from shared.jobs.states import JobState
 from shared.settings import Settings
 
 PUBLISHING = timedelta(minutes=1)
@@ -45,7 +46,7 @@ def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Chang
     """What is no longer as this job made it; empty while it is not done."""
     folder = JobFolder(bucket, job_id)
     outcome = folder.outcome()
-    if outcome is None or outcome.state != "done":
+    if outcome is None or outcome.state != JobState.DONE:
         return []
     # the result is put in place, and the aliases are moved, in the moment after a job has ended
     if not folder.has(JobFile.PUBLISHED) and datetime.now(UTC) - outcome.at < PUBLISHING:

@@ -23,7 +23,8 @@ from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
-from shared.jobs.folder import FINAL_STATES, JobStatus, look_at, open_jobs
+from shared.jobs.folder import JobStatus, look_at, open_jobs
+from shared.jobs.states import FINAL_STATES, OPEN_STATES, JobState
 from shared.queue import active_workers, counters, heartbeat, progress
 from shared.queue.backlog import UNKNOWN, waiting_since
 from shared.queue.routes import QUEUES
@@ -32,7 +33,6 @@ from shared.settings import Settings
 UNACKED = "unacked"
 """Redis hash of the messages that workers have taken and not yet acknowledged; kombu's name for it."""
 
-OPEN_STATES = ("queued", "running", "finishing")
 KINDS = ("score", "train")
 JOBS_LOOKED_AT = 200
 """Open jobs that are opened at a scrape, the oldest first; of more only the number is told."""
@@ -156,8 +156,8 @@ class Scrape(Collector):
     def _of_bucket(self) -> list[Metric]:
         ids = open_jobs(self._bucket)
         statuses = [look_at(self._bucket, job_id) for job_id in ids[:JOBS_LOOKED_AT]]
-        states = Counter(status.state if isinstance(status, JobStatus) else "unreadable" for status in statuses)
-        states["queued"] += len(ids) - len(statuses)
+        states = Counter(status.state for status in statuses)
+        states[JobState.QUEUED] += len(ids) - len(statuses)
         jobs = GaugeMetricFamily("scoring_jobs", "Jobs that have not ended, or of whose end people were not told yet.", labels=["state"])
         for state in sorted({*OPEN_STATES, *states}):
             jobs.add_metric([state], states[state])
@@ -209,7 +209,7 @@ def _counts(counted: counters.Tally) -> Iterator[Metric]:
     yield CounterMetricFamily("scoring_cache_misses", "Chunks whose release was read from the bucket.", value=counted.releases_loaded)
     ended = CounterMetricFamily("scoring_jobs_ended", "Jobs that people were told of.", labels=["kind", "state"])
     # each from the start: a series that begins with 1 has not grown, so nobody would be told of the first failure
-    ends = {(kind, state): 0 for kind in KINDS for state in FINAL_STATES} | counted.ended
+    ends: dict[tuple[str, str], int] = {(kind, state): 0 for kind in KINDS for state in FINAL_STATES} | counted.ended
     for (kind, state), count in sorted(ends.items()):
         ended.add_metric([kind, state], count)
     yield ended

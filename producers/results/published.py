@@ -9,6 +9,7 @@ from shared.catalog.results import REVISIONS, FoundResult, list_revisions, look_
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob
+from shared.jobs.states import JobState
 
 
 def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
@@ -19,7 +20,7 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
     """
     if not isinstance(job, ScoreJob):
         return outcome
-    if outcome.state != "done":
+    if outcome.state != JobState.DONE:
         return _fixed(bucket, job, outcome)
     place = outcome.result
     at_place = look_at_result(bucket, place)
@@ -33,7 +34,7 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
 
 def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, Any] | None:
     """The figures of a result as numbers, for programs: the facts of an outcome are text. None where there is no result."""
-    if not isinstance(job, ScoreJob) or outcome is None or outcome.state != "done":
+    if not isinstance(job, ScoreJob) or outcome is None or outcome.state != JobState.DONE:
         return None
     found = look_at_result(bucket, f"{outcome.result}/{REVISIONS}/{job.job_id}")
     if not isinstance(found, FoundResult):

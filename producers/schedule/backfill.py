@@ -8,12 +8,13 @@ goes on when he asks for the same again: what is done is left alone.
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from producers.schedule.run_states import state_of
+from producers.schedule.run_states import RunPhase, state_of
 from producers.schedule.runs import Run
 from producers.schedule.scheduler import ask_for
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError
 from shared.jobs.folder import JobFolder, open_jobs
+from shared.jobs.states import JobState
 from shared.settings import Settings
 
 PAUSE_SECONDS = 1.0
@@ -22,7 +23,7 @@ PAUSE_SECONDS = 1.0
 
 def backfill(
     settings: Settings, bucket: Bucket, runs: Sequence[Run], *, at_once: int, again: bool, say: Callable[[str], None]
-) -> Iterator[tuple[Run, str, str]]:
+) -> Iterator[tuple[Run, JobState | RunPhase, str]]:
     """Ask for the job of each run, the oldest first, and give each with its state and job, or the reason why there is none.
 
     ``say`` is told when the backfill stands back. What was done before is given as it is, unless it is to be done ``again``.
@@ -30,8 +31,8 @@ def backfill(
     own: dict[str, Run] = {}
     others = _Others(bucket)
     for run in runs:
-        if not again and (found := state_of(bucket, run)).state == "done":
-            yield run, "done before", found.job_id
+        if not again and (found := state_of(bucket, run)).state == JobState.DONE:
+            yield run, RunPhase.DONE_BEFORE, found.job_id
             continue
         told = False
         while len(own) >= at_once or (waits_for := others.newest(run.entry.kind, own)) is not None:
@@ -43,7 +44,7 @@ def backfill(
         try:
             asked = ask_for(settings, bucket, run, again=again)
         except PermanentError as error:
-            yield run, "not started", str(error)
+            yield run, RunPhase.NOT_STARTED, str(error)
             continue
         say(f"{run.key}: job {asked.job_id}")
         own[asked.job_id] = run
@@ -52,7 +53,7 @@ def backfill(
         time.sleep(PAUSE_SECONDS if own else 0)
 
 
-def _ended(bucket: Bucket, own: dict[str, Run]) -> Iterator[tuple[Run, str, str]]:
+def _ended(bucket: Bucket, own: dict[str, Run]) -> Iterator[tuple[Run, JobState | RunPhase, str]]:
     """Those of our own jobs that have ended, which are taken out."""
     for job_id in list(own):
         outcome = JobFolder(bucket, job_id).outcome()

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ from shared.catalog.aliases import MODELS, resolve
 from shared.errors import PermanentError, RequestError, ScoringError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.outbox import NoticeFolder
+from shared.jobs.states import FINAL_STATES, JobState
 from shared.records import Moment, Record
 from shared.settings import Settings
 from shared.table_files import find_files
@@ -44,19 +46,34 @@ class Since(Record):
     since: Moment
 
 
+class RunPhase(StrEnum):
+    """The state of a run that has no job of its own; with a job, the state of the job is that of the run."""
+
+    NOT_STARTED = "not started"
+    """Nothing was requested yet; of a backfill: the request was refused."""
+    WAITING = "waits for its table or model"
+    """The run is due, and a table or the model is missing."""
+    DID_NOT_START = "did not start"
+    """The scheduler gave the run up and sent a notice."""
+    DONE_BEFORE = "done before"
+    """Of a backfill: the run was done already and is not repeated."""
+
+
+SETTLED_STATES = (*FINAL_STATES, RunPhase.DID_NOT_START)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """What became of a run."""
+    """The state of a run, its job and the reason."""
 
-    state: str
-    """That of its job; without one ``did not start``, or ``not started``."""
+    state: JobState | RunPhase
     job_id: str = ""
     reason: str = ""
 
     @property
     def is_settled(self) -> bool:
-        """True when nothing more will become of it by itself."""
-        return self.state in ("done", "failed", "cancelled", "did not start")
+        """True when the state does not change by itself any more."""
+        return self.state in SETTLED_STATES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +171,10 @@ def state_of(bucket: Bucket, run: Run) -> RunState:
     try:
         notice = NoticeFolder(bucket, not_started(run)).notice()
     except PermanentError:
-        return RunState(state="did not start")
+        return RunState(state=RunPhase.DID_NOT_START)
     if notice is None:
-        return RunState(state="not started")
-    return RunState(state="did not start", reason=notice.facts.get("reason", ""))
+        return RunState(state=RunPhase.NOT_STARTED)
+    return RunState(state=RunPhase.DID_NOT_START, reason=notice.facts.get("reason", ""))
 
 
 def last_success(bucket: Bucket, entry: Entry, now: datetime) -> datetime | None:
@@ -186,7 +203,7 @@ def _done_at(bucket: Bucket, run: Run) -> datetime | None:
     """When the job of a run was done; None when it is not."""
     folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
     outcome = folder.outcome() if folder is not None else None
-    return outcome.at if outcome is not None and outcome.state == "done" else None
+    return outcome.at if outcome is not None and outcome.state == JobState.DONE else None
 
 
 def _state_of_job(folder: JobFolder) -> RunState:
@@ -196,7 +213,7 @@ def _state_of_job(folder: JobFolder) -> RunState:
     try:
         status = folder.status()
     except PermanentError as error:
-        return RunState(state="failed", job_id=folder.job_id, reason=error.message)
+        return RunState(state=JobState.FAILED, job_id=folder.job_id, reason=error.message)
     return RunState(state=status.state, job_id=folder.job_id, reason=status.reason)
 
 
@@ -204,9 +221,9 @@ def look_at_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
     """What is known of an entry at this moment."""
     last = next(newest_runs(entry, now - FURTHEST, now), None)
     state = state_of(bucket, last) if last else None
-    if last and state and state.state == "not started":
+    if last and state and state.state == RunPhase.NOT_STARTED:
         if bucket.exists(mark(last)):
-            state = RunState(state="waits for its table or model", reason=_missing(bucket, last))
+            state = RunState(state=RunPhase.WAITING, reason=_missing(bucket, last))
         elif last.at <= (read_since(bucket, entry) or now):
             last = state = None  # it was never due: the entry was not in force yet
     return EntryLine(entry=entry, last=last, state=state, next=next_run(entry, now) if entry.enabled else None)

@@ -25,6 +25,7 @@ from producers.schedule.run_states import (
     MARK,
     MOST_LATE,
     WAITING,
+    RunPhase,
     RunState,
     Since,
     check_settled,
@@ -201,7 +202,7 @@ class Schedule:
         """Ask for the job of a run, or give it up when it has waited long enough; False while it waits."""
         if run.key in self._asked_for:
             return True
-        if state_of(self._bucket, run).state == "not started":
+        if state_of(self._bucket, run).state == RunPhase.NOT_STARTED:
             try:
                 asked = ask_for(self._settings, self._bucket, run, once=True)
                 log.info("schedule asks for a job", entry=run.entry.name, run=run.key, job=asked.job_id, sent=asked.problem is None)
@@ -230,7 +231,7 @@ class Schedule:
             with self._kept_apart(entry, run):
                 found = state_of(self._bucket, run)
                 if not found.is_settled:
-                    if found.state == "not started" and run != newest and run not in waiting:
+                    if found.state == RunPhase.NOT_STARTED and run != newest and run not in waiting:
                         continue
                     self._tell_one_late(run, found)
                 self._in_time.add(run.key)

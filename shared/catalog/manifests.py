@@ -1,6 +1,7 @@
 """What is known of one release and of one result: the json beside each, written by workers and read by everybody."""
 
 import hashlib
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -231,13 +232,25 @@ class Evaluation(Part):
     gate: Verdict
 
 
+class CandidateState(StrEnum):
+    """The state of the parameters that a search tried; the best come first."""
+
+    CHOSEN = "chosen"
+    """The release has these parameters."""
+    TRIED = "tried"
+    """Every fold was tried."""
+    STOPPED = "stopped"
+    """Clearly worse than the best, so it got no further folds."""
+    FAILED = "failed"
+    """The definition failed with these parameters."""
+
+
 class Candidate(Part):
     """Parameters that were tried, and what came of them."""
 
     number: int
     params: dict[str, Any]
-    state: Literal["chosen", "tried", "stopped", "failed"]
-    """``stopped``: clearly worse than the best, so it got no further folds."""
+    state: CandidateState
     log_loss_per_click: float | None
     """Over all its folds, each click counted once; None when there is none."""
     folds: list[float]

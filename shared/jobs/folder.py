@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from shared.bucket.interface import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StrayOrderError
 from shared.jobs.files import JobFile, PartFile, Subfolder
 from shared.jobs.messages import Job, JobOrder, ScoreJob, decode_job
+from shared.jobs.states import FINAL_STATES, FinalState, JobState
 from shared.records import Moment, Record, decode, decode_long
 
 JOBS = "jobs"
@@ -26,8 +27,6 @@ MAX_STAGE_LENGTH = 500
 MAX_ID_SHOWN = 100
 
 AnyValue = TypeVar("AnyValue")
-State = Literal["queued", "running", "finishing", "done", "failed", "cancelled"]
-FINAL_STATES = ("done", "failed", "cancelled")
 
 
 class Promotion(Record):
@@ -47,7 +46,7 @@ class Pointing(Record):
 class Outcome(Record):
     """How a job ended: written once, whoever comes first."""
 
-    state: Literal["done", "failed", "cancelled"]
+    state: FinalState
     at: Moment
     reason: str = ""
     next_step: str = ""
@@ -74,7 +73,7 @@ class JobStatus:
     """What is known of a job at one moment."""
 
     job: Job
-    state: State
+    state: JobState
     since: datetime
     reason: str
     chunks: int
@@ -94,6 +93,7 @@ class UnreadableJob:
 
     job_id: str
     reason: str
+    state: ClassVar[JobState] = JobState.UNREADABLE
 
 
 class JobFolder:
@@ -157,7 +157,7 @@ class JobFolder:
         except MessageError as error:
             found = self.bucket.stat(self.file(JobFile.OUTCOME))
             return Outcome(
-                state="failed",
+                state=JobState.FAILED,
                 at=datetime.fromtimestamp(found.modified if found else 0, UTC),
                 reason=f"{self.file(JobFile.OUTCOME)} is damaged: {error.message}",
                 next_step=self._resume,
@@ -176,7 +176,7 @@ class JobFolder:
         """Decide that the job failed for this reason, unless it has ended; the exit code is that of the error's kind."""
         self.end(
             Outcome(
-                state="failed",
+                state=JobState.FAILED,
                 at=datetime.now(UTC),
                 reason=error.message,
                 next_step=error.next_step or self._resume,
@@ -187,7 +187,7 @@ class JobFolder:
     def fail_unpublished(self, error: ScoringError) -> None:
         """Let a job fail that was decided to be done, but whose result or release cannot be put in its place."""
         outcome = self.outcome()
-        if outcome is None or outcome.state != "done" or self.has(JobFile.PUBLISHED):
+        if outcome is None or outcome.state != JobState.DONE or self.has(JobFile.PUBLISHED):
             return
         self._keep(outcome)
         # a revision with a manifest belongs to a job that is done
@@ -203,7 +203,7 @@ class JobFolder:
         """Cancel the job unless it has ended; returns how it ended. Works with no worker and no Redis up."""
         self.job()
         outcome = Outcome(
-            state="cancelled", at=datetime.now(UTC), reason="cancelled on request", exit_code=JobFailedError.exit_code,
+            state=JobState.CANCELLED, at=datetime.now(UTC), reason="cancelled on request", exit_code=JobFailedError.exit_code,
             next_step=f"Go on from where it stopped with: scoring jobs resume {self.job_id}",
         )  # fmt: skip
         self.end(outcome)
@@ -218,7 +218,7 @@ class JobFolder:
         outcome = self.outcome()
         if outcome is None:
             raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
-        if outcome.state == "done":
+        if outcome.state == JobState.DONE:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
         # only now: removal writes its mark first, and then looks whether the job is open
@@ -239,7 +239,7 @@ class JobFolder:
         if self.has(JobFile.CLEARED):
             return True
         outcome = self.outcome()
-        return outcome is not None and outcome.state == "done" and isinstance(self.job(), ScoreJob) and not self.has(JobFile.PLAN)
+        return outcome is not None and outcome.state == JobState.DONE and isinstance(self.job(), ScoreJob) and not self.has(JobFile.PLAN)
 
     def cleared_error(self) -> RequestError:
         """Says that this job cannot go on or be fixed, since what that needs was removed."""
@@ -299,17 +299,14 @@ class JobFolder:
         if outcome is None:
             stage = self.stage()
             done = self._chunks_done(job) if chunks else 0
-            state: State = "running" if chunks or stage else "queued"
-            if chunks and done == chunks:
-                state = "finishing"
+            started = JobState.FINISHING if chunks and done == chunks else JobState.RUNNING
+            state = started if chunks or stage else JobState.QUEUED
             reason = stage.text if stage else "waits for a worker"
             return JobStatus(
                 job=job, state=state, since=stage.at if stage else job.created, reason=reason, chunks=chunks, chunks_done=done, outcome=None
             )
-        state = outcome.state
-        if state == "done" and not self.is_published:
-            state = "finishing"
-        done = chunks if outcome.state == "done" else self._chunks_done(job)
+        state = JobState.FINISHING if outcome.state == JobState.DONE and not self.is_published else outcome.state
+        done = chunks if outcome.state == JobState.DONE else self._chunks_done(job)
         return JobStatus(
             job=job, state=state, since=outcome.at, reason=outcome.reason, chunks=chunks, chunks_done=done, outcome=self.told(outcome)
         )

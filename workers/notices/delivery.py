@@ -18,6 +18,7 @@ from shared.jobs.files import NOTICE, JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice, ScoreJob
 from shared.jobs.outbox import NoticeFolder
+from shared.jobs.states import JobState
 from shared.queue.leases import leased
 from shared.records import Record
 from workers.notices import resting
@@ -193,7 +194,11 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
     if outcome.reason:
         facts["reason"] = outcome.reason
     return Notice(
-        job_id=folder.job_id, good=outcome.state == "done", title=f"{outcome.state}: {what}", facts=facts, next_step=outcome.next_step
+        job_id=folder.job_id,
+        good=outcome.state == JobState.DONE,
+        title=f"{outcome.state}: {what}",
+        facts=facts,
+        next_step=outcome.next_step,
     )
 
 

@@ -18,6 +18,7 @@ from shared.errors import JobFailedError, MessageError, PermanentError, Transien
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import ChunkOrder, JobOrder, ScoreJob, TrainJob
+from shared.jobs.states import JobState
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.notices.delivery import is_told
@@ -212,7 +213,7 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
     if is_told(folder, outcome):
         folder.close(outcome)
         return None
-    if outcome.state == "done" and not folder.is_published:
+    if outcome.state == JobState.DONE and not folder.is_published:
         return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)
     return _order(folder, NOTIFY, outcome.at)
 

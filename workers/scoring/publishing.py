@@ -10,6 +10,7 @@ from shared.catalog.retirements import why_retired
 from shared.errors import MessageError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.states import JobState
 from shared.records import decode_long
 from shared.signatures import Signature
 from workers.scoring.joining import join, output_folder
@@ -34,7 +35,7 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
         retired = why_retired(folder.bucket, manifest.release)
         folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(JobFile.REJECTS_ACCEPTED), retired=retired))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.is_published:
+    if outcome is not None and outcome.state == JobState.DONE and not folder.is_published:
         # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
         own = f"{outcome.result}/revisions/{folder.job_id}"
         folder.bucket.copy(folder.file(JobFile.MANIFEST), f"{own}/{MANIFEST}", durable=True)
@@ -67,7 +68,13 @@ def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str)
     next_step = f"Look at it with: scoring results head {manifest.job_id}"
     next_step += f"; at its rejects with: scoring results rejects {manifest.job_id}" if manifest.rejects else ""
     return Outcome(
-        state="done", at=manifest.finished, definition=definition, release=manifest.release, result=place, facts=facts, next_step=next_step
+        state=JobState.DONE,
+        at=manifest.finished,
+        definition=definition,
+        release=manifest.release,
+        result=place,
+        facts=facts,
+        next_step=next_step,
     )
 
 
@@ -116,4 +123,4 @@ def _is_of_finished_job(bucket: Bucket, place: str, name: str) -> bool:
     except MessageError:
         return False
     is_its_own = manifest.job_id == name and manifest.revision == revision
-    return is_its_own and outcome is not None and outcome.state == "done" and outcome.result == place
+    return is_its_own and outcome is not None and outcome.state == JobState.DONE and outcome.result == place

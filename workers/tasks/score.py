@@ -5,6 +5,7 @@ import structlog
 
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkOrder, JobOrder
+from shared.jobs.states import JobState
 from shared.queue import broker, progress, routes
 from workers.recovery.attempts import Attempt
 from workers.runtime.work_caches import drop_caches_of_other_work
@@ -59,6 +60,6 @@ def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attem
         return
     log.info("finished", state=outcome.state, result=outcome.result)
     progress.forget(context.redis_client(), order.job_id)
-    if outcome.state == "done":
+    if outcome.state == JobState.DONE:
         forget_killer(outcome.release)
     broker.send(task.app, routes.NOTIFY, [order])

@@ -22,11 +22,12 @@ from shared.catalog.aliases import (
     known_alias,
     release_folder,
 )
-from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, Column, ReleaseManifest, Search, TableFingerprint
+from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, CandidateState, Column, ReleaseManifest, Search, TableFingerprint
 from shared.catalog.table_audits import doubts
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome, Pointing, Promotion
 from shared.jobs.messages import TrainJob
+from shared.jobs.states import JobState
 from shared.processes import temporary_folder
 from workers.tables.training.table import TrainingTable, read_training_table
 from workers.training.aliases import check_alias, point_aliases, since
@@ -67,7 +68,7 @@ def train_release(
         if folder.outcome() is None:
             folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == "done" and not folder.is_published:
+    if outcome is not None and outcome.state == JobState.DONE and not folder.is_published:
         # here and not before: who is killed in between comes back to it
         done = point_aliases(folder, outcome)
         folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps({"facts": done}).encode())
@@ -186,7 +187,7 @@ def _read(folder: JobFolder, job: TrainJob, path: str, definition: Definition, c
 
 def _search_facts(search: Search) -> dict[str, str]:
     states = Counter(candidate.state for candidate in search.candidates)
-    others = "".join(f", {states[state]} {state}" for state in ("stopped", "failed") if states[state])
+    others = "".join(f", {states[state]} {state}" for state in (CandidateState.STOPPED, CandidateState.FAILED) if states[state])
     tried = {"candidates": f"{len(search.candidates)} on {len(search.folds)} folds{others}"} if search.candidates else {}
     return tried | {"best parameters": ", ".join(f"{name}={value}" for name, value in search.chosen.items()) or "not told"}
 
@@ -208,7 +209,7 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
         "seconds": f"{manifest.seconds:.1f}",
     } | (_search_facts(manifest.search) if manifest.search else {})
     return Outcome(
-        state="done",
+        state=JobState.DONE,
         at=datetime.now(UTC),
         definition=manifest.definition,
         release=manifest.release,

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
-from producers.schedule.run_states import EntryLine, look_at_entry, read_entries
+from producers.schedule.run_states import EntryLine, RunPhase, look_at_entry, read_entries
 from producers.schedule.runs import ON_TIME
+from shared.jobs.states import JobState
 
-UNSUCCESSFUL = ("failed", "cancelled", "did not start")
+UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED, RunPhase.DID_NOT_START)
 
 
 def check_schedule(examined: Examined) -> Iterator[Finding]:
@@ -34,10 +35,10 @@ def _bad_run(line: EntryLine, now: datetime) -> str:
     state = line.state
     if state is None or not (state.state in UNSUCCESSFUL or was_missed(line, now)):
         return ""
-    verb = "was " if state.state in ("cancelled", "not started") else ""
+    verb = "was " if state.state in (JobState.CANCELLED, RunPhase.NOT_STARTED) else ""
     return ": ".join(filter(None, [f"the last run of {line.entry.name} {verb}{state.state}", state.reason]))
 
 
 def was_missed(line: EntryLine, now: datetime) -> bool:
     """True when the last run of an entry was due and was not started."""
-    return line.state is not None and line.state.state == "not started" and line.last is not None and now - line.last.at > ON_TIME
+    return line.state is not None and line.state.state == RunPhase.NOT_STARTED and line.last is not None and now - line.last.at > ON_TIME

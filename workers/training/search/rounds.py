@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from shared.catalog.manifests import Candidate, Search, TableFingerprint
+from shared.catalog.manifests import Candidate, CandidateState, Search, TableFingerprint
 from shared.errors import ModelError
 from shared.jobs.search_config import Params, SearchConfig
 from shared.records import Moment, Part, Record
@@ -138,8 +138,8 @@ def conclude(plan: SearchPlan, waves: Sequence[Wave], records: Records) -> Searc
         )
     best = min(complete, key=lambda number: (loss_of(ok[number]), number))
     shown = [_shown(trial, best, plan, ok, records) for trial in trials]
-    order = {"chosen": 0, "tried": 1, "stopped": 2, "failed": 3}
-    shown.sort(key=lambda one: (order[one.state], -len(one.folds), one.log_loss_per_click or 0.0, one.number))
+    order = list(CandidateState)
+    shown.sort(key=lambda one: (order.index(one.state), -len(one.folds), one.log_loss_per_click or 0.0, one.number))
     return Search(
         method=plan.config.search,
         config=plan.config.model_dump(mode="json", exclude_none=True),
@@ -223,17 +223,25 @@ def _all_trials(waves: Sequence[Wave]) -> list[Trial]:
     return [trial for wave in waves if wave.fold == 1 for trial in wave.candidates]
 
 
+def _state(trial: Trial, best: int, *, is_complete: bool, has_failed: bool) -> CandidateState:
+    if has_failed:
+        return CandidateState.FAILED
+    if trial.number == best:
+        return CandidateState.CHOSEN
+    return CandidateState.TRIED if is_complete else CandidateState.STOPPED
+
+
 def _shown(trial: Trial, best: int, plan: SearchPlan, ok: Mapping[int, list[FoldRecord]], records: Records) -> Candidate:
     folds = [record for key, record in sorted(records.items()) if key[0] == trial.number and not record.failed]
     reason = next((record.failed for key, record in sorted(records.items()) if key[0] == trial.number and record.failed), "")
-    state = "failed" if reason else "chosen" if trial.number == best else "tried" if len(folds) == len(plan.folds) else "stopped"
-    if state == "stopped":
+    state = _state(trial, best, is_complete=len(folds) == len(plan.folds), has_failed=bool(reason))
+    if state == CandidateState.STOPPED:
         behind = compare(folds, ok[best])
         reason = f"on its folds {behind.mean:.5f} above the chosen one, with a standard error of {behind.error:.5f}"
     return Candidate(
         number=trial.number,
         params=dict(trial.params),
-        state=state,  # type: ignore[arg-type]  # one of the four above
+        state=state,
         log_loss_per_click=loss_of(folds) if folds else None,
         folds=[loss_of([record]) for record in folds],
         reason=reason,

@@ -9,7 +9,7 @@ import pytest
 from model_store.report.charts import ticks
 from model_store.report.page import make_report
 from shared.bucket.local import LocalBucket
-from shared.catalog.manifests import REPORT, Candidate, Estimate, ReleaseManifest, Search
+from shared.catalog.manifests import REPORT, Candidate, CandidateState, Estimate, ReleaseManifest, Search
 from tests.trainings import TRAIN, make_training, manifest_of, train, write_training_tables
 
 
@@ -154,7 +154,7 @@ def test_a_release_without_a_later_table_says_what_its_figures_are_worth(bucket)
 
 def test_the_page_of_a_searched_release_says_what_was_tried_and_chosen(manifest, page):
     assert "found by" not in page
-    states = ("chosen", "tried", "stopped", "stopped", "failed")
+    states = map(CandidateState, ("chosen", "tried", "stopped", "stopped", "failed"))
     search = Search(
         method="a grid",
         config={},

@@ -17,7 +17,7 @@ from producers.releases.signing import sign_release
 from producers.results import finding as results_finding
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import MANIFEST, point_alias, release_folder
-from shared.catalog.manifests import Candidate, ReleaseManifest, Search, TableFingerprint
+from shared.catalog.manifests import Candidate, CandidateState, ReleaseManifest, Search, TableFingerprint
 from shared.errors import ModelError, RequestError
 from shared.jobs.folder import JobFolder, Outcome, UnreadableJob
 from shared.jobs.messages import TrainJob
@@ -414,12 +414,12 @@ def test_a_search_is_printed_with_its_candidates_the_best_first(bucket):
     assert b'"search"' not in manifest.to_json(), "manifests of an earlier version and without a search are alike"
     losses = {"loss": 0.25, "folds": [0.25]}
     tried = [
-        Candidate(number=number, params={"a": number}, state="tried", log_loss_per_click=losses["loss"], folds=losses["folds"])
+        Candidate(number=number, params={"a": number}, state=CandidateState.TRIED, log_loss_per_click=losses["loss"], folds=losses["folds"])
         for number in range(2, 20)
     ]
-    best = Candidate(number=1, params={"a": 1}, state="chosen", log_loss_per_click=0.125, folds=[0.0625, 0.1875])
+    best = Candidate(number=1, params={"a": 1}, state=CandidateState.CHOSEN, log_loss_per_click=0.125, folds=[0.0625, 0.1875])
     failed = Candidate(
-        number=20, params={"a": 20}, state="failed", log_loss_per_click=None, folds=[], reason="it killed its worker 3 times"
+        number=20, params={"a": 20}, state=CandidateState.FAILED, log_loss_per_click=None, folds=[], reason="it killed its worker 3 times"
     )
     search = Search(
         method="grid",
