@@ -6,27 +6,47 @@ then the next signs make it again.
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import redis
+
+from shared.queue.scripts import Argument, Key, Script
 
 KEY = "scoring:workers"
 PERIOD_SECONDS = 10
 ALIVE_SECONDS = 35
 """A worker without a sign for this long, three of them missing, is not counted."""
 
-BEAT = """
+
+@dataclass(kw_only=True)
+class _Beat(Script[None]):
+    """Records the heartbeat of a worker by the server's clock, and drops the workers without one."""
+
+    workers: Key
+    worker: Argument
+    alive_seconds: Argument
+
+    lua = """
 local now = tonumber(redis.call('time')[1])
-redis.call('zadd', KEYS[1], now, ARGV[1])
-for _, gone in ipairs(redis.call('zrangebyscore', KEYS[1], '-inf', now - ARGV[2])) do redis.call('zrem', KEYS[1], gone) end
-redis.call('expire', KEYS[1], ARGV[2])
+redis.call('zadd', workers, now, worker)
+for _, gone in ipairs(redis.call('zrangebyscore', workers, '-inf', now - alive_seconds)) do redis.call('zrem', workers, gone) end
+redis.call('expire', workers, alive_seconds)
 """
 
-ALIVE = "return redis.call('zrangebyscore', KEYS[1], tonumber(redis.call('time')[1]) - ARGV[1], '+inf')"
+
+@dataclass(kw_only=True)
+class _Alive(Script[list[bytes]]):
+    """Lists the workers with a recent heartbeat."""
+
+    workers: Key
+    alive_seconds: Argument
+
+    lua = "return redis.call('zrangebyscore', workers, tonumber(redis.call('time')[1]) - alive_seconds, '+inf')"
 
 
 def beat(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
     """Leave a sign of this worker; raises redis.RedisError."""
-    client.eval(BEAT, 1, KEY, _member(worker, queues), ALIVE_SECONDS)
+    _Beat(workers=KEY, worker=_member(worker, queues), alive_seconds=ALIVE_SECONDS).run(client)
 
 
 def stop(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
@@ -36,7 +56,7 @@ def stop(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
 
 def workers_by_queue(client: redis.Redis, queues: Collection[str]) -> dict[str, int]:
     """How many workers take from each queue now; raises redis.RedisError."""
-    members = client.eval(ALIVE, 1, KEY, ALIVE_SECONDS)
+    members = _Alive(workers=KEY, alive_seconds=ALIVE_SECONDS).run(client)
     served = Counter(queue for member in members for queue in member.decode(errors="replace").split(" ")[0].split(","))
     return {queue: served[queue] for queue in queues}
 

@@ -14,6 +14,7 @@ import redis
 import structlog
 
 from shared.processes import is_gone, mark_of_process
+from shared.queue.scripts import Argument, Key, Script
 
 LEASE_SECONDS = 10
 """A mark outlives its process by this long at most."""
@@ -21,10 +22,17 @@ LEASE_SECONDS = 10
 LOOK_SECONDS = 1.0
 """How often is looked for marks that are to be renewed."""
 
-GIVE_BACK = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
-"""In one round trip, and without taking away what somebody else took meanwhile."""
-
 log = structlog.get_logger()
+
+
+@dataclass(kw_only=True)
+class _DropLease(Script[None]):
+    """Deletes a lease in one round trip, unless another process has taken it since."""
+
+    lease: Key
+    holder: Argument
+
+    lua = "if redis.call('get', lease) == holder then redis.call('del', lease) end"
 
 
 @contextlib.contextmanager
@@ -44,7 +52,7 @@ def leased(client: redis.Redis, name: str) -> Iterator[bool]:
     finally:
         keeper.drop(lease)
         with contextlib.suppress(redis.RedisError):
-            client.eval(GIVE_BACK, 1, _key(name), lease.holder)
+            _DropLease(lease=_key(name), holder=lease.holder).run(client)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

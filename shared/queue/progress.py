@@ -12,26 +12,7 @@ from dataclasses import dataclass
 import redis
 
 from shared.queue import counters
-
-MARK = """
-redis.pcall('hdel', KEYS[4], ARGV[1])
-local is_new = redis.call('hset', KEYS[1], ARGV[1], ARGV[2])
-redis.call('expire', KEYS[1], ARGV[4])
-local rejected = 0
-if ARGV[3] ~= '0' then
-  rejected = redis.call('incrby', KEYS[2], is_new == 1 and ARGV[3] or 0)
-  redis.call('expire', KEYS[2], ARGV[4])
-end
-if is_new == 1 then
-  for place = 6, #ARGV, 2 do redis.pcall('hincrbyfloat', KEYS[3], ARGV[place], ARGV[place + 1]) end
-  redis.pcall('expire', KEYS[3], ARGV[5])
-end
-return {redis.call('hlen', KEYS[1]), rejected}
-"""
-"""All that is to be said of a chunk in one round trip: each costs some tenths of a millisecond, in which a processor may stand idle.
-
-What else is counted holds up nothing where it cannot be (``pcall``).
-"""
+from shared.queue.scripts import Argument, Arguments, Key, Script
 
 KEPT_SECONDS = 24 * 3600
 """No key outlives its job by more than a day."""
@@ -54,6 +35,42 @@ class Progress:
     rows: int
 
 
+@dataclass(kw_only=True)
+class _MarkPart(Script[list[int]]):
+    """Marks a chunk as done in one round trip; each costs some tenths of a millisecond, in which a processor may be idle.
+
+    ``pcall``: a count that fails does not keep the chunk from being marked.
+    """
+
+    parts: Key
+    rejects: Key
+    tally: Key
+    attempts: Key
+    index: Argument
+    rows: Argument
+    rejected: Argument
+    parts_kept_seconds: Argument
+    tally_kept_seconds: Argument
+    counts: Arguments
+    """Names and numbers in turn."""
+
+    lua = """
+redis.pcall('hdel', attempts, index)
+local is_new = redis.call('hset', parts, index, rows)
+redis.call('expire', parts, parts_kept_seconds)
+local all_rejected = 0
+if rejected ~= '0' then
+  all_rejected = redis.call('incrby', rejects, is_new == 1 and rejected or 0)
+  redis.call('expire', rejects, parts_kept_seconds)
+end
+if is_new == 1 then
+  for place = 1, #counts, 2 do redis.pcall('hincrbyfloat', tally, counts[place], counts[place + 1]) end
+  redis.pcall('expire', tally, tally_kept_seconds)
+end
+return {redis.call('hlen', parts), all_rejected}
+"""
+
+
 def connect(url: str) -> redis.Redis:
     """A client that gives up within seconds, since nothing may wait for a hint."""
     return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
@@ -64,12 +81,19 @@ def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[s
 
     ``counts`` are what it adds to the tally, unless it was marked before; ``attempts`` is the hash of chunks that were begun.
     """
-    keys = [_key(job_id), _rejects_key(job_id), counters.KEY, attempts]
-    pairs = [item for pair in counts.items() for item in pair]
-    chunks, total = client.eval(
-        MARK, len(keys), *keys, index, counts["rows"], counts["rejects"], KEPT_SECONDS, counters.KEPT_SECONDS, *pairs
-    )  # fmt: skip
-    return Marked(chunks=int(chunks), rejected=int(total))
+    chunks, total = _MarkPart(
+        parts=_key(job_id),
+        rejects=_rejects_key(job_id),
+        tally=counters.KEY,
+        attempts=attempts,
+        index=index,
+        rows=counts["rows"],
+        rejected=counts["rejects"],
+        parts_kept_seconds=KEPT_SECONDS,
+        tally_kept_seconds=counters.KEPT_SECONDS,
+        counts=[item for pair in counts.items() for item in pair],
+    ).run(client)
+    return Marked(chunks=chunks, rejected=total)
 
 
 def mark_parts(client: redis.Redis, job_id: str, indexes: Collection[int], rejected: int) -> None:

@@ -18,6 +18,7 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import JobOrder
 from shared.memory_limit import describe_memory
 from shared.queue.progress import KEPT_SECONDS
+from shared.queue.scripts import Argument, Key, Script
 from workers.recovery.beginnings import Beginning, forget_beginning, forget_beginnings, read_beginning, write_beginning
 
 MAX_DEATHS = 3
@@ -29,11 +30,17 @@ LOST = "lost"
 EXIT_CODE = "exit code "
 """Before the number in that field, if the last lost process ended by itself."""
 
-FORGIVE = """
-if tonumber(redis.call('hget', KEYS[1], ARGV[1]) or '0') > 0 then redis.call('hincrby', KEYS[1], ARGV[1], -1) end
-"""
-
 log = structlog.get_logger()
+
+
+@dataclass(kw_only=True)
+class _Forgive(Script[None]):
+    """Takes back one beginning of a step, unless none is counted."""
+
+    attempts: Key
+    step: Argument
+
+    lua = "if tonumber(redis.call('hget', attempts, step) or '0') > 0 then redis.call('hincrby', attempts, step, -1) end"
 
 
 @dataclass(kw_only=True)
@@ -173,7 +180,7 @@ def forget_job(client: redis.Redis, folder: JobFolder) -> None:
 def forgive(client: redis.Redis, job_id: str, step: str) -> None:
     """Take back one beginning of a step whose worker stops: the step is not at fault for that end."""
     with contextlib.suppress(redis.RedisError):
-        client.eval(FORGIVE, 1, attempts_key(job_id), step)
+        _Forgive(attempts=attempts_key(job_id), step=step).run(client)
 
 
 def note_lost(client: redis.Redis, job_id: str, exit_code: int | None = None) -> None:
