@@ -1,4 +1,4 @@
-"""Tells whether a file is still the one that was found, by its stamps or by its content."""
+"""Checks that a file is still the one that was found, by its stamp and version, or by its content."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ READ_BYTES = 1 << 20
 
 
 class Found(Protocol):
-    """What was known of a file when it was found."""
+    """What is known of a file that was found."""
 
     @property
     def path(self) -> str: ...
@@ -23,35 +23,36 @@ class Found(Protocol):
     def version(self) -> str: ...
 
 
-def as_it_is(bucket: Bucket, file: Found) -> FileInfo | None:
-    """What the bucket says of a file; None when it is not the one that was found."""
+def check_still(bucket: Bucket, file: Found, next_step: str, *, used: str = "read") -> FileInfo:
+    """What the bucket says of a file.
+
+    Raises:
+        TableError: it is no longer the file that was found; ``used`` says in the message what was done with it meanwhile.
+    """
     info = bucket.stat(file.path)
-    is_same = info is not None and info.stamp == file.stamp and (not file.version or info.version == file.version)
-    return info if is_same else None
-
-
-def check_still(bucket: Bucket, file: Found, next_step: str) -> None:
-    """Raises TableError when a file that is read outside of a plan is no longer the one that was found."""
-    if as_it_is(bucket, file) is None:
-        raise TableError(f"{file.path} was changed or removed while it was read", next_step=next_step)
+    if info is None or info.stamp != file.stamp or (file.version and info.version != file.version):
+        raise TableError(f"{file.path} was changed or removed while it was {used}", next_step=next_step)
+    return info
 
 
 @contextlib.contextmanager
-def unchanged_while_read(bucket: Bucket, file: Found, next_step: str, damage: type[Exception] = TableError) -> Iterator[None]:
-    """Raises TableError when a file is changed while this block reads it: then it may look damaged, being half of each.
+def unchanged_while_read(
+    bucket: Bucket, file: Found, next_step: str, damage: type[Exception] = TableError, *, used: str = "read"
+) -> Iterator[None]:
+    """Raises TableError if a file is changed while this block reads it: half of one file and half of another look damaged.
 
-    ``damage`` is what the block raises for a file that looks so.
+    ``damage`` is what the block raises for a file that looks damaged.
     """
     try:
         yield
     except damage:
-        check_still(bucket, file, next_step)
+        check_still(bucket, file, next_step, used=used)
         raise
-    check_still(bucket, file, next_step)
+    check_still(bucket, file, next_step, used=used)
 
 
 def has_content(bucket: Bucket, path: str, digest: FileDigest) -> bool:
-    """Read a file, and tell whether it has this content; a file of another size is not read."""
+    """True when a file has this content; a file of another size is not read."""
     info = bucket.stat(path)
     if info is None or info.size != digest.size:
         return False

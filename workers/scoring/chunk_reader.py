@@ -9,7 +9,7 @@ from shared.bucket.interface import Bucket
 from shared.catalog.manifests import ReleaseManifest
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
-from workers.scoring.plan import FoundFile, PlannedChunk, check_stamp, numbered_slice_file, slice_file
+from workers.scoring.plan import FoundFile, PlannedChunk, numbered_slice_file, slice_file, unchanged_while_scored
 from workers.scoring.slices import read_chunk
 from workers.tables import schema
 from workers.tables.formats import ChunkOfFile, Pieces
@@ -30,7 +30,7 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
         start=chunk.start,
         end=chunk.end,
         first_line=chunk.first_line,
-        opened=lambda: _unchanged(bucket, file),
+        opened=lambda: _open_unchanged(bucket, file),
         unpacked=lambda: _read_slice(bucket, planned),
     )
     return file.table_format.open_chunk(place, layout)
@@ -51,13 +51,7 @@ def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:
 
 
 @contextlib.contextmanager
-def _unchanged(bucket: Bucket, file: FoundFile) -> Iterator[IO[bytes]]:
-    """A file of the table, opened; raises TableError when it is not the one that was planned, before or after it was read."""
-    check_stamp(bucket, file)
-    try:
-        with bucket.open(file.path) as raw:
-            yield raw
-    except TableError:
-        check_stamp(bucket, file)  # what looks damaged may be another file
-        raise
-    check_stamp(bucket, file)
+def _open_unchanged(bucket: Bucket, file: FoundFile) -> Iterator[IO[bytes]]:
+    """Opens a file of the table; raises TableError if it is not the one that was planned, before or after it is read."""
+    with unchanged_while_scored(bucket, file), bucket.open(file.path) as raw:
+        yield raw

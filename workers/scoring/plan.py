@@ -1,23 +1,25 @@
 """The plan of a job: the files of its table as they were, and the chunks they are cut into."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from shared.bucket.interface import Bucket, FileInfo
-from shared.bucket.unchanged import as_it_is
+from shared.bucket.unchanged import check_still, unchanged_while_read
 from shared.catalog.manifests import TableFingerprint, WithInterval
-from shared.errors import MessageError, StrayOrderError, TableError
+from shared.errors import MessageError, StrayOrderError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
 from shared.table_files import FileKind
 from workers.tables.formats import TableFormat, format_of
 
-_ANEW = "Ask for the job anew, with --again; this one cannot go on."
+_SCORE_AGAIN = "Score it again."
+_REQUEST_AGAIN = "Ask for the job anew, with --again; this one cannot go on."
 
 
 class FoundFile(Part):
@@ -153,12 +155,20 @@ class Plan(Record):
         return TableFingerprint(path=path, files={file.path: file.digest for file in self.files}, rows=rows, rejected=rejected)
 
 
+AnyPlan = TypeVar("AnyPlan", Begun, Plan)
+
+
 def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
     """What the bucket says of a file of the table; raises TableError when it is not the one that was found."""
-    info = as_it_is(bucket, file)
-    if info is None:
-        raise TableError(f"{file.path} was changed or removed while it was scored", next_step="Score it again.")
-    return info
+    return check_still(bucket, file, _SCORE_AGAIN, used="scored")
+
+
+@contextlib.contextmanager
+def unchanged_while_scored(bucket: Bucket, file: FoundFile) -> Iterator[None]:
+    """Raises TableError if a file of the table is not the one that was found, before or after this block reads it."""
+    check_stamp(bucket, file)
+    with unchanged_while_read(bucket, file, _SCORE_AGAIN, used="scored"):
+        yield
 
 
 def write_versions(folder: JobFolder, files: Sequence[FoundFile]) -> None:
@@ -175,31 +185,39 @@ def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundF
 
 
 def read_begun(folder: JobFolder) -> Begun | None:
-    """What is settled of a job's plan; None when nothing is."""
-    text = folder.bucket.read(folder.file(JobFile.BEGUN))
-    if text is None:
-        return None
-    try:
-        begun = decode_long(Begun, text)
-    except MessageError as error:
-        raise MessageError(f"{folder.file(JobFile.BEGUN)} is damaged: {error.message}", next_step=_ANEW) from error
-    if begun.job_id != folder.job_id:
-        raise MessageError(f"{folder.file(JobFile.BEGUN)} says that it is of job {begun.job_id}", next_step=_ANEW)
-    return begun.model_copy(update={"files": _with_versions(folder, begun.files)})
+    """The pinned release and files of a job; None before they are pinned.
+
+    Raises:
+        MessageError: the file is damaged or belongs to another job.
+    """
+    return _read(folder, JobFile.BEGUN, Begun, folder.file(JobFile.BEGUN))
 
 
 def read_plan(folder: JobFolder) -> Plan:
-    """The plan of a job; raises StrayOrderError when there is none."""
-    text = folder.bucket.read(folder.file(JobFile.PLAN))
-    if text is None:
+    """The plan of a job.
+
+    Raises:
+        StrayOrderError: the job has no plan.
+        MessageError: the plan is damaged or belongs to another job.
+    """
+    plan = _read(folder, JobFile.PLAN, Plan, f"the plan of job {folder.job_id}")
+    if plan is None:
         raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
+    return plan
+
+
+def _read(folder: JobFolder, file: JobFile, kind: type[AnyPlan], name: str) -> AnyPlan | None:
+    """A record of the files of a table, with their versions; ``name`` is that of the record in messages."""
+    text = folder.bucket.read(folder.file(file))
+    if text is None:
+        return None
     try:
-        plan = decode_long(Plan, text)
+        record = decode_long(kind, text)
     except MessageError as error:
-        raise MessageError(f"the plan of job {folder.job_id} is damaged: {error.message}", next_step=_ANEW) from error
-    if plan.job_id != folder.job_id:
-        raise MessageError(f"the plan of job {folder.job_id} says that it is of job {plan.job_id}", next_step=_ANEW)
-    return plan.model_copy(update={"files": _with_versions(folder, plan.files)})
+        raise MessageError(f"{name} is damaged: {error.message}", next_step=_REQUEST_AGAIN) from error
+    if record.job_id != folder.job_id:
+        raise MessageError(f"{name} says that it is of job {record.job_id}", next_step=_REQUEST_AGAIN)
+    return record.model_copy(update={"files": _with_versions(folder, record.files)})
 
 
 def slices_folder(folder: JobFolder, slices: str) -> str:

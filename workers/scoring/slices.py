@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from shared.bucket.interface import Bucket
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
-from workers.scoring.plan import Chunk, FoundFile, Plan, check_stamp, numbered_slice_file, slice_file, slices_folder
+from workers.scoring.plan import Chunk, FoundFile, Plan, numbered_slice_file, slice_file, slices_folder, unchanged_while_scored
 from workers.tables.streams import Stream
 
 FEW = 1
@@ -23,9 +23,8 @@ def read_chunk(bucket: Bucket, file: FoundFile, chunk: Chunk) -> bytes:
     Raises:
         TableError: the table is not the one that was planned.
     """
-    check_stamp(bucket, file)
-    [(_, data)] = _read_each(bucket, file, [chunk])
-    check_stamp(bucket, file)
+    with unchanged_while_scored(bucket, file):
+        [(_, data)] = _read_each(bucket, file, [chunk])
     return data
 
 
@@ -57,10 +56,9 @@ def cut_again(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> None:
         if len(chunks) <= FEW:
             continue
         file = plan.files[number]
-        check_stamp(folder.bucket, file)
-        for chunk, data in _read_each(folder.bucket, file, chunks):
-            folder.bucket.write(slice_file(held, plan.slices, chunk), data)
-        check_stamp(folder.bucket, file)
+        with unchanged_while_scored(folder.bucket, file):
+            for chunk, data in _read_each(folder.bucket, file, chunks):
+                folder.bucket.write(slice_file(held, plan.slices, chunk), data)
 
 
 def _read_each(bucket: Bucket, file: FoundFile, chunks: Collection[Chunk]) -> Iterator[tuple[Chunk, bytes]]:
