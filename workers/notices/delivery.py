@@ -23,7 +23,7 @@ from shared.queue.leases import leased
 from shared.records import Record
 from workers.notices import resting
 from workers.notices.event import Event
-from workers.notices.notifier import Notifier, choose_notifier
+from workers.notices.notifier import Notifier
 from workers.notices.resting import NoticeError
 from workers.notices.tries import Telling, TriesInBucket, TryRecord
 
@@ -115,10 +115,9 @@ def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
     return True
 
 
-def tell(folder: JobFolder, webhook: Notifier | str | None) -> Outcome | None:
+def tell(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
     """Send the notice of a job that has ended, unless it was sent, and take the job off the list of open ones.
 
-    ``webhook`` may be an address, whose host chooses the notifier.
     Returns the end that was told of; None when there is none, or it was told of before.
 
     Raises:
@@ -130,7 +129,7 @@ def tell(folder: JobFolder, webhook: Notifier | str | None) -> Outcome | None:
     is_new = not is_told(folder, outcome)
     if is_new:
         notice = Event.of(compose(folder, outcome), id=f"{folder.job_id}/{outcome.at:%Y%m%dT%H%M%S.%f}", at=outcome.at)
-        sent = _send(folder, notice, webhook)
+        sent = _send(folder, notice, notifier)
         if folder.outcome() != outcome:
             return None  # resumed in the meantime: how it ends then is yet to be told
         told = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
@@ -148,7 +147,7 @@ def give_up(folder: JobFolder) -> None:
     folder.close(outcome)
 
 
-def tell_announced(folder: NoticeFolder, webhook: Notifier | str | None, now: datetime) -> None:
+def tell_announced(folder: NoticeFolder, notifier: Notifier | None, now: datetime) -> None:
     """Send a notice that belongs to no job, unless it was sent, and take its mark away; ``now`` by the one clock of all workers.
 
     Raises:
@@ -165,7 +164,7 @@ def tell_announced(folder: NoticeFolder, webhook: Notifier | str | None, now: da
             if folder.is_orphan(now):
                 folder.close()
             return
-        sent = _send(folder, _identified(folder, notice, now), webhook)
+        sent = _send(folder, _identified(folder, notice, now), notifier)
         folder.bucket.write(folder.file(JobFile.NOTIFIED), Notified(at=datetime.now(UTC), sent=sent).to_json())
     folder.close()
 
@@ -210,8 +209,7 @@ def _identified(folder: NoticeFolder, notice: Notice, now: datetime) -> Event:
     return Event.of(notice, id=f"{folder.name}/{digest}", at=at)
 
 
-def _send(folder: JobFolder | NoticeFolder, notice: Event, webhook: Notifier | str | None) -> bool:
+def _send(folder: JobFolder | NoticeFolder, notice: Event, notifier: Notifier | None) -> bool:
     """Log a notice and make one try to deliver it; False when there is no webhook, or the notice is given up."""
     log.info("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
-    notifier = choose_notifier(webhook) if isinstance(webhook, str) else webhook
     return notifier is not None and deliver(notice, notifier, TriesInBucket(folder))

@@ -24,20 +24,15 @@ class Slack:
         self._url = url
 
     def deliver(self, notice: Notice) -> None:
-        """Send one message; raises NoticeError when it was not accepted."""
-        post(notice, self._url)
+        """Send one message.
 
-
-def post(notice: Notice, url: str) -> None:
-    """Send one message to a Slack webhook.
-
-    Raises:
-        NoticeError: it was not accepted, or not within the time; the text never holds the address, which is a secret.
-    """
-    answer = send(Post(url=url, body=json.dumps(payload(notice)).encode(), content_type="application/json"))
-    # a login page answers 200 as well, but without Slack's `ok`
-    if answer.status != 200 or answer.text.strip() != "ok":
-        raise answer.refusal(url)
+        Raises:
+            NoticeError: it was not accepted, or not within the time; the text never holds the address, which is a secret.
+        """
+        answer = send(Post(url=self._url, body=json.dumps(payload(notice)).encode(), content_type="application/json"))
+        # a login page answers 200 as well, but without Slack's `ok`
+        if answer.status != 200 or answer.text.strip() != "ok":
+            raise answer.refusal(self._url)
 
 
 def payload(notice: Notice) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from shared.queue import progress
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import NOON, make_job
 from workers.notices import deadline_post, delivery, resting, slack
+from workers.notices.notifier import choose_notifier
 
 SECRET = "/services/T0/B0/very-secret"
 
@@ -51,6 +52,7 @@ class Webhook(http.server.ThreadingHTTPServer):
 
         super().__init__(("127.0.0.1", 0), Receiver)
         self.url = f"http://127.0.0.1:{self.server_port}{SECRET}"
+        self.notifier = choose_notifier(self.url)
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def handle_error(self, *_):
@@ -148,8 +150,8 @@ def tell_until_given_up(folder, url) -> None:
     """Every try that a sweep would make."""
     for _ in range(delivery.NOTICE_TRIES - 1):
         with pytest.raises(resting.NoticeError):
-            delivery.tell(folder, url)
-    delivery.tell(folder, url)
+            delivery.tell(folder, choose_notifier(url))
+    delivery.tell(folder, choose_notifier(url))
 
 
 def notified(folder) -> bool | None:
@@ -165,7 +167,7 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
     server = webhook()
     facts = {"rows in": "40", "scored": "39", "rejected": "1"}
     folder = ended(bucket, release="v1@20261123T101500Z-9bfad3", result="data/predict/output/v1/x", facts=facts, next_step="Look at it")
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     [posted] = server.posted
     [attachment] = posted["attachments"]
     told = {field["title"]: field["value"] for field in attachment["fields"]}
@@ -184,7 +186,7 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_the_notice_of_a_bad_end_has_the_reason_the_next_command_and_a_bad_colour(bucket, webhook, state):
     server = webhook()
-    delivery.tell(ended(bucket, state, reason="the table is empty", next_step="Go on with: scoring jobs resume"), server.url)
+    delivery.tell(ended(bucket, state, reason="the table is empty", next_step="Go on with: scoring jobs resume"), server.notifier)
     [attachment] = server.posted[0]["attachments"]
     assert server.posted[0]["text"].startswith(f"{state}: score ")
     assert attachment["color"] == slack.BAD
@@ -197,7 +199,7 @@ def test_a_train_job_is_told_of_by_its_definition(bucket, webhook):
     folder = JobFolder(bucket, "job-1")
     folder.create(TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train.csv"))
     folder.end(Outcome(state="done", at=NOON, release="v2@20261123T101500Z-9bfad3"))
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert server.posted[0]["text"] == "done: train v2"
 
 
@@ -206,7 +208,7 @@ def test_even_a_job_whose_request_cannot_be_read_is_told_of(bucket, webhook, tex
     server = webhook()
     folder = ended(bucket, "failed", reason="it has format 2")
     bucket.write(folder.file("job.json"), text)
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert server.posted[0]["text"] == f"failed: job {folder.job_id}"
     assert notified(folder)
 
@@ -216,7 +218,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
     folder = ended(bucket)
     assert open_jobs(bucket) == [folder.job_id]
     for _ in range(3):
-        delivery.tell(folder, server.url)
+        delivery.tell(folder, server.notifier)
     assert len(server.posted) == 1
     assert notified(folder) is True
     assert open_jobs(bucket) == []
@@ -225,7 +227,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
 def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
     server = webhook()
     folder = make_job(bucket)
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert not server.posted
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
@@ -233,7 +235,7 @@ def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
 
 def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
     folder = ended(bucket, release="v1@20261123T101500Z-9bfad3")
-    delivery.tell(folder, "")
+    delivery.tell(folder, None)
     [line] = [line for line in logged if line["event"] == "notice"]
     assert line["title"].startswith("done: score ")
     assert line["release"] == "v1@20261123T101500Z-9bfad3"
@@ -244,12 +246,12 @@ def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
 def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_of_again(bucket, webhook):
     folder = ended(bucket, "failed")
     resuming = webhook(lambda request, _: (folder.reopen(), reply(request, 200)))
-    delivery.tell(folder, resuming.url)
+    delivery.tell(folder, resuming.notifier)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
     folder.end(Outcome(state="done", at=NOON))
     server = webhook()
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert len(server.posted) == 1
 
 
@@ -279,11 +281,11 @@ def test_a_job_that_is_resumed_the_moment_its_old_end_is_noted_stays_open_and_is
             folder.reopen()
 
     monkeypatch.setattr(bucket, "write", noting)
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert folder.outcome() is None
     assert open_jobs(bucket) == [folder.job_id]
     folder.end(Outcome(state="done", at=NOON))
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert len(server.posted) == 2
     assert open_jobs(bucket) == []
 
@@ -295,7 +297,7 @@ def test_nothing_in_a_notice_mentions_links_or_marks_up(bucket, webhook):
     server = webhook()
     hostile = "<!channel> <https://evil|see> & *b* \x1b[2J\u202e"
     folder = ended(bucket, state="failed", reason=f"a value {hostile}", next_step=f"type {hostile}", facts={f"mean {hostile}": hostile})
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     [posted] = server.posted
     [attachment] = posted["attachments"]
     told = {field["title"]: field["value"] for field in attachment["fields"]}
@@ -327,12 +329,12 @@ def test_a_webhook_that_does_not_take_the_notice_is_tried_again_and_then_given_u
     folder = ended(bucket)
     began = time.monotonic()
     with pytest.raises(resting.NoticeError, match=f"the webhook did not take the notice of job {folder.job_id}: .") as raised:
-        delivery.tell(folder, server.url)
+        delivery.tell(folder, server.notifier)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
     with pytest.raises(resting.NoticeError):
-        delivery.tell(folder, server.url)
-    delivery.tell(folder, server.url)
+        delivery.tell(folder, server.notifier)
+    delivery.tell(folder, server.notifier)
     assert time.monotonic() - began < 5
     assert notified(folder) is False
     assert open_jobs(bucket) == []
@@ -348,7 +350,7 @@ def test_of_an_answer_without_an_end_a_few_bytes_are_read(bucket, webhook):
     tracemalloc.start()
     try:
         with pytest.raises(resting.NoticeError, match="it answered 200 'ooo"):
-            delivery.tell(ended(bucket), server.url)
+            delivery.tell(ended(bucket), server.notifier)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -370,7 +372,7 @@ def test_a_server_that_cannot_speak_tls_is_broken_off_in_time(bucket, monkeypatc
         threading.Thread(target=accept, daemon=True).start()
         began = time.monotonic()
         with pytest.raises(resting.NoticeError) as raised:
-            delivery.tell(ended(bucket), f"https://127.0.0.1:{listener.getsockname()[1]}{SECRET}")
+            delivery.tell(ended(bucket), slack.Slack(f"https://127.0.0.1:{listener.getsockname()[1]}{SECRET}"))
         assert time.monotonic() - began < 2
         assert SECRET not in str(raised.value)
         wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "webhook"], 5, "the end of the thread")
@@ -387,7 +389,7 @@ def test_a_server_that_accepts_nobody_is_left_in_time(bucket, monkeypatch):
             waiting.connect_ex(listener.getsockname())
         began = time.monotonic()
         with pytest.raises(resting.NoticeError, match=r"within 0\.3 seconds|cannot be reached: timed out"):
-            delivery.tell(ended(bucket), f"http://127.0.0.1:{listener.getsockname()[1]}{SECRET}")
+            delivery.tell(ended(bucket), slack.Slack(f"http://127.0.0.1:{listener.getsockname()[1]}{SECRET}"))
         assert time.monotonic() - began < 2
 
 
@@ -396,7 +398,7 @@ def test_a_redirect_gets_nothing_of_the_notice(bucket, webhook):
     for status in (301, 302, 303, 307, 308):
         server = webhook(lambda request, _, status=status: reply(request, status, b"ok", Location=elsewhere.url))
         with pytest.raises(resting.NoticeError, match=f"it answered {status}"):
-            slack.post(Notice(good=True, title="x", facts={}), server.url)
+            server.notifier.deliver(Notice(good=True, title="x", facts={}))
     assert not elsewhere.paths
 
 
@@ -411,7 +413,7 @@ def test_the_rest_that_a_webhook_asks_for_is_granted_up_to_a_minute_and_nonsense
     if asked.isascii():
         server = webhook(lambda request, _: reply(request, 429, b"rate_limited", **{"Retry-After": asked}))
         with pytest.raises(resting.NoticeError) as raised:
-            slack.post(Notice(good=True, title="x", facts={}), server.url)
+            server.notifier.deliver(Notice(good=True, title="x", facts={}))
         assert raised.value.rest_seconds == (given or resting.REST_SECONDS)
     assert resting.rest_seconds(asked) == (given or resting.REST_SECONDS)
 
@@ -431,7 +433,7 @@ def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):
     proxy = webhook()
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
     monkeypatch.delenv("no_proxy", raising=False)
-    slack.post(Notice(good=True, title="x", facts={}), f"http://hooks.example.invalid{SECRET}")
+    slack.Slack(f"http://hooks.example.invalid{SECRET}").deliver(Notice(good=True, title="x", facts={}))
     assert proxy.paths == [f"http://hooks.example.invalid{SECRET}"]
 
 
@@ -455,13 +457,13 @@ def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):
 def test_an_address_that_cannot_be_fails_nothing_and_is_never_shown(bucket, logged, url):
     folder = ended(bucket)
     with pytest.raises(TransientError) as raised:
-        delivery.tell(folder, url)
+        delivery.tell(folder, choose_notifier(url))
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None, "a printed traceback would show the address"
     assert raised.value.__suppress_context__
     with pytest.raises(TransientError):
-        delivery.tell(folder, url)
-    delivery.tell(folder, url)
+        delivery.tell(folder, choose_notifier(url))
+    delivery.tell(folder, choose_notifier(url))
     assert notified(folder) is False
     assert "secret" not in str(logged)
 
@@ -478,10 +480,10 @@ def test_a_webhook_that_comes_back_between_two_tries_is_told_once(bucket, webhoo
     server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
     folder = ended(bucket)
     with pytest.raises(resting.NoticeError):
-        delivery.tell(folder, server.url)
-    delivery.tell(folder, server.url)
+        delivery.tell(folder, server.notifier)
+    delivery.tell(folder, server.notifier)
     assert notified(folder) is True
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert len(server.posted) == 2
     assert "perhaps" not in title_told(server), "a refused notice was certainly not told"
 
@@ -493,8 +495,8 @@ def test_a_notice_that_was_perhaps_heard_says_so_when_it_is_told_again(bucket, w
     folder = ended(bucket)
     for _ in range(2):
         with pytest.raises(resting.NoticeError):
-            delivery.tell(folder, server.url)
-    delivery.tell(folder, server.url)
+            delivery.tell(folder, server.notifier)
+    delivery.tell(folder, server.notifier)
     assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True, True]
     assert notified(folder) is True
 
@@ -507,14 +509,19 @@ import os
 from pathlib import Path
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder
-from workers.notices import delivery as notices, slack
-really = slack.post
-slack.post = lambda *arguments: (really(*arguments), os.kill(os.getpid(), 9))
-notices.tell(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!r}), {server.url!r})
+from workers.notices import delivery
+from workers.notices.slack import Slack
+
+class Killed(Slack):
+    def deliver(self, notice):
+        super().deliver(notice)
+        os.kill(os.getpid(), 9)
+
+delivery.tell(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!r}), Killed({server.url!r}))
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == -9
     assert notified(folder) is None
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True]
     assert notified(folder) is True
 
@@ -523,7 +530,7 @@ def test_a_notice_that_kills_every_process_is_given_up(bucket, webhook, logged):
     server = webhook()
     folder = ended(bucket)
     bucket.write(folder.file("telling.json"), delivery.Telling(at=NOON, tries=3, perhaps_told=True).to_json())
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert not server.posted
     assert notified(folder) is False
     assert [line for line in logged if line["event"] == "notice given up"]
@@ -534,7 +541,7 @@ def test_a_mark_that_cannot_be_read_keeps_no_notice_back(bucket, webhook, text):
     server = webhook()
     folder = ended(bucket)
     bucket.write(folder.file("telling.json"), text)
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert title_told(server).endswith(" (perhaps told before)")
 
 
@@ -545,7 +552,7 @@ def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
     folder.reopen()
     folder.end(Outcome(state="done", at=NOON))
     server = webhook()
-    delivery.tell(folder, server.url)
+    delivery.tell(folder, server.notifier)
     assert notified(folder) is True
     assert "perhaps" not in title_told(server)
 
@@ -560,12 +567,12 @@ def test_what_is_announced_under_a_name_is_told_once(bucket, webhook):
     server = webhook()
     assert announce(bucket, "alias-champion-000001", ANNOUNCED)
     [folder] = untold(bucket)
-    delivery.tell_announced(folder, server.url, datetime.now(UTC))
+    delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
     assert not announce(bucket, "alias-champion-000001", ANNOUNCED)
     assert untold(bucket) == []
     bucket.write("notices/_open/alias-champion-000001", b"")
     for folder in untold(bucket):
-        delivery.tell_announced(folder, server.url, datetime.now(UTC))
+        delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
     assert [posted["text"] for posted in server.posted] == ["promoted: champion means v2"]
     assert untold(bucket) == []
 
@@ -576,8 +583,8 @@ def test_what_is_announced_is_given_up_after_some_tries(bucket, webhook, logged)
     [folder] = untold(bucket)
     for _ in range(delivery.NOTICE_TRIES - 1):
         with pytest.raises(resting.NoticeError, match="did not take the notice 'promoted: champion means v2'"):
-            delivery.tell_announced(folder, server.url, datetime.now(UTC))
-    delivery.tell_announced(folder, server.url, datetime.now(UTC))
+            delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
+    delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
     assert len(server.posted) == delivery.NOTICE_TRIES
     assert untold(bucket) == []
     assert json.loads(bucket.read("notices/late/notified.json"))["sent"] is False
@@ -587,10 +594,10 @@ def test_a_mark_without_a_notice_stays_as_long_as_somebody_may_write_it(bucket, 
     server = webhook()
     bucket.write("notices/_open/half", b"")
     [folder] = untold(bucket)
-    delivery.tell_announced(folder, server.url, datetime.now(UTC))
+    delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
     assert len(untold(bucket)) == 1
     os.utime(bucket.place("notices/_open/half"), (0, 0))
-    delivery.tell_announced(folder, server.url, datetime.now(UTC))
+    delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
     assert untold(bucket) == []
     assert server.posted == []
 
@@ -599,6 +606,6 @@ def test_a_damaged_notice_is_left_alone(bucket, webhook, logged):
     announce(bucket, "late", ANNOUNCED)
     bucket.write("notices/late/notice.json", b"{")
     [folder] = untold(bucket)
-    delivery.tell_announced(folder, webhook().url, datetime.now(UTC))
+    delivery.tell_announced(folder, webhook().notifier, datetime.now(UTC))
     assert untold(bucket) == []
     assert [line["event"] for line in logged] == ["notice that cannot be read is left alone"]
