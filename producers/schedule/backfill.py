@@ -1,8 +1,7 @@
-"""Runs of the schedule for days that are past: a few at a time, and only while no other job of their kind is open.
+"""Backfills: runs of the schedule for past days, a few at a time, and only while no other job of their kind is open.
 
-Redis serves a queue in the order of its messages, so a job that is asked for later waits behind all that were asked for before. Hence
-whoever has many to ask for asks for a few, waits for their end, and stands back while today's jobs are open. Whoever is stopped here
-goes on when he asks for the same again: what is done is left alone.
+Redis serves a queue in the order of its messages, so a new job waits for all that were requested before. A backfill therefore keeps a few
+jobs open at a time and pauses while today's jobs are open. It is resumable: the same command continues, and finished runs are left alone.
 """
 
 import time
@@ -18,15 +17,15 @@ from shared.jobs.states import JobState
 from shared.settings import Settings
 
 PAUSE_SECONDS = 1.0
-"""Between two looks at the jobs."""
+"""The interval of checks for the end of jobs."""
 
 
 def backfill(
     settings: Settings, bucket: Bucket, runs: Sequence[Run], *, at_once: int, again: bool, say: Callable[[str], None]
 ) -> Iterator[tuple[Run, JobState | RunPhase, str]]:
-    """Ask for the job of each run, the oldest first, and give each with its state and job, or the reason why there is none.
+    """Request the job of each run, the oldest first, and yield each with its state and job, or the reason why it has none.
 
-    ``say`` is told when the backfill stands back. What was done before is given as it is, unless it is to be done ``again``.
+    ``say`` is called when the backfill pauses. Runs that are done are yielded as they are, unless they are to run ``again``.
     """
     own: dict[str, Run] = {}
     others = _Others(bucket)
@@ -34,11 +33,11 @@ def backfill(
         if not again and (found := state_of(bucket, run)).state == JobState.DONE:
             yield run, RunPhase.DONE_BEFORE, found.job_id
             continue
-        told = False
+        has_said = False
         while len(own) >= at_once or (waits_for := others.newest(run.entry.kind, own)) is not None:
-            if len(own) < at_once and not told:
+            if len(own) < at_once and not has_said:
                 say(f"waits for job {waits_for}")
-                told = True
+                has_said = True
             yield from _ended(bucket, own)
             time.sleep(PAUSE_SECONDS)
         try:
@@ -54,7 +53,7 @@ def backfill(
 
 
 def _ended(bucket: Bucket, own: dict[str, Run]) -> Iterator[tuple[Run, JobState | RunPhase, str]]:
-    """Those of our own jobs that have ended, which are taken out."""
+    """Yield and remove our own jobs that have ended."""
     for job_id in list(own):
         outcome = JobFolder(bucket, job_id).outcome()
         if outcome is not None:
@@ -62,14 +61,14 @@ def _ended(bucket: Bucket, own: dict[str, Run]) -> Iterator[tuple[Run, JobState 
 
 
 class _Others:
-    """The open jobs of everybody else."""
+    """Open jobs of other processes."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._kinds: dict[str, str] = {}
 
     def newest(self, kind: str, own: dict[str, Run]) -> str | None:
-        """One that is open and of this kind; None when there is none."""
+        """The newest open job of this kind; None when there is none."""
         for job_id in reversed(open_jobs(self._bucket)):
             if job_id not in own and self._kind(job_id) == kind and JobFolder(self._bucket, job_id).outcome() is None:
                 return job_id

@@ -1,4 +1,4 @@
-"""What became of the runs of the schedule, and which are still owed."""
+"""States of the runs of the schedule, and which runs are overdue."""
 
 import contextlib
 import hashlib
@@ -32,12 +32,12 @@ from shared.text.yaml_files import shown
 log = structlog.get_logger()
 
 FIRED = "schedule"
-"""Folder of what is remembered of entries."""
+"""The folder with the memory of the scheduler about entries."""
 WAITING, MARK = "waiting", "%Y%m%dt%H%M"
 SETTLED = timedelta(seconds=10)
-"""A table is there when nobody has written to it for so long; a copy into a folder of a disk may take its time."""
+"""A table is complete when it has not been written to for this time: a copy to a disk takes a while."""
 MOST_LATE = 20
-"""The runs of one entry that are looked at for that, the newest."""
+"""The newest runs of one entry that are checked for being late."""
 
 
 class Since(Record):
@@ -78,7 +78,7 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True)
 class EntryLine:
-    """An entry with the run that was due last, what became of it, and the run that comes next."""
+    """An entry with its last due run, the state of that run, and the next run."""
 
     entry: Entry
     last: Run | None
@@ -93,7 +93,7 @@ class EntryLine:
 
 
 def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
-    """The entries that can be kept, what is wrong with the others, and a digest of the file; no entries where there is no file.
+    """The valid entries, the problems of the others, and a digest of the file; no entries without a file.
 
     A file that is missing or empty is a problem once entries were in force: it may be on its way, or lost.
     """
@@ -101,7 +101,7 @@ def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
 
 
 def entries_in(bucket: Bucket, text: bytes | None) -> tuple[list[Entry], list[Problem], str]:
-    """The same of a schedule that was read, None where there is no file."""
+    """The same for the text of a schedule, None without a file."""
     if text is None or is_blank(text):
         remembered = bucket.folders(FIRED)
         problems = [_lost_file(text, remembered)] if remembered else []
@@ -135,7 +135,7 @@ def find_entry(bucket: Bucket, name: str) -> Entry:
 
 
 def check_models(settings: Settings, bucket: Bucket, entries: Iterable[Entry]) -> list[Problem]:
-    """The models and definitions of entries that are not there."""
+    """The models and definitions of entries that do not exist."""
     problems = []
     here = definitions_here(settings)
     known = here | set(bucket.folders(MODELS))
@@ -153,8 +153,8 @@ def check_models(settings: Settings, bucket: Bucket, entries: Iterable[Entry]) -
 
 
 def check_settled(bucket: Bucket, path: str) -> None:
-    """Raise TableError when this table is not there, or somebody is still writing to it."""
-    # by the clock that stamped the files; no run is kept waiting by one that goes ahead of ours
+    """Raise TableError when this table is missing or still being written."""
+    # by the clock that stamped the files; a clock ahead of ours delays no run
     newest = max(file.modified for file, _ in find_files(bucket, path))
     if timedelta(0) <= datetime.now(UTC) - datetime.fromtimestamp(newest, UTC) < SETTLED:
         raise TableError(
@@ -164,7 +164,7 @@ def check_settled(bucket: Bucket, path: str) -> None:
 
 
 def state_of(bucket: Bucket, run: Run) -> RunState:
-    """What became of a run, by its job or by what people were told."""
+    """The state of a run, from its job or from the notice about it."""
     folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
     if folder is not None:
         return _state_of_job(folder)
@@ -178,15 +178,15 @@ def state_of(bucket: Bucket, run: Run) -> RunState:
 
 
 def last_success(bucket: Bucket, entry: Entry, now: datetime) -> datetime | None:
-    """When the newest run that is done was done; None when none of the last few is."""
+    """When the newest finished run was done; None when none of the last runs is."""
     moments = (_done_at(bucket, run) for run in itertools.islice(newest_runs(entry, now - FURTHEST, now), MOST_LATE))
     return next(filter(None, moments), None)
 
 
 def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
-    """By how much the oldest run that ought to have succeeded by now, and has no later one that did, is late; zero when there is none.
+    """How late the oldest run is that should have succeeded by now and has no later run that did; zero when no run is late.
 
-    Of an entry with many runs only the newest ``MOST_LATE`` that are late are looked at.
+    Of an entry with many runs only the newest ``MOST_LATE`` late runs are checked.
     """
     since, limit = read_since(bucket, entry), now - entry.late_after
     if since is None:
@@ -218,19 +218,19 @@ def _state_of_job(folder: JobFolder) -> RunState:
 
 
 def look_at_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
-    """What is known of an entry at this moment."""
+    """The status of an entry at this moment."""
     last = next(newest_runs(entry, now - FURTHEST, now), None)
     state = state_of(bucket, last) if last else None
     if last and state and state.state == RunPhase.NOT_STARTED:
         if bucket.exists(mark(last)):
             state = RunState(state=RunPhase.WAITING, reason=_missing(bucket, last))
         elif last.at <= (read_since(bucket, entry) or now):
-            last = state = None  # it was never due: the entry was not in force yet
+            last = state = None  # never due: the entry was not in force yet
     return EntryLine(entry=entry, last=last, state=state, next=next_run(entry, now) if entry.enabled else None)
 
 
 def _missing(bucket: Bucket, run: Run) -> str:
-    """What a run waits for: the first of its tables and its model that is not there; empty when all are by now."""
+    """What a run waits for: the first of its tables and its model that is missing; empty when none is missing any more."""
     entry = run.entry
     try:
         for pattern in filter(None, (entry.score, entry.table, entry.eval)):
@@ -253,7 +253,7 @@ def since_file(entry: Entry) -> str:
 
 
 def read_since(bucket: Bucket, entry: Entry) -> datetime | None:
-    """Since when an entry is in force; None when nobody has seen it yet."""
+    """Since when an entry is in force; None before beat has seen it."""
     text = bucket.read(since_file(entry))
     with contextlib.suppress(RequestError):
         return None if text is None else Since.decode(text).since

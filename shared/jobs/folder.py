@@ -30,21 +30,21 @@ AnyValue = TypeVar("AnyValue")
 
 
 class Promotion(Record):
-    """That the alias ``champion`` is to mean the release that was trained."""
+    """The alias ``champion`` must point to the trained release."""
 
     champion_since: Moment | None
-    """When the champion of that moment became it, None if there was none: who finds another one leaves it alone."""
+    """When the champion of that moment became champion, None without one; any other champion is left alone."""
 
 
 class Pointing(Record):
-    """That the alias which was asked for is to mean the release that was trained."""
+    """The requested alias must point to the trained release."""
 
     alias_since: Moment | None
-    """Since when it means what it meant when the job ended, None if it meant nothing: who finds another time leaves it alone."""
+    """When the alias was last changed before the job ended, None without one; an alias that was changed since is left alone."""
 
 
 class Outcome(Record):
-    """How a job ended: written once, whoever comes first."""
+    """How a job ended. The first writer wins."""
 
     state: FinalState
     at: Moment
@@ -56,7 +56,7 @@ class Outcome(Record):
     result: str = ""
     """Folder of the published result, or of the release."""
     facts: dict[str, str] = Field(default_factory=dict)
-    """What people want to read of it: counts, means, metrics."""
+    """Counts, means and metrics for people."""
     promotion: Annotated[Promotion | None, Field(exclude_if=lambda promotion: promotion is None)] = None
     pointing: Annotated[Pointing | None, Field(exclude_if=lambda pointing: pointing is None)] = None
 
@@ -70,7 +70,7 @@ class Stage(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class JobStatus:
-    """What is known of a job at one moment."""
+    """The status of a job at one moment."""
 
     job: Job
     state: JobState
@@ -83,13 +83,13 @@ class JobStatus:
 
     @property
     def final(self) -> bool:
-        """True when nothing more will happen to the job by itself."""
+        """True when the job has ended."""
         return self.state in FINAL_STATES
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadableJob:
-    """A job of which nothing can be said but why: its request is damaged, or leads outside the bucket."""
+    """A job whose request is damaged or leads outside the bucket."""
 
     job_id: str
     reason: str
@@ -117,7 +117,7 @@ class JobFolder:
         return self.file(f"{Subfolder.PARTS}/{index:07d}.{file}")
 
     def create(self, job: Job, cluster: str = "") -> bool:
-        """Write the request and the mark that says it needs work, of this stack; True when this call was the first."""
+        """Write the request and mark the job as open in this stack; True when this call was the first."""
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
         is_first = self.bucket.create(self.file(JobFile.REQUEST), job.to_json())
         self.bucket.settle(self.path)
@@ -150,7 +150,7 @@ class JobFolder:
         return job
 
     def outcome(self) -> Outcome | None:
-        """How the job ended, or None while it has not; one whose end cannot be read has failed."""
+        """How the job ended, None while it is open. A job whose outcome is damaged has failed."""
         text = self.bucket.read(self.file(JobFile.OUTCOME))
         try:
             return None if text is None else decode_long(Outcome, text)
@@ -185,7 +185,7 @@ class JobFolder:
         )
 
     def fail_unpublished(self, error: ScoringError) -> None:
-        """Let a job fail that was decided to be done, but whose result or release cannot be put in its place."""
+        """Fail a job whose outcome is ``done`` but whose result or release cannot be published."""
         outcome = self.outcome()
         if outcome is None or outcome.state != JobState.DONE or self.has(JobFile.PUBLISHED):
             return
@@ -200,7 +200,7 @@ class JobFolder:
         self.bucket.copy(self.file(JobFile.OUTCOME), self.file(f"{Subfolder.ENDED}/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
 
     def cancel(self) -> Outcome:
-        """Cancel the job unless it has ended; returns how it ended. Works with no worker and no Redis up."""
+        """Cancel the job unless it has ended, and return how it ended. Needs no worker and no Redis."""
         self.job()
         outcome = Outcome(
             state=JobState.CANCELLED, at=datetime.now(UTC), reason="cancelled on request", exit_code=JobFailedError.exit_code,
@@ -210,7 +210,7 @@ class JobFolder:
         return self.outcome() or outcome
 
     def reopen(self, *, accept_rejects: bool = False, cluster: str = "") -> None:
-        """Let a failed or cancelled job go on in this stack from what it has, if so without its rejects, however many they are.
+        """Resume a failed or cancelled job in this stack from its parts, with ``accept_rejects`` without its rejects.
 
         Raises:
             RequestError: the job is done, or has not ended.
@@ -221,7 +221,7 @@ class JobFolder:
         if outcome.state == JobState.DONE:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
-        # only now: removal writes its mark first, and then looks whether the job is open
+        # after the mark: removal writes its own mark first, then checks whether the job is open
         if self.was_cleared():
             close_job(self.bucket, self.job_id)
             raise self.cleared_error()
@@ -231,7 +231,7 @@ class JobFolder:
         self.bucket.delete(self.file(JobFile.TELLING))
         self.bucket.delete(self.file(JobFile.NOTIFIED))
         self.bucket.delete(self.file(JobFile.OUTCOME))
-        # once more: whoever saw the old end a moment ago may have taken the mark away
+        # again: a process that read the old outcome may have removed the mark
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
 
     def was_cleared(self) -> bool:
@@ -242,14 +242,14 @@ class JobFolder:
         return outcome is not None and outcome.state == JobState.DONE and isinstance(self.job(), ScoreJob) and not self.has(JobFile.PLAN)
 
     def cleared_error(self) -> RequestError:
-        """Says that this job cannot go on or be fixed, since what that needs was removed."""
+        """The error of a job that cannot be resumed or fixed because its files were removed."""
         return RequestError(
             f"the files of job {self.job_id} were removed some time after it had ended, by scoring gc",
             next_step="Ask for the job again with --again; how long files stay is set in config/retention.yaml.",
         )
 
     def close(self, outcome: Outcome) -> None:
-        """Take away the mark of a job that ended so and needs nothing more, unless it was let go on meanwhile."""
+        """Mark a job with this outcome as finished, unless it was resumed meanwhile."""
         close_job(self.bucket, self.job_id)
         if self.outcome() != outcome:
             self.bucket.write(f"{OPEN}/{self.job_id}", b"")
@@ -260,12 +260,12 @@ class JobFolder:
 
     @property
     def is_published(self) -> bool:
-        """True when the result is at its place; an empty mark, as a power cut may leave it, says nothing."""
+        """True when the result is published. An empty file, as a power cut may leave, does not count."""
         mark = self.bucket.stat(self.file(JobFile.PUBLISHED))
         return mark is not None and mark.size > 0
 
     def table_versions(self) -> dict[str, str]:
-        """The version of each file of the table as the job found it; empty where none is known."""
+        """The version of each file of the table when the job found it; empty where none is known."""
         text = None if self.bucket.is_remote else self.bucket.read(self.file(JobFile.VERSIONS))
         try:
             found = json.loads(text or b"{}")
@@ -274,7 +274,7 @@ class JobFolder:
         return {str(path): str(version) for path, version in found.items()} if isinstance(found, dict) else {}
 
     def say(self, text: str) -> None:
-        """Tell people what the running step is doing."""
+        """Record what the running step is doing, for people."""
         self.bucket.write(self.file(JobFile.STAGE), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
 
     def parts_done(self) -> set[int]:
@@ -292,7 +292,7 @@ class JobFolder:
         return {int(number) for name in names if name.endswith(ending) and (number := name.removesuffix(ending)).isdecimal()}
 
     def status(self) -> JobStatus:
-        """The state of the job now, from its files alone."""
+        """The status of the job, from its files alone."""
         job = self.job()
         outcome = self.outcome()
         chunks = self._chunks(job)
@@ -312,12 +312,12 @@ class JobFolder:
         )
 
     def told(self, outcome: Outcome) -> Outcome:
-        """The outcome for people: with what was made of it, as far as that is written."""
+        """The outcome with the facts of its publication, for people."""
         done = _field(self.bucket.read(self.file(JobFile.PUBLISHED)) or b"", "facts", dict) or {}
         return outcome.model_copy(update={"facts": outcome.facts | {str(name): str(value) for name, value in done.items()}})
 
     def _chunks(self, job: Job) -> int:
-        """The chunks of the plan, or the candidates times folds that the newest wave of a search expects."""
+        """The chunks of the plan, or the candidates times folds that the newest round of a search expects."""
         if isinstance(job, ScoreJob):
             plan = self.bucket.read(self.file(JobFile.PLAN))
             return len(_field(plan or b"", "chunks", list) or [])
@@ -328,7 +328,7 @@ class JobFolder:
         return len(self.parts_done()) if isinstance(job, ScoreJob) else len(self.bucket.files(self.file(Subfolder.CANDIDATES)))
 
     def stage(self) -> Stage | None:
-        """What the running step said last; None where it said nothing, or that cannot be read."""
+        """What the running step recorded last; None if nothing or unreadable."""
         text = self.bucket.read(self.file(JobFile.STAGE))
         try:
             return None if text is None else decode(Stage, text)
@@ -337,7 +337,7 @@ class JobFolder:
 
 
 def _field(text: bytes, name: str, kind: type[AnyValue]) -> AnyValue | None:
-    """A field of a JSON object; None when it cannot be read, for which the next step that needs it fails the job."""
+    """A field of a JSON object; None when it cannot be read: the next step that needs it fails the job."""
     try:
         value = json.loads(text)[name]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -346,14 +346,14 @@ def _field(text: bytes, name: str, kind: type[AnyValue]) -> AnyValue | None:
 
 
 def list_jobs(bucket: Bucket) -> Iterator[str]:
-    """The ids of all jobs, the newest first (a job id starts with its time); a folder without a request is none."""
+    """The ids of all jobs, the newest first (a job id starts with its time); a folder without a request is skipped."""
     for name in sorted(bucket.folders(JOBS), reverse=True):
         if not name.startswith("_") and bucket.exists(f"{JOBS}/{name}/{JobFile.REQUEST}"):
             yield name
 
 
 def look_at(bucket: Bucket, job_id: str) -> JobStatus | UnreadableJob:
-    """The state of one of many jobs: a damaged one does not hide the others."""
+    """The status of one of many jobs: a damaged job does not hide the others."""
     try:
         return JobFolder(bucket, job_id).status()
     except PermanentError as error:
@@ -361,12 +361,12 @@ def look_at(bucket: Bucket, job_id: str) -> JobStatus | UnreadableJob:
 
 
 def open_jobs(bucket: Bucket) -> list[str]:
-    """The ids of the jobs that still need something done, the oldest first."""
+    """The ids of the open jobs, the oldest first."""
     return [_name(info.path) for info in bucket.files(OPEN)]
 
 
 def close_job(bucket: Bucket, job_id: str) -> None:
-    """Take away the mark of a job that needs nothing more."""
+    """Remove the mark of an open job."""
     bucket.delete(f"{OPEN}/{job_id}")
 
 

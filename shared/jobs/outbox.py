@@ -1,11 +1,9 @@
-"""Notices that belong to no job: what a person or the schedule did. They are written into the bucket, and the sweep tells them.
+"""The outbox: notices that belong to no job, about an act of a person or of the schedule. The sweep delivers them.
 
-    notices/<name>/notice.json      what people are told                      (first writer wins)
-                   telling.json     a try to tell people was begun
-                   notified.json    people were told, or this was given up
-    notices/_open/<name>            a mark: people are yet to be told
+    notices/<name>/         the notice, the tries to deliver it, and their end (``shared.jobs.files``)
+    notices/_open/<name>    a mark: the notice is not delivered yet
 
-So whoever has something to say needs no Redis and waits for no webhook, and what has a name is told once, whoever says it.
+A sender needs no Redis and does not wait for a webhook. Each name is delivered once, also if two processes announce it.
 """
 
 from datetime import datetime
@@ -17,11 +15,11 @@ from shared.jobs.messages import Notice
 NOTICES = "notices"
 OPEN = f"{NOTICES}/_open"
 ORPHAN_SECONDS = 3600
-"""A mark without a notice is the trace of a process that died; after this long it goes."""
+"""A mark without a notice belongs to a process that died; it is removed after this time."""
 
 
 class NoticeFolder:
-    """The folder of one such notice."""
+    """The folder of one notice."""
 
     def __init__(self, bucket: Bucket, name: str) -> None:
         self.bucket = bucket
@@ -32,22 +30,22 @@ class NoticeFolder:
         return f"{NOTICES}/{self.name}/{name}"
 
     def notice(self) -> Notice | None:
-        """What people are told; None when nobody has written it. Raises MessageError when it is damaged."""
+        """The notice; None before it is written. Raises MessageError when it is damaged."""
         text = self.bucket.read(self.file(NOTICE))
         return None if text is None else Notice.decode(text)
 
     def close(self) -> None:
-        """Take away the mark: people need to be told no more."""
+        """Remove the mark: the notice was delivered or given up."""
         self.bucket.delete(f"{OPEN}/{self.name}")
 
     def is_orphan(self, now: datetime) -> bool:
-        """True when the mark is so old that nobody will write the notice any more."""
+        """True when the mark is so old that its process must have died before it wrote the notice."""
         mark = self.bucket.stat(f"{OPEN}/{self.name}")
         return mark is not None and now.timestamp() - mark.modified > ORPHAN_SECONDS
 
 
 def announce(bucket: Bucket, name: str, notice: Notice) -> bool:
-    """See that people are told of this, once for each name; True when this call was the first."""
+    """Put a notice into the outbox, once for each name; True when this call was the first."""
     folder = NoticeFolder(bucket, name)
     if bucket.exists(folder.file(NOTICE)):
         return False
@@ -56,5 +54,5 @@ def announce(bucket: Bucket, name: str, notice: Notice) -> bool:
 
 
 def untold(bucket: Bucket) -> list[NoticeFolder]:
-    """The notices that people are yet to be told, by name."""
+    """The notices that are not delivered yet, by name."""
     return [NoticeFolder(bucket, info.path.rpartition("/")[2]) for info in bucket.files(OPEN)]

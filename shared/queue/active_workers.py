@@ -1,7 +1,7 @@
-"""Signs of life of the workers in Redis: which are there now, and the queues that each takes from.
+"""Heartbeats of the workers in Redis: which workers are alive, and the queues that each consumes.
 
-A sorted set ``scoring:workers`` maps each worker to the moment of its last sign, by the server's clock. It may be lost at any moment;
-then the next signs make it again.
+A sorted set ``scoring:workers`` maps each worker to the time of its last heartbeat, by the server's clock. It may be lost at any moment;
+the next heartbeats restore it.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from shared.queue.scripts import Argument, Key, Script
 KEY = "scoring:workers"
 PERIOD_SECONDS = 10
 ALIVE_SECONDS = 35
-"""A worker without a sign for this long, three of them missing, is not counted."""
+"""A worker without a heartbeat for this time, three of them missing, is not counted."""
 
 
 @dataclass(kw_only=True)
@@ -45,17 +45,17 @@ class _Alive(Script[list[bytes]]):
 
 
 def beat(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
-    """Leave a sign of this worker; raises redis.RedisError."""
+    """Record a heartbeat of this worker; raises redis.RedisError."""
     _Beat(workers=KEY, worker=_member(worker, queues), alive_seconds=ALIVE_SECONDS).run(client)
 
 
 def stop(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
-    """Take its sign away: it stops; raises redis.RedisError."""
+    """Remove a worker that stops; raises redis.RedisError."""
     client.zrem(KEY, _member(worker, queues))
 
 
 def workers_by_queue(client: redis.Redis, queues: Collection[str]) -> dict[str, int]:
-    """How many workers take from each queue now; raises redis.RedisError."""
+    """How many workers consume each queue now; raises redis.RedisError."""
     members = _Alive(workers=KEY, alive_seconds=ALIVE_SECONDS).run(client)
     served = Counter(queue for member in members for queue in member.decode(errors="replace").split(" ")[0].split(","))
     return {queue: served[queue] for queue in queues}

@@ -1,6 +1,6 @@
-"""A mark in Redis that somebody works on a step right now, so that the sweep does not send it a second time.
+"""Leases in Redis: a process works on a step now, so the sweep does not send it a second time.
 
-Like the progress it only saves work: without it a step may run twice, with the same outcome.
+Like the progress, leases only save work: without one a step may run twice, with the same outcome.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ from shared.processes import is_gone, mark_of_process
 from shared.queue.scripts import Argument, Key, Script
 
 LEASE_SECONDS = 10
-"""A mark outlives its process by this long at most."""
+"""A lease outlives its process by this time at most."""
 
 LOOK_SECONDS = 1.0
-"""How often is looked for marks that are to be renewed."""
+"""The interval of checks for leases to renew."""
 
 log = structlog.get_logger()
 
@@ -37,9 +37,9 @@ class _DropLease(Script[None]):
 
 @contextlib.contextmanager
 def leased(client: redis.Redis, name: str) -> Iterator[bool]:
-    """Keep the mark alive while the block runs; gives False when somebody else holds it.
+    """Hold a lease while the block runs; yields False when another process holds it.
 
-    Redis being away is no reason to stop: then everybody gets True.
+    Work goes on without Redis: then every process gets True.
     """
     lease = _Lease(client=client, name=name, holder=mark_of_process().encode())
     if not lease.take():
@@ -62,7 +62,7 @@ class _Lease:
     holder: bytes
 
     def take(self) -> bool:
-        """Take the mark if it is free or its holder is gone, keep it if it is ours; False when it is another's."""
+        """Take the lease if it is free or its holder is gone, and renew our own; False when another process holds it."""
         key = _key(self.name)
         try:
             if self.client.set(key, self.holder, nx=True, ex=LEASE_SECONDS):
@@ -78,7 +78,7 @@ class _Lease:
 
 
 class _Keeper:
-    """Renews all marks that a process holds, in one thread that stays: one for each step would take longer than a small chunk."""
+    """Renews all leases of a process in one thread that stays: starting one for each step takes longer than a small chunk."""
 
     def __init__(self) -> None:
         self._due: dict[_Lease, float] = {}
@@ -94,7 +94,7 @@ class _Keeper:
                 self._thread.start()
 
     def drop(self, lease: _Lease) -> None:
-        """Renew it no more: once this returns, nobody is at it."""
+        """Stop renewing a lease: once this returns, no renewal is under way."""
         with self._changing:
             del self._due[lease]
 
@@ -111,16 +111,16 @@ class _Keeper:
 _keeper = _Keeper()
 
 
-def _begin_anew() -> None:
+def _replace_keeper() -> None:
     global _keeper  # noqa: PLW0603 - no thread survives a fork, and the lock may be the thread's
     _keeper = _Keeper()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_replace_keeper)
 
 
 def are_leased(client: redis.Redis, names: Sequence[str]) -> list[bool]:
-    """For each name, whether somebody holds it; raises redis.RedisError."""
+    """For each name, whether a process holds its lease; raises redis.RedisError."""
     holders = client.mget([_key(name) for name in names]) if names else []
     return [isinstance(holder, bytes) and not is_gone(holder.decode(errors="replace")) for holder in holders]
 

@@ -1,8 +1,8 @@
-"""The count of finished chunks in Redis: makes the end of a job and its progress bar quick, and may be lost at any moment.
+"""The count of finished chunks in Redis. It makes the end of a job and its progress bar quick, and may be lost at any moment.
 
 A hash ``scoring:parts:<job>`` maps each finished chunk to its rows, so marking a chunk twice counts it once; ``scoring:rejects:<job>``
-counts the rejects in them. The job's folder is the truth; whoever reads the hint must be right without it.
-With the mark of a chunk go what it adds to the tally and that it is no longer begun.
+counts the rejects in them. The job's folder is the truth: every reader of this count must be right without it.
+The script that marks a chunk also adds to the counters (``shared.queue.counters``) and removes the count of its attempts.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ KEPT_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Marked:
-    """How far a job is once a chunk was marked."""
+    """The progress of a job after a chunk was marked."""
 
     chunks: int
     rejected: int
@@ -29,7 +29,7 @@ class Marked:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a job is: chunks done and rows in them."""
+    """The progress of a job: finished chunks and their rows."""
 
     chunks: int
     rows: int
@@ -72,14 +72,14 @@ return {redis.call('hlen', parts), all_rejected}
 
 
 def connect(url: str) -> redis.Redis:
-    """A client that gives up within seconds, since nothing may wait for a hint."""
+    """A client that gives up within seconds, because no step may wait for a count."""
     return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
 
 
 def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[str, float], attempts: str) -> Marked:
-    """Mark a chunk as done and return how far the job is; raises redis.RedisError.
+    """Mark a chunk as done and return the progress of the job; raises redis.RedisError.
 
-    ``counts`` are what it adds to the tally, unless it was marked before; ``attempts`` is the hash of chunks that were begun.
+    ``counts`` are added to the counters unless the chunk was marked before; ``attempts`` is the hash with the attempts of the job.
     """
     chunks, total = _MarkPart(
         parts=_key(job_id),
@@ -97,7 +97,7 @@ def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[s
 
 
 def mark_parts(client: redis.Redis, job_id: str, indexes: Collection[int], rejected: int) -> None:
-    """Mark chunks whose parts were there before any was scored, with all their rejects; raises redis.RedisError."""
+    """Mark chunks whose parts existed before the first chunk was scored, with all their rejects; raises redis.RedisError."""
     key = _key(job_id)
     with client.pipeline(transaction=True) as pipe:
         for index in indexes:
@@ -108,13 +108,13 @@ def mark_parts(client: redis.Redis, job_id: str, indexes: Collection[int], rejec
 
 
 def read_progress(client: redis.Redis, job_id: str) -> Progress:
-    """What is marked so far; raises redis.RedisError."""
+    """The progress so far; raises redis.RedisError."""
     rows = client.hvals(_key(job_id))
     return Progress(chunks=len(rows), rows=sum(map(int, rows)))
 
 
 def forget(client: redis.Redis, job_id: str) -> None:
-    """Take the count of a job away that has ended; where Redis is away it expires."""
+    """Delete the count of a job that has ended; if Redis is unavailable, the count expires."""
     with contextlib.suppress(redis.RedisError):
         client.delete(_key(job_id), _rejects_key(job_id))
 

@@ -1,4 +1,4 @@
-"""What the rules say about the folder of a job, seen from its listing alone: no file is read unless its times contradict its name."""
+"""Applies the retention rules to the folder of a job, from its listing alone: no file is read unless its times contradict its name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from shared.text.durations import in_words
 RECORDS: frozenset[str] = frozenset(
     {JobFile.REQUEST, JobFile.OUTCOME, JobFile.MANIFEST, JobFile.PUBLISHED, JobFile.CLEARED, JobFile.VERSIONS}
 )
-"""What stays of a job when its files go; by the versions a repeated request tells whether its table is still the same."""
+"""The files that stay when the others are removed; by the versions a repeated request finds out whether its table is still the same."""
 
 
 @dataclass(kw_only=True)
@@ -40,11 +40,11 @@ class _Job:
     """By their path inside the folder."""
 
     def path(self, name: str) -> str:
-        """Where a file of the folder lies in the bucket."""
+        """The path of a file of the folder in the bucket."""
         return f"{JOBS}/{self.job_id}/{name}"
 
     def ended_for(self, age: timedelta | None) -> bool:
-        """True when the job ended so long ago."""
+        """True when the job ended at least this long ago."""
         if age is None:
             return False
         limit = self.look.now - age
@@ -53,7 +53,7 @@ class _Job:
         made = made_at(self.job_id)
         if made is None or made > limit:
             return False
-        # asked for long ago, and yet its end was written lately: files that were copied have the time of the copy
+        # requested long ago, but its outcome is recent: copied files have the time of the copy
         return self._read_end() <= limit
 
     def until(self, age: timedelta) -> str:

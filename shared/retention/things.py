@@ -87,7 +87,7 @@ def made_at(job_id: str) -> datetime | None:
 
 
 def removal_rank(path: str) -> int:
-    """In which turn a file goes: what says that something is complete first, what a job would need to go on last."""
+    """The turn in which a file is removed: marks of completeness first, what a job needs to continue last."""
     name = path.rpartition("/")[2]
     if name in (JobFile.MANIFEST, JobFile.REQUEST, NOTICE) or (f"/{Subfolder.PARTS}/" in path and name.endswith(f".{PartFile.COMPLETE}")):
         return 0

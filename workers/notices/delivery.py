@@ -1,7 +1,7 @@
 """Delivers notices about ends of jobs, and all others: the one loop of tries, lease and rest.
 
-A webhook that is down, slow or wrong fails nothing: after a few tries the notice is logged and the job is closed all the same. A notice is
-sent twice rather than never, and then it says so: a webhook cannot be asked whether it has received something before.
+A webhook that is down, slow or wrong fails nothing: after three tries the notice is logged and the job is closed. A notice is sent twice
+rather than never, and the second one says so: a webhook cannot be asked whether it has received a notice before.
 """
 
 import contextlib
@@ -36,24 +36,24 @@ REPEATED = " (perhaps told before)"
 
 @contextlib.contextmanager
 def take_turn(client: redis.Redis, notifier: Notifier | None) -> Iterator["Turn"]:
-    """Give the webhook to one process at a time; whoever finds it taken gets a turn that is not free."""
+    """Give the webhook to one process at a time; the turn of any other process is not free."""
     with leased(client, LEASE) as is_free:
         yield Turn(is_free=is_free, client=client, notifier=None if notifier is None else _Resting(notifier, client))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What a process that wants to deliver a notice got."""
+    """The turn of a process that wants to deliver a notice."""
 
     is_free: bool
-    """False while another process is at the webhook."""
+    """False while another process uses the webhook."""
     client: redis.Redis
     notifier: Notifier | None
     """Delivers, and lets the webhook rest after a try that failed; None when there is no webhook."""
 
     @property
     def may_deliver(self) -> bool:
-        """False while another process is at the webhook, or it rests."""
+        """False while another process uses the webhook, or the webhook rests."""
         return self.is_free and not resting.rests(self.client)
 
     @property
@@ -81,12 +81,12 @@ class _Resting:
 
 
 class Notified(Record):
-    """That people were told, or that this was given up."""
+    """The end of the tries to deliver a notice."""
 
     at: datetime
     sent: bool
     ended: datetime | None = None
-    """When the end was that they were told of; None in files of an earlier version."""
+    """When the job of the notice ended; None in files of an earlier version."""
 
 
 def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
@@ -99,7 +99,7 @@ def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
     if before.tries >= NOTICE_TRIES:
         log.error("notice given up", problem=f"its process died in each of {before.tries} tries")
         return False
-    # written before the try: a process that dies in it leaves the word that somebody may have read the notice
+    # before the try: a process that dies in it leaves a record that the notice may have arrived
     now = Telling(at=datetime.now(UTC), tries=before.tries + 1, perhaps_told=True)
     record.write(now)
     title = notice.title + (REPEATED if before.perhaps_told else "")
@@ -116,12 +116,12 @@ def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
 
 
 def tell(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
-    """Send the notice of a job that has ended, unless it was sent, and take the job off the list of open ones.
+    """Send the notice of a job that has ended, unless it was sent, and close the job.
 
-    Returns the end that was told of; None when there is none, or it was told of before.
+    Returns the outcome in the notice; None when the job is open, or its notice was sent before.
 
     Raises:
-        NoticeError: the webhook did not take it and this was not the last try; a sweep makes the next one.
+        NoticeError: the webhook did not accept it and this was not the last try; a sweep makes the next one.
     """
     outcome = folder.outcome()
     if outcome is None:
@@ -131,7 +131,7 @@ def tell(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
         notice = Event.of(compose(folder, outcome), id=f"{folder.job_id}/{outcome.at:%Y%m%dT%H%M%S.%f}", at=outcome.at)
         sent = _send(folder, notice, notifier)
         if folder.outcome() != outcome:
-            return None  # resumed in the meantime: how it ends then is yet to be told
+            return None  # resumed meanwhile: its next end gets a notice of its own
         told = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
         folder.bucket.write(folder.file(JobFile.NOTIFIED), told.to_json())
     folder.close(outcome)
@@ -139,7 +139,7 @@ def tell(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
 
 
 def give_up(folder: JobFolder) -> None:
-    """Close a job whose notice cannot be sent, since each try kills its process."""
+    """Close a job whose notice cannot be sent, because each try kills its process."""
     outcome = folder.outcome()
     if outcome is None:
         return
@@ -148,10 +148,10 @@ def give_up(folder: JobFolder) -> None:
 
 
 def tell_announced(folder: NoticeFolder, notifier: Notifier | None, now: datetime) -> None:
-    """Send a notice that belongs to no job, unless it was sent, and take its mark away; ``now`` by the one clock of all workers.
+    """Send a notice that belongs to no job, unless it was sent, and close it; ``now`` is by the one clock of all workers.
 
     Raises:
-        NoticeError: the webhook did not take it and this was not the last try; a sweep makes the next one.
+        NoticeError: the webhook did not accept it and this was not the last try; a sweep makes the next one.
     """
     if not folder.bucket.exists(folder.file(JobFile.NOTIFIED)):
         try:
@@ -170,15 +170,15 @@ def tell_announced(folder: NoticeFolder, notifier: Notifier | None, now: datetim
 
 
 def is_told(folder: JobFolder, outcome: Outcome) -> bool:
-    """True when people were told of this end of the job, or it was given up."""
+    """True when the notice of this end of the job was sent or given up."""
     text = folder.bucket.read(folder.file(JobFile.NOTIFIED))
     with contextlib.suppress(MessageError):
         return text is not None and Notified.decode(text).ended in (None, outcome.at)
-    return True  # damaged: rather not told twice
+    return True  # damaged: rather no notice than two
 
 
 def compose(folder: JobFolder, outcome: Outcome) -> Notice:
-    """What people are told about the end of a job, even of one whose request cannot be read."""
+    """The notice about the end of a job, also of one whose request cannot be read."""
     facts = {"job": folder.job_id}
     what = f"job {folder.job_id}"
     with contextlib.suppress(RequestError):
@@ -202,7 +202,7 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
 
 
 def _identified(folder: NoticeFolder, notice: Notice, now: datetime) -> Event:
-    """A notice without a job: its name is unique in its bucket only, so its text is part of its identity."""
+    """The identity of a notice without a job: its name is unique in its bucket only, so its text is part of it."""
     file = folder.bucket.stat(folder.file(NOTICE))
     digest = hashlib.sha256(notice.to_json()).hexdigest()[:12]
     at = now if file is None else datetime.fromtimestamp(file.modified, UTC)

@@ -12,12 +12,12 @@ from shared.records import Moment, Record
 
 
 class Telling(Record):
-    """That a try to tell people was begun, and what is known of its end."""
+    """A try to deliver a notice, and what is known of its end."""
 
     at: Moment
     tries: int
     perhaps_told: bool
-    """True while nobody knows better: the process may have died after the webhook took the notice, or the answer never came."""
+    """True while unknown: the process may have died after the webhook accepted the notice, or the answer never came."""
 
 
 class TryRecord(Protocol):
@@ -31,7 +31,7 @@ class TryRecord(Protocol):
 
 
 class TriesInMemory:
-    """The tries of a notice that its process delivers or nobody does."""
+    """The tries of a notice that only its own process delivers."""
 
     def __init__(self) -> None:
         self._telling = Telling(at=datetime.now(UTC), tries=0, perhaps_told=False)
@@ -46,7 +46,7 @@ class TriesInMemory:
 
 
 class TriesInBucket:
-    """The tries of a notice that any process may go on with; a process that dies in one leaves its record."""
+    """The tries of a notice that any process may continue; a process that dies in one leaves its record."""
 
     def __init__(self, folder: JobFolder | NoticeFolder) -> None:
         self._folder = folder

@@ -16,10 +16,10 @@ from workers.tables.formats import ChunkOfFile, Pieces
 
 
 def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) -> AbstractContextManager[Pieces]:
-    """The records of a chunk, to be read for this release while the chunk is open.
+    """Open the records of a chunk, as this release reads them.
 
     Raises:
-        TableError: the table changed under the job, or does before all was read.
+        TableError: the table was changed before or during the read.
     """
     chunk, file = planned.chunk, planned.file
     layout = schema.layout_for(file.path, file.columns, release.columns, keys=release.keys)

@@ -1,4 +1,4 @@
-"""What chunks wrote: a part is its predictions, its rejects if there are any, and the record that says it is complete.
+"""Parts: the predictions of a chunk, its rejects if there are any, and the record that makes the part complete.
 
 jobs/<job id>/parts/0000007.csv.gz, 0000007.rejects.csv.gz, 0000007.json
 """
@@ -71,7 +71,7 @@ class ChunkRecord(Record):
 
 
 class BrokenPartError(ScoringError):
-    """Raised when a part is not what its record says: it is thrown away and made again."""
+    """Raised when a part is not what its record says; the part is discarded and made again."""
 
     def __init__(self, index: int) -> None:
         super().__init__(f"the part {index} is broken")
@@ -103,22 +103,22 @@ def read_file(folder: JobFolder, index: int, file: PartFile, digest: FileDigest)
 
 
 def complete(folder: JobFolder, record: ChunkRecord) -> None:
-    """Say that a part is complete."""
+    """Write the record of a part: the part is complete."""
     folder.bucket.write(folder.part_file(record.index, PartFile.COMPLETE), record.model_dump_json().encode())
 
 
 def is_complete(folder: JobFolder, index: int) -> bool:
-    """True when the part is there; it may be broken."""
+    """True when the part is complete; it may be broken."""
     return folder.bucket.exists(folder.part_file(index, PartFile.COMPLETE))
 
 
 def discard(folder: JobFolder, index: int) -> None:
-    """Take back that a part is complete: the sweep has it made again."""
+    """Remove the record of a part: the sweep sends its chunk again."""
     folder.bucket.delete(folder.part_file(index, PartFile.COMPLETE))
 
 
 def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
-    """Take over what another job wrote for the same chunk; False when its part is not complete."""
+    """Copy the part that another job wrote for the same chunk; False when it is not complete."""
     record = read_part(source, index)
     if record is None:
         return False
@@ -130,7 +130,7 @@ def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
 
 
 def missing_chunks(folder: JobFolder, plan: Plan) -> list[int]:
-    """The chunks whose part is not there yet."""
+    """The chunks whose part is not complete."""
     done = folder.parts_done()
     return [index for index in range(len(plan.chunks)) if index not in done]
 

@@ -28,10 +28,10 @@ class FoundFile(Part):
     path: BucketPath
     kind: FileKind
     stamp: str
-    """The bucket's stamp: when it is another one, the table changed under the job."""
+    """The bucket's stamp; another stamp means that the table was changed during the job."""
     columns: list[str]
     version: Annotated[str, Field(exclude=True)] = ""
-    """The bucket's version; empty where it is not known. It lies in a file of its own: earlier versions know no such field."""
+    """The bucket's version, empty if unknown. It is stored in a file of its own, because earlier versions reject the field."""
 
     @property
     def table_format(self) -> TableFormat:
@@ -44,7 +44,7 @@ class PlannedFile(FoundFile):
 
     digest: FileDigest
     rows_at_most: int | None = None
-    """Lines of a csv file behind its header, rows of a Parquet file; None in plans of an older version."""
+    """Lines of a csv file after its header, rows of a Parquet file; None in plans of an older version."""
 
 
 class Chunk(NamedTuple):
@@ -59,7 +59,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedChunk:
-    """All that is needed to score one chunk."""
+    """What a worker needs to score one chunk."""
 
     index: int
     chunk: Chunk
@@ -67,15 +67,15 @@ class PlannedChunk:
     release: ReleaseId
     slices: str
     slices_in: JobId
-    """The job in whose folder the slices of compressed files lie."""
+    """The job whose folder holds the slices of compressed files."""
     may_be_fixed: bool
-    """True when the job puts fixed rows in the place of another job's rejects."""
+    """True when the job replaces another job's rejects by fixed rows."""
     interval: bool
-    """True when bounds are written behind each rate."""
+    """True when bounds are written after each rate."""
 
 
 class Begun(Record):
-    """What is settled before the table is cut, so that chunks can be scored while it still is."""
+    """The pinned release and files, written before the table is cut so that the first chunks can be scored meanwhile."""
 
     job_id: JobId
     release: ReleaseId
@@ -85,7 +85,7 @@ class Begun(Record):
     interval: WithInterval = False
 
     def chunk(self, index: int, cut: Sequence[int]) -> PlannedChunk:
-        """A chunk that was cut, though the plan is not there yet; raises StrayOrderError when there can be no such one."""
+        """A chunk that was cut before the plan is written; raises StrayOrderError when the table cannot have it."""
         chunk = Chunk(*cut)
         is_possible = chunk.file < len(self.files) and 0 <= chunk.start < chunk.end
         if not is_possible or not self.files[chunk.file].table_format.may_be_chunk(chunk.start, chunk.end):
@@ -112,15 +112,15 @@ class Plan(Record):
     slices: FileName
     """Name of the folder with the slices of compressed files."""
     slices_in: JobId | None = None
-    """The job in whose folder they lie, where it is another one, whose rejects this one fixes."""
+    """The job whose folder holds them, if it is another job, whose rejects this one fixes."""
     chunks: list[Chunk]
     fixed_rows: FileDigest | None = None
-    """The file of fixed rows that the job puts in the place of another job's rejects."""
+    """The file of fixed rows that replace another job's rejects."""
     interval: WithInterval = False
 
     @property
     def rows_at_most(self) -> int | None:
-        """No table of these files has more rows; None where an older version did not count them."""
+        """An upper bound of the rows of the table; None if an older version did not count them."""
         counts = [file.rows_at_most for file in self.files]
         return None if None in counts else sum(count or 0 for count in counts)
 
@@ -135,7 +135,7 @@ class Plan(Record):
         return chunks
 
     def chunk(self, index: int) -> PlannedChunk:
-        """A chunk of the plan; raises StrayOrderError when there is none of this number."""
+        """A chunk of the plan; raises StrayOrderError when the plan has no chunk of this number."""
         if not index < len(self.chunks):
             raise StrayOrderError(f"job {self.job_id} has {len(self.chunks)} chunks; there is no chunk {index}")
         chunk = self.chunks[index]
@@ -151,7 +151,7 @@ class Plan(Record):
         )
 
     def fingerprint(self, path: str, *, rows: int, rejected: int) -> TableFingerprint:
-        """What the manifest of a result or release says of this table."""
+        """The fingerprint of this table in the manifest of a result or release."""
         return TableFingerprint(path=path, files={file.path: file.digest for file in self.files}, rows=rows, rejected=rejected)
 
 
@@ -172,14 +172,14 @@ def unchanged_while_scored(bucket: Bucket, file: FoundFile) -> Iterator[None]:
 
 
 def write_versions(folder: JobFolder, files: Sequence[FoundFile]) -> None:
-    """Keep the versions of the files of a table, where there are any; whoever comes first."""
+    """Write the versions of the files of a table, if any are known; the first writer wins."""
     versions = {file.path: file.version for file in files if file.version}
     if versions:
         folder.bucket.create(folder.file(JobFile.VERSIONS), json.dumps(versions).encode())
 
 
 def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundFile]:
-    """The files as they were written down, with their versions where these are known."""
+    """The files of a record with their versions, where these are known."""
     known = folder.table_versions()
     return [file.model_copy(update={"version": known.get(file.path, "")}) for file in files]
 

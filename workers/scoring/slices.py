@@ -1,6 +1,6 @@
-"""Slices of compressed tables that are gone: cut again from the table, for a job that is resumed or fixed after its slices were removed.
+"""Cuts removed slices of compressed tables again, for a job that is resumed or fixed after its slices were removed.
 
-Slices go when a job is done, and a day after it failed. The table must be the one that was planned; its stamp says so.
+Slices are removed when a job is done, and a day after it failed. The stamp shows that the table is the one that was planned.
 """
 
 from collections.abc import Collection, Iterator
@@ -12,7 +12,7 @@ from workers.scoring.plan import Chunk, FoundFile, Plan, numbered_slice_file, sl
 from workers.tables.streams import Stream
 
 FEW = 1
-"""Chunks of one file that are read straight from the table; for more of them the table is unpacked once, and not once for each."""
+"""Up to this many chunks of a file are read from the table itself; for more the table is unpacked once, not once for each."""
 
 READ_AT_ONCE = 1 << 20
 
@@ -29,7 +29,7 @@ def read_chunk(bucket: Bucket, file: FoundFile, chunk: Chunk) -> bytes:
 
 
 def lacking_slices(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> list[int]:
-    """Of these chunks the ones in compressed files whose slice is gone."""
+    """The chunks among these that are in compressed files and whose slice was removed."""
     packed = [index for index in sorted(indexes) if plan.files[plan.chunks[index].file].table_format.is_compressed]
     if not packed:
         return []
