@@ -21,7 +21,7 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import PREDICTIONS
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ChunkOrder
+from shared.jobs.messages import ChunkMessage
 from shared.jobs.states import JobState
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_SCORE, SCORE_CHUNK
@@ -107,7 +107,7 @@ class Stack:
     def send_again(self, folder: JobFolder, chunks: int) -> tuple[float, float]:
         """Send the chunks of a job that is done once more, so that there is nothing to do; seconds of sending, and until all were taken."""
         # one more than there are: nobody must think that the job was completed
-        orders = [ChunkOrder(job_id=folder.job_id, index=index, of=chunks + 1) for index in range(chunks)]
+        orders = [ChunkMessage(job_id=folder.job_id, index=index, of=chunks + 1) for index in range(chunks)]
         with make_app(self._settings) as app, redis.Redis.from_url(self._settings.broker_url) as client:
             began = time.perf_counter()
             send(app, SCORE_CHUNK, orders)

@@ -4,7 +4,7 @@
     ├── PermanentError          trying again gives the same answer: the job fails, a person must act
     │   ├── RequestError        what was asked for makes no sense            exit code 2
     │   │   ├── MessageError    what came off the queue or a job folder does not decode
-    │   │   │   └── StrayOrderError   an order that does not fit its job: it is dropped, the job goes on
+    │   │   │   └── StaleMessageError   an order that does not fit its job: it is dropped, the job goes on
     │   │   └── SettingsError   an environment variable has a value that cannot be used
     │   ├── TableError          a table cannot be read, or lacks what the release needs   exit code 3
     │   │   └── NoTableError    nothing at this path could be one: it is looked for elsewhere
@@ -54,7 +54,7 @@ class MessageError(RequestError):
         self.value = value
 
 
-class StrayOrderError(MessageError):
+class StaleMessageError(MessageError):
     """Raised when an order asks for a step that its job does not have; a stray message must not end a good job."""
 
 

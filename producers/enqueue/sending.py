@@ -16,7 +16,7 @@ from shared.bucket.interface import Bucket
 from shared.errors import BrokerError, MessageError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import Job, JobOrder, ScoreJob, TrainJob
+from shared.jobs.messages import Job, ScoreJob, StepMessage, TrainJob
 from shared.queue import progress
 from shared.queue.broker import make_app, send
 from shared.queue.clusters import id_in_redis
@@ -135,7 +135,7 @@ def _cluster(settings: Settings) -> str:
 def _send(settings: Settings, task: str, job_id: str) -> BrokerError | None:
     try:
         check_redis(settings.broker_url)
-        send(make_app(settings), task, [JobOrder(job_id=job_id)])
+        send(make_app(settings), task, [StepMessage(job_id=job_id)])
     except BrokerError as problem:
         return problem
     return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import redis
 
-from producers.operations.checks.examined import CANARY_SECONDS, START_REDIS, Examined
+from producers.operations.checks.examined import PROBE_SECONDS, START_REDIS, Examined
 from producers.operations.checks.finding import Finding, error
 from producers.operations.checks.queues import check_queues
 from producers.operations.checks.redis_server import check_redis
@@ -73,7 +73,7 @@ GROUPS = [
 ]
 
 
-def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: float = CANARY_SECONDS) -> Iterator[Finding]:
+def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: float = PROBE_SECONDS) -> Iterator[Finding]:
     """The findings of all checks, each as soon as it is known."""
     examined = Examined(settings=settings, tell_people=tell_people, canary_seconds=canary_seconds)
     for group in GROUPS:

@@ -114,7 +114,7 @@ class Scrape(Collector):
         yield age
 
     def _of_redis(self) -> list[Metric]:
-        return [*self._queues(), self._workers(), *self._memory(), *self._signs(), *_counts(counters.read_tally(self._client))]
+        return [*self._queues(), self._workers(), *self._memory(), *self._signs(), *_counts(counters.read_counters(self._client))]
 
     def _queues(self) -> list[Metric]:
         length = GaugeMetricFamily("scoring_queue_length", "Messages that wait.", labels=["queue"])
@@ -201,7 +201,7 @@ class Scrape(Collector):
         return [success, late]
 
 
-def _counts(counted: counters.Tally) -> Iterator[Metric]:
+def _counts(counted: counters.Counters) -> Iterator[Metric]:
     yield CounterMetricFamily("scoring_chunks", "Chunks that were scored.", value=counted.chunks)
     yield CounterMetricFamily("scoring_rows", "Rows of them.", value=counted.rows)
     yield CounterMetricFamily("scoring_rejects", "Rows of them that could not be scored.", value=counted.rejects)

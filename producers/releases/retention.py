@@ -18,7 +18,7 @@ from producers.durations import ago
 from producers.schedule.run_states import FIRED, entries_in
 from producers.schedule.schedule_file import SCHEDULE, is_blank
 from shared.bucket.interface import Bucket, FileInfo
-from shared.bucket.local import STRAY_SECONDS
+from shared.bucket.local import ORPHAN_SECONDS
 from shared.catalog.aliases import (
     ALIASES,
     LATEST,
@@ -155,7 +155,7 @@ def _judge_definition(bucket: Bucket, definition: str, keep: int, older_than: ti
 def _left_over(release: str, files: list[FileInfo], at: datetime) -> Judged:
     written = newest(files)
     # a release that is just being published has its files before its manifest
-    needed = ["perhaps it is just being published"] if time.time() - written.timestamp() < STRAY_SECONDS else []
+    needed = ["perhaps it is just being published"] if time.time() - written.timestamp() < ORPHAN_SECONDS else []
     size = sum(file.size for file in files)
     return Judged(release=release, created=written, size=size, needed=needed, at=at, whole=False)
 

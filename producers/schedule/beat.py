@@ -105,4 +105,4 @@ def _leave_sign(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     if _keeper().stands_still:
         return
     with contextlib.suppress(redis.RedisError):
-        heartbeat.leave_sign(_client(), heartbeat.BEAT)
+        heartbeat.update_heartbeat(_client(), heartbeat.BEAT)

@@ -127,7 +127,7 @@ class Bucket(ABC):
         """The path of a file of a folder that was put in place."""
 
     @abstractmethod
-    def drop_strays(self) -> None:
+    def drop_orphans(self) -> None:
         """Remove what processes that were killed had begun to write."""
 
     @abstractmethod

@@ -17,7 +17,7 @@ from shared.errors import RequestError
 from shared.processes import is_gone, mark_of_process
 from shared.records import FileDigest, check_bucket_path
 
-STRAY_SECONDS = 24 * 3600
+ORPHAN_SECONDS = 24 * 3600
 """Nobody writes one file for a day."""
 
 TEMPORARY = ".tmp"
@@ -226,11 +226,11 @@ class LocalBucket(Bucket):
         with self._reached(folder) as at:
             yield Path(at)
 
-    def drop_strays(self) -> None:
+    def drop_orphans(self) -> None:
         with named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError), self._reached(TEMPORARY) as folder:
             for aside in Path(folder).iterdir():
                 with contextlib.suppress(FileNotFoundError):
-                    if _is_stray(aside):
+                    if _is_orphan(aside):
                         shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
 
@@ -287,9 +287,9 @@ def _sync_file(file: Path) -> None:
         os.close(handle)
 
 
-def _is_stray(aside: Path) -> bool:
+def _is_orphan(aside: Path) -> bool:
     """True when the process that writes this file is gone: known for this machine, by age for another."""
-    return is_gone(aside.name) or time.time() - aside.stat().st_mtime > STRAY_SECONDS
+    return is_gone(aside.name) or time.time() - aside.stat().st_mtime > ORPHAN_SECONDS
 
 
 def _local_info(path: str, found: os.stat_result) -> FileInfo:

@@ -238,7 +238,7 @@ class RemoteBucket(Bucket):
             os.fsync(out.fileno())
         return True
 
-    def drop_strays(self) -> None:
+    def drop_orphans(self) -> None:
         """Nothing: an object store keeps no half of an object."""
 
 

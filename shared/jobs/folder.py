@@ -14,9 +14,9 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import Field
 
 from shared.bucket.interface import Bucket
-from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StrayOrderError
+from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StaleMessageError
 from shared.jobs.files import JobFile, PartFile, Subfolder
-from shared.jobs.messages import Job, JobOrder, ScoreJob, decode_job
+from shared.jobs.messages import Job, ScoreJob, StepMessage, decode_job
 from shared.jobs.states import FINAL_STATES, FinalState, JobState
 from shared.records import Moment, Record, decode, decode_long
 
@@ -102,7 +102,7 @@ class JobFolder:
     def __init__(self, bucket: Bucket, job_id: str) -> None:
         self.bucket = bucket
         try:
-            self.job_id = JobOrder.decode({"job_id": job_id}).job_id
+            self.job_id = StepMessage.decode({"job_id": job_id}).job_id
         except MessageError:
             shown = repr(job_id) if len(job_id) <= MAX_ID_SHOWN else f"{job_id[:MAX_ID_SHOWN]!r}..."
             raise MessageError(f"{shown} is not the id of a job", next_step="List them with: scoring jobs list") from None
@@ -141,10 +141,10 @@ class JobFolder:
         return job
 
     def score_job(self) -> ScoreJob:
-        """The request, which must be one to score; raises StrayOrderError when it is another."""
+        """The request, which must be one to score; raises StaleMessageError when it is another."""
         job = self.job()
         if not isinstance(job, ScoreJob):
-            raise StrayOrderError(
+            raise StaleMessageError(
                 f"job {job.job_id} is a {job.kind} job, not one that scores", next_step="List results with: scoring results list"
             )
         return job

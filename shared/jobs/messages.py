@@ -24,7 +24,7 @@ REJECT_SHARE = 0.01
 """The share of rows that may be rejected where a request names none."""
 
 
-class JobOrder(Record):
+class StepMessage(Record):
     """Do one step of a job: plan, fit, finish or notify, by the name of the task."""
 
     job_id: JobId
@@ -40,14 +40,14 @@ class JobOrder(Record):
         return ".".join(map(str, self.piece.values()))
 
 
-Place = Annotated[int, Field(ge=0, lt=1 << 62)]
+Offset = Annotated[int, Field(ge=0, lt=1 << 62)]
 
 
-class ChunkOrder(JobOrder):
+class ChunkMessage(StepMessage):
     """Score one chunk of a job's plan; ``of`` is how many there are, 0 while that is not known."""
 
     index: Annotated[int, Field(ge=0, lt=10_000_000)]
-    cut: tuple[Place, Place, Place, Annotated[int, Field(ge=1, lt=1 << 62)]] | None = None
+    cut: tuple[Offset, Offset, Offset, Annotated[int, Field(ge=1, lt=1 << 62)]] | None = None
     """File, start, end and first line of a chunk that is sent before the plan is written."""
     of: Annotated[int, Field(ge=0, le=10_000_000)]
 
@@ -67,7 +67,7 @@ class ChunkOrder(JobOrder):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class CandidateOrder(JobOrder):
+class CandidateMessage(StepMessage):
     """Try one candidate of a search on one fold; both are counted from 1, and what they are lies in the job's folder."""
 
     candidate: Annotated[int, Field(ge=1, le=1_000_000)]

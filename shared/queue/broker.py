@@ -11,9 +11,9 @@ from kombu import Queue
 from kombu.utils.url import maybe_sanitize_url
 
 from shared.errors import BrokerError
-from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
-from shared.queue.probe import Canary
-from shared.queue.routes import CANARY, GC, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
+from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
+from shared.queue.probe import Probe
+from shared.queue.routes import GC, PROBE, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
 
 VISIBILITY_SECONDS = 3600
@@ -25,7 +25,7 @@ SENT_AT = "sent_at"
 CLOCKS_APART_SECONDS = 60
 """The clocks of two hosts may differ by so much."""
 
-CANARY_SECONDS = 3600.0
+PROBE_SECONDS = 3600.0
 """Expiry is judged by the worker's clock, which may be far ahead: a canary that waited longer is dropped, one of an older question does
 no harm, since each has a place of its own for its answer."""
 
@@ -120,7 +120,7 @@ def _sweep_expiry_seconds(settings: Settings) -> float:
     return 10 * settings.sweep_seconds + CLOCKS_APART_SECONDS
 
 
-def send(app: celery.Celery, task: str, orders: Sequence[JobOrder]) -> None:
+def send(app: celery.Celery, task: str, orders: Sequence[StepMessage]) -> None:
     """Put orders for one task on its queue, in their order.
 
     Raises:
@@ -133,12 +133,10 @@ def send(app: celery.Celery, task: str, orders: Sequence[JobOrder]) -> None:
             )
 
 
-def send_canary(app: celery.Celery, queue: str, canary: Canary) -> None:
+def send_probe(app: celery.Celery, queue: str, canary: Probe) -> None:
     """Ask whoever takes messages from a queue to answer; raises BrokerError."""
     with _asking(app):
-        app.send_task(
-            CANARY, args=[canary.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=CANARY_SECONDS, retry=False
-        )
+        app.send_task(PROBE, args=[canary.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=PROBE_SECONDS, retry=False)
 
 
 @contextlib.contextmanager
@@ -152,10 +150,10 @@ def _asking(app: celery.Celery) -> Iterator[None]:
         ) from error
 
 
-def _readable(order: JobOrder) -> str:
+def _readable(order: StepMessage) -> str:
     """What the dashboard shows as arguments: the job last, because of a long text its list of tasks shows the first 400 pixels."""
-    if isinstance(order, ChunkOrder):
+    if isinstance(order, ChunkMessage):
         return f"chunk {order.index + 1} of {order.of or '?'}, {order.job_id}"
-    if isinstance(order, CandidateOrder):
+    if isinstance(order, CandidateMessage):
         return f"candidate {order.candidate}, fold {order.fold}, {order.job_id}"
     return order.job_id

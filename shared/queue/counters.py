@@ -28,7 +28,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class Counters:
     """What was counted so far."""
 
     chunks: int
@@ -60,7 +60,7 @@ def count_end(client: redis.Redis, kind: str, state: str) -> None:
         pipe.execute()
 
 
-def read_tally(client: redis.Redis) -> Tally:
+def read_counters(client: redis.Redis) -> Counters:
     """What was counted so far; raises redis.RedisError."""
     found = {name.decode(): value for name, value in client.hgetall(KEY).items() if isinstance(name, bytes)}
 
@@ -69,7 +69,7 @@ def read_tally(client: redis.Redis) -> Tally:
 
     ends = [name.split(":") for name in found if name.startswith("ended:")]
     stages = sorted({name.split(":")[1] for name in found if name.startswith("stage:")})
-    return Tally(
+    return Counters(
         chunks=count("chunks"),
         rows=count("rows"),
         rejects=count("rejects"),

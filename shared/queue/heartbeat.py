@@ -14,12 +14,12 @@ SWEPT_UNTIL = "scoring:pulse:swept-until"
 KEPT_SECONDS = 24 * 3600
 
 
-def leave_sign(client: redis.Redis, name: str) -> None:
+def update_heartbeat(client: redis.Redis, name: str) -> None:
     """Say that it happened now; raises redis.RedisError."""
     client.set(name, secrets.token_hex(8), ex=KEPT_SECONDS)
 
 
-def last_sign(client: redis.Redis, name: str) -> bytes | None:
+def last_heartbeat(client: redis.Redis, name: str) -> bytes | None:
     """The last sign, another one each time; None when none is known. Raises redis.RedisError."""
     sign = client.get(name)
     return sign if isinstance(sign, bytes) else None

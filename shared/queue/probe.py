@@ -16,7 +16,7 @@ KEPT_SECONDS = 60
 LONGEST_REASON = 500
 
 
-class Canary(Record):
+class Probe(Record):
     """Asks for an answer."""
 
     token: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(default_factory=lambda: secrets.token_hex(8))
@@ -46,12 +46,12 @@ class Answer(Record):
     """Whether the file of this canary is in its bucket: False when it has another one."""
 
 
-def canary_file(canary: Canary) -> str:
+def probe_file(canary: Probe) -> str:
     """Path of the file that whoever asks puts into the bucket meanwhile, so that whoever answers can look whether it is the same one."""
     return f"doctor/{canary.token}"
 
 
-def answer(client: redis.Redis, canary: Canary, queue: str, given: Answer) -> None:
+def answer(client: redis.Redis, canary: Probe, queue: str, given: Answer) -> None:
     """Answer for one queue; raises redis.RedisError."""
     with client.pipeline(transaction=True) as pipe:
         pipe.hset(_key(canary), queue, given.to_json())
@@ -59,7 +59,7 @@ def answer(client: redis.Redis, canary: Canary, queue: str, given: Answer) -> No
         pipe.execute()
 
 
-def answers(client: redis.Redis, canary: Canary) -> dict[str, Answer]:
+def answers(client: redis.Redis, canary: Probe) -> dict[str, Answer]:
     """The answers so far, by queue; raises redis.RedisError."""
     found = {}
     for queue, text in client.hgetall(_key(canary)).items():
@@ -70,5 +70,5 @@ def answers(client: redis.Redis, canary: Canary) -> dict[str, Answer]:
     return found
 
 
-def _key(canary: Canary) -> str:
+def _key(canary: Probe) -> str:
     return f"scoring:canary:{canary.token}"

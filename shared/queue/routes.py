@@ -7,7 +7,7 @@ TRAIN_FIT = "train.fit"
 TRAIN_CANDIDATE = "train.candidate"
 NOTIFY = "notify"
 SWEEP = "sweep"
-CANARY = "canary"
+PROBE = "canary"
 GC = "gc"
 
 QUEUE_TRAIN = "train"
@@ -24,6 +24,6 @@ QUEUE_OF_TASK = {
     NOTIFY: QUEUE_CONTROL,
     SWEEP: QUEUE_CONTROL,
     GC: QUEUE_CONTROL,
-    CANARY: QUEUE_CONTROL,  # or another, by name: it asks whether a queue is served
+    PROBE: QUEUE_CONTROL,  # or another, by name: it asks whether a queue is served
 }
 """A finish must never wait behind 20,000 chunks, nor a chunk behind a training: hence three queues."""

@@ -12,7 +12,7 @@ import structlog
 from pydantic import Field
 
 from shared.bucket.interface import Bucket
-from shared.bucket.local import STRAY_SECONDS
+from shared.bucket.local import ORPHAN_SECONDS
 from shared.catalog.manifests import OUTPUTS
 from shared.errors import MessageError
 from shared.jobs.folder import JOBS
@@ -109,7 +109,7 @@ def _go_on(
     if progress.phase == FOLDERS:
         for folder in (JOBS, OUTPUTS, NOTICES):
             if may_enter(f"{FOLDERS} {folder}"):
-                bucket.drop_empty_folders(folder, STRAY_SECONDS)
+                bucket.drop_empty_folders(folder, ORPHAN_SECONDS)
         return _next(progress)
     look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=dict(progress.kept_for))
     return _look(look, progress, has_time, may_enter)

@@ -28,7 +28,7 @@ from rich.table import Table
 from producers.releases.retention import clear_all, judge_releases
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import REQUESTS, JobFolder
-from shared.jobs.messages import JobOrder, ScoreJob
+from shared.jobs.messages import ScoreJob, StepMessage
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, Retention, parse_retention
@@ -125,7 +125,7 @@ class Replay:
         folder = JobFolder(self.bucket, job_id)
         self.bucket.create(f"{REQUESTS}/score-{job_id}.1", job_id.encode())
         folder.create(job)
-        send(self.app, SCORE_PLAN, [JobOrder(job_id=job_id)])
+        send(self.app, SCORE_PLAN, [StepMessage(job_id=job_id)])
         self.work_off()
         return folder
 

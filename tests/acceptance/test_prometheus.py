@@ -28,7 +28,7 @@ from producers.operations.metrics import serve
 from producers.schedule.run_states import Since, find_entry
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, SCORE_PLAN
 from shared.settings import Settings
@@ -267,7 +267,7 @@ def _read_or_hang(
 def send_long_ago(settings: Settings) -> None:
     """A message that has waited for an hour."""
     with make_app(settings) as app:
-        send(app, SCORE_PLAN, [JobOrder(job_id="20261123t101500000z-score-9bfad3")])
+        send(app, SCORE_PLAN, [StepMessage(job_id="20261123t101500000z-score-9bfad3")])
     client = redis.Redis.from_url(settings.broker_url)
     message = json.loads(client.rpop(QUEUE_CONTROL))
     message["headers"]["sent_at"] = time.time() - 3600

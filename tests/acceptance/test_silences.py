@@ -14,7 +14,7 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, Outcome
-from shared.jobs.messages import JobOrder, TrainJob
+from shared.jobs.messages import StepMessage, TrainJob
 from shared.queue import heartbeat, progress
 from shared.queue.broker import make_app, send
 from shared.queue.routes import NOTIFY, SCORE_PLAN
@@ -131,7 +131,7 @@ def ended(stage, name) -> JobFolder:
 
 
 def tell(stage, folders) -> None:
-    send(make_app(stage.settings), NOTIFY, [JobOrder(job_id=folder.job_id) for folder in folders])
+    send(make_app(stage.settings), NOTIFY, [StepMessage(job_id=folder.job_id) for folder in folders])
 
 
 def to_its_end(job) -> JobFolder:
@@ -144,7 +144,7 @@ def once_more(stage, job, name) -> JobFolder:
     """The same job under another name, written and sent at once."""
     folder = JobFolder(job.bucket, name)
     folder.create(job.job().model_copy(update={"job_id": name, "created": datetime.now(UTC)}))
-    send(make_app(stage.settings), SCORE_PLAN, [JobOrder(job_id=name)])
+    send(make_app(stage.settings), SCORE_PLAN, [StepMessage(job_id=name)])
     return folder
 
 

@@ -16,7 +16,7 @@ import redis
 
 from producers.stack.server import server_binary
 from producers.stack.services import ROOT
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN, SCORE_CHUNK, SCORE_PLAN, TRAIN_FIT
 from shared.settings import Settings
@@ -181,7 +181,7 @@ class WorkInHand:
         self._held = HeldJobs(folder / "held")
         self._held.hold("held-1")
         with make_app(settings) as app:
-            send(app, TRAIN_FIT, [JobOrder(job_id="held-1")])
+            send(app, TRAIN_FIT, [StepMessage(job_id="held-1")])
         wait_for(lambda: self._held.is_begun("held-1"), 30, "no worker took the training")
 
     def let_go(self):
@@ -224,7 +224,7 @@ def test_every_queue_is_consumed(running):
     client = redis.Redis(port=running.redis_port)
     with make_app(Settings(redis_url="", redis_port=running.redis_port)) as app:
         for task in (TRAIN_FIT, SCORE_PLAN):
-            send(app, task, [JobOrder(job_id="canary-1")])
+            send(app, task, [StepMessage(job_id="canary-1")])
         app.send_task(SCORE_CHUNK, args=["no order"])
     queues = (QUEUE_TRAIN, QUEUE_SCORE, QUEUE_CONTROL)
     wait_for(lambda: not any(map(client.llen, queues)) and not client.hlen("unacked"), 30, lambda: running.log)

@@ -21,7 +21,7 @@ from model_store.check_table import _read
 from model_store.library import ModelLibrary
 from producers.results.rejects import find_rejects, write_rows
 from shared.bucket.local import LocalBucket
-from shared.errors import StrayOrderError, TableError
+from shared.errors import StaleMessageError, TableError
 from shared.table_files import ENDINGS, TEXT_FORMS, FileKind, find_files, kind_of
 from tests.handmade import FEATURES, HEADER, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at
 from workers.scoring import chunk, planning, publishing
@@ -296,7 +296,7 @@ class EveryFormat:
             pytest.skip("its chunks are read from slices, each of which says how long it is")
         folder = make_job(bucket, table=self.put(bucket, RECORDS))
         plan(folder)
-        with pytest.raises(StrayOrderError):
+        with pytest.raises(StaleMessageError):
             chunk.score_chunk(folder, read_begun(folder).chunk(0, (0, 0, 1 << 20, 1)), ModelLibrary(folder.bucket, bucket.root))
 
     def test_the_checks_of_a_definition_read_it(self, tmp_path):

@@ -73,7 +73,7 @@ RAISES = {
     "exits": ("raise SystemExit(3)", r"SystemExit\(3\)"),
     "says that the disk is full": ("raise OSError(28, 'No space left')", r"OSError\(28, 'No space left'\)"),
     "says that the bucket is away": ("from shared.errors import BucketError; raise BucketError('away')", "away"),
-    "says that the message is stray": ("from shared.errors import StrayOrderError; raise StrayOrderError('stray')", "stray"),
+    "says that the message is stray": ("from shared.errors import StaleMessageError; raise StaleMessageError('stray')", "stray"),
     "has a repr that raises": (
         "\n            class Odd(Exception):\n                def __repr__(self):\n                    1 / 0\n            raise Odd",
         "Odd",

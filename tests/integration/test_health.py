@@ -16,7 +16,7 @@ import redis
 from producers.stack import health
 from producers.stack.services import BEAT, CONTROL, CONTROL_PROCESSES, FLOWER, STOP_SECONDS, WORKER, celery_command
 from shared.errors import BrokerError
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_TRAIN, SCORE_PLAN
 from shared.settings import Settings
@@ -67,7 +67,7 @@ class Alone:
 
     def send(self, orders: int) -> None:
         with make_app(self.settings) as app:
-            send(app, SCORE_PLAN, [JobOrder(job_id=job(number)) for number in range(orders)])
+            send(app, SCORE_PLAN, [StepMessage(job_id=job(number)) for number in range(orders)])
 
     def problem(self, service: str) -> str | None:
         return health.find_problem(service, self.settings)

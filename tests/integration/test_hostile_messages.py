@@ -253,10 +253,10 @@ def test_an_order_that_does_not_decode_is_refused_by_every_task(queue: Queue) ->
         assert "wrong" in queue.send(task, queue=name)  # no arguments
         assert "reads format 1" in queue.send(task, {"format": 2, "job_id": "job-1", "index": 0, "of": 1}, queue=name)
     for order, said in (
-        ("text", "a JobOrder has a wrong text"),
-        (None, "a JobOrder has a wrong text"),
-        ([1, 2], "a JobOrder has a wrong text"),
-        ({}, "a JobOrder has a wrong job_id"),
+        ("text", "a StepMessage has a wrong text"),
+        (None, "a StepMessage has a wrong text"),
+        ([1, 2], "a StepMessage has a wrong text"),
+        ({}, "a StepMessage has a wrong job_id"),
         ({"job_id": 7}, "wrong job_id"),
         ({"job_id": ["job-1"]}, "wrong job_id"),
         ({"job_id": "job-1", "table": "/etc/passwd"}, "wrong table: Extra inputs"),
@@ -266,15 +266,15 @@ def test_an_order_that_does_not_decode_is_refused_by_every_task(queue: Queue) ->
         assert said in queue.send("score.plan", order)
     for wrong in ({"candidate": 0}, {"candidate": "1"}, {"fold": 1.5}, {"fold": 10**9}, {"params": {}}):
         order = {"job_id": "job-1", "candidate": 1, "fold": 1} | wrong
-        assert f"a CandidateOrder has a wrong {next(iter(wrong))}" in queue.send("train.candidate", order, queue="train")
+        assert f"a CandidateMessage has a wrong {next(iter(wrong))}" in queue.send("train.candidate", order, queue="train")
     for wrong in ({"index": -1}, {"index": "0"}, {"index": 1.5}, {"index": 10**9}, {"of": 0}, {"of": None}):
         order = {"job_id": "job-1", "index": 0, "of": 1} | wrong
-        assert f"a ChunkOrder has a wrong {next(iter(wrong))}" in queue.send("score.chunk", order, queue="score")
+        assert f"a ChunkMessage has a wrong {next(iter(wrong))}" in queue.send("score.chunk", order, queue="score")
 
 
 def test_a_job_id_that_is_a_path_is_refused(queue: Queue) -> None:
     for job_id in ("../../etc", "/etc/passwd", "..", "a/b", "a\\b", "job-1/../job-2", "job\n1", "job\0", "_open", ""):
-        assert "a JobOrder has a wrong job_id" in queue.send("notify", {"job_id": job_id})
+        assert "a StepMessage has a wrong job_id" in queue.send("notify", {"job_id": job_id})
 
 
 def test_a_job_that_does_not_exist_is_refused_and_not_made(trained: Place, queue: Queue) -> None:

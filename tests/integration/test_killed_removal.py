@@ -147,7 +147,7 @@ def test_removal_that_is_killed_damages_nothing_and_leaves_nothing_behind(full, 
                 done += killed_after(bucket, calls, lambda moment=moment, bucket=bucket: daily.make_round(bucket, rules, moment))
                 check_whole(bucket, held)
             daily.make_round(bucket, rules, moment)
-        bucket.drop_strays()
+        bucket.drop_orphans()
         # folders that a kill left empty go with a round of a later day
         for path in bucket.root.rglob("*"):
             if path.is_dir():

@@ -10,8 +10,8 @@ import redis
 
 from producers.stack.services import BEAT, WORKER, beat_command, lone_worker_command
 from shared.errors import ScoringError
-from shared.queue.broker import make_app, send_canary
-from shared.queue.probe import Canary, answers
+from shared.queue.broker import make_app, send_probe
+from shared.queue.probe import Probe, answers
 from shared.queue.routes import QUEUE_CONTROL
 from shared.settings import Settings
 from tests.conftest import own_server, wait_until
@@ -51,12 +51,12 @@ class Stack:
 
     def answers_now(self, seconds):
         """A worker takes a message."""
-        canary = Canary()
+        canary = Probe()
 
         def answered():
             try:
                 with make_app(self.settings) as app:
-                    send_canary(app, QUEUE_CONTROL, canary)
+                    send_probe(app, QUEUE_CONTROL, canary)
                 return answers(self.client, canary)
             except (ScoringError, redis.RedisError):
                 return False

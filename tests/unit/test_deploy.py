@@ -325,7 +325,7 @@ def test_keda_reads_the_queues_as_that_user():
 def figures_of(redis_url, bucket):
     client = redis.Redis.from_url(redis_url)
     for sign in (heartbeat.BEAT, heartbeat.SWEEP):
-        heartbeat.leave_sign(client, sign)
+        heartbeat.update_heartbeat(client, sign)
     client.config_set("maxmemory", "1gb")
     try:
         text = generate_latest(registry(Settings(redis_url=redis_url, bucket_url=str(bucket)))).decode()

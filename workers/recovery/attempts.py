@@ -15,7 +15,7 @@ from billiard.common import terminate_handler_fired  # type: ignore[attr-defined
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.memory_limit import describe_memory
 from shared.queue.progress import KEPT_SECONDS
 from shared.queue.scripts import Argument, Key, Script
@@ -102,7 +102,7 @@ def attempts_key(job_id: str) -> str:
     return f"scoring:attempts:{job_id}"
 
 
-def step_name(task: str, order: JobOrder) -> str:
+def step_name(task: str, order: StepMessage) -> str:
     """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as in ``progress.mark_part``."""
     return order.piece_name or task
 

@@ -79,7 +79,7 @@ class Watch:
     def look(self, now: float) -> None:
         """Look once, at this moment of ``time.monotonic``, and do what is needed."""
         try:
-            sign = heartbeat.last_sign(self._client, heartbeat.BEAT)
+            sign = heartbeat.last_heartbeat(self._client, heartbeat.BEAT)
             if now - self._looked > self._limit / 2:
                 # the first look, or the first after a sleep: an old sign says nothing
                 self._heard, self._sign = now, sign
@@ -104,7 +104,7 @@ class Watch:
     def _note_silence(self, seconds: float) -> None:
         """One worker of all takes it upon itself to tell."""
         if self._client.set(SILENT, self._name, nx=True, ex=CLAIM_SECONDS):
-            if heartbeat.last_sign(self._client, heartbeat.BEAT) not in (None, self._sign):
+            if heartbeat.last_heartbeat(self._client, heartbeat.BEAT) not in (None, self._sign):
                 self._client.delete(SILENT)  # it came back this moment, and who saw it found no mark to take away
                 return
             self._plan_to_tell(_silence(seconds))

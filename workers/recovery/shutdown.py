@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import redis
 
 from shared.errors import MessageError
-from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
 from shared.queue.routes import SCORE_CHUNK, TRAIN_CANDIDATE
 from workers.recovery.attempts import forgive, step_name
 
-KINDS: dict[str, type[JobOrder]] = {SCORE_CHUNK: ChunkOrder, TRAIN_CANDIDATE: CandidateOrder}
+KINDS: dict[str, type[StepMessage]] = {SCORE_CHUNK: ChunkMessage, TRAIN_CANDIDATE: CandidateMessage}
 
 
 class Request(Protocol):
@@ -27,9 +27,9 @@ class Request(Protocol):
         """What its task is given."""
 
 
-def step_of(request: Request) -> tuple[JobOrder, str]:
+def step_of(request: Request) -> tuple[StepMessage, str]:
     """The order in a message, and the name under which its step is counted; raises MessageError when it is no step of a job."""
-    order = KINDS.get(request.name, JobOrder).decode(request.args[0] if request.args else None)
+    order = KINDS.get(request.name, StepMessage).decode(request.args[0] if request.args else None)
     return order, step_name(request.name, order)
 
 

@@ -17,7 +17,7 @@ from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import JobFailedError, MessageError, PermanentError, TransientError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import OPEN, JobFolder, Outcome, close_job
-from shared.jobs.messages import ChunkOrder, JobOrder, ScoreJob, TrainJob
+from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
 from shared.jobs.states import JobState
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
@@ -51,7 +51,7 @@ class Missing:
     """Orders that are on no queue and that no process works on."""
 
     task: str
-    orders: list[JobOrder]
+    orders: list[StepMessage]
     sent: datetime
     """When they were sent last, according to the job's folder."""
 
@@ -148,14 +148,14 @@ def _look(bucket: Bucket, rules: Rules, share: Share | None, may_enter: Callable
     return None
 
 
-def _lost_orders(missing: Missing, traffic: Traffic, rules: Rules) -> list[JobOrder]:
+def _lost_orders(missing: Missing, traffic: Traffic, rules: Rules) -> list[StepMessage]:
     if not _is_lost(missing, traffic, rules):
         return []
     held = traffic.are_leased([lease_name(missing.task, order) for order in missing.orders])
     return [order for order, taken in zip(missing.orders, held, strict=True) if not taken]
 
 
-def lease_name(task: str, order: JobOrder) -> str:
+def lease_name(task: str, order: StepMessage) -> str:
     """The name under which a step is leased: one for each chunk, one for each candidate and fold, one for each other step of a job."""
     return ":".join([task, order.job_id, *([order.piece_name] if order.piece else [])])
 
@@ -195,7 +195,7 @@ def _missing_work(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | 
     missing = missing_chunks(folder, plan)[:CHUNKS_AT_ONCE]
     if not missing:
         return _order(folder, SCORE_FINISH, _last_file(folder, Subfolder.PARTS, plan.made))
-    orders: list[JobOrder] = [ChunkOrder(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
+    orders: list[StepMessage] = [ChunkMessage(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
     return Missing(task=SCORE_CHUNK, orders=orders, sent=_last_sent(folder, plan.made))
 
 
@@ -203,7 +203,7 @@ def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
     """What a train job waits for: candidates of its search, or the fit, which also goes on with the search."""
     candidates, made = missing_orders(folder)
     if candidates:
-        orders: list[JobOrder] = [*candidates[:CHUNKS_AT_ONCE]]
+        orders: list[StepMessage] = [*candidates[:CHUNKS_AT_ONCE]]
         return Missing(task=TRAIN_CANDIDATE, orders=orders, sent=_last_sent(folder, made or job.created))
     return _order(folder, TRAIN_FIT, _last_file(folder, Subfolder.CANDIDATES, job.created))
 
@@ -222,11 +222,11 @@ def _failed(folder: JobFolder, error: PermanentError) -> Missing:
     """Fail a job that cannot continue, with a notice."""
     log.error("job failed", job=folder.job_id, error=str(error))
     folder.fail(error)
-    return Missing(task=NOTIFY, orders=[JobOrder(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
+    return Missing(task=NOTIFY, orders=[StepMessage(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
 
 
 def _order(folder: JobFolder, task: str, sent: datetime) -> Missing:
-    return Missing(task=task, orders=[JobOrder(job_id=folder.job_id)], sent=_last_sent(folder, sent))
+    return Missing(task=task, orders=[StepMessage(job_id=folder.job_id)], sent=_last_sent(folder, sent))
 
 
 def _last_file(folder: JobFolder, subfolder: Subfolder, otherwise: datetime) -> datetime:

@@ -25,7 +25,7 @@ FIRST_REST, LONGER = timedelta(minutes=1), 4
 
 The job may be a bystander: when something else kills whole workers, as a release does in a container, the sweep in hand dies with them."""
 
-STRAYS, NOTICES = "stray files", "notices to tell"
+ORPHANS, NOTICES = "stray files", "notices to tell"
 """What a sweep does beside looking at jobs; no job is named so."""
 
 NAMES = {routes.SWEEP: "the sweep", routes.GC: "the removal of what is old"}
@@ -87,7 +87,7 @@ def _tell(bucket: Bucket, deaths: Deaths) -> None:
 
 def _next_step(deaths: Deaths) -> str:
     more = "Give the workers of the queue control more memory; it is tried again by itself"
-    is_job = deaths.step == routes.SWEEP and deaths.piece not in (WHOLE, STRAYS, NOTICES)
+    is_job = deaths.step == routes.SWEEP and deaths.piece not in (WHOLE, ORPHANS, NOTICES)
     if not is_job:
         return f"{more}."
     return f"{more}, after a minute at first and later once a day. See: scoring jobs show {deaths.piece}"

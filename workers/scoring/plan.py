@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.unchanged import check_still, unchanged_while_read
 from shared.catalog.manifests import TableFingerprint, WithInterval
-from shared.errors import MessageError, StrayOrderError
+from shared.errors import MessageError, StaleMessageError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
 from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
@@ -85,11 +85,11 @@ class Begun(Record):
     interval: WithInterval = False
 
     def chunk(self, index: int, cut: Sequence[int]) -> PlannedChunk:
-        """A chunk that was cut before the plan is written; raises StrayOrderError when the table cannot have it."""
+        """A chunk that was cut before the plan is written; raises StaleMessageError when the table cannot have it."""
         chunk = Chunk(*cut)
         is_possible = chunk.file < len(self.files) and 0 <= chunk.start < chunk.end
         if not is_possible or not self.files[chunk.file].table_format.may_be_chunk(chunk.start, chunk.end):
-            raise StrayOrderError(f"the table of job {self.job_id} has no chunk {tuple(chunk)}")
+            raise StaleMessageError(f"the table of job {self.job_id} has no chunk {tuple(chunk)}")
         return PlannedChunk(
             index=index,
             chunk=chunk,
@@ -135,9 +135,9 @@ class Plan(Record):
         return chunks
 
     def chunk(self, index: int) -> PlannedChunk:
-        """A chunk of the plan; raises StrayOrderError when the plan has no chunk of this number."""
+        """A chunk of the plan; raises StaleMessageError when the plan has no chunk of this number."""
         if not index < len(self.chunks):
-            raise StrayOrderError(f"job {self.job_id} has {len(self.chunks)} chunks; there is no chunk {index}")
+            raise StaleMessageError(f"job {self.job_id} has {len(self.chunks)} chunks; there is no chunk {index}")
         chunk = self.chunks[index]
         return PlannedChunk(
             index=index,
@@ -197,12 +197,12 @@ def read_plan(folder: JobFolder) -> Plan:
     """The plan of a job.
 
     Raises:
-        StrayOrderError: the job has no plan.
+        StaleMessageError: the job has no plan.
         MessageError: the plan is damaged or belongs to another job.
     """
     plan = _read(folder, JobFile.PLAN, Plan, f"the plan of job {folder.job_id}")
     if plan is None:
-        raise StrayOrderError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
+        raise StaleMessageError(f"job {folder.job_id} has no plan", next_step=f"See what it waits for: scoring jobs show {folder.job_id}")
     return plan
 
 

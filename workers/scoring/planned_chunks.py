@@ -3,10 +3,10 @@
 import functools
 
 from shared.bucket.interface import Bucket
-from shared.errors import StrayOrderError
+from shared.errors import StaleMessageError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ChunkOrder
+from shared.jobs.messages import ChunkMessage
 from workers.scoring.plan import Begun, Plan, PlannedChunk, read_begun, read_plan
 
 JOBS_IN_MEMORY = 8
@@ -20,24 +20,24 @@ def read_plan_once(bucket: Bucket, job_id: str) -> Plan:
 
 @functools.lru_cache(maxsize=JOBS_IN_MEMORY)
 def read_begun_once(bucket: Bucket, job_id: str) -> Begun:
-    """What is settled of the plan of a job whose table is being cut, cached: it never changes. Raises StrayOrderError if nothing is."""
+    """What is settled of the plan of a job whose table is being cut, cached: it never changes. Raises StaleMessageError if nothing is."""
     begun = read_begun(JobFolder(bucket, job_id))
     if begun is None:
-        raise StrayOrderError(f"nothing of job {job_id} is planned")
+        raise StaleMessageError(f"nothing of job {job_id} is planned")
     return begun
 
 
-def find_chunk(folder: JobFolder, order: ChunkOrder) -> PlannedChunk:
-    """The chunk that a message asks for; raises StrayOrderError when the job has no such chunk."""
+def find_chunk(folder: JobFolder, order: ChunkMessage) -> PlannedChunk:
+    """The chunk that a message asks for; raises StaleMessageError when the job has no such chunk."""
     if order.cut is None or folder.has(JobFile.PLAN):
         planned = read_plan_once(folder.bucket, folder.job_id).chunk(order.index)
         if order.cut not in (None, planned.chunk):
-            raise StrayOrderError(f"chunk {order.index} of job {order.job_id} was cut otherwise")
+            raise StaleMessageError(f"chunk {order.index} of job {order.job_id} was cut otherwise")
         return planned
     return read_begun_once(folder.bucket, folder.job_id).chunk(order.index, order.cut)
 
 
-def plan_of_chunk(folder: JobFolder, order: ChunkOrder) -> Plan | None:
+def plan_of_chunk(folder: JobFolder, order: ChunkMessage) -> Plan | None:
     """The plan that a scored chunk belongs to; None while the table is being cut: the planning step then looks for the parts itself."""
     if order.cut is not None and not folder.has(JobFile.PLAN):
         return None

@@ -17,7 +17,7 @@ from typing import IO, ClassVar, Protocol, cast
 import pyarrow.parquet as pq
 
 from shared.bucket.interface import Bucket
-from shared.errors import StrayOrderError, TableError
+from shared.errors import StaleMessageError, TableError
 from shared.table_files import FileKind
 from workers.tables.chunk_size import MAX_CHUNK_BYTES, ChunkSize
 from workers.tables.compression import TEXT_RATIO, Compression, Gzip, LimitedText, UnpackedLimit, Zstd
@@ -99,9 +99,9 @@ class ChunkOfFile:
     """The text of a chunk of a compressed file."""
 
     def refuse_beyond(self, size: int) -> None:
-        """Raises StrayOrderError for a chunk that ends behind the end of its file: no plan has such a one, but a message may."""
+        """Raises StaleMessageError for a chunk that ends behind the end of its file: no plan has such a one, but a message may."""
         if self.end > size:
-            raise StrayOrderError(f"{self.path} ends at {size:,}, and a chunk of it cannot end at {self.end:,}")
+            raise StaleMessageError(f"{self.path} ends at {size:,}, and a chunk of it cannot end at {self.end:,}")
 
 
 class WholeFile(Protocol):
@@ -157,7 +157,7 @@ class TableFormat(ABC):
 
         Raises:
             TableError: the table changed under the job, or does before all was read.
-            StrayOrderError: the chunk ends behind the end of its file.
+            StaleMessageError: the chunk ends behind the end of its file.
         """
 
     @abstractmethod

@@ -4,7 +4,7 @@ import celery
 import structlog
 
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import CandidateOrder
+from shared.jobs.messages import CandidateMessage
 from workers.recovery.attempts import MAX_DEATHS, Attempt
 from workers.tasks import context
 from workers.training.search import steps
@@ -12,12 +12,12 @@ from workers.training.search import steps
 log = structlog.get_logger()
 
 
-def is_missing(order: CandidateOrder, folder: JobFolder) -> bool:
+def is_missing(order: CandidateMessage, folder: JobFolder) -> bool:
     """True while the candidate has no record: a crash is then its own, and not one of choosing the next candidates."""
     return order in steps.missing_orders(folder)[0]
 
 
-def try_or_give_up(task: celery.Task, order: CandidateOrder, folder: JobFolder, attempt: Attempt) -> None:
+def try_or_give_up(task: celery.Task, order: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Try a candidate on a fold, unless it crashed too often."""
     if attempt.deaths >= MAX_DEATHS:
         log.error("candidate killed its worker and is given up", deaths=attempt.deaths)

@@ -12,7 +12,7 @@ from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import untold
 from shared.queue import counters, routes
-from shared.queue.probe import LONGEST_REASON, Canary
+from shared.queue.probe import LONGEST_REASON, Probe
 from workers.notices import delivery
 from workers.notices.event import Event
 from workers.notices.resting import NoticeError
@@ -23,9 +23,9 @@ log = structlog.get_logger()
 
 TURNS, TURN_SECONDS = 20, 0.5
 """How often a notice waits for its turn at the webhook, and how long each time."""
-PROBE_TURNS = 8
+TEST_NOTICE_TURNS = 8
 """The same for the message of ``scoring doctor --send``, which waits 10 seconds for an answer; a try may take 5 of them."""
-PROBE = Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={})
+TEST_NOTICE = Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={})
 
 
 def deliver_outcome(task: celery.Task, folder: JobFolder) -> None:
@@ -69,7 +69,7 @@ def deliver_announced(client: redis.Redis, now: datetime) -> None:
                 log.warning("will try again", task=routes.SWEEP, seconds=error.rest_seconds, error=str(error))
 
 
-def deliver_probe(task: celery.Task, asked: Canary) -> str:
+def deliver_probe(task: celery.Task, asked: Probe) -> str:
     """Deliver the message of ``scoring doctor --send``; returns why that failed, or an empty text.
 
     Raises:
@@ -79,12 +79,12 @@ def deliver_probe(task: celery.Task, asked: Canary) -> str:
     if notifier is None:
         return "the workers have no WEBHOOK_URL"
     with delivery.take_turn(context.redis_client(), notifier) as turn:
-        if not turn.is_free and task.request.retries < PROBE_TURNS and not task.request.called_directly:
-            raise task.retry(countdown=TURN_SECONDS, max_retries=PROBE_TURNS)
+        if not turn.is_free and task.request.retries < TEST_NOTICE_TURNS and not task.request.called_directly:
+            raise task.retry(countdown=TURN_SECONDS, max_retries=TEST_NOTICE_TURNS)
         if turn.notifier is None or not turn.may_deliver:
             return turn.reason
         try:
-            delivery.deliver(Event.of(PROBE, id=f"doctor/{asked.token}", at=datetime.now(UTC)), turn.notifier, TriesInMemory())
+            delivery.deliver(Event.of(TEST_NOTICE, id=f"doctor/{asked.token}", at=datetime.now(UTC)), turn.notifier, TriesInMemory())
         except NoticeError as error:
             return error.message[:LONGEST_REASON]
         return ""

@@ -9,12 +9,12 @@ from model_store.store import library_versions
 from model_store.trial_import import bar_deadly_definitions
 from shared.errors import ModelError, ScoringError
 from shared.queue import routes
-from shared.queue.probe import Answer, Canary, canary_file
+from shared.queue.probe import Answer, Probe, probe_file
 from shared.version import code_version
 from workers.tasks import context
 
 
-def describe_worker(asked: Canary, queue: str, webhook: str | None) -> Answer:
+def describe_worker(asked: Probe, queue: str, webhook: str | None) -> Answer:
     """The answer of this process for a queue; ``webhook`` is what came of a message to it, or None without one."""
     definitions = context.settings().definitions
     return Answer(
@@ -31,9 +31,9 @@ def describe_worker(asked: Canary, queue: str, webhook: str | None) -> Answer:
     )
 
 
-def _sees_bucket(asked: Canary) -> bool | None:
+def _sees_bucket(asked: Probe) -> bool | None:
     try:
-        return context.bucket().exists(canary_file(asked))
+        return context.bucket().exists(probe_file(asked))
     except ScoringError:
         return None
 

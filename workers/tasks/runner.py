@@ -16,7 +16,7 @@ from celery import shared_task
 
 from shared.errors import MessageError, TransientError
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from workers.tasks import context
 from workers.tasks.policies.crashes import run_counted
 from workers.tasks.policies.failure import JobFailedHereError, end_step
@@ -36,7 +36,7 @@ class _StepTask(celery.Task):
 
 def step(  # noqa: PLR0913 - each option is a difference from the ordinary step
     name: str,
-    kind: type[JobOrder],
+    kind: type[StepMessage],
     *,
     activity: str = "a step of the job",
     says_stage: bool = False,

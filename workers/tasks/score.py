@@ -4,7 +4,7 @@ import celery
 import structlog
 
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ChunkOrder, JobOrder
+from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.jobs.states import JobState
 from shared.queue import broker, progress, routes
 from workers.recovery.attempts import Attempt
@@ -23,8 +23,8 @@ WORK = "score"
 """The kind of work whose caches the steps of a score job keep."""
 
 
-@step(routes.SCORE_PLAN, JobOrder, activity="cutting the table into chunks")
-def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
+@step(routes.SCORE_PLAN, StepMessage, activity="cutting the table into chunks")
+def score_plan(task: celery.Task, order: StepMessage, folder: JobFolder, _: Attempt) -> None:
     """Cut the table, and send every chunk that has no part yet, most of them while the table is still being cut."""
     sender = ChunkSender(task.app, order.job_id)
     plan = planning.plan_job(folder, sender.send_early, max_unpacked_ratio=context.settings().max_unpacked_ratio)
@@ -36,23 +36,23 @@ def score_plan(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt
 
 @step(
     routes.SCORE_CHUNK,
-    ChunkOrder,
+    ChunkMessage,
     handles_crashes=lambda *_: True,
     time_limit=CountTimeLimit("chunk", lambda: context.settings().chunk_seconds),
 )
-def score_chunk(task: celery.Task, order: ChunkOrder, folder: JobFolder, attempt: Attempt) -> None:
+def score_chunk(task: celery.Task, order: ChunkMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Score one chunk; the chunk that completes the job sends the finish."""
     drop_caches_of_other_work(WORK)
     done = run_chunk(order, folder, attempt)
     if done is None:
         return
     if done.starts_join:
-        broker.send(task.app, routes.SCORE_FINISH, [JobOrder(job_id=order.job_id)])
+        broker.send(task.app, routes.SCORE_FINISH, [StepMessage(job_id=order.job_id)])
     done.check_rejects()
 
 
-@step(routes.SCORE_FINISH, JobOrder, activity="joining the parts and publishing the result", repeat_while=joining.can_finish)
-def score_finish(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
+@step(routes.SCORE_FINISH, StepMessage, activity="joining the parts and publishing the result", repeat_while=joining.can_finish)
+def score_finish(task: celery.Task, order: StepMessage, folder: JobFolder, _: Attempt) -> None:
     """Join and publish, if all parts are there or about to be; then the notice."""
     # a process that could score the last chunks itself does not wait for other processes to do it
     outcome = publishing.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)

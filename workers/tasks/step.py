@@ -8,7 +8,7 @@ import celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from workers.recovery.attempts import Attempt
 
 Work = Callable[[celery.Task, Any, JobFolder, Attempt], None]
@@ -49,7 +49,7 @@ class StepRun:
 
     step: Step
     task: celery.Task
-    order: JobOrder
+    order: StepMessage
     folder: JobFolder
 
     @property

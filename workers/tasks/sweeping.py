@@ -13,7 +13,7 @@ from shared.queue.leases import are_leased
 from shared.queue.upkeep import Upkeep
 from workers.recovery import sweep
 from workers.recovery.attempts import note_sent_again, step_name
-from workers.recovery.upkeep import NOTICES, STRAYS
+from workers.recovery.upkeep import NOTICES, ORPHANS
 from workers.tasks import context
 from workers.tasks.delivering import deliver_announced
 
@@ -23,13 +23,13 @@ def sweep_once(app: celery.Celery, upkeep: Upkeep) -> None:
     client = context.redis_client()
     # a sweep records in Redis what it looks at only after a crash: each of thousands of jobs would cost a round trip
     may_enter = upkeep.may_enter if upkeep.deaths else None
-    if may_enter is None or may_enter(STRAYS):
+    if may_enter is None or may_enter(ORPHANS):
         _drop_strays()
         upkeep.leave()
     turn = sweep.Turn(after=heartbeat.swept_until(client), seconds=sweep.SWEEP_SECONDS)
     for missing in sweep.sweep(context.bucket(), _traffic(client), _rules(upkeep), turn, context.cluster(), may_enter):
         send_again(app, missing)
-    heartbeat.leave_sign(client, heartbeat.SWEEP)
+    heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     heartbeat.note_swept(client, turn.after)
     # another stack delivers its own notices to its own webhook
     if context.cluster().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
@@ -44,7 +44,7 @@ def send_again(app: celery.Celery, missing: sweep.Missing) -> None:
 
 
 def _drop_strays() -> None:
-    context.bucket().drop_strays()
+    context.bucket().drop_orphans()
     for parent in context.library().temporary_folders:
         drop_abandoned(parent)
 

@@ -7,7 +7,7 @@ import structlog
 
 from model_store.evaluation.gate import Limits
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import CandidateOrder, JobOrder
+from shared.jobs.messages import CandidateMessage, StepMessage
 from shared.queue import broker, routes
 from workers.recovery.attempts import Attempt
 from workers.runtime.memory import give_back_freed_memory
@@ -25,8 +25,8 @@ log = structlog.get_logger()
 register_cache("search", steps.forget_table)
 
 
-@step(routes.TRAIN_FIT, JobOrder, activity="training", says_stage=True)
-def train_fit(task: celery.Task, order: JobOrder, folder: JobFolder, _: Attempt) -> None:
+@step(routes.TRAIN_FIT, StepMessage, activity="training", says_stage=True)
+def train_fit(task: celery.Task, order: StepMessage, folder: JobFolder, _: Attempt) -> None:
     """Search for the best parameters, if that is asked for; then train, evaluate and publish a release; then the notice."""
     candidates = steps.next_orders(folder, context.library())
     if candidates:
@@ -48,12 +48,12 @@ def _train_release(folder: JobFolder) -> None:
         give_back_freed_memory()
 
 
-@step(routes.TRAIN_CANDIDATE, CandidateOrder, activity="choosing the next candidates of the search", handles_crashes=is_missing)
-def train_candidate(task: celery.Task, order: CandidateOrder, folder: JobFolder, attempt: Attempt) -> None:
+@step(routes.TRAIN_CANDIDATE, CandidateMessage, activity="choosing the next candidates of the search", handles_crashes=is_missing)
+def train_candidate(task: celery.Task, order: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Try one candidate on one fold; the candidate that completes a wave sends the next one, or the fit."""
     try_or_give_up(task, order, folder, attempt)
     if folder.outcome() is not None or steps.missing_orders(folder)[0]:
         steps.say_standing(folder)
         return
     candidates = steps.next_orders(folder, context.library())
-    broker.send(task.app, routes.TRAIN_CANDIDATE if candidates else routes.TRAIN_FIT, candidates or [JobOrder(job_id=order.job_id)])
+    broker.send(task.app, routes.TRAIN_CANDIDATE if candidates else routes.TRAIN_FIT, candidates or [StepMessage(job_id=order.job_id)])

@@ -9,9 +9,9 @@ from celery import shared_task
 
 from shared.errors import MessageError, TransientError
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.queue import routes
-from shared.queue.probe import Canary, answer
+from shared.queue.probe import Probe, answer
 from shared.queue.upkeep import Upkeep
 from workers.notices import delivery
 from workers.recovery import retention
@@ -27,8 +27,8 @@ log = structlog.get_logger()
 
 
 # a notice that fails for good would send itself for ever
-@step(routes.NOTIFY, JobOrder, handles_crashes=lambda *_: True, notifies=False)
-def notify(task: celery.Task, order: JobOrder, folder: JobFolder, attempt: Attempt) -> None:
+@step(routes.NOTIFY, StepMessage, handles_crashes=lambda *_: True, notifies=False)
+def notify(task: celery.Task, order: StepMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Deliver the notice of a job that has ended, unless that killed its process too often."""
     del order
     if attempt.deaths >= MAX_DEATHS:
@@ -64,16 +64,16 @@ def _serves_stack() -> bool:
     return context.cluster().claim().is_ours
 
 
-@shared_task(name=routes.CANARY, bind=True)
+@shared_task(name=routes.PROBE, bind=True)
 def canary(self: celery.Task, message: object = None, queue: object = None, *_: object, **__: object) -> None:
     """Answer the probe of a queue, which shows that this worker serves it."""
     try:
-        asked = Canary.decode(message)
+        asked = Probe.decode(message)
     except MessageError as error:
-        log.error("message refused", task=routes.CANARY, error=str(error))
+        log.error("message refused", task=routes.PROBE, error=str(error))
         return
     if queue not in routes.QUEUES:
-        log.error("message refused", task=routes.CANARY, error=f"{queue!r} is no queue")
+        log.error("message refused", task=routes.PROBE, error=f"{queue!r} is no queue")
         return
     webhook = deliver_probe(self, asked) if asked.tell_people else None
     given = describe_worker(asked, str(queue), webhook)

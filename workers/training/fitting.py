@@ -11,7 +11,7 @@ from model_store.definitions import Definition
 from model_store.foreign_code import calling
 from model_store.predicting import check_finite, columns_for, predict_rows, prepare
 from shared.catalog.manifests import Search
-from shared.errors import StrayOrderError
+from shared.errors import StaleMessageError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from shared.jobs.search_config import MOST_CANDIDATES, SearchConfig, read_config
@@ -23,7 +23,7 @@ def train_job(folder: JobFolder) -> TrainJob:
     """The request, which must be one to train."""
     job = folder.job()
     if not isinstance(job, TrainJob):
-        raise StrayOrderError(f"job {job.job_id} is a {job.kind} job, not one that trains")
+        raise StaleMessageError(f"job {job.job_id} is a {job.kind} job, not one that trains")
     return job
 
 

@@ -8,7 +8,7 @@ from shared.bucket.interface import Bucket
 from shared.queue.probe import Answer
 from shared.settings import Settings
 
-CANARY_SECONDS = 10.0
+PROBE_SECONDS = 10.0
 START_REDIS = "Start it (for a local stack: scoring up) or check REDIS_URL."
 START_WORKER = "Start a worker for the queue control (locally: scoring up)."
 
@@ -20,7 +20,7 @@ class Examined:
     settings: Settings
     tell_people: bool = False
     """Whether a worker sends a message to the webhook."""
-    canary_seconds: float = CANARY_SECONDS
+    canary_seconds: float = PROBE_SECONDS
     """How long workers have to answer."""
     client: redis.Redis | None = None
     """None when Redis does not answer, or is too old."""

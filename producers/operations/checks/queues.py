@@ -10,8 +10,8 @@ from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.bucket.interface import Bucket
 from shared.errors import ScoringError
-from shared.queue.broker import make_app, send_canary
-from shared.queue.probe import Answer, Canary, answers, canary_file
+from shared.queue.broker import make_app, send_probe
+from shared.queue.probe import Answer, Probe, answers, probe_file
 from shared.queue.routes import QUEUE_CONTROL, QUEUES
 
 POLL_SECONDS = 0.02
@@ -21,13 +21,13 @@ def check_queues(examined: Examined) -> Iterator[Finding]:
     """A worker takes a message from each queue; the checks of workers have its answers from then on."""
     if examined.client is None:
         return
-    canaries = {queue: Canary(tell_people=examined.tell_people and queue == QUEUE_CONTROL) for queue in QUEUES}
+    canaries = {queue: Probe(tell_people=examined.tell_people and queue == QUEUE_CONTROL) for queue in QUEUES}
     with canary_files(examined.bucket, canaries.values()) as are_there:
         app = make_app(examined.settings)
         began = time.monotonic()
         try:
             for queue, canary in canaries.items():
-                send_canary(app, queue, canary)
+                send_probe(app, queue, canary)
         except ScoringError as reason:
             yield error("workers", reason.message, reason.next_step)
             return
@@ -42,7 +42,7 @@ def check_queues(examined: Examined) -> Iterator[Finding]:
             yield _finding(examined, examined.client, queue, took.get(queue))
 
 
-def _new_answers(client: redis.Redis, canaries: dict[str, Canary], known: Container[str]) -> Iterator[tuple[str, Answer]]:
+def _new_answers(client: redis.Redis, canaries: dict[str, Probe], known: Container[str]) -> Iterator[tuple[str, Answer]]:
     for queue in [queue for queue in canaries if queue not in known]:
         found = answers(client, canaries[queue])
         if queue in found:
@@ -62,14 +62,14 @@ def _finding(examined: Examined, client: redis.Redis, queue: str, seconds: float
 
 
 @contextlib.contextmanager
-def canary_files(bucket: Bucket | None, canaries: Iterable[Canary]) -> Iterator[bool]:
+def canary_files(bucket: Bucket | None, canaries: Iterable[Probe]) -> Iterator[bool]:
     """Keep a file for each canary in the bucket, by which workers see whether theirs is the same one; gives False where that fails."""
     if bucket is None:
         yield False
         return
     try:
         for canary in canaries:
-            bucket.write(canary_file(canary), b"")
+            bucket.write(probe_file(canary), b"")
     except ScoringError:
         yield False
         return
@@ -78,4 +78,4 @@ def canary_files(bucket: Bucket | None, canaries: Iterable[Canary]) -> Iterator[
     finally:
         with contextlib.suppress(ScoringError):
             for canary in canaries:
-                bucket.delete(canary_file(canary))
+                bucket.delete(probe_file(canary))

@@ -34,7 +34,7 @@ from shared.bucket.local import TEMPORARY
 from shared.bucket.opening import open_bucket
 from shared.catalog.aliases import release_folder, resolve
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.queue.broker import make_app, send
 from shared.queue.clusters import OWNER
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
@@ -293,7 +293,7 @@ class Stage:
         asked = enqueue_score(self.settings, self.bucket, table=self.table, model="v1", chunk_rows=chunk_rows, again=True)
         assert asked.fresh
         if twice:
-            send(self.app, SCORE_PLAN, [JobOrder(job_id=asked.job_id)])
+            send(self.app, SCORE_PLAN, [StepMessage(job_id=asked.job_id)])
         self._begun[asked.job_id] = began
         return asked.job_id
 

@@ -6,7 +6,7 @@ import structlog
 
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ChunkOrder
+from shared.jobs.messages import ChunkMessage
 from shared.queue.leases import leased
 from workers.recovery.attempts import MAX_DEATHS, Attempt
 from workers.scoring import chunk
@@ -22,7 +22,7 @@ from workers.tasks.policies import verdicts
 log = structlog.get_logger()
 
 
-def score_attempt(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+def score_attempt(order: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
     """Score a chunk; None when the job has ended, or another process is at this chunk or at its release.
 
     After ``MAX_DEATHS`` crashes the chunk is scored in pieces. After as many outside of scoring rows it is not scored.
@@ -42,7 +42,7 @@ def score_attempt(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, a
     return part
 
 
-def _refuse(order: ChunkOrder, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> None:
+def _refuse(order: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> None:
     verdict = verdicts.killed_chunk(order, planned.release, attempt)
     if isinstance(verdict, ModelError):
         remember_killer(planned.release, folder, verdict.message)

@@ -4,7 +4,7 @@ import redis
 import structlog
 
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ChunkOrder
+from shared.jobs.messages import ChunkMessage
 from shared.queue import counters, progress
 from workers.recovery.attempts import Attempt
 from workers.scoring.parts import ChunkRecord
@@ -14,7 +14,7 @@ from workers.tasks import context
 log = structlog.get_logger()
 
 
-def mark_part(order: ChunkOrder, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> progress.Marked | None:
+def mark_part(order: ChunkMessage, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> progress.Marked | None:
     """Mark a chunk as done and end its attempt, in one round trip; None when Redis does not answer."""
     # a release that was in memory was not loaded
     stages = {stage: seconds for stage, seconds in part.stages.items() if stage != "load" or not release_was_kept}

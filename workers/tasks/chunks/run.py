@@ -6,7 +6,7 @@ import structlog
 
 from model_store.store import releases_kept
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ChunkOrder
+from shared.jobs.messages import ChunkMessage
 from workers.recovery.attempts import Attempt
 from workers.scoring import joining
 from workers.scoring.plan import Plan
@@ -41,7 +41,7 @@ class ChunkDone:
             check_so_far(self.folder, self.plan, self.rejected)
 
 
-def run_chunk(order: ChunkOrder, folder: JobFolder, attempt: Attempt) -> ChunkDone | None:
+def run_chunk(order: ChunkMessage, folder: JobFolder, attempt: Attempt) -> ChunkDone | None:
     """Score and mark one chunk; None when it was left to another process, Redis does not answer, or there is no plan yet."""
     planned, kept_before = find_chunk(folder, order), releases_kept()
     part = score_attempt(order, planned, folder, attempt)

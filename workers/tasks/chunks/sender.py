@@ -8,7 +8,7 @@ import structlog
 
 from shared.errors import TransientError
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ChunkOrder, JobOrder
+from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.queue import broker, routes
 from workers.scoring import joining
 from workers.scoring.parts import missing_chunks
@@ -38,7 +38,7 @@ class ChunkSender:
         count = len(chunks)
         if count <= self.sent or time.monotonic() < self._next:
             return
-        orders = [ChunkOrder(job_id=self._job_id, index=index, of=0, cut=chunks[index]) for index in range(self.sent, count)]
+        orders = [ChunkMessage(job_id=self._job_id, index=index, of=0, cut=chunks[index]) for index in range(self.sent, count)]
         try:
             broker.send(self._app, routes.SCORE_CHUNK, orders)
         except TransientError as error:
@@ -54,7 +54,7 @@ class ChunkSender:
         if missing and not self.sent:
             mark_present_parts(folder, set(range(len(plan.chunks))) - set(missing))
         if not missing or len(missing) <= joining.awaited_chunks(plan):
-            broker.send(self._app, routes.SCORE_FINISH, [JobOrder(job_id=self._job_id)])
+            broker.send(self._app, routes.SCORE_FINISH, [StepMessage(job_id=self._job_id)])
         if missing:
-            orders = [ChunkOrder(job_id=self._job_id, index=index, of=len(plan.chunks)) for index in missing if index >= self.sent]
+            orders = [ChunkMessage(job_id=self._job_id, index=index, of=len(plan.chunks)) for index in missing if index >= self.sent]
             broker.send(self._app, routes.SCORE_CHUNK, orders)

@@ -3,9 +3,9 @@
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
-from shared.errors import PermanentError, ScoringError, StrayOrderError
+from shared.errors import PermanentError, ScoringError, StaleMessageError
 from shared.jobs.files import JobFile
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.logs import log_place
 from shared.queue import broker, routes
 from workers.recovery.attempts import forget_job
@@ -24,7 +24,7 @@ def end_step(run: StepRun, error: BaseException) -> None:
     """Drop the message or fail its job, for an error that another try would give again."""
     if isinstance(error, SoftTimeLimitExceeded):
         run.step.time_limit.handle(run, error)
-    elif isinstance(error, StrayOrderError):
+    elif isinstance(error, StaleMessageError):
         log.error("message refused", task=run.name, error=str(error))
     elif isinstance(error, PermanentError):
         fail_job(run, error)
@@ -58,7 +58,7 @@ def fail_job(run: StepRun, error: ScoringError) -> None:
             folder.fail_unpublished(error)
             forget_job(context.redis_client(), folder)
         if run.step.notifies:
-            broker.send(run.task.app, routes.NOTIFY, [JobOrder(job_id=folder.job_id)])
+            broker.send(run.task.app, routes.NOTIFY, [StepMessage(job_id=folder.job_id)])
     except ScoringError as problem:
         log.error("the failure could not be written down", error=str(problem))
     if not run.task.request.called_directly:

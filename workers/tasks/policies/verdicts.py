@@ -2,7 +2,7 @@
 
 from shared.errors import JobFailedError, ModelError, PermanentError
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import ChunkOrder
+from shared.jobs.messages import ChunkMessage
 from shared.memory_limit import describe_memory
 from workers.recovery.attempts import Attempt
 from workers.scoring.chunk import ChunkStage
@@ -13,7 +13,7 @@ def killed_step(what: str, attempt: Attempt) -> PermanentError:
     return JobFailedError(f"{what} {_fate(attempt)}", next_step=_advice(attempt))
 
 
-def killed_chunk(order: ChunkOrder, release: str, attempt: Attempt) -> PermanentError:
+def killed_chunk(order: ChunkMessage, release: str, attempt: Attempt) -> PermanentError:
     """The verdict on a chunk that killed its process outside of scoring rows, so that no row can be at fault."""
     doing = attempt.last.doing if attempt.last else ""
     if doing == ChunkStage.LOADING:

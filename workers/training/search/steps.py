@@ -25,10 +25,10 @@ from model_store.foreign_code import DefinitionError, calling
 from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import Search, TableFingerprint
-from shared.errors import MessageError, ModelError, PermanentError, StrayOrderError, TableError
+from shared.errors import MessageError, ModelError, PermanentError, StaleMessageError, TableError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import CandidateOrder, TrainJob
+from shared.jobs.messages import CandidateMessage, TrainJob
 from shared.jobs.search_config import Params
 from shared.records import decode_long
 from workers.tables.prefetch import read_each
@@ -61,7 +61,7 @@ _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
 # --- the steps ---------------------------------------------------------------------------------------------------------------
 
 
-def next_orders(folder: JobFolder, library: ModelLibrary) -> list[CandidateOrder]:
+def next_orders(folder: JobFolder, library: ModelLibrary) -> list[CandidateMessage]:
     """What a train job must try before it can fit: begins its search, or takes it up; empty when it has none, or it is over.
 
     Raises:
@@ -91,7 +91,7 @@ def next_orders(folder: JobFolder, library: ModelLibrary) -> list[CandidateOrder
         folder.bucket.create(_wave_file(folder, wave.number), wave.to_json())
 
 
-def missing_orders(folder: JobFolder) -> tuple[list[CandidateOrder], datetime | None]:
+def missing_orders(folder: JobFolder) -> tuple[list[CandidateMessage], datetime | None]:
     """What of the waves is not there yet, and when the newest one was made; changes nothing."""
     waves = _read_waves(folder)
     return _missing(folder, waves), waves[-1].made if waves else None
@@ -103,7 +103,7 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, library: Model
     A definition that fails with these parameters fails this candidate and not the job. None when the job has ended.
 
     Raises:
-        StrayOrderError: the search has no such candidate, or it got no such fold.
+        StaleMessageError: the search has no such candidate, or it got no such fold.
         TableError: the table changed under the job.
         ModelError: the definition was changed since the search began.
     """
@@ -258,7 +258,7 @@ def _read_plan(folder: JobFolder) -> SearchPlan | None:
 def _plan_of(folder: JobFolder) -> SearchPlan:
     plan = _read_plan(folder)
     if plan is None:
-        raise StrayOrderError(f"job {folder.job_id} searches for nothing")
+        raise StaleMessageError(f"job {folder.job_id} searches for nothing")
     return plan
 
 
@@ -279,7 +279,7 @@ def _trial(folder: JobFolder, candidate: int, fold: int) -> Trial:
         for trial in wave.candidates:
             if (trial.number, wave.fold) == (candidate, fold):
                 return trial
-    raise StrayOrderError(f"job {folder.job_id} does not try a candidate {candidate} on a fold {fold}")
+    raise StaleMessageError(f"job {folder.job_id} does not try a candidate {candidate} on a fold {fold}")
 
 
 def _record_file(folder: JobFolder, candidate: int, fold: int) -> str:
@@ -291,10 +291,10 @@ def _there(folder: JobFolder) -> set[tuple[int, int]]:
     return {(int(name[1]), int(name[2])) for name in names if name}
 
 
-def _missing(folder: JobFolder, waves: Sequence[Wave]) -> list[CandidateOrder]:
+def _missing(folder: JobFolder, waves: Sequence[Wave]) -> list[CandidateMessage]:
     there = _there(folder) if waves else set()
     return [
-        CandidateOrder(job_id=folder.job_id, candidate=trial.number, fold=wave.fold)
+        CandidateMessage(job_id=folder.job_id, candidate=trial.number, fold=wave.fold)
         for wave in waves
         for trial in wave.candidates
         if (trial.number, wave.fold) not in there

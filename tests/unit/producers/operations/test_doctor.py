@@ -27,7 +27,7 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
 from shared.queue import heartbeat, progress, routes
 from shared.queue.killers import Killer, note_killer
-from shared.queue.probe import Answer, Canary, answer, answers
+from shared.queue.probe import Answer, Probe, answer, answers
 from shared.queue.upkeep import MAX_DEATHS, begin
 from shared.records import decode
 from shared.settings import Settings
@@ -168,8 +168,8 @@ def test_a_run_that_was_missed_is_a_warning(redis_url, tmp_path):
 
 def test_a_heartbeat_is_ok_while_it_is_new(redis_url, tmp_path):
     client = progress.connect(redis_url)
-    heartbeat.leave_sign(client, heartbeat.BEAT)
-    heartbeat.leave_sign(client, heartbeat.SWEEP)
+    heartbeat.update_heartbeat(client, heartbeat.BEAT)
+    heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     client.expire(heartbeat.SWEEP, heartbeat.KEPT_SECONDS - 1000)
     found = look(redis_url, tmp_path)
     assert found["beat"].state == State.OK
@@ -257,7 +257,7 @@ def test_the_worker_says_whether_it_has_the_bucket_of_the_command(redis_url, tmp
     program = "import json, sys; from workers.tasks.upkeep import canary; canary(*json.loads(sys.argv[1]))"
     client, seen = progress.connect(redis_url), {}
     for asker in ("same", "other"):
-        asked = Canary()
+        asked = Probe()
         with canary_files(LocalBucket(tmp_path / asker), [asked]) as are_there:
             assert are_there
             subprocess.run(
@@ -281,7 +281,7 @@ def test_a_schedule_with_a_problem_is_an_error(redis_url, tmp_path):
 
 def test_an_answer_is_of_one_canary_alone_and_has_an_end(redis_url):
     client = progress.connect(redis_url)
-    one, other = Canary(), Canary()
+    one, other = Probe(), Probe()
     answer(client, one, "score", Answer(host="here", libraries={}, definitions=[]))
     assert answers(client, one)["score"].host == "here"
     assert answers(client, other) == {}
@@ -292,7 +292,7 @@ def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(re
     shutil.copytree(PACKAGE_FOLDER / "v1", tmp_path / "own1")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.py").write_text("import no_such_library")
-    canaries = {queue: Canary() for queue in ("control", "score", "train")}
+    canaries = {queue: Probe() for queue in ("control", "score", "train")}
     program = "import json, sys; from workers.tasks.upkeep import canary; [canary(*words) for words in json.loads(sys.argv[1])]"
     words = json.dumps([[canary.encode(), queue] for queue, canary in canaries.items()])
     environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}

@@ -24,7 +24,7 @@ from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import Outcome
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.queue import active_workers, counters, heartbeat, progress
 from shared.queue.backlog import LOOKED_AT
 from shared.queue.broker import make_app, send
@@ -67,7 +67,7 @@ def test_an_idle_stack_has_nothing_waiting(settings):
 def test_what_waits_and_its_age_are_told(settings):
     app = make_app(settings)
     for _ in range(3):
-        send(app, SCORE_PLAN, [JobOrder(job_id="20261123t101500000z-score-9bfad3")])
+        send(app, SCORE_PLAN, [StepMessage(job_id="20261123t101500000z-score-9bfad3")])
     client = progress.connect(settings.broker_url)
     # as if all had been sent a minute ago
     messages = [json.loads(message) for message in client.lrange(QUEUE_CONTROL, 0, -1)]
@@ -86,8 +86,8 @@ def test_what_waits_and_its_age_are_told(settings):
 def test_jobs_chunks_and_signs_are_told(settings, tmp_path):
     job = make_job(LocalBucket(tmp_path / "bucket")).job()
     client = progress.connect(settings.broker_url)
-    heartbeat.leave_sign(client, heartbeat.BEAT)
-    heartbeat.leave_sign(client, heartbeat.SWEEP)
+    heartbeat.update_heartbeat(client, heartbeat.BEAT)
+    heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     counts = counters.of_chunk(rows=10, rejects=2, stages={"read": 0.02, "predict": 5.0}, release_was_kept=True)
     progress.mark_part(client, job.job_id, 0, counts=counts, attempts="begun")
     counters.count_end(client, "score", "failed")

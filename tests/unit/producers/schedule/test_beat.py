@@ -48,7 +48,7 @@ def signs(redis_url, monkeypatch):
         def leaves_one() -> bool:
             client.flushdb()
             beat._leave_sign()
-            return heartbeat.last_sign(client, heartbeat.BEAT) is not None
+            return heartbeat.last_heartbeat(client, heartbeat.BEAT) is not None
 
         yield leaves_one
 

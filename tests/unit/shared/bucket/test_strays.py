@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.bucket.local import STRAY_SECONDS, TEMPORARY, LocalBucket
+from shared.bucket.local import ORPHAN_SECONDS, TEMPORARY, LocalBucket
 from shared.processes import mark_of_process, temporary_folder
 from tests.conftest import REPOSITORY
 
@@ -84,7 +84,7 @@ def test_what_a_killed_process_left_is_removed_at_once_and_was_never_seen(bucket
     assert len(aside(bucket)) == 1
     assert not bucket.files("data")
     assert not bucket.folders("data")
-    bucket.drop_strays()
+    bucket.drop_orphans()
     assert aside(bucket) == []
 
 
@@ -93,7 +93,7 @@ def test_what_another_living_process_writes_is_kept_and_gets_whole(bucket):
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writing:
         assert writing.stdout.readline() == "writing\n"
         before = aside(bucket)
-        bucket.drop_strays()
+        bucket.drop_orphans()
         assert aside(bucket) == before != []
         assert bucket.read("data/whole.csv") is None
         writing.communicate("go on\n", timeout=60)
@@ -104,7 +104,7 @@ def test_what_another_living_process_writes_is_kept_and_gets_whole(bucket):
 def test_what_this_process_writes_is_kept(bucket):
     with bucket.writer("data/mine.csv") as out:
         out.write(b"all ")
-        bucket.drop_strays()
+        bucket.drop_orphans()
         out.write(b"of it")
     assert bucket.read("data/mine.csv") == b"all of it"
     assert aside(bucket) == []
@@ -114,7 +114,7 @@ def test_only_the_strays_go_when_both_lie_side_by_side(bucket):
     here = mark_of_process().rsplit(".", 2)[0]
     leave(bucket, f"{here}.{ended_process()}.0123456789abcdef")
     mine = leave(bucket, f"{here}.{os.getpid()}.0123456789abcdef")
-    bucket.drop_strays()
+    bucket.drop_orphans()
     assert aside(bucket) == [mine.name]
 
 
@@ -122,10 +122,10 @@ def test_only_the_strays_go_when_both_lie_side_by_side(bucket):
 def test_a_file_of_another_host_is_judged_by_its_age_alone(bucket, host):
     # the number of a process that is gone here may well be that of a living one there
     gone = ended_process()
-    young = leave(bucket, f"{host}.{gone}.aaaaaaaaaaaaaaaa", seconds_ago=STRAY_SECONDS - 600)
-    leave(bucket, f"{host}.{gone}.bbbbbbbbbbbbbbbb", seconds_ago=STRAY_SECONDS + 600)
-    leave(bucket, f"{host}.{os.getpid()}.cccccccccccccccc", seconds_ago=STRAY_SECONDS + 600)
-    bucket.drop_strays()
+    young = leave(bucket, f"{host}.{gone}.aaaaaaaaaaaaaaaa", seconds_ago=ORPHAN_SECONDS - 600)
+    leave(bucket, f"{host}.{gone}.bbbbbbbbbbbbbbbb", seconds_ago=ORPHAN_SECONDS + 600)
+    leave(bucket, f"{host}.{os.getpid()}.cccccccccccccccc", seconds_ago=ORPHAN_SECONDS + 600)
+    bucket.drop_orphans()
     assert aside(bucket) == [young.name]
 
 
@@ -133,27 +133,27 @@ def test_a_very_old_folder_of_another_host_is_removed_with_what_is_in_it(bucket)
     folder = bucket.root / TEMPORARY / "elsewhere-1.77.0123456789abcdef"
     folder.mkdir(parents=True)
     (folder / "model.json").write_bytes(b"half of it")
-    old = time.time() - STRAY_SECONDS - 600
+    old = time.time() - ORPHAN_SECONDS - 600
     os.utime(folder, (old, old))
-    bucket.drop_strays()
+    bucket.drop_orphans()
     assert aside(bucket) == []
 
 
 @pytest.mark.parametrize("name", ["note", "a.b", "..x", "host.pid.x"])
 def test_a_file_with_a_foreign_name_stays_for_a_day(bucket, name):
     leave(bucket, name)
-    bucket.drop_strays()
+    bucket.drop_orphans()
     assert aside(bucket) == [name]
-    leave(bucket, name, seconds_ago=STRAY_SECONDS + 600)
-    bucket.drop_strays()
+    leave(bucket, name, seconds_ago=ORPHAN_SECONDS + 600)
+    bucket.drop_orphans()
     assert aside(bucket) == []
 
 
 def test_a_bucket_without_strays_stays_as_it_is(bucket):
-    bucket.drop_strays()
+    bucket.drop_orphans()
     assert not bucket.root.exists()
     bucket.write("data/kept.csv", b"kept")
-    bucket.drop_strays()
+    bucket.drop_orphans()
     assert bucket.read("data/kept.csv") == b"kept"
 
 

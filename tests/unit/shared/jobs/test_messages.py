@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import MessageError, PermanentError
-from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder, Notice, ScoreJob, TrainJob, decode_job
+from shared.jobs.messages import CandidateMessage, ChunkMessage, Notice, ScoreJob, StepMessage, TrainJob, decode_job
 from shared.records import MAX_MESSAGE_BYTES, Record, check_bucket_path, decode, decode_long, is_release_id
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "messages"
@@ -28,9 +28,9 @@ SCORE = {
 TRAIN = {**ORDER, "kind": "train", "created": "2026-11-23T10:15:00Z", "definition": "v1", "train": "data/train/2026/11/23/train.csv.gz"}
 
 GOLDEN_RECORDS: dict[str, Record] = {
-    "job_order.json": JobOrder(job_id="20261123t101500z-4f1d"),
-    "chunk_order.json": ChunkOrder(job_id="20261123t101500z-4f1d", index=7, of=16),
-    "chunk_order_before_the_plan.json": ChunkOrder(job_id="20261123t101500z-4f1d", index=7, of=0, cut=(0, 16777216, 33554432, 50126)),
+    "job_order.json": StepMessage(job_id="20261123t101500z-4f1d"),
+    "chunk_order.json": ChunkMessage(job_id="20261123t101500z-4f1d", index=7, of=16),
+    "chunk_order_before_the_plan.json": ChunkMessage(job_id="20261123t101500z-4f1d", index=7, of=0, cut=(0, 16777216, 33554432, 50126)),
     "score_job.json": ScoreJob(
         job_id="20261123t101500z-4f1d",
         created=MOMENT,
@@ -91,7 +91,7 @@ GOLDEN_RECORDS: dict[str, Record] = {
         train="data/train/2026/11/23/train.csv.gz",
         config="jobs/20261123t101500z-77aa/params.yaml",
     ),
-    "candidate_order.json": CandidateOrder(job_id="20261123t101500z-77aa", candidate=7, fold=2),
+    "candidate_order.json": CandidateMessage(job_id="20261123t101500z-77aa", candidate=7, fold=2),
     "notice.json": Notice(
         job_id="20261123t101500z-4f1d",
         good=True,
@@ -109,9 +109,9 @@ parts = st.text(
 paths = st.lists(parts, min_size=1, max_size=5).map("/".join).filter(lambda path: "://" not in path)
 moments = st.datetimes(timezones=st.just(UTC))
 messages = st.one_of(
-    st.builds(JobOrder, job_id=job_ids),
-    st.builds(ChunkOrder, job_id=job_ids, index=st.integers(0, 9_999_999), of=st.integers(1, 10_000_000)),
-    st.builds(CandidateOrder, job_id=job_ids, candidate=st.integers(1, 1_000_000), fold=st.integers(1, 1000)),
+    st.builds(StepMessage, job_id=job_ids),
+    st.builds(ChunkMessage, job_id=job_ids, index=st.integers(0, 9_999_999), of=st.integers(1, 10_000_000)),
+    st.builds(CandidateMessage, job_id=job_ids, candidate=st.integers(1, 1_000_000), fold=st.integers(1, 1000)),
     st.builds(
         ScoreJob,
         job_id=job_ids,
@@ -194,7 +194,7 @@ def test_every_message_carries_the_format_number():
 
 @pytest.mark.parametrize("number", [2, 0, -1, "1", 1.5, None, [], {}])
 def test_an_unknown_format_is_refused_by_its_number(number):
-    sentence = refused(JobOrder, {**ORDER, "format": number})
+    sentence = refused(StepMessage, {**ORDER, "format": number})
     assert "format" in sentence
     assert repr(number) in sentence
     assert "upgrade" in sentence
@@ -204,15 +204,15 @@ def test_an_unknown_format_is_refused_by_its_number(number):
     "data", [None, 1, 1.5, True, "text", [], [ORDER], "null", math.nan, {1, 2}, object(), b"", b"{", b"\xff\xfe", b"null"]
 )
 def test_what_is_no_json_object_is_refused(data):
-    refused(JobOrder, data)
+    refused(StepMessage, data)
 
 
 @pytest.mark.parametrize("field", ["job_id", "index", "of"])
 def test_a_lacking_field_is_named(field):
-    assert field in refused(ChunkOrder, {key: value for key, value in CHUNK.items() if key != field})
+    assert field in refused(ChunkMessage, {key: value for key, value in CHUNK.items() if key != field})
 
 
-@pytest.mark.parametrize("record", [(ChunkOrder, CHUNK), (ScoreJob, SCORE), (TrainJob, TRAIN)], ids=lambda record: record[0].__name__)
+@pytest.mark.parametrize("record", [(ChunkMessage, CHUNK), (ScoreJob, SCORE), (TrainJob, TRAIN)], ids=lambda record: record[0].__name__)
 def test_an_extra_field_is_refused_by_its_name(record):
     kind, data = record
     assert "surprise" in refused(kind, {**data, "surprise": "__import__('os')"})
@@ -220,13 +220,13 @@ def test_an_extra_field_is_refused_by_its_name(record):
 
 @pytest.mark.parametrize("value", ["3", 3.0, 3.5, True, None, [], -1, 10_000_000, 2**63, math.nan, math.inf])
 def test_a_chunk_number_that_is_none_is_refused(value):
-    assert "index" in refused(ChunkOrder, {**CHUNK, "index": value})
+    assert "index" in refused(ChunkMessage, {**CHUNK, "index": value})
 
 
 @pytest.mark.parametrize("field", ["candidate", "fold"])
 @pytest.mark.parametrize("value", ["3", 3.0, True, None, [], 0, -1, 1_000_001, math.inf])
 def test_a_candidate_or_fold_that_is_none_is_refused(field, value):
-    assert field in refused(CandidateOrder, {**ORDER, "candidate": 1, "fold": 1, field: value})
+    assert field in refused(CandidateMessage, {**ORDER, "candidate": 1, "fold": 1, field: value})
 
 
 def test_a_train_job_without_a_search_is_written_as_workers_of_an_earlier_version_know_it():
@@ -236,7 +236,7 @@ def test_a_train_job_without_a_search_is_written_as_workers_of_an_earlier_versio
 
 @pytest.mark.parametrize("value", [0, -1, 10_000_001, "12", None, 1.0])
 def test_a_count_of_chunks_that_is_none_is_refused(value):
-    assert "of" in refused(ChunkOrder, {**CHUNK, "of": value})
+    assert "of" in refused(ChunkMessage, {**CHUNK, "of": value})
 
 
 JOB_IDS_REFUSED = [
@@ -261,7 +261,7 @@ JOB_IDS_REFUSED = [
 
 @pytest.mark.parametrize("job_id", [*JOB_IDS_REFUSED, "a" * 101, 123, None, ["abc"]])
 def test_a_job_id_that_could_name_something_else_is_refused(job_id):
-    for kind, data in [(JobOrder, ORDER), (ChunkOrder, CHUNK), (ScoreJob, SCORE), (TrainJob, TRAIN)]:
+    for kind, data in [(StepMessage, ORDER), (ChunkMessage, CHUNK), (ScoreJob, SCORE), (TrainJob, TRAIN)]:
         assert "job_id" in refused(kind, {**data, "job_id": job_id})
 
 
@@ -370,34 +370,34 @@ def test_a_fix_needs_both_the_job_and_the_rows(half):
 
 
 def test_a_number_of_five_thousand_digits_is_refused():
-    refused(ChunkOrder, {**CHUNK, "index": 10**4000})
-    refused(ChunkOrder, {**CHUNK, "index": 10**5000})
+    refused(ChunkMessage, {**CHUNK, "index": 10**4000})
+    refused(ChunkMessage, {**CHUNK, "index": 10**5000})
 
 
 def test_a_message_that_is_too_long_is_refused_unread():
     for data in ({**ORDER, "surprise": "x" * MAX_MESSAGE_BYTES}, b" " * (MAX_MESSAGE_BYTES + 1)):
-        assert "bytes long" in refused(JobOrder, data)
+        assert "bytes long" in refused(StepMessage, data)
     with pytest.raises(MessageError, match="bytes long"):
         decode_job(json.dumps(SCORE).encode() + b" " * MAX_MESSAGE_BYTES)
 
 
 @pytest.mark.parametrize("text", [b"[" * 60_000, b'{"a":' * 10_000, b'{"job_id":1' + b"0" * 5000 + b"}", b'"' + b"\\" * 999 + b'"'])
 def test_a_message_made_to_break_a_parser_is_refused(text):
-    refused(JobOrder, text)
+    refused(StepMessage, text)
     with pytest.raises(MessageError):
         decode_job(text)
     with pytest.raises(MessageError):
-        decode_long(JobOrder, text)
+        decode_long(StepMessage, text)
 
 
 def test_an_object_nested_too_deep_or_in_itself_is_refused():
     deep: list[object] = []
     for _ in range(100_000):
         deep = [deep]
-    refused(JobOrder, {**ORDER, "surprise": deep})
+    refused(StepMessage, {**ORDER, "surprise": deep})
     circle: dict[str, object] = {}
     circle["circle"] = circle
-    refused(JobOrder, circle)
+    refused(StepMessage, circle)
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_a_score_request_with_a_field_of_a_train_request_is_refused():
         decode_job(json.dumps({**SCORE, "alias": "champion"}).encode())
 
 
-@given(st.sampled_from([JobOrder, ChunkOrder, ScoreJob, TrainJob, Notice]), json_values)
+@given(st.sampled_from([StepMessage, ChunkMessage, ScoreJob, TrainJob, Notice]), json_values)
 @settings(max_examples=200, deadline=None)
 def test_any_json_is_decoded_or_refused_and_nothing_else_happens(kind, data):
     try:
@@ -439,7 +439,7 @@ def test_any_bytes_are_decoded_or_refused_and_nothing_else_happens(text):
 
 
 def test_a_message_never_changes():
-    order = JobOrder(job_id="abc")
+    order = StepMessage(job_id="abc")
     with pytest.raises(ValueError, match="frozen"):
         order.job_id = "other"
 

@@ -9,13 +9,13 @@ import pytest
 import redis
 
 from shared.errors import BrokerError
-from shared.jobs.messages import ChunkOrder, JobOrder
+from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.queue import routes
-from shared.queue.broker import BATCH_MESSAGES, make_app, send, send_canary
-from shared.queue.probe import Canary
+from shared.queue.broker import BATCH_MESSAGES, make_app, send, send_probe
+from shared.queue.probe import Probe
 from shared.settings import Settings
 
-ORDER = JobOrder(job_id="job-1")
+ORDER = StepMessage(job_id="job-1")
 
 MEASURED = {
     "task_acks_late": True,
@@ -111,7 +111,7 @@ def test_making_an_application_opens_no_connection():
 def test_orders_arrive_in_their_order_as_json_and_with_a_readable_name(redis_url):
     app = make_app(Settings(redis_url=redis_url))
     count = 2 * BATCH_MESSAGES + 1
-    send(app, routes.SCORE_CHUNK, [ChunkOrder(job_id="job-1", index=index, of=count) for index in range(count)])
+    send(app, routes.SCORE_CHUNK, [ChunkMessage(job_id="job-1", index=index, of=count) for index in range(count)])
     texts = redis.Redis.from_url(redis_url).lrange("score", 0, -1)[::-1]
     envelopes = [json.loads(text) for text in texts]
     assert {envelope["content-type"] for envelope in envelopes} == {"application/json"}
@@ -151,7 +151,7 @@ def test_a_password_is_never_told():
 
 def test_a_worker_whose_clock_is_minutes_ahead_takes_the_canary_of_doctor(redis_url):
     """It expired after a minute, so that such a worker dropped it and doctor said that nobody took a message."""
-    send_canary(make_app(Settings(redis_url=redis_url)), "score", Canary())
+    send_probe(make_app(Settings(redis_url=redis_url)), "score", Probe())
     [text] = redis.Redis.from_url(redis_url).lrange("score", 0, -1)
     expires = datetime.fromisoformat(json.loads(text)["headers"]["expires"])
     assert expires - datetime.now(UTC) > timedelta(minutes=50)

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.server
 
 
 def test_nothing_was_counted_at_first(redis_url):
-    counted = counters.read_tally(progress.connect(redis_url))
+    counted = counters.read_counters(progress.connect(redis_url))
     assert (counted.chunks, counted.rows, counted.rejects, counted.ended, counted.stages) == (0, 0, 0, {}, {})
 
 
@@ -23,7 +23,7 @@ def test_chunks_add_up(redis_url):
     count_chunk(client, 1, rows=50, rejects=3, stages={"read": 0.4}, release_was_kept=True)
     count_chunk(client, 2, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)
     count_chunk(client, 2, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)  # once more, after a fault
-    counted = counters.read_tally(client)
+    counted = counters.read_counters(client)
     assert (counted.chunks, counted.rows, counted.rejects) == (3, 151, 4)
     assert (counted.releases_loaded, counted.releases_kept) == (1, 2)
     read = counted.stages["read"]
@@ -41,7 +41,7 @@ def test_ends_are_counted_by_kind_and_state(redis_url):
     client = progress.connect(redis_url)
     for kind, state in [("score", "done"), ("score", "done"), ("train", "failed")]:
         counters.count_end(client, kind, state)
-    assert counters.read_tally(client).ended == {("score", "done"): 2, ("train", "failed"): 1}
+    assert counters.read_counters(client).ended == {("score", "done"): 2, ("train", "failed"): 1}
 
 
 @pytest.mark.parametrize(

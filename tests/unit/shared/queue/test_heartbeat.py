@@ -13,7 +13,7 @@ pytestmark = pytest.mark.server
 def test_a_sign_has_an_age_and_an_end(redis_url, name):
     client = progress.connect(redis_url)
     assert heartbeat.seconds_since(client, name) is None
-    heartbeat.leave_sign(client, name)
+    heartbeat.update_heartbeat(client, name)
     assert heartbeat.seconds_since(client, name) < 5
     assert 0 < client.ttl(name) <= heartbeat.KEPT_SECONDS
     wait_until(lambda: heartbeat.seconds_since(client, name) > 0.2, 5, "the sign getting older")
@@ -25,14 +25,14 @@ def test_every_sign_is_another(redis_url):
     client = progress.connect(redis_url)
     seen = set()
     for _ in range(10):
-        heartbeat.leave_sign(client, heartbeat.BEAT)
-        seen.add(heartbeat.last_sign(client, heartbeat.BEAT))
+        heartbeat.update_heartbeat(client, heartbeat.BEAT)
+        seen.add(heartbeat.last_heartbeat(client, heartbeat.BEAT))
     assert len(seen) == 10
-    assert heartbeat.last_sign(client, heartbeat.SWEEP) is None
+    assert heartbeat.last_heartbeat(client, heartbeat.SWEEP) is None
 
 
 def test_without_redis_nothing_is_said(no_redis_url):
     client = progress.connect(no_redis_url)
-    for ask in (heartbeat.leave_sign, heartbeat.last_sign, heartbeat.seconds_since):
+    for ask in (heartbeat.update_heartbeat, heartbeat.last_heartbeat, heartbeat.seconds_since):
         with pytest.raises(redis.RedisError):
             ask(client, heartbeat.BEAT)

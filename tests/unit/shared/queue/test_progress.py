@@ -29,7 +29,7 @@ def test_a_chunk_counts_once_with_its_rows_and_rejects(client):
     assert mark(client, 5, 50, 1) == Marked(chunks=3, rejected=3)
     progress = read_progress(client, JOB)
     assert (progress.chunks, progress.rows) == (3, 200)
-    assert counters.read_tally(client).rows == 200
+    assert counters.read_counters(client).rows == 200
 
 
 def test_a_chunk_that_is_done_is_no_longer_begun(client):

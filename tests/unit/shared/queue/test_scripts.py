@@ -90,7 +90,7 @@ def test_each_script_runs_on_a_server_that_was_emptied_and_restarted(client):
     assert mark(1) == progress.Marked(chunks=1, rejected=1)
     lost()
     assert mark(2) == progress.Marked(chunks=1, rejected=1)
-    assert counters.read_tally(client).chunks == 1
+    assert counters.read_counters(client).chunks == 1
     lost()
     active_workers.beat(client, "w1", ["score"])
     lost()

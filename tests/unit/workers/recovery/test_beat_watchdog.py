@@ -56,7 +56,7 @@ class Workers:
         """Look on for so long; ``beat`` is the connection of a beat that lives."""
         for second in range(0, int(seconds) + 1, 5):
             if beat is not None and second % SWEEP == 0:
-                heartbeat.leave_sign(beat, heartbeat.BEAT)
+                heartbeat.update_heartbeat(beat, heartbeat.BEAT)
             for watch in watches or self.watches:
                 watch.look(self.now)
             self.now += 5
@@ -90,7 +90,7 @@ def test_of_twenty_workers_one_tells_of_the_silence_and_one_of_its_end(client, r
 def test_every_key_of_the_watch_has_an_end(client, redis_url, people):
     workers = Workers(redis_url, people.url)
     workers.look(LIMIT + 60)
-    heartbeat.leave_sign(client, heartbeat.BEAT)
+    heartbeat.update_heartbeat(client, heartbeat.BEAT)
     keys = [*client.scan_iter("scoring:*")]
     assert beat_watchdog.SILENT.encode() in keys
     assert [key for key in keys if client.ttl(key) < 0] == []
@@ -189,7 +189,7 @@ def test_the_place_is_held_for_a_little_less_than_a_period(client, redis_url, pe
 
 
 def test_a_stack_that_has_just_started_waits_for_its_first_sweep(client, redis_url, people):
-    heartbeat.leave_sign(client, heartbeat.BEAT)  # yesterday's
+    heartbeat.update_heartbeat(client, heartbeat.BEAT)  # yesterday's
     workers = Workers(redis_url, people.url)
     workers.look(LIMIT - 10)
     workers.look(LIMIT * 3, beat=client)
@@ -198,7 +198,7 @@ def test_a_stack_that_has_just_started_waits_for_its_first_sweep(client, redis_u
 
 
 def test_a_worker_that_starts_during_the_silence_neither_tells_of_it_nor_of_its_end(client, redis_url, people):
-    heartbeat.leave_sign(client, heartbeat.BEAT)
+    heartbeat.update_heartbeat(client, heartbeat.BEAT)
     workers = Workers(redis_url, people.url)
     workers.look(LIMIT + 15)
     late = workers.one()

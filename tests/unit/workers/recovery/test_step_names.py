@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
 from shared.queue import routes
 from workers.recovery.attempts import step_name
 from workers.recovery.sweep import lease_name
@@ -11,11 +11,11 @@ from workers.recovery.sweep import lease_name
 @pytest.mark.parametrize(
     ("task", "order", "counted", "leased", "piece"),
     [
-        (routes.SCORE_PLAN, JobOrder(job_id="job-1"), "score.plan", "score.plan:job-1", {}),
-        (routes.SCORE_CHUNK, ChunkOrder(job_id="job-1", index=0, of=9), "0", "score.chunk:job-1:0", {"chunk": 0}),
+        (routes.SCORE_PLAN, StepMessage(job_id="job-1"), "score.plan", "score.plan:job-1", {}),
+        (routes.SCORE_CHUNK, ChunkMessage(job_id="job-1", index=0, of=9), "0", "score.chunk:job-1:0", {"chunk": 0}),
         (
             routes.TRAIN_CANDIDATE,
-            CandidateOrder(job_id="job-1", candidate=3, fold=2),
+            CandidateMessage(job_id="job-1", candidate=3, fold=2),
             "3.2",
             "train.candidate:job-1:3.2",
             {"candidate": 3, "fold": 2},

@@ -210,7 +210,7 @@ def test_a_sweep_that_was_killed_by_chance_forgets_it_once_it_ends(client, open_
 
 
 def test_a_sweep_that_kills_its_process_before_any_job_rests_for_minutes(bucket, client, monkeypatch):
-    monkeypatch.setattr(LocalBucket, "drop_strays", lambda _: None)
+    monkeypatch.setattr(LocalBucket, "drop_orphans", lambda _: None)
     monkeypatch.setattr(sweep, "sweep", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(sweeping, "drop_abandoned", lambda _: None)
     assert deaths(tasks_upkeep.sweep, 6) == 3

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.common import ignore_errors
 
-from shared.jobs.messages import ChunkOrder, JobOrder
+from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.queue.broker import make_app, send
 from shared.queue.routes import NOTIFY, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
@@ -25,16 +25,18 @@ from workers.runtime.transport import _Broadcast, _Envelope, _is_ours
 def test_every_message_that_we_send_is_taken(redis_url):
     client = redis.Redis.from_url(redis_url)
     with make_app(Settings(redis_url=redis_url)) as app:
-        send(app, SCORE_CHUNK, [ChunkOrder(job_id="job-1", index=0, of=2), ChunkOrder(job_id="job-1", index=1, of=2)])
+        send(app, SCORE_CHUNK, [ChunkMessage(job_id="job-1", index=0, of=2), ChunkMessage(job_id="job-1", index=1, of=2)])
         app.send_task(SWEEP, expires=60)
 
         @app.task(name=NOTIFY, bind=True, max_retries=3, shared=False)  # else every application made later has it, too
         def notify(self: celery.Task, _: object) -> None:
             raise self.retry(countdown=10)
 
-        notify.push_request(args=[JobOrder(job_id="job-1").encode()], kwargs={}, id="x", retries=1, is_eager=False, called_directly=False)
+        notify.push_request(
+            args=[StepMessage(job_id="job-1").encode()], kwargs={}, id="x", retries=1, is_eager=False, called_directly=False
+        )
         with pytest.raises(celery.exceptions.Retry):
-            notify.run(JobOrder(job_id="job-1").encode())
+            notify.run(StepMessage(job_id="job-1").encode())
         notify.pop_request()
     messages = [json.loads(raw) for queue in QUEUES for raw in client.lrange(queue, 0, -1)]
     assert [message["headers"]["task"] for message in messages] == [NOTIFY, SWEEP, SCORE_CHUNK, SCORE_CHUNK]

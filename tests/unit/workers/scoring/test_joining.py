@@ -9,7 +9,7 @@ import redis
 from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
-from shared.jobs.messages import ChunkOrder, JobOrder
+from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.queue import broker, progress, routes
 from shared.queue.leases import leased
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
@@ -123,7 +123,7 @@ def serve_only(monkeypatch, *queues):
 
 
 def finish(folder):
-    tasks_score.score_finish(JobOrder(job_id=folder.job_id).encode())
+    tasks_score.score_finish(StepMessage(job_id=folder.job_id).encode())
 
 
 @pytest.mark.server
@@ -131,7 +131,7 @@ def test_a_finish_that_somebody_else_is_at_is_left_to_him(bucket, sent):
     folder = make_job(bucket, chunk_rows=4)
     plan(folder)
     score_chunks(folder, bucket.root)
-    order = JobOrder(job_id=folder.job_id)
+    order = StepMessage(job_id=folder.job_id)
     with leased(context.redis_client(), lease_name(routes.SCORE_FINISH, order)):
         finish(folder)
         assert folder.outcome() is None
@@ -180,10 +180,10 @@ def test_a_process_that_could_score_the_last_chunks_itself_does_not_wait_for_the
 def test_the_join_is_sent_for_before_the_last_chunks_are_there_and_again_with_the_last(bucket, sent):
     folder = make_job(bucket, chunk_rows=4)
     made = plan(folder)
-    order = JobOrder(job_id=folder.job_id)
+    order = StepMessage(job_id=folder.job_id)
     sent_with = {}
     for index in range(10):
-        tasks_score.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
+        tasks_score.score_chunk(ChunkMessage(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
         sent_with[index] = len(sent)
     assert sent == [(routes.SCORE_FINISH, order)] * 2
     assert [index for index in range(1, 10) if sent_with[index] > sent_with[index - 1]] == [10 - joining.awaited_chunks(made) - 1, 9]
@@ -195,7 +195,7 @@ def test_chunks_that_take_long_are_not_waited_for(bucket, sent, monkeypatch):
     folder = make_job(bucket, chunk_rows=4)
     made = plan(folder)
     for index in range(9):
-        tasks_score.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
+        tasks_score.score_chunk(ChunkMessage(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
     assert not sent
 
 
@@ -204,8 +204,8 @@ def test_a_plan_that_comes_when_nearly_all_is_scored_sends_for_the_join(bucket, 
     folder = make_job(bucket, chunk_rows=4)
     made = plan(folder)
     score(folder, *range(8))
-    tasks_score.score_plan(JobOrder(job_id=folder.job_id).encode())
-    order = JobOrder(job_id=folder.job_id)
+    tasks_score.score_plan(StepMessage(job_id=folder.job_id).encode())
+    order = StepMessage(job_id=folder.job_id)
     assert sent[0] == (routes.SCORE_FINISH, order)
     assert [(task, order.index) for task, order in sent[1:]] == [(routes.SCORE_CHUNK, index) for index in range(8, len(made.chunks))]
 
@@ -216,8 +216,8 @@ def test_a_job_of_few_chunks_is_joined_once_and_for_all(bucket, sent):
     made = plan(folder)
     assert (len(made.chunks), joining.awaited_chunks(made)) == (3, 0)
     for index in range(3):
-        tasks_score.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=3).encode())
-    assert sent == [(routes.SCORE_FINISH, JobOrder(job_id=folder.job_id))]
+        tasks_score.score_chunk(ChunkMessage(job_id=folder.job_id, index=index, of=3).encode())
+    assert sent == [(routes.SCORE_FINISH, StepMessage(job_id=folder.job_id))]
 
 
 # --- chunks that were begun ------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_a_chunk_that_is_done_was_not_begun_in_vain_whether_that_could_be_marked
     client.hset(begun, "1", 1)
 
     def score_now(index):
-        tasks_score.score_chunk(ChunkOrder(job_id=folder.job_id, index=index, of=3).encode())
+        tasks_score.score_chunk(ChunkMessage(job_id=folder.job_id, index=index, of=3).encode())
         return client.hgetall(begun)
 
     with monkeypatch.context() as patch:

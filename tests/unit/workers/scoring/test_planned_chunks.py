@@ -3,8 +3,8 @@
 import pytest
 
 from shared.bucket.local import LocalBucket
-from shared.errors import StrayOrderError
-from shared.jobs.messages import ChunkOrder
+from shared.errors import StaleMessageError
+from shared.jobs.messages import ChunkMessage
 from tests.handmade import make_job, plan, publish_handmade, row, write_table
 from workers.scoring import planning
 from workers.scoring.planned_chunks import find_chunk, plan_of_chunk
@@ -18,13 +18,13 @@ def folder(tmp_path):
     return make_job(bucket, chunk_rows=14)
 
 
-def early(folder, cut) -> ChunkOrder:
-    return ChunkOrder(job_id=folder.job_id, index=0, of=0, cut=cut)
+def early(folder, cut) -> ChunkMessage:
+    return ChunkMessage(job_id=folder.job_id, index=0, of=0, cut=cut)
 
 
 def test_a_chunk_of_a_plan_is_found_by_its_number_alone(folder):
     made = plan(folder)
-    order = ChunkOrder(job_id=folder.job_id, index=2, of=3)
+    order = ChunkMessage(job_id=folder.job_id, index=2, of=3)
     assert find_chunk(folder, order) == made.chunk(2)
     assert plan_of_chunk(folder, order) == made
 
@@ -42,8 +42,8 @@ def test_a_chunk_that_comes_before_the_plan_is_what_its_message_says(folder, mon
 
 
 def test_a_chunk_that_was_cut_otherwise_and_one_of_no_plan_are_refused(folder):
-    with pytest.raises(StrayOrderError, match=r"nothing of job .* is planned"):
+    with pytest.raises(StaleMessageError, match=r"nothing of job .* is planned"):
         find_chunk(folder, early(folder, (0, 0, 10, 1)))
     plan(folder)
-    with pytest.raises(StrayOrderError, match="was cut otherwise"):
+    with pytest.raises(StaleMessageError, match="was cut otherwise"):
         find_chunk(folder, early(folder, (0, 0, 10, 1)))

@@ -18,7 +18,7 @@ import pytest
 from model_store import store
 from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
-from shared.errors import ModelError, RequestError, StrayOrderError, TableError
+from shared.errors import ModelError, RequestError, StaleMessageError, TableError
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import TrainJob
 from shared.signatures import Signature, Signer
@@ -326,7 +326,7 @@ def test_a_forged_order_for_a_chunk_beyond_the_table_is_stray_and_harms_no_job(b
         bucket.write(path, packed.getvalue())
     folder = make_job(bucket, table=path)
     plan(folder)
-    with pytest.raises(StrayOrderError):
+    with pytest.raises(StaleMessageError):
         chunk.score_chunk(folder, read_begun(folder).chunk(0, cut), ModelLibrary(folder.bucket, bucket.root))
     score_chunks(folder, bucket.root)
     assert publishing.finish_job(folder).facts["scored"] == "40"
@@ -478,7 +478,7 @@ def test_a_release_that_was_changed_after_it_was_published_scores_nothing(bucket
 def test_a_chunk_beyond_the_plan_is_refused_and_leaves_the_job_alone(bucket):
     folder = make_job(bucket)
     made = plan(folder)
-    with pytest.raises(StrayOrderError, match=f"job {folder.job_id} has 1 chunks; there is no chunk 1"):
+    with pytest.raises(StaleMessageError, match=f"job {folder.job_id} has 1 chunks; there is no chunk 1"):
         chunk.score_chunk(folder, made.chunk(1), ModelLibrary(folder.bucket, bucket.root))
     assert folder.outcome() is None
 
@@ -487,10 +487,10 @@ def test_steps_of_a_score_job_refuse_a_train_job_and_a_job_without_a_plan(bucket
     job = TrainJob(job_id="20261123t120000z-train-1", created=NOON, definition="v1", train=TABLE)
     folder = JobFolder(bucket, job.job_id)
     folder.create(job)
-    with pytest.raises(StrayOrderError, match="is a train job, not one that scores"):
+    with pytest.raises(StaleMessageError, match="is a train job, not one that scores"):
         planning.plan_job(folder)
     for step in (read_plan, publishing.finish_job):
-        with pytest.raises(StrayOrderError, match=f"has no plan. See what it waits for: scoring jobs show {job.job_id}"):
+        with pytest.raises(StaleMessageError, match=f"has no plan. See what it waits for: scoring jobs show {job.job_id}"):
             step(folder)
 
 
@@ -819,5 +819,5 @@ def test_a_plan_that_was_begun_keeps_its_release_and_its_files(bucket):
 @pytest.mark.parametrize("cut", [(1, 0, 5, 1), (0, 9, 9, 1), (0, 9, 8, 1)])
 def test_a_chunk_that_cannot_be_is_refused_before_the_plan_is_there(bucket, cut):
     folder = make_job(bucket)
-    with pytest.raises(StrayOrderError, match="has no chunk"):
+    with pytest.raises(StaleMessageError, match="has no chunk"):
         planning._begin(folder, folder.score_job()).chunk(0, cut)

@@ -11,7 +11,7 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
-from shared.jobs.messages import CandidateOrder, ChunkOrder, JobOrder
+from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
 from shared.queue import broker, leases, progress, routes
 from shared.queue.killers import Killer, note_killer, read_killers
 from shared.settings import Settings
@@ -96,11 +96,11 @@ def die(*_, **__):
 
 
 def whole(folder):
-    return JobOrder(job_id=folder.job_id)
+    return StepMessage(job_id=folder.job_id)
 
 
 def first_chunk(folder):
-    return ChunkOrder(job_id=folder.job_id, index=0, of=len(job_plan.read_plan(folder).chunks))
+    return ChunkMessage(job_id=folder.job_id, index=0, of=len(job_plan.read_plan(folder).chunks))
 
 
 def check_verdict(folder, *words, exit_code=5):
@@ -222,7 +222,7 @@ def test_the_search_of_a_training_that_dies_between_two_candidates_fails(bucket,
     monkeypatch.setattr(steps, "score_candidate", lambda *_: None)
     monkeypatch.setattr(steps, "missing_orders", lambda _: ([], None))
     monkeypatch.setattr(steps, "next_orders", die)
-    order = CandidateOrder(job_id=folder.job_id, candidate=1, fold=1)
+    order = CandidateMessage(job_id=folder.job_id, candidate=1, fold=1)
     assert run_until_it_ends(tasks_train.train_candidate, order, folder) == MAX_DEATHS
     check_verdict(folder, "train.candidate (choosing the next candidates of the search) killed its process 3 times in a row")
 
@@ -286,8 +286,8 @@ def test_each_kind_of_step_in_hand_is_forgiven_and_what_is_none_is_passed_over(b
     folder = make_job(bucket)
     key = attempts.attempts_key(folder.job_id)
     orders = {
-        routes.SCORE_CHUNK: ChunkOrder(job_id=folder.job_id, index=7, of=9),
-        routes.TRAIN_CANDIDATE: CandidateOrder(job_id=folder.job_id, candidate=3, fold=2),
+        routes.SCORE_CHUNK: ChunkMessage(job_id=folder.job_id, index=7, of=9),
+        routes.TRAIN_CANDIDATE: CandidateMessage(job_id=folder.job_id, candidate=3, fold=2),
         routes.SCORE_FINISH: whole(folder),
     }
     client.hset(key, mapping={"7": 2, "3.2": 1, routes.SCORE_FINISH: 0})
@@ -362,7 +362,7 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
     folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
     chunks = len(job_plan.read_plan(folder).chunks)
     assert chunks == 8
-    orders = [ChunkOrder(job_id=folder.job_id, index=index, of=chunks) for index in range(chunks)]
+    orders = [ChunkMessage(job_id=folder.job_id, index=index, of=chunks) for index in range(chunks)]
     deaths = 0
     while folder.outcome() is None:
         order = orders.pop(0)
@@ -377,7 +377,7 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
 def test_a_release_that_kills_whole_workers_fails_the_job_although_nobody_reports_a_loss(deadly_release, client):
     """A container that is killed takes the main process with it: once, every chunk of the job killed a worker, and none was counted."""
     folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
-    orders = [ChunkOrder(job_id=folder.job_id, index=index, of=8) for index in range(8)]
+    orders = [ChunkMessage(job_id=folder.job_id, index=index, of=8) for index in range(8)]
     deaths = 0
     while folder.outcome() is None:
         # what a worker held that was killed comes back after minutes: the next worker takes the next chunk
@@ -390,7 +390,7 @@ def test_a_release_that_kills_whole_workers_fails_the_job_although_nobody_report
 def test_a_loader_counts_as_dead_when_it_is_gone_or_its_lease_is_over(deadly_release, client, monkeypatch, elsewhere):
     folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
     key = attempts.attempts_key(folder.job_id)
-    assert run(score.score_chunk, ChunkOrder(job_id=folder.job_id, index=0, of=8))
+    assert run(score.score_chunk, ChunkMessage(job_id=folder.job_id, index=0, of=8))
     [mark] = [field for field in client.hkeys(key) if field.startswith(b"loading:")]
     attempt = attempts.Attempt(client=client, folder=folder, step="1")
     if elsewhere:
@@ -498,7 +498,7 @@ def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bu
     score.score_chunk(first_chunk(folder).encode())
     assert len(trips) == 4 + 5  # the first load of a release in a process: marks of others, lease, mark, mark, lease
     trips.clear()
-    score.score_chunk(ChunkOrder(job_id=folder.job_id, index=1, of=len(job_plan.read_plan(folder).chunks)).encode())
+    score.score_chunk(ChunkMessage(job_id=folder.job_id, index=1, of=len(job_plan.read_plan(folder).chunks)).encode())
     assert len(trips) == 4  # lease, count, mark, lease
 
 

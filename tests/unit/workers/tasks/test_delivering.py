@@ -8,7 +8,7 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce, untold
 from shared.queue import heartbeat, progress
 from shared.queue.leases import are_leased, leased
-from shared.queue.probe import Canary, answers
+from shared.queue.probe import Probe, answers
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port
 from workers.notices import delivery, resting
@@ -44,7 +44,7 @@ def worker(client, tmp_path, monkeypatch):
 
 
 def probe(client) -> str:
-    asked = Canary(tell_people=True)
+    asked = Probe(tell_people=True)
     upkeep.canary(asked.encode(), "control")
     return answers(client, asked)["control"].webhook
 
@@ -73,12 +73,12 @@ def test_a_probe_says_why_nothing_was_sent(client, worker, people):
 
 def test_a_probe_from_the_queue_comes_again_while_another_process_is_at_the_webhook(client, worker, people):
     worker(people.url)
-    upkeep.canary.push_request(args=[Canary(tell_people=True).encode(), "control"], kwargs={}, retries=0, called_directly=False)
+    upkeep.canary.push_request(args=[Probe(tell_people=True).encode(), "control"], kwargs={}, retries=0, called_directly=False)
     try:
         with leased(client, delivery.LEASE), pytest.MonkeyPatch.context() as patch:
             patch.setattr(upkeep.canary, "signature_from_request", lambda *_, **__: Sent())
             with pytest.raises(celery.exceptions.Retry):
-                upkeep.canary.run(Canary(tell_people=True).encode(), "control")
+                upkeep.canary.run(Probe(tell_people=True).encode(), "control")
     finally:
         upkeep.canary.pop_request()
     assert people.posted == []

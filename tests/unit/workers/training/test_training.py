@@ -9,7 +9,7 @@ from model_store.store import read_manifest
 from producers.releases.promoting import roll_back
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import changes, list_aliases, point_alias
-from shared.errors import ModelError, RequestError, StrayOrderError, TableError
+from shared.errors import ModelError, RequestError, StaleMessageError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from tests.handmade import HEADER, NOON, die_after, make_job, publish_handmade, row, tree
@@ -164,7 +164,7 @@ def test_a_training_cancelled_while_it_fits_publishes_nothing(bucket, monkeypatc
 def test_an_order_to_train_a_score_job_is_refused_whatever_its_state(bucket):
     train(train_job(bucket))
     folder = make_job(bucket, table=TRAIN)
-    with pytest.raises(StrayOrderError, match="is a score job, not one that trains"):
+    with pytest.raises(StaleMessageError, match="is a score job, not one that trains"):
         train(folder)
     before = tree(bucket.root / "model")
     folder.cancel()

@@ -6,7 +6,7 @@ import celery.exceptions
 import pytest
 
 from shared.bucket.local import LocalBucket
-from shared.jobs.messages import JobOrder
+from shared.jobs.messages import StepMessage
 from shared.queue import broker, progress
 from shared.settings import Settings
 from tests.handmade import make_job
@@ -65,6 +65,6 @@ def make_run(tmp_path, client, sent, monkeypatch):
 
     def make(work=lambda *_: None, **options) -> StepRun:
         step = Step(work=work, **(ORDINARY | options))
-        return StepRun(step=step, task=Task(), order=JobOrder(job_id=folder.job_id), folder=folder)
+        return StepRun(step=step, task=Task(), order=StepMessage(job_id=folder.job_id), folder=folder)
 
     return make

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from structlog.testing import capture_logs
 
-from shared.errors import BucketError, StrayOrderError, TableError
+from shared.errors import BucketError, StaleMessageError, TableError
 from shared.jobs.folder import JobFolder
 from workers.tasks import runner
 from workers.tasks.policies.failure import JobFailedHereError, end_step, fail_job
@@ -42,7 +42,7 @@ def test_an_error_that_another_try_would_give_again_fails_the_job_with_a_notice(
 
 
 def test_a_message_that_does_not_fit_its_job_is_dropped_and_the_job_goes_on(make_run, sent):
-    run = make_run(raising(StrayOrderError("the job has no chunk 9")))
+    run = make_run(raising(StaleMessageError("the job has no chunk 9")))
     with capture_logs() as logged:
         run_step(run)
     assert {"event": "message refused", "task": "made.up", "error": "the job has no chunk 9", "log_level": "error"} in logged

@@ -17,7 +17,7 @@ from model_store.store import read_manifest
 from producers.sample.tables import write_table
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import TableFingerprint
-from shared.errors import ModelError, RequestError, StrayOrderError, TableError
+from shared.errors import ModelError, RequestError, StaleMessageError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from shared.jobs.search_config import SearchConfig
@@ -422,11 +422,11 @@ def test_a_definition_or_table_that_changes_while_candidates_are_tried_fails_the
 
 def test_an_order_for_what_the_search_does_not_try_is_refused(bucket):
     folder = search_job(bucket)
-    with pytest.raises(StrayOrderError, match="searches for nothing"):
+    with pytest.raises(StaleMessageError, match="searches for nothing"):
         steps.score_candidate(folder, 1, 1, library_of(folder.bucket))
     steps.next_orders(folder, library_of(folder.bucket))
     for candidate, fold in ((4, 1), (1, 2)):
-        with pytest.raises(StrayOrderError, match=f"does not try a candidate {candidate} on a fold {fold}"):
+        with pytest.raises(StaleMessageError, match=f"does not try a candidate {candidate} on a fold {fold}"):
             steps.score_candidate(folder, candidate, fold, library_of(folder.bucket))
 
 
