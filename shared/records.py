@@ -157,11 +157,11 @@ def _sentence(what: str, error: ValidationError) -> str:
 # neither field is written where it says nothing new: readers of an earlier version know no such field
 
 
-class Part(Record):
+class Frozen(Record):
     """A frozen piece of a manifest."""
 
 
-class FileDigest(Part):
+class FileDigest(Frozen):
     """Size in bytes and sha256 of one file."""
 
     sha256: Sha256

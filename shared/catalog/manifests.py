@@ -8,7 +8,7 @@ from pydantic import Field
 
 from shared.errors import ModelError, RequestError
 from shared.jobs.files import JobFile
-from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Name, Part, Promote, Record, ReleaseId, Sha256
+from shared.records import BucketPath, FileDigest, FileName, Frozen, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
 
 INPUTS = "data/predict/input"
 """Folder of the tables to score."""
@@ -62,14 +62,14 @@ Keys = Annotated[tuple[str, ...], Field(exclude_if=lambda keys: keys == KEYS)]
 WithInterval = Annotated[bool, Field(exclude_if=lambda has_one: not has_one)]
 
 
-class Column(Part):
+class Column(Frozen):
     """One feature that a release needs: ``binary`` holds only 0 and 1, ``number`` any finite number, ``text`` any text on one line."""
 
     name: str
     type: ColumnType
 
 
-class TableFingerprint(Part):
+class TableFingerprint(Frozen):
     """Which table it was: every file with its digest, and the rows used and rejected."""
 
     path: BucketPath
@@ -87,7 +87,7 @@ class TableFingerprint(Part):
         return not {file.sha256 for file in self.files.values()}.isdisjoint(file.sha256 for file in other.files.values())
 
 
-class TableAudit(Part):
+class TableAudit(Frozen):
     """What of a training table counts, and what was left out of it or cut, in clicks as well as rows.
 
     A prepared table, which has rates and no clicks, counts one for each row.
@@ -145,7 +145,7 @@ class TableAudit(Part):
 Metrics = dict[str, float]
 
 
-class Estimate(Part):
+class Estimate(Frozen):
     """A figure with its interval; None where too few keywords stand behind it."""
 
     value: float
@@ -153,7 +153,7 @@ class Estimate(Part):
     high: float | None
 
 
-class TableSummary(Part):
+class TableSummary(Frozen):
     """What is in a table of clicks and conversions."""
 
     rows: int
@@ -166,7 +166,7 @@ class TableSummary(Part):
     cold_clicks: float
 
 
-class SliceFigures(Part):
+class SliceFigures(Frozen):
     """How good the predictors are on some of the rows."""
 
     rows: int
@@ -178,7 +178,7 @@ class SliceFigures(Part):
     """Predicted minus true conversions per click, of the release itself."""
 
 
-class CalibrationBin(Part):
+class CalibrationBin(Frozen):
     """Rows with similar predictions: what was predicted, and what happened, per click."""
 
     clicks: float
@@ -186,7 +186,7 @@ class CalibrationBin(Part):
     happened: Estimate
 
 
-class Importance(Part):
+class Importance(Frozen):
     """The columns that matter most, the most important first."""
 
     what: str
@@ -194,7 +194,7 @@ class Importance(Part):
     columns: dict[str, float]
 
 
-class Verdict(Part):
+class Verdict(Frozen):
     """What the gate said about letting the alias ``champion`` mean this release."""
 
     promote: Promote
@@ -210,7 +210,7 @@ class Verdict(Part):
     """What speaks against it, in words; empty where it passed, and in manifests of an earlier version."""
 
 
-class Evaluation(Part):
+class Evaluation(Frozen):
     """How good a release is, how sure that is, and what the gate made of it."""
 
     judged_on: Literal["eval", "train"]
@@ -245,7 +245,7 @@ class CandidateState(StrEnum):
     """The definition failed with these parameters."""
 
 
-class Candidate(Part):
+class Candidate(Frozen):
     """Parameters that were tried, and what came of them."""
 
     number: int
@@ -259,7 +259,7 @@ class Candidate(Part):
     """Why it failed or was stopped."""
 
 
-class Search(Part):
+class Search(Frozen):
     """How the parameters of a release were found."""
 
     method: str
@@ -340,7 +340,7 @@ class ReleaseManifest(Record):
             )
 
 
-class DeviceSummary(Part):
+class DeviceSummary(Frozen):
     """What was scored for one device."""
 
     rows: int

@@ -62,11 +62,11 @@ Params = dict[str, Value]
 """The parameters of one candidate."""
 
 
-class _Frozen(BaseModel):
+class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Range(_Frozen):
+class Range(_Config):
     """All numbers from ``low`` to ``high``; whole ones when both are whole."""
 
     low: Number
@@ -96,7 +96,7 @@ Values = Annotated[
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 
 
-class SearchConfig(_Frozen):
+class SearchConfig(_Config):
     """A search for the best parameters."""
 
     search: Literal["grid", "random", "optuna"] = "grid"

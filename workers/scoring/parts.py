@@ -12,21 +12,21 @@ from pydantic import Field
 from shared.errors import MessageError, ScoringError
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
-from shared.records import FileDigest, Part, Record, decode_long
+from shared.records import FileDigest, Frozen, Record, decode_long
 from workers.scoring.plan import Chunk, Plan
 
 ALL_DEVICES = "all"
 """What the rows are counted under where the device is not read."""
 
 
-class DeviceSum(Part):
+class DeviceSum(Frozen):
     """Rows and the sum of their rates for one device of a part."""
 
     rows: int
     sum_cr: float
 
 
-class Unpredicted(Part):
+class Unpredicted(Frozen):
     """Rows that were rejected for what the definition predicted for them, and where its code is."""
 
     rows: int

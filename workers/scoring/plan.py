@@ -14,7 +14,7 @@ from shared.catalog.manifests import TableFingerprint, WithInterval
 from shared.errors import MessageError, StaleMessageError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
-from shared.records import BucketPath, FileDigest, FileName, JobId, Moment, Part, Record, ReleaseId, decode_long
+from shared.records import BucketPath, FileDigest, FileName, Frozen, JobId, Moment, Record, ReleaseId, decode_long
 from shared.table_files import FileKind
 from workers.tables.formats import TableFormat, format_of
 
@@ -22,7 +22,7 @@ _SCORE_AGAIN = "Score it again."
 _REQUEST_AGAIN = "Ask for the job anew, with --again; this one cannot go on."
 
 
-class FoundFile(Part):
+class FoundFile(Frozen):
     """One file of the table as it was before it was cut."""
 
     path: BucketPath

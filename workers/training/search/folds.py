@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from shared.errors import TableError
-from shared.records import Part
+from shared.records import Frozen
 from workers.tables.training.table import TrainingTable
 
 BLOCKS = 32
@@ -17,7 +17,7 @@ BLOCKS = 32
 HALF_A_YEAR, LAST_WEEK = 26, 53
 
 
-class Fold(Part):
+class Fold(Frozen):
     """One way to cut the table into a side to train on and one to evaluate on."""
 
     week: float | None = None

@@ -15,7 +15,7 @@ from pydantic import Field
 from shared.catalog.manifests import Candidate, CandidateState, Search, TableFingerprint
 from shared.errors import ModelError
 from shared.jobs.search_config import Params, SearchConfig
-from shared.records import Moment, Part, Record
+from shared.records import Frozen, Moment, Record
 from workers.training.search.candidates import propose
 from workers.training.search.folds import BLOCKS, Fold
 
@@ -42,7 +42,7 @@ class SearchPlan(Record):
     table: TableFingerprint
 
 
-class Trial(Part):
+class Trial(Frozen):
     """A candidate: its number, from 1, and its parameters."""
 
     number: int
