@@ -20,7 +20,7 @@ from workers.tables.compression import UnpackedLimit
 from workers.tables.csv.cuts import count_lines
 from workers.tables.formats import ChunkOfFile, format_of
 from workers.tables.parquet.cuts import ALONE
-from workers.tables.prefetch import ahead
+from workers.tables.prefetch import prefetch_each
 from workers.tables.streams import Beside, Hashing
 
 HEADER = output.output_header(KEYS, interval=False)
@@ -99,7 +99,7 @@ def _bucket_of(folder: Path) -> LocalBucket:
 
 def read(piece: Piece, data: bytes, release: Release) -> Iterator[table_rows.Rows]:
     """The rows of a piece, checked, range after range."""
-    layout = schema.layout_for(str(piece.file), piece.columns, release.manifest.columns)
+    table_schema = schema.table_schema_for(str(piece.file), piece.columns, release.manifest.columns)
     place = ChunkOfFile(
         bucket=_bucket_of(piece.file.parent),
         path=piece.file.name,
@@ -110,9 +110,9 @@ def read(piece: Piece, data: bytes, release: Release) -> Iterator[table_rows.Row
         opened=lambda: piece.file.open("rb"),
         unpacked=lambda: data,
     )
-    with format_of(piece.kind).open_chunk(place, layout) as pieces:
-        for start, end in pieces.ranges():
-            yield pieces.rows(start, end)
+    with format_of(piece.kind).open_chunk(place, table_schema) as chunk_records:
+        for start, end in chunk_records.ranges():
+            yield chunk_records.rows(start, end)
 
 
 predict = chunk.predict
@@ -144,7 +144,7 @@ def join(parts: list[Part], target: Path) -> dict[str, str]:
     """Put gzip members behind a header into one file, each checked; the digests of the file and of its text."""
     file, text = hashlib.sha256(), hashlib.sha256()
     with target.open("wb") as out:
-        for member, lines in itertools.chain([(compress(HEADER), HEADER)], ahead(_checked, parts)):
+        for member, lines in itertools.chain([(compress(HEADER), HEADER)], prefetch_each(_checked, parts)):
             text.update(lines)
             file.update(member)
             out.write(member)

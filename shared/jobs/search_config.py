@@ -66,7 +66,7 @@ class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Range(_Config):
+class ParameterRange(_Config):
     """All numbers from ``low`` to ``high``; whole ones when both are whole."""
 
     low: Number
@@ -90,8 +90,8 @@ class Range(_Config):
 
 Choices = Annotated[list[Value], Field(min_length=1, max_length=LONGEST_LIST)]
 Values = Annotated[
-    Annotated[Choices, Tag("list")] | Annotated[Range, Tag("range")],
-    Discriminator(lambda values: "range" if isinstance(values, dict | Range) else "list"),
+    Annotated[Choices, Tag("list")] | Annotated[ParameterRange, Tag("range")],
+    Discriminator(lambda values: "range" if isinstance(values, dict | ParameterRange) else "list"),
 ]
 ParameterName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 
@@ -111,7 +111,7 @@ class SearchConfig(_Config):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        ranges = [name for name, values in self.parameters.items() if isinstance(values, Range)]
+        ranges = [name for name, values in self.parameters.items() if isinstance(values, ParameterRange)]
         if self.search == "grid" and ranges:
             raise ValueError(f"{ranges[0]} is a range, and a grid takes lists; choose search: random, or list its values")
         if self.search == "grid" and self.candidates is not None:

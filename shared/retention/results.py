@@ -21,7 +21,7 @@ DEPTH = 4
 
 
 @dataclass(kw_only=True)
-class Place:
+class ResultPlace:
     """What lies at a place."""
 
     path: str
@@ -49,13 +49,13 @@ def _below(bucket: Bucket, folder: str, depth: int) -> Iterator[str]:
         yield from _below(bucket, f"{folder}/{name}", depth + 1)
 
 
-def places_in(files: Sequence[FileInfo]) -> list[Place]:
+def places_in(files: Sequence[FileInfo]) -> list[ResultPlace]:
     """The places that these files belong to."""
-    found: dict[str, Place] = {}
+    found: dict[str, ResultPlace] = {}
     for info in files:
         folder, _, _ = info.path.rpartition("/")
         path, is_revision, inside = folder.partition(f"/{REVISIONS}/")
-        place = found.setdefault(path, Place(path=path))
+        place = found.setdefault(path, ResultPlace(path=path))
         if is_revision:
             place.revisions.setdefault(inside.partition("/")[0], []).append(info)
         else:
@@ -63,7 +63,7 @@ def places_in(files: Sequence[FileInfo]) -> list[Place]:
     return [found[path] for path in sorted(found)]
 
 
-def judge_place(look: Look, place: Place) -> list[Thing]:
+def judge_place(look: Look, place: ResultPlace) -> list[Thing]:
     """One thing for the place, and one for each of its revisions."""
     made = {name: made_at(name) for name in place.revisions}
     whole = _judge_whole(look, place, made)
@@ -93,7 +93,7 @@ def judge_place(look: Look, place: Place) -> list[Thing]:
     return things
 
 
-def _judge_whole(look: Look, place: Place, made: Mapping[str, datetime | None]) -> Thing | None:
+def _judge_whole(look: Look, place: ResultPlace, made: Mapping[str, datetime | None]) -> Thing | None:
     """The place as a whole; None when only revisions are there."""
     age = look.rules.results
     last = max([newest(place.files), *filter(None, made.values())]) if not any(made.values()) else max(filter(None, made.values()))
@@ -106,7 +106,7 @@ def _judge_whole(look: Look, place: Place, made: Mapping[str, datetime | None]) 
     return stays(Kind.RESULT, place.path, place.files, why)
 
 
-def _current(bucket: Bucket, place: Place, complete: Mapping[str, datetime]) -> dict[str, str]:
+def _current(bucket: Bucket, place: ResultPlace, complete: Mapping[str, datetime]) -> dict[str, str]:
     """The revision that is published at the place; all of them where that cannot be read."""
     path = f"{place.path}/{MANIFEST}"
     text = bucket.read(path)

@@ -69,7 +69,7 @@ MayEnter = Callable[[str], bool]
 def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float, may_enter: MayEnter = lambda _: True) -> Progress | None:
     """Go on with the round for about so many seconds, or begin the next one if it is time; None when there is nothing to do.
 
-    Pieces to which ``may_enter`` says no are left out of this round.
+    ChunkRecords to which ``may_enter`` says no are left out of this round.
     """
     progress = read_progress(bucket)
     if not is_due(progress, now):

@@ -31,9 +31,9 @@ from workers.tables.chunk_size import ChunkSize
 from workers.tables.compression import UnpackedLimit
 from workers.tables.csv.dialects import COMMAS, TABS
 from workers.tables.csv.records import record_ends
-from workers.tables.formats import FORMATS, ChunkOfFile, Pieces, format_of
+from workers.tables.formats import FORMATS, ChunkOfFile, ChunkRecords, format_of
 from workers.tables.parquet.cuts import ALONE
-from workers.tables.schema import Layout, layout_for
+from workers.tables.schema import TableSchema, table_schema_for
 from workers.tables.streams import Hashing
 from workers.tables.training.table import read_training_table
 
@@ -138,13 +138,13 @@ class EveryFormat:
         data = self.packed(records, columns)
         path = f"data/cut{self.ending}"
         bucket.write(path, data)
-        layout = layout_for(path, columns, FEATURES)
-        whole = self._rows_of(bucket, path, data, layout, ChunkSize(bytes=1 << 20, rows=None))
+        table_schema = table_schema_for(path, columns, FEATURES)
+        whole = self._rows_of(bucket, path, data, table_schema, ChunkSize(bytes=1 << 20, rows=None))
         assert whole["entity_id"].tolist() == [int(record[0]) for record in records]
         size = ChunkSize(bytes=chance.randint(1, 400), rows=chance.choice([None, 1, 3, 10]))
-        pd.testing.assert_frame_equal(self._rows_of(bucket, path, data, layout, size), whole)
+        pd.testing.assert_frame_equal(self._rows_of(bucket, path, data, table_schema, size), whole)
 
-    def _rows_of(self, bucket: LocalBucket, path: str, data: bytes, layout: Layout, size: ChunkSize) -> pd.DataFrame:
+    def _rows_of(self, bucket: LocalBucket, path: str, data: bytes, table_schema: TableSchema, size: ChunkSize) -> pd.DataFrame:
         raw = io.BytesIO(data)
         hashed = Hashing(raw)
         frames, end = [], None
@@ -163,20 +163,20 @@ class EveryFormat:
                 opened=lambda: bucket.open(path),
                 unpacked=lambda text=text: text,
             )
-            with self.form.open_chunk(place, layout) as pieces:
-                frames.append(self._in_ranges(pieces))
+            with self.form.open_chunk(place, table_schema) as chunk_records:
+                frames.append(self._in_ranges(chunk_records))
         assert hashed.digest().sha256 == hashlib.sha256(data).hexdigest()
         return pd.concat(frames, ignore_index=True)
 
     @staticmethod
-    def _in_ranges(pieces: Pieces) -> pd.DataFrame:
+    def _in_ranges(chunk_records: ChunkRecords) -> pd.DataFrame:
         """The rows of a chunk, which are the same when they are read one by one."""
         frames = []
-        for start, end in pieces.ranges():
-            rows = pieces.rows(start, end)
+        for start, end in chunk_records.ranges():
+            rows = chunk_records.rows(start, end)
             assert not rows.rejects
             frames.append(rows.frame.assign(device=rows.device))
-        one_by_one = [pieces.rows(record, record + 1).frame for record in range(pieces.count())]
+        one_by_one = [chunk_records.rows(record, record + 1).frame for record in range(chunk_records.count())]
         together = pd.concat(frames, ignore_index=True)
         pd.testing.assert_frame_equal(pd.concat(one_by_one, ignore_index=True), together.drop(columns="device"), check_dtype=False)
         return together
@@ -329,16 +329,16 @@ class EveryText(EveryFormat):
         chance = np.random.default_rng(3)
         records = [[str(number), *map(str, chance.integers(0, 2, 20)), "1.5", "Tablet"] for number in range(50)]
         data = csv_text(records, self.separator, columns).partition(b"\n")[2]
-        layout = layout_for("t", columns, [feature for feature in FEATURES if feature.name != "att4"])
-        quick = self._piece(data, layout)
-        slow = self._piece(data.replace(b"Tablet", b'"Tablet"', 1), layout)
+        table_schema = table_schema_for("t", columns, [feature for feature in FEATURES if feature.name != "att4"])
+        quick = self._piece(data, table_schema)
+        slow = self._piece(data.replace(b"Tablet", b'"Tablet"', 1), table_schema)
         pd.testing.assert_frame_equal(quick, slow)
 
-    def _piece(self, data: bytes, layout: Layout) -> pd.DataFrame:
+    def _piece(self, data: bytes, table_schema: TableSchema) -> pd.DataFrame:
         place = {"bucket": None, "path": "t", "version": "", "start": 0, "end": len(data), "first_line": 2}
         chunk = ChunkOfFile(**place, opened=lambda: io.BytesIO(data), unpacked=lambda: data)
-        with self.form.open_chunk(chunk, layout) as pieces:
-            return pieces.rows().frame
+        with self.form.open_chunk(chunk, table_schema) as chunk_records:
+            return chunk_records.rows().frame
 
     def test_another_separator_is_refused_with_what_to_do(self, bucket):
         other = {",": "\t", "\t": ","}[self.separator]
@@ -449,7 +449,7 @@ def test_tab_separated_text_is_cut_and_read_as_the_same_text_with_commas(lines, 
     """Whatever is typed: stray quotes, lines of any number of values, line ends within values."""
     head, body = "entity_id,att1,device\n1,0,Tablet\n", "\n".join(lines)
     columns = ["entity_id", "att1", "device"]
-    layout = layout_for("t", columns, [column for column in FEATURES if column.name in ("computer", "smartphone", "att1")])
+    table_schema = table_schema_for("t", columns, [column for column in FEATURES if column.name in ("computer", "smartphone", "att1")])
     found = []
     for kind, text in (("csv", head + body), ("tsv", (head + body).replace(",", "\t"))):
         raw = io.BytesIO(text.encode())
@@ -458,13 +458,13 @@ def test_tab_separated_text_is_cut_and_read_as_the_same_text_with_commas(lines, 
                 format_of(kind).cut(raw, Hashing(raw), "t", ChunkSize(bytes=size, rows=None), ALONE, UnpackedLimit([]))
             )
             places = [(cut.start, cut.end, cut.first_line) for cut in cuts]
-            found.append((places, *(_plain(kind, text.encode(), layout, *place) for place in places)))
+            found.append((places, *(_plain(kind, text.encode(), table_schema, *place) for place in places)))
         except TableError as error:
             found.append(error.message)
     assert found[0] == found[1]
 
 
-def _plain(kind: FileKind, text: bytes, layout: Layout, start: int, end: int, first_line: int) -> tuple[object, ...]:
+def _plain(kind: FileKind, text: bytes, table_schema: TableSchema, start: int, end: int, first_line: int) -> tuple[object, ...]:
     """The rows and rejects of a chunk, with commas where tabs stand."""
     place = ChunkOfFile(
         bucket=None,
@@ -476,10 +476,10 @@ def _plain(kind: FileKind, text: bytes, layout: Layout, start: int, end: int, fi
         opened=lambda: io.BytesIO(text),
         unpacked=lambda: b"",
     )
-    with format_of(kind).open_chunk(place, layout) as pieces:
-        rows = pieces.rows()
+    with format_of(kind).open_chunk(place, table_schema) as chunk_records:
+        rows = chunk_records.rows()
         rejects = [(reject.line, reject.column, reject.value.replace("\t", ","), reject.reason) for reject in rows.rejects]
-        return pieces.count(), rows.frame.to_numpy().tolist(), rows.device.tolist(), rejects
+        return chunk_records.count(), rows.frame.to_numpy().tolist(), rows.device.tolist(), rejects
 
 
 @pytest.mark.parametrize(("dialect", "other"), [(COMMAS, "\t"), (TABS, ",")])

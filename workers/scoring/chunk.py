@@ -15,8 +15,8 @@ from shared.bucket.interface import Bucket
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from workers.scoring.chunk_reader import open_chunk
-from workers.scoring.fixing import fixed_pieces
-from workers.scoring.isolation import Range, clear_chunk
+from workers.scoring.fixing import fixed_records
+from workers.scoring.isolation import RecordSpan, clear_chunk
 from workers.scoring.parts import (
     ALL_DEVICES,
     ChunkRecord,
@@ -31,7 +31,7 @@ from workers.scoring.repeated_keys import hash_keys, write_hashes
 from workers.tables import output as tables_output
 from workers.tables import rows as table_rows
 from workers.tables import schema
-from workers.tables.formats import Pieces
+from workers.tables.formats import ChunkRecords
 from workers.tables.streams import Beside
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
@@ -100,22 +100,22 @@ def score_chunk(
     enter(ChunkStage.READING)
     with contextlib.ExitStack() as held:
         with _timed(stages, "read"):
-            pieces = held.enter_context(open_chunk(folder.bucket, planned, release.manifest))
+            chunk_records = held.enter_context(open_chunk(folder.bucket, planned, release.manifest))
             if planned.may_be_fixed:
-                pieces = fixed_pieces(folder, index, pieces)
-        text.by_device = bool(pieces.layout.flags)
+                chunk_records = fixed_records(folder, index, chunk_records)
+        text.by_device = bool(chunk_records.table_schema.flags)
 
         def score(start: int, end: int | None) -> Scored:
             with _timed(stages, "read"):
-                rows = pieces.rows(start, end)
+                rows = chunk_records.rows(start, end)
             with _timed(stages, "predict"):
                 return predict(release, rows, interval=planned.interval, path=planned.file.path)
 
         if suspect:
-            scored = _score_suspect(folder, index, pieces, score, enter)
+            scored = _score_suspect(folder, index, chunk_records, score, enter)
         else:
             enter(ChunkStage.SCORING)
-            scored = (score(start, end) for start, end in pieces.ranges())
+            scored = (score(start, end) for start, end in chunk_records.ranges())
         for number, piece in enumerate(scored):
             if number and folder.outcome() is not None:
                 return None  # a large chunk of a job that was cancelled meanwhile
@@ -241,20 +241,20 @@ def _raw_predictions(release: Release, rows: table_rows.Rows, path: str, *, inte
 
 
 def _score_suspect(
-    folder: JobFolder, index: int, pieces: Pieces, score: Callable[[int, int], Scored], enter: Callable[[ChunkStage], None]
+    folder: JobFolder, index: int, chunk_records: ChunkRecords, score: Callable[[int, int], Scored], enter: Callable[[ChunkStage], None]
 ) -> Iterator[Scored]:
     """Score the chunk in pieces that crash no process, each by itself; the single records that do become rejects.
 
     Yields range by range, as for an ordinary chunk.
     """
-    found: dict[Range, Scored] = {}
+    found: dict[RecordSpan, Scored] = {}
 
     def attempt(start: int, end: int) -> None:
         if not found:
             enter(ChunkStage.SCORING)  # not before: only from here on is it written down which rows are tried
         found[start, end] = score(start, end)
 
-    ranges = [(start, pieces.count() if end is None else end) for start, end in pieces.ranges()]
+    ranges = [(start, chunk_records.count() if end is None else end) for start, end in chunk_records.ranges()]
     cleared, deadly = clear_chunk(folder, index, ranges, attempt)
     enter(ChunkStage.GATHERING)
     for start, end in cleared:
@@ -262,16 +262,16 @@ def _score_suspect(
             found[start, end] = score(start, end)
     for start, end in ranges:
         scored = [found[piece] for piece in cleared if start <= piece[0] < end or start == end]
-        yield _merged(scored, [reject for record, _ in deadly if start <= record < end for reject in pieces.rejects(record)])
+        yield _merged(scored, [reject for record, _ in deadly if start <= record < end for reject in chunk_records.rejects(record)])
 
 
 def _merged(scored: list[Scored], rejects: list[table_rows.Reject]) -> Scored:
     none = np.empty(0)
     return Scored(
-        keys=[np.concatenate(pieces) for pieces in zip(*(piece.keys for piece in scored), strict=True)],
+        keys=[np.concatenate(chunk_records) for chunk_records in zip(*(piece.keys for piece in scored), strict=True)],
         device=np.concatenate([piece.device for piece in scored] or [np.empty(0, dtype=np.int8)]),
         cr=np.concatenate([none, *(piece.cr for piece in scored)]),
-        bounds=[np.concatenate(pieces) for pieces in zip(*(piece.bounds for piece in scored), strict=True)],
+        bounds=[np.concatenate(chunk_records) for chunk_records in zip(*(piece.bounds for piece in scored), strict=True)],
         clipped=sum(piece.clipped for piece in scored),
         rejects=sorted([*rejects, *(reject for piece in scored for reject in piece.rejects)], key=lambda reject: reject.line),
     )

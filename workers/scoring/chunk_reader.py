@@ -12,17 +12,17 @@ from shared.jobs.folder import JobFolder
 from workers.scoring.plan import FoundFile, PlannedChunk, numbered_slice_file, slice_file, unchanged_while_scored
 from workers.scoring.slices import read_chunk
 from workers.tables import schema
-from workers.tables.formats import ChunkOfFile, Pieces
+from workers.tables.formats import ChunkOfFile, ChunkRecords
 
 
-def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) -> AbstractContextManager[Pieces]:
+def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) -> AbstractContextManager[ChunkRecords]:
     """Open the records of a chunk, as this release reads them.
 
     Raises:
         TableError: the table was changed before or during the read.
     """
     chunk, file = planned.chunk, planned.file
-    layout = schema.layout_for(file.path, file.columns, release.columns, keys=release.keys)
+    table_schema = schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys)
     place = ChunkOfFile(
         bucket=bucket,
         path=file.path,
@@ -33,7 +33,7 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
         opened=lambda: _open_unchanged(bucket, file),
         unpacked=lambda: _read_slice(bucket, planned),
     )
-    return file.table_format.open_chunk(place, layout)
+    return file.table_format.open_chunk(place, table_schema)
 
 
 def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:

@@ -36,7 +36,7 @@ from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.csv import rows as csv_rows
-from workers.tables.formats import Pieces, Range, TableFormat, format_of
+from workers.tables.formats import ChunkRecords, RecordRange, TableFormat, format_of
 from workers.tables.streams import Hashing
 
 FILE, LINE = "reject_file", "reject_line"
@@ -75,7 +75,7 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     for file in plan.files:
         _check_contents(folder.bucket, file)
     release = read_manifest(folder.bucket, plan.release)
-    layouts = [schema.layout_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
+    layouts = [schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
     digest, by_chunk = _read_fixed(folder.bucket, job, plan, layouts)
     rejects = _RejectsOf(earlier=earlier, plan=plan)
     taken = {index for index in range(len(plan.chunks)) if _take_over(rejects, folder, index, by_chunk.get(index, {}), job)}
@@ -118,7 +118,7 @@ def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
             raise
 
 
-def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[schema.Layout]) -> tuple[FileDigest, dict[int, Fixed]]:
+def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[schema.TableSchema]) -> tuple[FileDigest, dict[int, Fixed]]:
     """The digest of the file of fixed rows, and the rows by chunk."""
     path = job.fixed_rows or ""
     data, form = _read_whole(bucket, path), format_of(promised_kind(path))
@@ -173,8 +173,8 @@ def _bounded(data: bytes, path: str) -> bytes:
     return data
 
 
-def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[schema.Layout], job: ScoreJob) -> None:
-    wanted = [LINE, *([FILE] if len(layouts) > 1 else []), *(name for layout in layouts for name in layout.needed)]
+def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[schema.TableSchema], job: ScoreJob) -> None:
+    wanted = [LINE, *([FILE] if len(layouts) > 1 else []), *(name for table_schema in layouts for name in table_schema.needed)]
     counts = Counter(columns)
     missing = [name for name in wanted if not counts[name]]
     doubled = [name for name in wanted if counts[name] > 1]
@@ -275,41 +275,41 @@ def _damaged(what: str) -> TableError:
 # --- chunk -------------------------------------------------------------------------------------------------------------------
 
 
-def fixed_pieces(folder: JobFolder, index: int, pieces: Pieces) -> Pieces:
+def fixed_records(folder: JobFolder, index: int, chunk_records: ChunkRecords) -> ChunkRecords:
     """The records of a chunk with the fixed rows in their places; as they are where nothing in the chunk was fixed."""
     text = folder.bucket.read(_fixed_file(folder, index))
     if text is None:
-        return pieces
+        return chunk_records
     left = output.read_rejects(output.decompress(folder.bucket.read(_left_file(folder, index)) or b""))
-    return FixedPieces(pieces=pieces, fixed=_decode(text), left=left)
+    return FixedRecords(chunk_records=chunk_records, fixed=_decode(text), left=left)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixedPieces:
+class FixedRecords:
     """A chunk in which fixed rows stand in for rejects; the other rejects stay what they are."""
 
-    pieces: Pieces
+    chunk_records: ChunkRecords
     fixed: Mapping[int, list[str]]
     left: Sequence[table_rows.Reject]
 
     @property
-    def layout(self) -> schema.Layout:
-        return self.pieces.layout
+    def table_schema(self) -> schema.TableSchema:
+        return self.chunk_records.table_schema
 
     def count(self) -> int:
-        return self.pieces.count()
+        return self.chunk_records.count()
 
-    def ranges(self) -> list[Range]:
-        return self.pieces.ranges()
+    def ranges(self) -> list[RecordRange]:
+        return self.chunk_records.ranges()
 
     def line(self, record: int) -> int:
-        return self.pieces.line(record)
+        return self.chunk_records.line(record)
 
     def rejects(self, record: int) -> list[table_rows.Reject]:
         # a record over several lines, which a stray quote made of them, may be several fixed rows
         fixed, left = self._between(record, record + 1)
         deadly = [table_rows.deadly_reject(line, ",".join(values)) for line, values in fixed.items()]
-        return [*deadly, *left] or self.pieces.rejects(record)
+        return [*deadly, *left] or self.chunk_records.rejects(record)
 
     def _between(self, start: int, end: int | None) -> tuple[Fixed, list[table_rows.Reject]]:
         """The fixed rows, and the rejects that were not fixed, on the lines of these records."""
@@ -324,12 +324,12 @@ class FixedPieces:
 
     def rows(self, start: int = 0, end: int | None = None) -> table_rows.Rows:
         fixed, left = self._between(start, end)
-        others = table_rows.without_lines(self.pieces.rows(start, end), {*fixed, *(reject.line for reject in left)})
+        others = table_rows.without_lines(self.chunk_records.rows(start, end), {*fixed, *(reject.line for reject in left)})
         return table_rows.merged(others, self._read(fixed), left)
 
     def _read(self, fixed: Mapping[int, list[str]]) -> table_rows.Rows:
-        layout = replace(self.layout, columns=[LINE, *self.layout.needed])
-        return table_rows.moved(csv_rows.read_csv_rows(_encode(fixed), layout, 1), np.array(sorted(fixed), dtype=np.int64))
+        table_schema = replace(self.table_schema, columns=[LINE, *self.table_schema.needed])
+        return table_rows.moved(csv_rows.read_csv_rows(_encode(fixed), table_schema, 1), np.array(sorted(fixed), dtype=np.int64))
 
 
 # --- files -------------------------------------------------------------------------------------------------------------------

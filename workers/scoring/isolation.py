@@ -17,19 +17,19 @@ DEATHS_ALONE = 2
 MOST_DEADLY = 10
 """With more single rows that kill, it is not the rows of the chunk that do it."""
 
-Range = tuple[int, int]
+RecordSpan = tuple[int, int]
 
 
 class Suspects(Record):
     """What is known of the records of one chunk."""
 
-    pending: tuple[Range, ...]
+    pending: tuple[RecordSpan, ...]
     """Ranges still to be tried, the next one first."""
-    cleared: tuple[Range, ...] = ()
+    cleared: tuple[RecordSpan, ...] = ()
     """Ranges that were scored and killed nobody."""
-    deadly: tuple[Range, ...] = ()
+    deadly: tuple[RecordSpan, ...] = ()
     """Single records that killed."""
-    trying: tuple[Range, ...] = ()
+    trying: tuple[RecordSpan, ...] = ()
     """The range that is being tried, if any; still there after a death."""
     deaths: int = 0
     """How often the range that is tried next has killed alone."""
@@ -70,8 +70,8 @@ def is_suspect(folder: JobFolder, index: int) -> bool:
 
 
 def clear_chunk(
-    folder: JobFolder, index: int, ranges: Sequence[Range], attempt: Callable[[int, int], None]
-) -> tuple[list[Range], list[Range]]:
+    folder: JobFolder, index: int, ranges: Sequence[RecordSpan], attempt: Callable[[int, int], None]
+) -> tuple[list[RecordSpan], list[RecordSpan]]:
     """Try these ranges, which are the chunk; returns the ranges that killed nobody and the single records that did, both sorted.
 
     ``attempt(start, end)`` may kill this process. The next call then goes on after that death.
@@ -96,7 +96,7 @@ def clear_chunk(
     return sorted(known.cleared), sorted(known.deadly)
 
 
-def _known(text: bytes | None, ranges: Sequence[Range]) -> Suspects:
+def _known(text: bytes | None, ranges: Sequence[RecordSpan]) -> Suspects:
     """What is known of a chunk; when it is damaged, the chunk is tried from the start."""
     afresh = Suspects(pending=tuple(ranges))
     try:

@@ -33,7 +33,7 @@ from workers.scoring.reject_limits import check_all
 from workers.scoring.repeated_keys import count_repeated
 from workers.tables import output, schema
 from workers.tables.csv.cuts import count_lines
-from workers.tables.prefetch import ahead, at_once, read_each
+from workers.tables.prefetch import at_once, prefetch_each, read_each
 
 AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
 """A join begins before the last parts are there: at most this many may be missing, and at most one of four."""
@@ -145,7 +145,7 @@ def _members(
     yield output.compress(header), header
     for arrived in arriving:
         parts += arrived
-        yield from ahead(functools.partial(_member, folder), arrived, at_once(folder.bucket), size=lambda part: part.output.size)
+        yield from prefetch_each(functools.partial(_member, folder), arrived, at_once(folder.bucket), size=lambda part: part.output.size)
 
 
 def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[ChunkRecord]]:
@@ -200,7 +200,7 @@ def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
 def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:
     digest, size = hashlib.sha256(), 0
     files = ((part.index, PartFile.REJECTED, part.rejects) for part in parts if part.rejects is not None)
-    members = ahead(lambda file: read_file(folder, *file), files, at_once(folder.bucket))
+    members = prefetch_each(lambda file: read_file(folder, *file), files, at_once(folder.bucket))
     with folder.bucket.writer(path, durable=True) as out:
         for member in itertools.chain([output.compress(output.REJECTS_HEADER)], members):
             digest.update(member)

@@ -38,7 +38,7 @@ from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import schema
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.compression import UnpackedLimit
-from workers.tables.parquet.cuts import Place
+from workers.tables.parquet.cuts import ShareOfTable
 from workers.tables.prefetch import side_by_side
 from workers.tables.streams import Beside, Hashing
 
@@ -95,7 +95,7 @@ def cut_table(
 
     def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
         own = max(sizes[number], 1)
-        place = Place(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
+        place = ShareOfTable(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
         return _cut_file(folder, begun, number, size, place, found, limit)
 
     chunks: list[Chunk] = []
@@ -116,7 +116,7 @@ def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to
     begun: Begun,
     number: int,
     size: ChunkSize,
-    place: Place,
+    place: ShareOfTable,
     found: Callable[[Sequence[Chunk]], None],
     limit: UnpackedLimit,
 ) -> PlannedFile:
@@ -201,7 +201,7 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
         release.check_interval()
     files = find_table(folder.bucket, job.table)
     for file in files:
-        schema.layout_for(file.path, file.columns, release.columns, keys=release.keys)
+        schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys)
     begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
     write_versions(folder, files)
     is_first = folder.bucket.create(folder.file(JobFile.BEGUN), begun.model_dump_json().encode())

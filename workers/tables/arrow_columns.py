@@ -7,19 +7,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from workers.tables.schema import DEVICE, ENTITY, Layout
+from workers.tables.schema import DEVICE, ENTITY, TableSchema
 from workers.tables.values import Values, device_code, read_floats, read_whole
 
 
-def from_arrow(table: pa.Table, layout: Layout, shown: Callable[[int, str], str]) -> Values:
-    entity, not_whole = _entities(table.column(ENTITY)) if layout.ids else NO_ENTITIES
+def from_arrow(table: pa.Table, table_schema: TableSchema, shown: Callable[[int, str], str]) -> Values:
+    entity, not_whole = _entities(table.column(ENTITY)) if table_schema.ids else NO_ENTITIES
     return Values(
         count=table.num_rows,
         entity=entity,
         not_whole=not_whole,
-        numbers={column.name: _as_numbers(table.column(column.name)) for column in layout.numbers},
-        device=_device_codes(table.column(DEVICE)) if layout.has_device else np.empty(0, dtype=np.int8),
-        texts={name: objects(read_texts(table.column(name))) for name in layout.texts},
+        numbers={column.name: _as_numbers(table.column(column.name)) for column in table_schema.numbers},
+        device=_device_codes(table.column(DEVICE)) if table_schema.has_device else np.empty(0, dtype=np.int8),
+        texts={name: objects(read_texts(table.column(name))) for name in table_schema.texts},
         shown=shown,
     )
 

@@ -23,13 +23,13 @@ from workers.tables.chunk_size import MAX_CHUNK_BYTES, ChunkSize
 from workers.tables.compression import TEXT_RATIO, Compression, Gzip, LimitedText, UnpackedLimit, Zstd
 from workers.tables.csv.cuts import HEADER_READ_BYTES, MAX_CHUNK_READ_BYTES, Cut, open_csv
 from workers.tables.csv.dialects import COMMAS, TABS, Dialect
-from workers.tables.csv.pieces import CsvPieces
+from workers.tables.csv.pieces import CsvRecords
 from workers.tables.csv.rows import read_csv_rows
-from workers.tables.parquet.cuts import Place, cut_parquet, open_parquet, parquet_columns, rows_at_once
-from workers.tables.parquet.pieces import parquet_pieces
+from workers.tables.parquet.cuts import ShareOfTable, cut_parquet, open_parquet, parquet_columns, rows_at_once
+from workers.tables.parquet.pieces import parquet_records
 from workers.tables.parquet.rows import ParquetReader
 from workers.tables.rows import Reject, Rows
-from workers.tables.schema import LABELS, Layout
+from workers.tables.schema import LABELS, TableSchema
 from workers.tables.streams import Hashing, Stream
 from workers.tables.training.left_out_rows import Source, csv_source, parquet_source
 
@@ -40,21 +40,21 @@ DIGEST_BYTES = 1 << 20
 
 _RATE, CLICKS, *_ = LABELS
 
-Range = tuple[int, int | None]
+RecordRange = tuple[int, int | None]
 """Records of a chunk from the first on to the one before the second; to its end if that is None."""
 
 
-class Pieces(Protocol):
+class ChunkRecords(Protocol):
     """A chunk whose records can be read together or in ranges."""
 
     @property
-    def layout(self) -> Layout:
+    def table_schema(self) -> TableSchema:
         """Which columns are read, and as what."""
 
     def count(self) -> int:
         """How many records there are."""
 
-    def ranges(self) -> list[Range]:
+    def ranges(self) -> list[RecordRange]:
         """What is best read together, range after range: the values of one take little memory."""
 
     def rows(self, start: int = 0, end: int | None = None) -> Rows:
@@ -111,7 +111,7 @@ class WholeFile(Protocol):
     def columns(self) -> list[str]:
         """All columns of the file, in its order."""
 
-    def rows(self, layout: Layout) -> Iterator[tuple[Rows, Source]]:
+    def rows(self, table_schema: TableSchema) -> Iterator[tuple[Rows, Source]]:
         """All rows, checked, a piece at a time, with the source in which the rows left out are looked up."""
 
 
@@ -120,7 +120,7 @@ class TrainingLimits:
     """How much a table that is read to train may take."""
 
     unpacked: UnpackedLimit
-    count_texts: Callable[[Rows, Layout], None]
+    count_texts: Callable[[Rows, TableSchema], None]
     """Counts the texts of rows of a format that stores a text once for many rows; raises TableError when there are too many."""
 
 
@@ -139,7 +139,7 @@ class TableFormat(ABC):
 
     @abstractmethod
     def cut(
-        self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: Place, limit: UnpackedLimit
+        self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: ShareOfTable, limit: UnpackedLimit
     ) -> Iterator[Sequence[Slice]]:
         """The slices of a file as they are found, none at times; at the end all of ``raw`` went through ``hashed``.
 
@@ -152,7 +152,7 @@ class TableFormat(ABC):
         """False for a chunk that ``cut`` never makes."""
 
     @abstractmethod
-    def open_chunk(self, chunk: ChunkOfFile, layout: Layout) -> AbstractContextManager[Pieces]:
+    def open_chunk(self, chunk: ChunkOfFile, table_schema: TableSchema) -> AbstractContextManager[ChunkRecords]:
         """The records of a chunk, to be read while it is open.
 
         Raises:
@@ -190,7 +190,7 @@ class Csv(TableFormat):
         return self._open(cast(Stream, raw), path, ChunkSize(bytes=HEADER_READ_BYTES, rows=None))[0]
 
     def cut(
-        self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: Place, limit: UnpackedLimit
+        self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: ShareOfTable, limit: UnpackedLimit
     ) -> Iterator[Sequence[Slice]]:
         """See ``TableFormat``."""
         del raw, place
@@ -214,9 +214,9 @@ class Csv(TableFormat):
         return end - start <= MAX_CHUNK_READ_BYTES
 
     @contextlib.contextmanager
-    def open_chunk(self, chunk: ChunkOfFile, layout: Layout) -> Iterator[Pieces]:
+    def open_chunk(self, chunk: ChunkOfFile, table_schema: TableSchema) -> Iterator[ChunkRecords]:
         """See ``TableFormat``."""
-        yield CsvPieces(data=self._read(chunk), layout=layout, first_line=chunk.first_line, dialect=self.dialect)
+        yield CsvRecords(data=self._read(chunk), table_schema=table_schema, first_line=chunk.first_line, dialect=self.dialect)
 
     def _read(self, chunk: ChunkOfFile) -> bytes:
         if self.is_compressed:
@@ -251,11 +251,11 @@ class _WholeCsv:
     cuts: Iterator[Cut]
     dialect: Dialect
 
-    def rows(self, layout: Layout) -> Iterator[tuple[Rows, Source]]:
+    def rows(self, table_schema: TableSchema) -> Iterator[tuple[Rows, Source]]:
         for cut in self.cuts:
             data = cut.data.tobytes()
             source = csv_source(data, cut.first_line, self.columns, CLICKS, self.dialect)
-            yield read_csv_rows(data, layout, cut.first_line, self.dialect), source
+            yield read_csv_rows(data, table_schema, cut.first_line, self.dialect), source
 
 
 class CsvGz(Csv):
@@ -304,7 +304,7 @@ class Parquet(TableFormat):
             return parquet_columns(file, path)
 
     def cut(
-        self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: Place, limit: UnpackedLimit
+        self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: ShareOfTable, limit: UnpackedLimit
     ) -> Iterator[Sequence[Slice]]:
         """See ``TableFormat``."""
         del limit
@@ -321,12 +321,12 @@ class Parquet(TableFormat):
         return start < end
 
     @contextlib.contextmanager
-    def open_chunk(self, chunk: ChunkOfFile, layout: Layout) -> Iterator[Pieces]:
+    def open_chunk(self, chunk: ChunkOfFile, table_schema: TableSchema) -> Iterator[ChunkRecords]:
         """See ``TableFormat``."""
         with chunk.opened() as raw:
             known = _known_of_parquet(chunk.bucket, chunk.path, chunk.version)
             chunk.refuse_beyond(known.num_rows)
-            yield parquet_pieces(raw, layout, chunk.start, chunk.end, known)
+            yield parquet_records(raw, table_schema, chunk.start, chunk.end, known)
 
     def read_whole(self, hashed: Hashing, path: str, limits: TrainingLimits) -> WholeFile:
         """See ``TableFormat``."""
@@ -356,16 +356,16 @@ class _WholeParquet:
     columns: list[str]
     raw: IO[bytes]
     known: pq.FileMetaData
-    count_texts: Callable[[Rows, Layout], None]
+    count_texts: Callable[[Rows, TableSchema], None]
 
-    def rows(self, layout: Layout) -> Iterator[tuple[Rows, Source]]:
+    def rows(self, table_schema: TableSchema) -> Iterator[tuple[Rows, Source]]:
         count = self.known.num_rows
-        reader = ParquetReader(self.raw, layout, count, self.known)
-        source = parquet_source(self.raw, layout.path, layout.columns, CLICKS)
+        reader = ParquetReader(self.raw, table_schema, count, self.known)
+        source = parquet_source(self.raw, table_schema.path, table_schema.columns, CLICKS)
         at_once = min(TRAINING_ROWS_AT_ONCE, rows_at_once(self.known, reader.text_bytes_of_row(0, count)))
         for start in range(0, count, at_once):
             rows = reader.rows(start, min(start + at_once, count))
-            self.count_texts(rows, layout)
+            self.count_texts(rows, table_schema)
             yield rows, source
 
 

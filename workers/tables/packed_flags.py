@@ -28,7 +28,7 @@ PAIR = np.dtype("<u2")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class FlagBlock:
     """Neighbouring binary columns of a csv file."""
 
     start: int
@@ -36,7 +36,7 @@ class Run:
     columns: tuple[str, ...]
 
 
-def find_run(columns: Sequence[str], binary: Collection[str]) -> Run | None:
+def find_flag_block(columns: Sequence[str], binary: Collection[str]) -> FlagBlock | None:
     """The longest run of columns that shall be binary, the last column of the file left out; None where none is long enough."""
     best, start = range(0), 0
     for place, name in enumerate(columns[:-1]):
@@ -44,10 +44,10 @@ def find_run(columns: Sequence[str], binary: Collection[str]) -> Run | None:
             start = place + 1
         elif place + 1 - start > len(best):
             best = range(start, place + 1)
-    return Run(start=best.start, columns=tuple(columns[best.start : best.stop])) if len(best) >= FEWEST_COLUMNS else None
+    return FlagBlock(start=best.start, columns=tuple(columns[best.start : best.stop])) if len(best) >= FEWEST_COLUMNS else None
 
 
-def lift(data: bytes, run: Run, *, spare: int, separator: int = COMMA) -> tuple[np.ndarray, bytes] | None:
+def extract_flags(data: bytes, run: FlagBlock, *, spare: int, separator: int = COMMA) -> tuple[np.ndarray, bytes] | None:
     """The values of the run and the text without it; None unless every line of the text is made so.
 
     The text holds whole lines without a header and without quotes. The values are int8, a row for each line, ``spare`` columns that
@@ -61,7 +61,7 @@ def lift(data: bytes, run: Run, *, spare: int, separator: int = COMMA) -> tuple[
     rows = at = 0
     while at < len(text):
         end = data.rfind(b"\n", at, at + BYTES_AT_ONCE) + 1 if len(text) - at > BYTES_AT_ONCE else len(text)
-        lifted = _lift_lines(text[at:end], run, width, separator) if end else None
+        lifted = _extract_lines(text[at:end], run, width, separator) if end else None
         if lifted is None:
             return None
         pairs, without = lifted
@@ -71,11 +71,11 @@ def lift(data: bytes, run: Run, *, spare: int, separator: int = COMMA) -> tuple[
     return values[:rows], b"".join(rest)
 
 
-def _lift_lines(text: np.ndarray, run: Run, width: int, separator: int) -> tuple[np.ndarray, bytes] | None:
+def _extract_lines(text: np.ndarray, run: FlagBlock, width: int, separator: int) -> tuple[np.ndarray, bytes] | None:
     """The same for some lines, each with its line break: the run's values as 0 and 1 of 16 bits, and the text without them."""
     ends = np.flatnonzero(text == NEW_LINE)
     starts = np.append(0, ends[:-1] + 1)
-    begins = _behind_fields(text, starts, ends, run.start, separator)
+    begins = _fields_after(text, starts, ends, run.start, separator)
     if begins is None or begins[-1] + width > len(text):
         return None
     pairs = sliding_window_view(text, width)[begins].view(PAIR)
@@ -86,7 +86,7 @@ def _lift_lines(text: np.ndarray, run: Run, width: int, separator: int) -> tuple
     return pairs, _without(text, starts, begins, begins + width, ends + 1)
 
 
-def _behind_fields(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, count: int, separator: int) -> np.ndarray | None:
+def _fields_after(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, count: int, separator: int) -> np.ndarray | None:
     """The offsets behind the first ``count`` fields of every line; None when a line has fewer, or a longer one."""
     at = starts
     for _ in range(count):

@@ -24,7 +24,7 @@ def at_once(bucket: Bucket) -> int:
     return ON_STORE if bucket.is_remote else ON_DISK
 
 
-def ahead(
+def prefetch_each(
     do: Callable[[Item], Done], items: Iterable[Item], threads: int = ON_DISK, size: Callable[[Item], int] = lambda _: 0
 ) -> Iterator[Done]:
     """What ``do`` gives for each item, in order, and raises for the first one that fails.
@@ -52,7 +52,7 @@ def ahead(
 
 def read_each(bucket: Bucket, read: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
     """What ``read`` gives of one small file for each item: ahead on an object store; on a disk threads take three times as long as none."""
-    return ahead(read, items, ON_STORE) if bucket.is_remote else map(read, items)
+    return prefetch_each(read, items, ON_STORE) if bucket.is_remote else map(read, items)
 
 
 def side_by_side(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workers.tables.schema import DEVICE, DEVICES, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, Layout
+from workers.tables.schema import DEVICE, DEVICES, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, TableSchema
 from workers.tables.values import EXPONENT, WHOLE, Values, short
 
 MAX_LINE_BYTES = 1 << 20
@@ -48,7 +48,7 @@ class Rows:
         return [self.device if name == DEVICE else self.frame[name].to_numpy() for name in names]
 
 
-def checked(values: Values, layout: Layout, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
+def checked(values: Values, table_schema: TableSchema, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
     bad = np.zeros(values.count, dtype=bool)
     found: list[tuple[np.ndarray, str, Callable[[str], str]]] = []
 
@@ -58,13 +58,13 @@ def checked(values: Values, layout: Layout, lines: Callable[[], np.ndarray], rej
             np.logical_or(bad, where, out=bad)
 
     refuse(values.not_whole, ENTITY, _why_no_id)
-    if layout.has_device:
+    if table_schema.has_device:
         refuse(values.device < 0, DEVICE, _why_no_device)
     for name, texts in values.texts.items():
-        refuse(_missing(texts) if name in layout.keys else None, name, _always("missing, and it names the row"))
+        refuse(_missing(texts) if name in table_schema.keys else None, name, _always("missing, and it names the row"))
         refuse(_too_long(texts), name, _always(f"longer than {MAX_LINE_BYTES:,} bytes"))
         refuse(_not_one_line(texts), name, _always("not text on one line, in UTF-8"))
-    for column in layout.numbers:
+    for column in table_schema.numbers:
         array = values.numbers.get(column.name)
         if array is None:
             continue  # in the run
@@ -72,7 +72,7 @@ def checked(values: Values, layout: Layout, lines: Callable[[], np.ndarray], rej
             refuse(_not_binary(array), column.name, _missing_or("not 0 or 1"))
         else:
             refuse(None if array.dtype.kind in "iu" else ~np.isfinite(array), column.name, _missing_or("not a finite number"))
-    if layout.flags and not layout.has_device:
+    if table_schema.flags and not table_schema.has_device:
         both: np.ndarray = (values.numbers[FLAGS[0]] == 1) & (values.numbers[FLAGS[1]] == 1)
         refuse(both, FLAGS[0], _always("computer and smartphone are both 1"))
 
@@ -81,7 +81,7 @@ def checked(values: Values, layout: Layout, lines: Callable[[], np.ndarray], rej
         for row in np.flatnonzero(where).tolist():
             value = values.shown(row, name)
             rejects.append(Reject(line=int(where_lines[row]), column=name, value=short(value), reason=reason(value)))  # type: ignore[index]
-    return _good_rows(values, layout, ~bad if bad.any() else None, lines, sorted(rejects, key=lambda reject: reject.line))
+    return _good_rows(values, table_schema, ~bad if bad.any() else None, lines, sorted(rejects, key=lambda reject: reject.line))
 
 
 def _always(reason: str) -> Callable[[str], str]:
@@ -111,30 +111,32 @@ def _why_no_device(value: str) -> str:
     return known if text else "missing"
 
 
-def _good_rows(values: Values, layout: Layout, good: np.ndarray | None, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
+def _good_rows(
+    values: Values, table_schema: TableSchema, good: np.ndarray | None, lines: Callable[[], np.ndarray], rejects: list[Reject]
+) -> Rows:
     def kept(array: np.ndarray) -> np.ndarray:
         # what Arrow made cannot be written to, and a definition may change the table that it is given
         return array[good] if good is not None else array if array.flags.writeable else array.copy()
 
-    if layout.has_device:
+    if table_schema.has_device:
         device = kept(values.device)
         flags = [(device == code).view(np.int8) for code in range(len(FLAGS))]
-    elif layout.flags:
+    elif table_schema.flags:
         flags = [kept(values.numbers[flag]).astype(np.int8, copy=False) for flag in FLAGS]
         device = (2 - 2 * flags[0] - flags[1]).astype(np.int8)
     else:
         flags = []
         device = np.zeros(values.count if good is None else np.count_nonzero(good), dtype=np.int8)
-    columns: dict[str, Any] = dict(zip(layout.flags, flags, strict=True))
-    for column in [*layout.wanted, *layout.extra]:
+    columns: dict[str, Any] = dict(zip(table_schema.flags, flags, strict=True))
+    for column in [*table_schema.wanted, *table_schema.extra]:
         if column.name in values.numbers:
             kind = np.int8 if column.type == "binary" else np.float64
             columns[column.name] = kept(values.numbers[column.name]).astype(kind, copy=False)
     texts = {name: pd.array(kept(texts), dtype="str") for name, texts in values.texts.items()}
-    keys = {name: kept(values.entity) if name == ENTITY else texts.pop(name) for name in layout.keys if name != DEVICE}
-    features = [column.name for column in [*layout.wanted, *layout.extra] if column.name not in keys]
+    keys = {name: kept(values.entity) if name == ENTITY else texts.pop(name) for name in table_schema.keys if name != DEVICE}
+    features = [column.name for column in [*table_schema.wanted, *table_schema.extra] if column.name not in keys]
     binary = None if values.binary is None else kept(values.binary)
-    frame = _frame(keys, columns | texts, values.run, binary, [*keys, *layout.flags, *features])
+    frame = _frame(keys, columns | texts, values.run, binary, [*keys, *table_schema.flags, *features])
     return Rows(frame=frame, device=device, lines=_LazyLines(lines, good), rejects=rejects)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.catalog.manifests import KEYS, Column, ColumnType
 from workers.tables.csv.headers import missing_columns, refuse_doubled
-from workers.tables.packed_flags import Run, find_run
+from workers.tables.packed_flags import FlagBlock, find_flag_block
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
 """Device names; the place in this tuple is the code in the output."""
@@ -41,7 +41,7 @@ _ATTRIBUTE = re.compile(r"att\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class TableSchema:
     """Which columns of a file are read, and as what."""
 
     path: str
@@ -73,11 +73,11 @@ class Layout:
         return list(dict.fromkeys([*own_keys, *(column.name for column in self.wanted if column.type == "text")]))
 
     @functools.cached_property
-    def run(self) -> Run | None:
+    def run(self) -> FlagBlock | None:
         """The run of binary columns that is worth to be lifted out of csv text."""
-        return find_run(self.columns, {column.name for column in [*self.wanted, *self.extra] if column.type == "binary"})
+        return find_flag_block(self.columns, {column.name for column in [*self.wanted, *self.extra] if column.type == "binary"})
 
-    def without(self, names: Collection[str]) -> "Layout":
+    def without(self, names: Collection[str]) -> "TableSchema":
         """The layout of the same file once these columns were taken out of it."""
         out = set(names)
         return replace(
@@ -106,9 +106,9 @@ def keys_advice(quoted: str) -> str:
     return " If the ids are words, name rows by other keys: KEYS in a definition, docs/how-to/add-a-model.md."
 
 
-def layout_for(
+def table_schema_for(
     path: str, columns: list[str], wanted: Sequence[Column], extra: Sequence[Column] = (), *, keys: tuple[str, ...] = KEYS
-) -> Layout:
+) -> TableSchema:
     """The layout of a file for these features and keys; the device is read where it is a key or a feature.
 
     Raises:
@@ -116,16 +116,16 @@ def layout_for(
     """
     features = [column for column in wanted if column.name not in FLAGS]
     flags = FLAGS if DEVICE in keys or len(features) < len(wanted) else ()
-    layout = Layout(path=path, columns=columns, wanted=features, extra=list(extra), keys=keys, flags=flags)
-    needed = dict.fromkeys([*layout.ids, *layout.texts, *(column.name for column in [*features, *extra])])
+    table_schema = TableSchema(path=path, columns=columns, wanted=features, extra=list(extra), keys=keys, flags=flags)
+    needed = dict.fromkeys([*table_schema.ids, *table_schema.texts, *(column.name for column in [*features, *extra])])
     there = set(columns)
     missing = [name for name in needed if name not in there]
-    if flags and not layout.has_device and not there.issuperset(FLAGS):
+    if flags and not table_schema.has_device and not there.issuperset(FLAGS):
         missing.append(f"{DEVICE} (or {' and '.join(FLAGS)})")
     if missing:
         raise missing_columns(missing, columns, path)
-    refuse_doubled(layout.needed, columns, path)
-    return layout
+    refuse_doubled(table_schema.needed, columns, path)
+    return table_schema
 
 
 def feature_columns(columns: Sequence[str], keys: Collection[str] = KEYS, text: Collection[str] = ()) -> list[Column]:

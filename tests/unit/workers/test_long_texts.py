@@ -33,7 +33,7 @@ from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.catalog.manifests import Column
 from workers.tables import schema
-from workers.tables.parquet.pieces import parquet_pieces
+from workers.tables.parquet.pieces import parquet_records
 from workers.tables.training.table import read_training_table
 
 file = Path(sys.argv[2])
@@ -43,7 +43,7 @@ def score():
     with file.open("rb") as raw:
         known = pq.ParquetFile(raw).metadata
         layout = schema.layout_for("t.parquet", known.schema.names, columns)
-        pieces = parquet_pieces(raw, layout, 0, known.num_rows, known)
+        pieces = parquet_records(raw, layout, 0, known.num_rows, known)
         return sum(len(pieces.rows(start, end).frame) for start, end in pieces.ranges())
 
 def train():

@@ -7,15 +7,15 @@ from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.csv.records import record_ends
 from workers.tables.csv.rows import read_csv_rows
 from workers.tables.rows import Reject, Rows, deadly_reject
-from workers.tables.schema import Layout
+from workers.tables.schema import TableSchema
 
 
 @dataclass(frozen=True, kw_only=True)
-class CsvPieces:
+class CsvRecords:
     """A chunk of a csv file, read."""
 
     data: bytes
-    layout: Layout
+    table_schema: TableSchema
     first_line: int
     dialect: Dialect = COMMAS
 
@@ -31,8 +31,8 @@ class CsvPieces:
 
     def rows(self, start: int = 0, end: int | None = None) -> Rows:
         if end is None:
-            return read_csv_rows(self.data, self.layout, self.first_line, self.dialect)
-        return read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.layout, self.line(start), self.dialect)
+            return read_csv_rows(self.data, self.table_schema, self.first_line, self.dialect)
+        return read_csv_rows(self.data[self._ends[start] : self._ends[end]], self.table_schema, self.line(start), self.dialect)
 
     def line(self, record: int) -> int:
         return self.first_line + self.data.count(b"\n", 0, self._ends[record])

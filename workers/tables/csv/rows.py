@@ -18,9 +18,9 @@ from shared.errors import TableError
 from workers.tables.arrow_columns import NO_ENTITIES, from_arrow, objects
 from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.csv.records import joins_rows
-from workers.tables.packed_flags import lift
+from workers.tables.packed_flags import extract_flags
 from workers.tables.rows import MAX_LINE_BYTES, Reject, Rows, checked
-from workers.tables.schema import DEVICE, ENTITY, Layout
+from workers.tables.schema import DEVICE, ENTITY, TableSchema
 from workers.tables.values import Values, device_code, id, read_floats, read_number, read_whole, short
 
 MAX_SWALLOWED_LINES = 1000
@@ -31,7 +31,7 @@ _LONE_RETURNS = re.compile(r"(?<!\r)\r++(?!\n|\Z)")
 """Carriage returns that end no line. A run of them is looked at once: at each of its characters would take the square of its length."""
 
 
-def read_csv_rows(data: bytes, layout: Layout, first_line: int, dialect: Dialect = COMMAS) -> Rows:
+def read_csv_rows(data: bytes, table_schema: TableSchema, first_line: int, dialect: Dialect = COMMAS) -> Rows:
     """Read a piece of a csv file that holds whole records and no header.
 
     Raises:
@@ -39,43 +39,45 @@ def read_csv_rows(data: bytes, layout: Layout, first_line: int, dialect: Dialect
     """
     piece = _Piece(data=data, first_line=first_line, dialect=dialect)
     has_quote = b'"' in data
-    values = None if has_quote else _lift_run(data, layout, piece)
+    values = None if has_quote else _extract_flag_block(data, table_schema, piece)
     if values is None:
         # where a quote begins and ends must not depend on the way that the neighbours made the text go
-        is_plain = _is_plain(data) and not (has_quote and layout.texts)
-        table = _parse(data, layout, dialect, pa.int8(), pa.float64()) if is_plain else None
+        is_plain = _is_plain(data) and not (has_quote and table_schema.texts)
+        table = _parse(data, table_schema, dialect, pa.int8(), pa.float64()) if is_plain else None
         # a record over several lines may be two rows that a stray quote made one
         if table is None or (has_quote and table.num_rows < len(piece.lines)):
-            return _read_records(data, layout, first_line, dialect)
-        values = from_arrow(table, layout, piece.shown(layout))
-    return checked(values, layout, lambda: piece.lines, [])
+            return _read_records(data, table_schema, first_line, dialect)
+        values = from_arrow(table, table_schema, piece.shown(table_schema))
+    return checked(values, table_schema, lambda: piece.lines, [])
 
 
-def _lift_run(data: bytes, layout: Layout, piece: "_Piece") -> "Values | None":
+def _extract_flag_block(data: bytes, table_schema: TableSchema, piece: "_Piece") -> "Values | None":
     """The quickest way: the longest run of binary columns is lifted out; None where not every line is as it must be for that."""
-    run = layout.run
-    lifted = lift(data, run, spare=len(layout.flags), separator=piece.dialect.byte) if run else None
+    run = table_schema.run
+    lifted = extract_flags(data, run, spare=len(table_schema.flags), separator=piece.dialect.byte) if run else None
     if run is None or lifted is None:
         return None
     binary, text = lifted
-    rest = layout.without(run.columns)
+    rest = table_schema.without(run.columns)
     table = _parse(text, rest, piece.dialect, pa.int8(), pa.float64()) if _is_plain(text) else None
     if table is None or table.num_rows != len(binary):
         return None
-    return replace(from_arrow(table, rest, piece.shown(layout)), run=run.columns, binary=binary)
+    return replace(from_arrow(table, rest, piece.shown(table_schema)), run=run.columns, binary=binary)
 
 
-def _parse(data: bytes, layout: Layout, dialect: Dialect, *binaries: pa.DataType) -> pa.Table | None:
+def _parse(data: bytes, table_schema: TableSchema, dialect: Dialect, *binaries: pa.DataType) -> pa.Table | None:
     """The columns as Arrow reads them, with the first type for binary ones that fits; None when none does."""
     for binary in binaries:
-        types = {column.name: binary if column.type == "binary" else pa.float64() for column in layout.numbers}
-        types |= dict.fromkeys(layout.ids, pa.int64()) | dict.fromkeys(layout.texts, pa.string())
-        if layout.has_device:
+        types = {column.name: binary if column.type == "binary" else pa.float64() for column in table_schema.numbers}
+        types |= dict.fromkeys(table_schema.ids, pa.int64()) | dict.fromkeys(table_schema.texts, pa.string())
+        if table_schema.has_device:
             types[DEVICE] = pa.dictionary(pa.int32(), pa.string())
         with contextlib.suppress(pa.ArrowInvalid):
             return pa_csv.read_csv(
                 pa.BufferReader(data),
-                read_options=pa_csv.ReadOptions(column_names=_distinct(layout.columns), block_size=_CSV_BLOCK_BYTES, use_threads=False),
+                read_options=pa_csv.ReadOptions(
+                    column_names=_distinct(table_schema.columns), block_size=_CSV_BLOCK_BYTES, use_threads=False
+                ),
                 parse_options=pa_csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=b'"' in data),
                 convert_options=pa_csv.ConvertOptions(column_types=types, include_columns=list(types)),
             )
@@ -90,12 +92,12 @@ def _distinct(columns: list[str]) -> list[str]:
     return [f"\0{place}" if name in seen or seen.add(name) else name for place, name in enumerate(columns)]  # type: ignore[func-returns-value]
 
 
-def _read_records(data: bytes, layout: Layout, first_line: int, dialect: Dialect) -> Rows:
+def _read_records(data: bytes, table_schema: TableSchema, first_line: int, dialect: Dialect) -> Rows:
     """The slow way: every record by itself, for chunks that hold a value which is no number, or a broken record."""
-    place = {name: index for index, name in enumerate(layout.columns)}
-    names = [column.name for column in layout.numbers]
-    needed = [place[name] for name in layout.needed]
-    checks = _checks(layout, place)
+    place = {name: index for index, name in enumerate(table_schema.columns)}
+    names = [column.name for column in table_schema.numbers]
+    needed = [place[name] for name in table_schema.needed]
+    checks = _checks(table_schema, place)
     kept: list[list[str]] = []
     lines: list[int] = []
     rejects: list[Reject] = []
@@ -103,14 +105,14 @@ def _read_records(data: bytes, layout: Layout, first_line: int, dialect: Dialect
         count = len(own_lines)
         if count == 1 and sum(map(len, record)) > MAX_LINE_BYTES:
             broken, value = f"the line is longer than {MAX_LINE_BYTES:,} bytes", record[0]
-        elif len(record) != len(layout.columns):
-            broken, value = f"the record has {len(record)} values, the header {len(layout.columns)}", dialect.separator.join(record)
+        elif len(record) != len(table_schema.columns):
+            broken, value = f"the record has {len(record)} values, the header {len(table_schema.columns)}", dialect.separator.join(record)
         elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines, dialect)):
             broken, value = (
                 f"a value runs over its line into the {count - 1} below it; perhaps a quote is never closed",
                 dialect.separator.join(record),
             )
-        elif len(apart := _cut_at_returns(own_lines)) > 1 and joins_rows(apart, len(layout.columns), checks, dialect):
+        elif len(apart := _cut_at_returns(own_lines)) > 1 and joins_rows(apart, len(table_schema.columns), checks, dialect):
             others = f"this line with the {count - 1} below it" if count > 1 else "lines that end in a carriage return alone"
             broken = f"quotes join {others}, which are rows by themselves; perhaps a quote is stray"
             value = dialect.separator.join(record)
@@ -118,26 +120,26 @@ def _read_records(data: bytes, layout: Layout, first_line: int, dialect: Dialect
             kept.append(record)
             lines.append(first_line + line)
             continue
-        rejects += _broken(layout.path, first_line + line, own_lines, short(value), broken)
-    entity, not_whole = read_whole([record[place[ENTITY]] for record in kept]) if layout.ids else NO_ENTITIES
+        rejects += _broken(table_schema.path, first_line + line, own_lines, short(value), broken)
+    entity, not_whole = read_whole([record[place[ENTITY]] for record in kept]) if table_schema.ids else NO_ENTITIES
     values = Values(
         count=len(kept),
         entity=entity,
         not_whole=not_whole,
         numbers={name: read_floats([record[place[name]] for record in kept]) for name in names},
-        device=np.array([device_code(record[place[DEVICE]]) for record in kept] if layout.has_device else [], dtype=np.int8),
-        texts={name: objects([record[place[name]] for record in kept]) for name in layout.texts},
+        device=np.array([device_code(record[place[DEVICE]]) for record in kept] if table_schema.has_device else [], dtype=np.int8),
+        texts={name: objects([record[place[name]] for record in kept]) for name in table_schema.texts},
         shown=lambda row, name: kept[row][place[name]],
     )
-    return checked(values, layout, lambda: np.array(lines, dtype=np.int64), rejects)
+    return checked(values, table_schema, lambda: np.array(lines, dtype=np.int64), rejects)
 
 
-def _checks(layout: Layout, place: Mapping[str, int]) -> dict[int, Callable[[str], bool]]:
+def _checks(table_schema: TableSchema, place: Mapping[str, int]) -> dict[int, Callable[[str], bool]]:
     """For the columns that not any text fits, by their place: whether a text does."""
-    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: id(text) is not None for name in layout.ids}
-    if layout.has_device:
+    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: id(text) is not None for name in table_schema.ids}
+    if table_schema.has_device:
         checks[place[DEVICE]] = lambda text: device_code(text) >= 0
-    for column in layout.numbers:
+    for column in table_schema.numbers:
         is_binary = column.type == "binary"
         checks[place[column.name]] = (
             (lambda text: read_number(text) in (0, 1)) if is_binary else (lambda text: math.isfinite(read_number(text)))
@@ -220,14 +222,14 @@ class _Piece:
         """The line on which each record stands."""
         return self._places[0] + self.first_line
 
-    def shown(self, layout: Layout) -> Callable[[int, str], str]:
+    def shown(self, table_schema: TableSchema) -> Callable[[int, str], str]:
         """Gives a value as it stands in the file."""
 
         def value(row: int, name: str) -> str:
             _, starts, ends = self._places
             line = self.data[starts[row] : ends[row]].decode("utf-8", errors="replace")
             (record,) = csv.reader([line], delimiter=self.dialect.separator)
-            return record[layout.columns.index(name)]
+            return record[table_schema.columns.index(name)]
 
         return value
 

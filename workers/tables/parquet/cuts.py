@@ -33,14 +33,14 @@ WANTED_GROUP_PIECES, MAX_GROUP_PIECES = 4, 16
 sixteen because a group is enormous."""
 
 
-class Place(NamedTuple):
+class ShareOfTable(NamedTuple):
     """How much of the table stands before and behind a file, in sizes of this file."""
 
     before: float = 0.0
     behind: float = 0.0
 
 
-ALONE = Place()
+ALONE = ShareOfTable()
 
 
 def parquet_columns(file: pq.ParquetFile, path: str) -> list[str]:
@@ -50,12 +50,12 @@ def parquet_columns(file: pq.ParquetFile, path: str) -> list[str]:
     return names
 
 
-def cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None, place: Place) -> list[tuple[int, int]]:
+def cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None, place: ShareOfTable) -> list[tuple[int, int]]:
     with open_parquet(raw, path) as file:
         return parquet_cuts(file.metadata, chunk_rows, place)
 
 
-def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: Place = ALONE) -> list[tuple[int, int]]:
+def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: ShareOfTable = ALONE) -> list[tuple[int, int]]:
     """Where the chunks of a Parquet file start and end: small row groups together, a large one whole or in pieces.
 
     Towards the end of the table chunks are smaller, so that no process works for long when all others have nothing left.

@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 from workers.tables.parquet.cuts import rows_at_once
 from workers.tables.parquet.rows import ParquetReader
 from workers.tables.rows import Reject, Rows, deadly_reject
-from workers.tables.schema import Layout
+from workers.tables.schema import TableSchema
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParquetPieces:
+class ParquetRecords:
     """A chunk of a Parquet file, which is read when it is asked for."""
 
     reader: ParquetReader
-    layout: Layout
+    table_schema: TableSchema
     start: int
     end: int
     rows_at_once: int
@@ -40,8 +40,8 @@ class ParquetPieces:
         return [deadly_reject(self.line(record), "")]
 
 
-def parquet_pieces(raw: IO[bytes], layout: Layout, start: int, end: int, known: pq.FileMetaData) -> ParquetPieces:
+def parquet_records(raw: IO[bytes], table_schema: TableSchema, start: int, end: int, known: pq.FileMetaData) -> ParquetRecords:
     """The rows ``start`` to ``end`` of an open Parquet file, of which all is ``known`` that its end says."""
-    reader = ParquetReader(raw, layout, end, known)
+    reader = ParquetReader(raw, table_schema, end, known)
     at_once = rows_at_once(known, reader.text_bytes_of_row(start, end))
-    return ParquetPieces(reader=reader, layout=layout, start=start, end=end, rows_at_once=at_once)
+    return ParquetRecords(reader=reader, table_schema=table_schema, start=start, end=end, rows_at_once=at_once)

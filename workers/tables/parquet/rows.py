@@ -14,7 +14,7 @@ from workers.tables.arrow_columns import from_arrow, is_text, read_texts
 from workers.tables.packed_flags import pack, unpack
 from workers.tables.parquet.cuts import bytes_of_row, open_parquet, refusing_bad_parquet
 from workers.tables.rows import Rows, checked
-from workers.tables.schema import Layout
+from workers.tables.schema import TableSchema
 from workers.tables.values import Values
 
 PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE = 16384, 10 << 20
@@ -31,18 +31,18 @@ class ParquetReader:
     of the file need not be read again from its end.
     """
 
-    def __init__(self, raw: IO[bytes], layout: Layout, end: int, known: pq.FileMetaData | None = None) -> None:
-        self._layout, self._end = layout, end
-        known = known or open_parquet(raw, layout.path).metadata
-        with refusing_bad_parquet(layout.path):
+    def __init__(self, raw: IO[bytes], table_schema: TableSchema, end: int, known: pq.FileMetaData | None = None) -> None:
+        self._layout, self._end = table_schema, end
+        known = known or open_parquet(raw, table_schema.path).metadata
+        with refusing_bad_parquet(table_schema.path):
             kinds = known.schema.to_arrow_schema()
             kind_of = dict(zip(kinds.names, kinds.types, strict=True))
-            texts = [name for name in layout.needed if name in kind_of and is_text(kind_of[name])]
-        self._file = open_parquet(raw, layout.path, known, texts=texts)
+            texts = [name for name in table_schema.needed if name in kind_of and is_text(kind_of[name])]
+        self._file = open_parquet(raw, table_schema.path, known, texts=texts)
         schema = self._file.schema_arrow
         self._run = tuple(
             column.name
-            for column in [*layout.wanted, *layout.extra]
+            for column in [*table_schema.wanted, *table_schema.extra]
             if column.type == "binary" and pa.types.is_integer(schema.field(column.name).type)
         )
         """Columns that go into one block at once."""
@@ -95,9 +95,9 @@ class ParquetReader:
 
     def _read(self, start: int, end: int) -> "Values | None":
         """The rows as they are read. None where there are none, or a column of the run holds more than 0 and 1."""
-        layout, run = self._layout, self._run
-        rest = layout.without(run)
-        spare = len(layout.flags)
+        table_schema, run = self._layout, self._run
+        rest = table_schema.without(run)
+        spare = len(table_schema.flags)
         packed: list[np.ndarray] = []
         batches: list[pa.RecordBatch] = []
         for batch in self._batches(start, end):

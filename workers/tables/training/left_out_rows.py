@@ -91,13 +91,13 @@ def _weight(value: object) -> float | None:
     return weight if math.isfinite(weight) else None
 
 
-def refuse_written_numbers(rejects: Sequence[table_rows.Reject], source: Source, layout: schema.Layout, path: str) -> None:
+def refuse_written_numbers(rejects: Sequence[table_rows.Reject], source: Source, table_schema: schema.TableSchema, path: str) -> None:
     """Raise TableError when a row would be left out only because a number in it is written for people."""
-    numbers = {schema.ENTITY, *(column.name for column in layout.numbers)}
+    numbers = {schema.ENTITY, *(column.name for column in table_schema.numbers)}
     for reject in rejects:
         if reject.column in numbers and is_written_number(reject.value):
             found = f"column {reject.column}: {reject.value!r}"
-        elif not reject.column and (number := split_thousands(source.record_on(reject.line), len(layout.columns))):
+        elif not reject.column and (number := split_thousands(source.record_on(reject.line), len(table_schema.columns))):
             found = f"{number!r} without quotes"
         else:
             continue

@@ -111,10 +111,10 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
             file = form.read_whole(hashed, info.path, limits)
             columns = columns or choose_columns(file.columns, info.path, wanted, keys, text)
             labels = labels or _labels(file.columns, info.path, with_week=with_week)
-            layout = schema.layout_for(info.path, file.columns, columns, labels, keys=keys)
+            table_schema = schema.table_schema_for(info.path, file.columns, columns, labels, keys=keys)
             in_file = f"{info.path.rpartition('/')[2]} " if len(files) > 1 else ""
-            for rows, source in file.rows(layout):
-                refuse_written_numbers(rows.rejects, source, layout, info.path)
+            for rows, source in file.rows(table_schema):
+                refuse_written_numbers(rows.rejects, source, table_schema, info.path)
                 block = _with_clicks(rows, in_file, left_out)
                 left_out += [source.left_out(reject, in_file) for reject in rows.rejects]
                 blocks.append(block)
@@ -169,12 +169,12 @@ class _TextLimit:
     def __init__(self, sizes: Sequence[int]) -> None:
         self._limit = self._left = max(MAX_TEXT_BYTES, int(MAX_UNPACKED_RATIO * sum(sizes)))
 
-    def take(self, rows: table_rows.Rows, layout: schema.Layout) -> None:
+    def take(self, rows: table_rows.Rows, table_schema: schema.TableSchema) -> None:
         """Count the texts of some rows; raises TableError when there are more than there may be."""
-        self._left -= sum(int(rows.frame[name].memory_usage(index=False)) for name in layout.texts)
+        self._left -= sum(int(rows.frame[name].memory_usage(index=False)) for name in table_schema.texts)
         if self._left < 0:
             raise TableError(
-                f"{layout.path} holds texts of more than {self._limit >> 20:,} MB in {', '.join(layout.texts)}, more than a table of its "
+                f"{table_schema.path} holds texts of more than {self._limit >> 20:,} MB in {', '.join(table_schema.texts)}, more than a table of its "
                 "size may hold in memory",
                 next_step="Shorten these texts, or leave the column out of TEXT and KEYS of the definition.",
             )

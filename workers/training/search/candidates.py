@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from shared.errors import RequestError
-from shared.jobs.search_config import Params, Range, SearchConfig, Value
+from shared.jobs.search_config import ParameterRange, Params, SearchConfig, Value
 
 OPTUNA_AT_ONCE = 8
 """So many are tried before optuna is asked again: more keep more processes busy, fewer let it learn sooner."""
@@ -43,7 +43,7 @@ def _drawn(config: SearchConfig) -> list[Params]:
     return _different(itertools.islice(draws, DRAWS_PER_CANDIDATE * config.count), config.count)
 
 
-def _draw(values: list[Value] | Range, dice: random.Random) -> Value:
+def _draw(values: list[Value] | ParameterRange, dice: random.Random) -> Value:
     if isinstance(values, list):
         return values[dice.randrange(len(values))]
     if values.is_whole and not values.log:
@@ -91,7 +91,7 @@ def _hoped_for(config: SearchConfig, tried: Sequence[Tried]) -> list[Params]:
     return _different((params for params in asked if _key(params) not in known), wanted)
 
 
-def _space(values: list[Value] | Range, distributions: Any) -> Any:  # noqa: ANN401 - optuna's own
+def _space(values: list[Value] | ParameterRange, distributions: Any) -> Any:  # noqa: ANN401 - optuna's own
     if isinstance(values, list):
         return distributions.CategoricalDistribution(values)
     kind = distributions.IntDistribution if values.is_whole else distributions.FloatDistribution

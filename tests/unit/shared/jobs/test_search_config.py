@@ -3,7 +3,7 @@
 import pytest
 
 from shared.errors import RequestError
-from shared.jobs.search_config import Range, SearchConfig, read_config
+from shared.jobs.search_config import ParameterRange, SearchConfig, read_config
 
 
 def read(text: str, most: int = 100) -> SearchConfig:
@@ -18,7 +18,7 @@ def test_the_example_of_the_documents_is_read():
 
 def test_ranges_are_read_and_a_number_with_an_exponent_is_one():
     config = read("search: random\ncandidates: 40\nparameters:\n  rate: {low: 1e-3, high: 0.3, log: true}\n  leaves: {low: 4, high: 64}\n")
-    assert config.parameters == {"rate": Range(low=0.001, high=0.3, log=True), "leaves": Range(low=4, high=64)}
+    assert config.parameters == {"rate": ParameterRange(low=0.001, high=0.3, log=True), "leaves": ParameterRange(low=4, high=64)}
     assert not config.parameters["rate"].is_whole
     assert config.parameters["leaves"].is_whole
     assert read("parameters:\n  rate: [1e-3, .5e2]\n").grid() == {"rate": [0.001, 50.0]}

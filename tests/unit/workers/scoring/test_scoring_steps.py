@@ -399,8 +399,8 @@ def test_the_time_that_the_bucket_takes_for_a_chunk_counts_as_reading(bucket, mo
     @contextlib.contextmanager
     def slow(*arguments):
         time.sleep(0.2)
-        with opened(*arguments) as pieces:
-            yield pieces
+        with opened(*arguments) as chunk_records:
+            yield chunk_records
 
     opened = chunk_reader.open_chunk
     monkeypatch.setattr(chunk, "open_chunk", slow)

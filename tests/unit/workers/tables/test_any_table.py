@@ -262,7 +262,7 @@ def test_every_row_is_scored_right_or_rejected_with_its_line_and_value(store, ma
 # --- tables of which nothing is known
 
 
-pieces = st.sampled_from(
+chunk_records = st.sampled_from(
     [
         '"',
         '""',
@@ -285,7 +285,7 @@ pieces = st.sampled_from(
         "1,0,1,0,2.5,Tablet,k\n",
     ]
 )
-noise = st.lists(pieces, max_size=25).map(lambda parts: "".join(parts).encode())
+noise = st.lists(chunk_records, max_size=25).map(lambda parts: "".join(parts).encode())
 HEADER = ",".join(COLUMNS).encode()
 heads = st.sampled_from(
     [

@@ -11,9 +11,9 @@ from shared.catalog.manifests import Column
 from workers.tables import packed_flags
 from workers.tables.csv import rows as csv_rows
 from workers.tables.csv.rows import read_csv_rows
-from workers.tables.packed_flags import Run, find_run, lift, pack, unpack
+from workers.tables.packed_flags import FlagBlock, extract_flags, find_flag_block, pack, unpack
 from workers.tables.rows import Rows
-from workers.tables.schema import Layout
+from workers.tables.schema import TableSchema
 
 ATTRIBUTES = [f"att{number}" for number in range(1, 13)]
 WANTED = [Column(name="length", type="number"), *(Column(name=name, type="binary") for name in ATTRIBUTES)]
@@ -28,8 +28,8 @@ LAYOUTS = {
 }
 
 
-def layout_of(columns: list[str]) -> Layout:
-    return Layout(path="t.csv", columns=columns, wanted=WANTED)
+def layout_of(columns: list[str]) -> TableSchema:
+    return TableSchema(path="t.csv", columns=columns, wanted=WANTED)
 
 
 def line(columns: list[str], chance: random.Random) -> list[str]:
@@ -48,11 +48,11 @@ def line(columns: list[str], chance: random.Random) -> list[str]:
     return [known.get(name, chance.choice("01")) for name in columns]
 
 
-def read_ordinarily(data: bytes, layout: Layout, first_line: int) -> Rows:
+def read_ordinarily(data: bytes, table_schema: TableSchema, first_line: int) -> Rows:
     """What the reader gives that lifts nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_rows, "lift", lambda *_, **__: None)
-        return read_csv_rows(data, layout, first_line)
+        patch.setattr(csv_rows, "extract_flags", lambda *_, **__: None)
+        return read_csv_rows(data, table_schema, first_line)
 
 
 def assert_same(one: Rows, other: Rows) -> None:
@@ -72,12 +72,12 @@ def assert_same(one: Rows, other: Rows) -> None:
 def test_right_rows_are_read_as_by_the_ordinary_reader(name, ending, at_once, monkeypatch):
     monkeypatch.setattr(packed_flags, "BYTES_AT_ONCE", at_once)
     columns, chance = LAYOUTS[name], random.Random(name)
-    layout = layout_of(columns)
+    table_schema = layout_of(columns)
     text = "\n".join(",".join(line(columns, chance)) for _ in range(2500)) + ending
-    assert lift(text.encode(), layout.run, spare=2) is not None, "the quick way was not taken"
-    rows = read_csv_rows(text.encode(), layout, 7)
+    assert extract_flags(text.encode(), table_schema.run, spare=2) is not None, "the quick way was not taken"
+    rows = read_csv_rows(text.encode(), table_schema, 7)
     assert len(rows.frame) == 2500
-    assert_same(rows, read_ordinarily(text.encode(), layout, 7))
+    assert_same(rows, read_ordinarily(text.encode(), table_schema, 7))
 
 
 SPOILS = ["2", "", " 1", "01", "1.0", "x", "\r", "\0", "ü", ",", "1,0", "\n", "\n\n", "0\r", '"', '"1"', "-1", "\ufeff", "9" * 70]
@@ -91,7 +91,7 @@ SPOILS = ["2", "", " 1", "01", "1.0", "x", "\r", "\0", "ü", ",", "1,0", "\n", "
 )
 def test_whatever_is_wrong_in_it_a_text_gives_what_the_ordinary_reader_gives(name, seed, spoils, at_once):
     columns, chance = LAYOUTS[name], random.Random(seed)
-    layout = layout_of(columns)
+    table_schema = layout_of(columns)
     records = [line(columns, chance) for _ in range(chance.randint(1, 6))]
     for spoil, is_added in spoils:
         record = chance.choice(records)
@@ -101,15 +101,15 @@ def test_whatever_is_wrong_in_it_a_text_gives_what_the_ordinary_reader_gives(nam
     data = (end.join(map(",".join, records)) + chance.choice(["", end])).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packed_flags, "BYTES_AT_ONCE", at_once)
-        rows = read_csv_rows(data, layout, 1)
-    assert_same(rows, read_ordinarily(data, layout, 1))
+        rows = read_csv_rows(data, table_schema, 1)
+    assert_same(rows, read_ordinarily(data, table_schema, 1))
 
 
 @given(st.binary(max_size=80), st.integers(1, 40), st.integers(0, 3))
 def test_any_bytes_are_lifted_or_left(noise, at, start):
     good = b"a," * start + b"0,1,0,1,0,1,0,1,z\n"
     data = (good * 3)[:at] + noise + (good * 3)[at:]
-    lifted = lift(data, Run(start=start, columns=tuple("abcdefgh")), spare=0)
+    lifted = extract_flags(data, FlagBlock(start=start, columns=tuple("abcdefgh")), spare=0)
     if lifted is not None:
         values, rest = lifted
         lines = data.split(b"\n")[: len(values)]
@@ -127,7 +127,7 @@ def test_a_row_that_is_wrong_elsewhere_is_a_reject_and_the_run_stays_lifted():
     records = [line(columns, chance) for _ in range(10)]
     records[3][-1], records[7][-2] = "Watch", "inf"
     data = "\n".join(map(",".join, records)).encode()
-    assert lift(data, layout_of(columns).run, spare=2) is not None
+    assert extract_flags(data, layout_of(columns).run, spare=2) is not None
     rows = read_csv_rows(data, layout_of(columns), 2)
     assert [(reject.line, reject.column, reject.value) for reject in rows.rejects] == [(5, "device", "Watch"), (9, "length", "inf")]
     assert_same(rows, read_ordinarily(data, layout_of(columns), 2))
@@ -135,8 +135,8 @@ def test_a_row_that_is_wrong_elsewhere_is_a_reject_and_the_run_stays_lifted():
 
 def test_flags_and_run_are_one_block_of_memory_in_the_order_of_the_rows():
     columns = ["entity_id", *ATTRIBUTES, "device"]
-    layout = Layout(path="t.csv", columns=columns, wanted=WANTED[1:])
-    rows = read_csv_rows("\n".join(",".join(line(columns, random.Random(7))) for _ in range(50)).encode(), layout, 1)
+    table_schema = TableSchema(path="t.csv", columns=columns, wanted=WANTED[1:])
+    rows = read_csv_rows("\n".join(",".join(line(columns, random.Random(7))) for _ in range(50)).encode(), table_schema, 1)
     values = rows.frame.drop(columns=["entity_id"]).to_numpy()
     assert values.dtype == np.int8
     assert values.flags.c_contiguous
@@ -157,7 +157,7 @@ def test_flags_and_run_are_one_block_of_memory_in_the_order_of_the_rows():
 )
 def test_the_longest_run_is_found_and_ends_before_the_last_column(columns, binary, start, names):
     named = [f"{kind}{place}" for place, kind in enumerate(columns)]
-    run = find_run(named, {name for name in named if name[0] in binary})
+    run = find_flag_block(named, {name for name in named if name[0] in binary})
     assert (run.start, len(run.columns)) == (start, names) if run else start is None
     assert run is None or list(run.columns) == named[run.start : run.start + names]
 

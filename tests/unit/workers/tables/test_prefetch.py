@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from workers.tables.prefetch import MOST_BYTES, ON_DISK, ahead, side_by_side
+from workers.tables.prefetch import MOST_BYTES, ON_DISK, prefetch_each, side_by_side
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
@@ -17,12 +17,12 @@ def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
             second_done.set()
         return item * 10
 
-    assert list(ahead(do, range(50))) == [item * 10 for item in range(50)]
+    assert list(prefetch_each(do, range(50))) == [item * 10 for item in range(50)]
 
 
 def test_no_more_than_a_few_are_worked_out_before_they_are_taken():
     begun = []
-    results = ahead(lambda item: begun.append(item) or item, range(1000))
+    results = prefetch_each(lambda item: begun.append(item) or item, range(1000))
     assert next(results) == 0
     assert len(begun) <= ON_DISK + 1
     results.close()
@@ -32,7 +32,7 @@ def test_no_more_than_a_few_are_worked_out_before_they_are_taken():
 @pytest.mark.parametrize(("size", "begun_before_the_first_is_taken"), [(0, ON_DISK + 1), (MOST_BYTES // 2, 2), (2 * MOST_BYTES, 1)])
 def test_of_large_items_fewer_are_worked_out_ahead(size, begun_before_the_first_is_taken):
     begun = []
-    results = ahead(lambda item: begun.append(item) or item, range(1000), size=lambda _: size)
+    results = prefetch_each(lambda item: begun.append(item) or item, range(1000), size=lambda _: size)
     assert next(results) == 0
     assert len(begun) <= begun_before_the_first_is_taken
     assert list(results) == list(range(1, 1000))
@@ -44,14 +44,14 @@ def test_the_first_failure_is_raised_where_its_result_would_be():
             raise ValueError("two")
         return item
 
-    results = ahead(do, range(5))
+    results = prefetch_each(do, range(5))
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="two"):
         next(results)
 
 
 def test_nothing_gives_nothing():
-    assert list(ahead(str, [])) == []
+    assert list(prefetch_each(str, [])) == []
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 9])

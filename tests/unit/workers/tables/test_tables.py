@@ -31,17 +31,17 @@ from workers.tables.csv.rows import read_csv_rows
 from workers.tables.parquet import rows as parquet_rows
 from workers.tables.parquet.rows import ParquetReader
 from workers.tables.rows import Reject, Rows
-from workers.tables.schema import layout_for
+from workers.tables.schema import table_schema_for
 
 RAW = ["entity_id", "keyword", "att1", "score", "device"]
 PREPARED = ["computer", "entity_id", "smartphone", "keyword", "att1", "score"]
 FEATURES = [Column(name="att1", type="binary"), Column(name="score", type="number")]
-RAW_LAYOUT = layout_for("t.csv", RAW, FEATURES)
-PREPARED_LAYOUT = layout_for("t.csv", PREPARED, FEATURES)
+RAW_LAYOUT = table_schema_for("t.csv", RAW, FEATURES)
+PREPARED_LAYOUT = table_schema_for("t.csv", PREPARED, FEATURES)
 
 
-def read(text: str | bytes, layout=RAW_LAYOUT, first_line=2) -> Rows:
-    return read_csv_rows(text if isinstance(text, bytes) else text.encode(), layout, first_line)
+def read(text: str | bytes, table_schema=RAW_LAYOUT, first_line=2) -> Rows:
+    return read_csv_rows(text if isinstance(text, bytes) else text.encode(), table_schema, first_line)
 
 
 def plain(rows: Rows) -> tuple[list[tuple], list[Reject]]:
@@ -56,11 +56,11 @@ def plain(rows: Rows) -> tuple[list[tuple], list[Reject]]:
     return list(zip(lines, *values, rows.device.tolist(), strict=True)), rows.rejects
 
 
-def read_slowly(monkeypatch_context, data: bytes, layout) -> Rows:
+def read_slowly(monkeypatch_context, data: bytes, table_schema) -> Rows:
     """Record by record, whatever is in it."""
     with monkeypatch_context() as patch:
         patch.setattr(csv_rows, "_is_plain", lambda _: False)
-        return read_csv_rows(data, layout, 2)
+        return read_csv_rows(data, table_schema, 2)
 
 
 def rejected(rows: Rows) -> tuple[int, str, str, str]:
@@ -108,9 +108,9 @@ def lines_of(draw, columns):
 
 layouts = st.sampled_from([RAW_LAYOUT, PREPARED_LAYOUT])
 texts = layouts.flatmap(
-    lambda layout: st.tuples(
-        st.just(layout),
-        st.lists(lines_of(layout.columns), max_size=12).map("".join),
+    lambda table_schema: st.tuples(
+        st.just(table_schema),
+        st.lists(lines_of(table_schema.columns), max_size=12).map("".join),
         st.booleans(),
     ).map(lambda made: (made[0], (made[1].removesuffix("\n") if made[2] else made[1]).encode("utf-8", "surrogateescape")))
 )
@@ -124,9 +124,9 @@ wild = st.tuples(layouts, st.binary(max_size=60) | st.text(st.sampled_from('01,"
 @example((RAW_LAYOUT, b"9007199254740993,k,0,1,Tablet\n,k,0,1,Tablet\n"))
 @settings(max_examples=300, deadline=None)
 def test_a_chunk_read_whole_or_record_by_record_gives_the_same_rows_and_rejects(made):
-    layout, data = made
-    fast = read_csv_rows(data, layout, 2)
-    slow = read_slowly(pytest.MonkeyPatch.context, data, layout)
+    table_schema, data = made
+    fast = read_csv_rows(data, table_schema, 2)
+    slow = read_slowly(pytest.MonkeyPatch.context, data, table_schema)
     assert plain(fast) == plain(slow)
     assert np.signbit(fast.frame["score"]).equals(np.signbit(slow.frame["score"]))
 
@@ -134,24 +134,24 @@ def test_a_chunk_read_whole_or_record_by_record_gives_the_same_rows_and_rejects(
 @given(texts, st.builds(ChunkSize, bytes=st.integers(1, 80), rows=st.none() | st.integers(1, 4)))
 @settings(max_examples=200, deadline=None)
 def test_a_table_cut_anyhow_gives_the_same_rows_and_rejects(made, size):
-    layout, data = made
-    header = ",".join(layout.columns).encode() + b"\n"
+    table_schema, data = made
+    header = ",".join(table_schema.columns).encode() + b"\n"
     try:
         cuts = [(cut.data.tobytes(), cut.first_line) for cut in open_csv(io.BytesIO(header + data), "t.csv", size)[1]]
     except TableError as error:
         assert "never closed" in error.message
         return
-    pieces = [plain(read_csv_rows(text, layout, first_line)) for text, first_line in cuts]
-    whole = plain(read_csv_rows(data, layout, 2))
-    assert [row for rows, _ in pieces for row in rows] == whole[0]
-    assert [reject for _, rejects in pieces for reject in rejects] == whole[1]
+    chunk_records = [plain(read_csv_rows(text, table_schema, first_line)) for text, first_line in cuts]
+    whole = plain(read_csv_rows(data, table_schema, 2))
+    assert [row for rows, _ in chunk_records for row in rows] == whole[0]
+    assert [reject for _, rejects in chunk_records for reject in rejects] == whole[1]
 
 
 @given(texts)
 @settings(max_examples=150, deadline=None)
 def test_every_record_is_a_row_or_a_reject(made):
-    layout, data = made
-    rows, rejects = plain(read_csv_rows(data, layout, 2))
+    table_schema, data = made
+    rows, rejects = plain(read_csv_rows(data, table_schema, 2))
     lines = [row[0] for row in rows] + [reject.line for reject in rejects]
     assert len(set(lines)) == len(lines)
     assert all(2 <= line < 2 + data.count(b"\n") + 1 for line in lines)
@@ -173,8 +173,8 @@ def test_a_bad_row_never_changes_its_neighbours(made, bad_id, bad_bit, bad_numbe
 @given(wild)
 @settings(max_examples=300, deadline=None)
 def test_whatever_the_bytes_nothing_else_is_raised(made):
-    layout, data = made
-    read_csv_rows(data, layout, 2)
+    table_schema, data = made
+    read_csv_rows(data, table_schema, 2)
 
 
 def test_a_byte_order_mark_inside_a_table_is_a_reject_wherever_a_chunk_starts():
@@ -453,7 +453,7 @@ def test_rows_can_be_made_rejects_afterwards_with_their_lines():
 )
 def test_a_lacking_column_is_named(columns, says):
     with pytest.raises(TableError, match=says) as caught:
-        layout_for("t.csv", columns, FEATURES)
+        table_schema_for("t.csv", columns, FEATURES)
     assert caught.value.next_step
 
 
@@ -472,7 +472,7 @@ def test_every_column_but_keys_and_labels_is_a_feature():
 # --- quotes that join rows
 
 
-KEYWORD_LAYOUT = layout_for("t.csv", ["entity_id", "device", "keyword", "att1", "score"], FEATURES)
+KEYWORD_LAYOUT = table_schema_for("t.csv", ["entity_id", "device", "keyword", "att1", "score"], FEATURES)
 STRAY = '11,Computer,"24 inch,1,0\n12,Tablet,tv,0,0\n13,Smartphone,32",0,1\n14,Tablet,tv,1,1\n'
 
 
@@ -510,9 +510,9 @@ def test_two_rows_joined_by_quotes_in_any_column_are_two_rejects(text):
 
 
 def test_a_stray_quote_in_the_first_or_the_last_column_joins_no_rows():
-    first = layout_for("t.csv", ["keyword", "entity_id", "device", "att1", "score"], FEATURES)
+    first = table_schema_for("t.csv", ["keyword", "entity_id", "device", "att1", "score"], FEATURES)
     assert ids_and_lines(read('"24 inch,11,Computer,1,0\n32",13,Tablet,1,1\n', first)) == ([], [2, 3])
-    last = layout_for("t.csv", ["entity_id", "device", "att1", "score", "keyword"], FEATURES)
+    last = table_schema_for("t.csv", ["entity_id", "device", "att1", "score", "keyword"], FEATURES)
     assert ids_and_lines(read('11,Computer,1,0,"24 inch\n12,Tablet,0,0,tv\n13,Tablet,1,1,32"\n', last)) == ([], [2, 3, 4])
 
 
@@ -534,7 +534,7 @@ def test_a_value_of_several_lines_is_no_rows_wherever_its_column_stands(value):
         cells, names = ["7", "Computer", "1", "0.5"], ["entity_id", "device", "att1", "score"]
         cells.insert(place, f'"{value}"')
         names.insert(place, "note")
-        rows = read(",".join(cells) + "\n8,x\n", layout_for("t.csv", names, FEATURES))
+        rows = read(",".join(cells) + "\n8,x\n", table_schema_for("t.csv", names, FEATURES))
         assert rows.frame["entity_id"].tolist() == [7], names
         assert len(rows.rejects) == 1
 
@@ -560,20 +560,20 @@ def test_the_time_for_a_record_of_many_quoted_lines_grows_with_its_length_alone(
     def seconds(values: int) -> float:
         names = ["entity_id", "device", "att1", "score", *(f"note{number}" for number in range(values))]
         text = ",".join(["7,Computer,1,0.5", *['"a,\nb"'] * values]) + "\n"
-        layout = layout_for("t.csv", names, FEATURES)
-        return best_of(lambda: read(text, layout))
+        table_schema = table_schema_for("t.csv", names, FEATURES)
+        return best_of(lambda: read(text, table_schema))
 
     assert seconds(2400) < 8 * seconds(600), "four times the length"
 
 
 def test_wide_notes_in_a_wide_table_are_values_and_swallowed_rows_are_not():
     names = ["entity_id", "device", "note", *(f"att{n}" for n in range(160))]
-    layout = layout_for("t.csv", names, [Column(name=name, type="binary") for name in names[3:]])
+    table_schema = table_schema_for("t.csv", names, [Column(name=name, type="binary") for name in names[3:]])
     bits = ",".join("01" * 80)
-    assert ids_and_lines(read(f'7,Tablet,"sizes: 1, 0, 1, 0\n1, 0, 8\nend",{bits}\n', layout)) == ([7], [])
-    assert ids_and_lines(read(f'7,Tablet,"24 inch,{bits}\n8,Tablet,tv,{bits}\n9,Tablet,32",{bits}\n', layout)) == ([], [2, 3, 4])
+    assert ids_and_lines(read(f'7,Tablet,"sizes: 1, 0, 1, 0\n1, 0, 8\nend",{bits}\n', table_schema)) == ([7], [])
+    assert ids_and_lines(read(f'7,Tablet,"24 inch,{bits}\n8,Tablet,tv,{bits}\n9,Tablet,32",{bits}\n', table_schema)) == ([], [2, 3, 4])
     short = ",".join("01" * 75)
-    assert ids_and_lines(read(f'7,Tablet,"24 inch,{short}\n9,Tablet,32",{bits}\n', layout)) == ([], [2, 3])
+    assert ids_and_lines(read(f'7,Tablet,"24 inch,{short}\n9,Tablet,32",{bits}\n', table_schema)) == ([], [2, 3])
 
 
 # --- columns that nobody needs, and headers that are none
@@ -583,13 +583,13 @@ def test_unneeded_columns_may_be_unnamed_or_there_twice():
     names = ["", "entity_id", "note", "att1", "note", "score", "device", ""]
     text = '0,7,a,1,b,0.5,Tablet,\n1,8,"a",1,b,0.5,Tablet,\n2,x,a,1,b,0.5,Tablet,\n'
     for data in (text, text.replace('"a"', '"a\nb"')):
-        rows = read(data, layout_for("t.csv", names, FEATURES))
+        rows = read(data, table_schema_for("t.csv", names, FEATURES))
         assert rows.frame["entity_id"].tolist() == [7, 8]
         assert [reject.value for reject in rows.rejects] == ["x"]
     arrays = [pa.array(values) for values in ([0, 1], [7, 8], ["a", "a"], [1, 0], ["b", "b"], [0.5, 1], ["Tablet"] * 2, [None] * 2)]
     out = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(arrays, names=names), out)
-    assert read_parquet_rows(out, layout_for("t.parquet", names, FEATURES), 0, 2).frame["att1"].tolist() == [1, 0]
+    assert read_parquet_rows(out, table_schema_for("t.parquet", names, FEATURES), 0, 2).frame["att1"].tolist() == [1, 0]
 
 
 def test_a_column_without_a_name_is_no_feature():
@@ -599,7 +599,7 @@ def test_a_column_without_a_name_is_no_feature():
 @pytest.mark.parametrize("name", ["entity_id", "device", "att1", "score"])
 def test_a_needed_column_that_is_there_twice_is_refused_by_name(name):
     with pytest.raises(TableError, match=f"t.csv has the column '{name}' more than once"):
-        layout_for("t.csv", [*RAW, name], FEATURES)
+        table_schema_for("t.csv", [*RAW, name], FEATURES)
 
 
 @pytest.mark.parametrize(
@@ -615,14 +615,14 @@ def test_a_needed_column_that_is_there_twice_is_refused_by_name(name):
 )
 def test_a_first_line_that_lacks_columns_says_why(columns, says):
     with pytest.raises(TableError, match=says):
-        layout_for("t.csv", columns, FEATURES)
+        table_schema_for("t.csv", columns, FEATURES)
 
 
 def test_a_header_of_half_a_million_columns_is_looked_at_once():
     names = [*RAW, *("0" for _ in range(500_000))]
-    assert layout_for("t.csv", names, FEATURES).needed == ["entity_id", "device", "att1", "score"]
+    assert table_schema_for("t.csv", names, FEATURES).needed == ["entity_id", "device", "att1", "score"]
     with pytest.raises(TableError, match="has no header"):
-        layout_for("t.csv", names[5:], FEATURES)
+        table_schema_for("t.csv", names[5:], FEATURES)
 
 
 def test_a_megabyte_of_carriage_returns_is_read_at_once():
@@ -644,14 +644,14 @@ GOOD = {"entity_id": [1, 2, 3], "device": ["Computer", "Smartphone", "Tablet"], 
 AS_READ = [(1, 1, 1, 0, 0, 0.5, 0), (2, 2, 0, 1, 1, -1.0, 1), (3, 3, 0, 0, 0, 2.0, 2)]
 
 
-def read_parquet_rows(raw, layout, start: int, end: int) -> Rows:
-    return ParquetReader(raw, layout, end).rows(start, end)
+def read_parquet_rows(raw, table_schema, start: int, end: int) -> Rows:
+    return ParquetReader(raw, table_schema, end).rows(start, end)
 
 
 def read_parquet(columns: dict, start=0, end=None, **more) -> Rows:
     count = len(next(iter(columns.values())))
     return read_parquet_rows(
-        parquet(columns, **more), layout_for("t.parquet", list(columns), FEATURES), start, count if end is None else end
+        parquet(columns, **more), table_schema_for("t.parquet", list(columns), FEATURES), start, count if end is None else end
     )
 
 
@@ -734,13 +734,13 @@ def test_a_parquet_table_gives_the_rows_of_the_csv_table_however_both_are_cut(re
         "score": pa.array(scores, pa.float64()),
     }
     raw = parquet(columns, group=group)
-    layout = layout_for("t.parquet", list(columns), FEATURES)
+    table_schema = table_schema_for("t.parquet", list(columns), FEATURES)
     starts = [*range(0, len(records), step), len(records)]
-    pieces = [plain(read_parquet_rows(raw, layout, start, end)) for start, end in pairwise(starts)]
-    rows, rejects = [row for piece, _ in pieces for row in piece], [reject for _, piece in pieces for reject in piece]
+    chunk_records = [plain(read_parquet_rows(raw, table_schema, start, end)) for start, end in pairwise(starts)]
+    rows, rejects = [row for piece, _ in chunk_records for row in piece], [reject for _, piece in chunk_records for reject in piece]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([["" if value is None else value for value in record] for record in records])
-    expected = plain(read_csv_rows(text.getvalue().encode(), layout, 1))
+    expected = plain(read_csv_rows(text.getvalue().encode(), table_schema, 1))
     assert rows == expected[0]
     assert [(reject.line, reject.column, reject.reason) for reject in rejects] == [
         (reject.line, reject.column, reject.reason) for reject in expected[1]
@@ -796,8 +796,8 @@ def test_parquet_columns_of_a_byte_are_one_block_however_they_are_read(at_once, 
         "device": ["Tablet", "Computer"] * 50,
         "att1": pa.array(chance.integers(0, 2, 100), pa.int8()),
     }
-    layout = layout_for("t.parquet", list(columns), [*FEATURES, Column(name="att2", type="binary")])
-    rows = read_parquet_rows(parquet(columns, group=30), layout, start, end)
+    table_schema = table_schema_for("t.parquet", list(columns), [*FEATURES, Column(name="att2", type="binary")])
+    rows = read_parquet_rows(parquet(columns, group=30), table_schema, start, end)
     for name in ("entity_id", "score", "att1", "att2"):
         assert rows.frame[name].tolist() == np.asarray(columns[name])[start:end].tolist()
     assert rows.frame["computer"].tolist() == [number % 2 for number in range(start, end)]
@@ -810,8 +810,8 @@ def test_parquet_flags_of_several_types_are_narrowed_before_they_are_taken_toget
     pack = packed_flags.pack
     monkeypatch.setattr(parquet_rows, "pack", lambda columns, spare: widths.append(columns.itemsize) or pack(columns, spare=spare))
     columns = GOOD | {"att1": pa.array([0, 1, 0], pa.int8()), "att2": pa.array([0, 1, value], pa.int64())}
-    layout = layout_for("t.parquet", list(columns), [*FEATURES, Column(name="att2", type="binary")])
-    rows = read_parquet_rows(parquet(columns), layout, 0, 3)
+    table_schema = table_schema_for("t.parquet", list(columns), [*FEATURES, Column(name="att2", type="binary")])
+    rows = read_parquet_rows(parquet(columns), table_schema, 0, 3)
     assert rows.frame["att2"].tolist() == ([0, 1, 1] if reason is None else [0, 1])
     assert [reject.reason for reject in rows.rejects] == ([] if reason is None else [reason])
     assert set(widths) <= {1}
@@ -826,21 +826,21 @@ def test_ranges_one_behind_the_other_are_decoded_once_and_give_what_each_alone_g
     if bad is not None:
         bits[bad] = 3
     columns = {"entity_id": np.arange(100), "device": ["Tablet"] * 100, "att1": pa.array(bits, kind), "score": [0.5] * 100}
-    raw, layout = parquet(columns, group=group), layout_for("t.parquet", list(columns), FEATURES)
+    raw, table_schema = parquet(columns, group=group), table_schema_for("t.parquet", list(columns), FEATURES)
     begun = []
     decode = ParquetReader._decode
     monkeypatch.setattr(ParquetReader, "_decode", lambda self, start: begun.append(start) or decode(self, start))
-    reader = ParquetReader(raw, layout, 90)
+    reader = ParquetReader(raw, table_schema, 90)
     bounds = [0, 5, 30, 31, 60, 90]
     together = [reader.rows(start, end) for start, end in pairwise(bounds)]
     # where a flag is none, the columns are read another way from there on
     assert begun == [0] if bad is None or bad >= 90 else [0, *(start for start, end in pairwise(bounds) if start <= bad < end)]
     for rows, (start, end) in zip(together, pairwise(bounds), strict=True):
-        assert plain(rows) == plain(read_parquet_rows(raw, layout, start, end))
+        assert plain(rows) == plain(read_parquet_rows(raw, table_schema, start, end))
         assert rows.frame["att1"].dtype == np.int8
     # any other order is right as well
     for start, end in [(31, 60), (0, 5), (5, 30), (89, 90), (0, 90)]:
-        assert plain(reader.rows(start, end)) == plain(read_parquet_rows(raw, layout, start, end))
+        assert plain(reader.rows(start, end)) == plain(read_parquet_rows(raw, table_schema, start, end))
 
 
 def test_an_id_in_parquet_keeps_every_digit_beside_a_missing_one():
@@ -850,8 +850,8 @@ def test_an_id_in_parquet_keeps_every_digit_beside_a_missing_one():
 
 def test_a_column_with_a_dot_in_its_name_is_a_column():
     columns = {**GOOD, "a.b": [1.0, 2.0, 3.0]}
-    layout = layout_for("t.parquet", list(columns), [Column(name="a.b", type="number")])
-    assert read_parquet_rows(parquet(columns), layout, 0, 3).frame["a.b"].tolist() == [1.0, 2.0, 3.0]
+    table_schema = table_schema_for("t.parquet", list(columns), [Column(name="a.b", type="number")])
+    assert read_parquet_rows(parquet(columns), table_schema, 0, 3).frame["a.b"].tolist() == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize(("kind", "exact"), [(pa.float64(), 2**53), (pa.float32(), 2**24), (pa.float16(), 2**11)])
@@ -872,7 +872,7 @@ def test_an_id_in_parquet_text_is_digits():
 def test_a_damaged_parquet_file_is_refused_or_read_and_nothing_else():
     columns = {name: list(values) * 50 for name, values in GOOD.items()}
     whole = parquet(columns, group=50).getvalue()
-    layout = layout_for("t.parquet", list(columns), FEATURES)
+    table_schema = table_schema_for("t.parquet", list(columns), FEATURES)
     chance = random.Random(7)
     refused = 0
     for _ in range(300):
@@ -880,7 +880,7 @@ def test_a_damaged_parquet_file_is_refused_or_read_and_nothing_else():
         for _ in range(3):
             damaged[chance.randrange(4, len(whole))] = chance.randrange(256)
         try:
-            read_parquet_rows(io.BytesIO(damaged), layout, 0, 150)
+            read_parquet_rows(io.BytesIO(damaged), table_schema, 0, 150)
         except TableError as error:
             refused += 1
             assert error.message.startswith("t.parquet ")
@@ -890,10 +890,10 @@ def test_a_damaged_parquet_file_is_refused_or_read_and_nothing_else():
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.int8()])
 def test_rows_that_a_parquet_file_does_not_hold_are_refused(kind):
-    layout = layout_for("t.parquet", list(GOOD), FEATURES)
+    table_schema = table_schema_for("t.parquet", list(GOOD), FEATURES)
     for start, end in [(0, 4), (2, 9), (3, 4), (0, 10**15)]:
         with pytest.raises(TableError, match=r"t\.parquet holds fewer rows than it says"):
-            read_parquet_rows(parquet({**GOOD, "att1": pa.array(GOOD["att1"], kind)}), layout, start, end)
+            read_parquet_rows(parquet({**GOOD, "att1": pa.array(GOOD["att1"], kind)}), table_schema, start, end)
 
 
 def test_a_failing_storage_is_not_taken_for_a_damaged_parquet_file():
@@ -907,7 +907,7 @@ def test_a_failing_storage_is_not_taken_for_a_damaged_parquet_file():
 
     whole = parquet({name: list(values) * 5000 for name, values in GOOD.items()}).getvalue()
     with pytest.raises(OSError, match="Input/output error"):
-        read_parquet_rows(Failing(whole), layout_for("t.parquet", list(GOOD), FEATURES), 0, 15000)
+        read_parquet_rows(Failing(whole), table_schema_for("t.parquet", list(GOOD), FEATURES), 0, 15000)
 
 
 # --- writing
