@@ -16,7 +16,7 @@ from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from workers.scoring.chunk_reader import open_chunk
 from workers.scoring.fixing import fixed_records
-from workers.scoring.isolation import RecordSpan, clear_chunk
+from workers.scoring.isolation import RecordSpan, isolate_poison_rows
 from workers.scoring.parts import (
     ALL_DEVICES,
     ChunkRecord,
@@ -74,12 +74,12 @@ def score_chunk(
     planned: PlannedChunk,
     library: ModelLibrary,
     *,
-    suspect: bool = False,
+    isolated: bool = False,
     enter: Callable[[ChunkStage], None] = lambda _: None,
 ) -> ChunkRecord | None:
     """Read, check and score one chunk and write its part, unless it is there; None when the job has ended.
 
-    A ``suspect`` chunk has killed its worker before: it is cut down to the rows that do so, which become rejects.
+    A ``isolated`` chunk has killed its worker before: it is cut down to the rows that do so, which become rejects.
     ``library`` loads the release. ``enter`` is called with each stage before it begins.
 
     Raises:
@@ -111,8 +111,8 @@ def score_chunk(
             with _timed(stages, "predict"):
                 return predict(release, rows, interval=planned.interval, path=planned.file.path)
 
-        if suspect:
-            scored = _score_suspect(folder, index, chunk_records, score, enter)
+        if isolated:
+            scored = _score_in_isolation(folder, index, chunk_records, score, enter)
         else:
             enter(ChunkStage.SCORING)
             scored = (score(start, end) for start, end in chunk_records.ranges())
@@ -240,7 +240,7 @@ def _raw_predictions(release: Release, rows: table_rows.Rows, path: str, *, inte
     return predict_rows(release.definition, release.model, frame, interval=interval, name_row=name_row, table=path)
 
 
-def _score_suspect(
+def _score_in_isolation(
     folder: JobFolder, index: int, chunk_records: ChunkRecords, score: Callable[[int, int], Scored], enter: Callable[[ChunkStage], None]
 ) -> Iterator[Scored]:
     """Score the chunk in pieces that crash no process, each by itself; the single records that do become rejects.
@@ -255,7 +255,7 @@ def _score_suspect(
         found[start, end] = score(start, end)
 
     ranges = [(start, chunk_records.count() if end is None else end) for start, end in chunk_records.ranges()]
-    cleared, deadly = clear_chunk(folder, index, ranges, attempt)
+    cleared, deadly = isolate_poison_rows(folder, index, ranges, attempt)
     enter(ChunkStage.GATHERING)
     for start, end in cleared:
         if (start, end) not in found:  # cleared by a process that died later

@@ -308,7 +308,7 @@ class FixedRecords:
     def rejects(self, record: int) -> list[table_rows.Reject]:
         # a record over several lines, which a stray quote made of them, may be several fixed rows
         fixed, left = self._between(record, record + 1)
-        deadly = [table_rows.deadly_reject(line, ",".join(values)) for line, values in fixed.items()]
+        deadly = [table_rows.poison_reject(line, ",".join(values)) for line, values in fixed.items()]
         return [*deadly, *left] or self.chunk_records.rejects(record)
 
     def _between(self, start: int, end: int | None) -> tuple[Fixed, list[table_rows.Reject]]:

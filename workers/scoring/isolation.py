@@ -11,16 +11,16 @@ from shared.jobs.files import Subfolder
 from shared.jobs.folder import JobFolder
 from shared.records import Record, decode_long
 
-DEATHS_ALONE = 2
+DEATHS_OF_ONE_ROW = 2
 """A single row must kill this often before it is called deadly: a worker may also be killed by its operator."""
 
-MOST_DEADLY = 10
+MAX_POISON_ROWS = 10
 """With more single rows that kill, it is not the rows of the chunk that do it."""
 
 RecordSpan = tuple[int, int]
 
 
-class Suspects(Record):
+class PoisonSearch(Record):
     """What is known of the records of one chunk."""
 
     pending: tuple[RecordSpan, ...]
@@ -43,15 +43,15 @@ class Suspects(Record):
             at = end
         return at == records and len(self.trying) <= 1
 
-    def begin(self) -> "Suspects":
+    def begin(self) -> "PoisonSearch":
         """The next pending range is being tried."""
         return self.model_copy(update={"trying": self.pending[:1], "pending": self.pending[1:]})
 
-    def survived(self) -> "Suspects":
+    def survived(self) -> "PoisonSearch":
         """The range that was tried killed nobody."""
         return self.model_copy(update={"trying": (), "deaths": 0, "cleared": (*self.cleared, *self.trying)})
 
-    def died(self) -> "Suspects":
+    def died(self) -> "PoisonSearch":
         """The range that was tried killed its worker: try its halves, or call it deadly when it is one record."""
         if not self.trying:
             return self
@@ -59,17 +59,17 @@ class Suspects(Record):
         if end - start > 1:
             middle = (start + end) // 2
             return self.model_copy(update={"trying": (), "deaths": 0, "pending": ((start, middle), (middle, end), *self.pending)})
-        if self.deaths + 1 < DEATHS_ALONE:
+        if self.deaths + 1 < DEATHS_OF_ONE_ROW:
             return self.model_copy(update={"trying": (), "deaths": self.deaths + 1, "pending": (*self.trying, *self.pending)})
         return self.model_copy(update={"trying": (), "deaths": 0, "deadly": (*self.deadly, *self.trying)})
 
 
-def is_suspect(folder: JobFolder, index: int) -> bool:
+def is_isolated(folder: JobFolder, index: int) -> bool:
     """True when the chunk was begun to be tried in pieces."""
     return folder.bucket.exists(_file(folder, index))
 
 
-def clear_chunk(
+def isolate_poison_rows(
     folder: JobFolder, index: int, ranges: Sequence[RecordSpan], attempt: Callable[[int, int], None]
 ) -> tuple[list[RecordSpan], list[RecordSpan]]:
     """Try these ranges, which are the chunk; returns the ranges that killed nobody and the single records that did, both sorted.
@@ -82,7 +82,7 @@ def clear_chunk(
     path = _file(folder, index)
     known = _known(folder.bucket.read(path), ranges).died()
     while known.pending:
-        if len(known.deadly) > MOST_DEADLY:
+        if len(known.deadly) > MAX_POISON_ROWS:
             raise ModelError(
                 f"{len(known.deadly)} single rows of chunk {index} killed the process that scored them, or never ended, "
                 "so it is not the rows but the model that does it",
@@ -96,11 +96,11 @@ def clear_chunk(
     return sorted(known.cleared), sorted(known.deadly)
 
 
-def _known(text: bytes | None, ranges: Sequence[RecordSpan]) -> Suspects:
+def _known(text: bytes | None, ranges: Sequence[RecordSpan]) -> PoisonSearch:
     """What is known of a chunk; when it is damaged, the chunk is tried from the start."""
-    afresh = Suspects(pending=tuple(ranges))
+    afresh = PoisonSearch(pending=tuple(ranges))
     try:
-        known = afresh if text is None else decode_long(Suspects, text)
+        known = afresh if text is None else decode_long(PoisonSearch, text)
     except MessageError:
         return afresh
     return known if known.cover(ranges[-1][1]) else afresh

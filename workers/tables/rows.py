@@ -154,7 +154,7 @@ def _frame(keys: dict[str, Any], columns: dict[str, Any], run: Sequence[str], bi
     return frame if frame.columns.tolist() == names else frame[names]
 
 
-def deadly_reject(line: int, record: str) -> Reject:
+def poison_reject(line: int, record: str) -> Reject:
     """What a record becomes that kills the process which scores it."""
     return Reject(line=line, column="", value=short(record), reason="scoring this row killed the worker process or never ended")
 

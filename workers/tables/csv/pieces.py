@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.csv.records import record_ends
 from workers.tables.csv.rows import read_csv_rows
-from workers.tables.rows import Reject, Rows, deadly_reject
+from workers.tables.rows import Reject, Rows, poison_reject
 from workers.tables.schema import TableSchema
 
 
@@ -39,4 +39,4 @@ class CsvRecords:
 
     def rejects(self, record: int) -> list[Reject]:
         shown = self.data[self._ends[record] : self._ends[record + 1]].decode("utf-8", errors="replace").strip()
-        return [deadly_reject(self.line(record), shown)]
+        return [poison_reject(self.line(record), shown)]

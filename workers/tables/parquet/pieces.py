@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from workers.tables.parquet.cuts import rows_at_once
 from workers.tables.parquet.rows import ParquetReader
-from workers.tables.rows import Reject, Rows, deadly_reject
+from workers.tables.rows import Reject, Rows, poison_reject
 from workers.tables.schema import TableSchema
 
 
@@ -37,7 +37,7 @@ class ParquetRecords:
         return self.start + record + 1
 
     def rejects(self, record: int) -> list[Reject]:
-        return [deadly_reject(self.line(record), "")]
+        return [poison_reject(self.line(record), "")]
 
 
 def parquet_records(raw: IO[bytes], table_schema: TableSchema, start: int, end: int, known: pq.FileMetaData) -> ParquetRecords:

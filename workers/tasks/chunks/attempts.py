@@ -11,7 +11,7 @@ from shared.queue.leases import leased
 from workers.recovery.attempts import MAX_DEATHS, Attempt
 from workers.scoring import chunk
 from workers.scoring.chunk import ChunkStage
-from workers.scoring.isolation import is_suspect
+from workers.scoring.isolation import is_isolated
 from workers.scoring.parts import ChunkRecord
 from workers.scoring.plan import PlannedChunk
 from workers.tasks import context
@@ -34,7 +34,7 @@ def score_attempt(order: ChunkMessage, planned: PlannedChunk, folder: JobFolder,
         _refuse(order, planned, folder, attempt)
     if not has_loaded(planned.release) and _needs_care(attempt) and not load_alone(planned.release, folder, attempt):
         return None
-    if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_suspect(folder, order.index)):
+    if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_isolated(folder, order.index)):
         part = _score_in_pieces(planned, folder, attempt)
     else:
         part = _score_whole(planned, folder, attempt)
@@ -70,7 +70,7 @@ def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt)
         if not is_ours:
             return None  # two processes at once would take each other's try for a crash
         log.warning("chunk killed its worker and is tried in pieces", deaths=attempt.deaths)
-        return chunk.score_chunk(folder, planned, context.library(), suspect=True, enter=_stage_recorder(attempt))
+        return chunk.score_chunk(folder, planned, context.library(), isolated=True, enter=_stage_recorder(attempt))
 
 
 def _stage_recorder(attempt: Attempt) -> Callable[[ChunkStage], None]:

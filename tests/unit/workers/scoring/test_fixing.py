@@ -221,12 +221,12 @@ def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_
 
 
 @pytest.mark.parametrize("suspect", [False, True])
-def test_a_chunk_with_fixed_rows_is_the_same_when_it_is_tried_in_pieces(bucket, suspect):
+def test_a_chunk_with_fixed_rows_is_the_same_when_it_is_tried_in_pieces(bucket, isolated):
     earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
     run_job(earlier)
     folder = fix(bucket, earlier, {("data/spoiled.csv", line): right_row("", line) for line in (4, 17)})
     made = plan(folder)
-    part = chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root), suspect=suspect)
+    part = chunk.score_chunk(folder, made.chunk(0), ModelLibrary(folder.bucket, bucket.root), isolated=isolated)
     ids = [line.partition(",")[0] for line in gzip.decompress(bucket.read(folder.part_file(0, "csv.gz"))).decode().splitlines()]
     assert ids == [str(1000 + number) for number in range(ROWS) if number + 2 not in (5, 40)]
     assert (part.rows_in, part.rows_scored) == (ROWS, ROWS - 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
-from workers.scoring.isolation import DEATHS_ALONE, clear_chunk
+from workers.scoring.isolation import DEATHS_OF_ONE_ROW, isolate_poison_rows
 
 
 class Death(BaseException):
@@ -29,11 +29,11 @@ def test_only_the_records_that_kill_are_deadly(tmp_path_factory, case):
 
     while True:
         try:
-            cleared, deadly = clear_chunk(folder, 7, [(0, count)], attempt)
+            cleared, deadly = isolate_poison_rows(folder, 7, [(0, count)], attempt)
             break
         except Death:
             deaths += 1
-            assert deaths <= len(killers) * (count.bit_length() + DEATHS_ALONE), "it does not come closer"
+            assert deaths <= len(killers) * (count.bit_length() + DEATHS_OF_ONE_ROW), "it does not come closer"
     assert {start for start, _ in deadly} == killers
     assert [record for start, end in sorted([*cleared, *deadly]) for record in range(start, end)] == list(range(count))
 
@@ -48,15 +48,15 @@ def test_one_kill_by_the_operator_rejects_no_row(tmp_path):
             raise Death
 
     with contextlib.suppress(Death):
-        clear_chunk(folder, 0, [(0, 1)], attempt)
-    assert clear_chunk(folder, 0, [(0, 1)], attempt) == ([(0, 1)], [])
+        isolate_poison_rows(folder, 0, [(0, 1)], attempt)
+    assert isolate_poison_rows(folder, 0, [(0, 1)], attempt) == ([(0, 1)], [])
 
 
 def test_nothing_is_tried_again_once_all_is_known(tmp_path):
     folder = JobFolder(LocalBucket(tmp_path), "a-job")
     tried = []
     for _ in range(2):
-        assert clear_chunk(folder, 0, [(0, 9)], lambda start, end: tried.append((start, end))) == ([(0, 9)], [])
+        assert isolate_poison_rows(folder, 0, [(0, 9)], lambda start, end: tried.append((start, end))) == ([(0, 9)], [])
     assert tried == [(0, 9)]
 
 
@@ -71,7 +71,7 @@ def test_a_model_that_kills_for_every_record_fails_the_job_and_does_not_try_each
     with pytest.raises(ModelError, match="11 single rows of chunk 3 killed the process that scored them") as refused:
         while True:
             try:
-                clear_chunk(folder, 3, [(0, 65_536)], attempt)
+                isolate_poison_rows(folder, 3, [(0, 65_536)], attempt)
             except Death:
                 deaths += 1
     assert deaths < 60
@@ -94,5 +94,5 @@ def test_notes_that_do_not_speak_of_every_record_once_are_begun_anew(tmp_path, n
     folder = JobFolder(LocalBucket(tmp_path), "job-1")
     folder.bucket.write(folder.file("suspects/0000003.json"), notes)
     tried = []
-    assert clear_chunk(folder, 3, [(0, 5)], lambda *piece: tried.append(piece)) == ([(0, 5)], [])
+    assert isolate_poison_rows(folder, 3, [(0, 5)], lambda *piece: tried.append(piece)) == ([(0, 5)], [])
     assert tried == [(0, 5)]

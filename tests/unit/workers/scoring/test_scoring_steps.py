@@ -388,7 +388,7 @@ def test_a_chunk_that_is_read_in_ranges_gives_the_same_text_and_a_suspect_the_sa
     path = in_ranges(bucket, monkeypatch)
     folder, suspected = (make_job(bucket, minute=minute, table=path, max_reject_share=0.5) for minute in (1, 2))
     one = chunk.score_chunk(folder, plan(folder).chunk(0), ModelLibrary(folder.bucket, bucket.root))
-    other = chunk.score_chunk(suspected, plan(suspected).chunk(0), ModelLibrary(suspected.bucket, bucket.root), suspect=True)
+    other = chunk.score_chunk(suspected, plan(suspected).chunk(0), ModelLibrary(suspected.bucket, bucket.root), isolated=True)
     assert bucket.read(folder.part_file(0, "csv.gz")).count(output.compress(b"")[:10]) > 3, "not read in ranges"
     assert (one.output, one.rejects, one.devices, one.first_rejects) == (other.output, other.rejects, other.devices, other.first_rejects)
     assert (one.rows_in, one.rows_scored) == (40, 39)
