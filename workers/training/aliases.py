@@ -40,7 +40,7 @@ def point_aliases(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
         why = _why_promoted(folder.bucket, job, outcome.release)
         point_alias(folder.bucket, CHAMPION, outcome.release, by=by, reason=why, only_if=lambda now: since(now) == before)
     names = [*([job.alias] if job.alias else []), *([CHAMPION] if outcome.promotion else [])]
-    return {name: _came_of(folder.bucket, name, outcome.release, by) for name in names}
+    return {name: _alias_outcome(folder.bucket, name, outcome.release, by) for name in names}
 
 
 def _why_promoted(bucket: Bucket, job: TrainJob, release: str) -> str:
@@ -53,7 +53,7 @@ def _why_promoted(bucket: Bucket, job: TrainJob, release: str) -> str:
     return f"promoted always (gate refused: {found.gate.objection})"[:LONGEST_REASON]
 
 
-def _came_of(bucket: Bucket, alias: str, release: str, by: str) -> str:
+def _alias_outcome(bucket: Bucket, alias: str, release: str, by: str) -> str:
     """What an alias means now, and whether this job moved it in this run or an earlier one."""
     now = known_alias(bucket, alias)
     if now is not None and now.release == release:

@@ -12,7 +12,7 @@ MOST_SHARED = MOST_SEEN
 Rows without conversions say nothing: one click and no purchase is what most keywords have week after week."""
 
 
-def why_not_later(table: TrainingTable, train: TrainingTable) -> str:
+def why_not_out_of_time(table: TrainingTable, train: TrainingTable) -> str:
     """Why a table is not of a later time than the training table, as a part of a sentence; empty where nothing speaks against it."""
     if table.fingerprint.contents == train.fingerprint.contents:
         return "it was judged on no table but the one it was trained on"

@@ -24,7 +24,7 @@ from shared.catalog.manifests import MOST_SEEN, Column, Evaluation, Importance, 
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.jobs.messages import TrainJob
 from workers.tables.training.table import TrainingTable, read_training_table
-from workers.training.out_of_time import why_not_later
+from workers.training.out_of_time import why_not_out_of_time
 from workers.training.trained_rows import share_seen_by
 
 MOST_RIVALS = 5
@@ -128,7 +128,7 @@ def judge_release(trained: Trained, rivals: Rivals, champion: Champion, job: Tra
         for name, of in tables.items()
     }
     evidence = Evidence(
-        not_later=why_not_later(table, train),
+        not_later=why_not_out_of_time(table, train),
         calibration_error=metrics[judged_on][definition.name]["calibration_error"],
         differences={name: found for name, found in best.differences.items() if name == champion.release or "@" not in name},
         champion=champion.release,

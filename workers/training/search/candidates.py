@@ -26,7 +26,7 @@ Tried = tuple[Params, float | None]
 def propose(config: SearchConfig, tried: Sequence[Tried]) -> list[Params]:
     """The candidates to try next, none of them twice; empty when the search is over."""
     if config.search == "optuna":
-        return _hoped_for(config, tried)
+        return _ask_optuna(config, tried)
     if tried:
         return []
     return _grid(config) if config.search == "grid" else _drawn(config)
@@ -68,7 +68,7 @@ def _key(params: Params) -> str:
     return json.dumps(params, sort_keys=True)
 
 
-def _hoped_for(config: SearchConfig, tried: Sequence[Tried]) -> list[Params]:
+def _ask_optuna(config: SearchConfig, tried: Sequence[Tried]) -> list[Params]:
     """What optuna asks for next: its tree-structured Parzen estimator, told of everything that was tried."""
     try:
         import optuna  # noqa: PLC0415 - an extra: only who searches with it needs it

@@ -49,7 +49,7 @@ class Trial(Frozen):
     params: Params
 
 
-class Wave(Record):
+class SearchRound(Record):
     """Candidates that are tried on one fold, the best first."""
 
     made: Moment
@@ -81,7 +81,7 @@ Records = Mapping[tuple[int, int], FoldRecord]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class LossDifference:
     """How much worse one candidate is than another on the same folds, in nats per click."""
 
     mean: float
@@ -94,7 +94,7 @@ class Difference:
         return self.mean > MARGIN * self.error
 
 
-def compare(worse: Sequence[FoldRecord], better: Sequence[FoldRecord]) -> Difference:
+def compare(worse: Sequence[FoldRecord], better: Sequence[FoldRecord]) -> LossDifference:
     """Compare two candidates on the folds that both have, paired by groups of keywords.
 
     The error is that of a ratio of sums over groups (Cochran, Sampling Techniques, 3rd ed., 6.3), since all rows of a keyword belong
@@ -107,28 +107,28 @@ def compare(worse: Sequence[FoldRecord], better: Sequence[FoldRecord]) -> Differ
     mean = float(surplus.sum() / clicks.sum())
     groups = len(clicks)
     if groups < 2:
-        return Difference(mean=mean, error=math.inf)
+        return LossDifference(mean=mean, error=math.inf)
     off = surplus - mean * clicks
-    return Difference(mean=mean, error=math.sqrt(groups / (groups - 1) * float(off @ off)) / float(clicks.sum()))
+    return LossDifference(mean=mean, error=math.sqrt(groups / (groups - 1) * float(off @ off)) / float(clicks.sum()))
 
 
-def next_wave(plan: SearchPlan, waves: Sequence[Wave], records: Records) -> Wave | None:
+def next_round(plan: SearchPlan, rounds: Sequence[SearchRound], records: Records) -> SearchRound | None:
     """The wave that comes after these, all of whose records are there; None when the search is over."""
     ok = successes(records)
-    if waves:
-        fold, trials = _next_fold(plan, waves, ok)
+    if rounds:
+        fold, trials = _next_fold(plan, rounds, ok)
         if trials:
-            return _wave(plan, waves, fold, trials)
-    proposed = propose(plan.config, _tried(plan, waves, ok))
-    first = sum(len(wave.candidates) for wave in waves if wave.fold == 1) + 1
+            return _round(plan, rounds, fold, trials)
+    proposed = propose(plan.config, _tried(plan, rounds, ok))
+    first = sum(len(this_round.candidates) for this_round in rounds if this_round.fold == 1) + 1
     trials = [Trial(number=number, params=params) for number, params in enumerate(proposed, first)]
-    return _wave(plan, waves, 1, trials) if trials else None
+    return _round(plan, rounds, 1, trials) if trials else None
 
 
-def conclude(plan: SearchPlan, waves: Sequence[Wave], records: Records) -> Search:
+def conclude(plan: SearchPlan, rounds: Sequence[SearchRound], records: Records) -> Search:
     """The chosen candidate, and all of them with what they reached, the best first."""
     ok = successes(records)
-    trials = _all_trials(waves)
+    trials = _all_trials(rounds)
     complete = [number for number, folds in ok.items() if len(folds) == len(plan.folds)]
     if not complete:
         why = next((record.failed for record in records.values() if record.failed), "none was tried")
@@ -178,10 +178,10 @@ def loss_of(folds: Iterable[FoldRecord]) -> float:
     return sum(map(sum, (one.losses for one in folds))) / sum(map(sum, (one.clicks for one in folds)))
 
 
-def _next_fold(plan: SearchPlan, waves: Sequence[Wave], ok: Mapping[int, list[FoldRecord]]) -> tuple[int, list[Trial]]:
+def _next_fold(plan: SearchPlan, rounds: Sequence[SearchRound], ok: Mapping[int, list[FoldRecord]]) -> tuple[int, list[Trial]]:
     """The fold that comes next for the newest candidates, and those that get it."""
-    last = waves[-1]
-    trials = {trial.number: trial for trial in _all_trials(waves)}
+    last = rounds[-1]
+    trials = {trial.number: trial for trial in _all_trials(rounds)}
     if any(trial.number in ok for trial in last.candidates):
         done, numbers = last.fold, [trial.number for trial in last.candidates if trial.number in ok]
     elif any(len(folds) == len(plan.folds) for folds in ok.values()):
@@ -200,15 +200,15 @@ def _next_fold(plan: SearchPlan, waves: Sequence[Wave], ok: Mapping[int, list[Fo
     return done + 1, [trials[number] for number in numbers]
 
 
-def _wave(plan: SearchPlan, waves: Sequence[Wave], fold: int, trials: list[Trial]) -> Wave:
-    before = sum(len(wave.candidates) for wave in waves)
-    drawn = len(_all_trials(waves)) + (len(trials) if fold == 1 else 0)
+def _round(plan: SearchPlan, rounds: Sequence[SearchRound], fold: int, trials: list[Trial]) -> SearchRound:
+    before = sum(len(this_round.candidates) for this_round in rounds)
+    drawn = len(_all_trials(rounds)) + (len(trials) if fold == 1 else 0)
     to_draw = plan.config.count - drawn if plan.config.search == "optuna" else 0
     expected = before + len(trials) * (len(plan.folds) - fold + 1) + to_draw * len(plan.folds)
-    return Wave(made=datetime.now(UTC), number=len(waves) + 1, fold=fold, candidates=trials, expected=expected)
+    return SearchRound(made=datetime.now(UTC), number=len(rounds) + 1, fold=fold, candidates=trials, expected=expected)
 
 
-def _tried(plan: SearchPlan, waves: Sequence[Wave], ok: Mapping[int, list[FoldRecord]]) -> list[tuple[Params, float | None]]:
+def _tried(plan: SearchPlan, rounds: Sequence[SearchRound], ok: Mapping[int, list[FoldRecord]]) -> list[tuple[Params, float | None]]:
     """All candidates with their losses; that of a stopped one is what it would be if it stayed as far behind the best."""
     complete = [folds for folds in ok.values() if len(folds) == len(plan.folds)]
     best = min(complete, key=loss_of, default=[])
@@ -216,11 +216,11 @@ def _tried(plan: SearchPlan, waves: Sequence[Wave], ok: Mapping[int, list[FoldRe
         number: loss_of(folds) if len(folds) == len(plan.folds) or not best else loss_of(best) + compare(folds, best).mean
         for number, folds in ok.items()
     }
-    return [(trial.params, losses.get(trial.number)) for trial in _all_trials(waves)]
+    return [(trial.params, losses.get(trial.number)) for trial in _all_trials(rounds)]
 
 
-def _all_trials(waves: Sequence[Wave]) -> list[Trial]:
-    return [trial for wave in waves if wave.fold == 1 for trial in wave.candidates]
+def _all_trials(rounds: Sequence[SearchRound]) -> list[Trial]:
+    return [trial for this_round in rounds if this_round.fold == 1 for trial in this_round.candidates]
 
 
 def _state(trial: Trial, best: int, *, is_complete: bool, has_failed: bool) -> CandidateState:

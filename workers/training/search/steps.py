@@ -42,11 +42,11 @@ from workers.training.search.rounds import (
     FoldRecord,
     Records,
     SearchPlan,
+    SearchRound,
     Trial,
-    Wave,
     conclude,
     loss_of,
-    next_wave,
+    next_round,
     show_params,
     successes,
     varied,
@@ -77,24 +77,24 @@ def next_orders(folder: JobFolder, library: ModelLibrary) -> list[CandidateMessa
     plan = _read_plan(folder) or _begin(folder, job, library)
     _definition_of(job, plan, library)
     while True:
-        waves = _read_waves(folder)
-        missing = _missing(folder, waves)
+        rounds = _read_rounds(folder)
+        missing = _missing(folder, rounds)
         if missing:
             return missing
-        records = _read_records(folder, waves)
+        records = _read_records(folder, rounds)
         if records is None:
             continue  # one was broken and is gone: it is missing now
-        wave = next_wave(plan, waves, records)
-        if wave is None:
+        this_round = next_round(plan, rounds, records)
+        if this_round is None:
             return []
-        folder.say(f"trying {len(wave.candidates)} candidates on {plan.folds[wave.fold - 1].words}")
-        folder.bucket.create(_wave_file(folder, wave.number), wave.to_json())
+        folder.say(f"trying {len(this_round.candidates)} candidates on {plan.folds[this_round.fold - 1].words}")
+        folder.bucket.create(_round_file(folder, this_round.number), this_round.to_json())
 
 
 def missing_orders(folder: JobFolder) -> tuple[list[CandidateMessage], datetime | None]:
     """What of the waves is not there yet, and when the newest one was made; changes nothing."""
-    waves = _read_waves(folder)
-    return _missing(folder, waves), waves[-1].made if waves else None
+    rounds = _read_rounds(folder)
+    return _missing(folder, rounds), rounds[-1].made if rounds else None
 
 
 def score_candidate(folder: JobFolder, candidate: int, fold: int, library: ModelLibrary) -> FoldRecord | None:
@@ -142,8 +142,8 @@ def say_standing(folder: JobFolder) -> None:
     told = folder.bucket.stat(folder.file(JobFile.STAGE))
     if told is not None and time.time() - told.modified < SAID_SECONDS:
         return
-    waves = _read_waves(folder)
-    records = _read_records(folder, waves)
+    rounds = _read_rounds(folder)
+    records = _read_records(folder, rounds)
     if not records:
         return
     ok = successes(records)
@@ -168,8 +168,8 @@ def found(folder: JobFolder, table: TableFingerprint) -> Search | None:
     if plan is None:
         return None
     _check_table(train_job(folder), plan, table)
-    waves = _read_waves(folder)
-    return conclude(plan, waves, _read_records(folder, waves) or {})
+    rounds = _read_rounds(folder)
+    return conclude(plan, rounds, _read_records(folder, rounds) or {})
 
 
 def forget_table() -> None:
@@ -262,22 +262,22 @@ def _plan_of(folder: JobFolder) -> SearchPlan:
     return plan
 
 
-def _wave_file(folder: JobFolder, number: int) -> str:
+def _round_file(folder: JobFolder, number: int) -> str:
     return folder.file(f"{Subfolder.WAVES}/{number:04d}.json")
 
 
-def _read_waves(folder: JobFolder) -> list[Wave]:
-    return [_wave_at(folder, info.path) for info in folder.bucket.files(folder.file(Subfolder.WAVES))]
+def _read_rounds(folder: JobFolder) -> list[SearchRound]:
+    return [_round_at(folder, info.path) for info in folder.bucket.files(folder.file(Subfolder.WAVES))]
 
 
-def _wave_at(folder: JobFolder, path: str) -> Wave:
-    return decode_long(Wave, folder.bucket.read(path) or b"")
+def _round_at(folder: JobFolder, path: str) -> SearchRound:
+    return decode_long(SearchRound, folder.bucket.read(path) or b"")
 
 
 def _trial(folder: JobFolder, candidate: int, fold: int) -> Trial:
-    for wave in _read_waves(folder):
-        for trial in wave.candidates:
-            if (trial.number, wave.fold) == (candidate, fold):
+    for this_round in _read_rounds(folder):
+        for trial in this_round.candidates:
+            if (trial.number, this_round.fold) == (candidate, fold):
                 return trial
     raise StaleMessageError(f"job {folder.job_id} does not try a candidate {candidate} on a fold {fold}")
 
@@ -286,18 +286,18 @@ def _record_file(folder: JobFolder, candidate: int, fold: int) -> str:
     return folder.file(f"{Subfolder.CANDIDATES}/{candidate:04d}.{fold:02d}.json")
 
 
-def _there(folder: JobFolder) -> set[tuple[int, int]]:
+def _present_records(folder: JobFolder) -> set[tuple[int, int]]:
     names = (_RECORD.fullmatch(info.path.rpartition("/")[2]) for info in folder.bucket.files(folder.file(Subfolder.CANDIDATES)))
     return {(int(name[1]), int(name[2])) for name in names if name}
 
 
-def _missing(folder: JobFolder, waves: Sequence[Wave]) -> list[CandidateMessage]:
-    there = _there(folder) if waves else set()
+def _missing(folder: JobFolder, rounds: Sequence[SearchRound]) -> list[CandidateMessage]:
+    there = _present_records(folder) if rounds else set()
     return [
-        CandidateMessage(job_id=folder.job_id, candidate=trial.number, fold=wave.fold)
-        for wave in waves
-        for trial in wave.candidates
-        if (trial.number, wave.fold) not in there
+        CandidateMessage(job_id=folder.job_id, candidate=trial.number, fold=this_round.fold)
+        for this_round in rounds
+        for trial in this_round.candidates
+        if (trial.number, this_round.fold) not in there
     ]
 
 
@@ -317,10 +317,10 @@ def _adds_up(record: FoldRecord) -> bool:
     return bool(record.failed) or whole
 
 
-def _read_records(folder: JobFolder, waves: Sequence[Wave]) -> Records | None:
+def _read_records(folder: JobFolder, rounds: Sequence[SearchRound]) -> Records | None:
     """What is there of these waves; None when one was broken, which is then taken away and made again."""
-    there = _there(folder)
-    wanted = [key for wave in waves for trial in wave.candidates if (key := (trial.number, wave.fold)) in there]
+    there = _present_records(folder)
+    wanted = [key for this_round in rounds for trial in this_round.candidates if (key := (trial.number, this_round.fold)) in there]
     records: dict[tuple[int, int], FoldRecord] = {}
     for key, record in zip(wanted, read_each(folder.bucket, lambda key: _read_record(folder, *key), wanted), strict=True):
         if record is None:

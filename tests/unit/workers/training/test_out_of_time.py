@@ -12,7 +12,7 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import TableFingerprint
 from shared.records import FileDigest
 from workers.tables.training.table import TrainingTable, read_training_table
-from workers.training.out_of_time import why_not_later
+from workers.training.out_of_time import why_not_out_of_time
 
 ROWS = 4000
 
@@ -36,7 +36,7 @@ def lines(bucket: LocalBucket, week: int) -> list[bytes]:
 
 @pytest.mark.parametrize("with_week", [True, False])
 def test_the_next_week_is_later(bucket, with_week):
-    assert why_not_later(read(bucket, "data/31", with_week=with_week), read(bucket, "data/30", with_week=with_week)) == ""
+    assert why_not_out_of_time(read(bucket, "data/31", with_week=with_week), read(bucket, "data/30", with_week=with_week)) == ""
 
 
 def test_the_halves_of_one_table_without_weeks_share_no_rows(bucket):
@@ -44,15 +44,15 @@ def test_the_halves_of_one_table_without_weeks_share_no_rows(bucket):
     first = np.arange(len(whole.frame)) < len(whole.frame) // 2
     later, earlier = whole.only(first), whole.only(~first)
     other = TableFingerprint(path="half", files={"half": FileDigest(sha256="0" * 64, size=1)}, rows=1, rejected=0)
-    assert why_not_later(replace(later, fingerprint=other), earlier) == ""
+    assert why_not_out_of_time(replace(later, fingerprint=other), earlier) == ""
 
 
 def test_a_folder_that_holds_the_table_to_judge_on_was_trained_on_it(bucket):
     bucket.write("data/30/eval.csv", bucket.read("data/31/rows.csv") or b"")
-    assert why_not_later(read(bucket, "data/30/eval.csv"), read(bucket, "data/30")) == (
+    assert why_not_out_of_time(read(bucket, "data/30/eval.csv"), read(bucket, "data/30")) == (
         "it was judged on data/30/eval.csv, a file that it was trained on"
     )
-    assert "a file that it was trained on" in why_not_later(read(bucket, "data/30"), read(bucket, "data/30/eval.csv"))
+    assert "a file that it was trained on" in why_not_out_of_time(read(bucket, "data/30"), read(bucket, "data/30/eval.csv"))
 
 
 def test_a_table_with_a_week_that_was_trained_on_is_not_later(bucket):
@@ -60,7 +60,8 @@ def test_a_table_with_a_week_that_was_trained_on_is_not_later(bucket):
     bucket.write("data/30/more.csv", header + b"".join(rows[:10]))
     bucket.write("data/31/rows.csv", header + b"".join(rows[10:]))
     assert (
-        why_not_later(read(bucket, "data/31"), read(bucket, "data/30")) == "it was judged on week 31, of which it was trained on some rows"
+        why_not_out_of_time(read(bucket, "data/31"), read(bucket, "data/30"))
+        == "it was judged on week 31, of which it was trained on some rows"
     )
 
 
@@ -84,7 +85,7 @@ def as_a_tenth_in_another_order(bucket: LocalBucket) -> None:
 @pytest.mark.parametrize("copy", [as_gzip, as_parquet, as_a_tenth_in_another_order])
 def test_rows_that_were_trained_on_are_found_in_another_file_of_a_table_without_weeks(bucket, copy):
     copy(bucket)
-    why = why_not_later(read(bucket, "data/copy", with_week=False), read(bucket, "data/30", with_week=False))
+    why = why_not_out_of_time(read(bucket, "data/copy", with_week=False), read(bucket, "data/30", with_week=False))
     assert why.endswith("rows with conversions that it was judged on are rows that it was trained on")
 
 
@@ -93,7 +94,7 @@ def test_a_real_week_is_later_than_the_one_before_it_though_some_rows_come_again
     for week in (30, 31):
         bucket.upload(real_keywords / f"week{week}.csv.gz", f"data/real{week}.csv.gz")
     tables = [read(bucket, f"data/real{week}.csv.gz", with_week=False) for week in (31, 30)]
-    assert why_not_later(*tables) == ""
+    assert why_not_out_of_time(*tables) == ""
 
 
 def test_what_is_in_a_table_does_not_depend_on_the_names_of_its_files():

@@ -33,7 +33,7 @@ from workers.tasks import candidates, context
 from workers.training import fitting, releasing
 from workers.training.search import steps
 from workers.training.search.folds import BLOCKS, folds_of, sides, weeks_in_order
-from workers.training.search.rounds import FoldRecord, SearchPlan, compare, conclude, next_wave
+from workers.training.search.rounds import FoldRecord, SearchPlan, compare, conclude, next_round
 
 TRAIN = "data/train/2026/11/23/train.csv"
 GRID = b"folds: 3\nparameters:\n  ridge_clicks: [10, 30000, 1e+9]\n"
@@ -468,14 +468,14 @@ def plan_of(count, folds=3) -> SearchPlan:
 
 def simulate(losses: np.ndarray):
     """Run a whole search on losses of the shape candidates x folds x blocks; returns what was found and which pairs were tried."""
-    plan, waves, records = plan_of(*losses.shape[:2]), [], {}
-    while (wave := next_wave(plan, waves, records)) is not None:
-        waves.append(wave)
-        for trial in wave.candidates:
-            values = losses[trial.number - 1, wave.fold - 1].tolist()
-            key = (trial.number, wave.fold)
+    plan, rounds, records = plan_of(*losses.shape[:2]), [], {}
+    while (this_round := next_round(plan, rounds, records)) is not None:
+        rounds.append(this_round)
+        for trial in this_round.candidates:
+            values = losses[trial.number - 1, this_round.fold - 1].tolist()
+            key = (trial.number, this_round.fold)
             records[key] = FoldRecord(candidate=key[0], fold=key[1], params=trial.params, losses=values, clicks=CLICKS, seconds=1.0)
-    return conclude(plan, waves, records), set(records)
+    return conclude(plan, rounds, records), set(records)
 
 
 @given(st.integers(2, 8), st.integers(0, 10_000))
