@@ -99,7 +99,7 @@ def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
         raise ModelError(
             f"the release {release} has no {path} in the bucket {bucket.url}", next_step="List what there is: scoring models list"
         )
-    _check_signature(bucket.signer.judge(text), release)
+    _check_signature(bucket.signer.check(text), release)
     try:
         manifest = decode_long(ReleaseManifest, text)
     except MessageError as error:

@@ -47,7 +47,7 @@ class Signer:
         body = text.removesuffix(b"\n}")
         return body + b',\n "signature": "%s"\n}' % _hmac(self.keys[0], body)
 
-    def judge(self, text: bytes) -> Signature:
+    def check(self, text: bytes) -> Signature:
         """Whether the text of a manifest was signed with one of the keys and not changed since."""
         if not self.keys:
             return Signature.UNCHECKED

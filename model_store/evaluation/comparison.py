@@ -22,7 +22,7 @@ GAIN_SHARES = np.linspace(0, 1, 21)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judged:
+class JudgedPredictions:
     """What is known of several predictors on the rows of one table."""
 
     differences: dict[str, Estimate]
@@ -34,7 +34,7 @@ class Judged:
 
 def judge_predictions(
     own: str, predicted: Mapping[str, np.ndarray], table: Outcomes, train: Outcomes, confidence: float = bootstrap.CONFIDENCE
-) -> Judged:
+) -> JudgedPredictions:
     """Judge the predictor ``own`` beside all others in ``predicted`` (predictor -> one rate a row).
 
     Figures by slice are of those that name a release or a definition, not of the naive predictors; gains too.
@@ -73,7 +73,7 @@ def judge_predictions(
         kind: {name: _figures(rows, k, table, {name: rates[name] for name in models}, next(estimates)) for name, rows in of_kind.items()}
         for kind, of_kind in slices.items()
     }
-    return Judged(
+    return JudgedPredictions(
         differences=differences,
         slices=figures,
         calibration=calibration,

@@ -41,8 +41,8 @@ class Evidence:
 
 def decide(promote: Promote, evidence: Evidence, limits: Limits, *, by_alias: bool = False) -> Verdict:
     """The verdict with its reason in one sentence; ``by_alias`` says that the release becomes champion whatever the gate finds."""
-    objection = _objection(evidence, limits)
-    why = objection or _praise(evidence, limits)
+    objection = _blocking_reason(evidence, limits)
+    why = objection or _supporting_reason(evidence, limits)
     if by_alias:
         words = f"made champion by --alias, past the gate; the gate would {'not ' if objection else ''}have promoted it: {why}"
     elif promote == "never":
@@ -61,7 +61,7 @@ def decide(promote: Promote, evidence: Evidence, limits: Limits, *, by_alias: bo
     )
 
 
-def _objection(evidence: Evidence, limits: Limits) -> str:
+def _blocking_reason(evidence: Evidence, limits: Limits) -> str:
     """The first thing that speaks against it, or nothing."""
     if evidence.not_later:
         return f"{evidence.not_later}, and such figures are no reason (give a later table with --eval)"
@@ -94,7 +94,7 @@ def _no_comparison(evidence: Evidence) -> str:
     return f"it could not be compared with the champion {evidence.champion}: {evidence.champion_problem}"
 
 
-def _praise(evidence: Evidence, limits: Limits) -> str:
+def _supporting_reason(evidence: Evidence, limits: Limits) -> str:
     """What speaks for it: the narrowest of the differences."""
     closest = max(evidence.differences, key=lambda name: evidence.differences[name].high or 0.0)
     named = evidence.champion or closest

@@ -190,7 +190,7 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
     if not as_json:
         display_releases.print_judged(console(), judged)
         say(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
-    removed: list[retention.Judged] = []
+    removed: list[retention.JudgedRelease] = []
     if unneeded and not dry_run and (yes or click.confirm("Remove them for ever?")):
         if not yes:  # a person may think about it for long
             still = retention.judge_releases(bucket, keep=keep, older_than=older_than)

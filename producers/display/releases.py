@@ -8,8 +8,8 @@ from producers.display.consoles import print_line
 from producers.display.facts import origin, print_facts
 from producers.display.listing import print_list
 from producers.durations import ago, human_size
-from producers.releases.finding import JUDGED, ShownRelease
-from producers.releases.retention import Judged
+from producers.releases.finding import RANKING_METRIC, ShownRelease
+from producers.releases.retention import JudgedRelease
 from shared.catalog.aliases import Alias, latest_of, release_folder
 from shared.catalog.manifests import KEYS, REPORT, Estimate, ReleaseManifest, Search
 from shared.catalog.table_audits import doubts
@@ -27,7 +27,7 @@ def print_releases(console: Console, releases: Sequence[ShownRelease], *, groupe
             release.manifest.release,
             ", ".join(_spoken(release)),
             ago(release.manifest.created),
-            f"{release.figures[JUDGED]:.5f}",
+            f"{release.figures[RANKING_METRIC]:.5f}",
             f"{release.figures['mae_by_click']:.5f}",
             human_size(release.size),
             *([] if grouped else [release.judged_on]),
@@ -48,7 +48,7 @@ def print_changes(console: Console, changes: Sequence[Alias]) -> None:
     print_list(console, ("when", "how", "to", "from", "by", "why"), rows, whole=("when", "how", "to", "from", "by"))
 
 
-def print_judged(console: Console, judged: Sequence[Judged]) -> None:
+def print_judged(console: Console, judged: Sequence[JudgedRelease]) -> None:
     """One line a release: whether it goes, or why it stays."""
     rows = []
     for release in judged:
@@ -108,7 +108,7 @@ def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> N
     rows = []
     for predictor, metrics in manifest.metrics[judged].items():
         name = f"{predictor} (this release)" if predictor == manifest.definition else predictor
-        cells = [f"{metrics[metric]:.5f}" for metric in (JUDGED, "mae_by_click", "calibration_error")]
+        cells = [f"{metrics[metric]:.5f}" for metric in (RANKING_METRIC, "mae_by_click", "calibration_error")]
         difference = compared.differences.get(predictor) if compared else None
         rows.append([name, *cells, *([_difference(difference)] if compared else [])])
     print_list(console, (where, *figures, *against), rows, whole=(where, *figures, *against))

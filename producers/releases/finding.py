@@ -14,7 +14,7 @@ from shared.jobs.folder import JOBS, JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.signatures import Signature
 
-JUDGED = "log_loss_per_click"
+RANKING_METRIC = "log_loss_per_click"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def judged_alike(releases: Sequence[ShownRelease]) -> list[list[ShownRelease]]:
     groups: dict[tuple[str, str], list[ShownRelease]] = {}
     for release in releases:
         groups.setdefault(release.judged, []).append(release)
-    return [sorted(group, key=lambda release: release.figures[JUDGED]) for group in groups.values()]
+    return [sorted(group, key=lambda release: release.figures[RANKING_METRIC]) for group in groups.values()]
 
 
 def spoken_table(path: str) -> str:

@@ -52,7 +52,7 @@ EVERY = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class JudgedRelease:
     """A release, or what is left of one, with what it is needed for."""
 
     release: str
@@ -73,7 +73,7 @@ class Judged:
         return {name: value for name, value in vars(self).items() if name != "ended"}
 
 
-def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = timedelta(0)) -> list[Judged]:
+def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = timedelta(0)) -> list[JudgedRelease]:
     """Every release with what it is needed for, by definition, the newest first."""
     at = datetime.now(UTC)
     ended, held = _ended_jobs(bucket, at)
@@ -93,12 +93,12 @@ def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = 
     return [replace(one, needed=_reasons(of_results, one.release) + one.needed) for one in judged]
 
 
-def clear(bucket: Bucket, judged: Judged) -> list[str]:
+def clear(bucket: Bucket, judged: JudgedRelease) -> list[str]:
     """Remove a release unless something has come to need it since it was judged; what does, empty when it is gone."""
     return clear_all(bucket, [judged])[judged.release]
 
 
-def clear_all(bucket: Bucket, unneeded: Sequence[Judged]) -> dict[str, list[str]]:
+def clear_all(bucket: Bucket, unneeded: Sequence[JudgedRelease]) -> dict[str, list[str]]:
     """Remove these releases, but for what has come to be needed since; release -> what it is needed for, empty when it is gone."""
     ended = frozenset[str].intersection(*(one.ended for one in unneeded)) if unneeded else frozenset()
     needs = _needs(bucket, ended)
@@ -125,7 +125,9 @@ def _reasons(needs: Needs, release: str) -> list[str]:
     return [*needs.get(release, []), *needs.get(release.partition("@")[0], []), *needs.get(EVERY, [])]
 
 
-def _judge_definition(bucket: Bucket, definition: str, keep: int, older_than: timedelta, retired: Collection[str]) -> Iterator[Judged]:
+def _judge_definition(
+    bucket: Bucket, definition: str, keep: int, older_than: timedelta, retired: Collection[str]
+) -> Iterator[JudgedRelease]:
     """The releases of a definition, the newest first, with what is said of them by themselves."""
     at = datetime.now(UTC)
     if f"{MODELS}/{definition}" == ALIASES:
@@ -149,15 +151,15 @@ def _judge_definition(bucket: Bucket, definition: str, keep: int, older_than: ti
             needed.append(f"its manifest cannot be read: {error.message}")
         if datetime.now(UTC) - created < older_than:
             needed.append(f"trained {ago(created)}, goes from {created + older_than:%Y-%m-%d} on")
-        yield Judged(release=release, created=created, size=sum(file.size for file in files), needed=needed, at=at)
+        yield JudgedRelease(release=release, created=created, size=sum(file.size for file in files), needed=needed, at=at)
 
 
-def _left_over(release: str, files: list[FileInfo], at: datetime) -> Judged:
+def _left_over(release: str, files: list[FileInfo], at: datetime) -> JudgedRelease:
     written = newest(files)
     # a release that is just being published has its files before its manifest
     needed = ["perhaps it is just being published"] if time.time() - written.timestamp() < ORPHAN_SECONDS else []
     size = sum(file.size for file in files)
-    return Judged(release=release, created=written, size=size, needed=needed, at=at, whole=False)
+    return JudgedRelease(release=release, created=written, size=size, needed=needed, at=at, whole=False)
 
 
 def _ended_jobs(bucket: Bucket, now: datetime) -> tuple[frozenset[str], dict[str, datetime]]:

@@ -20,7 +20,7 @@ def sign_release(bucket: Bucket, release: str) -> None:
         raise RequestError("SCORING_STORE_KEY is not set, so nothing can be signed", next_step="Set it as it is set for the workers.")
     folder, anew = release_folder(release), train_anew(release)
     text, manifest = checked_manifest(bucket, release)
-    if manifest.signature is not None and bucket.signer.judge(text) is not Signature.RIGHT:
+    if manifest.signature is not None and bucket.signer.check(text) is not Signature.RIGHT:
         raise ModelError(
             f"the release {release} was signed with another key, or changed since",
             next_step=f"Put the other key behind the new one in SCORING_STORE_KEY, after a comma. {anew}",

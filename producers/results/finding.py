@@ -54,7 +54,7 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
 
 def signature_of(bucket: Bucket, folder: str) -> Signature:
     """What the signature of the result in a folder is worth."""
-    return bucket.signer.judge(bucket.read(f"{folder}/{MANIFEST}") or b"")
+    return bucket.signer.check(bucket.read(f"{folder}/{MANIFEST}") or b"")
 
 
 def first_lines(bucket: Bucket, folder: str, count: int) -> list[str]:

@@ -75,7 +75,7 @@ def look_at_release(bucket: Bucket, release: str) -> FoundRelease | UnreadableRe
         _check(manifest, release)
     except MessageError as error:
         return UnreadableRelease(release=release, path=path, reason=error.message)
-    return FoundRelease(manifest=manifest, signed=bucket.signer.judge(text), text=text)
+    return FoundRelease(manifest=manifest, signed=bucket.signer.check(text), text=text)
 
 
 def read_release(bucket: Bucket, release: str) -> FoundRelease:

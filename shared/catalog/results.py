@@ -68,7 +68,7 @@ def look_at_result(bucket: Bucket, folder: str) -> FoundResult | UnreadableResul
         manifest = decode_long(ResultManifest, text)
     except MessageError as error:
         return UnreadableResult(folder=folder, path=path, reason=error.message)
-    return FoundResult(folder=folder, manifest=manifest, signed=bucket.signer.judge(text))
+    return FoundResult(folder=folder, manifest=manifest, signed=bucket.signer.check(text))
 
 
 def read_result(bucket: Bucket, folder: str) -> FoundResult | None:

@@ -115,7 +115,7 @@ def _is_of_finished_job(bucket: Bucket, place: str, name: str) -> bool:
     """True when the revision of this name is what the job of this name made for this place, and not a copy of another one."""
     revision = f"{place}/revisions/{name}"
     text = bucket.read(f"{revision}/{MANIFEST}")
-    if text is None or bucket.signer.judge(text) not in (Signature.RIGHT, Signature.UNCHECKED):
+    if text is None or bucket.signer.check(text) not in (Signature.RIGHT, Signature.UNCHECKED):
         return False
     try:
         manifest = decode_long(ResultManifest, text)

@@ -194,7 +194,7 @@ def with_signer(bucket, signer: Signer):
 def test_a_release_that_was_signed_with_the_key_loads(signed):
     release = publish_handmade(signed)
     assert load_release(signed, release, Path("no-cache")).model.model["weights"].tolist() == WEIGHTS
-    assert signed.signer.judge(Stored(signed, release).read(MANIFEST)) is Signature.RIGHT
+    assert signed.signer.check(Stored(signed, release).read(MANIFEST)) is Signature.RIGHT
 
 
 def test_with_a_key_an_unsigned_pickle_is_not_opened_and_without_one_it_is(bucket, definitions, tmp_path):

@@ -27,10 +27,10 @@ def test_a_signature_is_one_more_field_and_the_hmac_of_all_that_is_before_it():
 
 
 def test_a_signature_is_known_by_who_has_the_key_and_by_nobody_else():
-    assert OURS.judge(SIGNED) is Signature.RIGHT
-    assert THEIRS.judge(SIGNED) is Signature.WRONG
-    assert OURS.judge(TEXT) is Signature.MISSING
-    assert NO_SIGNER.judge(SIGNED) is NO_SIGNER.judge(TEXT) is Signature.UNCHECKED
+    assert OURS.check(SIGNED) is Signature.RIGHT
+    assert THEIRS.check(SIGNED) is Signature.WRONG
+    assert OURS.check(TEXT) is Signature.MISSING
+    assert NO_SIGNER.check(SIGNED) is NO_SIGNER.check(TEXT) is Signature.UNCHECKED
     assert NO_SIGNER.sign(TEXT) == TEXT
 
 
@@ -39,14 +39,14 @@ def test_no_byte_can_be_changed_added_or_taken_away():
     changed += [SIGNED[:place] + b" " + SIGNED[place:] for place in range(len(SIGNED) + 1)]
     changed += [SIGNED[:place] + SIGNED[place + 1 :] for place in range(len(SIGNED))]
     changed += [OURS.sign(SIGNED).replace(b"0.1", b"0.2"), SIGNED + SIGNED, b"", b"{}", SIGNED.replace(b"\n", b"\r\n")]
-    assert [text for text in changed if OURS.judge(text) is Signature.RIGHT] == []
+    assert [text for text in changed if OURS.check(text) is Signature.RIGHT] == []
 
 
 def test_the_first_key_signs_and_every_key_is_known():
     both = Signer((*OURS.keys, *THEIRS.keys))
     assert both.sign(TEXT) == SIGNED
-    assert both.judge(SIGNED) is both.judge(THEIRS.sign(TEXT)) is Signature.RIGHT
-    assert THEIRS.judge(both.sign(TEXT)) is Signature.WRONG
+    assert both.check(SIGNED) is both.check(THEIRS.sign(TEXT)) is Signature.RIGHT
+    assert THEIRS.check(both.sign(TEXT)) is Signature.WRONG
 
 
 # --- the setting

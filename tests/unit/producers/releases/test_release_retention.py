@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from model_store.store import load_release
 from producers.cli import root
 from producers.releases.promoting import promote, roll_back
-from producers.releases.retention import Judged, clear, clear_all, judge_releases
+from producers.releases.retention import JudgedRelease, clear, clear_all, judge_releases
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.catalog.aliases import MANIFEST, point_alias, release_folder
@@ -40,7 +40,7 @@ def needed(bucket, **more) -> dict[str, list[str]]:
     return {judged.release: judged.needed for judged in judge_releases(bucket, **{"keep": 0} | more)}
 
 
-def judged(bucket, release) -> Judged:
+def judged(bucket, release) -> JudgedRelease:
     [found] = [judged for judged in judge_releases(bucket, keep=0) if judged.release == release]
     return found
 
