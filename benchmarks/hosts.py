@@ -38,7 +38,7 @@ REDIS_PORT, STORE_PORT = 6379, 9000
 STORE = "benchmark"
 CLONE_NEWNET = 0x40000000
 PATIENCE_SECONDS = 600
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 class Hosts:
@@ -179,7 +179,7 @@ def _wait(condition: Callable[[], object], what: str) -> None:
     while not condition():
         if time.monotonic() > limit:
             raise BenchmarkError(f"waited in vain for {what}")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

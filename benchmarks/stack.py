@@ -28,7 +28,7 @@ from shared.queue.routes import QUEUE_SCORE, SCORE_CHUNK
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-LOOK_SECONDS = 0.002
+POLL_SECONDS = 0.002
 """A look is one call of the system: whoever waits must not take the time of those who work."""
 LOOK_FOR_FAILURE_SECONDS = 0.2
 LOOK_AT_QUEUE_SECONDS = 0.05
@@ -156,7 +156,7 @@ class Stack:
         self._wait(lambda: folder.has(JobFile.NOTIFIED), PATIENCE_SECONDS, f"the notice of job {folder.job_id}")
         self.bucket.delete_folder(folder.file(Subfolder.SLICES))
 
-    def _wait(self, condition: Callable[[], object], seconds: float, what: str, pause: float = LOOK_SECONDS) -> None:
+    def _wait(self, condition: Callable[[], object], seconds: float, what: str, pause: float = POLL_SECONDS) -> None:
         limit = time.monotonic() + seconds
         while not condition():
             if self._up.poll() is not None:

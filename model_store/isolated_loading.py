@@ -35,7 +35,7 @@ LOAD_SECONDS = 60.0
 """A release may take so long to be loaded and asked, and as long again for each so many rows; its process is then ended."""
 ROWS_IN_THAT_TIME = 1_000_000
 
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 """How often this process looks for an answer."""
 
 PARENT_DEATH_SIGNAL = 1
@@ -158,7 +158,7 @@ def _wait_for(loader: Loader, place: Path, number: int, seconds: float) -> Answe
             return answer
         if has_ended or time.monotonic() > limit:
             return None
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _read_answer(place: Path, number: int) -> Answer | None:

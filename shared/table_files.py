@@ -64,7 +64,7 @@ MAX_DEPTH, MAX_FOLDERS = 4, 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looking:
+class FolderReader:
     """How to look into the folders of a bucket or of this machine, each by its path."""
 
     names: Callable[[str], tuple[list[str], list[str]]]
@@ -117,24 +117,24 @@ def find_files(bucket: Bucket, table: str) -> list[tuple[FileInfo, FileKind]]:
         with bucket.open(path) as file:
             return file.read(HEAD_BYTES)
 
-    chosen = choose_files(table, list(by_name), folders, Looking(names=look, head=head))
+    chosen = choose_files(table, list(by_name), folders, FolderReader(names=look, head=head))
     return [(by_name[name], promised_kind(name)) for name in chosen]
 
 
-def choose_files(table: str, names: Sequence[str], folders: Sequence[str], looking: Looking) -> list[str]:
+def choose_files(table: str, names: Sequence[str], folders: Sequence[str], reader: FolderReader) -> list[str]:
     """The names of the files in a folder that are its table, in the order of their rows.
 
     Raises:
         TableError: there is none, or something else in the folder may hold rows.
     """
     chosen = _tables_among(names)
-    below = _look_below(table, folders, looking)
+    below = _look_below(table, folders, reader)
     if below.table is not None:
         raise _lies_below(table, below.table, has_files=bool(chosen))
     if not chosen:
         some = f", nor do the {below.looked:,} folders below it that were looked at" if below.is_cut else ""
         raise NoTableError(f"the folder {table} holds no table{some}", next_step=CHOICE)
-    for name in [*_others_among(table, names, looking), *below.others]:
+    for name in [*_others_among(table, names, reader), *below.others]:
         raise TableError(
             f"the folder {table} holds the file {name}, which is not read as a table",
             next_step=f"Move it elsewhere; if it holds rows, save it as one of {', '.join(ENDINGS)}.",
@@ -153,14 +153,14 @@ def _tables_among(names: Iterable[str]) -> list[str]:
     return [name for name in names if kind_of(name) and not is_left_aside(name)]
 
 
-def _others_among(folder: str, names: Iterable[str], looking: Looking) -> Iterator[str]:
+def _others_among(folder: str, names: Iterable[str], reader: FolderReader) -> Iterator[str]:
     """The files of a folder that are not read and may hold rows."""
     holds_notes = _COMPANIONS.fullmatch(folder.rpartition("/")[2].lower()) is not None
     for name in names:
         lower = name.lower()
         if kind_of(name) or is_left_aside(name) or lower.endswith(_NO_ROWS) or _COMPANIONS.fullmatch(lower):
             continue
-        if not (lower.endswith(_TEXTS) and (holds_notes or _is_prose(looking.head(f"{folder}/{name}")))):
+        if not (lower.endswith(_TEXTS) and (holds_notes or _is_prose(reader.head(f"{folder}/{name}")))):
             yield name
 
 
@@ -201,7 +201,7 @@ class _Below:
     """True when not all of them were looked at."""
 
 
-def _look_below(table: str, folders: Sequence[str], looking: Looking) -> _Below:
+def _look_below(table: str, folders: Sequence[str], reader: FolderReader) -> _Below:
     """What lies below a folder, up to the first table."""
     below = _Below()
     waiting = [folder for folder in folders if not is_left_aside(folder)]
@@ -211,11 +211,11 @@ def _look_below(table: str, folders: Sequence[str], looking: Looking) -> _Below:
             return below
         folder = waiting.pop(0)
         below.looked += 1
-        names, within = looking.names(f"{table}/{folder}")
+        names, within = reader.names(f"{table}/{folder}")
         if _tables_among(names):
             below.table = folder
             return below
-        below.others = below.others or [f"{folder}/{name}" for name in _others_among(f"{table}/{folder}", names, looking)]
+        below.others = below.others or [f"{folder}/{name}" for name in _others_among(f"{table}/{folder}", names, reader)]
         deeper = [f"{folder}/{name}" for name in within if not is_left_aside(name)]
         if folder.count("/") + 1 < MAX_DEPTH:
             waiting += deeper

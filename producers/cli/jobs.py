@@ -41,10 +41,10 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
         scoring jobs list --state failed
     """
     from producers.display import jobs as display_jobs
-    from shared.jobs.folder import list_jobs, look_at
+    from shared.jobs.folder import inspect_job, list_jobs
 
     _, bucket = open_bucket_here()
-    found = (look_at(bucket, job_id) for job_id in list_jobs(bucket))
+    found = (inspect_job(bucket, job_id) for job_id in list_jobs(bucket))
     wanted = (each for each in found if not states or each.state in states)
     statuses = list(itertools.islice(wanted, limit))
     if as_json:

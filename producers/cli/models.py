@@ -43,7 +43,7 @@ def models_list(best_first: bool, quiet: bool, as_json: bool) -> None:
     from shared.signatures import Signature
 
     _, bucket = open_bucket_here()
-    releases, unreadable = releases_finding.look_at_releases(bucket)
+    releases, unreadable = releases_finding.inspect_releases(bucket)
     warn_of_unreadable(unreadable)
     for error in damaged_aliases(bucket).values():
         say(f"Left out: {error}", err=True)
@@ -84,7 +84,7 @@ def models_show(model: str, report_file: Path | None, as_json: bool) -> None:
 
     _, bucket = open_bucket_here()
     release = releases_finding.find_release(bucket, resolve(bucket, model))
-    warn_of_unreadable(releases_finding.look_at_releases(bucket)[1])
+    warn_of_unreadable(releases_finding.inspect_releases(bucket)[1])
     if report_file is not None:
         files.write_report(bucket, release.manifest, report_file)
         if not as_json:
@@ -173,7 +173,7 @@ def compare(one: str, other: str, table: str | None, as_json: bool) -> None:
     from producers.releases import comparing, finding
 
     settings, bucket = open_bucket_here()
-    warn_of_unreadable(finding.look_at_releases(bucket)[1])
+    warn_of_unreadable(finding.inspect_releases(bucket)[1])
     found = comparing.compare_releases(bucket, one, other, table=table, confidence=settings.gate_confidence)
     if as_json:
         print_json(comparison.data_of(found))

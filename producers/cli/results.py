@@ -44,7 +44,7 @@ def results_list(as_json: bool) -> None:
     from producers.results import finding
 
     _, bucket = open_bucket_here()
-    found, unreadable = finding.look_at_results(bucket)
+    found, unreadable = finding.inspect_results(bucket)
     warn_of_unreadable(unreadable)
     if as_json:
         data = [result.manifest.encode() | {"folder": result.folder} for result in found]

@@ -70,12 +70,12 @@ def list_entries(as_json: bool) -> None:
         scoring schedule list
     """
     from producers.display.listing import print_list
-    from producers.schedule.run_states import look_at_entry, read_entries
+    from producers.schedule.run_states import inspect_entry, read_entries
     from producers.schedule.schedule_file import SCHEDULE
 
     _, bucket = open_bucket_here()
     entries, problems, _ = read_entries(bucket)
-    lines = [look_at_entry(bucket, entry, datetime.now(UTC)) for entry in entries]
+    lines = [inspect_entry(bucket, entry, datetime.now(UTC)) for entry in entries]
     if as_json:
         print_json([line.encode() for line in lines])
     elif lines:

@@ -69,9 +69,9 @@ def warn(text: str) -> None:
 
 def warn_of_forced(bucket: "Bucket", release: str) -> None:
     """Warn where a release was trained with ``--force``; nothing is said of one whose manifest cannot be read."""
-    from shared.catalog.releases import FoundRelease, look_at_release
+    from shared.catalog.releases import FoundRelease, inspect_release
 
-    found = look_at_release(bucket, release)
+    found = inspect_release(bucket, release)
     if isinstance(found, FoundRelease) and found.manifest.forced:
         warn(f"the release {release} was {found.manifest.forced_in_words}")
 

@@ -10,7 +10,7 @@ from producers.enqueue.sending import Enqueued, checked, enqueue
 from producers.enqueue.sources import Source, find_table
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
-from shared.catalog.results import FoundResult, list_revisions, look_at_result
+from shared.catalog.results import FoundResult, inspect_result, list_revisions
 from shared.errors import RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
@@ -80,7 +80,7 @@ def _newer_at_place(bucket: Bucket, earlier: JobFolder, place: str) -> FoundResu
     plan = json.loads(bucket.read(earlier.file(JobFile.PLAN)) or b"{}")
     definition = str(plan.get("release", "")).partition("@")[0]
     # one that cannot be read is replaced
-    found = look_at_result(bucket, f"{OUTPUTS}/{definition}/{place}") if definition else None
+    found = inspect_result(bucket, f"{OUTPUTS}/{definition}/{place}") if definition else None
     return found if isinstance(found, FoundResult) and found.manifest.job_id > earlier.job_id else None
 
 

@@ -13,8 +13,8 @@ from typing import Literal
 from producers.local_definitions import PACKAGE
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import CHAMPION, Alias, known_alias, latest_of
-from shared.catalog.releases import FoundRelease, look_at_release
-from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, look_at_result
+from shared.catalog.releases import FoundRelease, inspect_release
+from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, inspect_result
 from shared.catalog.retirements import why_retired
 from shared.digests import digest_source
 from shared.jobs.files import JobFile
@@ -66,7 +66,7 @@ def definition_folder(settings: Settings, name: str) -> Path | None:
 
 def replacement_of(bucket: Bucket, job_id: str, place: str) -> FoundResult | UnreadableResult | None:
     """What lies at the place instead of the result of this job; None when that is still there, or nothing is."""
-    there = look_at_result(bucket, place)
+    there = inspect_result(bucket, place)
     return None if isinstance(there, FoundResult) and there.manifest.job_id == job_id else there
 
 
@@ -74,7 +74,7 @@ def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Itera
     place = outcome.result
     if not place:
         return
-    there = look_at_result(bucket, place)
+    there = inspect_result(bucket, place)
     if isinstance(there, UnreadableResult):
         sentence = f"{there.path} cannot be read: {there.reason}"
         yield Change(what="result", name=place, now="", since=None, sentence=sentence)
@@ -98,7 +98,7 @@ def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Itera
 
 def _is_same_text(bucket: Bucket, job_id: str, there: FoundResult) -> bool:
     """True when another job has published exactly the rates of this one."""
-    own = look_at_result(bucket, f"{there.folder}/{REVISIONS}/{job_id}")
+    own = inspect_result(bucket, f"{there.folder}/{REVISIONS}/{job_id}")
     return (
         isinstance(own, FoundResult)
         and own.manifest.text_sha256 == there.manifest.text_sha256
@@ -107,7 +107,7 @@ def _is_same_text(bucket: Bucket, job_id: str, there: FoundResult) -> bool:
 
 
 def _changes_of_training(bucket: Bucket, job: TrainJob, outcome: Outcome, *, is_code_changed: bool) -> Iterator[Change]:
-    if look_at_release(bucket, outcome.release) is None:
+    if inspect_release(bucket, outcome.release) is None:
         sentence = f"the release {outcome.release} is no longer in the store"
         yield Change(what="release", name=outcome.release, now="", since=None, sentence=sentence)
         return
@@ -138,7 +138,7 @@ def _moved(name: str, now: Alias | None, next_step: str) -> Change:
 def _change_of_code(settings: Settings, bucket: Bucket, job: Job, outcome: Outcome) -> Iterator[Change]:
     definition = outcome.release.partition("@")[0]
     folder = definition_folder(settings, definition)
-    found = look_at_release(bucket, outcome.release)
+    found = inspect_release(bucket, outcome.release)
     if folder is None or not isinstance(found, FoundRelease):
         return
     try:

@@ -13,7 +13,7 @@ from shared.catalog.manifests import INPUTS
 from shared.errors import NoTableError, RequestError, ScoringError, TableError
 from shared.jobs.files import Subfolder
 from shared.jobs.folder import JobFolder
-from shared.table_files import ENDINGS, HEAD_BYTES, Looking, choose_files, find_files, kind_of, promised_kind
+from shared.table_files import ENDINGS, HEAD_BYTES, FolderReader, choose_files, find_files, kind_of, promised_kind
 
 TRAINING = "data/train"
 THE_INPUT = "prediction_input"
@@ -165,7 +165,7 @@ def _head_of(path: str) -> bytes:
         return content.read(HEAD_BYTES)
 
 
-LOOKING_HERE = Looking(names=lambda folder: _look_into(Path(folder)), head=_head_of)
+LOOKING_HERE = FolderReader(names=lambda folder: _look_into(Path(folder)), head=_head_of)
 
 
 def _safe(name: str) -> str:

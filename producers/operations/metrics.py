@@ -23,7 +23,7 @@ from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
-from shared.jobs.folder import JobStatus, look_at, open_jobs
+from shared.jobs.folder import JobStatus, inspect_job, open_jobs
 from shared.jobs.states import FINAL_STATES, OPEN_STATES, JobState
 from shared.queue import active_workers, counters, heartbeat, progress
 from shared.queue.backlog import UNKNOWN, waiting_since
@@ -41,7 +41,7 @@ BUCKET_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Scraped:
     """What one look at Redis, or at the bucket, found."""
 
     metrics: list[Metric]
@@ -51,7 +51,7 @@ class Look:
     """By the monotonic clock."""
 
 
-def look(ask: Callable[[], list[Metric]]) -> Look:
+def look(ask: Callable[[], list[Metric]]) -> Scraped:
     """Ask once; what does not answer is found too."""
     began = time.monotonic()
     try:
@@ -59,17 +59,17 @@ def look(ask: Callable[[], list[Metric]]) -> Look:
     except (redis.RedisError, TransientError, OSError):
         metrics, answered = [], False
     ended = time.monotonic()
-    return Look(metrics=metrics, answered=answered, took_seconds=ended - began, ended=ended)
+    return Scraped(metrics=metrics, answered=answered, took_seconds=ended - began, ended=ended)
 
 
-class SlowLook:
+class BackgroundScrape:
     """Looks in a thread of its own, one look at a time, and always knows what the last one found."""
 
     def __init__(self, ask: Callable[[], list[Metric]]) -> None:
         self._ask = ask
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._last: Look | None = None
+        self._last: Scraped | None = None
 
     def begin(self) -> None:
         """Begin a look, unless one goes on."""
@@ -78,7 +78,7 @@ class SlowLook:
                 self._thread = threading.Thread(target=self._run, name="look", daemon=True)
                 self._thread.start()
 
-    def wait(self, seconds: float) -> Look | None:
+    def wait(self, seconds: float) -> Scraped | None:
         """The last look that has ended, which is the one begun if it ends in time; None when none ever has."""
         if self._thread is not None:
             self._thread.join(max(seconds, 0.0))
@@ -93,7 +93,7 @@ class Scrape(Collector):
 
     def __init__(self, client: redis.Redis, bucket: Bucket) -> None:
         self._client, self._bucket = client, bucket
-        self._bucket_look = SlowLook(self._of_bucket)
+        self._bucket_look = BackgroundScrape(self._of_bucket)
 
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("scoring_up", "1 where it answers.", labels=["what"])
@@ -155,7 +155,7 @@ class Scrape(Collector):
 
     def _of_bucket(self) -> list[Metric]:
         ids = open_jobs(self._bucket)
-        statuses = [look_at(self._bucket, job_id) for job_id in ids[:JOBS_LOOKED_AT]]
+        statuses = [inspect_job(self._bucket, job_id) for job_id in ids[:JOBS_LOOKED_AT]]
         states = Counter(status.state for status in statuses)
         states[JobState.QUEUED] += len(ids) - len(statuses)
         jobs = GaugeMetricFamily("scoring_jobs", "Jobs that have not ended, or of whose end people were not told yet.", labels=["state"])

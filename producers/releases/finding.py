@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import list_aliases
 from shared.catalog.manifests import ReleaseManifest, ResultManifest
-from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, look_at_release, read_release
+from shared.catalog.releases import FoundRelease, UnreadableRelease, inspect_release, list_releases, read_release
 from shared.catalog.retirements import retired_releases
 from shared.jobs.files import Subfolder
 from shared.jobs.folder import JOBS, JobFolder, Outcome
@@ -51,7 +51,7 @@ class ShownRelease:
         return sum(file.size for file in self.manifest.files.values())
 
 
-def look_at_releases(bucket: Bucket) -> tuple[list[ShownRelease], list[UnreadableRelease]]:
+def inspect_releases(bucket: Bucket) -> tuple[list[ShownRelease], list[UnreadableRelease]]:
     """Every release in the store, the newest first, and those whose manifest cannot be read."""
     by_release, retired = _aliases_by_release(bucket), retired_releases(bucket)
     found: list[ShownRelease] = []
@@ -66,7 +66,7 @@ def look_at_releases(bucket: Bucket) -> tuple[list[ShownRelease], list[Unreadabl
 
 def find_releases(bucket: Bucket) -> list[ShownRelease]:
     """Every release in the store whose manifest can be read, the newest first."""
-    return look_at_releases(bucket)[0]
+    return inspect_releases(bucket)[0]
 
 
 def find_release(bucket: Bucket, release: str) -> ShownRelease:
@@ -91,13 +91,13 @@ def trained_by(bucket: Bucket, job_id: str, outcome: Outcome) -> ReleaseManifest
     """The manifest of the release that a job trained; None when it was to score, or the release is gone or cannot be read."""
     if isinstance(JobFolder(bucket, job_id).job(), ScoreJob):
         return None
-    found = look_at_release(bucket, outcome.release)
+    found = inspect_release(bucket, outcome.release)
     return found.manifest if isinstance(found, FoundRelease) else None
 
 
 def release_behind(bucket: Bucket, manifest: ResultManifest) -> ReleaseManifest | None:
     """The manifest of the release that a result was scored with; None when it is no longer there, or its files are others."""
-    found = look_at_release(bucket, manifest.release)
+    found = inspect_release(bucket, manifest.release)
     return found.manifest if isinstance(found, FoundRelease) and found.manifest.files == manifest.release_files else None
 
 

@@ -14,7 +14,7 @@ from shared.jobs.states import JobState
 from shared.signatures import Signature
 
 
-def look_at_results(bucket: Bucket) -> tuple[list[FoundResult], list[UnreadableResult]]:
+def inspect_results(bucket: Bucket) -> tuple[list[FoundResult], list[UnreadableResult]]:
     """Every published result, the newest first, and those whose manifest cannot be read."""
     found: list[FoundResult] = []
     unreadable: list[UnreadableResult] = []

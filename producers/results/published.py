@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
-from shared.catalog.results import REVISIONS, FoundResult, list_revisions, look_at_result
+from shared.catalog.results import REVISIONS, FoundResult, inspect_result, list_revisions
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob
@@ -23,7 +23,7 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
     if outcome.state != JobState.DONE:
         return _fixed(bucket, job, outcome)
     place = outcome.result
-    at_place = look_at_result(bucket, place)
+    at_place = inspect_result(bucket, place)
     if isinstance(at_place, FoundResult) and at_place.manifest.job_id != job.job_id:
         return _own_files(outcome, job.job_id, at_place.manifest)
     replaced = _before(bucket, place, job.job_id)
@@ -36,7 +36,7 @@ def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, A
     """The figures of a result as numbers, for programs: the facts of an outcome are text. None where there is no result."""
     if not isinstance(job, ScoreJob) or outcome is None or outcome.state != JobState.DONE:
         return None
-    found = look_at_result(bucket, f"{outcome.result}/{REVISIONS}/{job.job_id}")
+    found = inspect_result(bucket, f"{outcome.result}/{REVISIONS}/{job.job_id}")
     if not isinstance(found, FoundResult):
         return None
     names = ("rows_in", "rows_scored", "rows_rejected", "rows_clipped", "chunks", "seconds")
@@ -109,7 +109,7 @@ def _before(bucket: Bucket, place: str, job_id: str) -> ResultManifest | None:
 
 
 def _replaced(bucket: Bucket, place: str, job: ScoreJob, before: ResultManifest) -> str:
-    own = look_at_result(bucket, f"{place}/{REVISIONS}/{job.job_id}")
+    own = inspect_result(bucket, f"{place}/{REVISIONS}/{job.job_id}")
     is_same_table = isinstance(own, FoundResult) and own.manifest.table.contents == before.table.contents
     table = "of the same table" if is_same_table else f"of another table, {before.table.path} with {before.rows_in:,} rows"
     return f"the result of job {before.job_id}, {table}"

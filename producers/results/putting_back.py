@@ -10,7 +10,7 @@ from typing import Any
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.unchanged import has_content
 from shared.catalog.manifests import INPUTS, OUTPUTS, PREDICTIONS, ResultManifest
-from shared.catalog.releases import look_at_release
+from shared.catalog.releases import inspect_release
 from shared.errors import PermanentError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
@@ -65,7 +65,7 @@ def _limits(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> l
 
 def _missing(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> Iterator[str]:
     """What is needed to make a result once more and is gone or changed, in words."""
-    if look_at_release(bucket, manifest.release) is None:
+    if inspect_release(bucket, manifest.release) is None:
         yield f"the release {manifest.release} is no longer in the store"
     yield from _changes_of_table(bucket, manifest)
     if manifest.fixes is None:

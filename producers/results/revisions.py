@@ -7,7 +7,7 @@ from producers.job_names import find_job
 from producers.results.putting_back import PuttingBack, putting_back
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
-from shared.catalog.results import FoundResult, UnreadableResult, list_revisions, look_at_result
+from shared.catalog.results import FoundResult, UnreadableResult, inspect_result, list_revisions
 from shared.errors import PermanentError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS, JobFolder
@@ -29,7 +29,7 @@ def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], lis
         RequestError: the place has none.
     """
     folder = f"{OUTPUTS}/{place.strip('/').removeprefix(f'{OUTPUTS}/')}"
-    at_place = look_at_result(bucket, folder)
+    at_place = inspect_result(bucket, folder)
     now = at_place.manifest.job_id if isinstance(at_place, FoundResult) else ""
     found: list[Revision] = []
     unreadable = [at_place] if isinstance(at_place, UnreadableResult) else []

@@ -217,7 +217,7 @@ def _state_of_job(folder: JobFolder) -> RunState:
     return RunState(state=status.state, job_id=folder.job_id, reason=status.reason)
 
 
-def look_at_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
+def inspect_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
     """The status of an entry at this moment."""
     last = next(newest_runs(entry, now - FURTHEST, now), None)
     state = state_of(bucket, last) if last else None

@@ -59,12 +59,12 @@ def releases_of(bucket: Bucket, definition: str) -> Iterator[FoundRelease | Unre
     with contextlib.suppress(PermanentError):  # a folder whose name is no path of the bucket holds no release
         names = bucket.folders(f"{MODELS}/{definition}")
     for name in names:
-        found = look_at_release(bucket, name) if name.startswith(f"{definition}@") else None
+        found = inspect_release(bucket, name) if name.startswith(f"{definition}@") else None
         if found is not None:
             yield found
 
 
-def look_at_release(bucket: Bucket, release: str) -> FoundRelease | UnreadableRelease | None:
+def inspect_release(bucket: Bucket, release: str) -> FoundRelease | UnreadableRelease | None:
     """The release, why it cannot be read, or None when there is no manifest of it."""
     path = f"{release_folder(release)}/{MANIFEST}"
     text, reason = read_or_reason(bucket, path)
@@ -84,7 +84,7 @@ def read_release(bucket: Bucket, release: str) -> FoundRelease:
     Raises:
         ModelError: there is no such release, or its manifest cannot be read; the sentence names the file.
     """
-    found = look_at_release(bucket, release)
+    found = inspect_release(bucket, release)
     if found is None:
         raise ModelError(f"there is no release {release} in the bucket {bucket.url}", next_step="List them with: scoring models list")
     if isinstance(found, UnreadableRelease):

@@ -44,7 +44,7 @@ def list_results(bucket: Bucket) -> Iterator[FoundResult | UnreadableResult]:
 def list_revisions(bucket: Bucket, place: str) -> Iterator[FoundResult | UnreadableResult]:
     """Yields the revisions of one place (``data/predict/output/...``) that have a manifest, the newest first."""
     for name in reversed(_folders(bucket, f"{place}/{REVISIONS}")):
-        found = look_at_result(bucket, f"{place}/{REVISIONS}/{name}")
+        found = inspect_result(bucket, f"{place}/{REVISIONS}/{name}")
         if found is not None:
             yield found
 
@@ -52,13 +52,13 @@ def list_revisions(bucket: Bucket, place: str) -> Iterator[FoundResult | Unreada
 def find_revision(bucket: Bucket, job_id: str) -> FoundResult | None:
     """The revision that a job made, wherever it lies: it outlives the folder of the job. None when there is none that can be read."""
     for place in _places(bucket, OUTPUTS):
-        found = look_at_result(bucket, f"{place}/{REVISIONS}/{job_id}")
+        found = inspect_result(bucket, f"{place}/{REVISIONS}/{job_id}")
         if isinstance(found, FoundResult):
             return found
     return None
 
 
-def look_at_result(bucket: Bucket, folder: str) -> FoundResult | UnreadableResult | None:
+def inspect_result(bucket: Bucket, folder: str) -> FoundResult | UnreadableResult | None:
     """The result in a folder, why it cannot be read, or None when there is no manifest."""
     path = f"{folder}/{MANIFEST}"
     text, reason = read_or_reason(bucket, path)
@@ -81,7 +81,7 @@ def read_result(bucket: Bucket, folder: str) -> FoundResult | None:
         check_bucket_path(folder)
     except ValueError as error:
         raise RequestError(f"the path {folder!r} {error}", next_step="Name a path inside the bucket.") from None
-    found = look_at_result(bucket, folder)
+    found = inspect_result(bucket, folder)
     if isinstance(found, UnreadableResult):
         raise RequestError(
             f"{found.path} is not a result manifest: {found.reason}",
@@ -95,7 +95,7 @@ def _below(bucket: Bucket, folder: str) -> Iterator[FoundResult | UnreadableResu
     for name in _folders(bucket, folder):
         if name == REVISIONS:
             continue
-        found = look_at_result(bucket, f"{folder}/{name}")
+        found = inspect_result(bucket, f"{folder}/{name}")
         if found is not None:
             yield found
         yield from _below(bucket, f"{folder}/{name}")

@@ -352,7 +352,7 @@ def list_jobs(bucket: Bucket) -> Iterator[str]:
             yield name
 
 
-def look_at(bucket: Bucket, job_id: str) -> JobStatus | UnreadableJob:
+def inspect_job(bucket: Bucket, job_id: str) -> JobStatus | UnreadableJob:
     """The status of one of many jobs: a damaged job does not hide the others."""
     try:
         return JobFolder(bucket, job_id).status()

@@ -19,7 +19,7 @@ from shared.queue.scripts import Argument, Key, Script
 LEASE_SECONDS = 10
 """A lease outlives its process by this time at most."""
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 """The interval of checks for leases to renew."""
 
 log = structlog.get_logger()
@@ -100,7 +100,7 @@ class _Keeper:
 
     def _keep(self) -> None:
         while True:
-            time.sleep(min(LOOK_SECONDS, LEASE_SECONDS / 6))
+            time.sleep(min(POLL_SECONDS, LEASE_SECONDS / 6))
             with self._changing:
                 for lease, due in self._due.items():
                     if due <= time.monotonic():

@@ -16,7 +16,7 @@ from shared.retention.config import Retention
 from shared.retention.jobs import Look, judge_job
 from shared.retention.needs import in_groups, needed_by, read_needs
 from shared.retention.results import judge_place, places_in
-from shared.retention.survey import GROUP, files_of_jobs, look_at_notices, look_at_requests
+from shared.retention.survey import GROUP, files_of_jobs, survey_notices, survey_requests
 from shared.retention.things import Kind, Thing, removal_rank
 from shared.retention.tombstones import (
     GRACE,
@@ -113,7 +113,7 @@ def _judge_again(look: Look, tombstone: Tombstone) -> list[Thing]:
     for place in sorted({name.partition(REVISIONS)[0] for name in names.get("results", ())}):
         for one in places_in(look.bucket.tree(place)):
             found += [thing for thing in judge_place(look, one) if thing.name in names["results"]]
-    for where, judge in (("requests", look_at_requests), ("notices", look_at_notices)):
+    for where, judge in (("requests", survey_requests), ("notices", survey_notices)):
         if where in names:
             found += [thing for _, judge_group in judge(look) for thing in judge_group() if thing.name in names[where]]
     return found

@@ -20,7 +20,7 @@ Group = tuple[str, Callable[[], list[Thing]]]
 """Where the next look goes on, and the look at what is in this group, so that a group can be left out."""
 
 
-def look_at_jobs(look: Look, after: str = "") -> Iterator[Group]:
+def judge_jobs(look: Look, after: str = "") -> Iterator[Group]:
     """The jobs, the newest first, from the one before ``after`` on."""
     names = [name for name in look.bucket.folders(JOBS) if not name.startswith("_") and (not after or name < after)]
     for prefix, group in in_groups(names, GROUP):
@@ -42,7 +42,7 @@ def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, li
     return found
 
 
-def look_at_results(look: Look, after: str = "") -> Iterator[Group]:
+def judge_results(look: Look, after: str = "") -> Iterator[Group]:
     """The results with their revisions, in the order of their places, from the one after ``after`` on."""
     for folder in result_folders(look.bucket):
         if folder > after:
@@ -53,23 +53,23 @@ def _judge_results(look: Look, folder: str) -> list[Thing]:
     return [thing for place in places_in(look.bucket.tree(folder)) for thing in judge_place(look, place)]
 
 
-def look_at_requests(look: Look, after: str = "") -> Iterator[Group]:
+def survey_requests(look: Look, after: str = "") -> Iterator[Group]:
     """All requests together."""
     del after
     yield "", lambda: list(judge_requests(look))
 
 
-def look_at_notices(look: Look, after: str = "") -> Iterator[Group]:
+def survey_notices(look: Look, after: str = "") -> Iterator[Group]:
     """All notices together."""
     del after
     yield "", lambda: list(judge_notices(look))
 
 
 LOOKS: dict[str, Callable[[Look, str], Iterator[Group]]] = {
-    "jobs": look_at_jobs,
-    "results": look_at_results,
-    "requests": look_at_requests,
-    "notices": look_at_notices,
+    "jobs": judge_jobs,
+    "results": judge_results,
+    "requests": survey_requests,
+    "notices": survey_notices,
 }
 """The parts of a round, in their order."""
 

@@ -14,7 +14,7 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
-from shared.jobs.folder import REQUESTS, JobFolder, list_jobs, look_at, open_jobs
+from shared.jobs.folder import REQUESTS, JobFolder, inspect_job, list_jobs, open_jobs
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder, announce
 from shared.retention import round as daily
@@ -115,7 +115,7 @@ def check_whole(bucket: LocalBucket, held: str) -> None:
     assert open_jobs(bucket) == [held]
     assert len(JobFolder(bucket, held).parts_done()) == 4
     for job_id in list_jobs(bucket):
-        assert look_at(bucket, job_id).job.job_id == job_id
+        assert inspect_job(bucket, job_id).job.job_id == job_id
     for name in bucket.folders(f"{PLACE}/revisions"):
         if bucket.exists(f"{PLACE}/revisions/{name}/manifest.json"):
             text_at(bucket, f"{PLACE}/revisions/{name}")

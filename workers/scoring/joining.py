@@ -41,7 +41,7 @@ AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
 AWAITED_SECONDS = 5.0
 """How long the join waits for the next of them: a process that joins can plan nothing."""
 
-LOOK_SECONDS, LOOK_SECONDS_REMOTE = 0.01, 0.1
+POLL_SECONDS, LOOK_SECONDS_REMOTE = 0.01, 0.1
 """How often it looks for it: on a disk, and on an object store, where each look is a request."""
 
 
@@ -186,7 +186,7 @@ def _wait_for(folder: JobFolder, index: int) -> None:
     while not is_complete(folder, index):
         if time.monotonic() > limit:
             raise _NotThereError
-        time.sleep(LOOK_SECONDS_REMOTE if folder.bucket.is_remote else LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS_REMOTE if folder.bucket.is_remote else POLL_SECONDS)
 
 
 def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:

@@ -1,7 +1,7 @@
 """Runs of binary columns, read as what they are: in csv text ``0,1,0,0,...``, the same number of bytes in every line.
 
 Nearly all of a keyword table is such a run. It is lifted out of all lines at once, as numbers, and what is left of the lines is a small
-csv table for the ordinary reader. Looking at every value by itself, as a csv reader must, takes forty times as long.
+csv table for the ordinary reader. FolderReader at every value by itself, as a csv reader must, takes forty times as long.
 
 Parquet gives such columns one by one; they are packed into bits and become rows so, as those of csv are.
 """

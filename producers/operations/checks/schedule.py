@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
-from producers.schedule.run_states import EntryLine, RunPhase, look_at_entry, read_entries
+from producers.schedule.run_states import EntryLine, RunPhase, inspect_entry, read_entries
 from producers.schedule.runs import ON_TIME
 from shared.jobs.states import JobState
 
@@ -22,7 +22,7 @@ def check_schedule(examined: Examined) -> Iterator[Finding]:
         yield error("schedule", f"{problems[0].place}: {problems[0].wrong}{more}", "See all with: scoring schedule check")
         return
     now = datetime.now(UTC)
-    lines = [look_at_entry(examined.bucket, entry, now) for entry in entries]
+    lines = [inspect_entry(examined.bucket, entry, now) for entry in entries]
     texts = [text for line in lines if (text := _bad_run(line, now))]
     for text in texts:
         yield warning("schedule", text, "See: scoring schedule list")

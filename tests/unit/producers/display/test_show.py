@@ -263,7 +263,7 @@ def test_results_are_listed_once_each_by_definition_and_place(bucket, done):
         moved.create(job.job().model_copy(update={"job_id": moved.job_id, "place": place}))
         assert run_job(moved).state == "done"
         folders.append(f"data/predict/output/v1/{place}")
-    assert sorted(found.folder for found in results_finding.look_at_results(bucket)[0]) == sorted(folders)
+    assert sorted(found.folder for found in results_finding.inspect_results(bucket)[0]) == sorted(folders)
 
 
 def test_a_result_is_printed_with_its_counts_and_means(bucket, done):
@@ -325,7 +325,7 @@ def test_a_result_with_rejects_says_where_they_are(bucket, release):
 
 
 def test_the_list_of_results_shows_folder_counts_and_job(bucket, done):
-    [line] = printed(results.print_results, results_finding.look_at_results(bucket)[0]).splitlines()[1:]
+    [line] = printed(results.print_results, results_finding.inspect_results(bucket)[0]).splitlines()[1:]
     assert line.split()[0] == f"v1/{PLACE}"
     assert line.split()[-1] == done.job_id
     assert line.split()[-3:-1] == ["40", "0"]
@@ -461,7 +461,7 @@ def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
     text = io.StringIO()
     console = Console(file=text, width=width)
     jobs.print_jobs(console, [folder.status() for folder in (brought, scored)])
-    results.print_results(console, results_finding.look_at_results(bucket)[0])
+    results.print_results(console, results_finding.inspect_results(bucket)[0])
     display_releases.print_releases(console, finding.find_releases(bucket))
     said = text.getvalue()
     assert said.count(brought.job_id) == 1
@@ -511,7 +511,7 @@ def test_a_list_of_nothing_is_empty_names_the_bucket_and_does_not_make_it(bucket
 
 def test_an_empty_bucket_holds_no_release_and_no_result(bucket):
     assert finding.find_releases(bucket) == []
-    assert results_finding.look_at_results(bucket)[0] == []
+    assert results_finding.inspect_results(bucket)[0] == []
 
 
 # --- signatures

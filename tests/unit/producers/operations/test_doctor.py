@@ -21,7 +21,7 @@ from producers.operations.checks.releases import check_aliases, check_libraries
 from producers.operations.checks.schedule import was_missed
 from producers.operations.checks.workers import check_differences
 from producers.operations.doctor import examine
-from producers.schedule.run_states import Since, find_entry, look_at_entry
+from producers.schedule.run_states import Since, find_entry, inspect_entry
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
@@ -156,9 +156,9 @@ def test_a_run_that_was_missed_is_a_warning(redis_url, tmp_path):
     assert look(redis_url, tmp_path)["schedule"].text == "1 entries"
     timing = find_entry(bucket, "daily").timing
     bucket.write(f"schedule/daily/{timing}.json", Since(since=datetime.now(UTC) - timedelta(days=3)).to_json())
-    last = look_at_entry(bucket, find_entry(bucket, "daily"), datetime.now(UTC)).last
+    last = inspect_entry(bucket, find_entry(bucket, "daily"), datetime.now(UTC)).last
     [moment_later, hours_later] = [
-        was_missed(look_at_entry(bucket, last.entry, last.at + wait), last.at + wait) for wait in (timedelta(minutes=1), timedelta(hours=1))
+        was_missed(inspect_entry(bucket, last.entry, last.at + wait), last.at + wait) for wait in (timedelta(minutes=1), timedelta(hours=1))
     ]
     assert (moment_later, hours_later) == (False, True)
     if datetime.now(UTC) - last.at > timedelta(minutes=4):

@@ -26,7 +26,7 @@ from shared.errors import RequestError
 from shared.jobs.folder import Outcome
 from shared.jobs.messages import StepMessage
 from shared.queue import active_workers, counters, heartbeat, progress
-from shared.queue.backlog import LOOKED_AT
+from shared.queue.backlog import INSPECTED_MESSAGES
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, QUEUES, SCORE_PLAN, SWEEP
 from shared.settings import Settings
@@ -122,10 +122,10 @@ def test_every_end_is_counted_from_nothing_on(settings):
 
 def test_an_age_that_nobody_knows_is_left_out(settings):
     client = progress.connect(settings.broker_url)
-    for _ in range(LOOKED_AT):
+    for _ in range(INSPECTED_MESSAGES):
         client.rpush(QUEUE_CONTROL, json.dumps({"headers": {"task": SWEEP, "sent_at": time.time()}}))
     found = read(settings)
-    assert found["scoring_queue_length", "control"] == LOOKED_AT
+    assert found["scoring_queue_length", "control"] == INSPECTED_MESSAGES
     assert ("scoring_oldest_message_age_seconds", "control") not in found
     assert found["scoring_oldest_message_age_seconds", "score"] == 0
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError, JobFailedError, MessageError, RequestError
-from shared.jobs.folder import JobFolder, Outcome, close_job, list_jobs, look_at, open_jobs
+from shared.jobs.folder import JobFolder, Outcome, close_job, inspect_job, list_jobs, open_jobs
 from shared.jobs.messages import ScoreJob, TrainJob
 
 MOMENT = datetime(2026, 11, 23, 10, 15, tzinfo=UTC)
@@ -302,7 +302,7 @@ def test_one_damaged_job_does_not_hide_the_others(bucket):
             JobFolder(bucket, job_id).create(score_job(job_id))
         else:
             bucket.write(f"jobs/{job_id}/job.json", text)
-    seen = {job_id: look_at(bucket, job_id) for job_id in list_jobs(bucket)}
+    seen = {job_id: inspect_job(bucket, job_id) for job_id in list_jobs(bucket)}
     assert seen["job-1"].state == "queued"
     assert seen["job-2"].reason.startswith("a ScoreJob has a wrong text")
     assert seen["NO ID"].reason == "'NO ID' is not the id of a job"

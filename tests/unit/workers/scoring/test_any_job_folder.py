@@ -22,7 +22,7 @@ from model_store.library import ModelLibrary
 from producers.cli.jobs import _status_data
 from producers.enqueue.deduplication import claim
 from shared.bucket.local import LocalBucket
-from shared.jobs.folder import JobFolder, list_jobs, look_at
+from shared.jobs.folder import JobFolder, inspect_job, list_jobs
 from shared.queue import broker
 from shared.queue.broker import make_app
 from shared.queue.routes import GC, QUEUE_OF_TASK, QUEUES, SWEEP
@@ -210,7 +210,7 @@ def test_a_damaged_folder_is_made_good_or_its_job_fails_with_a_sentence(worker, 
         rounds = 0
         while worker.sweep(bucket) and rounds < 12:
             rounds += 1
-            assert {_status_data(look_at(bucket, job_id))["state"] for job_id in list_jobs(bucket)}
+            assert {_status_data(inspect_job(bucket, job_id))["state"] for job_id in list_jobs(bucket)}
         assert rounds < 12, "the sweep sends the same for ever"
 
         assert other.status().state == "done", "the other job is not touched by it"

@@ -79,7 +79,7 @@ def test_a_job_that_was_cancelled_meanwhile_is_told_of(bucket, monkeypatch):
     folder = make_job(bucket, chunk_rows=4)
     plan(folder)
     score(folder, *range(9))
-    monkeypatch.setattr(joining, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(joining, "POLL_SECONDS", 0.2)
     cancelling = threading.Timer(0.1, folder.cancel)
     cancelling.start()
     assert publishing.finish_job(folder).state == "cancelled"
