@@ -34,7 +34,7 @@ class JobFile(StrEnum):
     """How the job ended. The last step, a failing step or a cancel writes it; the first writer wins."""
     PUBLISHED = "published.json"
     """The result is at its place; of a training also which aliases point to the release. The last step writes it."""
-    TELLING = "telling.json"
+    DELIVERY_ATTEMPT = "telling.json"
     """The tries to deliver the notice. The process that delivers it writes it."""
     NOTIFIED = "notified.json"
     """The notice was delivered or given up. The process that delivers it writes it."""

@@ -228,7 +228,7 @@ class JobFolder:
         if accept_rejects:
             self.bucket.write(self.file(JobFile.REJECTS_ACCEPTED), b"")
         self._keep(outcome)
-        self.bucket.delete(self.file(JobFile.TELLING))
+        self.bucket.delete(self.file(JobFile.DELIVERY_ATTEMPT))
         self.bucket.delete(self.file(JobFile.NOTIFIED))
         self.bucket.delete(self.file(JobFile.OUTCOME))
         # again: a process that read the old outcome may have removed the mark

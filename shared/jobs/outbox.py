@@ -53,6 +53,6 @@ def announce(bucket: Bucket, name: str, notice: Notice) -> bool:
     return bucket.create(folder.file(NOTICE), notice.to_json())
 
 
-def untold(bucket: Bucket) -> list[NoticeFolder]:
+def undelivered(bucket: Bucket) -> list[NoticeFolder]:
     """The notices that are not delivered yet, by name."""
     return [NoticeFolder(bucket, info.path.rpartition("/")[2]) for info in bucket.files(OPEN)]

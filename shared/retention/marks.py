@@ -33,13 +33,13 @@ def judge_notices(look: Look) -> Iterator[Thing]:
     groups: dict[str, list[FileInfo]] = {}
     for info in look.bucket.tree(NOTICES):
         groups.setdefault("/".join(info.path.split("/")[:2]), []).append(info)
-    untold = {info.path.rpartition("/")[2] for info in groups.pop(OPEN, [])}
+    undelivered = {info.path.rpartition("/")[2] for info in groups.pop(OPEN, [])}
     for path, files in groups.items():
         name = path.rpartition("/")[2]
         age = look.rules.notices
         if age is not None and name.startswith("schedule-") and name.endswith(NOT_STARTED):
             age = max(age, look.rules.records)  # else the schedule would start that run after all
-        if name in untold:
+        if name in undelivered:
             yield stays(Kind.NOTICE, path, files, "people are yet to be told")
         elif age is None:
             yield stays(Kind.NOTICE, path, files, "notices stay for ever")

@@ -130,7 +130,7 @@ def ended(stage, name) -> JobFolder:
     return folder
 
 
-def tell(stage, folders) -> None:
+def deliver_job_notice(stage, folders) -> None:
     send(make_app(stage.settings), NOTIFY, [StepMessage(job_id=folder.job_id) for folder in folders])
 
 
@@ -159,7 +159,7 @@ def test_many_notices_for_a_webhook_that_hangs_delay_no_plan_no_chunk_and_no_fin
     wait_until(lambda: first.has("notified.json") and undisturbed.has("notified.json"), what="the notices of both")
     mood("hangs")
     folders = [ended(stage, f"hanging-{number:02}") for number in range(4 * POOL_PROCESSES)]
-    tell(stage, folders)
+    deliver_job_notice(stage, folders)
     wait_until(lambda: about("hanging", webhook.asked), what="the first try")
     job = to_its_end(once_more(stage, first, "disturbed"))
     assert not [folder for folder in folders if folder.has("notified.json")], "the webhook hangs all the while"
@@ -179,10 +179,10 @@ def test_many_notices_for_a_webhook_that_hangs_delay_no_plan_no_chunk_and_no_fin
 def test_a_webhook_that_asks_for_a_rest_is_asked_by_nobody_until_it_is_over(stage, webhook, mood):
     mood("busy")
     folders = [ended(stage, "resting-01"), ended(stage, "resting-02")]
-    tell(stage, folders)
+    deliver_job_notice(stage, folders)
     [refused] = wait_until(lambda: about("resting", webhook.refused), what="the first try")
     mood("good")
-    tell(stage, folders)
+    deliver_job_notice(stage, folders)
     wait_until(lambda: all(folder.has("notified.json") for folder in folders), what="the notices")
     taken = about("resting", webhook.taken)
     assert len(taken) == 2

@@ -18,7 +18,7 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import Outcome
 from shared.jobs.messages import Notice
-from shared.jobs.outbox import announce, untold
+from shared.jobs.outbox import announce, undelivered
 from shared.queue import progress
 from shared.settings import Settings
 from shared.text.plain import plain
@@ -276,10 +276,10 @@ class Suite:
         folder.end(Outcome(state="done", at=NOON))
         webhook.answer = lambda _: None  # taken, perhaps
         with pytest.raises(resting.NoticeError):
-            delivery.tell(folder, notifier)
+            delivery.deliver_job_notice(folder, notifier)
         webhook.answer = self.accepted[0]
         for _ in range(3):
-            delivery.tell(folder, notifier)
+            delivery.deliver_job_notice(folder, notifier)
         first, second = webhook.requests
         assert "(perhaps told before)" not in self.read(first)
         assert "(perhaps told before)" in self.read(second)
@@ -287,8 +287,8 @@ class Suite:
     def test_what_is_announced_is_delivered_once(self, webhook, notifier, tmp_path):
         bucket = LocalBucket(tmp_path)
         announce(bucket, "alias-champion-000001", Notice(good=True, title="champion means v2", facts={"from": "v1"}))
-        for folder in [*untold(bucket), *untold(bucket)]:
-            delivery.tell_announced(folder, notifier, datetime.now(UTC))
+        for folder in [*undelivered(bucket), *undelivered(bucket)]:
+            delivery.deliver_outbox_notice(folder, notifier, datetime.now(UTC))
         [request] = webhook.requests
         assert "champion means v2" in self.read(request)
 
@@ -383,15 +383,15 @@ class TestJsonEvents(Suite):
         folder.end(Outcome(state="failed", at=NOON, reason="no"))
         webhook.answer = replies(500)
         with pytest.raises(resting.NoticeError):
-            delivery.tell(folder, notifier)
+            delivery.deliver_job_notice(folder, notifier)
         webhook.answer = lambda _: None
         with pytest.raises(resting.NoticeError):
-            delivery.tell(folder, notifier)
+            delivery.deliver_job_notice(folder, notifier)
         webhook.answer = replies(204)
-        delivery.tell(folder, notifier)
+        delivery.deliver_job_notice(folder, notifier)
         folder.reopen()
         folder.end(Outcome(state="done", at=datetime(2026, 11, 24, tzinfo=UTC)))
-        delivery.tell(folder, notifier)
+        delivery.deliver_job_notice(folder, notifier)
         ids = [request.body["id"] for request in webhook.requests]
         assert ids == [f"{folder.job_id}/20261123T120000.000000"] * 3 + [f"{folder.job_id}/20261124T000000.000000"]
         assert len({request.body["time"] for request in webhook.requests[:3]}) == 1
@@ -403,7 +403,7 @@ class TestJsonEvents(Suite):
             announce(bucket, "alias-champion-000001", Notice(good=True, title=f"champion means v2@{number}", facts={}))
             for _ in range(2):
                 with contextlib.suppress(resting.NoticeError):
-                    delivery.tell_announced(untold(bucket)[0], notifier, datetime.now(UTC))
+                    delivery.deliver_outbox_notice(undelivered(bucket)[0], notifier, datetime.now(UTC))
         first, again, other, _ = [(request.body["id"], request.body["time"]) for request in webhook.requests]
         assert first == again
         assert first[0] != other[0]

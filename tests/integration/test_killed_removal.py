@@ -32,7 +32,7 @@ DEADLY = ("write", "create", "delete", "delete_many", "_drop_if_empty", "tree", 
 """Each call of these may be the one that never returns."""
 
 
-def tell(folder: JobFolder) -> JobFolder:
+def deliver_job_notice(folder: JobFolder) -> JobFolder:
     outcome = folder.outcome()
     folder.bucket.write(folder.file("notified.json"), b"{}")
     folder.close(outcome)
@@ -54,22 +54,22 @@ def full(tmp_path_factory) -> Path:
     for minute in range(3):
         done = make_job(bucket, minute=minute, **more)
         run_job(done)
-        tell(done)
+        deliver_job_notice(done)
     bucket.write("fixed.csv", b"reject_line,entity_id,att1,att2,att3,length,device\n5,1003,1,1,0,1.5,Computer\n")
     fix = make_job(bucket, minute=4, fixes=done.job_id, fixed_rows="fixed.csv", **more)
     run_job(fix)
-    tell(fix)
+    deliver_job_notice(fix)
     failed = make_job(bucket, minute=5, table=f"{TABLE}.gz", **more)
     plan(failed)
     score_chunks(failed, bucket.root)
     failed.fail(RequestError("too many rejects"))
-    tell(failed)
+    deliver_job_notice(failed)
     cancelled = make_job(bucket, minute=6, **more)
     plan(cancelled)
     score_chunks(cancelled, bucket.root)
     join(cancelled, cancelled.score_job(), read_plan(cancelled), awaits=False)
     cancelled.cancel()
-    tell(cancelled)
+    deliver_job_notice(cancelled)
     held = make_job(bucket, minute=7, **more)
     plan(held)
     score_chunks(held, bucket.root)

@@ -25,7 +25,7 @@ from workers.notices import resting
 from workers.notices.event import Event
 from workers.notices.notifier import Notifier
 from workers.notices.resting import NoticeError
-from workers.notices.tries import Telling, TriesInBucket, TryRecord
+from workers.notices.tries import DeliveryAttempt, TriesInBucket, TryRecord
 
 log = structlog.get_logger()
 
@@ -100,7 +100,7 @@ def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
         log.error("notice given up", problem=f"its process died in each of {before.tries} tries")
         return False
     # before the try: a process that dies in it leaves a record that the notice may have arrived
-    now = Telling(at=datetime.now(UTC), tries=before.tries + 1, perhaps_told=True)
+    now = DeliveryAttempt(at=datetime.now(UTC), tries=before.tries + 1, perhaps_told=True)
     record.write(now)
     title = notice.title + (REPEATED if before.perhaps_told else "")
     try:
@@ -115,7 +115,7 @@ def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
     return True
 
 
-def tell(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
+def deliver_job_notice(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
     """Send the notice of a job that has ended, unless it was sent, and close the job.
 
     Returns the outcome in the notice; None when the job is open, or its notice was sent before.
@@ -126,7 +126,7 @@ def tell(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
     outcome = folder.outcome()
     if outcome is None:
         return None
-    is_new = not is_told(folder, outcome)
+    is_new = not is_delivered(folder, outcome)
     if is_new:
         notice = Event.of(compose(folder, outcome), id=f"{folder.job_id}/{outcome.at:%Y%m%dT%H%M%S.%f}", at=outcome.at)
         sent = _send(folder, notice, notifier)
@@ -138,7 +138,7 @@ def tell(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
     return outcome if is_new else None
 
 
-def give_up(folder: JobFolder) -> None:
+def give_up_delivery(folder: JobFolder) -> None:
     """Close a job whose notice cannot be sent, because each try kills its process."""
     outcome = folder.outcome()
     if outcome is None:
@@ -147,7 +147,7 @@ def give_up(folder: JobFolder) -> None:
     folder.close(outcome)
 
 
-def tell_announced(folder: NoticeFolder, notifier: Notifier | None, now: datetime) -> None:
+def deliver_outbox_notice(folder: NoticeFolder, notifier: Notifier | None, now: datetime) -> None:
     """Send a notice that belongs to no job, unless it was sent, and close it; ``now`` is by the one clock of all workers.
 
     Raises:
@@ -169,7 +169,7 @@ def tell_announced(folder: NoticeFolder, notifier: Notifier | None, now: datetim
     folder.close()
 
 
-def is_told(folder: JobFolder, outcome: Outcome) -> bool:
+def is_delivered(folder: JobFolder, outcome: Outcome) -> bool:
     """True when the notice of this end of the job was sent or given up."""
     text = folder.bucket.read(folder.file(JobFile.NOTIFIED))
     with contextlib.suppress(MessageError):

@@ -11,7 +11,7 @@ from shared.jobs.outbox import NoticeFolder
 from shared.records import Moment, Record
 
 
-class Telling(Record):
+class DeliveryAttempt(Record):
     """A try to deliver a notice, and what is known of its end."""
 
     at: Moment
@@ -23,10 +23,10 @@ class Telling(Record):
 class TryRecord(Protocol):
     """Where the tries to deliver one notice are recorded."""
 
-    def read(self) -> Telling:
+    def read(self) -> DeliveryAttempt:
         """What earlier tries left."""
 
-    def write(self, telling: Telling) -> None:
+    def write(self, attempt: DeliveryAttempt) -> None:
         """Record a try that begins or has ended."""
 
 
@@ -34,15 +34,15 @@ class TriesInMemory:
     """The tries of a notice that only its own process delivers."""
 
     def __init__(self) -> None:
-        self._telling = Telling(at=datetime.now(UTC), tries=0, perhaps_told=False)
+        self._telling = DeliveryAttempt(at=datetime.now(UTC), tries=0, perhaps_told=False)
 
-    def read(self) -> Telling:
+    def read(self) -> DeliveryAttempt:
         """What earlier tries left."""
         return self._telling
 
-    def write(self, telling: Telling) -> None:
+    def write(self, attempt: DeliveryAttempt) -> None:
         """Record a try that begins or has ended."""
-        self._telling = telling
+        self._telling = attempt
 
 
 class TriesInBucket:
@@ -51,14 +51,14 @@ class TriesInBucket:
     def __init__(self, folder: JobFolder | NoticeFolder) -> None:
         self._folder = folder
 
-    def read(self) -> Telling:
+    def read(self) -> DeliveryAttempt:
         """What earlier tries left."""
-        text = self._folder.bucket.read(self._folder.file(JobFile.TELLING))
+        text = self._folder.bucket.read(self._folder.file(JobFile.DELIVERY_ATTEMPT))
         with contextlib.suppress(MessageError):
             if text is not None:
-                return Telling.decode(text)
-        return Telling(at=datetime.now(UTC), tries=0, perhaps_told=text is not None)
+                return DeliveryAttempt.decode(text)
+        return DeliveryAttempt(at=datetime.now(UTC), tries=0, perhaps_told=text is not None)
 
-    def write(self, telling: Telling) -> None:
+    def write(self, attempt: DeliveryAttempt) -> None:
         """Record a try that begins or has ended."""
-        self._folder.bucket.write(self._folder.file(JobFile.TELLING), telling.to_json())
+        self._folder.bucket.write(self._folder.file(JobFile.DELIVERY_ATTEMPT), attempt.to_json())

@@ -21,7 +21,7 @@ from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
 from shared.jobs.states import JobState
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
-from workers.notices.delivery import is_told
+from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
 from workers.tables.prefetch import ahead
@@ -210,7 +210,7 @@ def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
 
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
     """What a job that has ended still needs: its publication, its notice, or nothing."""
-    if is_told(folder, outcome):
+    if is_delivered(folder, outcome):
         folder.close(outcome)
         return None
     if outcome.state == JobState.DONE and not folder.is_published:

@@ -10,7 +10,7 @@ import structlog
 from shared.errors import PermanentError
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice
-from shared.jobs.outbox import untold
+from shared.jobs.outbox import undelivered
 from shared.queue import counters, routes
 from shared.queue.probe import LONGEST_REASON, Probe
 from workers.notices import delivery
@@ -42,7 +42,7 @@ def deliver_outcome(task: celery.Task, folder: JobFolder) -> None:
             log.info("notice left to the sweep")
             return
         try:
-            outcome = delivery.tell(folder, turn.notifier)
+            outcome = delivery.deliver_job_notice(folder, turn.notifier)
             if outcome is not None:
                 _count_end(folder, outcome)
         except NoticeError as error:
@@ -56,7 +56,7 @@ def _count_end(folder: JobFolder, outcome: Outcome) -> None:
 
 def deliver_announced(client: redis.Redis, now: datetime) -> None:
     """Deliver the notices that belong to no job; left to the next sweep if the webhook rests or another process is at it."""
-    waiting = untold(context.bucket())
+    waiting = undelivered(context.bucket())
     if not waiting:
         return
     with delivery.take_turn(client, context.notifier()) as turn:
@@ -64,7 +64,7 @@ def deliver_announced(client: redis.Redis, now: datetime) -> None:
             if not turn.may_deliver:
                 return
             try:
-                delivery.tell_announced(folder, turn.notifier, now)
+                delivery.deliver_outbox_notice(folder, turn.notifier, now)
             except NoticeError as error:
                 log.warning("will try again", task=routes.SWEEP, seconds=error.rest_seconds, error=str(error))
 

@@ -19,7 +19,7 @@ from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import JobFolder, open_jobs
 from shared.jobs.messages import Notice
-from shared.jobs.outbox import NoticeFolder, announce, untold
+from shared.jobs.outbox import NoticeFolder, announce, undelivered
 from shared.retention import removal, tombstones
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, parse_retention, read_retention
@@ -389,7 +389,7 @@ def test_a_place_goes_whole_only_where_an_age_of_results_is_set(bucket):
 def test_notices_go_after_their_time_unless_people_are_yet_to_be_told(bucket):
     for name in ("alias-champion-000001", "untold", "schedule-daily-20261123t0600-not-started", "schedule-daily-20261123t0600-late"):
         announce(bucket, name, Notice(good=True, title="x", facts={}))
-    for folder in untold(bucket):
+    for folder in undelivered(bucket):
         if folder.name != "untold":
             folder.close()
     assert {name for _, name in verdicts(bucket, 91)} == {

@@ -32,7 +32,7 @@ def publish(bucket: LocalBucket, count: int) -> list[str]:
 
 
 def told(bucket: Bucket) -> list[dict[str, str]]:
-    return [folder.notice().facts for folder in outbox.untold(bucket)]
+    return [folder.notice().facts for folder in outbox.undelivered(bucket)]
 
 
 def scoring(bucket: LocalBucket, *arguments: str, code: int = 0) -> Result:
@@ -179,7 +179,7 @@ def test_the_notice_of_a_rollback_names_the_way_back_as_the_command_does(bucket)
     for release in (first, second, third):
         promote(bucket, release, "champion")
     said = scoring(bucket, "models", "rollback").stdout
-    notices = [folder.notice() for folder in outbox.untold(bucket)]
+    notices = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notices[-1].next_step == f"Undo this with: scoring models promote {third} --alias champion" == said.splitlines()[-1]
     assert notices[0].next_step == ""
     assert notices[1].next_step == "Take it back with: scoring models rollback --alias champion"

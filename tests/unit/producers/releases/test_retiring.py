@@ -128,7 +128,7 @@ def test_people_are_told_once_and_lists_show_it(bucket):
         f"Take it back into use with: scoring models unretire {second}",
     ]
     assert scoring(bucket, "models", "retire", second, "--reason", "x").splitlines()[0] == f"{second} is retired already"
-    [notice] = [folder.notice() for folder in outbox.untold(bucket)]
+    [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notice.title == f"retired: {second}"
     assert notice.facts == {"release": second, "v1@latest means": first, "by": "ann", "reason": "trained on one row"}
     assert notice.next_step == f"Take this back with: scoring models unretire {second}"

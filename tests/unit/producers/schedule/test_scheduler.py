@@ -59,7 +59,7 @@ def jobs(bucket: LocalBucket) -> list[str]:
 
 
 def told(bucket: LocalBucket) -> list[str]:
-    return [folder.notice().title for folder in outbox.untold(bucket)]
+    return [folder.notice().title for folder in outbox.undelivered(bucket)]
 
 
 def scoring(bucket: LocalBucket, *arguments: str, error: type[ScoringError] | None = None, url: str = "") -> Result:
@@ -262,14 +262,14 @@ def test_a_file_of_aliases_is_refused_at_once_and_shown_short(settings, bucket):
     levels = [b"a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]".encode() for n in range(1, 12)]
     bucket.write(SCHEDULE, b"\n".join(levels))
     Schedule(settings, bucket).look(SIX)
-    [folder] = outbox.untold(bucket)
+    [folder] = outbox.undelivered(bucket)
     assert "alias" in folder.notice().facts["the whole file"]
 
 
 def test_a_long_value_is_shown_short_so_that_the_notice_can_be_sent(settings, bucket):
     keep(bucket, name="x" * 100_000, cron="y" * 100_000, **{"z" * 100_000: "w" * 100_000})
     Schedule(settings, bucket).look(SIX)
-    [folder] = outbox.untold(bucket)
+    [folder] = outbox.undelivered(bucket)
     assert len(folder.notice().to_json()) < 4_000
 
 
@@ -318,7 +318,7 @@ def test_a_run_whose_table_does_not_come_is_given_up_and_told_once(settings, buc
         schedule.look(SIX + timedelta(minutes=minutes))
     Schedule(settings, bucket).look(SIX + timedelta(minutes=181))
     assert told(bucket) == ["did not start: daily of 2026-11-23 06:00"]
-    [notice] = [folder.notice() for folder in outbox.untold(bucket)]
+    [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notice.facts["reason"].startswith("there is no table data/predict/input/2026/11/23 in the bucket")
     assert notice.next_step.endswith("scoring schedule run daily --date 2026-11-23T06:00")
     put_table(bucket, SIX)
@@ -415,7 +415,7 @@ def test_a_table_that_beat_may_not_read_is_given_up_and_told_once(settings, buck
         for minutes in (120, 121):
             schedule.look(SIX + timedelta(minutes=minutes))
         assert told(bucket) == ["did not start: daily of 2026-11-23 06:00"]
-        [notice] = [folder.notice() for folder in outbox.untold(bucket)]
+        [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
         assert notice.facts["reason"].endswith("Permission denied")
     Schedule(settings, bucket).look(SIX + 3 * HOUR)
     assert jobs(bucket) == []
@@ -499,7 +499,7 @@ def test_a_run_that_has_not_ended_in_time_is_told_of_once(settings, bucket, sche
         schedule.look(SIX + 4 * HOUR + timedelta(minutes=minutes))
         Schedule(settings, bucket).look(SIX + 4 * HOUR + timedelta(minutes=minutes))
     assert told(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
-    [notice] = [folder.notice() for folder in outbox.untold(bucket)]
+    [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notice.facts["state"] == "queued"
     assert notice.facts["job"] == next(list_jobs(bucket))
 

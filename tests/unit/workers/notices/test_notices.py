@@ -20,7 +20,7 @@ from shared.bucket.local import LocalBucket
 from shared.errors import TransientError
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import Notice, TrainJob
-from shared.jobs.outbox import announce, untold
+from shared.jobs.outbox import announce, undelivered
 from shared.queue import progress
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import NOON, make_job
@@ -150,8 +150,8 @@ def tell_until_given_up(folder, url) -> None:
     """Every try that a sweep would make."""
     for _ in range(delivery.NOTICE_TRIES - 1):
         with pytest.raises(resting.NoticeError):
-            delivery.tell(folder, choose_notifier(url))
-    delivery.tell(folder, choose_notifier(url))
+            delivery.deliver_job_notice(folder, choose_notifier(url))
+    delivery.deliver_job_notice(folder, choose_notifier(url))
 
 
 def notified(folder) -> bool | None:
@@ -167,7 +167,7 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
     server = webhook()
     facts = {"rows in": "40", "scored": "39", "rejected": "1"}
     folder = ended(bucket, release="v1@20261123T101500Z-9bfad3", result="data/predict/output/v1/x", facts=facts, next_step="Look at it")
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     [posted] = server.posted
     [attachment] = posted["attachments"]
     told = {field["title"]: field["value"] for field in attachment["fields"]}
@@ -186,7 +186,9 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_the_notice_of_a_bad_end_has_the_reason_the_next_command_and_a_bad_colour(bucket, webhook, state):
     server = webhook()
-    delivery.tell(ended(bucket, state, reason="the table is empty", next_step="Go on with: scoring jobs resume"), server.notifier)
+    delivery.deliver_job_notice(
+        ended(bucket, state, reason="the table is empty", next_step="Go on with: scoring jobs resume"), server.notifier
+    )
     [attachment] = server.posted[0]["attachments"]
     assert server.posted[0]["text"].startswith(f"{state}: score ")
     assert attachment["color"] == slack.BAD
@@ -199,7 +201,7 @@ def test_a_train_job_is_told_of_by_its_definition(bucket, webhook):
     folder = JobFolder(bucket, "job-1")
     folder.create(TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train.csv"))
     folder.end(Outcome(state="done", at=NOON, release="v2@20261123T101500Z-9bfad3"))
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert server.posted[0]["text"] == "done: train v2"
 
 
@@ -208,7 +210,7 @@ def test_even_a_job_whose_request_cannot_be_read_is_told_of(bucket, webhook, tex
     server = webhook()
     folder = ended(bucket, "failed", reason="it has format 2")
     bucket.write(folder.file("job.json"), text)
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert server.posted[0]["text"] == f"failed: job {folder.job_id}"
     assert notified(folder)
 
@@ -218,7 +220,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
     folder = ended(bucket)
     assert open_jobs(bucket) == [folder.job_id]
     for _ in range(3):
-        delivery.tell(folder, server.notifier)
+        delivery.deliver_job_notice(folder, server.notifier)
     assert len(server.posted) == 1
     assert notified(folder) is True
     assert open_jobs(bucket) == []
@@ -227,7 +229,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
 def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
     server = webhook()
     folder = make_job(bucket)
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert not server.posted
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
@@ -235,7 +237,7 @@ def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
 
 def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
     folder = ended(bucket, release="v1@20261123T101500Z-9bfad3")
-    delivery.tell(folder, None)
+    delivery.deliver_job_notice(folder, None)
     [line] = [line for line in logged if line["event"] == "notice"]
     assert line["title"].startswith("done: score ")
     assert line["release"] == "v1@20261123T101500Z-9bfad3"
@@ -246,12 +248,12 @@ def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
 def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_of_again(bucket, webhook):
     folder = ended(bucket, "failed")
     resuming = webhook(lambda request, _: (folder.reopen(), reply(request, 200)))
-    delivery.tell(folder, resuming.notifier)
+    delivery.deliver_job_notice(folder, resuming.notifier)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
     folder.end(Outcome(state="done", at=NOON))
     server = webhook()
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert len(server.posted) == 1
 
 
@@ -281,11 +283,11 @@ def test_a_job_that_is_resumed_the_moment_its_old_end_is_noted_stays_open_and_is
             folder.reopen()
 
     monkeypatch.setattr(bucket, "write", noting)
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert folder.outcome() is None
     assert open_jobs(bucket) == [folder.job_id]
     folder.end(Outcome(state="done", at=NOON))
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert len(server.posted) == 2
     assert open_jobs(bucket) == []
 
@@ -297,7 +299,7 @@ def test_nothing_in_a_notice_mentions_links_or_marks_up(bucket, webhook):
     server = webhook()
     hostile = "<!channel> <https://evil|see> & *b* \x1b[2J\u202e"
     folder = ended(bucket, state="failed", reason=f"a value {hostile}", next_step=f"type {hostile}", facts={f"mean {hostile}": hostile})
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     [posted] = server.posted
     [attachment] = posted["attachments"]
     told = {field["title"]: field["value"] for field in attachment["fields"]}
@@ -329,12 +331,12 @@ def test_a_webhook_that_does_not_take_the_notice_is_tried_again_and_then_given_u
     folder = ended(bucket)
     began = time.monotonic()
     with pytest.raises(resting.NoticeError, match=f"the webhook did not take the notice of job {folder.job_id}: .") as raised:
-        delivery.tell(folder, server.notifier)
+        delivery.deliver_job_notice(folder, server.notifier)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
     with pytest.raises(resting.NoticeError):
-        delivery.tell(folder, server.notifier)
-    delivery.tell(folder, server.notifier)
+        delivery.deliver_job_notice(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert time.monotonic() - began < 5
     assert notified(folder) is False
     assert open_jobs(bucket) == []
@@ -350,7 +352,7 @@ def test_of_an_answer_without_an_end_a_few_bytes_are_read(bucket, webhook):
     tracemalloc.start()
     try:
         with pytest.raises(resting.NoticeError, match="it answered 200 'ooo"):
-            delivery.tell(ended(bucket), server.notifier)
+            delivery.deliver_job_notice(ended(bucket), server.notifier)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -372,7 +374,7 @@ def test_a_server_that_cannot_speak_tls_is_broken_off_in_time(bucket, monkeypatc
         threading.Thread(target=accept, daemon=True).start()
         began = time.monotonic()
         with pytest.raises(resting.NoticeError) as raised:
-            delivery.tell(ended(bucket), slack.Slack(f"https://127.0.0.1:{listener.getsockname()[1]}{SECRET}"))
+            delivery.deliver_job_notice(ended(bucket), slack.Slack(f"https://127.0.0.1:{listener.getsockname()[1]}{SECRET}"))
         assert time.monotonic() - began < 2
         assert SECRET not in str(raised.value)
         wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "webhook"], 5, "the end of the thread")
@@ -389,7 +391,7 @@ def test_a_server_that_accepts_nobody_is_left_in_time(bucket, monkeypatch):
             waiting.connect_ex(listener.getsockname())
         began = time.monotonic()
         with pytest.raises(resting.NoticeError, match=r"within 0\.3 seconds|cannot be reached: timed out"):
-            delivery.tell(ended(bucket), slack.Slack(f"http://127.0.0.1:{listener.getsockname()[1]}{SECRET}"))
+            delivery.deliver_job_notice(ended(bucket), slack.Slack(f"http://127.0.0.1:{listener.getsockname()[1]}{SECRET}"))
         assert time.monotonic() - began < 2
 
 
@@ -457,13 +459,13 @@ def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):
 def test_an_address_that_cannot_be_fails_nothing_and_is_never_shown(bucket, logged, url):
     folder = ended(bucket)
     with pytest.raises(TransientError) as raised:
-        delivery.tell(folder, choose_notifier(url))
+        delivery.deliver_job_notice(folder, choose_notifier(url))
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None, "a printed traceback would show the address"
     assert raised.value.__suppress_context__
     with pytest.raises(TransientError):
-        delivery.tell(folder, choose_notifier(url))
-    delivery.tell(folder, choose_notifier(url))
+        delivery.deliver_job_notice(folder, choose_notifier(url))
+    delivery.deliver_job_notice(folder, choose_notifier(url))
     assert notified(folder) is False
     assert "secret" not in str(logged)
 
@@ -480,10 +482,10 @@ def test_a_webhook_that_comes_back_between_two_tries_is_told_once(bucket, webhoo
     server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
     folder = ended(bucket)
     with pytest.raises(resting.NoticeError):
-        delivery.tell(folder, server.notifier)
-    delivery.tell(folder, server.notifier)
+        delivery.deliver_job_notice(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert notified(folder) is True
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert len(server.posted) == 2
     assert "perhaps" not in title_told(server), "a refused notice was certainly not told"
 
@@ -495,8 +497,8 @@ def test_a_notice_that_was_perhaps_heard_says_so_when_it_is_told_again(bucket, w
     folder = ended(bucket)
     for _ in range(2):
         with pytest.raises(resting.NoticeError):
-            delivery.tell(folder, server.notifier)
-    delivery.tell(folder, server.notifier)
+            delivery.deliver_job_notice(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True, True]
     assert notified(folder) is True
 
@@ -521,7 +523,7 @@ delivery.tell(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == -9
     assert notified(folder) is None
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True]
     assert notified(folder) is True
 
@@ -529,8 +531,8 @@ delivery.tell(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!
 def test_a_notice_that_kills_every_process_is_given_up(bucket, webhook, logged):
     server = webhook()
     folder = ended(bucket)
-    bucket.write(folder.file("telling.json"), delivery.Telling(at=NOON, tries=3, perhaps_told=True).to_json())
-    delivery.tell(folder, server.notifier)
+    bucket.write(folder.file("telling.json"), delivery.DeliveryAttempt(at=NOON, tries=3, perhaps_told=True).to_json())
+    delivery.deliver_job_notice(folder, server.notifier)
     assert not server.posted
     assert notified(folder) is False
     assert [line for line in logged if line["event"] == "notice given up"]
@@ -541,7 +543,7 @@ def test_a_mark_that_cannot_be_read_keeps_no_notice_back(bucket, webhook, text):
     server = webhook()
     folder = ended(bucket)
     bucket.write(folder.file("telling.json"), text)
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert title_told(server).endswith(" (perhaps told before)")
 
 
@@ -552,7 +554,7 @@ def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
     folder.reopen()
     folder.end(Outcome(state="done", at=NOON))
     server = webhook()
-    delivery.tell(folder, server.notifier)
+    delivery.deliver_job_notice(folder, server.notifier)
     assert notified(folder) is True
     assert "perhaps" not in title_told(server)
 
@@ -566,46 +568,46 @@ ANNOUNCED = Notice(good=True, title="promoted: champion means v2", facts={"from"
 def test_what_is_announced_under_a_name_is_told_once(bucket, webhook):
     server = webhook()
     assert announce(bucket, "alias-champion-000001", ANNOUNCED)
-    [folder] = untold(bucket)
-    delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
+    [folder] = undelivered(bucket)
+    delivery.deliver_outbox_notice(folder, server.notifier, datetime.now(UTC))
     assert not announce(bucket, "alias-champion-000001", ANNOUNCED)
-    assert untold(bucket) == []
+    assert undelivered(bucket) == []
     bucket.write("notices/_open/alias-champion-000001", b"")
-    for folder in untold(bucket):
-        delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
+    for folder in undelivered(bucket):
+        delivery.deliver_outbox_notice(folder, server.notifier, datetime.now(UTC))
     assert [posted["text"] for posted in server.posted] == ["promoted: champion means v2"]
-    assert untold(bucket) == []
+    assert undelivered(bucket) == []
 
 
 def test_what_is_announced_is_given_up_after_some_tries(bucket, webhook, logged):
     server = webhook(lambda request, _: reply(request, 500))
     announce(bucket, "late", ANNOUNCED)
-    [folder] = untold(bucket)
+    [folder] = undelivered(bucket)
     for _ in range(delivery.NOTICE_TRIES - 1):
         with pytest.raises(resting.NoticeError, match="did not take the notice 'promoted: champion means v2'"):
-            delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
-    delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
+            delivery.deliver_outbox_notice(folder, server.notifier, datetime.now(UTC))
+    delivery.deliver_outbox_notice(folder, server.notifier, datetime.now(UTC))
     assert len(server.posted) == delivery.NOTICE_TRIES
-    assert untold(bucket) == []
+    assert undelivered(bucket) == []
     assert json.loads(bucket.read("notices/late/notified.json"))["sent"] is False
 
 
 def test_a_mark_without_a_notice_stays_as_long_as_somebody_may_write_it(bucket, webhook):
     server = webhook()
     bucket.write("notices/_open/half", b"")
-    [folder] = untold(bucket)
-    delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
-    assert len(untold(bucket)) == 1
+    [folder] = undelivered(bucket)
+    delivery.deliver_outbox_notice(folder, server.notifier, datetime.now(UTC))
+    assert len(undelivered(bucket)) == 1
     os.utime(bucket.place("notices/_open/half"), (0, 0))
-    delivery.tell_announced(folder, server.notifier, datetime.now(UTC))
-    assert untold(bucket) == []
+    delivery.deliver_outbox_notice(folder, server.notifier, datetime.now(UTC))
+    assert undelivered(bucket) == []
     assert server.posted == []
 
 
 def test_a_damaged_notice_is_left_alone(bucket, webhook, logged):
     announce(bucket, "late", ANNOUNCED)
     bucket.write("notices/late/notice.json", b"{")
-    [folder] = untold(bucket)
-    delivery.tell_announced(folder, webhook().notifier, datetime.now(UTC))
-    assert untold(bucket) == []
+    [folder] = undelivered(bucket)
+    delivery.deliver_outbox_notice(folder, webhook().notifier, datetime.now(UTC))
+    assert undelivered(bucket) == []
     assert [line["event"] for line in logged] == ["notice that cannot be read is left alone"]

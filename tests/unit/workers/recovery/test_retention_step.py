@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from shared.bucket.local import LocalBucket
-from shared.jobs.outbox import untold
+from shared.jobs.outbox import undelivered
 from shared.queue import heartbeat
 from shared.queue.clusters import Cluster
 from shared.queue.leases import leased
@@ -87,7 +87,7 @@ def test_a_mark_of_a_notice_is_no_orphan_to_a_worker_whose_clock_is_ahead(bucket
     monkeypatch.setattr("time.time", lambda: 4e9)
     bucket.write("notices/_open/half", b"")
     delivering.deliver_announced(client, heartbeat.time_of(client))
-    assert len(untold(bucket)) == 1
+    assert len(undelivered(bucket)) == 1
 
 
 def test_rules_that_cannot_be_used_remove_nothing_and_people_are_told_once(bucket):
@@ -95,13 +95,13 @@ def test_rules_that_cannot_be_used_remove_nothing_and_people_are_told_once(bucke
     make_step(bucket, datetime.now(UTC))
     make_step(bucket, datetime.now(UTC))
     assert bucket.tree("gc") == []
-    [told] = untold(bucket)
+    [told] = undelivered(bucket)
     notice = told.notice()
     assert not notice.good
     assert "there is no key 'jobs.dnoe'" in notice.facts["reason"]
     bucket.write(RETENTION, b"jobs: {doen: 1d}")
     make_step(bucket, datetime.now(UTC))
-    assert len(untold(bucket)) == 2, "another mistake is told of as well"
+    assert len(undelivered(bucket)) == 2, "another mistake is told of as well"
 
 
 def test_a_bucket_that_fails_ends_the_step_quietly(bucket):

@@ -213,7 +213,7 @@ def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
     folder.cancel()
     monkeypatch.setattr(delivery, "tell", die)
     assert [run(upkeep.notify, whole(folder)) for _ in range(MAX_DEATHS + 1)] == [signal.SIGKILL] * MAX_DEATHS + [0]
-    assert delivery.is_told(folder, folder.outcome())
+    assert delivery.is_delivered(folder, folder.outcome())
     assert not bucket.files("jobs/_open")
 
 

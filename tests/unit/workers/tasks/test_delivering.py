@@ -5,7 +5,7 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
-from shared.jobs.outbox import announce, untold
+from shared.jobs.outbox import announce, undelivered
 from shared.queue import heartbeat, progress
 from shared.queue.leases import are_leased, leased
 from shared.queue.probe import Probe, answers
@@ -99,4 +99,4 @@ def test_what_is_announced_waits_for_its_turn_and_goes_in_the_format_of_the_sett
     delivering.deliver_announced(client, now)
     [posted] = people.posted
     assert (posted["specversion"], posted["data"]["title"]) == ("1.0", "promoted")
-    assert untold(bucket) == []
+    assert undelivered(bucket) == []
