@@ -51,7 +51,7 @@ class NotAskedError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
+class CheckResult:
     """What one check found."""
 
     check: str
@@ -130,7 +130,7 @@ class Check:
     promise: str
     attempt: Callable[[Trial], None]
 
-    def run(self, trial: Trial) -> Finding:
+    def run(self, trial: Trial) -> CheckResult:
         """Try the promise; whatever the definition raises is a finding too, with its file and line."""
         outcome: Outcome = "failed"
         try:
@@ -140,7 +140,7 @@ class Check:
             why = f"it raised {error.reason.removeprefix(': ')}"
         except TableError as error:
             why = f"it refuses the table: {error.message}"
-        return Finding(check=self.name, promise=self.promise, outcome=outcome, why=why)
+        return CheckResult(check=self.name, promise=self.promise, outcome=outcome, why=why)
 
     def _attempt(self, trial: Trial) -> tuple[Outcome, str]:
         try:
@@ -428,7 +428,7 @@ def trial_of(name: str, extra: Path | None = None, file: Path | None = None) -> 
         yield Trial(definition, Path(folder), extra.resolve() if extra else None, file.resolve() if file else None)
 
 
-def run_checks(name: str, extra: Path | None = None, file: Path | None = None) -> list[Finding]:
+def run_checks(name: str, extra: Path | None = None, file: Path | None = None) -> list[CheckResult]:
     """Every check of one definition, in order.
 
     Raises:
@@ -461,12 +461,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ModelError.exit_code if is_broken else 0
 
 
-def _as_json(name: str, findings: Sequence[Finding]) -> str:
+def _as_json(name: str, findings: Sequence[CheckResult]) -> str:
     kept = all(finding.outcome != "failed" for finding in findings)
     return json.dumps({"definition": name, "ok": kept, "checks": [dataclasses.asdict(finding) for finding in findings]}, indent=1)
 
 
-def _as_text(name: str, findings: Sequence[Finding]) -> str:
+def _as_text(name: str, findings: Sequence[CheckResult]) -> str:
     lines = [
         f"{finding.outcome:>9}  {finding.promise}" + (f"{os.linesep}           {finding.why}" if finding.why else "")
         for finding in findings

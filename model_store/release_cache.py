@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.catalog.aliases import MODELS
-from shared.processes import mark_of_process
+from shared.processes import process_token
 
 MOST_RELEASES = 8
 MOST_BYTES = 2 << 30
@@ -59,7 +59,7 @@ def _find(cache: Path) -> list[_Kept]:
 
 def _remove(folder: Path) -> None:
     """Take a folder out of the cache at once: nobody must find half of it."""
-    aside = folder.parent / f".{mark_of_process()}"  # removed by the next fetch if this process is killed
+    aside = folder.parent / f".{process_token()}"  # removed by the next fetch if this process is killed
     with contextlib.suppress(OSError):
         folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -13,7 +13,7 @@ from model_store import release_cache
 from model_store.definitions import Definition, UnknownDefinitionError, code_of, current_digest, load_definition
 from model_store.foreign_code import DefinitionError, calling
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import MANIFEST, release_folder, train_anew
+from shared.catalog.aliases import MANIFEST, how_to_retrain, release_folder
 from shared.catalog.manifests import MAX_MANIFEST_BYTES, ReleaseManifest
 from shared.errors import MessageError, ModelError
 from shared.processes import temporary_folder
@@ -93,7 +93,9 @@ def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
     path = f"{release_folder(release)}/{MANIFEST}"
     info = bucket.stat(path)
     if info is not None and info.size > MAX_MANIFEST_BYTES:
-        raise ModelError(f"{path} is {info.size:,} bytes long, more than the {MAX_MANIFEST_BYTES:,} allowed", next_step=train_anew(release))
+        raise ModelError(
+            f"{path} is {info.size:,} bytes long, more than the {MAX_MANIFEST_BYTES:,} allowed", next_step=how_to_retrain(release)
+        )
     text = bucket.read(path)
     if text is None:
         raise ModelError(
@@ -103,13 +105,13 @@ def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
     try:
         manifest = decode_long(ReleaseManifest, text)
     except MessageError as error:
-        raise ModelError(f"{path} is not a release manifest: {error.message}", next_step=train_anew(release)) from error
+        raise ModelError(f"{path} is not a release manifest: {error.message}", next_step=how_to_retrain(release)) from error
     if manifest.model_file not in manifest.files:
-        raise ModelError(f"{path} names a model file that is not among its files: {manifest.model_file}", next_step=train_anew(release))
+        raise ModelError(f"{path} names a model file that is not among its files: {manifest.model_file}", next_step=how_to_retrain(release))
     if manifest.release != release:
-        raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=train_anew(release))
+        raise ModelError(f"{path} belongs to the release {manifest.release}", next_step=how_to_retrain(release))
     if manifest.definition != release.partition("@")[0]:
-        raise ModelError(f"{path} names another definition, {manifest.definition}", next_step=train_anew(release))
+        raise ModelError(f"{path} names another definition, {manifest.definition}", next_step=how_to_retrain(release))
     return manifest
 
 
@@ -117,12 +119,12 @@ def _check_signature(found: Signature, release: str) -> None:
     if found is Signature.MISSING:
         raise ModelError(
             f"the release {release} is not signed, and SCORING_STORE_KEY is set",
-            next_step=f"If you know it for yours, sign it: scoring models sign {release}. {train_anew(release)}",
+            next_step=f"If you know it for yours, sign it: scoring models sign {release}. {how_to_retrain(release)}",
         )
     if found is Signature.WRONG:
         raise ModelError(
             f"the signature of the release {release} is wrong: its manifest was changed, or signed with another key",
-            next_step=f"If the key was changed, put the old one behind the new in SCORING_STORE_KEY, after a comma. {train_anew(release)}",
+            next_step=f"If the key was changed, put the old one behind the new in SCORING_STORE_KEY, after a comma. {how_to_retrain(release)}",
         )
 
 
@@ -193,7 +195,7 @@ def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) ->
             f"the definition {definition.name} cannot load {manifest.release}",
             error.reason,
             step="load",
-            next_step=error.next_step if isinstance(error.__cause__, MemoryError) else train_anew(manifest.release, manifest.tables),
+            next_step=error.next_step if isinstance(error.__cause__, MemoryError) else how_to_retrain(manifest.release, manifest.tables),
         ) from error
     return model
 
@@ -201,7 +203,7 @@ def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) ->
 def _changed_code(manifest: ReleaseManifest, folder: Path) -> ModelError:
     return ModelError(
         f"the code of the definition {manifest.definition} was changed since {manifest.release} was trained: {code_of(folder)}",
-        next_step=train_anew(manifest.release, manifest.tables),
+        next_step=how_to_retrain(manifest.release, manifest.tables),
     )
 
 
@@ -241,7 +243,7 @@ def copy_verified(folder: Path, manifest: ReleaseManifest, own: Path) -> None:
         ModelError: a file is missing, is a link, was changed, or does not belong there; the sentence names it.
     """
     release = manifest.release
-    anew = train_anew(release, manifest.tables)
+    anew = how_to_retrain(release, manifest.tables)
     found = {file.name for file in folder.iterdir()} - {MANIFEST}
     for name in sorted(found - manifest.files.keys()):
         raise ModelError(f"the release {release} holds the foreign file {name}", next_step=anew)

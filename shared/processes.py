@@ -44,7 +44,7 @@ def _own_start(process: int) -> str:
     return _started(process)  # known by the id of this process, which is another one behind a fork
 
 
-def mark_of_process() -> str:
+def process_token() -> str:
     """A new name that belongs to this process: ``<machine>.<process id>-<start>.<random>``; fit for a file name."""
     return f"{_SPACE}.{os.getpid()}-{_own_start(os.getpid())}.{secrets.token_hex(8)}"
 
@@ -58,7 +58,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     """
     private_place(parent)
     drop_abandoned(parent)
-    folder = parent / mark_of_process()
+    folder = parent / process_token()
     folder.mkdir(mode=0o700)
     try:
         yield folder

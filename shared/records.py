@@ -72,7 +72,7 @@ ReleaseId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,
 ModelRef = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}(@[A-Za-z0-9-]{1,40})?$")]
 BucketPath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(check_bucket_path)]
 FileName = Annotated[str, AfterValidator(check_file_name)]
-Moment = Annotated[datetime, AfterValidator(_aware)]
+Timestamp = Annotated[datetime, AfterValidator(_aware)]
 Promote = Literal["never", "auto", "always"]
 """Whether a training lets ``champion`` mean its release: not at all, if it is better beyond chance, or in any case."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

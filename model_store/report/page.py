@@ -10,7 +10,16 @@ from pathlib import Path
 from model_store.report.charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
 from model_store.report.html import Markup, element
 from shared.catalog.aliases import CHAMPION
-from shared.catalog.manifests import CalibrationBin, CandidateState, Estimate, Evaluation, Metrics, ReleaseManifest, Search, TableSummary
+from shared.catalog.manifests import (
+    CalibrationBin,
+    CandidateState,
+    Estimate,
+    Evaluation,
+    MetricValues,
+    ReleaseManifest,
+    Search,
+    TableSummary,
+)
 from shared.catalog.table_audits import doubts
 
 STYLE = Path(__file__).with_name("report.css")
@@ -191,7 +200,7 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         yield _table(f"On the same rows, {KINDS.get(kind, kind)}", [kind, *names], rows)
 
 
-def _pair(own: Metrics, other: Metrics | None) -> list[str]:
+def _pair(own: MetricValues, other: MetricValues | None) -> list[str]:
     champion = _five(other["log_loss_per_click"]) if other else "–"
     return [_five(own["log_loss_per_click"]), champion, _five(own["calibration_error"])]
 

@@ -74,7 +74,7 @@ def results_show(result: str, as_json: bool) -> None:
 
     _, bucket = open_bucket_here()
     folder, manifest = finding.find_result(bucket, result)
-    signed, release = finding.signature_of(bucket, folder), releases_finding.release_behind(bucket, manifest)
+    signed, release = finding.signature_of(bucket, folder), releases_finding.release_of_result(bucket, manifest)
     if as_json:
         more = {"folder": folder, "signed": signed, "release_manifest": release.encode() if release else None}
         print_json(manifest.encode() | more)

@@ -196,13 +196,13 @@ def score(
     settings, bucket = open_bucket_here()
     if fixes is not None:
         from producers.job_names import find_job
-        from producers.results.unmended import warning_of_unmended
+        from producers.results.uncorrected import warning_of_uncorrected
 
         fixes = find_job(bucket, fixes, scores=True)
         done = enqueue_fix(
             settings, bucket, job_id=fixes, rows=table, max_reject_share=max_reject_share, max_rejects=max_rejects, again=again
         )
-        if warning := warning_of_unmended(bucket, fixes, table):
+        if warning := warning_of_uncorrected(bucket, fixes, table):
             warn(warning)
         after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
         return

@@ -31,7 +31,7 @@ def metrics(host: str, port: int) -> None:
     asked_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
     stop, _ = serve(read_settings(), host, port)
-    say(f"Metrics on http://{host}:{port}/metrics (Ctrl-C stops)")
+    say(f"MetricValues on http://{host}:{port}/metrics (Ctrl-C stops)")
     try:
         while not asked_to_end.wait(1):
             pass  # a signal that comes while the waiting begins does not end it

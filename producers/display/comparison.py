@@ -10,7 +10,7 @@ from producers.display.consoles import print_prose
 from producers.display.listing import print_list
 from producers.releases.comparing import Comparison
 from shared.catalog.keyword_losses import spoken_difference
-from shared.catalog.manifests import Metrics
+from shared.catalog.manifests import MetricValues
 
 FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
 IDS_FIT = 110
@@ -39,7 +39,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
     print_prose(console, found.verdict)
 
 
-def _side_by_side(both: tuple[Metrics, Metrics], name: str) -> list[str]:
+def _side_by_side(both: tuple[MetricValues, MetricValues], name: str) -> list[str]:
     one, other = (metrics[name] for metrics in both)
     return [f"{one:.5f}", f"{other:.5f}", spoken_difference(one - other)]
 

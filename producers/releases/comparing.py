@@ -15,7 +15,7 @@ from producers.releases.files import read_file
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import release_folder, resolve
 from shared.catalog.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference
-from shared.catalog.manifests import LOSSES, Metrics, ReleaseManifest, TableFingerprint
+from shared.catalog.manifests import LOSSES, MetricValues, ReleaseManifest, TableFingerprint
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, unreadable
 from shared.errors import ModelError
 
@@ -29,8 +29,8 @@ class Comparison:
     table: TableFingerprint
     confidence: float
     difference: Difference
-    metrics: tuple[Metrics, Metrics]
-    slices: dict[str, dict[str, tuple[Metrics, Metrics]]]
+    metrics: tuple[MetricValues, MetricValues]
+    slices: dict[str, dict[str, tuple[MetricValues, MetricValues]]]
     """Kind of slice -> slice -> metrics of both."""
 
     @property
@@ -62,7 +62,7 @@ class _Source:
     manifest: ReleaseManifest
     table: TableFingerprint
 
-    def metrics(self, of_all: dict[str, Metrics]) -> Metrics:
+    def metrics(self, of_all: dict[str, MetricValues]) -> MetricValues:
         name = self.manifest.definition if self.release == self.manifest.release else self.release
         return of_all[name]
 

@@ -95,7 +95,7 @@ def trained_by(bucket: Bucket, job_id: str, outcome: Outcome) -> ReleaseManifest
     return found.manifest if isinstance(found, FoundRelease) else None
 
 
-def release_behind(bucket: Bucket, manifest: ResultManifest) -> ReleaseManifest | None:
+def release_of_result(bucket: Bucket, manifest: ResultManifest) -> ReleaseManifest | None:
     """The manifest of the release that a result was scored with; None when it is no longer there, or its files are others."""
     found = inspect_release(bucket, manifest.release)
     return found.manifest if isinstance(found, FoundRelease) and found.manifest.files == manifest.release_files else None

@@ -200,7 +200,7 @@ def _check_release(bucket: Bucket, release: str) -> None:
             f"the release {release} is retired {why}", next_step=f"Take it back into use first: scoring models unretire {release}"
         )
     text, _ = checked_manifest(bucket, release)
-    signature = bucket.signer.judge(text)
+    signature = bucket.signer.check(text)
     if signature in (Signature.MISSING, Signature.WRONG):
         raise ModelError(
             f"workers would refuse the release {release}: signed: {signature}",

@@ -2,7 +2,7 @@
 
 from shared.bucket.interface import Bucket
 from shared.bucket.unchanged import has_content
-from shared.catalog.aliases import MANIFEST, release_folder, train_anew
+from shared.catalog.aliases import MANIFEST, how_to_retrain, release_folder
 from shared.catalog.manifests import ReleaseManifest
 from shared.catalog.releases import read_release
 from shared.errors import ModelError, RequestError
@@ -18,7 +18,7 @@ def sign_release(bucket: Bucket, release: str) -> None:
     """
     if not bucket.signer.keys:
         raise RequestError("SCORING_STORE_KEY is not set, so nothing can be signed", next_step="Set it as it is set for the workers.")
-    folder, anew = release_folder(release), train_anew(release)
+    folder, anew = release_folder(release), how_to_retrain(release)
     text, manifest = checked_manifest(bucket, release)
     if manifest.signature is not None and bucket.signer.check(text) is not Signature.RIGHT:
         raise ModelError(

@@ -4,7 +4,7 @@ import gzip
 import itertools
 
 from producers.job_names import find_job
-from producers.results.rejects import job_behind, revision_of_gone_job
+from producers.results.rejects import job_of_result, revision_of_gone_job
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS, PREDICTIONS, ResultManifest
@@ -40,7 +40,7 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     kept = revision_of_gone_job(bucket, wanted)
     if kept is not None:
         return kept.folder, kept.manifest
-    status = job_behind(bucket, wanted).status()
+    status = job_of_result(bucket, wanted).status()
     if status.state != JobState.DONE or status.outcome is None:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
     revision = f"{status.outcome.result}/{REVISIONS}/{wanted}"

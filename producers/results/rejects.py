@@ -66,7 +66,7 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     kept = revision_of_gone_job(bucket, wanted)
     if kept is not None:
         return wanted, _read([f"{kept.folder}/{REJECTS}"] if kept.manifest.rejects else [], bucket, has_header=True)
-    job = job_behind(bucket, wanted)
+    job = job_of_result(bucket, wanted)
     outcome = job.outcome()
     # once the parts are gone, or some of them, its result has all rejects
     if outcome is not None and outcome.state == JobState.DONE and not 0 < job.status().chunks <= len(job.parts_done()):
@@ -100,7 +100,7 @@ def _rejects_of_result(job: JobFolder) -> list[str]:
     return [path]
 
 
-def job_behind(bucket: Bucket, wanted: str) -> JobFolder:
+def job_of_result(bucket: Bucket, wanted: str) -> JobFolder:
     """The score job that a result is named by; raises RequestError when there is none."""
     unknown = RequestError(
         f"there is no result or job {wanted} in the bucket {bucket.url}",

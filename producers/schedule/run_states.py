@@ -24,7 +24,7 @@ from shared.errors import PermanentError, RequestError, ScoringError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.outbox import NoticeFolder
 from shared.jobs.states import FINAL_STATES, JobState
-from shared.records import Moment, Record
+from shared.records import Record, Timestamp
 from shared.settings import Settings
 from shared.table_files import find_files
 from shared.text.yaml_files import shown
@@ -43,7 +43,7 @@ MOST_LATE = 20
 class Since(Record):
     """Since when an entry is in force."""
 
-    since: Moment
+    since: Timestamp
 
 
 class RunPhase(StrEnum):

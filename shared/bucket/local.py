@@ -14,7 +14,7 @@ from typing import IO
 from shared.bucket.folder_handles import Reached, ReachedByFolder, listed_folder, sync_folder
 from shared.bucket.interface import Bucket, FileInfo, check_names, named
 from shared.errors import RequestError
-from shared.processes import is_gone, mark_of_process
+from shared.processes import is_gone, process_token
 from shared.records import FileDigest, check_bucket_path
 
 ORPHAN_SECONDS = 24 * 3600
@@ -76,7 +76,7 @@ class LocalBucket(Bucket):
     def _aside(self, path: str) -> Iterator[Path]:
         with named(path, "written"):
             self.place(path)
-            with self._room(f"{TEMPORARY}/{mark_of_process()}") as aside:
+            with self._room(f"{TEMPORARY}/{process_token()}") as aside:
                 try:
                     yield aside
                 finally:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from shared.bucket.folder_handles import sync_folder
 from shared.bucket.interface import Bucket, FileInfo, check_names, leads_out, named, reason
 from shared.errors import BucketError, RequestError, ScoringError
-from shared.processes import is_gone, mark_of_process
+from shared.processes import is_gone, process_token
 from shared.records import FileDigest, check_bucket_path
 
 DELETED_AT_ONCE = 1000
@@ -193,7 +193,7 @@ class RemoteBucket(Bucket):
         for stray in target.parent.glob(".*"):
             if is_gone(stray.name.removeprefix(".")):
                 shutil.rmtree(stray, ignore_errors=True)
-        aside = target.parent / f".{mark_of_process()}"
+        aside = target.parent / f".{process_token()}"
         aside.mkdir()
         try:
             lacking = [name for name, digest in files.items() if not self._fetch(folder, name, digest, aside)]
@@ -213,7 +213,7 @@ class RemoteBucket(Bucket):
     def drop_local_folder(self, folder: str, cache: Path) -> bool:
         self.place(folder)
         target = cache / folder
-        aside = target.parent / f".{mark_of_process()}"
+        aside = target.parent / f".{process_token()}"
         try:
             target.rename(aside)  # a process that copies from it sees all of it or nothing
         except OSError:

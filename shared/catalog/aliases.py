@@ -25,7 +25,7 @@ from shared.catalog.manifests import TableFingerprint
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import MessageError, ModelError, UnreadableAliasError
 from shared.jobs.files import JobFile
-from shared.records import Moment, Record, ReleaseId, decode, is_release_id
+from shared.records import Record, ReleaseId, Timestamp, decode, is_release_id
 
 MODELS = "model"
 ALIASES = f"{MODELS}/aliases"
@@ -45,7 +45,7 @@ class Alias(Record):
     """What a movable name points to, since when, and how that came about."""
 
     release: ReleaseId
-    at: Moment
+    at: Timestamp
     number: Annotated[int, Field(ge=0)] = 0
     """Which change of the name this is; 0 in a file from before there was a history, and until the change is made."""
     how: Literal["promoted", "rolled back"] = "promoted"
@@ -236,7 +236,7 @@ def _check_latest(bucket: Bucket, release: str) -> None:
         )
 
 
-def train_anew(release: str, tables: Mapping[str, TableFingerprint] = MappingProxyType({}), *, alias: str = "") -> str:
+def how_to_retrain(release: str, tables: Mapping[str, TableFingerprint] = MappingProxyType({}), *, alias: str = "") -> str:
     """What to type when a release can no longer be used, with the tables of its manifest where that is known.
 
     ``alias`` is one that is to mean the new release; ``latest`` of its definition does so in any case.

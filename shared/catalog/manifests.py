@@ -8,7 +8,7 @@ from pydantic import Field
 
 from shared.errors import ModelError, RequestError
 from shared.jobs.files import JobFile
-from shared.records import BucketPath, FileDigest, FileName, Frozen, JobId, Moment, Name, Promote, Record, ReleaseId, Sha256
+from shared.records import BucketPath, FileDigest, FileName, Frozen, JobId, Name, Promote, Record, ReleaseId, Sha256, Timestamp
 
 INPUTS = "data/predict/input"
 """Folder of the tables to score."""
@@ -142,7 +142,7 @@ class TableAudit(Frozen):
         return self.unclicked_conversions / self.stated_conversions if self.unclicked_conversions else 0.0
 
 
-Metrics = dict[str, float]
+MetricValues = dict[str, float]
 
 
 class Estimate(Frozen):
@@ -172,7 +172,7 @@ class SliceFigures(Frozen):
     rows: int
     keywords: int
     clicks: float
-    metrics: dict[str, Metrics]
+    metrics: dict[str, MetricValues]
     """Predictor -> metric -> value."""
     residual: Estimate
     """Predicted minus true conversions per click, of the release itself."""
@@ -281,7 +281,7 @@ class ReleaseManifest(Record):
     definition: Name
     definition_sha256: Sha256
     """Digest of the code that trained it."""
-    created: Moment
+    created: Timestamp
     job_id: JobId
     model_file: FileName
     columns: list[Column]
@@ -293,7 +293,7 @@ class ReleaseManifest(Record):
     files: dict[FileName, FileDigest]
     tables: dict[str, TableFingerprint]
     """``train`` and, if there was one, ``eval``."""
-    metrics: dict[str, dict[str, Metrics]]
+    metrics: dict[str, dict[str, MetricValues]]
     """Table -> predictor (this release's definition, the naive ones, other releases) -> metric -> value."""
     libraries: dict[str, str]
     seconds: float
@@ -378,10 +378,10 @@ class ResultManifest(Record):
     rejects: FileDigest | None
     revision: BucketPath
     """Folder that keeps this result for ever, whatever is published later at its place."""
-    job_created: Moment
-    started: Moment
+    job_created: Timestamp
+    started: Timestamp
     """When the table had been cut into chunks."""
-    finished: Moment
+    finished: Timestamp
     chunks: int
     seconds: float
     """From the request to the result."""

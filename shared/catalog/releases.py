@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import ALIASES, MANIFEST, MODELS, release_folder, train_anew
+from shared.catalog.aliases import ALIASES, MANIFEST, MODELS, how_to_retrain, release_folder
 from shared.catalog.manifests import ReleaseManifest
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, ModelError, PermanentError
@@ -94,7 +94,7 @@ def read_release(bucket: Bucket, release: str) -> FoundRelease:
 
 def unreadable(found: UnreadableRelease) -> ModelError:
     """The error for a command that needs exactly this release."""
-    return ModelError(f"{found.path} is not a release manifest: {found.reason}", next_step=train_anew(found.release))
+    return ModelError(f"{found.path} is not a release manifest: {found.reason}", next_step=how_to_retrain(found.release))
 
 
 def _check(manifest: ReleaseManifest, release: str) -> None:

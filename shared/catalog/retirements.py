@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shared.bucket.interface import Bucket
 from shared.errors import MessageError
-from shared.records import Moment, Record, ReleaseId, decode
+from shared.records import Record, ReleaseId, Timestamp, decode
 
 RETIRED = "model/aliases/retired"
 
@@ -19,7 +19,7 @@ class Retirement(Record):
     """That a release was retired, or taken back into use."""
 
     release: ReleaseId
-    at: Moment
+    at: Timestamp
     number: Annotated[int, Field(ge=1)]
     """Which change of the release this is."""
     retired: bool

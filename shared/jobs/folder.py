@@ -18,7 +18,7 @@ from shared.errors import JobFailedError, MessageError, PermanentError, RequestE
 from shared.jobs.files import JobFile, PartFile, Subfolder
 from shared.jobs.messages import Job, ScoreJob, StepMessage, decode_job
 from shared.jobs.states import FINAL_STATES, FinalState, JobState
-from shared.records import Moment, Record, decode, decode_long
+from shared.records import Record, Timestamp, decode, decode_long
 
 JOBS = "jobs"
 OPEN = f"{JOBS}/_open"
@@ -32,14 +32,14 @@ AnyValue = TypeVar("AnyValue")
 class Promotion(Record):
     """The alias ``champion`` must point to the trained release."""
 
-    champion_since: Moment | None
+    champion_since: Timestamp | None
     """When the champion of that moment became champion, None without one; any other champion is left alone."""
 
 
 class Pointing(Record):
     """The requested alias must point to the trained release."""
 
-    alias_since: Moment | None
+    alias_since: Timestamp | None
     """When the alias was last changed before the job ended, None without one; an alias that was changed since is left alone."""
 
 
@@ -47,7 +47,7 @@ class Outcome(Record):
     """How a job ended. The first writer wins."""
 
     state: FinalState
-    at: Moment
+    at: Timestamp
     reason: str = ""
     next_step: str = ""
     exit_code: int = 0
@@ -64,7 +64,7 @@ class Outcome(Record):
 class Stage(Record):
     """What the step that runs now is doing."""
 
-    at: Moment
+    at: Timestamp
     text: Annotated[str, Field(max_length=MAX_STAGE_LENGTH)]
 
 

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.records import MAX_MESSAGE_BYTES, BucketPath, JobId, ModelRef, Moment, Name, Promote, Record, Share, decode
+from shared.records import MAX_MESSAGE_BYTES, BucketPath, JobId, ModelRef, Name, Promote, Record, Share, Timestamp, decode
 
 MAX_LEFT_OUT = 0.01
 """A training table is refused if a larger share of its rows, or of its clicks, cannot be used, unless the request says another."""
@@ -83,7 +83,7 @@ class ScoreJob(Record):
 
     kind: Literal["score"] = "score"
     job_id: JobId
-    created: Moment
+    created: Timestamp
     model: ModelRef
     table: BucketPath
     place: BucketPath
@@ -109,7 +109,7 @@ class TrainJob(Record):
 
     kind: Literal["train"] = "train"
     job_id: JobId
-    created: Moment
+    created: Timestamp
     definition: Name
     train: BucketPath
     eval: BucketPath | None = None

@@ -25,7 +25,7 @@ import structlog
 from shared.bucket.interface import Bucket
 from shared.errors import MessageError
 from shared.jobs.folder import OPEN
-from shared.records import Moment, Name, Record, decode
+from shared.records import Name, Record, Timestamp, decode
 
 KEY = "scoring:cluster"
 KEPT_SECONDS = 30 * 24 * 3600
@@ -44,7 +44,7 @@ class Seen(Record):
     """That a stack works on the bucket, or that it belongs to it."""
 
     cluster: Name
-    at: Moment
+    at: Timestamp
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import redis
 from pydantic import Field
 
 from shared.errors import MessageError
-from shared.records import Moment, Record, ReleaseId, decode
+from shared.records import Record, ReleaseId, Timestamp, decode
 
 KEY = "scoring:killers"
 KEPT_SECONDS = 7 * 24 * 3600
@@ -20,7 +20,7 @@ class Killer(Record):
     """That a release killed its loader, and which job failed for it."""
 
     release: ReleaseId
-    at: Moment
+    at: Timestamp
     job_id: Annotated[str, Field(max_length=200)]
     what: Annotated[str, Field(max_length=500)]
     """What it did, in words."""

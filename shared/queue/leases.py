@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import redis
 import structlog
 
-from shared.processes import is_gone, mark_of_process
+from shared.processes import is_gone, process_token
 from shared.queue.scripts import Argument, Key, Script
 
 LEASE_SECONDS = 10
@@ -41,7 +41,7 @@ def leased(client: redis.Redis, name: str) -> Iterator[bool]:
 
     Work goes on without Redis: then every process gets True.
     """
-    lease = _Lease(client=client, name=name, holder=mark_of_process().encode())
+    lease = _Lease(client=client, name=name, holder=process_token().encode())
     if not lease.take():
         yield False
         return

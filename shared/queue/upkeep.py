@@ -17,7 +17,7 @@ import redis
 from pydantic import Field
 
 from shared.errors import MessageError
-from shared.records import Moment, Record, decode
+from shared.records import Record, Timestamp, decode
 
 MAX_DEATHS = 3
 LEFT_OUT_FOR = timedelta(days=1)
@@ -33,7 +33,7 @@ class Deaths(Record):
     step: str
     piece: Annotated[str, Field(max_length=2000)]
     count: int
-    at: Moment
+    at: Timestamp
     had: Annotated[str, Field(max_length=200)] = ""
     """The memory that the last process had, in words."""
 

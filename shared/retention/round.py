@@ -17,7 +17,7 @@ from shared.catalog.manifests import OUTPUTS
 from shared.errors import MessageError
 from shared.jobs.folder import JOBS
 from shared.jobs.outbox import NOTICES
-from shared.records import Moment, Record, decode_long
+from shared.records import Record, Timestamp, decode_long
 from shared.retention.config import Retention
 from shared.retention.jobs import Look
 from shared.retention.needs import read_needs
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 class Progress(Record):
     """How far the round has come."""
 
-    began: Moment
+    began: Timestamp
     phase: str
     """The one that comes next; empty when the round is over."""
     after: str = ""

@@ -17,7 +17,7 @@ import structlog
 
 from shared.bucket.interface import Bucket
 from shared.errors import MessageError, RequestError
-from shared.records import Moment, Record, decode_long
+from shared.records import Record, Timestamp, decode_long
 from shared.retention.things import Thing
 
 GC = "gc"
@@ -49,7 +49,7 @@ class Marked(Record):
 class Tombstone(Record):
     """Things that are to go, and since when that is written down."""
 
-    at: Moment
+    at: Timestamp
     things: list[Marked]
 
 

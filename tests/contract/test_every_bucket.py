@@ -29,7 +29,7 @@ from shared.bucket.local import TEMPORARY, LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.bucket.remote import TRIES, RemoteBucket, _s3_session
 from shared.errors import BucketError, RequestError, TransientError
-from shared.processes import mark_of_process
+from shared.processes import process_token
 from shared.records import FileDigest
 from tests.acceptance.faults.relays import StoreRelay
 from tests.conftest import REPOSITORY
@@ -976,9 +976,9 @@ class StoreContract(BucketContract):
 
     def test_what_a_killed_process_had_begun_to_fetch_goes_with_the_next_fetch(self, bucket, tmp_path):
         bucket.write("model/v1/r1/model.pkl", b"1")
-        ended = subprocess.run([sys.executable, "-c", "from shared.processes import mark_of_process; print(mark_of_process())"],
+        ended = subprocess.run([sys.executable, "-c", "from shared.processes import process_token; print(process_token())"],
                                cwd=REPOSITORY, capture_output=True, text=True, check=True)  # fmt: skip
-        gone, alive = (tmp_path / "model/v1" / f".{mark}" for mark in (ended.stdout.strip(), mark_of_process()))
+        gone, alive = (tmp_path / "model/v1" / f".{mark}" for mark in (ended.stdout.strip(), process_token()))
         gone.mkdir(parents=True)
         alive.mkdir()
         (gone / "model.pkl").write_bytes(b"half of it")

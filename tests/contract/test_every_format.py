@@ -25,7 +25,7 @@ from shared.errors import StaleMessageError, TableError
 from shared.table_files import ENDINGS, TEXT_FORMS, FileKind, find_files, kind_of
 from tests.handmade import FEATURES, HEADER, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at
 from workers.scoring import chunk, planning, publishing
-from workers.scoring.plan import read_begun, read_plan
+from workers.scoring.plan import read_pinned_inputs, read_plan
 from workers.tables import compression
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.compression import UnpackedLimit
@@ -297,7 +297,7 @@ class EveryFormat:
         folder = make_job(bucket, table=self.put(bucket, RECORDS))
         plan(folder)
         with pytest.raises(StaleMessageError):
-            chunk.score_chunk(folder, read_begun(folder).chunk(0, (0, 0, 1 << 20, 1)), ModelLibrary(folder.bucket, bucket.root))
+            chunk.score_chunk(folder, read_pinned_inputs(folder).chunk(0, (0, 0, 1 << 20, 1)), ModelLibrary(folder.bucket, bucket.root))
 
     def test_the_checks_of_a_definition_read_it(self, tmp_path):
         file = tmp_path / f"table{self.ending}"

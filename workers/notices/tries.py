@@ -8,13 +8,13 @@ from shared.errors import MessageError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.outbox import NoticeFolder
-from shared.records import Moment, Record
+from shared.records import Record, Timestamp
 
 
 class DeliveryAttempt(Record):
     """A try to deliver a notice, and what is known of its end."""
 
-    at: Moment
+    at: Timestamp
     tries: int
     perhaps_told: bool
     """True while unknown: the process may have died after the webhook accepted the notice, or the answer never came."""

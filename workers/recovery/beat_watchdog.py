@@ -16,7 +16,7 @@ import redis
 import structlog
 
 from shared.jobs.messages import Notice
-from shared.processes import mark_of_process
+from shared.processes import process_token
 from shared.queue import heartbeat, progress
 from shared.settings import Settings
 from workers.notices import delivery
@@ -70,7 +70,7 @@ class Watch:
         self._sweep_seconds = settings.sweep_seconds
         self._limit = max(settings.beat_silent_seconds, FEWEST_SWEEPS * settings.sweep_seconds)
         self._send_sweep = send_sweep
-        self._name = mark_of_process().encode()
+        self._name = process_token().encode()
         self._sign: bytes | None = None
         self._heard = self._looked = float("-inf")
         self._untold: Event | None = None

@@ -24,7 +24,7 @@ from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH
 from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
-from workers.tables.prefetch import ahead
+from workers.tables.prefetch import prefetch_each
 from workers.training.search.steps import missing_orders
 
 CHUNKS_AT_ONCE = 10_000
@@ -112,7 +112,7 @@ def sweep(
     share = cluster.share_out([_job_of(mark) for mark in marks]) if cluster else None
     look = functools.partial(_look, bucket, rules, share, may_enter)
     # on a disk threads take longer than none
-    looks = ahead(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
+    looks = prefetch_each(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
     try:
         for mark, missing in zip(marks, looks, strict=True):
             turn.after = _job_of(mark)

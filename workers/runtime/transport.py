@@ -49,7 +49,7 @@ def _check_moment(text: str) -> str:
     return text
 
 
-Moment = Annotated[str, AfterValidator(_check_moment)]
+TimeText = Annotated[str, AfterValidator(_check_moment)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Clock = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -68,8 +68,8 @@ class _Headers(BaseModel):
     kwargsrepr: str | None = None
     retries: Annotated[int, Field(ge=0, le=1000)] | None = None
     timelimit: Annotated[list[Seconds | None], Field(min_length=2, max_length=2)] | None = None
-    eta: Moment | None = None
-    expires: Moment | None = None
+    eta: TimeText | None = None
+    expires: TimeText | None = None
     ignore_result: bool | None = None
     replaced_task_nesting: Literal[0] | None = None
     stamps: Annotated[dict[str, Any], Field(max_length=0)] | None = None

@@ -14,7 +14,7 @@ from shared.catalog.manifests import TableFingerprint, WithInterval
 from shared.errors import MessageError, StaleMessageError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
-from shared.records import BucketPath, FileDigest, FileName, Frozen, JobId, Moment, Record, ReleaseId, decode_long
+from shared.records import BucketPath, FileDigest, FileName, Frozen, JobId, Record, ReleaseId, Timestamp, decode_long
 from shared.table_files import FileKind
 from workers.tables.formats import TableFormat, format_of
 
@@ -74,7 +74,7 @@ class PlannedChunk:
     """True when bounds are written after each rate."""
 
 
-class Begun(Record):
+class PinnedInputs(Record):
     """The pinned release and files, written before the table is cut so that the first chunks can be scored meanwhile."""
 
     job_id: JobId
@@ -107,7 +107,7 @@ class Plan(Record):
 
     job_id: JobId
     release: ReleaseId
-    made: Moment
+    made: Timestamp
     files: list[PlannedFile]
     slices: FileName
     """Name of the folder with the slices of compressed files."""
@@ -155,7 +155,7 @@ class Plan(Record):
         return TableFingerprint(path=path, files={file.path: file.digest for file in self.files}, rows=rows, rejected=rejected)
 
 
-AnyPlan = TypeVar("AnyPlan", Begun, Plan)
+AnyPlan = TypeVar("AnyPlan", PinnedInputs, Plan)
 
 
 def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
@@ -184,13 +184,13 @@ def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundF
     return [file.model_copy(update={"version": known.get(file.path, "")}) for file in files]
 
 
-def read_begun(folder: JobFolder) -> Begun | None:
+def read_pinned_inputs(folder: JobFolder) -> PinnedInputs | None:
     """The pinned release and files of a job; None before they are pinned.
 
     Raises:
         MessageError: the file is damaged or belongs to another job.
     """
-    return _read(folder, JobFile.BEGUN, Begun, folder.file(JobFile.BEGUN))
+    return _read(folder, JobFile.BEGUN, PinnedInputs, folder.file(JobFile.BEGUN))
 
 
 def read_plan(folder: JobFolder) -> Plan:

@@ -7,7 +7,7 @@ from shared.errors import StaleMessageError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage
-from workers.scoring.plan import Begun, Plan, PlannedChunk, read_begun, read_plan
+from workers.scoring.plan import PinnedInputs, Plan, PlannedChunk, read_pinned_inputs, read_plan
 
 JOBS_IN_MEMORY = 8
 
@@ -19,9 +19,9 @@ def read_plan_once(bucket: Bucket, job_id: str) -> Plan:
 
 
 @functools.lru_cache(maxsize=JOBS_IN_MEMORY)
-def read_begun_once(bucket: Bucket, job_id: str) -> Begun:
+def read_begun_once(bucket: Bucket, job_id: str) -> PinnedInputs:
     """What is settled of the plan of a job whose table is being cut, cached: it never changes. Raises StaleMessageError if nothing is."""
-    begun = read_begun(JobFolder(bucket, job_id))
+    begun = read_pinned_inputs(JobFolder(bucket, job_id))
     if begun is None:
         raise StaleMessageError(f"nothing of job {job_id} is planned")
     return begun

@@ -22,13 +22,13 @@ from workers.scoring.parts import (
     missing_chunks,
 )
 from workers.scoring.plan import (
-    Begun,
     Chunk,
     FoundFile,
+    PinnedInputs,
     Plan,
     PlannedFile,
     check_stamp,
-    read_begun,
+    read_pinned_inputs,
     read_plan,
     slice_file,
     slices_folder,
@@ -46,7 +46,7 @@ MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
 """Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
 
 
-Ready = Callable[[Sequence[Chunk]], None]
+OnChunks = Callable[[Sequence[Chunk]], None]
 """Is told of all chunks so far; they can be scored."""
 
 
@@ -76,7 +76,7 @@ def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
 
 
 def cut_table(
-    folder: JobFolder, begun: Begun, chunk_rows: int | None, ready: Ready, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
+    folder: JobFolder, begun: PinnedInputs, chunk_rows: int | None, ready: OnChunks, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
 ) -> tuple[list[PlannedFile], list[Chunk]]:
     """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
 
@@ -113,7 +113,7 @@ def cut_table(
 
 def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to the file
     folder: JobFolder,
-    begun: Begun,
+    begun: PinnedInputs,
     number: int,
     size: ChunkSize,
     place: ShareOfTable,
@@ -142,7 +142,7 @@ def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to
     return PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows)
 
 
-def plan_job(folder: JobFolder, ready: Ready = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
+def plan_job(folder: JobFolder, ready: OnChunks = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
     """Pin the release and cut the table, once; None when the job has ended.
 
     ``ready`` is told of the chunks that can be scored while the table is still being cut.
@@ -175,8 +175,8 @@ def _cut_lacking_slices(folder: JobFolder, plan: Plan) -> None:
         cut_again(folder, plan, lacking)
 
 
-def _cut(folder: JobFolder, job: ScoreJob, ready: Ready, max_unpacked_ratio: float) -> Plan:
-    begun = read_begun(folder) or _begin(folder, job)
+def _cut(folder: JobFolder, job: ScoreJob, ready: OnChunks, max_unpacked_ratio: float) -> Plan:
+    begun = read_pinned_inputs(folder) or _begin(folder, job)
     try:
         files, chunks = cut_table(folder, begun, job.chunk_rows, ready, max_unpacked_ratio)
     except TableError:
@@ -194,7 +194,7 @@ def _cut(folder: JobFolder, job: ScoreJob, ready: Ready, max_unpacked_ratio: flo
     )
 
 
-def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
+def _begin(folder: JobFolder, job: ScoreJob) -> PinnedInputs:
     """Settle the release and the files of the table, whoever comes first."""
     release = read_manifest(folder.bucket, resolve(folder.bucket, job.model))
     if job.interval:
@@ -202,7 +202,7 @@ def _begin(folder: JobFolder, job: ScoreJob) -> Begun:
     files = find_table(folder.bucket, job.table)
     for file in files:
         schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys)
-    begun = Begun(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
+    begun = PinnedInputs(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
     write_versions(folder, files)
     is_first = folder.bucket.create(folder.file(JobFile.BEGUN), begun.model_dump_json().encode())
-    return begun if is_first else read_begun(folder) or begun
+    return begun if is_first else read_pinned_inputs(folder) or begun

@@ -33,7 +33,7 @@ def notify(task: celery.Task, order: StepMessage, folder: JobFolder, attempt: At
     del order
     if attempt.deaths >= MAX_DEATHS:
         log.error("notice killed its worker and is given up", deaths=attempt.deaths)
-        delivery.give_up(folder)
+        delivery.give_up_delivery(folder)
         return
     deliver_outcome(task, folder)
 

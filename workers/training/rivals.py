@@ -20,7 +20,7 @@ from model_store.store import read_manifest
 from shared.catalog.aliases import CHAMPION, LATEST, list_aliases
 from shared.catalog.bootstrap import RESAMPLES
 from shared.catalog.keyword_losses import KeywordLosses
-from shared.catalog.manifests import MOST_SEEN, Column, Evaluation, Importance, Metrics
+from shared.catalog.manifests import MOST_SEEN, Column, Evaluation, Importance, MetricValues
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.jobs.messages import TrainJob
 from workers.tables.training.table import TrainingTable, read_training_table
@@ -57,7 +57,7 @@ class Judgement:
     """The figures of a release for its manifest, and what each keyword cost."""
 
     evaluation: Evaluation
-    metrics: dict[str, dict[str, Metrics]]
+    metrics: dict[str, dict[str, MetricValues]]
     losses: KeywordLosses
 
     def named_losses(self, release: str) -> KeywordLosses:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import damaged_aliases, list_aliases, train_anew
+from shared.catalog.aliases import damaged_aliases, how_to_retrain, list_aliases
 from shared.catalog.manifests import ReleaseManifest
 from shared.catalog.releases import read_release
 from shared.errors import ModelError
@@ -45,9 +45,9 @@ def _check_alias(bucket: Bucket, answers: dict[str, Answer], alias: str, release
         return error(subject, text, "Set SCORING_DEFINITIONS for the workers, or put it in the image.")
     if any(answer.sources.get(name, manifest.definition_sha256) != manifest.definition_sha256 for answer in workers):
         text = f"{release}: the code of the definition {name} was changed since it was trained"
-        return error(subject, text, train_anew(release, manifest.tables, alias=alias))
+        return error(subject, text, how_to_retrain(release, manifest.tables, alias=alias))
     if others := _other_libraries(manifest, _libraries(answers)):
-        return warning(subject, f"{release} was trained with {'; '.join(others)}", train_anew(release, manifest.tables, alias=alias))
+        return warning(subject, f"{release} was trained with {'; '.join(others)}", how_to_retrain(release, manifest.tables, alias=alias))
     return ok(subject, f"{release}, with the libraries of the workers")
 
 

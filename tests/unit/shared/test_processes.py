@@ -8,17 +8,17 @@ import pytest
 
 from shared import processes
 from shared.errors import RequestError
-from shared.processes import is_gone, mark_of_process, private_place, temporary_folder
+from shared.processes import is_gone, private_place, process_token, temporary_folder
 
 
 def ended_mark() -> str:
-    program = "from shared.processes import mark_of_process; print(mark_of_process())"
+    program = "from shared.processes import process_token; print(process_token())"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_process_that_has_ended_is_gone_and_this_one_is_not():
     assert is_gone(ended_mark())
-    assert not is_gone(mark_of_process())
+    assert not is_gone(process_token())
 
 
 def test_a_process_of_another_machine_with_the_same_host_name_is_not_taken_for_gone(monkeypatch, tmp_path):
@@ -31,23 +31,23 @@ def test_a_process_of_another_machine_with_the_same_host_name_is_not_taken_for_g
 
 
 def test_a_process_whose_id_was_given_out_again_is_gone():
-    space, pid_and_start, rest = mark_of_process().rsplit(".", 2)
+    space, pid_and_start, rest = process_token().rsplit(".", 2)
     pid, start = pid_and_start.split("-")
     assert pid == str(os.getpid())
     assert is_gone(f"{space}.{pid}-{int(start) - 1}.{rest}")
 
 
 def test_the_name_of_an_earlier_version_is_judged_by_its_process_id():
-    space = mark_of_process().rsplit(".", 2)[0]
+    space = process_token().rsplit(".", 2)[0]
     assert not is_gone(f"{space}.{os.getpid()}.0123456789abcdef")
 
 
 def test_a_name_made_behind_a_fork_is_that_of_the_child():
-    before = mark_of_process()
+    before = process_token()
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        os.write(writing, mark_of_process().encode())
+        os.write(writing, process_token().encode())
         os._exit(0)
     os.waitpid(child, 0)
     of_child = os.read(reading, 1000).decode()

@@ -13,7 +13,7 @@ import redis
 import structlog
 
 from shared.jobs.folder import JobFolder
-from shared.processes import mark_of_process
+from shared.processes import process_token
 from shared.queue.leases import are_leased, leased
 from workers.recovery.attempts import MAX_DEATHS, Attempt, counted, note_lost
 from workers.scoring.chunk import ChunkStage
@@ -62,7 +62,7 @@ def marked_load(release: str, chunk: Attempt) -> Iterator[Callable[[ChunkStage],
     if has_loaded(release):
         yield lambda _: None
         return
-    mark = f"{LOADING}{mark_of_process()}"
+    mark = f"{LOADING}{process_token()}"
     with contextlib.ExitStack() as held:
         held.enter_context(leased(chunk.client, mark))
         held.callback(_remove_mark, chunk, mark)

@@ -15,7 +15,7 @@ from pydantic import Field
 from shared.catalog.manifests import Candidate, CandidateState, Search, TableFingerprint
 from shared.errors import ModelError
 from shared.jobs.search_config import Params, SearchConfig
-from shared.records import Frozen, Moment, Record
+from shared.records import Frozen, Record, Timestamp
 from workers.training.search.candidates import propose
 from workers.training.search.folds import BLOCKS, Fold
 
@@ -35,7 +35,7 @@ class SearchPlan(Record):
     """What is settled of a search before any work."""
 
     job_id: str
-    made: Moment
+    made: Timestamp
     definition_sha256: str
     config: SearchConfig
     folds: list[Fold]
@@ -52,7 +52,7 @@ class Trial(Frozen):
 class SearchRound(Record):
     """Candidates that are tried on one fold, the best first."""
 
-    made: Moment
+    made: Timestamp
     number: int
     fold: int
     """From 1."""

@@ -66,7 +66,7 @@ def printed(write, *arguments: object) -> str:
 def printed_result(bucket: LocalBucket) -> str:
     folder, manifest = results_finding.find_result(bucket, FOLDER)
     return printed(
-        results.print_result, folder, manifest, results_finding.signature_of(bucket, folder), finding.release_behind(bucket, manifest)
+        results.print_result, folder, manifest, results_finding.signature_of(bucket, folder), finding.release_of_result(bucket, manifest)
     )
 
 

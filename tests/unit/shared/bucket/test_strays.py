@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.bucket.local import ORPHAN_SECONDS, TEMPORARY, LocalBucket
-from shared.processes import mark_of_process, temporary_folder
+from shared.processes import process_token, temporary_folder
 from tests.conftest import REPOSITORY
 
 KILLED_WRITING = """
@@ -111,7 +111,7 @@ def test_what_this_process_writes_is_kept(bucket):
 
 
 def test_only_the_strays_go_when_both_lie_side_by_side(bucket):
-    here = mark_of_process().rsplit(".", 2)[0]
+    here = process_token().rsplit(".", 2)[0]
     leave(bucket, f"{here}.{ended_process()}.0123456789abcdef")
     mine = leave(bucket, f"{here}.{os.getpid()}.0123456789abcdef")
     bucket.drop_orphans()

@@ -13,11 +13,11 @@ from shared.catalog.aliases import (
     Alias,
     changes,
     damaged_aliases,
+    how_to_retrain,
     list_aliases,
     point_alias,
     point_latest,
     resolve,
-    train_anew,
 )
 from shared.catalog.manifests import TableFingerprint
 from shared.errors import ModelError
@@ -98,7 +98,7 @@ def test_a_training_anew_names_the_tables_of_the_release_and_quotes_their_paths(
         name: TableFingerprint(path=path, files={}, rows=1, rejected=0)
         for name, path in (("eval", "data/week 31.csv"), ("train", "data/30.csv"))
     }
-    again = train_anew("v4@20261123T120000Z-abcdef", tables)
+    again = how_to_retrain("v4@20261123T120000Z-abcdef", tables)
     assert again == "Train it anew: scoring train v4 --train data/30.csv --eval 'data/week 31.csv' --again"
 
 

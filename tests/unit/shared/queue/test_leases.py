@@ -10,7 +10,7 @@ import time
 import pytest
 import redis
 
-from shared.processes import mark_of_process
+from shared.processes import process_token
 from shared.queue import leases, progress
 from shared.queue.leases import are_leased, leased
 from tests.conftest import REPOSITORY, wait_until
@@ -108,7 +108,7 @@ def test_only_the_first_holder_holds_until_it_is_gone(client):
         assert (first, second) == (True, False)
     with leased(client, "both") as again:
         assert again
-    client.set("scoring:lease:dead", f"{mark_of_process().rsplit('.', 2)[0]}.{2**22 + 1}.abc", ex=60)
+    client.set("scoring:lease:dead", f"{process_token().rsplit('.', 2)[0]}.{2**22 + 1}.abc", ex=60)
     with leased(client, "dead") as taken_over:
         assert taken_over
 

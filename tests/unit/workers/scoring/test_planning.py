@@ -22,7 +22,7 @@ from shared.errors import TableError
 from shared.jobs.folder import JobFolder
 from shared.table_files import find_files
 from workers.scoring import planning
-from workers.scoring.plan import Begun, slice_file
+from workers.scoring.plan import PinnedInputs, slice_file
 from workers.tables import chunk_size
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.csv import cuts as csv_cuts
@@ -399,7 +399,7 @@ def text_of(folder, files, chunks, slices) -> bytes:
 def cut_table(folder, table, chunk_rows, slices, ready=lambda _: None):
     """Find the files of a table and cut it."""
     files = planning.find_table(folder.bucket, table)
-    begun = Begun(job_id=folder.job_id, release="v1@20261123T101500Z-9bfad3", slices=slices, files=files)
+    begun = PinnedInputs(job_id=folder.job_id, release="v1@20261123T101500Z-9bfad3", slices=slices, files=files)
     return planning.cut_table(folder, begun, chunk_rows, ready)
 
 

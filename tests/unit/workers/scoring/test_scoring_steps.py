@@ -42,7 +42,7 @@ from tests.handmade import (
 from workers.notices.delivery import compose
 from workers.scoring import chunk, chunk_reader, joining, planning, publishing
 from workers.scoring.parts import missing_chunks
-from workers.scoring.plan import Chunk, read_begun, read_plan
+from workers.scoring.plan import Chunk, read_pinned_inputs, read_plan
 from workers.tables import compression, output
 from workers.tables.parquet import cuts
 from workers.tables.parquet import rows as parquet_rows
@@ -327,7 +327,7 @@ def test_a_forged_order_for_a_chunk_beyond_the_table_is_stray_and_harms_no_job(b
     folder = make_job(bucket, table=path)
     plan(folder)
     with pytest.raises(StaleMessageError):
-        chunk.score_chunk(folder, read_begun(folder).chunk(0, cut), ModelLibrary(folder.bucket, bucket.root))
+        chunk.score_chunk(folder, read_pinned_inputs(folder).chunk(0, cut), ModelLibrary(folder.bucket, bucket.root))
     score_chunks(folder, bucket.root)
     assert publishing.finish_job(folder).facts["scored"] == "40"
 
@@ -778,7 +778,7 @@ def test_chunks_scored_before_the_plan_are_those_of_the_plan(bucket):
     def ready(chunks):
         for index in range(len(early), len(chunks)):
             early.append(
-                chunk.score_chunk(folder, read_begun(folder).chunk(index, chunks[index]), ModelLibrary(folder.bucket, bucket.root))
+                chunk.score_chunk(folder, read_pinned_inputs(folder).chunk(index, chunks[index]), ModelLibrary(folder.bucket, bucket.root))
             )
 
     made = planning.plan_job(folder, ready)

@@ -16,26 +16,26 @@ MAX_READ_BYTES = 16 << 20
 """The job refuses a file of corrected rows that is larger."""
 
 
-def warning_of_unmended(bucket: Bucket, job_id: str, rows: str) -> str:
+def warning_of_uncorrected(bucket: Bucket, job_id: str, rows: str) -> str:
     """A sentence that names the first row of the file ``rows`` with its rejected value still in it; empty where there is none.
 
     A file that cannot be read gives none: the job that reads it says why.
     """
     try:
-        unmended = _unmended(bucket, job_id, rows)
+        uncorrected = _uncorrected(bucket, job_id, rows)
     except (ScoringError, OSError, EOFError, zlib.error, csv.Error, ValueError):
         return ""
-    if not unmended:
+    if not uncorrected:
         return ""
-    first = unmended[0]
-    count = "1 row still holds" if len(unmended) == 1 else f"{len(unmended):,} rows still hold"
+    first = uncorrected[0]
+    count = "1 row still holds" if len(uncorrected) == 1 else f"{len(uncorrected):,} rows still hold"
     return (
         f"{count} the value that was rejected, the first on line {first.line} of {first.file}: {first.column} {first.value!r}. "
         f"Correct the column {first.column} itself: what stands in the reject_ columns is not read."
     )
 
 
-def _unmended(bucket: Bucket, job_id: str, rows: str) -> list[Rejected]:
+def _uncorrected(bucket: Bucket, job_id: str, rows: str) -> list[Rejected]:
     form = TEXT_FORMS.get(kind_of(rows) or "csv", TextForm())
     with _opened(bucket, rows) as raw, unpacked(raw, form) as opened:
         text = opened.read(MAX_READ_BYTES).decode("utf-8-sig", errors="replace")
