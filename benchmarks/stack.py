@@ -107,10 +107,10 @@ class Stack:
     def send_again(self, folder: JobFolder, chunks: int) -> tuple[float, float]:
         """Send the chunks of a job that is done once more, so that there is nothing to do; seconds of sending, and until all were taken."""
         # one more than there are: nobody must think that the job was completed
-        orders = [ChunkMessage(job_id=folder.job_id, index=index, of=chunks + 1) for index in range(chunks)]
+        messages = [ChunkMessage(job_id=folder.job_id, index=index, of=chunks + 1) for index in range(chunks)]
         with make_app(self._settings) as app, redis.Redis.from_url(self._settings.broker_url) as client:
             began = time.perf_counter()
-            send(app, SCORE_CHUNK, orders)
+            send(app, SCORE_CHUNK, messages)
             sent = time.perf_counter() - began
             self._wait(
                 lambda: not client.llen(QUEUE_SCORE) and not client.hlen("unacked"), PATIENCE_SECONDS, "the queue", LOOK_AT_QUEUE_SECONDS

@@ -25,7 +25,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from producers.cli.root import scoring  # noqa: E402 - found in this repository, wherever the script is started
 from producers.schedule.entries import Entry  # noqa: E402
-from shared.jobs.search_config import Range, SearchConfig  # noqa: E402
+from shared.jobs.search_config import ParameterRange, SearchConfig  # noqa: E402
 from shared.retention.config import JobAges, KeptRevisions, Retention  # noqa: E402
 from shared.settings import SECRETS, Settings  # noqa: E402
 from shared.text.durations import in_words  # noqa: E402
@@ -159,7 +159,7 @@ def schemas() -> dict[str, str]:
     return {
         "schedule.schema.json": _schema("The schedule, config/schedule.yaml", list[Entry], [Entry]),
         "retention.schema.json": _schema("How long files stay, config/retention.yaml", Retention, [Retention, JobAges, KeptRevisions]),
-        "params.schema.json": _schema("A search for the best parameters, params.yaml", SearchConfig, [SearchConfig, Range]),
+        "params.schema.json": _schema("A search for the best parameters, params.yaml", SearchConfig, [SearchConfig, ParameterRange]),
     }
 
 

@@ -124,7 +124,8 @@ def _check_signature(found: Signature, release: str) -> None:
     if found is Signature.WRONG:
         raise ModelError(
             f"the signature of the release {release} is wrong: its manifest was changed, or signed with another key",
-            next_step=f"If the key was changed, put the old one behind the new in SCORING_STORE_KEY, after a comma. {how_to_retrain(release)}",
+            next_step="If the key was changed, put the old one behind the new in SCORING_STORE_KEY, after a comma. "
+            f"{how_to_retrain(release)}",
         )
 
 

@@ -51,7 +51,7 @@ class Scraped:
     """By the monotonic clock."""
 
 
-def look(ask: Callable[[], list[Metric]]) -> Scraped:
+def scrape(ask: Callable[[], list[Metric]]) -> Scraped:
     """Ask once; what does not answer is found too."""
     began = time.monotonic()
     try:
@@ -85,7 +85,7 @@ class BackgroundScrape:
         return self._last
 
     def _run(self) -> None:
-        self._last = look(self._ask)
+        self._last = scrape(self._ask)
 
 
 class Scrape(Collector):
@@ -101,7 +101,7 @@ class Scrape(Collector):
         age = GaugeMetricFamily("scoring_bucket_figures_age_seconds", "Since the bucket was looked at; what it told is as old.")
         began = time.monotonic()
         self._bucket_look.begin()
-        looks = {"redis": look(self._of_redis), "bucket": self._bucket_look.wait(began + BUCKET_SECONDS - time.monotonic())}
+        looks = {"redis": scrape(self._of_redis), "bucket": self._bucket_look.wait(began + BUCKET_SECONDS - time.monotonic())}
         for what, found in looks.items():
             up.add_metric([what], int(found is not None and found.answered))
             if found is not None:

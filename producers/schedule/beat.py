@@ -61,10 +61,10 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         while True:
-            self.look()
+            self.tick()
             time.sleep(self._pause)
 
-    def look(self) -> None:
+    def tick(self) -> None:
         """One look, which nothing ends but the end of the process."""
         try:
             if not self._is_ours() or look_once(self._schedule):

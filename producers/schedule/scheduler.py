@@ -112,7 +112,7 @@ class Schedule:
         self._gone_since: dict[str, datetime] = {}
         self._failed: set[str] = set()
 
-    def look(self, now: datetime) -> bool:
+    def tick(self, now: datetime) -> bool:
         """Do what is due at this moment; False when no entry could be looked at without an error.
 
         Raises:
@@ -238,8 +238,8 @@ class Schedule:
 
     def _tell_one_late(self, run: Run, found: RunState) -> None:
         facts = _facts(run) | {"state": found.state, "reason": found.reason, "job": found.job_id}
-        look = f"See it with: scoring jobs show {found.job_id} --follow"
-        step = look if found.job_id else f"Start it with: {_by_hand(run)}"
+        tick = f"See it with: scoring jobs show {found.job_id} --follow"
+        step = tick if found.job_id else f"Start it with: {_by_hand(run)}"
         self._announce(f"schedule-{run.key}-late", f"late: {_title(run)} has not ended", facts, step)
 
     def _tell_not_started(self, run: Run, error: ScoringError) -> None:
@@ -274,7 +274,7 @@ def _by_hand(run: Run) -> str:
 def look_once(schedule: Schedule) -> bool:
     """Look at the schedule now; False when that failed, which is only logged, since the next look is due soon."""
     try:
-        return schedule.look(datetime.now(UTC))
+        return schedule.tick(datetime.now(UTC))
     except TransientError as error:
         log.warning("schedule not looked at, the next look is due soon", error=str(error))
         return False

@@ -79,4 +79,4 @@ class PartFile(StrEnum):
 
 
 NOTICE = "notice.json"
-"""A notice that belongs to no job, in a folder of its own; ``JobFile.TELLING`` and ``JobFile.NOTIFIED`` lie beside it."""
+"""A notice that belongs to no job, in a folder of its own; ``JobFile.DELIVERY_ATTEMPT`` and ``JobFile.NOTIFIED`` lie beside it."""

@@ -120,16 +120,16 @@ def _sweep_expiry_seconds(settings: Settings) -> float:
     return 10 * settings.sweep_seconds + CLOCKS_APART_SECONDS
 
 
-def send(app: celery.Celery, task: str, orders: Sequence[StepMessage]) -> None:
+def send(app: celery.Celery, task: str, messages: Sequence[StepMessage]) -> None:
     """Put orders for one task on its queue, in their order.
 
     Raises:
         BrokerError: Redis does not answer or refuses; some orders may have been sent.
     """
     with _asking(app), app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=BATCH_MESSAGES):  # type: ignore[attr-defined]  # new in kombu 5.7, after its type stubs
-        for order in orders:
+        for message in messages:
             app.send_task(
-                task, args=[order.encode()], argsrepr=_readable(order), headers={SENT_AT: time.time()}, producer=producer, retry=False
+                task, args=[message.encode()], argsrepr=_readable(message), headers={SENT_AT: time.time()}, producer=producer, retry=False
             )
 
 
@@ -150,10 +150,10 @@ def _asking(app: celery.Celery) -> Iterator[None]:
         ) from error
 
 
-def _readable(order: StepMessage) -> str:
+def _readable(message: StepMessage) -> str:
     """What the dashboard shows as arguments: the job last, because of a long text its list of tasks shows the first 400 pixels."""
-    if isinstance(order, ChunkMessage):
-        return f"chunk {order.index + 1} of {order.of or '?'}, {order.job_id}"
-    if isinstance(order, CandidateMessage):
-        return f"candidate {order.candidate}, fold {order.fold}, {order.job_id}"
-    return order.job_id
+    if isinstance(message, ChunkMessage):
+        return f"chunk {message.index + 1} of {message.of or '?'}, {message.job_id}"
+    if isinstance(message, CandidateMessage):
+        return f"candidate {message.candidate}, fold {message.fold}, {message.job_id}"
+    return message.job_id

@@ -124,7 +124,7 @@ class Cluster:
     def claim(self) -> Claim:
         """To whom the bucket belongs; a bucket of nobody, or of a stack that is gone, is ours from now on. Raises BucketError."""
         if self._claim is None or self._clock() - self._looked >= SEEN_EVERY_SECONDS:
-            self._claim = self._look()
+            self._claim = self._inspect()
             self._looked = self._clock()
         return self._claim
 
@@ -153,7 +153,7 @@ class Cluster:
         others = [*share.claim.others]
         log.warning("jobs of another stack left alone", jobs=len(share.left_alone), cluster=share.claim.own, others=others, to_do=JOIN)
 
-    def _look(self) -> Claim:
+    def _inspect(self) -> Claim:
         former, self._own = self._own, self._id_in_redis() or self._own
         if not self._own:
             return Claim(own="", owner="", others={})

@@ -21,7 +21,7 @@ RECORDS: frozenset[str] = frozenset(
 
 
 @dataclass(kw_only=True)
-class Look:
+class Inspection:
     """One look at the jobs of a bucket."""
 
     bucket: Bucket
@@ -34,7 +34,7 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    look: Look
+    inspection: Inspection
     job_id: str
     files: Mapping[str, FileInfo]
     """By their path inside the folder."""
@@ -47,7 +47,7 @@ class _Job:
         """True when the job ended at least this long ago."""
         if age is None:
             return False
-        limit = self.look.now - age
+        limit = self.inspection.now - age
         if self._written <= limit:
             return True
         made = made_at(self.job_id)
@@ -66,7 +66,7 @@ class _Job:
 
     def _read_end(self) -> datetime:
         try:
-            outcome = JobFolder(self.look.bucket, self.job_id).outcome()
+            outcome = JobFolder(self.inspection.bucket, self.job_id).outcome()
         except ScoringError:
             return self._written
         return self._written if outcome is None else min(outcome.at, self._written)
@@ -76,17 +76,17 @@ class _Job:
         return [info for name, info in self.files.items() if wanted(name)]
 
 
-def judge_job(look: Look, job_id: str, found: Sequence[FileInfo]) -> list[Thing]:
+def judge_job(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> list[Thing]:
     """What is to be said of a job folder with these files: one thing for each part of it that goes, and one for what stays."""
     own = f"{JOBS}/{job_id}/"
-    job = _Job(look=look, job_id=job_id, files={info.path.removeprefix(own): info for info in found})
+    job = _Job(inspection=inspection, job_id=job_id, files={info.path.removeprefix(own): info for info in found})
     if made_at(job_id) is None:
         return [stays(Kind.UNKNOWN, f"{JOBS}/{job_id}", found, "its name is not that of a job")]
-    reason = look.needs.reason(job_id)
+    reason = inspection.needs.reason(job_id)
     if reason is not None:
         return [stays(Kind.JOB_FILES, job_id, found, reason)]
     if JobFile.REQUEST not in job.files:
-        return [_leftover(look, job_id, found)]
+        return [_leftover(inspection, job_id, found)]
     if JobFile.OUTCOME not in job.files:
         return [stays(Kind.UNKNOWN, job_id, found, "it has not ended and is not open: scoring jobs show says more")]
     if not job.some(lambda name: name not in RECORDS):
@@ -96,11 +96,11 @@ def judge_job(look: Look, job_id: str, found: Sequence[FileInfo]) -> list[Thing]
 
 def _judge_files(job: _Job) -> list[Thing]:
     """A job with more than its records."""
-    look, rules = job.look, job.look.rules.jobs
+    inspection, rules = job.inspection, job.inspection.rules.jobs
     is_done = JobFile.PUBLISHED in job.files
     age = rules.done if is_done else rules.failed
     ended = "done" if is_done else "failed or cancelled"
-    needed = look.kept_for.get(job.job_id)
+    needed = inspection.kept_for.get(job.job_id)
     if job.ended_for(age) and needed is None and age is not None:
         gone = job.some(lambda name: name not in RECORDS)
         rest = job.some(lambda name: name in RECORDS)
@@ -130,18 +130,18 @@ def _note_fixed(job: _Job) -> None:
     """Let the jobs stay whose folders this one needs to be fixed or resumed: only fixes, and what failed before it had a plan."""
     is_fix = any(name.startswith(f"{Subfolder.FIXES}/") for name in job.files)
     may_need = is_fix or (JobFile.PUBLISHED not in job.files and JobFile.PLAN not in job.files)
-    for other in (needed_by(job.look.bucket, job.job_id) or ()) if may_need else ():
-        job.look.kept_for.setdefault(other, job.job_id)
+    for other in (needed_by(job.inspection.bucket, job.job_id) or ()) if may_need else ():
+        job.inspection.kept_for.setdefault(other, job.job_id)
 
 
 def _judge_record(job: _Job) -> Thing:
     """A job of which only request, outcome and manifest are left."""
     files = list(job.files.values())
-    age = job.look.rules.records_stay
+    age = job.inspection.rules.records_stay
     if age is None:
         return stays(Kind.JOB_RECORD, job.job_id, files, "stays for ever: config/retention.yaml sets no age for jobs")
     made = made_at(job.job_id) or datetime.now(UTC)
-    if job.look.now - made < age or not job.ended_for(age):
+    if job.inspection.now - made < age or not job.ended_for(age):
         return stays(Kind.JOB_RECORD, job.job_id, files, f"request, outcome and manifest stay until {job.until(age)}")
     try:
         if JobFile.MANIFEST in job.files and _has_revision(job):
@@ -152,15 +152,15 @@ def _judge_record(job: _Job) -> Thing:
 
 
 def _has_revision(job: _Job) -> bool:
-    outcome = JobFolder(job.look.bucket, job.job_id).outcome()
+    outcome = JobFolder(job.inspection.bucket, job.job_id).outcome()
     result = outcome.result if outcome else ""
-    return bool(result) and job.look.bucket.exists(f"{result}/revisions/{job.job_id}/{MANIFEST}")
+    return bool(result) and job.inspection.bucket.exists(f"{result}/revisions/{job.job_id}/{MANIFEST}")
 
 
-def _leftover(look: Look, job_id: str, found: Sequence[FileInfo]) -> Thing:
+def _leftover(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> Thing:
     """A folder without a request: of an enqueue that died, or of a removal that was broken off."""
-    if not look.rules.is_set:
+    if not inspection.rules.is_set:
         return stays(Kind.LEFTOVER, job_id, found, "it has no request; stays for ever without config/retention.yaml")
-    if look.now - newest(found) < LEFT_AFTER:
+    if inspection.now - newest(found) < LEFT_AFTER:
         return stays(Kind.LEFTOVER, job_id, found, "it has no request yet")
     return goes(Kind.LEFTOVER, job_id, found, "it has no request: the process that wrote it died")

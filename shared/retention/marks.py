@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from shared.bucket.interface import FileInfo
 from shared.jobs.folder import REQUESTS
 from shared.jobs.outbox import NOTICES, OPEN
-from shared.retention.jobs import Look
+from shared.retention.jobs import Inspection
 from shared.retention.things import Kind, Thing, goes, newest, stays
 from shared.text.durations import in_words
 
@@ -13,37 +13,37 @@ NOT_STARTED = "-not-started"
 """How the name of a notice ends that is all the schedule knows of a run without a job."""
 
 
-def judge_requests(look: Look) -> Iterator[Thing]:
+def judge_requests(inspection: Inspection) -> Iterator[Thing]:
     """One thing for all runs of a request together: the newest of them is found by the numbers of the others."""
     groups: dict[str, list[FileInfo]] = {}
-    for info in look.bucket.files(REQUESTS):
+    for info in inspection.bucket.files(REQUESTS):
         groups.setdefault(info.path.rpartition(".")[0], []).append(info)
-    age = look.rules.records_stay
+    age = inspection.rules.records_stay
     for name, files in groups.items():
         if age is None:
             yield stays(Kind.REQUEST, name, files, "stays for ever: config/retention.yaml sets no age for jobs")
-        elif look.now - newest(files) < age:
+        elif inspection.now - newest(files) < age:
             yield stays(Kind.REQUEST, name, files, f"stays until {newest(files) + age:%Y-%m-%d}")
         else:
             yield goes(Kind.REQUEST, name, files, f"not asked for in more than {in_words(age)}")
 
 
-def judge_notices(look: Look) -> Iterator[Thing]:
+def judge_notices(inspection: Inspection) -> Iterator[Thing]:
     """One thing for each notice."""
     groups: dict[str, list[FileInfo]] = {}
-    for info in look.bucket.tree(NOTICES):
+    for info in inspection.bucket.tree(NOTICES):
         groups.setdefault("/".join(info.path.split("/")[:2]), []).append(info)
     undelivered = {info.path.rpartition("/")[2] for info in groups.pop(OPEN, [])}
     for path, files in groups.items():
         name = path.rpartition("/")[2]
-        age = look.rules.notices
+        age = inspection.rules.notices
         if age is not None and name.startswith("schedule-") and name.endswith(NOT_STARTED):
-            age = max(age, look.rules.records)  # else the schedule would start that run after all
+            age = max(age, inspection.rules.records)  # else the schedule would start that run after all
         if name in undelivered:
             yield stays(Kind.NOTICE, path, files, "people are yet to be told")
         elif age is None:
             yield stays(Kind.NOTICE, path, files, "notices stay for ever")
-        elif look.now - newest(files) < age:
+        elif inspection.now - newest(files) < age:
             yield stays(Kind.NOTICE, path, files, f"stays until {newest(files) + age:%Y-%m-%d}")
         else:
             yield goes(Kind.NOTICE, path, files, f"older than {in_words(age)}")

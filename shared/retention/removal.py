@@ -13,7 +13,7 @@ import structlog
 from shared.bucket.interface import Bucket
 from shared.jobs.folder import JOBS
 from shared.retention.config import Retention
-from shared.retention.jobs import Look, judge_job
+from shared.retention.jobs import Inspection, judge_job
 from shared.retention.needs import in_groups, needed_by, read_needs
 from shared.retention.results import judge_place, places_in
 from shared.retention.survey import GROUP, files_of_jobs, survey_notices, survey_requests
@@ -78,14 +78,14 @@ def _remove(bucket: Bucket, path: str, rules: Retention, now: datetime, done: Re
     # only now: undo removes it first, and then looks whether its removal has begun
     tombstone = read_tombstone(bucket, path)
     if tombstone is not None:
-        look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=_fixes_since(bucket, tombstone.at))
-        if look.needs.unclear:
+        inspection = Inspection(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=_fixes_since(bucket, tombstone.at))
+        if inspection.needs.unclear:
             log.info("removal waits until it is known what a new job needs", tombstone=name_of(path))
             done.is_over = False
             bucket.delete(removing_mark(path))
             return
         marked = {thing.key for thing in tombstone.things}
-        found = [thing for thing in _judge_again(look, tombstone) if thing.key in marked or thing.kind is Kind.LEFTOVER]
+        found = [thing for thing in _judge_again(inspection, tombstone) if thing.key in marked or thing.kind is Kind.LEFTOVER]
         _delete(bucket, [thing for thing in found if thing.goes], done)
         done.spared += [thing for thing in found if not thing.goes and thing.key in marked]
         bucket.delete(path)
@@ -98,7 +98,7 @@ def _fixes_since(bucket: Bucket, at: datetime) -> dict[str, str]:
     return {other: name for name in young for other in needed_by(bucket, name) or ()}
 
 
-def _judge_again(look: Look, tombstone: Tombstone) -> list[Thing]:
+def _judge_again(inspection: Inspection, tombstone: Tombstone) -> list[Thing]:
     """What is to be said now of the things that have this tombstone."""
     names: dict[str, set[str]] = {}
     for thing in tombstone.things:
@@ -106,16 +106,16 @@ def _judge_again(look: Look, tombstone: Tombstone) -> list[Thing]:
     found = []
     jobs = names.get("jobs", set())
     if jobs:
-        for prefix, group in _their_groups(look.bucket, jobs):
-            files = files_of_jobs(look.bucket, prefix, group)
+        for prefix, group in _their_groups(inspection.bucket, jobs):
+            files = files_of_jobs(inspection.bucket, prefix, group)
             for name in sorted(jobs.intersection(group), reverse=True):
-                found += judge_job(look, name, files.get(name, [])) if files.get(name) else []
+                found += judge_job(inspection, name, files.get(name, [])) if files.get(name) else []
     for place in sorted({name.partition(REVISIONS)[0] for name in names.get("results", ())}):
-        for one in places_in(look.bucket.tree(place)):
-            found += [thing for thing in judge_place(look, one) if thing.name in names["results"]]
+        for one in places_in(inspection.bucket.tree(place)):
+            found += [thing for thing in judge_place(inspection, one) if thing.name in names["results"]]
     for where, judge in (("requests", survey_requests), ("notices", survey_notices)):
         if where in names:
-            found += [thing for _, judge_group in judge(look) for thing in judge_group() if thing.name in names[where]]
+            found += [thing for _, judge_group in judge(inspection) for thing in judge_group() if thing.name in names[where]]
     return found
 
 

@@ -10,7 +10,7 @@ from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS
-from shared.retention.jobs import Look
+from shared.retention.jobs import Inspection
 from shared.retention.revisions import kept_revisions
 from shared.retention.things import LEFT_AFTER, Kind, Thing, goes, made_at, newest, stays
 from shared.text.durations import in_words
@@ -63,10 +63,10 @@ def places_in(files: Sequence[FileInfo]) -> list[ResultPlace]:
     return [found[path] for path in sorted(found)]
 
 
-def judge_place(look: Look, place: ResultPlace) -> list[Thing]:
+def judge_place(inspection: Inspection, place: ResultPlace) -> list[Thing]:
     """One thing for the place, and one for each of its revisions."""
     made = {name: made_at(name) for name in place.revisions}
-    whole = _judge_whole(look, place, made)
+    whole = _judge_whole(inspection, place, made)
     if whole is not None and whole.goes:
         return [whole]
     things = [] if whole is None else [whole]
@@ -75,17 +75,17 @@ def judge_place(look: Look, place: ResultPlace) -> list[Thing]:
         for name, moment in made.items()
         if moment is not None and any(info.path.endswith(f"/{MANIFEST}") for info in place.revisions[name])
     }
-    rules = look.rules.revisions
-    kept = dict.fromkeys(complete, "revisions stay for ever") if rules is None else kept_revisions(complete, rules, look.now)
-    kept |= {name: reason for name in complete if (reason := look.needs.reason(name)) is not None}
+    rules = inspection.rules.revisions
+    kept = dict.fromkeys(complete, "revisions stay for ever") if rules is None else kept_revisions(complete, rules, inspection.now)
+    kept |= {name: reason for name in complete if (reason := inspection.needs.reason(name)) is not None}
     if kept.keys() != complete.keys():
-        kept |= _current(look.bucket, place, complete)
+        kept |= _current(inspection.bucket, place, complete)
     for name in sorted(place.revisions, reverse=True):
         path, files = f"{place.path}/{REVISIONS}/{name}", place.revisions[name]
         if made[name] is None:
             things.append(stays(Kind.UNKNOWN, path, files, "its name is not that of a job"))
         elif name not in complete:
-            things.append(_judge_incomplete(look, path, name, files))
+            things.append(_judge_incomplete(inspection, path, name, files))
         elif name in kept:
             things.append(stays(Kind.REVISION, path, files, kept[name]))
         else:
@@ -93,12 +93,12 @@ def judge_place(look: Look, place: ResultPlace) -> list[Thing]:
     return things
 
 
-def _judge_whole(look: Look, place: ResultPlace, made: Mapping[str, datetime | None]) -> Thing | None:
+def _judge_whole(inspection: Inspection, place: ResultPlace, made: Mapping[str, datetime | None]) -> Thing | None:
     """The place as a whole; None when only revisions are there."""
-    age = look.rules.results
+    age = inspection.rules.results
     last = max([newest(place.files), *filter(None, made.values())]) if not any(made.values()) else max(filter(None, made.values()))
-    in_use = any(look.needs.reason(name) for name in place.revisions) or None in made.values()
-    if age is not None and not in_use and look.now - last >= age:
+    in_use = any(inspection.needs.reason(name) for name in place.revisions) or None in made.values()
+    if age is not None and not in_use and inspection.now - last >= age:
         return goes(Kind.RESULT, place.path, place.everything, f"nothing was published there for more than {in_words(age)}")
     if not place.files:
         return None
@@ -118,13 +118,13 @@ def _current(bucket: Bucket, place: ResultPlace, complete: Mapping[str, datetime
         return dict.fromkeys(complete, f"{path} cannot be read, so what is published is unknown")
 
 
-def _judge_incomplete(look: Look, path: str, job_id: str, files: Sequence[FileInfo]) -> Thing:
+def _judge_incomplete(inspection: Inspection, path: str, job_id: str, files: Sequence[FileInfo]) -> Thing:
     """A revision without a manifest: its job is about to end, or was cancelled then, or a removal was broken off."""
-    needed = look.needs.reason(job_id)
+    needed = inspection.needs.reason(job_id)
     if needed is not None:
         return stays(Kind.REVISION, path, files, f"its job: {needed}")
-    if not look.rules.is_set or look.now - newest(files) < LEFT_AFTER:
+    if not inspection.rules.is_set or inspection.now - newest(files) < LEFT_AFTER:
         return stays(Kind.LEFTOVER, path, files, "it has no manifest yet")
-    if look.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PLAN}") and not look.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PUBLISHED}"):
+    if inspection.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PLAN}") and not inspection.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PUBLISHED}"):
         return stays(Kind.REVISION, path, files, f"job {job_id} may still be resumed")
     return goes(Kind.LEFTOVER, path, files, "it has no manifest, and its job is gone or cannot go on")

@@ -19,7 +19,7 @@ from shared.jobs.folder import JOBS
 from shared.jobs.outbox import NOTICES
 from shared.records import Record, Timestamp, decode_long
 from shared.retention.config import Retention
-from shared.retention.jobs import Look
+from shared.retention.jobs import Inspection
 from shared.retention.needs import read_needs
 from shared.retention.removal import Removed, remove_due
 from shared.retention.survey import LOOKS
@@ -111,15 +111,15 @@ def _go_on(
             if may_enter(f"{FOLDERS} {folder}"):
                 bucket.drop_empty_folders(folder, ORPHAN_SECONDS)
         return _next(progress)
-    look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=dict(progress.kept_for))
-    return _look(look, progress, has_time, may_enter)
+    inspection = Inspection(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=dict(progress.kept_for))
+    return _inspect(inspection, progress, has_time, may_enter)
 
 
-def _look(look: Look, progress: Progress, has_time: Callable[[], bool], may_enter: MayEnter) -> Progress:
-    marks = read_marks(look.bucket, look.now)
+def _inspect(inspection: Inspection, progress: Progress, has_time: Callable[[], bool], may_enter: MayEnter) -> Progress:
+    marks = read_marks(inspection.bucket, inspection.now)
     found: list[Thing] = []
     after = ""
-    for reached, judge in LOOKS[progress.phase](look, progress.after):
+    for reached, judge in LOOKS[progress.phase](inspection, progress.after):
         if may_enter(f"{progress.phase} to {reached}" if reached else f"all {progress.phase}"):
             found += [thing for thing in judge() if marks.is_new(thing)]
         elif progress.phase == JOBS:
@@ -127,8 +127,8 @@ def _look(look: Look, progress: Progress, has_time: Callable[[], bool], may_ente
         if not has_time():
             after = reached
             break
-    mark(look.bucket, found, look.now)
-    progress = progress.model_copy(update={"kept_for": look.kept_for, "marked": progress.marked + len(found)})
+    mark(inspection.bucket, found, inspection.now)
+    progress = progress.model_copy(update={"kept_for": inspection.kept_for, "marked": progress.marked + len(found)})
     return progress.model_copy(update={"after": after}) if after else _next(progress)
 
 

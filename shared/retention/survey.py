@@ -7,7 +7,7 @@ from datetime import datetime
 from shared.bucket.interface import Bucket, FileInfo
 from shared.jobs.folder import JOBS
 from shared.retention.config import Retention
-from shared.retention.jobs import Look, judge_job
+from shared.retention.jobs import Inspection, judge_job
 from shared.retention.marks import judge_notices, judge_requests
 from shared.retention.needs import in_groups, read_needs
 from shared.retention.results import judge_place, places_in, result_folders
@@ -20,16 +20,16 @@ Group = tuple[str, Callable[[], list[Thing]]]
 """Where the next look goes on, and the look at what is in this group, so that a group can be left out."""
 
 
-def judge_jobs(look: Look, after: str = "") -> Iterator[Group]:
+def judge_jobs(inspection: Inspection, after: str = "") -> Iterator[Group]:
     """The jobs, the newest first, from the one before ``after`` on."""
-    names = [name for name in look.bucket.folders(JOBS) if not name.startswith("_") and (not after or name < after)]
+    names = [name for name in inspection.bucket.folders(JOBS) if not name.startswith("_") and (not after or name < after)]
     for prefix, group in in_groups(names, GROUP):
-        yield group[-1], functools.partial(_judge_jobs, look, prefix, group)
+        yield group[-1], functools.partial(_judge_jobs, inspection, prefix, group)
 
 
-def _judge_jobs(look: Look, prefix: str, group: list[str]) -> list[Thing]:
-    found = files_of_jobs(look.bucket, prefix, group)
-    return [thing for name in group for thing in judge_job(look, name, found.get(name, [])) if found.get(name)]
+def _judge_jobs(inspection: Inspection, prefix: str, group: list[str]) -> list[Thing]:
+    found = files_of_jobs(inspection.bucket, prefix, group)
+    return [thing for name in group for thing in judge_job(inspection, name, found.get(name, [])) if found.get(name)]
 
 
 def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, list[FileInfo]]:
@@ -42,30 +42,30 @@ def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, li
     return found
 
 
-def judge_results(look: Look, after: str = "") -> Iterator[Group]:
+def judge_results(inspection: Inspection, after: str = "") -> Iterator[Group]:
     """The results with their revisions, in the order of their places, from the one after ``after`` on."""
-    for folder in result_folders(look.bucket):
+    for folder in result_folders(inspection.bucket):
         if folder > after:
-            yield folder, functools.partial(_judge_results, look, folder)
+            yield folder, functools.partial(_judge_results, inspection, folder)
 
 
-def _judge_results(look: Look, folder: str) -> list[Thing]:
-    return [thing for place in places_in(look.bucket.tree(folder)) for thing in judge_place(look, place)]
+def _judge_results(inspection: Inspection, folder: str) -> list[Thing]:
+    return [thing for place in places_in(inspection.bucket.tree(folder)) for thing in judge_place(inspection, place)]
 
 
-def survey_requests(look: Look, after: str = "") -> Iterator[Group]:
+def survey_requests(inspection: Inspection, after: str = "") -> Iterator[Group]:
     """All requests together."""
     del after
-    yield "", lambda: list(judge_requests(look))
+    yield "", lambda: list(judge_requests(inspection))
 
 
-def survey_notices(look: Look, after: str = "") -> Iterator[Group]:
+def survey_notices(inspection: Inspection, after: str = "") -> Iterator[Group]:
     """All notices together."""
     del after
-    yield "", lambda: list(judge_notices(look))
+    yield "", lambda: list(judge_notices(inspection))
 
 
-LOOKS: dict[str, Callable[[Look, str], Iterator[Group]]] = {
+LOOKS: dict[str, Callable[[Inspection, str], Iterator[Group]]] = {
     "jobs": judge_jobs,
     "results": judge_results,
     "requests": survey_requests,
@@ -76,5 +76,5 @@ LOOKS: dict[str, Callable[[Look, str], Iterator[Group]]] = {
 
 def survey(bucket: Bucket, rules: Retention, now: datetime) -> list[Thing]:
     """Everything that the rules say something about."""
-    look = Look(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket))
-    return [thing for groups in LOOKS.values() for _, judge in groups(look, "") for thing in judge()]
+    inspection = Inspection(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket))
+    return [thing for groups in LOOKS.values() for _, judge in groups(inspection, "") for thing in judge()]

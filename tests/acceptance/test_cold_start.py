@@ -51,7 +51,7 @@ def test_cold_start_shows_a_result_and_leaves_nothing_running(tmp_path: Path) ->
     manifests = [*place.bucket.glob("model/*/*/manifest.json"), *place.bucket.glob("data/predict/output/**/manifest.json")]
     assert len(manifests) >= 3
     signer = Signer((key.read_text().strip().encode(),))
-    assert {signer.judge(manifest.read_bytes()) for manifest in manifests} == {Signature.RIGHT}
+    assert {signer.check(manifest.read_bytes()) for manifest in manifests} == {Signature.RIGHT}
     # a second terminal finds the key by the home folder
     assert place.scoring_json("models", "list")
 

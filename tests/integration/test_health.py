@@ -65,9 +65,9 @@ class Alone:
             self.started.append(subprocess.Popen(command, cwd=REPOSITORY, env=self.environment, stdout=log, stderr=log))
         return self.started[-1]
 
-    def send(self, orders: int) -> None:
+    def send(self, messages: int) -> None:
         with make_app(self.settings) as app:
-            send(app, SCORE_PLAN, [StepMessage(job_id=job(number)) for number in range(orders)])
+            send(app, SCORE_PLAN, [StepMessage(job_id=job(number)) for number in range(messages)])
 
     def problem(self, service: str) -> str | None:
         return health.find_problem(service, self.settings)

@@ -149,7 +149,7 @@ def test_bytes_that_are_no_message_are_dropped_on_every_queue(queue: Queue, name
 
 @pytest.mark.parametrize("name", QUEUES)
 def test_a_message_with_fields_of_wrong_types_is_dropped_and_blocks_no_process(queue: Queue, name: str) -> None:
-    order = json.dumps([[{"job_id": "nobody"}], {}, {}]).encode()
+    message = json.dumps([[{"job_id": "nobody"}], {}, {}]).encode()
     for changed in (
         {"task": ["score.plan"]},
         {"task": {"score": "plan"}},
@@ -175,7 +175,7 @@ def test_a_message_with_fields_of_wrong_types_is_dropped_and_blocks_no_process(q
         {"properties": {"body_encoding": "rot13"}},
         {"properties": {"priority": "high"}},
     ):
-        assert "not one of ours" in queue.push(envelope(**({"task": "score.plan", "body": order, "queue": name} | changed)), name)
+        assert "not one of ours" in queue.push(envelope(**({"task": "score.plan", "body": message, "queue": name} | changed)), name)
 
 
 def test_a_body_that_cannot_be_read_is_refused(queue: Queue) -> None:
@@ -252,7 +252,7 @@ def test_an_order_that_does_not_decode_is_refused_by_every_task(queue: Queue) ->
     for task, name in tasks.items():
         assert "wrong" in queue.send(task, queue=name)  # no arguments
         assert "reads format 1" in queue.send(task, {"format": 2, "job_id": "job-1", "index": 0, "of": 1}, queue=name)
-    for order, said in (
+    for message, said in (
         ("text", "a StepMessage has a wrong text"),
         (None, "a StepMessage has a wrong text"),
         ([1, 2], "a StepMessage has a wrong text"),
@@ -263,13 +263,13 @@ def test_an_order_that_does_not_decode_is_refused_by_every_task(queue: Queue) ->
         ({"job_id": "job-1", "format": "1"}, "has format '1'"),
         ({"job_id": "x" * 70_000}, "bytes long"),
     ):
-        assert said in queue.send("score.plan", order)
+        assert said in queue.send("score.plan", message)
     for wrong in ({"candidate": 0}, {"candidate": "1"}, {"fold": 1.5}, {"fold": 10**9}, {"params": {}}):
-        order = {"job_id": "job-1", "candidate": 1, "fold": 1} | wrong
-        assert f"a CandidateMessage has a wrong {next(iter(wrong))}" in queue.send("train.candidate", order, queue="train")
+        message = {"job_id": "job-1", "candidate": 1, "fold": 1} | wrong
+        assert f"a CandidateMessage has a wrong {next(iter(wrong))}" in queue.send("train.candidate", message, queue="train")
     for wrong in ({"index": -1}, {"index": "0"}, {"index": 1.5}, {"index": 10**9}, {"of": 0}, {"of": None}):
-        order = {"job_id": "job-1", "index": 0, "of": 1} | wrong
-        assert f"a ChunkMessage has a wrong {next(iter(wrong))}" in queue.send("score.chunk", order, queue="score")
+        message = {"job_id": "job-1", "index": 0, "of": 1} | wrong
+        assert f"a ChunkMessage has a wrong {next(iter(wrong))}" in queue.send("score.chunk", message, queue="score")
 
 
 def test_a_job_id_that_is_a_path_is_refused(queue: Queue) -> None:

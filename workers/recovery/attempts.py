@@ -102,9 +102,9 @@ def attempts_key(job_id: str) -> str:
     return f"scoring:attempts:{job_id}"
 
 
-def step_name(task: str, order: StepMessage) -> str:
+def step_name(task: str, message: StepMessage) -> str:
     """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as in ``progress.mark_part``."""
-    return order.piece_name or task
+    return message.piece_name or task
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def start_watch(settings: Settings, send_sweep: Callable[[], None]) -> None:
     def run() -> None:
         while True:
             try:
-                watch.look(time.monotonic())
+                watch.check(time.monotonic())
             except Exception:
                 # a defect of ours must not leave the worker without its watch
                 log.exception("beat not looked at")
@@ -76,7 +76,7 @@ class Watch:
         self._untold: Event | None = None
         self._tries = TriesInMemory()
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """Look once, at this moment of ``time.monotonic``, and do what is needed."""
         try:
             sign = heartbeat.last_heartbeat(self._client, heartbeat.BEAT)

@@ -34,11 +34,11 @@ class Request(celery.worker.request.Request):
 
     def _note_lost(self, exit_code: int | None = None) -> None:
         try:
-            order, _ = step_of(self)
+            message, _ = step_of(self)
         except MessageError:
             return
         client = progress.connect(read_settings().broker_url)
-        note_lost(client, order.job_id, exit_code)
+        note_lost(client, message.job_id, exit_code)
         client.close()
 
 

@@ -29,18 +29,18 @@ class Request(Protocol):
 
 def step_of(request: Request) -> tuple[StepMessage, str]:
     """The order in a message, and the name under which its step is counted; raises MessageError when it is no step of a job."""
-    order = KINDS.get(request.name, StepMessage).decode(request.args[0] if request.args else None)
-    return order, step_name(request.name, order)
+    message = KINDS.get(request.name, StepMessage).decode(request.args[0] if request.args else None)
+    return message, step_name(request.name, message)
 
 
 def forgive_work_in_hand(client: redis.Redis, requests: Iterable[Request]) -> None:
     """Take back one beginning of each step that is worked on; where Redis is away they count."""
     for request in requests:
         try:
-            order, step = step_of(request)
+            message, step = step_of(request)
         except MessageError:
             continue  # no step of a job, like a sweep
-        forgive(client, order.job_id, step)
+        forgive(client, message.job_id, step)
 
 
 class Forgiver:

@@ -25,7 +25,7 @@ from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
 from workers.tables.prefetch import prefetch_each
-from workers.training.search.steps import missing_orders
+from workers.training.search.steps import missing_messages
 
 CHUNKS_AT_ONCE = 10_000
 ORPHAN_SECONDS = 3600
@@ -51,7 +51,7 @@ class Missing:
     """Orders that are on no queue and that no process works on."""
 
     task: str
-    orders: list[StepMessage]
+    messages: list[StepMessage]
     sent: datetime
     """When they were sent last, according to the job's folder."""
 
@@ -74,7 +74,7 @@ class Turn:
     """The last inspected job; empty when all were inspected. The sweep sets it."""
     seconds: float = float("inf")
 
-    def order(self, marks: list[FileInfo]) -> list[FileInfo]:
+    def message(self, marks: list[FileInfo]) -> list[FileInfo]:
         """The marks of open jobs in the order of their inspection."""
         return [mark for mark in marks if _job_of(mark) > self.after] + [mark for mark in marks if _job_of(mark) <= self.after]
 
@@ -108,18 +108,18 @@ def sweep(
     """
     turn = turn or Turn()
     limit = time.monotonic() + turn.seconds
-    marks = turn.order(bucket.files(OPEN))
+    marks = turn.message(bucket.files(OPEN))
     share = cluster.share_out([_job_of(mark) for mark in marks]) if cluster else None
-    look = functools.partial(_look, bucket, rules, share, may_enter)
+    look = functools.partial(_inspect_jobs, bucket, rules, share, may_enter)
     # on a disk threads take longer than none
     looks = prefetch_each(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
     try:
         for mark, missing in zip(marks, looks, strict=True):
             turn.after = _job_of(mark)
-            if missing is not None and (lost := _lost_orders(missing, traffic, rules)):
-                log.info("sweep sends again", job=turn.after, task=missing.task, orders=len(lost))
+            if missing is not None and (lost := _lost_messages(missing, traffic, rules)):
+                log.info("sweep sends again", job=turn.after, task=missing.task, messages=len(lost))
                 _note_sent(JobFolder(bucket, turn.after))
-                yield Missing(task=missing.task, orders=lost, sent=missing.sent)
+                yield Missing(task=missing.task, messages=lost, sent=missing.sent)
             if time.monotonic() > limit:
                 log.info("sweep goes on at its next turn", after=turn.after, open_jobs=len(marks))
                 return
@@ -133,7 +133,9 @@ def _job_of(mark: FileInfo) -> str:
     return mark.path.rpartition("/")[2]
 
 
-def _look(bucket: Bucket, rules: Rules, share: Share | None, may_enter: Callable[[str], bool] | None, mark: FileInfo) -> Missing | None:
+def _inspect_jobs(
+    bucket: Bucket, rules: Rules, share: Share | None, may_enter: Callable[[str], bool] | None, mark: FileInfo
+) -> Missing | None:
     """The step that a job waits for; None when it needs none, is left out or of another stack, or cannot be read now."""
     if may_enter is not None and not may_enter(_job_of(mark)):
         return None
@@ -148,16 +150,16 @@ def _look(bucket: Bucket, rules: Rules, share: Share | None, may_enter: Callable
     return None
 
 
-def _lost_orders(missing: Missing, traffic: Traffic, rules: Rules) -> list[StepMessage]:
+def _lost_messages(missing: Missing, traffic: Traffic, rules: Rules) -> list[StepMessage]:
     if not _is_lost(missing, traffic, rules):
         return []
-    held = traffic.are_leased([lease_name(missing.task, order) for order in missing.orders])
-    return [order for order, taken in zip(missing.orders, held, strict=True) if not taken]
+    held = traffic.are_leased([lease_name(missing.task, message) for message in missing.messages])
+    return [message for message, taken in zip(missing.messages, held, strict=True) if not taken]
 
 
-def lease_name(task: str, order: StepMessage) -> str:
+def lease_name(task: str, message: StepMessage) -> str:
     """The name under which a step is leased: one for each chunk, one for each candidate and fold, one for each other step of a job."""
-    return ":".join([task, order.job_id, *([order.piece_name] if order.piece else [])])
+    return ":".join([task, message.job_id, *([message.piece_name] if message.piece else [])])
 
 
 def _is_lost(missing: Missing, traffic: Traffic, rules: Rules) -> bool:
@@ -190,22 +192,22 @@ def _missing_work(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | 
     if isinstance(job, TrainJob):
         return _missing_training(folder, job)
     if not folder.has(JobFile.PLAN):
-        return _order(folder, SCORE_PLAN, job.created)
+        return _message(folder, SCORE_PLAN, job.created)
     plan = read_plan(folder)
     missing = missing_chunks(folder, plan)[:CHUNKS_AT_ONCE]
     if not missing:
-        return _order(folder, SCORE_FINISH, _last_file(folder, Subfolder.PARTS, plan.made))
-    orders: list[StepMessage] = [ChunkMessage(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
-    return Missing(task=SCORE_CHUNK, orders=orders, sent=_last_sent(folder, plan.made))
+        return _message(folder, SCORE_FINISH, _last_file(folder, Subfolder.PARTS, plan.made))
+    messages: list[StepMessage] = [ChunkMessage(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
+    return Missing(task=SCORE_CHUNK, messages=messages, sent=_last_sent(folder, plan.made))
 
 
 def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
     """What a train job waits for: candidates of its search, or the fit, which also goes on with the search."""
-    candidates, made = missing_orders(folder)
+    candidates, made = missing_messages(folder)
     if candidates:
-        orders: list[StepMessage] = [*candidates[:CHUNKS_AT_ONCE]]
-        return Missing(task=TRAIN_CANDIDATE, orders=orders, sent=_last_sent(folder, made or job.created))
-    return _order(folder, TRAIN_FIT, _last_file(folder, Subfolder.CANDIDATES, job.created))
+        messages: list[StepMessage] = [*candidates[:CHUNKS_AT_ONCE]]
+        return Missing(task=TRAIN_CANDIDATE, messages=messages, sent=_last_sent(folder, made or job.created))
+    return _message(folder, TRAIN_FIT, _last_file(folder, Subfolder.CANDIDATES, job.created))
 
 
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
@@ -214,19 +216,19 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
         folder.close(outcome)
         return None
     if outcome.state == JobState.DONE and not folder.is_published:
-        return _order(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)
-    return _order(folder, NOTIFY, outcome.at)
+        return _message(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)
+    return _message(folder, NOTIFY, outcome.at)
 
 
 def _failed(folder: JobFolder, error: PermanentError) -> Missing:
     """Fail a job that cannot continue, with a notice."""
     log.error("job failed", job=folder.job_id, error=str(error))
     folder.fail(error)
-    return Missing(task=NOTIFY, orders=[StepMessage(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
+    return Missing(task=NOTIFY, messages=[StepMessage(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
 
 
-def _order(folder: JobFolder, task: str, sent: datetime) -> Missing:
-    return Missing(task=task, orders=[StepMessage(job_id=folder.job_id)], sent=_last_sent(folder, sent))
+def _message(folder: JobFolder, task: str, sent: datetime) -> Missing:
+    return Missing(task=task, messages=[StepMessage(job_id=folder.job_id)], sent=_last_sent(folder, sent))
 
 
 def _last_file(folder: JobFolder, subfolder: Subfolder, otherwise: datetime) -> datetime:

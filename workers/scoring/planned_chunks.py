@@ -27,18 +27,18 @@ def read_begun_once(bucket: Bucket, job_id: str) -> PinnedInputs:
     return begun
 
 
-def find_chunk(folder: JobFolder, order: ChunkMessage) -> PlannedChunk:
+def find_chunk(folder: JobFolder, message: ChunkMessage) -> PlannedChunk:
     """The chunk that a message asks for; raises StaleMessageError when the job has no such chunk."""
-    if order.cut is None or folder.has(JobFile.PLAN):
-        planned = read_plan_once(folder.bucket, folder.job_id).chunk(order.index)
-        if order.cut not in (None, planned.chunk):
-            raise StaleMessageError(f"chunk {order.index} of job {order.job_id} was cut otherwise")
+    if message.cut is None or folder.has(JobFile.PLAN):
+        planned = read_plan_once(folder.bucket, folder.job_id).chunk(message.index)
+        if message.cut not in (None, planned.chunk):
+            raise StaleMessageError(f"chunk {message.index} of job {message.job_id} was cut otherwise")
         return planned
-    return read_begun_once(folder.bucket, folder.job_id).chunk(order.index, order.cut)
+    return read_begun_once(folder.bucket, folder.job_id).chunk(message.index, message.cut)
 
 
-def plan_of_chunk(folder: JobFolder, order: ChunkMessage) -> Plan | None:
+def plan_of_chunk(folder: JobFolder, message: ChunkMessage) -> Plan | None:
     """The plan that a scored chunk belongs to; None while the table is being cut: the planning step then looks for the parts itself."""
-    if order.cut is not None and not folder.has(JobFile.PLAN):
+    if message.cut is not None and not folder.has(JobFile.PLAN):
         return None
     return read_plan_once(folder.bucket, folder.job_id)

@@ -12,22 +12,22 @@ from workers.training.search import steps
 log = structlog.get_logger()
 
 
-def is_missing(order: CandidateMessage, folder: JobFolder) -> bool:
+def is_missing(message: CandidateMessage, folder: JobFolder) -> bool:
     """True while the candidate has no record: a crash is then its own, and not one of choosing the next candidates."""
-    return order in steps.missing_orders(folder)[0]
+    return message in steps.missing_messages(folder)[0]
 
 
-def try_or_give_up(task: celery.Task, order: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
+def try_or_give_up(task: celery.Task, message: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Try a candidate on a fold, unless it crashed too often."""
     if attempt.deaths >= MAX_DEATHS:
         log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
-        steps.give_up(folder, order.candidate, order.fold, f"it killed its worker {attempt.deaths} times")
+        steps.give_up(folder, message.candidate, message.fold, f"it killed its worker {attempt.deaths} times")
         return
     try:
-        record = steps.score_candidate(folder, order.candidate, order.fold, context.library())
+        record = steps.score_candidate(folder, message.candidate, message.fold, context.library())
     except celery.exceptions.SoftTimeLimitExceeded:
         # unlike a chunk it cannot be cut, and would take as long again
-        steps.give_up(folder, order.candidate, order.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")
+        steps.give_up(folder, message.candidate, message.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")
         return
     if record is not None:
         log.info("candidate tried", seconds=round(record.seconds, 3), **({"failed": record.failed} if record.failed else {}))

@@ -60,14 +60,14 @@ def step(  # noqa: PLR0913 - each option is a difference from the ordinary step
 
         @shared_task(name=name, bind=True, max_retries=MAX_TRIES - 1, base=_StepTask, throws=(JobFailedHereError,))
         @functools.wraps(work)
-        def run(self: celery.Task, message: object = None, *_: object, **__: object) -> None:
+        def run(self: celery.Task, encoded: object = None, *_: object, **__: object) -> None:
             try:
-                order = kind.decode(message)
+                message = kind.decode(encoded)
             except MessageError as error:
                 log.error("message refused", task=name, error=str(error))
                 return
-            with structlog.contextvars.bound_contextvars(job=order.job_id, **order.piece):
-                run_step(StepRun(step=registered, task=self, order=order, folder=JobFolder(context.bucket(), order.job_id)))
+            with structlog.contextvars.bound_contextvars(job=message.job_id, **message.piece):
+                run_step(StepRun(step=registered, task=self, message=message, folder=JobFolder(context.bucket(), message.job_id)))
 
         return run
 

@@ -24,12 +24,12 @@ WORK = "score"
 
 
 @step(routes.SCORE_PLAN, StepMessage, activity="cutting the table into chunks")
-def score_plan(task: celery.Task, order: StepMessage, folder: JobFolder, _: Attempt) -> None:
+def score_plan(task: celery.Task, message: StepMessage, folder: JobFolder, _: Attempt) -> None:
     """Cut the table, and send every chunk that has no part yet, most of them while the table is still being cut."""
-    sender = ChunkSender(task.app, order.job_id)
+    sender = ChunkSender(task.app, message.job_id)
     plan = planning.plan_job(folder, sender.send_early, max_unpacked_ratio=context.settings().max_unpacked_ratio)
     if plan is None:
-        broker.send(task.app, routes.NOTIFY, [order])
+        broker.send(task.app, routes.NOTIFY, [message])
         return
     sender.send_remaining(folder, plan)
 
@@ -40,26 +40,26 @@ def score_plan(task: celery.Task, order: StepMessage, folder: JobFolder, _: Atte
     handles_crashes=lambda *_: True,
     time_limit=CountTimeLimit("chunk", lambda: context.settings().chunk_seconds),
 )
-def score_chunk(task: celery.Task, order: ChunkMessage, folder: JobFolder, attempt: Attempt) -> None:
+def score_chunk(task: celery.Task, message: ChunkMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Score one chunk; the chunk that completes the job sends the finish."""
     drop_caches_of_other_work(WORK)
-    done = run_chunk(order, folder, attempt)
+    done = run_chunk(message, folder, attempt)
     if done is None:
         return
     if done.starts_join:
-        broker.send(task.app, routes.SCORE_FINISH, [StepMessage(job_id=order.job_id)])
+        broker.send(task.app, routes.SCORE_FINISH, [StepMessage(job_id=message.job_id)])
     done.check_rejects()
 
 
 @step(routes.SCORE_FINISH, StepMessage, activity="joining the parts and publishing the result", repeat_while=joining.can_finish)
-def score_finish(task: celery.Task, order: StepMessage, folder: JobFolder, _: Attempt) -> None:
+def score_finish(task: celery.Task, message: StepMessage, folder: JobFolder, _: Attempt) -> None:
     """Join and publish, if all parts are there or about to be; then the notice."""
     # a process that could score the last chunks itself does not wait for other processes to do it
     outcome = publishing.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
     if outcome is None:
         return
     log.info("finished", state=outcome.state, result=outcome.result)
-    progress.forget(context.redis_client(), order.job_id)
+    progress.forget(context.redis_client(), message.job_id)
     if outcome.state == JobState.DONE:
         forget_killer(outcome.release)
-    broker.send(task.app, routes.NOTIFY, [order])
+    broker.send(task.app, routes.NOTIFY, [message])

@@ -49,7 +49,7 @@ class StepRun:
 
     step: Step
     task: celery.Task
-    order: StepMessage
+    message: StepMessage
     folder: JobFolder
 
     @property

@@ -38,9 +38,9 @@ def sweep_once(app: celery.Celery, upkeep: Upkeep) -> None:
 
 def send_again(app: celery.Celery, missing: sweep.Missing) -> None:
     """Send the messages that a job lacks; their crashes are counted in the job's folder from now on."""
-    for job_id, orders in itertools.groupby(missing.orders, lambda order: order.job_id):
-        note_sent_again(context.redis_client(), job_id, [step_name(missing.task, order) for order in orders])
-    broker.send(app, missing.task, missing.orders)
+    for job_id, messages in itertools.groupby(missing.messages, lambda message: message.job_id):
+        note_sent_again(context.redis_client(), job_id, [step_name(missing.task, message) for message in messages])
+    broker.send(app, missing.task, missing.messages)
 
 
 def _drop_strays() -> None:

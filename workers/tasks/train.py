@@ -26,15 +26,15 @@ register_cache("search", steps.forget_table)
 
 
 @step(routes.TRAIN_FIT, StepMessage, activity="training", says_stage=True)
-def train_fit(task: celery.Task, order: StepMessage, folder: JobFolder, _: Attempt) -> None:
+def train_fit(task: celery.Task, message: StepMessage, folder: JobFolder, _: Attempt) -> None:
     """Search for the best parameters, if that is asked for; then train, evaluate and publish a release; then the notice."""
-    candidates = steps.next_orders(folder, context.library())
+    candidates = steps.next_messages(folder, context.library())
     if candidates:
         log.info("trying candidates", candidates=len(candidates))
         broker.send(task.app, routes.TRAIN_CANDIDATE, candidates)
         return
     _train_release(folder)
-    broker.send(task.app, routes.NOTIFY, [order])
+    broker.send(task.app, routes.NOTIFY, [message])
 
 
 def _train_release(folder: JobFolder) -> None:
@@ -49,11 +49,11 @@ def _train_release(folder: JobFolder) -> None:
 
 
 @step(routes.TRAIN_CANDIDATE, CandidateMessage, activity="choosing the next candidates of the search", handles_crashes=is_missing)
-def train_candidate(task: celery.Task, order: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
+def train_candidate(task: celery.Task, message: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Try one candidate on one fold; the candidate that completes a wave sends the next one, or the fit."""
-    try_or_give_up(task, order, folder, attempt)
-    if folder.outcome() is not None or steps.missing_orders(folder)[0]:
+    try_or_give_up(task, message, folder, attempt)
+    if folder.outcome() is not None or steps.missing_messages(folder)[0]:
         steps.say_standing(folder)
         return
-    candidates = steps.next_orders(folder, context.library())
-    broker.send(task.app, routes.TRAIN_CANDIDATE if candidates else routes.TRAIN_FIT, candidates or [StepMessage(job_id=order.job_id)])
+    candidates = steps.next_messages(folder, context.library())
+    broker.send(task.app, routes.TRAIN_CANDIDATE if candidates else routes.TRAIN_FIT, candidates or [StepMessage(job_id=message.job_id)])

@@ -28,9 +28,9 @@ log = structlog.get_logger()
 
 # a notice that fails for good would send itself for ever
 @step(routes.NOTIFY, StepMessage, handles_crashes=lambda *_: True, notifies=False)
-def notify(task: celery.Task, order: StepMessage, folder: JobFolder, attempt: Attempt) -> None:
+def notify(task: celery.Task, message: StepMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Deliver the notice of a job that has ended, unless that killed its process too often."""
-    del order
+    del message
     if attempt.deaths >= MAX_DEATHS:
         log.error("notice killed its worker and is given up", deaths=attempt.deaths)
         delivery.give_up_delivery(folder)

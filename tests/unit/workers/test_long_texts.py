@@ -42,7 +42,7 @@ def score():
     columns = [Column(name="keyword", type="text"), Column(name="att1", type="binary")]
     with file.open("rb") as raw:
         known = pq.ParquetFile(raw).metadata
-        layout = schema.layout_for("t.parquet", known.schema.names, columns)
+        layout = schema.table_schema_for("t.parquet", known.schema.names, columns)
         pieces = parquet_records(raw, layout, 0, known.num_rows, known)
         return sum(len(pieces.rows(start, end).frame) for start, end in pieces.ranges())
 

@@ -174,8 +174,8 @@ class _TextLimit:
         self._left -= sum(int(rows.frame[name].memory_usage(index=False)) for name in table_schema.texts)
         if self._left < 0:
             raise TableError(
-                f"{table_schema.path} holds texts of more than {self._limit >> 20:,} MB in {', '.join(table_schema.texts)}, more than a table of its "
-                "size may hold in memory",
+                f"{table_schema.path} holds texts of more than {self._limit >> 20:,} MB in {', '.join(table_schema.texts)}, "
+                "more than a table of its size may hold in memory",
                 next_step="Shorten these texts, or leave the column out of TEXT and KEYS of the definition.",
             )
 

@@ -22,7 +22,7 @@ from workers.tasks.policies import verdicts
 log = structlog.get_logger()
 
 
-def score_attempt(order: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+def score_attempt(message: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
     """Score a chunk; None when the job has ended, or another process is at this chunk or at its release.
 
     After ``MAX_DEATHS`` crashes the chunk is scored in pieces. After as many outside of scoring rows it is not scored.
@@ -31,10 +31,10 @@ def score_attempt(order: ChunkMessage, planned: PlannedChunk, folder: JobFolder,
         PermanentError: the chunk or its release crashed so often that the job fails.
     """
     if attempt.deaths_elsewhere >= MAX_DEATHS:
-        _refuse(order, planned, folder, attempt)
+        _refuse(message, planned, folder, attempt)
     if not has_loaded(planned.release) and _needs_care(attempt) and not load_alone(planned.release, folder, attempt):
         return None
-    if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_isolated(folder, order.index)):
+    if attempt.deaths >= MAX_DEATHS or (attempt.deaths and is_isolated(folder, message.index)):
         part = _score_in_pieces(planned, folder, attempt)
     else:
         part = _score_whole(planned, folder, attempt)
@@ -42,8 +42,8 @@ def score_attempt(order: ChunkMessage, planned: PlannedChunk, folder: JobFolder,
     return part
 
 
-def _refuse(order: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> None:
-    verdict = verdicts.killed_chunk(order, planned.release, attempt)
+def _refuse(message: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> None:
+    verdict = verdicts.killed_chunk(message, planned.release, attempt)
     if isinstance(verdict, ModelError):
         remember_killer(planned.release, folder, verdict.message)
     raise verdict

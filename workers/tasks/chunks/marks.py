@@ -14,13 +14,13 @@ from workers.tasks import context
 log = structlog.get_logger()
 
 
-def mark_part(order: ChunkMessage, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> progress.Marked | None:
+def mark_part(message: ChunkMessage, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> progress.Marked | None:
     """Mark a chunk as done and end its attempt, in one round trip; None when Redis does not answer."""
     # a release that was in memory was not loaded
     stages = {stage: seconds for stage, seconds in part.stages.items() if stage != "load" or not release_was_kept}
     counts = counters.of_chunk(rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
     try:
-        marked = progress.mark_part(context.redis_client(), order.job_id, order.index, counts=counts, attempts=attempt.key)
+        marked = progress.mark_part(context.redis_client(), message.job_id, message.index, counts=counts, attempts=attempt.key)
     except redis.RedisError as error:
         log.warning("part not marked", error=str(error))
         return None

@@ -41,15 +41,15 @@ class ChunkDone:
             check_so_far(self.folder, self.plan, self.rejected)
 
 
-def run_chunk(order: ChunkMessage, folder: JobFolder, attempt: Attempt) -> ChunkDone | None:
+def run_chunk(message: ChunkMessage, folder: JobFolder, attempt: Attempt) -> ChunkDone | None:
     """Score and mark one chunk; None when it was left to another process, Redis does not answer, or there is no plan yet."""
-    planned, kept_before = find_chunk(folder, order), releases_kept()
-    part = score_attempt(order, planned, folder, attempt)
+    planned, kept_before = find_chunk(folder, message), releases_kept()
+    part = score_attempt(message, planned, folder, attempt)
     if part is None:
         return None
     log.info("chunk scored", rows=part.rows_in, seconds=round(part.seconds, 3))
-    marked = mark_part(order, part, attempt, release_was_kept=releases_kept() > kept_before)
-    plan = None if marked is None else plan_of_chunk(folder, order)
+    marked = mark_part(message, part, attempt, release_was_kept=releases_kept() > kept_before)
+    plan = None if marked is None else plan_of_chunk(folder, message)
     if marked is None or plan is None:
         return None
     return ChunkDone(folder=folder, plan=plan, chunks_done=marked.chunks, rejected=marked.rejected, seconds=part.seconds)

@@ -38,9 +38,9 @@ class ChunkSender:
         count = len(chunks)
         if count <= self.sent or time.monotonic() < self._next:
             return
-        orders = [ChunkMessage(job_id=self._job_id, index=index, of=0, cut=chunks[index]) for index in range(self.sent, count)]
+        messages = [ChunkMessage(job_id=self._job_id, index=index, of=0, cut=chunks[index]) for index in range(self.sent, count)]
         try:
-            broker.send(self._app, routes.SCORE_CHUNK, orders)
+            broker.send(self._app, routes.SCORE_CHUNK, messages)
         except TransientError as error:
             log.warning("chunks not sent before the plan", error=str(error))
             self._next = float("inf")
@@ -56,5 +56,5 @@ class ChunkSender:
         if not missing or len(missing) <= joining.awaited_chunks(plan):
             broker.send(self._app, routes.SCORE_FINISH, [StepMessage(job_id=self._job_id)])
         if missing:
-            orders = [ChunkMessage(job_id=self._job_id, index=index, of=len(plan.chunks)) for index in missing if index >= self.sent]
-            broker.send(self._app, routes.SCORE_CHUNK, orders)
+            messages = [ChunkMessage(job_id=self._job_id, index=index, of=len(plan.chunks)) for index in missing if index >= self.sent]
+            broker.send(self._app, routes.SCORE_CHUNK, messages)

@@ -15,11 +15,11 @@ def run_counted(run: StepRun) -> None:
         JobFailedError: the step killed its process too often, so it is not tried again.
     """
     step = run.step
-    with counted(context.redis_client(), run.folder, step_name(run.name, run.order)) as attempt:
-        if attempt.deaths >= MAX_DEATHS and not step.handles_crashes(run.order, run.folder):
+    with counted(context.redis_client(), run.folder, step_name(run.name, run.message)) as attempt:
+        if attempt.deaths >= MAX_DEATHS and not step.handles_crashes(run.message, run.folder):
             raise verdicts.killed_step(run.describe(), attempt)
         try:
-            step.work(run.task, run.order, run.folder, attempt)
+            step.work(run.task, run.message, run.folder, attempt)
         except SoftTimeLimitExceeded:
             if not step.time_limit.counts_as_crash:
                 attempt.forget()

@@ -18,7 +18,7 @@ def run_leased(run: StepRun, work: Callable[[StepRun], None]) -> None:
     If the other process dies, the sweep sends the step again.
     """
     while True:
-        with leased(context.redis_client(), lease_name(run.name, run.order)) as is_ours:
+        with leased(context.redis_client(), lease_name(run.name, run.message)) as is_ours:
             if not is_ours:
                 log.info("left to another process", task=run.name)
                 return

@@ -13,12 +13,12 @@ def killed_step(what: str, attempt: Attempt) -> PermanentError:
     return JobFailedError(f"{what} {_fate(attempt)}", next_step=_advice(attempt))
 
 
-def killed_chunk(order: ChunkMessage, release: str, attempt: Attempt) -> PermanentError:
+def killed_chunk(message: ChunkMessage, release: str, attempt: Attempt) -> PermanentError:
     """The verdict on a chunk that killed its process outside of scoring rows, so that no row can be at fault."""
     doing = attempt.last.doing if attempt.last else ""
     if doing == ChunkStage.LOADING:
         return killed_loader(release, attempt)
-    return JobFailedError(f"chunk {order.index} {_fate(attempt, doing)}", next_step=_advice(attempt))
+    return JobFailedError(f"chunk {message.index} {_fate(attempt, doing)}", next_step=_advice(attempt))
 
 
 def killed_loader(release: str, attempt: Attempt) -> ModelError:

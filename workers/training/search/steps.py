@@ -61,7 +61,7 @@ _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
 # --- the steps ---------------------------------------------------------------------------------------------------------------
 
 
-def next_orders(folder: JobFolder, library: ModelLibrary) -> list[CandidateMessage]:
+def next_messages(folder: JobFolder, library: ModelLibrary) -> list[CandidateMessage]:
     """What a train job must try before it can fit: begins its search, or takes it up; empty when it has none, or it is over.
 
     Raises:
@@ -91,7 +91,7 @@ def next_orders(folder: JobFolder, library: ModelLibrary) -> list[CandidateMessa
         folder.bucket.create(_round_file(folder, this_round.number), this_round.to_json())
 
 
-def missing_orders(folder: JobFolder) -> tuple[list[CandidateMessage], datetime | None]:
+def missing_messages(folder: JobFolder) -> tuple[list[CandidateMessage], datetime | None]:
     """What of the waves is not there yet, and when the newest one was made; changes nothing."""
     rounds = _read_rounds(folder)
     return _missing(folder, rounds), rounds[-1].made if rounds else None

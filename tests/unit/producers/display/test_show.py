@@ -81,7 +81,7 @@ def publish_judged(bucket: LocalBucket, hour: int, **figures: float) -> str:
     release = publish_handmade(bucket, made=NOON.replace(hour=hour))
     path = f"{release_folder(release)}/{MANIFEST}"
     manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")
-    metrics = {table: {"v1": {**dict.fromkeys(METRICS, 0.5), finding.JUDGED: figure}} for table, figure in figures.items()}
+    metrics = {table: {"v1": {**dict.fromkeys(METRICS, 0.5), finding.RANKING_METRIC: figure}} for table, figure in figures.items()}
     bucket.write(path, manifest.model_copy(update={"metrics": metrics}).to_json())
     return release
 

@@ -70,27 +70,27 @@ def broken(monkeypatch, bucket: LocalBucket, call: str, error: Exception, where:
     ids=["the file cannot be read", "a defect", "no entry can be looked at"],
 )
 def test_beat_leaves_no_sign_once_no_look_has_ended_well_for_long(keeper, bucket, signs, clock, monkeypatch, fault):
-    keeper.look()
+    keeper.tick()
     assert signs()
     with monkeypatch.context() as patch:
         broken(patch, bucket, *fault)
         clock[0] = beat.STANDS_STILL_SECONDS
-        keeper.look()
+        keeper.tick()
         assert signs()
         clock[0] += 1
-        keeper.look()
+        keeper.tick()
         assert not signs()
-    keeper.look()
+    keeper.tick()
     assert signs()
 
 
 def test_a_beat_that_was_started_while_the_bucket_is_away_leaves_no_sign(keeper, bucket, signs, monkeypatch):
     broken(monkeypatch, bucket, "read", BucketError("away"))
-    keeper.look()
+    keeper.tick()
     assert not signs()
 
 
 def test_one_entry_that_cannot_be_looked_at_does_not_silence_beat(keeper, bucket, signs, monkeypatch):
     broken(monkeypatch, bucket, "files", BucketError("damaged"), "schedule/daily")
-    keeper.look()
+    keeper.tick()
     assert signs()

@@ -74,7 +74,7 @@ def schedule(settings, bucket) -> Schedule:
     """The schedule of a beat that was started an hour before six."""
     keep(bucket)
     schedule = Schedule(settings, bucket)
-    schedule.look(SIX - HOUR)
+    schedule.tick(SIX - HOUR)
     return schedule
 
 
@@ -83,16 +83,16 @@ def schedule(settings, bucket) -> Schedule:
 
 def test_a_run_becomes_one_job_at_its_moment_however_many_look_at_it(settings, bucket, schedule):
     put_table(bucket, SIX)
-    schedule.look(SIX - timedelta(seconds=1))
+    schedule.tick(SIX - timedelta(seconds=1))
     assert jobs(bucket) == []
     for seconds in (0, 15, 30):
-        schedule.look(SIX + timedelta(seconds=seconds))
-        Schedule(settings, bucket).look(SIX + timedelta(seconds=seconds))
+        schedule.tick(SIX + timedelta(seconds=seconds))
+        Schedule(settings, bucket).tick(SIX + timedelta(seconds=seconds))
     # another table and another release make it no other run
     write_table(bucket, [row(7)], "data/predict/input/2026/11/23/prediction_input.csv")
     os.utime(bucket.place("data/predict/input/2026/11/23/prediction_input.csv"), (0, 0))
     point_alias(bucket, "champion", publish_handmade(bucket, made=NOON + HOUR))
-    Schedule(settings, bucket).look(SIX + timedelta(seconds=45))
+    Schedule(settings, bucket).tick(SIX + timedelta(seconds=45))
     run = Run(entry=find_entry(bucket, "daily"), at=SIX)
     assert not ask_for(settings, bucket, run).fresh
     assert jobs(bucket) == ["2026/11/23"]
@@ -108,16 +108,16 @@ def test_two_beats_that_look_at_the_same_moment_ask_once(settings, bucket, sched
     put_table(bucket, *days)
     for day in days:
         with ThreadPoolExecutor(4) as beats:
-            list(beats.map(lambda beat, day=day: beat.look(day), [Schedule(settings, bucket) for _ in range(4)]))
+            list(beats.map(lambda beat, day=day: beat.tick(day), [Schedule(settings, bucket) for _ in range(4)]))
     assert jobs(bucket) == [f"{day:%Y/%m/%d}" for day in days]
 
 
 def test_a_job_that_failed_is_not_asked_for_again_by_the_clock(settings, bucket, schedule):
     put_table(bucket, SIX)
-    schedule.look(SIX)
+    schedule.tick(SIX)
     [job_id] = list_jobs(bucket)
     JobFolder(bucket, job_id).end(Outcome(state="failed", at=SIX))
-    Schedule(settings, bucket).look(SIX + timedelta(minutes=1))
+    Schedule(settings, bucket).tick(SIX + timedelta(minutes=1))
     # a beat that looked before there was a job, and asks after that has failed
     assert ask_for(settings, bucket, Run(entry=find_entry(bucket, "daily"), at=SIX), once=True).job_id == job_id
     assert list(list_jobs(bucket)) == [job_id]
@@ -132,15 +132,15 @@ def test_whoever_died_before_the_job_was_written_is_replaced_by_the_next_look(se
     with monkeypatch.context() as patch:
         patch.setattr(JobFolder, "create", killed)
         with pytest.raises(KeyboardInterrupt):
-            schedule.look(SIX)
+            schedule.tick(SIX)
     assert jobs(bucket) == []
-    Schedule(settings, bucket).look(SIX + timedelta(seconds=15))
+    Schedule(settings, bucket).tick(SIX + timedelta(seconds=15))
     assert jobs(bucket) == ["2026/11/23"]
 
 
 def test_without_redis_the_job_is_written_and_the_sweep_will_send_it(no_redis_url, bucket, schedule):
     put_table(bucket, SIX)
-    Schedule(Settings(redis_url=no_redis_url), bucket).look(SIX)
+    Schedule(Settings(redis_url=no_redis_url), bucket).tick(SIX)
     assert open_jobs(bucket) == list(list_jobs(bucket))
     assert jobs(bucket) == ["2026/11/23"]
 
@@ -160,8 +160,8 @@ def test_a_training_is_asked_for_with_its_tables_and_alias(settings, bucket, sch
     for name in ("train", "eval"):
         bucket.write(f"data/train/2026/{name}.csv", b"a")
         os.utime(bucket.place(f"data/train/2026/{name}.csv"), (0, 0))
-    schedule.look(SIX - HOUR)
-    schedule.look(SIX)
+    schedule.tick(SIX - HOUR)
+    schedule.tick(SIX)
     [job_id] = list_jobs(bucket)
     job = JobFolder(bucket, job_id).job()
     assert (job.definition, job.train, job.eval) == ("v2", "data/train/2026/train.csv", "data/train/2026/eval.csv")
@@ -175,24 +175,24 @@ def test_a_training_is_asked_for_with_its_tables_and_alias(settings, bucket, sch
 def test_what_a_beat_that_was_down_missed_is_caught_up_by_the_rule(settings, bucket, rule, days):
     put_table(bucket, *(SIX + number * DAY for number in range(5)))
     keep(bucket, catch_up=rule)
-    Schedule(settings, bucket).look(SIX)
+    Schedule(settings, bucket).tick(SIX)
     back = Schedule(settings, bucket)
     for seconds in (0, 15):
-        back.look(SIX + 3 * DAY + 2 * HOUR + timedelta(seconds=seconds))
+        back.tick(SIX + 3 * DAY + 2 * HOUR + timedelta(seconds=seconds))
     assert jobs(bucket) == [f"{SIX + number * DAY:%Y/%m/%d}" for number in days]
-    back.look(SIX + 4 * DAY)
+    back.tick(SIX + 4 * DAY)
     assert jobs(bucket)[len(days) :] == ["2026/11/27"]
 
 
 def test_a_change_of_the_file_is_kept_from_the_next_look_on(bucket, schedule):
     put_table(bucket, SIX, SIX + DAY)
     keep(bucket, cron="0 7 * * *")
-    schedule.look(SIX)
+    schedule.tick(SIX)
     assert jobs(bucket) == []
-    schedule.look(SIX + HOUR)
+    schedule.tick(SIX + HOUR)
     assert jobs(bucket) == ["2026/11/23"]
     keep(bucket, cron="0 7 * * *", model="v1")
-    schedule.look(SIX + HOUR + DAY)
+    schedule.tick(SIX + HOUR + DAY)
     assert [JobFolder(bucket, job_id).job().model for job_id in list_jobs(bucket)] == ["v1", "champion"]
 
 
@@ -203,12 +203,12 @@ def test_what_an_entry_missed_while_it_was_away_is_not_caught_up(bucket, schedul
         keep(bucket, enabled=False)
     else:
         bucket.write(SCHEDULE, b"[]")
-        schedule.look(SIX - scheduler.FORGOTTEN_AFTER)
-    schedule.look(SIX)
+        schedule.tick(SIX - scheduler.FORGOTTEN_AFTER)
+    schedule.tick(SIX)
     keep(bucket, catch_up="all")
-    schedule.look(SIX + HOUR)
+    schedule.tick(SIX + HOUR)
     assert jobs(bucket) == []
-    schedule.look(SIX + DAY)
+    schedule.tick(SIX + DAY)
     assert jobs(bucket) == ["2026/11/24"]
 
 
@@ -219,56 +219,56 @@ def test_what_an_entry_missed_while_it_was_away_is_not_caught_up(bucket, schedul
 )
 def test_while_the_file_is_missing_or_empty_nothing_is_forgotten_and_people_are_told(bucket, schedule, text):
     """A run of half past five waited for its table when the file was empty for a moment: neither a job nor a notice came in 30 hours."""
-    schedule.look(SIX)  # its table is not there: the run waits
+    schedule.tick(SIX)  # its table is not there: the run waits
     if text is None:
         bucket.delete(SCHEDULE)
     else:
         bucket.write(SCHEDULE, text)
     for minutes in (1, 20, 40):
-        schedule.look(SIX + timedelta(minutes=minutes))
+        schedule.tick(SIX + timedelta(minutes=minutes))
     assert told(bucket) == [f"{SCHEDULE} has 1 problem; entries without one are kept"]
     keep(bucket)
     put_table(bucket, SIX)
-    Schedule(schedule._settings, bucket).look(SIX + HOUR)
+    Schedule(schedule._settings, bucket).tick(SIX + HOUR)
     assert jobs(bucket) == ["2026/11/23"]
 
 
 def test_an_entry_that_is_missing_for_a_moment_keeps_its_waiting_runs(bucket, schedule):
-    schedule.look(SIX)
+    schedule.tick(SIX)
     bucket.write(SCHEDULE, b"[]")  # written in place, and cut short at an entry's border
-    schedule.look(SIX + timedelta(minutes=1))
+    schedule.tick(SIX + timedelta(minutes=1))
     keep(bucket)
     put_table(bucket, SIX)
-    schedule.look(SIX + timedelta(minutes=2))
+    schedule.tick(SIX + timedelta(minutes=2))
     assert jobs(bucket) == ["2026/11/23"]
     assert told(bucket) == []
 
 
 def test_people_are_told_of_a_waiting_run_whose_entry_was_taken_out(bucket, schedule):
-    schedule.look(SIX)
+    schedule.tick(SIX)
     bucket.write(SCHEDULE, b"[]")
     for minutes in (1, 11):
-        schedule.look(SIX + timedelta(minutes=minutes))
+        schedule.tick(SIX + timedelta(minutes=minutes))
     assert told(bucket) == ["dropped: 1 waiting runs of daily"]
     assert bucket.folders("schedule") == []
 
 
 def test_a_schedule_that_was_never_written_is_no_problem(settings, bucket):
-    Schedule(settings, bucket).look(SIX)
+    Schedule(settings, bucket).tick(SIX)
     assert told(bucket) == []
 
 
 def test_a_file_of_aliases_is_refused_at_once_and_shown_short(settings, bucket):
     levels = [b"a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]".encode() for n in range(1, 12)]
     bucket.write(SCHEDULE, b"\n".join(levels))
-    Schedule(settings, bucket).look(SIX)
+    Schedule(settings, bucket).tick(SIX)
     [folder] = outbox.undelivered(bucket)
     assert "alias" in folder.notice().facts["the whole file"]
 
 
 def test_a_long_value_is_shown_short_so_that_the_notice_can_be_sent(settings, bucket):
     keep(bucket, name="x" * 100_000, cron="y" * 100_000, **{"z" * 100_000: "w" * 100_000})
-    Schedule(settings, bucket).look(SIX)
+    Schedule(settings, bucket).tick(SIX)
     [folder] = outbox.undelivered(bucket)
     assert len(folder.notice().to_json()) < 4_000
 
@@ -277,17 +277,17 @@ def test_while_the_file_is_broken_nothing_is_forgotten_and_people_are_told_once(
     put_table(bucket, SIX)
     bucket.write(SCHEDULE, b"- name: daily\n  cron: 5")
     for minute in range(3):
-        schedule.look(SIX + timedelta(minutes=minute))
+        schedule.tick(SIX + timedelta(minutes=minute))
     assert told(bucket) == [f"{SCHEDULE} has 3 problems; entries without one are kept"]
     keep(bucket)
-    schedule.look(SIX + HOUR)
+    schedule.tick(SIX + HOUR)
     assert jobs(bucket) == ["2026/11/23"]
 
 
 def test_a_new_entry_catches_nothing_up(settings, bucket):
     put_table(bucket, SIX)
     keep(bucket, catch_up="all")
-    Schedule(settings, bucket).look(NOON)
+    Schedule(settings, bucket).tick(NOON)
     assert jobs(bucket) == []
 
 
@@ -295,8 +295,8 @@ def test_a_damaged_memory_of_an_entry_begins_anew(bucket, schedule):
     put_table(bucket, SIX, SIX + DAY)
     [file] = bucket.files("schedule/daily")
     bucket.write(file.path, b"{")
-    schedule.look(SIX)
-    schedule.look(SIX + DAY)
+    schedule.tick(SIX)
+    schedule.tick(SIX + DAY)
     assert jobs(bucket) == ["2026/11/24"]
 
 
@@ -305,9 +305,9 @@ def test_a_damaged_memory_of_an_entry_begins_anew(bucket, schedule):
 
 def test_a_run_waits_for_its_table_also_across_a_restart_and_then_starts(settings, bucket, schedule):
     for minute in range(0, 119, 7):
-        schedule.look(SIX + timedelta(minutes=minute))
+        schedule.tick(SIX + timedelta(minutes=minute))
     put_table(bucket, SIX)
-    Schedule(settings, bucket).look(SIX + timedelta(minutes=119))
+    Schedule(settings, bucket).tick(SIX + timedelta(minutes=119))
     assert jobs(bucket) == ["2026/11/23"]
     assert told(bucket) == []
     assert bucket.files("schedule/daily/waiting") == []
@@ -315,29 +315,29 @@ def test_a_run_waits_for_its_table_also_across_a_restart_and_then_starts(setting
 
 def test_a_run_whose_table_does_not_come_is_given_up_and_told_once(settings, bucket, schedule):
     for minutes in (0, 60, 119, 120, 121, 180):
-        schedule.look(SIX + timedelta(minutes=minutes))
-    Schedule(settings, bucket).look(SIX + timedelta(minutes=181))
+        schedule.tick(SIX + timedelta(minutes=minutes))
+    Schedule(settings, bucket).tick(SIX + timedelta(minutes=181))
     assert told(bucket) == ["did not start: daily of 2026-11-23 06:00"]
     [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notice.facts["reason"].startswith("there is no table data/predict/input/2026/11/23 in the bucket")
     assert notice.next_step.endswith("scoring schedule run daily --date 2026-11-23T06:00")
     put_table(bucket, SIX)
-    schedule.look(SIX + timedelta(minutes=182))
+    schedule.tick(SIX + timedelta(minutes=182))
     assert jobs(bucket) == []
 
 
 def test_each_run_waits_for_its_own_table(settings, bucket):
     keep(bucket, cron="0 * * * *", score="in/{date:%H}.csv", wait_for="3h")
     schedule = Schedule(settings, bucket)
-    schedule.look(SIX - HOUR)
+    schedule.tick(SIX - HOUR)
     for hour in range(3):
-        schedule.look(SIX + hour * HOUR)
+        schedule.tick(SIX + hour * HOUR)
     for hour in (8, 6):
         write_table(bucket, [row(1)], f"in/{hour:02}.csv")
         os.utime(bucket.place(f"in/{hour:02}.csv"), (0, 0))
-    schedule.look(SIX + 2 * HOUR + timedelta(minutes=30))
+    schedule.tick(SIX + 2 * HOUR + timedelta(minutes=30))
     assert jobs(bucket) == ["in/06.csv", "in/08.csv"]
-    schedule.look(SIX + 4 * HOUR)
+    schedule.tick(SIX + 4 * HOUR)
     assert "did not start: daily of 2026-11-23 07:00" in told(bucket)
 
 
@@ -345,19 +345,19 @@ def test_a_table_that_is_being_written_is_waited_for(bucket, schedule):
     put_table(bucket, SIX)
     path = bucket.place("data/predict/input/2026/11/23/more.csv")
     path.write_text("half")
-    schedule.look(SIX)
+    schedule.tick(SIX)
     assert jobs(bucket) == []
     os.utime(path, (0, 0))
-    schedule.look(SIX + timedelta(seconds=15))
+    schedule.tick(SIX + timedelta(seconds=15))
     assert jobs(bucket) == ["2026/11/23"]
 
 
 def test_a_model_that_is_not_there_is_waited_for_as_well(bucket, schedule):
     put_table(bucket, SIX)
     keep(bucket, model="challenger")
-    schedule.look(SIX)
+    schedule.tick(SIX)
     point_alias(bucket, "challenger", "v1@20261123T120000Z-de27fa")
-    schedule.look(SIX + HOUR)
+    schedule.tick(SIX + HOUR)
     assert jobs(bucket) == ["2026/11/23"]
 
 
@@ -370,7 +370,7 @@ def test_a_bucket_that_does_not_answer_is_only_logged(bucket, schedule, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(bucket, "read", away)
         scheduler.look_once(schedule)
-    schedule.look(SIX)
+    schedule.tick(SIX)
     assert jobs(bucket) == ["2026/11/23"]
 
 
@@ -387,7 +387,7 @@ def test_an_entry_that_raises_whatever_of_ours_holds_up_no_other(bucket, schedul
         return right(path)
 
     monkeypatch.setattr(bucket, call, refuse)
-    assert schedule.look(SIX)
+    assert schedule.tick(SIX)
     assert jobs(bucket) == ["2026/11/23"]
     assert [job_id.rpartition("-score-")[2] for job_id in list_jobs(bucket)] == ["daily-20261123t0600"]
 
@@ -410,14 +410,14 @@ def test_a_table_that_beat_may_not_read_is_given_up_and_told_once(settings, buck
     with monkeypatch.context() as patch:
         unreadable(patch, bucket, "data/predict/input/2026/11/23")
         for minutes in (0, 60, 119):
-            schedule.look(SIX + timedelta(minutes=minutes))
+            schedule.tick(SIX + timedelta(minutes=minutes))
         assert told(bucket) == []
         for minutes in (120, 121):
-            schedule.look(SIX + timedelta(minutes=minutes))
+            schedule.tick(SIX + timedelta(minutes=minutes))
         assert told(bucket) == ["did not start: daily of 2026-11-23 06:00"]
         [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
         assert notice.facts["reason"].endswith("Permission denied")
-    Schedule(settings, bucket).look(SIX + 3 * HOUR)
+    Schedule(settings, bucket).tick(SIX + 3 * HOUR)
     assert jobs(bucket) == []
 
 
@@ -425,8 +425,8 @@ def test_a_table_that_can_be_read_again_in_time_is_scored(bucket, schedule, monk
     put_table(bucket, SIX)
     with monkeypatch.context() as patch:
         unreadable(patch, bucket, "data/predict/input/2026/11/23")
-        schedule.look(SIX)
-    schedule.look(SIX + HOUR)
+        schedule.tick(SIX)
+    schedule.tick(SIX + HOUR)
     assert jobs(bucket) == ["2026/11/23"]
     assert bucket.files("schedule/daily/waiting") == []
 
@@ -438,8 +438,8 @@ def test_a_run_that_is_caught_up_hours_later_is_not_given_up_for_one_call_that_f
     back = Schedule(settings, bucket)
     with monkeypatch.context() as patch:
         unreadable(patch, bucket, "data/predict/input/2026/11/23")
-        back.look(SIX + 5 * HOUR)
-    back.look(SIX + 5 * HOUR + timedelta(seconds=15))
+        back.tick(SIX + 5 * HOUR)
+    back.tick(SIX + 5 * HOUR + timedelta(seconds=15))
     assert jobs(bucket) == ["2026/11/23"]
     assert told(bucket) == []
 
@@ -448,12 +448,12 @@ def test_a_run_that_is_caught_up_hours_later_is_not_given_up_for_one_call_that_f
 def test_a_run_whose_files_cannot_be_read_holds_up_no_later_one(settings, bucket, monkeypatch, folder):
     put_table(bucket, *(SIX + number * DAY for number in range(4)))
     keep(bucket, catch_up="all")
-    Schedule(settings, bucket).look(SIX)
+    Schedule(settings, bucket).tick(SIX)
     unreadable(monkeypatch, bucket, folder)
     back = Schedule(settings, bucket)
-    assert back.look(SIX + 3 * DAY) is ("jobs" not in folder)
+    assert back.tick(SIX + 3 * DAY) is ("jobs" not in folder)
     assert jobs(bucket) == ["2026/11/25", "2026/11/26"]
-    back.look(SIX + 3 * DAY + 7 * HOUR)
+    back.tick(SIX + 3 * DAY + 7 * HOUR)
     assert "late: daily of 2026-11-26 06:00 has not ended" in told(bucket)
 
 
@@ -465,11 +465,11 @@ def test_the_newest_training_tables_are_waited_for_while_they_are_being_written(
         bucket.write(f"data/train/2026/11/22/{table}.csv", b"a")
         if table != name:
             os.utime(bucket.place(f"data/train/2026/11/22/{table}.csv"), (0, 0))
-    schedule.look(SIX - HOUR)
-    schedule.look(SIX)
+    schedule.tick(SIX - HOUR)
+    schedule.tick(SIX)
     assert list(list_jobs(bucket)) == []
     os.utime(bucket.place(f"data/train/2026/11/22/{name}.csv"), (0, 0))
-    schedule.look(SIX + timedelta(seconds=15))
+    schedule.tick(SIX + timedelta(seconds=15))
     [job_id] = list_jobs(bucket)
     job = JobFolder(bucket, job_id).job()
     assert (job.train, job.eval) == ("data/train/2026/11/22/train.csv", "data/train/2026/11/22/eval.csv")
@@ -482,22 +482,22 @@ def test_a_run_that_waits_is_told_of_as_late_also_when_a_later_one_is_due(settin
     keep(bucket, cron="0 * * * *", score="in/{date:%d%H}.csv", wait_for="12h", late_after="90min")
     schedule = Schedule(settings, bucket)
     for minutes in (-60, 0, 60, 89):
-        schedule.look(SIX + timedelta(minutes=minutes))
+        schedule.tick(SIX + timedelta(minutes=minutes))
     assert told(bucket) == []
     for minutes in (90, 91):
-        schedule.look(SIX + timedelta(minutes=minutes))
+        schedule.tick(SIX + timedelta(minutes=minutes))
     assert told(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
 
 
 def test_a_run_that_has_not_ended_in_time_is_told_of_once(settings, bucket, schedule):
     put_table(bucket, SIX)
     keep(bucket, late_after="4h")
-    schedule.look(SIX)
-    schedule.look(SIX + 4 * HOUR - timedelta(seconds=1))
+    schedule.tick(SIX)
+    schedule.tick(SIX + 4 * HOUR - timedelta(seconds=1))
     assert told(bucket) == []
     for minutes in (0, 1, 300):
-        schedule.look(SIX + 4 * HOUR + timedelta(minutes=minutes))
-        Schedule(settings, bucket).look(SIX + 4 * HOUR + timedelta(minutes=minutes))
+        schedule.tick(SIX + 4 * HOUR + timedelta(minutes=minutes))
+        Schedule(settings, bucket).tick(SIX + 4 * HOUR + timedelta(minutes=minutes))
     assert told(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
     [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notice.facts["state"] == "queued"
@@ -507,9 +507,9 @@ def test_a_run_that_has_not_ended_in_time_is_told_of_once(settings, bucket, sche
 @pytest.mark.parametrize("state", ["done", "failed", "cancelled"])
 def test_a_run_that_has_ended_is_not_late_however_it_ended(bucket, schedule, state):
     put_table(bucket, SIX)
-    schedule.look(SIX)
+    schedule.tick(SIX)
     JobFolder(bucket, next(list_jobs(bucket))).end(Outcome(state=state, at=SIX))
-    schedule.look(SIX + 7 * HOUR)
+    schedule.tick(SIX + 7 * HOUR)
     assert told(bucket) == []
 
 
@@ -517,17 +517,17 @@ def test_a_run_that_was_missed_and_forgotten_is_late(settings, bucket, schedule)
     put_table(bucket, SIX)
     keep(bucket, catch_up="none")
     back = Schedule(settings, bucket)
-    back.look(SIX + HOUR)
-    back.look(SIX + 6 * HOUR)
-    back.look(SIX + 7 * HOUR)
+    back.tick(SIX + HOUR)
+    back.tick(SIX + 6 * HOUR)
+    back.tick(SIX + 7 * HOUR)
     assert jobs(bucket) == []
     assert told(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
 
 
 def test_of_many_that_were_missed_and_forgotten_the_last_alone_is_told_of(settings, bucket):
     keep(bucket, cron="*/10 * * * *", catch_up="none", late_after="5min", score="missing/{date:%H}.csv")
-    Schedule(settings, bucket).look(SIX)
-    Schedule(settings, bucket).look(SIX + 3 * HOUR + timedelta(minutes=6))
+    Schedule(settings, bucket).tick(SIX)
+    Schedule(settings, bucket).tick(SIX + 3 * HOUR + timedelta(minutes=6))
     assert told(bucket) == ["late: daily of 2026-11-23 09:00 has not ended"]
 
 
@@ -544,15 +544,15 @@ def test_the_list_shows_what_ran_last_and_what_comes_next(settings, bucket):
     keep(bucket, cron="0 0 * * *")
     assert listed()["last"] is None, "it is not in force yet"
     schedule = Schedule(settings, bucket)
-    schedule.look(midnight - HOUR)
+    schedule.tick(midnight - HOUR)
     assert listed()["last"]["state"] == "not started"
-    schedule.look(midnight)
+    schedule.tick(midnight)
     waiting = listed()["last"]
     assert waiting["state"] == "waits for its table or model"
     assert waiting["reason"].startswith(f"there is no table data/predict/input/{midnight:%Y/%m/%d} in the bucket")
     assert waiting["reason"] in scoring(bucket, "list").stdout
     put_table(bucket, midnight)
-    schedule.look(midnight + HOUR)
+    schedule.tick(midnight + HOUR)
     line = listed()
     assert (datetime.fromisoformat(line["last"]["at"]), line["last"]["state"]) == (midnight, "queued")
     assert line["last"]["job_id"] == next(list_jobs(bucket))
@@ -608,7 +608,7 @@ def test_a_run_by_hand_is_the_run_of_the_clock_and_one_that_failed_runs_anew(set
     put_table(bucket, SIX)
     command = ("run", "daily", "--date", "2026-11-23", "--no-wait")
     first = scoring(bucket, *command, url=settings.broker_url).stdout.strip()
-    schedule.look(SIX)
+    schedule.tick(SIX)
     assert list(list_jobs(bucket)) == [first]
     assert scoring(bucket, *command, url=settings.broker_url).stdout.split()[-1] == first
     JobFolder(bucket, first).end(Outcome(state="failed", at=SIX))
@@ -650,7 +650,7 @@ def worker(monkeypatch, bucket):
 
 def test_a_backfill_says_where_what_was_done_before_was_replaced_and_beat_does_not_mind(settings, bucket, schedule):
     put_table(bucket, SIX)
-    schedule.look(SIX)
+    schedule.tick(SIX)
     [job_id] = list_jobs(bucket)
     assert run_job(JobFolder(bucket, job_id)).state == "done"
     command = ("backfill", "daily", "--from", "2026-11-23", "--to", "2026-11-23")
@@ -665,7 +665,7 @@ def test_a_backfill_says_where_what_was_done_before_was_replaced_and_beat_does_n
         in said.stderr
     )
     again = Schedule(settings, bucket)
-    assert again.look(SIX + HOUR)
+    assert again.tick(SIX + HOUR)
     assert told(bucket) == []
     assert len(list(list_jobs(bucket))) == 2
 
@@ -689,7 +689,7 @@ def test_a_backfill_keeps_so_many_jobs_open_and_leaves_alone_what_is_done(settin
 
 def test_a_backfill_stands_back_while_todays_job_is_open(settings, bucket, worker, schedule):
     put_table(bucket, SIX, *(NOON.replace(day=day) for day in (3, 4)))
-    schedule.look(SIX)
+    schedule.tick(SIX)
     [today] = list_jobs(bucket)
     shown = scoring(bucket, "backfill", "daily", "--from", "2026-11-03", "--to", "2026-11-04", url=settings.broker_url)
     assert f"waits for job {today}" in shown.output

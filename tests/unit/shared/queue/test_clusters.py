@@ -67,7 +67,7 @@ class Stack:
         """The jobs that a sweep of this stack sends."""
         self.look()
         rules = Rules(grace=timedelta(0), deadline=timedelta(days=1))
-        return [missing.orders[0].job_id for missing in sweep(self.bucket, IDLE, rules, cluster=self.cluster)]
+        return [missing.messages[0].job_id for missing in sweep(self.bucket, IDLE, rules, cluster=self.cluster)]
 
     def again(self):
         """The same stack after all its processes were started again."""

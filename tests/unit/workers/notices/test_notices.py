@@ -519,7 +519,7 @@ class Killed(Slack):
         super().deliver(notice)
         os.kill(os.getpid(), 9)
 
-delivery.tell(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!r}), Killed({server.url!r}))
+delivery.deliver_job_notice(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {folder.job_id!r}), Killed({server.url!r}))
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == -9
     assert notified(folder) is None

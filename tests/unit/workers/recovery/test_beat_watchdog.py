@@ -52,13 +52,13 @@ class Workers:
     def one(self):
         return Watch(self.settings, lambda: self.sweeps.append(self.now))
 
-    def look(self, seconds=0.0, beat=None, watches=None):
+    def check(self, seconds=0.0, beat=None, watches=None):
         """Look on for so long; ``beat`` is the connection of a beat that lives."""
         for second in range(0, int(seconds) + 1, 5):
             if beat is not None and second % SWEEP == 0:
                 heartbeat.update_heartbeat(beat, heartbeat.BEAT)
             for watch in watches or self.watches:
-                watch.look(self.now)
+                watch.check(self.now)
             self.now += 5
 
 
@@ -71,25 +71,25 @@ def titles(people):
 
 def test_of_twenty_workers_one_tells_of_the_silence_and_one_of_its_end(client, redis_url, people):
     workers = Workers(redis_url, people.url, count=20)
-    workers.look(60, beat=client)
-    workers.look(LIMIT - 15)
+    workers.check(60, beat=client)
+    workers.check(LIMIT - 15)
     assert titles(people) == []
-    workers.look(60)
+    workers.check(60)
     assert titles(people) == ["beat has been silent for 2 min"]
     [attachment] = people.posted[0]["attachments"]
     assert attachment["color"] == slack.BAD
     assert "scoring run beat, or docker-compose up -d beat" in attachment["footer"]
     assert "jobs go on" in str(attachment["fields"])
-    workers.look(60, beat=client)
+    workers.check(60, beat=client)
     assert titles(people) == ["beat has been silent for 2 min", "beat is back"]
     assert people.posted[1]["attachments"][0]["color"] == slack.GOOD
-    workers.look(LIMIT + 15)
+    workers.check(LIMIT + 15)
     assert titles(people)[2:] == ["beat has been silent for 2 min"], "another silence is told of again"
 
 
 def test_every_key_of_the_watch_has_an_end(client, redis_url, people):
     workers = Workers(redis_url, people.url)
-    workers.look(LIMIT + 60)
+    workers.check(LIMIT + 60)
     heartbeat.update_heartbeat(client, heartbeat.BEAT)
     keys = [*client.scan_iter("scoring:*")]
     assert beat_watchdog.SILENT.encode() in keys
@@ -98,16 +98,16 @@ def test_every_key_of_the_watch_has_an_end(client, redis_url, people):
 
 def test_without_a_webhook_the_alarm_is_a_line_in_the_log(redis_url):
     with structlog.testing.capture_logs() as lines:
-        Workers(redis_url, "").look(LIMIT + 60)
+        Workers(redis_url, "").check(LIMIT + 60)
     assert [line["title"] for line in lines if line["event"] == "notice"] == ["beat has been silent for 2 min"]
 
 
 @pytest.mark.parametrize(("sweep", "limit", "expected"), [(15, 10, 45), (15, 44, 45), (15, 46, 46), (60, 120, 180)])
 def test_beat_is_not_silent_before_three_sweeps_are_missing(redis_url, people, sweep, limit, expected):
     workers = Workers(redis_url, people.url, sweep=sweep, limit=limit)
-    workers.look(expected - 5)
+    workers.check(expected - 5)
     assert titles(people) == []
-    workers.look(10)
+    workers.check(10)
     assert len(titles(people)) == 1
 
 
@@ -116,48 +116,48 @@ def test_a_worker_that_began_to_tell_and_died_is_replaced(client, redis_url, peo
     nobody = f"http://127.0.0.1:{free_port()}/x"
     dying = Workers(redis_url, nobody, count=1)
     others = Workers(redis_url, people.url)
-    dying.look(LIMIT)
+    dying.check(LIMIT)
     client.delete(resting.REST)
-    others.look(LIMIT + 15)
+    others.check(LIMIT + 15)
     assert titles(people) == [], "it is the other's to tell"
     wait_until(lambda: not client.exists(beat_watchdog.SILENT), 5, "the end of the claim")
-    others.look(5)
+    others.check(5)
     assert titles(people) == ["beat has been silent for 2 min"]
 
 
 def test_an_alarm_that_the_webhook_does_not_take_is_tried_again_after_its_rest_and_given_up(client, redis_url, people):
     workers = Workers(redis_url, f"http://127.0.0.1:{free_port()}/x")
-    workers.look(LIMIT)
+    workers.check(LIMIT)
     with structlog.testing.capture_logs() as lines:
-        workers.look(60)
+        workers.check(60)
         assert lines == [], "the webhook rests"
         for _ in range(4):
             client.delete(resting.REST)
-            workers.look(5)
+            workers.check(5)
     assert [line["event"] for line in lines] == ["notice given up"]
 
 
 def test_an_alarm_that_the_webhook_takes_at_the_second_try_is_told_once(client, redis_url, people):
     workers = Workers(redis_url, f"http://127.0.0.1:{free_port()}/x", count=1)
-    workers.look(LIMIT)
+    workers.check(LIMIT)
     workers.watches[0]._webhook_url = people.url
     client.delete(resting.REST)
-    workers.look(60)
+    workers.check(60)
     assert titles(people) == ["beat has been silent for 2 min"]
     client.set(resting.REST, b"")
-    workers.look(60, beat=client)
+    workers.check(60, beat=client)
     assert titles(people) == ["beat has been silent for 2 min"], "the webhook rests"
     client.delete(resting.REST)
-    workers.look(60, beat=client)
+    workers.check(60, beat=client)
     assert titles(people)[1:] == ["beat is back"]
 
 
 def test_an_alarm_waits_while_another_process_is_at_the_webhook(client, redis_url, people):
     workers = Workers(redis_url, people.url)
     with leased(client, delivery.LEASE):
-        workers.look(LIMIT + 60)
+        workers.check(LIMIT + 60)
         assert titles(people) == []
-    workers.look(5)
+    workers.check(5)
     assert titles(people) == ["beat has been silent for 2 min"]
     assert not are_leased(client, [delivery.LEASE])[0], "it is given back"
 
@@ -167,21 +167,21 @@ def test_an_alarm_waits_while_another_process_is_at_the_webhook(client, redis_ur
 
 def test_while_beat_is_silent_one_worker_in_each_period_sends_the_sweep(client, redis_url, people):
     workers = Workers(redis_url, people.url)
-    workers.look(LIMIT - 5)
+    workers.check(LIMIT - 5)
     assert workers.sweeps == []
     for _ in range(5):
-        workers.look(10)
+        workers.check(10)
         assert len(workers.sweeps) == 1, "the period is not over by the server's clock"
     client.delete(beat_watchdog.STAND_IN)
-    workers.look(10)
+    workers.check(10)
     assert len(workers.sweeps) == 2
     client.delete(beat_watchdog.STAND_IN)
-    workers.look(60, beat=client)
+    workers.check(60, beat=client)
     assert len(workers.sweeps) == 2, "beat sends it again"
 
 
 def test_the_place_is_held_for_a_little_less_than_a_period(client, redis_url, people):
-    Workers(redis_url, people.url).look(LIMIT)
+    Workers(redis_url, people.url).check(LIMIT)
     assert 12_000 < client.pttl(beat_watchdog.STAND_IN) <= 13_500
 
 
@@ -191,8 +191,8 @@ def test_the_place_is_held_for_a_little_less_than_a_period(client, redis_url, pe
 def test_a_stack_that_has_just_started_waits_for_its_first_sweep(client, redis_url, people):
     heartbeat.update_heartbeat(client, heartbeat.BEAT)  # yesterday's
     workers = Workers(redis_url, people.url)
-    workers.look(LIMIT - 10)
-    workers.look(LIMIT * 3, beat=client)
+    workers.check(LIMIT - 10)
+    workers.check(LIMIT * 3, beat=client)
     assert titles(people) == []
     assert workers.sweeps == []
 
@@ -200,39 +200,39 @@ def test_a_stack_that_has_just_started_waits_for_its_first_sweep(client, redis_u
 def test_a_worker_that_starts_during_the_silence_neither_tells_of_it_nor_of_its_end(client, redis_url, people):
     heartbeat.update_heartbeat(client, heartbeat.BEAT)
     workers = Workers(redis_url, people.url)
-    workers.look(LIMIT + 15)
+    workers.check(LIMIT + 15)
     late = workers.one()
-    workers.look(LIMIT * 2, watches=[late])
+    workers.check(LIMIT * 2, watches=[late])
     assert titles(people) == ["beat has been silent for 2 min"]
-    workers.look(30, beat=client, watches=[late])
+    workers.check(30, beat=client, watches=[late])
     assert titles(people)[1:] == ["beat is back"]
 
 
 def test_a_machine_that_was_suspended_for_an_hour_sounds_no_alarm(client, redis_url, people):
     workers = Workers(redis_url, people.url)
-    workers.look(60, beat=client)
+    workers.check(60, beat=client)
     workers.now += 3600
-    workers.look(LIMIT - 10)
-    workers.look(60, beat=client)
+    workers.check(LIMIT - 10)
+    workers.check(60, beat=client)
     assert titles(people) == []
 
 
 def test_a_redis_that_was_emptied_sounds_no_alarm(client, redis_url, people):
     workers = Workers(redis_url, people.url)
     for _ in range(20):
-        workers.look(10, beat=client)
+        workers.check(10, beat=client)
         client.flushall()
-        workers.look(0)
+        workers.check(0)
     assert titles(people) == []
     assert workers.sweeps == []
 
 
 def test_a_redis_that_was_emptied_during_the_silence_repeats_the_alarm_and_no_more(client, redis_url, people):
     workers = Workers(redis_url, people.url)
-    workers.look(15, beat=client)
-    workers.look(LIMIT + 15)
+    workers.check(15, beat=client)
+    workers.check(LIMIT + 15)
     client.flushall()
-    workers.look(60)
+    workers.check(60)
     assert titles(people) == ["beat has been silent for 2 min"] * 2
 
 
@@ -251,15 +251,15 @@ def test_a_redis_that_was_away_is_no_silence(tmp_path, people):
     server = start()
     workers = Workers(url, people.url, count=1)
     try:
-        workers.look(30, beat=progress.connect(url))
-        workers.look(LIMIT - 30)
+        workers.check(30, beat=progress.connect(url))
+        workers.check(LIMIT - 30)
         server.terminate()
         server.wait(20)
-        workers.look(5)
+        workers.check(5)
         server = start()
-        workers.look(LIMIT - 10)
+        workers.check(LIMIT - 10)
         assert titles(people) == [], "the clock starts anew when Redis is back"
-        workers.look(15)
+        workers.check(15)
         assert len(titles(people)) == 1
     finally:
         server.terminate()

@@ -9,7 +9,7 @@ from workers.recovery.sweep import lease_name
 
 
 @pytest.mark.parametrize(
-    ("task", "order", "counted", "leased", "piece"),
+    ("task", "message", "counted", "leased", "piece"),
     [
         (routes.SCORE_PLAN, StepMessage(job_id="job-1"), "score.plan", "score.plan:job-1", {}),
         (routes.SCORE_CHUNK, ChunkMessage(job_id="job-1", index=0, of=9), "0", "score.chunk:job-1:0", {"chunk": 0}),
@@ -23,7 +23,7 @@ from workers.recovery.sweep import lease_name
     ],
     ids=["a whole job", "a chunk", "a candidate"],
 )
-def test_each_kind_of_step_keeps_its_names(task, order, counted, leased, piece):
-    assert step_name(task, order) == counted
-    assert lease_name(task, order) == leased
-    assert order.piece == piece
+def test_each_kind_of_step_keeps_its_names(task, message, counted, leased, piece):
+    assert step_name(task, message) == counted
+    assert lease_name(task, message) == leased
+    assert message.piece == piece

@@ -46,7 +46,7 @@ def job(bucket, number=1, kind="score", created=None, **more) -> JobFolder:
 def sent(bucket, traffic=IDLE, grace=NO_GRACE, deadline=DAY) -> list[tuple[str, str, list[int]]]:
     """What one sweep sends: task, job, and the chunks."""
     return [
-        (missing.task, missing.orders[0].job_id, [order.index for order in missing.orders if missing.task == SCORE_CHUNK])
+        (missing.task, missing.messages[0].job_id, [message.index for message in missing.messages if missing.task == SCORE_CHUNK])
         for missing in sweep(bucket, traffic, Rules(grace=grace, deadline=deadline))
     ]
 
@@ -178,7 +178,7 @@ def test_a_sweep_ends_in_its_time_and_the_next_one_goes_on_where_it_stopped(buck
     tasks = []
     while set(store.looked_at) != set(ids):
         before = len(store.looked_at)
-        tasks += [missing.orders[0].job_id for missing in sweep(store, IDLE, Rules(grace=timedelta(seconds=3600), deadline=DAY), turn)]
+        tasks += [missing.messages[0].job_id for missing in sweep(store, IDLE, Rules(grace=timedelta(seconds=3600), deadline=DAY), turn)]
         assert len(store.looked_at) - before < 200, "all of them at once"
         rounds += 1
         assert rounds < 200
@@ -190,14 +190,14 @@ def test_a_turn_begins_after_the_job_that_was_looked_at_last_and_comes_to_the_ot
     for number in (1, 2, 3):
         job(bucket, number)
     turn = Turn(after="job-1")
-    assert [missing.orders[0].job_id for missing in sweep(bucket, IDLE, Rules(grace=NO_GRACE, deadline=DAY), turn)] == [
+    assert [missing.messages[0].job_id for missing in sweep(bucket, IDLE, Rules(grace=NO_GRACE, deadline=DAY), turn)] == [
         "job-2",
         "job-3",
         "job-1",
     ]
     assert turn.after == "", "all were looked at"
     gone = Turn(after="job-2x")  # that job ended meanwhile
-    assert [mark.path[-1] for mark in gone.order(bucket.files("jobs/_open"))] == ["3", "1", "2"]
+    assert [mark.path[-1] for mark in gone.message(bucket.files("jobs/_open"))] == ["3", "1", "2"]
 
 
 def test_an_outcome_gets_its_time_as_well(bucket):
@@ -326,7 +326,7 @@ def test_two_sweeps_at_once_send_the_same_and_change_nothing(bucket):
     plan(job(bucket, 1))
     later = datetime.now(UTC) + timedelta(seconds=1)
     first, second = (sweep(bucket, IDLE, Rules(grace=NO_GRACE, deadline=DAY, now=later)) for _ in range(2))
-    assert next(first).orders == next(second).orders
+    assert next(first).messages == next(second).messages
     assert next(first, None) is next(second, None) is None
 
 

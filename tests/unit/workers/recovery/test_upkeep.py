@@ -43,19 +43,19 @@ def client(redis_url):
 @pytest.fixture(autouse=True)
 def sent(bucket, client, monkeypatch, tmp_path):
     """Let this process and those it forks be a worker's; the file in which the jobs are that it sends something of."""
-    settings, orders = Settings(home=tmp_path / "home", stall_seconds=1), tmp_path / "sent"
-    orders.write_text("")
+    settings, messages = Settings(home=tmp_path / "home", stall_seconds=1), tmp_path / "sent"
+    messages.write_text("")
 
     def send(app, task, sent):
-        with orders.open("a") as file:
-            file.writelines(f"{order.job_id}\n" for order in sent)
+        with messages.open("a") as file:
+            file.writelines(f"{message.job_id}\n" for message in sent)
 
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)
     monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
     monkeypatch.setattr(context, "settings", lambda: settings)
     monkeypatch.setattr(broker, "send", send)
-    return orders
+    return messages
 
 
 def deaths(task, times: int) -> int:

@@ -57,7 +57,7 @@ class Worker:
         """Send what the sweep misses, and do all that is on the queues; returns how many messages there were."""
         idle = recovery_sweep.Traffic(waiting_since=lambda _: None, are_leased=lambda names: [False] * len(names))
         for missing in recovery_sweep.sweep(bucket, idle, recovery_sweep.Rules(grace=timedelta(0), deadline=timedelta(days=365_000))):
-            broker.send(self.app, missing.task, missing.orders)
+            broker.send(self.app, missing.task, missing.messages)
         return sum(1 for _ in self._messages())
 
     def _messages(self) -> Iterator[None]:
@@ -102,7 +102,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-orders = st.fixed_dictionaries(
+messages = st.fixed_dictionaries(
     {"job_id": st.just("20261123t120000z-score-000000") | json_values},
     optional={
         "format": st.just(1) | json_values,
@@ -115,7 +115,7 @@ orders = st.fixed_dictionaries(
 
 @given(
     st.sampled_from(sorted(set(QUEUE_OF_TASK) - {SWEEP, GC})),
-    st.lists(json_values | orders, max_size=3),
+    st.lists(json_values | messages, max_size=3),
     st.dictionaries(st.text(max_size=5), json_values, max_size=2),
 )
 def test_whatever_the_arguments_a_task_refuses_them_and_leaves_no_trace(worker, store, task, arguments, keywords):

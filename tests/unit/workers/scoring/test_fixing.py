@@ -220,7 +220,7 @@ def test_a_row_whose_prediction_was_refused_is_not_scored_again_and_a_fixed_one_
     assert ["2007,2" in line for line in text_at(bucket, outcome.result).splitlines()].index(True) == 8
 
 
-@pytest.mark.parametrize("suspect", [False, True])
+@pytest.mark.parametrize("isolated", [False, True])
 def test_a_chunk_with_fixed_rows_is_the_same_when_it_is_tried_in_pieces(bucket, isolated):
     earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
     run_job(earlier)

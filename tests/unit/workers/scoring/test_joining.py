@@ -112,7 +112,7 @@ def sent(bucket, redis_url, monkeypatch):
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)
     serve_only(monkeypatch, routes.QUEUE_CONTROL)
-    monkeypatch.setattr(broker, "send", lambda _app, task, orders: found.extend((task, order) for order in orders))
+    monkeypatch.setattr(broker, "send", lambda _app, task, messages: found.extend((task, message) for message in messages))
     planned_chunks.read_plan_once.cache_clear()
     return found
 
@@ -131,13 +131,13 @@ def test_a_finish_that_somebody_else_is_at_is_left_to_him(bucket, sent):
     folder = make_job(bucket, chunk_rows=4)
     plan(folder)
     score_chunks(folder, bucket.root)
-    order = StepMessage(job_id=folder.job_id)
-    with leased(context.redis_client(), lease_name(routes.SCORE_FINISH, order)):
+    message = StepMessage(job_id=folder.job_id)
+    with leased(context.redis_client(), lease_name(routes.SCORE_FINISH, message)):
         finish(folder)
         assert folder.outcome() is None
     finish(folder)
     assert folder.outcome().state == "done"
-    assert sent == [(routes.NOTIFY, order)]
+    assert sent == [(routes.NOTIFY, message)]
 
 
 @pytest.mark.server
@@ -180,12 +180,12 @@ def test_a_process_that_could_score_the_last_chunks_itself_does_not_wait_for_the
 def test_the_join_is_sent_for_before_the_last_chunks_are_there_and_again_with_the_last(bucket, sent):
     folder = make_job(bucket, chunk_rows=4)
     made = plan(folder)
-    order = StepMessage(job_id=folder.job_id)
+    message = StepMessage(job_id=folder.job_id)
     sent_with = {}
     for index in range(10):
         tasks_score.score_chunk(ChunkMessage(job_id=folder.job_id, index=index, of=len(made.chunks)).encode())
         sent_with[index] = len(sent)
-    assert sent == [(routes.SCORE_FINISH, order)] * 2
+    assert sent == [(routes.SCORE_FINISH, message)] * 2
     assert [index for index in range(1, 10) if sent_with[index] > sent_with[index - 1]] == [10 - joining.awaited_chunks(made) - 1, 9]
 
 
@@ -205,9 +205,9 @@ def test_a_plan_that_comes_when_nearly_all_is_scored_sends_for_the_join(bucket, 
     made = plan(folder)
     score(folder, *range(8))
     tasks_score.score_plan(StepMessage(job_id=folder.job_id).encode())
-    order = StepMessage(job_id=folder.job_id)
-    assert sent[0] == (routes.SCORE_FINISH, order)
-    assert [(task, order.index) for task, order in sent[1:]] == [(routes.SCORE_CHUNK, index) for index in range(8, len(made.chunks))]
+    message = StepMessage(job_id=folder.job_id)
+    assert sent[0] == (routes.SCORE_FINISH, message)
+    assert [(task, message.index) for task, message in sent[1:]] == [(routes.SCORE_CHUNK, index) for index in range(8, len(made.chunks))]
 
 
 @pytest.mark.server

@@ -24,17 +24,17 @@ def early(folder, cut) -> ChunkMessage:
 
 def test_a_chunk_of_a_plan_is_found_by_its_number_alone(folder):
     made = plan(folder)
-    order = ChunkMessage(job_id=folder.job_id, index=2, of=3)
-    assert find_chunk(folder, order) == made.chunk(2)
-    assert plan_of_chunk(folder, order) == made
+    message = ChunkMessage(job_id=folder.job_id, index=2, of=3)
+    assert find_chunk(folder, message) == made.chunk(2)
+    assert plan_of_chunk(folder, message) == made
 
 
 def test_a_chunk_that_comes_before_the_plan_is_what_its_message_says(folder, monkeypatch):
     seen = []
 
     def ready(chunks):
-        order = early(folder, chunks[0])
-        seen.append((find_chunk(folder, order).chunk, plan_of_chunk(folder, order)))
+        message = early(folder, chunks[0])
+        seen.append((find_chunk(folder, message).chunk, plan_of_chunk(folder, message)))
 
     made = planning.plan_job(folder, ready)
     assert seen[0] == (made.chunks[0], None)

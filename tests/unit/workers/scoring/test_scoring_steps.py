@@ -660,7 +660,7 @@ def test_a_result_is_signed_wherever_its_manifest_lies(bucket):
     folder = make_job(bucket, model=publish_handmade(bucket, made=later))
     outcome = run_job(folder)
     for place in (outcome.result, f"{outcome.result}/revisions/{folder.job_id}", folder.path):
-        assert bucket.signer.judge(bucket.read(f"{place}/manifest.json")) is Signature.RIGHT, place
+        assert bucket.signer.check(bucket.read(f"{place}/manifest.json")) is Signature.RIGHT, place
 
 
 def test_a_job_with_a_release_that_is_not_signed_is_refused_before_its_table_is_cut(bucket):

@@ -68,13 +68,13 @@ def worker(bucket, client, settings, monkeypatch):
     planned_chunks.read_plan_once.cache_clear()
 
 
-def run(task, order) -> int:
+def run(task, message) -> int:
     """Run a step in a process of its own, as the pool does; the signal that killed it, or 0."""
     child = os.fork()
     if child == 0:
         signal.alarm(SECONDS)
         try:
-            task(order.encode())
+            task(message.encode())
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -82,11 +82,11 @@ def run(task, order) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def run_until_it_ends(task, order, folder, most=12) -> int:
+def run_until_it_ends(task, message, folder, most=12) -> int:
     """Give the step out again and again until the job has ended; how often that killed a process."""
     deaths = 0
     while folder.outcome() is None:
-        deaths += run(task, order) != 0
+        deaths += run(task, message) != 0
         assert deaths <= most, "it is begun for ever"
     return deaths
 
@@ -156,7 +156,7 @@ def test_an_emptied_redis_does_not_give_a_step_its_tries_back(killing, client):
         assert deaths < 6, "it is begun for ever"
         client.flushall()
         # its message was lost as well: the sweep sends it again
-        sweeping.send_again(None, Missing(task=task.name, orders=[whole(folder)], sent=None))
+        sweeping.send_again(None, Missing(task=task.name, messages=[whole(folder)], sent=None))
     assert deaths <= MAX_DEATHS + 1  # the first one is forgotten with Redis
     check_verdict(folder, "killed its process 3 times in a row")
 
@@ -211,7 +211,7 @@ def test_a_result_that_cannot_be_put_in_its_place_fails_a_job_that_was_done_and_
 def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
     folder = make_job(bucket)
     folder.cancel()
-    monkeypatch.setattr(delivery, "tell", die)
+    monkeypatch.setattr(delivery, "deliver_job_notice", die)
     assert [run(upkeep.notify, whole(folder)) for _ in range(MAX_DEATHS + 1)] == [signal.SIGKILL] * MAX_DEATHS + [0]
     assert delivery.is_delivered(folder, folder.outcome())
     assert not bucket.files("jobs/_open")
@@ -220,10 +220,10 @@ def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
 def test_the_search_of_a_training_that_dies_between_two_candidates_fails(bucket, monkeypatch):
     folder = make_training(bucket)
     monkeypatch.setattr(steps, "score_candidate", lambda *_: None)
-    monkeypatch.setattr(steps, "missing_orders", lambda _: ([], None))
-    monkeypatch.setattr(steps, "next_orders", die)
-    order = CandidateMessage(job_id=folder.job_id, candidate=1, fold=1)
-    assert run_until_it_ends(tasks_train.train_candidate, order, folder) == MAX_DEATHS
+    monkeypatch.setattr(steps, "missing_messages", lambda _: ([], None))
+    monkeypatch.setattr(steps, "next_messages", die)
+    message = CandidateMessage(job_id=folder.job_id, candidate=1, fold=1)
+    assert run_until_it_ends(tasks_train.train_candidate, message, folder) == MAX_DEATHS
     check_verdict(folder, "train.candidate (choosing the next candidates of the search) killed its process 3 times in a row")
 
 
@@ -274,24 +274,24 @@ def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucke
 def test_a_deploy_that_kills_work_in_hand_again_and_again_fails_no_job(bucket, client, monkeypatch):
     folder = make_job(bucket)
     monkeypatch.setattr(planning, "plan_job", die)
-    order = whole(folder)
+    message = whole(folder)
     for _ in range(MAX_DEATHS + 2):
-        assert run(score.score_plan, order) == signal.SIGKILL
+        assert run(score.score_plan, message) == signal.SIGKILL
         # what its worker said when it was told to stop, before the process was killed
-        forgive_work_in_hand(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[order.encode()])])
+        forgive_work_in_hand(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[message.encode()])])
     assert folder.outcome() is None
 
 
 def test_each_kind_of_step_in_hand_is_forgiven_and_what_is_none_is_passed_over(bucket, client):
     folder = make_job(bucket)
     key = attempts.attempts_key(folder.job_id)
-    orders = {
+    messages = {
         routes.SCORE_CHUNK: ChunkMessage(job_id=folder.job_id, index=7, of=9),
         routes.TRAIN_CANDIDATE: CandidateMessage(job_id=folder.job_id, candidate=3, fold=2),
         routes.SCORE_FINISH: whole(folder),
     }
     client.hset(key, mapping={"7": 2, "3.2": 1, routes.SCORE_FINISH: 0})
-    requests = [SimpleNamespace(name=name, args=[order.encode()]) for name, order in orders.items()]
+    requests = [SimpleNamespace(name=name, args=[message.encode()]) for name, message in messages.items()]
     forgive_work_in_hand(client, [SimpleNamespace(name=routes.SWEEP, args=[]), *requests])
     assert client.hgetall(key) == {b"7": b"1", b"3.2": b"0", routes.SCORE_FINISH.encode(): b"0"}
 
@@ -362,13 +362,13 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
     folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
     chunks = len(job_plan.read_plan(folder).chunks)
     assert chunks == 8
-    orders = [ChunkMessage(job_id=folder.job_id, index=index, of=chunks) for index in range(chunks)]
+    messages = [ChunkMessage(job_id=folder.job_id, index=index, of=chunks) for index in range(chunks)]
     deaths = 0
     while folder.outcome() is None:
-        order = orders.pop(0)
-        if run(score.score_chunk, order):
+        message = messages.pop(0)
+        if run(score.score_chunk, message):
             deaths += 1
-            orders.append(order)
+            messages.append(message)
             attempts.note_lost(client, folder.job_id)  # as the worker's main process does
     assert deaths == 1 + MAX_DEATHS
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
@@ -377,11 +377,11 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
 def test_a_release_that_kills_whole_workers_fails_the_job_although_nobody_reports_a_loss(deadly_release, client):
     """A container that is killed takes the main process with it: once, every chunk of the job killed a worker, and none was counted."""
     folder = deadly_release("os.kill(os.getpid(), 9)", chunk_rows=1)
-    orders = [ChunkMessage(job_id=folder.job_id, index=index, of=8) for index in range(8)]
+    messages = [ChunkMessage(job_id=folder.job_id, index=index, of=8) for index in range(8)]
     deaths = 0
     while folder.outcome() is None:
         # what a worker held that was killed comes back after minutes: the next worker takes the next chunk
-        deaths += run(score.score_chunk, orders.pop(0)) != 0
+        deaths += run(score.score_chunk, messages.pop(0)) != 0
     assert deaths == 1 + MAX_DEATHS
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
 

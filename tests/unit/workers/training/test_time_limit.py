@@ -67,4 +67,4 @@ def test_while_the_parameters_of_a_search_are_checked(bucket, tmp_path):
     definitions = add_slow(tmp_path / "definitions", "return None", RAISES)
     bucket.write("params.yaml", CONFIG)
     with pytest.raises(SoftTimeLimitExceeded):
-        steps.next_orders(make_training(bucket, "slow", config="params.yaml"), library_of(bucket, definitions))
+        steps.next_messages(make_training(bucket, "slow", config="params.yaml"), library_of(bucket, definitions))

@@ -279,7 +279,7 @@ def test_a_search_begins_on_no_junk(bucket):
     folder = make_training(bucket, "v2", eval=None, config="params.yaml")
     bucket.write("params.yaml", b"search: grid\nfolds: 2\nparameters:\n  num_leaves: [15, 31]\n")
     with pytest.raises(TableError, match="has no conversion in 3,000 clicks"):
-        steps.next_orders(folder, library_of(folder.bucket))
+        steps.next_messages(folder, library_of(folder.bucket))
 
 
 def test_few_clicks_are_warned_of_and_many_are_not(bucket):

@@ -24,23 +24,23 @@ def folder(tmp_path, monkeypatch):
 def test_chunks_are_sent_in_their_order_before_there_is_a_plan_each_with_what_it_is_cut_to(folder, monkeypatch):
     sent = []
 
-    def send(_app, task, orders):
+    def send(_app, task, messages):
         assert task == SCORE_CHUNK
         assert not folder.has("plan.json")
-        sent.extend(orders)
+        sent.extend(messages)
 
     monkeypatch.setattr(broker, "send", send)
     early = sender.ChunkSender(None, folder.job_id)
     plan = planning.plan_job(folder, early.send_early)
     assert len(plan.chunks) > 3
     assert early.sent == len(sent) == len(plan.chunks)
-    assert [(order.index, order.cut) for order in sent] == list(enumerate(plan.chunks))
+    assert [(message.index, message.cut) for message in sent] == list(enumerate(plan.chunks))
 
 
 def test_a_lot_waits_a_moment_for_the_next_chunks_and_nothing_is_sent_twice(folder, monkeypatch):
     lots = []
     monkeypatch.setattr(sender, "SENDING_PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(broker, "send", lambda _app, _task, orders: lots.append([order.index for order in orders]))
+    monkeypatch.setattr(broker, "send", lambda _app, _task, messages: lots.append([message.index for message in messages]))
     early = sender.ChunkSender(None, folder.job_id)
     planning.plan_job(folder, early.send_early)
     assert lots == [[0]]

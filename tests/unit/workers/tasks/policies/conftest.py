@@ -49,7 +49,7 @@ def client(redis_url):
 def sent(monkeypatch) -> list[str]:
     """The names of the tasks that messages are sent to."""
     found: list[str] = []
-    monkeypatch.setattr(broker, "send", lambda _app, task, orders: found.extend(task for _ in orders))
+    monkeypatch.setattr(broker, "send", lambda _app, task, messages: found.extend(task for _ in messages))
     return found
 
 
@@ -65,6 +65,6 @@ def make_run(tmp_path, client, sent, monkeypatch):
 
     def make(work=lambda *_: None, **options) -> StepRun:
         step = Step(work=work, **(ORDINARY | options))
-        return StepRun(step=step, task=Task(), order=StepMessage(job_id=folder.job_id), folder=folder)
+        return StepRun(step=step, task=Task(), message=StepMessage(job_id=folder.job_id), folder=folder)
 
     return make

@@ -40,10 +40,10 @@ def test_a_step_that_says_its_stage_fails_with_what_it_said_last(make_run, crash
 
 def test_a_step_that_handles_its_crashes_gets_their_number(make_run, crash):
     seen = []
-    run = make_run(lambda _task, order, folder, attempt: seen.append((order, folder, attempt.deaths)), handles_crashes=lambda *_: True)
+    run = make_run(lambda _task, message, folder, attempt: seen.append((message, folder, attempt.deaths)), handles_crashes=lambda *_: True)
     crash(run, MAX_DEATHS)
     run_counted(run)
-    assert seen == [(run.order, run.folder, MAX_DEATHS)]
+    assert seen == [(run.message, run.folder, MAX_DEATHS)]
 
 
 def test_a_run_that_ends_takes_its_count_away(make_run, crash, client):

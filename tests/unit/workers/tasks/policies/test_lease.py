@@ -11,7 +11,7 @@ pytestmark = pytest.mark.server
 
 def test_a_step_that_another_process_is_at_is_left_alone(make_run, client):
     run, worked = make_run(), []
-    with leased(client, lease_name(run.name, run.order)):
+    with leased(client, lease_name(run.name, run.message)):
         run_leased(run, worked.append)
     assert worked == []
     run_leased(run, worked.append)
@@ -20,7 +20,7 @@ def test_a_step_that_another_process_is_at_is_left_alone(make_run, client):
 
 def test_the_lease_is_held_during_the_work_and_returned_after_it(make_run, client):
     run, held = make_run(), []
-    name = lease_name(run.name, run.order)
+    name = lease_name(run.name, run.message)
     run_leased(run, lambda _: held.extend(are_leased(client, [name])))
     assert held == [True]
     assert are_leased(client, [name]) == [False]
@@ -30,7 +30,7 @@ def test_a_step_that_is_needed_once_more_runs_once_more_and_is_asked_without_its
     asked, worked = [], []
 
     def is_needed(folder):
-        asked.append((folder.job_id, *are_leased(client, [lease_name(run.name, run.order)])))
+        asked.append((folder.job_id, *are_leased(client, [lease_name(run.name, run.message)])))
         return len(asked) < 3
 
     run = make_run(repeat_while=is_needed)

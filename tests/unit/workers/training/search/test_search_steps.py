@@ -135,10 +135,10 @@ def search_job(bucket, config=GRID, definition="v1", created=NOON) -> JobFolder:
 def run_search(folder, definitions=None) -> list[tuple[int, int]]:
     """Try what is to be tried until the search is over; returns candidate and fold of each try."""
     tried = []
-    while orders := steps.next_orders(folder, library_of(folder.bucket, definitions)):
-        for order in orders:
-            steps.score_candidate(folder, order.candidate, order.fold, library_of(folder.bucket, definitions))
-            tried.append((order.candidate, order.fold))
+    while messages := steps.next_messages(folder, library_of(folder.bucket, definitions)):
+        for message in messages:
+            steps.score_candidate(folder, message.candidate, message.fold, library_of(folder.bucket, definitions))
+            tried.append((message.candidate, message.fold))
     return tried
 
 
@@ -232,7 +232,7 @@ def test_a_grid_is_tried_candidate_by_candidate_and_the_best_one_is_fitted_on_al
 
 def test_what_a_candidate_reaches_is_what_training_by_hand_reaches(bucket):
     folder = search_job(bucket)
-    steps.next_orders(folder, library_of(folder.bucket))
+    steps.next_messages(folder, library_of(folder.bucket))
     record = steps.score_candidate(folder, 2, 1, library_of(folder.bucket))
     table = training_table.read_training_table(bucket, TRAIN, None, with_week=True)
     from model_store.evaluation.metrics import evaluate
@@ -265,19 +265,19 @@ def test_without_early_stops_every_candidate_gets_every_fold(bucket):
 
 def test_a_resumed_job_does_not_try_finished_candidates_again(bucket, monkeypatch):
     folder = search_job(bucket)
-    orders = steps.next_orders(folder, library_of(folder.bucket))
-    for order in orders[:2]:
-        steps.score_candidate(folder, order.candidate, order.fold, library_of(folder.bucket))
+    messages = steps.next_messages(folder, library_of(folder.bucket))
+    for message in messages[:2]:
+        steps.score_candidate(folder, message.candidate, message.fold, library_of(folder.bucket))
     folder.cancel()
-    assert steps.next_orders(folder, library_of(folder.bucket)) == []
+    assert steps.next_messages(folder, library_of(folder.bucket)) == []
     assert steps.score_candidate(folder, 3, 1, library_of(folder.bucket)) is None, "a cancelled job tries nothing"
     folder.reopen()
     fits = []
     fit = fitting.fit
     monkeypatch.setattr(steps, "fit", lambda definition, table, params: (fits.append(dict(params)), fit(definition, table, params))[1])
-    assert [(order.candidate, order.fold) for order in steps.next_orders(folder, library_of(folder.bucket))] == [(3, 1)]
-    for order in orders:  # messages may come twice
-        steps.score_candidate(folder, order.candidate, order.fold, library_of(folder.bucket))
+    assert [(message.candidate, message.fold) for message in steps.next_messages(folder, library_of(folder.bucket))] == [(3, 1)]
+    for message in messages:  # messages may come twice
+        steps.score_candidate(folder, message.candidate, message.fold, library_of(folder.bucket))
     assert fits == [{"ridge_clicks": 1e9}]
 
 
@@ -295,11 +295,11 @@ def test_a_broken_record_is_made_again(bucket):
 def test_the_sweep_sends_the_candidates_that_are_missing_and_then_the_fit(bucket):
     folder = search_job(bucket, created=datetime.now(UTC))
     assert sent(bucket) == [(TRAIN_FIT, folder.job_id, [])]
-    orders = steps.next_orders(folder, library_of(folder.bucket))
+    messages = steps.next_messages(folder, library_of(folder.bucket))
     make_older(folder)
     assert sent(bucket) == [(TRAIN_CANDIDATE, folder.job_id, [])]
-    for order in orders:
-        steps.score_candidate(folder, order.candidate, order.fold, library_of(folder.bucket))
+    for message in messages:
+        steps.score_candidate(folder, message.candidate, message.fold, library_of(folder.bucket))
     make_older(folder)
     assert sent(bucket) == [(TRAIN_FIT, folder.job_id, [])], "the fit makes the next wave"
 
@@ -327,7 +327,7 @@ def test_a_job_fails_when_all_its_candidates_do(bucket, definitions):
 
 def test_a_candidate_that_is_given_up_counts_as_failed_and_the_search_goes_on(bucket):
     folder = search_job(bucket)
-    steps.next_orders(folder, library_of(folder.bucket))
+    steps.next_messages(folder, library_of(folder.bucket))
     steps.give_up(folder, 2, 1, "it killed its worker 3 times")
     assert run_search(folder)[:2] == [(1, 1), (3, 1)]
     [failed] = [candidate for candidate in finish(folder).candidates if candidate.state == "failed"]
@@ -342,8 +342,8 @@ def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definiti
     source.write_text(late)
     monkeypatch.setattr(context, "settings", lambda: Settings(definitions=definitions))
     folder = search_job(bucket, b"parameters:\n  rate: [0.05, 7]\n", "clumsy")
-    [_, order] = steps.next_orders(folder, library_of(folder.bucket, definitions))
-    candidates.try_or_give_up(SimpleNamespace(app=make_app(Settings())), order, folder, SimpleNamespace(deaths=0))
+    [_, message] = steps.next_messages(folder, library_of(folder.bucket, definitions))
+    candidates.try_or_give_up(SimpleNamespace(app=make_app(Settings())), message, folder, SimpleNamespace(deaths=0))
     run_search(folder, definitions)
     [failed] = [candidate for candidate in finish(folder, definitions).candidates if candidate.state == "failed"]
     assert (failed.params, failed.reason) == ({"rate": 7}, "it took longer than 840 seconds")
@@ -351,7 +351,7 @@ def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definiti
 
 def test_people_are_told_of_the_best_so_far_but_not_with_every_candidate(bucket):
     folder = search_job(bucket, b"parameters:\n  ridge_clicks: [10, 30000]\n")
-    orders = steps.next_orders(folder, library_of(folder.bucket))
+    messages = steps.next_messages(folder, library_of(folder.bucket))
     steps.score_candidate(folder, 1, 1, library_of(folder.bucket))
     steps.say_standing(folder)
     assert "trying 2 candidates" in folder.status().reason, "that was said a moment ago"
@@ -362,15 +362,15 @@ def test_people_are_told_of_the_best_so_far_but_not_with_every_candidate(bucket)
     make_older(folder)
     steps.say_standing(folder)
     assert folder.status().reason.endswith("on 1 of 3 folds: ridge_clicks 30000")
-    assert (folder.status().chunks_done, folder.status().chunks) == (len(orders), 6)
+    assert (folder.status().chunks_done, folder.status().chunks) == (len(messages), 6)
 
 
 def test_when_the_leader_fails_later_those_that_were_stopped_for_it_go_on(bucket, definitions):
     folder = search_job(bucket, b"parameters:\n  rate: [0.9, 0.05]\n", "clumsy")
     library = library_of(bucket, definitions)
-    for order in steps.next_orders(folder, library):
-        steps.score_candidate(folder, order.candidate, order.fold, library)
-    assert [(order.candidate, order.fold) for order in steps.next_orders(folder, library)] == [(2, 2)], "the first one is stopped"
+    for message in steps.next_messages(folder, library):
+        steps.score_candidate(folder, message.candidate, message.fold, library)
+    assert [(message.candidate, message.fold) for message in steps.next_messages(folder, library)] == [(2, 2)], "the first one is stopped"
     steps.give_up(folder, 2, 2, "it killed its worker 3 times")
     assert run_search(folder, definitions) == [(1, 2), (1, 3)]
     assert finish(folder, definitions).chosen == {"rate": 0.9}
@@ -393,7 +393,7 @@ def test_when_the_leader_fails_later_those_that_were_stopped_for_it_go_on(bucket
 def test_what_cannot_be_searched_is_refused_before_the_table_is_read(bucket, monkeypatch, config, definition, error, sentence):
     monkeypatch.setattr(steps, "read_training_table", lambda *_, **__: pytest.fail("the table was read"))
     with pytest.raises(error, match=sentence):
-        steps.next_orders(search_job(bucket, config, definition), library_of(bucket))
+        steps.next_messages(search_job(bucket, config, definition), library_of(bucket))
 
 
 def test_a_table_that_changes_when_its_search_is_over_is_not_fitted_with_what_was_found_on_another(bucket, definitions):
@@ -408,7 +408,7 @@ def test_a_table_that_changes_when_its_search_is_over_is_not_fitted_with_what_wa
 
 def test_a_definition_or_table_that_changes_while_candidates_are_tried_fails_the_job(bucket, definitions):
     folder = search_job(bucket, b"parameters:\n  rate: [0.05, 0.06]\n", "clumsy")
-    steps.next_orders(folder, library_of(folder.bucket, definitions))
+    steps.next_messages(folder, library_of(folder.bucket, definitions))
     source = definitions / "clumsy/model.py"
     source.write_text(CLUMSY.replace("0.05", "0.07"))
     with pytest.raises(ModelError, match="the definition clumsy was changed since the search"):
@@ -424,7 +424,7 @@ def test_an_order_for_what_the_search_does_not_try_is_refused(bucket):
     folder = search_job(bucket)
     with pytest.raises(StaleMessageError, match="searches for nothing"):
         steps.score_candidate(folder, 1, 1, library_of(folder.bucket))
-    steps.next_orders(folder, library_of(folder.bucket))
+    steps.next_messages(folder, library_of(folder.bucket))
     for candidate, fold in ((4, 1), (1, 2)):
         with pytest.raises(StaleMessageError, match=f"does not try a candidate {candidate} on a fold {fold}"):
             steps.score_candidate(folder, candidate, fold, library_of(folder.bucket))
@@ -432,7 +432,7 @@ def test_an_order_for_what_the_search_does_not_try_is_refused(bucket):
 
 def test_a_definition_that_brings_its_own_search_is_left_to_it(bucket, definitions):
     folder = search_job(bucket, b"depth: [5, 10]\n", "older")
-    assert steps.next_orders(folder, library_of(folder.bucket, definitions)) == []
+    assert steps.next_messages(folder, library_of(folder.bucket, definitions)) == []
     search = finish(folder, definitions)
     assert search.method == "the grid_search of older itself"
     assert search.chosen == {"depth": 10}
