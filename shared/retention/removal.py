@@ -22,6 +22,7 @@ from shared.retention.tombstones import (
     GRACE,
     TOMBSTONES,
     Tombstone,
+    drop_finished_marks,
     forget_taken_back,
     name_of,
     read_all,
@@ -61,6 +62,7 @@ def remove_due(
     """
     done = Removed()
     forget_taken_back(bucket, now)
+    drop_finished_marks(bucket)
     for path, tombstone in list(read_all(bucket, TOMBSTONES)):
         if now - tombstone.at < GRACE:
             continue

@@ -115,6 +115,13 @@ def removing_mark(path: str) -> str:
     return f"{REMOVING}/{name_of(path)}"
 
 
+def drop_finished_marks(bucket: Bucket) -> None:
+    """Remove the marks of removals that ended: a process that dies between the tombstone and its mark leaves the mark."""
+    for info in bucket.files(REMOVING):
+        if not bucket.exists(f"{TOMBSTONES}/{name_of(info.path)}.json"):
+            bucket.delete(info.path)
+
+
 def name_of(path: str) -> str:
     """The id of a tombstone."""
     return path.rpartition("/")[2].removesuffix(".json")

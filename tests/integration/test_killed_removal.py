@@ -19,6 +19,7 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder, announce
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, read_retention
+from shared.retention.tombstones import REMOVING, TOMBSTONES, removing_mark
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table
 from workers.scoring import publishing
 from workers.scoring.joining import join
@@ -123,6 +124,27 @@ def check_whole(bucket: LocalBucket, held: str) -> None:
 
 def kept(bucket: LocalBucket) -> dict[str, bytes]:
     return {path: data for path, data in tree(bucket.root).items() if not path.startswith("gc/")}
+
+
+def test_a_removal_killed_between_a_tombstone_and_its_mark_leaves_no_mark(full, tmp_path, monkeypatch):
+    bucket, now = copied(full, tmp_path / "killed"), datetime.now(UTC)
+    rules = read_retention(bucket)
+    daily.make_round(bucket, rules, now + timedelta(days=DAYS[0]))
+    tombstone = bucket.files(TOMBSTONES)[0]
+
+    def delete(path: str) -> None:
+        LocalBucket.delete(bucket, path)
+        if path == tombstone.path:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket, "delete", delete)
+        assert killed_after(bucket, 10**6, lambda: daily.make_round(bucket, rules, now + timedelta(days=DAYS[1])))
+    assert not bucket.exists(tombstone.path)
+    [mark] = bucket.files(REMOVING)
+    assert mark.path == removing_mark(tombstone.path)
+    daily.make_round(bucket, rules, now + timedelta(days=DAYS[1] + 1))
+    assert bucket.files(REMOVING) == []
 
 
 @pytest.mark.parametrize(
