@@ -162,6 +162,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.faults", description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=1, help="Go on from this run of the seed.")
     parser.add_argument("--only", default="", help="Play only the kinds that contain this.")
     parser.add_argument("--stage", choices=STAGES, help="Play only the runs of this stage; others may play the rest at the same time.")
     parser.add_argument("--keep", type=Path, help="Folder that keeps logs and jobs; it must not exist.")
@@ -174,7 +175,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         root = options.keep or Path(temporary)
         for name, differs in STAGES.items():
-            turns = [(number, kind) for number, kind in order if stage_name(kind) == name]
+            turns = [(number, kind) for number, kind in order if stage_name(kind) == name and number >= options.first]
             if not turns or options.stage not in (None, name):
                 continue
             (root / name).mkdir(parents=True)
