@@ -27,7 +27,7 @@ class GoogleStorage(GCSFileSystem):
     fsspec's own settings take precedence: ``FSSPEC_GS_TOKEN=anon`` sends none, as an emulator needs.
     """
 
-    def __init__(self, *, tries: int, token: Any = "google_default", **more: Any) -> None:  # noqa: S107 - the name of a way
+    def __init__(self, *, tries: int, token: Any = "google_default", **more: Any) -> None:  # noqa: S107 - not a password
         # by default gcsfs would also use a login from the home folder, and fall back to anonymous access
         super().__init__(token=token, **more)
         self._tries = tries
