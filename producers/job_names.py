@@ -1,4 +1,4 @@
-"""How people name a job: by its id, by a piece of it that no other job has, or as ``last``."""
+"""Resolves the name of a job: its id, a unique part of the id, or ``last``."""
 
 import re
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from shared.jobs.messages import ScoreJob
 
 LAST = "last"
 _PIECE = re.compile(r"[a-z0-9.-]{4,100}")
-"""Of an id; the last six characters of it are its own."""
+"""Part of an id; its last six characters are usually unique."""
 SHOWN = 3
 
 
 def find_job(bucket: Bucket, named: str, *, scores: bool = False) -> str:
-    """The id of the job that is meant; a name that fits no job is given back as it is, for whoever needs the job to refuse.
+    """The id of the named job. A name that matches no job is returned unchanged, and the caller's next read refuses it.
 
-    ``scores`` leaves trainings out of ``last``.
+    ``scores`` excludes trainings from ``last``.
 
     Raises:
-        RequestError: several jobs fit, or ``last`` is asked for and there is none.
+        RequestError: several jobs match, or the name is ``last`` and there is no job.
     """
     if named == LAST:
         newest = next(_newest_first(bucket, scores=scores), None)
@@ -41,10 +41,10 @@ def find_job(bucket: Bucket, named: str, *, scores: bool = False) -> str:
 
 
 def find_job_to_change(bucket: Bucket, named: str, command: str) -> str:
-    """The id of the job that ``command`` is to change; as ``find_job``, but ``last`` is no name of it.
+    """The id of the job that ``command`` changes: like ``find_job``, but without ``last``.
 
     Raises:
-        RequestError: ``last`` is asked for, which another person's or the schedule's job may be by now, or several jobs fit.
+        RequestError: several jobs match, or the name is ``last``, which may by now be a job of another person or of the schedule.
     """
     found = find_job(bucket, named)
     if named == LAST:

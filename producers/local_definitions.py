@@ -1,4 +1,4 @@
-"""The definitions that this machine has, without importing one."""
+"""Lists the definitions on this machine, without importing one."""
 
 from pathlib import Path
 
@@ -9,6 +9,6 @@ PACKAGE = REPOSITORY / "model_store"
 
 
 def definitions_here(settings: Settings) -> set[str]:
-    """The definitions on this machine: no worker is asked for those that it may have beside them."""
+    """The names of the definitions on this machine. Workers may have others."""
     folders = [PACKAGE, *([settings.definitions] if settings.definitions else [])]
     return {file.parent.name for folder in folders for file in folder.glob("*/model.py")}

@@ -1,1 +1,1 @@
-"""What both sides of the queue agree on: words, messages, files and settings. Imports nothing of ours."""
+"""Definitions shared by both sides of the queue: errors, messages, files and settings. Imports no other package of this project."""

@@ -1,16 +1,16 @@
-"""The digest of a definition's code: workers bind a release to it, and commands say when the code of a release was changed since."""
+"""The digest of a definition's code: workers bind a release to it, and commands report when the code of a release has changed."""
 
 import hashlib
 from pathlib import Path
 
 TEMPLATE = "model_template.py"
-"""What older definitions load from the folder above theirs."""
+"""A module that older definitions load from their parent folder."""
 
 
 def digest_source(folder: Path, package: Path) -> str:
-    """The sha256 over the paths and contents of a definition's Python files; a template of its own above it is a part of its code.
+    """The SHA-256 of the paths and contents of a definition's Python files, including its own template in the parent folder.
 
-    ``package`` is the folder of this product's own definitions: the template in it belongs to the code of none.
+    ``package`` is the folder of this product's definitions: the template in it is not part of any definition's code.
     """
     files = [(file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*.py"))]
     template = template_of(folder, package)
@@ -23,6 +23,6 @@ def digest_source(folder: Path, package: Path) -> str:
 
 
 def template_of(folder: Path, package: Path) -> Path | None:
-    """The template of its own that lies above a definition."""
+    """The template in the parent folder of a definition, unless that folder is ``package``."""
     template = folder.parent / TEMPLATE
     return template if folder.parent != package and template.is_file() else None

@@ -1,17 +1,17 @@
-"""Every error this product raises on purpose, branched by what the caller does next.
+"""Every error that this product raises on purpose, branched by what the caller does next.
 
     ScoringError
-    ├── PermanentError          trying again gives the same answer: the job fails, a person must act
-    │   ├── RequestError        what was asked for makes no sense            exit code 2
-    │   │   ├── MessageError    what came off the queue or a job folder does not decode
-    │   │   │   └── StaleMessageError   an order that does not fit its job: it is dropped, the job goes on
-    │   │   └── SettingsError   an environment variable has a value that cannot be used
+    ├── PermanentError          a retry gives the same answer: the job fails, a person must act
+    │   ├── RequestError        the request makes no sense                   exit code 2
+    │   │   ├── MessageError    a message or job file does not decode
+    │   │   │   └── StaleMessageError   a message that does not fit its job: it is dropped, the job continues
+    │   │   └── SettingsError   an environment variable has an unusable value
     │   ├── TableError          a table cannot be read, or lacks what the release needs   exit code 3
-    │   │   └── NoTableError    nothing at this path could be one: it is looked for elsewhere
+    │   │   └── NoTableError    nothing at this path could be a table: other paths are tried
     │   ├── ModelError          a definition or release is unknown, broken or foreign      exit code 4
-    │   │   └── UnreadableAliasError   the file of a name is damaged: nobody can say what it means
+    │   │   └── UnreadableAliasError   the file of an alias is damaged: its release is unknown
     │   └── JobFailedError      the job that was followed ended in failure                 exit code 5
-    └── TransientError          the same call may succeed in a moment: it is tried again   exit code 6
+    └── TransientError          the same call may succeed in a moment: it is retried   exit code 6
         ├── BrokerError         Redis does not answer
         ├── BucketError         the bucket does not answer, is full, or cannot be written
         └── OutputError         what a command prints cannot be written
@@ -21,7 +21,7 @@ The message is one sentence: what is wrong and where. ``next_step`` is what to d
 
 
 class ScoringError(Exception):
-    """Anything this product refuses or cannot do; ``str()`` gives the sentence and the next step."""
+    """The base of all errors of this product; ``str()`` gives the message and the next step."""
 
     exit_code = 1
 
@@ -35,11 +35,11 @@ class ScoringError(Exception):
 
 
 class PermanentError(ScoringError):
-    """Trying again would give the same answer; raised when a person must change something first."""
+    """An error that a retry would repeat: a person must change something first."""
 
 
 class RequestError(PermanentError):
-    """Raised when a request contradicts itself or names something that cannot be."""
+    """Raised when a request contradicts itself or names something impossible."""
 
     exit_code = 2
 
@@ -50,16 +50,16 @@ class MessageError(RequestError):
     def __init__(self, message: str, *, next_step: str = "", field: str = "", value: object = None) -> None:
         super().__init__(message, next_step=next_step)
         self.field = field
-        """The field that is wrong; empty where it is no single one."""
+        """The wrong field; empty when no single field is wrong."""
         self.value = value
 
 
 class StaleMessageError(MessageError):
-    """Raised when an order asks for a step that its job does not have; a stray message must not end a good job."""
+    """Raised when a message asks for a step that its job does not have; a stray message must not end a good job."""
 
 
 class SettingsError(RequestError):
-    """Raised at start when an environment variable holds a value that cannot be used."""
+    """Raised at start when an environment variable holds an unusable value."""
 
 
 class TableError(PermanentError):
@@ -69,27 +69,27 @@ class TableError(PermanentError):
 
 
 class NoTableError(TableError):
-    """Raised when nothing at a path could be a table; it may lie elsewhere."""
+    """Raised when nothing at a path could be a table; the table may be at another path."""
 
 
 class ModelError(PermanentError):
-    """Raised when a definition or a release is unknown, incomplete, changed, or from elsewhere."""
+    """Raised when a definition or a release is unknown, incomplete, changed, or made elsewhere."""
 
     exit_code = 4
 
 
 class UnreadableAliasError(ModelError):
-    """Raised when nobody can say which release a name means, since its file is damaged or of a later version."""
+    """Raised when the file of an alias is damaged or of a later version, so that its release is unknown."""
 
 
 class JobFailedError(PermanentError):
-    """Raised to the person who follows a job when that job ends failed or cancelled."""
+    """Raised by a command that follows a job when the job fails or is cancelled."""
 
     exit_code = 5
 
 
 class TransientError(ScoringError):
-    """Raised when the same call may succeed in a moment; the only kind of error that is tried again."""
+    """Raised when the same call may succeed in a moment; the only kind of error that is retried."""
 
     exit_code = 6
 
@@ -103,4 +103,4 @@ class BucketError(TransientError):
 
 
 class OutputError(TransientError):
-    """Raised when what a command prints cannot be written, such as into a file on a full disk."""
+    """Raised when the output of a command cannot be written, such as to a file on a full disk."""

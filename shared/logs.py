@@ -1,4 +1,4 @@
-"""Logging, set up once a process: one readable line (or one JSON object) per event, with the job and chunk it belongs to."""
+"""Sets up logging once per process: one readable line (or one JSON object) per event, with its job and chunk."""
 
 import logging
 import sys
@@ -11,12 +11,12 @@ from shared.text.plain import plain
 
 
 def log_place(settings: Settings) -> str:
-    """Where a person finds the log of the workers, as a sentence names it."""
+    """The place of the workers' log, as a phrase of a sentence."""
     return f"the log {settings.log_file}" if settings.log_file else "the worker's log"
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Send structlog and the standard library's loggers to standard error in the chosen form."""
+    """Send structlog and the standard library's loggers to standard error in the configured format."""
     shared_steps: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -46,10 +46,10 @@ def set_up_logs(settings: Settings) -> None:
     root.handlers = [lines]
     root.setLevel(settings.log_level)
     for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
-        # a line for every message received and done, of every sweep too; our own steps say more in fewer
+        # Celery logs a line for every message received and done, including every sweep; the steps' own lines say more
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 
 def _shown(_logger: object, _method: str, line: Any) -> str:  # noqa: ANN401 - structlog's name for what a renderer made
-    """The line as a terminal may get it: an error may quote a table."""
+    """The line without characters that a terminal would interpret: an error may quote a table."""
     return plain(line, lines=True)

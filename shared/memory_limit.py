@@ -1,4 +1,4 @@
-"""How much memory this process may use: the limit of its container or of the process itself, else the memory of the machine."""
+"""The memory that this process may use: the limit of its container or of the process, else the memory of the machine."""
 
 import os
 import resource
@@ -21,7 +21,7 @@ def describe_memory() -> str:
 
 
 def _cgroup_limits() -> Iterator[int]:
-    """The limits of the control groups that this process is in, and of those above them; version 2 and version 1."""
+    """The limits in bytes of this process's control groups and their parents, for versions 2 and 1."""
     for folder, name in _limit_files():
         for place in (folder, *folder.parents):
             size = _read_size(place / name)
@@ -38,7 +38,7 @@ def _limit_files() -> Iterator[tuple[Path, str]]:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        # in a container the path may be that of the host, which is not there: its own group is then the top
+        # in a container the path may be that of the host and not exist: then the container's own group is the top
         inside = PurePosixPath(path).relative_to("/")
         if not controllers:
             yield CGROUPS / inside, "memory.max"
@@ -49,10 +49,10 @@ def _limit_files() -> Iterator[tuple[Path, str]]:
 
 
 def _read_size(file: Path) -> int | None:
-    """A limit in bytes; None where there is none."""
+    """A limit in bytes; None when there is none."""
     try:
         return int(file.read_text())
-    except (OSError, ValueError):  # no such file, or the word max
+    except (OSError, ValueError):  # no such file, or the word "max"
         return None
 
 

@@ -1,4 +1,4 @@
-"""Names for processes that tell anybody on the same machine (or in the same container) whether the process is gone."""
+"""Process tokens: names from which any process on the same machine (or in the same container) sees whether their process has ended."""
 
 import contextlib
 import functools
@@ -13,27 +13,27 @@ from pathlib import Path
 from shared.errors import RequestError
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""A new one each time the machine starts; unlike the host name, no two machines share it, cloned ones included."""
+"""A new id at each boot; unlike host names, ids of two machines never match, even if one is a clone."""
 
 NAMESPACE = Path("/proc/self/ns/pid")
-"""Its inode names the container: the first namespace of every machine has the same one."""
+"""Its inode identifies the container: the initial namespace of every machine has the same inode."""
 
 
 def _space() -> str:
-    """What process ids are unique in: the machine since it was started, or the container on it."""
+    """The scope in which process ids are unique: one boot of a machine, or a container on it."""
     try:
         return f"{BOOT_ID.read_text().strip()}-{NAMESPACE.stat().st_ino}"
-    except OSError:  # no Linux, or a container that hides it: then no other process is ever taken for gone
+    except OSError:  # not Linux, or a container that hides it: then no other process ever counts as gone
         return f"{socket.gethostname()}-{secrets.token_hex(8)}"
 
 
 def _started(process: int | str) -> str:
-    """When a process of this machine was started, in ticks since the boot; empty when there is none. An id alone is given out again."""
+    """The start time of a local process in ticks since boot, or an empty text when it does not exist. Ids alone are reused."""
     try:
         text = Path(f"/proc/{process}/stat").read_text(errors="replace")
     except OSError:
         return ""
-    return text.rpartition(")")[2].split()[19]  # the name before it may hold anything
+    return text.rpartition(")")[2].split()[19]  # the process name before it may contain anything
 
 
 _SPACE = _space()
@@ -41,20 +41,20 @@ _SPACE = _space()
 
 @functools.cache
 def _own_start(process: int) -> str:
-    return _started(process)  # known by the id of this process, which is another one behind a fork
+    return _started(process)  # cached by process id, which changes after a fork
 
 
 def process_token() -> str:
-    """A new name that belongs to this process: ``<machine>.<process id>-<start>.<random>``; fit for a file name."""
+    """A new name that belongs to this process: ``<machine>.<process id>-<start>.<random>``; valid as a file name."""
     return f"{_SPACE}.{os.getpid()}-{_own_start(os.getpid())}.{secrets.token_hex(8)}"
 
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A new folder below ``parent`` that goes with the block, or with ``drop_abandoned`` when this process is killed in it.
+    """Yields a new folder below ``parent``. It is removed with the block, or by ``drop_abandoned`` after this process is killed.
 
     Raises:
-        RequestError: others may write into ``parent``.
+        RequestError: other users may write into ``parent``.
     """
     private_place(parent)
     drop_abandoned(parent)
@@ -74,7 +74,7 @@ def drop_abandoned(parent: Path) -> None:
 
 
 def is_gone(mark: str) -> bool:
-    """True when the process of this name has ended; False also when that cannot be known from here."""
+    """True when the process of this token has ended; False also when this cannot be determined from here."""
     space, _, rest = mark.rpartition(".")[0].rpartition(".")
     process, _, started = rest.partition("-")
     if space != _SPACE or not process.isdigit() or not Path("/proc/self").exists():
@@ -83,15 +83,15 @@ def is_gone(mark: str) -> bool:
 
 
 def limit_new_files(umask: str) -> None:
-    """Take these rights (octal) away from every file and folder that this process and its children make from now on."""
+    """Set the umask (octal): this process and its children create files and folders without these permissions."""
     os.umask(int(umask, 8))
 
 
 def private_place(folder: Path) -> Path:
-    """A folder that is ours alone, made if it is not there.
+    """A folder that only this user can access; it is created if needed.
 
     Raises:
-        RequestError: others may write into it, or had made it: what is put there could be theirs.
+        RequestError: other users may write into it, or own it: its contents could be theirs.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

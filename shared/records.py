@@ -1,6 +1,6 @@
-"""The frozen JSON record that every message and every kept file is, and the checked types of its fields.
+"""Records: frozen JSON objects for every message and stored file, and the checked types of their fields.
 
-Only ids, numbers and paths inside the bucket are in a record. ``decode`` checks everything once; what it returns is trusted afterwards.
+A record holds only ids, numbers and paths inside the bucket. ``decode`` checks it once, and its result is trusted afterwards.
 """
 
 import json
@@ -20,18 +20,18 @@ from pydantic import (
 from shared.errors import MessageError
 
 FORMAT = 1
-"""The one format there is; every record carries it."""
+"""The only format so far; every record carries it."""
 MAX_MESSAGE_BYTES = 64 * 1024
-"""No message or job file is longer; what is longer is refused unread."""
+"""The longest message or job file, in bytes; a longer one is refused unread."""
 
 _NOT_TEXT = re.compile(r"[\x00-\x1f\x7f]")
 """Control characters."""
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
-"""What Python reads for the bytes of a file name that are not UTF-8."""
+"""Surrogates: Python's representation of bytes in a file name that are not UTF-8."""
 
 
 def check_bucket_path(path: str) -> str:
-    """Return the path if it stays inside the bucket: relative, no ``..``, nothing that is not text; else raise ValueError."""
+    """Return the path if it stays inside the bucket: relative, without ``..``, only text. Raises ValueError otherwise."""
     parts = path.split("/")
     if not path or path.startswith("/") or "://" in path or "\\" in path:
         raise ValueError("must be a path inside the bucket, like data/predict/input/2026/11/23")
@@ -45,11 +45,11 @@ def check_bucket_path(path: str) -> str:
 
 
 MAX_FILE_NAME_BYTES = 200
-"""An object store keeps a file of a release under its name and the first characters of its digest: together they stay below 255."""
+"""An object store names a file of a release by the first characters of its digest and its name: together they stay below 255 bytes."""
 
 
 def check_file_name(name: str) -> str:
-    """Return the name if it is that of one file and no way to another folder; else raise ValueError."""
+    """Return the name if it is a plain file name without a folder. Raises ValueError otherwise."""
     if name in ("", ".", "..") or "/" in name or "\\" in name or _NOT_TEXT.search(name):
         raise ValueError("must be the name of a file: no '/', no '\\', no control characters, not '.' or '..'")
     if len(name.encode()) > MAX_FILE_NAME_BYTES:
@@ -74,18 +74,18 @@ BucketPath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(c
 FileName = Annotated[str, AfterValidator(check_file_name)]
 Timestamp = Annotated[datetime, AfterValidator(_aware)]
 Promote = Literal["never", "auto", "always"]
-"""Whether a training lets ``champion`` mean its release: not at all, if it is better beyond chance, or in any case."""
+"""When a training points ``champion`` to its release: never, if the release is better beyond chance, or always."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 def is_release_id(ref: str) -> bool:
-    """True for the full id of one release (``v1@20261123T101500Z-9bfad3``), False for a definition or alias."""
+    """True for the full id of a release (``v1@20261123T101500Z-9bfad3``), False for a definition or alias."""
     return re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}@[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}", ref) is not None
 
 
 class Record(BaseModel):
-    """A frozen, closed JSON object with a format number: the parent of everything that is sent or kept."""
+    """A frozen JSON object with a format number and no extra fields: the base of everything that is sent or stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -96,15 +96,15 @@ class Record(BaseModel):
         return self.model_dump(mode="json")
 
     def to_json(self) -> bytes:
-        """The JSON text, indented for people who look into the bucket."""
+        """The JSON text, indented for people who read the bucket."""
         return self.model_dump_json(indent=1).encode()
 
     @classmethod
     def decode(cls, data: object) -> Self:
-        """Check a JSON object that came off the queue.
+        """Check and return a JSON object from the queue.
 
         Raises:
-            MessageError: it is not what this class describes; the sentence names the field.
+            MessageError: the object does not fit this class; the message names the field.
         """
         return decode(cls, data)
 
@@ -116,7 +116,7 @@ def decode(kind: type[AnyRecord], data: object) -> AnyRecord:
     """Check ``data`` (a JSON object, or its text as bytes) and return it as ``kind``.
 
     Raises:
-        MessageError: too long, not JSON, of another format number, or a field is wrong; one sentence names it.
+        MessageError: too long, not JSON, of another format number, or a wrong field; the message names it.
     """
     what = kind.__name__
     try:
@@ -129,7 +129,7 @@ def decode(kind: type[AnyRecord], data: object) -> AnyRecord:
 
 
 def decode_long(kind: type[AnyRecord], text: bytes) -> AnyRecord:
-    """Like ``decode`` for the files that may be long (plans, manifests), given as JSON text."""
+    """Like ``decode``, for JSON text of files that may be long (plans, manifests)."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
@@ -154,15 +154,15 @@ def _sentence(what: str, error: ValidationError) -> str:
     return f"a {what} has a wrong {field}: {why} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
 
 
-# neither field is written where it says nothing new: readers of an earlier version know no such field
+# neither field is written when it has the default value: readers of an earlier version do not know it
 
 
 class Frozen(Record):
-    """A frozen piece of a manifest."""
+    """A frozen part of a manifest."""
 
 
 class FileDigest(Frozen):
-    """Size in bytes and sha256 of one file."""
+    """The size in bytes and the SHA-256 of a file."""
 
     sha256: Sha256
     size: Annotated[int, Field(ge=0)]

@@ -1,7 +1,7 @@
-"""All settings, each with its default and its unit: the only reader of the environment.
+"""All settings, each with its default and unit: the only reader of the environment.
 
-The names that the older service had are kept (``MODEL_VER``, ``WEBHOOK_URL``); ``REDIS_URL`` and ``BUCKET_URL`` say where the
-two shared things live; everything else starts with ``SCORING_``. What is secret may lie in a file instead, which ``<name>_FILE`` names.
+Names of the older service are kept (``MODEL_VER``, ``WEBHOOK_URL``); ``REDIS_URL`` and ``BUCKET_URL`` name the two shared services;
+all other names start with ``SCORING_``. A secret may be in a file, whose path is in ``<name>_FILE``.
 """
 
 import os
@@ -24,7 +24,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """Read once at the start of a process by ``read_settings``; frozen from then on."""
+    """The settings of a process. ``read_settings`` reads them once at the start; they are frozen."""
 
     model_config = SettingsConfigDict(env_prefix="SCORING_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -32,44 +32,44 @@ class Settings(BaseSettings):
     """The message broker. Empty: the embedded server that ``scoring up`` starts on ``SCORING_REDIS_PORT``."""
 
     bucket_url: str = Field(default="bucket", validation_alias="BUCKET_URL")
-    """Where all files live: a folder, ``s3://bucket/prefix`` (with the extra ``s3``) or ``gs://bucket/prefix`` (with the extra ``gcs``)."""
+    """The store of all files: a folder, ``s3://bucket/prefix`` (needs the extra ``s3``) or ``gs://bucket/prefix`` (needs ``gcs``)."""
 
     cluster: Annotated[str, StringConstraints(pattern=r"^([A-Za-z][A-Za-z0-9_-]{0,63})?$")] = ""
-    """The name of this stack, if several share one bucket: stacks of one name work on the same jobs, others leave them alone. Empty: each
-    Redis has a name of its own."""
+    """The name of this stack, if several share one bucket: stacks with the same name work on the same jobs, others leave them alone. Empty:
+    each Redis has its own name."""
 
     model_ver: Annotated[str, StringConstraints(min_length=1)] = Field(default="v1", validation_alias="MODEL_VER")
-    """The model that is trained or scored if a command names none."""
+    """The model to train or score when a command names none."""
 
     webhook_url: SecretStr = Field(default=SecretStr(""), validation_alias="WEBHOOK_URL")
     """The webhook for notices: Slack's, that of a Teams workflow, or any HTTP server. Empty: notices are logged."""
 
     webhook_format: WebhookFormat | None = Field(default=None, validation_alias="WEBHOOK_FORMAT")
-    """What the webhook takes: a Slack message, an Adaptive Card for Teams, or a CloudEvent as JSON. Not set: what the host of
-    ``WEBHOOK_URL`` expects; a host that is not known gets a Slack message."""
+    """The format of a notice: a Slack message, an Adaptive Card for Teams, or a CloudEvent as JSON. Not set: the format that the host of
+    ``WEBHOOK_URL`` expects; an unknown host gets a Slack message."""
 
     home: Path = Path(".scoring")
-    """Folder for what this machine keeps: the data of the embedded server, logs, Flower's history, the release cache."""
+    """Folder for local files: the data of the embedded server, logs, Flower's history, the release cache."""
 
     store_key: SecretStr = SecretStr("")
     """A secret of 16 characters or more that signs the manifests of releases and results; releases without a valid signature are refused.
     Several, separated by commas: the first signs, all are accepted. Empty: nothing is signed or checked."""
 
     umask: Annotated[str, StringConstraints(pattern=r"^0?[0-7]{3}$")] = "077"
-    """Rights that new files and folders do not get, in octal, as the shell's ``umask``: by default only their owner reads them. Set 027 or
-    022 if another user reads the bucket's folder."""
+    """Permissions that new files and folders do not get, in octal, like the shell's ``umask``: by default only their owner reads them. Set
+    027 or 022 if another user reads the bucket's folder."""
 
     definitions: Path | None = None
-    """A folder with further definitions, ``<name>/model.py``, beside those of the repository."""
+    """A folder with further definitions, ``<name>/model.py``, in addition to those of the repository."""
 
     redis_port: Port = 6389
     """Port of the server that ``scoring up`` starts; it is not the default port of Redis, so both can run."""
 
     processes: Annotated[int, Field(ge=1, le=1024)] = Field(default_factory=lambda: os.cpu_count() or 2)
-    """Processes of the worker that scores and trains. Not set: the number of processors."""
+    """Processes of the worker that scores and trains. Not set: the number of CPUs."""
 
     stop_seconds: Annotated[float, Field(ge=0, le=3600)] | None = None
-    """How long a worker of ``scoring run`` lets its work in hand go on after SIGTERM before it hands it back. Not set: 30."""
+    """Seconds for which a worker of ``scoring run`` continues its running tasks after SIGTERM before it hands them back. Not set: 30."""
 
     flower_host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
     """Address that ``scoring run flower`` listens on. The image sets 0.0.0.0: the container platform decides who reaches the port."""
@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     """User of the Flower dashboard."""
 
     flower_password: SecretStr = SecretStr("")
-    """Password of the Flower dashboard. Empty: ``scoring up`` makes one and prints it."""
+    """Password of the Flower dashboard. Empty: ``scoring up`` generates one and prints it."""
 
     log: Literal["text", "json"] = "text"
     """Format of the log: lines for people, or json for programs."""
@@ -90,28 +90,28 @@ class Settings(BaseSettings):
     """The least severe level that is logged."""
 
     log_file: str = ""
-    """The file that keeps the log of this process, so that errors can name it; ``scoring up`` sets it for the processes that it starts."""
+    """The file that keeps the log of this process, for error messages; ``scoring up`` sets it for the processes that it starts."""
 
     chunk_seconds: Annotated[float, Field(gt=0, le=840)] = 300.0
-    """A chunk that takes longer is stopped and tried again, then in pieces."""
+    """A chunk that takes longer, in seconds, is stopped and retried, then scored in smaller pieces."""
 
     load_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
-    """A release that takes longer to load and predict while a training compares it is left out; many rows get more time."""
+    """A release that takes longer, in seconds, to load and predict during a training's comparison is left out; many rows get more time."""
 
     sweep_seconds: Annotated[float, Field(gt=0, le=3600)] = 15.0
-    """How often the sweep looks for jobs that stand still; beat reads the schedule as often, but every minute at least."""
+    """Seconds between sweeps for stalled jobs; beat reads the schedule as often, and at least once a minute."""
 
     stall_seconds: Annotated[float, Field(gt=0, le=86400)] = 5.0
-    """How long after its message a step that no worker has is sent again, unless messages as old still wait."""
+    """Seconds after which a step that no worker has taken is sent again, unless messages of the same age still wait."""
 
     beat_silent_seconds: Annotated[float, Field(ge=0, le=86400)] = 120.0
-    """After this long without a sign of beat, but three sweeps at least, a notice is sent and workers send the sweep. 0: never."""
+    """Seconds without a heartbeat of beat (at least three sweeps) before a notice is sent and workers send the sweep. 0: never."""
 
     job_deadline_hours: Annotated[float, Field(gt=0)] = 24.0
     """The sweep fails a job that is older than this and has not ended."""
 
     gate_margin: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Nats per click by which the log-loss of a release must at least be lower than that of the champion and of every naive predictor."""
+    """Nats per click by which the log-loss of a release must be lower than that of the champion and of every naive predictor."""
 
     gate_confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of the intervals of these differences; the whole interval must be beyond the margin."""
@@ -148,12 +148,12 @@ class Settings(BaseSettings):
 
     @property
     def signer(self) -> Signer:
-        """What signs manifests and judges them, with the keys of ``SCORING_STORE_KEY``."""
+        """Signs and checks manifests with the keys of ``SCORING_STORE_KEY``."""
         return Signer(tuple(key.encode() for key in _keys(self.store_key)))
 
     @property
     def broker_url(self) -> str:
-        """The Redis that is really used: ``REDIS_URL``, or the embedded server of ``scoring up``."""
+        """The address of the broker: ``REDIS_URL``, or the embedded server of ``scoring up``."""
         return self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
 
 
@@ -163,10 +163,10 @@ def _keys(secret: SecretStr) -> list[str]:
 
 
 FOREIGN_VARIABLES = ("BROKER_URL", "BROKER_READ_URL", "BROKER_WRITE_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE")
-"""Celery reads these itself, with or without ``CELERY_`` before them: another project's would lead our messages to its Redis."""
+"""Celery reads these variables, with or without the prefix ``CELERY_``: another project's would send our messages to its Redis."""
 
 STORE_KEY_FILE = "store-key"
-"""File in SCORING_HOME with the key of the store, where no variable names one: ``cold_start.sh`` makes it, and every terminal finds it."""
+"""File in SCORING_HOME with the key of the store, used when no variable sets one. ``cold_start.sh`` creates it for every terminal."""
 
 SECRETS = {
     "REDIS_URL": "REDIS_URL",
@@ -174,17 +174,17 @@ SECRETS = {
     "SCORING_STORE_KEY": "store_key",
     "SCORING_FLOWER_PASSWORD": "flower_password",
 }
-"""Variables that may be given as a file, ``<name>_FILE``, as container platforms hand out secrets; each with its name in Settings."""
+"""Variables that can be given as a file, ``<name>_FILE``, the way container platforms pass secrets; each with its field in Settings."""
 
 MAY_BE_EMPTY = ("WEBHOOK_URL",)
-"""Those whose file may be empty, as a variable that is set to nothing."""
+"""Variables whose file may be empty, which equals an empty variable."""
 
 
 def read_settings() -> Settings:
-    """Read the environment and the files it names, and clear it of what would override these settings.
+    """Read the environment and the files that it names, and remove variables that would override these settings.
 
     Raises:
-        SettingsError: a variable holds a value that cannot be used; the sentence names it.
+        SettingsError: a variable holds an unusable value; the message names the variable.
     """
     for name in FOREIGN_VARIABLES:
         os.environ.pop(name, None)
@@ -213,7 +213,7 @@ def read_settings() -> Settings:
 
 
 def _store_key_at_home() -> str | None:
-    """The key of the store that lies in SCORING_HOME; None when there is none."""
+    """The key of the store in SCORING_HOME; None when the file does not exist."""
     file = Path(os.environ.get("SCORING_HOME") or ".scoring", STORE_KEY_FILE)
     try:
         found = file.lstat()
@@ -231,7 +231,7 @@ def _store_key_at_home() -> str | None:
 
 
 def _read_secret(name: str) -> str | None:
-    """What the file holds that ``<name>_FILE`` names, without white space around it; None when the variable is not set."""
+    """The stripped content of the file at ``<name>_FILE``; None when the variable is not set."""
     file = os.environ.get(f"{name}_FILE")
     if not file:
         return None
@@ -240,7 +240,7 @@ def _read_secret(name: str) -> str | None:
     what = f"the file {file}, which {name}_FILE names,"
     text = _text_of(Path(file), what, f"Correct {name}_FILE or unset it.")
     if not text and name not in MAY_BE_EMPTY:
-        # an empty key would switch signing off, an empty address lead to another Redis
+        # an empty key would disable signing, and an empty address would select another Redis
         raise SettingsError(f"{what} is empty", next_step=f"Write the secret into it, or unset {name}_FILE.")
     return text
 
@@ -249,5 +249,5 @@ def _text_of(file: Path, what: str, next_step: str) -> str:
     try:
         return file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is not text"
         raise SettingsError(f"{what} cannot be read: {reason}", next_step=next_step) from None

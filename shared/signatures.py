@@ -1,7 +1,7 @@
-r"""Signs the manifests of releases and results, so that who can write to the bucket, but has no key, cannot pass off a file as ours.
+r"""Signs the manifests of releases and results, so that a process with write access to the bucket but no key cannot forge them.
 
-The signature is the last field of a manifest, and the HMAC-SHA256 of every byte before it: what is judged is the text as it lies in
-the bucket, before any of it is parsed. A signed manifest that was formatted anew is therefore a changed one. ::
+The signature is the last field of a manifest: the HMAC-SHA256 of every byte before it. It covers the text in the bucket and is checked
+before the text is parsed. So reformatting a signed manifest invalidates its signature. ::
 
     {
      "format": 1,
@@ -10,7 +10,7 @@ the bucket, before any of it is parsed. A signed manifest that was formatted ane
      "signature": "5b3c..."
     }
 
-The text that is signed ends with ``1.5``: whoever wants to check one takes away ``,\n "signature": "..."\n}``.
+The signed text ends with ``1.5``: to check it, remove ``,\n "signature": "..."\n}``.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 SHORTEST_KEY = 16
-"""Characters; a shorter key could be guessed."""
+"""In characters; a shorter key could be guessed."""
 
 _SIGNED = re.compile(rb'(.*),\n "signature": "([0-9a-f]{64})"\n}', re.DOTALL)
 
 
 class Signature(StrEnum):
-    """What can be said of the signature of a manifest, in words for people."""
+    """The state of a manifest's signature; the values are shown to people."""
 
     RIGHT = "yes"
     MISSING = "no"
@@ -36,26 +36,26 @@ class Signature(StrEnum):
 
 @dataclass(frozen=True)
 class Signer:
-    """Signs with the first of its keys and knows a signature by any of them; without keys it does neither."""
+    """Signs with the first of its keys and accepts a signature by any of them; without keys it does neither."""
 
     keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     def sign(self, text: bytes) -> bytes:
-        """The JSON text of a manifest that has no signature yet, with one; as it is when there is no key."""
+        """Add a signature to the JSON text of an unsigned manifest; without a key, return the text unchanged."""
         if not self.keys:
             return text
         body = text.removesuffix(b"\n}")
         return body + b',\n "signature": "%s"\n}' % _hmac(self.keys[0], body)
 
     def check(self, text: bytes) -> Signature:
-        """Whether the text of a manifest was signed with one of the keys and not changed since."""
+        """Check whether the text of a manifest was signed with one of the keys and has not changed since."""
         if not self.keys:
             return Signature.UNCHECKED
         signed = _SIGNED.fullmatch(text)
         if signed is None:
             return Signature.MISSING
         body, found = signed.groups()
-        # compare_digest takes as long for a signature that is almost right as for one that is all wrong
+        # compare_digest takes constant time, so it reveals nothing about an almost correct signature
         right = [hmac.compare_digest(_hmac(key, body), found) for key in self.keys]
         return Signature.RIGHT if any(right) else Signature.WRONG
 

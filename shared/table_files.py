@@ -1,8 +1,8 @@
-"""Which files make up a table: a file that ends like one, or those of a folder, by name.
+"""The files of a table: a file with a table's ending, or the files of a folder, by name.
 
-A folder is a table only if it is clear what belongs to it. Names that start with ``.`` or ``_`` are left aside, as Spark and macOS mean
-them; so are a README, a manifest and check sums, and texts that do not look like a table. Anything else that is not read is refused, since
-rows may be in it; so is a folder with more folders below it than are looked at.
+A folder is a table only if its content is unambiguous. Names that start with ``.`` or ``_`` are ignored, by the convention of Spark and
+macOS; so are a README, a manifest, checksums, and texts that do not look like a table. Any other unread file is refused, since it may hold
+rows; so is a folder with more subfolders than are searched.
 """
 
 import re
@@ -29,7 +29,7 @@ CHOICE = f"Give a file that ends in {', '.join(ENDINGS)}, or a folder of them."
 
 @dataclass(frozen=True)
 class TextForm:
-    """How the rows of a kind of table are written as text."""
+    """The text format of a kind of table."""
 
     separator: str = ","
     compression: Literal["gzip", "zstd"] | None = None
@@ -42,17 +42,17 @@ TEXT_FORMS: dict[FileKind, TextForm] = {
     "tsv": TextForm(separator="\t"),
     "tsv.gz": TextForm(separator="\t", compression="gzip"),
 }
-"""The kinds that are text; a Parquet file is none."""
+"""The kinds that are text; Parquet is not."""
 
 
 _NO_ROWS = (".md", ".crc", ".md5", ".sha1", ".sha256", ".sha512", ".sum", ".yaml", ".yml", ".ini", ".pdf", ".png")
-"""Endings of files that lie beside tables and hold no rows."""
+"""Endings of files that accompany tables and hold no rows."""
 _COMPANIONS = re.compile(
     r"(readme|licen[cs]e|notice|notes|changelog|manifest|checksums|md5sums|sha(1|256|512)sums|made-up)(\.(txt|rst|json|html?|toml|xml))?"
 )
-"""Whole names of files that people and tools leave beside tables; ``manifest-rows.xlsx`` does not match."""
+"""Full names of files that people and tools leave next to tables; ``manifest-rows.xlsx`` does not match."""
 _TEXTS = (".txt", ".log")
-"""Endings of files that may hold notes or rows: their beginning tells, but in a folder of notes."""
+"""Endings of files that hold notes or rows; their first lines decide, except in a folder of notes."""
 
 HEAD_BYTES = 64 * 1024
 _SEPARATORS = ",;\t|"
@@ -60,12 +60,12 @@ _ONE_NAME, _ONE_NUMBER = re.compile(r"[A-Za-z_]\w*"), re.compile(r"[+-]?\d+([.,]
 _NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 MAX_DEPTH, MAX_FOLDERS = 4, 100
-"""How deep, and in how many folders, tables are looked for below a folder."""
+"""The limits of the search below a folder: levels, and number of folders."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderReader:
-    """How to look into the folders of a bucket or of this machine, each by its path."""
+    """Reads the folders of a bucket or of this machine, each by its path."""
 
     names: Callable[[str], tuple[list[str], list[str]]]
     """The names of the files and of the folders in a folder."""
@@ -74,7 +74,7 @@ class FolderReader:
 
 
 def kind_of(path: str) -> FileKind | None:
-    """The kind of table that a file name promises, or None."""
+    """The kind of table for a file name's ending, or None."""
     ending = _ending_of(path)
     return ENDINGS[ending] if ending else None
 
@@ -84,7 +84,7 @@ def _ending_of(path: str) -> str | None:
 
 
 def promised_kind(path: str) -> FileKind:
-    """The kind of table that a file name promises; raises TableError when it promises none."""
+    """The kind of table for a file name's ending; raises TableError when the ending is not a table's."""
     kind = kind_of(path)
     if kind is None:
         raise TableError(f"{path} is not a table", next_step=CHOICE)
@@ -92,7 +92,7 @@ def promised_kind(path: str) -> FileKind:
 
 
 def is_left_aside(name: str) -> bool:
-    """True for names that mean nobody's rows: ``._a.csv`` of macOS, ``_SUCCESS`` and ``.part-0.crc`` of Spark."""
+    """True for names that by convention hold no rows: ``._a.csv`` of macOS, ``_SUCCESS`` and ``.part-0.crc`` of Spark."""
     return name.startswith((".", "_")) and not (name.startswith("_") and kind_of(name))
 
 
@@ -100,7 +100,7 @@ def find_files(bucket: Bucket, table: str) -> list[tuple[FileInfo, FileKind]]:
     """The files of a table in the order of their rows: the file itself, or those of a folder by name.
 
     Raises:
-        TableError: there is no such file or folder, it holds no table, or it is not clear which of its files are the table.
+        TableError: the file or folder does not exist, holds no table, or it is ambiguous which of its files are the table.
     """
     info = bucket.stat(table)
     if info is not None:
@@ -125,7 +125,7 @@ def choose_files(table: str, names: Sequence[str], folders: Sequence[str], reade
     """The names of the files in a folder that are its table, in the order of their rows.
 
     Raises:
-        TableError: there is none, or something else in the folder may hold rows.
+        TableError: the folder holds no table, or another file in it may hold rows.
     """
     chosen = _tables_among(names)
     below = _look_below(table, folders, reader)
@@ -154,7 +154,7 @@ def _tables_among(names: Iterable[str]) -> list[str]:
 
 
 def _others_among(folder: str, names: Iterable[str], reader: FolderReader) -> Iterator[str]:
-    """The files of a folder that are not read and may hold rows."""
+    """Yield the files of a folder that are not read and may hold rows."""
     holds_notes = _COMPANIONS.fullmatch(folder.rpartition("/")[2].lower()) is not None
     for name in names:
         lower = name.lower()
@@ -165,8 +165,8 @@ def _others_among(folder: str, names: Iterable[str], reader: FolderReader) -> It
 
 
 def _is_prose(head: bytes) -> bool:
-    """True for a text whose first lines do not look like those of a table."""
-    if _NO_TEXT.search(head):  # packed, or in two bytes a letter
+    """True for a text whose first lines do not look like a table."""
+    if _NO_TEXT.search(head):  # compressed, or two bytes per character
         return False
     lines = [line.strip() for line in head.decode(errors="replace").lstrip("\ufeff").splitlines() if line.strip()][:2]
     if not lines:
@@ -190,19 +190,19 @@ def _refuse_same_twice(table: str, chosen: Iterable[str]) -> None:
 
 @dataclass(kw_only=True)
 class _Below:
-    """What lies in the folders below a folder, each by its path from there."""
+    """The search result for the folders below a folder; paths are relative to it."""
 
     table: str | None = None
     """The first folder that holds a table."""
     others: list[str] = field(default_factory=list)
-    """Files that are not read and may hold rows, of the first folder that has some."""
+    """Files that are not read and may hold rows, from the first folder that has any."""
     looked: int = 0
     is_cut: bool = False
-    """True when not all of them were looked at."""
+    """True when some folders were not searched."""
 
 
 def _look_below(table: str, folders: Sequence[str], reader: FolderReader) -> _Below:
-    """What lies below a folder, up to the first table."""
+    """Search the folders below a folder, up to the first table."""
     below = _Below()
     waiting = [folder for folder in folders if not is_left_aside(folder)]
     while waiting:

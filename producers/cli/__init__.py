@@ -1,6 +1,6 @@
 """The ``scoring`` command: a lazy group, one file per noun."""
 
-import producers.stack.early_stop  # noqa: F401 - SIGTERM counts from here on
+import producers.stack.early_stop  # noqa: F401 - sets the handler of SIGTERM before the slow imports
 from producers.cli.root import main
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""``python -m producers.cli`` is the same as ``scoring``."""
+"""Runs ``python -m producers.cli``, the same as ``scoring``."""
 
 from producers.cli.root import main
 

@@ -8,7 +8,7 @@ from producers.display.terminal import command_line, console, print_json, say
 from shared.errors import JobFailedError, RequestError
 from shared.settings import Settings
 
-# rich, celery and redis are imported by the commands that use them, so that --help is quick
+# rich, celery and redis are imported by the commands that use them, so that --help is fast
 if TYPE_CHECKING:
     from producers.enqueue.sending import Enqueued
     from shared.bucket.interface import Bucket
@@ -19,10 +19,10 @@ again_option = click.option("--again", is_flag=True, help="Run a request again t
 
 
 def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
-    """Say what became of a request, and follow its job to the end.
+    """Report the result of a request, and follow its job to the end if ``wait`` is set.
 
     Raises:
-        RequestError: the request was made before, and what its job made is not what people use now.
+        RequestError: the request was made before, and the result of its job is out of date.
     """
     if not done.fresh:
         say(f"The same request was made before: it is job {done.job_id}. To run it once more when it is done, add --again.", err=True)
@@ -40,7 +40,7 @@ def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wai
 
 
 def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, wait: bool, as_json: bool) -> None:
-    """Raise RequestError when what the job of a repeated request made was replaced since."""
+    """Raise RequestError when the result of a repeated request's job has been replaced since."""
     from producers.enqueue.repeated_requests import changes_since
 
     changes = changes_since(settings, bucket, job_id)
@@ -64,10 +64,10 @@ def _print_id(done: "Enqueued", *, as_json: bool) -> None:
 
 
 def follow_job(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool, joined: bool = False) -> None:
-    """Follow a job to its end and print what it made.
+    """Follow a job to its end and print its result.
 
     Raises:
-        RequestError: the job was ``joined`` by a repeated request, and what it made is not what people use now.
+        RequestError: the job was ``joined`` by a repeated request, and its result is out of date.
     """
     from producers.display import facts
     from producers.display import jobs as display_jobs
@@ -86,7 +86,7 @@ def follow_job(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bo
     except KeyboardInterrupt:
         say(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)
         raise
-    if joined:  # while it ran nobody could know what it would make
+    if joined:  # unknown while the job was running
         _refuse_outdated(settings, bucket, job_id, wait=True, as_json=as_json)
     if as_json:
         figures = figures_of(bucket, JobFolder(bucket, job_id).job(), outcome)

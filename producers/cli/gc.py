@@ -84,7 +84,7 @@ def undo(what: str | None, as_json: bool) -> None:
 
 
 def _now(settings: "Settings") -> "datetime":
-    """The time by the clock of Redis, as in the workers' daily removal; by that of this machine where Redis does not answer."""
+    """The time of the Redis server, as in the workers' daily removal; the local time when Redis does not answer."""
     from datetime import UTC, datetime
 
     import redis
@@ -100,7 +100,7 @@ def _now(settings: "Settings") -> "datetime":
 
 
 def _state(thing: "Thing", marks: "Marks") -> tuple[str, str]:
-    """Whether a thing stays or goes, and why."""
+    """The state of a thing (stays or goes) and the reason."""
     if thing.key in marks.taken_back:
         return "stays", f"taken back, stays until {marks.taken_back[thing.key]:%Y-%m-%d}"
     if not thing.goes:
@@ -120,7 +120,7 @@ def _as_json(things: "Iterable[Thing]", marks: "Marks", removed: "Removed") -> d
 
 
 def _by_kind(things: "Iterable[Thing]", marks: "Marks") -> dict[str, dict[str, int]]:
-    """Kind -> how many things and bytes go and stay."""
+    """Kind -> the number and bytes of things that go and stay."""
     kinds: dict[str, dict[str, int]] = {}
     for thing in things:
         state, _ = _state(thing, marks)

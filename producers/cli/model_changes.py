@@ -1,4 +1,4 @@
-"""The commands under ``scoring models`` that choose which releases are used, and which are kept."""
+"""The commands under ``scoring models`` that change which releases are used and kept."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,12 +14,12 @@ reason_option = click.option("--reason", default="", help="Why; kept in the hist
 
 
 class Duration(click.ParamType):
-    """A length of time like 30d."""
+    """A duration like 30d."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:  # noqa: ANN401 - click's own
-        """The length, or click's error with what to write instead."""
+        """Return the duration; fails with click's error and an example."""
         if isinstance(value, timedelta):
             return value
         try:
@@ -192,7 +192,7 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
         say(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
     removed: list[retention.JudgedRelease] = []
     if unneeded and not dry_run and (yes or click.confirm("Remove them for ever?")):
-        if not yes:  # a person may think about it for long
+        if not yes:  # the person may answer much later
             still = retention.judge_releases(bucket, keep=keep, older_than=older_than)
             unneeded = [now for now in still if not now.needed and now.release in {release.release for release in unneeded}]
         found = retention.clear_all(bucket, unneeded)

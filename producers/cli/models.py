@@ -1,4 +1,4 @@
-"""The commands under ``scoring models`` that look at releases and definitions."""
+"""The commands under ``scoring models`` that list, show, sign and check releases and definitions."""
 
 import json
 import sys
@@ -141,7 +141,7 @@ def models_check(definition: str, table: Path | None, as_json: bool) -> None:
     """
     import subprocess
 
-    # a program of its own: producers never import a model
+    # a separate program: producers never import a model
     extra = read_settings().definitions
     command = [sys.executable, "-m", "model_store.checks", definition, *(["--json"] if as_json else [])]
     command += ["--extra", str(extra.absolute())] if extra else []

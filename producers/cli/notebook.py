@@ -1,4 +1,4 @@
-"""``scoring notebook``: opens the notebook of the repository in JupyterLab, on this machine only by default."""
+"""``scoring notebook``: opens the repository's notebook in JupyterLab, by default on 127.0.0.1."""
 
 import importlib.util
 import os
@@ -30,12 +30,12 @@ def notebook(host: str, port: int, no_browser: bool) -> None:
     """
     if importlib.util.find_spec("jupyterlab") is None:
         raise RequestError("JupyterLab is not installed here", next_step=INSTALL)
-    # a token in the environment and not among the arguments, which every user of this machine can read
+    # in the environment, because every user of this machine can read the arguments
     environment = {**os.environ, "JUPYTER_TOKEN": os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24)}
     arguments = [
         f"--ServerApp.ip={host}",
         f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",  # another port than the one that was asked for would only be found by reading closely
+        "--ServerApp.port_retries=0",  # fail if the port is taken, instead of using another one
         f"--ServerApp.root_dir={REPOSITORY}",
         "--LabApp.default_url=/lab/tree/analytics/analytics.ipynb",
         *(["--ServerApp.open_browser=False"] if no_browser else []),

@@ -1,4 +1,4 @@
-"""Values of options that are checked where they are typed, each with a sentence that says how to write it."""
+"""Types of options that are checked on input; each error says how to write the value."""
 
 from datetime import date, datetime
 from typing import Any
@@ -9,12 +9,12 @@ from shared.errors import RequestError
 
 
 class Share(click.ParamType):
-    """A part of a whole, from 0 to 1."""
+    """A fraction from 0 to 1."""
 
     name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's own
-        """The number; raises RequestError with the share that was meant where the value looks like per cent."""
+        """Return the number; raises RequestError with the intended share when the value looks like a percentage."""
         option = param.opts[0] if param else "the share"
         try:
             share = float(str(value).strip().removesuffix("%"))
@@ -32,10 +32,10 @@ class Day(click.ParamType):
     name = "day"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:  # noqa: ANN401 - click's own
-        """The day, or click's error with how to write one."""
+        """Return the day; fails with click's error and an example."""
         if isinstance(value, date):
             return value
         try:
             return datetime.strptime(str(value), "%Y-%m-%d").date()
         except ValueError:
-            self.fail(f"{value!r} is no day: write it as year-month-day, like 2026-11-23.", param, ctx)
+            self.fail(f"{value!r} is not a day: write it as year-month-day, like 2026-11-23.", param, ctx)

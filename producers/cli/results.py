@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from producers.results.putting_back import PuttingBack
 
 NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
-"""Columns of a result that hold numbers; the keys of a definition's own are text."""
+"""Columns of a result that hold numbers; a definition's own keys are text."""
 
 
 @click.group()

@@ -23,7 +23,7 @@ from shared.errors import RequestError, ScoringError
 
 
 def main() -> None:
-    """Run the command line; an error becomes one sentence on standard error and its exit code."""
+    """Run the command line; an error becomes a message on standard error and an exit code."""
     prepare_streams()
     sys.exit(_run())
 
@@ -43,14 +43,14 @@ def _run() -> int:
         return RequestError.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except Exception as error:  # noqa: BLE001 - a person gets a sentence, whatever it is
+    except Exception as error:  # noqa: BLE001 - a person must get a message for any error
         say_error(f"a defect in this program, in {_place_of(error)}: {error!r}", "Please report it with the command that you typed.")
         return ScoringError.exit_code
     return code if isinstance(code, int) else 0
 
 
 def _place_of(error: Exception) -> str:
-    """The file and line of ours where it was raised: a person reads one sentence, and the place is needed to correct it."""
+    """The file and line of this program where the error was raised, for a report of the defect."""
     root = Path(__file__).resolve().parents[2]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(root)]
     return f"{Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno}" if frames else "an unknown place"
@@ -72,11 +72,11 @@ COMMANDS = {
     "metrics": "watch:metrics",
     "notebook": "notebook:notebook",
 }
-"""Each command -> the module of this package that holds it, and its name there."""
+"""Each command -> its module in this package, and its name there."""
 
 
 class LazyCommands(MutableMapping[str, click.Command]):
-    """The commands of a group, each imported when it is asked for."""
+    """The commands of a group; each is imported at its first use."""
 
     def __init__(self, places: dict[str, str]) -> None:
         self._places = places

@@ -10,7 +10,7 @@ from producers.cli.options import Day
 from producers.display.terminal import console, json_option, open_bucket_here, print_json, say, warn
 from shared.errors import JobFailedError, RequestError
 
-# the schedule imports celery, which takes its time
+# the schedule imports celery, which is slow
 if TYPE_CHECKING:
     from producers.schedule.run_states import EntryLine
     from shared.bucket.interface import Bucket
@@ -167,7 +167,7 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
 
 
 def _warn_of_replaced(settings: "Settings", bucket: "Bucket", job_id: str) -> None:
-    """Name what lies at the place of a run that is left alone because it was done before."""
+    """Warn if another result has replaced that of a run that is left alone because it was done before."""
     from producers.enqueue.repeated_requests import changes_since
 
     for change in changes_since(settings, bucket, job_id):
@@ -176,7 +176,7 @@ def _warn_of_replaced(settings: "Settings", bucket: "Bucket", job_id: str) -> No
 
 
 def _cells(line: "EntryLine") -> tuple[str, ...]:
-    """What the list says of an entry; times are those of its own clock."""
+    """The cells of an entry in the list; times are in its own time zone."""
     entry, state = line.entry, line.state
     what = f"score {entry.score} with {entry.model}" if entry.score else f"train {entry.train}"
     reason = f": {state.reason}" if state and state.reason and not state.job_id else ""

@@ -1,4 +1,4 @@
-"""The commands ``up``, ``run`` and ``health``: a whole stack, or one process of it as a container runs it."""
+"""The commands ``up``, ``run`` and ``health``: a whole stack, or one of its processes, as a container runs it."""
 
 from pathlib import Path
 

@@ -10,16 +10,16 @@ from producers.cli.options import Day, Share
 from producers.display.terminal import json_option, open_bucket_here, print_json, say, warn, warn_of_forced
 from shared.errors import RequestError
 
-# rich, celery and redis are imported by the commands that use them, so that --help is quick
+# rich, celery and redis are imported by the commands that use them, so that --help is fast
 if TYPE_CHECKING:
     from producers.sample.formats import Format
     from shared.records import Promote
 from producers.cli.after_enqueue import after_enqueue, again_option, wait_option
 
 SAMPLE_MARK = "made-up.txt"
-"""Lies beside made-up tables, which only made-up tables replace."""
+"""A file next to made-up tables; ``sample`` replaces only tables that have it."""
 DEFAULT_MODEL = "v1"
-"""Of ``MODEL_VER``."""
+"""The default of ``MODEL_VER``."""
 
 
 @click.command()
@@ -169,7 +169,7 @@ def score(
 ) -> None:
     """Score TABLE: a csv, tsv or Parquet file, or a folder of them.
 
-    It lies in the bucket or on this machine.
+    The table is in the bucket or on this machine.
 
     With --fix JOB, TABLE is a csv file of corrected rows, which `scoring results rejects JOB --rows FILE` writes for you to correct. They
     are scored with that job's release, and published with its other rows as a new revision of its result. The job's limit of rejects

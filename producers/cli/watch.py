@@ -1,4 +1,4 @@
-"""The commands of the operator's watch: ``scoring metrics`` and ``scoring doctor``."""
+"""The commands for operators: ``scoring metrics`` and ``scoring doctor``."""
 
 import signal
 import threading
@@ -27,14 +27,14 @@ def metrics(host: str, port: int) -> None:
     """
     from producers.operations.metrics import serve
 
-    # the kernel drops a signal for which process 1 of a container has no handler
+    # without a handler, the kernel drops SIGTERM for process 1 of a container
     asked_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: asked_to_end.set())
     stop, _ = serve(read_settings(), host, port)
-    say(f"MetricValues on http://{host}:{port}/metrics (Ctrl-C stops)")
+    say(f"Metrics on http://{host}:{port}/metrics (Ctrl-C stops)")
     try:
         while not asked_to_end.wait(1):
-            pass  # a signal that comes while the waiting begins does not end it
+            pass  # a signal that arrives just before the wait does not end it
     finally:
         stop()
 

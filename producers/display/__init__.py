@@ -1,1 +1,1 @@
-"""What a person sees: jobs, releases and results in a terminal, and as JSON."""
+"""Prints jobs, releases and results in a terminal, and as JSON."""

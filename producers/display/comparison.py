@@ -1,4 +1,4 @@
-"""What the comparison of two releases looks like."""
+"""Prints the comparison of two releases."""
 
 from dataclasses import asdict
 from typing import Any
@@ -14,15 +14,15 @@ from shared.catalog.manifests import MetricValues
 
 FIGURES = {"log_loss_per_click": "log-loss per click", "mae_by_click": "click-weighted MAE", "calibration_error": "calibration error"}
 IDS_FIT = 110
-"""In a narrower terminal the ids of two releases stand above their figures, not at the head of each column."""
+"""In a narrower terminal (characters) the ids of two releases are printed above the table, not as column headings."""
 FIRST_IS = "the first is"
-"""Above the differences; lower is better in all of them."""
+"""The heading of the differences; lower is better in all of them."""
 
 KINDS = {"device": "device", "clicks": "clicks of the row", "history": "keyword"}
 
 
 def print_comparison(console: Console, found: Comparison) -> None:
-    """The two releases side by side, and whether the difference is more than chance."""
+    """Print the two releases side by side, and whether the difference is more than chance."""
     names = (found.one, found.other)
     heads = names
     if console.width < IDS_FIT:
@@ -45,7 +45,7 @@ def _side_by_side(both: tuple[MetricValues, MetricValues], name: str) -> list[st
 
 
 def data_of(found: Comparison) -> dict[str, Any]:
-    """The same for programs."""
+    """The comparison as JSON values."""
     names = (found.one, found.other)
     return {
         "releases": list(names),

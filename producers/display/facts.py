@@ -1,4 +1,4 @@
-"""A few facts, one below the other, and what releases and results say alike."""
+"""Lists of names and values, and facts that releases and results share."""
 
 import itertools
 
@@ -9,11 +9,11 @@ from shared.catalog.manifests import ReleaseManifest
 from shared.records import FileDigest
 
 FILES_SHOWN = 3
-"""Of a table that is a folder."""
+"""The number of files shown for a table that is a folder."""
 
 
 def origin(release: ReleaseManifest) -> dict[str, str]:
-    """What a release was made of: code, tables, libraries."""
+    """The origin of a release: code, tables, libraries."""
     facts = {
         "trained": f"{release.created:%Y-%m-%d %H:%M:%S} UTC by job {release.job_id} in {release.seconds:.1f} s",
         "code": f"{release.definition}, sha256 {release.definition_sha256}",
@@ -24,13 +24,13 @@ def origin(release: ReleaseManifest) -> dict[str, str]:
 
 
 def digests(files: dict[str, FileDigest]) -> str:
-    """The digest of each file of a table, the first ones of many."""
+    """The digests of a table's files; of many files only the first."""
     shown = [f"{path.rpartition('/')[2]} sha256 {file.sha256}" for path, file in itertools.islice(files.items(), FILES_SHOWN)]
     return "; ".join(shown) + (f"; and {len(files) - FILES_SHOWN:,} more (--json names all)" if len(files) > FILES_SHOWN else "")
 
 
 def print_facts(console: Console, facts: dict[str, str]) -> None:
-    """Names and values, one below the other; nothing is cut off or folded when it goes to a file."""
+    """Print names and values, one per line; in a file nothing is cut off or folded."""
     width = max(map(len, facts))
     for name, value in facts.items():
         console.print(cell(f"{name:<{width}}  "), style="dim", end="")

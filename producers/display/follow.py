@@ -1,4 +1,4 @@
-"""Follows a job from its request to its end, with a progress bar where somebody looks. Ctrl-C ends the following, not the job."""
+"""Follows a job to its end, on a terminal with a progress bar. Ctrl-C ends the following, not the job."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -21,32 +21,32 @@ from shared.queue import progress as queue_progress
 from shared.text.plain import plain
 
 BAR_WIDTH = 24
-"""Leaves room for what is said beside it in a terminal of 80 columns."""
+"""In characters; leaves room for the other columns in a terminal of 80."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.03, 0.5
 PATIENCE_SECONDS = 10
-"""A job that no worker took for this long makes us say what may be wrong."""
+"""After this time without a worker for the job, a warning is printed."""
 
 LONG_PATIENCE_SECONDS = 60
-"""So does one in which nothing happened for this long; a chunk takes a minute at most."""
+"""After this time without progress, a warning is printed; a chunk takes at most a minute."""
 
 NO_REDIS = "Redis does not answer: work goes on by itself once it is back, and nothing is lost"
 REDIS_PATIENCE_SECONDS = 5
-"""A Redis that does not answer for this long is named where no terminal shows it all the time."""
+"""After this time without an answer of Redis, a line is printed, unless a terminal shows the state all the time."""
 GIVE_UP_SECONDS = 120
-"""After this long without Redis, and without a change in the folder of the job, nothing can be known by waiting."""
+"""After this time without Redis, and without a change in the folder of the job, waiting ends with an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Glance:
-    """How far a job is at one moment."""
+    """The progress of a job at one moment."""
 
     status: JobStatus
     rows: int | None
-    """Rows in the finished chunks, as far as Redis knows; None when it cannot be reached."""
+    """Rows in the finished chunks, from Redis; None when Redis does not answer."""
 
 
 def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
-    """Look at a job again and again until it has ended, quickly at first; the last glance is the final one."""
+    """Yield the progress of a job until it has ended, at short intervals first; the last Glance is final."""
     folder = JobFolder(bucket, job_id)
     client = queue_progress.connect(redis_url)
     pause = FIRST_PAUSE_SECONDS
@@ -60,13 +60,13 @@ def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
 
 
 class _Rate:
-    """Rows per second since the following began, not counting what was done before."""
+    """Rows per second since the start of the following, without rows that were finished before."""
 
     def __init__(self) -> None:
         self._first: tuple[int, float] | None = None
 
     def after(self, rows: int | None, now: float) -> str:
-        """The rate as text; empty while there is nothing to tell."""
+        """The rate as text; empty before the first new row."""
         if rows is None:
             return ""
         if self._first is None:
@@ -76,7 +76,7 @@ class _Rate:
 
 
 class _Words(TextColumn):
-    """What happens, shortened to the room that the other columns leave."""
+    """The current activity, shortened to the width that the other columns leave."""
 
     def __init__(self) -> None:
         super().__init__("{task.description}", markup=False, table_column=Column(overflow="ellipsis"))
@@ -86,7 +86,7 @@ class _Words(TextColumn):
 
 
 class _Display(Progress):
-    """A line with the bar, and a second one while there is something to say of how a search stands."""
+    """A line with the progress bar, and a second one with the state of a search or an outage of Redis."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(
@@ -111,7 +111,7 @@ def _one_line(text: str) -> Text:
 
 
 class _Outage:
-    """How long Redis has not answered."""
+    """The time since Redis last answered."""
 
     def __init__(self, console: Console, redis_url: str) -> None:
         self._console = console
@@ -120,7 +120,7 @@ class _Outage:
         self._is_told = False
 
     def note(self, now: float, *, answers: bool) -> None:
-        """Say on a console that is no terminal when Redis has gone, and when it is back."""
+        """Print, on a console that is not a terminal, that Redis does not answer, and later that it does again."""
         if answers:
             if self._is_told:
                 print_line(self._console, f"Redis at {self._where} answers again")
@@ -132,7 +132,7 @@ class _Outage:
             self._is_told = True
 
     def check(self, job_id: str, changed: float, now: float) -> None:
-        """Raise BrokerError where waiting tells nothing any more: Redis is away, and the folder of the job has not changed either."""
+        """Raise BrokerError when waiting is pointless: neither Redis nor the folder of the job has shown a change."""
         if self._since is None or now - max(self._since, changed) < GIVE_UP_SECONDS:
             return
         raise BrokerError(
@@ -142,11 +142,11 @@ class _Outage:
 
 
 def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Outcome:
-    """Show the progress of a job until it has ended and return how.
+    """Show the progress of a job until it has ended, and return its outcome.
 
     Raises:
-        JobFailedError: it failed or was cancelled; carries the reason, the next command and the exit code of the cause.
-        BrokerError: Redis has not answered for ``GIVE_UP_SECONDS``, and nothing of the job has changed.
+        JobFailedError: the job failed or was cancelled; carries the reason, the next command and the exit code of the cause.
+        BrokerError: Redis has not answered for ``GIVE_UP_SECONDS``, and the job has not changed.
     """
     began = time.monotonic()
     outcome: Outcome | None = None
@@ -181,7 +181,7 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
 
 
 def _what(status: JobStatus) -> tuple[str, str]:
-    """How far a job is in words; of a search also what its last step said: the best so far."""
+    """The progress of a job in words; for a search also the report of its last step, the best candidate so far."""
     if not status.chunks:
         return status.reason, ""
     if isinstance(status.job, ScoreJob):
@@ -190,7 +190,7 @@ def _what(status: JobStatus) -> tuple[str, str]:
 
 
 def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:
-    """The error that says how a job ended badly, with the exit code of its cause."""
+    """The error for a job that failed or was cancelled, with the exit code of its cause."""
     state, reason = (outcome.state, outcome.reason) if outcome else ("lost", "its folder is gone")
     error = JobFailedError(f"job {job_id} {state}: {reason}", next_step=outcome.next_step if outcome else "")
     error.exit_code = outcome.exit_code if outcome and outcome.exit_code else JobFailedError.exit_code
@@ -201,7 +201,7 @@ def _rows(client: redis.Redis, job_id: str) -> int | None:
     try:
         return queue_progress.read_progress(client, job_id).rows
     except redis.RedisError as error:
-        # a password or a right that is wrong does not come back by itself
+        # a wrong password or missing permission does not heal by waiting
         away = (redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse)
         is_away = isinstance(error, away) and not isinstance(error, redis.AuthenticationError)
         return None if is_away else 0

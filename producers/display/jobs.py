@@ -1,4 +1,4 @@
-"""What jobs look like in a terminal."""
+"""Prints jobs in a terminal."""
 
 import re
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from shared.jobs.folder import JOBS, JobStatus, Outcome, UnreadableJob
 from shared.jobs.messages import Job, ScoreJob
 
 LONGEST_WHY = 160
-"""Characters of the reason of a job in a list; ``jobs show`` has all of it."""
+"""Characters of the reason of a job in a list; ``jobs show`` prints all of it."""
 
 
 def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) -> None:
-    """One record a job: what was asked for, and why it ended so, shortened to about two lines."""
+    """Print one record per job: the request, and the reason for its state, shortened to about two lines."""
     rows = []
     for status in statuses:
         if isinstance(status, UnreadableJob):
@@ -39,12 +39,12 @@ def _shortened(text: str) -> str:
 
 
 def _without_own_path(reason: str, job: Job) -> str:
-    """A reason without the folder into which the job's own table was brought: the name of the table says as much."""
+    """A reason without the folder of the job's own copy of the table; the table's name is enough."""
     return re.sub(rf"{JOBS}/{re.escape(job.job_id)}/{Subfolder.INPUT}/(train/|eval/)?", "", reason)
 
 
 def _wish(job: Job) -> str:
-    """What was asked for, on one line; a table that was brought along by its name alone."""
+    """The request on one line; a table that was copied into the job is shown by its name."""
     if not isinstance(job, ScoreJob):
         return f"train {job.definition}"
     brought = f"{JOBS}/{job.job_id}/{Subfolder.INPUT}/"
@@ -54,12 +54,12 @@ def _wish(job: Job) -> str:
 
 
 def status_now(bucket: Bucket, status: JobStatus) -> JobStatus:
-    """The status of a job for people, with what is true of its result by now."""
+    """The status of a job for people, with the current state of its result."""
     return status if status.outcome is None else replace(status, outcome=outcome_now(bucket, status.job, status.outcome))
 
 
 def print_job(console: Console, status: JobStatus) -> None:
-    """All that is known of a job."""
+    """Print all details of a job."""
     job = status.job
     facts = {"job": job.job_id, "state": status.state, "since": f"{status.since:%Y-%m-%d %H:%M:%S} UTC, {ago(status.since)}"}
     if isinstance(job, ScoreJob):
@@ -78,6 +78,6 @@ def print_job(console: Console, status: JobStatus) -> None:
 
 
 def outcome_facts(outcome: Outcome) -> dict[str, str]:
-    """What is worth knowing of how a job ended."""
+    """The facts of an outcome that are not empty."""
     facts = {"release": outcome.release, "result": outcome.result} | outcome.facts | {"next": outcome.next_step}
     return {name: value for name, value in facts.items() if value}

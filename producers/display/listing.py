@@ -1,4 +1,4 @@
-"""Lists of records on the width of a terminal: every column, letter and digit of a record is shown, and no id is folded."""
+"""Prints lists of records at the width of a terminal: all text of a record is shown, and no id is folded."""
 
 import textwrap
 from collections.abc import Collection, Sequence
@@ -12,14 +12,14 @@ from shared.text.plain import plain
 
 GAP = 2
 LEAST_FOLDED = 40
-"""A column that may be folded gets this many characters at least; in less, prose is a column of single words."""
+"""The smallest width of a column that may be folded; in less, prose becomes a column of single words."""
 INDENT = "  "
 
 
 def print_list(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[str] = ()) -> None:
-    """A line for each record, under the names of the columns; the columns in ``whole`` are never folded.
+    """Print a line for each record under the column names; columns in ``whole`` are never folded.
 
-    Where the terminal is too narrow, the widest columns of a record stand below its line, each with its name.
+    If the terminal is too narrow, the widest columns of a record are printed below its line, each with its name.
     """
     cells = [[plain(value) for value in row] for row in rows]
     widths = [max(map(cell_len, [name, *(row[index] for row in cells)])) for index, name in enumerate(columns)]
@@ -52,7 +52,7 @@ def _print_blocks(console: Console, columns: Sequence[str], rows: Sequence[Seque
 
 
 def _fitting(widths: Sequence[int], room: int) -> list[int]:
-    """The columns that stand on the line of a record: the first one, and of the others those that fit, the narrowest before the others."""
+    """The columns on the line of a record: the first one, and as many of the others as fit, the narrowest first."""
     beside = list(range(len(widths)))
     while len(beside) > 1 and _width([widths[index] for index in beside]) > room:
         beside.remove(max(beside[1:], key=lambda index: (widths[index], index)))
@@ -65,7 +65,7 @@ def _line(row: Sequence[str], columns: Sequence[int], widths: Sequence[int]) -> 
 
 
 def _print_below(console: Console, name: str, value: str) -> None:
-    """A value with the name of its column; long words, such as ids and paths, are left whole for the terminal to wrap."""
+    """Print a value with its column name; long words, such as ids and paths, are left whole for the terminal to wrap."""
     text = f"{name}: {value}" if name else value
     width = max(console.width - len(INDENT), 1)
     for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=INDENT):

@@ -1,4 +1,4 @@
-"""What releases look like in a terminal."""
+"""Prints releases in a terminal."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ CANDIDATES_SHOWN = 12
 
 
 def print_releases(console: Console, releases: Sequence[ShownRelease], *, grouped: bool = False) -> None:
-    """One line a release, with the table it was judged on; said once above all of them where they are ``grouped`` by it."""
+    """Print one line per release with its evaluation table; if ``grouped``, the table is printed once, above them."""
     columns = ["release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size", *([] if grouped else ["judged on"])]
     if grouped:
         print_line(console, f"judged on {releases[0].judged_on}", style="bold")
@@ -40,7 +40,7 @@ def print_releases(console: Console, releases: Sequence[ShownRelease], *, groupe
 
 
 def print_changes(console: Console, changes: Sequence[Alias]) -> None:
-    """One line a change of an alias."""
+    """Print one line per change of an alias."""
     rows = [
         [f"{change.at:%Y-%m-%d %H:%M:%S}", change.how, change.release, change.was or "nothing", change.by, change.reason]
         for change in changes
@@ -49,7 +49,7 @@ def print_changes(console: Console, changes: Sequence[Alias]) -> None:
 
 
 def print_judged(console: Console, judged: Sequence[JudgedRelease]) -> None:
-    """One line a release: whether it goes, or why it stays."""
+    """Print one line per release: that it will be removed, or why it stays."""
     rows = []
     for release in judged:
         broken = "" if release.whole else " (broken off)"
@@ -59,7 +59,7 @@ def print_judged(console: Console, judged: Sequence[JudgedRelease]) -> None:
 
 
 def print_release(console: Console, release: ShownRelease) -> None:
-    """All that is known of a release, its metrics beside those of the naive predictors."""
+    """Print all details of a release, with its metrics next to those of the naive predictors."""
     manifest = release.manifest
     facts = {
         "release": manifest.release,
@@ -84,7 +84,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
 
 
 def _runs(names: Sequence[str]) -> list[str]:
-    """Names, of which those that are numbered one after the other are taken together: ``att1 to att160``."""
+    """Names, with consecutive numbers combined: ``att1 to att160``."""
     shown: list[str] = []
     start = 0
     for index, name in enumerate(names):
@@ -99,7 +99,7 @@ def _runs(names: Sequence[str]) -> list[str]:
 
 
 def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> None:
-    """The figures of a release on one of its tables beside those of the naive predictors and other releases, with the differences."""
+    """Print the metrics of a release on one of its tables, those of other predictors, and the differences."""
     found = manifest.evaluation
     compared = found if found is not None and found.judged_on == judged else None
     figures = ["log-loss per click", "click-weighted MAE", "calibration error"]
@@ -117,7 +117,7 @@ def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> N
 
 
 def _difference(difference: Estimate | None) -> str:
-    """A difference in log-loss per click with what it may be by chance: below 0 the release is better."""
+    """A difference in log-loss per click with its interval: below 0 the release is better."""
     if difference is None:
         return ""
     if difference.low is None or difference.high is None:
@@ -126,10 +126,10 @@ def _difference(difference: Estimate | None) -> str:
 
 
 def print_search(console: Console, search: Search) -> None:
-    """How the parameters of a release were found: the best candidates, on one line each."""
+    """Print how the parameters of a release were found, with the best candidates."""
     console.print()
     chosen = ", ".join(f"{name}={value}" for name, value in search.chosen.items())
-    print_facts(console, {"found by": search.method, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not told"})
+    print_facts(console, {"found by": search.method, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not recorded"})
     if not search.candidates:
         return
     rows = []

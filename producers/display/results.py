@@ -1,4 +1,4 @@
-"""What results look like in a terminal."""
+"""Prints results in a terminal."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from shared.signatures import Signature
 
 
 def print_results(console: Console, results: Sequence[FoundResult]) -> None:
-    """One record a result."""
+    """Print one record per result."""
     columns = ("result", "release", "finished", "rows", "rejected", "job")
     print_list(console, columns, [_result_cells(result) for result in results], whole=columns)
 
@@ -33,7 +33,7 @@ def _result_cells(result: FoundResult) -> list[str]:
 
 
 def print_result(console: Console, folder: str, manifest: ResultManifest, signed: Signature, release: ReleaseManifest | None) -> None:
-    """All that is known of a result, and of the release that it was scored with."""
+    """Print all details of a result and of its release."""
     facts = {
         "result": f"{folder}/{PREDICTIONS}",
         "release": manifest.release,
@@ -64,7 +64,10 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
 
 
 def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, looked_at: str = "") -> None:
-    """How many rejects have each reason, and the first ones; ``looked_at`` says in words how much of the table, unless all of it."""
+    """Print the number of rejects by reason, and the first ones.
+
+    ``looked_at`` describes the examined part of the table, if not all of it.
+    """
     if not rejects:
         print_line(console, f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.")
         return

@@ -1,4 +1,4 @@
-"""What the revisions of a result look like in a terminal."""
+"""Prints the revisions of a result in a terminal."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from producers.results.revisions import Revision
 
 
 def print_revisions(console: Console, revisions: Sequence[Revision]) -> None:
-    """One record a revision, then how to put back each one that is not at the place."""
+    """Print one record per revision, then the command that restores each one that is not at the place."""
     columns = ("job", "release", "finished", "rows", "rejected", "table", "")
     rows = [
         [

@@ -1,4 +1,4 @@
-"""The standard streams of a command: they take any character, may be closed, full or a broken pipe, and end no command in a traceback."""
+"""The standard streams of a command. They accept any character, and may be closed, full or a broken pipe without a traceback."""
 
 import contextlib
 import os
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from shared.errors import OutputError
 
 BROKEN_PIPE_EXIT = 141
-"""128 + SIGPIPE: what a shell reports of every other program whose reader has gone."""
+"""128 + SIGPIPE: the exit code that a shell reports for any program whose reader is gone."""
 
 
 def prepare_streams() -> None:
-    """Open those that the caller closed, and let those of a narrow encoding write escapes for what they lack."""
+    """Open streams that the caller closed, and let streams with a narrow encoding write escapes for missing characters."""
     _open_closed()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -21,7 +21,7 @@ def prepare_streams() -> None:
 
 
 def _open_closed() -> None:
-    # a file that is opened later would get the number of a closed stream, and what is printed would go into it
+    # a file that is opened later would get the number of a closed stream, and printed text would go into it
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
@@ -32,11 +32,11 @@ def _open_closed() -> None:
 
 @contextlib.contextmanager
 def written_out() -> Iterator[None]:
-    """Name what keeps the output of a command from being written.
+    """Turn a failure to write the output of a command into an error.
 
     Raises:
         OutputError: standard output cannot be written, such as on a full disk.
-        SystemExit: whoever read it has gone.
+        SystemExit: the reader of the output is gone.
     """
     stdout = sys.stdout
     try:
@@ -47,7 +47,7 @@ def written_out() -> Iterator[None]:
     except BrokenPipeError:
         _reader_has_gone()
     except SystemExit:
-        # click ends so, with the exit code of a defect, where a pipe is broken; it puts another stream in place first
+        # for a broken pipe click exits with the code of a defect; it replaces the stream first
         if sys.stdout is not stdout:
             _reader_has_gone()
         raise
@@ -64,7 +64,7 @@ def _reader_has_gone() -> None:
 
 
 def discard_output() -> None:
-    """Let nothing more be written: Python would try once more at its end, and fail."""
+    """Discard further output: Python would otherwise flush at exit, and fail."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)

@@ -1,4 +1,4 @@
-"""What all commands share: the bucket of the settings, a console, JSON on standard output."""
+"""Functions that all commands share: the configured bucket, consoles, JSON on standard output, and messages."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from shared.processes import limit_new_files
 from shared.settings import Settings, read_settings
 from shared.text.plain import plain
 
-# rich and the bucket are imported when they are needed, so that --help is quick
+# rich and the bucket are imported when they are used, so that --help is fast
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,7 +25,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def open_bucket_here() -> "tuple[Settings, Bucket]":
-    """The settings, and the bucket that they name."""
+    """Read the settings and open their bucket."""
     from shared.bucket.opening import open_bucket
 
     settings = read_settings()
@@ -38,17 +38,17 @@ def console(*, stderr: bool = False) -> "Console":
     from producers.display.consoles import PlainConsole
 
     stream = sys.stderr if stderr else sys.stdout
-    # a table that goes to a file or a pipe is not cut to the width of a terminal that is not there
+    # output to a file or a pipe is not cut to the width of a terminal
     return PlainConsole(file=stream, width=None if stream.isatty() else 220)
 
 
 def say(text: object, *, err: bool = False, colour: str | None = None) -> None:
-    """Print lines of text, in which nothing commands the terminal."""
+    """Print lines of text, with terminal commands escaped."""
     click.secho(plain(text, lines=True), fg=colour, err=err)
 
 
 def say_empty(bucket: "Bucket", nothing: str, next_step: str = "") -> None:
-    """Say that a list is empty, or that the bucket is no folder: then its name may be mistyped."""
+    """Print that a list is empty, or that the bucket's folder does not exist: its name may be mistyped."""
     from shared.bucket.local import LocalBucket
 
     if isinstance(bucket, LocalBucket) and not bucket.root.is_dir():
@@ -57,18 +57,18 @@ def say_empty(bucket: "Bucket", nothing: str, next_step: str = "") -> None:
     say(f"{nothing} in the bucket {bucket.url}{f'. {next_step}' if next_step else ''}")
 
 
-def print_json(data: Any) -> None:  # noqa: ANN401 - anything that JSON can say
-    """Print what JSON can say."""
+def print_json(data: Any) -> None:  # noqa: ANN401 - any JSON value
+    """Print a value as JSON."""
     click.echo(json.dumps(data, indent=1, default=str))
 
 
 def warn(text: str) -> None:
-    """Print a sentence on standard error that does not change how the command ends."""
+    """Print a warning on standard error; it does not change the exit code."""
     say(f"Warning: {plain(text)}", err=True, colour="yellow")
 
 
 def warn_of_forced(bucket: "Bucket", release: str) -> None:
-    """Warn where a release was trained with ``--force``; nothing is said of one whose manifest cannot be read."""
+    """Warn if a release was trained with ``--force``; a release with an unreadable manifest is skipped."""
     from shared.catalog.releases import FoundRelease, inspect_release
 
     found = inspect_release(bucket, release)
@@ -77,7 +77,7 @@ def warn_of_forced(bucket: "Bucket", release: str) -> None:
 
 
 def say_error(message: str, next_step: str = "") -> None:
-    """Print why a command ends badly, and what to do about it; standard error may be as closed as standard output."""
+    """Print the error of a command and its next step. A closed standard error is ignored."""
     with contextlib.suppress(OSError, ValueError):
         say(f"Error: {plain(message)}.", err=True, colour="red")
         if next_step:
@@ -85,20 +85,20 @@ def say_error(message: str, next_step: str = "") -> None:
 
 
 def warn_of_unreadable(unreadable: "Sequence[UnreadableRelease | UnreadableResult]") -> None:
-    """Name each manifest that was left out of a list."""
+    """Warn about each manifest that was left out of a list."""
     for found in unreadable:
         warn(f"{found.path} cannot be read and is left out: {found.reason}")
 
 
 def command_line(*more: str) -> str:
-    """The command that runs now, as it can be typed, with further options at its end."""
+    """The running command as it can be typed, with further options at its end."""
     context = click.get_current_context()
     words = [*context.command_path.split(), *_given_words(context), *more]
-    return shlex.join(["scoring", *words[1:]])  # a test or a wrapper may have started it under another name
+    return shlex.join(["scoring", *words[1:]])  # a test or a wrapper may have started the program under another name
 
 
 def _given_words(context: click.Context) -> Iterator[str]:
-    """The arguments and options that were typed, options with their values after them."""
+    """Yield the arguments and options that were typed; an option is followed by its value."""
     for parameter in context.command.params:
         name, value = parameter.name or "", context.params.get(parameter.name or "")
         if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:

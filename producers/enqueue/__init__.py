@@ -1,1 +1,1 @@
-"""The one entrance to the queue: requests are checked, written down as jobs, and sent."""
+"""The one entrance to the queue: checks requests, records them as jobs, and sends them."""

@@ -1,4 +1,4 @@
-"""One request is one job, however often it is made."""
+"""Maps equal requests to one job."""
 
 import hashlib
 import itertools
@@ -16,28 +16,28 @@ from shared.jobs.states import JobState
 from shared.retention.things import LEFT_AFTER, made_at
 
 MOST_DAMAGED = 100
-"""Files of one request that name no job; more than that are no accident, and nothing is added to them."""
+"""The most files of one request that name no job; with more, the damage is not accidental, and no file is added."""
 NO_ID = "not-known-yet"
-"""Stands for the id when a request is checked before anything is written: a wrong field leaves no trace."""
+"""The id for checking a request before anything is written, so that an invalid request leaves no files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduledRun:
-    """What makes a request of the schedule the same as another: it is the same run, whatever its table or model is by now."""
+    """Identifies a request of the schedule: the same run is the same request, even if its table or model has changed."""
 
     kind: Literal["score", "train"]
     key: str
-    """Name of the entry and the moment, like ``daily-20261123t0430``."""
+    """Name of the entry and logical time, like ``daily-20261123t0430``."""
     once: bool = False
-    """Do not ask again for what failed or was cancelled; that is for people to do."""
+    """True to leave failed and cancelled runs to people."""
 
     @property
     def digest(self) -> str:
-        """Under which the request is known."""
+        """The digest of the request."""
         return f"{self.kind}-schedule-{self.key}"
 
     def newest_job(self, bucket: Bucket) -> JobFolder | None:
-        """The folder of the job that was made of it last; None when there is none."""
+        """The folder of the newest job for this run; None when there is none."""
         for number in range(_newest_run(bucket, self.digest), 0, -1):
             folder = _folder_in(bucket, bucket.read(_run_file(self.digest, number)))
             if folder is not None and folder.has(JobFile.REQUEST):
@@ -50,23 +50,23 @@ def request_digest(kind: str, wish: dict[str, Any]) -> str:
 
 
 def claim(bucket: Bucket, digest: str, versions: Mapping[str, str], *, again: bool, run: ScheduledRun | None = None) -> str:
-    """The id of the job for this request: that of an earlier one which runs or is done, or a new one.
+    """The id of the job for this request: an earlier one that runs or is done, or a new one.
 
-    A job that found other ``versions`` of the table's files is of another request: a table may be replaced by one of the same size and
-    time. They are no part of the digest, which stays that of earlier versions.
-    The first to write ``jobs/_requests/<digest>.<n>`` decides what the n-th run is called, so two at once agree.
+    A job that found other ``versions`` of the table's files belongs to another request: a table may be replaced by one of the same size and
+    time. They are not part of the digest, which is still that of earlier versions. The first writer of ``jobs/_requests/<digest>.<n>``
+    names the n-th run, so two concurrent requests get the same job.
     """
     damaged = 0
     for number in itertools.count(_newest_run(bucket, digest) if again else 1):
         path = _run_file(digest, number)
         text = bucket.read(path)
         if text is None:
-            fresh = JobFolder(bucket, _job_id(digest, number, datetime.now(UTC), run))  # refuses what is no id before it is written
+            fresh = JobFolder(bucket, _job_id(digest, number, datetime.now(UTC), run))  # refuses an invalid id before it is written
             bucket.create(path, fresh.job_id.encode())
             text = bucket.read(path)
         folder = _folder_in(bucket, text)
         if folder is None:
-            damaged += 1  # nobody can say which job that run became
+            damaged += 1  # the job of that run is unknown
             if damaged > MOST_DAMAGED:
                 raise RequestError(f"{damaged} files like {path} in the bucket name no job", next_step="Delete them and ask again.")
             continue
@@ -79,19 +79,19 @@ def claim(bucket: Bucket, digest: str, versions: Mapping[str, str], *, again: bo
 
 
 def _has_found_others(folder: JobFolder, versions: Mapping[str, str]) -> bool:
-    """True when a file of the table is not the one that the job found; not where it is not known which one that was."""
+    """True when a file of the table differs from the one that the job found; False when that version is unknown."""
     found = folder.table_versions() if versions else {}
     return any(found.get(path, version) != version for path, version in versions.items())
 
 
 def _was_removed(folder: JobFolder) -> bool:
-    """True when nothing is left of a job that was asked for long ago; one of lately is just being written, or was when that died."""
+    """True when an old job has no files left. A recent one without files is just being written, or its enqueue died."""
     made = made_at(folder.job_id)
     return made is not None and datetime.now(UTC) - made > LEFT_AFTER and not folder.has(JobFile.REQUEST)
 
 
 def _folder_in(bucket: Bucket, text: bytes | None) -> JobFolder | None:
-    """The folder of the job whose id is in the file of a run; None when it is no id."""
+    """The folder of the job whose id is in the file of a run; None when the text is not an id."""
     try:
         return JobFolder(bucket, (text or b"").decode(errors="replace"))
     except MessageError:
@@ -99,7 +99,7 @@ def _folder_in(bucket: Bucket, text: bytes | None) -> JobFolder | None:
 
 
 def _newest_run(bucket: Bucket, digest: str) -> int:
-    """The number of the newest run of a request, or 1: found without a look at each, since a request may be run again every day."""
+    """The number of the newest run of a request, or 1. A binary search, since a request may be run again every day."""
     there, missing = 0, 1
     while bucket.exists(_run_file(digest, missing)):
         there, missing = missing, 2 * missing
@@ -114,7 +114,7 @@ def _run_file(digest: str, run: int) -> str:
 
 
 def _job_id(digest: str, number: int, now: datetime, run: ScheduledRun | None) -> str:
-    """Sorts by the time of the request, to the millisecond: the newest result at a place is found by it."""
+    """A new job id. Ids sort by the time of the request, to the millisecond, which determines the newest result at a place."""
     kind, _, _ = digest.partition("-")
     what = hashlib.sha256(f"{digest}.{number}".encode()).hexdigest()[:6] if run is None else run.key
     return f"{now:%Y%m%dt%H%M%S}{now.microsecond // 1000:03d}z-{kind}-{what}"

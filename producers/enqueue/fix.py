@@ -1,4 +1,4 @@
-"""Requests to score fixed rows in the place of a job's rejects."""
+"""Requests to score fixed rows that replace a job's rejects."""
 
 import hashlib
 import json
@@ -29,15 +29,15 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     max_rejects: int | None = None,
     again: bool = False,
 ) -> Enqueued:
-    """Ask for fixed rows to be scored in the place of the rejects of a job that has ended, and for the result of both.
+    """Ask to score fixed rows that replace the rejects of a job that has ended, and to publish the result of both.
 
-    ``rows`` is a csv or tsv file, compressed or not, looked for in the bucket first, then on this machine. A limit of rejects that is
-    not given is that of the job that is fixed, and none where a person accepted its rejects: a fix never has more of them. A fix under a
-    newer result at its place is refused, unless it was published there before and is asked for ``again``.
+    ``rows`` is a CSV or TSV file, compressed or not, searched in the bucket first, then on this machine. A limit of rejects that is not
+    given is that of the original job, or none if a person accepted its rejects; a fix never has more rejects than that job. A fix below a
+    newer result at its place is refused, unless it was published there before and is requested ``again``.
 
     Raises:
-        RequestError: there is no such job, or it has not ended or cut its table, or a field cannot be.
-        TableError: there is no such file.
+        RequestError: the job does not exist, has not ended or has no plan; or a field is invalid.
+        TableError: the file does not exist.
         BucketError: the request could not be written.
     """
     created = datetime.now(UTC)
@@ -76,16 +76,16 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
 
 
 def _newer_at_place(bucket: Bucket, earlier: JobFolder, place: str) -> FoundResult | None:
-    """The result at the place that a fix of this job would replace though it is newer than the job; None when there is none."""
+    """The result at the place if it is newer than the job, so that a fix must not replace it; None otherwise."""
     plan = json.loads(bucket.read(earlier.file(JobFile.PLAN)) or b"{}")
     definition = str(plan.get("release", "")).partition("@")[0]
-    # one that cannot be read is replaced
+    # an unreadable result may be replaced
     found = inspect_result(bucket, f"{OUTPUTS}/{definition}/{place}") if definition else None
     return found if isinstance(found, FoundResult) and found.manifest.job_id > earlier.job_id else None
 
 
 def _was_made_before(bucket: Bucket, newer: FoundResult, job_id: str, source: Source) -> bool:
-    """True when a revision of the place is the fix of this job with these rows: asked for with ``--again``, it is put back."""
+    """True when a revision of the place is the fix of this job with these rows; with ``--again`` it is published again."""
     fixes = [found.manifest for found in list_revisions(bucket, newer.folder) if isinstance(found, FoundResult)]
     digests = {fix.fixed_rows.sha256 for fix in fixes if fix.fixes == job_id and fix.fixed_rows}
     if not digests:

@@ -1,4 +1,4 @@
-"""Asks Redis for a sign of life before a message is sent: what answers nothing, or not as Redis does, is named within seconds."""
+"""Checks Redis before a message is sent: a server that hangs or is not Redis is reported within seconds."""
 
 import redis
 from kombu.utils.url import maybe_sanitize_url
@@ -8,13 +8,13 @@ from redis.retry import Retry
 from shared.errors import BrokerError
 
 CONNECT_SECONDS, ANSWER_SECONDS = 2, 5
-"""A Redis under load answers within a second; a port that belongs to something else may never do."""
+"""A loaded Redis answers within a second; a port of another service may never answer."""
 
 
 def check_redis(url: str) -> None:
-    """Raise BrokerError when what listens at this address does not answer as Redis does.
+    """Raise BrokerError when the server at this address does not answer like Redis.
 
-    A refusal, such as of a user who may not ask this, is an answer; and whether anybody listens at all is found out by who sends.
+    A refusal, such as of a user without permission, is an answer; a missing server is reported by the later send.
     """
     client = redis.Redis.from_url(
         url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 0), retry_on_timeout=False
@@ -25,7 +25,7 @@ def check_redis(url: str) -> None:
     except (redis.TimeoutError, redis.InvalidResponse) as error:
         how = f"answers nothing within {ANSWER_SECONDS} s" if isinstance(error, redis.TimeoutError) else f"answers otherwise: {error}"
         raise BrokerError(
-            f"what listens at {where} is no Redis, or one that hangs: it {how}",
+            f"what listens at {where} is not Redis, or hangs: it {how}",
             next_step="Check the port in REDIS_URL or SCORING_REDIS_PORT (for a local stack: scoring up).",
         ) from error
     except redis.RedisError:

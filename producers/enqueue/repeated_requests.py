@@ -1,7 +1,7 @@
-"""What a request is answered that was made before: whether what its job made is still what people use.
+"""The answer to a repeated request: checks whether the result of its earlier job is still in use.
 
-The job of a repeated request is done, and its answer may be out of date: another result lies at its place, an alias means another
-release, or the code of the definition was changed. Each of these is a ``Change``, with what replaced it, since when, and what to type.
+The job of a repeated request is done, and its result may be out of date: another result is at its place, an alias points to another
+release, or the code of the definition was changed. Each of these is a ``Change`` with the replacement, its time, and the next command.
 """
 
 from collections.abc import Iterator
@@ -24,31 +24,31 @@ from shared.jobs.states import JobState
 from shared.settings import Settings
 
 PUBLISHING = timedelta(minutes=1)
-"""A job that ended this long ago is published, or the sweep is at it."""
+"""A job that ended this long ago is published, or the sweep is publishing it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One thing that is no longer as the job of a repeated request made it."""
+    """One difference between the result of an earlier job and the current state."""
 
     what: Literal["result", "alias", "release", "code"]
     name: str
     """The place of the result, the alias, the release, or the definition."""
     now: str
-    """The job whose result it holds, or the release it means; empty for nothing."""
+    """The job of the current result, or the current release of the alias; empty for neither."""
     since: datetime | None
     sentence: str
     next_step: str = ""
-    """What puts only this back; ``--again`` is the answer to all of them."""
+    """The command that reverts only this change; ``--again`` resolves all of them."""
 
 
 def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Change]:
-    """What is no longer as this job made it; empty while it is not done."""
+    """The changes since this job published its result; empty while the job is not done."""
     folder = JobFolder(bucket, job_id)
     outcome = folder.outcome()
     if outcome is None or outcome.state != JobState.DONE:
         return []
-    # the result is put in place, and the aliases are moved, in the moment after a job has ended
+    # the result is published, and aliases are moved, just after the job has ended
     if not folder.has(JobFile.PUBLISHED) and datetime.now(UTC) - outcome.at < PUBLISHING:
         return []
     job = folder.job()
@@ -59,13 +59,13 @@ def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Chang
 
 
 def definition_folder(settings: Settings, name: str) -> Path | None:
-    """The folder of a definition on this machine; None when there is none."""
+    """The folder of a definition on this machine; None when it does not exist."""
     parents = [*([settings.definitions] if settings.definitions else []), PACKAGE]
     return next((parent.resolve() / name for parent in parents if (parent / name / "model.py").is_file()), None)
 
 
 def replacement_of(bucket: Bucket, job_id: str, place: str) -> FoundResult | UnreadableResult | None:
-    """What lies at the place instead of the result of this job; None when that is still there, or nothing is."""
+    """The result at the place if it is not that of this job; None when it is, or when the place is empty."""
     there = inspect_result(bucket, place)
     return None if isinstance(there, FoundResult) and there.manifest.job_id == job_id else there
 
@@ -97,7 +97,7 @@ def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Itera
 
 
 def _is_same_text(bucket: Bucket, job_id: str, there: FoundResult) -> bool:
-    """True when another job has published exactly the rates of this one."""
+    """True when another job has published the same rates as this one."""
     own = inspect_result(bucket, f"{there.folder}/{REVISIONS}/{job_id}")
     return (
         isinstance(own, FoundResult)
@@ -124,7 +124,7 @@ def _changes_of_training(bucket: Bucket, job: TrainJob, outcome: Outcome, *, is_
             yield _moved(name, now, f"Move it with: scoring models promote {outcome.release}{option}")
     latest = known_alias(bucket, latest_of(job.definition))
     if latest is None or latest.release != outcome.release:
-        # a worker with the code of now refuses that release
+        # a worker with the current code refuses that release
         yield _moved(job.definition, latest, "" if is_code_changed else f"Use this release by its id: --model {outcome.release}")
 
 
@@ -144,7 +144,7 @@ def _change_of_code(settings: Settings, bucket: Bucket, job: Job, outcome: Outco
     try:
         code = digest_source(folder, PACKAGE)
     except OSError:
-        return  # who cannot read the code here cannot say that it differs
+        return  # unreadable code cannot be compared
     if code == found.manifest.definition_sha256:
         return
     sentence = f"the code of {definition} in {folder} is not the code that {outcome.release} was trained with"
@@ -153,7 +153,7 @@ def _change_of_code(settings: Settings, bucket: Bucket, job: Job, outcome: Outco
 
 
 def _changed(folder: Path) -> datetime | None:
-    """When the newest Python file of a definition was written."""
+    """The time at which the newest Python file of a definition was written."""
     times = [file.stat().st_mtime for file in folder.rglob("*.py")]
     return datetime.fromtimestamp(max(times), UTC) if times else None
 

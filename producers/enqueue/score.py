@@ -15,8 +15,6 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import REJECT_SHARE, ScoreJob
 from shared.settings import Settings
 
-"""The share of rows that may be rejected when a request names none."""
-
 
 def enqueue_score(  # noqa: PLR0913 - a request has these fields
     settings: Settings,
@@ -32,16 +30,16 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     again: bool = False,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
-    """Ask for a table to be scored with a model; with ``interval``, for the bounds of each rate as well.
+    """Ask to score a table with a model; with ``interval``, also for the bounds of each rate.
 
-    ``table`` is looked for in the bucket first, then on this machine. ``day`` is the day that the result belongs to, for a table
-    that does not lie below ``data/predict/input`` of the bucket (default: today); of such a table the folder says it. ``again`` runs a
-    request that was done before once more. What makes two requests the same is ``run``, if it is given, and else all the other fields.
+    ``table`` is searched in the bucket first, then on this machine. ``day`` is the day of the result (default: today); for a table below
+    ``data/predict/input`` of the bucket the folder determines it. ``again`` repeats a request that is done. Two requests are equal if they
+    have the same ``run``, or without one, if all other fields are equal.
 
     Raises:
-        RequestError: a field cannot be.
-        TableError: there is no such table.
-        ModelError: there is no such release, or it gives no interval and one is asked for.
+        RequestError: a field is invalid.
+        TableError: the table does not exist.
+        ModelError: the release does not exist, or an interval is requested that it cannot predict.
         BucketError: the request could not be written.
     """
     created = datetime.now(UTC)
@@ -49,7 +47,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     place = result_place(source, day or created.date())
     check_place(place)
     wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
-    if max_rejects is not None:  # the digest of a request without it is that of an earlier version
+    if max_rejects is not None:  # without it, the digest stays that of an earlier version
         wish["max_rejects"] = max_rejects
     if interval:
         wish["interval"] = interval

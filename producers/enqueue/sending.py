@@ -1,4 +1,4 @@
-"""Writes a request down as a job and sends its first step; resumes and cancels jobs."""
+"""Records a request as a job and sends its first step; resumes and cancels jobs."""
 
 import contextlib
 import json
@@ -27,20 +27,20 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Enqueued:
-    """What became of a request."""
+    """The result of a request."""
 
     job_id: str
     fresh: bool
-    """False when the same request was made before and is this job already."""
+    """False when the same request was made before and already has this job."""
     problem: BrokerError | None = None
-    """Why the first message could not be sent; the job runs all the same once Redis is back."""
+    """Why the first message could not be sent; the job runs anyway once Redis is back."""
 
 
 def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: bool = False) -> Enqueued:
-    """Let a failed or cancelled job go on from what it has, if so without its rejects, however many they are.
+    """Resume a failed or cancelled job from its files; with ``accept_rejects``, without its rejects, however many it has.
 
     Raises:
-        RequestError: there is no such job, or it has not ended, or it is done; or it is to train, and has no rejects to accept.
+        RequestError: the job does not exist, has not ended, or is done; or it is a training, which has no rejects to accept.
     """
     folder = JobFolder(bucket, job_id)
     job = folder.job()
@@ -51,7 +51,7 @@ def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: b
 
 
 def cancel(settings: Settings, bucket: Bucket, job_id: str) -> str:
-    """Cancel a job unless it has ended, and see that people are told; returns the state in which it ended."""
+    """Cancel a job unless it has ended, and send its notice; returns its final state."""
     outcome = JobFolder(bucket, job_id).cancel()
     _send(settings, NOTIFY, job_id)
     return outcome.state
@@ -76,12 +76,12 @@ _OPTIONS = {
     "max_reject_share": ("--max-reject-share", "a number from 0 to 1"),
     "max_left_out": ("--max-left-out", "a number from 0 to 1"),
 }
-"""Field of a request -> the option that people type for it, and what it may be."""
+"""Field of a request -> its option on the command line, and the allowed values."""
 _LONGEST_SHOWN = 80
 
 
 def _in_plain_words(kind: type, error: MessageError) -> str:
-    """What is wrong with a request, by the option that was typed."""
+    """Describe an invalid request by its command-line option."""
     if error.field in _OPTIONS:
         option, allowed = _OPTIONS[error.field]
         shown = repr(error.value)
@@ -101,7 +101,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     again: bool,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
-    """Write a request with its tables and the ``texts`` that belong into its folder, and send its first message."""
+    """Write a request with its tables and the ``texts`` for its folder, and send its first message."""
     versions = {path: version for source in sources for path, version in source.versions.items()}
     job_id = claim(bucket, digest, {} if run else versions, again=again, run=run)
     folder = JobFolder(bucket, job_id)
@@ -112,7 +112,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     for name, text in texts.items():
         bucket.write(folder.file(name), text)
     job = make_job(job_id)
-    # the plan of a table notes what it found itself, which may have been replaced while the job waited
+    # a plan records the versions that it finds itself: the table may be replaced while the job waits
     if versions and (isinstance(job, TrainJob) or job.fixes):
         bucket.write(folder.file(JobFile.VERSIONS), json.dumps(versions).encode())
     first = folder.create(job, _cluster(settings))
@@ -124,7 +124,7 @@ def _first_step(job: Job) -> str:
 
 
 def _cluster(settings: Settings) -> str:
-    """The stack that a job is put into; empty while nobody can say it: then it is that of the stack which has the bucket."""
+    """The stack that enqueues a job; empty while it is unknown: then the job belongs to the owner of the bucket."""
     if settings.cluster:
         return settings.cluster
     with contextlib.suppress(redis.RedisError), progress.connect(settings.broker_url) as client:

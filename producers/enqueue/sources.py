@@ -1,4 +1,4 @@
-"""The table of a request: in the bucket, or on this machine and then copied into it."""
+"""The table of a request: in the bucket, or on this machine and then copied into the bucket."""
 
 import contextlib
 import hashlib
@@ -21,42 +21,42 @@ THE_INPUT = "prediction_input"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A table that was found: in the bucket, or on this machine, then it is brought along into the job's folder."""
+    """A table that was found in the bucket, or on this machine, from where it is copied into the job's folder."""
 
     path: str
-    """Inside the bucket; for a table of this machine the name it gets below ``jobs/<id>/input``."""
+    """Path inside the bucket; for a local table its name below ``jobs/<id>/input``."""
     files: dict[str, Path]
-    """Name -> file of this machine; empty for a table in the bucket."""
+    """Name -> local file; empty for a table in the bucket."""
     fingerprint: list[tuple[str, str]]
-    """Name and digest (or the bucket's stamp) of every file: what makes two requests the same."""
+    """Name and digest (or the bucket's stamp) of every file: requests with equal fingerprints have the same table."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Path in the bucket -> the bucket's version of that file, where it tells versions apart."""
+    """Path in the bucket -> the version of that file, if the bucket distinguishes versions."""
 
     def place_in(self, folder: JobFolder) -> str:
-        """The path in the bucket under which the job will find it."""
+        """The path in the bucket where the job will find the table."""
         return folder.file(f"{Subfolder.INPUT}/{self.path}") if self.files else self.path
 
     def kept_below(self, name: str) -> "Source":
-        """The same table in a folder of its own below ``input``: a job may bring two of one name."""
+        """The same table in its own folder below ``input``: a job may have two tables of the same name."""
         if not self.files:
             return self
         return replace(self, path=f"{name}/{self.path}", files={f"{name}/{file}": at for file, at in self.files.items()})
 
     def bring(self, folder: JobFolder) -> None:
-        """Copy the files of this machine into the job's folder."""
+        """Copy the local files into the job's folder."""
         for name, file in self.files.items():
             folder.bucket.upload(file, folder.file(f"{Subfolder.INPUT}/{name}"))
 
 
 def find_table(bucket: Bucket, table: str) -> Source:
-    """The table of this path: in the bucket, or else on this machine.
+    """Find the table of a path: in the bucket, or else on this machine.
 
     Raises:
-        RequestError: the path is empty, has no name in it (the current folder is ``.``), or is an address like ``s3://...``.
-        TableError: it is in neither place, or it is no table.
+        RequestError: the path is empty, has no name (the current folder is ``.``), or is an address like ``s3://...``.
+        TableError: the path exists in neither place, or is not a table.
     """
     if not table.strip(f"/{string.whitespace}"):
-        raise RequestError(f"{table!r} is the name of no table", next_step="Name a file or folder: scoring score --help")
+        raise RequestError(f"{table!r} is not the name of a table", next_step="Name a file or folder: scoring score --help")
     if "://" in table:
         raise RequestError(
             f"{table} is an address, and a table is named by its path inside the bucket {bucket.url} or on this machine",
@@ -64,7 +64,7 @@ def find_table(bucket: Bucket, table: str) -> Source:
         )
     if table == "-":
         raise RequestError(
-            "- is no table: standard input is not read", next_step="Write it into a file and name that: scoring score --help"
+            "- is not a table: standard input is not read", next_step="Write it into a file and name that: scoring score --help"
         )
     path = table.strip("/") if not Path(table).is_absolute() else ""
     try:
@@ -80,7 +80,7 @@ def find_table(bucket: Bucket, table: str) -> Source:
 
 
 def _refuse_name(bucket: Bucket, path: str, error: ScoringError) -> None:
-    """Raise this error of a path that the bucket's folder has, but that no bucket can hold: its name is not UTF-8."""
+    """Raise this error if the path exists in the bucket's folder but its name is not UTF-8, which no bucket supports."""
     with contextlib.suppress(OSError, ValueError):
         is_text = path.encode(errors="replace").decode() == path
         if isinstance(bucket, LocalBucket) and not is_text and (bucket.root / path).exists():
@@ -88,7 +88,7 @@ def _refuse_name(bucket: Bucket, path: str, error: ScoringError) -> None:
 
 
 def _path_inside(bucket: Bucket, local: Path) -> str:
-    """The path inside the bucket of what lies in its folder on this machine, as the shell completes it; else empty."""
+    """The path inside the bucket of a file in the bucket's local folder, as a shell completes it; empty for any other file."""
     if not isinstance(bucket, LocalBucket):
         return ""
     try:
@@ -99,10 +99,10 @@ def _path_inside(bucket: Bucket, local: Path) -> str:
 
 
 def newest_training_tables(bucket: Bucket) -> tuple[str, str | None]:
-    """The paths of ``train`` and, if there is one, ``eval`` in the newest dated folder below ``data/train``.
+    """The paths of ``train`` and, if it exists, ``eval`` in the newest dated folder below ``data/train``.
 
     Raises:
-        TableError: there is none.
+        TableError: no such folder has a training table.
     """
     for year in _newest_first(bucket, TRAINING):
         for month in _newest_first(bucket, year):
@@ -117,7 +117,7 @@ def newest_training_tables(bucket: Bucket) -> tuple[str, str | None]:
 
 
 def _newest_first(bucket: Bucket, folder: str) -> list[str]:
-    """The folders in a folder that stand for a year, month or day."""
+    """The folders of a year, month or day in a folder, the newest first."""
     return [f"{folder}/{name}" for name in reversed(bucket.folders(folder)) if name.isdecimal()]
 
 
@@ -150,14 +150,14 @@ def _look_here(bucket: Bucket, local: Path) -> Source:
 
 
 def _look_into(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of the files and of the folders in a folder of this machine, sorted."""
+    """The sorted names of the files and of the folders in a local folder."""
     entries = sorted(folder.iterdir())
     folders = [entry.name for entry in entries if entry.is_dir() and not kind_of(entry.name)]
     return [entry.name for entry in entries if entry.name not in folders], folders
 
 
 def _head_of(path: str) -> bytes:
-    """The beginning of a file of this machine; of a pipe or the like, which is not waited for, what no text has."""
+    """The first bytes of a local file; for a pipe or device, which may block, bytes that no text has."""
     file = Path(path)
     if not file.is_file():
         return b"\0"
@@ -169,7 +169,7 @@ LOOKING_HERE = FolderReader(names=lambda folder: _look_into(Path(folder)), head=
 
 
 def _safe(name: str) -> str:
-    """A file name that the bucket and every message take."""
+    """A file name that is valid in the bucket and in every message."""
     return "".join(char if char.isalnum() or char in "._-" else "_" for char in name).lstrip(".") or "table"
 
 
@@ -179,9 +179,9 @@ def _sha256(file: Path) -> str:
 
 
 def result_place(source: Source, day: date) -> str:
-    """Where the result belongs: a table below ``data/predict/input/<place>`` keeps its place, any other gets day and name.
+    """The place of a result. A table below ``data/predict/input/<place>`` keeps its place, any other gets the day and its name.
 
-    ``prediction_input`` is the table of its folder; one of another name in that folder adds its name, so that none replaces another.
+    ``prediction_input`` is the main table of its folder; any other file in the folder adds its name, so that no result replaces another.
     """
     name = source.path.rpartition("/")[2]
     ending = next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
@@ -194,9 +194,9 @@ def result_place(source: Source, day: date) -> str:
 
 
 def check_day(bucket: Bucket, table: str, day: date) -> None:
-    """Raise RequestError for a table whose folder says another day than the one that a person asks for.
+    """Raise RequestError for a table whose folder has another day than the requested one.
 
-    A run of the schedule may take the table of another day.
+    The schedule does not check this: a run may take the table of another day.
     """
     source = find_table(bucket, table)
     place = result_place(source, day)
@@ -208,5 +208,5 @@ def check_day(bucket: Bucket, table: str, day: date) -> None:
 
 
 def _is_input(source: Source) -> bool:
-    """True for a table of the bucket whose folder says where its result belongs."""
+    """True for a table of the bucket whose folder determines the place of its result."""
     return not source.files and source.path.startswith(f"{INPUTS}/")

@@ -33,17 +33,16 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     again: bool = False,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
-    """Ask for a definition to be trained; without ``train`` on the newest tables below ``data/train`` in the bucket.
+    """Ask to train a definition; without ``train``, on the newest tables below ``data/train`` in the bucket.
 
-    ``config`` names the ``params.yaml`` of a search for the best parameters, looked for in the bucket first, then on this machine. Its
-    text goes into the job's folder: what somebody writes into the file later does not change the job. With ``force`` the workers train
-    on a table that they would refuse for what is in it, and the release says so. ``max_left_out`` is the share of the rows, or of the
-    clicks, of a table that may be left out; None for the default.
-    What makes two requests the same is ``run``, if it is given, and else all the other fields.
+    ``config`` names the ``params.yaml`` of a parameter search, searched in the bucket first, then on this machine. Its text is copied into
+    the job's folder, so later changes of the file do not affect the job. With ``force`` the workers train on a table that they would
+    otherwise refuse, and the release records it. ``max_left_out`` is the share of the rows, or of the clicks, of a table that may be left
+    out; None for the default. Two requests are equal if they have the same ``run``, or without one, if all other fields are equal.
 
     Raises:
-        RequestError: a field cannot be, or something in the config; or the gate is asked without a table to judge on.
-        TableError: there is no such table.
+        RequestError: a field or the config is invalid, or ``promote`` is ``auto`` without an evaluation table.
+        TableError: the table does not exist.
         BucketError: the request could not be written.
     """
     created = datetime.now(UTC)
@@ -56,7 +55,7 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
         )
     sources = [find_table(bucket, path).kept_below(name) for name, path in (("train", train), ("eval", eval_table)) if path is not None]
     wish: dict[str, Any] = {"definition": definition, "alias": alias}
-    if promote != "never":  # the digest of a request without it is that of an earlier version
+    if promote != "never":  # without it, the digest stays that of an earlier version
         wish["promote"] = promote
     if force:
         wish["force"] = force
@@ -71,16 +70,16 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
         return checked(TrainJob, wish | paths | {"kind": "train", "job_id": job_id, "created": created.isoformat()})
 
     job(NO_ID)
-    told = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
-    digest = request_digest("train", wish | told | {"tables": [source.fingerprint for source in sources]})
+    digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    digest = request_digest("train", wish | digests | {"tables": [source.fingerprint for source in sources]})
     return enqueue(settings, bucket, run.digest if run else digest, job, sources, texts, again=again, run=run)
 
 
 def _read_config(settings: Settings, bucket: Bucket, config: str) -> bytes:
-    """The text of a ``params.yaml`` in the bucket or on this machine, after it was found to be right."""
+    """Read and check a ``params.yaml`` in the bucket or on this machine."""
     try:
         text = None if Path(config).is_absolute() else bucket.read(check_bucket_path(config))
-    except ValueError:  # no path inside the bucket: then one of this machine
+    except ValueError:  # not a bucket path, so a local one
         text = None
     try:
         text = Path(config).read_bytes() if text is None else text

@@ -1,4 +1,4 @@
-"""``scoring doctor``: examines everything that a job needs by a list of checks."""
+"""``scoring doctor``: examines everything that a job needs, with a list of checks."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ Check = Callable[[Examined], Iterator[Finding]]
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Checks that need the same thing: an error of it is a finding, and ends this group alone."""
+    """Checks with a common dependency: an error of it becomes a finding and ends only this group."""
 
     checks: list[Check]
     is_possible: Callable[[Examined], bool] = lambda _: True
@@ -37,7 +37,7 @@ class Group:
     finding: Callable[[Examined, Exception], Finding] = lambda _, reason: error("doctor", str(reason), "")
 
     def examine(self, examined: Examined) -> Iterator[Finding]:
-        """The findings of the checks, one check after another."""
+        """Yield the findings of the checks in order."""
         if not self.is_possible(examined):
             return
         try:
@@ -74,7 +74,7 @@ GROUPS = [
 
 
 def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: float = PROBE_SECONDS) -> Iterator[Finding]:
-    """The findings of all checks, each as soon as it is known."""
+    """Yield the findings of all checks as they are made."""
     examined = Examined(settings=settings, tell_people=tell_people, canary_seconds=canary_seconds)
     for group in GROUPS:
         yield from group.examine(examined)

@@ -1,7 +1,7 @@
-"""``scoring metrics``: what an operator watches, for Prometheus, from one small process that asks Redis and the bucket at each scrape.
+"""``scoring metrics``: serves metrics for Prometheus from one small process that reads Redis and the bucket at each scrape.
 
-Where Redis or the bucket does not answer, that is a metric too, and what it would have told is left out: an alarm can tell
-"nothing waits" from "nobody knows". A bucket that is slow holds up no scrape: the figures of the last look are told, with their age.
+If Redis or the bucket does not answer, a metric says so and the metrics from it are missing, so that an alert can distinguish "nothing
+waits" from "unknown". A slow bucket does not delay a scrape: the figures of its last scrape are served, with their age.
 """
 
 import contextlib
@@ -31,28 +31,28 @@ from shared.queue.routes import QUEUES
 from shared.settings import Settings
 
 UNACKED = "unacked"
-"""Redis hash of the messages that workers have taken and not yet acknowledged; kombu's name for it."""
+"""Redis hash of the messages that workers have taken and not yet acknowledged; kombu's name."""
 
 KINDS = ("score", "train")
 JOBS_LOOKED_AT = 200
-"""Open jobs that are opened at a scrape, the oldest first; of more only the number is told."""
+"""The most open jobs that a scrape reads, the oldest first; the others are only counted."""
 BUCKET_SECONDS = 5.0
-"""So long a scrape waits for the bucket; Prometheus gives up after ten, and then knows nothing at all."""
+"""Seconds that a scrape waits for the bucket; Prometheus gives up after ten, and then gets no metrics at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scraped:
-    """What one look at Redis, or at the bucket, found."""
+    """The result of one scrape of Redis or of the bucket."""
 
     metrics: list[Metric]
     answered: bool
     took_seconds: float
     ended: float
-    """By the monotonic clock."""
+    """Monotonic time of its end, in seconds."""
 
 
 def scrape(ask: Callable[[], list[Metric]]) -> Scraped:
-    """Ask once; what does not answer is found too."""
+    """Call ``ask`` once; an unavailable service is a result too."""
     began = time.monotonic()
     try:
         metrics, answered = ask(), True
@@ -63,7 +63,7 @@ def scrape(ask: Callable[[], list[Metric]]) -> Scraped:
 
 
 class BackgroundScrape:
-    """Looks in a thread of its own, one look at a time, and always knows what the last one found."""
+    """Scrapes in its own thread, one scrape at a time, and keeps the last result."""
 
     def __init__(self, ask: Callable[[], list[Metric]]) -> None:
         self._ask = ask
@@ -72,14 +72,14 @@ class BackgroundScrape:
         self._last: Scraped | None = None
 
     def begin(self) -> None:
-        """Begin a look, unless one goes on."""
+        """Start a scrape, unless one is running."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="look", daemon=True)
                 self._thread.start()
 
     def wait(self, seconds: float) -> Scraped | None:
-        """The last look that has ended, which is the one begun if it ends in time; None when none ever has."""
+        """The result of the last finished scrape, including one that finishes within ``seconds``; None before the first."""
         if self._thread is not None:
             self._thread.join(max(seconds, 0.0))
         return self._last
@@ -89,7 +89,7 @@ class BackgroundScrape:
 
 
 class Scrape(Collector):
-    """Asks Redis and the bucket anew each time Prometheus comes."""
+    """Reads Redis and the bucket each time Prometheus scrapes."""
 
     def __init__(self, client: redis.Redis, bucket: Bucket) -> None:
         self._client, self._bucket = client, bucket
@@ -98,7 +98,7 @@ class Scrape(Collector):
     def collect(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("scoring_up", "1 where it answers.", labels=["what"])
         took = GaugeMetricFamily("scoring_scrape_seconds", "How long it took to ask.", labels=["what"])
-        age = GaugeMetricFamily("scoring_bucket_figures_age_seconds", "Since the bucket was looked at; what it told is as old.")
+        age = GaugeMetricFamily("scoring_bucket_figures_age_seconds", "Since the bucket was read; its figures are as old.")
         began = time.monotonic()
         self._bucket_look.begin()
         looks = {"redis": scrape(self._of_redis), "bucket": self._bucket_look.wait(began + BUCKET_SECONDS - time.monotonic())}
@@ -123,7 +123,7 @@ class Scrape(Collector):
             length.add_metric([queue], int(self._client.llen(queue)))
             since = waiting_since(self._client, queue)
             if since == UNKNOWN:
-                continue  # an age of decades would tell nobody anything
+                continue  # the age is unknown, and an age of decades would be misleading
             age.add_metric([queue], max(time.time() - since.timestamp(), 0.0) if since is not None else 0)
         taken = GaugeMetricFamily("scoring_messages_in_hand", "Messages that workers have taken and not yet done.")
         taken.add_metric([], int(self._client.hlen(UNACKED)))
@@ -138,7 +138,7 @@ class Scrape(Collector):
     def _memory(self) -> Iterator[Metric]:
         memory = self._client.info("memory")
         yield GaugeMetricFamily("scoring_redis_memory_bytes", "Memory that Redis uses.", value=int(memory["used_memory"]))
-        # absent without a limit: a share of nothing would be infinite
+        # absent without a limit, because a ratio to it would be infinite
         if limit := int(memory.get("maxmemory", 0)):
             yield GaugeMetricFamily("scoring_redis_memory_limit_bytes", "Its maxmemory; absent without one.", value=limit)
 
@@ -158,7 +158,7 @@ class Scrape(Collector):
         statuses = [inspect_job(self._bucket, job_id) for job_id in ids[:JOBS_LOOKED_AT]]
         states = Counter(status.state for status in statuses)
         states[JobState.QUEUED] += len(ids) - len(statuses)
-        jobs = GaugeMetricFamily("scoring_jobs", "Jobs that have not ended, or of whose end people were not told yet.", labels=["state"])
+        jobs = GaugeMetricFamily("scoring_jobs", "Jobs that have not ended, or whose notice was not sent yet.", labels=["state"])
         for state in sorted({*OPEN_STATES, *states}):
             jobs.add_metric([state], states[state])
         oldest = [status.job.created.timestamp() for status in statuses if isinstance(status, JobStatus) and status.state in OPEN_STATES]
@@ -167,15 +167,15 @@ class Scrape(Collector):
         return [jobs, age, *self._disk(), *self._schedule()]
 
     def _disk(self) -> Iterator[Metric]:
-        """Of a bucket on a disk; an object store has no end."""
+        """Metrics of the bucket's disk; an object store has no limit."""
         if not isinstance(self._bucket, LocalBucket):
             return
         root = self._bucket.root
-        # it is made with the first file
+        # the folder is created with the first file
         disk = os.statvfs(next(folder for folder in (root, *root.parents) if folder.exists()))
         yield GaugeMetricFamily("scoring_bucket_disk_free_bytes", "Room on the disk of the bucket.", value=disk.f_bavail * disk.f_frsize)
         yield GaugeMetricFamily("scoring_bucket_disk_size_bytes", "Size of the disk of the bucket.", value=disk.f_blocks * disk.f_frsize)
-        # some file systems make inodes as they need them, and say 0
+        # some file systems create inodes on demand and report 0
         if disk.f_files:
             yield GaugeMetricFamily(
                 "scoring_bucket_disk_free_inodes", "Files that the disk of the bucket can still take.", value=disk.f_favail
@@ -191,7 +191,7 @@ class Scrape(Collector):
         )
         now = datetime.now(UTC)
         for entry in read_entries(self._bucket)[0]:
-            # a job that cannot be read is told of among the jobs
+            # an unreadable job is counted among the jobs
             with contextlib.suppress(PermanentError):
                 if entry.enabled:
                     late.add_metric([entry.name], overdue(self._bucket, entry, now).total_seconds())
@@ -207,8 +207,8 @@ def _counts(counted: counters.Counters) -> Iterator[Metric]:
     yield CounterMetricFamily("scoring_rejects", "Rows of them that could not be scored.", value=counted.rejects)
     yield CounterMetricFamily("scoring_cache_hits", "Chunks whose release was in memory.", value=counted.releases_kept)
     yield CounterMetricFamily("scoring_cache_misses", "Chunks whose release was read from the bucket.", value=counted.releases_loaded)
-    ended = CounterMetricFamily("scoring_jobs_ended", "Jobs that people were told of.", labels=["kind", "state"])
-    # each from the start: a series that begins with 1 has not grown, so nobody would be told of the first failure
+    ended = CounterMetricFamily("scoring_jobs_ended", "Jobs that ended and whose notice was sent.", labels=["kind", "state"])
+    # each series starts at 0: one that starts at 1 has not grown, and the first failure would raise no alert
     ends: dict[tuple[str, str], int] = {(kind, state): 0 for kind in KINDS for state in FINAL_STATES} | counted.ended
     for (kind, state), count in sorted(ends.items()):
         ended.add_metric([kind, state], count)
@@ -224,14 +224,14 @@ def _counts(counted: counters.Counters) -> Iterator[Metric]:
 
 
 def registry(settings: Settings) -> CollectorRegistry:
-    """What is served: our metrics and no others."""
+    """A registry with the metrics of this product only."""
     found = CollectorRegistry()
     found.register(Scrape(progress.connect(settings.broker_url), open_bucket(settings.bucket_url, settings.signer)))
     return found
 
 
 def serve(settings: Settings, host: str, port: int) -> tuple[Callable[[], None], threading.Thread]:
-    """Serve the metrics; returns what stops it, and its thread.
+    """Serve the metrics; returns a function that stops the server, and its thread.
 
     Raises:
         RequestError: the address cannot be bound.

@@ -1,1 +1,1 @@
-"""What people do with releases: promote, retire, sign, compare, keep."""
+"""Operations on releases for people: promote, retire, sign, compare, remove."""

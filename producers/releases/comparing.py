@@ -1,7 +1,7 @@
-"""Two releases side by side, on the rows of a table on which both were judged.
+"""Compares two releases on the rows of a table on which both were evaluated.
 
-A training writes down what each keyword of its evaluation table cost its release, the champion and the newest release of each definition.
-So two releases can be compared when both stand in such files about the same table, even if one of them can no longer be loaded.
+A training stores the losses by keyword of its release, the champion and the newest release of each definition on its evaluation table. So
+two releases can be compared when both are in such files of the same table, even if one of them can no longer be loaded.
 """
 
 import math
@@ -22,7 +22,7 @@ from shared.errors import ModelError
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two releases on the same rows."""
+    """The comparison of two releases on the same rows."""
 
     one: str
     other: str
@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Whether the difference is more than chance, in one sentence."""
+        """A sentence that says whether the difference is more than chance."""
         found = self.difference
         where = f"on {finding.spoken_table(self.table.path)}, {found.clicks:,.0f} clicks of {found.keywords:,} keywords"
         if self.one == self.other:
@@ -44,7 +44,7 @@ class Comparison:
         low, high = sorted((sign * found.low, sign * found.high))
         by = spoken_difference(sign * found.value)
         interval = f"{self.confidence * 100:g} % interval {spoken_difference(low)} to {spoken_difference(high)}"
-        if not high < 0:  # so too where few keywords leave no interval
+        if not high < 0:  # also when too few keywords leave no interval
             ends = "no interval: too few keywords" if math.isnan(high) else interval
             return (
                 f"The difference may be chance: the log-loss per click of {better} is {by} than that of {worse} (better; {ends}), {where}."
@@ -56,7 +56,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:
-    """An evaluation in which a release was judged: that of its own training, or of another's."""
+    """An evaluation that includes a release: that of its own training, or of another release's."""
 
     release: str
     manifest: ReleaseManifest
@@ -68,10 +68,10 @@ class _Source:
 
 
 def compare_releases(bucket: Bucket, one: str, other: str, *, table: str | None, confidence: float) -> Comparison:
-    """Compare two releases, named as for scoring, on ``table`` or else on the newest on which both were judged.
+    """Compare two releases, named as for scoring, on ``table``, or else on the newest table on which both were evaluated.
 
     Raises:
-        ModelError: there is no such release, or no table on which both were judged.
+        ModelError: a release does not exist, or both were evaluated on no common table.
     """
     first, second = resolve(bucket, one), resolve(bucket, other)
     found = list(list_releases(bucket))
@@ -87,7 +87,7 @@ def compare_releases(bucket: Bucket, one: str, other: str, *, table: str | None,
 
 
 def _sources(manifests: Sequence[ReleaseManifest], release: str, table: str | None) -> Iterator[_Source]:
-    """Where a release was judged on a table of a later time, its own training first, then the newest."""
+    """Yield the evaluations of a release on a later table, that of its own training first, then the newest."""
     for manifest in sorted(manifests, key=lambda manifest: manifest.release != release):
         found = manifest.evaluation
         if found is None or manifest.judged_on_seen or LOSSES not in manifest.files:
@@ -107,7 +107,7 @@ def _compared(bucket: Bucket, mine: _Source, theirs: _Source, confidence: float)
         slices[kind] = {
             name: (mine.metrics(figures.metrics), theirs.metrics(others[name].metrics))
             for name, figures in of_kind.items()
-            # which keywords are cold depends on the table that each was trained on
+            # which keywords are cold depends on the training table of each release
             if name in others and others[name].rows == figures.rows
         }
     return Comparison(
@@ -126,13 +126,13 @@ def _losses(bucket: Bucket, manifest: ReleaseManifest) -> KeywordLosses:
 
 
 def _is_named(table: str, path: str) -> bool:
-    """True when ``table`` names the table at this path: a table of another machine was brought along, and has only its name left."""
+    """True when ``table`` names the table at this path. A table that was copied from another machine is matched by its name only."""
     spoken = finding.spoken_table(path)
     return table.strip("/") in (path, spoken) or (spoken != path and PurePath(table).name == spoken)
 
 
 def _not_comparable(bucket: Bucket, manifests: Sequence[ReleaseManifest], first: str, second: str, table: str | None) -> ModelError:
-    """The error that says how to make two releases comparable: with a command that can work, as far as their manifests tell."""
+    """The error with the command that makes two releases comparable, as far as their manifests show that it can work."""
     by_release = {manifest.release: manifest for manifest in manifests}
     where = f"the table {table}" if table is not None else "the rows of one evaluation table"
     problem = f"{first} and {second} were not both judged on {where}"
@@ -155,9 +155,9 @@ def _not_comparable(bucket: Bucket, manifests: Sequence[ReleaseManifest], first:
 
 
 def _common_table(bucket: Bucket, mine: ReleaseManifest, theirs: ReleaseManifest, table: str | None) -> str | None:
-    """A table on which the other release was judged, that has the columns which mine needs and is still there; None without one.
+    """An existing table on which the other release was evaluated and that has the columns of ``mine``; None if there is none.
 
-    Mine is judged on it when it is trained with that as its evaluation table.
+    Training ``mine`` again with this evaluation table makes the two comparable.
     """
     evaluated = theirs.tables.get("eval")
     needed = {column.name for column in mine.columns}

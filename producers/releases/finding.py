@@ -1,4 +1,4 @@
-"""Releases as people ask for them: with their names, and ranked."""
+"""Finds releases for people, with their aliases and in ranked order."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,35 +19,35 @@ RANKING_METRIC = "log_loss_per_click"
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRelease:
-    """A release with the names that point to it."""
+    """A release with the aliases that point to it."""
 
     manifest: ReleaseManifest
     aliases: list[str]
     signed: Signature
     retired: str = ""
-    """Since when, by whom and why it is retired; empty where it is in use."""
+    """When, by whom and why it was retired; empty when it is in use."""
 
     @property
     def figures(self) -> dict[str, float]:
-        """Its own metrics on the evaluation table, or on the training table if there was no other."""
+        """Its own metrics on the evaluation table, or on the training table if there is no other."""
         return self.manifest.metrics[self.manifest.judged_on][self.manifest.definition]
 
     @property
     def judged(self) -> tuple[str, str]:
-        """On which rows, in a form to compare: two releases with the same can be ranked."""
+        """Identifies the rows of the evaluation: two releases with the same value can be ranked."""
         table = self.manifest.tables.get(self.manifest.judged_on)
         return "train" if self.manifest.judged_on_seen else "eval", table.contents if table else ""
 
     @property
     def judged_on(self) -> str:
-        """On which table, in words; figures on the table that it was trained on are called so."""
+        """The table of the evaluation in words; a training table is marked."""
         table = self.manifest.tables.get(self.manifest.judged_on)
         name = spoken_table(table.path) if table else "a table that is not known"
         return f"{name} (trained on it)" if self.manifest.judged_on_seen else name
 
     @property
     def size(self) -> int:
-        """Bytes of its files."""
+        """The size of its files, in bytes."""
         return sum(file.size for file in self.manifest.files.values())
 
 
@@ -70,7 +70,7 @@ def find_releases(bucket: Bucket) -> list[ShownRelease]:
 
 
 def find_release(bucket: Bucket, release: str) -> ShownRelease:
-    """One release by its id; raises ModelError when it is not there, or its manifest cannot be read."""
+    """One release by its id; raises ModelError when it does not exist or its manifest cannot be read."""
     return _shown_release(read_release(bucket, release), _aliases_by_release(bucket), retired_releases(bucket))
 
 
@@ -88,7 +88,7 @@ def _aliases_by_release(bucket: Bucket) -> dict[str, list[str]]:
 
 
 def trained_by(bucket: Bucket, job_id: str, outcome: Outcome) -> ReleaseManifest | None:
-    """The manifest of the release that a job trained; None when it was to score, or the release is gone or cannot be read."""
+    """The manifest of the release that a job trained; None for a score job, or when the release is gone or unreadable."""
     if isinstance(JobFolder(bucket, job_id).job(), ScoreJob):
         return None
     found = inspect_release(bucket, outcome.release)
@@ -96,13 +96,13 @@ def trained_by(bucket: Bucket, job_id: str, outcome: Outcome) -> ReleaseManifest
 
 
 def release_of_result(bucket: Bucket, manifest: ResultManifest) -> ReleaseManifest | None:
-    """The manifest of the release that a result was scored with; None when it is no longer there, or its files are others."""
+    """The manifest of the release of a result; None when it is gone or has other files now."""
     found = inspect_release(bucket, manifest.release)
     return found.manifest if isinstance(found, FoundRelease) and found.manifest.files == manifest.release_files else None
 
 
 def judged_alike(releases: Sequence[ShownRelease]) -> list[list[ShownRelease]]:
-    """The releases in groups that were judged on the same rows, the best of each first; the groups in the order of the releases."""
+    """Group releases that were evaluated on the same rows, the best of a group first; the groups keep the order of the releases."""
     groups: dict[tuple[str, str], list[ShownRelease]] = {}
     for release in releases:
         groups.setdefault(release.judged, []).append(release)
@@ -110,5 +110,5 @@ def judged_alike(releases: Sequence[ShownRelease]) -> list[list[ShownRelease]]:
 
 
 def spoken_table(path: str) -> str:
-    """The path of a table in the bucket; one that was brought along by its name alone."""
+    """The path of a table in the bucket, or only the name of a table that was copied into a job's folder."""
     return re.sub(rf"^{JOBS}/[^/]+/{Subfolder.INPUT}/(train|eval)/", "", path)

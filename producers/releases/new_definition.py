@@ -1,4 +1,4 @@
-"""``scoring models new``: the skeleton of a definition, which trains and scores as it stands, and its test."""
+"""``scoring models new``: writes the skeleton of a definition, which trains and scores unchanged, and its test."""
 
 import importlib.util
 import os
@@ -40,7 +40,7 @@ class Model(model_template.Model):
         return self.score(y, self.predict(X))
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
-        """The rate of each row, the same wherever it stands in whatever block."""
+        """Return the rate of each row; other rows of the block must not change it."""
         return self.model.predict(X)
 '''
 
@@ -75,7 +75,7 @@ def test_it_is_better_than_the_mean_on_the_rows_it_was_trained_on(trial):
 
 
 def test_command(test: Path) -> str:
-    """The line to type for the test, as it works with the Python that runs this; none where that has no pytest."""
+    """The command line of the test for the running Python; empty when pytest is not installed."""
     if importlib.util.find_spec("pytest") is None:
         return ""
     inside = "" if Path.cwd() == REPOSITORY else f"cd {REPOSITORY} && "
@@ -83,10 +83,10 @@ def test_command(test: Path) -> str:
 
 
 def write_skeleton(name: str, folder: Path) -> Path:
-    """Write the definition ``folder/name`` and its test; returns the file of the test.
+    """Write the definition ``folder/name`` and its test; returns the path of the test.
 
     Raises:
-        RequestError: the name cannot be one, or it is taken; nothing is written then.
+        RequestError: the name is invalid or taken; nothing is written.
     """
     if not _NAME.fullmatch(name) or name in ("tests", "latest"):
         raise RequestError(
@@ -121,5 +121,5 @@ def test_of(name: str, folder: Path) -> str:
 
 
 def shown(path: Path) -> str:
-    """The path as it is short to type."""
+    """The path in its shorter form, relative or absolute."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""Moves an alias by a person's hand: on to another release, or back to the one before. People are told of both."""
+"""Moves an alias for a person, to another release or back to the previous one, and sends a notice."""
 
 import contextlib
 import getpass
@@ -38,13 +38,13 @@ LONGEST_REASON = 500
 
 
 def promote(bucket: Bucket, model: str, alias: str, *, reason: str = "") -> Alias | None:
-    """Let the alias mean the release that ``model`` means now; the change that was made, or None where it means it already.
+    """Point the alias to the release of ``model``; returns the change, or None if the alias already points to it.
 
-    The name of a definition, ``v2``, is the alias of its newest release, and may mean any of its releases.
+    The name of a definition, such as ``v2``, is the alias of its newest release, and may point to any of its releases.
 
     Raises:
-        RequestError: the alias cannot be one, or the reason is too long.
-        ModelError: there is no such release, it is retired, or workers would refuse it.
+        RequestError: the alias is invalid, or the reason is too long.
+        ModelError: the release does not exist, is retired, or would be refused by workers.
     """
     check_reason(reason)
     release = resolve(bucket, model)
@@ -57,13 +57,13 @@ def promote(bucket: Bucket, model: str, alias: str, *, reason: str = "") -> Alia
 
 
 def roll_back(bucket: Bucket, alias: str, *, reason: str = "") -> Alias:
-    """Let the alias mean again what it meant before; once more goes one further back. The change that was made.
+    """Point the alias to its previous release, and on repetition to the one before that; returns the change.
 
-    The name of a definition goes back to its next older release. Retired releases are passed over.
+    The name of a definition moves to its next older release. Retired releases are skipped.
 
     Raises:
-        ModelError: there is no such alias, nothing is known of before, or workers would refuse that release.
-        RequestError: somebody else changed the alias at this moment, or the reason is too long.
+        ModelError: the alias does not exist or has no previous release, or workers would refuse that release.
+        RequestError: another process changed the alias at this moment, or the reason is too long.
     """
     check_reason(reason)
     name = stored_name(bucket, alias)
@@ -79,10 +79,10 @@ def roll_back(bucket: Bucket, alias: str, *, reason: str = "") -> Alias:
         raise _nothing_before(bucket, name, now)
     target, *further = back
     _check_release(bucket, target)
-    kept = [] if name.endswith(LATEST) else further  # what is older than a newest release is known without it
+    kept = [] if name.endswith(LATEST) else further  # the releases before a newest release are known without a list
     change = Alias(release=target, at=datetime.now(UTC), how="rolled back", back=kept, by=who(), reason=reason)
     change = change.model_copy(update=after(now))
-    # not tried again: of two people who roll back the same release, one would go a step further than he has seen
+    # not retried: of two people who roll back the same release, one would go a step further than intended
     if not add_change(bucket, name, change):
         raise RequestError(
             f"somebody else changed {alias} at this moment", next_step=f"See what it means now: scoring models history {alias}"
@@ -92,7 +92,7 @@ def roll_back(bucket: Bucket, alias: str, *, reason: str = "") -> Alias:
 
 
 def _nothing_before(bucket: Bucket, name: str, now: Alias) -> ModelError:
-    """The error of a rollback that leads nowhere, with what undoes the rollback before it, if there was one."""
+    """The error of a rollback without a target, with the command that reverts the rollback before it, if there was one."""
     is_gone = now.was is None or now.was in retired_releases(bucket) or not bucket.exists(f"{release_folder(now.was)}/{MANIFEST}")
     undo = (
         ""
@@ -112,18 +112,18 @@ def whole_releases(bucket: Bucket, definition: str) -> list[str]:
 
 
 def changes_of(bucket: Bucket, alias: str) -> list[Alias]:
-    """What an alias meant when, the newest change first; raises ModelError when there is no such alias, or nothing of it can be read."""
+    """The changes of an alias, the newest first; raises ModelError when the alias does not exist or none of them can be read."""
     name = alias if alias.endswith(LATEST) else stored_name(bucket, alias)
     found = list(changes(bucket, name)) if name else []
     if name and not found:
-        read_alias(bucket, name)  # says what is damaged
+        read_alias(bucket, name)  # raises with the damaged file
     if not found:
         raise _unknown(bucket, alias)
     return found
 
 
 def stored_name(bucket: Bucket, alias: str) -> str | None:
-    """The name under which an alias is kept: ``v2.latest`` for ``v2`` and ``v2@latest``; None for what is no name."""
+    """The stored name of an alias: ``v2.latest`` for ``v2`` and ``v2@latest``; None for an invalid name."""
     bare = alias.removesuffix("@latest")
     if not _is_name(bare):
         return None
@@ -133,14 +133,14 @@ def stored_name(bucket: Bucket, alias: str) -> str | None:
 
 
 def alias_option(name: str) -> str:
-    """What to type behind ``--alias`` for a stored name."""
+    """The argument of ``--alias`` for a stored name."""
     return name.removesuffix(LATEST)
 
 
 def who() -> str:
     """The person at this terminal, as ``user@host``."""
     user = str(os.getuid())
-    with contextlib.suppress(OSError, KeyError):  # a container may run as a user that has no name
+    with contextlib.suppress(OSError, KeyError):  # a container may run as a user without a name
         user = getpass.getuser()
     return f"{user}@{socket.gethostname()}"[:200]
 
@@ -171,10 +171,10 @@ def _is_definition(bucket: Bucket, name: str) -> bool:
 
 
 def _name_to_move(bucket: Bucket, alias: str, release: str) -> str:
-    """The name under which the alias is kept.
+    """The stored name of the alias.
 
     Raises:
-        RequestError: it cannot be an alias, or is a definition that the release is not of.
+        RequestError: the name is invalid, or it is a definition that the release does not belong to.
     """
     name = stored_name(bucket, alias)
     if name is None:
@@ -187,13 +187,13 @@ def _name_to_move(bucket: Bucket, alias: str, release: str) -> str:
 
 
 def check_reason(reason: str) -> None:
-    """Raise RequestError when a reason is too long to be kept."""
+    """Raise RequestError when a reason is too long to be stored."""
     if len(reason) > LONGEST_REASON:
         raise RequestError(f"the reason has {len(reason):,} characters, more than the {LONGEST_REASON} allowed", next_step="Shorten it.")
 
 
 def _check_release(bucket: Bucket, release: str) -> None:
-    """Raise ModelError when no worker would load this release, or it is retired."""
+    """Raise ModelError when the release is retired, or workers would refuse it."""
     why = why_retired(bucket, release)
     if why:
         raise ModelError(
@@ -221,7 +221,7 @@ def _tell(bucket: Bucket, name: str, change: Alias) -> None:
 
 
 def way_back(name: str, change: Alias) -> str:
-    """What to type to take a change back, in words; empty where the name meant nothing before it."""
+    """The command that reverts a change, as a sentence; empty when the alias did not exist before."""
     if change.was is None:
         return ""
     if change.how == "rolled back" or name.endswith(LATEST):

@@ -1,9 +1,9 @@
-"""Clears the store of releases that nothing needs.
+"""Removes releases that nothing needs.
 
-What needs a release: an alias, or a step back that an alias can take; a published result or one of its revisions; a job that has not
-ended; one that failed or was cancelled and may still be resumed; the schedule. Each job, result and release is looked at once. Nobody
-holds a lock meanwhile, so the jobs are looked at again just before the manifests go, and once more before the files do: without its
-manifest nobody can begin to use a release, and a job that began before gets it back.
+A release is needed by an alias or a possible rollback; by a published result or one of its revisions; by a job that has not ended, or that
+failed or was cancelled and may still be resumed; or by the schedule. Each job, result and release is read once, without a lock. So the jobs
+are read again just before the manifests are removed, and once more before the files are: without its manifest no new job can use a release,
+and a job that started before gets the manifest back.
 """
 
 import json
@@ -44,37 +44,37 @@ from shared.retention.survey import GROUP, files_of_jobs
 from shared.retention.things import newest
 
 KEPT = 3
-"""The newest releases of each definition that stay, if nobody says otherwise."""
+"""The default number of the newest releases of each definition that stay."""
 
 Needs = defaultdict[str, list[str]]
-"""Release, or definition for all its releases, or nothing for all there are -> what it is needed for."""
+"""Release, or definition (for all its releases), or an empty text (for all releases) -> the reasons to keep it."""
 EVERY = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedRelease:
-    """A release, or what is left of one, with what it is needed for."""
+    """A release, or the remains of one, with the reasons to keep it."""
 
     release: str
     created: datetime
     size: int
-    """Bytes of all its files."""
+    """The size of all its files, in bytes."""
     needed: list[str]
     """Why it stays; empty when nothing needs it."""
     at: datetime
-    """When this was found out."""
+    """The time of the judgement."""
     whole: bool = True
-    """False for files without a manifest, left by a publication or a deletion that was broken off."""
+    """False for files without a manifest, left by an interrupted publication or removal."""
     ended: frozenset[str] = field(default=frozenset(), repr=False)
-    """The jobs that had ended by then: what they need was looked at."""
+    """The jobs that had ended by then, whose needs are included."""
 
     def encode(self) -> dict[str, Any]:
-        """The same for programs."""
+        """The judgement as JSON values."""
         return {name: value for name, value in vars(self).items() if name != "ended"}
 
 
 def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = timedelta(0)) -> list[JudgedRelease]:
-    """Every release with what it is needed for, by definition, the newest first."""
+    """Judge every release, by definition, the newest first."""
     at = datetime.now(UTC)
     ended, held = _ended_jobs(bucket, at)
     needs = _needs(bucket, ended)
@@ -87,19 +87,19 @@ def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = 
         for definition in bucket.folders(MODELS)
         for one in _judge_definition(bucket, definition, keep, older_than, retired)
     ]
-    # only of what nothing else needs: there are far more results than releases
+    # only for releases that nothing else needs: there are far more results than releases
     wanted = {one.release.partition("@")[0] for one in judged if not one.needed}
     of_results = _needs_of_results(bucket, wanted)
     return [replace(one, needed=_reasons(of_results, one.release) + one.needed) for one in judged]
 
 
 def clear(bucket: Bucket, judged: JudgedRelease) -> list[str]:
-    """Remove a release unless something has come to need it since it was judged; what does, empty when it is gone."""
+    """Remove a release unless something needs it now; returns the reasons to keep it, empty when it was removed."""
     return clear_all(bucket, [judged])[judged.release]
 
 
 def clear_all(bucket: Bucket, unneeded: Sequence[JudgedRelease]) -> dict[str, list[str]]:
-    """Remove these releases, but for what has come to be needed since; release -> what it is needed for, empty when it is gone."""
+    """Remove these releases unless something needs them now; release -> the reasons to keep it, empty when it was removed."""
     ended = frozenset[str].intersection(*(one.ended for one in unneeded)) if unneeded else frozenset()
     needs = _needs(bucket, ended)
     found = {one.release: _reasons(needs, one.release) for one in unneeded}
@@ -128,7 +128,7 @@ def _reasons(needs: Needs, release: str) -> list[str]:
 def _judge_definition(
     bucket: Bucket, definition: str, keep: int, older_than: timedelta, retired: Collection[str]
 ) -> Iterator[JudgedRelease]:
-    """The releases of a definition, the newest first, with what is said of them by themselves."""
+    """Yield the releases of a definition, the newest first, with the reasons in the releases themselves."""
     at = datetime.now(UTC)
     if f"{MODELS}/{definition}" == ALIASES:
         return
@@ -156,14 +156,14 @@ def _judge_definition(
 
 def _left_over(release: str, files: list[FileInfo], at: datetime) -> JudgedRelease:
     written = newest(files)
-    # a release that is just being published has its files before its manifest
+    # the files of a release are published before its manifest
     needed = ["perhaps it is just being published"] if time.time() - written.timestamp() < ORPHAN_SECONDS else []
     size = sum(file.size for file in files)
     return JudgedRelease(release=release, created=written, size=size, needed=needed, at=at, whole=False)
 
 
 def _ended_jobs(bucket: Bucket, now: datetime) -> tuple[frozenset[str], dict[str, datetime]]:
-    """The jobs that have ended, and those of them that failed or were cancelled and may be resumed, with the day until which they may."""
+    """The jobs that have ended, and those of them that may still be resumed, each with the time until which it may."""
     age = read_retention(bucket).held
     ended: set[str] = set()
     held: dict[str, datetime] = {}
@@ -181,10 +181,10 @@ def _ended_jobs(bucket: Bucket, now: datetime) -> tuple[frozenset[str], dict[str
 
 
 def _needs(bucket: Bucket, ended: frozenset[str]) -> Needs:
-    """What can be looked at quickly: open jobs and those that are none of the ``ended`` ones, aliases, the schedule.
+    """The needs that are quick to read: open jobs and jobs that are not among the ``ended`` ones, aliases, the schedule.
 
-    A job that ended since made its result after results were looked at. Jobs come before aliases, since a training points its alias
-    before it ends.
+    A job that has ended since then may have made its result after the results were read. Jobs are read before aliases, because a training
+    moves its alias before it ends.
     """
     needs: Needs = defaultdict(list)
     opened = set(open_jobs(bucket))
@@ -199,7 +199,7 @@ def _needs(bucket: Bucket, ended: frozenset[str]) -> Needs:
 
 
 def _add_schedule(bucket: Bucket, needs: Needs) -> None:
-    """What the schedule names; every release while it cannot be read whole, since it may name any."""
+    """Add the releases that the schedule names; every release while the file has a problem, since it may name any."""
     text = bucket.read(SCHEDULE)
     entries, problems, _ = entries_in(bucket, text)
     for entry in entries:
@@ -238,10 +238,10 @@ def _releases_of_job(bucket: Bucket, job_id: str) -> set[str]:
         folder = JobFolder(bucket, job_id)
         job = folder.job()
     except PermanentError:
-        return found  # it cannot go on, and needs nothing
+        return found  # it cannot continue and needs nothing
     if not isinstance(job, ScoreJob):
         folders = bucket.folders(f"{MODELS}/{job.definition}")
-        # the id of the release follows from the time of the job
+        # the id of the release contains the time of the job
         return {name for name in folders if name.startswith(f"{job.definition}@{job.created:%Y%m%dT%H%M%SZ}-")}
     if is_release_id(job.model):
         found.add(job.model)
@@ -263,7 +263,7 @@ def _release_in(text: bytes | None) -> str | None:
 
 
 def _needs_of_results(bucket: Bucket, definitions: set[str]) -> Needs:
-    """What the results of these definitions and their revisions were scored with; each manifest is read once."""
+    """The releases of the results of these definitions and of their revisions; each manifest is read once."""
     places: dict[str, list[str]] = {}
     needs: Needs = defaultdict(list)
     for folder in result_folders(bucket):

@@ -1,4 +1,4 @@
-"""Retires a release by a person's hand, or takes it back into use. People are told of both."""
+"""Retires a release or restores it, for a person, and sends a notice."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,17 +27,17 @@ LONGEST_BY = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What became of a retirement, or of taking a release back."""
+    """The result of retiring or restoring a release."""
 
     release: str
     changed: bool
-    """False when it was so before."""
+    """False when the release was in this state before."""
     latest: str | None
-    """The release that the name of the definition means now."""
+    """The release that the name of the definition refers to now."""
 
     @property
     def words(self) -> str:
-        """What the name of the definition means now, in a sentence."""
+        """The current release of the definition, as a sentence."""
         definition = self.release.partition("@")[0]
         if self.latest is None:
             return f"{definition} means no release now; train another one with: scoring train {definition} --again"
@@ -45,11 +45,11 @@ class Done:
 
 
 def retire(bucket: Bucket, model: str, *, reason: str, by: str = "") -> Done:
-    """Take the release that ``model`` means out of ``latest``, which then means the newest one that is not retired.
+    """Remove the release of ``model`` from ``latest``, which then points to the newest release that is not retired.
 
     Raises:
-        RequestError: an alias still means it, or the reason or the name of the person is too long.
-        ModelError: there is no such release.
+        RequestError: an alias still points to the release, or the reason or the name of the person is too long.
+        ModelError: the release does not exist.
     """
     by = _person(reason, by)
     release = resolve(bucket, model)
@@ -62,11 +62,11 @@ def retire(bucket: Bucket, model: str, *, reason: str, by: str = "") -> Done:
 
 
 def unretire(bucket: Bucket, model: str, *, reason: str = "", by: str = "") -> Done:
-    """Take a retired release back into use; ``latest`` means it where it is newer than what that means.
+    """Restore a retired release; ``latest`` points to it again if it is newer than the current one.
 
     Raises:
         RequestError: the reason or the name of the person is too long.
-        ModelError: there is no such release.
+        ModelError: the release does not exist.
     """
     by = _person(reason, by)
     release = resolve(bucket, model)
@@ -93,7 +93,7 @@ def _person(reason: str, by: str) -> str:
 
 
 def _refuse_if_named(bucket: Bucket, release: str) -> None:
-    """Raise RequestError when an alias other than ``latest`` means the release: what it shall mean then, a person must say."""
+    """Raise RequestError when an alias other than ``latest`` points to the release: a person must choose its new target first."""
     names = [name for name, meant in list_aliases(bucket).items() if meant == release and not name.endswith(LATEST)]
     if not names:
         return
@@ -109,7 +109,7 @@ def _refuse_if_named(bucket: Bucket, release: str) -> None:
 
 
 def _record(bucket: Bucket, release: str, *, retired: bool, reason: str, by: str) -> Retirement | None:
-    """Write down that a release is retired or not; the change that was made, None where it was so before."""
+    """Record that a release is retired or not; returns the change, or None when the state is the same."""
     while bool(why_retired(bucket, release)) != retired:
         number = len(changes_of_retirement(bucket, release)) + 1
         change = Retirement(release=release, at=datetime.now(UTC), number=number, retired=retired, by=by, reason=reason)
@@ -119,7 +119,7 @@ def _record(bucket: Bucket, release: str, *, retired: bool, reason: str, by: str
 
 
 def _move_latest_on(bucket: Bucket, release: str, *, reason: str, by: str) -> str | None:
-    """Let ``latest`` mean the newest release in use where it means a retired one; what it means then, None when none is in use."""
+    """Move ``latest`` from a retired release to the newest one in use; returns its release, or None when none is in use."""
     definition = release.partition("@")[0]
     name = latest_of(definition)
     while True:
@@ -129,7 +129,7 @@ def _move_latest_on(bucket: Bucket, release: str, *, reason: str, by: str) -> st
         target = next((other for other in whole_releases(bucket, definition) if other not in retired), None)
         if target is None:
             return None
-        if now is None:  # its file is damaged, or was lost
+        if now is None:  # its file is damaged or was lost
             point_alias(bucket, name, target, by=by, reason=f"{release} is retired")
             continue
         words = f"{now.release} is retired{f': {reason}' if reason else ''}"[:LONGEST_REASON]
@@ -139,7 +139,7 @@ def _move_latest_on(bucket: Bucket, release: str, *, reason: str, by: str) -> st
 
 
 def _tell(bucket: Bucket, change: Retirement) -> None:
-    """Tell people of a change, and how it is taken back."""
+    """Send the notice of a change, with the command that reverts it."""
     name = latest_of(change.release.partition("@")[0])
     now = known_alias(bucket, name)
     meant = "nothing" if now is None or why_retired(bucket, now.release) else now.release

@@ -1,4 +1,4 @@
-"""Signs releases that are in the store already: those from before the store had a key, and those signed with an older one."""
+"""Signs releases that are already in the store: those from before the store had a key, and those signed with an older key."""
 
 from shared.bucket.interface import Bucket
 from shared.bucket.unchanged import has_content
@@ -10,33 +10,34 @@ from shared.signatures import Signature
 
 
 def sign_release(bucket: Bucket, release: str) -> None:
-    """Sign a release with the first key of ``SCORING_STORE_KEY``, once its files are found to be those of its manifest.
+    """Sign a release with the first key of ``SCORING_STORE_KEY``, after its files were checked against its manifest.
 
     Raises:
         RequestError: no key is set.
-        ModelError: there is no such release, its files were changed, or it is signed with a key that is not among ours.
+        ModelError: the release does not exist, its files were changed, or it is signed with an unknown key.
     """
     if not bucket.signer.keys:
         raise RequestError("SCORING_STORE_KEY is not set, so nothing can be signed", next_step="Set it as it is set for the workers.")
-    folder, anew = release_folder(release), how_to_retrain(release)
+    folder, retrain = release_folder(release), how_to_retrain(release)
     text, manifest = checked_manifest(bucket, release)
     if manifest.signature is not None and bucket.signer.check(text) is not Signature.RIGHT:
         raise ModelError(
             f"the release {release} was signed with another key, or changed since",
-            next_step=f"Put the other key behind the new one in SCORING_STORE_KEY, after a comma. {anew}",
+            next_step=f"Put the other key after the new one in SCORING_STORE_KEY, separated by a comma. {retrain}",
         )
     for name, digest in manifest.files.items():
         if not has_content(bucket, bucket.stored_at(folder, name, digest.sha256), digest):
-            raise ModelError(f"the file {name} of the release {release} is missing, or was changed after it was published", next_step=anew)
+            problem = f"the file {name} of the release {release} is missing, or was changed after it was published"
+            raise ModelError(problem, next_step=retrain)
     unsigned = manifest.model_copy(update={"signature": None})
     bucket.write(f"{folder}/{MANIFEST}", bucket.signer.sign(unsigned.to_json()), durable=True)
 
 
 def checked_manifest(bucket: Bucket, release: str) -> tuple[bytes, ReleaseManifest]:
-    """The manifest of a release, as it lies in the bucket and decoded.
+    """The manifest of a release, as bytes in the bucket and decoded.
 
     Raises:
-        ModelError: there is none, it is malformed, or it belongs to another release.
+        ModelError: the manifest does not exist, is malformed, or belongs to another release.
     """
     found = read_release(bucket, release)
     return found.text, found.manifest

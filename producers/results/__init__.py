@@ -1,1 +1,1 @@
-"""Published results: found, compared with their jobs, and their rejected rows."""
+"""Published results: finds them, compares them with their jobs, and reads their rejected rows."""

@@ -1,4 +1,4 @@
-"""Results as people ask for them: by job, place or path."""
+"""Finds results by job, place or path."""
 
 import gzip
 import itertools
@@ -30,7 +30,7 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     """The folder and manifest of a result, by the id of its job or by its folder.
 
     Raises:
-        RequestError: there is no such result, or the job has none yet, or the manifest cannot be read.
+        RequestError: the result does not exist, the job has none yet, or the manifest cannot be read.
     """
     folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
     published = read_result(bucket, f"{OUTPUTS}/{folder}")
@@ -53,7 +53,7 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
 
 
 def signature_of(bucket: Bucket, folder: str) -> Signature:
-    """What the signature of the result in a folder is worth."""
+    """The state of the signature of the result in a folder."""
     return bucket.signer.check(bucket.read(f"{folder}/{MANIFEST}") or b"")
 
 

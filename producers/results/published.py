@@ -1,4 +1,4 @@
-"""Where the result of a job stands among the others of its place: what it replaced, what replaced it, and what fixed it."""
+"""Relates the result of a job to the others of its place: which it replaced, which replaced it, and which fixed it."""
 
 import json
 from typing import Any
@@ -13,10 +13,10 @@ from shared.jobs.states import JobState
 
 
 def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
-    """The outcome of a job with what is true of its result by now, for people.
+    """The outcome of a job with the current state of its result, for people.
 
-    Where a newer result lies at the place, the files it names are those of its own revision. A failed job whose rejects were fixed
-    says by which job.
+    If a newer result is at the place, the outcome names the files of the job's own revision. The outcome of a failed job whose rejects were
+    fixed names the fix.
     """
     if not isinstance(job, ScoreJob):
         return outcome
@@ -33,7 +33,7 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
 
 
 def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, Any] | None:
-    """The figures of a result as numbers, for programs: the facts of an outcome are text. None where there is no result."""
+    """The figures of a result as numbers for programs (the facts of an outcome are text); None when there is no result."""
     if not isinstance(job, ScoreJob) or outcome is None or outcome.state != JobState.DONE:
         return None
     found = inspect_result(bucket, f"{outcome.result}/{REVISIONS}/{job.job_id}")
@@ -65,7 +65,7 @@ def fix_of(bucket: Bucket, job: ScoreJob) -> FoundResult | None:
 
 
 def _place_of(bucket: Bucket, job: ScoreJob) -> str | None:
-    """Where results of this job are published; None before its release is known."""
+    """The place where this job publishes its result; None before its release is known."""
     folder = JobFolder(bucket, job.job_id)
     for path in (folder.file(JobFile.PLAN), folder.file(JobFile.BEGUN)):
         try:
@@ -101,7 +101,7 @@ def _own_files(outcome: Outcome, job_id: str, newer: ResultManifest) -> Outcome:
 
 
 def _before(bucket: Bucket, place: str, job_id: str) -> ResultManifest | None:
-    """The newest result of the place that is older than that of this job."""
+    """The newest result of the place that is older than this job's."""
     for found in list_revisions(bucket, place):
         if isinstance(found, FoundResult) and found.manifest.job_id < job_id:
             return found.manifest

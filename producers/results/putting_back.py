@@ -1,4 +1,4 @@
-"""How a revision is put back at its place: the command that makes it once more, or why there is none."""
+"""How to restore a revision at its place: the command that makes it again, or the reason why none can."""
 
 import json
 import re
@@ -19,22 +19,22 @@ from shared.records import FileDigest
 from shared.table_files import find_files
 
 MAX_HASHED_BYTES = 256 << 20
-"""A file with another stamp is read to see whether its content is the same; a larger one counts as changed."""
+"""The largest file that is read to compare its content when its stamp differs; a larger one counts as changed."""
 
 _DATED = re.compile(r"[^/]+/(\d{4})/(\d\d)/(\d\d)(?:/|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PuttingBack:
-    """What to type to put a revision back, or why scoring again does not give it."""
+    """The command that restores a revision, or why scoring again would not give it."""
 
     command: str = ""
     why_not: str = ""
-    """A sentence that says what is missing or was changed, and what remains; empty where there is a command."""
+    """What is missing or was changed, and what remains, as a sentence; empty when there is a command."""
 
 
 def putting_back(bucket: Bucket, folder: str, manifest: ResultManifest) -> PuttingBack:
-    """How to put a revision of the place ``folder`` back."""
+    """How to restore a revision of the place ``folder``."""
     job = _job_of(bucket, manifest.job_id)
     missing = next(_missing(bucket, manifest, job), "")
     if missing:
@@ -53,7 +53,7 @@ def _request(folder: str, manifest: ResultManifest, job: ScoreJob | None) -> lis
 
 
 def _limits(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> list[str]:
-    """The limits of rejects under which the result was made; none where a person accepted its rejects."""
+    """The limits of rejects of the original job as options; no limit if a person accepted its rejects."""
     share, number = (job.max_reject_share, job.max_rejects) if job else (REJECT_SHARE, None)
     rejected = manifest.rows_rejected
     is_over = rejected > share * manifest.rows_in or (number is not None and rejected > number)
@@ -64,7 +64,7 @@ def _limits(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> l
 
 
 def _missing(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> Iterator[str]:
-    """What is needed to make a result once more and is gone or changed, in words."""
+    """Yield what is needed to make a result again but is gone or changed, in words."""
     if inspect_release(bucket, manifest.release) is None:
         yield f"the release {manifest.release} is no longer in the store"
     yield from _changes_of_table(bucket, manifest)
@@ -110,7 +110,7 @@ def _is_seen_to_hold(bucket: Bucket, info: FileInfo, digest: FileDigest) -> bool
 
 
 def _stamps(bucket: Bucket, job_id: str) -> Mapping[str, str]:
-    """The stamp of each file of the table as the plan of a job keeps it; empty where that was removed."""
+    """The stamp of each file of the table, from the plan of a job; empty when the plan was removed."""
     try:
         files: list[dict[str, Any]] = json.loads(bucket.read(JobFolder(bucket, job_id).file(JobFile.PLAN)) or b"{}").get("files", [])
         return {str(file["path"]): str(file["stamp"]) for file in files}

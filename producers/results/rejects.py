@@ -1,4 +1,4 @@
-"""The rejects of a job or of a result: listed, counted, and with the rows of the table that they are, to be mended."""
+"""The rejects of a job or of a result: lists and counts them, and writes the rejected rows of the table for correction."""
 
 import contextlib
 import csv
@@ -26,36 +26,36 @@ from shared.records import decode_long
 from shared.table_files import TEXT_FORMS, TextForm, kind_of, promised_kind
 from shared.text.csv_lines import fields_of_line, value_of
 
-# a rejected row may hold a field of any length; csv's own limit is one for the whole process
+# a rejected row may hold a field of any length; the limit of csv is global to the process
 csv.field_size_limit(sys.maxsize)
 
 MARKS = ("reject_file", "reject_line", "reject_column", "reject_value", "reject_reason")
-"""The columns before the table's own; when the rows come back only the first two are read."""
+"""The columns before the table's own; a fix reads only the first two."""
 
 FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a value a formula in a spreadsheet. The table's own columns stay as they are: ``--fix`` reads them back."""
+"""Characters that start a formula in a spreadsheet. The table's own columns are not escaped, because ``--fix`` reads them."""
 
 MAX_RECORD_LINES = 1000
-"""A record is not followed over more lines than this."""
+"""The most lines over which a record is followed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected:
-    """One row that could not be scored."""
+    """A row that could not be scored."""
 
     file: str
     line: int
-    """Of the file, from 1; for Parquet the row, from 1."""
+    """Line of the file, from 1; for Parquet the row, from 1."""
     column: str
     value: str
     reason: str
 
 
 def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
-    """The job and the rejects, in the order of the table, of a job (also one that failed or still runs) or of a result by its folder.
+    """The id of the job and the rejects in the order of the table, for a job (also a failed or running one) or for the folder of a result.
 
     Raises:
-        RequestError: there is no such job or result.
+        RequestError: the job or result does not exist.
     """
     folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
     published = read_result(bucket, f"{OUTPUTS}/{folder}")
@@ -68,7 +68,7 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
         return wanted, _read([f"{kept.folder}/{REJECTS}"] if kept.manifest.rejects else [], bucket, has_header=True)
     job = job_of_result(bucket, wanted)
     outcome = job.outcome()
-    # once the parts are gone, or some of them, its result has all rejects
+    # when some parts are gone, the result still has all rejects
     if outcome is not None and outcome.state == JobState.DONE and not 0 < job.status().chunks <= len(job.parts_done()):
         return wanted, _read(_rejects_of_result(job), bucket, has_header=True)
     if job.was_cleared():
@@ -78,7 +78,7 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
 
 
 def revision_of_gone_job(bucket: Bucket, job_id: str) -> FoundResult | None:
-    """The result of a job whose folder was removed; None for one that is there, and for what is no job."""
+    """The result of a job whose folder was removed; None when the folder exists, or when ``job_id`` is invalid."""
     try:
         is_there = JobFolder(bucket, job_id).has(JobFile.REQUEST)
     except MessageError:
@@ -87,7 +87,7 @@ def revision_of_gone_job(bucket: Bucket, job_id: str) -> FoundResult | None:
 
 
 def _rejects_of_result(job: JobFolder) -> list[str]:
-    """The file with the rejects of a job that is done, none if it had none; raises RequestError when its revision was removed."""
+    """The file with the rejects of a finished job, if it had any; raises RequestError when its revision was removed."""
     manifest = decode_long(ResultManifest, job.bucket.read(job.file(JobFile.MANIFEST)) or b"")
     if manifest.rejects is None:
         return []
@@ -101,7 +101,7 @@ def _rejects_of_result(job: JobFolder) -> list[str]:
 
 
 def job_of_result(bucket: Bucket, wanted: str) -> JobFolder:
-    """The score job that a result is named by; raises RequestError when there is none."""
+    """The score job that names a result; raises RequestError when it does not exist."""
     unknown = RequestError(
         f"there is no result or job {wanted} in the bucket {bucket.url}",
         next_step="List results with: scoring results list, jobs with: scoring jobs list",
@@ -117,7 +117,7 @@ def job_of_result(bucket: Bucket, wanted: str) -> JobFolder:
 
 
 def looked_at(bucket: Bucket, job_id: str) -> str:
-    """How many of a job's chunks have been looked at, in words; empty when all have been."""
+    """The number of a job's examined chunks in words; empty when all were examined."""
     job = JobFolder(bucket, job_id)
     if not job.has(JobFile.REQUEST):  # a result outlives the folder of its job
         return ""
@@ -142,23 +142,23 @@ def _read(paths: Iterable[str], bucket: Bucket, *, has_header: bool) -> Iterator
 
 
 def count_reasons(rejects: Iterable[Rejected]) -> list[tuple[str, str, int]]:
-    """Column, reason and how many rejects have them, the most frequent first."""
+    """Column, reason and number of rejects, the most frequent first."""
     counts = Counter((reject.column, reject.reason) for reject in rejects)
     return [(column, reason, count) for (column, reason), count in counts.most_common()]
 
 
 def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
-    """Write the rejected rows as they stand in the table, with the reject that each of them is before them; returns how many.
+    """Write the rejected rows of the table, each preceded by its reject; returns the number of rows.
 
     Raises:
-        RequestError: ``out`` is there already.
-        TableError: the table is gone or was changed while it was read, or its files have different columns; then nothing is written.
+        RequestError: ``out`` already exists.
+        TableError: the table is gone or changed during the read, or its files have different columns; nothing is written then.
     """
     by_file: dict[str, dict[int, Rejected]] = {}
     for reject in rejects:
         by_file.setdefault(reject.file, {})[reject.line] = reject
     header: list[str] | None = None
-    # so that --fix reads the file as its name says
+    # so that --fix reads the file by its ending
     separator = TEXT_FORMS.get(kind_of(out.name) or "csv", TextForm()).separator
     count = 0
     with _whole(out) as target:
@@ -175,20 +175,20 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
                 for line, values in rows:
                     row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
                     reject = wanted[line]
-                    told = (disarmed(reject.column), disarmed(reject.value), disarmed(reject.reason))
-                    writer.writerow([file, line, *told, *row])
+                    reject_cells = (disarmed(reject.column), disarmed(reject.value), disarmed(reject.reason))
+                    writer.writerow([file, line, *reject_cells, *row])
                     count += 1
     return count
 
 
 def disarmed(text: str) -> str:
-    """The text with ``'`` before it where a spreadsheet would take it for a formula; nobody reads it back."""
+    """The text, prefixed with ``'`` if a spreadsheet would read it as a formula. It is never read back."""
     return f"'{text}" if text.startswith(FORMULA_BEGINS) else text
 
 
 @contextlib.contextmanager
 def _whole(out: Path) -> Iterator[TextIO]:
-    """A new file to write to, which goes again when the block ends with an error."""
+    """Yields a new file to write to, which is removed when the block raises an error."""
     try:
         target = out.open("x", encoding="utf-8", newline="")
     except FileExistsError:
@@ -204,7 +204,7 @@ def _whole(out: Path) -> Iterator[TextIO]:
 
 
 def _found(bucket: Bucket, file: str) -> FileInfo:
-    """A file of the table; raises TableError when it is gone."""
+    """A file of the table; raises TableError when it does not exist."""
     info = bucket.stat(file)
     if info is None:
         raise TableError(f"the table {file} is gone from the bucket {bucket.url}", next_step="Score it again when it is back.")
@@ -212,7 +212,7 @@ def _found(bucket: Bucket, file: str) -> FileInfo:
 
 
 def _rows(bucket: Bucket, file: str, wanted: Iterable[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The columns of a file, and the line and values of the wanted rows."""
+    """The columns of a file, and an iterator over line and values of the wanted rows."""
     form = TEXT_FORMS.get(promised_kind(file))
     if form is None:
         return _parquet_rows(bucket, file, set(wanted))
@@ -228,11 +228,11 @@ def _lines(bucket: Bucket, file: str, form: TextForm) -> Iterator[tuple[int, str
 
 
 def unpacked(raw: IO[bytes], form: TextForm) -> AbstractContextManager[IO[bytes]]:
-    """The text of an open file of this form."""
+    """The uncompressed text of an open file of this form."""
     if form.compression == "gzip":
         return cast(AbstractContextManager[IO[bytes]], gzip.open(raw))
     if form.compression == "zstd":
-        import pyarrow as pa  # noqa: PLC0415 - slow to import, and only where a table is compressed so
+        import pyarrow as pa  # noqa: PLC0415 - slow to import, and needed only for such a table
 
         return io.BufferedReader(cast(io.RawIOBase, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")))
     return raw
@@ -247,7 +247,7 @@ def _csv_rows(lines: Iterator[tuple[int, str]], wanted: set[int], separator: str
         if number not in wanted:
             continue
         left -= 1
-        # a quoted value may run over its line; where a stray quote does, the lines behind it are rejects of their own
+        # a quoted value may span lines; after a stray quote, the following lines are rejects of their own
         for _ in range(MAX_RECORD_LINES):
             if text.count('"') % 2 == 0 or (pending := next(lines, None)) is None or pending[0] in wanted:
                 break
@@ -256,7 +256,7 @@ def _csv_rows(lines: Iterator[tuple[int, str]], wanted: set[int], separator: str
 
 
 def _values(text: str, separator: str = ",") -> list[str]:
-    """The values of a record; of a line on which a quote does not close, those of the line by itself, with the quote as a letter."""
+    """The values of a record. For a line with an unclosed quote, the values of this line alone, with the quote as a character."""
     try:
         return next(csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator), [])
     except csv.Error:
@@ -267,14 +267,14 @@ def _values(text: str, separator: str = ",") -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """A value of a Parquet file as a csv file would have it."""
+    """A value of a Parquet file as CSV text."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return "" if value is None else str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _parquet_rows(bucket: Bucket, file: str, wanted: set[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415 - slow to import, and only where a table is Parquet
+    import pyarrow.parquet as pq  # noqa: PLC0415 - slow to import, and needed only for Parquet
 
     with bucket.open(file) as raw:
         columns: list[str] = pq.ParquetFile(raw).schema_arrow.names
@@ -284,7 +284,7 @@ def _parquet_rows(bucket: Bucket, file: str, wanted: set[int]) -> tuple[list[str
         with bucket.open(file) as raw:
             for batch in pq.ParquetFile(raw).iter_batches(batch_size=65536):
                 here = [number for number in range(start, start + batch.num_rows) if number in wanted]
-                # column by column: two may have one name
+                # column by column, because two columns may have the same name
                 columns_of_them = [column.to_pylist() for column in batch.take([number - start for number in here]).columns]
                 for number, *values in zip(here, *columns_of_them, strict=True):
                     yield number, [_shown(value) for value in values]

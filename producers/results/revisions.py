@@ -1,4 +1,4 @@
-"""The revisions of a result: every one that was ever made at its place."""
+"""The revisions of a result: all results that were made at its place."""
 
 import shlex
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from shared.jobs.folder import JOBS, JobFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Revision:
-    """One of the results that were ever made at a place."""
+    """A result that was made at a place."""
 
     found: FoundResult
     put_back: PuttingBack | None
-    """How to put it back; None for the one that lies at the place."""
+    """How to restore it; None for the published one."""
 
 
 def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], list[UnreadableResult]]:
-    """The folder of a place, its revisions, the newest first, and those that cannot be read.
+    """The folder of a place, its revisions (the newest first), and the unreadable ones.
 
     Raises:
-        RequestError: the place has none.
+        RequestError: the place has no results.
     """
     folder = f"{OUTPUTS}/{place.strip('/').removeprefix(f'{OUTPUTS}/')}"
     at_place = inspect_result(bucket, folder)
@@ -45,7 +45,7 @@ def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], lis
 
 
 def _no_result(bucket: Bucket, place: str, folder: str) -> RequestError:
-    """The error for a place without results, or for the name of a job, whose place it says."""
+    """The error for a place without results; for the name of a job, it names the place of the job's result."""
     try:
         job_id = find_job(bucket, place, scores=True)
         outcome = JobFolder(bucket, job_id).outcome() if bucket.exists(f"{JOBS}/{job_id}/{JobFile.REQUEST}") else None

@@ -1,4 +1,4 @@
-"""Corrected rows that still hold the value for which they were rejected, as after a change of ``reject_value`` alone."""
+"""Finds corrected rows that still hold the rejected value, as when only ``reject_value`` was edited."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ from shared.table_files import TEXT_FORMS, TextForm, kind_of
 
 FILE, LINE = MARKS[:2]
 MAX_READ_BYTES = 16 << 20
-"""The job refuses a file of corrected rows that is larger."""
+"""The largest file of corrected rows that a job accepts, in bytes."""
 
 
 def warning_of_uncorrected(bucket: Bucket, job_id: str, rows: str) -> str:
-    """A sentence that names the first row of the file ``rows`` with its rejected value still in it; empty where there is none.
+    """A warning with the first row of the file ``rows`` that still holds its rejected value; empty when there is none.
 
-    A file that cannot be read gives none: the job that reads it says why.
+    An unreadable file gives no warning: the job that reads it reports the error.
     """
     try:
         uncorrected = _uncorrected(bucket, job_id, rows)
@@ -53,6 +53,6 @@ def _uncorrected(bucket: Bucket, job_id: str, rows: str) -> list[Rejected]:
 
 
 def _opened(bucket: Bucket, rows: str) -> IO[bytes]:
-    """The file as it is found by the job: in the bucket, or else on this machine."""
+    """Open the file where the job will find it: in the bucket, or else on this machine."""
     inside = None if Path(rows).is_absolute() else bucket.stat(rows.strip("/"))
     return bucket.open(inside.path) if inside else Path(rows).open("rb")

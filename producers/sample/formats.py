@@ -1,4 +1,4 @@
-"""The formats in which a table is written."""
+"""Writes tables as CSV, compressed CSV or Parquet."""
 
 from collections.abc import Iterator, Sequence
 from typing import IO, Literal
@@ -24,7 +24,7 @@ _WEEK_HEADER = ["week", "Clicks", "Conversions"]
 
 
 def write(file: IO[bytes], name: str, rows: int, seed: int, weeks: Sequence[int | None]) -> None:
-    """Write a table in the format that ``name`` ends in."""
+    """Write a table in the format of the ending of ``name``."""
     if name.endswith(".parquet"):
         _write_parquet(file, make_blocks(rows, seed, weeks, _KEYWORDS_IN_A_ROW_GROUP), with_week=weeks[0] is not None)
         return
@@ -75,7 +75,7 @@ def _write_parquet(file: IO[bytes], blocks: Iterator[Block], *, with_week: bool)
     header = _HEADER
     if with_week:
         header, types = header + _WEEK_HEADER, [*types, pa.int8(), pa.int32(), pa.int32()]
-    # no value is ever missing: a reader that knows it is a third quicker
+    # no value is ever missing: a reader that knows it is a third faster
     schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(header, types, strict=True)])
     with pq.ParquetWriter(file, schema, compression="snappy", write_statistics=["entity_id"]) as writer:
         for block in blocks:

@@ -1,4 +1,4 @@
-"""Random numbers that depend on nothing but a seed, a name and a number."""
+"""Pseudo-random numbers that depend only on a seed, a name and a number."""
 
 import hashlib
 
@@ -10,14 +10,14 @@ Integers = NDArray[np.int64]
 
 
 def row_numbers(keywords: Integers, devices: Integers) -> Integers:
-    """The numbers by which the values of rows are hashed."""
+    """The hash inputs of rows, one for each keyword and device."""
     return keywords * 4 + devices
 
 
 def hashed(seed: int, name: str, numbers: Integers) -> Floats:
-    """Uniform numbers in [0, 1), one for each of ``numbers``, that depend on nothing but seed, name and number.
+    """Uniform numbers in [0, 1), one for each of ``numbers``, that depend only on seed, name and number.
 
-    SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), entered at the place ``number``.
+    SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), started at ``number``.
     """
     start = int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
     bits = numbers.astype(np.uint64)

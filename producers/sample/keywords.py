@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from producers.sample.hashing import Floats, Integers, hashed
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
-"""The names of the devices; a device's number is its place here."""
+"""The names of the devices; a device's number is its index."""
 ATTRIBUTES = 160
 
 _DEVICE_SETS = np.array([[1, 0, 0], [1, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 0], [0, 0, 1], [0, 1, 1]], dtype=bool)
@@ -18,7 +18,7 @@ _DEVICE_SET_SHARES = (0.38, 0.24, 0.15, 0.11, 0.065, 0.045, 0.01)
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Something each keyword has one level of, or none; each level is one attribute."""
+    """A choice with levels: each keyword has one level or none, and each level is an attribute."""
 
     name: str
     shares: tuple[float, ...]
@@ -53,11 +53,11 @@ _STARTS = tuple(accumulate((len(choice.shares) for choice in CHOICES), initial=0
 
 
 def attributes_of(entity_id: ArrayLike, seed: int) -> NDArray[np.int8]:
-    """The attributes of keywords, which are the same in every table of ``seed``.
+    """The attributes of keywords; they are the same in every table of ``seed``.
 
     Args:
         entity_id: keywords, shape (n,), positive integers.
-        seed: the seed the tables were written with.
+        seed: seed of the tables.
 
     Returns:
         Shape (n, 160), 0 or 1: column j is ``att{j + 1}``.
@@ -67,7 +67,7 @@ def attributes_of(entity_id: ArrayLike, seed: int) -> NDArray[np.int8]:
 
 
 def levels_of(keywords: Integers, seed: int) -> NDArray[np.uint8]:
-    """The level each keyword has of each choice, shape (choices, n); the number after the last level means none."""
+    """The level of each choice for each keyword, shape (choices, n); the number after the last level means none."""
     levels = np.empty((len(CHOICES), len(keywords)), dtype=np.uint8)
     for choice, of_choice in zip(CHOICES, levels, strict=True):
         of_choice[:] = np.searchsorted(choice.bounds, hashed(seed, choice.name, keywords), side="right")
@@ -79,7 +79,7 @@ def attribute_columns(levels: NDArray[np.uint8], keywords: Integers, seed: int) 
     held = np.empty((ATTRIBUTES, len(keywords)), dtype=bool)
     for (start, end), of_choice in zip(pairwise(_STARTS), levels, strict=True):
         np.equal(of_choice, np.arange(end - start, dtype=np.uint8)[:, None], out=held[start:end])
-    # what real tables have too: columns that repeat, contradict or nearly repeat another one, and columns that say nothing
+    # as in real tables: columns that repeat, contradict or nearly repeat another one, and constant columns
     match, language, season = (levels[POSITION[name]] for name in ("match", "language", "season"))
     derived = held[_STARTS[-1] :]
     derived[0] = match == 0
@@ -93,6 +93,6 @@ def attribute_columns(levels: NDArray[np.uint8], keywords: Integers, seed: int) 
 
 
 def devices_of(keywords: Integers, seed: int) -> NDArray[np.bool_]:
-    """Whether a keyword runs on a device, shape (n, 3); each runs on one at least."""
+    """Whether a keyword runs on a device, shape (n, 3); each runs on at least one."""
     bounds = np.fromiter(accumulate(_DEVICE_SET_SHARES[:-1]), dtype=np.float64)
     return _DEVICE_SETS[np.searchsorted(bounds, hashed(seed, "devices", keywords), side="right")]

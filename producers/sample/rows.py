@@ -1,4 +1,4 @@
-"""The rows of a table, block by block: keywords, devices, clicks and conversions."""
+"""Generates the rows of a table in blocks: keywords, devices, clicks and conversions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _DEVICE_CLICKS = np.array([1.12, 0.85, 0.85])
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Consecutive rows of a table: ``keyword`` and ``device`` say of which row, ``attributes`` are those of the keywords."""
+    """Consecutive rows of a table. ``keyword`` and ``device`` hold the indexes of each row; ``attributes`` belong to the keywords."""
 
     keywords: Integers
     attributes: NDArray[np.int8]
@@ -31,7 +31,7 @@ class Block:
 
 
 def make_blocks(rows: int, seed: int, weeks: Sequence[int | None], keywords_in_a_block: int) -> Iterator[Block]:
-    """The rows of a table in order, block by block; each week has its share of them."""
+    """Yield the rows of a table in order, in blocks; each week has an equal share."""
     for number, week in enumerate(weeks):
         share = rows * (number + 1) // len(weeks) - rows * number // len(weeks)
         yield from _blocks_of_week(share, seed, week, keywords_in_a_block)
@@ -48,7 +48,7 @@ def _blocks_of_week(rows: int, seed: int, week: int | None, keywords_in_a_block:
 
 
 def _block(keywords: Integers, most_rows: int, seed: int, week: int | None) -> Block:
-    """The first ``most_rows`` rows that these keywords have in a table."""
+    """The first ``most_rows`` rows of these keywords in a table."""
     shown = devices_of(keywords, seed)
     if week is not None:
         shown &= hashed(seed, f"shown in week {week}", row_numbers(keywords[:, None], np.arange(3))) < _SHARE_OF_ROWS_IN_A_WEEK
@@ -67,20 +67,20 @@ def _block(keywords: Integers, most_rows: int, seed: int, week: int | None) -> B
 
 
 def _clicks(keywords: Integers, devices: Integers, seed: int, week: int) -> Integers:
-    """Clicks of rows, from 1 to ``MOST_CLICKS``; half of what decides them is the keyword's own and the same in every week.
+    """Clicks of rows, from 1 to ``MOST_CLICKS``; half of their variation belongs to the keyword and is the same in every week.
 
     P(clicks > x) = exp((-0.65 t - 0.074 t²) / f) with t = log x and f about 1, the device's factor: between a power law and a
     lognormal, as in real tables.
     """
     rows = row_numbers(keywords, devices)
-    # the sum of two squared normals is exponential, so the parts of the keyword and the row may simply be added
+    # the sum of two squared normals is exponential, so the parts of the keyword and the row can be added
     rarity = (hashed_normal(seed, "popularity", keywords) ** 2 + hashed_normal(seed, f"clicks in week {week}", rows) ** 2) / 2
     log_clicks = (np.sqrt(0.65**2 + 4 * 0.074 * rarity * _DEVICE_CLICKS[devices]) - 0.65) / (2 * 0.074)
     return np.minimum(np.exp(np.minimum(log_clicks, 20)), MOST_CLICKS).astype(np.int64)
 
 
 def _conversions(rows: Integers, clicks: Integers, cr: Floats, seed: int, week: int) -> Integers:
-    """Conversions of rows; as in real tables a rare row has more of them than clicks."""
+    """Conversions of rows; as in real tables, a rare row has more conversions than clicks."""
     conversions = binomial_quantile(hashed(seed, f"conversions in week {week}", rows), clicks, cr)
     mistaken = hashed(seed, f"too many conversions in week {week}", rows)
     too_many = mistaken < _SHARE_OF_ROWS_WITH_TOO_MANY_CONVERSIONS

@@ -1,4 +1,4 @@
-"""The tables of a sample: checked, written whole or not at all."""
+"""Writes the tables of a sample, each whole or not at all."""
 
 import os
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from producers.sample.formats import Format, write
 from shared.errors import RequestError
 
 MOST_TRAIN_ROWS = 100_000
-"""Rows of the train table when the caller sets no number and the table to score has more."""
+"""Rows of the training table when the caller sets no number and the table to score has more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenTable:
-    """One table that is now in place."""
+    """A table that was written."""
 
     path: Path
     rows: int
@@ -22,14 +22,14 @@ class WrittenTable:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTables:
-    """The three tables of one sample; ``train`` carries clicks and conversions of week 1 (or more), ``evaluation`` of the week after."""
+    """The three tables of a sample: ``train`` has clicks and conversions of week 1 (or more), ``evaluation`` of the week after."""
 
     train: WrittenTable
     evaluation: WrittenTable
     prediction_input: WrittenTable
 
 
-def write_tables(  # noqa: PLR0913 - each says one thing of the tables
+def write_tables(  # noqa: PLR0913 - each argument sets one property of the tables
     out: Path,
     rows: int,
     seed: int,
@@ -39,22 +39,22 @@ def write_tables(  # noqa: PLR0913 - each says one thing of the tables
     weeks: int = 1,
     format: Format = "csv.gz",
 ) -> SampleTables:
-    """Write ``train``, ``eval`` and ``prediction_input`` in the raw layout into the folder ``out``, which is made if need be.
+    """Write ``train``, ``eval`` and ``prediction_input`` in the raw layout into the folder ``out``, which is created if needed.
 
-    All three describe the same keywords, numbered upwards from 1; a week's table leaves out about a quarter of their rows.
+    All three contain the same keywords, numbered from 1; the table of a week leaves out about a quarter of their rows.
 
     Args:
-        out: folder; tables of the same name in it are replaced, each one whole.
+        out: folder; existing tables of the same names are replaced, each as a whole.
         rows: rows of the table to score, ``prediction_input``, which has neither week nor clicks nor conversions.
-        seed: the same seed gives the same rows, whatever the other arguments, and the same bytes from the same libraries on the
-            same kind of processor (the compression has its own ways on each).
-        train_rows: rows of ``train``; without it ``rows``, but no more than ``MOST_TRAIN_ROWS``.
+        seed: equal seeds give equal rows for any other arguments, and equal bytes with the same libraries on the same kind of processor
+            (the compression differs between processors).
+        train_rows: rows of ``train``; by default ``rows``, but at most ``MOST_TRAIN_ROWS``.
         eval_share: rows of ``eval`` as a share of those of ``train``, above 0 and at most 1; at least one row is written.
-        weeks: how many weeks ``train`` holds, each about as many rows; ``eval`` is of the week after them.
-        format: how the tables are stored; it is also the ending of their names.
+        weeks: number of weeks in ``train``, each with about as many rows; ``eval`` holds the week after them.
+        format: storage format of the tables, and the ending of their names.
 
     Raises:
-        RequestError: a number is out of its range, or ``out`` cannot be written.
+        RequestError: a number is out of range, or ``out`` cannot be written.
     """
     if not 0 < eval_share <= 1:
         raise RequestError(
@@ -76,17 +76,17 @@ def write_tables(  # noqa: PLR0913 - each says one thing of the tables
 
 
 def write_table(path: Path, rows: int, seed: int, *, week: int | None = None, weeks: int = 1) -> WrittenTable:
-    """Write one table of exactly ``rows`` rows in the raw layout, ascending by week, keyword, device; it is there whole or not at all.
+    """Write a table of exactly ``rows`` rows in the raw layout, sorted by week, keyword and device; whole or not at all.
 
     Args:
-        path: file to write; its name ends in ``.csv``, ``.csv.gz`` or ``.parquet``. Its folder is made if need be.
-        rows: rows to write; the last keyword may lose a device to the limit.
-        seed: the truth and the keywords; see ``write_tables``.
-        week: adds the columns ``week``, ``Clicks`` and ``Conversions`` of this week (1 to 53); without it the table is one to score.
-        weeks: so many weeks, the last of which is ``week``, each with about as many rows.
+        path: file to write; its name ends in ``.csv``, ``.csv.gz`` or ``.parquet``. Its folder is created if needed.
+        rows: rows to write; the last keyword may lose a device to this limit.
+        seed: determines the truth and the keywords; see ``write_tables``.
+        week: adds the columns ``week``, ``Clicks`` and ``Conversions`` of this week (1 to 53); None for a table to score.
+        weeks: number of weeks, of which ``week`` is the last, each with about as many rows.
 
     Raises:
-        RequestError: ``rows``, ``week`` or ``weeks`` is out of its range, the name has another ending, or the file cannot be written.
+        RequestError: ``rows``, ``week`` or ``weeks`` is out of range, the name has another ending, or the file cannot be written.
     """
     _check_rows(rows)
     if week is not None and not 1 <= week <= 53:
@@ -121,4 +121,4 @@ def _check_rows(rows: int) -> None:
 
 def _unknown_format(name: str) -> RequestError:
     known = ", ".join(get_args(Format))
-    return RequestError(f"{name!r} is none of the formats a table can have: {known}", next_step=f"Name one of {known}.")
+    return RequestError(f"{name!r} is not a table format; the formats are: {known}", next_step=f"Name one of {known}.")

@@ -1,4 +1,4 @@
-"""The true conversion rate of each keyword and device."""
+"""Defines the true conversion rate of each keyword and device."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,20 +13,20 @@ HIGHEST_CR = 0.25
 MEAN_CR = 0.05
 
 _DEVICE_LOG_ODDS = np.array([0.0, -0.35, -0.22])
-_ATTRIBUTES_SD = 0.45  # of the log-odds over the keywords: what a model can learn
-_KEYWORD_SD = 0.25  # of the log-odds: what only a keyword's own history can tell
+_ATTRIBUTES_SD = 0.45  # standard deviation of the log-odds over the keywords: the part that a model can learn
+_KEYWORD_SD = 0.25  # standard deviation of the log-odds: the part that only a keyword's own history shows
 _PAIRS = (("match", "words"), ("language", "category"), ("page", "price"))
 
 
 def true_cr(entity_id: ArrayLike, device: ArrayLike, seed: int) -> Floats:
-    """The probability with which a click on each keyword and device becomes a conversion in the tables of ``seed``.
+    """The probability that a click becomes a conversion, for each keyword and device in the tables of ``seed``.
 
-    Its mean over the rows of a table is 0.05 within a few thousandths; it is never above ``HIGHEST_CR``.
+    Its mean over the rows of a table is 0.05 within a few thousandths; its maximum is ``HIGHEST_CR``.
 
     Args:
-        entity_id: keywords, shape (n,), positive integers; any keyword has a truth, written or not.
+        entity_id: keywords, shape (n,), positive integers; every keyword has a truth, whether it was written or not.
         device: device numbers, shape (n,): 0 computer, 1 smartphone, 2 tablet.
-        seed: the seed the tables were written with.
+        seed: seed of the tables.
 
     Returns:
         Shape (n,), each in (0, ``HIGHEST_CR``].
@@ -37,7 +37,7 @@ def true_cr(entity_id: ArrayLike, device: ArrayLike, seed: int) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """The log-odds of a conversion: one sum over choices, pairs of choices, device and keyword."""
+    """The log-odds of a conversion: a sum of effects of choices, pairs of choices, device and keyword."""
 
     seed: int
     intercept: float
@@ -50,15 +50,15 @@ class Truth:
         return _cr(self.intercept + self.log_odds(keywords, levels, devices))
 
     def log_odds(self, keywords: Integers, levels: NDArray[np.uint8], devices: Integers) -> Floats:
-        """All but the intercept, shape (n,)."""
+        """The log-odds without the intercept, shape (n,)."""
         own = _KEYWORD_SD * hashed_normal(self.seed, "keyword effect", keywords)
         page = levels[POSITION["page"]]
         return self.scale * self.of_attributes(levels) + own + _DEVICE_LOG_ODDS[devices] + self.of_device_and_page[devices, page]
 
     def of_attributes(self, levels: NDArray[np.uint8]) -> Floats:
-        """The attributes' part before it is scaled, shape (n,).
+        """The effect of the attributes before scaling, shape (n,).
 
-        Summed table by table: a matrix product may round a row differently by its place in the block.
+        Summed table by table, because a matrix product may round a row differently by its position in the block.
         """
         total = np.zeros(levels.shape[1])
         for table, of_choice in zip(self.of_level, levels, strict=True):
@@ -70,7 +70,7 @@ class Truth:
 
 @lru_cache(maxsize=8)
 def truth_of(seed: int) -> Truth:
-    """The truth of a seed: sparse random effects, set so that every seed has the same spread and mean."""
+    """The truth of a seed: sparse random effects, scaled so that every seed has the same spread and mean."""
     known = np.arange(1, 4_097, dtype=np.int64)
     levels = levels_of(known, seed)
     rough = Truth(
@@ -94,7 +94,7 @@ def truth_of(seed: int) -> Truth:
 
 
 def _effects(seed: int, name: str, *shape: int) -> Floats:
-    """Effects on the log-odds, of which about half are zero."""
+    """Effects on the log-odds, about half of them zero."""
     places = np.arange(np.prod(shape), dtype=np.int64)
     effects = np.where(hashed(seed, f"{name} matters", places) < 0.5, hashed_normal(seed, f"{name} effect", places), 0.0)
     return effects.reshape(shape)

@@ -1,1 +1,1 @@
-"""Jobs that are asked for again and again: config/schedule.yaml, and beat, which keeps it."""
+"""Scheduled jobs: config/schedule.yaml, and beat, which runs it."""

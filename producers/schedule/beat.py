@@ -1,9 +1,9 @@
-"""The Celery application of beat and Flower: the broker, the periods and the schedule, and none of the workers' libraries.
+"""The Celery application of beat and Flower: the broker, the periods and the schedule, without the workers' libraries.
 
-Beat keeps the schedule in a thread of its own: a bucket that hangs must not hold up the sweep, nor a Redis that is away the schedule.
+Beat runs the schedule in its own thread: a hanging bucket must not delay the sweep, nor an unavailable Redis the schedule.
 
-Flower takes it too, rather than a bare broker URL, so that every process on the Redis agrees on ``visibility_timeout``, the address
-is on no command line, and the dashboard knows the queues before a worker is there.
+Flower uses this application instead of a bare broker URL, so that every process on the Redis agrees on ``visibility_timeout``, no command
+line contains the address, and the dashboard knows the queues before a worker starts.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ app = make_app(read_settings())
 log = structlog.get_logger()
 
 LONGEST_PAUSE_SECONDS = 60.0
-"""Between two looks at the schedule; they come as often as the sweep."""
+"""The longest interval between ticks of the schedule; otherwise it equals the interval of the sweep."""
 STANDS_STILL_SECONDS = LONGEST_PAUSE_SECONDS + 60.0
-"""A call to a bucket that hangs is given up long before."""
+"""A call to a hanging bucket fails long before this time."""
 
 
 @signals.setup_logging.connect
@@ -48,7 +48,7 @@ def _client() -> redis.Redis:
 
 
 class Keeper(threading.Thread):
-    """Looks at the schedule again and again."""
+    """Runs the schedule in intervals, in a thread."""
 
     def __init__(self) -> None:
         super().__init__(name="schedule", daemon=True)
@@ -65,27 +65,27 @@ class Keeper(threading.Thread):
             time.sleep(self._pause)
 
     def tick(self) -> None:
-        """One look, which nothing ends but the end of the process."""
+        """Run the schedule once. No error ends the thread."""
         try:
             if not self._is_ours() or look_once(self._schedule):
                 self._looked = time.monotonic()
         except Exception:
-            # a defect of ours, or a file that nobody foresaw, must not end the schedule
+            # a defect of this program, or an unforeseen file, must not end the schedule
             log.exception("schedule not looked at")
 
     def _is_ours(self) -> bool:
-        """False where the schedule is that of another stack, which keeps it itself."""
+        """False when the bucket and its schedule belong to another stack, which runs it itself."""
         try:
             claim = self._cluster.claim()
         except TransientError:
-            return True  # the look at the schedule fails as well, and says so
+            return True  # the tick fails as well, and logs the error
         if not claim.is_ours:
             log.warning("schedule of another stack left alone", cluster=claim.own, owner=claim.owner, to_do=JOIN)
         return claim.is_ours
 
     @property
     def stands_still(self) -> bool:
-        """True when no look has ended well for long, or none has yet: a beat that is started again and again keeps no schedule."""
+        """True when no tick has succeeded for a long time, or ever: a beat that is restarted again and again runs no schedule."""
         return self._looked is None or time.monotonic() - self._looked > STANDS_STILL_SECONDS
 
 
@@ -101,7 +101,7 @@ def _keep_schedule(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 @signals.after_task_publish.connect(sender=SWEEP)
 def _leave_sign(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """Beat itself says that it lives, so its age is known also when no worker takes its sweeps; not while the schedule stands still."""
+    """Record beat's heartbeat, so that its age is known even if no worker takes its sweeps; not while the schedule stands still."""
     if _keeper().stands_still:
         return
     with contextlib.suppress(redis.RedisError):

@@ -1,10 +1,10 @@
-"""Cron lines in a time zone: which moments lie between two others.
+"""Computes the times of a cron line in a time zone between two moments.
 
-The five fields are those of crontab(5), names of months and days and Sunday as 7 among them; a day must match the day of month or the
-day of week when both are given. By the clock of the zone every run comes once a day, also when the clock is changed: one whose hour is
-skipped comes an hour later, one whose hour is doubled comes in the first. A line that runs every hour runs in both.
+The five fields are those of crontab(5), including names of months and days, and 7 for Sunday; if day of month and day of week are both
+given, one of them must match. By the clock of the zone every run comes once a day, also on a clock change: a run in a skipped hour comes an
+hour later, and a run in a doubled hour comes in the first. A line that runs every hour runs in both.
 
-Celery's own crontab says whether something is due since it ran last, and must remember when that was; here nothing is remembered.
+Celery's own crontab says whether a task is due since its last run, and must remember that run; this module is stateless.
 """
 
 import functools
@@ -17,7 +17,7 @@ from shared.text.yaml_files import shown
 
 DAY = timedelta(days=1)
 FURTHEST = timedelta(days=8 * 366)
-"""A line that names February 29 comes once in eight years at worst."""
+"""The longest time between two runs, for February 29: eight years."""
 
 _MONTHS = {
     name: number for number, name in enumerate(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], 1)
@@ -27,7 +27,7 @@ _WEEKDAYS = {name: number for number, name in enumerate(["sun", "mon", "tue", "w
 
 @dataclass(frozen=True, kw_only=True)
 class Cron:
-    """What the five fields allow; 0 is Sunday."""
+    """The values that the five fields allow; weekday 0 is Sunday."""
 
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
@@ -35,7 +35,7 @@ class Cron:
     months: tuple[int, ...]
     weekdays: tuple[int, ...]
     either_day: bool
-    """True when the line names days of the month and of the week: then one of them is enough."""
+    """True when the line restricts both the day of month and the day of week: then one match is enough."""
 
     def is_on(self, day: date) -> bool:
         """True when the line runs on this day."""
@@ -45,7 +45,7 @@ class Cron:
 
 @functools.lru_cache(maxsize=1000)
 def read_cron(text: str) -> Cron:
-    """A cron line of five fields; raises ValueError with what is wrong."""
+    """Parse a cron line of five fields; raises ValueError with the problem."""
     fields = text.split()
     if len(fields) != 5:
         raise ValueError(f"it has {len(fields)} field{'' if len(fields) == 1 else 's'} and not 5")
@@ -61,7 +61,7 @@ def read_cron(text: str) -> Cron:
 
 
 def moments(cron: Cron, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[datetime]:
-    """When the line runs behind one moment and up to another, in UTC, the oldest first."""
+    """Yield the times of a line after one moment and up to another, in UTC, the oldest first."""
     day = after.astimezone(zone).date() - DAY
     while day <= until.astimezone(zone).date():
         yield from (moment for moment in _on_day(cron, zone, day) if after < moment <= until)
@@ -69,7 +69,7 @@ def moments(cron: Cron, zone: ZoneInfo, after: datetime, until: datetime) -> Ite
 
 
 def newest_moments(cron: Cron, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[datetime]:
-    """The same, the newest first."""
+    """Yield the same times, the newest first."""
     day = until.astimezone(zone).date()
     while day >= after.astimezone(zone).date() - DAY:
         yield from (moment for moment in reversed(_on_day(cron, zone, day)) if after < moment <= until)
@@ -80,15 +80,15 @@ def newest_moments(cron: Cron, zone: ZoneInfo, after: datetime, until: datetime)
 def _on_day(cron: Cron, zone: ZoneInfo, day: date) -> tuple[datetime, ...]:
     if not cron.is_on(day):
         return ()
-    # the second pass through a doubled hour counts only for what runs every hour
+    # in a doubled hour the second pass counts only for lines that run every hour
     folds = (0, 1) if len(cron.hours) == 24 else (0,)
     walls = (datetime.combine(day, time(hour, minute, fold=fold), zone) for hour in cron.hours for minute in cron.minutes for fold in folds)
-    # a set: what was skipped may fall on what runs anyway
+    # a set, because a skipped time may coincide with another run
     return tuple(sorted({wall.astimezone(UTC) for wall in walls if not (wall.fold and _is_skipped(wall))}))
 
 
 def _is_skipped(wall: datetime) -> bool:
-    """True when the clock of the zone never shows this time."""
+    """True when the clock of the zone skips this time."""
     return wall.astimezone(UTC).astimezone(wall.tzinfo).replace(tzinfo=None, fold=0) != wall.replace(tzinfo=None, fold=0)
 
 
@@ -111,7 +111,7 @@ def _read_field(text: str, what: str, lowest: int, highest: int, names: Mapping[
 def _read_number(text: str, what: str, lowest: int, highest: int, names: Mapping[str, int] | None = None) -> int:
     number = (names or {}).get(text.lower())
     if number is None:
-        # isdecimal alone would take the digits of every script
+        # isdecimal alone accepts the digits of every script
         number = int(text) if text.isascii() and text.isdecimal() and len(text) <= 4 else -1
     if not lowest <= number <= highest:
         raise ValueError(f"the {what} {shown(text)} is not in {lowest} to {highest}")

@@ -1,4 +1,4 @@
-"""What to write instead of a cron line that cannot be read, where it can be seen what was meant."""
+"""Suggests a valid cron line for an invalid one, if its meaning is clear."""
 
 import re
 
@@ -22,13 +22,13 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 
 
 def advise(line: object) -> str:
-    """The line that was probably meant, in quotes; empty when that cannot be said."""
+    """The line that was probably meant, in quotes; empty when it is unclear."""
     if not isinstance(line, str):
         return ""
     text = NAMES.get(line.strip().lower(), "")
     fields = line.split()
     if not text and len(fields) in (FIELDS + 1, FIELDS + 2) and fields[0] == "0":
-        fields = fields[1 : FIELDS + 1]  # the seconds, and perhaps the year, of another program's cron
+        fields = fields[1 : FIELDS + 1]  # other programs' cron lines have seconds and possibly a year
     if not text and len(fields) == FIELDS:
         text = " ".join(_advised(field, place) for place, field in enumerate(fields))
     try:
@@ -58,13 +58,13 @@ def _advised_part(part: str, place: int) -> str:
 
 
 def _short(word: str, place: int) -> str:
-    """``Monday`` and ``Januar`` by their first three letters, which name them in a cron line."""
+    """Shorten ``Monday`` and ``Januar`` to the first three letters, which are valid in a cron line."""
     names = {3: MONTHS, WEEKDAY: DAYS}.get(place, ())
     return word[:3].lower() if len(word) > 3 and word.isalpha() and word[:3].lower() in names else word
 
 
 def _in_range(word: str, place: int) -> str:
-    """24 o'clock is 0, and so is the minute 60."""
+    """Replace hour 24 and minute 60 by 0."""
     return "0" if (place, word) in {(0, "60"), (1, "24")} else word
 
 

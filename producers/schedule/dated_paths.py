@@ -1,4 +1,4 @@
-"""Paths of tables with a date in them: ``data/predict/input/{date:%Y/%m/%d}``."""
+"""Paths of tables that contain a date: ``data/predict/input/{date:%Y/%m/%d}``."""
 
 import contextlib
 import re
@@ -15,7 +15,7 @@ _EXAMPLE = datetime(2026, 11, 23, 5, 30)
 
 
 def fill_date(pattern: str, moment: datetime) -> str:
-    """The path at a moment."""
+    """Fill in the date of a moment."""
     return _DATE.sub(lambda found: moment.strftime(found[1]), pattern)
 
 
@@ -26,10 +26,10 @@ def _check(pattern: str) -> str:
         raise ValueError(f"{shown(pattern)} has a date that cannot be written so: {unknown!r} means nothing, {codes}")
     try:
         path = fill_date(pattern, _EXAMPLE)
-    except ValueError:  # of strftime
+    except ValueError:  # raised by strftime
         raise ValueError(f"{shown(pattern)} has a date that cannot be written so") from None
     if "{" in path or "}" in path:
-        raise ValueError(f"{shown(pattern)} has braces that are no {{date:...}}")
+        raise ValueError(f"{shown(pattern)} has braces that are not {{date:...}}")
     try:
         check_bucket_path(path)
     except ValueError as error:
@@ -38,7 +38,7 @@ def _check(pattern: str) -> str:
 
 
 def _unknown_directive(pattern: str) -> str:
-    """The first directive of a date that strftime does not know, so that it would stay in the path as it is."""
+    """The first directive of a date that strftime does not know, and would copy into the path."""
     for found in _DATE.finditer(pattern):
         for directive in re.findall(r"%[-_0^#]?.?", found[1], re.DOTALL):
             with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""An entry of the schedule: its fields, and which of them go together."""
+"""An entry of the schedule: its fields, and their valid combinations."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -27,10 +27,10 @@ from shared.text.durations import Length
 from shared.text.yaml_files import shown
 
 COMBINATION = "combination"
-"""The kind of an error in which fields go together."""
+"""The kind of a validation error about a combination of fields."""
 SCORE_FIELDS = ("model", "interval")
 TRAIN_FIELDS = ("table", "eval", "alias", "promote", "force")
-"""Fields of one kind of entry only."""
+"""Fields that are valid in only one kind of entry."""
 _JSON_SCHEMA_OF_COMBINATIONS: JsonDict = {
     "oneOf": [
         {"required": ["score", "model"], "properties": dict.fromkeys(("train", *TRAIN_FIELDS), False)},
@@ -40,7 +40,7 @@ _JSON_SCHEMA_OF_COMBINATIONS: JsonDict = {
     "if": {"required": ["promote", "table"], "properties": {"promote": {"const": "auto"}}},
     "then": {"required": ["eval"]},
 }
-"""``_wrong_combinations`` for editors."""
+"""The rules of ``_wrong_combinations`` as JSON schema, for editors."""
 
 
 def _check_cron(text: str) -> str:
@@ -64,9 +64,9 @@ _SWITCH = Field(description="true or false")
 
 
 class Entry(BaseModel):
-    """One entry: what is requested, and when.
+    """An entry of the schedule: a request and its times.
 
-    The description of a field is what a message tells to write there.
+    The description of a field is the advice in messages about it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_JSON_SCHEMA_OF_COMBINATIONS)
@@ -77,7 +77,7 @@ class Entry(BaseModel):
         StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$"),
         Field(description="up to 40 small letters, digits and -, a letter first, like daily"),
     ]
-    """Its name, one of its own."""
+    """Its name, unique in the schedule."""
     cron: Annotated[
         str,
         _TEXT,
@@ -97,7 +97,7 @@ class Entry(BaseModel):
     model: Annotated[ModelRef, _TEXT, Field(description="a definition, release or alias, like champion")] = ""
     """The model that scores."""
     interval: Annotated[StrictBool, _SWITCH] = False
-    """Whether the bounds of each rate are computed as well."""
+    """Whether the bounds of each rate are computed too."""
     train: Annotated[Name, _TEXT, Field(description="a definition, like v2")] = ""
     """The definition to train; an entry that scores has none."""
     table: Annotated[DatedPath, Field(description="a path in the bucket, like data/train/{date:%Y/%m/%d}/train.csv.gz")] = ""
@@ -111,18 +111,18 @@ class Entry(BaseModel):
     force: Annotated[StrictBool, _SWITCH] = False
     """Whether it trains on a table that is refused as too small or implausible."""
     catch_up: Annotated[CatchUp, Field(description="none, last or all")] = "last"
-    """Which runs that were missed are started later."""
+    """Which missed runs are started later."""
     wait_for: Annotated[Length, Field(description="a whole number with d, h, min or s, like 2h")] = timedelta(hours=2)
     """How long a run waits for its table and its model to exist."""
     late_after: Annotated[Length, Field(description="a whole number with d, h, min or s, like 6h")] = timedelta(hours=6)
     """How long after its time a run that has not ended is late."""
     enabled: Annotated[StrictBool, _SWITCH] = True
-    """Whether it runs at all."""
+    """Whether the entry runs at all."""
 
     @model_validator(mode="wrap")
     @classmethod
     def _check_combinations(cls, fields: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - anything YAML can say
-        """Name fields that do not go together beside fields with a wrong value: all errors of an entry at once."""
+        """Add errors about combinations of fields to errors about values, so that one check reports all errors of an entry."""
         wrong = [
             InitErrorDetails(type=PydanticCustomError(COMBINATION, "{why}", {"why": why}), loc=(field,), input=fields.get(field))
             for field, why in (_wrong_combinations(fields) if isinstance(fields, dict) else ())
@@ -140,7 +140,7 @@ class Entry(BaseModel):
 
     @property
     def kind(self) -> Literal["score", "train"]:
-        """What its jobs do."""
+        """The kind of its jobs."""
         return "score" if self.score else "train"
 
     @property
@@ -160,7 +160,7 @@ class Entry(BaseModel):
 
 
 def _wrong_combinations(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Each field that is there or missing against the others, and why that is wrong."""
+    """Yield each field that is present or missing in conflict with others, with the reason."""
     scores, trains = "score" in fields, "train" in fields
     if scores == trains:
         yield "score", "an entry either scores or trains" if scores else "it is missing, and so is train"

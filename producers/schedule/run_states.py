@@ -35,13 +35,13 @@ FIRED = "schedule"
 """The folder with the memory of the scheduler about entries."""
 WAITING, MARK = "waiting", "%Y%m%dt%H%M"
 SETTLED = timedelta(seconds=10)
-"""A table is complete when it has not been written to for this time: a copy to a disk takes a while."""
+"""A table is complete when it has not been written to for this time: copying to a disk takes a while."""
 MOST_LATE = 20
 """The newest runs of one entry that are checked for being late."""
 
 
 class Since(Record):
-    """Since when an entry is in force."""
+    """The record of when an entry came into force."""
 
     since: Timestamp
 
@@ -86,7 +86,7 @@ class EntryLine:
     next: Run | None
 
     def encode(self) -> dict[str, Any]:
-        """The same as plain values; moments in UTC."""
+        """The line as JSON values; moments in UTC."""
         fields = {name: value for name, value in vars(self.entry).items() if value != ""}
         last = {"at": self.last.at, **vars(self.state)} if self.last and self.state else None
         return fields | {"last": last, "next": self.next.at if self.next else None}
@@ -95,13 +95,13 @@ class EntryLine:
 def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
     """The valid entries, the problems of the others, and a digest of the file; no entries without a file.
 
-    A file that is missing or empty is a problem once entries were in force: it may be on its way, or lost.
+    A missing or empty file is a problem if entries were in force: the file may be lost, or about to be written.
     """
     return entries_in(bucket, bucket.read(SCHEDULE))
 
 
 def entries_in(bucket: Bucket, text: bytes | None) -> tuple[list[Entry], list[Problem], str]:
-    """The same for the text of a schedule, None without a file."""
+    """The same for the text of a schedule; None for a missing file."""
     if text is None or is_blank(text):
         remembered = bucket.folders(FIRED)
         problems = [_lost_file(text, remembered)] if remembered else []
@@ -119,7 +119,7 @@ def _lost_file(text: bytes | None, remembered: list[str]) -> Problem:
 
 
 def find_entry(bucket: Bucket, name: str) -> Entry:
-    """Returns one entry; raises RequestError if no entry has this name, or the entry is not valid."""
+    """One entry; raises RequestError if no entry has this name or the entry is invalid."""
     entries, problems, _ = read_entries(bucket)
     for entry in entries:
         if entry.name == name:
@@ -154,7 +154,7 @@ def check_models(settings: Settings, bucket: Bucket, entries: Iterable[Entry]) -
 
 def check_settled(bucket: Bucket, path: str) -> None:
     """Raise TableError when this table is missing or still being written."""
-    # by the clock that stamped the files; a clock ahead of ours delays no run
+    # by the clock that stamped the files; a clock ahead of this one must not delay a run
     newest = max(file.modified for file, _ in find_files(bucket, path))
     if timedelta(0) <= datetime.now(UTC) - datetime.fromtimestamp(newest, UTC) < SETTLED:
         raise TableError(
@@ -190,7 +190,7 @@ def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
     """
     since, limit = read_since(bucket, entry), now - entry.late_after
     if since is None:
-        return timedelta(0)  # beat has not seen it: nothing was ever due
+        return timedelta(0)  # beat has not seen the entry: no run was ever due
     newest = itertools.islice(newest_runs(entry, since, limit), MOST_LATE)
     late = list(itertools.takewhile(lambda run: _done_at(bucket, run) is None, newest))
     if not late:
@@ -230,7 +230,7 @@ def inspect_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
 
 
 def _missing(bucket: Bucket, run: Run) -> str:
-    """What a run waits for: the first of its tables and its model that is missing; empty when none is missing any more."""
+    """The missing table or model that a run waits for, in words; empty when nothing is missing any more."""
     entry = run.entry
     try:
         for pattern in filter(None, (entry.score, entry.table, entry.eval)):
@@ -253,7 +253,7 @@ def since_file(entry: Entry) -> str:
 
 
 def read_since(bucket: Bucket, entry: Entry) -> datetime | None:
-    """Since when an entry is in force; None before beat has seen it."""
+    """The time at which an entry came into force; None before beat has seen it."""
     text = bucket.read(since_file(entry))
     with contextlib.suppress(RequestError):
         return None if text is None else Since.decode(text).since

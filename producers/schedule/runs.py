@@ -1,6 +1,6 @@
-"""The runs of an entry: which are due, which comes next, and which one a date names. Nothing here reads or writes a file.
+"""The runs of an entry: due runs, the next run, and the run of a date. This module reads and writes no files.
 
-A run is an entry at one of its moments. It has no state of its own: its state is that of the job that was requested under its name.
+A run is an entry at one of its times. Its state is the state of the job that was requested under its key.
 """
 
 import itertools
@@ -14,16 +14,16 @@ from producers.schedule.entries import Entry
 from shared.errors import RequestError
 
 ON_TIME = timedelta(minutes=3)
-"""A beat that is up is never later than this."""
+"""An active beat starts a run within this time."""
 MOST_CAUGHT_UP, LONGEST_CAUGHT_UP = 100, timedelta(days=366)
-"""So many missed runs of an entry are caught up at most, the newest of them, and none that is older."""
+"""Limits of catching up: the number of missed runs of an entry, newest first, and their age."""
 
 TIMES_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """An entry at one of its moments: its logical date."""
+    """An entry at one of its times, the logical date of the run."""
 
     entry: Entry
     at: datetime
@@ -31,23 +31,23 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Names the run in every request for it: ``daily-20261123t0430``."""
+        """Identifies the run in every request for it: ``daily-20261123t0430``."""
         return f"{self.entry.name}-{self.at:%Y%m%dt%H%M}"
 
     @property
     def local(self) -> datetime:
-        """The moment by the clock of its zone."""
+        """The time in the zone of the entry."""
         return self.at.astimezone(self.entry.zone)
 
     def path(self, pattern: str) -> str:
-        """The table of this run."""
+        """The path of the run's table."""
         return fill_date(pattern, self.local)
 
 
 def due_runs(entry: Entry, since: datetime, now: datetime) -> list[Run]:
-    """The runs that have to be started by now, the oldest first: those on time, and the missed ones that ``catch_up`` allows.
+    """The runs that must be started by now, the oldest first: those on time, and missed ones that ``catch_up`` allows.
 
-    ``since`` is when the entry came into force: no earlier run was ever due.
+    ``since`` is the time at which the entry came into force; earlier runs were never due.
     """
     oldest = max(since, now - LONGEST_CAUGHT_UP)
     on_time = max(since, now - ON_TIME)
@@ -59,18 +59,18 @@ def due_runs(entry: Entry, since: datetime, now: datetime) -> list[Run]:
 
 
 def newest_runs(entry: Entry, after: datetime, until: datetime) -> Iterator[Run]:
-    """The runs between two moments, the newest first."""
+    """Yield the runs between two moments, the newest first."""
     return (Run(entry=entry, at=moment) for moment in newest_moments(entry.line, entry.zone, after, until))
 
 
 def next_run(entry: Entry, now: datetime) -> Run | None:
-    """The next run; None when none ever comes."""
+    """The next run; None when the line never matches again."""
     moment = next(moments(entry.line, entry.zone, now, now + FURTHEST), None)
     return None if moment is None else Run(entry=entry, at=moment)
 
 
 def runs_on(entry: Entry, first: date, last: date) -> list[Run]:
-    """The runs of these days by the clock of the zone, the oldest first."""
+    """The runs on these days in the zone of the entry, the oldest first."""
     start = datetime.combine(first, datetime.min.time(), UTC) - DAY
     end = datetime.combine(last, datetime.min.time(), UTC) + 2 * DAY
     runs = (Run(entry=entry, at=moment) for moment in moments(entry.line, entry.zone, start, end))
@@ -78,19 +78,19 @@ def runs_on(entry: Entry, first: date, last: date) -> list[Run]:
 
 
 def one_run(entry: Entry, text: str) -> Run:
-    """The run at a moment like ``2026-11-23T14:00`` by the clock of the zone, or the only one of a day like ``2026-11-23``.
+    """The run at a time like ``2026-11-23T14:00`` in the zone of the entry, or the only run of a day like ``2026-11-23``.
 
-    A moment with an offset, like ``2026-11-23T14:00+00:00``, is that moment on any clock.
+    A time with an offset, like ``2026-11-23T14:00+00:00``, is independent of the zone.
 
     Raises:
-        RequestError: there is no such run, or the day has several.
+        RequestError: no run matches, or the day has several.
     """
     try:
         wanted = datetime.fromisoformat(text)
         wanted = wanted.astimezone(entry.zone) if wanted.tzinfo else wanted
         runs = runs_on(entry, wanted.date(), wanted.date())
     except (ValueError, OverflowError):
-        raise RequestError(f"{text!r} is no date", next_step="Write it like 2026-11-23, or 2026-11-23T14:00.") from None
+        raise RequestError(f"{text!r} is not a date", next_step="Write it like 2026-11-23, or 2026-11-23T14:00.") from None
     is_day = len(text) <= len("2026-11-23")
     found = runs if is_day else [run for run in runs if _is_at(run, wanted)][:1]
     if len(found) == 1:
@@ -108,6 +108,6 @@ def one_run(entry: Entry, text: str) -> Run:
 
 
 def _is_at(run: Run, wanted: datetime) -> bool:
-    if wanted.tzinfo:  # in UTC: two moments of one zone are compared by its clock, which shows some times twice
+    if wanted.tzinfo:  # in UTC: datetimes of one zone compare by its clock, which shows some times twice
         return run.at == wanted.astimezone(UTC)
     return run.local.replace(tzinfo=None, fold=0) == wanted

@@ -1,4 +1,4 @@
-"""The schedule, ``config/schedule.yaml`` in the bucket: its text becomes entries, and problems that say what to write instead."""
+"""Parses the schedule, ``config/schedule.yaml`` in the bucket, into entries, and into problems with a correction."""
 
 import contextlib
 import difflib
@@ -16,33 +16,33 @@ MAX_SCHEDULE_BYTES = 256 * 1024
 
 _SENTENCES = {
     "missing": "it is missing",
-    "string_type": "{value} is no text",
-    "string_too_short": "{value} is no text",
+    "string_type": "{value} is not a text",
+    "string_too_short": "{value} is not a text",
     "string_pattern_mismatch": "{value} cannot be a name",
     "literal_error": "{value} cannot be",
     "bool_type": "{value} is neither true nor false",
 }
-"""Kind of error, as pydantic names it -> what is wrong."""
+"""Kind of error, by pydantic's name -> the message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is wrong with the file, and where."""
+    """A problem in the file."""
 
     entry: str
     field: str
     wrong: str
     write: str
-    """What to write instead."""
+    """The correction."""
 
     @property
     def place(self) -> str:
-        """Entry and field, as far as they are known."""
+        """Entry and field, as far as known."""
         return ": ".join(part for part in (self.entry, self.field) if part)
 
 
 def is_blank(text: bytes) -> bool:
-    """True for a file without content: empty, comments alone, or ``null``. ``[]`` states that there are no entries."""
+    """True for a file without content: empty, only comments, or ``null``. ``[]`` explicitly means no entries."""
     if all(not line.strip() or line.lstrip().startswith(b"#") for line in text.splitlines()):
         return True
     with contextlib.suppress(NotYamlError):
@@ -51,7 +51,7 @@ def is_blank(text: bytes) -> bool:
 
 
 def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:
-    """The valid entries, and what is wrong with the others."""
+    """Parse the schedule: the valid entries, and the problems of the others."""
     whole = "the whole file"
     if len(text) > MAX_SCHEDULE_BYTES:
         return [], [Problem(entry=whole, field="", wrong=f"it has {len(text):,} bytes", write=f"at most {MAX_SCHEDULE_BYTES:,} bytes")]
@@ -87,7 +87,7 @@ def _read_entries(raw: list[object]) -> tuple[list[Entry], list[Problem]]:
 
 
 def _problems(fields: object, place: str, errors: list[FieldError]) -> list[Problem]:
-    """The errors of one entry: wrong fields in the order of the file, then missing ones, then those that do not go together."""
+    """The problems of one entry: wrong fields in the order of the file, then missing ones, then wrong combinations."""
     if not isinstance(fields, dict):
         return [Problem(entry=place, field="", wrong="it has no fields", write="name, cron, time_zone, and score or train")]
     name = fields["name"].strip()[:SHOWN_CHARACTERS] if isinstance(fields.get("name"), str) else place

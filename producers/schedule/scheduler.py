@@ -1,11 +1,11 @@
-"""Fires the schedule: asks for the jobs of the runs that are due, and says when one did not start or is late.
+"""Runs the schedule: requests the jobs of due runs, and sends notices about runs that did not start or are late.
 
-Beat looks at it every few seconds. All that is known lies in the bucket, so two beats, or one that was started again, ask for each run
-once: the request of a run is known by the run's name (see ``ScheduledRun``), and so are the notices about it. ::
+Beat calls it every few seconds. All state is in the bucket, so two beats, or a restarted one, request each run only once: the run's key
+identifies its request (see ``ScheduledRun``) and the notices about it. ::
 
-    config/schedule.yaml            what shall run when, written by people
-    schedule/<name>/<timing>.json   since when the entry is in force with these times: what was before is never caught up
-                    waiting/        a mark for each run that was due while somebody looked, and whose table was not there yet
+    config/schedule.yaml            the schedule, written by people
+    schedule/<name>/<timing>.json   the time at which the entry came into force with these times: earlier runs are never caught up
+                    waiting/        a mark for each due run whose table was missing at a tick
 """
 
 import contextlib
@@ -46,23 +46,23 @@ from shared.settings import Settings
 
 log = structlog.get_logger()
 PATIENCE = timedelta(minutes=3)
-"""A run is not given up for a bucket that has not answered for less than this, however short its entry waits."""
+"""A run is not given up before the bucket has failed for this time, even if the entry's ``wait_for`` is shorter."""
 ALARM_WINDOW = timedelta(days=1)
-"""Who looks for late runs looks so far back behind the moment from which a run is late."""
+"""Late runs are searched in this window before the time at which a run becomes late."""
 FORGOTTEN_AFTER = timedelta(minutes=10)
-"""An entry that is no longer in the file is forgotten after this long."""
+"""An entry that was removed from the file is forgotten after this time."""
 MOST_REMEMBERED = 100_000
-"""Runs; then all are looked at anew."""
+"""The most runs to remember; above it, all are checked again."""
 
 
 def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False, again: bool = False) -> Enqueued:
-    """Ask for the job of a run, unless it was asked for.
+    """Request the job of a run, unless it was requested before.
 
-    ``once`` leaves a run alone whose job has failed; ``again`` runs also one anew whose job is done.
+    ``once`` skips a run whose job has failed; ``again`` repeats a run whose job is done.
 
     Raises:
-        TableError: its table is not there, or somebody is still writing to it.
-        ModelError: its model is not there.
+        TableError: its table is missing or still being written.
+        ModelError: its model is missing.
         BucketError: the request could not be written.
     """
     entry = run.entry
@@ -101,11 +101,11 @@ def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False,
 
 
 class Schedule:
-    """The schedule of a bucket, looked at again and again by one process."""
+    """The schedule of a bucket, run repeatedly by one process."""
 
     def __init__(self, settings: Settings, bucket: Bucket) -> None:
         self._settings, self._bucket = settings, bucket
-        # only what is looked up once and never changes: without it every look would look up all runs anew
+        # caches of final states: without them every tick would read the state of all runs
         self._asked_for: set[str] = set()
         self._in_time: set[str] = set()
         self._unreadable_since: dict[str, datetime] = {}
@@ -113,10 +113,10 @@ class Schedule:
         self._failed: set[str] = set()
 
     def tick(self, now: datetime) -> bool:
-        """Do what is due at this moment; False when no entry could be looked at without an error.
+        """Do what is due at this moment; False when every entry failed.
 
         Raises:
-            BucketError: even the file cannot be read.
+            BucketError: the schedule file cannot be read.
         """
         entries, problems, digest = read_entries(self._bucket)
         if problems:
@@ -135,7 +135,7 @@ class Schedule:
 
     @contextlib.contextmanager
     def _kept_apart(self, entry: Entry, run: Run | None = None) -> Iterator[None]:
-        """Log an error: the next look is due soon, and neither the other runs nor the other entries must wait for it."""
+        """Log an error and continue: the next tick is due soon, and other runs and entries must not wait for it."""
         try:
             yield
         except ScoringError as error:
@@ -164,16 +164,16 @@ class Schedule:
             return since
         text = Since(since=now).to_json()
         if not self._bucket.create(since_file(entry), text) and read_since(self._bucket, entry) is None:
-            self._bucket.write(since_file(entry), text)  # it is damaged
+            self._bucket.write(since_file(entry), text)  # damaged
         for other in self._bucket.files(f"{FIRED}/{entry.name}"):
             if other.path != since_file(entry):
                 self._bucket.delete(other.path)
         return read_since(self._bucket, entry) or now
 
     def _forget_gone(self, entries: list[Entry], now: datetime) -> None:
-        """Forget entries that were switched off, or that are gone for a while: what they missed is not caught up when they come back.
+        """Forget entries that were disabled, or removed some time ago: their missed runs are not caught up when they return.
 
-        A file that is written in place may be seen without its last entries for a moment.
+        The delay is needed because a file that is written in place may briefly lack its last entries.
         """
         remembered, enabled = set(self._bucket.folders(FIRED)), {entry.name for entry in entries if entry.enabled}
         gone = remembered - {entry.name for entry in entries}
@@ -184,7 +184,7 @@ class Schedule:
                 self._bucket.delete_folder(f"{FIRED}/{name}")
 
     def _tell_dropped(self, name: str) -> None:
-        """Tell of runs that waited for their table when their entry was taken away."""
+        """Send a notice about waiting runs whose entry was removed or disabled."""
         waiting = [info.path.rpartition("/")[2] for info in self._bucket.files(f"{FIRED}/{name}/{WAITING}")]
         if waiting:
             facts = {"entry": name, "waited": ", ".join(waiting[:10]), "reason": f"the entry was switched off or taken out of {SCHEDULE}"}
@@ -199,7 +199,7 @@ class Schedule:
             self._bucket.delete(mark(run))
 
     def _ask_for(self, run: Run, now: datetime) -> bool:
-        """Ask for the job of a run, or give it up when it has waited long enough; False while it waits."""
+        """Request the job of a run, or give the run up when it has waited long enough; False while it waits."""
         if run.key in self._asked_for:
             return True
         if state_of(self._bucket, run).state == RunPhase.NOT_STARTED:
@@ -211,8 +211,8 @@ class Schedule:
                     return False
                 self._tell_not_started(run, error)
             except TransientError as error:
-                # such as a table that beat may not read. Counted from the first look that failed: a run that is caught up
-                # hours later must not be given up for one call that failed
+                # such as a table that beat may not read. The time counts from the first failed tick, so that a run that is
+                # caught up hours later is not given up after one failure
                 if now - self._unreadable_since.setdefault(run.key, now) < max(run.entry.wait_for, PATIENCE):
                     log.warning("run waits", run=run.key, error=str(error))
                     return False
@@ -222,7 +222,7 @@ class Schedule:
         return True
 
     def _tell_late(self, entry: Entry, since: datetime, now: datetime, waiting: set[Run]) -> None:
-        """Tell of each run that has not ended in time; of one that was missed and forgotten only while no later one is due."""
+        """Send a notice about each run that has not ended in time. A missed run is reported only while no later run is due."""
         newest = next(newest_runs(entry, since, now), None)
         late = newest_runs(entry, max(since, now - entry.late_after - ALARM_WINDOW), now - entry.late_after)
         for _, run in zip(range(MOST_LATE), late, strict=False):
@@ -243,7 +243,7 @@ class Schedule:
         self._announce(f"schedule-{run.key}-late", f"late: {_title(run)} has not ended", facts, step)
 
     def _tell_not_started(self, run: Run, error: ScoringError) -> None:
-        step = f"When that is mended, start it with: {_by_hand(run)}"
+        step = f"When that is corrected, start it with: {_by_hand(run)}"
         self._announce(not_started(run), f"did not start: {_title(run)}", _facts(run) | {"reason": error.message}, step)
 
     def _tell_problems(self, problems: list[Problem], digest: str) -> None:
@@ -272,7 +272,7 @@ def _by_hand(run: Run) -> str:
 
 
 def look_once(schedule: Schedule) -> bool:
-    """Look at the schedule now; False when that failed, which is only logged, since the next look is due soon."""
+    """Run the schedule now; False when that failed. The error is only logged, because the next tick is due soon."""
     try:
         return schedule.tick(datetime.now(UTC))
     except TransientError as error:

@@ -1,1 +1,1 @@
-"""The stack on one machine: what ``scoring up`` starts, and what it keeps of it."""
+"""The stack on one machine: its processes, and the launcher of ``scoring up``."""

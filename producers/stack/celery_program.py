@@ -1,6 +1,6 @@
-"""Celery's command line, as ``python -m celery`` has it, but SIGTERM counts while it still imports its libraries."""
+"""Celery's command line, like ``python -m celery``, except that SIGTERM is handled while the libraries are imported."""
 
-# the order is the purpose of this module
+# the order of the imports matters
 # isort: off
 import producers.stack.early_stop  # noqa: F401
 from celery.__main__ import main

@@ -1,4 +1,4 @@
-"""A process of the stack, tied to the life of the one that started it."""
+"""A process of the stack, which ends with the process that started it."""
 
 import contextlib
 import os
@@ -26,15 +26,15 @@ ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Asks the kernel for SIGTERM when the launcher dies (1 is PR_SET_PDEATHSIG), then becomes the program.
+"""Asks the kernel for SIGTERM at the death of the launcher (1 is PR_SET_PDEATHSIG), then becomes the program.
 
-A program of its own, because Popen's ``preexec_fn`` may deadlock once the launcher has threads. The comparison closes the gap in which
-the launcher has died already.
+A separate program, because Popen's ``preexec_fn`` may deadlock when the launcher has threads. The comparison covers the case that the
+launcher has already died.
 """
 
 
 class Child:
-    """One process of the stack, in its own session; all it prints goes to ``say``, line by line."""
+    """A process of the stack in its own session; each line of its output is passed to ``say``."""
 
     def __init__(
         self, name: str, command: Sequence[str], environment: Mapping[str, str], say: Callable[[str, str], None], keeps: Sequence[int] = ()
@@ -58,28 +58,28 @@ class Child:
 
     @property
     def ending(self) -> str:
-        """How the process ended, in words."""
+        """The exit code or the signal that ended the process, in words."""
         code = self._process.wait()
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def again(self) -> "Child":
-        """Starts the same program again."""
+        """Start the same program again."""
         return Child(*self._made_of)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process itself; nothing happens when it has ended."""
+        """Send a signal to the process itself; ignored when it has ended."""
         self._process.send_signal(number)
 
     def end(self) -> None:
-        """Kill what is left of the process and of all it started, and take in its last lines."""
-        # its own session, so the group is its alone; EPERM is what macOS says of a group of zombies
+        """Kill the rest of the process group and read its last lines."""
+        # the group is its own session; macOS answers EPERM for a group of zombies
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._reader.join(timeout=1)
 
     def _read(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        assert self._process.stdout is not None  # noqa: S101 - stdout is a pipe
         with self._process.stdout as lines:
             while line := lines.readline(MAX_LINE_BYTES):
                 text = line.decode(errors="replace").rstrip()
@@ -95,15 +95,15 @@ def wait_for_end(children: Sequence[Child], seconds: float, at_once: Callable[[]
 
 
 def python(*arguments: str) -> list[str]:
-    """A bare interpreter, up in 10 ms."""
+    """The command of a bare interpreter, which starts in 10 ms."""
     return [sys.executable, "-I", "-S", *arguments]
 
 
 def worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
-    """Starts a worker that ends with the process which starts it."""
+    """The command of a worker that ends with the process that starts it."""
     return tied(lone_worker_command(name, queues, processes))
 
 
 def tied(command: list[str]) -> list[str]:
-    """The same program, but the kernel ends it with the process that starts it."""
+    """The same command, wrapped so that the kernel ends it with the process that starts it."""
     return [*python("-c", TIED_START, str(os.getpid())), *command] if sys.platform == "linux" else command

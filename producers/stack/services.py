@@ -1,6 +1,6 @@
-"""The processes of the stack, each by itself: how it is started, and ``scoring run``, which becomes one of them in a container.
+"""The processes of the stack: their commands, and ``scoring run``, which becomes one of them in a container.
 
-Imports nothing that is slow: the health check of a container takes it too, every half minute.
+Imports no slow module, because the health check of a container imports this one every half minute.
 """
 
 import os
@@ -17,26 +17,26 @@ from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder above the packages: where ``workers.app`` can be imported."""
+"""The parent folder of the packages, from which ``workers.app`` can be imported."""
 
 WORKER, CONTROL, BEAT, FLOWER = "worker", "control", "beat", "flower"
 NAMES = {WORKER: "score", CONTROL: "control"}
-"""What the workers are called on the queue, in Flower too."""
+"""The names of the workers on the queue and in Flower."""
 
 STOP_SECONDS = 30
-"""After SIGTERM a worker lets its work in hand go on for this long, unless ``SCORING_STOP_SECONDS`` says otherwise."""
+"""Seconds for which a worker continues running tasks after SIGTERM, unless ``SCORING_STOP_SECONDS`` is set."""
 
 CONTROL_PROCESSES = 2
-"""With one, a webhook that hangs would hold up every plan and finish behind it."""
+"""With one process, a hanging webhook would delay every plan and finish."""
 
 
 def run(service: str, settings: Settings) -> NoReturn:
-    """Become this process; it then has our process id, so signals reach it.
+    """Replace this process by the service. The process id stays, so signals reach it.
 
     Raises:
-        RequestError: a setting cannot be used.
+        RequestError: a setting is invalid.
     """
-    environment = dict(os.environ)  # passed on, not read
+    environment = dict(os.environ)  # only passed on
     if service == BEAT:
         command = beat_command(settings.home.absolute())
     elif service == FLOWER:
@@ -47,10 +47,10 @@ def run(service: str, settings: Settings) -> NoReturn:
         environment.pop("REMAP_SIGTERM", None)
         environment.setdefault("SCORING_STOP_SECONDS", str(STOP_SECONDS))
     os.chdir(ROOT)
-    # a SIGTERM between two programs is kept until the second one listens
+    # blocked, so that a SIGTERM between the two programs waits for the second one's handler
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
-        os.execve(command[0], command, environment)  # noqa: S606 - our own program
+        os.execve(command[0], command, environment)  # noqa: S606 - a program of this product
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
@@ -64,40 +64,40 @@ def _flower_alone(settings: Settings) -> dict[str, str]:
 
 
 def workers_of(settings: Settings) -> tuple[tuple[str, list[str], int], ...]:
-    """The workers that serve all queues: the name of each, its queues and its processes."""
+    """The workers that serve all queues: name, queues and number of processes."""
     return ("score", [QUEUE_SCORE, QUEUE_TRAIN], settings.processes), ("control", [QUEUE_CONTROL], CONTROL_PROCESSES)
 
 
 def lone_worker_command(name: str, queues: Sequence[str], processes: int) -> list[str]:
-    """Starts a worker."""
-    # gossip and mingle only cost: our workers need to know nothing of each other
+    """The command of a worker."""
+    # the workers need no gossip and mingle, which only cost messages
     without = "--without-gossip", "--without-mingle"
     return celery_command("workers.app", "worker", "-n", f"{name}@%h", "-Q", ",".join(queues), "-c", str(processes), *without)
 
 
 def beat_command(home: Path) -> list[str]:
-    """Starts beat; it keeps in ``home`` what it has sent."""
-    # and so does beat
+    """The command of beat, which stores its last sends in ``home``."""
+    # beat stores its schedule as pickle: write access to this folder is code execution
     return celery_command("producers.schedule.beat", "beat", "-s", str(private_place(home / "beat") / "schedule"), "--pidfile=")
 
 
 def flower_command() -> list[str]:
-    """Starts Flower; its options are in ``flower_environment``."""
+    """The command of Flower; its options are in ``flower_environment``."""
     return celery_command("producers.schedule.beat", "flower")
 
 
 def celery_command(app: str, *arguments: str) -> list[str]:
-    """Starts a program of Celery's, which ends on SIGTERM from its first moment on."""
+    """The command of a Celery program that ends on SIGTERM from its start."""
     return [sys.executable, "-m", "producers.stack.celery_program", "--quiet", "-A", app, *arguments]
 
 
 def flower_environment(settings: Settings, home: Path, address: str, password: str) -> dict[str, str]:
-    """Flower's options, all of them here: ``ps`` shows a command line to everybody, an environment to nobody else."""
-    # Flower keeps its state as pickle: who can write here can run code in it
+    """Flower's options as environment variables: ``ps`` shows a command line to every user, but an environment only to its owner."""
+    # Flower stores its state as pickle: write access to this folder is code execution
     folder = private_place(home / "flower")
     cookie = folder / "cookie-secret"
     if not cookie.exists():
-        # kept, so that people stay logged in over a restart
+        # kept, so that people stay logged in after a restart
         write_private(cookie, secrets.token_urlsafe(48))
     return {
         "FLOWER_ADDRESS": address,
@@ -107,18 +107,18 @@ def flower_environment(settings: Settings, home: Path, address: str, password: s
         "FLOWER_COOKIE_SECRET": cookie.read_text(),
         "FLOWER_PERSISTENT": "true",
         "FLOWER_DB": str(folder / "flower.db"),
-        # a Flower that is killed forgets a minute; to write 10,000 tasks takes a third of a second
+        # a killed Flower loses at most a minute; writing 10,000 tasks takes a third of a second
         "FLOWER_STATE_SAVE_INTERVAL": "60000",
         "FLOWER_MAX_TASKS": "10000",
-        # its count of active tasks holds those that a dead worker had
+        # otherwise its count of active tasks includes those of dead workers
         "FLOWER_PURGE_OFFLINE_WORKERS": "120",
-        # not the default: what a task is about stands in its arguments
+        # adds args, which describe the task
         "FLOWER_TASKS_COLUMNS": "name,args,state,received,runtime,worker,uuid",
     }
 
 
 def check_credentials(settings: Settings) -> None:
-    """Raise RequestError for what Flower would misread: it splits at commas and colons and compares ASCII only."""
+    """Raise RequestError for credentials that Flower would misread: it splits at commas and colons and compares ASCII only."""
     user, password = settings.flower_user, settings.flower_password.get_secret_value()
     if not user or ":" in user or "," in user or not user.isascii():
         raise RequestError("SCORING_FLOWER_USER must be plain letters and digits", next_step="Set SCORING_FLOWER_USER to another name.")
@@ -130,7 +130,7 @@ def check_credentials(settings: Settings) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made if it is not there, for its owner only: queues and passwords are in it."""
+    """Create a folder for queues and passwords that only its owner can access."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -145,7 +145,7 @@ def unusable(folder: Path, error: OSError) -> RequestError:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put a file in place that only its owner can read."""
+    """Write a file that only its owner can read."""
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

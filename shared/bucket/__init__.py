@@ -1,1 +1,1 @@
-"""Storage: one interface, a folder or an object store behind it."""
+"""Storage: one interface, implemented by a local folder and by object stores."""

@@ -1,8 +1,8 @@
-"""Reaches files below a folder by open handles, so that a link that is put there meanwhile leads nobody out of it.
+"""Opens files below a folder by handle, so that a symbolic link that appears meanwhile cannot lead outside the folder.
 
-To look for links first and to open then leaves a gap, in which whoever may write there swaps a folder for a link. Here a place is opened
-first, which reads nothing yet and touches no device (``O_PATH``), and then the kernel says where that is (``/proc/self/fd``); all that
-follows goes by the handle, whatever its path means by then. Systems without either look first and open then.
+Checking for links before opening leaves a gap in which another process can swap a folder for a link. Instead, ``O_PATH`` opens the path
+first (this reads nothing and touches no device), then ``/proc/self/fd`` says what was opened, and every later access uses that handle.
+Systems without ``O_PATH`` or ``/proc`` check first and open afterwards.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ HAS_HANDLES = hasattr(os, "O_PATH") and Path(_OPENED).is_dir()
 
 
 class Reached:
-    """A file or folder below ``root`` that is there, held while the block runs; links are followed.
+    """An existing file or folder below ``root``, held open while the block runs; links are followed.
 
-    No generator: that would take as long again, and a chunk looks at a dozen files.
+    A class, because a generator takes twice the time and a chunk opens a dozen files.
     """
 
     def __init__(self, root: str, path: str) -> None:
@@ -30,11 +30,11 @@ class Reached:
         self._handle: int | None = None
 
     def __enter__(self) -> str:
-        """A name that means the same while the block runs.
+        """Returns a path that refers to the same file while the block runs.
 
         Raises:
-            RequestError: it lies outside ``root``.
-            OSError: it cannot be opened; FileNotFoundError when there is none.
+            RequestError: the path leads outside ``root``.
+            OSError: the path cannot be opened; FileNotFoundError when nothing is there.
         """
         root, path = self._root, self._path
         full = f"{root}/{path}" if path else root
@@ -45,7 +45,7 @@ class Reached:
         try:
             self._handle = os.open(full, os.O_PATH | os.O_CLOEXEC)
         except OSError as error:
-            # a link that leads nowhere, or to itself, would otherwise be taken for no file
+            # without this check, a link to nowhere or to itself would count as a missing file
             if error.errno in (errno.ENOENT, errno.ELOOP) and _leads_out(root, path):
                 raise outside(root, path) from None
             raise
@@ -65,9 +65,9 @@ class Reached:
 
 
 class ReachedByFolder:
-    """The place of a file below ``root``, there or not, by way of the handle of its folder: to put a file there or to take it away.
+    """The path of a file below ``root``, existing or not, through the handle of its folder: for creating or removing the file.
 
-    ``make`` makes the folders that are not there yet, each inside the one that is held open.
+    With ``make``, missing folders are created, each inside the handle of its parent.
     """
 
     def __init__(self, root: str, path: str, *, make: bool = False) -> None:
@@ -75,11 +75,11 @@ class ReachedByFolder:
         self._folder = Reached(root, path.rpartition("/")[0])
 
     def __enter__(self) -> Path:
-        """A path that means the same while the block runs.
+        """Returns a path that refers to the same place while the block runs.
 
         Raises:
-            RequestError: its folder, or what a link in its place leads to, lies outside ``root``.
-            OSError: its folder cannot be opened or made.
+            RequestError: the folder, or the target of a link at the path, lies outside ``root``.
+            OSError: the folder cannot be opened or created.
         """
         folder, _, name = self._path.rpartition("/")
         try:
@@ -101,11 +101,11 @@ class ReachedByFolder:
 
 @contextlib.contextmanager
 def listed_folder(name: str, inside: int | None = None) -> Iterator[int]:
-    """A handle by which a folder is listed and its names are removed: a path of ``Reached``, or a name ``inside`` the folder of a handle.
+    """Yields a handle for listing a folder and removing its entries; ``name`` is a path from ``Reached`` or a name ``inside`` a handle.
 
     Raises:
-        FileNotFoundError: there is none by now, or a link has taken the place of the name.
-        OSError: it cannot be opened.
+        FileNotFoundError: the folder is gone, or a link has replaced it.
+        OSError: the folder cannot be opened.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     try:
@@ -121,7 +121,7 @@ def listed_folder(name: str, inside: int | None = None) -> Iterator[int]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the names in a folder onto the disk, as ``fsync`` does the content of a file."""
+    """Force the entries of a folder onto the disk, as ``fsync`` does for the content of a file."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -130,7 +130,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def outside(root: str, path: str) -> RequestError:
-    """The refusal of a path that leads out of the bucket in ``root``."""
+    """The error for a path that leads outside the bucket in ``root``."""
     return RequestError(f"the path {path!r} leads outside the bucket {root}", next_step="Remove the symbolic link.")
 
 
@@ -143,7 +143,7 @@ def _make_folder(root: str, folder: str) -> None:
 
 
 def _is_inside(root: str, place: str) -> bool:
-    """True when a real path is ``root`` or below it, also when a folder above ``root`` was replaced by a link since."""
+    """True when a real path is ``root`` or below it. Also covers a folder above ``root`` that was replaced by a link since."""
     return _is_below(root, place) or _is_below(str(Path(root).resolve()), place)
 
 
@@ -152,7 +152,7 @@ def _is_below(root: str, place: str) -> bool:
 
 
 def _leads_out(root: str, path: str) -> bool:
-    """True when a link on the way leads out of ``root``, or in a circle."""
+    """True when a link in the path leads outside ``root`` or forms a loop."""
     if not any(map(os.path.islink, itertools.accumulate(path.split("/"), "{}/{}".format, initial=root))):
         return False
     try:

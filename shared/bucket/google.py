@@ -1,7 +1,7 @@
-"""Google Cloud Storage as the bucket needs it: gcsfs, with what it does otherwise put right.
+"""gcsfs with our retry count, conditional puts, and reads pinned to one object generation.
 
-This builds on the plain file system of gcsfs. The one that it registers first asks over gRPC what kind of bucket it has before it,
-which does not survive a fork, takes a right of its own, and waits a minute for an answer.
+This builds on gcsfs' plain file system. The one that gcsfs registers by default first asks over gRPC which kind of bucket it has. That
+call does not survive a fork, needs an extra permission, and waits up to a minute for an answer.
 """
 
 import asyncio
@@ -15,46 +15,46 @@ from gcsfs.core import GCSFile, GCSFileSystem
 from gcsfs.retry import RETRIABLE_EXCEPTIONS, HttpError, is_retriable
 
 ONE_REQUEST_BYTES = 5 << 20
-"""What is smaller is sent with one request; the rest in pieces, each of which may be sent again."""
+"""Files below this size, in bytes, are uploaded in one request; larger ones in pieces, each of which can be retried."""
 
-# what gcsfs does six times, and six times six for a file
+# without gcsfs' retry decorators: six tries per request, and six times six per file
 _ask_once, _fetch_once = GCSFileSystem._request.__wrapped__, GCSFileSystem._get_file_request.__wrapped__
 
 
 class GoogleStorage(GCSFileSystem):
-    """Objects of Google Cloud Storage; the credentials are those that Google's libraries find in the environment.
+    """A file system for Google Cloud Storage. The credentials are those that Google's libraries find in the environment.
 
-    fsspec's own settings go before them: with ``FSSPEC_GS_TOKEN=anon`` there are none, as an emulator needs it.
+    fsspec's own settings take precedence: ``FSSPEC_GS_TOKEN=anon`` sends none, as an emulator needs.
     """
 
-    def __init__(self, *, tries: int, token: Any = "google_default", **more: Any) -> None:  # noqa: S107 - the name of a way
-        # by itself gcsfs would also take a login that lies in the home folder, and then go on as nobody
+    def __init__(self, *, tries: int, token: Any = "google_default", **more: Any) -> None:  # noqa: S107 - not a password
+        # by default gcsfs would also use a login from the home folder, and fall back to anonymous access
         super().__init__(token=token, **more)
         self._tries = tries
 
-    async def _again(self, ask: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
-        """Ask, and ask again where that may help."""
+    async def _retry(self, ask: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
+        """Call ``ask``, and repeat it after a random wait when the error is retriable."""
         for turn in range(self._tries - 1):
             try:
                 return await ask(self, *args, **more)
             except (HttpError, *RETRIABLE_EXCEPTIONS) as error:
                 if not is_retriable(error):
                     raise
-                await asyncio.sleep(random.random() * 2**turn)  # noqa: S311 - no secret: so that not all come back at once
+                await asyncio.sleep(random.random() * 2**turn)  # noqa: S311 - jitter, not a secret
         return await ask(self, *args, **more)
 
     async def _request(self, *args: Any, **more: Any) -> Any:
-        return await self._again(_ask_once, *args, **more)
+        return await self._retry(_ask_once, *args, **more)
 
     async def _get_file(self, rpath: str, lpath: str, **_: Any) -> None:
-        await self._again(_fetch_once, rpath, lpath)
+        await self._retry(_fetch_once, rpath, lpath)
 
     async def _info(self, path: str, **_: Any) -> dict[str, Any]:
-        # what is asked for is a file; gcsfs would list the folder of this name as well
+        # always a file: gcsfs would also list the folder of this name
         return await self._get_object(path)
 
     async def _pipe_file(self, path: str, data: bytes, mode: str = "overwrite", **_: Any) -> None:
-        # as it is: gcsfs would put it between two lines that may be in it as well
+        # the plain bytes: gcsfs would send a multipart body, whose boundary may occur in the data
         bucket, key, _generation = self.split_path(path)
         condition = {"ifGenerationMatch": "0"} if mode == "create" else {}
         place = f"{self._location}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
@@ -73,7 +73,7 @@ class GoogleStorage(GCSFileSystem):
 
 
 class _OpenObject(GCSFile):
-    """An object as it was when it was opened: of one that is replaced nothing more is read."""
+    """An open object, pinned to the generation that was opened: reads of a replaced object fail."""
 
     def _fetch_range(self, start: int | None = None, end: int | None = None) -> bytes:
         content: bytes = self.fs.cat_file(self.path, start=start, end=end, generation=self.details["generation"])

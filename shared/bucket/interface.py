@@ -1,8 +1,8 @@
-"""The place where all files live: a local folder, S3 or Google Cloud Storage, with one promise on each of them.
+"""The store of all files: a local folder, S3 or Google Cloud Storage, with the same guarantees on each.
 
-A file is there whole or not at all: it is written aside and then put in place, so no reader ever sees half of it. ``create`` puts a
-file in place only if none is there yet, and tells whether it did: that is the only agreement between workers that this product
-needs (``os.link`` on a disk, a conditional put on an object store). There are no locks.
+A file is visible whole or not at all: it is written to a temporary place and then moved, so a reader never sees half of it. ``create``
+puts a file in place only if none exists and returns whether it did. This is the only agreement between workers that the product needs
+(``os.link`` on a disk, a conditional put on an object store). There are no locks.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from shared.records import FileDigest, check_file_name
 from shared.signatures import NO_SIGNER, Signer
 
 REASON_CHARACTERS = 500
-"""How much is told of what a storage says about a failure."""
+"""The longest part of a storage error that is shown, in characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +29,21 @@ class FileInfo:
     path: str
     size: int
     stamp: str
-    """Of a disk: size and time, which a copy of the file may share. Of an object store: what it calls the content."""
+    """On a disk: size and time, which a copy of the file may share. On an object store: its identifier of the content."""
     modified: float
     """Seconds since the epoch."""
     version: str = ""
-    """Of a disk: inode and time of its last change, which tell a file from another of the same size and time; else empty."""
+    """On a disk: inode and change time, which distinguish files of the same size and modification time; else empty."""
 
 
 class Bucket(ABC):
-    """What every kind of bucket does; paths are relative, with ``/`` between parts. Raises BucketError when it cannot."""
+    """The interface of every bucket. Paths are relative, with ``/`` between parts. Methods raise BucketError when the storage fails."""
 
     url: str
     is_remote = False
     """True where every call waits for an answer over the network."""
     signer: Signer = NO_SIGNER
-    """Belongs to the place as its address does: every reader and writer of a manifest there needs it."""
+    """Signs and checks the manifests in this bucket; every reader and writer of one needs it."""
 
     @abstractmethod
     def stat(self, path: str) -> FileInfo | None:
@@ -51,37 +51,37 @@ class Bucket(ABC):
 
     @abstractmethod
     def read(self, path: str) -> bytes | None:
-        """The whole content, or None when there is no such file."""
+        """The whole content, or None when the file does not exist."""
 
     @abstractmethod
     def open(self, path: str) -> io.BufferedReader:
-        """The file opened for reading, seekable; raises BucketError when there is none."""
+        """The file opened for reading, seekable; raises BucketError when it does not exist."""
 
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
-        """Put a file in place unless one is there; True when this call was the first."""
+        """Put a file in place unless one exists; True when this call created it."""
 
     @abstractmethod
     def upload(self, local: Path, path: str) -> None:
-        """Put a copy of a file of this machine in place, replacing what is there."""
+        """Put a copy of a local file in place, replacing an existing one."""
 
     @abstractmethod
     def writer(self, path: str, *, durable: bool = False) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """A file to write to; put in place when the block ends without an error, and never seen otherwise.
+        """A file to write to. It is put in place when the block ends without an error, and is never visible otherwise.
 
-        ``durable`` also forces it onto the disk first, so that it is never seen empty after a power cut.
+        ``durable`` also forces it onto the disk first, so that a power cut never leaves it empty.
         """
 
     @abstractmethod
     def copy(self, source: str, target: str, *, durable: bool = False) -> None:
-        """Put a copy of one file of the bucket in place at another path, without reading it here where possible.
+        """Put a copy of a bucket file in place at another path, where possible without reading it here.
 
-        ``durable`` as for ``writer``.
+        ``durable`` works as for ``writer``.
         """
 
     @abstractmethod
     def files(self, folder: str) -> list[FileInfo]:
-        """The files directly inside a folder, by name; empty when there is no such folder."""
+        """The files directly inside a folder, by name; empty when the folder does not exist."""
 
     @abstractmethod
     def folders(self, folder: str) -> list[str]:
@@ -89,81 +89,85 @@ class Bucket(ABC):
 
     @abstractmethod
     def delete(self, path: str) -> None:
-        """Remove a file; nothing happens when there is none."""
+        """Remove a file; a missing one is ignored."""
 
     @abstractmethod
     def delete_folder(self, folder: str) -> None:
-        """Remove a folder with all that is in it; nothing happens when there is none."""
+        """Remove a folder with its contents; a missing one is ignored."""
 
     @abstractmethod
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
-        """Put a folder of files in place whole, unless it is there; True when this call was the first.
+        """Put a folder of files in place as a whole, unless it exists; True when this call created it.
 
-        ``last`` names the file whose presence says that the folder is complete. Of several at once, one is there in the end, unmixed.
+        ``last`` names the file whose presence marks the folder as complete. Of several concurrent writers one wins, and files are never
+        mixed.
         """
 
     @abstractmethod
     def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
-        """A folder that was put in place as a folder of this machine: in place for a local bucket, else a copy in ``cache``.
+        """A stored folder as a local path: the folder itself for a local bucket, else a copy in ``cache``.
 
-        ``files`` gives the name and digest of every file that belongs to it; of none more than one byte too many is copied.
+        ``files`` gives the name and digest of every file that belongs to it. At most one byte more than the known size of a file is copied.
 
         Raises:
-            RequestError: one of the names would lead out of the folder.
+            RequestError: a file name would lead outside the folder.
         """
 
     @contextlib.contextmanager
     def held_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Iterator[Path]:
-        """The same while the block runs: whatever takes the folder's place in a local bucket meanwhile, the path leads to the one found."""
+        """The same while the block runs: the path keeps leading to the folder that was found, even if a local one is replaced meanwhile."""
         yield self.local_folder(folder, cache, files)
 
     def drop_local_folder(self, folder: str, cache: Path) -> bool:
-        """Remove the copy that ``local_folder`` keeps in ``cache``, so that the next call copies it again; False when there is none."""
+        """Remove the copy that ``local_folder`` keeps in ``cache``, so that the next call copies it again; False when there is no copy."""
         del folder, cache
         return False
 
     @abstractmethod
     def stored_at(self, folder: str, name: str, sha256: str) -> str:
-        """The path of a file of a folder that was put in place."""
+        """The path of a file in a folder that ``put_folder`` stored."""
 
     @abstractmethod
     def drop_orphans(self) -> None:
-        """Remove what processes that were killed had begun to write."""
+        """Remove temporary files of processes that were killed."""
 
     @abstractmethod
     def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
-        """Every file below a folder, by path; if so only in the part of it whose paths go on with ``prefix``."""
+        """Every file below a folder, by path; with ``prefix``, only the files whose path inside the folder starts with it."""
 
     @abstractmethod
     def delete_many(self, paths: Sequence[str]) -> None:
-        """Remove files, in few requests; folders of a disk that are empty then go as well.
+        """Remove files in few requests; on a disk, folders that become empty are removed too.
 
-        When this is broken off, any of the files may be left.
+        An interrupted call may leave any of the files.
         """
 
     def drop_empty_folders(self, folder: str, older_than: float) -> int:
-        """Remove the folders below ``folder`` that have been empty for so many seconds; how many. Only a disk has such folders."""
+        """Remove the folders below ``folder`` that have been empty for ``older_than`` seconds; returns how many.
+
+        Only a disk has such folders.
+        """
         del folder, older_than
         return 0
 
-    def settle(self, folder: str) -> None:  # noqa: B027 - what an object store has confirmed is on its disks
-        """Force onto the disk which files are in a folder: until then a power cut may take the last names away, or put old ones back.
+    def settle(self, folder: str) -> None:  # noqa: B027 - an object store confirms only what is on its disks
+        """Force the list of files in a folder onto the disk: before that, a power cut may lose new names or restore removed ones.
 
-        A file that is forced onto the disk later takes the names before it along, so this is for the last one.
+        Forcing a later file onto the disk covers the earlier names too, so only the last one needs this call.
         """
 
     def exists(self, path: str) -> bool:
-        """True when there is a file at ``path``."""
+        """True when a file exists at ``path``."""
         return self.stat(path) is not None
 
     def write(self, path: str, data: bytes | memoryview, *, durable: bool = False) -> None:
-        """Put a file with this content in place, replacing what is there."""
+        """Put a file with this content in place, replacing an existing one."""
         with self.writer(path, durable=durable) as out:
             out.write(data)
 
 
 def check_names(folder: str, names: Iterable[str]) -> None:
-    """Raise RequestError when one of the names is no plain name of a file."""
+    """Raise RequestError when one of the names is not a plain file name."""
     for name in names:
         try:
             check_file_name(name)
@@ -177,7 +181,7 @@ def leads_out(folder: str, name: str) -> RequestError:
 
 @contextlib.contextmanager
 def named(path: str, done: str) -> Iterator[None]:
-    """Turn any failure of the storage into one sentence that names the file."""
+    """Turn any failure of the storage into a BucketError that names the file; ``done`` is what was being done to it ("read", "written")."""
     try:
         yield
     except OSError as error:
@@ -190,7 +194,7 @@ def named(path: str, done: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """Why it failed, on one line: of the libraries of the stores some say it with a page of HTML, some with an address, some not at all."""
+    """The reason for a failure, on one line. The libraries of the stores answer with a page of HTML, an address, or nothing at all."""
     if isinstance(error, FileNotFoundError) and error.errno is None:
         return "there is no such file, or no such bucket"
     words = (getattr(error, "strerror", None) or str(error)).split()

@@ -1,4 +1,4 @@
-"""The bucket as a folder of this machine, or one that several machines share."""
+"""A bucket in a local folder, or in a folder on a file system that several machines share."""
 
 import contextlib
 import errno
@@ -18,21 +18,21 @@ from shared.processes import is_gone, process_token
 from shared.records import FileDigest, check_bucket_path
 
 ORPHAN_SECONDS = 24 * 3600
-"""Nobody writes one file for a day."""
+"""A temporary file older than this belongs to no living writer."""
 
 TEMPORARY = ".tmp"
-"""Folder inside a local bucket for files that are being written; same file system, so that putting in place is one rename."""
+"""Folder inside a local bucket for files that are being written: the same file system, so that putting in place is one rename."""
 
 
 class LocalBucket(Bucket):
-    """A bucket in a folder of this machine or of a shared file system with hard links."""
+    """A bucket in a folder of a local or shared file system with hard links."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.url = str(self.root)
 
     def place(self, path: str) -> Path:
-        """The path of a file on this machine; raises RequestError when it would lie outside the bucket, also through a symlink."""
+        """The local path of a file; raises RequestError when it is outside the bucket, also through a symbolic link."""
         with contextlib.suppress(OSError), self._reached(path):
             pass
         return self.root / path
@@ -44,18 +44,18 @@ class LocalBucket(Bucket):
             raise RequestError(f"the path {path!r} {error}", next_step="Name a path inside the bucket.") from None
 
     def _reached(self, path: str) -> Reached:
-        """What the operating system opens for a file or folder that is there."""
+        """A handle of an existing file or folder."""
         return Reached(self.url, self._checked(path))
 
     def _room(self, path: str, *, make: bool = True) -> ReachedByFolder:
-        """What the operating system puts in place, or takes away. Its folder comes only now: what is never put in place leaves none."""
+        """The final path of a file. With ``make``, its folder is created only now, so that an abandoned write leaves no empty folder."""
         return ReachedByFolder(self.url, self._checked(path), make=make)
 
     def stat(self, path: str) -> FileInfo | None:
         with named(path, "read"):
             try:
                 with self._reached(path) as at:
-                    found = os.stat(at)  # noqa: PTH116 - as in shared.bucket.folder_handles
+                    found = os.stat(at)  # noqa: PTH116 - see shared.bucket.folder_handles
             except (FileNotFoundError, NotADirectoryError):
                 return None
         return _local_info(path, found) if stat.S_ISREG(found.st_mode) else None
@@ -111,7 +111,7 @@ class LocalBucket(Bucket):
             shutil.copyfileobj(source, out, 1 << 20)
 
     def copy(self, source: str, target: str, *, durable: bool = False) -> None:
-        # a hard link would let somebody who edits the copy in place change the original as well
+        # a hard link would let an in-place edit of the copy change the original as well
         with self._aside(target) as aside:
             with self._reached(source) as at:
                 shutil.copyfile(at, aside)
@@ -122,7 +122,7 @@ class LocalBucket(Bucket):
 
     @contextlib.contextmanager
     def _scan(self, folder: str) -> Iterator[list[os.DirEntry[str]]]:
-        """What is in a folder, which is held open while the block runs: the entries are looked at by its handle."""
+        """Yields the entries of a folder, which is held open while the block runs: entries are examined through its handle."""
         with named(folder, "listed"), contextlib.ExitStack() as held:
             try:
                 at = held.enter_context(self._reached(folder))
@@ -173,14 +173,14 @@ class LocalBucket(Bucket):
             self._drop_if_empty(folder)
 
     def _drop_if_empty(self, folder: str) -> None:
-        """Remove a folder and those around it that are empty then; not the first one below the bucket's own, nor one of marks."""
+        """Remove a folder and its parents while they are empty, except top-level folders and folders of marks (``_``)."""
         while folder.count("/") > 0 and not folder.rpartition("/")[2].startswith("_"):
             try:
                 with self._room(folder, make=False) as at:
                     at.rmdir()
             except FileNotFoundError:
                 pass
-            except OSError:  # something is in it
+            except OSError:  # not empty
                 return
             folder = folder.rpartition("/")[0]
 
@@ -191,7 +191,7 @@ class LocalBucket(Bucket):
         return 0
 
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
-        del last  # the rename below puts all files in place at once
+        del last  # the rename below puts all files in place together
         with self._aside(folder) as aside:
             try:
                 aside.mkdir()
@@ -235,7 +235,7 @@ class LocalBucket(Bucket):
 
 
 def _files_in(handle: int, folder: str, prefix: str = "") -> list[FileInfo]:
-    """All files below a folder that is held open, ``folder`` by name; none where a link leads to, which may be out of the bucket."""
+    """All files below an open folder whose path is ``folder``. Links are not followed: they may lead outside the bucket."""
     infos: list[FileInfo] = []
     with os.scandir(handle) as found:
         entries = [entry for entry in found if entry.name.startswith(prefix)]
@@ -251,7 +251,7 @@ def _files_in(handle: int, folder: str, prefix: str = "") -> list[FileInfo]:
 
 
 def _drop_empty_in(handle: int, before: float) -> int:
-    """Remove the folders below a folder that is held open which were last changed before a time and are empty; how many."""
+    """Remove the empty folders below an open folder that were last changed before ``before``; returns how many."""
     dropped = 0
     with os.scandir(handle) as found:
         inner = [entry for entry in found if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("_")]
@@ -261,22 +261,22 @@ def _drop_empty_in(handle: int, before: float) -> int:
             with listed_folder(entry.name, handle) as folder:
                 dropped += _drop_empty_in(folder, before)
             if changed < before:
-                os.rmdir(entry.name, dir_fd=handle)  # fails when something is in it
+                os.rmdir(entry.name, dir_fd=handle)  # fails when the folder is not empty
                 dropped += 1
     return dropped
 
 
 def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():  # nearly always: to look takes a fifth of the time of trying to make it
+    if not folder.is_dir():  # nearly always true; the check takes a fifth of the time of mkdir
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def _open_file(at: str) -> io.BufferedReader:
-    """Open a file for reading; a pipe or a device, which may never end, is refused unopened."""
-    mode = os.stat(at).st_mode  # noqa: PTH116 - as in shared.bucket.folder_handles
+    """Open a file for reading. A pipe or a device, which may never end, is refused without opening it."""
+    mode = os.stat(at).st_mode  # noqa: PTH116 - see shared.bucket.folder_handles
     if not stat.S_ISREG(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is no file")
-    return open(at, "rb")  # noqa: PTH123 - as in shared.bucket.folder_handles
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is not a file")
+    return open(at, "rb")  # noqa: PTH123 - see shared.bucket.folder_handles
 
 
 def _sync_file(file: Path) -> None:
@@ -288,7 +288,7 @@ def _sync_file(file: Path) -> None:
 
 
 def _is_orphan(aside: Path) -> bool:
-    """True when the process that writes this file is gone: known for this machine, by age for another."""
+    """True when the process that writes this file is gone: by its token on this machine, by the file's age on another."""
     return is_gone(aside.name) or time.time() - aside.stat().st_mtime > ORPHAN_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""Opens the bucket that an address names."""
+"""Opens the bucket at an address."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from shared.signatures import NO_SIGNER, Signer
 
 
 def open_bucket(url: str, signer: Signer = NO_SIGNER) -> Bucket:
-    """The bucket at ``url``: a folder (made at the first write), ``s3://...`` or ``gs://...``; opens no connection yet."""
+    """The bucket at ``url``: a folder (created at the first write), ``s3://...`` or ``gs://...``. Opens no connection yet."""
     remote = url.startswith(("s3://", "gs://"))
     bucket = RemoteBucket(url) if remote else LocalBucket(Path(url.removeprefix("file://")))
     bucket.signer = signer

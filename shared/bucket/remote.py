@@ -1,4 +1,4 @@
-"""The bucket as an object store: S3 or Google Cloud Storage, through fsspec."""
+"""A bucket on an object store: S3 or Google Cloud Storage, through fsspec."""
 
 import contextlib
 import errno
@@ -20,17 +20,18 @@ from shared.processes import is_gone, process_token
 from shared.records import FileDigest, check_bucket_path
 
 DELETED_AT_ONCE = 1000
-"""Objects that S3 removes in one request at most."""
+"""The most objects that S3 removes in one request."""
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
-"""What an object store gets to take a connection, and to say anything on it."""
+"""The limits for an object store to accept a connection, and for each read from it."""
 
 TRIES = 3
-"""For each call to an object store. Its libraries' own tries multiply (5 x 5 of 15 s each: six minutes for one call to a store that hangs);
-the caller tries a whole step again after seconds, and a process that waits renews a lease that nobody else may take."""
+"""Tries of each call to an object store. The libraries' own tries multiply: 5 x 5 of 15 s each are six minutes for one call to a store that
+hangs. The caller retries a whole step after seconds, and a waiting process renews a lease that no other process may take.
+"""
 
 FETCHED_AT_ONCE = 8 << 20
-"""Bytes of a file of a release that one request to an object store brings."""
+"""Bytes of a release file that one request to an object store fetches."""
 
 
 class RemoteBucket(Bucket):
@@ -45,7 +46,7 @@ class RemoteBucket(Bucket):
 
     @property
     def fs(self) -> Any:  # noqa: ANN401 - fsspec has no types
-        """The file system, opened at first use: its event loop does not survive a fork."""
+        """The file system, opened at first use because its event loop does not survive a fork."""
         try:
             return _open_store(self._protocol)
         except ImportError as error:
@@ -56,7 +57,7 @@ class RemoteBucket(Bucket):
             ) from error
 
     def place(self, path: str) -> str:
-        """The key of a file, with the bucket's name before it."""
+        """The key of a file, prefixed with the bucket's name."""
         try:
             return f"{self.root}/{check_bucket_path(path)}"
         except ValueError as error:
@@ -73,7 +74,7 @@ class RemoteBucket(Bucket):
     def read(self, path: str) -> bytes | None:
         with _remotely(path, "read"):
             try:
-                # one request: s3fs would ask for the size first, to fetch more than 50 MB in pieces; what is read whole is smaller
+                # one request: s3fs would first ask for the size, to fetch more than 50 MB in pieces; files that are read whole are smaller
                 content: bytes = self.fs.cat_file(self.place(path), max_concurrency=1)
             except FileNotFoundError:
                 return None
@@ -105,16 +106,16 @@ class RemoteBucket(Bucket):
 
     @contextlib.contextmanager
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
-        # a remote file that is closed after an error would be put in place half-written, so it is made whole here first
+        # closing a remote file after an error would store the half-written object, so the content is completed locally first
         del durable
-        # without a name, so that a process that is killed leaves nothing on this machine
+        # without a name, so that a killed process leaves no file behind
         with named(path, "written"), tempfile.TemporaryFile() as aside:
             yield aside
             aside.seek(0)
             self.upload(Path(f"/dev/fd/{aside.fileno()}"), path)
 
     def copy(self, source: str, target: str, *, durable: bool = False) -> None:
-        del durable  # what an object store has confirmed is on its disks
+        del durable  # an object store confirms only what is on its disks
         with _remotely(target, "written"):
             self.fs.cp_file(self.place(source), self.place(target))
 
@@ -124,7 +125,7 @@ class RemoteBucket(Bucket):
                 found: list[dict[str, Any]] = self.fs.ls(self.place(folder), detail=True, refresh=True)
             except FileNotFoundError:
                 return []
-            # a store lists a file, and the marker that stands for an empty folder, as if they were inside themselves
+            # a store lists a file, and the marker object of an empty folder, as if they were inside themselves
             within = [entry for entry in found if entry["name"].rstrip("/") != self.place(folder)]
             return sorted(within, key=lambda entry: entry["name"])
 
@@ -142,7 +143,7 @@ class RemoteBucket(Bucket):
         with _remotely(folder, "listed"):
             found: dict[str, dict[str, Any]] = self.fs.find(self.place(folder), detail=True, prefix=prefix, refresh=True)
         own = self.place(folder)
-        # without the markers that stand for empty folders
+        # without the marker objects of empty folders
         inside = [(name, entry) for name, entry in found.items() if name.startswith(f"{own}/") and entry["type"] == "file"]
         files = [(name, entry) for name, entry in inside if not str(entry.get("name", name)).endswith("/")]
         return [_remote_info(name.removeprefix(f"{self.root}/"), entry) for name, entry in sorted(files)]
@@ -159,11 +160,11 @@ class RemoteBucket(Bucket):
                 _delete_on_s3(self.fs, lot)
                 continue
             for key in lot:
-                with contextlib.suppress(FileNotFoundError):  # somebody else removes the same
+                with contextlib.suppress(FileNotFoundError):  # another process removes the same files
                     self.fs.rm_file(key)
 
     def delete_folder(self, folder: str) -> None:
-        # by their names: what removes a whole folder takes a * in its name for a pattern
+        # by name: the call that removes a whole folder reads a * in its name as a pattern
         with _remotely(folder, "removed"):
             self._delete_keys(self.fs.find(self.place(folder)))
 
@@ -172,7 +173,7 @@ class RemoteBucket(Bucket):
             return False
         for file in sorted(local.iterdir()):
             if file.name != last:
-                # named by its content: a writer that puts another file of this name here at the same time does not replace it
+                # named by its content: another writer that stores a file of this name at the same time does not replace it
                 with file.open("rb") as content:
                     digest = hashlib.file_digest(content, "sha256").hexdigest()
                 self.upload(file, f"{folder}/{_by_content(file.name, digest)}")
@@ -180,11 +181,11 @@ class RemoteBucket(Bucket):
 
     def stored_at(self, folder: str, name: str, sha256: str) -> str:
         by_content = f"{folder}/{_by_content(name, sha256)}"
-        # under its own name in folders of an earlier version
+        # folders of an earlier version use plain names
         return by_content if self.exists(by_content) else f"{folder}/{name}"
 
     def local_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Path:
-        self.place(folder)  # a path that leads elsewhere must not lead out of the cache either
+        self.place(folder)  # a path that leads outside the bucket must not lead outside the cache either
         check_names(folder, files)
         target = cache / folder
         if target.exists():
@@ -202,7 +203,7 @@ class RemoteBucket(Bucket):
             shutil.rmtree(aside, ignore_errors=True)
             raise
         if lacking:
-            return aside  # not kept: it may be whole the next time
+            return aside  # not kept: the folder may be complete the next time
         try:
             aside.rename(target)
         except OSError:  # another process of this machine was faster
@@ -222,7 +223,7 @@ class RemoteBucket(Bucket):
         return True
 
     def _fetch(self, folder: str, name: str, digest: FileDigest, into: Path) -> bool:
-        """Copy a file of a folder to this machine, but no more of it than a byte too many; False when there is none."""
+        """Copy a file of a folder to this machine, at most one byte more than its known size; False when the file does not exist."""
         local = into / name
         if local.parent != into:
             raise leads_out(folder, name)
@@ -231,7 +232,7 @@ class RemoteBucket(Bucket):
             return False
         left = digest.size + 1
         with self._open(path, cache_type="none") as content, local.open("xb") as out:
-            # without a cache it asks for just the bytes that are wanted here, whatever the object has grown to
+            # without a cache each read requests only these bytes, however large the object has become
             while left and (block := content.read(min(left, FETCHED_AT_ONCE))):
                 left -= out.write(block)
             out.flush()
@@ -239,11 +240,11 @@ class RemoteBucket(Bucket):
         return True
 
     def drop_orphans(self) -> None:
-        """Nothing: an object store keeps no half of an object."""
+        """Does nothing: an object store keeps no partial objects."""
 
 
 class _RemoteFile(io.RawIOBase):
-    """An open file of an object store, which fails like everything else in a bucket."""
+    """An open file of an object store, whose errors are BucketErrors."""
 
     def __init__(self, opened: Any, path: str) -> None:  # noqa: ANN401 - fsspec has no types
         self._opened, self._path = opened, path
@@ -271,7 +272,7 @@ class _RemoteFile(io.RawIOBase):
 
 @functools.cache
 def _s3_session() -> Any:  # noqa: ANN401 - aiobotocore has no types
-    """A session whose uploads do not ask first whether they may: a store that hangs would be waited for without end."""
+    """A session whose uploads send no ``Expect: 100-continue``: the wait for a store that hangs would have no limit."""
     from aiobotocore.session import AioSession  # noqa: PLC0415 - comes with s3fs, as does botocore
     from botocore.handlers import add_expect_header  # noqa: PLC0415
 
@@ -281,14 +282,14 @@ def _s3_session() -> Any:  # noqa: ANN401 - aiobotocore has no types
 
 
 def _open_store(protocol: str) -> Any:  # noqa: ANN401 - fsspec has no types
-    """The file system of an object store, as patient as is said above; its library is loaded only now, not with the command line."""
+    """The file system of an object store with the limits above. The library is imported only now, to keep the command line fast."""
     if protocol == "s3":
         import fsspec  # noqa: PLC0415
 
         attempts = {"mode": "standard", "total_max_attempts": TRIES}
         limits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ANSWER_SECONDS, "retries": attempts}
         opened = fsspec.filesystem("s3", use_listings_cache=False, config_kwargs=limits, session=_s3_session())
-        opened.retries = 1  # of s3fs, around those above
+        opened.retries = 1  # s3fs' own tries, around those above
         return opened
     from aiohttp import ClientTimeout  # noqa: PLC0415 - comes with gcsfs
 
@@ -299,7 +300,7 @@ def _open_store(protocol: str) -> Any:  # noqa: ANN401 - fsspec has no types
 
 
 def _delete_on_s3(fs: Any, keys: Sequence[str]) -> None:  # noqa: ANN401 - fsspec has no types
-    """Remove up to a thousand objects in one request; s3fs' own call does not say which of them could not be removed."""
+    """Remove up to 1,000 objects in one request. s3fs' own call does not report which of them failed."""
     bucket = fs.split_path(keys[0])[0]
     wanted = {"Objects": [{"Key": fs.split_path(key)[1]} for key in keys], "Quiet": True}
     answer = fs.call_s3("delete_objects", Bucket=bucket, Delete=wanted)
@@ -309,7 +310,7 @@ def _delete_on_s3(fs: Any, keys: Sequence[str]) -> None:  # noqa: ANN401 - fsspe
 
 @contextlib.contextmanager
 def _remotely(path: str, done: str) -> Iterator[None]:
-    """Like ``named`` for an object store: its libraries raise errors of their own, which share no parent but Exception."""
+    """Like ``named``, for an object store: its libraries raise their own errors, whose only common parent is Exception."""
     try:
         with named(path, done):
             yield
@@ -321,13 +322,13 @@ def _remotely(path: str, done: str) -> Iterator[None]:
 
 
 def _was_there(error: OSError) -> bool:
-    """True when a store other than AWS refused a conditional put: s3fs knows only how AWS words it."""
+    """True when a store other than AWS refused a conditional put: s3fs only recognizes the words of AWS."""
     response = getattr(error.__cause__, "response", None) or {}
     return bool(response.get("Error", {}).get("Code") == "PreconditionFailed")
 
 
 def _remote_info(path: str, found: dict[str, Any]) -> FileInfo:
-    # the words of S3, then those of Google, whose etag changes with the storage class as well
+    # field names of S3, then those of Google, whose etag also changes with the storage class
     modified = found.get("LastModified") or found.get("mtime")
     seconds = modified.timestamp() if isinstance(modified, datetime) else 0.0
     stamp = str(found.get("ETag") or found.get("generation") or f"{found['size']}-{modified}").strip('"')

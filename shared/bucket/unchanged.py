@@ -1,4 +1,4 @@
-"""Checks that a file is still the one that was found, by its stamp and version, or by its content."""
+"""Checks that a file has not changed since it was found, by its stamp and version or by its content."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ READ_BYTES = 1 << 20
 
 
 class Found(Protocol):
-    """What is known of a file that was found."""
+    """The identity of a file that was found."""
 
     @property
     def path(self) -> str: ...
@@ -24,10 +24,10 @@ class Found(Protocol):
 
 
 def check_still(bucket: Bucket, file: Found, next_step: str, *, used: str = "read") -> FileInfo:
-    """What the bucket says of a file.
+    """Returns the current FileInfo of an unchanged file.
 
     Raises:
-        TableError: it is no longer the file that was found; ``used`` says in the message what was done with it meanwhile.
+        TableError: the file has changed or is gone; ``used`` is the verb of the message.
     """
     info = bucket.stat(file.path)
     if info is None or info.stamp != file.stamp or (file.version and info.version != file.version):
@@ -39,9 +39,9 @@ def check_still(bucket: Bucket, file: Found, next_step: str, *, used: str = "rea
 def unchanged_while_read(
     bucket: Bucket, file: Found, next_step: str, damage: type[Exception] = TableError, *, used: str = "read"
 ) -> Iterator[None]:
-    """Raises TableError if a file is changed while this block reads it: half of one file and half of another look damaged.
+    """Raise TableError if a file changes while this block reads it: a mix of two versions looks damaged.
 
-    ``damage`` is what the block raises for a file that looks damaged.
+    ``damage`` is the error that the block raises for a file that looks damaged.
     """
     try:
         yield

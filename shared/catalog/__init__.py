@@ -1,1 +1,1 @@
-"""What is known of releases, results and names: read from the bucket, listed and verified."""
+"""Releases, results and aliases: read from the bucket, listed and verified."""

@@ -1,13 +1,12 @@
-"""Which release a name means: read by both sides of the queue, changed by trainings and by people, one change after the other.
+"""Aliases: movable names for releases. Each change is a numbered file, and the first writer of a number wins.
 
 v1                            the newest release of the definition (``model/aliases/v1.latest.json``)
 v1@latest                     the same
 v1@20261123T101500Z-9bfad3    this one release
-champion                      whatever the alias points to now (``model/aliases/champion.json``)
+champion                      the release that the alias points to now (``model/aliases/champion.json``)
 
-The history of a name decides: ``model/aliases/history/<name>/000007.json`` is its seventh change, and the first to write it made it. The
-file of the name is a copy of the newest change, from which a reader goes on: the process that made a change may have died, or been
-overtaken, before it wrote that copy.
+The history is authoritative: ``model/aliases/history/<name>/000007.json`` is the seventh change of the name. The file of the name
+is a copy of a recent change, from which a reader continues: a process may die, or be overtaken, before it writes the copy.
 """
 
 import contextlib
@@ -36,23 +35,23 @@ LATEST = ".latest"
 CHAMPION = "champion"
 """The alias that a training may move by itself."""
 ROLLBACKS = 5
-"""How many steps back an alias remembers."""
+"""The number of rollback steps that an alias remembers."""
 NAMES_SHOWN, RELEASES_SHOWN = 12, 3
 _LIST = "Name one of those that there are: scoring models list"
 
 
 class Alias(Record):
-    """What a movable name points to, since when, and how that came about."""
+    """One change of an alias: its target, the time, and the cause."""
 
     release: ReleaseId
     at: Timestamp
     number: Annotated[int, Field(ge=0)] = 0
-    """Which change of the name this is; 0 in a file from before there was a history, and until the change is made."""
+    """The number of this change, from 1; 0 in a file from before the history existed, and until the change is made."""
     how: Literal["promoted", "rolled back"] = "promoted"
     was: ReleaseId | None = None
-    """What the name meant before this change."""
+    """The release that the alias pointed to before this change."""
     back: list[ReleaseId] = Field(default_factory=list)
-    """Where rollbacks lead from here, the nearest first; at most ``ROLLBACKS``."""
+    """The targets of rollbacks from here, the nearest first; at most ``ROLLBACKS``."""
     by: Annotated[str, Field(max_length=200)] = ""
     """``user@host``, or the job that trained the release."""
     reason: Annotated[str, Field(max_length=500)] = ""
@@ -71,9 +70,9 @@ def _always(now: Alias | None) -> bool:
 def point_alias(
     bucket: Bucket, alias: str, release: str, *, by: str = "", reason: str = "", only_if: Callable[[Alias | None], bool] = _always
 ) -> Alias | None:
-    """Let the alias mean this release from now on, if what it means now is as it should be.
+    """Point the alias to this release if ``only_if`` accepts its current state.
 
-    Returns the change that was made; None where it means the release already, or ``only_if`` said no.
+    Returns the change, or None when the alias already points to the release or ``only_if`` returned False.
     """
 
     def promoted(now: Alias | None) -> Alias | None:
@@ -89,7 +88,10 @@ def point_alias(
 
 
 def point_latest(bucket: Bucket, release: str, *, by: str = "") -> None:
-    """Let ``latest`` of its definition mean this release, unless it means a newer one, or a person took the release back."""
+    """Point ``latest`` of the definition to this release.
+
+    Does nothing if it points to a newer release, or if a person rolled this release back or retired it.
+    """
     name = latest_of(release.partition("@")[0])
 
     def newer(now: Alias | None) -> Alias | None:
@@ -101,17 +103,17 @@ def point_latest(bucket: Bucket, release: str, *, by: str = "") -> None:
 
 
 def _was_taken_back(bucket: Bucket, name: str, now: Alias, release: str) -> bool:
-    """True when the name was moved from this release to an older one: a training that is run once more does not undo that."""
+    """True when the alias was moved from this release to an older one: repeating the training does not undo that."""
     return now.was is not None and now.was > now.release and any(change.release == release for change in changes(bucket, name))
 
 
 def after(now: Alias) -> dict[str, int | str]:
-    """The fields that the change after this one has."""
+    """The fields of the change that follows this one."""
     return {"number": now.number + 1, "was": now.release}
 
 
 def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
-    """Make this change of the alias; False when somebody else made the change of its number."""
+    """Write this change of the alias; False when another process wrote the change with its number first."""
     if not bucket.create(_change_file(alias, change.number), change.to_json()):
         return False
     bucket.write(f"{ALIASES}/{alias}.json", change.to_json(), durable=True)
@@ -120,9 +122,9 @@ def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
 
 
 def _change(bucket: Bucket, alias: str, decide: Callable[[Alias | None], Alias | None]) -> Alias | None:
-    """Make the change that follows from what the alias means now; decided again when somebody else was faster.
+    """Write the change that ``decide`` derives from the current state; decide again when another process was faster.
 
-    A name whose file is damaged means nothing: the change goes after all that there are, and repairs it.
+    An alias whose file is damaged has no current state: the change gets the next free number and repairs it.
     """
     while True:
         try:
@@ -148,17 +150,17 @@ def _newest_number(bucket: Bucket, alias: str) -> int:
 
 
 def latest_of(definition: str) -> str:
-    """The name of the alias for the newest release of a definition."""
+    """The alias of the newest release of a definition."""
     return f"{definition}{LATEST}"
 
 
 def read_alias(bucket: Bucket, alias: str) -> Alias | None:
-    """What an alias means now; None when there is no such alias.
+    """The current state of an alias; None when the alias does not exist.
 
-    A damaged copy is no harm while the history is whole.
+    A damaged copy does no harm while the history is whole.
 
     Raises:
-        UnreadableAliasError: its newest change is damaged, or of a later version.
+        UnreadableAliasError: the newest change is damaged, or of a later version.
     """
     path = f"{ALIASES}/{alias}.json"
     text, now, problem = bucket.read(path), None, None
@@ -187,14 +189,14 @@ def _unreadable(alias: str, path: str, error: MessageError) -> UnreadableAliasEr
 
 
 def known_alias(bucket: Bucket, alias: str) -> Alias | None:
-    """What an alias means now; None when there is no such alias, or its file is damaged."""
+    """The current state of an alias; None when the alias does not exist or its file is damaged."""
     with contextlib.suppress(UnreadableAliasError):
         return read_alias(bucket, alias)
     return None
 
 
 def changes(bucket: Bucket, alias: str) -> Iterator[Alias]:
-    """The changes of an alias, the newest first; those that cannot be read are left out."""
+    """The changes of an alias, the newest first; unreadable ones are left out."""
     now = known_alias(bucket, alias)
     if now is not None:
         yield now
@@ -206,10 +208,10 @@ def changes(bucket: Bucket, alias: str) -> Iterator[Alias]:
 
 
 def resolve(bucket: Bucket, ref: str) -> str:
-    """The id of the release that ``ref`` means now.
+    """The id of the release that ``ref`` refers to now.
 
     Raises:
-        ModelError: no such release or alias; the sentence names what there is.
+        ModelError: the release or alias does not exist; the message lists the known ones.
     """
     if is_release_id(ref):
         if bucket.exists(f"{release_folder(ref)}/{MANIFEST}"):
@@ -226,7 +228,7 @@ def resolve(bucket: Bucket, ref: str) -> str:
 
 
 def _check_latest(bucket: Bucket, release: str) -> None:
-    """Raise ModelError when the newest release of a definition is retired, so that no other one is left."""
+    """Raise ModelError when the newest release of a definition is retired, so that none is in use."""
     why = why_retired(bucket, release)
     if why:
         definition = release.partition("@")[0]
@@ -237,20 +239,20 @@ def _check_latest(bucket: Bucket, release: str) -> None:
 
 
 def how_to_retrain(release: str, tables: Mapping[str, TableFingerprint] = MappingProxyType({}), *, alias: str = "") -> str:
-    """What to type when a release can no longer be used, with the tables of its manifest where that is known.
+    """The command that replaces a release that can no longer be used, with the tables of its manifest where they are known.
 
-    ``alias`` is one that is to mean the new release; ``latest`` of its definition does so in any case.
-    Without ``--again`` the training that made it would be the answer.
+    ``alias`` is an alias that must point to the new release; ``latest`` of its definition does so in any case. Without ``--again`` the
+    command would return the existing training.
     """
     named = "".join(f" --{name} {shlex.quote(tables[name].path)}" for name in ("train", "eval") if name in tables)
     named += f" --alias {alias}" if alias and not alias.endswith(LATEST) else ""
-    return f"Train it anew: scoring train {release.partition('@')[0]}{named} --again"
+    return f"Train it again: scoring train {release.partition('@')[0]}{named} --again"
 
 
 def list_aliases(bucket: Bucket) -> dict[str, str]:
-    """Every alias, ``<definition>.latest`` among them, with the release it means.
+    """Every alias, including ``<definition>.latest``, with its release.
 
-    Left out are those that cannot be read (see ``damaged_aliases``), and ``latest`` of a definition of which no release is in use.
+    Leaves out unreadable aliases (see ``damaged_aliases``) and ``latest`` of a definition that has no release in use.
     """
     found = {name: known_alias(bucket, name) for name in _names(bucket)}
     retired = retired_releases(bucket)
@@ -262,7 +264,7 @@ def list_aliases(bucket: Bucket) -> dict[str, str]:
 
 
 def damaged_aliases(bucket: Bucket) -> dict[str, UnreadableAliasError]:
-    """The aliases that are left out because their files cannot be read, each with the reason."""
+    """The aliases whose files cannot be read, each with the reason."""
     found: dict[str, UnreadableAliasError] = {}
     for name in _names(bucket):
         try:
@@ -283,7 +285,7 @@ def _names(bucket: Bucket) -> list[str]:
 
 
 def _unknown(bucket: Bucket, ref: str) -> ModelError:
-    """The error that says what there is instead: of the same definition if it is known, else the names of all."""
+    """The error that lists the known releases of the same definition, or else all known names."""
     problem = f"there is no release or alias {ref!r} in the bucket {bucket.url}"
     definition = ref.partition("@")[0]
     if f"{MODELS}/{definition}" != ALIASES and definition in bucket.folders(MODELS):

@@ -1,7 +1,7 @@
-"""What each keyword of an evaluation table cost each predictor: a small Parquet file beside a release, from which two releases are paired.
+"""The losses of each keyword of an evaluation table by predictor: a small Parquet file in a release, used to compare two releases.
 
-The interval of a difference needs the rows of both releases side by side. Their sums by keyword are enough for that, since whole
-keywords are resampled, and they are known for good: the table may be gone and the code of a definition changed.
+The interval of a difference needs the rows of both releases side by side. Their sums by keyword are enough, because whole keywords are
+resampled, and they stay available when the table is gone or the code of a definition has changed.
 """
 
 import io
@@ -30,7 +30,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KeywordLosses:
-    """Of each keyword its clicks, and the log-loss of these clicks by each predictor: arrays of one length."""
+    """The clicks of each keyword and their log-loss by each predictor: arrays of one length."""
 
     keyword: np.ndarray
     clicks: np.ndarray
@@ -38,7 +38,7 @@ class KeywordLosses:
     """Id of a release -> log-loss."""
 
     def to_parquet(self) -> bytes:
-        """The content of the file: the same for the same losses."""
+        """The content of the file; equal losses give equal bytes."""
         columns = {KEYWORD: self.keyword, CLICKS: self.clicks, **self.losses}
         out = io.BytesIO()
         pq.write_table(pa.table(columns), out, compression="zstd")
@@ -46,12 +46,12 @@ class KeywordLosses:
 
 
 def spoken_difference(value: float) -> str:
-    """A difference of two losses in words, of which the lower one is better: ``0.00174 lower``."""
+    """A difference of two losses in words (lower is better): ``0.00174 lower``."""
     return f"{abs(value):.5f} {'lower' if value < 0 else 'higher'}"
 
 
 def read_losses(content: bytes, path: str) -> KeywordLosses:
-    """Read the file back; raises ModelError when it is not such a file."""
+    """Read the file; raises ModelError when it does not hold keyword losses."""
     try:
         table = pq.read_table(io.BytesIO(content))
         columns = {name: table.column(name).to_numpy() for name in table.column_names}
@@ -65,7 +65,7 @@ def compare(one: KeywordLosses, name: str, other: KeywordLosses, other_name: str
     """The difference of two predictors with its interval.
 
     Raises:
-        ModelError: they were not judged on the same rows.
+        ModelError: the predictors were not judged on the same rows.
     """
     if not np.array_equal(one.keyword, other.keyword) or not np.array_equal(one.clicks, other.clicks):
         raise ModelError(f"{name} and {other_name} were judged on the same table, but not on the same rows of it")

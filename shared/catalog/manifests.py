@@ -1,4 +1,4 @@
-"""What is known of one release and of one result: the json beside each, written by workers and read by everybody."""
+"""Manifests: the JSON records of releases and results, written by workers and read by every process."""
 
 import hashlib
 from enum import StrEnum
@@ -17,45 +17,45 @@ OUTPUTS = "data/predict/output"
 """Folder of the results: ``<definition>/<place>/`` below it."""
 
 PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
-"""The files of a result, beside its manifest."""
+"""The files of a result, next to its manifest."""
 
 REPORT, LOSSES = "report.html", "evaluation.parquet"
-"""Files of a release beside those of its model: a page for people, and what each keyword cost (``shared.catalog.keyword_losses``)."""
+"""Files of a release next to its model: a page for people, and the losses by keyword (``shared.catalog.keyword_losses``)."""
 
 TRAINED_ROWS = "trained_rows.parquet"
-"""Beside them: a sketch of the rows that the release was trained on."""
+"""A sketch of the rows that the release was trained on, next to its model."""
 
 MOST_SEEN = 0.05
-"""Of the rows with conversions that a release is judged on, how many it may have seen in training: 0.8 % of a real week are, by chance."""
+"""The largest share of an evaluation table's converting rows that training may have seen. By chance, 0.8 % of a real week's rows recur."""
 
 RESERVED = frozenset({"revisions", PREDICTIONS, REJECTS, JobFile.MANIFEST.value})
-"""Names of what lies at a place: no folder of a place may be called so."""
+"""Names of files and folders at the place of a result: no folder of a place may have one of them."""
 
 
 def check_place(place: str) -> None:
-    """Raise RequestError when a part of the place of a result is the name of something that lies at a place itself."""
+    """Raise RequestError when a part of the path of a place is a reserved name."""
     taken = RESERVED.intersection(place.split("/"))
     if taken:
         raise RequestError(
-            f"the place {place} of the result holds {min(taken)}, which is the name of what lies at the place of a result",
+            f"the place {place} of the result holds {min(taken)}, a name that is reserved at the place of a result",
             next_step="Rename that folder of the table, or copy the table to another one.",
         )
 
 
 KEYS = ("entity_id", "device")
-"""The columns that name a row of a result, unless the definition has its own."""
+"""The columns that identify a row of a result, unless the definition has its own."""
 
 ColumnType = Literal["binary", "number", "text"]
 
 
 MAX_KEYS_COUNTED = 4_000_000
-"""Rows of a result in which repeated keys are counted; in more they are counted in a sample of so many."""
+"""Repeated keys are counted among all rows of a result up to this number; in a larger result, in a sample of this size."""
 
 MAX_MANIFEST_BYTES = 16 << 20
-"""No manifest of a release is longer: that is room for 200,000 columns."""
+"""The longest manifest of a release, in bytes: room for 200,000 columns."""
 
 OptionalSignature = Annotated[Sha256 | None, Field(exclude_if=lambda signature: signature is None)]
-"""See ``shared.signatures``; an unsigned manifest does not have the field."""
+"""The field of ``shared.signatures``; an unsigned manifest does not have it."""
 
 
 Keys = Annotated[tuple[str, ...], Field(exclude_if=lambda keys: keys == KEYS)]
@@ -63,14 +63,14 @@ WithInterval = Annotated[bool, Field(exclude_if=lambda has_one: not has_one)]
 
 
 class Column(Frozen):
-    """One feature that a release needs: ``binary`` holds only 0 and 1, ``number`` any finite number, ``text`` any text on one line."""
+    """A feature that a release needs: ``binary`` holds only 0 and 1, ``number`` any finite number, ``text`` any text on one line."""
 
     name: str
     type: ColumnType
 
 
 class TableFingerprint(Frozen):
-    """Which table it was: every file with its digest, and the rows used and rejected."""
+    """The identity of a table: every file with its digest, and the rows used and rejected."""
 
     path: BucketPath
     files: dict[str, FileDigest]
@@ -79,66 +79,66 @@ class TableFingerprint(Frozen):
 
     @property
     def contents(self) -> str:
-        """A digest of what is in its files, whatever they are called and wherever they lie."""
+        """A digest of the contents of its files, independent of their names and places."""
         return hashlib.sha256("".join(sorted(file.sha256 for file in self.files.values())).encode()).hexdigest()
 
     def shares_file_with(self, other: "TableFingerprint") -> bool:
-        """True when a file of it has the contents of one of the other, whatever they are called."""
+        """True when one of its files has the same contents as a file of the other table, under any name."""
         return not {file.sha256 for file in self.files.values()}.isdisjoint(file.sha256 for file in other.files.values())
 
 
 class TableAudit(Frozen):
-    """What of a training table counts, and what was left out of it or cut, in clicks as well as rows.
+    """Rows and clicks of a training table: used, left out, and cut.
 
-    A prepared table, which has rates and no clicks, counts one for each row.
+    In a prepared table, which has rates instead of clicks, each row counts as one click.
     """
 
     has_clicks: bool
     clicks: float
-    """Of the rows used."""
+    """Clicks of the rows used."""
     conversions: float
-    """Of the rows used, after cutting."""
+    """Conversions of the rows used, after cutting."""
     left_out_clicks: float = 0.0
-    """Of the rows left out; one whose clicks cannot be read counts as the mean of the others."""
+    """Clicks of the rows left out; a row whose clicks cannot be read counts as the mean of the others."""
     first_left_out: list[str] = Field(default_factory=list)
     totals: list[str] = Field(default_factory=list)
-    """Rows among those left out that hold the sum of all others: they count no clicks."""
+    """Rows left out that hold the sum of all others; they count no clicks."""
     above_rows: int = 0
     """Rows with more conversions than clicks."""
     above_clicks: float = 0.0
     conversions_cut: float = 0.0
     first_above: str = ""
     unclicked_rows: Annotated[int, Field(exclude_if=lambda rows: not rows)] = 0
-    """Rows among them without any clicks: they weigh nothing, and their conversions are cut whole."""
+    """Those of them without clicks: they have no weight, and all their conversions are cut."""
     unclicked_conversions: Annotated[float, Field(exclude_if=lambda conversions: not conversions)] = 0.0
     first_unclicked: Annotated[str, Field(exclude_if=lambda where: not where)] = ""
     repeated_rows: int = 0
-    """Rows with the keys, and the week, of a row before them."""
+    """Rows with the keys and the week of an earlier row."""
     total_row: str = ""
     """A row among those used that holds the sum of all others."""
     fractional: str = ""
-    """The first row with a fraction of a click, where most rows have whole clicks."""
+    """The first row with a fraction of a click, in a table where most rows have whole clicks."""
     is_thousands_dot: bool = False
-    """True when the fractions look like thousands with a dot: ``1.801``."""
+    """True when the fractions look like thousands separated by a dot: ``1.801``."""
 
     @property
     def left_out_share(self) -> float:
-        """Of all its clicks."""
+        """The share of all clicks that is in rows left out."""
         return self.left_out_clicks / (self.clicks + self.left_out_clicks) if self.left_out_clicks else 0.0
 
     @property
     def above_share(self) -> float:
-        """Clicks of the rows with more conversions than clicks, of all."""
+        """The share of clicks that is in rows with more conversions than clicks."""
         return self.above_clicks / self.clicks if self.clicks else 0.0
 
     @property
     def stated_conversions(self) -> float:
-        """Of the rows used and of those without clicks, before cutting."""
+        """Conversions before cutting, of the rows used and of those without clicks."""
         return self.conversions + self.conversions_cut
 
     @property
     def unclicked_share(self) -> float:
-        """Conversions of the rows without clicks, of all."""
+        """The share of all conversions that is in rows without clicks."""
         return self.unclicked_conversions / self.stated_conversions if self.unclicked_conversions else 0.0
 
 
@@ -146,7 +146,7 @@ MetricValues = dict[str, float]
 
 
 class Estimate(Frozen):
-    """A figure with its interval; None where too few keywords stand behind it."""
+    """A figure with its confidence interval; None for both ends when too few keywords contribute."""
 
     value: float
     low: float | None
@@ -154,7 +154,7 @@ class Estimate(Frozen):
 
 
 class TableSummary(Frozen):
-    """What is in a table of clicks and conversions."""
+    """The size and content of a table of clicks and conversions."""
 
     rows: int
     keywords: int
@@ -162,12 +162,12 @@ class TableSummary(Frozen):
     conversions: float
     device_clicks: dict[str, float]
     cold_keywords: int
-    """Keywords of which the training table has no row."""
+    """Keywords without a row in the training table."""
     cold_clicks: float
 
 
 class SliceFigures(Frozen):
-    """How good the predictors are on some of the rows."""
+    """The quality of the predictors on a slice of the rows."""
 
     rows: int
     keywords: int
@@ -175,11 +175,11 @@ class SliceFigures(Frozen):
     metrics: dict[str, MetricValues]
     """Predictor -> metric -> value."""
     residual: Estimate
-    """Predicted minus true conversions per click, of the release itself."""
+    """Predicted minus true conversions per click, of the release."""
 
 
 class CalibrationBin(Frozen):
-    """Rows with similar predictions: what was predicted, and what happened, per click."""
+    """Rows with similar predictions: clicks, and predicted and true conversions per click."""
 
     clicks: float
     predicted: float
@@ -187,41 +187,41 @@ class CalibrationBin(Frozen):
 
 
 class Importance(Frozen):
-    """The columns that matter most, the most important first."""
+    """The most important columns, in descending order."""
 
     what: str
-    """What the numbers are."""
+    """The meaning of the numbers."""
     columns: dict[str, float]
 
 
 class Verdict(Frozen):
-    """What the gate said about letting the alias ``champion`` mean this release."""
+    """The decision of the gate about promoting this release to ``champion``."""
 
     promote: Promote
-    """What was asked for."""
+    """The requested mode."""
     passed: bool
-    """Whether it is better than the champion and every naive predictor, beyond chance."""
+    """True when the release is better than the champion and every naive predictor, beyond chance."""
     promotes: bool
-    """Whether the alias was to be moved; what was made of it, the outcome of the job says."""
+    """True when the alias should move; the outcome of the job records whether it did."""
     reason: str
     champion: ReleaseId | None
-    """The champion at that time."""
+    """The champion at the time of the decision."""
     objection: Annotated[str, Field(exclude_if=lambda objection: not objection)] = ""
-    """What speaks against it, in words; empty where it passed, and in manifests of an earlier version."""
+    """Why the release did not pass, in words; empty when it passed, and in manifests of an earlier version."""
 
 
 class Evaluation(Frozen):
-    """How good a release is, how sure that is, and what the gate made of it."""
+    """The quality of a release, with intervals, and the decision of the gate."""
 
     judged_on: Literal["eval", "train"]
-    """The table it was judged on; figures on the training table say little of later tables."""
+    """The table of the figures; figures on the training table say little about later tables."""
     confidence: float
-    """Of all intervals; they come from resampling keywords (``shared.catalog.bootstrap``)."""
+    """The level of all intervals; they come from resampling keywords (``shared.catalog.bootstrap``)."""
     resamples: int
     differences: dict[str, Estimate]
-    """Other predictor -> log-loss per click of this release minus that of the other on the same rows; below 0 this one is better."""
+    """Other predictor -> log-loss per click of this release minus that of the other on the same rows; below 0 this release is better."""
     not_compared: dict[str, str]
-    """Release -> why it could not be judged on these rows."""
+    """Release -> why it could not be evaluated on these rows."""
     slices: dict[str, dict[str, SliceFigures]]
     """Kind of slice (device, clicks of the row, history of the keyword) -> slice -> figures."""
     calibration: list[CalibrationBin]
@@ -233,12 +233,12 @@ class Evaluation(Frozen):
 
 
 class CandidateState(StrEnum):
-    """The state of the parameters that a search tried; the best come first."""
+    """The state of a candidate of a search, the best state first."""
 
     CHOSEN = "chosen"
     """The release has these parameters."""
     TRIED = "tried"
-    """Every fold was tried."""
+    """All folds were evaluated."""
     STOPPED = "stopped"
     """Clearly worse than the best, so it got no further folds."""
     FAILED = "failed"
@@ -246,53 +246,53 @@ class CandidateState(StrEnum):
 
 
 class Candidate(Frozen):
-    """Parameters that were tried, and what came of them."""
+    """One set of parameters of a search with its results."""
 
     number: int
     params: dict[str, Any]
     state: CandidateState
     log_loss_per_click: float | None
-    """Over all its folds, each click counted once; None when there is none."""
+    """Over all its folds, each click counted once; None when no fold was evaluated."""
     folds: list[float]
-    """The same for each fold that it got, in their order."""
+    """The same for each of its folds, in their order."""
     reason: str = ""
-    """Why it failed or was stopped."""
+    """Why the candidate failed or was stopped."""
 
 
 class Search(Frozen):
-    """How the parameters of a release were found."""
+    """The search that found the parameters of a release."""
 
     method: str
     config: dict[str, Any]
-    """``params.yaml`` as it was understood."""
+    """The decoded ``params.yaml``."""
     folds: list[str] = Field(default_factory=list)
-    """Each in words: what was trained on and what evaluated."""
+    """Each fold in words: its training and evaluation rows."""
     rule: str = ""
-    """When a candidate gets no further folds."""
+    """The condition under which a candidate gets no further folds."""
     candidates: list[Candidate] = Field(default_factory=list)
     """The best first."""
     chosen: dict[str, Any]
 
 
 class ReleaseManifest(Record):
-    """What is known of one release; the last file of its folder, so that a folder with it is complete."""
+    """The record of a release. It is the last file of its folder, so a folder that has it is complete."""
 
     release: ReleaseId
     definition: Name
     definition_sha256: Sha256
-    """Digest of the code that trained it."""
+    """Digest of the code that trained the release."""
     created: Timestamp
     job_id: JobId
     model_file: FileName
     columns: list[Column]
-    """The features in the order that the model was trained with."""
+    """The features, in the order of training."""
     keys: Keys = KEYS
-    """The columns that name a row, in the order of the result."""
+    """The columns that identify a row, in the order of the result."""
     interval: WithInterval = False
-    """True when it can say between what a rate lies as well."""
+    """True when the release can predict an interval for each rate."""
     files: dict[FileName, FileDigest]
     tables: dict[str, TableFingerprint]
-    """``train`` and, if there was one, ``eval``."""
+    """``train`` and, if one was given, ``eval``."""
     metrics: dict[str, dict[str, MetricValues]]
     """Table -> predictor (this release's definition, the naive ones, other releases) -> metric -> value."""
     libraries: dict[str, str]
@@ -300,39 +300,39 @@ class ReleaseManifest(Record):
     evaluation: Annotated[Evaluation | None, Field(exclude_if=lambda found: found is None)] = None
     """None in manifests of an earlier version."""
     search: Annotated[Search | None, Field(exclude_if=lambda search: search is None)] = None
-    """How its parameters were found; None when they are the definition's own."""
+    """The search that found its parameters; None when they are the definition's own."""
     audits: Annotated[dict[str, TableAudit], Field(exclude_if=lambda audits: not audits)] = Field(default_factory=dict)
-    """Of each of its tables; empty in manifests of an earlier version."""
+    """The audit of each table; empty in manifests of an earlier version."""
     seen_share: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: not share)] = 0.0
-    """Of the rows with conversions that it was judged on, how many it was trained on too, in whatever file."""
+    """The share of converting rows of the evaluation table that also occur in the training table, in any file."""
     warnings: Annotated[list[str], Field(exclude_if=lambda warnings: not warnings)] = Field(default_factory=list)
-    """What makes its figures or its rates doubtful, in sentences."""
+    """Reasons to doubt its figures or rates, in sentences."""
     forced: Annotated[list[str], Field(exclude_if=lambda forced: not forced)] = Field(default_factory=list)
     """Why its tables would have been refused without ``--force``, in sentences."""
     signature: OptionalSignature = None
 
     @property
     def forced_in_words(self) -> str:
-        """That it was trained with ``--force``, and why its tables would have been refused; empty where they were not."""
+        """The note that the release was trained with ``--force``, and why its tables would have been refused; empty without ``--force``."""
         return f"trained with --force, although {'; '.join(self.forced)}" if self.forced else ""
 
     @property
     def judged_on(self) -> Literal["eval", "train"]:
-        """The table whose figures count: that of a later time if there was one."""
+        """The table whose figures count: the evaluation table if there is one."""
         return "eval" if "eval" in self.metrics else "train"
 
     @property
     def judged_on_seen(self) -> bool:
-        """True when the figures that count are of rows it was trained on: there was no other table, or it has seen a part of that."""
+        """True when the figures that count include rows of the training table: it is the evaluation table, or overlaps it too much."""
         table = self.tables.get(self.judged_on)
         return self.judged_on == "train" or self.seen_share > MOST_SEEN or (table is not None and self.was_trained_on(table))
 
     def was_trained_on(self, table: TableFingerprint) -> bool:
-        """True when it has seen a file of this table in training; of rows in another file its sketch tells (``TRAINED_ROWS``)."""
+        """True when the training table shares a file with this table. For rows in other files see the sketch (``TRAINED_ROWS``)."""
         return self.tables["train"].shares_file_with(table)
 
     def check_interval(self) -> None:
-        """Raise ModelError when the release can give no interval."""
+        """Raise ModelError when the release cannot predict intervals."""
         if not self.interval:
             raise ModelError(
                 f"the release {self.release} gives no interval: its definition has no predict_interval",
@@ -341,14 +341,14 @@ class ReleaseManifest(Record):
 
 
 class DeviceSummary(Frozen):
-    """What was scored for one device."""
+    """The scored rows of one device and their mean rate."""
 
     rows: int
     mean_cr: float
 
 
 class ResultManifest(Record):
-    """What is known of one result; it lies beside the prediction file."""
+    """The record of a result, next to the prediction file."""
 
     job_id: JobId
     release: ReleaseId
@@ -358,37 +358,37 @@ class ResultManifest(Record):
     rows_scored: int
     rows_rejected: int
     rows_clipped: int
-    """Rows whose prediction lay outside [0, 1] and was set to the nearer end."""
+    """Rows whose prediction was outside [0, 1] and was set to the nearer end."""
     rows_repeated: Annotated[int, Field(exclude_if=lambda rows: rows == 0)] = 0
-    """Rows whose key an earlier row has as well; 0 also where nobody counted, as in results of an earlier version."""
+    """Rows whose key occurs in an earlier row; also 0 when nothing was counted, as in results of an earlier version."""
     devices: dict[str, DeviceSummary]
-    """Device name -> what was scored for it; ``all`` alone where the device is not read."""
+    """Device name -> its summary; only ``all`` when the device is not read."""
     keys: Keys = KEYS
-    """The columns that name a row."""
+    """The columns that identify a row."""
     interval: WithInterval = False
-    """True when ``cr_low`` and ``cr_high`` stand behind ``cr``."""
+    """True when ``cr_low`` and ``cr_high`` follow ``cr``."""
     fixes: JobId | None = None
-    """The job whose rejects were fixed, if this one fixes any."""
+    """The job whose rejects this job fixed, if any."""
     fixed_rows: FileDigest | None = None
     """The file of fixed rows."""
     text_sha256: Sha256
-    """Digest of the uncompressed prediction file: the same for any chunk size and any fault on the way."""
+    """Digest of the uncompressed prediction file; chunk sizes and retries do not change it."""
     output: FileDigest
     """The compressed prediction file."""
     rejects: FileDigest | None
     revision: BucketPath
-    """Folder that keeps this result for ever, whatever is published later at its place."""
+    """Folder that keeps this result permanently, also when a later result is published at its place."""
     job_created: Timestamp
     started: Timestamp
-    """When the table had been cut into chunks."""
+    """The time at which the plan was complete."""
     finished: Timestamp
     chunks: int
     seconds: float
-    """From the request to the result."""
+    """Seconds from the request to the result."""
 
     @property
     def repeated(self) -> str:
-        """How many rows repeat a key, in words; empty where none does."""
+        """The number of rows that repeat a key, in words; empty when none does."""
         about = "about " if self.rows_scored > MAX_KEYS_COUNTED else ""
         rows = "row has" if self.rows_repeated == 1 else "rows have"
         return f"{about}{self.rows_repeated:,} {rows} the key of an earlier row" if self.rows_repeated else ""

@@ -1,4 +1,4 @@
-"""The releases of the store, read from their manifests. A manifest that cannot be read is named, and hides no other release."""
+"""The releases of the store, read from their manifests. An unreadable manifest is reported and hides no other release."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from shared.records import decode_long
 from shared.signatures import Signature
 
 NEEDED_FIGURES = ("log_loss_per_click", "mae_by_click")
-"""Every list and comparison shows these of a release."""
+"""Figures of a release that every list and comparison shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class FoundRelease:
     manifest: ReleaseManifest
     signed: Signature
     text: bytes
-    """The manifest as it lies in the bucket."""
+    """The bytes of the manifest in the bucket."""
 
     @property
     def release(self) -> str:
@@ -42,21 +42,21 @@ class UnreadableRelease:
 
     release: str
     path: str
-    """Of the manifest."""
+    """Path of the manifest."""
     reason: str
 
 
 def list_releases(bucket: Bucket) -> Iterator[FoundRelease | UnreadableRelease]:
-    """Yields every release that has a manifest, by definition and id."""
+    """Yield every release that has a manifest, by definition and id."""
     for definition in bucket.folders(MODELS):
         if f"{MODELS}/{definition}" != ALIASES:
             yield from releases_of(bucket, definition)
 
 
 def releases_of(bucket: Bucket, definition: str) -> Iterator[FoundRelease | UnreadableRelease]:
-    """Yields the releases of one definition that have a manifest, by id."""
+    """Yield the releases of one definition that have a manifest, by id."""
     names: list[str] = []
-    with contextlib.suppress(PermanentError):  # a folder whose name is no path of the bucket holds no release
+    with contextlib.suppress(PermanentError):  # a folder whose name is not a bucket path holds no release
         names = bucket.folders(f"{MODELS}/{definition}")
     for name in names:
         found = inspect_release(bucket, name) if name.startswith(f"{definition}@") else None
@@ -65,7 +65,7 @@ def releases_of(bucket: Bucket, definition: str) -> Iterator[FoundRelease | Unre
 
 
 def inspect_release(bucket: Bucket, release: str) -> FoundRelease | UnreadableRelease | None:
-    """The release, why it cannot be read, or None when there is no manifest of it."""
+    """A release; UnreadableRelease when its manifest cannot be read; None when it has no manifest."""
     path = f"{release_folder(release)}/{MANIFEST}"
     text, reason = read_or_reason(bucket, path)
     if text is None:
@@ -79,10 +79,10 @@ def inspect_release(bucket: Bucket, release: str) -> FoundRelease | UnreadableRe
 
 
 def read_release(bucket: Bucket, release: str) -> FoundRelease:
-    """One release by its id.
+    """A release by its id.
 
     Raises:
-        ModelError: there is no such release, or its manifest cannot be read; the sentence names the file.
+        ModelError: the release does not exist, or its manifest cannot be read; the message names the file.
     """
     found = inspect_release(bucket, release)
     if found is None:
@@ -93,12 +93,12 @@ def read_release(bucket: Bucket, release: str) -> FoundRelease:
 
 
 def unreadable(found: UnreadableRelease) -> ModelError:
-    """The error for a command that needs exactly this release."""
+    """The error for a command that needs this release."""
     return ModelError(f"{found.path} is not a release manifest: {found.reason}", next_step=how_to_retrain(found.release))
 
 
 def _check(manifest: ReleaseManifest, release: str) -> None:
-    """Raise MessageError when a manifest lacks what every reader of one takes from it."""
+    """Raise MessageError when a manifest lacks a field that every reader needs."""
     if manifest.release != release:
         raise MessageError(f"it belongs to the release {manifest.release}")
     if "train" not in manifest.tables:

@@ -1,4 +1,7 @@
-"""The results at their places and their revisions, read from their manifests. One that cannot be read is named, and hides no other."""
+"""The results at their places and their revisions, read from their manifests.
+
+An unreadable manifest is reported and hides no other result.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,36 +16,36 @@ from shared.records import check_bucket_path, decode_long
 from shared.signatures import Signature
 
 REVISIONS = "revisions"
-"""Folder of a place that keeps every result which was ever made there, each in a folder named by its job."""
+"""Folder at a place that keeps every result made there, each in a folder named by its job."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundResult:
-    """A result, or a revision of one, whose manifest can be read."""
+    """A result or revision whose manifest can be read."""
 
     folder: str
-    """Of the manifest: ``data/predict/output/<definition>/<place>``, or a folder below its ``revisions``."""
+    """Folder of the manifest: ``data/predict/output/<definition>/<place>``, or a folder below its ``revisions``."""
     manifest: ResultManifest
     signed: Signature
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadableResult:
-    """A result, or a revision of one, whose manifest cannot be read."""
+    """A result or revision whose manifest cannot be read."""
 
     folder: str
     path: str
-    """Of the manifest."""
+    """Path of the manifest."""
     reason: str
 
 
 def list_results(bucket: Bucket) -> Iterator[FoundResult | UnreadableResult]:
-    """Yields what is published at each place, by definition and place."""
+    """Yield the published result of each place, by definition and place."""
     yield from _below(bucket, OUTPUTS)
 
 
 def list_revisions(bucket: Bucket, place: str) -> Iterator[FoundResult | UnreadableResult]:
-    """Yields the revisions of one place (``data/predict/output/...``) that have a manifest, the newest first."""
+    """Yield the revisions of one place (``data/predict/output/...``) that have a manifest, the newest first."""
     for name in reversed(_folders(bucket, f"{place}/{REVISIONS}")):
         found = inspect_result(bucket, f"{place}/{REVISIONS}/{name}")
         if found is not None:
@@ -50,7 +53,7 @@ def list_revisions(bucket: Bucket, place: str) -> Iterator[FoundResult | Unreada
 
 
 def find_revision(bucket: Bucket, job_id: str) -> FoundResult | None:
-    """The revision that a job made, wherever it lies: it outlives the folder of the job. None when there is none that can be read."""
+    """The revision of a job, at any place; it outlives the folder of the job. None when no readable one exists."""
     for place in _places(bucket, OUTPUTS):
         found = inspect_result(bucket, f"{place}/{REVISIONS}/{job_id}")
         if isinstance(found, FoundResult):
@@ -59,7 +62,7 @@ def find_revision(bucket: Bucket, job_id: str) -> FoundResult | None:
 
 
 def inspect_result(bucket: Bucket, folder: str) -> FoundResult | UnreadableResult | None:
-    """The result in a folder, why it cannot be read, or None when there is no manifest."""
+    """The result in a folder; UnreadableResult when its manifest cannot be read; None when it has no manifest."""
     path = f"{folder}/{MANIFEST}"
     text, reason = read_or_reason(bucket, path)
     if text is None:
@@ -72,10 +75,10 @@ def inspect_result(bucket: Bucket, folder: str) -> FoundResult | UnreadableResul
 
 
 def read_result(bucket: Bucket, folder: str) -> FoundResult | None:
-    """The result in a folder, or None when there is none.
+    """The result in a folder, or None when the folder has no manifest.
 
     Raises:
-        RequestError: the folder is no path inside the bucket, or its manifest cannot be read; the sentence names the file.
+        RequestError: the folder is not a bucket path, or its manifest cannot be read; the message names the file.
     """
     try:
         check_bucket_path(folder)
@@ -102,7 +105,7 @@ def _below(bucket: Bucket, folder: str) -> Iterator[FoundResult | UnreadableResu
 
 
 def _places(bucket: Bucket, folder: str) -> Iterator[str]:
-    """The folders that have revisions."""
+    """The folders that contain revisions."""
     names = _folders(bucket, folder)
     if REVISIONS in names:
         yield folder
@@ -112,7 +115,7 @@ def _places(bucket: Bucket, folder: str) -> Iterator[str]:
 
 
 def _folders(bucket: Bucket, folder: str) -> list[str]:
-    """The folders in a folder; none in one whose name is no path of the bucket, which its manifest was reported for."""
+    """The folders in a folder; empty when its name is not a bucket path, which the error for its manifest already reports."""
     with contextlib.suppress(PermanentError):
         return bucket.folders(folder)
     return []

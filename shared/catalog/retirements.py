@@ -1,7 +1,7 @@
-"""Which releases are retired: taken out of ``latest`` by a person, since nobody should score with them any more.
+"""Retired releases: a person took them out of ``latest``, so that they are used only by their full id.
 
-``model/aliases/retired/<release>/000001.json`` is the first change of a release: it was retired, or taken back into use. The first to
-write a change made it. A retired release stays in the store, and its full id still means it.
+``model/aliases/retired/<release>/000001.json`` is the first change of a release: it was retired or restored. The first writer of a
+change wins. A retired release stays in the store.
 """
 
 from typing import Annotated
@@ -16,12 +16,12 @@ RETIRED = "model/aliases/retired"
 
 
 class Retirement(Record):
-    """That a release was retired, or taken back into use."""
+    """One change of a release: it was retired or restored."""
 
     release: ReleaseId
     at: Timestamp
     number: Annotated[int, Field(ge=1)]
-    """Which change of the release this is."""
+    """The number of this change of the release, from 1."""
     retired: bool
     by: Annotated[str, Field(max_length=200)] = ""
     """``user@host``."""
@@ -29,12 +29,12 @@ class Retirement(Record):
 
 
 def add_retirement(bucket: Bucket, change: Retirement) -> bool:
-    """Make this change; False when somebody else made the change of its number."""
+    """Write this change; False when another process wrote the change with its number first."""
     return bucket.create(_file(change.release, change.number), change.to_json())
 
 
 def changes_of_retirement(bucket: Bucket, release: str) -> list[Retirement | None]:
-    """The changes of a release, the oldest first; None stands for one that cannot be read."""
+    """The changes of a release, the oldest first; None for an unreadable one."""
     found: list[Retirement | None] = []
     while (text := bucket.read(_file(release, len(found) + 1))) is not None:
         try:
@@ -45,9 +45,9 @@ def changes_of_retirement(bucket: Bucket, release: str) -> list[Retirement | Non
 
 
 def why_retired(bucket: Bucket, release: str) -> str:
-    """Since when, by whom and why a release is retired, in words; empty where it is in use.
+    """When, by whom and why a release was retired, in words; empty when it is in use.
 
-    A record that cannot be read counts as a retirement: a person wanted to say something of this release.
+    An unreadable record counts as a retirement, because a person meant to change this release.
     """
     found = changes_of_retirement(bucket, release)
     if not found:
@@ -62,7 +62,7 @@ def why_retired(bucket: Bucket, release: str) -> str:
 
 
 def retired_releases(bucket: Bucket) -> dict[str, str]:
-    """Every retired release, with since when, by whom and why in words."""
+    """Every retired release, with when, by whom and why in words."""
     found = {release: why_retired(bucket, release) for release in bucket.folders(RETIRED)}
     return {release: why for release, why in found.items() if why}
 

@@ -1,10 +1,10 @@
-"""What people read of the tables of a release: the rows left out, the conversions cut, and what makes its figures doubtful."""
+"""Describes the tables of a release for people: rows left out, conversions cut, and doubts about the figures."""
 
 from shared.catalog.manifests import ReleaseManifest, TableAudit, TableFingerprint
 
 
 def doubts(manifest: ReleaseManifest) -> dict[str, str]:
-    """Facts by name, in the order of their weight; empty where nothing was left out and nothing is doubtful."""
+    """Facts by name, the most important first; empty when nothing was left out and nothing is doubtful."""
     facts = {}
     if manifest.forced:
         facts["forced"] = manifest.forced_in_words

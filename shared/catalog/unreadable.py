@@ -1,18 +1,18 @@
-"""Why a manifest cannot be read, where that is a matter of this one file and not of the whole bucket."""
+"""Separates an unreadable manifest from an unavailable bucket."""
 
 from shared.bucket.interface import Bucket
 from shared.errors import BucketError, PermanentError
 
 
 def read_or_reason(bucket: Bucket, path: str) -> tuple[bytes | None, str]:
-    """The content of a file, or why this one file cannot be read; neither when there is none.
+    """The content of a file and an empty reason, or None and why this file cannot be read; None and an empty reason when it does not exist.
 
     Raises:
-        BucketError: the bucket does not answer, so nothing is known of any file.
+        BucketError: the bucket does not answer, so the state of any file is unknown.
     """
     try:
         return bucket.read(path), ""
-    except PermanentError as error:  # no path inside the bucket, or a symbolic link that leads outside
+    except PermanentError as error:  # not a bucket path, or a symbolic link that leads outside the bucket
         return None, error.message
     except BucketError as error:
         if isinstance(error.__cause__, PermissionError):

@@ -1,7 +1,7 @@
-"""Names of the files and folders in a job's folder, ``jobs/<job id>/``. No other module spells them.
+"""Names of the files and folders in a job's folder, ``jobs/<job id>/``; no other module contains them.
 
-A step reads the folder, adds one thing, and may run any number of times. What exists once is never changed afterwards: where two
-processes may write such a file, the first writer wins.
+A step reads the folder, adds one thing, and may run any number of times. A file that is written once never changes: where two processes
+may write it, the first writer wins.
 """
 
 from enum import StrEnum
@@ -29,7 +29,7 @@ class JobFile(StrEnum):
     SENT_AGAIN = "sent-again"
     """A mark whose time says when the sweep last sent a step of the job again. The sweep writes it."""
     REJECTS_ACCEPTED = "rejects-accepted"
-    """A mark: a person lets the job go on without its rejects, however many there are. ``scoring jobs resume`` writes it."""
+    """A mark: a person lets the job go on without its rejects, however many it has. ``scoring jobs resume`` writes it."""
     OUTCOME = "outcome.json"
     """How the job ended. The last step, a failing step or a cancel writes it; the first writer wins."""
     PUBLISHED = "published.json"
@@ -56,9 +56,9 @@ class Subfolder(StrEnum):
     CANDIDATES = "candidates"
     """The loss of one candidate on one fold. The candidate step writes them; the first writer wins."""
     SUSPECTS = "suspects"
-    """What is known of a chunk that killed its worker. The chunk step writes them."""
+    """Records about a chunk that killed its worker. The chunk step writes them."""
     DEATHS = "deaths"
-    """How often a step was begun without an end, of steps that died or were sent again. The step writes them."""
+    """The number of starts of a step without an end, for steps that died or were sent again. The step writes them."""
     FIXES = "fixes"
     """Rows that replace rejects of another job, and the rejects that were not fixed. The plan step of a fix writes them."""
     ENDED = "ended"
@@ -79,4 +79,4 @@ class PartFile(StrEnum):
 
 
 NOTICE = "notice.json"
-"""A notice that belongs to no job, in a folder of its own; ``JobFile.DELIVERY_ATTEMPT`` and ``JobFile.NOTIFIED`` lie beside it."""
+"""A notice that belongs to no job, in its own folder, next to ``JobFile.DELIVERY_ATTEMPT`` and ``JobFile.NOTIFIED``."""

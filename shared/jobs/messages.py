@@ -1,7 +1,7 @@
-"""What travels over the queue and what a job folder says of the request: frozen, JSON, with a format number.
+"""Messages of the queue and requests of jobs: frozen JSON records with a format number.
 
-Only ids, numbers and paths inside the bucket are in a message, never rows. ``decode`` checks everything once; what it returns
-is trusted afterwards. A changed meaning of a field gets a new format number, and the old golden files must still decode.
+A message holds ids, numbers and paths inside the bucket, never rows. ``decode`` checks it once, and its result is trusted afterwards. A
+field that changes its meaning gets a new format number, and the old golden files must still decode.
 """
 
 import json
@@ -17,21 +17,21 @@ from pydantic import (
 from shared.records import MAX_MESSAGE_BYTES, BucketPath, JobId, ModelRef, Name, Promote, Record, Share, Timestamp, decode
 
 MAX_LEFT_OUT = 0.01
-"""A training table is refused if a larger share of its rows, or of its clicks, cannot be used, unless the request says another."""
+"""The largest share of rows, or of clicks, of a training table that may be unusable, unless the request sets another."""
 
 
 REJECT_SHARE = 0.01
-"""The share of rows that may be rejected where a request names none."""
+"""The largest share of rejected rows, unless the request sets another."""
 
 
 class StepMessage(Record):
-    """Do one step of a job: plan, fit, finish or notify, by the name of the task."""
+    """Asks for one step of a job: plan, fit, finish or notify, by the name of the task."""
 
     job_id: JobId
 
     @property
     def piece(self) -> dict[str, int]:
-        """The numbers of the piece of the job that it is about, as log lines name them; empty for a step of the whole job."""
+        """The numbers of the piece of the job, as log lines name them; empty for a step of the whole job."""
         return {}
 
     @property
@@ -44,7 +44,7 @@ Offset = Annotated[int, Field(ge=0, lt=1 << 62)]
 
 
 class ChunkMessage(StepMessage):
-    """Score one chunk of a job's plan; ``of`` is how many there are, 0 while that is not known."""
+    """Asks to score one chunk of a job's plan; ``of`` is the number of chunks, 0 while it is unknown."""
 
     index: Annotated[int, Field(ge=0, lt=10_000_000)]
     cut: tuple[Offset, Offset, Offset, Annotated[int, Field(ge=1, lt=1 << 62)]] | None = None
@@ -68,7 +68,7 @@ class ChunkMessage(StepMessage):
 
 
 class CandidateMessage(StepMessage):
-    """Try one candidate of a search on one fold; both are counted from 1, and what they are lies in the job's folder."""
+    """Asks to evaluate one candidate of a search on one fold; both count from 1 and are described in the job's folder."""
 
     candidate: Annotated[int, Field(ge=1, le=1_000_000)]
     fold: Annotated[int, Field(ge=1, le=1000)]
@@ -87,15 +87,15 @@ class ScoreJob(Record):
     model: ModelRef
     table: BucketPath
     place: BucketPath
-    """Where under ``data/predict/output/<definition>/`` the result goes, for example ``2026/11/23``."""
+    """The path of the result below ``data/predict/output/<definition>/``, for example ``2026/11/23``."""
     chunk_rows: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     max_reject_share: Share = REJECT_SHARE
     max_rejects: Annotated[int, Field(ge=0, le=1_000_000_000_000)] | None = None
     fixes: JobId | None = None
-    """The job whose rejects the fixed rows take the place of."""
+    """The job whose rejects the fixed rows replace."""
     fixed_rows: BucketPath | None = None
     interval: Annotated[bool, Field(exclude_if=lambda wanted: not wanted)] = False
-    """True to write ``cr_low`` and ``cr_high`` as well; workers of an earlier version know no such field, so it is said only then."""
+    """True to add ``cr_low`` and ``cr_high``. False is not written: workers of an earlier version do not know the field."""
 
     @model_validator(mode="after")
     def _fixes_with_rows(self) -> Self:
@@ -105,7 +105,7 @@ class ScoreJob(Record):
 
 
 class TrainJob(Record):
-    """The request to train a definition on a table and to judge it on another."""
+    """The request to train a definition on a table and to evaluate it on another."""
 
     kind: Literal["train"] = "train"
     job_id: JobId
@@ -114,11 +114,11 @@ class TrainJob(Record):
     train: BucketPath
     eval: BucketPath | None = None
     alias: Name | None = None
-    """Name to point at the release when it is published, beside ``latest``."""
-    # left out where it says nothing: workers of an earlier version do not know it
+    """Alias that must point to the release when it is published, in addition to ``latest``."""
+    # the default is not written: workers of an earlier version do not know the field
     promote: Annotated[Promote, Field(exclude_if=lambda promote: promote == "never")] = "never"
     force: Annotated[bool, Field(exclude_if=lambda force: not force)] = False
-    """True to train on a table from which nothing good is likely to be learned; the release says so."""
+    """True to train on a table that is likely unfit; the release records it."""
     max_left_out: Annotated[Share, Field(exclude_if=lambda share: share == MAX_LEFT_OUT)] = MAX_LEFT_OUT
     """Share of the rows, or of the clicks, of a table that may be left out."""
 
@@ -129,17 +129,17 @@ class TrainJob(Record):
         return self
 
     config: Annotated[BucketPath | None, Field(exclude_if=lambda path: path is None)] = None
-    """``params.yaml`` of the search for the best parameters, if one is asked for; workers of an earlier version know of none."""
+    """``params.yaml`` of the requested parameter search, if any; workers of an earlier version do not know the field."""
 
 
 Job = ScoreJob | TrainJob
 
 
 class Notice(Record):
-    """What people are told, above all when a job has reached a final state."""
+    """A message for people, usually that a job has reached a final state."""
 
     job_id: JobId | None = None
-    """None for what is about no job."""
+    """None for a notice that belongs to no job."""
     good: bool
     title: str
     facts: dict[str, str]
@@ -150,7 +150,7 @@ def decode_job(text: bytes) -> Job:
     """Read ``job.json``.
 
     Raises:
-        MessageError: it is neither a ScoreJob nor a TrainJob that this version knows.
+        MessageError: the text is neither a ScoreJob nor a TrainJob of this version.
     """
     try:
         raw = json.loads(text) if len(text) <= MAX_MESSAGE_BYTES else {}

@@ -1,4 +1,4 @@
-"""The outbox: notices that belong to no job, about an act of a person or of the schedule. The sweep delivers them.
+"""The outbox: notices that belong to no job, about an action of a person or of the schedule. The sweep delivers them.
 
     notices/<name>/         the notice, the tries to deliver it, and their end (``shared.jobs.files``)
     notices/_open/<name>    a mark: the notice is not delivered yet

@@ -1,4 +1,4 @@
-"""The configuration of a search for the best parameters of a definition: ``params.yaml``, read and checked before any work.
+"""The configuration of a parameter search: ``params.yaml``, read and checked before any work.
 
     search: grid                # or random, or optuna; then candidates: how many
     folds: 3
@@ -6,7 +6,7 @@
       num_leaves: [15, 31, 63]                            # one of these
       learning_rate: {low: 0.01, high: 0.3, log: true}    # or a range, for random and optuna
 
-A file of parameters alone, each with its list, as the older service had them, is a grid too.
+A file that holds only parameters, each with its list, is a grid too: the format of the older service.
 """
 
 import math
@@ -33,17 +33,17 @@ from shared.text.field_errors import field_errors
 from shared.text.yaml_files import NotYamlError, read_yaml
 
 MOST_CANDIDATES = 100_000
-"""Whatever the settings allow."""
+"""The limit of ``candidates`` for any setting."""
 MOST_FOLDS = 20
 LONGEST_LIST = 1000
 LONGEST_COUNT = 10**15
-"""Of candidates, as a sentence shows it: the product of a hundred lists has hundreds of digits."""
+"""The largest count that a message shows: the product of a hundred lists has hundreds of digits."""
 
 _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def _read_exponent(value: object) -> object:
-    """YAML reads 1e-3 as text, but a number is meant."""
+    """Read a number like 1e-3, which YAML treats as text."""
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
@@ -67,12 +67,12 @@ class _Config(BaseModel):
 
 
 class ParameterRange(_Config):
-    """All numbers from ``low`` to ``high``; whole ones when both are whole."""
+    """All numbers from ``low`` to ``high``; integers when both are integers."""
 
     low: Number
     high: Number
     log: StrictBool = False
-    """Small numbers are as likely as large ones: the logarithm is even."""
+    """True to draw the logarithm uniformly, so that small numbers are as likely as large ones."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -84,7 +84,7 @@ class ParameterRange(_Config):
 
     @property
     def is_whole(self) -> bool:
-        """True when only whole numbers are meant."""
+        """True when only integers are drawn."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
@@ -101,12 +101,12 @@ class SearchConfig(_Config):
 
     search: Literal["grid", "random", "optuna"] = "grid"
     folds: Annotated[StrictInt, Field(ge=2, le=MOST_FOLDS)] = 3
-    """At most: a table of few weeks has fewer."""
+    """The most folds; a table of few weeks has fewer."""
     candidates: Annotated[StrictInt, Field(ge=1)] | None = None
-    """How many are drawn; a grid has as many as it has."""
+    """The number of draws; not for a grid, whose lists determine it."""
     seed: Annotated[StrictInt, Field(ge=0, lt=1 << 32)] = 1
     stop_early: StrictBool = True
-    """Candidates that are clearly worse than the best get no further folds."""
+    """True to give no further folds to candidates that are clearly worse than the best."""
     parameters: Annotated[dict[ParameterName, Values], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -122,13 +122,13 @@ class SearchConfig(_Config):
 
     @property
     def count(self) -> int:
-        """How many candidates there are at most."""
+        """The largest number of candidates."""
         if self.candidates is not None:
             return self.candidates
         return math.prod(len(values) for values in self.parameters.values() if isinstance(values, list))
 
     def grid(self) -> dict[str, list[Value]]:
-        """Each parameter with its list; raises RequestError where one is a range."""
+        """Each parameter with its list; raises RequestError when one is a range."""
         lists = {name: values for name, values in self.parameters.items() if isinstance(values, list)}
         if len(lists) < len(self.parameters):
             raise RequestError("the definition's own grid_search takes lists, and the config names a range", next_step="List the values.")
@@ -136,10 +136,10 @@ class SearchConfig(_Config):
 
 
 def read_config(text: bytes, name: str, most_candidates: int) -> SearchConfig:
-    """The search that a ``params.yaml`` describes; ``name`` is what people call the file.
+    """The search of a ``params.yaml``; ``name`` is the file's name in messages.
 
     Raises:
-        RequestError: it is no YAML, has an unknown or wrong entry, or more candidates than allowed; one sentence names it.
+        RequestError: it is not YAML, has an unknown or wrong entry, or more candidates than allowed; the message names the entry.
     """
     config = _checked(_as_entries(_parsed(text, name), name), name)
     if config.count > most_candidates:
@@ -161,7 +161,7 @@ def _parsed(text: bytes, name: str) -> object:
 
 
 def _as_entries(raw: object, name: str) -> dict[Any, Any]:
-    """The entries of the file; parameters alone stand for a grid of them."""
+    """The entries of the file; a file of parameters alone is a grid."""
     if not isinstance(raw, dict) or not raw:
         raise _refused(name, "it is empty" if not raw else "it has no entries")
     if raw.keys() & SearchConfig.model_fields.keys():
@@ -190,7 +190,7 @@ def _checked(entries: dict[Any, Any], name: str) -> SearchConfig:
 
 def _sentence(error: ValidationError) -> str:
     first = field_errors(error)[0]
-    # after the name of a parameter pydantic names the kinds that it tried
+    # pydantic appends the types that it tried to the name of a parameter
     place = first.path[:2]
     where = f"{'.'.join(place)}: " if place else ""
     shown = f" (got {str(first.value)[:60]!r})" if place and first.kind != "missing" else ""

@@ -1,1 +1,1 @@
-"""What producers and workers agree on in Redis."""
+"""The state and protocol in Redis that producers and workers share."""

@@ -1,4 +1,4 @@
-"""What waits in the queues, read from Redis without taking anything."""
+"""The waiting messages of the queues, read from Redis without taking any."""
 
 import json
 from datetime import UTC, datetime
@@ -9,16 +9,16 @@ from shared.queue.broker import SENT_AT
 from shared.queue.routes import SWEEP
 
 INSPECTED_MESSAGES = 50
-"""Messages at the old end of a queue that are looked at; sweeps, and what somebody else put there, say nothing."""
+"""Messages at the old end of a queue that are inspected; sweeps and foreign messages do not count."""
 
 UNKNOWN = datetime.fromtimestamp(0, UTC)
 
 
 def waiting_since(client: redis.Redis, queue: str) -> datetime | None:
-    """When the message was sent that waits longest in a queue; None when none of ours waits. Raises redis.RedisError."""
+    """The send time of the oldest waiting message of this product; None when none waits. Raises redis.RedisError."""
     messages = client.lrange(queue, -INSPECTED_MESSAGES, -1)
     sent = [moment for message in messages if (moment := _sent_at(message)) is not None]
-    # full of what is not ours: ours may wait behind it
+    # full of foreign messages: one of this product may wait after them
     return min(sent, default=UNKNOWN if len(messages) == INSPECTED_MESSAGES else None)
 
 

@@ -1,4 +1,4 @@
-"""The Celery application, made one way for every process: each option with its reason, and the one function that sends."""
+"""The Celery application with the reason for each option, and the functions that send messages."""
 
 import contextlib
 import time
@@ -17,84 +17,85 @@ from shared.queue.routes import GC, PROBE, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, S
 from shared.settings import Settings
 
 VISIBILITY_SECONDS = 3600
-"""After this long Redis gives a message that was taken but not acknowledged to somebody else."""
+"""After this time Redis delivers a message that was taken but not acknowledged to another worker."""
 
 SENT_AT = "sent_at"
-"""Header of every message: when it was sent, in seconds since the epoch."""
+"""Header of every message: its send time in seconds since the epoch."""
 
 CLOCKS_APART_SECONDS = 60
-"""The clocks of two hosts may differ by so much."""
+"""The largest assumed difference between the clocks of two hosts."""
 
 PROBE_SECONDS = 3600.0
-"""Expiry is judged by the worker's clock, which may be far ahead: a canary that waited longer is dropped, one of an older question does
-no harm, since each has a place of its own for its answer."""
+"""Expiry is checked by the worker's clock, which may be far ahead: a canary that waited longer is dropped. An answer to an earlier canary
+does no harm, since each canary has its own key for answers.
+"""
 
 GC_SECONDS = 300.0
-"""Between two steps of the daily round that removes what is old; nearly all find nothing to do."""
+"""The interval between steps of the daily removal; almost all of them find nothing to do."""
 
 UPKEEP_SECONDS = 300
-"""A sweep and a step of the daily round take seconds; one that takes so long hangs."""
+"""The time limit of a sweep and of a removal step: both take seconds, so a longer one hangs."""
 
 BATCH_MESSAGES = 500
-"""Messages in one round trip to Redis: 10,000 chunks go out in about two seconds instead of seven."""
+"""Messages per round trip to Redis: 10,000 chunks are sent in about two seconds instead of seven."""
 
 
 def make_app(settings: Settings) -> celery.Celery:
-    """The Celery application for a producer, a worker or beat; opens no connection.
+    """Make the Celery application for a producer, a worker or beat; opens no connection.
 
-    One process that disagrees on ``visibility_timeout`` would rule all queues on that Redis: hence one place.
+    It is made in one place because a single process with another ``visibility_timeout`` would affect all queues of that Redis.
     """
     transport = {
         "visibility_timeout": VISIBILITY_SECONDS,
-        # looked for every 100 s otherwise: too late for a person who waits
+        # the default interval of 100 s is too long for a waiting person
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
         # a command to a dead Redis must fail, not hang
         "socket_connect_timeout": 5,
         "socket_timeout": 30,
         "socket_keepalive": True,
-        # who sends to a Redis that is away hears of it in half a second instead of six; how long a worker waits for it is said below
+        # fail a publish after 0.5 s instead of kombu's 6 s; workers' own reconnection is configured below
         "max_retries": 2,
         "interval_start": 0.1,
         "interval_step": 0.2,
     }
     app = celery.Celery("scoring", broker=settings.broker_url)
     app.conf.update(
-        # messages are data: nothing that could run code is ever decoded
+        # messages are data: code is never decoded
         accept_content=["json"],
         task_serializer="json",
         result_serializer="json",
         # results live in the bucket; without them a task costs 9 Redis commands instead of 14
         task_ignore_result=True,
-        # a message is given back when the process that works on it dies
+        # a message returns to its queue when the process that works on it dies
         task_acks_late=True,
         task_reject_on_worker_lost=True,
-        # a message that waits inside a worker counts against the visibility timeout, so none waits there
+        # a prefetched message counts against the visibility timeout, so none waits inside a worker
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         broker_transport_options=transport,
         result_backend_transport_options=transport,
-        # work stays far below the visibility timeout, so that nothing runs twice by itself
+        # far below the visibility timeout, so that no task is redelivered while it runs
         task_soft_time_limit=840,
         task_time_limit=900,
-        # a chunk takes far less; one that hangs is found earlier than a training that does
+        # a chunk takes far less time than a training, so a hanging chunk is found earlier
         task_annotations={
             SCORE_CHUNK: {"soft_time_limit": settings.chunk_seconds, "time_limit": settings.chunk_seconds + 30},
-            # no other process makes the step while one hangs in it
+            # no other process runs the step while one hangs in it
             SWEEP: {"soft_time_limit": UPKEEP_SECONDS, "time_limit": UPKEEP_SECONDS + 30},
             GC: {"soft_time_limit": UPKEEP_SECONDS, "time_limit": UPKEEP_SECONDS + 30},
         },
-        # the first loses chunks in hand when the connection breaks, the second hangs
+        # the first option loses running chunks when the connection breaks, the second hangs
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_deduplicate_successful_tasks=False,
-        # without it a full Redis ends the worker
+        # without this option a full Redis ends the worker
         broker_channel_error_retry=True,
-        # a worker outlives any outage of Redis
+        # a worker survives any outage of Redis
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
-        # with REMAP_SIGTERM=SIGQUIT (containers): this long to finish, then the rest is handed back
+        # with REMAP_SIGTERM=SIGQUIT (containers): the time to finish before running tasks are handed back
         worker_soft_shutdown_timeout=30,
-        # the dashboard shows what happens
+        # events for the dashboard
         worker_send_task_events=True,
         task_send_sent_event=True,
         # our own log lines, set up once in workers/app.py
@@ -104,27 +105,27 @@ def make_app(settings: Settings) -> celery.Celery:
         task_create_missing_queues=False,
         task_routes={task: {"queue": queue} for task, queue in QUEUE_OF_TASK.items()},
         beat_schedule={
-            # a sweep that waited much longer than its period is worth nothing: the next one is due
+            # a sweep that waited much longer than its period is useless: the next one is due
             SWEEP: {"task": SWEEP, "schedule": settings.sweep_seconds, "options": {"expires": _sweep_expiry_seconds(settings)}},
-            # a short step of a round that is made daily: the bucket says how far it is, so it matters not when beat began
+            # a short step of the daily removal, whose progress is in the bucket: a restart of beat changes nothing
             GC: {"task": GC, "schedule": GC_SECONDS, "options": {"expires": GC_SECONDS}},
         },
-        # beat looks at its clock this often at least, so that the sweep comes in time
+        # beat checks its clock at least this often (seconds), so that the sweep is on time
         beat_max_loop_interval=5,
     )
     return app
 
 
 def _sweep_expiry_seconds(settings: Settings) -> float:
-    """Expiry is judged by the worker's clock, which may be a minute ahead of beat's: with the bare period no sweep would ever run there."""
+    """Expiry is checked by the worker's clock, which may be a minute ahead of beat's: with the bare period no sweep would run there."""
     return 10 * settings.sweep_seconds + CLOCKS_APART_SECONDS
 
 
 def send(app: celery.Celery, task: str, messages: Sequence[StepMessage]) -> None:
-    """Put orders for one task on its queue, in their order.
+    """Put messages for one task on its queue, in their order.
 
     Raises:
-        BrokerError: Redis does not answer or refuses; some orders may have been sent.
+        BrokerError: Redis does not answer or refuses; some messages may have been sent.
     """
     with _asking(app), app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=BATCH_MESSAGES):  # type: ignore[attr-defined]  # new in kombu 5.7, after its type stubs
         for message in messages:
@@ -134,7 +135,7 @@ def send(app: celery.Celery, task: str, messages: Sequence[StepMessage]) -> None
 
 
 def send_probe(app: celery.Celery, queue: str, canary: Probe) -> None:
-    """Ask whoever takes messages from a queue to answer; raises BrokerError."""
+    """Send a canary to a queue, for its consumer to answer; raises BrokerError."""
     with _asking(app):
         app.send_task(PROBE, args=[canary.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=PROBE_SECONDS, retry=False)
 
@@ -151,7 +152,10 @@ def _asking(app: celery.Celery) -> Iterator[None]:
 
 
 def _readable(message: StepMessage) -> str:
-    """What the dashboard shows as arguments: the job last, because of a long text its list of tasks shows the first 400 pixels."""
+    """The arguments as the dashboard shows them.
+
+    The job comes last, because the list of tasks shows only the first 400 pixels of a text.
+    """
     if isinstance(message, ChunkMessage):
         return f"chunk {message.index + 1} of {message.of or '?'}, {message.job_id}"
     if isinstance(message, CandidateMessage):

@@ -1,15 +1,15 @@
-"""Which stack a bucket belongs to: two that share one leave each other's jobs, schedule and notices alone.
+"""The stack that a bucket belongs to: stacks that share a bucket leave each other's jobs, schedule and notices alone.
 
-Messages and leases lie in each Redis, open jobs in the bucket. Without this the sweep of a second stack would send the jobs of the first to
-its own workers, which may have other definitions. ::
+Messages and leases are in each stack's Redis, open jobs in the bucket. Without this check the sweep of a second stack would send the
+jobs of the first to its own workers, which may have other definitions. ::
 
-    Redis  scoring:cluster          the id of this stack: SCORING_CLUSTER, or made by whoever comes first
+    Redis  scoring:cluster          the id of this stack: SCORING_CLUSTER, or a random one that the first process writes
     bucket cluster.json             the stack that the bucket belongs to                       (first writer wins)
-           clusters/<id>.json       its time says when a stack was seen last; a worker writes it every ``SEEN_EVERY_SECONDS``
-           jobs/_open/<job id>      holds the id of the stack that a job was put into
+           clusters/<id>.json       its modification time says when a stack was last seen; a worker writes it every ``SEEN_EVERY_SECONDS``
+           jobs/_open/<job id>      holds the id of the stack of a job
 
-A stack that was not seen for ``SILENT_SECONDS`` is gone: the bucket, and its open jobs, go to whoever is still there. So a Redis that was
-emptied, or replaced by another, needs no person. All times are those of the storage: no clock of ours must be right.
+A stack that was not seen for ``SILENT_SECONDS`` is gone: the bucket and its open jobs pass to a stack that is still active. So an emptied
+or replaced Redis needs no action by a person. All times are those of the storage, so local clocks do not matter.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ from shared.records import Name, Record, Timestamp, decode
 
 KEY = "scoring:cluster"
 KEPT_SECONDS = 30 * 24 * 3600
-"""Every key of ours has an expiry; a stack that works renews it."""
+"""Every key of this product expires; an active stack renews it."""
 
 OWNER, CLUSTERS = "cluster.json", "clusters"
 SEEN_EVERY_SECONDS = 20.0
 SAID_EVERY_SECONDS = 60.0
 SILENT_SECONDS = 120.0
-"""After this long without a sign a stack is taken for gone."""
+"""A stack without a sign of life for this time counts as gone."""
 
 log = structlog.get_logger()
 
 
 class Seen(Record):
-    """That a stack works on the bucket, or that it belongs to it."""
+    """The record that a stack uses the bucket, or owns it."""
 
     cluster: Name
     at: Timestamp
@@ -49,29 +49,29 @@ class Seen(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """To whom a bucket belongs at one moment."""
+    """The owner of a bucket and its other users at one moment."""
 
     own: str
-    """The id of this stack; empty where Redis does not say."""
+    """The id of this stack; empty when Redis does not have it."""
     owner: str
-    """The stack that the bucket belongs to; empty while none has claimed it."""
+    """The owner of the bucket; empty before the first claim."""
     others: dict[str, float]
-    """Other stacks that were seen on it of late -> seconds ago."""
+    """Other stacks that were seen recently -> seconds ago."""
 
     @property
     def is_ours(self) -> bool:
-        """True unless another stack, which is there, has the bucket."""
+        """True unless another active stack owns the bucket."""
         return self.owner == self.own or self.owner not in self.others
 
     def is_foreign(self, cluster: str) -> bool:
-        """True when what was put into this stack is to be left to another one."""
+        """True when the jobs of this stack id must be left to another stack."""
         if cluster == self.own:
             return False
         return cluster in self.others or not self.is_ours
 
     @property
     def sentence(self) -> str:
-        """What people must know when the bucket belongs to another stack."""
+        """The message for people when the bucket belongs to another stack."""
         return f"the bucket belongs to another stack, {self.owner}, seen {self.others.get(self.owner, 0):.0f} s ago"
 
 
@@ -79,26 +79,26 @@ JOIN = (
     "Set BUCKET_URL to a bucket of its own; or, to let both work on one bucket, SCORING_CLUSTER to the same name on both sides. "
     f"If the other stack is gone for good, the bucket is ours {SILENT_SECONDS:.0f} s after it was seen last."
 )
-"""What to do about it."""
+"""The next step when another stack owns the bucket."""
 
 
 class Share:
-    """Which open jobs are for this stack, at one moment.
+    """The open jobs of this stack, at one moment.
 
-    A job is of the stack that it was put into, and of the stack that has the bucket where that one is not there or not known.
+    A job belongs to the stack that enqueued it, or to the owner of the bucket when that stack is gone or unknown.
     """
 
     def __init__(self, bucket: Bucket, claim: Claim | None, of_job: dict[str, str]) -> None:
-        """``claim`` is None where nobody can say which stack this is; ``of_job`` holds the stacks of jobs that are known, and gets more."""
+        """``claim`` is None when the id of this stack is unknown; ``of_job`` caches the stacks of jobs and is extended."""
         self.claim = claim
         self.left_alone: list[str] = []
         self._bucket, self._of_job = bucket, of_job
 
     def is_own(self, job_id: str) -> bool:
-        """False for a job that is to be left to another stack; reads its mark if need be. May be asked in several threads at once.
+        """False for a job that must be left to another stack; reads the mark of the job if needed. Safe to call from several threads.
 
         Raises:
-            BucketError: its mark cannot be read.
+            BucketError: the mark of the job cannot be read.
         """
         if self.claim is None or not self.claim.others:
             return True
@@ -111,7 +111,7 @@ class Share:
 
 
 class Cluster:
-    """The stack of a process, as that process sees it: says that it is there, and looks who else is, but not more often than need be."""
+    """The stack of this process: announces it in the bucket and finds the other stacks, at most every ``SEEN_EVERY_SECONDS``."""
 
     def __init__(self, bucket: Bucket, client: redis.Redis, configured: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self._bucket, self._client, self._configured, self._clock = bucket, client, configured, clock
@@ -122,31 +122,31 @@ class Cluster:
         self._of_job: dict[str, str] = {}
 
     def claim(self) -> Claim:
-        """To whom the bucket belongs; a bucket of nobody, or of a stack that is gone, is ours from now on. Raises BucketError."""
+        """The owner of the bucket. A bucket without an owner, or whose owner is gone, is claimed for this stack. Raises BucketError."""
         if self._claim is None or self._clock() - self._looked >= SEEN_EVERY_SECONDS:
             self._claim = self._inspect()
             self._looked = self._clock()
         return self._claim
 
     def share_out(self, open_jobs: Sequence[str]) -> "Share":
-        """Which of the open jobs are for this stack, found out for each when it is asked for. Raises BucketError.
+        """The share of this stack in the open jobs; each job is resolved when ``is_own`` is called. Raises BucketError.
 
-        Who else is there is looked up each time: a stack that came since the last look may already have put its jobs here.
+        The other stacks are read each time: one that came since the last claim may already have enqueued jobs.
         """
         if not open_jobs or not self.claim().own:
             return Share(self._bucket, None, {})
         self._claim = read_claim(self._bucket, self._own)
-        # a job that was closed and is let go on may be of another stack by then
+        # a job that was closed and resumed may have moved to another stack
         self._of_job = {job_id: self._of_job[job_id] for job_id in open_jobs if job_id in self._of_job}
         return Share(self._bucket, self._claim, self._of_job)
 
     def own_jobs(self, open_jobs: Sequence[str]) -> list[str]:
-        """The open jobs that are for this stack, in their order; the mark of each is read. Raises BucketError."""
+        """The open jobs of this stack, in their order; reads the mark of each. Raises BucketError."""
         share = self.share_out(open_jobs)
         return [job_id for job_id in open_jobs if share.is_own(job_id)]
 
     def say_left_alone(self, share: "Share") -> None:
-        """Log that jobs were left to other stacks, not more often than people need it."""
+        """Log that jobs were left to other stacks, at most every ``SAID_EVERY_SECONDS``."""
         if share.claim is None or not share.left_alone or self._clock() - self._said < SAID_EVERY_SECONDS:
             return
         self._said = self._clock()
@@ -158,14 +158,15 @@ class Cluster:
         if not self._own:
             return Claim(own="", owner="", others={})
         if former and former != self._own:
-            # Redis was emptied, and a process that did not know the id made another: this stack has that now, and nobody has the former
+            # Redis was emptied, and a process that did not know the id wrote a new one, which this stack now uses; the former id has no
+            # owner
             log.warning("the stack has another name, for Redis was emptied", cluster=self._own, before=former)
             self._bucket.delete(_seen_file(former))
         seen = Seen(cluster=self._own, at=datetime.now(UTC)).to_json()
         self._bucket.write(_seen_file(self._own), seen)
         claim = read_claim(self._bucket, self._own)
         if not claim.owner and not self._bucket.create(OWNER, seen):
-            return read_claim(self._bucket, self._own)  # somebody else was faster
+            return read_claim(self._bucket, self._own)  # another process was faster
         if claim.is_ours and claim.owner != self._own:
             if claim.owner:
                 log.warning("bucket taken over", cluster=self._own, of=claim.owner, why=f"not seen for {SILENT_SECONDS:.0f} s")
@@ -175,10 +176,10 @@ class Cluster:
         return claim
 
     def _id_in_redis(self) -> str:
-        """The id in Redis, which we write there if there is none: after it was emptied the one that we had."""
+        """The id in Redis. If there is none, writes one: after Redis was emptied, the id that this process used."""
         with contextlib.suppress(redis.RedisError):
             if self._configured:
-                self._client.set(KEY, self._configured, ex=KEPT_SECONDS)  # for whoever has no such setting
+                self._client.set(KEY, self._configured, ex=KEPT_SECONDS)  # for processes without SCORING_CLUSTER
                 return self._configured
             self._client.set(KEY, self._own or f"c{secrets.token_hex(6)}", nx=True, ex=KEPT_SECONDS)
             self._client.expire(KEY, KEPT_SECONDS)
@@ -187,7 +188,7 @@ class Cluster:
 
 
 def id_in_redis(client: redis.Redis) -> str:
-    """The id of the stack of this Redis; empty when nobody has made one yet. Raises redis.RedisError."""
+    """The id of the stack of this Redis; empty before one is written. Raises redis.RedisError."""
     found = client.get(KEY)
     with contextlib.suppress(MessageError, ValueError):
         name = found.decode() if isinstance(found, bytes) else ""
@@ -196,10 +197,10 @@ def id_in_redis(client: redis.Redis) -> str:
 
 
 def read_claim(bucket: Bucket, own: str) -> Claim:
-    """To whom the bucket belongs, without saying that we are there. Raises BucketError."""
+    """The owner of the bucket, without announcing this stack. Raises BucketError."""
     files = {info.path.rpartition("/")[2].removesuffix(".json"): info.modified for info in bucket.files(CLUSTERS)}
     now = files.pop(own, None)
-    if now is None:  # we were never there: then a file that is written now tells the time of the storage
+    if now is None:  # this stack was never announced: a file that is written now gives the time of the storage
         place = f"{CLUSTERS}/_now-{secrets.token_hex(4)}"
         bucket.write(place, b"")
         info = bucket.stat(place)
@@ -210,7 +211,7 @@ def read_claim(bucket: Bucket, own: str) -> Claim:
 
 
 def cluster_of_job(bucket: Bucket, job_id: str) -> str:
-    """The stack that an open job was put into; empty where that is not known, as of a job of an earlier version. Raises BucketError."""
+    """The stack that enqueued an open job; empty when unknown, as for a job of an earlier version. Raises BucketError."""
     return (bucket.read(f"{OPEN}/{job_id}") or b"").decode(errors="replace")
 
 
@@ -218,7 +219,7 @@ def _owner(bucket: Bucket) -> str:
     text = bucket.read(OWNER)
     with contextlib.suppress(MessageError):
         return "" if text is None else decode(Seen, text).cluster
-    return ""  # damaged: nobody's
+    return ""  # damaged: no owner
 
 
 def _seen_file(cluster: str) -> str:

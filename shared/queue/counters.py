@@ -1,7 +1,7 @@
-"""Counts in Redis of what the workers did, for ``scoring metrics``; they may be lost at any moment and begin at nothing again.
+"""Counters of the workers' work in Redis, for ``scoring metrics``; they may be lost at any moment and restart at zero.
 
 One hash ``scoring:tally`` holds all of them: ``chunks``, ``rows``, ``rejects``, ``releases:loaded``, ``releases:kept``,
-``ended:<kind>:<state>``, and for each stage of a chunk the sum of its seconds and how many chunks fell into each class of them.
+``ended:<kind>:<state>``, and for each stage of a chunk the sum of its seconds and the number of chunks in each histogram bin.
 """
 
 from bisect import bisect_left
@@ -14,37 +14,37 @@ KEY = "scoring:tally"
 KEPT_SECONDS = 30 * 24 * 3600
 
 BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-"""Upper ends of the classes of a histogram, in seconds; what takes longer is in a last class without one."""
+"""Upper ends of the histogram bins, in seconds; a last bin holds longer times."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """How long one stage of a chunk took."""
+    """The times of one stage of a chunk."""
 
     counts: list[int]
-    """Chunks in each class: one for each of ``BOUNDS``, and one for what takes longer."""
+    """Chunks in each bin: one for each of ``BOUNDS``, and one for longer times."""
     seconds: float
-    """Of all of them."""
+    """The sum of the times of all chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Counters:
-    """What was counted so far."""
+    """The counts so far."""
 
     chunks: int
     rows: int
     rejects: int
     releases_loaded: int
-    """How often a process read the release of a chunk from the bucket."""
+    """Times that a process read the release of a chunk from the bucket."""
     releases_kept: int
-    """How often it had it in memory."""
+    """Times that the release was already in memory."""
     ended: dict[tuple[str, str], int]
     """Jobs by kind and final state."""
     stages: dict[str, Histogram]
 
 
 def of_chunk(*, rows: int, rejects: int, stages: Mapping[str, float], release_was_kept: bool) -> dict[str, float]:
-    """What one chunk that was scored adds to the counts; ``stages`` are seconds."""
+    """The counts that one scored chunk adds; ``stages`` maps each stage to its seconds."""
     counts: dict[str, float] = {"chunks": 1, "rows": rows, "rejects": rejects, f"releases:{'kept' if release_was_kept else 'loaded'}": 1}
     for stage, seconds in stages.items():
         counts[f"stage:{stage}:{bisect_left(BOUNDS, seconds)}"] = 1
@@ -61,7 +61,7 @@ def count_end(client: redis.Redis, kind: str, state: str) -> None:
 
 
 def read_counters(client: redis.Redis) -> Counters:
-    """What was counted so far; raises redis.RedisError."""
+    """The counts so far; raises redis.RedisError."""
     found = {name.decode(): value for name, value in client.hgetall(KEY).items() if isinstance(name, bytes)}
 
     def count(name: str) -> int:

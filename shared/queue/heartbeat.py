@@ -1,6 +1,6 @@
-"""Signs of life in Redis: when beat last sent a sweep, and when a worker last ended one.
+"""Heartbeats in Redis: the last sweep that beat sent, and the last sweep that a worker finished.
 
-Like every key of ours they have an expiry and may be lost at any moment; then nothing is known until the next sign.
+Like every key of this product they expire and may be lost at any moment; the state is then unknown until the next heartbeat.
 """
 
 import secrets
@@ -15,34 +15,34 @@ KEPT_SECONDS = 24 * 3600
 
 
 def update_heartbeat(client: redis.Redis, name: str) -> None:
-    """Say that it happened now; raises redis.RedisError."""
+    """Record that the event happened now; raises redis.RedisError."""
     client.set(name, secrets.token_hex(8), ex=KEPT_SECONDS)
 
 
 def last_heartbeat(client: redis.Redis, name: str) -> bytes | None:
-    """The last sign, another one each time; None when none is known. Raises redis.RedisError."""
+    """The token of the last heartbeat, a new one each time; None when none is known. Raises redis.RedisError."""
     sign = client.get(name)
     return sign if isinstance(sign, bytes) else None
 
 
 def seconds_since(client: redis.Redis, name: str) -> float | None:
-    """The age of the last sign, by the server's clock alone; None when none is known, or none for a day. Raises redis.RedisError."""
+    """The age of the last heartbeat by the server's clock; None when none is known or it is older than a day. Raises redis.RedisError."""
     left = int(client.pttl(name))
     return KEPT_SECONDS - left / 1000 if left >= 0 else None
 
 
 def time_of(client: redis.Redis) -> datetime:
-    """What the clock of Redis shows: one clock for all processes. Raises redis.RedisError."""
+    """The time of the Redis server: one clock for all processes. Raises redis.RedisError."""
     seconds, micros = client.time()
     return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
 
 
 def note_swept(client: redis.Redis, job_id: str) -> None:
-    """Keep the job that a sweep looked at last, empty when it looked at all; raises redis.RedisError."""
+    """Record the last job that a sweep examined, empty when it examined all; raises redis.RedisError."""
     client.set(SWEPT_UNTIL, job_id, ex=KEPT_SECONDS)
 
 
 def swept_until(client: redis.Redis) -> str:
-    """The job after which the next sweep begins; empty when it begins with the oldest. Raises redis.RedisError."""
+    """The job after which the next sweep starts; empty when it starts with the oldest. Raises redis.RedisError."""
     job_id = client.get(SWEPT_UNTIL)
     return job_id.decode(errors="replace") if isinstance(job_id, bytes) else ""

@@ -1,6 +1,6 @@
-"""Releases that killed or hung the process that loaded them, in the Redis hash ``scoring:killers``: ``scoring doctor`` names them.
+"""Releases that killed or hung the process that loaded them, in the Redis hash ``scoring:killers``; ``scoring doctor`` lists them.
 
-Only for people: whoever loads such a release again finds out anew, and so does everybody once Redis was emptied.
+Only for people. Nothing depends on it: a worker that loads such a release finds out by itself, also after Redis was emptied.
 """
 
 from typing import Annotated
@@ -17,17 +17,17 @@ MOST = 100
 
 
 class Killer(Record):
-    """That a release killed its loader, and which job failed for it."""
+    """A release that killed its loader, and the job that failed because of it."""
 
     release: ReleaseId
     at: Timestamp
     job_id: Annotated[str, Field(max_length=200)]
     what: Annotated[str, Field(max_length=500)]
-    """What it did, in words."""
+    """The kind of failure, in words."""
 
 
 def note_killer(client: redis.Redis, killer: Killer) -> None:
-    """Remember a release that killed its loader; raises redis.RedisError."""
+    """Record a release that killed its loader; raises redis.RedisError."""
     with client.pipeline(transaction=True) as pipe:
         pipe.hset(KEY, killer.release, killer.to_json())
         pipe.expire(KEY, KEPT_SECONDS)
@@ -35,16 +35,16 @@ def note_killer(client: redis.Redis, killer: Killer) -> None:
 
 
 def forget_killer(client: redis.Redis, release: str) -> None:
-    """Forget a release that could be loaded after all; raises redis.RedisError."""
+    """Remove a release that loaded successfully after all; raises redis.RedisError."""
     client.hdel(KEY, release)
 
 
 def read_killers(client: redis.Redis) -> list[Killer]:
-    """What is remembered, the newest first, at most ``MOST``; raises redis.RedisError."""
+    """The recorded releases, the newest first, at most ``MOST``; raises redis.RedisError."""
     found = []
     for text in client.hvals(KEY):
         try:
             found.append(decode(Killer, text))
-        except MessageError:  # of another version
+        except MessageError:  # written by another version
             continue
     return sorted(found, key=lambda killer: killer.at, reverse=True)[:MOST]

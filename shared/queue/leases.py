@@ -39,7 +39,7 @@ class _DropLease(Script[None]):
 def leased(client: redis.Redis, name: str) -> Iterator[bool]:
     """Hold a lease while the block runs; yields False when another process holds it.
 
-    Work goes on without Redis: then every process gets True.
+    Without Redis every process gets True, so work continues.
     """
     lease = _Lease(client=client, name=name, holder=process_token().encode())
     if not lease.take():
@@ -86,7 +86,7 @@ class _Keeper:
         self._thread: threading.Thread | None = None
 
     def add(self, lease: _Lease) -> None:
-        """Renew it from now on."""
+        """Renew the lease from now on."""
         with self._changing:
             self._due[lease] = time.monotonic() + LEASE_SECONDS / 3
             if self._thread is None or not self._thread.is_alive():

@@ -1,6 +1,6 @@
-"""A message that asks whoever takes it from a queue to answer: proves that work is consumed, not only that processes live.
+"""Canaries: messages that ask the consumer of a queue to answer. They prove that work is consumed, not only that processes are alive.
 
-The answer lies in Redis for a minute, a field for each queue of a hash ``scoring:canary:<token>``.
+The answer stays in Redis for a minute: a field for each queue of a hash ``scoring:canary:<token>``.
 """
 
 import secrets
@@ -17,42 +17,42 @@ LONGEST_REASON = 500
 
 
 class Probe(Record):
-    """Asks for an answer."""
+    """A request for an answer."""
 
     token: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(default_factory=lambda: secrets.token_hex(8))
     tell_people: bool = False
-    """Try the webhook as well."""
+    """True to test the webhook too."""
 
 
 class Answer(Record):
-    """What the process that took a canary is and has."""
+    """The host, versions and definitions of the process that took a canary."""
 
     host: str
     libraries: dict[str, str]
-    """Versions that a model file may depend on."""
+    """Versions of libraries that a model file may depend on."""
     definitions: list[str]
     sources: Annotated[dict[str, Sha256], Field(exclude_if=lambda sources: not sources)] = Field(default_factory=dict)
-    """Digests of the code of those that it can import; none where models are not used."""
+    """Digests of the code of the definitions that it can import; empty on a queue that uses no models."""
     left_out: Annotated[dict[str, str], Field(exclude_if=lambda names: not names)] = Field(default_factory=dict)
-    """Definitions that kill or hang whoever imports them, each with what it does; sent only when there are some, as earlier versions
-    know no such field."""
+    """Definitions that kill or hang the process that imports them, each with the failure. Sent only if there are any: earlier versions
+    do not know the field."""
     webhook: Annotated[str, Field(max_length=LONGEST_REASON)] | None = None
-    """Empty when the webhook took the message, else why not; None when it was not tried."""
+    """Empty when the webhook accepted the message, else the reason; None when it was not tried."""
     version: Annotated[str, Field(max_length=100, exclude_if=lambda version: not version)] = ""
-    """The version of its code; empty from an earlier one, which does not say."""
+    """The version of its code; empty from an earlier version, which does not send it."""
     bucket: Annotated[str, Field(max_length=1000, exclude_if=lambda bucket: not bucket)] = ""
     """The address of its bucket."""
     sees_bucket: Annotated[bool | None, Field(exclude_if=lambda sees: sees is None)] = None
-    """Whether the file of this canary is in its bucket: False when it has another one."""
+    """True when the file of this canary is in its bucket; False when it uses another bucket."""
 
 
 def probe_file(canary: Probe) -> str:
-    """Path of the file that whoever asks puts into the bucket meanwhile, so that whoever answers can look whether it is the same one."""
+    """Path of a file that the asking process writes to the bucket, so that the answering process can check that it uses the same one."""
     return f"doctor/{canary.token}"
 
 
 def answer(client: redis.Redis, canary: Probe, queue: str, given: Answer) -> None:
-    """Answer for one queue; raises redis.RedisError."""
+    """Write the answer for one queue; raises redis.RedisError."""
     with client.pipeline(transaction=True) as pipe:
         pipe.hset(_key(canary), queue, given.to_json())
         pipe.expire(_key(canary), KEPT_SECONDS)
@@ -65,7 +65,7 @@ def answers(client: redis.Redis, canary: Probe) -> dict[str, Answer]:
     for queue, text in client.hgetall(_key(canary)).items():
         try:
             found[queue.decode() if isinstance(queue, bytes) else queue] = decode(Answer, text)
-        except MessageError:  # of another version: somebody answers, and that is the question
+        except MessageError:  # of another version: any answer proves that the queue is served
             found[queue.decode() if isinstance(queue, bytes) else queue] = Answer(host="", libraries={}, definitions=[])
     return found
 

@@ -1,4 +1,4 @@
-"""Task and queue names on the wire: the only things producers know of workers."""
+"""Task and queue names on the wire; producers know nothing else of workers."""
 
 SCORE_PLAN = "score.plan"
 SCORE_CHUNK = "score.chunk"
@@ -24,6 +24,6 @@ QUEUE_OF_TASK = {
     NOTIFY: QUEUE_CONTROL,
     SWEEP: QUEUE_CONTROL,
     GC: QUEUE_CONTROL,
-    PROBE: QUEUE_CONTROL,  # or another, by name: it asks whether a queue is served
+    PROBE: QUEUE_CONTROL,  # or any other queue, by name: it checks that the queue is served
 }
-"""A finish must never wait behind 20,000 chunks, nor a chunk behind a training: hence three queues."""
+"""Three queues, so that a finish never waits for 20,000 chunks, nor a chunk for a training."""

@@ -1,10 +1,10 @@
-"""Deaths in upkeep, which belongs to no job: the sweep and the daily removal. Each works piece by piece: a job, or a group of files.
+"""Deaths in upkeep, which belongs to no job: the sweep and the daily removal. Each works in pieces: a job, or a group of files.
 
-    scoring:upkeep:<step>           hash: the piece in hand and the memory of its process; gone once the step ends
-    scoring:upkeep:<step>:deaths    hash: piece -> how often it was begun and never ended, and when last
+    scoring:upkeep:<step>           hash: the current piece and the memory of its process; deleted when the step ends
+    scoring:upkeep:<step>:deaths    hash: piece -> the number of starts without an end, and the time of the last
 
-A piece that killed or hung three processes is left out, and the others go on. What died in no piece that is known rests whole.
-How long is for the caller to say: the piece may be a bystander of a worker that something else kills, so it is tried again.
+A piece that killed or hung three processes is left out, and the others continue. When a step dies outside any known piece, the
+whole step rests. The caller sets the duration: a piece may be innocent (something else kills the worker), so it is tried again.
 """
 
 import contextlib
@@ -21,48 +21,48 @@ from shared.records import Record, Timestamp, decode
 
 MAX_DEATHS = 3
 LEFT_OUT_FOR = timedelta(days=1)
-"""A piece rests for so long at most, and after so long its deaths are forgotten."""
+"""The longest rest of a piece, and the time after which its deaths are forgotten."""
 KEPT_SECONDS = 7 * 24 * 3600
 WHOLE = ""
-"""The piece of a step that is in none of its own."""
+"""The name for work of a step outside its pieces."""
 
 
 class Deaths(Record):
-    """How often in a row a piece was begun and never ended."""
+    """The number of consecutive starts of a piece without an end."""
 
     step: str
     piece: Annotated[str, Field(max_length=2000)]
     count: int
     at: Timestamp
     had: Annotated[str, Field(max_length=200)] = ""
-    """The memory that the last process had, in words."""
+    """The memory of the last process, in words."""
 
 
 @dataclass(kw_only=True)
 class Upkeep:
-    """A step of upkeep that was begun."""
+    """A running step of upkeep."""
 
     client: redis.Redis
     step: str
     now: datetime
     deaths: dict[str, Deaths] = field(default_factory=dict)
-    """What is known of each piece that died lately."""
+    """The recent deaths of each piece."""
     rest_for: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
-    """How long a piece that is left out rests, since its last death."""
+    """How long a piece that is left out rests after its last death."""
     piece: str = WHOLE
 
     @property
     def left_out(self) -> list[Deaths]:
-        """The pieces that are not tried now."""
+        """The pieces that are skipped now."""
         return [deaths for deaths in self.deaths.values() if self._is_left_out(deaths)]
 
     @property
     def rests(self) -> bool:
-        """True when the whole step is not tried now."""
+        """True when the whole step is skipped now."""
         return any(deaths.piece == WHOLE for deaths in self.left_out)
 
     def may_enter(self, piece: str) -> bool:
-        """Say that this piece is in hand from now on, and the one before ended; False for one that is left out."""
+        """Start a piece, which ends the one before; False when the piece is left out."""
         if piece in self.deaths and self._is_left_out(self.deaths[piece]):
             return False
         if self.piece != WHOLE:
@@ -76,12 +76,12 @@ class Upkeep:
         return deaths.count >= MAX_DEATHS and self.now - deaths.at < self.rest_for(deaths)
 
     def leave(self) -> None:
-        """Say that the piece in hand ended, and the step does something that is in none."""
+        """End the current piece; the step continues outside its pieces."""
         if self.piece != WHOLE:
             self.may_enter(WHOLE)
 
     def end(self) -> None:
-        """Say that the step ended, well or with an error; nothing ends of one that rests."""
+        """End the step, successful or not; does nothing while the step rests."""
         if self.rests:
             return
         with contextlib.suppress(redis.RedisError):
@@ -90,7 +90,7 @@ class Upkeep:
         self.forget(WHOLE)
 
     def forget(self, piece: str) -> None:
-        """Forget the deaths of a piece: it ended well, or they are counted elsewhere."""
+        """Forget the deaths of a piece, because it ended or because they are counted elsewhere."""
         if piece in self.deaths:
             del self.deaths[piece]
             with contextlib.suppress(redis.RedisError):
@@ -100,12 +100,12 @@ class Upkeep:
 def begin(
     client: redis.Redis, step: str, now: datetime, had: str, rest_for: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
 ) -> Upkeep:
-    """Count that a step begins, and the death of the one before if it never ended; only one process at a time may.
+    """Start a step, and count a death if the one before never ended. Only one process may run a step at a time.
 
-    ``rest_for`` says how long what is left out is not tried after its last death: a piece, or the whole step.
+    ``rest_for`` gives the rest after the last death, of a piece or of the whole step.
 
     Raises:
-        redis.RedisError: Redis cannot be asked.
+        redis.RedisError: Redis is unavailable.
     """
     upkeep = Upkeep(client=client, step=step, now=now, rest_for=rest_for)
     for deaths in _read(client, step):
@@ -127,7 +127,7 @@ def begin(
 
 
 def _count(upkeep: Upkeep, piece: str, had: str) -> None:
-    """Count a death of a piece; what died before in no piece that is known counts as the same."""
+    """Count a death of a piece. Earlier deaths outside any known piece are attributed to it."""
     of_whole = upkeep.deaths[WHOLE].count if WHOLE in upkeep.deaths else 0
     if piece != WHOLE:
         upkeep.forget(WHOLE)
@@ -141,14 +141,14 @@ def _count(upkeep: Upkeep, piece: str, had: str) -> None:
 
 
 def read_left_out(client: redis.Redis, step: str) -> list[Deaths]:
-    """The pieces of a step that killed or hung three processes, the last of them first; raises redis.RedisError."""
+    """The pieces of a step that killed or hung three processes, the latest first; raises redis.RedisError."""
     found = [deaths for deaths in _read(client, step) if deaths.count >= MAX_DEATHS]
     return sorted(found, key=lambda deaths: deaths.at, reverse=True)
 
 
 def _read(client: redis.Redis, step: str) -> Iterator[Deaths]:
     for text in client.hvals(_deaths_key(step)):
-        with contextlib.suppress(MessageError):  # of another version
+        with contextlib.suppress(MessageError):  # written by another version
             yield decode(Deaths, text)
 
 

@@ -1,1 +1,1 @@
-"""What is removed when: the rules, what they say about each thing in the bucket, and the removal in two steps."""
+"""Retention: the rules, their judgement of each thing in the bucket, and the removal in two steps."""

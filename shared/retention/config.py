@@ -1,11 +1,11 @@
-"""How long things stay, ``config/retention.yaml`` in the bucket::
+"""The retention rules, ``config/retention.yaml`` in the bucket::
 
     jobs:      {parts: 1d, done: 30d, failed: 90d}
     revisions: {keep_last: 3, keep_daily: 14, keep_weekly: 8, keep_within: 7d}
     notices: 90d
     results: 400d
 
-A key that is left out removes nothing, but for ``parts``. Without the file slices and parts go after a day, and nothing else.
+A missing key removes nothing, except ``parts``: its default is one day. Without the file only slices and parts are removed, after a day.
 """
 
 from datetime import timedelta
@@ -22,11 +22,11 @@ from shared.text.yaml_files import NotYamlError, read_yaml, shown
 RETENTION = "config/retention.yaml"
 MAX_BYTES = 64 * 1024
 A_YEAR = timedelta(days=367)
-"""Requests, outcomes and manifests of jobs stay so long: longer than the schedule looks back, or it would ask for old runs again."""
+"""Requests, outcomes and manifests of jobs stay this long: longer than the schedule looks back, or it would repeat old runs."""
 HELD = timedelta(days=90)
-"""A job that failed keeps its release so long, where nothing is said about failed jobs."""
+"""A failed job keeps its release this long when no age is set for failed jobs."""
 SHORTEST_NOTICES = timedelta(days=2)
-"""The schedule looks back by a day for the notices that it has sent."""
+"""The schedule looks back one day for the notices that it has sent."""
 EXAMPLE = "jobs: {parts: 1d, done: 30d, failed: 90d}"
 
 
@@ -38,21 +38,21 @@ class _Closed(BaseModel):
 
 
 class JobAges(_Closed):
-    """How long after its end a job keeps what, by default for ever; its request, outcome and manifest stay a year at least."""
+    """How long each part of a job stays after its end, by default for ever. Request, outcome and manifest stay at least a year."""
 
     parts: Length = timedelta(days=1)
-    """Slices of every job, and parts of jobs that are done; a fix makes again what it needs of them."""
+    """Slices of every job, and parts of finished jobs; a fix recreates those that it needs."""
     done: Length | None = None
     failed: Length | None = None
     """Of failed and cancelled jobs, which can be resumed and fixed until then."""
 
 
 class KeptRevisions(_Closed):
-    """Which revisions of a place stay: those that any of these rules keeps. The newest, and the one at its place, always do."""
+    """The revisions of a place that stay: those that any rule keeps, and always the newest and the published one."""
 
     keep_last: Count = 0
     keep_daily: Count = 0
-    """The newest of each of so many days that have one, by UTC."""
+    """The newest revision of each of this many days that have one, in UTC."""
     keep_weekly: Count = 0
     keep_within: Length = timedelta(0)
 
@@ -62,22 +62,22 @@ class Retention(_Closed):
 
     jobs: JobAges = JobAges()
     revisions: KeptRevisions | None = None
-    """Without it all stay."""
+    """Without it all revisions stay."""
     notices: Length | None = None
     results: Length | None = None
-    """A place at which nothing was published for so long goes with all its revisions. Without it all stay for ever."""
+    """A place without a new result for this long is removed with all its revisions. Without it all stay."""
     is_set: Annotated[bool, Field(exclude=True)] = False
-    """False where there is no file: then leftovers stay as well."""
+    """False when the file does not exist: then leftovers stay too."""
     records: Annotated[timedelta, Field(exclude=True)] = A_YEAR
 
     @property
     def held(self) -> timedelta:
-        """How long after its end a failed job may still be resumed or fixed."""
+        """How long after its end a failed job can be resumed or fixed."""
         return HELD if self.jobs.failed is None else self.jobs.failed
 
     @property
     def records_stay(self) -> timedelta | None:
-        """How long requests, outcomes and manifests stay; None for ever, where no job's files are to go."""
+        """How long requests, outcomes and manifests stay; None (for ever) when no age is set for jobs."""
         ages = [age for age in (self.jobs.done, self.jobs.failed) if age is not None]
         return max(self.records, *ages) if ages else None
 
@@ -91,10 +91,10 @@ KEYS = {
 
 
 def read_retention(bucket: Bucket) -> Retention:
-    """How long things stay in this bucket.
+    """Read the retention rules of this bucket.
 
     Raises:
-        RequestError: the file cannot be used; the sentence names the key, what is wrong with it and what to write.
+        RequestError: the file cannot be used; the message names the key, the problem and a valid value.
     """
     info = bucket.stat(RETENTION)
     if info is None:
@@ -105,10 +105,10 @@ def read_retention(bucket: Bucket) -> Retention:
 
 
 def parse_retention(text: bytes) -> Retention:
-    """The rules of this text; raises RequestError as ``read_retention`` does."""
+    """Read the rules from a text; raises RequestError like ``read_retention``."""
     found = _load(text)
     if not isinstance(found, dict):
-        raise _wrong("it says nothing" if found is None else "it is no mapping", f"Write for example {EXAMPLE}, or remove the file")
+        raise _wrong("it says nothing" if found is None else "it is not a mapping", f"Write for example {EXAMPLE}, or remove the file")
     for key in INTERNAL & found.keys():
         raise _unknown("", str(key))
     try:
@@ -134,9 +134,9 @@ def _request_error(first: FieldError) -> RequestError:
     if first.kind in UNKNOWN_FIELD:
         return _unknown(parent, first.field)
     if first.kind in NO_MAPPING:
-        return _wrong(f"{path}: {value} is no mapping", f"Write for example {path}: {{{KEYS.get(path, ['key'])[0]}: ...}}")
+        return _wrong(f"{path}: {value} is not a mapping", f"Write for example {path}: {{{KEYS.get(path, ['key'])[0]}: ...}}")
     if first.field.startswith("keep_") and first.field != "keep_within":
-        return _wrong(f"{path}: {value} is no count", "Write a whole number from 0 to 100000, like 3")
+        return _wrong(f"{path}: {value} is not a count", "Write a whole number from 0 to 100000, like 3")
     why = first.reason.partition(": write ")[0]
     return _wrong(f"{path}: {why}", "Write a whole number with d, h, min or s after it, like 30d")
 

@@ -1,4 +1,4 @@
-"""Applies the retention rules to the folder of a job, from its listing alone: no file is read unless its times contradict its name."""
+"""Applies the retention rules to the folder of a job, from its listing: a file is read only if its times contradict its name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,19 +17,19 @@ from shared.text.durations import in_words
 RECORDS: frozenset[str] = frozenset(
     {JobFile.REQUEST, JobFile.OUTCOME, JobFile.MANIFEST, JobFile.PUBLISHED, JobFile.CLEARED, JobFile.VERSIONS}
 )
-"""The files that stay when the others are removed; by the versions a repeated request finds out whether its table is still the same."""
+"""The files that stay when the others are removed. A repeated request uses the versions to check that its table has not changed."""
 
 
 @dataclass(kw_only=True)
 class Inspection:
-    """One look at the jobs of a bucket."""
+    """One examination of the jobs of a bucket."""
 
     bucket: Bucket
     rules: Retention
     now: datetime
     needs: Needs
     kept_for: dict[str, str] = field(default_factory=dict)
-    """Job -> a fix of it whose files stay. A fix is younger than what it fixes, so jobs are looked at from the newest on."""
+    """Job -> a fix of it whose files stay. A fix is newer than its original job, so jobs are examined from the newest on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class _Job:
     inspection: Inspection
     job_id: str
     files: Mapping[str, FileInfo]
-    """By their path inside the folder."""
+    """By path inside the folder."""
 
     def path(self, name: str) -> str:
-        """The path of a file of the folder in the bucket."""
+        """The bucket path of a file in the folder."""
         return f"{JOBS}/{self.job_id}/{name}"
 
     def ended_for(self, age: timedelta | None) -> bool:
@@ -53,11 +53,11 @@ class _Job:
         made = made_at(self.job_id)
         if made is None or made > limit:
             return False
-        # requested long ago, but its outcome is recent: copied files have the time of the copy
+        # requested long ago, but with a recent outcome: copied files have the time of the copy
         return self._read_end() <= limit
 
     def until(self, age: timedelta) -> str:
-        """The day on which that will be."""
+        """The day on which the job will have this age."""
         return day(self._written + age)
 
     @property
@@ -72,12 +72,12 @@ class _Job:
         return self._written if outcome is None else min(outcome.at, self._written)
 
     def some(self, wanted: Callable[[str], bool]) -> list[FileInfo]:
-        """The files whose path is wanted."""
+        """The files whose path satisfies ``wanted``."""
         return [info for name, info in self.files.items() if wanted(name)]
 
 
 def judge_job(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> list[Thing]:
-    """What is to be said of a job folder with these files: one thing for each part of it that goes, and one for what stays."""
+    """Judge a job folder with these files: one Thing for each part to remove, and one for what stays."""
     own = f"{JOBS}/{job_id}/"
     job = _Job(inspection=inspection, job_id=job_id, files={info.path.removeprefix(own): info for info in found})
     if made_at(job_id) is None:
@@ -95,7 +95,7 @@ def judge_job(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) ->
 
 
 def _judge_files(job: _Job) -> list[Thing]:
-    """A job with more than its records."""
+    """Judge a job that has more than its records."""
     inspection, rules = job.inspection, job.inspection.rules.jobs
     is_done = JobFile.PUBLISHED in job.files
     age = rules.done if is_done else rules.failed
@@ -127,7 +127,7 @@ def _judge_files(job: _Job) -> list[Thing]:
 
 
 def _note_fixed(job: _Job) -> None:
-    """Let the jobs stay whose folders this one needs to be fixed or resumed: only fixes, and what failed before it had a plan."""
+    """Keep the jobs whose folders this one needs to be fixed or resumed: only fixes, and jobs that failed before they had a plan."""
     is_fix = any(name.startswith(f"{Subfolder.FIXES}/") for name in job.files)
     may_need = is_fix or (JobFile.PUBLISHED not in job.files and JobFile.PLAN not in job.files)
     for other in (needed_by(job.inspection.bucket, job.job_id) or ()) if may_need else ():
@@ -135,7 +135,7 @@ def _note_fixed(job: _Job) -> None:
 
 
 def _judge_record(job: _Job) -> Thing:
-    """A job of which only request, outcome and manifest are left."""
+    """Judge a job of which only request, outcome and manifest are left."""
     files = list(job.files.values())
     age = job.inspection.rules.records_stay
     if age is None:
@@ -158,7 +158,7 @@ def _has_revision(job: _Job) -> bool:
 
 
 def _leftover(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> Thing:
-    """A folder without a request: of an enqueue that died, or of a removal that was broken off."""
+    """Judge a folder without a request: an enqueue died, or a removal was interrupted."""
     if not inspection.rules.is_set:
         return stays(Kind.LEFTOVER, job_id, found, "it has no request; stays for ever without config/retention.yaml")
     if inspection.now - newest(found) < LEFT_AFTER:

@@ -1,4 +1,4 @@
-"""What the rules say about requests, which say what job a run became, and about notices that belong to no job."""
+"""Applies the retention rules to request marks, which map runs to jobs, and to notices that belong to no job."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from shared.retention.things import Kind, Thing, goes, newest, stays
 from shared.text.durations import in_words
 
 NOT_STARTED = "-not-started"
-"""How the name of a notice ends that is all the schedule knows of a run without a job."""
+"""The ending of the name of a notice that is the schedule's only record of a run without a job."""
 
 
 def judge_requests(inspection: Inspection) -> Iterator[Thing]:
-    """One thing for all runs of a request together: the newest of them is found by the numbers of the others."""
+    """Judge all runs of a request together, because the newest is found by the numbers of the others."""
     groups: dict[str, list[FileInfo]] = {}
     for info in inspection.bucket.files(REQUESTS):
         groups.setdefault(info.path.rpartition(".")[0], []).append(info)
@@ -29,7 +29,7 @@ def judge_requests(inspection: Inspection) -> Iterator[Thing]:
 
 
 def judge_notices(inspection: Inspection) -> Iterator[Thing]:
-    """One thing for each notice."""
+    """Judge each notice."""
     groups: dict[str, list[FileInfo]] = {}
     for info in inspection.bucket.tree(NOTICES):
         groups.setdefault("/".join(info.path.split("/")[:2]), []).append(info)
@@ -38,9 +38,9 @@ def judge_notices(inspection: Inspection) -> Iterator[Thing]:
         name = path.rpartition("/")[2]
         age = inspection.rules.notices
         if age is not None and name.startswith("schedule-") and name.endswith(NOT_STARTED):
-            age = max(age, inspection.rules.records)  # else the schedule would start that run after all
+            age = max(age, inspection.rules.records)  # otherwise the schedule would start that run
         if name in undelivered:
-            yield stays(Kind.NOTICE, path, files, "people are yet to be told")
+            yield stays(Kind.NOTICE, path, files, "its notice is not delivered yet")
         elif age is None:
             yield stays(Kind.NOTICE, path, files, "notices stay for ever")
         elif inspection.now - newest(files) < age:

@@ -1,4 +1,4 @@
-"""What jobs that are open need of other jobs: a fix takes over parts, rejects and the table of the job that it fixes."""
+"""The dependencies of open jobs on other jobs: a fix reuses the parts, rejects and table of its original job."""
 
 import itertools
 import os
@@ -13,28 +13,28 @@ from shared.jobs.messages import ScoreJob
 MOST_REMEMBERED = 100_000
 
 _known: dict[tuple[str, str], frozenset[str]] = {}
-"""What a request needs never changes, so each is read once in a process."""
+"""The needs of a request never change, so each is read once per process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """The jobs that must be left alone at this moment."""
+    """The jobs whose files must stay at this moment."""
 
     open: frozenset[str] = frozenset()
     whole: dict[str, str] = field(default_factory=dict)
     """Job -> the open job that needs it."""
     unclear: bool = False
-    """True while a job is open of which it is not known yet what it needs."""
+    """True while the needs of an open job are not known yet."""
 
     def reason(self, job_id: str) -> str | None:
-        """Why a job is left alone; None when no open job needs it."""
+        """Why the files of a job must stay; None when no open job needs them."""
         if job_id in self.open:
             return "it is open"
         return f"open job {self.whole[job_id]} needs it" if job_id in self.whole else None
 
 
 def read_needs(bucket: Bucket) -> Needs:
-    """What the jobs that are open now need."""
+    """Read the needs of the jobs that are open now."""
     names = open_jobs(bucket)
     whole: dict[str, str] = {}
     unclear = False
@@ -46,7 +46,7 @@ def read_needs(bucket: Bucket) -> Needs:
 
 
 def needed_by(bucket: Bucket, job_id: str) -> frozenset[str] | None:
-    """The other jobs whose folders a job reads; None when its request is not there yet or cannot be read."""
+    """The other jobs whose folders a job reads; None when its request does not exist yet or cannot be read."""
     known = _known.get((bucket.url, job_id))
     if known is not None:
         return known
@@ -64,15 +64,15 @@ def needed_by(bucket: Bucket, job_id: str) -> frozenset[str] | None:
 
 
 def _owner(path: str | None) -> str | None:
-    """The job in whose folder a file lies; None when it lies in none."""
+    """The job whose folder contains a file; None when the file is in none."""
     first, _, rest = (path or "").partition("/")
     return rest.partition("/")[0] if first == JOBS else None
 
 
 def in_groups(names: Collection[str], most: int) -> Iterator[tuple[str, list[str]]]:
-    """The names in groups of at most so many, each with what all its names begin with; the last of the alphabet first.
+    """Split the names into groups of at most ``most``, each with the common prefix of its names; in descending order.
 
-    So a group can be listed by that beginning, together with few others.
+    A group can then be listed by its prefix, with few other names.
     """
     if names:
         yield from _split(sorted(names, reverse=True), 0, most)
@@ -80,7 +80,7 @@ def in_groups(names: Collection[str], most: int) -> Iterator[tuple[str, list[str
 
 def _split(names: list[str], shared: int, most: int) -> Iterator[tuple[str, list[str]]]:
     if len(names) <= most or names[0] == names[-1]:
-        yield os.path.commonprefix([names[0], names[-1]]), names  # noqa: RUF071 - character by character is what is wanted
+        yield os.path.commonprefix([names[0], names[-1]]), names  # noqa: RUF071 - a common prefix of characters, not of path parts
         return
     for _, group in itertools.groupby(names, key=lambda name: name[: shared + 1]):
         yield from _split(list(group), shared + 1, most)

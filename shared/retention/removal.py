@@ -1,7 +1,7 @@
-"""Removes what has had a tombstone for a day, if nothing has come to need it since.
+"""Removes things whose tombstones are a day old, unless something needs them now.
 
-A process may die at any moment of it. What says that something is complete goes first, and what a job would need to go on with goes
-last, so what is left of a thing is never taken for a whole one; the next round removes it.
+The process may die at any moment. Marks of completeness are removed first, and files that a job needs to continue are removed last.
+So a partly removed thing never looks complete, and the next round removes the rest.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from shared.retention.tombstones import (
 )
 
 CLOCKS_DIFFER = timedelta(hours=1)
-"""The clock that named a job may go behind ours by so much."""
+"""The largest assumed difference by which the clock that named a job is behind this one."""
 OF_JOBS = {Kind.SLICES, Kind.PARTS, Kind.JOB_FILES, Kind.JOB_RECORD}
 REVISIONS = "/revisions/"
 
@@ -40,13 +40,13 @@ log = structlog.get_logger()
 
 @dataclass(kw_only=True)
 class Removed:
-    """What came of it."""
+    """The result of a removal."""
 
     things: list[Thing] = field(default_factory=list)
     spared: list[Thing] = field(default_factory=list)
-    """What had a tombstone, and is needed now or younger than it was."""
+    """Things with a tombstone that stay, because they are needed now or are younger than they were."""
     is_over: bool = True
-    """False when something that is due was left for the next time."""
+    """False when due things were left for the next step."""
 
 
 def remove_due(
@@ -56,9 +56,9 @@ def remove_due(
     has_time: Callable[[], bool] = lambda: True,
     may_enter: Callable[[str], bool] = lambda _: True,
 ) -> Removed:
-    """Remove the things of all tombstones that are a day old, one tombstone after another while there is time.
+    """Remove the things of all tombstones that are a day old, one tombstone at a time while ``has_time`` returns True.
 
-    Those for which ``may_enter`` says no are left for another round.
+    Tombstones that ``may_enter`` rejects are left for another round.
     """
     done = Removed()
     forget_taken_back(bucket, now)
@@ -77,7 +77,7 @@ def remove_due(
 
 def _remove(bucket: Bucket, path: str, rules: Retention, now: datetime, done: Removed) -> None:
     bucket.write(removing_mark(path), b"")
-    # only now: undo removes it first, and then looks whether its removal has begun
+    # read after the mark is written: an undo removes the tombstone first and then checks for this mark
     tombstone = read_tombstone(bucket, path)
     if tombstone is not None:
         inspection = Inspection(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket), kept_for=_fixes_since(bucket, tombstone.at))
@@ -95,13 +95,13 @@ def _remove(bucket: Bucket, path: str, rules: Retention, now: datetime, done: Re
 
 
 def _fixes_since(bucket: Bucket, at: datetime) -> dict[str, str]:
-    """Job -> a job that needs it and was asked for since this moment: they were not looked at when the tombstone was written."""
+    """Job -> a job that needs it and was requested since this moment, which is missing from the judgement at the time of the tombstone."""
     young = [name for name in bucket.folders(JOBS) if name >= f"{at - CLOCKS_DIFFER:%Y%m%dt%H%M%S}" and not name.startswith("_")]
     return {other: name for name in young for other in needed_by(bucket, name) or ()}
 
 
 def _judge_again(inspection: Inspection, tombstone: Tombstone) -> list[Thing]:
-    """What is to be said now of the things that have this tombstone."""
+    """Judge the things of this tombstone again."""
     names: dict[str, set[str]] = {}
     for thing in tombstone.things:
         names.setdefault(_whereabouts(thing.kind, thing.name), set()).add(thing.name)
@@ -122,7 +122,7 @@ def _judge_again(inspection: Inspection, tombstone: Tombstone) -> list[Thing]:
 
 
 def _their_groups(bucket: Bucket, wanted: set[str]) -> list[tuple[str, list[str]]]:
-    """The groups of jobs among which are the wanted ones: on an object store they are listed together."""
+    """The groups that contain the wanted jobs: an object store lists each group in one call."""
     if not bucket.is_remote:
         return [("", sorted(wanted))]
     names = [name for name in bucket.folders(JOBS) if not name.startswith("_")]
@@ -136,7 +136,7 @@ def _whereabouts(kind: str, name: str) -> str:
 
 
 def _delete(bucket: Bucket, things: Sequence[Thing], done: Removed) -> None:
-    """Remove the files of these things, unless an open job needs them by now."""
+    """Remove the files of these things, unless an open job needs them now."""
     marks = [thing.mark for thing in things if thing.mark]
     for path in marks:
         bucket.write(path, b"")

@@ -1,4 +1,4 @@
-"""What the rules say about the results at a place and their revisions."""
+"""Applies the retention rules to the results at a place and their revisions."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +17,12 @@ from shared.text.durations import in_words
 
 REVISIONS = "revisions"
 DEPTH = 4
-"""Folders below ``data/predict/output`` that are listed together: those of a definition's day."""
+"""Depth below ``data/predict/output`` of the folders that are listed together: the results of a definition's day."""
 
 
 @dataclass(kw_only=True)
 class ResultPlace:
-    """What lies at a place."""
+    """The files and revisions of a place."""
 
     path: str
     files: list[FileInfo] = field(default_factory=list)
@@ -30,12 +30,12 @@ class ResultPlace:
 
     @property
     def everything(self) -> list[FileInfo]:
-        """All files, those of the revisions as well."""
+        """All files, including those of the revisions."""
         return [*self.files, *(info for files in self.revisions.values() for info in files)]
 
 
 def result_folders(bucket: Bucket) -> Iterator[str]:
-    """Folders below the output that together hold all results, in the order of their paths."""
+    """Folders below the output folder that together contain all results, in the order of their paths."""
     for definition in bucket.folders(OUTPUTS):
         yield from _below(bucket, f"{OUTPUTS}/{definition}", 1)
 
@@ -50,7 +50,7 @@ def _below(bucket: Bucket, folder: str, depth: int) -> Iterator[str]:
 
 
 def places_in(files: Sequence[FileInfo]) -> list[ResultPlace]:
-    """The places that these files belong to."""
+    """The places of these files."""
     found: dict[str, ResultPlace] = {}
     for info in files:
         folder, _, _ = info.path.rpartition("/")
@@ -64,7 +64,7 @@ def places_in(files: Sequence[FileInfo]) -> list[ResultPlace]:
 
 
 def judge_place(inspection: Inspection, place: ResultPlace) -> list[Thing]:
-    """One thing for the place, and one for each of its revisions."""
+    """Judge the place and each of its revisions."""
     made = {name: made_at(name) for name in place.revisions}
     whole = _judge_whole(inspection, place, made)
     if whole is not None and whole.goes:
@@ -94,7 +94,7 @@ def judge_place(inspection: Inspection, place: ResultPlace) -> list[Thing]:
 
 
 def _judge_whole(inspection: Inspection, place: ResultPlace, made: Mapping[str, datetime | None]) -> Thing | None:
-    """The place as a whole; None when only revisions are there."""
+    """Judge the place as a whole; None when it has only revisions."""
     age = inspection.rules.results
     last = max([newest(place.files), *filter(None, made.values())]) if not any(made.values()) else max(filter(None, made.values()))
     in_use = any(inspection.needs.reason(name) for name in place.revisions) or None in made.values()
@@ -107,7 +107,7 @@ def _judge_whole(inspection: Inspection, place: ResultPlace, made: Mapping[str, 
 
 
 def _current(bucket: Bucket, place: ResultPlace, complete: Mapping[str, datetime]) -> dict[str, str]:
-    """The revision that is published at the place; all of them where that cannot be read."""
+    """The published revision of the place; all of its revisions when the manifest cannot be read."""
     path = f"{place.path}/{MANIFEST}"
     text = bucket.read(path)
     if text is None:
@@ -119,7 +119,7 @@ def _current(bucket: Bucket, place: ResultPlace, complete: Mapping[str, datetime
 
 
 def _judge_incomplete(inspection: Inspection, path: str, job_id: str, files: Sequence[FileInfo]) -> Thing:
-    """A revision without a manifest: its job is about to end, or was cancelled then, or a removal was broken off."""
+    """Judge a revision without a manifest: its job is about to end or was cancelled, or a removal was interrupted."""
     needed = inspection.needs.reason(job_id)
     if needed is not None:
         return stays(Kind.REVISION, path, files, f"its job: {needed}")

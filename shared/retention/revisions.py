@@ -1,4 +1,4 @@
-"""Which revisions of a place stay: the rules of ``restic forget``, each of which keeps some."""
+"""Selects the revisions of a place that stay, by the rules of ``restic forget``: a revision stays if any rule keeps it."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from shared.retention.config import KeptRevisions
 
 
 def kept_revisions(made: Mapping[str, datetime], rules: KeptRevisions, now: datetime) -> dict[str, str]:
-    """Revision -> the rule that keeps it. ``made`` says when each was asked for; the newest is always kept."""
+    """Map each kept revision to the rule that keeps it. ``made`` holds the request times; the newest revision always stays."""
     names = sorted(made, reverse=True)
     kept = dict.fromkeys(names[:1], "the newest of its place")
     for name in names[: rules.keep_last]:
@@ -23,7 +23,7 @@ def kept_revisions(made: Mapping[str, datetime], rules: KeptRevisions, now: date
 
 
 def _newest_of_each(names: list[str], made: Mapping[str, datetime], period: str, count: int) -> list[str]:
-    """The newest of each of the last ``count`` periods that have one; ``names`` has the newest first."""
+    """The newest of each of the last ``count`` periods that have one; ``names`` starts with the newest."""
     found: dict[str, str] = {}
     for name in names:
         found.setdefault(f"{made[name]:{period}}", name)

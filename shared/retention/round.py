@@ -1,6 +1,6 @@
-"""The daily round, in steps of a few seconds: removes what is due, looks at everything, and writes tombstones for what is to go.
+"""The daily removal round, in steps of a few seconds: removes due things, judges all others, and writes tombstones.
 
-How far it has come is in the bucket, so any process makes the next step, also when beat was started again. Two at once do no harm.
+Its progress is in the bucket, so any process can run the next step, also after a restart of beat. Two at the same time do no harm.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from shared.retention.tombstones import GC, mark, read_marks
 
 PROGRESS = f"{GC}/progress.json"
 PERIOD = timedelta(hours=23)
-"""A round begins so long after the last one began: daily, whenever it is looked for."""
+"""The time between the starts of two rounds: a little less than a day, so that each day has one."""
 REMOVAL, FOLDERS = "removal", "folders"
 PHASES = [REMOVAL, *LOOKS, FOLDERS]
 
@@ -36,13 +36,13 @@ log = structlog.get_logger()
 
 
 class Progress(Record):
-    """How far the round has come."""
+    """The progress of a round."""
 
     began: Timestamp
     phase: str
-    """The one that comes next; empty when the round is over."""
+    """The next phase; empty when the round is over."""
     after: str = ""
-    """Where it goes on in this phase."""
+    """The position in this phase where the next step continues."""
     kept_for: dict[str, str] = Field(default_factory=dict)
     """Job -> a fix of it whose files stay."""
     marked: int = 0
@@ -50,7 +50,7 @@ class Progress(Record):
 
 
 def read_progress(bucket: Bucket) -> Progress | None:
-    """How far the last round has come; None when there was none, or that is damaged."""
+    """The progress of the last round; None when there was none or the file is damaged."""
     text = bucket.read(PROGRESS)
     with contextlib.suppress(MessageError):
         return None if text is None else decode_long(Progress, text)
@@ -58,18 +58,18 @@ def read_progress(bucket: Bucket) -> Progress | None:
 
 
 def is_due(progress: Progress | None, now: datetime) -> bool:
-    """True when a step is to be made now."""
+    """True when a step is due."""
     return progress is None or progress.phase in PHASES or not timedelta(0) <= now - progress.began < PERIOD
 
 
 MayEnter = Callable[[str], bool]
-"""Is told of each piece of a round before it is looked at, and says no to one that killed its process."""
+"""Called with each piece of a round before it is judged; returns False for one that killed its process."""
 
 
 def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float, may_enter: MayEnter = lambda _: True) -> Progress | None:
-    """Go on with the round for about so many seconds, or begin the next one if it is time; None when there is nothing to do.
+    """Continue the round for about ``seconds``, or start the next one if it is due; returns None when nothing is due.
 
-    ChunkRecords to which ``may_enter`` says no are left out of this round.
+    Pieces that ``may_enter`` rejects are left out of this round.
     """
     progress = read_progress(bucket)
     if not is_due(progress, now):
@@ -89,7 +89,7 @@ def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float, m
 
 
 def make_round(bucket: Bucket, rules: Retention, now: datetime) -> Progress:
-    """A whole round, or the rest of one."""
+    """Run a whole round, or the rest of one."""
     while True:
         progress = make_step(bucket, rules, now, 3600)
         if progress is None or progress.phase not in PHASES:
@@ -123,7 +123,7 @@ def _inspect(inspection: Inspection, progress: Progress, has_time: Callable[[], 
         if may_enter(f"{progress.phase} to {reached}" if reached else f"all {progress.phase}"):
             found += [thing for thing in judge() if marks.is_new(thing)]
         elif progress.phase == JOBS:
-            break  # a fix may be among them, and what it needs is among the older ones
+            break  # the piece may contain a fix, and the jobs that it needs are older
         if not has_time():
             after = reached
             break

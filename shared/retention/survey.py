@@ -1,4 +1,4 @@
-"""Looks at everything that may go, group after group, so that a look can stop after any group and go on there the next time."""
+"""Judges everything that may be removed, group by group, so that a survey can stop after any group and continue later."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ from shared.retention.results import judge_place, places_in, result_folders
 from shared.retention.things import Thing
 
 GROUP = 500
-"""Jobs that are listed together."""
+"""Jobs per listing."""
 
 Group = tuple[str, Callable[[], list[Thing]]]
-"""Where the next look goes on, and the look at what is in this group, so that a group can be left out."""
+"""The position where the next survey continues, and a function that judges the group; a group is skipped by not calling it."""
 
 
 def judge_jobs(inspection: Inspection, after: str = "") -> Iterator[Group]:
-    """The jobs, the newest first, from the one before ``after`` on."""
+    """Yield groups of jobs, the newest first, starting before ``after``."""
     names = [name for name in inspection.bucket.folders(JOBS) if not name.startswith("_") and (not after or name < after)]
     for prefix, group in in_groups(names, GROUP):
         yield group[-1], functools.partial(_judge_jobs, inspection, prefix, group)
@@ -33,8 +33,8 @@ def _judge_jobs(inspection: Inspection, prefix: str, group: list[str]) -> list[T
 
 
 def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, list[FileInfo]]:
-    """The files of these jobs, whose names start with ``prefix`` as no other does."""
-    if not bucket.is_remote:  # where a listing of all jobs would be gone through for each group
+    """The files of these jobs; ``prefix`` is the common prefix of their names and of few others."""
+    if not bucket.is_remote:  # a local prefix listing would read the names of all jobs for each group
         return {name: bucket.tree(f"{JOBS}/{name}") for name in names}
     found: dict[str, list[FileInfo]] = {name: [] for name in names}
     for info in bucket.tree(JOBS, prefix):
@@ -43,7 +43,7 @@ def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, li
 
 
 def judge_results(inspection: Inspection, after: str = "") -> Iterator[Group]:
-    """The results with their revisions, in the order of their places, from the one after ``after`` on."""
+    """Yield groups of results with their revisions, by place, starting after ``after``."""
     for folder in result_folders(inspection.bucket):
         if folder > after:
             yield folder, functools.partial(_judge_results, inspection, folder)
@@ -54,13 +54,13 @@ def _judge_results(inspection: Inspection, folder: str) -> list[Thing]:
 
 
 def survey_requests(inspection: Inspection, after: str = "") -> Iterator[Group]:
-    """All requests together."""
+    """Yield all requests as one group."""
     del after
     yield "", lambda: list(judge_requests(inspection))
 
 
 def survey_notices(inspection: Inspection, after: str = "") -> Iterator[Group]:
-    """All notices together."""
+    """Yield all notices as one group."""
     del after
     yield "", lambda: list(judge_notices(inspection))
 
@@ -71,10 +71,10 @@ LOOKS: dict[str, Callable[[Inspection, str], Iterator[Group]]] = {
     "requests": survey_requests,
     "notices": survey_notices,
 }
-"""The parts of a round, in their order."""
+"""The phases of a round that judge things, in order."""
 
 
 def survey(bucket: Bucket, rules: Retention, now: datetime) -> list[Thing]:
-    """Everything that the rules say something about."""
+    """Judge everything in the bucket that the rules cover."""
     inspection = Inspection(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket))
     return [thing for groups in LOOKS.values() for _, judge in groups(inspection, "") for thing in judge()]

@@ -1,4 +1,4 @@
-"""What retention decides about: one thing, why it stays or goes, and in which order its files are removed."""
+"""The things that retention judges: why each stays or goes, and the order in which its files are removed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,77 +9,77 @@ from shared.bucket.interface import FileInfo
 from shared.jobs.files import NOTICE, JobFile, PartFile, Subfolder
 
 LEFT_AFTER = timedelta(days=1)
-"""Nobody is still writing what was last written to so long ago."""
+"""After this time without a write, no process is still writing."""
 
 
 class Kind(StrEnum):
-    """The kinds of things that come and go."""
+    """The kinds of things that retention removes."""
 
     SLICES = "slices"
     PARTS = "parts"
     JOB_FILES = "job files"
-    """All of a job but its request, outcome and manifest."""
+    """All files of a job except its request, outcome and manifest."""
     JOB_RECORD = "job record"
-    """Those three."""
+    """The request, outcome and manifest of a job."""
     REVISION = "revision"
     RESULT = "result"
     """A place with all its revisions."""
     REQUEST = "request"
     NOTICE = "notice"
     LEFTOVER = "leftover"
-    """What a process that died, or a removal that was broken off, left."""
+    """Files left by a process that died or by an interrupted removal."""
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One thing in the bucket, and what the rules say about it."""
+    """A thing in the bucket with its judgement."""
 
     kind: Kind
     name: str
-    """The id of a job, or a path."""
+    """A job id or a path."""
     size: int
-    """Bytes."""
+    """In bytes."""
     goes: bool
     reason: str
     paths: Sequence[str] = ()
-    """The files to remove, of a thing that goes."""
+    """The files to remove, if the thing goes."""
     mark: str = ""
-    """A file to write before: it says that what is left is no longer whole."""
+    """A file to write before the removal, which marks the rest as incomplete."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is known by."""
+        """Identifies the thing across judgements."""
         return str(self.kind), self.name
 
 
 def stays(kind: Kind, name: str, files: Iterable[FileInfo], reason: str) -> Thing:
-    """A thing that is left alone."""
+    """Make a thing that stays."""
     return Thing(kind=kind, name=name, size=total(files), goes=False, reason=reason)
 
 
 def goes(kind: Kind, name: str, files: Sequence[FileInfo], reason: str, *, mark: str = "") -> Thing:
-    """A thing whose time is over."""
+    """Make a thing that is removed."""
     return Thing(kind=kind, name=name, size=total(files), goes=True, reason=reason, paths=tuple(file.path for file in files), mark=mark)
 
 
 def total(files: Iterable[FileInfo]) -> int:
-    """The bytes of these files."""
+    """The size of these files, in bytes."""
     return sum(file.size for file in files)
 
 
 def newest(files: Iterable[FileInfo]) -> datetime:
-    """When the last of these files was written."""
+    """The modification time of the newest of these files."""
     return datetime.fromtimestamp(max((file.modified for file in files), default=0.0), UTC)
 
 
 def day(moment: datetime) -> str:
-    """A moment as people are told it."""
+    """A moment as a date, for people."""
     return f"{moment:%Y-%m-%d}"
 
 
 def made_at(job_id: str) -> datetime | None:
-    """The time with which the id of a job starts; None where it is no such id."""
+    """The time at the start of a job id; None when the text is not a job id."""
     try:
         return datetime.strptime(job_id[:15], "%Y%m%dt%H%M%S").replace(tzinfo=UTC)
     except ValueError:
@@ -87,7 +87,7 @@ def made_at(job_id: str) -> datetime | None:
 
 
 def removal_rank(path: str) -> int:
-    """The turn in which a file is removed: marks of completeness first, what a job needs to continue last."""
+    """The order of a file in a removal: marks of completeness first, files that a job needs to continue last."""
     name = path.rpartition("/")[2]
     if name in (JobFile.MANIFEST, JobFile.REQUEST, NOTICE) or (f"/{Subfolder.PARTS}/" in path and name.endswith(f".{PartFile.COMPLETE}")):
         return 0

@@ -1,11 +1,11 @@
-"""Tombstones: what is to be removed is written down first, and removed a day later.
+"""Tombstones: things to remove are recorded first and removed a day later.
 
-    gc/tombstones/<id>.json     things that are to go, with the reason of each       (first writer wins)
+    gc/tombstones/<id>.json     things to remove, with the reason for each       (first writer wins)
        removing/<id>            a mark: the removal of these things has begun
-       undone/<id>.json         things of tombstones that a person took back; they stay for a week at least
-       progress.json            how far the daily round has come
+       undone/<id>.json         things whose removal a person cancelled; they stay for at least a week
+       progress.json            the progress of the daily round
 
-Until they are removed such things are what they were: a reader sees no difference.
+Until their removal such things work as before: a reader sees no difference.
 """
 
 import secrets
@@ -23,17 +23,17 @@ from shared.retention.things import Thing
 GC = "gc"
 TOMBSTONES, REMOVING, UNDONE = f"{GC}/tombstones", f"{GC}/removing", f"{GC}/undone"
 GRACE = timedelta(hours=24)
-"""Between the tombstone and the removal."""
+"""The time between tombstone and removal."""
 TAKEN_BACK_FOR = timedelta(days=7)
-"""What a person took back gets no new tombstone for so long."""
+"""After an undo, a thing gets no new tombstone for this time."""
 MOST_THINGS = 1000
-"""In one tombstone."""
+"""The most things in one tombstone."""
 
 log = structlog.get_logger()
 
 
 class Marked(Record):
-    """A thing that is to go."""
+    """A thing with a tombstone."""
 
     kind: str
     name: str
@@ -42,12 +42,12 @@ class Marked(Record):
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is known by."""
+        """Identifies the thing, like ``Thing.key``."""
         return self.kind, self.name
 
 
 class Tombstone(Record):
-    """Things that are to go, and since when that is written down."""
+    """Things to remove, and the time of their tombstone."""
 
     at: Timestamp
     things: list[Marked]
@@ -55,12 +55,12 @@ class Tombstone(Record):
 
 @dataclass(kw_only=True)
 class Marks:
-    """What is marked, and what was taken back."""
+    """The things with a tombstone, and those whose removal was cancelled."""
 
     due: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    """Thing -> when it is removed."""
+    """Thing -> the time of its removal."""
     taken_back: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    """Thing -> until when it stays."""
+    """Thing -> the time until which it stays."""
 
     def is_new(self, thing: Thing) -> bool:
         """True for a thing that goes and has no tombstone yet."""
@@ -68,7 +68,7 @@ class Marks:
 
 
 def read_marks(bucket: Bucket, now: datetime) -> Marks:
-    """All tombstones, and what was taken back in the last week."""
+    """Read all tombstones, and the things whose removal was cancelled in the last week."""
     marks = Marks()
     for _, tombstone in read_all(bucket, TOMBSTONES):
         marks.due |= dict.fromkeys([thing.key for thing in tombstone.things], tombstone.at + GRACE)
@@ -79,12 +79,12 @@ def read_marks(bucket: Bucket, now: datetime) -> Marks:
 
 
 def forget_taken_back(bucket: Bucket, now: datetime) -> None:
-    """Remove what is known of things that were taken back more than a week ago."""
+    """Remove the records of cancellations that are more than a week old."""
     bucket.delete_many([path for path, undone in read_all(bucket, UNDONE) if now - undone.at >= TAKEN_BACK_FOR])
 
 
 def mark(bucket: Bucket, things: Sequence[Thing], now: datetime) -> None:
-    """Write down that these things are to go."""
+    """Write tombstones for these things."""
     for start in range(0, len(things), MOST_THINGS):
         marked = [
             Marked(kind=thing.kind, name=thing.name, size=thing.size, reason=thing.reason) for thing in things[start : start + MOST_THINGS]
@@ -93,7 +93,7 @@ def mark(bucket: Bucket, things: Sequence[Thing], now: datetime) -> None:
 
 
 def read_tombstone(bucket: Bucket, path: str) -> Tombstone | None:
-    """One of them; None when it was taken back, or is damaged: then nothing of it is removed."""
+    """Read a tombstone; None when it was cancelled or is damaged, and nothing of it is removed."""
     text = bucket.read(path)
     try:
         return None if text is None else decode_long(Tombstone, text)
@@ -103,7 +103,7 @@ def read_tombstone(bucket: Bucket, path: str) -> Tombstone | None:
 
 
 def read_all(bucket: Bucket, folder: str) -> Iterator[tuple[str, Tombstone]]:
-    """Those of a folder with their paths, the oldest first."""
+    """Yield the tombstones of a folder with their paths, the oldest first."""
     for info in bucket.files(folder):
         found = read_tombstone(bucket, info.path)
         if found is not None:
@@ -111,7 +111,7 @@ def read_all(bucket: Bucket, folder: str) -> Iterator[tuple[str, Tombstone]]:
 
 
 def removing_mark(path: str) -> str:
-    """The mark which says that the removal of this tombstone's things has begun."""
+    """The path of the mark that the removal of this tombstone's things has begun."""
     return f"{REMOVING}/{name_of(path)}"
 
 
@@ -129,18 +129,18 @@ def name_of(path: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TakenBack:
-    """What came of taking tombstones back."""
+    """The result of an undo."""
 
     things: list[Marked]
     begun: list[str]
-    """Those of them whose removal has begun: some may be gone."""
+    """Names of those whose removal has begun: some of their files may be gone."""
 
 
 def undo(bucket: Bucket, wanted: str | None, now: datetime) -> TakenBack:
-    """Take back all tombstones, one by its id, or one thing by its name.
+    """Cancel the removal of all things, of those with one tombstone id, or of one thing by its name.
 
     Raises:
-        RequestError: there is no such tombstone or thing.
+        RequestError: no tombstone or thing has this name.
     """
     things: list[Marked] = []
     begun: list[str] = []
@@ -153,7 +153,7 @@ def undo(bucket: Bucket, wanted: str | None, now: datetime) -> TakenBack:
         if rest:
             _write(bucket, TOMBSTONES, tombstone.model_copy(update={"things": rest}), now)
         bucket.delete(path)
-        # only now: removal writes down first that it begins, and then looks whether the tombstone is still there
+        # checked after the deletion: a removal writes its mark first and then reads the tombstone
         if bucket.exists(removing_mark(path)):
             begun += [thing.name for thing in chosen]
         things += chosen

@@ -1,1 +1,1 @@
-"""How text is read and shown: csv lines, YAML, durations, what a terminal may be given."""
+"""Reading and formatting of text: CSV lines, YAML, durations, and terminal output."""

@@ -1,4 +1,4 @@
-"""A line of csv text read by itself, for lines that a stray quote joins with others."""
+"""Splits a single line of CSV text, for lines that a stray quote would join with others."""
 
 import functools
 import re
@@ -6,13 +6,13 @@ import re
 
 @functools.cache
 def _field(separator: str) -> re.Pattern[str]:
-    """A field: in quotes only if they close on the line and nothing follows up to the separator; otherwise a quote is a letter."""
+    """A field. It is quoted only if the quotes close on the line and the separator follows; otherwise a quote is an ordinary character."""
     escaped = re.escape(separator)
     return re.compile(rf'"[^"]*+(?:""[^"]*+)*+"(?={escaped}|\Z)|[^{escaped}]*+')
 
 
 def fields_of_line(line: str, separator: str = ",") -> list[tuple[int, str]]:
-    """The fields of a line without its line break, as they stand, each with the offset at which it starts."""
+    """The raw fields of a line without its line break, each with its start offset."""
     fields, at, field = [], 0, _field(separator)
     while match := field.match(line, at):
         fields.append((at, match[0]))
@@ -23,6 +23,6 @@ def fields_of_line(line: str, separator: str = ",") -> list[tuple[int, str]]:
 
 
 def value_of(field: str) -> str:
-    """What a field says: without the quotes around it, if it has some."""
+    """The value of a field, without its quotes if it has any."""
     is_quoted = len(field) > 1 and field.startswith('"') and field.endswith('"')
     return field[1:-1].replace('""', '"') if is_quoted else field

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: ``30d``, ``2h``, ``90min``, ``10s``."""
+"""Durations as people write them: ``30d``, ``2h``, ``90min``, ``10s``."""
 
 import re
 from datetime import timedelta
@@ -14,10 +14,12 @@ _SHOWN_CHARACTERS = 60
 
 
 def read_duration(text: str) -> timedelta:
-    """A number with its unit; raises ValueError with what to write instead."""
+    """Read a number with its unit; raises ValueError with an example."""
     found = re.fullmatch(r"([0-9]{1,9}) ?(d|h|min|s)", text.strip())
     if found is None:
-        raise ValueError(f"{text[:_SHOWN_CHARACTERS]!r} is no length of time: write a whole number with d, h, min or s behind it, like 30d")
+        raise ValueError(
+            f"{text[:_SHOWN_CHARACTERS]!r} is not a length of time: write a whole number with d, h, min or s after it, like 30d"
+        )
     length = timedelta(**{_UNITS[found[2]]: int(found[1])})
     if length > timedelta(days=_LONGEST_DAYS):
         raise ValueError(f"{text!r} is longer than a hundred years")
@@ -25,7 +27,7 @@ def read_duration(text: str) -> timedelta:
 
 
 def in_words(length: timedelta) -> str:
-    """A length of time in the largest unit in which it is a whole number, as ``read_duration`` reads it."""
+    """Format a duration in the largest unit that gives a whole number; ``read_duration`` can read it."""
     seconds = int(length.total_seconds())
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds and seconds % size == 0:
@@ -46,4 +48,4 @@ Length = Annotated[
     BeforeValidator(_read_value),
     WithJsonSchema({"type": "string", "pattern": "^ *[0-9]{1,9} ?(d|h|min|s) *$"}),
 ]
-"""A length of time in a file that people write."""
+"""A duration in a file that people write."""

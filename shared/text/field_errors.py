@@ -1,4 +1,4 @@
-"""The errors that pydantic finds in a file that people write, in the form in which its reader makes sentences of them."""
+"""Validation errors of pydantic for files that people write, in a form for error messages."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ from pydantic import ValidationError
 
 NO_MAPPING = frozenset({"model_type", "model_attributes_type"})
 UNKNOWN_FIELD = frozenset({"extra_forbidden", "invalid_key"})
-"""Kinds of errors, as pydantic names them."""
+"""Kinds of errors, by pydantic's names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldError:
-    """One error: where it is, of which kind, why, and the value that is there."""
+    """One error: its path, kind and reason, and the invalid value."""
 
     path: tuple[str, ...]
     """From the outermost field to the one with the error; empty for the file itself."""
@@ -26,7 +26,7 @@ class FieldError:
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
-    """Every error, in pydantic's order: the fields as the model lists them, then unknown fields."""
+    """All errors in pydantic's order: the fields as the model lists them, then unknown fields."""
     return [
         FieldError(
             path=_path(found["loc"], found["input"] if found["type"] == "invalid_key" else None),
@@ -39,6 +39,6 @@ def field_errors(error: ValidationError) -> list[FieldError]:
 
 
 def _path(steps: tuple[int | str, ...], key: object) -> tuple[str, ...]:
-    """The steps as text; a key that is no text, like ``true``, is shown as Python shows it and not as the number it equals."""
+    """The steps as text; a key that is not text, like ``true``, is shown as in Python, not as the number that it equals."""
     path = tuple(str(step) for step in steps)
     return path if key is None else (*path[:-1], str(key))

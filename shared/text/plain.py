@@ -1,9 +1,9 @@
-"""Text of tables, messages and manifests as a terminal or a log shows it: characters that command a terminal are written out."""
+"""Escapes control characters in text of tables, messages and manifests before a terminal or a log shows it."""
 
 import re
 
 _COMMANDS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-"""Control characters (C0, DEL, C1), line and paragraph separators, and those that change the direction of the text after them."""
+"""Control characters (C0, DEL, C1), line and paragraph separators, and characters that change the direction of the following text."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 

@@ -1,7 +1,7 @@
-"""Reads the YAML files that people write: plain data, no aliases, each key once, a few levels deep.
+"""Reads YAML files that people write: plain data, no aliases, unique keys, a few levels deep.
 
-An alias of an alias of an alias is a file of 500 bytes that fills any memory, and 16,000 nested brackets take the scanner 17 s. So both are
-refused where the scanner meets them, before anything is built.
+A file of 500 bytes with nested aliases can fill any memory, and 16,000 nested brackets take the scanner 17 s. So the scanner refuses
+both before anything is built.
 """
 
 from typing import Any, NoReturn
@@ -10,17 +10,17 @@ import yaml
 
 MOST_BYTES = 256 * 1024
 MOST_TOKENS = 100_000
-"""Names, values and signs between them; they take about 2 s."""
+"""Scalars and punctuation; this many take about 2 s."""
 MOST_LEVELS = 20
 MOST_REASON_CHARACTERS = 200
 SHOWN_CHARACTERS = 60
 LONGEST_NUMBER = 100
-"""Characters; Python refuses to print an integer of more than 4,300 digits."""
+"""In characters; Python refuses to print an integer of more than 4,300 digits."""
 MOST_BITS = 63
 _KIND = "tag:yaml.org,2002:"
 TIMESTAMP, INTEGER, FLOAT, TEXT, SWITCH = (f"{_KIND}{name}" for name in ("timestamp", "int", "float", "str", "bool"))
 _SPECIAL = {f"{_KIND}{name}" for name in ("timestamp", "binary", "omap", "pairs", "set")}
-"""Kinds of YAML that are no plain data."""
+"""YAML types that are not plain data."""
 
 
 class NotYamlError(ValueError):
@@ -28,16 +28,16 @@ class NotYamlError(ValueError):
 
 
 def shown(value: object) -> str:
-    """A value of such a file as a sentence quotes it, at most 60 characters of it."""
+    """A value as a message quotes it, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
 
 
-def read_yaml(text: bytes) -> Any:  # noqa: ANN401 - whatever YAML can say
-    """The plain data of a file; dates and times stay text, and integers have at most 64 bits.
+def read_yaml(text: bytes) -> Any:  # noqa: ANN401 - any plain data
+    """Read the plain data of a file; dates and times stay text, and integers have at most 64 bits.
 
     Raises:
-        NotYamlError: it is not YAML, is too long or too deep, uses an alias or a type beside plain ones, or has a key twice.
+        NotYamlError: it is not YAML, is too long or too deep, uses an alias or a type that is not plain, or repeats a key.
     """
     if len(text) > MOST_BYTES:
         raise NotYamlError(f"it has {len(text):,} bytes, more than the {MOST_BYTES:,} allowed")
@@ -58,7 +58,7 @@ def _shortened(text: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data, each key once; no time stamps, which YAML sees in an unquoted date."""
+    """Loads plain data with unique keys, without the timestamps that YAML sees in an unquoted date."""
 
     _tokens = 0
 
@@ -69,7 +69,7 @@ class _Loader(yaml.SafeLoader):
         super().fetch_more_tokens()
 
     def fetch_alias(self) -> NoReturn:
-        super().fetch_alias()  # refuses a star that is no alias, as in a cron line without quotes
+        super().fetch_alias()  # refuses a star that is not an alias, as in a cron line without quotes
         self._refuse("it uses an alias (*name)", "write the value out")
 
     def fetch_flow_collection_start(self, token: Any) -> None:  # noqa: ANN401 - a class of yaml's tokens
@@ -99,7 +99,7 @@ def _mapping(loader: _Loader, node: yaml.Node) -> dict[Any, Any]:
 
 
 def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float | str:
-    """A number; ``1:30``, which YAML takes for 90, stays text as a date does."""
+    """A number; ``1:30``, which YAML reads as 90, stays text, as a date does."""
     text = str(loader.construct_scalar(node))
     line = node.start_mark.line + 1
     if ":" in text:
@@ -109,7 +109,7 @@ def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float | str:
     try:
         number: int | float = loader.construct_yaml_int(node) if node.tag == INTEGER else loader.construct_yaml_float(node)
     except (ValueError, IndexError):  # !!int ""
-        raise yaml.constructor.ConstructorError(None, None, f"{shown(text)} is no number", node.start_mark) from None
+        raise yaml.constructor.ConstructorError(None, None, f"{shown(text)} is not a number", node.start_mark) from None
     if isinstance(number, int) and number.bit_length() > MOST_BITS:
         raise NotYamlError(f"the integer {text[:SHOWN_CHARACTERS]} in line {line} has more than 64 bits: write a smaller one")
     return number
@@ -123,7 +123,7 @@ def _switch(loader: _Loader, node: yaml.ScalarNode) -> bool:
 
 
 def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    """A text that can be written into a file again: an escape may be half a character."""
+    """A text that can be written to a file again: an escape may produce half a surrogate pair."""
     text = str(loader.construct_scalar(node))
     if not text.isascii() and text.encode(errors="replace").decode() != text:
         raise NotYamlError(f"the text {shown(text)} in line {node.start_mark.line + 1} is not Unicode: write whole characters")

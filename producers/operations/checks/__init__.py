@@ -1,1 +1,1 @@
-"""The checks of ``scoring doctor``, one function each: it yields findings."""
+"""The checks of ``scoring doctor``: one generator of findings per subject."""

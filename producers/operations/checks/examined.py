@@ -1,4 +1,4 @@
-"""What the checks look at, as far as it is known so far."""
+"""The shared state of the checks."""
 
 from dataclasses import dataclass, field
 
@@ -15,16 +15,16 @@ START_WORKER = "Start a worker for the queue control (locally: scoring up)."
 
 @dataclass(kw_only=True)
 class Examined:
-    """The stack that is examined; the checks of Redis, bucket and queues fill it in for the later ones."""
+    """The examined stack; the checks of Redis, bucket and queues fill it in for later checks."""
 
     settings: Settings
     tell_people: bool = False
-    """Whether a worker sends a message to the webhook."""
+    """True to make a worker send a message to the webhook."""
     canary_seconds: float = PROBE_SECONDS
-    """How long workers have to answer."""
+    """Seconds that workers have to answer."""
     client: redis.Redis | None = None
-    """None when Redis does not answer, or is too old."""
+    """None when Redis does not answer or is too old."""
     bucket: Bucket | None = None
-    """None when it cannot be opened."""
+    """None when the bucket cannot be opened."""
     answers: dict[str, Answer] = field(default_factory=dict)
     """The answer of the worker that took a message, by queue."""

@@ -1,11 +1,11 @@
-"""Findings: what a check found of one thing, and what to do about it."""
+"""Findings: the result of a check for one subject, with the next step."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class State(StrEnum):
-    """How a thing is; the values are those that ``scoring doctor --json`` prints."""
+    """The state of a subject; ``scoring doctor --json`` prints the values."""
 
     OK = "well"
     WARNING = "warning"
@@ -14,7 +14,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """How one thing is."""
+    """The result of a check for one subject."""
 
     subject: str
     state: State
@@ -23,15 +23,15 @@ class Finding:
 
 
 def ok(subject: str, text: str) -> Finding:
-    """The finding of a thing that needs nothing."""
+    """A finding that needs no action."""
     return Finding(subject=subject, state=State.OK, text=text)
 
 
 def warning(subject: str, text: str, next_step: str) -> Finding:
-    """The finding of a thing that does not keep jobs from being done."""
+    """A finding that does not stop jobs from running."""
     return Finding(subject=subject, state=State.WARNING, text=text, next_step=next_step)
 
 
 def error(subject: str, text: str, next_step: str) -> Finding:
-    """The finding of a thing that keeps jobs from being done; ``scoring doctor`` then ends with an exit code."""
+    """A finding that stops jobs from running; ``scoring doctor`` then exits with code 6."""
     return Finding(subject=subject, state=State.ERROR, text=text, next_step=next_step)

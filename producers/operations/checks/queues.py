@@ -1,4 +1,4 @@
-"""The check of the queues: a message through each is answered by a worker."""
+"""The check of the queues: a worker must answer a message through each."""
 
 import contextlib
 import time
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.02
 
 
 def check_queues(examined: Examined) -> Iterator[Finding]:
-    """A worker takes a message from each queue; the checks of workers have its answers from then on."""
+    """Check that a worker takes a message from each queue, and store its answers for the checks of workers."""
     if examined.client is None:
         return
     canaries = {queue: Probe(tell_people=examined.tell_people and queue == QUEUE_CONTROL) for queue in QUEUES}
@@ -34,7 +34,7 @@ def check_queues(examined: Examined) -> Iterator[Finding]:
         took: dict[str, float] = {}
         while len(took) < len(QUEUES) and time.monotonic() - began < examined.canary_seconds:
             for queue, answer in _new_answers(examined.client, canaries, took):
-                # without the files an answer says nothing of the bucket
+                # without the files an answer says nothing about the bucket
                 examined.answers[queue] = answer if are_there else answer.model_copy(update={"sees_bucket": None})
                 took[queue] = time.monotonic() - began
             time.sleep(POLL_SECONDS)
@@ -50,20 +50,20 @@ def _new_answers(client: redis.Redis, canaries: dict[str, Probe], known: Contain
 
 
 def _finding(examined: Examined, client: redis.Redis, queue: str, seconds: float | None) -> Finding:
-    """The finding of a queue, from which a message was taken after so many seconds; None when it was not."""
+    """The finding of a queue; ``seconds`` is the time until a worker took the message, None when none did."""
     if seconds is not None:
         return ok(f"queue {queue}", f"{examined.answers[queue].host} took a message after {seconds * 1e3:,.0f} ms")
     waiting = int(client.llen(queue))
     return (warning if waiting > 1 else error)(
         f"queue {queue}",
-        f"nobody took a message within {examined.canary_seconds:.0f} s; {waiting:,} wait",
+        f"no worker took a message within {examined.canary_seconds:.0f} s; {waiting:,} wait",
         f"Start a worker for the queue {queue} (locally: scoring up), or wait if its workers are busy.",
     )
 
 
 @contextlib.contextmanager
 def canary_files(bucket: Bucket | None, canaries: Iterable[Probe]) -> Iterator[bool]:
-    """Keep a file for each canary in the bucket, by which workers see whether theirs is the same one; gives False where that fails."""
+    """Keep a file for each canary in the bucket, so that workers can check that they use the same one; yields False when that fails."""
     if bucket is None:
         yield False
         return

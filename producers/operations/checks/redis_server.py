@@ -14,14 +14,14 @@ OLDEST_REDIS = (6, 2)
 FULL_MEMORY = 0.8
 CLOCK_TRIES = 3
 CLOCKS_APART_SECONDS = 1.0
-"""Job ids begin with the time of their request, and the newest one is published."""
+"""In seconds; job ids start with the time of their request, and the newest one is published."""
 
 Info = dict[str, Any]
 """The answer to the command INFO."""
 
 
 def check_redis(examined: Examined) -> Iterator[Finding]:
-    """Redis answers and suits; the checks that need it have a client from then on."""
+    """Check that Redis answers and is suitable, and store a client for later checks."""
     client = progress.connect(examined.settings.broker_url)
     try:
         info: Info = client.info()
@@ -82,7 +82,7 @@ def _check_clock(ahead: float, unsure: float) -> Finding:
 
 
 def _clock_ahead(client: redis.Redis) -> tuple[float, float]:
-    """By how many seconds the clock of Redis is ahead of ours, and how many of them may be the way there: the quickest of some tries."""
+    """The seconds by which the clock of Redis is ahead of this machine's, and their uncertainty, from the fastest of a few tries."""
     tries = []
     for _ in range(CLOCK_TRIES):
         sent = time.time()

@@ -1,4 +1,4 @@
-"""The checks of the releases that aliases point to, against what the workers have."""
+"""The checks that the releases of aliases fit the workers."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from shared.queue.probe import Answer
 
 
 def check_libraries(examined: Examined) -> Iterator[Finding]:
-    """All workers have the same versions of libraries."""
+    """Check that all workers have the same versions of libraries."""
     for name, versions in _libraries(examined.answers).items():
         if len(versions) > 1:
             text = f"they have different versions of {name}: {', '.join(sorted(versions))}"
@@ -22,7 +22,7 @@ def check_libraries(examined: Examined) -> Iterator[Finding]:
 
 
 def check_aliases(examined: Examined) -> Iterator[Finding]:
-    """Each alias points to a release that can be read and that suits the workers."""
+    """Check that each alias points to a readable release that fits the workers."""
     if examined.bucket is None:
         return
     for alias, damaged in damaged_aliases(examined.bucket).items():
@@ -38,7 +38,7 @@ def _check_alias(bucket: Bucket, answers: dict[str, Answer], alias: str, release
     except ModelError as reason:
         return error(subject, f"{release}: {reason.message}", f"See: scoring models show {release}")
     if not answers:
-        return warning(subject, f"{release}; no worker told what it has", "Ask again when a worker answers.")
+        return warning(subject, f"{release}; no worker reported what it has", "Ask again when a worker answers.")
     name, workers = manifest.definition, answers.values()
     if not any(name in answer.definitions for answer in workers):
         text = f"{release}: no worker has the definition {name}"
@@ -61,7 +61,7 @@ def _libraries(answers: dict[str, Answer]) -> dict[str, set[str]]:
 
 
 def _other_libraries(manifest: ReleaseManifest, libraries: dict[str, set[str]]) -> list[str]:
-    """The libraries with which a release was trained and that the workers have in other versions."""
+    """The libraries that a release was trained with and that the workers have in other versions."""
     return sorted(
         f"{name} {version}, the workers have {', '.join(sorted(libraries[name]))}"
         for name, version in manifest.libraries.items()

@@ -13,7 +13,7 @@ UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED, RunPhase.DID_NOT_START)
 
 
 def check_schedule(examined: Examined) -> Iterator[Finding]:
-    """The schedule is valid, and the last run of each entry was neither missed nor unsuccessful."""
+    """Check that the schedule is valid, and that the last run of each entry was neither missed nor unsuccessful."""
     if examined.bucket is None:
         return
     entries, problems, digest = read_entries(examined.bucket)
@@ -31,7 +31,7 @@ def check_schedule(examined: Examined) -> Iterator[Finding]:
 
 
 def _bad_run(line: EntryLine, now: datetime) -> str:
-    """What is wrong with the last run of an entry; empty when nothing is."""
+    """Describe the problem of an entry's last run; empty when there is none."""
     state = line.state
     if state is None or not (state.state in UNSUCCESSFUL or was_missed(line, now)):
         return ""
@@ -40,5 +40,5 @@ def _bad_run(line: EntryLine, now: datetime) -> str:
 
 
 def was_missed(line: EntryLine, now: datetime) -> bool:
-    """True when the last run of an entry was due and was not started."""
+    """True when the last run of an entry was due but was not started."""
     return line.state is not None and line.state.state == RunPhase.NOT_STARTED and line.last is not None and now - line.last.at > ON_TIME

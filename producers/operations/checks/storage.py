@@ -1,4 +1,4 @@
-"""The checks of the bucket, of the stack to which it belongs, and of the disks."""
+"""The checks of the bucket, of its owner, and of the disks."""
 
 import contextlib
 import secrets
@@ -16,11 +16,11 @@ from shared.bucket.opening import open_bucket
 from shared.queue.clusters import JOIN, id_in_redis, read_claim
 
 LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
-"""Bytes free, below which there is a warning or an error."""
+"""Free bytes below which the check warns or fails."""
 
 
 def check_bucket(examined: Examined) -> Iterator[Finding]:
-    """The bucket opens, gives back what was written, and creates a file only once."""
+    """Check that the bucket opens, returns what was written, and creates a file only once."""
     bucket = examined.bucket = open_bucket(examined.settings.bucket_url, examined.settings.signer)
     place = f"doctor/{secrets.token_hex(8)}"
     began = time.monotonic()
@@ -33,7 +33,7 @@ def check_bucket(examined: Examined) -> Iterator[Finding]:
     took = time.monotonic() - began
     is_gone = bucket.read(place) is None
     if not was_new or text not in (b"first", b"second") or not is_gone:
-        yield error("bucket", f"{bucket.url} does not give back what was written", "Check its permissions.")
+        yield error("bucket", f"{bucket.url} does not return what was written", "Check its permissions.")
     elif was_new_again or text != b"first":
         yield error(
             "bucket",
@@ -45,7 +45,7 @@ def check_bucket(examined: Examined) -> Iterator[Finding]:
 
 
 def check_cluster(examined: Examined) -> Iterator[Finding]:
-    """The bucket belongs to this stack; the check itself claims nothing."""
+    """Check that the bucket belongs to this stack; the check claims nothing."""
     if examined.client is None or examined.bucket is None:
         return
     with contextlib.suppress(redis.RedisError):
@@ -63,7 +63,7 @@ def check_cluster(examined: Examined) -> Iterator[Finding]:
 
 
 def check_disks(examined: Examined) -> Iterator[Finding]:
-    """The disks of the home, and of a bucket that is a folder, have room."""
+    """Check the free space on the disks of the home folder and of a bucket that is a folder."""
     places = {"home": examined.settings.home}
     if isinstance(examined.bucket, LocalBucket):
         places["bucket"] = examined.bucket.root
@@ -77,5 +77,5 @@ def check_disks(examined: Examined) -> Iterator[Finding]:
 
 
 def _nearest(place: Path) -> Path:
-    """The place itself, or the nearest folder above it that exists."""
+    """The path, or its nearest existing parent."""
     return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())

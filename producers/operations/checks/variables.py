@@ -14,11 +14,11 @@ OF_COMPOSE = {
         "WORKER_CPUS", "WORKER_MEMORY", "CONTROL_MEMORY", "NOTEBOOK_MEMORY", "REDIS_MEMORY", "REDIS_MEMORY_LIMIT"
     )
 }  # fmt: skip
-"""docker-compose reads these itself; a shell with the settings of ``.env`` has them, too."""
+"""Variables that docker-compose reads; a shell with the settings of ``.env`` has them too."""
 
 
 def check_variables(_: Examined) -> Iterator[Finding]:
-    """Every SCORING_ variable is read by something."""
+    """Check that every SCORING_ variable is known."""
     known = {f"SCORING_{name.upper()}" for name in Settings.model_fields} | OF_COMPOSE
     unknown = sorted(name for name in os.environ if name.startswith("SCORING_") and name.removesuffix("_FILE") not in known)
     if unknown:

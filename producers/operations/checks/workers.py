@@ -19,7 +19,7 @@ UPKEEP = {routes.SWEEP: "the sweep", routes.GC: "the daily removal"}
 
 
 def check_differences(examined: Examined) -> Iterator[Finding]:
-    """The workers have the bucket, version, definitions and code that this command has."""
+    """Check that the workers have the same bucket, version, definitions and code as this command."""
     here = definitions_here(examined.settings)
     for queue, answer in examined.answers.items():
         subject = f"worker of {queue}"
@@ -43,18 +43,18 @@ def check_differences(examined: Examined) -> Iterator[Finding]:
 
 
 def _other_code(settings: Settings, answer: Answer) -> list[str]:
-    """The definitions whose code here differs from that of a worker."""
+    """The definitions whose code here differs from a worker's."""
     found = []
     for name, theirs in sorted(answer.sources.items()):
         folder = definition_folder(settings, name)
-        with contextlib.suppress(OSError):  # code that cannot be read here cannot be compared
+        with contextlib.suppress(OSError):  # unreadable code cannot be compared
             if folder is not None and digest_source(folder, PACKAGE) != theirs:
                 found.append(name)
     return found
 
 
 def check_left_out_definitions(examined: Examined) -> Iterator[Finding]:
-    """No definition kills or hangs the process that imports it."""
+    """Check that no definition kills or hangs the process that imports it."""
     left_out = {name: (answer.host, what) for answer in examined.answers.values() for name, what in answer.left_out.items()}
     for name, (host, what) in sorted(left_out.items()):
         yield error(
@@ -65,7 +65,7 @@ def check_left_out_definitions(examined: Examined) -> Iterator[Finding]:
 
 
 def check_killers(examined: Examined) -> Iterator[Finding]:
-    """No release kills or hangs the process that works with it."""
+    """Check that no release kills or hangs the process that loads it."""
     if examined.client is None:
         return
     for killer in read_killers(examined.client):
@@ -74,7 +74,7 @@ def check_killers(examined: Examined) -> Iterator[Finding]:
 
 
 def check_upkeep(examined: Examined) -> Iterator[Finding]:
-    """No job or file kills or hangs the sweep or the daily removal."""
+    """Check that no job or file kills or hangs the sweep or the daily removal."""
     if examined.client is None:
         return
     for step, name in UPKEEP.items():
@@ -88,7 +88,7 @@ def check_upkeep(examined: Examined) -> Iterator[Finding]:
 
 
 def check_heartbeats(examined: Examined) -> Iterator[Finding]:
-    """Beat and the sweep were active a short time ago."""
+    """Check that beat and the sweep were active recently."""
     if examined.client is None:
         return
     late = max(3 * examined.settings.sweep_seconds, 10)

@@ -1,1 +1,1 @@
-"""What ``scoring up`` does around its processes: checks before the start, environment, output and requests to stop."""
+"""The surroundings of the processes of ``scoring up``: checks before the start, environment, output and stop signals."""

@@ -1,4 +1,4 @@
-"""How to reach a stack that is ready: the lines that ``scoring up`` prints, and the ready file for programs."""
+"""The access to a running stack: the lines that ``scoring up`` prints, and the ready file for programs."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from shared.settings import Settings
 
 
 def access_lines(settings: Settings, environment: Mapping[str, str], password: str) -> dict[str, str]:
-    """What there is -> where it is; ``password`` is that of Flower as it is shown."""
+    """Name -> address, for printing; ``password`` is Flower's as it is shown."""
     return {
         "Redis": maybe_sanitize_url(settings.broker_url),
         "Bucket": environment["BUCKET_URL"],
@@ -27,7 +27,7 @@ def access_lines(settings: Settings, environment: Mapping[str, str], password: s
 
 
 def write_ready_file(path: Path, settings: Settings, password: str) -> None:
-    """Write JSON that only its owner can read."""
+    """Write the addresses as JSON, readable only by the owner."""
     facts = {
         "pid": os.getpid(),
         "redis_port": None if settings.redis_url else settings.redis_port,

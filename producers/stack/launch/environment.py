@@ -1,4 +1,4 @@
-"""The environment of the processes of a stack, and of another terminal that works with it."""
+"""The environment of the processes of a stack, and of another terminal."""
 
 import os
 import shlex
@@ -11,33 +11,33 @@ from shared.settings import FOREIGN_VARIABLES, SECRETS, Settings
 
 
 def child_environment(settings: Settings, home: Path) -> dict[str, str]:
-    """The environment of every process: the user's own, with paths that mean the same in another folder."""
+    """The environment of every process: the user's own, with absolute paths."""
     foreign = {f"{prefix}{name}" for name in FOREIGN_VARIABLES for prefix in ("", "CELERY_")} | {
-        # it would turn the SIGTERM that lets work finish into one that breaks it off after 30 s
+        # it would turn the SIGTERM that lets work finish into one that aborts it after 30 s
         "REMAP_SIGTERM"
     }
     bucket = settings.bucket_url
     if not bucket.startswith(("s3://", "gs://")):
         bucket = str(Path(bucket.removeprefix("file://")).absolute())
-    # passed on, not read: settings stay the one reader of the environment
+    # only passed on: settings remain the only reader of the environment
     return {
         **{name: value for name, value in os.environ.items() if name not in foreign},
         "BUCKET_URL": bucket,
         "SCORING_HOME": str(home),
         **({"SCORING_DEFINITIONS": str(settings.definitions.absolute())} if settings.definitions else {}),
         **{file: str(Path(os.environ[file]).absolute()) for name in SECRETS if os.environ.get(file := f"{name}_FILE")},
-        # one thread per process: there is a process for each core already
+        # one thread per process, because there is already a process for each core
         "OMP_NUM_THREADS": "1",
-        # lines come when they are printed, not when 8 kB are full
+        # without it, lines appear only when a buffer of 8 kB is full
         "PYTHONUNBUFFERED": "1",
     }
 
 
 def exports(settings: Settings, environment: Mapping[str, str]) -> str:
-    """The line that gives another terminal, in any folder, the same bucket, home and Redis."""
+    """The shell command that gives another terminal, in any folder, the same bucket, home and Redis."""
     wanted = {"BUCKET_URL": environment["BUCKET_URL"], "SCORING_HOME": environment["SCORING_HOME"]}
     if settings.redis_url:
-        # with a password it is not shown: the terminal gets it as this one did
+        # an address with a password is not shown: the terminal needs the user's own setting
         wanted["REDIS_URL"] = settings.broker_url if settings.broker_url == maybe_sanitize_url(settings.broker_url) else "(as here)"
     else:
         wanted["SCORING_REDIS_PORT"] = str(settings.redis_port)

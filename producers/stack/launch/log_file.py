@@ -1,4 +1,4 @@
-"""The log file of ``scoring up``: every line of every process, in files of a bounded size that only their owner can read."""
+"""The log file of ``scoring up``: the output of all processes, in files of limited size that only their owner can read."""
 
 import logging
 import os
@@ -7,11 +7,11 @@ from pathlib import Path
 
 LOG_BYTES = 10_000_000
 OLDER_FILES = 4
-"""Kept beside the present one: ``up.log.1`` is the newest of them."""
+"""Older files that are kept; ``up.log.1`` is the newest of them."""
 
 
 class LogFile:
-    """A rotating log file; a disk that is full must not stop the work, so a line that cannot be written is lost."""
+    """A rotating log file. A full disk must not stop the work, so a line that cannot be written is lost."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,7 +23,7 @@ class LogFile:
         self._file.handle(logging.LogRecord("up", logging.INFO, "", 0, line, None, None))
 
     def close(self) -> None:
-        """Close the file; nothing is written any more."""
+        """Close the file."""
         self._file.close()
 
 
@@ -34,5 +34,5 @@ class _PrivateFile(RotatingFileHandler):
         os.close(os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         return super()._open()
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is the library's
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         del record

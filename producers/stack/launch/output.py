@@ -11,11 +11,11 @@ from rich.console import Console
 from producers.stack.launch.log_file import LogFile
 
 COLOURS = {"up": 1, "redis": 31, "score": 32, "control": 36, "beat": 33, "flower": 35}
-"""ANSI colour of each name; the names are also the order in which people read them."""
+"""ANSI colour of each process name, in the order of display."""
 
 
 class Output:
-    """Prints lines with the name of their process, and keeps them in the log file."""
+    """Prints lines with the name of their process, and writes them to the log file."""
 
     def __init__(self, path: Path) -> None:
         console = Console()
@@ -25,7 +25,7 @@ class Output:
         self.path = path
 
     def say(self, name: str, text: str, *, secret: bool = False) -> None:
-        """Print one line with the name before it, and keep it in the log file unless it holds a ``secret``.
+        """Print a line after the name of its process, and write it to the log file unless it holds a ``secret``.
 
         Never raises: a full or closed output must not stop the work.
         """
@@ -41,7 +41,7 @@ class Output:
                 sys.stdout.flush()
             except OSError as error:
                 if error.errno in (errno.EPIPE, errno.EIO):
-                    # the reader of our output or the terminal is gone: the rest goes nowhere, instead of failing again at exit
+                    # the reader or the terminal is gone: discard the rest, which would fail again at exit
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def close(self) -> None:

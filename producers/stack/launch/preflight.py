@@ -44,12 +44,12 @@ def sole_use(home: Path) -> Iterator[None]:
 
 
 def check_ports(ports: Mapping[str, int]) -> None:
-    """Raise RequestError where a port is taken; the sentence names the process that uses it."""
+    """Raise RequestError when a port is taken; the message names the process that uses it."""
     if len({*ports.values()}) < len(ports):
         raise RequestError(f"{' and '.join(ports)} are the same port", next_step=f"Set {next(iter(ports))} to another port.")
     for variable, port in ports.items():
         with socket.socket() as probe:
-            # a port that was closed a minute ago is free
+            # allow a port in TIME_WAIT, which was closed a minute ago
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((HOST, port))
@@ -63,7 +63,7 @@ def check_ports(ports: Mapping[str, int]) -> None:
 
 
 def _port_user(port: int) -> str:
-    """The process that listens on a port; empty where the system does not name it."""
+    """The process that listens on a port; empty when the system does not name it."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port and connection.pid:
@@ -72,11 +72,11 @@ def _port_user(port: int) -> str:
 
 
 def check_broker(settings: Settings) -> None:
-    """Raise RequestError where REDIS_URL is not an address, BrokerError where the server does not answer."""
+    """Raise RequestError when REDIS_URL is not an address, BrokerError when the server does not answer."""
     try:
         shown = maybe_sanitize_url(settings.broker_url)
     except ValueError:
-        # neither the address nor the error is shown: a part of the password may be in them
+        # neither the address nor the error is shown, because both may contain a part of the password
         raise RequestError(
             "REDIS_URL is not an address", next_step="Set it to one like redis://:password@host:6379/0, special characters as %xx."
         ) from None
@@ -99,7 +99,7 @@ def broker_problem(settings: Settings) -> str | None:
 
 
 def check_bucket(settings: Settings) -> None:
-    """Raise BucketError where the bucket cannot be written."""
+    """Raise BucketError when the bucket cannot be written."""
     place = f"doctor/{secrets.token_hex(8)}"
     bucket = open_bucket(settings.bucket_url, settings.signer)
     bucket.write(place, b"")

@@ -1,4 +1,4 @@
-"""The requests to stop that reach ``scoring up`` as signals."""
+"""The signals that ask ``scoring up`` to stop."""
 
 import contextlib
 import signal
@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from types import FrameType
 
 ONE_SIGNAL_SECONDS = 0.5
-"""Signals this close are one request: a script and the terminal may both pass on the same Ctrl-C."""
+"""Signals within this time are one request: a script and the terminal may both forward the same Ctrl-C."""
 
 
 class StopSignals:
-    """Counts the requests to stop. Handlers are set in the main thread alone."""
+    """Counts the requests to stop. Only the main thread can set the handlers."""
 
     def __init__(self) -> None:
         self.count = 0
         self.last = 0.0
-        """When the last one came, by the monotonic clock."""
+        """Monotonic time of the last request."""
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        """Count SIGINT, SIGTERM and, outside of nohup, SIGHUP while the block runs."""
+        """Count SIGINT, SIGTERM and, except under nohup, SIGHUP while the block runs."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
             numbers.append(signal.SIGHUP)

@@ -115,7 +115,7 @@ def test_a_refused_release_is_loaded_once_it_is_whole_again(bucket, release, fol
 
 def test_every_refusal_says_how_to_train_it_anew_on_the_same_table(bucket, release, folder):
     (folder / "extra.pkl").write_bytes(b"not ours")
-    assert refused(bucket, release).next_step == "Train it anew: scoring train v1 --train data/train/train.csv --again"
+    assert refused(bucket, release).next_step == "Train it again: scoring train v1 --train data/train/train.csv --again"
 
 
 # --- manifests
@@ -150,7 +150,7 @@ def test_a_malformed_manifest_is_refused(bucket, release, folder, loads, text):
     (folder / "manifest.json").write_bytes(text)
     error = refused(bucket, release)
     assert error.message.startswith(f"{release_folder(release)}/manifest.json is not a release manifest: ")
-    assert error.next_step == "Train it anew: scoring train v1 --again"
+    assert error.next_step == "Train it again: scoring train v1 --again"
     assert not loads
 
 

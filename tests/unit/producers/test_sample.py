@@ -339,9 +339,9 @@ def test_a_share_that_is_none_is_refused(tmp_path, eval_share):
 
 
 def test_an_unknown_format_or_week_is_refused(tmp_path):
-    with pytest.raises(RequestError, match=r"'xlsx' is none of the formats.*csv, csv\.gz, parquet"):
+    with pytest.raises(RequestError, match=r"'xlsx' is not a table format.*csv, csv\.gz, parquet"):
         write_tables(tmp_path / "out", 5, seed=1, format="xlsx")
-    with pytest.raises(RequestError, match="none of the formats"):
+    with pytest.raises(RequestError, match="not a table format"):
         write_table(tmp_path / "out" / "table.csv.bz2", 5, seed=1)
     with pytest.raises(RequestError, match="the week is 54"):
         write_table(tmp_path / "out" / "table.csv", 5, seed=1, week=54)

@@ -57,7 +57,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path, monkeypatch):
 
 def test_a_file_that_is_no_text_is_refused(tmp_path, monkeypatch):
     (tmp_path / "secret").write_bytes(b"\xff\xfe\x00")
-    assert "cannot be read: it is no text" in refusal(monkeypatch, WEBHOOK_URL_FILE=tmp_path / "secret")
+    assert "cannot be read: it is not text" in refusal(monkeypatch, WEBHOOK_URL_FILE=tmp_path / "secret")
 
 
 def test_an_empty_file_does_not_switch_signing_off(tmp_path, monkeypatch):

@@ -88,8 +88,8 @@ def test_an_integer_has_at_most_64_bits():
         ("!!omap [a: 1]", "could not determine a constructor"),
         ("!!timestamp soon", "could not determine a constructor"),
         ("!!python/object:os.system x", "could not determine a constructor"),
-        ("!!int ''", "it is not YAML: '' is no number in line 2"),
-        ("!!float x", "it is not YAML: 'x' is no number in line 2"),
+        ("!!int ''", "it is not YAML: '' is not a number in line 2"),
+        ("!!float x", "it is not YAML: 'x' is not a number in line 2"),
         ("!!bool x", "it is not YAML: 'x' is neither true nor false in line 2"),
         ("!!map x", "expected a mapping node"),
         ("!!str [x]", "expected a scalar node"),
@@ -132,7 +132,7 @@ def test_where_a_count_or_a_length_is_wanted_any_other_value_gets_one_sentence(v
 def test_a_length_that_is_no_length_is_shown_short_and_whole_up_to_a_colon():
     with pytest.raises(RequestError) as caught:
         parse_retention(b"notices: 1:30")
-    assert "notices: '1:30' is no length of time" in caught.value.message
+    assert "notices: '1:30' is not a length of time" in caught.value.message
     for text in (f"notices: '{'x' * 50_000}'", f"notices: [{'1,' * 20_000}]", f"{'x' * 100}: 1"):
         with pytest.raises(RequestError) as caught:
             parse_retention(text.encode())

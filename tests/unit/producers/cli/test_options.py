@@ -68,7 +68,7 @@ def test_a_day_that_is_none_says_how_to_write_one(scoring, value):
     for command in (("score", TABLE, "--date", value), ("schedule", "backfill", "daily", "--from", value, "--to", "2026-11-23")):
         said = scoring(*command)
         assert said.exit_code == 2
-        assert f"{value!r} is no day: write it as year-month-day, like 2026-11-23." in said.stderr
+        assert f"{value!r} is not a day: write it as year-month-day, like 2026-11-23." in said.stderr
 
 
 def test_the_model_that_is_taken_when_none_is_named_is_said(scoring):
@@ -78,7 +78,7 @@ def test_the_model_that_is_taken_when_none_is_named_is_said(scoring):
 
 
 def test_standard_input_is_no_table(settings, bucket):
-    with pytest.raises(RequestError, match="- is no table: standard input is not read"):
+    with pytest.raises(RequestError, match="- is not a table: standard input is not read"):
         enqueue_score(settings, bucket, table="-", model="v1")
 
 

@@ -561,4 +561,4 @@ def test_a_release_that_cannot_be_signed_is_to_be_trained_again_and_not_answered
     bucket.signer = Signer((b"a key that is long enough",))
     with pytest.raises(ModelError) as refused:
         sign_release(bucket, release)
-    assert refused.value.next_step == "Train it anew: scoring train v1 --again"
+    assert refused.value.next_step == "Train it again: scoring train v1 --again"

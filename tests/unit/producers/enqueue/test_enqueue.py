@@ -494,11 +494,11 @@ def test_without_a_table_the_newest_training_tables_are_taken(nobody, bucket):
         ({"model": "v1\n"}, ScoringError, "."),
         ({"model": "x" * 300}, ScoringError, "."),
         ({"table": "nowhere.csv"}, TableError, "no table nowhere.csv, neither in the bucket .* nor on this machine"),
-        ({"table": ""}, RequestError, "'' is the name of no table. Name a file or folder"),
+        ({"table": ""}, RequestError, "'' is not the name of a table. Name a file or folder"),
         ({"table": "s3://b/data/x.csv"}, RequestError, "s3://b/data/x.csv is an address, .* the bucket /.*BUCKET_URL"),
         ({"table": "gs://b/data"}, RequestError, "gs://b/data is an address"),
-        ({"table": " \t"}, RequestError, "is the name of no table"),
-        ({"table": "/"}, RequestError, "'/' is the name of no table"),
+        ({"table": " \t"}, RequestError, "is not the name of a table"),
+        ({"table": "/"}, RequestError, "'/' is not the name of a table"),
         ({"table": "../../etc"}, ScoringError, "."),
         ({"table": "model"}, TableError, "no table model, neither"),
         ({"table": "/etc/passwd"}, TableError, "/etc/passwd is not a table. Give a file that ends in .csv, .csv.gz"),
@@ -759,7 +759,7 @@ def test_a_request_for_intervals_is_another_one_than_that_without(settings, buck
 def test_a_table_in_a_folder_that_is_named_like_what_lies_at_a_place_is_refused(settings, bucket, name):
     table = f"data/predict/input/{PLACE}/{name}/zzzz/prediction_input.csv"
     write_table(bucket, [row(0)], table)
-    with pytest.raises(RequestError, match=f"holds {name}, which is the name of what lies at the place of a result") as caught:
+    with pytest.raises(RequestError, match=f"holds {name}, a name that is reserved at the place of a result") as caught:
         score(settings, bucket, table=table)
     assert "Rename that folder" in caught.value.next_step
     assert list(list_jobs(bucket)) == []

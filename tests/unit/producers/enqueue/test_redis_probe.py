@@ -60,7 +60,7 @@ def test_a_port_that_is_no_redis_is_named_and_the_job_is_kept(tmp_path, monkeypa
         done = enqueue_score(Settings(redis_url=url), bucket, table=TABLE, model="v1")
         assert time.monotonic() - began < 8
     assert isinstance(done.problem, BrokerError)
-    assert f"what listens at {url} is no Redis, or one that hangs: it {words}" in done.problem.message
+    assert f"what listens at {url} is not Redis, or hangs: it {words}" in done.problem.message
     assert bucket.exists(f"jobs/{done.job_id}/job.json")
 
 

@@ -205,10 +205,10 @@ def test_libraries_and_definitions_of_the_workers_are_compared_with_the_releases
     for workers in ([worker(), changed], [same, changed]):
         [found] = states(*workers).values()
         assert (found.state, found.text) == (State.ERROR, f"{release}: the code of the definition v1 was changed since it was trained")
-        assert found.next_step == "Train it anew: scoring train v1 --train data/train/train.csv --again"
+        assert found.next_step == "Train it again: scoring train v1 --train data/train/train.csv --again"
     point_alias(bucket, "challenger", release)
     steps = {name: finding.next_step for name, finding in states(changed).items()}
-    assert steps["model challenger"] == "Train it anew: scoring train v1 --train data/train/train.csv --alias challenger --again"
+    assert steps["model challenger"] == "Train it again: scoring train v1 --train data/train/train.csv --alias challenger --again"
     assert "--alias" not in steps["model v1.latest"]
     mixed = states(worker(), worker(libraries=library_versions() | {"numpy": "0.1"}))
     assert mixed["workers"].state == State.ERROR

@@ -122,9 +122,9 @@ def test_a_moment_with_an_offset_names_the_run_of_that_moment():
 @pytest.mark.parametrize(
     ("cron", "text", "sentence"),
     [
-        ("0 6 * * *", "yesterday", "'yesterday' is no date"),
-        ("0 6 * * *", "0001-01-01", "'0001-01-01' is no date"),
-        ("0 6 * * *", "9999-12-31T23:00-05:00", "'9999-12-31T23:00-05:00' is no date"),
+        ("0 6 * * *", "yesterday", "'yesterday' is not a date"),
+        ("0 6 * * *", "0001-01-01", "'0001-01-01' is not a date"),
+        ("0 6 * * *", "9999-12-31T23:00-05:00", "'9999-12-31T23:00-05:00' is not a date"),
         ("0 6 * * mon", "2026-11-24", "daily has no run on 2026-11-24: it runs at 0 6 * * mon UTC"),
         ("0 * * * *", "2026-11-23", "daily has several runs on 2026-11-23; its times are: 00:00, 01:00, 02:00, 03:00, 04:00, 05:00, ..."),
         ("0 6 * * *", "2026-11-23T07:00", "daily has no run at 07:00 on 2026-11-23; its times are: 06:00"),

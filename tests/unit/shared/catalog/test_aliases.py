@@ -99,7 +99,7 @@ def test_a_training_anew_names_the_tables_of_the_release_and_quotes_their_paths(
         for name, path in (("eval", "data/week 31.csv"), ("train", "data/30.csv"))
     }
     again = how_to_retrain("v4@20261123T120000Z-abcdef", tables)
-    assert again == "Train it anew: scoring train v4 --train data/30.csv --eval 'data/week 31.csv' --again"
+    assert again == "Train it again: scoring train v4 --train data/30.csv --eval 'data/week 31.csv' --again"
 
 
 # --- damaged files

@@ -64,7 +64,7 @@ def test_a_damaged_release_manifest_is_named_and_all_others_are_read(bucket, dam
     assert read_release(bucket, whole).manifest.created == NOON + timedelta(hours=1)
     with pytest.raises(ModelError, match=path) as raised:
         read_release(bucket, broken)
-    assert raised.value.next_step == "Train it anew: scoring train v1 --again"
+    assert raised.value.next_step == "Train it again: scoring train v1 --again"
 
 
 @pytest.mark.parametrize(

@@ -737,7 +737,7 @@ def test_a_place_inside_the_results_of_another_place_is_refused(bucket, name):
     write_table(bucket, [row(0)])
     folder = JobFolder(bucket, "20261123t120000z-score-place")
     folder.create(make_job(bucket).job().model_copy(update={"job_id": folder.job_id, "place": f"{PLACE}/{name}/zzzz"}))
-    with pytest.raises(RequestError, match=f"holds {name}, which is the name of what lies at the place of a result"):
+    with pytest.raises(RequestError, match=f"holds {name}, a name that is reserved at the place of a result"):
         plan(folder)
     assert not folder.has("plan.json")
 
