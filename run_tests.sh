@@ -12,11 +12,6 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports --no-cache
-# four at once on two cores, for the slow ones mostly wait; a file of tests shares its stack, so it stays together; slow files come first
-together=(-n 4 --dist loadfile --no-loadscope-reorder)
-if [ $# -gt 0 ]; then
-    exec python -m pytest "${together[@]}" "$@"
-fi
-# containers share one part of the processors among them, however many there are: beside other tests they would starve
-python -m pytest -m docker
-python -m pytest -m "not docker" "${together[@]}"
+# Four at once on two cores, for the slow ones mostly wait. A file of tests shares its stack, so it stays together; slow files come first.
+# The containers' tests run beside them: all containers together get the share of one process, so the tests give way to them (nice).
+exec nice python -m pytest -n 4 --dist loadfile --no-loadscope-reorder "$@"

@@ -49,6 +49,8 @@ ROWS = 6000
 CHUNKS = 30
 CHUNKS_ON_S3 = 12
 """Fewer, because the store is a slow one."""
+SWEEP_SECONDS_ON_S3 = "3"
+"""Not every second: the store takes a large part of a processor to answer a sweep."""
 PROCESSES = 2
 """Of each worker."""
 JOB_SECONDS = 150
@@ -114,7 +116,9 @@ class Stage:
             self.store = self._open.enter_context(talking_to(url))
             self.relay = StoreRelay(url)
             self._open.callback(self.relay.close)
-            environment |= {"BUCKET_URL": f"s3://{STORE_BUCKET}/keywords"} | access(self.relay.url)
+            environment |= {"BUCKET_URL": f"s3://{STORE_BUCKET}/keywords", "SCORING_SWEEP_SECONDS": SWEEP_SECONDS_ON_S3} | access(
+                self.relay.url
+            )
         self.place: Place = make_place(
             root,
             REDIS_URL=f"redis://127.0.0.1:{self.proxy.port}/0",
@@ -569,6 +573,7 @@ def stage(
     chunk_seconds: float = 0.1,
     memory: int | None = None,
     two_stacks: bool = False,
+    workers: int = 2,
     forked: bool = False,
 ) -> Iterator[Stage]:
     """A running stage, ended whatever happens.
@@ -576,7 +581,7 @@ def stage(
     With ``memory`` each worker may use so many bytes, all its processes together. With ``two_stacks`` another stack works on its bucket.
     """
     with contextlib.ExitStack() as held:
-        playing = Stage(root, on_s3=on_s3, chunk_seconds=chunk_seconds, forked=forked)
+        playing = Stage(root, on_s3=on_s3, chunk_seconds=chunk_seconds, workers=workers, forked=forked)
         if memory is not None:
             playing.before_worker = held.enter_context(memory_limit(memory))
             if not playing.before_worker:
