@@ -1,7 +1,7 @@
-"""Tables: cut into chunks, read, checked and written. Knows no job and no queue."""
+"""Table formats: cutting tables into chunks, reading and checking rows, and writing output. Knows nothing of jobs or the queue."""
 
 import csv
 import sys
 
-# what bounds a field is MAX_RECORD_BYTES; csv's own limit is one for the whole process and far smaller
+# MAX_RECORD_BYTES bounds a field; csv's own limit is process-wide and far smaller
 csv.field_size_limit(sys.maxsize)

@@ -1,4 +1,4 @@
-"""Turns columns of Arrow into values that can be checked."""
+"""Converts Arrow columns to values that can be checked."""
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -34,12 +34,12 @@ def objects(texts: Sequence[str | None]) -> np.ndarray:
 
 
 def _entities(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Ids as int64, and where there is none (None if nowhere)."""
+    """Returns the ids as int64, and a mask of the rows without a valid id (None if every row has one)."""
     if pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type):
         missing = column.is_null().to_numpy() if column.null_count else None
         return _to_numpy(column.fill_null(0) if column.null_count else column).astype(np.int64, copy=False), missing
     if pa.types.is_floating(column.type):
-        # beyond that the type cannot hold each whole number, so the id may have been another one
+        # above this limit the float type cannot represent every whole number, so digits of the id may have been lost
         exact_below = 2.0 ** (np.finfo(column.type.to_pandas_dtype()).nmant + 1)
         floats = _as_numbers(column).astype(np.float64, copy=False)
         with np.errstate(invalid="ignore"):
@@ -49,18 +49,18 @@ def _entities(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def read_texts(column: pa.ChunkedArray) -> list[str | None]:
-    """Values as a csv file would show them; bytes that are not text become a mark that no number or device contains."""
+    """Returns the values as csv text would show them. Undecodable bytes become U+FFFD, which no number or device name contains."""
     if pa.types.is_dictionary(column.type):
         return [text for chunk in column.chunks for text in _texts_of_dictionary(chunk)]
     if is_text(column.type):
-        column = column.cast(pa.large_binary())  # Arrow does not look whether text is text
+        column = column.cast(pa.large_binary())  # Arrow does not validate that text is UTF-8
     if pa.types.is_nested(column.type) or pa.types.is_temporal(column.type):
         return [f"({column.type})"] * len(column)
     return [_text(value) for value in column.to_pylist()]
 
 
 def _texts_of_dictionary(array: pa.DictionaryArray) -> list[str | None]:
-    """The same text is the same object in every row: as often as it stands there it might fill the memory."""
+    """Shares one str object among all rows with the same text; a copy per row could exhaust the memory."""
     texts = [*read_texts(pa.chunked_array([array.dictionary])), None]
     return [texts[-1 if place is None else place] for place in array.indices.to_pylist()]
 
@@ -99,7 +99,7 @@ def _device_codes(column: pa.ChunkedArray) -> np.ndarray:
     if not pa.types.is_dictionary(column.type):
         try:
             column = column.dictionary_encode()
-        except pa.ArrowNotImplementedError:  # lists and other things that name no device
+        except pa.ArrowNotImplementedError:  # lists and other types that cannot hold a device name
             return np.full(len(column), -1, dtype=np.int8)
     column = column.unify_dictionaries()
     if not column.num_chunks:

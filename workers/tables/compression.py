@@ -1,4 +1,4 @@
-"""Compressions of csv text: how it is unpacked, what damage looks like, and how much text may come out."""
+"""Compression formats of csv text: how to unpack them, how to detect damage, and how much text may be unpacked."""
 
 import contextlib
 import gzip
@@ -14,27 +14,27 @@ from shared.settings import MAX_UNPACKED_RATIO
 from workers.tables.streams import Stream
 
 ALWAYS_ALLOWED_BYTES = 4 << 30
-"""So much text may come out of a small table, however well it was packed."""
+"""Bytes of text that may be unpacked from a table of any size, whatever its compression ratio."""
 
 TEXT_RATIO = 20
-"""A compressed keyword table is smaller than its text by about this much."""
+"""Typical compression ratio of a keyword table."""
 
 
 class Compression(Protocol):
-    """One way to compress the text of a file."""
+    """A compression format for the text of a file."""
 
     def unpacked(self, raw: Stream) -> Stream:
-        """The text of a compressed stream, unpacked as it is read."""
+        """Returns a stream that unpacks the compressed stream ``raw`` as it is read."""
 
     def refusing_damage(self, path: str) -> contextlib.AbstractContextManager[None]:
-        """Raises TableError in one sentence when a stream that is read in this block turns out to be damaged or cut short."""
+        """Raises TableError when a stream that is read in this block is damaged or truncated."""
 
 
 class Gzip:
-    """gzip, of one or more members."""
+    """gzip with one or more members."""
 
     _DAMAGE: Any = (EOFError, gzip.BadGzipFile, isal_zlib.error)
-    """What reading a damaged stream raises; any other OSError is the storage's."""
+    """What reading a damaged stream raises. Any other OSError comes from the storage."""
 
     def unpacked(self, raw: Stream) -> Stream:
         """See ``Compression``."""
@@ -50,7 +50,7 @@ class Gzip:
 
 
 class Zstd:
-    """Zstandard, of one or more frames."""
+    """Zstandard with one or more frames."""
 
     def unpacked(self, raw: Stream) -> Stream:
         """See ``Compression``."""
@@ -62,7 +62,7 @@ class Zstd:
         try:
             yield
         except OSError as error:
-            # Arrow raises a plain OSError without a number; any other is the storage's
+            # Arrow raises a plain OSError without errno for damaged data; any other OSError comes from the storage
             if type(error) is not OSError or error.errno is not None:
                 raise
             raise _not_whole(path, "zstd", error) from error
@@ -76,7 +76,7 @@ def _not_whole(path: str, name: str, error: Exception) -> TableError:
 
 
 class UnpackedLimit:
-    """How much text may come out of the compressed files of a table: a few GB, or so many times their size."""
+    """Limits the text that the compressed files of a table may unpack to: 4 GiB, or ``ratio`` times their size if that is more."""
 
     def __init__(self, packed_sizes: Iterable[int], ratio: float = MAX_UNPACKED_RATIO) -> None:
         self._left = max(ALWAYS_ALLOWED_BYTES, int(ratio * sum(packed_sizes)))
@@ -84,7 +84,7 @@ class UnpackedLimit:
         self._lock = threading.Lock()
 
     def take(self, count: int, path: str) -> None:
-        """Count some text of a file; raises TableError when it is more than there may be."""
+        """Counts ``count`` bytes of unpacked text of a file; raises TableError when the limit is exceeded."""
         with self._lock:
             self._left -= count
         if self._left < 0:
@@ -95,7 +95,7 @@ class UnpackedLimit:
 
 
 class LimitedText:
-    """The text of a compressed file, as far as the limit goes."""
+    """The text of a compressed file, read up to the limit."""
 
     def __init__(self, text: Stream, limit: UnpackedLimit, path: str) -> None:
         self._text, self._limit, self._path = text, limit, path

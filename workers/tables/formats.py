@@ -1,6 +1,7 @@
-"""The formats of tables: one class for each, with everything that depends on the format of a file.
+"""Table formats: one class per format, which contains everything that depends on the format of a file.
 
-``format_of`` finds the class by the kind that a plan names. A new format is one class here and one ending in ``shared/table_files.py``.
+``format_of`` finds the class for the kind that a plan names. A new format needs one class here and one file extension in
+``shared/table_files.py``.
 """
 
 import contextlib
@@ -34,14 +35,14 @@ from workers.tables.streams import Hashing, Stream
 from workers.tables.training.left_out_rows import Source, csv_source, parquet_source
 
 TRAINING_ROWS_AT_ONCE = 65_536
-"""Rows of a Parquet file that are read together to train."""
+"""Rows of a Parquet file that are read together for training."""
 
 DIGEST_BYTES = 1 << 20
 
 _RATE, CLICKS, *_ = LABELS
 
 RecordRange = tuple[int, int | None]
-"""Records of a chunk from the first on to the one before the second; to its end if that is None."""
+"""Records of a chunk from the first index up to, but not including, the second; None means to the end of the chunk."""
 
 
 class ChunkRecords(Protocol):
@@ -49,99 +50,101 @@ class ChunkRecords(Protocol):
 
     @property
     def table_schema(self) -> TableSchema:
-        """Which columns are read, and as what."""
+        """The columns that are read and their types."""
 
     def count(self) -> int:
-        """How many records there are."""
+        """Returns the number of records."""
 
     def ranges(self) -> list[RecordRange]:
-        """What is best read together, range after range: the values of one take little memory."""
+        """Returns the ranges of records to read together; the values of one range take little memory."""
 
     def rows(self, start: int = 0, end: int | None = None) -> Rows:
-        """The records ``start`` to ``end`` (the last one left out), read and checked."""
+        """Reads and checks the records ``start`` to ``end`` (exclusive)."""
 
     def line(self, record: int) -> int:
-        """The line of the file on which a record starts; for Parquet its row, from 1."""
+        """Returns the line of the file on which a record starts; for Parquet the row number, from 1."""
 
     def rejects(self, record: int) -> list[Reject]:
-        """The rejects that a deadly record becomes."""
+        """Returns the rejects for a record that kills the worker process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """One chunk as it is cut out of a file."""
+    """One chunk as cut from a file."""
 
     start: int
-    """Where it starts and ends: bytes of the (unpacked) text, or rows of a Parquet file from 0."""
+    """Where the slice starts and ends: bytes of the (unpacked) text, or rows of a Parquet file from 0."""
     end: int
     first_line: int
-    """Line of the file on which it starts, from 1; for Parquet the row, from 1."""
+    """The line of the file on which the slice starts, from 1; for Parquet the row number, from 1."""
     rows: int
-    """At most so many rows are in it."""
+    """An upper bound of the number of rows."""
     text: memoryview | None = None
-    """What stands in it, where the file itself cannot be read from here on; overwritten when the slice after the next is cut."""
+    """The text of the slice, for formats whose chunks cannot be read from the file itself. Its memory is reused for the slice after the
+    next.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkOfFile:
-    """Where a chunk lies, for a format to read it."""
+    """The location of a chunk, from which a format reads it."""
 
     bucket: Bucket
     path: str
     version: str
-    """Another one means another file."""
+    """The version of the file; a changed file has another version."""
     start: int
     end: int
     first_line: int
     opened: Callable[[], AbstractContextManager[IO[bytes]]]
-    """Opens the file; raises TableError when it is not the one that was planned, before or after it was read."""
+    """Opens the file; raises TableError if it is not the planned file, before or after it was read."""
     unpacked: Callable[[], bytes]
-    """The text of a chunk of a compressed file."""
+    """Returns the text of a chunk of a compressed file."""
 
     def refuse_beyond(self, size: int) -> None:
-        """Raises StaleMessageError for a chunk that ends behind the end of its file: no plan has such a one, but a message may."""
+        """Raises StaleMessageError if the chunk ends after the end of its file: no plan contains such a chunk, but a message may."""
         if self.end > size:
             raise StaleMessageError(f"{self.path} ends at {size:,}, and a chunk of it cannot end at {self.end:,}")
 
 
 class WholeFile(Protocol):
-    """A file that is read whole, to train on it."""
+    """A file that is read completely, for training."""
 
     @property
     def columns(self) -> list[str]:
-        """All columns of the file, in its order."""
+        """All columns of the file, in file order."""
 
     def rows(self, table_schema: TableSchema) -> Iterator[tuple[Rows, Source]]:
-        """All rows, checked, a piece at a time, with the source in which the rows left out are looked up."""
+        """Yields all rows, checked, piece by piece, each with the source that looks up its left-out rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingLimits:
-    """How much a table that is read to train may take."""
+    """Limits on the memory that reading a training table may take."""
 
     unpacked: UnpackedLimit
     count_texts: Callable[[Rows, TableSchema], None]
-    """Counts the texts of rows of a format that stores a text once for many rows; raises TableError when there are too many."""
+    """Counts the text bytes of rows of a format that stores a repeated text once; raises TableError when there are too many."""
 
 
 class TableFormat(ABC):
-    """A format of tables. Every method that reads a file raises TableError, in one sentence, when the file is damaged."""
+    """A table format. Every method that reads a file raises TableError when the file is damaged."""
 
     kind: ClassVar[FileKind]
     is_compressed: ClassVar[bool] = False
-    """True when chunks cannot be read from the file alone: the plan writes the text of each beside it."""
+    """True when chunks cannot be read from the file alone: the planning step writes the text of each chunk to a slice file."""
     stores_texts_once: ClassVar[bool] = False
-    """True when a text that many rows have stands in the file once, so that rows take more memory than the file has bytes."""
+    """True when the file stores a repeated text only once, so that the rows take more memory than the file has bytes."""
 
     @abstractmethod
     def columns(self, raw: IO[bytes], path: str) -> list[str]:
-        """The columns of a file, in its order."""
+        """Returns the columns of a file, in file order."""
 
     @abstractmethod
     def cut(
         self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: ShareOfTable, limit: UnpackedLimit
     ) -> Iterator[Sequence[Slice]]:
-        """The slices of a file as they are found, none at times; at the end all of ``raw`` went through ``hashed``.
+        """Yields the slices of a file as they are found, possibly empty batches; at the end all of ``raw`` has passed through ``hashed``.
 
         Raises:
             TableError: the file is damaged, or unpacks to more than ``limit``.
@@ -149,37 +152,37 @@ class TableFormat(ABC):
 
     @abstractmethod
     def may_be_chunk(self, start: int, end: int) -> bool:
-        """False for a chunk that ``cut`` never makes."""
+        """Returns False for a chunk that ``cut`` never produces."""
 
     @abstractmethod
     def open_chunk(self, chunk: ChunkOfFile, table_schema: TableSchema) -> AbstractContextManager[ChunkRecords]:
-        """The records of a chunk, to be read while it is open.
+        """Opens the records of a chunk, which can be read while the context is open.
 
         Raises:
-            TableError: the table changed under the job, or does before all was read.
-            StaleMessageError: the chunk ends behind the end of its file.
+            TableError: the table was changed after planning, or is changed before all records were read.
+            StaleMessageError: the chunk ends after the end of its file.
         """
 
     @abstractmethod
     def read_whole(self, hashed: Hashing, path: str, limits: TrainingLimits) -> WholeFile:
-        """A file to train on; all of it has gone through ``hashed`` once its rows are read."""
+        """Opens a file for training; all of it has passed through ``hashed`` once its rows are read."""
 
     @abstractmethod
     def open_text(self, raw: Stream, path: str) -> AbstractContextManager[Stream]:
-        """The text of a file, unpacked as it is read, while the context is open; TableError for a format that is no text."""
+        """Opens the text of a file, unpacked as it is read; raises TableError for a format that is not text."""
 
     @abstractmethod
     def records(self, text: str) -> Iterator[list[str]]:
-        """The records of a text that ``open_text`` gave, the header first; raises csv.Error for a quote that never closes."""
+        """Yields the records of a text from ``open_text``, the header first; raises csv.Error for a quote that never closes."""
 
     @staticmethod
     def text_bytes(size: int) -> int:
-        """About how many bytes a file of ``size`` bytes is once it is unpacked."""
+        """Estimates the unpacked size in bytes of a file of ``size`` bytes."""
         return size
 
 
 class Csv(TableFormat):
-    """Csv text."""
+    """Comma-separated text."""
 
     kind: ClassVar[FileKind] = "csv"
     compression: ClassVar[Compression | None] = None
@@ -200,7 +203,7 @@ class Csv(TableFormat):
             yield [Slice(start=cut.start, end=end, first_line=cut.first_line, rows=cut.lines, text=text)]
 
     def _open(self, raw: Stream, path: str, size: ChunkSize, limit: UnpackedLimit | None = None) -> tuple[list[str], Iterator[Cut]]:
-        """The columns of a file, and the cuts of what follows its header."""
+        """Returns the columns of a file and the cuts of what follows its header."""
         with self.open_text(raw, path) as text:
             columns, cuts = open_csv(LimitedText(text, limit, path) if limit and self.is_compressed else text, path, size, self.dialect)
         return columns, self._refusing_damage_in(cuts, path)
@@ -259,7 +262,7 @@ class _WholeCsv:
 
 
 class CsvGz(Csv):
-    """Csv text in gzip."""
+    """Comma-separated text, compressed with gzip."""
 
     kind: ClassVar[FileKind] = "csv.gz"
     is_compressed: ClassVar[bool] = True
@@ -272,28 +275,28 @@ class CsvGz(Csv):
 
 
 class CsvZst(CsvGz):
-    """Csv text in Zstandard."""
+    """Comma-separated text, compressed with Zstandard."""
 
     kind: ClassVar[FileKind] = "csv.zst"
     compression: ClassVar[Compression | None] = Zstd()
 
 
 class Tsv(Csv):
-    """Text whose values are separated by tabs; quotes mean what they do in csv."""
+    """Tab-separated text; quotes have the same meaning as in csv."""
 
     kind: ClassVar[FileKind] = "tsv"
     dialect: ClassVar[Dialect] = TABS
 
 
 class TsvGz(CsvGz):
-    """Tab separated text in gzip."""
+    """Tab-separated text, compressed with gzip."""
 
     kind: ClassVar[FileKind] = "tsv.gz"
     dialect: ClassVar[Dialect] = TABS
 
 
 class Parquet(TableFormat):
-    """Parquet; its chunks are ranges of rows."""
+    """Parquet; a chunk is a range of rows."""
 
     kind: ClassVar[FileKind] = "parquet"
     stores_texts_once: ClassVar[bool] = True
@@ -308,7 +311,7 @@ class Parquet(TableFormat):
     ) -> Iterator[Sequence[Slice]]:
         """See ``TableFormat``."""
         del limit
-        # all at once: the digest takes its time
+        # all slices first: hashing the file takes longer
         yield [
             Slice(start=start, end=end, first_line=start + 1, rows=end - start) for start, end in cut_parquet(raw, path, size.rows, place)
         ]
@@ -339,14 +342,14 @@ class Parquet(TableFormat):
         raise TableError(f"{path} is not a csv table", next_step="Write its rows as csv and send them again.")
 
     def records(self, text: str) -> Iterator[list[str]]:
-        """See ``TableFormat``; there are none."""
+        """See ``TableFormat``; Parquet has no text records."""
         return iter(())
 
 
 @functools.lru_cache(maxsize=1)
 def _known_of_parquet(bucket: Bucket, path: str, version: str) -> pq.FileMetaData:
-    """What the end of a Parquet file says of all its row groups: read once, for it grows with the file, and so does the count of chunks."""
-    del version  # a changed file is another one
+    """Returns the metadata of all row groups, cached: reading it takes time proportional to the file, and so does the number of chunks."""
+    del version  # part of the cache key: a changed file has another version
     with bucket.open(path) as raw, open_parquet(raw, path) as file:
         return file.metadata
 
@@ -370,11 +373,11 @@ class _WholeParquet:
 
 
 FORMATS: tuple[TableFormat, ...] = (Csv(), CsvGz(), CsvZst(), Tsv(), TsvGz(), Parquet())
-"""Every format that is read."""
+"""All supported formats."""
 
 _BY_KIND = {form.kind: form for form in FORMATS}
 
 
 def format_of(kind: FileKind) -> TableFormat:
-    """The format of a file, by the kind that its name promises or a plan names."""
+    """Returns the format for a kind, which comes from a file name or from a plan."""
     return _BY_KIND[kind]

@@ -1,9 +1,9 @@
-"""Runs of binary columns, read as what they are: in csv text ``0,1,0,0,...``, the same number of bytes in every line.
+"""Fast reading of runs of binary columns, which in csv text are ``0,1,0,0,...``: the same number of bytes in every line.
 
-Nearly all of a keyword table is such a run. It is lifted out of all lines at once, as numbers, and what is left of the lines is a small
-csv table for the ordinary reader. FolderReader at every value by itself, as a csv reader must, takes forty times as long.
+Nearly all of a keyword table is such a run. The run is extracted from all lines at once, as numbers, and the rest of the lines is a
+small csv table for the ordinary reader. Parsing every value by itself, as a csv reader must, takes forty times as long.
 
-Parquet gives such columns one by one; they are packed into bits and become rows so, as those of csv are.
+Parquet stores such columns one by one; they are packed into bits and transposed to rows, and then treated like the flags of csv text.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,31 +13,31 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 FEWEST_COLUMNS = 8
-"""A shorter run is not worth it."""
+"""Shorter runs are not worth extracting."""
 
 MAX_FIELD_BYTES = 32
-"""A line with a longer value before the run is left to the ordinary reader."""
+"""Lines with a longer value before the run are left to the ordinary reader."""
 
 BYTES_AT_ONCE = 1 << 19
-"""As much text stays in the processor's cache while it is looked at several times; looking at a whole chunk takes twice as long."""
+"""Bytes of text processed together. They stay in the CPU cache over several passes; passes over a whole chunk take twice as long."""
 
 NEW_LINE, COMMA = b"\n,"
 DIGIT_ZERO = ord("0")
 PAIR = np.dtype("<u2")
-"""A value with its separator as one number."""
+"""A value and its separator, read as one 16-bit number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlagBlock:
-    """Neighbouring binary columns of a csv file."""
+    """Adjacent binary columns of a csv file."""
 
     start: int
-    """How many columns stand before it."""
+    """The number of columns before the block."""
     columns: tuple[str, ...]
 
 
 def find_flag_block(columns: Sequence[str], binary: Collection[str]) -> FlagBlock | None:
-    """The longest run of columns that shall be binary, the last column of the file left out; None where none is long enough."""
+    """Returns the longest run of columns that must be binary, without the last column of the file; None if no run is long enough."""
     best, start = range(0), 0
     for place, name in enumerate(columns[:-1]):
         if name not in binary:
@@ -48,14 +48,14 @@ def find_flag_block(columns: Sequence[str], binary: Collection[str]) -> FlagBloc
 
 
 def extract_flags(data: bytes, run: FlagBlock, *, spare: int, separator: int = COMMA) -> tuple[np.ndarray, bytes] | None:
-    """The values of the run and the text without it; None unless every line of the text is made so.
+    """Returns the values of the run and the text without them, or None unless every line of the text has the expected form.
 
-    The text holds whole lines without a header and without quotes. The values are int8, a row for each line, ``spare`` columns that
-    mean nothing yet and then those of the run.
+    ``data`` must hold whole lines without a header and without quotes. The values are int8 of shape (lines, spare + columns of the run);
+    the first ``spare`` columns are uninitialized.
     """
     text = np.frombuffer(data if data.endswith(b"\n") else data + b"\n", dtype=np.uint8)
     width = 2 * len(run.columns)
-    # no line is shorter than that; what is too much is never touched
+    # no line is shorter than width + 1 bytes; unused rows at the end are never touched
     values = np.empty((len(text) // (width + 1) + 1, spare + len(run.columns)), dtype=np.int8)
     rest: list[bytes] = []
     rows = at = 0
@@ -72,14 +72,14 @@ def extract_flags(data: bytes, run: FlagBlock, *, spare: int, separator: int = C
 
 
 def _extract_lines(text: np.ndarray, run: FlagBlock, width: int, separator: int) -> tuple[np.ndarray, bytes] | None:
-    """The same for some lines, each with its line break: the run's values as 0 and 1 of 16 bits, and the text without them."""
+    """Does the same for some lines, each with its line break; the values of the run are 0 and 1 of 16 bits."""
     ends = np.flatnonzero(text == NEW_LINE)
     starts = np.append(0, ends[:-1] + 1)
     begins = _fields_after(text, starts, ends, run.start, separator)
     if begins is None or begins[-1] + width > len(text):
         return None
     pairs = sliding_window_view(text, width)[begins].view(PAIR)
-    # makes 0 of ``0,``, 1 of ``1,``, and something larger of all else
+    # maps ``0,`` to 0, ``1,`` to 1, and everything else to larger numbers
     pairs ^= np.frombuffer(bytes([DIGIT_ZERO, separator]), dtype=PAIR)[0]
     if pairs.max() > 1:
         return None
@@ -87,10 +87,10 @@ def _extract_lines(text: np.ndarray, run: FlagBlock, width: int, separator: int)
 
 
 def _fields_after(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, count: int, separator: int) -> np.ndarray | None:
-    """The offsets behind the first ``count`` fields of every line; None when a line has fewer, or a longer one."""
+    """Returns the offset after the first ``count`` fields of every line; None if a line has fewer fields or a longer one."""
     at = starts
     for _ in range(count):
-        # no window may reach beyond the text
+        # windows must not reach past the end of the text
         most = min(MAX_FIELD_BYTES, len(text) - int(at[-1]))
         is_separator = sliding_window_view(text, most)[at] == separator
         at = at + is_separator.argmax(axis=1)
@@ -101,7 +101,7 @@ def _fields_after(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, count:
 
 
 def _without(text: np.ndarray, starts: np.ndarray, begins: np.ndarray, behind: np.ndarray, ends: np.ndarray) -> bytes:
-    """The text of every line from its start to where the run begins, and from behind the run to its end."""
+    """Returns every line from its start to the start of the run, joined with the rest of the line after the run."""
     sources = np.column_stack([starts, behind]).ravel()
     lengths = np.column_stack([begins - starts, ends - behind]).ravel()
     targets = np.cumsum(lengths) - lengths
@@ -109,9 +109,9 @@ def _without(text: np.ndarray, starts: np.ndarray, begins: np.ndarray, behind: n
 
 
 def pack(columns: np.ndarray, *, spare: int) -> np.ndarray | None:
-    """Binary columns, whole numbers of any width in shape (columns, rows), as bits: uint8, a row for each of theirs.
+    """Packs binary columns, whole numbers of any width in shape (columns, rows), into bits: uint8 of shape (rows, bytes).
 
-    The first ``spare`` bits of a row are 0. None when a value is neither 0 nor 1.
+    The first ``spare`` bits of a row are 0. Returns None if a value is neither 0 nor 1.
     """
     if columns.dtype.kind not in "iu" or columns.view(f"u{columns.itemsize}").max(initial=0) > 1:  # -1 reads as the largest number
         return None
@@ -126,8 +126,8 @@ def pack(columns: np.ndarray, *, spare: int) -> np.ndarray | None:
 
 
 def unpack(packed: Sequence[np.ndarray], width: int) -> np.ndarray:
-    """What was packed, one behind the other, as values again: int8 in rows of this width.
+    """Unpacks and concatenates packed arrays: int8 of shape (rows, ``width``).
 
-    Columns become rows so in a fifth of the time, since what is turned is an eighth as much.
+    Transposing packed columns takes a fifth of the time, because they are an eighth of the size.
     """
     return np.unpackbits(np.concatenate(packed), axis=1, count=width).view(np.int8)

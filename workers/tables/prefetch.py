@@ -1,4 +1,4 @@
-"""Works things out a few items ahead of whoever takes them, in the order of the items."""
+"""Runs a function over items in a thread pool and yields the results in order, a bounded number of items ahead of the consumer."""
 
 import queue
 import threading
@@ -10,26 +10,27 @@ from typing import TypeVar
 from shared.bucket.interface import Bucket
 
 ON_DISK, ON_STORE = 2, 8
-"""Threads. On a disk two are busy, and each keeps some memory; on an object store each waits for its answer."""
+"""Threads. On a disk more than two bring nothing, and each holds memory; on an object store each thread waits for its response."""
 
 MOST_BYTES = 24 << 20
-"""Parts of ten usual chunks; unpacked they take three times as much."""
+"""Bytes of prefetched items: the parts of ten typical chunks, which take three times as much memory when unpacked."""
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
 def at_once(bucket: Bucket) -> int:
-    """How many threads read from it at once."""
+    """Returns the number of threads that read from the bucket concurrently."""
     return ON_STORE if bucket.is_remote else ON_DISK
 
 
 def prefetch_each(
     do: Callable[[Item], Done], items: Iterable[Item], threads: int = ON_DISK, size: Callable[[Item], int] = lambda _: 0
 ) -> Iterator[Done]:
-    """What ``do`` gives for each item, in order, and raises for the first one that fails.
+    """Yields ``do(item)`` for each item in order; raises the exception of the first item that fails.
 
-    Never more than there are ``threads`` wait to be taken, and of more than one item no more than ``MOST_BYTES``, by the ``size`` of each.
+    At most ``threads`` results wait for the consumer. If more than one waits, their items, measured by ``size``, hold at most
+    ``MOST_BYTES``.
     """
     waiting: deque[tuple[int, Future[Done]]] = deque()
     held = 0
@@ -51,17 +52,17 @@ def prefetch_each(
 
 
 def read_each(bucket: Bucket, read: Callable[[Item], Done], items: Iterable[Item]) -> Iterator[Done]:
-    """What ``read`` gives of one small file for each item: ahead on an object store; on a disk threads take three times as long as none."""
+    """Yields ``read(item)`` of one small file per item, prefetched on an object store; on a disk threads would triple the time."""
     return prefetch_each(read, items, ON_STORE) if bucket.is_remote else map(read, items)
 
 
 def side_by_side(
     do: Callable[[int, Callable[[Sequence[Item]], None]], Done], count: int, tell: Callable[[Sequence[Item]], None], at_once: int
 ) -> list[Done]:
-    """What ``do(0, found)`` to ``do(count - 1, found)`` give, some of them at once, each in a thread; one at a time needs none.
+    """Returns the results of ``do(0, found)`` to ``do(count - 1, found)``, run concurrently in threads (in this thread if one at a time).
 
-    What they say was ``found`` is told here, in this thread: that of 0 first, while the others go on, then that of 1, and so on. Whatever
-    one of them or ``tell`` raises is raised, and stops all others when they find something, or nothing, the next time.
+    What a call passes to ``found`` is passed to ``tell`` in this thread: the items of call 0 first, while the other calls run, then those
+    of call 1, and so on. An exception of a call or of ``tell`` is raised, and stops every other call at its next call of ``found``.
     """
     if min(count, at_once) == 1:
         return [do(number, tell) for number in range(count)]
@@ -99,11 +100,11 @@ def side_by_side(
 
 
 class _End:
-    """Stands behind the last thing that was found."""
+    """Marks the end of a queue of found items."""
 
 
 _END = _End()
 
 
 class _StoppedError(Exception):
-    """Raised where something is found that nobody waits for any more."""
+    """Raised by ``found`` after another call has failed."""

@@ -1,4 +1,4 @@
-"""Checks the values of rows: what can be scored, and what is rejected for which reason."""
+"""Checks the values of rows: which rows can be scored, and which are rejected for which reason."""
 
 import re
 from collections.abc import Callable, Collection, Sequence
@@ -12,13 +12,13 @@ from workers.tables.schema import DEVICE, DEVICES, ENTITY, FLAGS, OTHER_DEVICES,
 from workers.tables.values import EXPONENT, WHOLE, Values, short
 
 MAX_LINE_BYTES = 1 << 20
-"""A longer line is a reject: no row of a keyword table comes near."""
+"""A longer line is rejected: no row of a keyword table comes near this length."""
 _NOT_ONE_LINE = re.compile("[\r\n\ufffd]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reject:
-    """An input row that cannot be scored, and why."""
+    """An input row that cannot be scored, with the reason."""
 
     line: int
     column: str
@@ -32,19 +32,21 @@ class Reject:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The good rows of a chunk, checked, and the rejects among them."""
+    """The valid rows of a chunk and its rejects."""
 
     frame: pd.DataFrame
-    """The keys but the device (``entity_id`` int64, others text), ``computer``, ``smartphone`` (int8) where the device is read, then the
-    wanted columns (int8, float64 or text), one row each."""
+    """The keys except the device (``entity_id`` int64, others text), ``computer`` and ``smartphone`` (int8) if the device is read, then the
+    wanted
+    columns (int8, float64 or text); one row per table row.
+    """
     device: np.ndarray
-    """Device codes, int8, one a row; all 0 where the device is not read."""
+    """Device codes, int8, one per row; all 0 if the device is not read."""
     lines: "_LazyLines"
-    """Line of each row in its file, int64."""
+    """The line of each row in its file, int64."""
     rejects: list[Reject]
 
     def keys(self, names: Sequence[str]) -> list[np.ndarray]:
-        """The columns that name a row, as they are written."""
+        """Returns the key columns, as they are written to the result."""
         return [self.device if name == DEVICE else self.frame[name].to_numpy() for name in names]
 
 
@@ -67,7 +69,7 @@ def checked(values: Values, table_schema: TableSchema, lines: Callable[[], np.nd
     for column in table_schema.numbers:
         array = values.numbers.get(column.name)
         if array is None:
-            continue  # in the run
+            continue  # part of the flag block, already checked
         if column.type == "binary":
             refuse(_not_binary(array), column.name, _missing_or("not 0 or 1"))
         else:
@@ -115,7 +117,7 @@ def _good_rows(
     values: Values, table_schema: TableSchema, good: np.ndarray | None, lines: Callable[[], np.ndarray], rejects: list[Reject]
 ) -> Rows:
     def kept(array: np.ndarray) -> np.ndarray:
-        # what Arrow made cannot be written to, and a definition may change the table that it is given
+        # Arrow's arrays are read-only, and a definition may modify the frame that it receives
         return array[good] if good is not None else array if array.flags.writeable else array.copy()
 
     if table_schema.has_device:
@@ -141,7 +143,7 @@ def _good_rows(
 
 
 def _frame(keys: dict[str, Any], columns: dict[str, Any], run: Sequence[str], binary: np.ndarray | None, names: list[str]) -> pd.DataFrame:
-    """One table of all columns; flags and run stay one block of memory, row after row, as a model wants them."""
+    """Builds one frame of all columns; flags and run stay one row-major block of memory, which models predict from fastest."""
     if binary is None:
         frame = pd.DataFrame({**keys, **columns}, copy=False)
         return frame if frame.columns.tolist() == names else frame[names]
@@ -155,12 +157,12 @@ def _frame(keys: dict[str, Any], columns: dict[str, Any], run: Sequence[str], bi
 
 
 def poison_reject(line: int, record: str) -> Reject:
-    """What a record becomes that kills the process which scores it."""
+    """Returns the reject for a record that kills the process which scores it."""
     return Reject(line=line, column="", value=short(record), reason="scoring this row killed the worker process or never ended")
 
 
 def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) -> Rows:
-    """The rows without those ``where`` is true, which become rejects of the column ``cr`` with their value and this reason."""
+    """Returns the rows where ``where`` is False; the others become rejects of the column ``cr`` with their value and this reason."""
     found = np.flatnonzero(where)
     numbers = zip(rows.lines[found].tolist(), values[found].tolist(), strict=True)
     more = [Reject(line=line, column=RATE, value=str(value), reason=reason) for line, value in numbers]
@@ -173,21 +175,21 @@ def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) 
 
 
 def without_lines(rows: Rows, lines: Collection[int]) -> Rows:
-    """The rows and rejects that stand on none of these lines."""
+    """Returns the rows and rejects that are on none of these lines."""
     kept = ~np.isin(rows.lines[np.arange(len(rows.frame))], list(lines))
     rejects = [reject for reject in rows.rejects if reject.line not in lines]
     return Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rejects)
 
 
 def moved(rows: Rows, lines: np.ndarray) -> Rows:
-    """The rows that were read from line ``n`` of a piece as if they stood on ``lines[n - 1]``."""
+    """Renumbers rows: the rows read from line ``n`` of a piece are now on ``lines[n - 1]``."""
     now = lines[rows.lines[np.arange(len(rows.frame))] - 1]
     rejects = [replace(reject, line=int(lines[reject.line - 1])) for reject in rows.rejects]
     return Rows(frame=rows.frame, device=rows.device, lines=_LazyLines(lambda: now, None), rejects=rejects)
 
 
 def merged(one: Rows, other: Rows, more: Sequence[Reject]) -> Rows:
-    """The rows and rejects of both, and more rejects, in the order of their lines."""
+    """Merges the rows and rejects of both, and ``more`` rejects, in the order of their lines."""
     lines = np.concatenate([rows.lines[np.arange(len(rows.frame))] for rows in (one, other)])
     order = np.argsort(lines, kind="stable")
     return Rows(
@@ -199,7 +201,7 @@ def merged(one: Rows, other: Rows, more: Sequence[Reject]) -> Rows:
 
 
 class _LazyLines:
-    """Line numbers that cost nothing until one is asked for."""
+    """Line numbers that are computed when they are first used."""
 
     def __init__(self, lines: Callable[[], np.ndarray], good: np.ndarray | None) -> None:
         self._lines, self._good = lines, good
@@ -209,7 +211,7 @@ class _LazyLines:
         return lines[rows] if self._good is None else lines[self._good][rows]
 
     def only(self, kept: np.ndarray) -> "_LazyLines":
-        """The lines of the rows where ``kept`` is true."""
+        """Returns the lines of the rows where ``kept`` is true."""
         return _LazyLines(lambda: self[np.flatnonzero(kept)], None)
 
 
@@ -227,7 +229,7 @@ def _not_one_line(texts: np.ndarray) -> np.ndarray:
 
 def _not_binary(array: np.ndarray) -> np.ndarray | None:
     if array.dtype == np.int8:
-        # one pass over one byte a row: -1 reads as 255
+        # one pass with one byte per row: -1 reads as 255
         unsigned = array.view(np.uint8)
         return unsigned > 1 if len(unsigned) and unsigned.max() > 1 else None
     return ~((array == 0) | (array == 1))

@@ -1,4 +1,4 @@
-"""Which columns a table has, and which of them a definition needs."""
+"""Determines the columns of a table and which of them a definition needs."""
 
 import functools
 import re
@@ -10,7 +10,7 @@ from workers.tables.csv.headers import missing_columns, refuse_doubled
 from workers.tables.packed_flags import FlagBlock, find_flag_block
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
-"""Device names; the place in this tuple is the code in the output."""
+"""Device names; the index in this tuple is the code in the output."""
 
 OTHER_DEVICES = {
     **dict.fromkeys(["computers", "desktop", "desktops", "pc", "desktop computers", "laptop"], "Computer"),
@@ -20,65 +20,65 @@ OTHER_DEVICES = {
     ),
     **dict.fromkeys(["tablets", "tablets with full browsers", "ipad"], "Tablet"),
 }
-"""What advertising platforms call the devices; a reject says which name to write, since none of these is taken for one."""
+"""Names that advertising platforms use for the devices. A reject says which name to write instead; none of them is accepted."""
 
 OTHER_NUMBERS = ("3", "4", "5", "6")
-"""Numbers of Google Ads beside its 2, which is a mobile phone there and a tablet here."""
+"""Device numbers of Google Ads other than its 2, which is a mobile phone there and a tablet here."""
 
 FLAGS = ("computer", "smartphone")
-"""The device in the prepared layout; a tablet is neither."""
+"""The device columns of the prepared layout; a tablet is 0 in both."""
 
 ENTITY, DEVICE = "entity_id", "device"
 _ID_IS_WORD = re.compile(rf"column {ENTITY}: '[^']*[^\W\d_][^']*' is not a whole number(?!:)")
 RATE = "cr"
 LABELS = (RATE, "Clicks", "Conversions", "week")
-"""Columns of a training table that are no features."""
+"""Columns of a training table that are not features."""
 
 BOUNDS = ("cr_low", "cr_high")
-"""Between what the rate lies, where that was asked for."""
+"""The interval around the rate, if requested."""
 
 _ATTRIBUTE = re.compile(r"att\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSchema:
-    """Which columns of a file are read, and as what."""
+    """The columns of a file that are read, and their types."""
 
     path: str
     columns: list[str]
-    """All columns of the file, in its order."""
+    """All columns of the file, in file order."""
     wanted: list[Column]
     """The features, in the order of the frame."""
     extra: list[Column] = field(default_factory=list)
-    """Labels to read beside the features when training."""
+    """Label columns that are also read for training."""
     keys: tuple[str, ...] = KEYS
-    """The columns that name a row."""
+    """The key columns."""
     flags: tuple[str, ...] = FLAGS
-    """The device as features; empty where nobody asks for it."""
+    """The device as features; empty if neither key nor feature needs it."""
 
     @property
     def has_device(self) -> bool:
-        """True for the raw layout with one device column, False for flags, or where the device is not read."""
+        """True for the raw layout with one device column; False for flags, or if the device is not read."""
         return bool(self.flags) and DEVICE in self.columns
 
     @property
     def ids(self) -> list[str]:
-        """The entity id, where it is a key."""
+        """The entity id, if it is a key."""
         return [ENTITY] if ENTITY in self.keys else []
 
     @functools.cached_property
     def texts(self) -> list[str]:
-        """The columns that are read as text: keys of a definition's own, and features."""
+        """The columns that are read as text: text features, and the keys that a definition defines itself."""
         own_keys = [name for name in self.keys if name not in KEYS]
         return list(dict.fromkeys([*own_keys, *(column.name for column in self.wanted if column.type == "text")]))
 
     @functools.cached_property
     def run(self) -> FlagBlock | None:
-        """The run of binary columns that is worth to be lifted out of csv text."""
+        """The run of binary columns that is worth extracting from csv text."""
         return find_flag_block(self.columns, {column.name for column in [*self.wanted, *self.extra] if column.type == "binary"})
 
     def without(self, names: Collection[str]) -> "TableSchema":
-        """The layout of the same file once these columns were taken out of it."""
+        """Returns the schema of the same file without these columns."""
         out = set(names)
         return replace(
             self,
@@ -89,7 +89,7 @@ class TableSchema:
 
     @property
     def numbers(self) -> list[Column]:
-        """Every column that is read as numbers besides the entity id."""
+        """Every column that is read as numbers, except the entity id."""
         flags = [] if self.has_device else [Column(name=name, type="binary") for name in self.flags]
         return [*flags, *(column for column in self.wanted if column.type != "text"), *self.extra]
 
@@ -100,7 +100,7 @@ class TableSchema:
 
 
 def keys_advice(quoted: str) -> str:
-    """What to do about ids that are words, where these rejects have some; empty where they have none."""
+    """Returns advice for rejects whose ids are words; empty if there are none."""
     if not _ID_IS_WORD.search(quoted):
         return ""
     return " If the ids are words, name rows by other keys: KEYS in a definition, docs/how-to/add-a-model.md."
@@ -109,10 +109,10 @@ def keys_advice(quoted: str) -> str:
 def table_schema_for(
     path: str, columns: list[str], wanted: Sequence[Column], extra: Sequence[Column] = (), *, keys: tuple[str, ...] = KEYS
 ) -> TableSchema:
-    """The layout of a file for these features and keys; the device is read where it is a key or a feature.
+    """Returns the schema of a file for these features and keys; the device is read if it is a key or a feature.
 
     Raises:
-        TableError: the file lacks a column that is needed, or has it twice; the sentence names it.
+        TableError: the file lacks a needed column or has it twice; the message names the column.
     """
     features = [column for column in wanted if column.name not in FLAGS]
     flags = FLAGS if DEVICE in keys or len(features) < len(wanted) else ()
@@ -129,9 +129,9 @@ def table_schema_for(
 
 
 def feature_columns(columns: Sequence[str], keys: Collection[str] = KEYS, text: Collection[str] = ()) -> list[Column]:
-    """What a training table offers as features: every named column that is neither key nor label, and the device if it is there or a key.
+    """Returns the features that a training table offers: each named column except keys and labels, and the device if it exists or is a key.
 
-    Those named in ``text`` are text, keys among them as well; ``att<n>`` holds 0 and 1, and the others are numbers.
+    Columns in ``text`` are text, even if they are keys; ``att<n>`` columns are binary, and all others are numbers.
     """
     taken = {"", ENTITY, DEVICE, *FLAGS, *LABELS, *keys} - set(text)
     has_device = DEVICE in keys or DEVICE in columns or all(flag in columns for flag in FLAGS)

@@ -1,4 +1,4 @@
-"""Streams of a table's files: hashed while they are read, written beside."""
+"""Streams of a table's files: hashing while reading, and writing in a thread."""
 
 import hashlib
 import io
@@ -10,24 +10,24 @@ from shared.records import FileDigest
 
 
 class Stream(Protocol):
-    """Anything that is read from front to back."""
+    """Any object that is read from front to back."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
+        """Returns up to ``size`` bytes; none at the end of the stream."""
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """Fill a buffer from its start as far as possible at once; how many bytes, 0 at the end."""
+        """Reads up to the length of the buffer into it; returns the number of bytes, 0 at the end of the stream."""
 
 
 class Beside:
-    """A thread that does one thing after another while its owner goes on; what it is given waits until the thing before is done."""
+    """Runs calls one after another in a thread while its owner continues; ``add`` waits for the previous call."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
         self._last: Future[object] | None = None
 
     def add(self, do: Callable[..., object], *arguments: object) -> None:
-        """Have this done as well; raises what the thing before raised."""
+        """Runs another call; raises what the previous call raised."""
         self.wait()
         self._last = self._thread.submit(do, *arguments)
 
@@ -35,17 +35,17 @@ class Beside:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # whatever went wrong, nothing is written any more once this is left
+        # after an error nothing may be written once the context is left
         self._thread.shutdown()
 
     def wait(self) -> None:
-        """Return when all is done; raises what the last thing raised."""
+        """Waits until the last call is done; raises what it raised."""
         if self._last is not None:
             self._last.result()
 
 
 class Hashing(io.RawIOBase):
-    """Passes a stream through and works out the digest of what goes by, while it is in the processor's cache."""
+    """A pass-through stream that computes the digest of what is read while it is still in the CPU cache."""
 
     def __init__(self, raw: Stream) -> None:
         self._raw, self._sha256, self._size = raw, hashlib.sha256(), 0
@@ -66,5 +66,5 @@ class Hashing(io.RawIOBase):
         return data
 
     def digest(self) -> FileDigest:
-        """Size and sha256 of all that was read."""
+        """Returns the size and sha256 of everything that was read."""
         return FileDigest(sha256=self._sha256.hexdigest(), size=self._size)

@@ -1,4 +1,4 @@
-"""Values of rows before they are checked, and how one is read from text."""
+"""Values of rows before they are checked, and the parsing of single values from text."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -12,32 +12,32 @@ MAX_VALUE_SHOWN = 80
 WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 EXPONENT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?[eE][+-]?[0-9]+")
 _TRUTHS = {"true": 1.0, "false": 0.0}
-"""Words for 1 and 0, in any case: a boolean of a Parquet file, and what a spreadsheet writes for one."""
+"""Words for 1 and 0, in any case: booleans of Parquet files, and what spreadsheets write for booleans."""
 _CODES = {name.lower(): code for code, name in enumerate(DEVICES)} | {f"{code}{zero}": code for code in range(3) for zero in ("", ".0")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """Columns as they were read, before any check: NaN marks what is missing or no number, None what is missing of text."""
+    """Columns before any check: NaN is a missing or invalid number, None is a missing text."""
 
     count: int
-    """Rows."""
+    """The number of rows."""
     entity: np.ndarray
-    """int64, one a row; each id keeps every digit, whatever stands in the other rows. Empty where it is no key."""
+    """Ids, int64, one per row, each with all its digits regardless of the other rows. Empty if the entity id is not a key."""
     not_whole: np.ndarray | None
-    """Where the entity id is no whole number; None if nowhere."""
+    """Mask of the rows whose entity id is not a whole number; None if there are none."""
     numbers: dict[str, np.ndarray]
-    """int8 (known to be complete) or float64, by name."""
+    """int8 (without missing values) or float64, by column name."""
     device: np.ndarray
-    """Codes, int8; -1 where the value is no device; empty for flags."""
+    """Device codes, int8; -1 if the value is not a device; empty if the table has flags."""
     texts: dict[str, np.ndarray]
-    """Objects (str or None), by name."""
+    """Objects (str or None), by column name."""
     shown: Callable[[int, str], str]
-    """The value of (row, column) as people will see it."""
+    """Returns the value of (row, column) as messages show it."""
     run: tuple[str, ...] = ()
-    """Columns that were lifted out together, and are known to hold 0 and 1 alone."""
+    """Columns that were extracted together and hold only 0 and 1."""
     binary: np.ndarray | None = None
-    """Their values, int8, one row each, with two spare columns before them for the flags."""
+    """The values of the run, int8, one row each, after one spare column per device flag."""
 
 
 def device_code(text: str | None) -> int:
@@ -46,7 +46,7 @@ def device_code(text: str | None) -> int:
 
 def read_number(text: str | None) -> float:
     try:
-        # Python also reads 1_000 and digits of other scripts; a table does not
+        # Python also accepts 1_000 and digits of other scripts; a table may not contain them
         return float(text) if text is not None and text.isascii() and "_" not in text else np.nan
     except ValueError:
         return _TRUTHS.get((text or "").strip().lower(), np.nan)
@@ -57,16 +57,16 @@ def read_floats(texts: Sequence[str | None]) -> np.ndarray:
 
 
 def read_whole(texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Ids as int64, and where there is none (None if nowhere)."""
+    """Returns the ids as int64, and a mask of the rows without a valid id (None if every row has one)."""
     numbers = [id(text) for text in texts]
     missing = np.array([number is None for number in numbers], dtype=bool)
     return np.array([number or 0 for number in numbers], dtype=np.int64), missing if missing.any() else None
 
 
 def id(text: str | None) -> int | None:
-    """An id is digits: a number that was written with an exponent or a fraction may have lost some."""
+    """Parses an id, which consists of digits only: a number with an exponent or a fraction may have lost some."""
     found = WHOLE.fullmatch(text.strip()) if text is not None else None
-    # Python refuses to read thousands of digits at once
+    # Python limits the number of digits that int() parses
     whole = int(found[1]) if found and len(found[1]) <= MAX_VALUE_SHOWN else None
     return whole if whole is not None and -(2**63) <= whole < 2**63 else None
 

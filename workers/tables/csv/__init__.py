@@ -1,1 +1,1 @@
-"""Tables as csv text: where it may be cut, and its rows."""
+"""Csv tables: cutting their text into chunks and reading their rows."""

@@ -1,4 +1,4 @@
-"""Where csv text may be cut so that each chunk can be read alone."""
+"""Cuts csv text so that each chunk can be read on its own."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ from workers.tables.streams import Stream
 
 MAX_RECORD_BYTES = 64 << 20
 MAX_CHUNK_READ_BYTES = MAX_RECORD_BYTES + 2 * MAX_CHUNK_BYTES
-"""No chunk of csv text is longer: its last record may begin where it is full."""
+"""Maximum bytes of a csv chunk: its last record may begin just before the chunk is full."""
 HEADER_READ_BYTES = 1 << 16
 
 
@@ -25,20 +25,20 @@ _BLANK_LINES = re.compile(rb"[\r\n]*+")
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One chunk of a csv stream: its bytes, where they start, the line on which they start, and how many lines they are."""
+    """One chunk of a csv stream: its bytes, their offset, the line on which they start, and the number of lines."""
 
     data: memoryview
-    """Stays as it is while the next cut is made; after that it may be overwritten."""
+    """Valid while the next cut is made; after that the memory may be overwritten."""
     start: int
     first_line: int
     lines: int
 
 
 def open_csv(stream: Stream, path: str, size: ChunkSize, dialect: Dialect = COMMAS) -> tuple[list[str], Iterator[Cut]]:
-    """Read the header of a csv stream and return its columns and the cuts of what follows, made as they are asked for.
+    """Reads the header of a csv stream and returns its columns and an iterator over the cuts of what follows.
 
     Raises:
-        TableError: empty, not text, or a header that cannot be one; the cuts raise it for an endless record.
+        TableError: the file is empty, is not text, or has an invalid header; the iterator raises it for a record that never ends.
     """
     head, end = b"", 0
     while not end and len(head) < MAX_HEADER_BYTES and (more := stream.read(min(size.bytes, HEADER_READ_BYTES))):
@@ -52,15 +52,15 @@ def open_csv(stream: Stream, path: str, size: ChunkSize, dialect: Dialect = COMM
 
 
 class _Blocks:
-    """Reads a stream block by block; counts lines and looks for quotes piece by piece, while a piece is in the processor's cache.
+    """Reads a stream block by block; counts lines and searches for quotes piece by piece, while a piece is in the CPU cache.
 
-    Of two pieces of memory one is filled while cuts of the other are still in use.
+    It alternates between two buffers: one is filled while cuts of the other are still in use.
     """
 
     def __init__(self, stream: Stream, begun: bytes) -> None:
         self._stream, self._spare = stream, bytearray()
         self.data = bytearray()
-        """The memory that holds the block, at least as long."""
+        """The buffer that holds the block; it may be longer than the block."""
         self._begin(begun)
 
     def _begin(self, begun: bytes) -> None:
@@ -78,7 +78,7 @@ class _Blocks:
             self.data = longer
 
     def read(self, size: int) -> bool:
-        """Read up to so many bytes more into the block; False at the end of the stream."""
+        """Reads up to ``size`` more bytes into the block; returns False at the end of the stream."""
         end = self.size + size
         self._make_room(end)
         before, room = self.size, memoryview(self.data)
@@ -89,13 +89,13 @@ class _Blocks:
         return self.size > before
 
     def next(self, end: int) -> None:
-        """Begin the next block with what stands behind ``end`` in this one."""
+        """Starts the next block with the bytes after ``end`` of this one."""
         rest = bytes(memoryview(self.data)[end : self.size])
         self.data, self._spare = self._spare, self.data
         self._begin(rest)
 
     def whole(self) -> bytes:
-        """A copy of the block."""
+        """Returns a copy of the block."""
         return bytes(memoryview(self.data)[: self.size])
 
 
@@ -123,7 +123,7 @@ def _cuts(  # noqa: PLR0913 - the stream, and where it stands
                     f"{path} has a record of more than {MAX_RECORD_BYTES >> 20} MB on line {line}, perhaps a quote that is never closed",
                     next_step="Correct that line and score the table again.",
                 )
-            # twice as much each time: what is here is looked at again from its start
+            # double the size each time, because the block is scanned again from its start
             wanted = max(size.bytes, MIN_CHUNK_BYTES, min(block.size, MAX_CHUNK_BYTES))
             continue
         for (begin, end), count in zip(itertools.pairwise([0, *ends]), lines, strict=True):
@@ -139,18 +139,18 @@ def _cuts(  # noqa: PLR0913 - the stream, and where it stands
 
 
 def count_lines(data: bytes | memoryview) -> int:
-    """How many line breaks there are, counted in pieces that stay in the processor's cache."""
+    """Counts line breaks, in pieces that stay in the CPU cache."""
     text = np.frombuffer(data, dtype=np.uint8)
     return sum(int(np.count_nonzero(text[at : at + LOOKED_AT_ONCE] == LINE_BREAK)) for at in range(0, len(text), LOOKED_AT_ONCE))
 
 
 def _chunk_ends(block: bytes, size: ChunkSize, dialect: Dialect, *, final: bool) -> list[int]:
-    """Where the chunks of a block end; what follows the last one belongs to the next block."""
+    """Returns the offsets at which the chunks of a block end; what follows the last one belongs to the next block."""
     ends = record_ends(block, dialect, final=final)
     if size.rows is None:
         return [int(end) for end in ends[-1:]]
     whole = ends[size.rows - 1 :: size.rows]
-    # the bytes are full before the rows are: the chunk ends with the last record that is here
+    # the byte limit is reached before the row limit: the chunk ends with the last complete record
     if final or (not len(whole) and len(block) >= size.bytes):
         whole = np.union1d(whole, ends[-1:])
     return [int(end) for end in whole]

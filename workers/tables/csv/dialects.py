@@ -1,6 +1,7 @@
-"""What separates the values of a csv record, and the patterns that find records and quoted values with it.
+"""Separators of csv records, and the patterns that find records and quoted values with them.
 
-A quote opens a value only at the start of a field, whatever the separator; line ends and doubled quotes mean the same in every dialect.
+A quote opens a value only at the start of a field, regardless of the separator; line ends and doubled quotes mean the same in every
+dialect.
 """
 
 import functools
@@ -17,7 +18,7 @@ class Dialect:
     separator: str
     """One ASCII character."""
     separators: str
-    """Its name in messages, in the plural."""
+    """The separator's name in messages, in the plural."""
 
     @functools.cached_property
     def byte(self) -> int:
@@ -26,18 +27,18 @@ class Dialect:
 
     @functools.cached_property
     def record(self) -> re.Pattern[bytes]:
-        """One record; group 1 is missing where the text ends before the record does."""
+        """Matches one record; group 1 is None if the text ends before the record does."""
         field = rb"(?:%b)?+[^%b\n]*+" % (_QUOTED_FIELD, self._escaped)
         return re.compile(rb"%b(?:%b%b)*+(\n)?" % (field, self._escaped, field))
 
     @functools.cached_property
     def quoted(self) -> re.Pattern[bytes]:
-        """A quoted value; group 1 is there if it never closes."""
+        """Matches a quoted value; group 1 is set if it never closes."""
         return re.compile(rb'(?:\A|(?<=[%b\n]))"[^"]*+(?:""[^"]*+)*+(?:"|(\Z))' % self._escaped)
 
     @functools.cached_property
     def value_of_lines(self) -> re.Pattern[str]:
-        """A quoted value in text that is decoded."""
+        """Matches a quoted value in decoded text."""
         return re.compile(r"(?:\A|(?<=[" + self._escaped.decode() + r'\n]))"[^"]*+(?:""[^"]*+)*+(?:"|\Z)')
 
     @functools.cached_property

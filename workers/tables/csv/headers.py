@@ -1,4 +1,4 @@
-"""The first line of a csv table, and what is wrong where it is no header."""
+"""Parses the header of a csv table and explains what is wrong with a line that is not a header."""
 
 import codecs
 import csv
@@ -16,24 +16,24 @@ SHOWN_COLUMNS = 120
 
 _SAVE_AS = "Save it again as text in UTF-8, in Excel as: CSV UTF-8 (comma delimited)."
 _COMPRESSED = {b"\x1f\x8b": ("gzip", ".gz", "gunzip"), b"\x28\xb5\x2f\xfd": ("zstd", ".zst", "unzstd")}
-"""How compressed files begin: by what, the ending of their names, and what unpacks them."""
+"""The first bytes of compressed files: the name of the compression, the file extension, and the command that unpacks it."""
 _IS_EXCEL = ("is an Excel workbook or a zip archive, not a csv table", "Save the sheet as: CSV UTF-8 (comma delimited).")
 _OTHER_FORMATS = {
     b"PK\x03\x04": _IS_EXCEL,
     b"\xd0\xcf\x11\xe0": _IS_EXCEL,
     b"PAR1": ("is a Parquet file, but its name does not say so", "Rename it so that it ends in .parquet"),
 }
-"""How files of other formats begin: what each is, and what to do."""
+"""The first bytes of files in other formats: what the file is, and what to do."""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.?)"?[,;\t|]*', re.IGNORECASE)
 _DEVICES = frozenset(["computer", "smartphone", "tablet"])
 _LOOKED_AT_BYTES = 4096
 
 
 def parse_header(line: bytes, path: str, dialect: Dialect = COMMAS) -> list[str]:
-    """The column names of a csv file, as they stand: some may be empty or there twice, where nobody needs them.
+    """Returns the column names of a csv file; some may be empty or duplicated, which matters only if they are needed.
 
     Raises:
-        TableError: it is no text, has no columns, or is a row of values.
+        TableError: the line is not text, has no columns, or is a row of values.
     """
     try:
         text = line.decode("utf-8-sig").strip("\r\n")
@@ -53,7 +53,7 @@ def parse_header(line: bytes, path: str, dialect: Dialect = COMMAS) -> list[str]
 
 
 def _no_text(line: bytes, path: str) -> TableError:
-    """Says what a first line is that is not text."""
+    """Returns the error for a first line that is not text."""
     start = line[:_LOOKED_AT_BYTES]
     encoding = _wide_encoding(start)
     if encoding:
@@ -86,16 +86,16 @@ def _not_one_line_of_text(line: bytes, path: str) -> TableError:
 
 
 def _wide_encoding(start: bytes) -> str:
-    """The name of an encoding that takes two or four bytes for a letter; empty for any other."""
+    """Returns the name of an encoding that uses two or four bytes per letter; empty for any other."""
     if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)) or _has_zeros_beside(start, 4):
-        return "UTF-32"  # first: its mark begins with that of UTF-16
+        return "UTF-32"  # checked first: the byte order mark of UTF-32 begins with that of UTF-16
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or _has_zeros_beside(start, 2):
         return "UTF-16"
     return ""
 
 
 def _has_zeros_beside(start: bytes, width: int) -> bool:
-    """True for plain letters of ``width`` bytes, of which one is the letter and the others are zero."""
+    """Returns True for plain letters of ``width`` bytes each, of which all but one are zero."""
     letters = len(start) // width
     *most, least = sorted((start[place::width].count(0) for place in range(width)), reverse=True)
     return letters > 1 and 10 * least < letters and 10 * min(most) > 9 * letters
@@ -127,16 +127,16 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def is_title(columns: Sequence[str]) -> bool:
-    """True for a first line that looks like a title above the header: a single cell, or mostly empty ones."""
+    """Returns True for a first line that looks like a title above the header: a single cell, or mostly empty cells."""
     return len(columns) == 1 or 2 * sum(map(bool, columns)) < len(columns)
 
 
 def missing_columns(
     missing: Sequence[str], columns: Sequence[str], path: str, otherwise: str = "Add what is missing, or choose another model."
 ) -> TableError:
-    """The error for a table that lacks these columns: it says so, or why its first line is no header at all.
+    """Returns the error for a table that lacks these columns; it explains why the first line is not a header, if it is not.
 
-    ``otherwise`` is what to do where the first line is a header.
+    ``otherwise`` is the advice if the first line is a header.
     """
     named = [name for name in columns if name]
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
@@ -159,7 +159,7 @@ def _lacking(missing: Sequence[str], columns: Sequence[str], path: str, next_ste
 
 
 def refuse_doubled(needed: Collection[str], columns: Sequence[str], path: str) -> None:
-    """Raises TableError when a column that is needed is there more than once: which of them counts, nobody can say."""
+    """Raises TableError when a needed column exists more than once, because the choice between them is ambiguous."""
     counts = Counter(columns)
     doubled = [name for name in needed if counts[name] > 1]
     if doubled:

@@ -1,4 +1,4 @@
-"""A chunk of csv text, whose records are read together or in ranges."""
+"""The records of a chunk of csv text, read together or in ranges."""
 
 import functools
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from workers.tables.schema import TableSchema
 
 @dataclass(frozen=True, kw_only=True)
 class CsvRecords:
-    """A chunk of a csv file, read."""
+    """A chunk of a csv file in memory."""
 
     data: bytes
     table_schema: TableSchema

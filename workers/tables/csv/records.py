@@ -1,10 +1,10 @@
-"""Finds where the records of csv text end, and tells a value of several lines from rows that a stray quote joins.
+"""Finds the ends of csv records, and distinguishes multi-line values from rows that a stray quote joins.
 
-A record ends at a line break outside quotes. A quote opens a value only at the start of a field; a doubled quote inside one is a
-character; what follows a closing quote up to the next separator belongs to the value. Arrow and Python read csv by the same rules.
+A record ends at a line break outside quotes. A quote opens a value only at the start of a field; a doubled quote inside a quoted value is
+a character; what follows a closing quote up to the next separator belongs to the value. Arrow and Python read csv by the same rules.
 
-A quote that nobody meant can follow these rules as well: it opens a value on one row and another stray quote closes it some rows
-below. ``joins_rows`` looks at such a record line by line.
+An unintended quote can follow these rules as well: it opens a value on one row, and another stray quote closes it some rows below.
+``joins_rows`` examines such a record line by line.
 """
 
 from array import array
@@ -20,14 +20,14 @@ from workers.tables.csv.dialects import COMMAS, Dialect
 LINE_BREAK, QUOTE = b'\n"'
 
 LOOKED_AT_ONCE = 1 << 18
-"""Bytes that are looked at together: they stay in the processor's cache, and the offsets of their quotes take little memory."""
+"""Bytes that are scanned together: they stay in the CPU cache, and the offsets of their quotes take little memory."""
 
 TOLERATED_SHARE = 8
-"""Of so many hidden fields a line may lack one and still counts as a row."""
+"""A line counts as a row if it lacks at most one in this many of its hidden fields."""
 
 
 def record_ends(block: bytes, dialect: Dialect = COMMAS, *, final: bool) -> np.ndarray:
-    """Returns the offset after every record of a block that starts with one; the last line needs no line break when it is final."""
+    """Returns the offset after every record of a block that starts with a record; if ``final``, the last line needs no line break."""
     ends = _ends_beside_quotes(block, dialect) if b'"' in block else np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == LINE_BREAK) + 1
     if final and block and (not len(ends) or ends[-1] != len(block)):
         ends = np.append(ends, len(block))
@@ -35,9 +35,9 @@ def record_ends(block: bytes, dialect: Dialect = COMMAS, *, final: bool) -> np.n
 
 
 def _ends_beside_quotes(block: bytes, dialect: Dialect) -> np.ndarray:
-    """Counts quotes piece by piece: a line break after an even number of them ends a record.
+    """Finds record ends by counting quotes piece by piece: a line break after an even number of quotes ends a record.
 
-    That holds while every quote opens or closes a value. A piece with a quote inside plain text (``24" tv``) is read record by record.
+    This holds while every quote opens or closes a value. A piece with a quote inside plain text (``24" tv``) is parsed record by record.
     """
     text = np.frombuffer(block, dtype=np.uint8)
     found: list[np.ndarray] = []
@@ -61,7 +61,7 @@ def _ends_beside_quotes(block: bytes, dialect: Dialect) -> np.ndarray:
 
 
 def _first_literal(text: np.ndarray, opening: np.ndarray, separator: int) -> int | None:
-    """The first of these quotes that cannot open a value, nor go on with one as the second of a doubled quote; None if all can."""
+    """Returns the first of these quotes that neither opens a value nor is the second of a doubled quote; None if there is none."""
     if not len(opening):
         return None
     before = text[opening - 1]
@@ -70,7 +70,7 @@ def _first_literal(text: np.ndarray, opening: np.ndarray, separator: int) -> int
 
 
 def _ends_one_by_one(block: bytes, start: int, enough: int, dialect: Dialect) -> np.ndarray:
-    """The ends of the records from ``start`` on, up to the first at ``enough`` or after it; a record that does not end here has none."""
+    """Returns the ends of the records from ``start`` to the first end at or after ``enough``; an incomplete record has no end."""
     ends = array("q")
     while start < enough and (match := dialect.record.match(block, start)) and match[1]:
         start = match.end()
@@ -79,7 +79,7 @@ def _ends_one_by_one(block: bytes, start: int, enough: int, dialect: Dialect) ->
 
 
 def open_quote(block: bytes, dialect: Dialect = COMMAS) -> int | None:
-    """The offset of a quote that does not close before the table ends, so that it swallows whole lines; None if there is none."""
+    """Returns the offset of a quote that never closes and so swallows whole lines; None if there is none."""
     start = int(record_ends(block, dialect, final=False)[-1:].sum())
     last = None
     for last in dialect.quoted.finditer(block[start:]) if block.find(b'"', start) >= 0 else ():  # noqa: B007 - only the last one counts
@@ -90,10 +90,10 @@ def open_quote(block: bytes, dialect: Dialect = COMMAS) -> int | None:
 
 
 def joins_rows(lines: Sequence[str], width: int, checks: Mapping[int, Callable[[str], bool]], dialect: Dialect = COMMAS) -> bool:
-    """True when quotes make one record of lines that are rows by themselves.
+    """Returns True if quotes join lines that are rows by themselves into one record.
 
-    ``width`` is the number of columns; ``checks`` says for the columns that are read, by their place, whether a text fits. Only fields
-    that the quotes hide are looked at: those of a value of several lines, such as a note, fit no row.
+    ``width`` is the number of columns; ``checks`` maps the index of a column that is read to a function that says whether a text fits. Only
+    fields that the quotes hide are examined: the hidden fields of a real multi-line value, such as a note, do not fit a row.
     """
     text = "".join(lines)
     hidden = [match.span() for match in dialect.value_of_lines.finditer(text) if "\n" in match[0]]
@@ -111,7 +111,7 @@ def joins_rows(lines: Sequence[str], width: int, checks: Mapping[int, Callable[[
 
 
 def _hidden_pieces(lines: Sequence[str], hidden: Sequence[tuple[int, int]], width: int, dialect: Dialect) -> Iterator["_HiddenPiece"]:
-    """What these values hide of each line, in one pass over both: of a line at most the end of one value and the start of another."""
+    """Yields the part of each line that these values hide, in one pass over both: in a line at most one value ends and another starts."""
     first = offset = 0
     for line in lines:
         end = offset + len(line)
@@ -126,25 +126,25 @@ def _hidden_pieces(lines: Sequence[str], hidden: Sequence[tuple[int, int]], widt
 
 @dataclass(frozen=True, kw_only=True)
 class _HiddenPiece:
-    """What quotes hide of one line: the fields of the line that start inside a value of several lines."""
+    """The part of one line that quotes hide: the fields of the line that start inside a multi-line value."""
 
     span: tuple[int, int]
     count: int
-    """Fields of the whole line, read by itself."""
+    """The number of fields of the whole line when it is parsed by itself."""
     width: int
     fields: list[tuple[int, str]]
-    """The hidden ones, each with its place in the line."""
+    """The hidden fields, each with its index in the line."""
 
     @classmethod
     def of(cls, line: str, offset: int, span: tuple[int, int], width: int, dialect: Dialect) -> "_HiddenPiece":
-        """The piece of a line that starts at ``offset`` which lies in the value at ``span``."""
+        """Returns the part of a line starting at ``offset`` that is inside the value at ``span``."""
         fields = fields_of_line(line, dialect.separator)
         hidden = [(place, field) for place, (start, field) in enumerate(fields) if span[0] < offset + start < span[1]]
         return cls(span=span, count=len(fields), width=width, fields=hidden)
 
     @property
     def _may_be_row(self) -> bool:
-        """True unless the line lacks too many of the fields that a row would have hidden here."""
+        """True unless the line lacks too many of the fields that a row would have in the hidden part."""
         separators = sum(place > 0 for place, _ in self.fields)
         lacking = self.width - self.count
         return separators + lacking > 0 and lacking <= (separators + lacking) // TOLERATED_SHARE
@@ -153,11 +153,11 @@ class _HiddenPiece:
         return [checks[place - shift](value_of(field)) for place, field in self.fields if place - shift in checks]
 
     def fitting(self, checks: Mapping[int, Callable[[str], bool]]) -> int:
-        """How many hidden fields fit their columns, counted from the start or from the end of the line."""
+        """Counts the hidden fields that fit their columns, aligned to the start or to the end of the line."""
         shifts = {0, self.count - self.width}
         return max(sum(self._checked(checks, shift)) for shift in shifts) if self._may_be_row else 0
 
     def is_row(self, checks: Mapping[int, Callable[[str], bool]]) -> bool:
-        """True when the line has as many fields as a row, and all the hidden ones fit: two at least, for one may be chance."""
+        """Returns True if the line has as many fields as a row and at least two hidden ones, which all fit: one may fit by chance."""
         checked = self._checked(checks, 0) if self.count == self.width else []
         return len(checked) > 1 and all(checked)

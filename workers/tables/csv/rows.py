@@ -1,4 +1,4 @@
-"""Rows from csv text."""
+"""Reads rows from csv text."""
 
 import codecs
 import contextlib
@@ -24,27 +24,27 @@ from workers.tables.schema import DEVICE, ENTITY, TableSchema
 from workers.tables.values import Values, device_code, id, read_floats, read_number, read_whole, short
 
 MAX_SWALLOWED_LINES = 1000
-"""A broken record over more lines than this, which were rows before a quote went wrong, makes the table one that cannot be read."""
+"""A broken record over more lines than this, which were rows before a quote broke them, makes the table unreadable."""
 
 _CSV_BLOCK_BYTES = 2 << 20
 _LONE_RETURNS = re.compile(r"(?<!\r)\r++(?!\n|\Z)")
-"""Carriage returns that end no line. A run of them is looked at once: at each of its characters would take the square of its length."""
+"""Carriage returns that do not end a line. The possessive quantifier keeps the search linear in the length of a run of them."""
 
 
 def read_csv_rows(data: bytes, table_schema: TableSchema, first_line: int, dialect: Dialect = COMMAS) -> Rows:
-    """Read a piece of a csv file that holds whole records and no header.
+    """Reads and checks a piece of a csv file that holds whole records and no header.
 
     Raises:
-        TableError: a quote that closes far too late has swallowed more lines than may be lost.
+        TableError: a quote that closes far too late swallows more than ``MAX_SWALLOWED_LINES`` lines.
     """
     piece = _Piece(data=data, first_line=first_line, dialect=dialect)
     has_quote = b'"' in data
     values = None if has_quote else _extract_flag_block(data, table_schema, piece)
     if values is None:
-        # where a quote begins and ends must not depend on the way that the neighbours made the text go
+        # quotes with text columns always take the slow path, so that the reading of a row does not depend on its neighbours
         is_plain = _is_plain(data) and not (has_quote and table_schema.texts)
         table = _parse(data, table_schema, dialect, pa.int8(), pa.float64()) if is_plain else None
-        # a record over several lines may be two rows that a stray quote made one
+        # a multi-line record may be two rows that a stray quote joins
         if table is None or (has_quote and table.num_rows < len(piece.lines)):
             return _read_records(data, table_schema, first_line, dialect)
         values = from_arrow(table, table_schema, piece.shown(table_schema))
@@ -52,7 +52,7 @@ def read_csv_rows(data: bytes, table_schema: TableSchema, first_line: int, diale
 
 
 def _extract_flag_block(data: bytes, table_schema: TableSchema, piece: "_Piece") -> "Values | None":
-    """The quickest way: the longest run of binary columns is lifted out; None where not every line is as it must be for that."""
+    """Reads rows by extracting the longest run of binary columns, the fastest path; returns None if a line has another form."""
     run = table_schema.run
     lifted = extract_flags(data, run, spare=len(table_schema.flags), separator=piece.dialect.byte) if run else None
     if run is None or lifted is None:
@@ -66,7 +66,7 @@ def _extract_flag_block(data: bytes, table_schema: TableSchema, piece: "_Piece")
 
 
 def _parse(data: bytes, table_schema: TableSchema, dialect: Dialect, *binaries: pa.DataType) -> pa.Table | None:
-    """The columns as Arrow reads them, with the first type for binary ones that fits; None when none does."""
+    """Parses the columns with Arrow, using the first type for binary columns that fits; returns None if none does."""
     for binary in binaries:
         types = {column.name: binary if column.type == "binary" else pa.float64() for column in table_schema.numbers}
         types |= dict.fromkeys(table_schema.ids, pa.int64()) | dict.fromkeys(table_schema.texts, pa.string())
@@ -85,7 +85,7 @@ def _parse(data: bytes, table_schema: TableSchema, dialect: Dialect, *binaries: 
 
 
 def _distinct(columns: list[str]) -> list[str]:
-    """The names with those changed that are there again: no such column is needed, but Arrow takes none of a name that is there twice."""
+    """Replaces repeated names: Arrow does not accept a requested column whose name is repeated, and repeated columns are never needed."""
     if len(set(columns)) == len(columns):
         return columns
     seen: set[str] = set()
@@ -93,7 +93,7 @@ def _distinct(columns: list[str]) -> list[str]:
 
 
 def _read_records(data: bytes, table_schema: TableSchema, first_line: int, dialect: Dialect) -> Rows:
-    """The slow way: every record by itself, for chunks that hold a value which is no number, or a broken record."""
+    """Reads record by record, the slow path for chunks with an invalid value or a broken record."""
     place = {name: index for index, name in enumerate(table_schema.columns)}
     names = [column.name for column in table_schema.numbers]
     needed = [place[name] for name in table_schema.needed]
@@ -135,7 +135,7 @@ def _read_records(data: bytes, table_schema: TableSchema, first_line: int, diale
 
 
 def _checks(table_schema: TableSchema, place: Mapping[str, int]) -> dict[int, Callable[[str], bool]]:
-    """For the columns that not any text fits, by their place: whether a text does."""
+    """Returns, by column index, the functions that check whether a text fits; columns that accept any text have none."""
     checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: id(text) is not None for name in table_schema.ids}
     if table_schema.has_device:
         checks[place[DEVICE]] = lambda text: device_code(text) >= 0
@@ -148,8 +148,8 @@ def _checks(table_schema: TableSchema, place: Mapping[str, int]) -> dict[int, Ca
 
 
 def _records(data: bytes, dialect: Dialect) -> Iterator[tuple[int, list[str], list[str]]]:
-    """Every record but the blank ones: its first line counted from 0, its lines as they stand, its values."""
-    # bytes that are not text, and carriage returns that end no line, become a mark that no number contains
+    """Yields every record that is not blank: the index of its first line from 0, its raw lines, its values."""
+    # undecodable bytes and carriage returns that do not end a line become U+FFFD, which no number contains
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
@@ -170,7 +170,7 @@ def _marked(line: str) -> str:
 
 
 def _cut_at_returns(lines: list[str]) -> list[str]:
-    """The lines of a record, those included that end in a carriage return alone."""
+    """Splits the lines of a record also at carriage returns without a line feed."""
     if not any("\r" in line and _LONE_RETURNS.search(line) for line in lines):
         return lines
     text = _LONE_RETURNS.sub(lambda found: "\n" * len(found[0]), "".join(lines))
@@ -178,7 +178,7 @@ def _cut_at_returns(lines: list[str]) -> list[str]:
 
 
 def _is_strict(lines: list[str], dialect: Dialect) -> bool:
-    """False when something stands behind a closing quote: then it was no closing quote, but the next stray one."""
+    """Returns False if text follows a closing quote: then it was not a closing quote but another stray one."""
     try:
         return bool(list(csv.reader(map(_marked, lines), strict=True, delimiter=dialect.separator)))
     except csv.Error:
@@ -186,7 +186,7 @@ def _is_strict(lines: list[str], dialect: Dialect) -> bool:
 
 
 def _broken(path: str, line: int, lines: Sequence[str], value: str, reason: str) -> list[Reject]:
-    """The rejects for a broken record: one for each line that is not blank, since each was a row before a quote went wrong."""
+    """Returns the rejects for a broken record: one per line that is not blank, because each was a row before a quote broke it."""
     count = len(lines)
     if count > MAX_SWALLOWED_LINES:
         raise TableError(
@@ -201,7 +201,7 @@ def _broken(path: str, line: int, lines: Sequence[str], value: str, reason: str)
 
 @dataclass(frozen=True, kw_only=True)
 class _Piece:
-    """Where the records of a piece of csv are, each on a line of its own; reckoned only when a row has to be shown."""
+    """The lines of a piece of csv in which each record is one line; computed only when a row has to be shown."""
 
     data: bytes
     first_line: int
@@ -209,7 +209,7 @@ class _Piece:
 
     @functools.cached_property
     def _places(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The lines that are not blank, from 0, and the offsets at which they start and end."""
+        """The indexes of the lines that are not blank, from 0, and the offsets at which they start and end."""
         text = np.frombuffer(self.data + b"\n", dtype=np.uint8)
         ends = np.flatnonzero(text == 10)
         starts = np.append(0, ends[:-1] + 1)
@@ -219,11 +219,11 @@ class _Piece:
 
     @property
     def lines(self) -> np.ndarray:
-        """The line on which each record stands."""
+        """The line of each record."""
         return self._places[0] + self.first_line
 
     def shown(self, table_schema: TableSchema) -> Callable[[int, str], str]:
-        """Gives a value as it stands in the file."""
+        """Returns a function that gives a value as it is in the file."""
 
         def value(row: int, name: str) -> str:
             _, starts, ends = self._places
@@ -235,12 +235,12 @@ class _Piece:
 
 
 def _is_plain(data: bytes) -> bool:
-    """False for what Arrow reads otherwise than record by record: a byte order mark first, lone carriage returns, 0x1F, endless lines."""
+    """Returns False for text that Arrow reads differently from Python: a byte order mark, lone carriage returns, hex, very long lines."""
     if data.startswith(codecs.BOM_UTF8):
         return False
     if b"\r" in data and data.count(b"\r") != data.count(b"\r\n"):
         return False
-    # one byte is looked for at a tenth of the cost of two
+    # searching for one byte costs a tenth of searching for two
     if (b"x" in data and b"0x" in data) or (b"X" in data and b"0X" in data):
         return False
     return not _has_long_line(data)

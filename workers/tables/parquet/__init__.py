@@ -1,1 +1,1 @@
-"""Tables as Parquet files: where they may be cut, and their rows."""
+"""Parquet tables: cutting them into chunks and reading their rows."""

@@ -1,4 +1,4 @@
-"""Where a Parquet file may be cut, and how many of its rows fit into memory."""
+"""Determines where a Parquet file may be cut, and how many of its rows fit into memory."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -11,30 +11,33 @@ from shared.errors import TableError
 from workers.tables.chunk_size import CHUNKS_WANTED
 
 MIN_CHUNK_ROWS, MAX_CHUNK_ROWS = 20_000, 131_072
-"""Rows of a Parquet chunk of several row groups; with 160 flags its values are the size of a csv chunk once they are read."""
+"""Rows of a Parquet chunk of several row groups; with 160 flags its values take as much memory as a csv chunk."""
 
 MAX_VALUES_BYTES = 32 << 20
-"""Columns of numbers are wider than flags: of a Parquet chunk so many bytes of values are read together, as the file's own types reckon
-them, and no more than ``MAX_CHUNK_ROWS`` rows."""
+"""Bytes of Parquet values that are read together, at the widths of the file's types (numbers are wider than flags), and at most
+``MAX_CHUNK_ROWS`` rows.
+"""
 
 TEXT_BYTES = 16
-"""What a text is taken for."""
+"""Estimated bytes of a text value."""
 
 LAST_CHUNKS = 4
-"""A Parquet chunk of several row groups is about this part of what is left."""
+"""A Parquet chunk of several row groups holds about one in this many of the remaining rows."""
 
 MAX_GROUP_ROWS = 1 << 19
-"""Rows of a Parquet chunk in one large row group, which is read in ranges: Arrow's usual 1,048,576 are two chunks.
+"""Rows of a Parquet chunk in one large row group, which is read in ranges: Arrow's default of 1,048,576 rows makes two chunks.
 
-With more, a slow model would need longer for a chunk than it may."""
+With more rows, a slow model could exceed the time limit of a chunk.
+"""
 
 WANTED_GROUP_PIECES, MAX_GROUP_PIECES = 4, 16
-"""Each piece of a row group decodes what lies before it once more. So there are at most four because a table has few groups, and at most
-sixteen because a group is enormous."""
+"""Maximum pieces of a row group. Each piece decodes all rows before it again, so a group is cut into at most four pieces to get enough
+chunks from a table with few groups, and into at most sixteen because it is very large.
+"""
 
 
 class ShareOfTable(NamedTuple):
-    """How much of the table stands before and behind a file, in sizes of this file."""
+    """How much of the table comes before and after a file, as multiples of the size of this file."""
 
     before: float = 0.0
     behind: float = 0.0
@@ -56,9 +59,9 @@ def cut_parquet(raw: IO[bytes], path: str, chunk_rows: int | None, place: ShareO
 
 
 def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: ShareOfTable = ALONE) -> list[tuple[int, int]]:
-    """Where the chunks of a Parquet file start and end: small row groups together, a large one whole or in pieces.
+    """Returns the (start, end) rows of the chunks of a Parquet file: small row groups are combined, large ones stay whole or are split.
 
-    Towards the end of the table chunks are smaller, so that no process works for long when all others have nothing left.
+    Chunks get smaller towards the end of the table, so that no process works for long when the others have nothing left.
     """
     most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
     before, behind = int(found.num_rows * place.before), int(found.num_rows * place.behind)
@@ -83,25 +86,25 @@ def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: ShareOfT
 
 
 def _pieces_of_group(count: int, enough: int) -> int:
-    """Into how many pieces a row group of ``count`` rows is cut where a chunk of ``enough`` is large enough."""
+    """Returns the number of pieces for a row group of ``count`` rows if a chunk of ``enough`` rows is large enough."""
     return max(min(-(-count // enough), WANTED_GROUP_PIECES), min(-(-count // MAX_GROUP_ROWS), MAX_GROUP_PIECES))
 
 
 def rows_at_once(found: pq.FileMetaData, text_bytes: int = 0) -> int:
-    """How many rows of a Parquet file are read together, so that their values stay small; ``text_bytes`` a row come on top."""
+    """Returns how many rows of a Parquet file are read together so that their values stay small; each row takes ``text_bytes`` more."""
     return min(max(MAX_VALUES_BYTES // (bytes_of_row(found) + text_bytes), 1), MAX_CHUNK_ROWS)
 
 
 def bytes_of_row(found: pq.FileMetaData) -> int:
-    """What the values of a row take once they are read, as the file's own types reckon them."""
+    """Returns the bytes that the values of a row take in memory, by the file's types."""
     kinds = found.schema.to_arrow_schema().types
     return sum(-(-kind.bit_width // 8) if pa.types.is_primitive(kind) else TEXT_BYTES for kind in kinds) or 1
 
 
 def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None, texts: Sequence[str] = ()) -> pq.ParquetFile:
-    """A Parquet file, of which something may be ``known``; raises TableError when it is none.
+    """Opens a Parquet file, without reading its metadata if it is ``known``; raises TableError if it is not a Parquet file.
 
-    The columns ``texts`` stay dictionaries where they are text: a long text that many rows have is in memory once.
+    The text columns in ``texts`` stay dictionaries, so that a long repeated text is in memory only once.
     """
     with refusing_bad_parquet(path):
         return pq.ParquetFile(raw, metadata=known, read_dictionary=[*texts])
@@ -109,7 +112,7 @@ def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None
 
 @contextlib.contextmanager
 def refusing_bad_parquet(path: str) -> Iterator[None]:
-    """Raises TableError in one sentence when a Parquet file that is read in this block turns out to be broken."""
+    """Raises TableError when a Parquet file that is read in this block is broken."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

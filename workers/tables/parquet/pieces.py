@@ -1,4 +1,4 @@
-"""A chunk of a Parquet file, whose rows are read together or in ranges."""
+"""The records of a chunk of a Parquet file, read together or in ranges."""
 
 import itertools
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from workers.tables.schema import TableSchema
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetRecords:
-    """A chunk of a Parquet file, which is read when it is asked for."""
+    """A chunk of a Parquet file, read on demand."""
 
     reader: ParquetReader
     table_schema: TableSchema
@@ -41,7 +41,7 @@ class ParquetRecords:
 
 
 def parquet_records(raw: IO[bytes], table_schema: TableSchema, start: int, end: int, known: pq.FileMetaData) -> ParquetRecords:
-    """The rows ``start`` to ``end`` of an open Parquet file, of which all is ``known`` that its end says."""
+    """Returns the records of the rows ``start`` to ``end`` of an open Parquet file whose metadata is ``known``."""
     reader = ParquetReader(raw, table_schema, end, known)
     at_once = rows_at_once(known, reader.text_bytes_of_row(start, end))
     return ParquetRecords(reader=reader, table_schema=table_schema, start=start, end=end, rows_at_once=at_once)

@@ -1,4 +1,4 @@
-"""Rows from a Parquet file."""
+"""Reads rows from a Parquet file."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,17 +18,17 @@ from workers.tables.schema import TableSchema
 from workers.tables.values import Values
 
 PARQUET_ROWS_AT_ONCE, PARQUET_BYTES_AT_ONCE = 16384, 10 << 20
-"""What Arrow decodes together, whichever is reached first: of more it needs several times the size, and of less more time."""
+"""What Arrow decodes together, whichever is reached first: more takes several times its size in memory, less takes more time."""
 
 SPARE_OF_MEAN = 4
-"""So many times the mean length of the texts of a row group is reckoned for each."""
+"""The text of a row is estimated as this many times the mean length in its row group."""
 
 
 class ParquetReader:
-    """Reads the rows of a Parquet file before row ``end``, range by range; its lines are rows, counted from 1.
+    """Reads the rows of a Parquet file before row ``end``, range by range. Its lines are rows, counted from 1.
 
-    Arrow decodes a row group from its start; a range that begins where the one before ended is decoded on from there. What is ``known``
-    of the file need not be read again from its end.
+    Arrow decodes a row group from its start; a range that starts where the previous one ended continues the decoding. The metadata is not
+    read again if it is ``known``.
     """
 
     def __init__(self, raw: IO[bytes], table_schema: TableSchema, end: int, known: pq.FileMetaData | None = None) -> None:
@@ -45,14 +45,14 @@ class ParquetReader:
             for column in [*table_schema.wanted, *table_schema.extra]
             if column.type == "binary" and pa.types.is_integer(schema.field(column.name).type)
         )
-        """Columns that go into one block at once."""
+        """Binary integer columns, which are packed into one block."""
         self._decoded: Iterator[pa.RecordBatch] = iter(())
         self._rest: pa.RecordBatch | None = None
-        """What was decoded of the next range."""
+        """The decoded rows that belong to the next range."""
         self._at: int | None = None
 
     def text_bytes_of_row(self, start: int, end: int) -> int:
-        """What texts that are kept as texts may take in a row: the longest of a dictionary, or the mean of the others with room to spare.
+        """Estimates the bytes of text in a row: the longest text of a dictionary, or the mean of the others times ``SPARE_OF_MEAN``.
 
         Raises:
             TableError: a page of the file is damaged.
@@ -78,15 +78,15 @@ class ParquetReader:
         return pc.max(pc.binary_length(column.dictionary)).as_py() or 0
 
     def rows(self, start: int, end: int) -> Rows:
-        """The rows ``start`` to ``end`` (from 0, the last one left out), checked.
+        """Reads and checks the rows ``start`` to ``end`` (from 0, exclusive).
 
         Raises:
-            TableError: a page of the file is damaged, or not all of these rows are there.
+            TableError: a page of the file is damaged, or some of these rows are missing.
         """
         with refusing_bad_parquet(self._layout.path):
             values = self._read(start, end)
             if values is None and self._run:
-                # not only 0 and 1: read as any column is, here and in what follows
+                # the run holds values other than 0 and 1: read its columns like all others from here on
                 self._run, self._at = (), None
                 values = self._read(start, end)
         if values is None or values.count != end - start:
@@ -94,7 +94,7 @@ class ParquetReader:
         return checked(values, self._layout, lambda: np.arange(start, end) + 1, [])
 
     def _read(self, start: int, end: int) -> "Values | None":
-        """The rows as they are read. None where there are none, or a column of the run holds more than 0 and 1."""
+        """Reads rows without checking them. Returns None if there are none, or if a column of the run holds more than 0 and 1."""
         table_schema, run = self._layout, self._run
         rest = table_schema.without(run)
         spare = len(table_schema.flags)
@@ -120,7 +120,7 @@ class ParquetReader:
         return replace(values, run=run, binary=unpack(packed, spare + len(run))) if run else values
 
     def _batches(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
-        """The rows ``start`` to ``end``, a few at a time."""
+        """Yields the rows ``start`` to ``end`` in batches."""
         if start != self._at:
             self._decoded, self._rest, self._at = self._decode(start), None, start
         while self._at < end:
@@ -132,11 +132,11 @@ class ParquetReader:
             self._at += count
             yield batch.slice(0, count)
         if end >= self._end:
-            # what the decoder holds is not needed while the rows are scored
+            # free the decoder's memory while the rows are scored
             self._decoded, self._rest = iter(()), None
 
     def _decode(self, start: int) -> Iterator[pa.RecordBatch]:
-        """All that stands behind ``start``; only the row groups that hold some of it are read."""
+        """Yields all rows from ``start`` on; reads only the row groups that contain some of them."""
         groups, at, skipped = [], 0, 0
         for group in range(self._file.metadata.num_row_groups):
             count = self._file.metadata.row_group(group).num_rows
@@ -156,7 +156,7 @@ class ParquetReader:
 
 
 def _check_dictionaries(batch: pa.RecordBatch) -> None:
-    """Raises ArrowInvalid when a row names a text that its dictionary does not have: Arrow itself does not look."""
+    """Raises ArrowInvalid when a row refers to a text that its dictionary does not have: Arrow itself does not check this."""
     for column in batch.columns:
         if isinstance(column, pa.DictionaryArray):
             places = pc.min_max(column.indices)
@@ -171,11 +171,11 @@ def _bytes_of_column(group: pq.RowGroupMetaData, name: str) -> int:
 
 
 def _packed(batch: pa.RecordBatch, spare: int) -> np.ndarray | None:
-    """Columns of whole numbers as bits; None when a value is missing, or neither 0 nor 1."""
+    """Packs integer columns into bits; returns None if a value is missing, or neither 0 nor 1."""
     if any(column.null_count for column in batch.columns):
         return None
     if len({column.type for column in batch.columns}) > 1:
-        # together they would all become as wide as the widest
+        # a common tensor would be as wide as the widest type
         try:
             batch = pa.RecordBatch.from_arrays([column.cast(pa.uint8()) for column in batch.columns], names=batch.schema.names)
         except pa.ArrowInvalid:

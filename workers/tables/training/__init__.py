@@ -1,1 +1,1 @@
-"""Tables to train on: read whole, with labels, and audited."""
+"""Training tables: read completely, with labels, and audited."""

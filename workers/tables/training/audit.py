@@ -1,4 +1,4 @@
-"""Counts what of a training table is used, what is left out of it, and what in it cannot be as it stands."""
+"""Audits a training table: counts what is used and what is left out, and finds implausible rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,33 +11,33 @@ from workers.tables import rows as table_rows
 from workers.tables.training.left_out_rows import HALF_A_CLICK, LeftOutRow, weigh
 
 MOST_TOTALS = 10
-"""So many rows of totals are looked for: a report has one for each of its parts and one for the whole account."""
+"""How many rows of totals are searched for: a report has one for each of its parts and one for the whole account."""
 
 FEWEST_ROWS = 5
-"""Among fewer rows one may hold as much as all others by chance."""
+"""With fewer rows, one may hold as much as all others by chance."""
 
 CLICKS, CONVERSIONS = schema.LABELS[1], schema.LABELS[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Rows of one file, with where they stand in it."""
+    """Rows of one file with their location."""
 
     rows: table_rows.Rows
     in_file: str
-    """Name of the file and a blank, where the table has several."""
+    """The name of the file followed by a space if the table has several files, else empty."""
     unclicked: table_rows.Rows | None = None
-    """The rows with conversions and no clicks, which are not among ``rows``."""
+    """The rows with conversions but no clicks, which are not part of ``rows``."""
 
     def where(self, row: int) -> str:
-        """File and line of a row, in words."""
+        """Returns the file and line of a row, for messages."""
         return f"{self.in_file}line {int(self.rows.lines[np.array([row])][0])}"
 
 
 def audit_table(
     blocks: Sequence[Block], clicks: np.ndarray, conversions: np.ndarray, left_out: Sequence[LeftOutRow], *, has_clicks: bool
 ) -> TableAudit:
-    """The audit of a table whose rows, one block after the other, have these clicks and these conversions, not cut yet."""
+    """Audits a table; ``clicks`` and ``conversions`` (not capped at the clicks) hold the counts of all rows, block after block."""
     total = float(clicks.sum())
     weight, totals = weigh(left_out, len(clicks), total)
     above = np.flatnonzero(conversions > clicks)
@@ -87,7 +87,7 @@ def _where(blocks: Sequence[Block], row: int, what: str) -> str:
 
 
 def _total_row(clicks: np.ndarray, conversions: np.ndarray) -> int | None:
-    """The row that holds the clicks and the conversions of all rows but the largest ones; None where there is none."""
+    """Returns the row whose clicks and conversions are the sums of all rows except the largest ones; None if there is none."""
     most = max(min(MOST_TOTALS, len(clicks) - FEWEST_ROWS), 0)
     largest = np.argsort(-clicks, kind="stable")[:most].tolist()
     rest_clicks, rest_conversions = float(clicks.sum()), float(conversions.sum())
@@ -101,13 +101,13 @@ def _total_row(clicks: np.ndarray, conversions: np.ndarray) -> int | None:
 
 
 def _first_fraction(clicks: np.ndarray) -> int | None:
-    """The first row with a fraction of a click, where most rows have whole clicks: a table of weights has fractions everywhere."""
+    """Returns the first row with fractional clicks if most rows have whole clicks; a table of weights has fractions everywhere."""
     fractions = np.flatnonzero(clicks % 1 != 0)
     return int(fractions[0]) if 0 < len(fractions) < len(clicks) / 2 else None
 
 
 def _are_thousands(clicks: np.ndarray) -> bool:
-    """True when these fractions look like whole thousands and three digits each, and not all have fewer digits."""
+    """Returns True if these fractions look like thousands with a dot before three digits, and at least one needs all three digits."""
     thousands = clicks * 1000
     has_three_digits = np.abs(clicks * 100 - np.round(clicks * 100)) > 1e-6
     return bool((clicks >= 1).all() and (np.abs(thousands - np.round(thousands)) < 1e-6).all() and has_three_digits.any())

@@ -1,7 +1,7 @@
-"""The rows of a training table that are left out, and how many clicks each of them holds.
+"""Weighs the rows of a training table that are left out by the clicks that they hold.
 
-One percent of the rows may hold a third of the clicks, since a report writes its largest numbers as ``1,801``: so such a number is
-refused, and every other row that is left out is weighed.
+One percent of the rows may hold a third of the clicks, because reports write their largest numbers as ``1,801``. Therefore such numbers
+fail the training, and every other left-out row is weighed.
 """
 
 import math
@@ -20,12 +20,12 @@ from workers.tables.parquet import cuts
 from workers.tables.training.written_numbers import is_written_number, split_thousands
 
 HALF_A_CLICK = 0.5
-"""Sums of clicks that differ by less are the same."""
+"""Sums of clicks that differ by less are considered equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOutRow:
-    """Where a row stood and why it is left out, in words, and its clicks; None where they cannot be read."""
+    """The location of a left-out row with the reason, as text, and its clicks; None if they cannot be read."""
 
     text: str
     clicks: float | None
@@ -33,22 +33,22 @@ class LeftOutRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A piece of a file, from which the rows that are left out can be looked up again."""
+    """A piece of a file in which left-out rows can be looked up."""
 
     clicks_on: Callable[[int], float | None]
-    """Line -> its clicks, where they can be read."""
+    """Maps a line to its clicks, or None if they cannot be read."""
     record_on: Callable[[int], list[str]]
-    """Line -> its values as they stand in the file; empty where no comma can have cut a number in two."""
+    """Maps a line to its raw values; empty for formats in which a comma cannot split a number."""
 
     def left_out(self, reject: table_rows.Reject, in_file: str) -> LeftOutRow:
-        """A reject with its clicks."""
+        """Returns a reject with its clicks."""
         return LeftOutRow(text=f"{in_file}{reject}", clicks=self.clicks_on(reject.line))
 
 
 def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str, dialect: Dialect = COMMAS) -> Source:
-    """The source of a piece of csv text; ``clicks`` is the column that holds them, 1 a row where there is none."""
+    """Returns the source for a piece of csv text; ``clicks`` is the column of clicks (1 per row if the table has none)."""
     lines: list[bytes] = []
-    # looked for once: a table may have as many columns as lines
+    # looked up once: a table may have as many columns as lines
     place = names.index(clicks) if clicks in names else None
 
     def record_on(line: int) -> list[str]:
@@ -67,7 +67,7 @@ def csv_source(data: bytes, first_line: int, names: Sequence[str], clicks: str, 
 
 
 def parquet_source(raw: IO[bytes], path: str, names: Sequence[str], clicks: str) -> Source:
-    """The same of a Parquet file, whose lines are rows counted from 1; the column of clicks is read once, when it is first asked for."""
+    """Does the same for a Parquet file, whose lines are rows from 1; the column of clicks is read once, on first use."""
     values: list[object] = []
     has_clicks = clicks in names
 
@@ -92,7 +92,7 @@ def _weight(value: object) -> float | None:
 
 
 def refuse_written_numbers(rejects: Sequence[table_rows.Reject], source: Source, table_schema: schema.TableSchema, path: str) -> None:
-    """Raise TableError when a row would be left out only because a number in it is written for people."""
+    """Raises TableError when a row would be left out only because of a number in human notation."""
     numbers = {schema.ENTITY, *(column.name for column in table_schema.numbers)}
     for reject in rejects:
         if reject.column in numbers and is_written_number(reject.value):
@@ -108,9 +108,9 @@ def refuse_written_numbers(rejects: Sequence[table_rows.Reject], source: Source,
 
 
 def weigh(rows: Sequence[LeftOutRow], used_rows: int, used_clicks: float) -> tuple[float, list[str]]:
-    """The clicks of the rows left out, and those among them that hold the sum of all others, as a line of totals does: these count none.
+    """Returns the clicks of the left-out rows and the texts of the rows of totals, which are not counted.
 
-    A row whose clicks cannot be read counts as the mean of the rows used.
+    A row is a total if its clicks are the sum of all others. A row whose clicks cannot be read counts as the mean of the used rows.
     """
     known = sum(row.clicks for row in rows if row.clicks is not None)
     are_totals = [bool(row.clicks) and used_rows > 1 and _is_total(row.clicks or 0.0, used_clicks, known) for row in rows]
@@ -120,6 +120,6 @@ def weigh(rows: Sequence[LeftOutRow], used_rows: int, used_clicks: float) -> tup
 
 
 def _is_total(clicks: float, used_clicks: float, left_out_clicks: float) -> bool:
-    """True for the clicks of all rows used, or of these and of the others left out."""
+    """Returns True if the clicks are the sum of all used rows, or of all used and other left-out rows."""
     with_others = used_clicks + left_out_clicks - clicks
     return min(abs(clicks - used_clicks), abs(clicks - with_others)) < HALF_A_CLICK

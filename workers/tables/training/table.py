@@ -1,4 +1,4 @@
-"""Reads a training table whole: the checked rows, and what happened to each of them."""
+"""Reads a complete training table: the checked rows and their outcomes."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ from workers.tables.training.audit import Block, audit_table
 from workers.tables.training.left_out_rows import LeftOutRow, refuse_written_numbers
 
 MAX_TEXT_BYTES = 256 << 20
-"""The texts of a small Parquet table may take so much, however often its few texts stand there."""
+"""Memory that the texts of a Parquet table of any size may take, even if the file stores each repeated text only once."""
 _ADD_FEATURE = "Add it to the table, or train another definition."
 CORRECT = "Correct these rows in the table and train again. To train without them, allow more with --max-left-out."
 TRAIN_AGAIN = "Train again once the table is whole."
@@ -37,28 +37,28 @@ RATE, CLICKS, CONVERSIONS, WEEK = schema.LABELS
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTable:
-    """A whole table in memory, with what happened beside what may explain it."""
+    """A complete table in memory: features and outcomes."""
 
     frame: pd.DataFrame
-    """``cr``, ``entity_id``, ``computer``, ``smartphone`` and the features, as ``data_preparation`` takes them."""
+    """``cr``, ``entity_id``, ``computer``, ``smartphone`` and the features, as ``data_preparation`` receives them."""
     outcomes: Outcomes
-    """Conversions are capped at the clicks; a prepared table, which has no clicks, counts one for each row."""
+    """Conversions are capped at the clicks. A prepared table has no clicks; each of its rows counts as one click."""
     columns: list[Column]
     """The features, in the order of the frame."""
     fingerprint: TableFingerprint
     audit: TableAudit = field(default_factory=lambda: TableAudit(has_clicks=True, clicks=0.0, conversions=0.0))
     max_left_out: float = MAX_LEFT_OUT
-    """The share of its rows, or of its clicks, that might be left out."""
+    """The share of the rows, and of the clicks, that may be left out."""
     week: np.ndarray | None = None
-    """The week of each row, where the table has such a column and it was asked for."""
+    """The week of each row, if requested and the table has such a column."""
 
     @functools.cached_property
     def features(self) -> pd.DataFrame:
-        """The frame without ``cr``, as a model is given it to predict; its values are not copied."""
+        """The frame without ``cr``, as a model receives it to predict; the values are not copied."""
         return self.frame.iloc[:, 1:] if self.frame.columns[0] == RATE else self.frame.drop(columns=RATE)
 
     def only(self, rows: np.ndarray) -> "TrainingTable":
-        """The table of these rows alone, given as a mask."""
+        """Returns the table restricted to the rows of a mask."""
         happened = self.outcomes
         return TrainingTable(
             frame=self.frame[rows].reset_index(drop=True),
@@ -87,14 +87,20 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     with_week: bool = False,
     max_left_out: float = MAX_LEFT_OUT,
 ) -> TrainingTable:
-    """Read a whole table, raw (Clicks and Conversions) or prepared (cr).
+    """Reads a complete table, raw (Clicks and Conversions) or prepared (cr).
 
-    ``wanted`` names the features that the definition asks for (None: all that the table offers), ``keys`` the columns that name a row,
-    ``text`` the features that are text; ``columns`` are the features that were settled by an earlier table. ``max_left_out`` is the
-    share of the rows, or of the clicks, that may be left out.
+    Args:
+        bucket: the bucket that holds the table.
+        path: a file or a folder of files.
+        wanted: names of the features that the definition requests (None: all that the table offers).
+        columns: features that an earlier table determined; they replace ``wanted``.
+        keys: the key columns.
+        text: names of the features that are text.
+        with_week: also read the week of each row, if the table has it.
+        max_left_out: the share of the rows, and of the clicks, that may be left out.
 
     Raises:
-        TableError: it cannot be read, was changed meanwhile, has no target, lacks a column, or too many of its rows cannot be used.
+        TableError: the table cannot be read, was changed meanwhile, has no target, lacks a column, or too many of its rows are unusable.
     """
     digests: dict[str, FileDigest] = {}
     blocks: list[Block] = []
@@ -119,7 +125,7 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
                 left_out += [source.left_out(reject, in_file) for reject in rows.rejects]
                 blocks.append(block)
             digests[info.path] = hashed.digest()
-    for info, _ in files[:-1]:  # the first may have become another while the last was read
+    for info, _ in files[:-1]:  # the earlier files may have changed while the last one was read
         check_still(bucket, info, TRAIN_AGAIN)
     used = sum(len(block.rows.frame) for block in blocks)
     if not used or len(left_out) > max_left_out * (used + len(left_out)):
@@ -135,7 +141,7 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
 
 
 def _check_left_out(table: TrainingTable) -> None:
-    """Raise TableError when the rows left out hold too many of the clicks: the busiest keywords must not go unnoticed."""
+    """Raises TableError when the left-out rows hold too many of the clicks: losing the busiest keywords must not go unnoticed."""
     audit, of = table.audit, table.fingerprint
     if audit.left_out_share > table.max_left_out:
         raise TableError(
@@ -148,10 +154,10 @@ def _check_left_out(table: TrainingTable) -> None:
 def choose_columns(
     names: Sequence[str], path: str, wanted: Sequence[str] | None, keys: Sequence[str] = KEYS, text: Sequence[str] = ()
 ) -> list[Column]:
-    """The features to train with: those wanted, or all that the table offers.
+    """Returns the features to train with: the wanted ones, or all that the table offers.
 
     Raises:
-        TableError: a wanted one is not there, or there is none at all.
+        TableError: a wanted feature is missing, or the table has no features.
     """
     offered = schema.feature_columns(names, keys, text)
     by_name = {column.name: column for column in offered}
@@ -164,13 +170,13 @@ def choose_columns(
 
 
 class _TextLimit:
-    """How much the texts of the Parquet files of a table may take: in a file a text may stand once for many rows, in memory it does not."""
+    """Limits the memory for the texts of a table's Parquet files: a file stores a repeated text once, the frame once per row."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._limit = self._left = max(MAX_TEXT_BYTES, int(MAX_UNPACKED_RATIO * sum(sizes)))
 
     def take(self, rows: table_rows.Rows, table_schema: schema.TableSchema) -> None:
-        """Count the texts of some rows; raises TableError when there are more than there may be."""
+        """Counts the text bytes of some rows; raises TableError when the limit is exceeded."""
         self._left -= sum(int(rows.frame[name].memory_usage(index=False)) for name in table_schema.texts)
         if self._left < 0:
             raise TableError(
@@ -194,7 +200,7 @@ def _labels(names: Sequence[str], path: str, *, with_week: bool) -> list[Column]
 
 
 def _with_clicks(rows: table_rows.Rows, in_file: str, left_out: list[LeftOutRow]) -> Block:
-    """The rows whose target makes sense; the others are added to ``left_out``."""
+    """Returns the rows with a valid target; the others are appended to ``left_out``."""
     frame, unclicked = rows.frame, None
     if RATE in frame:
         clicks = np.ones(len(frame))
@@ -202,7 +208,7 @@ def _with_clicks(rows: table_rows.Rows, in_file: str, left_out: list[LeftOutRow]
         reason = f"its {RATE} is not in 0 to 1"
     else:
         unclicked = _only(rows, np.asarray((frame[CLICKS] == 0) & (frame[CONVERSIONS] > 0)))
-        # a row without clicks has a weight of nothing: it is left out, and nothing is wrong with it
+        # a row without clicks has no weight: it is dropped, but it is not an error
         rows = _only(rows, ((frame[CLICKS] != 0) | (frame[CONVERSIONS] < 0)).to_numpy())
         frame = rows.frame
         clicks = frame[CLICKS].to_numpy()
@@ -245,14 +251,14 @@ def _joined(
 
 
 def _repeated(outcomes: Outcomes, week: np.ndarray | None) -> int:
-    """How many rows have the keys, and the week, of a row before them."""
+    """Returns the number of rows that repeat the keys, and the week, of an earlier row."""
     parts = {"keyword": outcomes.entity_id, "device": outcomes.device, "week": week}
     keys = pd.DataFrame({name: values for name, values in parts.items() if values is not None})
     return int(keys.duplicated().sum())
 
 
 def _entity_of(frame: pd.DataFrame, keys: Sequence[str]) -> np.ndarray:
-    """What stands for the keyword in each row, alike in every table: the entity id, or a digest of the keys beside the device."""
+    """Returns an identifier of the keyword in each row, the same in every table: the entity id, or a hash of the keys except the device."""
     if list(keys) == [schema.ENTITY]:
         return frame[schema.ENTITY].to_numpy()
     return pd.util.hash_pandas_object(frame[list(keys)], index=False).to_numpy()

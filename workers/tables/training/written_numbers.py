@@ -1,4 +1,4 @@
-"""Recognises numbers as spreadsheets and reports write them for people, which are no plain numbers: ``1,801``, ``6.14%``, ``$5``."""
+"""Recognizes numbers in human notation, as spreadsheets and reports write them: ``1,801``, ``6.14%``, ``$5``."""
 
 import re
 import unicodedata
@@ -12,13 +12,13 @@ _HEAD_OF_THOUSANDS, _GROUP_OF_THOUSANDS = re.compile(r"[+-]?\d{1,3}"), re.compil
 
 
 def is_written_number(text: str) -> bool:
-    """True for a number with separators, signs or a unit of money: its digits are there, but no program reads them alike."""
+    """Returns True for a number with separators, signs or a currency, which programs parse in different ways or not at all."""
     bare = _SHORTENED.sub("", _CURRENCY_CODE.sub("", text.strip())).lstrip(_SIGNS)
     return any(map(str.isdecimal, bare)) and all(map(_may_stand_in_number, bare)) and not _is_plain(text)
 
 
 def split_thousands(record: Sequence[str], fields: int) -> str:
-    """The number that its own commas cut in two or more values, where this is why a record has more values than fields; else nothing."""
+    """Returns the number whose own commas split it into several values, if that explains why a record is too long; else an empty string."""
     too_many = len(record) - fields
     start = 0
     while too_many > 0 and start < len(record):
@@ -28,7 +28,7 @@ def split_thousands(record: Sequence[str], fields: int) -> str:
                 end += 1
             if end - start > too_many:
                 return ",".join(record[start : start + 1 + too_many])
-        start = end  # a number that began within these groups would end with them, and be shorter
+        start = end  # a number that starts inside these groups would end with them, and be shorter
     return ""
 
 
