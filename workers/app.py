@@ -1,4 +1,4 @@
-"""The Celery application of the workers: ``celery -A workers.app worker``. Process hooks; nothing else."""
+"""The Celery application of the workers, ``celery -A workers.app worker``, with its process hooks."""
 
 import os
 
@@ -32,7 +32,7 @@ from workers.runtime.stopping import limit_shutdown
 
 limit_new_files(read_settings().umask)
 app = make_app(read_settings())
-# a line on a queue that is no message must not end the worker
+# a malformed message on a queue must not stop the worker
 app.conf.broker_transport = "workers.runtime.transport:Transport"
 app.conf.worker_consumer = "workers.runtime.consumer:Consumer"
 app.steps["consumer"].add(Heartbeat)
@@ -47,37 +47,37 @@ def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 @signals.worker_init.connect
 def _prepare_for_children(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """Import every definition with its libraries, which takes seconds, once in the parent process and not in each child.
+    """Imports every definition with its libraries once in the parent process, because this takes seconds.
 
-    A worker for the control queue alone never predicts, and does without. The way of keeping memory is handed on to the children, too.
+    A worker of the control queue alone never predicts, and skips this. The malloc settings are inherited by the children.
     """
     keep_freed_memory()
-    # what is imported stays: to look at it again and again for what could go costs a tenth of the time
+    # imported objects stay alive: collecting garbage during the imports costs a tenth of the time
     gc.disable()
     try:
         if {QUEUE_SCORE, QUEUE_TRAIN} & set(sender.app.amqp.queues.consume_from):
             _import_definitions()
     finally:
         gc.enable()
-    # a look at an object writes to it, and the child that looks would get a copy of the memory that it shares with the others
+    # the collector writes to each object that it visits, and would make each child copy the memory that it shares with the others
     gc.freeze()
 
 
 def _import_definitions() -> None:
-    # what reads a model's file: without it the first chunk of a new process, after a kill as well, would take seconds
+    # loads model files: without this import the first chunk of each new process, also after a kill, would take seconds
     import skops.io  # noqa: F401, PLC0415
 
     definitions = read_settings().definitions
     bar_deadly_definitions(list_definitions(definitions), definitions)
     for name in list_definitions(definitions):
-        # a job that needs a broken definition fails with the reason; the worker serves the others
+        # a job that needs a broken definition fails with the reason; the worker serves all other definitions
         with contextlib.suppress(ModelError):
             load_definition(name, definitions)
 
 
 @signals.worker_ready.connect
 def _sweep_at_start(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """What stood still while no worker was there goes on at once."""
+    """Resumes the jobs that stalled while no worker was running."""
     _send_sweep()
 
 
@@ -95,12 +95,12 @@ def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 @signals.worker_ready.connect
 def _forgive_at_shutdown(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """A worker that is told to stop may be killed before its work in hand is done, and that must not count as a death of it."""
+    """Forgives the attempts in progress at shutdown: a worker killed while stopping must not count as a death of its work."""
     forgiver = Forgiver(lambda: progress.connect(read_settings().broker_url), lambda: list(state.active_requests))
     signals.worker_shutting_down.connect(forgiver.wake, weak=False)
 
 
 def _send_sweep() -> None:
-    # where Redis is not there yet, beat sends one soon
+    # if Redis is not reachable yet, beat sends a sweep soon
     with contextlib.suppress(OSError, redis.exceptions.RedisError, kombu.exceptions.KombuError):
         app.send_task(SWEEP, expires=600, retry=False)

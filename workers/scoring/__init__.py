@@ -1,1 +1,1 @@
-"""A score job: planned, scored chunk by chunk, joined and published. Knows no queue."""
+"""Score jobs: planning, scoring chunk by chunk, joining and publishing. Knows nothing of the queue."""

@@ -35,7 +35,7 @@ from workers.tables.formats import ChunkRecords
 from workers.tables.streams import Beside
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
-"""Why a row is rejected for what the definition predicted for it."""
+"""Reasons for rejecting a row because of the definition's prediction."""
 
 
 class ChunkStage(StrEnum):
@@ -50,22 +50,22 @@ class ChunkStage(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The rows of a chunk, or of a piece of one, with their rates."""
+    """The scored rows of a chunk, or of a piece of one, with their rates."""
 
     keys: list[np.ndarray]
-    """The columns that name a row."""
+    """The key columns."""
     device: np.ndarray
     cr: np.ndarray
-    """float64 in [0, 1], one a row."""
+    """float64 in [0, 1], one per row."""
     bounds: list[np.ndarray]
-    """Lower and upper bound of each rate, float64 in [0, 1]; none unless they were asked for."""
+    """Lower and upper bound of each rate, float64 in [0, 1]; empty unless requested."""
     clipped: int
-    """How many predictions lay outside and were set to the nearer end."""
+    """How many predictions were outside [0, 1] and were set to the nearer end."""
     rejects: list[table_rows.Reject]
 
     @property
     def columns(self) -> list[np.ndarray]:
-        """The columns of the result, in its order."""
+        """The columns of the result, in order."""
         return [*self.keys, self.cr, *self.bounds]
 
 
@@ -77,14 +77,18 @@ def score_chunk(
     isolated: bool = False,
     enter: Callable[[ChunkStage], None] = lambda _: None,
 ) -> ChunkRecord | None:
-    """Read, check and score one chunk and write its part, unless it is there; None when the job has ended.
+    """Reads, checks and scores one chunk and writes its part, unless it exists; returns None if the job has ended.
 
-    A ``isolated`` chunk has killed its worker before: it is cut down to the rows that do so, which become rejects.
-    ``library`` loads the release. ``enter`` is called with each stage before it begins.
+    Args:
+        folder: the folder of the job.
+        planned: the chunk.
+        library: loads the release.
+        isolated: the chunk has killed its worker before. It is bisected down to the rows that do so, which become rejects.
+        enter: called with each stage before it begins.
 
     Raises:
-        TableError: the table changed under the job.
-        ModelError: the release is not what was published.
+        TableError: the table was changed after planning.
+        ModelError: the files of the release are not the published ones.
     """
     index = planned.index
     if (part := read_part(folder, index)) is not None and part.is_of(planned.chunk):
@@ -118,7 +122,7 @@ def score_chunk(
             scored = (score(start, end) for start, end in chunk_records.ranges())
         for number, piece in enumerate(scored):
             if number and folder.outcome() is not None:
-                return None  # a large chunk of a job that was cancelled meanwhile
+                return None  # the job of this large chunk was cancelled meanwhile
             with _timed(stages, "write"):
                 text.add(piece)
     enter(ChunkStage.WRITING)
@@ -163,7 +167,7 @@ class _PartText:
     key_hashes: list[np.ndarray] = field(default_factory=list)
 
     def add(self, scored: Scored) -> None:
-        """Add the next rows of the chunk."""
+        """Adds the next rows of the chunk."""
         self.predictions.append(tables_output.compress(tables_output.prediction_text(*scored.columns)))
         if scored.rejects:
             self.rejects.append(tables_output.compress(tables_output.rejects_text(self.path, scored.rejects)))
@@ -181,7 +185,7 @@ class _PartText:
 
 @contextlib.contextmanager
 def _beside(bucket: Bucket) -> Iterator[Callable[..., None]]:
-    """Gives what does something: on an object store in a thread, while its answer is waited for; done when this is left."""
+    """Yields a function that runs calls: in a thread on an object store, to overlap the requests. All calls are done at the exit."""
     if not bucket.is_remote:
         yield lambda do, *arguments: do(*arguments)
         return
@@ -198,12 +202,12 @@ def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, path: str = "the table") -> Scored:
-    """The rows that got a rate, with their rates, and with the bounds of these if an ``interval`` is asked for.
+    """Returns the scored rows with their rates, and with the bounds of these if ``interval`` is true.
 
-    A prediction or bound that is no finite number makes its row a reject, and so does a rate outside its bounds: none is ever written.
+    A row is rejected if its prediction or a bound is not finite, or if its rate is outside its bounds, so no such value is ever written.
 
     Raises:
-        DefinitionError: the definition's code failed; the sentence names the first row, by its line in ``path``.
+        DefinitionError: the definition's code failed; the message names the first row, by its line in ``path``.
         TableError: the definition refuses the table.
     """
     names = release.manifest.keys
@@ -229,7 +233,7 @@ def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, 
 
 
 def _raw_predictions(release: Release, rows: table_rows.Rows, path: str, *, interval: bool) -> list[np.ndarray]:
-    """What the definition predicts, float64, one a row; then the lower and upper bounds if they are asked for."""
+    """Returns what the definition predicts, float64, one per row; then the lower and upper bounds if requested."""
 
     def name_row(position: int) -> str:
         keys = zip(release.manifest.keys, rows.keys(release.manifest.keys), strict=True)
@@ -243,7 +247,7 @@ def _raw_predictions(release: Release, rows: table_rows.Rows, path: str, *, inte
 def _score_in_isolation(
     folder: JobFolder, index: int, chunk_records: ChunkRecords, score: Callable[[int, int], Scored], enter: Callable[[ChunkStage], None]
 ) -> Iterator[Scored]:
-    """Score the chunk in pieces that crash no process, each by itself; the single records that do become rejects.
+    """Scores the chunk in pieces that do not crash the process; single records that do become rejects.
 
     Yields range by range, as for an ordinary chunk.
     """
@@ -251,7 +255,7 @@ def _score_in_isolation(
 
     def attempt(start: int, end: int) -> None:
         if not found:
-            enter(ChunkStage.SCORING)  # not before: only from here on is it written down which rows are tried
+            enter(ChunkStage.SCORING)  # not earlier: only from here on does the job folder record which rows are tried
         found[start, end] = score(start, end)
 
     ranges = [(start, chunk_records.count() if end is None else end) for start, end in chunk_records.ranges()]

@@ -1,4 +1,4 @@
-"""Opens a chunk of a job's table: its records, together or in ranges."""
+"""Opens the records of a chunk, to be read together or in ranges."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from workers.tables.formats import ChunkOfFile, ChunkRecords
 
 
 def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) -> AbstractContextManager[ChunkRecords]:
-    """Open the records of a chunk, as this release reads them.
+    """Opens the records of a chunk with the columns that this release needs.
 
     Raises:
         TableError: the table was changed before or during the read.
@@ -43,7 +43,7 @@ def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:
         data = bucket.read(numbered_slice_file(folder, planned.slices, planned.index))
     what, next_step = f"the slice of chunk {planned.index} of job {planned.slices_in}", "Score the table again with --again."
     if data is None:
-        # removed, since the job had ended
+        # the slices were removed after the job had ended
         return read_chunk(bucket, planned.file, planned.chunk)
     if len(data) != planned.chunk.end - planned.chunk.start:
         raise TableError(f"{what} is damaged", next_step=next_step)
@@ -52,6 +52,6 @@ def _read_slice(bucket: Bucket, planned: PlannedChunk) -> bytes:
 
 @contextlib.contextmanager
 def _open_unchanged(bucket: Bucket, file: FoundFile) -> Iterator[IO[bytes]]:
-    """Opens a file of the table; raises TableError if it is not the one that was planned, before or after it is read."""
+    """Opens a file of the table; raises TableError if it is not the planned file, before or after it is read."""
     with unchanged_while_scored(bucket, file), bucket.open(file.path) as raw:
         yield raw

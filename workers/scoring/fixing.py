@@ -1,11 +1,11 @@
-"""Puts fixed rows in the place of another job's rejects, and scores again only the chunks that hold one.
+"""Scores a table with fixed rows in place of another job's rejects; only the chunks that contain a fixed row are scored again.
 
-The new job has the chunks of the other one, and its parts wherever nothing was fixed.
+The new job has the same chunks as the other one, and copies its parts wherever nothing was fixed.
 
     jobs/<job id>/fixes/0000007.csv               the fixed rows of chunk 7: line, then the columns that are read
     jobs/<job id>/fixes/0000007.rejects.csv.gz    the rejects of chunk 7 that were not fixed
 
-So the result is the same text as if the table had been right from the start, row for row in the order of the table.
+The result is therefore the same text as if the table had been correct from the start, with the rows in the order of the table.
 """
 
 import csv
@@ -40,28 +40,28 @@ from workers.tables.formats import ChunkRecords, RecordRange, TableFormat, forma
 from workers.tables.streams import Hashing
 
 FILE, LINE = "reject_file", "reject_line"
-"""The columns that say which reject a row takes the place of."""
+"""The columns that name the reject which a row replaces."""
 
 MAX_FIXED_BYTES = 16 << 20
-"""Fixed rows are read whole; where there are more, the table itself is better mended."""
+"""Fixed rows are read into memory; with more of them, it is better to fix the table itself."""
 
 MAX_DIGITS = 18
-"""No table has a line whose number is longer."""
+"""No line number of a table is longer."""
 
 Fixed = dict[int, list[str]]
-"""Line of the table -> the values of the columns that are read."""
+"""Maps a line of the table to the values of the columns that are read."""
 
 
 # --- plan --------------------------------------------------------------------------------------------------------------------
 
 
 def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
-    """The plan of the job that is fixed, for this job; the parts that it shares with that one are there already.
+    """Returns the plan of the fixed job, adapted to this job; the parts that both jobs share are copied.
 
     Raises:
-        RequestError: that job has no plan.
-        TableError: the fixed rows cannot be read, or one takes the place of no reject; or the table was changed since.
-        ModelError: the release that scored it is gone.
+        RequestError: the fixed job has no plan.
+        TableError: the fixed rows cannot be read, one of them replaces no reject, or the table was changed since.
+        ModelError: the release that scored it no longer exists.
     """
     assert job.fixes is not None and job.fixed_rows is not None  # noqa: S101 - both or neither, says the message
     earlier = JobFolder(folder.bucket, job.fixes)
@@ -91,7 +91,7 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     lacking = lacking_slices(folder, own, set(range(len(plan.chunks))) - taken)
     if not lacking:
         return own
-    # into this job's own folder: nobody looks for slices in one that has ended
+    # into this job's own folder: slices in the folder of an ended job are not used
     own = own.model_copy(update={"slices_in": None})
     cut_again(folder, own, [index for index in range(len(plan.chunks)) if index not in taken and _is_packed(own, index)])
     return own
@@ -102,9 +102,9 @@ def _is_packed(plan: Plan, index: int) -> bool:
 
 
 def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
-    """Raises TableError when a file is not the one that was scored. A new version may be no new content: then its digest says so.
+    """Raises TableError when a file does not have the contents that were scored; a new version with the same digest is accepted.
 
-    Days may lie between a job and its fix, and a backup or a change of owner makes a new version of a file.
+    Days may pass between a job and its fix, and a backup or a change of owner makes a new version of a file.
     """
     try:
         check_stamp(bucket, file)
@@ -119,7 +119,7 @@ def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
 
 
 def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[schema.TableSchema]) -> tuple[FileDigest, dict[int, Fixed]]:
-    """The digest of the file of fixed rows, and the rows by chunk."""
+    """Returns the digest of the file of fixed rows, and the rows by chunk."""
     path = job.fixed_rows or ""
     data, form = _read_whole(bucket, path), format_of(promised_kind(path))
     try:
@@ -184,16 +184,16 @@ def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[schema.T
 
 
 def _get_them(job: ScoreJob) -> str:
-    return f"Get the rows to mend with: scoring results rejects {job.fixes} --rows FILE"
+    return f"Get the rows to fix with: scoring results rejects {job.fixes} --rows FILE"
 
 
 def _on_one_line(value: str) -> str:
-    """No value that is read has a line break in it; one that has is a reject without it too."""
+    """Replaces line breaks: a value with one is always rejected, and the fixed rows are parsed line by line."""
     return " ".join(value.splitlines()) if "\n" in value or "\r" in value else value
 
 
 def _chunk_finder(plan: Plan) -> Callable[[str, int], int | None]:
-    """Gives the chunk of the plan that holds a line of a file; None when there is none."""
+    """Returns a function that finds the chunk of the plan with a line of a file; it returns None if there is none."""
     numbers = {file.path: number for number, file in enumerate(plan.files)}
 
     def find(path: str, line: int) -> int | None:
@@ -205,21 +205,21 @@ def _chunk_finder(plan: Plan) -> Callable[[str, int], int | None]:
 
 
 def _take_over(rejects: "_RejectsOf", folder: JobFolder, index: int, fixed: Fixed, job: ScoreJob) -> bool:
-    """Bring one chunk over from the earlier job: its part if nothing in it is fixed, else what is needed to score it again.
+    """Copies one chunk from the earlier job: its part if nothing in it is fixed, else what is needed to score it again.
 
-    False when the chunk must be scored: it holds a fixed row, or its part was removed.
+    Returns False when the chunk must be scored: it contains a fixed row, or its part was removed.
     """
     earlier = rejects.earlier
     before = folder.bucket.read(_fixed_file(earlier, index))
     if not fixed:
-        if before is not None:  # should the part be gone or turn out to be broken, it is made again from these
+        if before is not None:  # these allow scoring it again if the part is missing or broken
             folder.bucket.copy(_fixed_file(earlier, index), _fixed_file(folder, index))
             folder.bucket.copy(_left_file(earlier, index), _left_file(folder, index))
         return copy_part(earlier, folder, index)
     found = rejects.of_chunk(index)
     strangers = fixed.keys() - {reject.line for reject in found}
     if strangers:
-        problem = f"{job.fixed_rows} fixes line {min(strangers)} of {job.table}, which is no reject of job {earlier.job_id}"
+        problem = f"{job.fixed_rows} fixes line {min(strangers)} of {job.table}, which is not a reject of job {earlier.job_id}"
         raise TableError(problem, next_step=_get_them(job))
     whole = ({} if before is None else _decode(before)) | fixed
     left = [reject for reject in found if reject.line not in whole]
@@ -230,13 +230,13 @@ def _take_over(rejects: "_RejectsOf", folder: JobFolder, index: int, fixed: Fixe
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _RejectsOf:
-    """The rejects of a job that has ended: from its parts, and from its result where the parts were removed."""
+    """The rejects of an ended job: from its parts, or from its result if the parts were removed."""
 
     earlier: JobFolder
     plan: Plan
 
     def of_chunk(self, index: int) -> list[table_rows.Reject]:
-        """The rejects of one chunk; raises TableError when they are damaged."""
+        """Returns the rejects of one chunk; raises TableError when they are damaged."""
         part = read_part(self.earlier, index)
         if part is None:
             return self._in_result.get(index, [])
@@ -249,7 +249,7 @@ class _RejectsOf:
 
     @functools.cached_property
     def _in_result(self) -> dict[int, list[table_rows.Reject]]:
-        """Chunk -> its rejects, of a job with a result."""
+        """Maps each chunk to its rejects, read from the result of the job."""
         text = self.earlier.bucket.read(self.earlier.file(JobFile.MANIFEST))
         manifest = None if text is None else decode_long(ResultManifest, text)
         if manifest is None or manifest.rejects is None:
@@ -276,7 +276,7 @@ def _damaged(what: str) -> TableError:
 
 
 def fixed_records(folder: JobFolder, index: int, chunk_records: ChunkRecords) -> ChunkRecords:
-    """The records of a chunk with the fixed rows in their places; as they are where nothing in the chunk was fixed."""
+    """Returns the records of a chunk with the fixed rows in their places; unchanged if nothing in the chunk was fixed."""
     text = folder.bucket.read(_fixed_file(folder, index))
     if text is None:
         return chunk_records
@@ -286,7 +286,7 @@ def fixed_records(folder: JobFolder, index: int, chunk_records: ChunkRecords) ->
 
 @dataclass(frozen=True, kw_only=True)
 class FixedRecords:
-    """A chunk in which fixed rows stand in for rejects; the other rejects stay what they are."""
+    """A chunk in which fixed rows replace rejects; the other rejects remain."""
 
     chunk_records: ChunkRecords
     fixed: Mapping[int, list[str]]
@@ -306,13 +306,13 @@ class FixedRecords:
         return self.chunk_records.line(record)
 
     def rejects(self, record: int) -> list[table_rows.Reject]:
-        # a record over several lines, which a stray quote made of them, may be several fixed rows
+        # a record over several lines, joined by a stray quote, may have been fixed as several rows
         fixed, left = self._between(record, record + 1)
         deadly = [table_rows.poison_reject(line, ",".join(values)) for line, values in fixed.items()]
         return [*deadly, *left] or self.chunk_records.rejects(record)
 
     def _between(self, start: int, end: int | None) -> tuple[Fixed, list[table_rows.Reject]]:
-        """The fixed rows, and the rejects that were not fixed, on the lines of these records."""
+        """Returns the fixed rows and the remaining rejects on the lines of these records."""
         whole = end is None or end == self.count()
         first, behind = self.line(start), None if whole or end is None else self.line(end)
 

@@ -1,7 +1,7 @@
-"""A chunk that killed its worker several times is cut down by halves, until the row that does it stands alone and becomes a reject.
+"""Isolates poison rows: bisects a chunk that killed its worker several times until single killing rows remain, which become rejects.
 
-What is known of such a chunk lies in the job's folder, ``suspects/0000007.json``, and is written before each try: whoever comes after a
-death reads from it which range of records was being tried. A range is ``[start, end)`` in records of the chunk, from 0.
+The state of the search is in the job's folder, ``suspects/0000007.json``, and is written before each attempt, so that the next process
+reads from it which range of records killed the previous one. A range is ``[start, end)`` in records of the chunk, from 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,30 +12,30 @@ from shared.jobs.folder import JobFolder
 from shared.records import Record, decode_long
 
 DEATHS_OF_ONE_ROW = 2
-"""A single row must kill this often before it is called deadly: a worker may also be killed by its operator."""
+"""How often a single row must kill before it is rejected: an operator may also have killed the worker."""
 
 MAX_POISON_ROWS = 10
-"""With more single rows that kill, it is not the rows of the chunk that do it."""
+"""With more single rows that kill, the cause is not in the rows of the chunk."""
 
 RecordSpan = tuple[int, int]
 
 
 class PoisonSearch(Record):
-    """What is known of the records of one chunk."""
+    """The state of the search in the records of one chunk."""
 
     pending: tuple[RecordSpan, ...]
-    """Ranges still to be tried, the next one first."""
+    """Ranges that have not been tried, the next one first."""
     cleared: tuple[RecordSpan, ...] = ()
-    """Ranges that were scored and killed nobody."""
+    """Ranges that were scored without killing the process."""
     deadly: tuple[RecordSpan, ...] = ()
-    """Single records that killed."""
+    """Single records that killed the process."""
     trying: tuple[RecordSpan, ...] = ()
-    """The range that is being tried, if any; still there after a death."""
+    """The range that is being tried, if any; after a death it is still here."""
     deaths: int = 0
-    """How often the range that is tried next has killed alone."""
+    """How often the next pending range has killed as a single record."""
 
     def cover(self, records: int) -> bool:
-        """True when every record of the chunk is in exactly one range."""
+        """Returns True if every record of the chunk is in exactly one range."""
         at = 0
         for start, end in sorted([*self.pending, *self.cleared, *self.deadly, *self.trying]):
             if start != at or (end <= start and records):
@@ -44,15 +44,15 @@ class PoisonSearch(Record):
         return at == records and len(self.trying) <= 1
 
     def begin(self) -> "PoisonSearch":
-        """The next pending range is being tried."""
+        """Marks the next pending range as being tried."""
         return self.model_copy(update={"trying": self.pending[:1], "pending": self.pending[1:]})
 
     def survived(self) -> "PoisonSearch":
-        """The range that was tried killed nobody."""
+        """Marks the range that was tried as cleared."""
         return self.model_copy(update={"trying": (), "deaths": 0, "cleared": (*self.cleared, *self.trying)})
 
     def died(self) -> "PoisonSearch":
-        """The range that was tried killed its worker: try its halves, or call it deadly when it is one record."""
+        """Records that the range that was tried killed its worker: its halves become pending, or a single record becomes deadly."""
         if not self.trying:
             return self
         [(start, end)] = self.trying
@@ -65,19 +65,19 @@ class PoisonSearch(Record):
 
 
 def is_isolated(folder: JobFolder, index: int) -> bool:
-    """True when the chunk was begun to be tried in pieces."""
+    """Returns True if the isolation of the chunk has started."""
     return folder.bucket.exists(_file(folder, index))
 
 
 def isolate_poison_rows(
     folder: JobFolder, index: int, ranges: Sequence[RecordSpan], attempt: Callable[[int, int], None]
 ) -> tuple[list[RecordSpan], list[RecordSpan]]:
-    """Try these ranges, which are the chunk; returns the ranges that killed nobody and the single records that did, both sorted.
+    """Tries the ranges that make up the chunk; returns the ranges that did not kill and the single records that did, both sorted.
 
-    ``attempt(start, end)`` may kill this process. The next call then goes on after that death.
+    ``attempt(start, end)`` may kill this process. The next call then continues after that death.
 
     Raises:
-        ModelError: so many single records killed that it cannot be the records.
+        ModelError: more than ``MAX_POISON_ROWS`` single records killed, so the cause is not in the records.
     """
     path = _file(folder, index)
     known = _known(folder.bucket.read(path), ranges).died()
@@ -97,13 +97,13 @@ def isolate_poison_rows(
 
 
 def _known(text: bytes | None, ranges: Sequence[RecordSpan]) -> PoisonSearch:
-    """What is known of a chunk; when it is damaged, the chunk is tried from the start."""
-    afresh = PoisonSearch(pending=tuple(ranges))
+    """Returns the state of a chunk; a chunk with a damaged state is tried from the start."""
+    initial = PoisonSearch(pending=tuple(ranges))
     try:
-        known = afresh if text is None else decode_long(PoisonSearch, text)
+        known = initial if text is None else decode_long(PoisonSearch, text)
     except MessageError:
-        return afresh
-    return known if known.cover(ranges[-1][1]) else afresh
+        return initial
+    return known if known.cover(ranges[-1][1]) else initial
 
 
 def _file(folder: JobFolder, index: int) -> str:

@@ -1,6 +1,6 @@
-"""Joins the parts of a job into one result: copies their gzip members one after another, and checks each.
+"""Joins the parts of a job into one result: concatenates their gzip members, and checks each.
 
-It begins while the last chunks are still being scored, so that little is left to do when the last part arrives.
+Joining starts while the last chunks are still being scored, so that little work is left when the last part arrives.
 """
 
 import functools
@@ -36,40 +36,40 @@ from workers.tables.csv.cuts import count_lines
 from workers.tables.prefetch import at_once, prefetch_each, read_each
 
 AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
-"""A join begins before the last parts are there: at most this many may be missing, and at most one of four."""
+"""A join starts before the last parts exist: at most this many parts, and at most one of this many, may be missing."""
 
 AWAITED_SECONDS = 5.0
-"""How long the join waits for the next of them: a process that joins can plan nothing."""
+"""Seconds that the join waits for the next of them: a process that joins cannot plan."""
 
 POLL_SECONDS, LOOK_SECONDS_REMOTE = 0.01, 0.1
-"""How often it looks for it: on a disk, and on an object store, where each look is a request."""
+"""Seconds between two checks for it: on a disk, and on an object store, where each check is a request."""
 
 
 def awaited_chunks(plan: Plan) -> int:
-    """How many chunks may be missing when a job begins to be joined."""
+    """Returns how many chunks may be missing when the join of a job starts."""
     return min(AWAITED_CHUNKS, len(plan.chunks) // AWAITED_SHARE)
 
 
 def is_due(plan: Plan, chunks_done: int, seconds: float) -> bool:
-    """True when the join starts: with the last chunk, and once before it if chunks take so few ``seconds`` that the join can wait."""
+    """Returns True when the join starts: with the last chunk, and once earlier if chunks take few enough ``seconds`` to wait."""
     ends_soon = chunks_done == len(plan.chunks) - awaited_chunks(plan) and seconds < AWAITED_SECONDS / 2
     return chunks_done >= len(plan.chunks) or ends_soon
 
 
 def can_finish(folder: JobFolder) -> bool:
-    """True when all parts are there and the job has no result yet."""
+    """Returns True if all parts exist and the job has no result yet."""
     return folder.outcome() is None and not missing_chunks(folder, read_plan(folder))
 
 
 def output_folder(release: str, job: ScoreJob) -> str:
-    """Where the result of a job is published: ``data/predict/output/<definition>/<place>``."""
+    """Returns where the result of a job is published: ``data/predict/output/<definition>/<place>``."""
     return f"{OUTPUTS}/{release.partition('@')[0]}/{job.place}"
 
 
 def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> ResultManifest | None:
-    """Write predictions and rejects into the revision of this job, and its manifest; None when a part is missing or broken.
+    """Writes predictions and rejects into the revision of this job, and its manifest; returns None when a part is missing or broken.
 
-    ``awaits``: the last ones are waited for.
+    If ``awaits`` is true, the join waits for the last parts.
 
     Raises:
         TableError: more rows were rejected than the job allows.
@@ -138,9 +138,9 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
 def _members(
     folder: JobFolder, header: bytes, arriving: Iterator[list[ChunkRecord]], parts: list[ChunkRecord]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """The gzip members of the prediction file with their texts, the header first, each part checked against its digest and its rows.
+    """Yields the gzip members of the prediction file with their texts, the header first; checks each part's digest and number of rows.
 
-    The records of the parts are put into ``parts``.
+    The records of the parts are appended to ``parts``.
     """
     yield output.compress(header), header
     for arrived in arriving:
@@ -149,11 +149,11 @@ def _members(
 
 
 def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[ChunkRecord]]:
-    """What the chunks wrote, in order: what is there, then the last ones as they come.
+    """Yields the part records in order: the existing ones, then the last ones as they arrive.
 
     Raises:
-        BrokenPartError: the part of a chunk is not what it should be.
-        _NotThereError: more than ``awaited`` are missing, or one does not come.
+        BrokenPartError: the part of a chunk does not match its record.
+        _NotThereError: more than ``awaited`` parts are missing, or one does not arrive in time.
     """
     missing = missing_chunks(folder, plan)
     if len(missing) > awaited:
@@ -169,7 +169,7 @@ def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[Chun
 
 
 class _NotThereError(Exception):
-    """Raised when a part does not come: the chunk that completes the job sends the finish again."""
+    """Raised when a part does not arrive; the chunk that completes the job sends the finish step again."""
 
 
 def _read_parts(folder: JobFolder, plan: Plan, indexes: range) -> list[ChunkRecord]:
@@ -214,5 +214,5 @@ def _device_summaries(parts: list[ChunkRecord]) -> dict[str, DeviceSummary]:
     for part in parts:
         for name, device in part.devices.items():
             rows[name] += device.rows
-            sums[name] += device.sum_cr  # type: ignore[assignment]  # a Counter counts in floats as well
+            sums[name] += device.sum_cr  # a Counter also counts in floats
     return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in (*schema.DEVICES, ALL_DEVICES) if rows[name]}

@@ -1,4 +1,4 @@
-"""Parts: the predictions of a chunk, its rejects if there are any, and the record that makes the part complete.
+"""Parts: the predictions of a chunk, its rejects if there are any, and the record that completes the part.
 
 jobs/<job id>/parts/0000007.csv.gz, 0000007.rejects.csv.gz, 0000007.json
 """
@@ -16,26 +16,26 @@ from shared.records import FileDigest, Frozen, Record, decode_long
 from workers.scoring.plan import Chunk, Plan
 
 ALL_DEVICES = "all"
-"""What the rows are counted under where the device is not read."""
+"""The name under which all rows are counted if the device is not read."""
 
 
 class DeviceSum(Frozen):
-    """Rows and the sum of their rates for one device of a part."""
+    """Number of rows and sum of their rates for one device of a part."""
 
     rows: int
     sum_cr: float
 
 
 class Unpredicted(Frozen):
-    """Rows that were rejected for what the definition predicted for them, and where its code is."""
+    """Rows that were rejected because of the definition's predictions, and the location of its code."""
 
     rows: int
     predict: str
-    """The line on which its method predict begins."""
+    """The file and line on which its method predict begins."""
 
 
 class ChunkRecord(Record):
-    """What one chunk wrote; the last file of a part, so that a part with it is complete."""
+    """The record of what one chunk wrote. It is the last file of a part, so a part with a record is complete."""
 
     index: int
     chunk: Chunk | None = None
@@ -48,30 +48,30 @@ class ChunkRecord(Record):
     rejects: FileDigest | None
     first_rejects: list[str] = Field(default_factory=list)
     unpredicted: Annotated[Unpredicted | None, Field(exclude_if=lambda found: found is None)] = None
-    """None where each rate is a finite number within its interval, and in parts of an older version."""
+    """None if each rate is a finite number within its interval, and in parts of an older version."""
     seconds: float
     stages: dict[str, float] = Field(default_factory=dict)
     """Seconds of each stage: load, read, predict, write; empty in parts of an older version."""
 
     @property
     def adds_up(self) -> bool:
-        """False when its numbers contradict each other: it was damaged."""
+        """False when its numbers contradict each other, because it was damaged."""
         devices = self.devices.values()
         rows_add_up = self.rows_in >= self.rows_scored == sum(device.rows for device in devices)
         return rows_add_up and 0 <= self.rows_clipped <= self.rows_scored and all(0 <= one.sum_cr <= one.rows for one in devices)
 
     def is_of(self, chunk: Chunk) -> bool:
-        """True unless the part is of another slice: one that was cut for a plan which was never written."""
+        """Returns False if the part belongs to another slice, which was cut for a plan that was never written."""
         return self.chunk is None or self.chunk == chunk
 
     @property
     def rows_rejected(self) -> int:
-        """Rows that could not be scored."""
+        """The number of rows that could not be scored."""
         return self.rows_in - self.rows_scored
 
 
 class BrokenPartError(ScoringError):
-    """Raised when a part is not what its record says; the part is discarded and made again."""
+    """Raised when a part does not match its record; the part is discarded and scored again."""
 
     def __init__(self, index: int) -> None:
         super().__init__(f"the part {index} is broken")
@@ -79,7 +79,7 @@ class BrokenPartError(ScoringError):
 
 
 def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
-    """What chunk ``index`` wrote, or None while its part is not complete or when its record is broken."""
+    """Returns the record of chunk ``index``, or None if its part is not complete or its record is broken."""
     text = folder.bucket.read(folder.part_file(index, PartFile.COMPLETE))
     try:
         record = None if text is None else decode_long(ChunkRecord, text)
@@ -89,13 +89,13 @@ def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
 
 
 def write_file(folder: JobFolder, index: int, file: PartFile, data: bytes) -> FileDigest:
-    """Put one file of a part in place and return its digest."""
+    """Writes one file of a part and returns its digest."""
     folder.bucket.write(folder.part_file(index, file), data)
     return FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def read_file(folder: JobFolder, index: int, file: PartFile, digest: FileDigest) -> bytes:
-    """One file of a part, checked; raises BrokenPartError when it is not what the record of the part says."""
+    """Reads one file of a part; raises BrokenPartError if it does not match the digest in the record of the part."""
     data = folder.bucket.read(folder.part_file(index, file))
     if data is None or hashlib.sha256(data).hexdigest() != digest.sha256:
         raise BrokenPartError(index)
@@ -103,22 +103,22 @@ def read_file(folder: JobFolder, index: int, file: PartFile, digest: FileDigest)
 
 
 def complete(folder: JobFolder, record: ChunkRecord) -> None:
-    """Write the record of a part: the part is complete."""
+    """Writes the record of a part, which completes the part."""
     folder.bucket.write(folder.part_file(record.index, PartFile.COMPLETE), record.model_dump_json().encode())
 
 
 def is_complete(folder: JobFolder, index: int) -> bool:
-    """True when the part is complete; it may be broken."""
+    """Returns True if the part is complete; it may be broken."""
     return folder.bucket.exists(folder.part_file(index, PartFile.COMPLETE))
 
 
 def discard(folder: JobFolder, index: int) -> None:
-    """Remove the record of a part: the sweep sends its chunk again."""
+    """Removes the record of a part; the sweep sends its chunk again."""
     folder.bucket.delete(folder.part_file(index, PartFile.COMPLETE))
 
 
 def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
-    """Copy the part that another job wrote for the same chunk; False when it is not complete."""
+    """Copies the part that another job wrote for the same chunk; returns False if that part is not complete."""
     record = read_part(source, index)
     if record is None:
         return False
@@ -130,11 +130,11 @@ def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
 
 
 def missing_chunks(folder: JobFolder, plan: Plan) -> list[int]:
-    """The chunks whose part is not complete."""
+    """Returns the chunks whose part is not complete."""
     done = folder.parts_done()
     return [index for index in range(len(plan.chunks)) if index not in done]
 
 
 def first_rejects(parts: Iterable[ChunkRecord], count: int) -> str:
-    """The first rejects of these parts, as an error quotes them."""
+    """Returns the first rejects of these parts as text for an error message."""
     return "; ".join([text for part in parts for text in part.first_rejects][:count])

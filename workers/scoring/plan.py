@@ -1,4 +1,4 @@
-"""The plan of a job: the files of its table as they were, and the chunks they are cut into."""
+"""The plan of a job: the files of its table at the time of planning, and the chunks that they are cut into."""
 
 import contextlib
 import json
@@ -19,11 +19,11 @@ from shared.table_files import FileKind
 from workers.tables.formats import TableFormat, format_of
 
 _SCORE_AGAIN = "Score it again."
-_REQUEST_AGAIN = "Ask for the job anew, with --again; this one cannot go on."
+_REQUEST_AGAIN = "Request the job again with --again; this one cannot continue."
 
 
 class FoundFile(Frozen):
-    """One file of the table as it was before it was cut."""
+    """One file of the table at the time before it was cut."""
 
     path: BucketPath
     kind: FileKind
@@ -40,7 +40,7 @@ class FoundFile(Frozen):
 
 
 class PlannedFile(FoundFile):
-    """One file of the table as it was when it was cut."""
+    """One file of the table at the time when it was cut."""
 
     digest: FileDigest
     rows_at_most: int | None = None
@@ -48,13 +48,13 @@ class PlannedFile(FoundFile):
 
 
 class Chunk(NamedTuple):
-    """A slice of one file: bytes for csv, rows for Parquet, or a slice file that the plan wrote for gzip."""
+    """A slice of one file: bytes for csv, rows for Parquet, or a slice file that the planning step wrote for compressed text."""
 
     file: int
     start: int
     end: int
     first_line: int
-    """Line of the file on which the chunk starts, from 1; for Parquet the row, from 1."""
+    """The line of the file on which the chunk starts, from 1; for Parquet the row number, from 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class PinnedInputs(Record):
     interval: WithInterval = False
 
     def chunk(self, index: int, cut: Sequence[int]) -> PlannedChunk:
-        """A chunk that was cut before the plan is written; raises StaleMessageError when the table cannot have it."""
+        """Returns a chunk that was cut before the plan is written; raises StaleMessageError if the table cannot have this chunk."""
         chunk = Chunk(*cut)
         is_possible = chunk.file < len(self.files) and 0 <= chunk.start < chunk.end
         if not is_possible or not self.files[chunk.file].table_format.may_be_chunk(chunk.start, chunk.end):
@@ -120,7 +120,7 @@ class Plan(Record):
 
     @property
     def rows_at_most(self) -> int | None:
-        """An upper bound of the rows of the table; None if an older version did not count them."""
+        """An upper bound of the number of rows of the table; None if an older version did not count them."""
         counts = [file.rows_at_most for file in self.files]
         return None if None in counts else sum(count or 0 for count in counts)
 
@@ -130,12 +130,12 @@ class Plan(Record):
         at = (0, 0)
         for file, start, end, first_line in chunks:
             if not (at <= (file, start) and file < len(known.data.get("files", ())) and 0 <= start < end and first_line >= 1):
-                raise ValueError("must lie one behind the other in the files of the table")
+                raise ValueError("must follow one another in the files of the table")
             at = (file, end)
         return chunks
 
     def chunk(self, index: int) -> PlannedChunk:
-        """A chunk of the plan; raises StaleMessageError when the plan has no chunk of this number."""
+        """Returns a chunk of the plan; raises StaleMessageError if the plan has no chunk with this index."""
         if not index < len(self.chunks):
             raise StaleMessageError(f"job {self.job_id} has {len(self.chunks)} chunks; there is no chunk {index}")
         chunk = self.chunks[index]
@@ -151,7 +151,7 @@ class Plan(Record):
         )
 
     def fingerprint(self, path: str, *, rows: int, rejected: int) -> TableFingerprint:
-        """The fingerprint of this table in the manifest of a result or release."""
+        """Returns the fingerprint of this table for the manifest of a result or release."""
         return TableFingerprint(path=path, files={file.path: file.digest for file in self.files}, rows=rows, rejected=rejected)
 
 
@@ -159,7 +159,7 @@ AnyPlan = TypeVar("AnyPlan", PinnedInputs, Plan)
 
 
 def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
-    """What the bucket says of a file of the table; raises TableError when it is not the one that was found."""
+    """Returns the bucket's information on a file of the table; raises TableError if the file is not the planned one."""
     return check_still(bucket, file, _SCORE_AGAIN, used="scored")
 
 
@@ -172,20 +172,20 @@ def unchanged_while_scored(bucket: Bucket, file: FoundFile) -> Iterator[None]:
 
 
 def write_versions(folder: JobFolder, files: Sequence[FoundFile]) -> None:
-    """Write the versions of the files of a table, if any are known; the first writer wins."""
+    """Writes the versions of the files of a table, if any are known; the first writer wins."""
     versions = {file.path: file.version for file in files if file.version}
     if versions:
         folder.bucket.create(folder.file(JobFile.VERSIONS), json.dumps(versions).encode())
 
 
 def _with_versions(folder: JobFolder, files: Sequence[FoundFile]) -> list[FoundFile]:
-    """The files of a record with their versions, where these are known."""
+    """Returns the files of a record with their versions, if these are known."""
     known = folder.table_versions()
     return [file.model_copy(update={"version": known.get(file.path, "")}) for file in files]
 
 
 def read_pinned_inputs(folder: JobFolder) -> PinnedInputs | None:
-    """The pinned release and files of a job; None before they are pinned.
+    """Returns the pinned release and files of a job; None before they are pinned.
 
     Raises:
         MessageError: the file is damaged or belongs to another job.
@@ -194,7 +194,7 @@ def read_pinned_inputs(folder: JobFolder) -> PinnedInputs | None:
 
 
 def read_plan(folder: JobFolder) -> Plan:
-    """The plan of a job.
+    """Returns the plan of a job.
 
     Raises:
         StaleMessageError: the job has no plan.
@@ -207,7 +207,7 @@ def read_plan(folder: JobFolder) -> Plan:
 
 
 def _read(folder: JobFolder, file: JobFile, kind: type[AnyPlan], name: str) -> AnyPlan | None:
-    """A record of the files of a table, with their versions; ``name`` is that of the record in messages."""
+    """Reads a record of the files of a table, with their versions; error messages call the record ``name``."""
     text = folder.bucket.read(folder.file(file))
     if text is None:
         return None
@@ -221,15 +221,15 @@ def _read(folder: JobFolder, file: JobFile, kind: type[AnyPlan], name: str) -> A
 
 
 def slices_folder(folder: JobFolder, slices: str) -> str:
-    """The folder of the slices of compressed files."""
+    """Returns the folder of the slices of compressed files."""
     return folder.file(f"{Subfolder.SLICES}/{slices}")
 
 
 def slice_file(folder: JobFolder, slices: str, chunk: Chunk) -> str:
-    """The path of the slice of a compressed file that is this chunk."""
+    """Returns the path of the slice file of a chunk of a compressed file."""
     return f"{slices_folder(folder, slices)}/{chunk.file:06d}-{chunk.start:015d}.csv"
 
 
 def numbered_slice_file(folder: JobFolder, slices: str, index: int) -> str:
-    """The path of the same slice in a folder of an earlier version, which named slices by the number of the chunk."""
+    """Returns the path of the same slice in a folder of an earlier version, which named slices by the index of the chunk."""
     return f"{slices_folder(folder, slices)}/{index:07d}.csv"

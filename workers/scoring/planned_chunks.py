@@ -1,4 +1,4 @@
-"""Finds the chunk that a message asks for: in the plan, or in what is settled of a plan while its table is being cut."""
+"""Finds the chunk that a message asks for: in the plan, or in the pinned inputs while the table is being cut."""
 
 import functools
 
@@ -14,13 +14,13 @@ JOBS_IN_MEMORY = 8
 
 @functools.lru_cache(maxsize=JOBS_IN_MEMORY)
 def read_plan_once(bucket: Bucket, job_id: str) -> Plan:
-    """The plan of a job, cached: it never changes."""
+    """Returns the plan of a job, cached: it never changes."""
     return read_plan(JobFolder(bucket, job_id))
 
 
 @functools.lru_cache(maxsize=JOBS_IN_MEMORY)
 def read_begun_once(bucket: Bucket, job_id: str) -> PinnedInputs:
-    """What is settled of the plan of a job whose table is being cut, cached: it never changes. Raises StaleMessageError if nothing is."""
+    """Returns the pinned inputs of a job whose table is being cut, cached; raises StaleMessageError if there are none."""
     begun = read_pinned_inputs(JobFolder(bucket, job_id))
     if begun is None:
         raise StaleMessageError(f"nothing of job {job_id} is planned")
@@ -28,7 +28,7 @@ def read_begun_once(bucket: Bucket, job_id: str) -> PinnedInputs:
 
 
 def find_chunk(folder: JobFolder, message: ChunkMessage) -> PlannedChunk:
-    """The chunk that a message asks for; raises StaleMessageError when the job has no such chunk."""
+    """Returns the chunk that a message asks for; raises StaleMessageError when the job has no such chunk."""
     if message.cut is None or folder.has(JobFile.PLAN):
         planned = read_plan_once(folder.bucket, folder.job_id).chunk(message.index)
         if message.cut not in (None, planned.chunk):
@@ -38,7 +38,7 @@ def find_chunk(folder: JobFolder, message: ChunkMessage) -> PlannedChunk:
 
 
 def plan_of_chunk(folder: JobFolder, message: ChunkMessage) -> Plan | None:
-    """The plan that a scored chunk belongs to; None while the table is being cut: the planning step then looks for the parts itself."""
+    """Returns the plan of a scored chunk; None while the table is being cut, after which the planning step checks for the parts itself."""
     if message.cut is not None and not folder.has(JobFile.PLAN):
         return None
     return read_plan_once(folder.bucket, folder.job_id)

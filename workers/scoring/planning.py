@@ -43,15 +43,15 @@ from workers.tables.prefetch import side_by_side
 from workers.tables.streams import Beside, Hashing
 
 MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
-"""Files of a table that are cut at once; each takes two pieces of memory of the size of a chunk."""
+"""Files of a table that are cut concurrently; each takes two buffers of the size of a chunk."""
 
 
 OnChunks = Callable[[Sequence[Chunk]], None]
-"""Is told of all chunks so far; they can be scored."""
+"""Called with all chunks that can be scored so far."""
 
 
 def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
-    """The files of a table with their columns.
+    """Returns the files of a table with their columns.
 
     Raises:
         TableError: a file cannot be read or has no usable header.
@@ -67,7 +67,7 @@ def _found(bucket: Bucket, info: FileInfo, kind: FileKind) -> FoundFile:
 
 @contextlib.contextmanager
 def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
-    """Raises what this block raises of a file, unless it was changed meanwhile: half of one file and half of another look damaged."""
+    """Raises the TableError of this block, or the error for a changed file: half of one file and half of another look damaged."""
     try:
         yield
     except TableError:
@@ -78,12 +78,12 @@ def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
 def cut_table(
     folder: JobFolder, begun: PinnedInputs, chunk_rows: int | None, ready: OnChunks, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
 ) -> tuple[list[PlannedFile], list[Chunk]]:
-    """Cut every file of a table; what a compressed file holds is written into the job's folder, slice by slice.
+    """Cuts every file of a table; the text of a compressed file is written into the job's folder, slice by slice.
 
-    Where there are processors for it, a few files are cut side by side; their chunks are told of in the order of the table.
+    If there are enough CPUs, several files are cut concurrently; ``ready`` receives their chunks in the order of the table.
 
     Raises:
-        TableError: a file cannot be read or was changed since it was found, unpacks to too much text, or there is not a single row.
+        TableError: a file cannot be read or was changed since it was pinned, unpacks to too much text, or the table has no rows.
     """
     infos = [check_stamp(folder.bucket, file) for file in begun.files]
     sizes = [file.table_format.text_bytes(info.size) for info, file in zip(infos, begun.files, strict=True)]
@@ -120,7 +120,7 @@ def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to
     found: Callable[[Sequence[Chunk]], None],
     limit: UnpackedLimit,
 ) -> PlannedFile:
-    """Cut one file, and tell of chunks when they can be read."""
+    """Cuts one file, and passes its chunks to ``found`` once they can be read."""
     bucket, file = folder.bucket, begun.files[number]
     rows = 0
     being_written: list[Chunk] = []
@@ -143,9 +143,9 @@ def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to
 
 
 def plan_job(folder: JobFolder, ready: OnChunks = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
-    """Pin the release and cut the table, once; None when the job has ended.
+    """Pins the release and cuts the table, once; returns None if the job has ended.
 
-    ``ready`` is told of the chunks that can be scored while the table is still being cut.
+    ``ready`` is called with the chunks that can be scored while the table is still being cut.
 
     Raises:
         TableError: the table cannot be read or lacks what the release needs.
@@ -168,7 +168,7 @@ def plan_job(folder: JobFolder, ready: OnChunks = lambda _: None, *, max_unpacke
 
 
 def _cut_lacking_slices(folder: JobFolder, plan: Plan) -> None:
-    """Cut again what a job that goes on needs of a compressed table, and what was removed while it had ended."""
+    """Cuts again the slices of a compressed table that a resumed job needs and that were removed after it had ended."""
     lacking = lacking_slices(folder, plan, missing_chunks(folder, plan))
     if lacking:
         folder.say(f"cutting {len(lacking)} chunks of the table again")
@@ -180,7 +180,7 @@ def _cut(folder: JobFolder, job: ScoreJob, ready: OnChunks, max_unpacked_ratio: 
     try:
         files, chunks = cut_table(folder, begun, job.chunk_rows, ready, max_unpacked_ratio)
     except TableError:
-        # the job ends, and what was unpacked of the table may be some GB
+        # the job has failed, and the slices may take several GB
         folder.bucket.delete_folder(slices_folder(folder, begun.slices))
         raise
     return Plan(
@@ -195,7 +195,7 @@ def _cut(folder: JobFolder, job: ScoreJob, ready: OnChunks, max_unpacked_ratio: 
 
 
 def _begin(folder: JobFolder, job: ScoreJob) -> PinnedInputs:
-    """Settle the release and the files of the table, whoever comes first."""
+    """Pins the release and the files of the table; the first process to write them decides."""
     release = read_manifest(folder.bucket, resolve(folder.bucket, job.model))
     if job.interval:
         release.check_interval()

@@ -1,4 +1,4 @@
-"""Finishes a job: its parts are joined, and the newest revision is published."""
+"""Finishes a job: joins its parts and publishes the newest revision."""
 
 import json
 from datetime import UTC, datetime
@@ -18,9 +18,9 @@ from workers.scoring.plan import read_plan
 
 
 def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
-    """Join the parts and publish the result; the outcome, or None while something is missing.
+    """Joins the parts and publishes the result; returns the outcome, or None while something is missing.
 
-    If it ``awaits`` the last chunks, which may still be on their way, it joins meanwhile what is there.
+    If ``awaits`` is true, it joins the existing parts while it waits for the last chunks.
 
     Raises:
         TableError: more rows were rejected than the job allows.
@@ -36,11 +36,11 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
         folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(JobFile.REJECTS_ACCEPTED), retired=retired))
         outcome = folder.outcome()
     if outcome is not None and outcome.state == JobState.DONE and not folder.is_published:
-        # only now: a revision with a manifest may be published by any later job, so it must belong to a job that is done
+        # not earlier: any later job may publish a revision with a manifest, so the revision must belong to a job that is done
         own = f"{outcome.result}/revisions/{folder.job_id}"
         folder.bucket.copy(folder.file(JobFile.MANIFEST), f"{own}/{MANIFEST}", durable=True)
         newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
-        # a fix of this job cuts again what it needs; those of a plan that was never written go with them
+        # a fix of this job cuts the slices that it needs again; slices of an abandoned plan are removed, too
         folder.bucket.delete_folder(folder.file(Subfolder.SLICES))
         newer = {} if newest == own else {"facts": {"newer result": _newer_result(outcome.result, newest)}}
         folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()} | newer).encode())
@@ -79,11 +79,11 @@ def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str)
 
 
 def publish_newest(bucket: Bucket, place: str, job_id: str) -> str:
-    """Put the newest revision at its place for the bidding system, and return its folder: predictions first, then their manifest.
+    """Publishes the newest revision at its place for the bidding system, predictions before their manifest, and returns its folder.
 
-    That is the one of ``job_id``, or a newer one that a job which is done made for this place, as far as its signature tells.
-    Looks again after each publication, so that two jobs that finish at the same moment leave the newer one, whole. All of it is on the
-    disk when this returns: who is published is not published once more after a power cut.
+    The newest revision is that of ``job_id``, or a newer one with a valid signature from a finished job for this place.
+    The search is repeated after each publication, so that two jobs that finish at the same moment leave the newer result, complete.
+    Everything is durable on disk when this returns, so that a publication need not be repeated after a power failure.
     """
     published = ""
     while (newest := _newest_revision(bucket, place, job_id)) != published:
@@ -101,7 +101,7 @@ def publish_newest(bucket: Bucket, place: str, job_id: str) -> str:
 
 
 def _newest_revision(bucket: Bucket, place: str, job_id: str) -> str:
-    """The folder of the newest complete revision, that of ``job_id`` or a newer one: job ids start with the time of their request."""
+    """Returns the folder of the newest complete revision, that of ``job_id`` or a newer one: job ids start with the time of the request."""
     folder = f"{place}/revisions"
     for name in reversed(bucket.folders(folder)):
         if name <= job_id:
@@ -112,7 +112,7 @@ def _newest_revision(bucket: Bucket, place: str, job_id: str) -> str:
 
 
 def _is_of_finished_job(bucket: Bucket, place: str, name: str) -> bool:
-    """True when the revision of this name is what the job of this name made for this place, and not a copy of another one."""
+    """Returns True if the revision is what the job of this name made for this place, and not a copy of another revision."""
     revision = f"{place}/revisions/{name}"
     text = bucket.read(f"{revision}/{MANIFEST}")
     if text is None or bucket.signer.check(text) not in (Signature.RIGHT, Signature.UNCHECKED):

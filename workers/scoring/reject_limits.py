@@ -1,7 +1,7 @@
-"""How many rejects a job may have: a share of its rows, a number, or any once a person has accepted them.
+"""Limits of the rejects of a job: a share of its rows, a number, or no limit once a person has accepted them.
 
-A job over its limit fails and keeps its parts, so that it can go on from them. It fails as soon as the parts that are there hold more
-rejects than the whole table may have, since the rest of the table cannot make that good.
+A job over its limit fails and keeps its parts, so that it can be resumed from them. It fails as soon as its parts contain more rejects
+than the whole table may have, because the rest of the table cannot compensate for them.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from workers.tables import output, schema
 
 
 def are_too_many(job: ScoreJob, rejected: int, rows: int | None) -> bool:
-    """True when a table of so many rows (None: not known) may not have so many rejects."""
+    """Returns True if a table with ``rows`` rows (None: unknown) may not have this many rejects."""
     over_share = rows is not None and rejected > job.max_reject_share * rows
     return over_share or (job.max_rejects is not None and rejected > job.max_rejects)
 
 
 def count_rejects(folder: JobFolder) -> int:
-    """Rejects in the parts that are there."""
+    """Returns the number of rejects in the existing parts."""
     return sum(part.rows_rejected for part in _with_rejects(folder))
 
 
@@ -31,28 +31,28 @@ def _with_rejects(folder: JobFolder) -> list[ChunkRecord]:
 
 
 def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
-    """Look at the parts that have rejects, if it is to be believed that there are ``hinted`` rejects by now.
+    """Checks the parts with rejects, if the ``hinted`` number of rejects so far exceeds the limit.
 
     Raises:
-        TableError: there are too many; the sentence quotes the first ones.
-        ModelError: the same, and most of them are the fault of the definition.
+        TableError: there are too many rejects; the message quotes the first ones.
+        ModelError: there are too many, and most of them are the definition's fault.
     """
     job = folder.score_job()
     if not are_too_many(job, hinted, plan.rows_at_most) or folder.has(JobFile.REJECTS_ACCEPTED):
         return
     parts = _with_rejects(folder)
     rejected = sum(part.rows_rejected for part in parts)
-    # looked for once more: a person may have accepted them this moment
+    # checked again: a person may have accepted the rejects meanwhile
     if are_too_many(job, rejected, plan.rows_at_most) and not folder.has(JobFile.REJECTS_ACCEPTED):
         raise _too_many(job, plan.release, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at (", parts)
 
 
 def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[ChunkRecord]) -> None:
-    """Look at all the parts of a job.
+    """Checks all parts of a job.
 
     Raises:
-        TableError: there are too many rejects, or nothing else; the sentence quotes the first ones.
-        ModelError: the same, and most of them are the fault of the definition.
+        TableError: there are too many rejects, or only rejects; the message quotes the first ones.
+        ModelError: the same, and most of the rejects are the definition's fault.
     """
     rows = sum(part.rows_in for part in parts)
     rejected = sum(part.rows_rejected for part in parts)
@@ -77,13 +77,13 @@ def _too_many(job: ScoreJob, release: str, what: str, parts: Sequence[ChunkRecor
     advice = schema.keys_advice(quoted)
     return TableError(
         f"{what}allowed are {allowed}); the first: {quoted}",
-        next_step=f"See them all with: scoring results rejects {job.job_id}; mend them with: scoring score FILE --fix {job.job_id}; "
+        next_step=f"See them all with: scoring results rejects {job.job_id}; fix them with: scoring score FILE --fix {job.job_id}; "
         f"or go on without them: {accept}{'.' if advice else ''}{advice}",
     )
 
 
 def _fault_of_definition(release: str, parts: Sequence[ChunkRecord]) -> str:
-    """What the definition did, in words; empty where most rejects are not its fault."""
+    """Returns a sentence on what the definition did wrong; empty if most rejects are not its fault."""
     found = [part.unpredicted for part in parts if part.unpredicted is not None]
     rows = sum(one.rows for one in found)
     if 2 * rows <= sum(part.rows_rejected for part in parts):

@@ -1,7 +1,7 @@
 """Counts the rows of a result whose key another row has as well.
 
-Each chunk writes the 64-bit hashes of its keys, sorted, beside its part (8 bytes a row); the finish puts them together. Of a large
-table only the keys with the smallest hashes are looked at, a random sample of the keys with all their rows.
+Each chunk writes the sorted 64-bit hashes of its keys beside its part (8 bytes per row); the finish step merges them. For a large
+table only the keys with the smallest hashes are counted, which are a random sample of the keys with all their rows.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
 
 
 def hash_keys(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """A 64-bit hash of the key of each row: uint64; equal keys have equal hashes in every process."""
+    """Returns a 64-bit hash of the key of each row, uint64; equal keys have equal hashes in every process."""
     hashes = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:
         hashes += _numbers_of(column)
@@ -35,7 +35,7 @@ def _numbers_of(column: np.ndarray) -> np.ndarray:
 
 
 def _mix(hashes: np.ndarray) -> None:
-    """The last step of SplitMix64 (Steele, Lea and Flood 2014), in place: different numbers stay different."""
+    """Applies the finalizer of SplitMix64 (Steele, Lea and Flood 2014) in place; it is a bijection."""
     for shift, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
         hashes ^= hashes >> shift
         hashes *= multiplier
@@ -43,14 +43,14 @@ def _mix(hashes: np.ndarray) -> None:
 
 
 def write_hashes(folder: JobFolder, index: int, hashes: Sequence[np.ndarray]) -> None:
-    """Put the hashes of a part in place."""
+    """Writes the hashes of a part."""
     whole = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
     whole.sort()
     folder.bucket.write(folder.part_file(index, PartFile.KEYS), whole.astype(_HASH, copy=False).tobytes())
 
 
 def count_repeated(folder: JobFolder, rows_of_parts: Sequence[int]) -> int:
-    """How many rows repeat the key of an earlier one; above ``MAX_KEYS_COUNTED`` rows about so many. 0 where a part has no hashes."""
+    """Counts the rows that repeat an earlier key, as an estimate above ``MAX_KEYS_COUNTED`` rows; returns 0 if a part has no hashes."""
     rows = sum(rows_of_parts)
     share = min(1.0, MAX_KEYS_COUNTED / max(rows, 1))
     limit = np.uint64(share * 2.0**64) if share < 1 else None
@@ -66,5 +66,5 @@ def count_repeated(folder: JobFolder, rows_of_parts: Sequence[int]) -> int:
         smallest.append(hashes if limit is None else hashes[: np.searchsorted(hashes, limit)].copy())
     whole = np.concatenate(smallest) if smallest else np.empty(0, dtype=_HASH)
     smallest.clear()
-    whole.sort(kind="stable")  # it is made of sorted pieces
+    whole.sort(kind="stable")  # stable: it merges sorted runs
     return round(np.count_nonzero(whole[1:] == whole[:-1]) / share)

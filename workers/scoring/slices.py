@@ -1,6 +1,6 @@
 """Cuts removed slices of compressed tables again, for a job that is resumed or fixed after its slices were removed.
 
-Slices are removed when a job is done, and a day after it failed. The stamp shows that the table is the one that was planned.
+Slices are removed when a job is done, and a day after it failed. The stamp of the table shows that it was not changed since planning.
 """
 
 from collections.abc import Collection, Iterator
@@ -12,16 +12,16 @@ from workers.scoring.plan import Chunk, FoundFile, Plan, numbered_slice_file, sl
 from workers.tables.streams import Stream
 
 FEW = 1
-"""Up to this many chunks of a file are read from the table itself; for more the table is unpacked once, not once for each."""
+"""Up to this many chunks of a file are read from the table itself; for more, the table is unpacked once to write their slices."""
 
 READ_AT_ONCE = 1 << 20
 
 
 def read_chunk(bucket: Bucket, file: FoundFile, chunk: Chunk) -> bytes:
-    """The text of a chunk of a compressed table, unpacked from the table itself.
+    """Returns the text of a chunk of a compressed table, unpacked from the table itself.
 
     Raises:
-        TableError: the table is not the one that was planned.
+        TableError: the table was changed after planning.
     """
     with unchanged_while_scored(bucket, file):
         [(_, data)] = _read_each(bucket, file, [chunk])
@@ -29,7 +29,7 @@ def read_chunk(bucket: Bucket, file: FoundFile, chunk: Chunk) -> bytes:
 
 
 def lacking_slices(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> list[int]:
-    """The chunks among these that are in compressed files and whose slice was removed."""
+    """Returns those of these chunks that are in compressed files and whose slice was removed."""
     packed = [index for index in sorted(indexes) if plan.files[plan.chunks[index].file].table_format.is_compressed]
     if not packed:
         return []
@@ -43,10 +43,10 @@ def lacking_slices(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> l
 
 
 def cut_again(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> None:
-    """Write the slices of these chunks of the plan, each file unpacked once; a file with few of them is left to ``read_chunk``.
+    """Writes the slices of these chunks, unpacking each file once; a file with at most ``FEW`` of them is left to ``read_chunk``.
 
     Raises:
-        TableError: the table is not the one that was planned.
+        TableError: the table was changed after planning.
     """
     held = JobFolder(folder.bucket, plan.slices_in or plan.job_id)
     by_file: dict[int, list[Chunk]] = {}
@@ -62,7 +62,7 @@ def cut_again(folder: JobFolder, plan: Plan, indexes: Collection[int]) -> None:
 
 
 def _read_each(bucket: Bucket, file: FoundFile, chunks: Collection[Chunk]) -> Iterator[tuple[Chunk, bytes]]:
-    """The texts of chunks of one file, in their order, from one pass over it."""
+    """Yields the texts of chunks of one file, in their order, in one pass over the file."""
     at = 0
     with bucket.open(file.path) as raw, file.table_format.open_text(raw, file.path) as text:
         for chunk in chunks:

@@ -144,7 +144,7 @@ def test_rows_that_are_no_rejects_are_refused_also_when_the_parts_were_removed(b
     run_job(earlier)
     bucket.delete_folder(earlier.file("parts"))
     folder = fix(bucket, earlier, {("data/spoiled.csv", 6): right_row("", 6)})
-    with pytest.raises(TableError, match=r"fixes line 6 of data/spoiled\.csv, which is no reject"):
+    with pytest.raises(TableError, match=r"fixes line 6 of data/spoiled\.csv, which is not a reject"):
         plan(folder)
 
 
@@ -262,7 +262,7 @@ def test_a_broken_part_that_was_taken_over_is_made_again(bucket):
 
 SPOILED = "data/spoiled.csv"
 WRONG = {
-    "a line that was not rejected": ([f"{SPOILED},6,{row(4)}"], r"fixes line 6 of .*, which is no reject of job"),
+    "a line that was not rejected": ([f"{SPOILED},6,{row(4)}"], r"fixes line 6 of .*, which is not a reject of job"),
     "a line before the table": (
         [f"{SPOILED},1,{row(4)}"],
         r"record 2 of .* names no row of .*: reject_file 'data/spoiled.csv', reject_line '1'",
@@ -270,7 +270,7 @@ WRONG = {
     "no line": ([f"{SPOILED},,{row(4)}"], r"record 2 of .* names no row"),
     "a line that is no number": ([f"{SPOILED},²,{row(4)}"], r"record 2 of .* names no row"),
     "a line beyond all tables": ([f"{SPOILED},{'9' * 5000},{row(4)}"], r"record 2 of .* names no row"),
-    "a line behind the table": ([f"{SPOILED},4000,{row(4)}"], r"fixes line 4000 of .*, which is no reject"),
+    "a line behind the table": ([f"{SPOILED},4000,{row(4)}"], r"fixes line 4000 of .*, which is not a reject"),
     "another file": ([f"data/other.csv,4,{row(4)}"], r"record 2 of .* names no row of .*: reject_file 'data/other.csv'"),
     "a line twice": ([f"{SPOILED},4,{row(4)}", "", f"{SPOILED},4,{row(4)}"], r"fixes line 4 of data/spoiled.csv twice"),
     "too few values": ([f"{SPOILED},4,1"], r"record 2 of .* has 3 values, the header 8"),
