@@ -333,9 +333,9 @@ def test_rates_that_are_no_numbers_in_training_are_told_with_row_file_and_line(b
 @pytest.mark.parametrize(
     ("saving", "says"),
     [
-        ("Path(path, 'more').mkdir()", "saves more, which is no file"),
-        ("Path(path, 'more').symlink_to('/etc/passwd')", "saves more, which is no file"),
-        ("import os; os.mkfifo(Path(path, 'more'))", "saves more, which is no file"),
+        ("Path(path, 'more').mkdir()", "saves more, which is not a file"),
+        ("Path(path, 'more').symlink_to('/etc/passwd')", "saves more, which is not a file"),
+        ("import os; os.mkfifo(Path(path, 'more'))", "saves more, which is not a file"),
         ("raise OSError(28, 'No space left')", r"failed in save: OSError\(28"),
         ("return", "saved no model.txt"),
     ],

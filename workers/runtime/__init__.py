@@ -1,1 +1,1 @@
-"""What Celery and kombu leave to do in the process of a worker."""
+"""Adaptations of Celery and kombu in the process of a worker."""

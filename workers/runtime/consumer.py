@@ -1,9 +1,9 @@
 """Celery's consumer with three changes: task events are sent in batches, a failed connection is closed, and reconnections back off.
 
-A task makes three events. Each in a message of its own, they took a third of the time of a worker's main process, and most of Flower's.
+A task emits three events. With a message for each, they took a third of the time of a worker's main process, and most of Flower's.
 
-A Redis that accepts connections but refuses commands (read-only, out of memory, no more clients) fails after Celery has connected.
-Celery then drops the connection without closing it and tries again at once: two sockets lost at each try, six tries a second.
+A Redis that accepts connections but refuses commands (read-only, out of memory, too many clients) fails after Celery has connected.
+Celery then drops the connection without closing it and retries at once: two sockets lost per try, six tries per second.
 """
 
 import time
@@ -14,20 +14,20 @@ from celery.worker.state import maybe_shutdown
 from kombu.common import ignore_errors
 
 EVENTS_PAUSE_SECONDS = 0.25
-"""An event waits this long for others to go with it; more than Celery's own 24 wait for nothing."""
+"""An event waits this long for others to share its message; more than Celery's own limit of 24 are sent without waiting."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
-"""Between connections that fail soon after they were made: the pause doubles from the first to the longest."""
+"""Pauses between connections that fail soon after they were made: the pause doubles from the first to the longest."""
 STABLE_SECONDS = 30.0
-"""A connection that lasted this long was a good one: the next reconnection does not wait."""
+"""A connection that lasted this long was stable: the next reconnection does not wait."""
 SIGNAL_LOOK_SECONDS = 0.1
-"""How often a pause looks whether the worker is asked to stop."""
+"""How often a pause checks whether the worker must stop."""
 
 
 class Consumer(celery.worker.consumer.Consumer):
     """Sends task events in batches, closes connections that failed half-made, and waits between reconnections."""
 
-    hub: Any  # the types of Celery know none of these
+    hub: Any  # not in Celery's types
     amqheartbeat: Any
     _flush_events: Any
     _flush_is_due = False
@@ -35,7 +35,7 @@ class Consumer(celery.worker.consumer.Consumer):
     _pause_seconds = 0.0
 
     def connect(self) -> Any:  # noqa: ANN401 - kombu's connection
-        """The connection to Redis, watched by the event loop; an error closes it, so no socket is left open."""
+        """Returns the connection to Redis, registered with the event loop; closes it on an error, so that no socket leaks."""
         self._wait_before_reconnecting()
         connection = self.connection_for_read(heartbeat=self.amqheartbeat)
         try:
@@ -61,7 +61,7 @@ class Consumer(celery.worker.consumer.Consumer):
             maybe_shutdown()
             time.sleep(SIGNAL_LOOK_SECONDS)
 
-    def on_send_event_buffered(self) -> None:  # type: ignore[override]  # and are wrong here: nothing is given back
+    def on_send_event_buffered(self) -> None:  # type: ignore[override]  # Celery's types are wrong here: it returns nothing
         if self.hub and not self._flush_is_due:
             self._flush_is_due = True
             self.hub.call_later(EVENTS_PAUSE_SECONDS, self._flush_batch)

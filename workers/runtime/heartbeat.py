@@ -1,4 +1,4 @@
-"""Leaves the worker's sign of life in Redis, from the loop that takes messages: one that hangs, or lost its connection, leaves none."""
+"""Writes the worker's heartbeat to Redis from the loop that receives messages, so it stops if the loop hangs or loses its connection."""
 
 import contextlib
 from typing import Any
@@ -11,7 +11,7 @@ from shared.queue import active_workers, progress
 
 
 class Heartbeat(celery.bootsteps.StartStopStep):
-    """Starts once the worker takes messages, and stops with that."""
+    """Starts when the worker receives messages, and stops when it stops receiving."""
 
     requires = (Tasks,)
 
@@ -20,13 +20,13 @@ class Heartbeat(celery.bootsteps.StartStopStep):
         self._client: redis.Redis | None = None
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
-        """Leave a sign now, and again each period."""
+        """Writes a heartbeat now, and again each period."""
         self._client = progress.connect(parent.app.conf.broker_url)
         self._beat(parent)
         self._timer = parent.timer.call_repeatedly(active_workers.PERIOD_SECONDS, self._beat, (parent,))
 
     def stop(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
-        """Take the sign away."""
+        """Removes the heartbeat."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -38,7 +38,7 @@ class Heartbeat(celery.bootsteps.StartStopStep):
 
     def _beat(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
         if self._client is not None:
-            # where Redis is away nobody can read a sign either
+            # if Redis is unreachable, nobody can read the heartbeat either
             with contextlib.suppress(redis.RedisError):
                 active_workers.beat(self._client, parent.hostname, _queues(parent))
 

@@ -1,9 +1,9 @@
-"""The workers' way to Redis: kombu's own, but neither what is not one of our messages nor a connection lost at a bad moment ends a worker.
+"""kombu's Redis transport, hardened: neither a foreign message nor a connection lost at a bad moment ends a worker.
 
-Anybody who can reach the Redis can put a line on a queue or say something to the remote control. What a task's arguments say is judged
-in ``tasks``; here it is only what Celery reads before that, in the worker's main process: text that is no JSON, JSON without the fields
-that Celery writes or with others than we ever send, and orders to stop. Left to Celery, some of these end the worker, some break its
-connection, and some take the place of a process for ever.
+Anyone who can reach the Redis can push a line to a queue or send a remote-control command. ``tasks`` validates the arguments of tasks.
+This module validates what Celery reads before that, in the worker's main process: text that is not JSON, JSON without the fields that
+Celery writes or with fields that we never send, and commands to stop. With plain Celery, some of these end the worker, some break its
+connection, and some occupy a process forever.
 """
 
 import base64
@@ -21,19 +21,19 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from shared.queue.routes import QUEUE_OF_TASK, QUEUES
 
 SHOWN_LENGTH = 200
-"""Of the text of an error."""
+"""Maximum characters of an error text."""
 
 LONGEST_BODY = 256 * 1024
-"""Characters of base64; no order of ours comes near."""
+"""Maximum characters of base64; our messages are far shorter."""
 
 LONGEST_WAIT = timedelta(hours=1)
-"""Nothing of ours is sent to be done later than this; what is would stay in the worker's memory until then."""
+"""Maximum delay of a message: we never send a longer one, and a delayed message stays in the worker's memory until it is due."""
 
 log = structlog.get_logger()
 
 
 def _check_task(name: str) -> str:
-    if name not in QUEUE_OF_TASK:  # Celery's own among them: celery.chord_unlock never ends
+    if name not in QUEUE_OF_TASK:  # Celery's own tasks are not ours either: celery.chord_unlock never ends
         raise ValueError("must be one of our tasks")
     return name
 
@@ -42,7 +42,7 @@ def _check_moment(text: str) -> str:
     moment = datetime.fromisoformat(text)
     try:
         is_near = moment.tzinfo is not None and moment.astimezone(UTC) - datetime.now(UTC) < LONGEST_WAIT
-    except OverflowError:  # at the ends of time
+    except OverflowError:  # datetime.min or datetime.max
         is_near = False
     if not is_near:
         raise ValueError("must name its time zone and lie no further ahead than an hour")
@@ -55,7 +55,7 @@ Clock = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Headers(BaseModel):
-    """What Celery reads in the worker's main process, before the task itself runs; what we never send must not be there."""
+    """The headers that Celery reads in the worker's main process, before the task runs; headers that we never send are not allowed."""
 
     model_config = ConfigDict(strict=True)
 
@@ -103,7 +103,7 @@ def _unpack(body: str, what: str) -> Any:  # noqa: ANN401 - whatever JSON can sa
 
 
 def _check_body(body: str) -> str:
-    """The body as it is; raises ValueError unless it holds arguments, keyword arguments and options, as JSON in base64."""
+    """Returns the body; raises ValueError unless it holds arguments, keyword arguments and options, as JSON in base64."""
     if len(body) > LONGEST_BODY:
         raise ValueError(f"must not be longer than {LONGEST_BODY:,} characters")
     try:
@@ -135,9 +135,9 @@ class _ReplyTo(BaseModel):
 
 
 class _Command(BaseModel):
-    """What a worker answers by remote control: who asks, and nothing that changes or stops it.
+    """The remote-control commands that a worker answers: only queries, nothing that changes or stops it.
 
-    These are what ``scoring up`` and Flower ask for. A worker is stopped with a signal.
+    ``scoring up`` and Flower use these. A worker is stopped with a signal.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -168,11 +168,11 @@ class _CommandHeaders(BaseModel):
 
 class _Broadcast(_Envelope):
     body: Annotated[str, AfterValidator(_check_command)]
-    headers: _CommandHeaders  # type: ignore[assignment]  # those of a task are others
+    headers: _CommandHeaders  # type: ignore[assignment]  # differs from the headers of a task
 
 
 def _is_ours(kind: type[_Envelope], message: object, where: str | None) -> bool:
-    """True when the message is of this kind; else it is logged."""
+    """Returns True if the message is of this kind; otherwise logs it."""
     try:
         kind.model_validate(message)
     except ValidationError as error:
@@ -192,7 +192,7 @@ def _dropping_what_is_no_json(read: Callable[[], Any]) -> Any:  # noqa: ANN401 -
 
 
 class Channel(redis.Channel):
-    """Takes messages off the queues and from the remote control; what is none has left its place already and goes."""
+    """Receives messages and remote-control commands; drops invalid ones, which are already removed from their queue."""
 
     def _brpop_read(self, **options: Any) -> Any:  # noqa: ANN401 - kombu's own signature
         return _dropping_what_is_no_json(functools.partial(super()._brpop_read, **options))  # type: ignore[misc]  # not in kombu's stubs
@@ -201,8 +201,8 @@ class Channel(redis.Channel):
         return _dropping_what_is_no_json(super()._receive)  # type: ignore[misc]  # not in kombu's stubs
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        # Celery closes a connection that was lost twice. What the first time could not be closed has, the second time, no address any more,
-        # which kombu does not know: its AttributeError would end the worker, where a lost connection is one that is made anew
+        # Celery closes a connection that was lost twice. If the first close failed, the connection has no address at the second one, which
+        # kombu does not expect: its AttributeError would end the worker, whereas a lost connection is reconnected.
         if self.connection.client is None:
             raise RedisConnectionError("the connection was given up")
         parameters: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]  # not in kombu's stubs
@@ -215,7 +215,7 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """Chosen in ``workers.app``: whoever only sends needs nothing of this."""
+    """Used by ``workers.app`` only: producers only send and do not need it."""
 
     Channel = Channel
 

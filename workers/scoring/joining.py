@@ -214,5 +214,5 @@ def _device_summaries(parts: list[ChunkRecord]) -> dict[str, DeviceSummary]:
     for part in parts:
         for name, device in part.devices.items():
             rows[name] += device.rows
-            sums[name] += device.sum_cr  # a Counter also counts in floats
+            sums[name] += device.sum_cr  # type: ignore[assignment]  # a Counter also counts in floats
     return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in (*schema.DEVICES, ALL_DEVICES) if rows[name]}

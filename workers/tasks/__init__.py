@@ -1,1 +1,1 @@
-"""The Celery tasks: doors, and the runner that decodes, counts, retries and fails."""
+"""The Celery tasks, which only call other modules, and the runner that decodes, counts, retries and fails."""

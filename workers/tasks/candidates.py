@@ -1,4 +1,4 @@
-"""Tries a candidate of a search once; a candidate that crashes or takes too long is given up, and the search goes on."""
+"""Tries a candidate of a search once; a candidate that crashes or takes too long is given up, and the search continues."""
 
 import celery
 import structlog
@@ -13,12 +13,12 @@ log = structlog.get_logger()
 
 
 def is_missing(message: CandidateMessage, folder: JobFolder) -> bool:
-    """True while the candidate has no record: a crash is then its own, and not one of choosing the next candidates."""
+    """Returns True while the candidate has no record: a crash is then the candidate's, and not that of choosing the next candidates."""
     return message in steps.missing_messages(folder)[0]
 
 
 def try_or_give_up(task: celery.Task, message: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
-    """Try a candidate on a fold, unless it crashed too often."""
+    """Tries a candidate on a fold, unless it crashed too often."""
     if attempt.deaths >= MAX_DEATHS:
         log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
         steps.give_up(folder, message.candidate, message.fold, f"it killed its worker {attempt.deaths} times")
@@ -26,7 +26,7 @@ def try_or_give_up(task: celery.Task, message: CandidateMessage, folder: JobFold
     try:
         record = steps.score_candidate(folder, message.candidate, message.fold, context.library())
     except celery.exceptions.SoftTimeLimitExceeded:
-        # unlike a chunk it cannot be cut, and would take as long again
+        # unlike a chunk, a candidate cannot be split, and would take as long again
         steps.give_up(folder, message.candidate, message.fold, f"it took longer than {task.app.conf.task_soft_time_limit} seconds")
         return
     if record is not None:

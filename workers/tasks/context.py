@@ -1,4 +1,4 @@
-"""What a worker process has one of: its settings, bucket, connection and stack."""
+"""The singletons of a worker process: its settings, bucket, connection and stack."""
 
 import functools
 from collections.abc import Callable
@@ -13,33 +13,33 @@ from shared.queue.clusters import Cluster
 from shared.settings import Settings, read_settings
 from workers.notices.notifier import Notifier, choose_notifier
 
-# One of each for the life of a process, made at the first use: no connection survives a fork.
+# created on first use, because connections do not survive a fork
 settings: Callable[[], Settings] = functools.cache(read_settings)
 
 
 @functools.cache
 def bucket() -> Bucket:
-    """The bucket of this process."""
+    """Returns the bucket of this process."""
     return open_bucket(settings().bucket_url, settings().signer)
 
 
 @functools.cache
 def redis_client() -> redis.Redis:
-    """The connection of this process for hints and leases; messages have their own."""
+    """Returns the connection of this process for hints and leases; messages use their own."""
     return progress.connect(settings().broker_url)
 
 
 @functools.cache
 def cluster() -> Cluster:
-    """The stack of this process."""
+    """Returns the stack of this process."""
     return Cluster(bucket(), redis_client(), settings().cluster)
 
 
 def notifier() -> Notifier | None:
-    """The notifier of the settings; None without a webhook."""
+    """Returns the notifier of the settings; None without a webhook."""
     return choose_notifier(settings().webhook_url.get_secret_value(), settings().webhook_format)
 
 
 def library() -> ModelLibrary:
-    """The releases and definitions of this process."""
+    """Returns the releases and definitions of this process."""
     return ModelLibrary(bucket(), settings().home / "releases", settings().definitions)

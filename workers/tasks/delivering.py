@@ -1,4 +1,4 @@
-"""Delivers notices in turn: one process of all at a time, so that a webhook that hangs holds up no plan and no finish."""
+"""Delivers notices one at a time across all processes, so that a hanging webhook does not hold up plans and finishes."""
 
 import contextlib
 from datetime import UTC, datetime
@@ -22,23 +22,23 @@ from workers.tasks import context
 log = structlog.get_logger()
 
 TURNS, TURN_SECONDS = 20, 0.5
-"""How often a notice waits for its turn at the webhook, and how long each time."""
+"""How often a notice waits for its turn at the webhook, and how many seconds each time."""
 TEST_NOTICE_TURNS = 8
 """The same for the message of ``scoring doctor --send``, which waits 10 seconds for an answer; a try may take 5 of them."""
 TEST_NOTICE = Notice(good=True, title="Notices arrive: this one was asked for with scoring doctor --send", facts={})
 
 
 def deliver_outcome(task: celery.Task, folder: JobFolder) -> None:
-    """Deliver the notice of a job that has ended; left to the sweep if the webhook rests.
+    """Delivers the notice of a job that has ended, or leaves it to the sweep if the webhook rests.
 
     Raises:
-        celery.exceptions.Retry: another process is at the webhook, and the message was sent again.
+        celery.exceptions.Retry: another process uses the webhook, and the message was sent again.
     """
     with delivery.take_turn(context.redis_client(), context.notifier()) as turn:
         if not turn.is_free and task.request.retries < TURNS:
             raise task.retry(countdown=TURN_SECONDS, max_retries=TURNS)
         if not turn.may_deliver:
-            # never a countdown of minutes on Redis: the folder keeps the notice, and the sweep comes back to it
+            # no countdown of minutes on Redis: the notice stays in the folder, and the sweep delivers it
             log.info("notice left to the sweep")
             return
         try:
@@ -55,7 +55,7 @@ def _count_end(folder: JobFolder, outcome: Outcome) -> None:
 
 
 def deliver_announced(client: redis.Redis, now: datetime) -> None:
-    """Deliver the notices that belong to no job; left to the next sweep if the webhook rests or another process is at it."""
+    """Delivers the notices that belong to no job, or leaves them to the next sweep if the webhook rests or another process uses it."""
     waiting = undelivered(context.bucket())
     if not waiting:
         return
@@ -70,10 +70,10 @@ def deliver_announced(client: redis.Redis, now: datetime) -> None:
 
 
 def deliver_probe(task: celery.Task, asked: Probe) -> str:
-    """Deliver the message of ``scoring doctor --send``; returns why that failed, or an empty text.
+    """Delivers the message of ``scoring doctor --send``; returns why that failed, or an empty text.
 
     Raises:
-        celery.exceptions.Retry: another process is at the webhook, and the message was sent again.
+        celery.exceptions.Retry: another process uses the webhook, and the message was sent again.
     """
     notifier = context.notifier()
     if notifier is None:

@@ -1,4 +1,4 @@
-"""What a worker answers to ``scoring doctor``: its host, libraries, definitions, version, and whether it sees the bucket."""
+"""The answer of a worker to ``scoring doctor``: its host, libraries, definitions, version, and whether it sees the bucket."""
 
 import contextlib
 import socket
@@ -15,10 +15,10 @@ from workers.tasks import context
 
 
 def describe_worker(asked: Probe, queue: str, webhook: str | None) -> Answer:
-    """The answer of this process for a queue; ``webhook`` is what came of a message to it, or None without one."""
+    """Returns the answer of this process for a queue; ``webhook`` is the result of a test message, or None without a webhook test."""
     definitions = context.settings().definitions
     return Answer(
-        # a worker for the control queue alone imports no definition with its libraries
+        # a worker of the control queue alone imports no definitions with their libraries
         sources={} if queue == routes.QUEUE_CONTROL else _digest_sources(definitions),
         host=socket.gethostname(),
         libraries=library_versions(),
@@ -39,9 +39,9 @@ def _sees_bucket(asked: Probe) -> bool | None:
 
 
 def _digest_sources(definitions: Path | None) -> dict[str, str]:
-    """The digest of each definition's code as this process would run it; a broken one is left out."""
+    """Returns the digest of each definition's code as this process would run it; broken definitions are left out."""
     names, found = list_definitions(definitions), {}
-    # definitions that came since the worker was started may kill the process that imports them
+    # definitions that were added since the worker started may kill the process that imports them
     bar_deadly_definitions([name for name in names if not is_tried(name, definitions)], definitions)
     for name in names:
         with contextlib.suppress(ModelError):

@@ -1,8 +1,8 @@
 """Registers the steps of jobs as Celery tasks, and runs each message through the policies of its step.
 
-A message that does not decode, or does not fit its job, is logged and dropped. A transient error is tried again after seconds. A permanent
-error, and a transient one that lasts, ends the job with a notice. A step that kills its process or runs out of time is counted; after
-three crashes its job fails, unless the step handles its crashes. What differs between steps is in their registration, not here.
+A message that does not decode, or does not fit its job, is logged and dropped. A transient error is retried after seconds. A permanent
+error, and a transient one that persists, ends the job with a notice. A step that kills its process or exceeds its time limit is counted;
+after three crashes its job fails, unless the step handles its crashes. The differences between steps are in their registration, not here.
 """
 
 import functools
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class _StepTask(celery.Task):
-    """A task whose lost processes are noticed at once."""
+    """A task whose lost processes are detected at once."""
 
     Request = "workers.recovery.lost_processes:Request"
 
@@ -45,7 +45,7 @@ def step(  # noqa: PLR0913 - each option is a difference from the ordinary step
     time_limit: TimeLimit = FailAtTimeLimit(),  # noqa: B008 - it has no state
     notifies: bool = True,
 ) -> Callable[[Work], Any]:
-    """Register a step of a job as the task ``name`` with messages of this kind; ``Step`` describes the options."""
+    """Registers a step of a job as the task ``name`` with messages of this kind; ``Step`` describes the options."""
 
     def register(work: Work) -> Any:  # noqa: ANN401 - Celery's own proxy of a task
         registered = Step(
@@ -75,14 +75,14 @@ def step(  # noqa: PLR0913 - each option is a difference from the ordinary step
 
 
 def run_step(run: StepRun) -> None:
-    """Run a step under its lease, count it, and settle how it ends."""
+    """Runs a step under its lease, counts it, and decides how it ends."""
     try:
         run_leased(run, run_counted)
     except celery.exceptions.Retry:
-        raise  # the step asked for it
+        raise  # raised by the step itself
     except (TransientError, OSError) as error:
         retry(run, error)
     except BaseException as error:
         if terminate_handler_fired():
-            raise  # the worker stops: its message is given back
+            raise  # the worker is stopping: its message is returned to the queue
         end_step(run, error)

@@ -25,7 +25,7 @@ WORK = "score"
 
 @step(routes.SCORE_PLAN, StepMessage, activity="cutting the table into chunks")
 def score_plan(task: celery.Task, message: StepMessage, folder: JobFolder, _: Attempt) -> None:
-    """Cut the table, and send every chunk that has no part yet, most of them while the table is still being cut."""
+    """Cuts the table, and sends every chunk that has no part yet, most of them while the table is still being cut."""
     sender = ChunkSender(task.app, message.job_id)
     plan = planning.plan_job(folder, sender.send_early, max_unpacked_ratio=context.settings().max_unpacked_ratio)
     if plan is None:
@@ -41,7 +41,7 @@ def score_plan(task: celery.Task, message: StepMessage, folder: JobFolder, _: At
     time_limit=CountTimeLimit("chunk", lambda: context.settings().chunk_seconds),
 )
 def score_chunk(task: celery.Task, message: ChunkMessage, folder: JobFolder, attempt: Attempt) -> None:
-    """Score one chunk; the chunk that completes the job sends the finish."""
+    """Scores one chunk; the chunk that completes the job sends the finish step."""
     drop_caches_of_other_work(WORK)
     done = run_chunk(message, folder, attempt)
     if done is None:
@@ -53,7 +53,7 @@ def score_chunk(task: celery.Task, message: ChunkMessage, folder: JobFolder, att
 
 @step(routes.SCORE_FINISH, StepMessage, activity="joining the parts and publishing the result", repeat_while=joining.can_finish)
 def score_finish(task: celery.Task, message: StepMessage, folder: JobFolder, _: Attempt) -> None:
-    """Join and publish, if all parts are there or about to be; then the notice."""
+    """Joins and publishes, if all parts exist or are about to; then sends the notice."""
     # a process that could score the last chunks itself does not wait for other processes to do it
     outcome = publishing.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
     if outcome is None:

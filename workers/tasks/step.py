@@ -1,4 +1,4 @@
-"""What a step of a job registers, and one run of it."""
+"""The registration of a step of a job, and one run of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from shared.jobs.messages import StepMessage
 from workers.recovery.attempts import Attempt
 
 Work = Callable[[celery.Task, Any, JobFolder, Attempt], None]
-"""What a step does with its message, the folder of its job, and the count of its crashes."""
+"""The work of a step, called with the task, its message, the folder of its job, and the count of its crashes."""
 
 
 class TimeLimit(Protocol):
-    """What follows when a step is broken off at its time limit."""
+    """What happens when a step is interrupted at its time limit."""
 
     counts_as_crash: bool
     """True to count the run as one that killed its process."""
@@ -27,20 +27,20 @@ class TimeLimit(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A step of a job as it is registered: its work, and how its policies differ from those of other steps."""
+    """A registered step of a job: its work, and how its policies differ from those of other steps."""
 
     work: Work
     activity: str
-    """What the step does, in words, for the reason of a job that fails."""
+    """What the step does, for the reason of a job that fails."""
     says_stage: bool
-    """True when the job's folder describes more exactly than ``activity`` what the step was doing."""
+    """True if the stage in the job's folder describes the step more precisely than ``activity``."""
     handles_crashes: Callable[[Any, JobFolder], bool]
-    """For a message and its job, whether the work itself handles a step that crashed too often. Otherwise its job fails."""
+    """Whether the work itself handles a step that crashed too often, by message and job. Otherwise its job fails."""
     repeat_while: Callable[[JobFolder], bool]
-    """Called after the lease is returned; True when the step is needed once more, because of a change during its run."""
+    """Called after the lease is released; returns True if the step must run again, because of a change during its run."""
     time_limit: TimeLimit
     notifies: bool
-    """False when a job that this step fails sends no notice."""
+    """False if a job that this step fails sends no notice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,6 @@ class StepRun:
         return str(self.task.name)
 
     def describe(self) -> str:
-        """The step by its name and activity; of a step that says its stage, what it said last."""
+        """Describes the step by its name and its activity, or by its last stage if the step writes stages."""
         stage = self.folder.stage() if self.step.says_stage else None
         return f"{self.name} ({stage.text if stage else self.step.activity})"

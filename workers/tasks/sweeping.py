@@ -1,4 +1,4 @@
-"""One turn of the sweep: what a worker asks Redis for, and what it sends again."""
+"""One run of the sweep: what a worker asks Redis for, and what it sends again."""
 
 import itertools
 from datetime import timedelta
@@ -19,9 +19,9 @@ from workers.tasks.delivering import deliver_announced
 
 
 def sweep_once(app: celery.Celery, upkeep: Upkeep) -> None:
-    """Drop abandoned files, send again what open jobs lack, and deliver announced notices; a turn takes a bounded time."""
+    """Drops abandoned files, sends again what open jobs lack, and delivers announced notices; takes a bounded time."""
     client = context.redis_client()
-    # a sweep records in Redis what it looks at only after a crash: each of thousands of jobs would cost a round trip
+    # a sweep records in Redis what it inspects only after a crash, because this costs a round trip for each of thousands of jobs
     may_enter = upkeep.may_enter if upkeep.deaths else None
     if may_enter is None or may_enter(ORPHANS):
         _drop_strays()
@@ -37,7 +37,7 @@ def sweep_once(app: celery.Celery, upkeep: Upkeep) -> None:
 
 
 def send_again(app: celery.Celery, missing: sweep.Missing) -> None:
-    """Send the messages that a job lacks; their crashes are counted in the job's folder from now on."""
+    """Sends the messages that a job lacks; their crashes are counted in the job's folder from now on."""
     for job_id, messages in itertools.groupby(missing.messages, lambda message: message.job_id):
         note_sent_again(context.redis_client(), job_id, [step_name(missing.task, message) for message in messages])
     broker.send(app, missing.task, missing.messages)

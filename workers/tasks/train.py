@@ -27,7 +27,7 @@ register_cache("search", steps.forget_table)
 
 @step(routes.TRAIN_FIT, StepMessage, activity="training", says_stage=True)
 def train_fit(task: celery.Task, message: StepMessage, folder: JobFolder, _: Attempt) -> None:
-    """Search for the best parameters, if that is asked for; then train, evaluate and publish a release; then the notice."""
+    """Searches for the best parameters if requested; then trains, evaluates and publishes a release, and sends the notice."""
     candidates = steps.next_messages(folder, context.library())
     if candidates:
         log.info("trying candidates", candidates=len(candidates))
@@ -50,7 +50,7 @@ def _train_release(folder: JobFolder) -> None:
 
 @step(routes.TRAIN_CANDIDATE, CandidateMessage, activity="choosing the next candidates of the search", handles_crashes=is_missing)
 def train_candidate(task: celery.Task, message: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
-    """Try one candidate on one fold; the candidate that completes a wave sends the next one, or the fit."""
+    """Tries one candidate on one fold; the candidate that completes a round sends the next round, or the fit."""
     try_or_give_up(task, message, folder, attempt)
     if folder.outcome() is not None or steps.missing_messages(folder)[0]:
         steps.say_standing(folder)

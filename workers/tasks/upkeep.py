@@ -1,4 +1,4 @@
-"""The tasks of no job: notices, the sweep, the removal of what is old, the probe."""
+"""The tasks that belong to no job: notices, the sweep, retention, and the probe."""
 
 import contextlib
 
@@ -26,10 +26,10 @@ from workers.tasks.sweeping import sweep_once
 log = structlog.get_logger()
 
 
-# a notice that fails for good would send itself for ever
+# no notice for a notice that fails permanently, which would be sent forever
 @step(routes.NOTIFY, StepMessage, handles_crashes=lambda *_: True, notifies=False)
 def notify(task: celery.Task, message: StepMessage, folder: JobFolder, attempt: Attempt) -> None:
-    """Deliver the notice of a job that has ended, unless that killed its process too often."""
+    """Delivers the notice of a job that has ended, unless that killed its process too often."""
     del message
     if attempt.deaths >= MAX_DEATHS:
         log.error("notice killed its worker and is given up", deaths=attempt.deaths)
@@ -40,7 +40,7 @@ def notify(task: celery.Task, message: StepMessage, folder: JobFolder, attempt: 
 
 @shared_task(name=routes.SWEEP, bind=True)
 def sweep(self: celery.Task) -> None:
-    """Send again what no message is on its way for; one process of all at a time."""
+    """Sends lost messages again; runs in one process at a time."""
     run_upkeep(
         routes.SWEEP,
         lambda upkeep: sweep_once(self.app, upkeep),
@@ -51,7 +51,7 @@ def sweep(self: celery.Task) -> None:
 
 @shared_task(name=routes.GC)
 def gc(*_: object, **__: object) -> None:
-    """Make the next step of the daily round that removes what is old; one process of all at a time."""
+    """Runs the next step of the daily retention round; runs in one process at a time."""
     run_upkeep(routes.GC, _remove_old, missed="step of removal not made, the next one is due soon", may_run=_serves_stack)
 
 
@@ -60,20 +60,20 @@ def _remove_old(upkeep: Upkeep) -> None:
 
 
 def _serves_stack() -> bool:
-    """True unless another stack removes what is old, by what it knows of its jobs."""
+    """Returns False if another stack handles retention, based on its knowledge of its own jobs."""
     return context.cluster().claim().is_ours
 
 
 @shared_task(name=routes.PROBE, bind=True)
 def canary(self: celery.Task, message: object = None, queue: object = None, *_: object, **__: object) -> None:
-    """Answer the probe of a queue, which shows that this worker serves it."""
+    """Answers the probe of a queue, which shows that this worker serves it."""
     try:
         asked = Probe.decode(message)
     except MessageError as error:
         log.error("message refused", task=routes.PROBE, error=str(error))
         return
     if queue not in routes.QUEUES:
-        log.error("message refused", task=routes.PROBE, error=f"{queue!r} is no queue")
+        log.error("message refused", task=routes.PROBE, error=f"{queue!r} is not a queue")
         return
     webhook = deliver_probe(self, asked) if asked.tell_people else None
     given = describe_worker(asked, str(queue), webhook)

@@ -1,1 +1,1 @@
-"""A train job: fitted, judged, published as a release. Knows no queue."""
+"""Train jobs: fitting, evaluating, and publishing a release. Knows nothing of the queue."""

@@ -1,4 +1,4 @@
-"""Lets names point to a new release, if the gate allows."""
+"""Points aliases to a new release, if the gate allows it."""
 
 from datetime import datetime
 
@@ -19,20 +19,20 @@ from shared.jobs.messages import TrainJob
 from workers.training.fitting import train_job
 
 LONGEST_REASON = 500
-"""Characters of the reason for a change of an alias."""
+"""Maximum characters of the reason for a change of an alias."""
 
 
 def check_alias(job: TrainJob, library: ModelLibrary) -> None:
-    """Raise ModelError when the alias of a train job already names something else."""
+    """Raises ModelError when the alias of a train job is already the name of something else."""
     if job.alias == "latest" or job.alias in library.definition_names():
         raise ModelError(f"{job.alias} cannot be an alias: it names something already", next_step="Choose another name, like champion.")
 
 
 def point_aliases(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
-    """Let ``latest`` mean the release unless it means a newer one, and the names that it was to get, once; what came of these in words."""
+    """Points ``latest`` (unless it has a newer release) and the requested aliases to the release, once; returns a description for each."""
     job, by = train_job(folder), f"job {folder.job_id}"
     point_latest(folder.bucket, outcome.release, by=by)
-    # neither if it was moved since the outcome was written, by an earlier run of this step, another training or a person
+    # neither alias is moved if an earlier run of this step, another training or a person moved it since the outcome was written
     if job.alias is not None:
         point_alias(folder.bucket, job.alias, outcome.release, by=by, reason="trained", only_if=lambda now: _is_unmoved(now, outcome))
     if outcome.promotion is not None:
@@ -44,7 +44,7 @@ def point_aliases(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
 
 
 def _why_promoted(bucket: Bucket, job: TrainJob, release: str) -> str:
-    """The reason for the history of ``champion``: whether the gate let the release pass, or was overruled."""
+    """Returns the reason for the history of ``champion``: whether the gate passed the release or was overruled."""
     found = read_manifest(bucket, release).evaluation
     if job.promote != "always" or found is None:
         return "passed the gate"
@@ -54,7 +54,7 @@ def _why_promoted(bucket: Bucket, job: TrainJob, release: str) -> str:
 
 
 def _alias_outcome(bucket: Bucket, alias: str, release: str, by: str) -> str:
-    """What an alias means now, and whether this job moved it in this run or an earlier one."""
+    """Describes what an alias points to now, and whether this job moved it in this run or an earlier one."""
     now = known_alias(bucket, alias)
     if now is not None and now.release == release:
         return f"means {release} now"
@@ -65,8 +65,8 @@ def _alias_outcome(bucket: Bucket, alias: str, release: str, by: str) -> str:
 
 
 def _is_unmoved(now: Alias | None, outcome: Outcome) -> bool:
-    """True when the alias that was asked for was not moved since the job ended."""
-    if outcome.pointing is None:  # the outcome of an earlier version, which did not say
+    """Returns True if the requested alias was not moved since the job ended."""
+    if outcome.pointing is None:  # an outcome of an earlier version, without this information
         return now is None or now.at <= outcome.at
     return since(now) == outcome.pointing.alias_since
 

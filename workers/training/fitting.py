@@ -20,7 +20,7 @@ from workers.training.saving import name_row
 
 
 def train_job(folder: JobFolder) -> TrainJob:
-    """The request, which must be one to train."""
+    """Returns the request of a job; raises StaleMessageError if it is not a train job."""
     job = folder.job()
     if not isinstance(job, TrainJob):
         raise StaleMessageError(f"job {job.job_id} is a {job.kind} job, not one that trains")
@@ -28,16 +28,16 @@ def train_job(folder: JobFolder) -> TrainJob:
 
 
 def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401 - a definition's own class
-    """A model of this definition, trained on the table, with its own parameters or these; clicks are its weights if it takes weights.
+    """Trains a model of this definition on the table, with ``params`` if given; the clicks are its sample weights if it accepts weights.
 
     Raises:
-        ModelError: the definition's own code failed; the sentence says how.
+        ModelError: the definition's own code failed; the message says how.
     """
     X, y = prepare(definition, table.frame, table=table.fingerprint.path)
     with calling(definition.name, definition.folder, "train"):
         model = definition.model_class()
         if params is not None:
-            # some definitions set themselves up by this call, others by what they find in config once they train
+            # some definitions configure themselves in this call, others read config when they train
             model.config = dict(params)
             model._model_definition(dict(params))
         model.train(X, y, **_weights(model.train, table))
@@ -45,10 +45,10 @@ def fit(definition: Definition, table: TrainingTable, params: Mapping[str, Any] 
 
 
 def rates_of(definition: Definition, model: Any, table: TrainingTable) -> np.ndarray:  # noqa: ANN401
-    """The rates that a model predicts for the rows of a table, cut to [0, 1].
+    """Returns the rates that a model predicts for the rows of a table, float64, clipped to [0, 1].
 
     Raises:
-        DefinitionError: the definition's own code failed, or gave something else than a finite number; the sentence says how.
+        DefinitionError: the definition's own code failed or returned a value that is not finite; the message says how.
     """
     frame, path = columns_for(definition, [column.name for column in table.columns], table.features), table.fingerprint.path
     [rates] = predict_rows(definition, model, frame, table=path, name_row=functools.partial(name_row, table))
@@ -57,16 +57,16 @@ def rates_of(definition: Definition, model: Any, table: TrainingTable) -> np.nda
 
 
 def searches_itself(definition: Definition) -> bool:
-    """True when the definition brings a search for its parameters of its own, as the older service had it."""
+    """Returns True if the definition implements its own parameter search, ``grid_search``, as in the older service."""
     return callable(getattr(definition.model_class, "grid_search", None))
 
 
 def fit_own_search(definition: Definition, table: TrainingTable, config: SearchConfig) -> tuple[Any, Search]:
-    """A model found and fitted by the definition's own ``grid_search``, and what it chose, as far as the model tells.
+    """Fits a model with the definition's own ``grid_search``; returns it with the parameters that the model reports.
 
     Raises:
-        RequestError: the config names a range, where the definition takes lists.
-        ModelError: the definition's own code failed; the sentence says how.
+        RequestError: the config has a range, and the definition accepts only lists.
+        ModelError: the definition's own code failed; the message says how.
     """
     X, y = prepare(definition, table.frame, table=table.fingerprint.path)
     grid = config.grid()
@@ -83,6 +83,6 @@ def _weights(method: Callable[..., Any], table: TrainingTable) -> dict[str, np.n
 
 
 def read_search_config(folder: JobFolder, job: TrainJob) -> SearchConfig:
-    """What a train job was told of its search; raises RequestError when that cannot be used."""
+    """Returns the search config of a train job; raises RequestError when it is invalid."""
     path = job.config or ""
     return read_config(folder.bucket.read(path) or b"", path, MOST_CANDIDATES)

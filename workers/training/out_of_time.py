@@ -1,4 +1,4 @@
-"""Says whether a table tells of a later time than the one a model was trained on: figures on rows that it has seen are no reason."""
+"""Checks that an evaluation table is out of time: it must not share files, weeks or too many rows with the training table."""
 
 import numpy as np
 import pandas as pd
@@ -7,13 +7,14 @@ from shared.catalog.manifests import MOST_SEEN
 from workers.tables.training.table import TrainingTable
 
 MOST_SHARED = MOST_SEEN
-"""Of the rows with conversions, how many may be rows of the training table as well: 0.8 % of a week of real keywords are, by chance.
+"""The share of the converting rows that may also be rows of the training table: by chance, 0.8 % of a real week's rows are.
 
-Rows without conversions say nothing: one click and no purchase is what most keywords have week after week."""
+Rows without conversions do not count, because most keywords have one click and no purchase week after week.
+"""
 
 
 def why_not_out_of_time(table: TrainingTable, train: TrainingTable) -> str:
-    """Why a table is not of a later time than the training table, as a part of a sentence; empty where nothing speaks against it."""
+    """Returns why an evaluation table is not later than the training table, as part of a sentence; empty if there is no such reason."""
     if table.fingerprint.contents == train.fingerprint.contents:
         return "it was judged on no table but the one it was trained on"
     trained_on = {file.sha256 for file in train.fingerprint.files.values()}
@@ -32,7 +33,7 @@ def why_not_out_of_time(table: TrainingTable, train: TrainingTable) -> str:
 
 
 def _digests(table: TrainingTable) -> np.ndarray:
-    """A digest of each row with conversions, the same whatever kind of file it comes from."""
+    """Returns a hash of each row with conversions, the same for all file formats."""
     happened = table.outcomes
     rows = happened.conversions > 0
     device = {} if happened.device is None else {" device": happened.device[rows]}

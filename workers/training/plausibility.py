@@ -1,6 +1,6 @@
-"""Says what speaks against training on a table, or against the rates of what was trained, before anybody uses them.
+"""Plausibility checks of training tables and of the rates of a trained model.
 
-A table without conversions, with a few clicks or with its columns exchanged trains without an error, and its release would be the newest.
+A table without conversions, with few clicks or with its columns exchanged trains without an error, and its release would become the latest.
 """
 
 from collections.abc import Iterator
@@ -13,40 +13,40 @@ from shared.errors import TableError
 from workers.tables.training.table import TrainingTable
 
 FEWEST_CLICKS, FEW_CLICKS = 100, 1000
-"""A table with fewer clicks is refused, or warned of. Rows count where a table has no clicks."""
+"""A training on a table with fewer clicks fails, or gets a warning. In a table without clicks, each row counts as one."""
 
 MOST_ABOVE = 0.01
-"""Of the clicks of a table, how many may be of rows with more conversions than clicks: 0.1 % are in two real weeks."""
+"""The share of the clicks that may be in rows with more conversions than clicks: 0.1 % in two real weeks."""
 
 MOST_UNCLICKED = 0.01
-"""Of the conversions of a table, how many may be of rows without clicks: none are in two real weeks."""
+"""The share of the conversions that may be in rows without clicks: 0 in two real weeks."""
 
 MOST_APART = 2.0
-"""How many times the mean rate may be above or below what happened."""
+"""By which factor the mean rate may differ from the actual rate."""
 
 MOST_AT_END = 0.2
-"""Of the clicks, how many may have a rate of exactly 0 or 1: a linear model cuts some of its rates to 0."""
+"""The share of the clicks that may have a rate of exactly 0 or 1: a linear model clips some of its rates to 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Why a table is not trained on or not judged on, and what to do about it."""
+    """A problem of a training or evaluation table, and what to do about it."""
 
     sentence: str
     next_step: str
 
 
 def check_training_table(table: TrainingTable, *, force: bool = False) -> list[str]:
-    """The problems of a table to train on that ``force`` overrides; else the first one is raised.
+    """Returns the problems of a training table that ``force`` overrides; without ``force`` the first one is raised.
 
     Raises:
-        TableError: nothing can be learned from it, or its columns are not what their names say.
+        TableError: nothing can be learned from the table, or its columns do not match their names.
     """
     return _check([*_misread(table), *_junk(table)], force=force)
 
 
 def check_evaluation_table(table: TrainingTable, *, force: bool = False) -> list[str]:
-    """The same for a table to judge on: one that is small or has no conversions is only warned of."""
+    """Does the same for an evaluation table; too few clicks or no conversions only cause a warning."""
     return _check([*_misread(table)], force=force)
 
 
@@ -58,7 +58,7 @@ def _check(problems: list[Problem], *, force: bool) -> list[str]:
 
 
 def _misread(table: TrainingTable) -> Iterator[Problem]:
-    """Rows that are not what they seem to be."""
+    """Yields problems of tables that were misread or mislabeled."""
     audit, path = table.audit, table.fingerprint.path
     if audit.above_share > MOST_ABOVE:
         yield Problem(
@@ -91,7 +91,7 @@ _EXCHANGED = (
 
 
 def _junk(table: TrainingTable) -> Iterator[Problem]:
-    """Too little to learn from."""
+    """Yields problems of tables with too little to learn from."""
     audit, path, count = table.audit, table.fingerprint.path, _count(table.audit)
     rate = table.frame["cr"].to_numpy()
     if audit.clicks < FEWEST_CLICKS:
@@ -115,7 +115,7 @@ def _count(audit: TableAudit) -> str:
 
 
 def warn_of_tables(train: TrainingTable, held_out: TrainingTable | None) -> Iterator[str]:
-    """What makes the figures doubtful, in sentences."""
+    """Yields warnings on tables whose metrics are unreliable."""
     if train.audit.clicks < FEW_CLICKS:
         yield f"trained on {_count(train.audit)} alone: below {FEW_CLICKS:,} the rates are mostly chance"
     for table in filter(None, (train, held_out)):
@@ -130,13 +130,13 @@ def warn_of_tables(train: TrainingTable, held_out: TrainingTable | None) -> Iter
 
 
 def warn_of_seen_rows(table: TrainingTable, seen_share: float) -> Iterator[str]:
-    """That the table to judge on holds rows that were trained on, in a sentence."""
+    """Yields a warning if the evaluation table contains rows of the training table."""
     if seen_share > MOST_SEEN:
         yield f"{seen_share:.0%} of the rows with conversions of {table.fingerprint.path} were trained on too: the figures flatter it"
 
 
 def warn_of_rates(table: TrainingTable, rates: np.ndarray) -> Iterator[str]:
-    """How the rates that a release gives for a table leave a plausible band around what happened there, in sentences."""
+    """Yields warnings on rates that leave a plausible band around the actual rate of the table."""
     clicks, happened = table.outcomes.clicks, table.audit.conversions / table.audit.clicks
     predicted = float(rates @ clicks / clicks.sum())
     path = table.fingerprint.path

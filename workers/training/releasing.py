@@ -1,4 +1,4 @@
-"""Trains a definition, judges what was learnt and publishes it as a release."""
+"""Trains a definition, evaluates the model and publishes it as a release."""
 
 import contextlib
 import json
@@ -50,10 +50,14 @@ def train_release(
     find: FindParameters = lambda _: None,
     loading: IsolatedLoading = IN_TIME,
 ) -> Outcome | None:
-    """Fit, evaluate, publish, point the aliases; returns the outcome of the job, which another run may have decided.
+    """Fits, evaluates, publishes and points the aliases; returns the outcome of the job, which another run may have decided.
 
-    ``limits`` are those of the gate. ``find`` returns what a search has found for the training table; it is called only when needed.
-    ``loading`` is how the release and its rivals are loaded to be compared.
+    Args:
+        folder: the folder of the job.
+        library: the definitions and releases.
+        limits: the limits of the gate.
+        find: returns the result of a parameter search for the training table; called only when needed.
+        loading: how the release and its rivals are loaded for the comparison.
 
     Raises:
         TableError: a table cannot be read or lacks what training needs.
@@ -69,14 +73,14 @@ def train_release(
             folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
         outcome = folder.outcome()
     if outcome is not None and outcome.state == JobState.DONE and not folder.is_published:
-        # here and not before: who is killed in between comes back to it
+        # not earlier: if the process is killed before this write, the next run repeats both
         done = point_aliases(folder, outcome)
         folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps({"facts": done}).encode())
     return outcome
 
 
 def is_trained(folder: JobFolder, job: TrainJob) -> bool:
-    """True when the release of this job is published."""
+    """Returns True if the release of this job is published."""
     return folder.bucket.exists(f"{release_folder(_release_of(job))}/{MANIFEST}")
 
 
@@ -112,7 +116,7 @@ def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find
         champion = _read_champion(folder.bucket)
         judgement = judge_release(trained, _ask_rivals(trained, unjudged, staged, library, loading), champion, job, limits)
         if folder.outcome() is not None:
-            return  # cancelled while it was fitted
+            return  # cancelled while the model was fitted
         folder.say("publishing the release")
         judged = {"metrics": judgement.metrics, "evaluation": judgement.evaluation, "seconds": time.monotonic() - began}
         manifest = unjudged.model_copy(update=judged)
@@ -125,7 +129,7 @@ def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find
 
 
 def _describe(job: TrainJob, trained: Trained, search: Search | None, forced: list[str]) -> ReleaseManifest:
-    """The manifest of a release that is saved but not judged."""
+    """Returns the manifest of a release that is saved but not yet evaluated."""
     definition, train, held_out = trained.definition, trained.tables["train"], trained.tables.get("eval")
     seen_share = 0.0 if held_out is None else share_trained_on(held_out, train)
     judged, rates = held_out or train, trained.rates[trained.judged_on]
@@ -153,7 +157,7 @@ def _describe(job: TrainJob, trained: Trained, search: Search | None, forced: li
 
 
 def _read_champion(bucket: Bucket) -> Champion:
-    """The release that ``champion`` means now, or why that cannot be read."""
+    """Returns the release that ``champion`` points to, or why the alias cannot be read."""
     champion, damaged = known_alias(bucket, CHAMPION), damaged_aliases(bucket)
     return Champion(
         release=None if champion is None else champion.release, unknown=damaged[CHAMPION].message if CHAMPION in damaged else ""
@@ -161,12 +165,12 @@ def _read_champion(bucket: Bucket) -> Champion:
 
 
 def _ask_rivals(trained: Trained, manifest: ReleaseManifest, staged: Path, library: ModelLibrary, loading: IsolatedLoading) -> Rivals:
-    """Ask the rivals of a release for their rates in a process of their own; the release itself must give there what it gave here."""
+    """Loads the rivals of a release in separate processes to get their rates; the release itself must reproduce its rates there."""
     aside, tables = staged.parent, trained.tables
     rivals = find_rivals(tables["eval"], trained.definition.keys, library, aside) if "eval" in tables else Rivals()
     own = question_to(trained, manifest, staged)
     answers = ask_releases([own, *rivals.questions], aside, library.definitions, loading.seconds)
-    with contextlib.closing(answers):  # whatever happens, no process is left
+    with contextlib.closing(answers):  # terminates the process in every case
         check_reproduced(trained, own, next(answers))
         rivals.take(answers, loading.on_killer)
     return rivals
@@ -222,7 +226,7 @@ def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:
 
 
 def _verdict(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> tuple[str, Promotion | None]:
-    """What the gate said, in words; and the promotion, unless the champion is another by now than the one it was compared with."""
+    """Returns the reason of the gate, and the promotion, unless another release became the champion after the comparison."""
     if manifest.evaluation is None:
         return "", None
     verdict, now = manifest.evaluation.gate, known_alias(bucket, CHAMPION)

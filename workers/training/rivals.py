@@ -1,4 +1,4 @@
-"""Judges a freshly trained model beside the champion and the newest releases of all definitions, on the same rows."""
+"""Compares a newly trained model with the champion and the newest releases of all definitions, on the same rows."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -28,55 +28,55 @@ from workers.training.out_of_time import why_not_out_of_time
 from workers.training.trained_rows import share_seen_by
 
 MOST_RIVALS = 5
-"""Other releases that are loaded to be compared with: the champion and the newest of so many definitions."""
+"""Maximum number of other releases for the comparison, besides the champion: the newest of this many definitions."""
 
 HAS_SEEN = "it was trained on this table"
 HAS_SEEN_ROWS = "it was trained on {share:.0%} of the rows with conversions of this table, in another file"
-"""Why a release is not judged on a table: its figures would be better than it is."""
+"""Reasons for excluding a release from a comparison: its metrics on this table would be too good."""
 
 
 OnKiller = Callable[[str, str], None]
 
 
 def ignore_killer(release: str, problem: str) -> None:
-    """Does nothing: the manifest of the new release names the release that killed its loader anyway."""
+    """Does nothing: the manifest of the new release names the release that killed its loader."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IsolatedLoading:
-    """How releases are loaded and asked in a process of their own."""
+    """How releases are loaded and evaluated in separate processes."""
 
     seconds: float = LOAD_SECONDS
-    """Time limit for each release."""
+    """Time limit per release."""
     on_killer: OnKiller = ignore_killer
-    """Called with a release that killed or hung that process, and how."""
+    """Called with a release that killed or hung its process, and a description of the problem."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judgement:
-    """The figures of a release for its manifest, and what each keyword cost."""
+    """The metrics of a release for its manifest, and the loss of each keyword."""
 
     evaluation: Evaluation
     metrics: dict[str, dict[str, MetricValues]]
     losses: KeywordLosses
 
     def named_losses(self, release: str) -> KeywordLosses:
-        """What each keyword cost, with this release's id in the place of its definition's name."""
+        """Returns the loss of each keyword, under this release's id instead of its definition's name."""
         names = [release, *list(self.losses.losses)[1:]]
         return replace(self.losses, losses=dict(zip(names, self.losses.losses.values(), strict=True)))
 
 
 @dataclass(kw_only=True)
 class Rivals:
-    """Other releases that a new one is compared with: what they are asked, what they predict, and why some do not."""
+    """Other releases for the comparison: their questions, their rates, and the problems that excluded some."""
 
     questions: list[Question] = field(default_factory=list)
     rates: dict[str, np.ndarray] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
-    """Release -> why not."""
+    """Maps a release to the reason for its exclusion."""
 
     def take(self, answers: Iterable[Answer], on_killer: OnKiller) -> None:
-        """Keep what the releases answered, in the order of the questions."""
+        """Stores the answers of the releases, in the order of the questions."""
         for question, answer in zip(self.questions, answers, strict=True):
             release = question.manifest.release
             if answer.problem:
@@ -92,7 +92,7 @@ class Rivals:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
-    """A model that was just trained, its tables, and its rates for each of them; ``eval`` is left out where there is none."""
+    """A newly trained model, its tables, and its rates for each table; ``eval`` is optional."""
 
     definition: Definition
     model: Any
@@ -101,21 +101,21 @@ class Trained:
 
     @property
     def judged_on(self) -> Literal["eval", "train"]:
-        """The table whose figures count."""
+        """The name of the table whose metrics count."""
         return "eval" if "eval" in self.tables else "train"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Champion:
-    """What the alias ``champion`` means while a release is judged."""
+    """The release that the alias ``champion`` points to during the comparison."""
 
     release: str | None
     unknown: str = ""
-    """Why that cannot be read; empty when it can."""
+    """Why the alias cannot be read; empty if it can."""
 
 
 def judge_release(trained: Trained, rivals: Rivals, champion: Champion, job: TrainJob, limits: Limits) -> Judgement:
-    """Judge a model on ``eval``, or on ``train`` where that is all there is, and ask the gate what the job wants to know."""
+    """Evaluates a model on ``eval``, or on ``train`` if there is no other table, and applies the gate."""
     definition, tables = trained.definition, trained.tables
     train = tables["train"]
     judged_on = trained.judged_on
@@ -157,12 +157,12 @@ def _importance_of(definition: Definition, model: Any, table: TrainingTable) -> 
         X, _ = prepare(definition, table.frame, table=table.fingerprint.path)
         with calling(definition.name, definition.folder, "importance"):
             return find_importance(model, X, table.outcomes.conversions, table.outcomes.clicks)
-    except DefinitionError:  # a picture in the report is not worth a failed training
+    except DefinitionError:  # a figure in the report is not worth a failed training
         return None
 
 
 def find_rivals(table: TrainingTable, keys: tuple[str, ...], library: ModelLibrary, aside: Path) -> Rivals:
-    """The champion and the newest releases, each with its verified files in a folder of its own in ``aside``; nothing of them is loaded."""
+    """Finds the champion and the newest releases and copies each with its verified files into a folder in ``aside``; loads none of them."""
     rivals, aliases = Rivals(), list_aliases(library.bucket)
     latest = {release for alias, release in aliases.items() if alias.endswith(LATEST)}
     newest = sorted(latest, key=lambda release: release.partition("@")[2], reverse=True)
@@ -181,11 +181,11 @@ def find_rivals(table: TrainingTable, keys: tuple[str, ...], library: ModelLibra
 
 
 def _question_to_rival(release: str, table: TrainingTable, keys: tuple[str, ...], library: ModelLibrary, own: Path) -> Question:
-    """What a release is asked: the rows of the table, which is read once more where the release needs other columns of it.
+    """Returns the question to a release: the rows of the table, which is read again if the release needs other columns of it.
 
     Raises:
-        ModelError: it is not what was published, or it was trained on the table.
-        TableError: the table lacks a column that it needs, or it names rows by other keys.
+        ModelError: the files of the release are not the published ones, or it was trained on the table.
+        TableError: the table lacks a column that the release needs, or has other keys.
     """
     bucket = library.bucket
     manifest = read_manifest(bucket, release)
@@ -217,12 +217,12 @@ def _question_to_rival(release: str, table: TrainingTable, keys: tuple[str, ...]
 
 
 def _has_seen(problem: str) -> bool:
-    """True for the reasons why a release is not judged on rows that it was trained on."""
+    """Returns True for the exclusion reasons of releases that were trained on these rows."""
     return problem == HAS_SEEN or problem.endswith(HAS_SEEN_ROWS.partition("}")[2])
 
 
 def _happened_alike(one: Outcomes, other: Outcomes) -> bool:
-    """True when both tell of the same rows in the same order."""
+    """Returns True if both describe the same rows in the same order."""
     return all(np.array_equal(getattr(one, part.name), getattr(other, part.name)) for part in fields(Outcomes))
 
 

@@ -1,7 +1,7 @@
-"""Puts a trained model into a folder, and proves that what lies there gives the rates that were judged: in a process of its own.
+"""Saves a trained model, and verifies in a separate process that the saved files reproduce the evaluated rates.
 
-A release is published only then. A model that cannot be loaded, or that leaves a part of itself in the memory of its training, is found
-here and not by the first job that scores with it.
+A release is published only after this check. It detects a model that cannot be loaded, or that keeps part of its state in the memory of
+the training process, before the first job scores with it.
 """
 
 import shutil
@@ -22,23 +22,23 @@ from workers.tables.training.table import TrainingTable
 from workers.training.rivals import Trained
 
 ROWS_REPRODUCED = 10_000
-"""So many of the judged rows, the first ones, are predicted once more with the saved model."""
+"""How many of the evaluated rows are predicted again with the saved model; the first rows are taken."""
 
 RATE_AND_BOUNDS = ("rate", "lower bound", "upper bound")
 ROUNDING = 1e-12
-"""A definition whose rates depend on the block that a row stands in, as those of a matrix product do, may differ by so much."""
+"""Tolerance for definitions whose rates depend on the block of rows that they are computed with, such as in a matrix product."""
 
 
 def save_model(definition: Definition, model: Any, staged: Path) -> None:  # noqa: ANN401 - a definition's own class
-    """Let a model write its files into a new folder.
+    """Calls the model's ``save`` for a new folder.
 
     Raises:
-        DefinitionError: it fails.
-        ModelError: it wrote something that cannot be a file of a release.
+        DefinitionError: the definition's ``save`` failed.
+        ModelError: it wrote something that cannot be part of a release.
     """
     staged.mkdir()
     with calling(definition.name, definition.folder, "save"):
-        model.save(str(staged))  # a string, as the older service gave it
+        model.save(str(staged))  # a str, as in the older service
     digest_staged(definition, staged)
     if not (staged / definition.model_file).exists():
         raise ModelError(f"the definition {definition.name} saved no {definition.model_file}", next_step="Write it in its method save.")
@@ -51,18 +51,18 @@ def save_model(definition: Definition, model: Any, staged: Path) -> None:  # noq
 
 
 def digest_staged(definition: Definition, staged: Path) -> dict[str, FileDigest]:
-    """Size and sha256 of every file of a staged release; raises ModelError when there is anything but files."""
+    """Returns size and sha256 of every file of a staged release; raises ModelError for anything other than plain files."""
     for file in sorted(staged.iterdir()):
         if file.is_symlink() or not file.is_file():
             raise ModelError(
-                f"the definition {definition.name} saves {file.name}, which is no file, and a release holds nothing else",
+                f"the definition {definition.name} saves {file.name}, which is not a file, and a release holds nothing else",
                 next_step="Write plain files into the folder that its method save is given.",
             )
     return digest_folder(staged)
 
 
 def question_to(trained: Trained, manifest: ReleaseManifest, staged: Path) -> Question:
-    """What a staged release is asked: the first of the rows that it is judged on, and its intervals where it has them."""
+    """Returns the question to a staged release: the first of the evaluated rows, with intervals if it has them."""
     table = trained.tables[trained.judged_on]
     own = Path(shutil.copytree(staged, staged.parent / "copy"))
     frame = columns_for(trained.definition, [column.name for column in manifest.columns], table.features).iloc[:ROWS_REPRODUCED]
@@ -70,10 +70,10 @@ def question_to(trained: Trained, manifest: ReleaseManifest, staged: Path) -> Qu
 
 
 def check_reproduced(trained: Trained, asked: Question, answer: Answer) -> None:
-    """Compare what the saved model gives in a process of its own with what the trained one gives in this process.
+    """Compares the predictions of the saved model in a separate process with those of the trained model in this process.
 
     Raises:
-        ModelError: it gives nothing there, or other rates or bounds.
+        ModelError: the saved model fails there, or gives other rates or bounds.
     """
     definition = trained.definition
     if answer.problem:
@@ -85,7 +85,7 @@ def check_reproduced(trained: Trained, asked: Question, answer: Answer) -> None:
     loaded, bounds = np.clip(answer.rates[0], 0, 1), answer.rates[1:]
     if not asked.interval and _are_same(loaded, judged):
         return
-    # the values are copied, to lie in memory as in the other process
+    # copied, so that the memory layout is the same as in the other process
     live, *live_bounds = predict_rows(definition, trained.model, asked.frame.copy(), interval=asked.interval, table=asked.table)
     rounding = 0.0 if _are_same(np.clip(live, 0, 1), judged) else ROUNDING
     for what, there, here in zip(RATE_AND_BOUNDS, [loaded, *bounds], [judged, *live_bounds], strict=False):
@@ -105,7 +105,7 @@ def _are_same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def name_row(table: TrainingTable, position: int) -> str:
-    """The row of a training table in words: by its number among the rows that are used, and its key."""
+    """Describes a row of a training table by its number among the used rows and by its key."""
     keys = [name for name in table.frame.columns[1:] if name not in {column.name for column in table.columns}]
     shown = ", ".join(f"{name} {table.frame[name].iloc[position]}" for name in keys)
     return f"row {position + 1:,} of {table.fingerprint.path}{f' ({shown})' if shown else ''}"

@@ -1,8 +1,8 @@
 """A sketch of the rows that a release was trained on: the smallest of their hashes, in a small file beside the model.
 
-A table to judge on may hold rows that a release has seen in another file, as a random part of the same report does. The share of such
-rows is estimated from the hashes below the largest of the sketch (a bottom-k sketch: Cohen and Kaplan, Summarizing Data using Bottom-k
-Sketches, PODC 2007). Rows without conversions say nothing: one click and no purchase is what most keywords have week after week.
+An evaluation table may contain rows that a release has seen in another file, for example as a random sample of the same report. The share
+of such rows is estimated from the hashes below the largest of the sketch (a bottom-k sketch: Cohen and Kaplan, Summarizing Data using
+Bottom-k Sketches, PODC 2007). Rows without conversions do not count, because most keywords have one click and no purchase every week.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from workers.tables.training.table import TrainingTable
 
 SKETCH_ROWS = 4096
 FEWEST_MATCHES = 3
-"""Fewer rows in common may be chance."""
+"""Fewer common rows may be chance."""
 
 _HASH = "hash"
 
 
 def sketch(table: TrainingTable) -> bytes:
-    """The content of the file: the same for the same rows, in whatever order."""
+    """Returns the content of the sketch file, which is the same for the same rows in any order."""
     smallest = np.sort(np.unique(_hashes(table)))[:SKETCH_ROWS]
     out = io.BytesIO()
     pq.write_table(pa.table({_HASH: smallest}), out)
@@ -34,12 +34,12 @@ def sketch(table: TrainingTable) -> bytes:
 
 
 def share_trained_on(table: TrainingTable, train: TrainingTable) -> float:
-    """The share of the rows with conversions of one table that are rows of the other, whatever their files are."""
+    """Returns the share of the converting rows of ``table`` that are rows of ``train``, regardless of their files."""
     return _share(_hashes(table), _hashes(train))
 
 
 def share_seen_by(bucket: Bucket, release: ReleaseManifest, table: TrainingTable) -> float:
-    """The estimated share of the rows with conversions that a release was trained on; 0 where it has no sketch that can be read."""
+    """Estimates the share of the converting rows that a release was trained on; 0 if it has no readable sketch."""
     content = bucket.read(f"{release_folder(release.release)}/{TRAINED_ROWS}") if TRAINED_ROWS in release.files else None
     if content is None or hashlib.sha256(content).hexdigest() != release.files[TRAINED_ROWS].sha256:
         return 0.0
@@ -49,7 +49,7 @@ def share_seen_by(bucket: Bucket, release: ReleaseManifest, table: TrainingTable
         return 0.0
     hashes = _hashes(table)
     if len(known) >= SKETCH_ROWS:
-        hashes = hashes[hashes <= known.max()]  # of larger ones the sketch knows nothing
+        hashes = hashes[hashes <= known.max()]  # the sketch contains no larger hashes
     return _share(hashes, known)
 
 
@@ -59,7 +59,7 @@ def _share(hashes: np.ndarray, known: np.ndarray) -> float:
 
 
 def _hashes(table: TrainingTable) -> np.ndarray:
-    """A hash of the keys and counts of each row with conversions, the same in every file and for every definition with these keys."""
+    """Returns a hash of the keys and counts of each converting row, the same for all file formats and all definitions with these keys."""
     happened = table.outcomes
     rows = happened.conversions > 0
     device = np.zeros(int(rows.sum()), dtype=np.float64) if happened.device is None else happened.device[rows].astype(np.float64)

@@ -1,1 +1,1 @@
-"""What the tasks of a score job do with a queue: sending chunks, scoring after crashes, loading a release alone, marking progress."""
+"""Chunk tasks of a score job: sending chunks, scoring after crashes, loading a release alone, and recording progress."""

@@ -1,4 +1,4 @@
-"""Scores a chunk as its earlier crashes require: whole, in pieces, or not at all."""
+"""Scores a chunk as its earlier crashes require: as a whole, in pieces, or not at all."""
 
 from collections.abc import Callable
 
@@ -23,9 +23,9 @@ log = structlog.get_logger()
 
 
 def score_attempt(message: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
-    """Score a chunk; None when the job has ended, or another process is at this chunk or at its release.
+    """Scores a chunk; returns None if the job has ended, or another process works on this chunk or loads its release.
 
-    After ``MAX_DEATHS`` crashes the chunk is scored in pieces. After as many outside of scoring rows it is not scored.
+    After ``MAX_DEATHS`` crashes the chunk is scored in pieces. After as many crashes outside of scoring rows it is not scored.
 
     Raises:
         PermanentError: the chunk or its release crashed so often that the job fails.
@@ -50,7 +50,7 @@ def _refuse(message: ChunkMessage, planned: PlannedChunk, folder: JobFolder, att
 
 
 def _needs_care(attempt: Attempt) -> bool:
-    """True when the release of the job may be what killed a process of it."""
+    """Returns True if the release of the job may have killed a process."""
     return bool(attempt.deaths) or attempt.has_lost or has_killed_loader(attempt)
 
 
@@ -68,7 +68,7 @@ def _score_whole(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> 
 def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
     with leased(context.redis_client(), f"pieces:{folder.job_id}:{planned.index}") as is_ours:
         if not is_ours:
-            return None  # two processes at once would take each other's try for a crash
+            return None  # two concurrent processes would each count the other's attempt as a crash
         log.warning("chunk killed its worker and is tried in pieces", deaths=attempt.deaths)
         return chunk.score_chunk(folder, planned, context.library(), isolated=True, enter=_stage_recorder(attempt))
 

@@ -1,8 +1,8 @@
-"""Loads the release of a chunk: side by side with other processes, or alone and counted once a process of its job has died.
+"""Loads the release of a chunk: in parallel with other processes, or alone and counted once a process of its job has died.
 
-The main process of a worker reports a process of its pool that dies. A worker that is killed whole, as a container is, reports nothing.
-So every process marks its first load of a release, in the hash of the job's attempts (``loading:<process>``) and with a lease.
-A mark without a lease is the trace of a loader that died.
+The main process of a worker reports a process of its pool that dies. A worker that is killed as a whole, such as a container, reports
+nothing. Every process therefore marks its first load of a release, in the hash of the job's attempts (``loading:<process>``) and with a
+lease. A mark without a lease means that the loader died.
 """
 
 import contextlib
@@ -24,26 +24,26 @@ from workers.tasks.policies import verdicts
 log = structlog.get_logger()
 
 LOADING_SECONDS, LOADING_PAUSE_SECONDS = 10, 0.2
-"""How long a chunk waits while another process tries to load the release, and how often it checks."""
+"""How long a chunk waits while another process tries to load the release, and how often it checks, in seconds."""
 
 LOADING = "loading:"
-"""Before the name of a process, in the hash of a job's attempts and as the name of its lease."""
+"""Prefix of the process name, in the hash of a job's attempts and in the name of its lease."""
 
 _loaded: set[str] = set()
 
 
 def has_loaded(release: str) -> bool:
-    """True when this process has loaded the release: it kills no loader."""
+    """Returns True if this process has loaded the release, so the release does not kill its loader."""
     return release in _loaded
 
 
 def note_loaded(release: str) -> None:
-    """Remember that this process has loaded the release."""
+    """Records that this process has loaded the release."""
     _loaded.add(release)
 
 
 def has_killed_loader(chunk: Attempt) -> bool:
-    """True when a process died while it loaded the release of this job: its mark is removed, and the loss is recorded."""
+    """Returns True if a process died while it loaded the release of this job; its mark is removed, and the loss is recorded."""
     client = chunk.client
     with contextlib.suppress(redis.RedisError):
         fields = [field.decode() for field in client.hkeys(chunk.key) if isinstance(field, bytes)]
@@ -58,7 +58,7 @@ def has_killed_loader(chunk: Attempt) -> bool:
 
 @contextlib.contextmanager
 def marked_load(release: str, chunk: Attempt) -> Iterator[Callable[[ChunkStage], None]]:
-    """Mark that this process loads a release, unless it has loaded it before; gives a function that ends the mark after that stage."""
+    """Marks that this process loads a release, unless it has loaded it before; yields a function that removes the mark after that stage."""
     if has_loaded(release):
         yield lambda _: None
         return
@@ -77,10 +77,10 @@ def _remove_mark(chunk: Attempt, mark: str) -> None:
 
 
 def load_alone(release: str, folder: JobFolder, chunk: Attempt) -> bool:
-    """Load the release of a job that lost a process, one process at a time; False if another process is still loading it.
+    """Loads the release of a job that lost a process, one process at a time; returns False if another process is still loading it.
 
     Raises:
-        ModelError: it killed or hung so many processes that another one would fare no better.
+        ModelError: the release killed or hung ``MAX_DEATHS`` processes.
     """
     if folder.outcome() is not None:
         return False

@@ -1,4 +1,4 @@
-"""Marks finished chunks in Redis, which only saves time: the sweep finds finished chunks in the job's folder."""
+"""Marks finished chunks in Redis, only to save time: the sweep finds finished chunks in the job's folder."""
 
 import redis
 import structlog
@@ -15,8 +15,8 @@ log = structlog.get_logger()
 
 
 def mark_part(message: ChunkMessage, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> progress.Marked | None:
-    """Mark a chunk as done and end its attempt, in one round trip; None when Redis does not answer."""
-    # a release that was in memory was not loaded
+    """Marks a chunk as done and ends its attempt, in one round trip; returns None when Redis does not answer."""
+    # a release that was already in memory was not loaded
     stages = {stage: seconds for stage, seconds in part.stages.items() if stage != "load" or not release_was_kept}
     counts = counters.of_chunk(rows=part.rows_in, rejects=part.rows_rejected, stages=stages, release_was_kept=release_was_kept)
     try:
@@ -29,7 +29,7 @@ def mark_part(message: ChunkMessage, part: ChunkRecord, attempt: Attempt, *, rel
 
 
 def mark_present_parts(folder: JobFolder, done: set[int]) -> None:
-    """Mark the parts that are there from the start: those of a resumed job, or of the job that a fix corrects."""
+    """Marks the parts that exist from the start: those of a resumed job, or of the job that a fix corrects."""
     try:
         progress.mark_parts(context.redis_client(), folder.job_id, done, count_rejects(folder))
     except redis.RedisError as error:

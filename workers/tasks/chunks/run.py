@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkDone:
-    """A chunk that was scored and marked, and how far its job is."""
+    """A chunk that was scored and marked, and the progress of its job."""
 
     folder: JobFolder
     plan: Plan
@@ -28,21 +28,21 @@ class ChunkDone:
     rejected: int
     """Rows of the job that are rejected so far."""
     seconds: float
-    """How long this chunk took."""
+    """Seconds that this chunk took."""
 
     @property
     def starts_join(self) -> bool:
-        """True when the finish is to be sent now."""
+        """True when the finish step must be sent now."""
         return joining.is_due(self.plan, self.chunks_done, self.seconds)
 
     def check_rejects(self) -> None:
-        """Raise TableError when the job has too many rejects already; the join checks the complete job."""
+        """Raises TableError when the job has too many rejects already; the join checks the complete job."""
         if self.rejected and self.chunks_done < len(self.plan.chunks):
             check_so_far(self.folder, self.plan, self.rejected)
 
 
 def run_chunk(message: ChunkMessage, folder: JobFolder, attempt: Attempt) -> ChunkDone | None:
-    """Score and mark one chunk; None when it was left to another process, Redis does not answer, or there is no plan yet."""
+    """Scores and marks one chunk; returns None if it is left to another process, Redis does not answer, or there is no plan yet."""
     planned, kept_before = find_chunk(folder, message), releases_kept()
     part = score_attempt(message, planned, folder, attempt)
     if part is None:

@@ -18,13 +18,13 @@ from workers.tasks.chunks.marks import mark_present_parts
 log = structlog.get_logger()
 
 SENDING_PAUSE_SECONDS = 0.05
-"""Between two batches of chunks that are sent while the table is being cut."""
+"""Minimum seconds between two batches of chunks that are sent while the table is being cut."""
 
 
 class ChunkSender:
     """Sends each chunk of a job that has no part yet, once.
 
-    Early sending only saves time: chunks that were not sent early are sent with the plan.
+    Sending early only saves time: the other chunks are sent when the plan is written.
     """
 
     def __init__(self, app: celery.Celery, job_id: str) -> None:
@@ -34,7 +34,7 @@ class ChunkSender:
         """How many chunks were sent early: the first ones of the plan."""
 
     def send_early(self, chunks: Sequence[Chunk]) -> None:
-        """Send the chunks that can be scored and were not sent, unless a batch was sent a moment ago."""
+        """Sends the unsent chunks that can be scored, unless a batch was sent within ``SENDING_PAUSE_SECONDS``."""
         count = len(chunks)
         if count <= self.sent or time.monotonic() < self._next:
             return
@@ -48,7 +48,7 @@ class ChunkSender:
         self.sent, self._next = count, time.monotonic() + SENDING_PAUSE_SECONDS
 
     def send_remaining(self, folder: JobFolder, plan: Plan) -> None:
-        """Send the chunks of a written plan that have no part and were not sent, and the finish if few or none are missing."""
+        """Sends the unsent chunks of a written plan that have no part, and the finish step if few or none are missing."""
         missing = missing_chunks(folder, plan)
         log.info("planned", chunks=len(plan.chunks), missing=len(missing), sent_before=self.sent, release=plan.release)
         if missing and not self.sent:

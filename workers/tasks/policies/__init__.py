@@ -1,1 +1,1 @@
-"""The policies of a step, one a file: lease, crashes, retry, time limit and failure."""
+"""The policies of a step, one per file: lease, crashes, retry, time limit and failure."""

@@ -9,7 +9,7 @@ from workers.tasks.step import StepRun
 
 
 def run_counted(run: StepRun) -> None:
-    """Do the work of a step and count the run; a run that does not end counts as a crash.
+    """Does the work of a step and counts the run; a run that does not end counts as a crash.
 
     Raises:
         JobFailedError: the step killed its process too often, so it is not tried again.

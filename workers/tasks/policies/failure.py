@@ -21,7 +21,7 @@ class JobFailedHereError(Exception):
 
 
 def end_step(run: StepRun, error: BaseException) -> None:
-    """Drop the message or fail its job, for an error that another try would give again."""
+    """Drops the message or fails its job, for an error that would occur again."""
     if isinstance(error, SoftTimeLimitExceeded):
         run.step.time_limit.handle(run, error)
     elif isinstance(error, StaleMessageError):
@@ -32,17 +32,17 @@ def end_step(run: StepRun, error: BaseException) -> None:
         log.error("out of memory", exc_info=error)
         fail_job(run, verdicts.out_of_memory(run.describe(), run.folder))
     elif isinstance(error, Exception):
-        # a defect of the product or of a definition: the job ends with a notice and never stands still
+        # a defect of the product or of a definition: the job ends with a notice instead of stalling
         log.error("unexpected error", exc_info=error)
         fail_job(run, PermanentError(f"unexpected error in {run.name}, see {log_place(context.settings())}: {error!r}"))
     else:
-        # SystemExit of a definition would end this process, and with its message the next one
+        # SystemExit from a definition would end this process, and with the same message the next one
         log.error("a step was to end its process", exc_info=error)
         fail_job(run, verdicts.left_the_process(run.describe(), error))
 
 
 def fail_job(run: StepRun, error: ScoringError) -> None:
-    """End the job as failed and send its notice; if the folder cannot be written, the sweep repeats the step.
+    """Ends the job as failed and sends its notice; if the folder cannot be written, the sweep repeats the step.
 
     Raises:
         JobFailedHereError: always, unless the task was called as a function.

@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 def run_leased(run: StepRun, work: Callable[[StepRun], None]) -> None:
-    """Do the work under the lease of the step, and again while the step asks for it; do nothing if another process holds the lease.
+    """Does the work under the lease of the step, repeated while the step asks for it; does nothing if another process holds the lease.
 
     If the other process dies, the sweep sends the step again.
     """
@@ -23,6 +23,6 @@ def run_leased(run: StepRun, work: Callable[[StepRun], None]) -> None:
                 log.info("left to another process", task=run.name)
                 return
             work(run)
-        # a change after the work looked, but before the lease was returned, found the step taken
+        # a message that arrived after the work was done, but before the lease was released, was dropped as taken
         if not run.step.repeat_while(run.folder):
             return

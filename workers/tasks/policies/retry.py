@@ -1,4 +1,4 @@
-"""Retries: a step with a transient error comes back after a pause that doubles, and fails its job after its last try."""
+"""Retries: a step with a transient error is sent again after a pause that doubles, and fails its job after its last try."""
 
 import structlog
 
@@ -13,7 +13,7 @@ LONGEST_PAUSE_SECONDS = 10
 
 
 def retry(run: StepRun, error: Exception) -> None:
-    """Send the message once more with a pause, or fail the job after the last try.
+    """Sends the message again with a pause, or fails the job after the last try.
 
     Raises:
         celery.exceptions.Retry: the message was sent.

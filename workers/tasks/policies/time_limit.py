@@ -1,4 +1,4 @@
-"""Time limits: what follows when the pool breaks a step off at the end of its time."""
+"""Time limits: what happens when the pool interrupts a step at its time limit."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ log = structlog.get_logger()
 
 
 class FailAtTimeLimit:
-    """Fails the job: the step would take as long again. The job may be resumed, so the run does not count as a crash."""
+    """Fails the job, because the step would take as long again. The job may be resumed, so the run does not count as a crash."""
 
     counts_as_crash = False
 
     def handle(self, run: StepRun, error: SoftTimeLimitExceeded) -> None:
-        """Fail the job, with the line of the definition that hung if there is one."""
+        """Fails the job; the reason names the line of the definition that hung, if any."""
         hung = error.failure if isinstance(error, DefinitionHungError) else None
         fail_job(run, hung or verdicts.took_too_long(run.describe(), run.folder, run.task.app.conf.task_soft_time_limit))
 
@@ -33,6 +33,6 @@ class CountTimeLimit:
         self._what, self._seconds = what, seconds
 
     def handle(self, run: StepRun, error: SoftTimeLimitExceeded) -> None:
-        """Log it."""
+        """Logs the error."""
         del run
         log.error(f"{self._what} took too long", seconds=self._seconds(), error=str(error))

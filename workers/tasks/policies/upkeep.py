@@ -1,4 +1,4 @@
-"""The policy of the steps that belong to no job: one process at a time, crashes counted, and a Redis that is away costs one turn."""
+"""The policy of steps that belong to no job: one process at a time, crashes counted; an unreachable Redis skips one run."""
 
 from collections.abc import Callable
 
@@ -21,9 +21,9 @@ def run_upkeep(
     missed_on: tuple[type[Exception], ...] = (redis.RedisError,),
     may_run: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Do the work of a step of upkeep, unless another process does it, the step rests after crashes, or ``may_run`` says no.
+    """Runs a step of upkeep, unless another process runs it, the step rests after crashes, or ``may_run`` returns False.
 
-    ``missed`` is the log line of a turn that ended with an error of ``missed_on``; beat sends the next turn.
+    ``missed`` is the log line of a run that ended with an error of ``missed_on``; beat sends the next one.
     """
     with leased(context.redis_client(), step) as is_ours:
         if not is_ours or not may_run():

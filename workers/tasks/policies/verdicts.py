@@ -1,4 +1,4 @@
-"""The reasons of jobs whose step killed its process: which step or release, the most likely cause, and the next command."""
+"""Failure reasons of jobs whose step killed its process: which step or release, the most likely cause, and the next command."""
 
 from shared.errors import JobFailedError, ModelError, PermanentError
 from shared.jobs.folder import JobFolder
@@ -9,12 +9,12 @@ from workers.scoring.chunk import ChunkStage
 
 
 def killed_step(what: str, attempt: Attempt) -> PermanentError:
-    """The verdict on a step of a whole job, described by ``what``, that killed its process again and again."""
+    """Returns the error for a step of a whole job, described by ``what``, that killed its process repeatedly."""
     return JobFailedError(f"{what} {_fate(attempt)}", next_step=_advice(attempt))
 
 
 def killed_chunk(message: ChunkMessage, release: str, attempt: Attempt) -> PermanentError:
-    """The verdict on a chunk that killed its process outside of scoring rows, so that no row can be at fault."""
+    """Returns the error for a chunk that killed its process outside of scoring rows, so that no row is at fault."""
     doing = attempt.last.doing if attempt.last else ""
     if doing == ChunkStage.LOADING:
         return killed_loader(release, attempt)
@@ -22,7 +22,7 @@ def killed_chunk(message: ChunkMessage, release: str, attempt: Attempt) -> Perma
 
 
 def killed_loader(release: str, attempt: Attempt) -> ModelError:
-    """The verdict on a release that killed or hung the processes that loaded it."""
+    """Returns the error for a release that killed or hung the processes that loaded it."""
     definition = release.partition("@")[0]
     return ModelError(
         f"the release {release} kills or hangs the process that loads it: it {_fate(attempt)}",
@@ -31,12 +31,12 @@ def killed_loader(release: str, attempt: Attempt) -> ModelError:
 
 
 def out_of_memory(what: str, folder: JobFolder) -> PermanentError:
-    """The verdict on a step that was refused the memory that it asked for."""
+    """Returns the error for a step whose memory allocation failed."""
     return JobFailedError(f"{what} ran out of memory: its process may use {describe_memory()}", next_step=_more_memory(folder))
 
 
 def left_the_process(what: str, error: BaseException) -> PermanentError:
-    """The verdict on a step in which the definition's code tried to end the process, as ``sys.exit`` does."""
+    """Returns the error for a step in which the definition's code tried to end the process, as ``sys.exit`` does."""
     return ModelError(
         f"{what} was ended from within by {error!r}: the definition's code must not end its process",
         next_step="Find the line with: scoring models check NAME",
@@ -44,12 +44,12 @@ def left_the_process(what: str, error: BaseException) -> PermanentError:
 
 
 def took_too_long(what: str, folder: JobFolder, seconds: float) -> PermanentError:
-    """The verdict on a step of a whole job that reached its time limit: it would take as long again."""
+    """Returns the error for a step of a whole job that reached its time limit and would take as long again."""
     return JobFailedError(f"{what} took longer than {seconds:g} seconds", next_step=_more_memory(folder))
 
 
 def _fate(attempt: Attempt, doing: str = "") -> str:
-    """How its process ended, how often, and the most likely cause."""
+    """Describes how its process ended, how often, and the most likely cause."""
     last = attempt.last
     where = f", the last time while {doing}" if doing else ""
     if last is not None and last.ran_out_of_time:

@@ -1,1 +1,1 @@
-"""The search for the best parameters: candidates tried on folds, round by round."""
+"""The search for the best parameters: candidates are tried on folds, round by round."""

@@ -1,6 +1,6 @@
-"""Which parameters a search tries: all of a grid, some at random, or those that optuna hopes for.
+"""Proposes the parameters that a search tries: a full grid, a random sample, or optuna's suggestions.
 
-What comes out follows from the config, its seed, and what is known of the candidates tried so far; from nothing else.
+The proposals depend only on the config, its seed, and the results of the candidates tried so far.
 """
 
 import itertools
@@ -14,17 +14,17 @@ from shared.errors import RequestError
 from shared.jobs.search_config import ParameterRange, Params, SearchConfig, Value
 
 OPTUNA_AT_ONCE = 8
-"""So many are tried before optuna is asked again: more keep more processes busy, fewer let it learn sooner."""
+"""Candidates per request to optuna: more of them keep more processes busy, fewer let it learn sooner."""
 
 DRAWS_PER_CANDIDATE = 100
-"""After so many draws the space is taken to hold no more candidates that differ."""
+"""After this many draws per candidate, the space is assumed to hold no other candidates."""
 
 Tried = tuple[Params, float | None]
-"""A candidate with its loss; None when it failed."""
+"""A candidate with its loss; None if it failed."""
 
 
 def propose(config: SearchConfig, tried: Sequence[Tried]) -> list[Params]:
-    """The candidates to try next, none of them twice; empty when the search is over."""
+    """Returns the candidates to try next, without repetitions; empty when the search is over."""
     if config.search == "optuna":
         return _ask_optuna(config, tried)
     if tried:
@@ -48,7 +48,7 @@ def _draw(values: list[Value] | ParameterRange, dice: random.Random) -> Value:
         return values[dice.randrange(len(values))]
     if values.is_whole and not values.log:
         return dice.randint(int(values.low), int(values.high))
-    # half a step more at both ends, so that these whole numbers are as likely as the others
+    # widened by half a step at both ends, so that the end values are as likely as the others
     low, high = (values.low - 0.5, values.high + 0.5) if values.is_whole else (values.low, values.high)
     drawn = math.exp(dice.uniform(math.log(low), math.log(high))) if values.log else dice.uniform(low, high)
     drawn = min(max(drawn, values.low), values.high)
@@ -69,7 +69,7 @@ def _key(params: Params) -> str:
 
 
 def _ask_optuna(config: SearchConfig, tried: Sequence[Tried]) -> list[Params]:
-    """What optuna asks for next: its tree-structured Parzen estimator, told of everything that was tried."""
+    """Returns the next suggestions of optuna's tree-structured Parzen estimator, given the results of all candidates so far."""
     try:
         import optuna  # noqa: PLC0415 - an extra: only who searches with it needs it
     except ImportError:

@@ -1,6 +1,6 @@
-"""Cuts a training table into folds that are as honest as the use: what is evaluated comes later than what was trained on.
+"""Cuts a training table into folds that imitate the use of a model: evaluation rows are later than training rows.
 
-A keyword in a week is never on both sides of a fold. A table of one week, or without weeks, is cut by keywords instead.
+A keyword in a week is never on both sides of a fold. A table of one week, or without weeks, is cut by keyword instead.
 """
 
 import numpy as np
@@ -11,28 +11,28 @@ from shared.records import Frozen
 from workers.tables.training.table import TrainingTable
 
 BLOCKS = 32
-"""Losses are kept for so many groups of keywords, so that two candidates can be compared group by group."""
+"""Losses are stored for this many groups of keywords, so that two candidates can be compared group by group."""
 
 
 HALF_A_YEAR, LAST_WEEK = 26, 53
 
 
 class Fold(Frozen):
-    """One way to cut the table into a side to train on and one to evaluate on."""
+    """One way to cut the table into training and evaluation rows."""
 
     week: float | None = None
-    """Evaluated is this week, trained on all earlier ones."""
+    """The evaluation week; all earlier weeks are used for training."""
     group: int = 0
-    """Without a week: evaluated is this group of keywords out of ``groups``, trained on all others."""
+    """Without a week: the group of keywords, out of ``groups``, for evaluation; all others are used for training."""
     groups: int = 0
     words: str
 
 
 def folds_of(table: TrainingTable, wanted: int) -> list[Fold]:
-    """The folds of a table, at most as many as wanted: of the latest weeks, or of groups of keywords where there is one week.
+    """Returns up to ``wanted`` folds of a table: the latest weeks, or groups of keywords if the table has only one week.
 
     Raises:
-        TableError: it has one keyword alone.
+        TableError: the table has only one keyword.
     """
     weeks = [] if table.week is None else weeks_in_order(table.week)
     if len(weeks) > 1:
@@ -48,7 +48,7 @@ def folds_of(table: TrainingTable, wanted: int) -> list[Fold]:
 
 
 def weeks_in_order(week: np.ndarray) -> list[float]:
-    """The weeks that there are, the earliest first; weeks of a year, 1 to 53, with half a year between two go on over New Year."""
+    """Returns the weeks in order of time; week numbers from 1 to 53 with a gap of half a year are taken to continue over New Year."""
     weeks: list[float] = np.unique(week).tolist()
     gaps = np.diff(weeks)
     if len(gaps) and gaps.max() > HALF_A_YEAR and weeks[0] >= 1 and weeks[-1] <= LAST_WEEK:
@@ -58,7 +58,7 @@ def weeks_in_order(week: np.ndarray) -> list[float]:
 
 
 def sides(table: TrainingTable, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to train on and those to evaluate on, each as a mask."""
+    """Returns the training rows and the evaluation rows of a fold, each as a mask."""
     if fold.week is not None:
         week = table.week if table.week is not None else np.full(len(table.frame), np.nan)
         weeks = weeks_in_order(week)
@@ -68,12 +68,12 @@ def sides(table: TrainingTable, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
 
 
 def blocks_of(keywords: np.ndarray) -> np.ndarray:
-    """The block of each row, 0 to ``BLOCKS - 1``: that of its keyword, the same in every fold."""
+    """Returns the block of each row, 0 to ``BLOCKS - 1``, which depends only on its keyword and is the same in every fold."""
     return ((_hashes(keywords) >> np.uint64(32)) % np.uint64(BLOCKS)).astype(np.int64)
 
 
 def _ranks(keywords: np.ndarray) -> np.ndarray:
-    """For each row the rank of its keyword in an order that has nothing to do with the keywords themselves, from 0."""
+    """Returns the rank of each row's keyword, from 0, in an order that is independent of the keywords' values."""
     hashes, place = np.unique(_hashes(keywords), return_inverse=True)
     return np.arange(len(hashes))[place]
 

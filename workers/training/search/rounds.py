@@ -1,6 +1,6 @@
-"""What follows from what a search has tried: which candidates go on, and which one is chosen.
+"""Decides, from the recorded losses alone, which candidates advance to the next fold and which one wins. Pure functions.
 
-Nothing here reads or writes a file. The same plan, waves and records give the same next wave and the same end, whoever asks.
+The same plan, rounds and records give the same next round and the same result in every process.
 """
 
 import math
@@ -20,7 +20,7 @@ from workers.training.search.candidates import propose
 from workers.training.search.folds import BLOCKS, Fold
 
 MARGIN = 3.0
-"""In standard errors of the paired difference: how much worse than the best a candidate must be to get no further folds."""
+"""A candidate gets no further folds if it is worse than the best by more than this many standard errors of the paired difference."""
 
 RULE = (
     f"After each fold a candidate is stopped when its log-loss on the folds so far is more than {MARGIN:g} standard errors above that of "
@@ -28,11 +28,11 @@ RULE = (
 )
 
 LONGEST_SHOWN = 60
-"""Characters of parameters beside a progress bar."""
+"""Maximum characters of the parameters beside a progress bar."""
 
 
 class SearchPlan(Record):
-    """What is settled of a search before any work."""
+    """The settings of a search, fixed before any work."""
 
     job_id: str
     made: Timestamp
@@ -55,29 +55,29 @@ class SearchRound(Record):
     made: Timestamp
     number: int
     fold: int
-    """From 1."""
+    """The number of the fold, from 1."""
     candidates: list[Trial]
     expected: int
-    """Candidates times folds that the whole search will have tried, as far as can be seen."""
+    """The expected number of pairs of candidate and fold in the whole search."""
 
 
 class FoldRecord(Record):
-    """What one candidate reached on one fold."""
+    """The result of one candidate on one fold."""
 
     candidate: int
     fold: int
     params: Params
     losses: list[float] = Field(default_factory=list)
-    """For each block of keywords the log-loss of all its clicks, in nats."""
+    """The log-loss of all clicks of each block of keywords, in nats."""
     clicks: list[float] = Field(default_factory=list)
-    """For each block its clicks."""
+    """The clicks of each block."""
     failed: str = ""
-    """Why there are no losses."""
+    """Why there are no losses; empty if there are."""
     seconds: float
 
 
 Records = Mapping[tuple[int, int], FoldRecord]
-"""By candidate and fold."""
+"""Maps a candidate and a fold, both by number, to the record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +86,20 @@ class LossDifference:
 
     mean: float
     error: float
-    """Standard error of the mean, infinite where it cannot be told."""
+    """Standard error of the mean; infinite if it cannot be estimated."""
 
     @property
     def is_clear(self) -> bool:
-        """True when the first one is worse by more than chance explains."""
+        """True if the first candidate is worse by more than chance explains."""
         return self.mean > MARGIN * self.error
 
 
 def compare(worse: Sequence[FoldRecord], better: Sequence[FoldRecord]) -> LossDifference:
-    """Compare two candidates on the folds that both have, paired by groups of keywords.
+    """Compares two candidates on the folds that both have, paired by groups of keywords.
 
-    The error is that of a ratio of sums over groups (Cochran, Sampling Techniques, 3rd ed., 6.3), since all rows of a keyword belong
-    together; what changes from week to week for all keywords at once it does not see.
+    The standard error is that of a ratio of sums over groups (Cochran, Sampling Techniques, 3rd ed., 6.3), because the rows of a keyword
+    are
+    correlated. It does not cover variation from week to week that affects all keywords at once.
     """
     pairs = list(zip(worse, better, strict=False))
     clicks = np.sum([one.clicks for one, _ in pairs], axis=0)
@@ -113,7 +114,7 @@ def compare(worse: Sequence[FoldRecord], better: Sequence[FoldRecord]) -> LossDi
 
 
 def next_round(plan: SearchPlan, rounds: Sequence[SearchRound], records: Records) -> SearchRound | None:
-    """The wave that comes after these, all of whose records are there; None when the search is over."""
+    """Returns the round after these complete rounds; None when the search is over."""
     ok = successes(records)
     if rounds:
         fold, trials = _next_fold(plan, rounds, ok)
@@ -126,7 +127,11 @@ def next_round(plan: SearchPlan, rounds: Sequence[SearchRound], records: Records
 
 
 def conclude(plan: SearchPlan, rounds: Sequence[SearchRound], records: Records) -> Search:
-    """The chosen candidate, and all of them with what they reached, the best first."""
+    """Returns the chosen candidate, and all candidates with their results, the best first.
+
+    Raises:
+        ModelError: every candidate failed.
+    """
     ok = successes(records)
     trials = _all_trials(rounds)
     complete = [number for number, folds in ok.items() if len(folds) == len(plan.folds)]
@@ -151,19 +156,19 @@ def conclude(plan: SearchPlan, rounds: Sequence[SearchRound], records: Records) 
 
 
 def varied(config: SearchConfig, params: Params) -> Params:
-    """The parameters that are not the same for all candidates."""
+    """Returns the parameters that differ between candidates."""
     fixed = {name for name, values in config.parameters.items() if isinstance(values, list) and len(values) == 1}
     return {name: value for name, value in params.items() if name not in fixed} or params
 
 
 def show_params(params: Mapping[str, Any]) -> str:
-    """Parameters in a line for people."""
+    """Formats parameters on one line."""
     text = ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in params.items())
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def successes(records: Records) -> dict[int, list[FoldRecord]]:
-    """For each candidate that never failed its records, in the order of the folds."""
+    """Maps each candidate that never failed to its records, in the order of the folds."""
     failed = {record.candidate for record in records.values() if record.failed}
     ok: dict[int, list[FoldRecord]] = {}
     for _, record in sorted(records.items()):
@@ -173,13 +178,13 @@ def successes(records: Records) -> dict[int, list[FoldRecord]]:
 
 
 def loss_of(folds: Iterable[FoldRecord]) -> float:
-    """Log-loss per click over these folds together."""
+    """Returns the log-loss per click over all these folds."""
     folds = list(folds)
     return sum(map(sum, (one.losses for one in folds))) / sum(map(sum, (one.clicks for one in folds)))
 
 
 def _next_fold(plan: SearchPlan, rounds: Sequence[SearchRound], ok: Mapping[int, list[FoldRecord]]) -> tuple[int, list[Trial]]:
-    """The fold that comes next for the newest candidates, and those that get it."""
+    """Returns the next fold for the newest candidates, and the candidates that get it."""
     last = rounds[-1]
     trials = {trial.number: trial for trial in _all_trials(rounds)}
     if any(trial.number in ok for trial in last.candidates):
@@ -187,7 +192,7 @@ def _next_fold(plan: SearchPlan, rounds: Sequence[SearchRound], ok: Mapping[int,
     elif any(len(folds) == len(plan.folds) for folds in ok.values()):
         return 0, []
     else:
-        # those in the lead have failed: the ones that were stopped for them go on
+        # the leaders have failed: the candidates that were stopped because of them continue
         done = max((len(folds) for folds in ok.values()), default=0)
         numbers = [number for number, folds in ok.items() if len(folds) == done]
     if done == len(plan.folds):
@@ -209,7 +214,7 @@ def _round(plan: SearchPlan, rounds: Sequence[SearchRound], fold: int, trials: l
 
 
 def _tried(plan: SearchPlan, rounds: Sequence[SearchRound], ok: Mapping[int, list[FoldRecord]]) -> list[tuple[Params, float | None]]:
-    """All candidates with their losses; that of a stopped one is what it would be if it stayed as far behind the best."""
+    """Returns all candidates with their losses; a stopped candidate is assumed to keep its distance to the best one."""
     complete = [folds for folds in ok.values() if len(folds) == len(plan.folds)]
     best = min(complete, key=loss_of, default=[])
     losses = {

@@ -1,13 +1,13 @@
-"""The search for the best parameters of a definition, as many small steps: one for each candidate and fold.
+"""The search for the best parameters of a definition in small steps, one per candidate and fold.
 
-    jobs/<job id>/params.yaml             what was asked for
-                  search.json             the folds and the config, settled before any work    (first writer wins)
-                  waves/0001.json         candidates that are tried on one fold, side by side  (first writer wins)
-                  candidates/0007.02.json what candidate 7 reached on fold 2                   (first writer wins)
+    jobs/<job id>/params.yaml             the requested config
+                  search.json             the folds and the config, fixed before any work            (first writer wins)
+                  waves/0001.json         a round: candidates that are tried on one fold in parallel (first writer wins)
+                  candidates/0007.02.json the result of candidate 7 on fold 2                        (first writer wins)
 
-A wave is made when the one before it is complete, and follows from the records alone: every process that makes it makes the same wave.
-All candidates are tried on the first fold, those that are not clearly worse than the best on the second, and so on. So a
-killed worker, a lost message or an emptied Redis costs at most the candidates in hand.
+A round is made when the previous one is complete, and depends on the records alone: every process makes the same round.
+All candidates are tried on the first fold, those that are not clearly worse than the best on the second, and so on.
+A killed worker, a lost message or an emptied Redis therefore costs at most the candidates that were being tried.
 """
 
 import functools
@@ -53,7 +53,7 @@ from workers.training.search.rounds import (
 )
 
 SAID_SECONDS = 1.0
-"""Between two stages of a search: each costs reading all records."""
+"""Minimum seconds between two updates of the stage of a search: each update reads all records."""
 
 _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
 
@@ -62,12 +62,12 @@ _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
 
 
 def next_messages(folder: JobFolder, library: ModelLibrary) -> list[CandidateMessage]:
-    """What a train job must try before it can fit: begins its search, or takes it up; empty when it has none, or it is over.
+    """Returns the candidates to try before a train job can fit, starting its search if needed; empty if there are none.
 
     Raises:
-        RequestError: the config cannot be used.
-        ModelError: the definition takes none of the candidates, or was changed since the search began.
-        TableError: the training table cannot be read, or not be cut into folds.
+        RequestError: the config is invalid.
+        ModelError: the definition accepts none of the candidates, or was changed since the search began.
+        TableError: the training table cannot be read or cut into folds.
     """
     if folder.outcome() is not None:
         return []
@@ -83,7 +83,7 @@ def next_messages(folder: JobFolder, library: ModelLibrary) -> list[CandidateMes
             return missing
         records = _read_records(folder, rounds)
         if records is None:
-            continue  # one was broken and is gone: it is missing now
+            continue  # a broken record was deleted and is missing now
         this_round = next_round(plan, rounds, records)
         if this_round is None:
             return []
@@ -92,19 +92,19 @@ def next_messages(folder: JobFolder, library: ModelLibrary) -> list[CandidateMes
 
 
 def missing_messages(folder: JobFolder) -> tuple[list[CandidateMessage], datetime | None]:
-    """What of the waves is not there yet, and when the newest one was made; changes nothing."""
+    """Returns the missing candidates of the rounds, and when the newest round was made; changes nothing."""
     rounds = _read_rounds(folder)
     return _missing(folder, rounds), rounds[-1].made if rounds else None
 
 
 def score_candidate(folder: JobFolder, candidate: int, fold: int, library: ModelLibrary) -> FoldRecord | None:
-    """Train a candidate on one side of a fold, evaluate it on the other, and write down what it reached, unless that is there.
+    """Trains a candidate on one side of a fold, evaluates it on the other, and writes the result, unless it exists.
 
-    A definition that fails with these parameters fails this candidate and not the job. None when the job has ended.
+    A definition that fails with these parameters fails this candidate and not the job. Returns None when the job has ended.
 
     Raises:
-        StaleMessageError: the search has no such candidate, or it got no such fold.
-        TableError: the table changed under the job.
+        StaleMessageError: the search has no such candidate, or the candidate did not get this fold.
+        TableError: the table was changed after the start of the search.
         ModelError: the definition was changed since the search began.
     """
     if (record := _read_record(folder, candidate, fold)) is not None:
@@ -132,13 +132,13 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, library: Model
 
 
 def give_up(folder: JobFolder, candidate: int, fold: int, reason: str) -> None:
-    """Write down that a candidate failed, for a reason that it cannot tell itself."""
+    """Records that a candidate failed for a reason outside of its own step, such as a crash."""
     trial = _trial(folder, candidate, fold)
     _write(folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=reason, seconds=0.0))
 
 
 def say_standing(folder: JobFolder) -> None:
-    """Write the best candidate so far as the stage of the job, unless a stage was written a moment ago."""
+    """Writes the best candidate so far as the stage of the job, unless a stage was written within ``SAID_SECONDS``."""
     told = folder.bucket.stat(folder.file(JobFile.STAGE))
     if told is not None and time.time() - told.modified < SAID_SECONDS:
         return
@@ -158,11 +158,11 @@ def say_standing(folder: JobFolder) -> None:
 
 
 def found(folder: JobFolder, table: TableFingerprint) -> Search | None:
-    """What the search of a train job has found for its table, once it is over; None when it has none.
+    """Returns the result of a train job's search for its table; None if it has no search.
 
     Raises:
-        TableError: this is not the table that was searched on.
-        ModelError: every candidate failed; the sentence says how the first one did.
+        TableError: the table is not the one of the search.
+        ModelError: every candidate failed; the message gives the reason of the first one.
     """
     plan = _read_plan(folder)
     if plan is None:
@@ -173,7 +173,7 @@ def found(folder: JobFolder, table: TableFingerprint) -> Search | None:
 
 
 def forget_table() -> None:
-    """Drop the table that this process keeps between the candidates of one job."""
+    """Drops the table that this process caches between the candidates of one job."""
     _read_table.cache_clear()
 
 
@@ -181,7 +181,7 @@ def forget_table() -> None:
 
 
 def _begin(folder: JobFolder, job: TrainJob, library: ModelLibrary) -> SearchPlan:
-    """Settle the config and the folds; the first process to write them decides."""
+    """Fixes the config and the folds; the first process to write them decides."""
     definition = library.definition(job.definition)
     config = read_search_config(folder, job)
     _check_parameters(definition, propose(config, []))
@@ -201,7 +201,7 @@ def _begin(folder: JobFolder, job: TrainJob, library: ModelLibrary) -> SearchPla
 
 
 def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> None:
-    """Raise ModelError when the definition takes none of these candidates; one that takes some fails with the others alone."""
+    """Raises ModelError when the definition accepts none of these candidates; if it accepts some, only the others fail."""
     refused: PermanentError | None = None
     for params in candidates:
         try:
@@ -211,7 +211,7 @@ def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> N
             refused = refused or error
         else:
             return
-    # a definition that refuses a parameter on purpose has said why, without its file and line
+    # a definition that refuses a parameter deliberately gives a message, which is shown without file and line
     why = getattr(getattr(refused, "__cause__", None), "message", "") or getattr(refused, "message", "there are none")
     raise ModelError(
         f"the definition {definition.name} takes none of the candidates of the config: {why}",
@@ -224,7 +224,7 @@ def _definition_of(job: TrainJob, plan: SearchPlan, library: ModelLibrary) -> De
     if definition.source_sha256 != plan.definition_sha256:
         raise ModelError(
             f"the definition {job.definition} was changed since the search of job {job.job_id} began",
-            next_step=f"Ask anew: scoring train {job.definition} --config FILE --again",
+            next_step=f"Request it again: scoring train {job.definition} --config FILE --again",
         )
     return definition
 
@@ -232,13 +232,14 @@ def _definition_of(job: TrainJob, plan: SearchPlan, library: ModelLibrary) -> De
 def _check_table(job: TrainJob, plan: SearchPlan, table: TableFingerprint) -> None:
     if table != plan.table:
         raise TableError(
-            f"the table {job.train} changed while its job ran", next_step=f"Ask anew: scoring train {job.definition} --config FILE --again"
+            f"the table {job.train} changed while its job ran",
+            next_step=f"Request it again: scoring train {job.definition} --config FILE --again",
         )
 
 
 @functools.lru_cache(maxsize=1)
 def _read_table(bucket: Bucket, job: TrainJob, definition: Definition) -> TrainingTable:
-    """The training table, read once for all candidates of a job that this process tries: a table of the same path may be another later."""
+    """Returns the training table, cached for all candidates of a job: a table at the same path may change later."""
     return read_training_table(
         bucket,
         job.train,
@@ -318,7 +319,7 @@ def _adds_up(record: FoldRecord) -> bool:
 
 
 def _read_records(folder: JobFolder, rounds: Sequence[SearchRound]) -> Records | None:
-    """What is there of these waves; None when one was broken, which is then taken away and made again."""
+    """Returns the records of these rounds; None when one was broken, which is then deleted, so that its step runs again."""
     there = _present_records(folder)
     wanted = [key for this_round in rounds for trial in this_round.candidates if (key := (trial.number, this_round.fold)) in there]
     records: dict[tuple[int, int], FoldRecord] = {}
@@ -331,7 +332,7 @@ def _read_records(folder: JobFolder, rounds: Sequence[SearchRound]) -> Records |
 
 
 def _write(folder: JobFolder, record: FoldRecord) -> FoldRecord:
-    """Put a record in place; the one that was there first counts."""
+    """Writes a record and returns it, or the existing record if another process was first."""
     path = _record_file(folder, record.candidate, record.fold)
     if not folder.bucket.create(path, record.to_json()):
         return _read_record(folder, record.candidate, record.fold) or record
