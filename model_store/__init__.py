@@ -1,1 +1,1 @@
-"""Definitions, releases and their evaluation; knows neither side of the queue."""
+"""Model definitions, releases and their evaluation. Knows nothing of the queue, its producers or its workers."""

@@ -1,4 +1,4 @@
-"""Reads the first rows of a table of one's own for the checks of a definition; what it cannot use it names in a sentence."""
+"""Reads the first rows of a user's table for the checks of a definition; errors name the column and the line."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from shared.errors import TableError
 from shared.table_files import ENDINGS, TEXT_FORMS, kind_of
 
 ROWS_READ = 1200
-"""As many as the made-up table has: the checks ask for them again and again."""
+"""As many rows as the generated table has: the checks predict them many times."""
 
 DEVICES = {"Computer": 0, "Smartphone": 1, "Tablet": 2, "0": 0, "1": 1, "2": 2}
 LABELS = ("cr", "Clicks", "Conversions", "week")
@@ -20,10 +20,10 @@ FLAGS = ("computer", "smartphone")
 
 
 def read_table(file: Path, definition: Definition) -> tuple[pd.DataFrame, np.ndarray]:
-    """The first rows of a csv, tsv or Parquet file as ``data_preparation`` is given them, with ``cr``; and the clicks of each.
+    """Returns the first rows of a csv, tsv or Parquet file as ``data_preparation`` receives them, with ``cr``, and the clicks of each row.
 
     Raises:
-        TableError: it cannot be read, lacks a column, or holds something else in it than belongs there.
+        TableError: the file cannot be read, lacks a column, or has a value of the wrong type.
     """
     raw = _read(file)
     clicks, rates = _outcomes(raw, file)
@@ -44,7 +44,7 @@ def _read(file: Path) -> pd.DataFrame:
         form = TEXT_FORMS.get(kind_of(file.name) or "csv")
         if form is None:
             return pd.read_parquet(file).head(ROWS_READ)
-        # pandas itself reads Zstandard only with one more library
+        # pandas needs another library to read Zstandard
         source = pa.input_stream(file, compression="zstd") if form.compression == "zstd" else file
         return pd.read_csv(source, sep=form.separator, nrows=ROWS_READ, dtype=str, keep_default_na=False)
     except (OSError, ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:

@@ -1,7 +1,7 @@
-"""What every definition promises, as named checks: run by the tests, and by ``python -m model_store.checks v2``.
+"""The contract of a definition as named checks, run by the tests and by ``python -m model_store.checks v2``.
 
-They ask the definition itself, on a small made-up table. What is optional and lacking is not asked. A check that fails says why
-in words for the person who writes the definition.
+The checks call the definition on a small generated table. Optional methods that it lacks are skipped. A check that fails explains the
+reason to the author of the definition.
 """
 
 import argparse
@@ -43,16 +43,16 @@ Outcome = Literal["ok", "failed", "not asked"]
 
 
 class BrokenPromiseError(Exception):
-    """Raised by a check when the definition does not do what it promises; the message says why."""
+    """Raised by a check when the definition breaks its promise; the message says why."""
 
 
 class NotAskedError(Exception):
-    """Raised by a check of something optional that the definition does not have."""
+    """Raised by a check of an optional feature that the definition does not have."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What one check found."""
+    """The result of one check."""
 
     check: str
     promise: str
@@ -61,14 +61,14 @@ class CheckResult:
 
 
 class Trial:
-    """One definition, the made-up table, and the model it trained on that; each made once, when a check first needs it."""
+    """One definition, its table, and the model trained on that table; each is created when a check first needs it."""
 
     def __init__(self, definition: Definition, folder: Path, extra: Path | None = None, file: Path | None = None) -> None:
         self.definition = definition
         self.folder = folder
         self.extra = extra
         self.file = file
-        """A table of one's own; None where all is made up."""
+        """A user's table; None to generate one."""
 
     @cached_property
     def _table_and_clicks(self) -> tuple[pd.DataFrame, np.ndarray]:
@@ -87,7 +87,7 @@ class Trial:
 
     @cached_property
     def features(self) -> pd.DataFrame:
-        """X as in scoring, when there is no target."""
+        """X as in scoring, without a target."""
         X, _, error = self.definition.prepare(self.table.drop(columns="cr"), target_col=None)
         if error is not None:
             raise BrokenPromiseError(f"data_preparation without a target reports {error!r}")
@@ -108,7 +108,7 @@ class Trial:
         return predict(self.model, self.features)
 
     def train(self, **weights: np.ndarray) -> tuple[Model, Any]:
-        """A new model, trained; and what ``train`` returned."""
+        """Returns a new, trained model and the return value of ``train``."""
         X, y, error = self.definition.prepare(self.table.copy())
         if error is not None:
             raise BrokenPromiseError(f"data_preparation with a target reports {error!r}")
@@ -116,7 +116,7 @@ class Trial:
         return model, model.train(X, y, **weights)
 
     def load(self, file: Path) -> Model:
-        """A new model, loaded from the file."""
+        """Returns a new model, loaded from the file."""
         model = self.definition.model_class()
         model.load(str(file))
         return model
@@ -124,14 +124,14 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """A promise with the code that tries it."""
+    """A promise with the function that checks it."""
 
     name: str
     promise: str
     attempt: Callable[[Trial], None]
 
     def run(self, trial: Trial) -> CheckResult:
-        """Try the promise; whatever the definition raises is a finding too, with its file and line."""
+        """Checks the promise; an exception of the definition is a failure, reported with its file and line."""
         outcome: Outcome = "failed"
         try:
             with calling(trial.definition.name, trial.definition.folder, self.name):
@@ -169,10 +169,10 @@ def _require(kept: bool, why: str) -> None:
 
 
 def make_table(definition: Definition) -> pd.DataFrame:
-    """A prepared table for training: 400 made-up keywords on three devices, the same every time.
+    """Generates a prepared training table: 400 keywords on three devices, the same every time.
 
-    Binary features are int8, others float64 or text, as in every prepared table. A definition that names its columns gets only those,
-    and the device only if it is among its keys or columns.
+    Binary features are int8, others float64 or text, as in every prepared table. A definition with COLUMNS gets only those, and the device
+    only if it is among its keys or columns.
     """
     random = np.random.default_rng(20261123)
     keyword = np.repeat(np.arange(KEYWORDS), 3)
@@ -198,17 +198,17 @@ def make_table(definition: Definition) -> pd.DataFrame:
 
 
 def make_clicks(rows: int) -> np.ndarray:
-    """Clicks of the made-up rows, float64, a few with very many."""
+    """Returns generated clicks, float64, with a few very large numbers."""
     return np.ceil(np.random.default_rng(30).pareto(1.2, rows) * 3 + 1).clip(max=2000)
 
 
 def predict(model: Model, X: pd.DataFrame) -> np.ndarray:
-    """What the model predicts, as an array that has one finite number a row."""
+    """Returns the model's predictions as an array with one finite number per row."""
     return _one_a_row("predict", model.predict(X), len(X))
 
 
 def predict_interval(model: Any, X: pd.DataFrame) -> np.ndarray:  # noqa: ANN401 - the template has no such method
-    """The bounds that the model gives, as an array of two rows, low and high, with one finite number for each row of ``X``."""
+    """Returns the model's bounds as an array of two rows, low and high, with one finite number for each row of ``X``."""
     bounds = model.predict_interval(X)
     _require(isinstance(bounds, tuple | list) and len(bounds) == 2, f"predict_interval gave {type(bounds).__name__}, not (low, high)")
     return np.array([_one_a_row("predict_interval", one, len(X)) for one in bounds])
@@ -330,7 +330,7 @@ def training_is_deterministic(trial: Trial) -> None:
     )
 
 
-@_check("train heeds sample_weight")
+@_check("train uses sample_weight")
 def heeds_weights(trial: Trial) -> None:
     if "sample_weight" not in inspect.signature(trial.definition.model_class.train).parameters:
         raise NotAskedError("train has no sample_weight")
@@ -346,7 +346,7 @@ def saves_a_file(trial: Trial) -> None:
 
 @_check("a saved and loaded model gives the same rates to the last bit, also when its file is gone")
 def loads_what_it_saved(trial: Trial) -> None:
-    with tempfile.TemporaryDirectory(dir=trial.folder) as place:  # as the store does: it loads from a copy
+    with tempfile.TemporaryDirectory(dir=trial.folder) as place:  # a copy, as in the store
         model = trial.load(Path(shutil.copytree(trial.saved.parent, place, dirs_exist_ok=True)) / trial.saved.name)
     loaded = predict(model, trial.features)
     _require(loaded.tobytes() == trial.rates.tobytes(), f"{int((loaded != trial.rates).sum())} of {len(loaded)} rates differ after loading")
@@ -377,7 +377,7 @@ def refuses_a_damaged_file(trial: Trial) -> None:
 def _loads(trial: Trial, file: Path) -> bool:
     try:
         trial.load(file)
-    except Exception:  # noqa: BLE001 - however a definition refuses the file, it is refused
+    except Exception:  # noqa: BLE001 - any exception is a refusal
         return False
     return True
 
@@ -410,7 +410,7 @@ def _rates_of_a_fresh_process(trial: Trial) -> np.ndarray:
 
 
 def predict_into(name: str, model_file: str, output: str, extra: str = "", file: str = "") -> None:
-    """Load a saved model and write its rates of the table to ``output`` (.npy): a part of one check."""
+    """Loads a saved model and writes its rates of the table to ``output`` (.npy); runs in the process of one check."""
     definition = load_definition(name, Path(extra) if extra else None)
     trial = Trial(definition, Path(output).parent, file=Path(file) if file else None)
     np.save(output, predict(trial.load(Path(model_file)), trial.features))
@@ -418,7 +418,7 @@ def predict_into(name: str, model_file: str, output: str, extra: str = "", file:
 
 @contextmanager
 def trial_of(name: str, extra: Path | None = None, file: Path | None = None) -> Iterator[Trial]:
-    """A trial in a temporary folder, with the table in ``file`` or a made-up one.
+    """Yields a trial in a temporary folder, with the table in ``file`` or a generated one.
 
     Raises:
         ModelError: there is no such definition, or it cannot be loaded.
@@ -429,20 +429,20 @@ def trial_of(name: str, extra: Path | None = None, file: Path | None = None) -> 
 
 
 def run_checks(name: str, extra: Path | None = None, file: Path | None = None) -> list[CheckResult]:
-    """Every check of one definition, in order.
+    """Runs every check of one definition, in order.
 
     Raises:
         ModelError: there is no such definition, or it cannot be loaded.
-        TableError: the table in ``file`` cannot be used.
+        TableError: the table in ``file`` is invalid.
     """
     with trial_of(name, extra, file) as trial:
         if file is not None:
-            len(trial.table)  # read now, so that what is wrong with it is said once
+            len(trial.table)  # read now, so that an error of the table is reported once
         return [check.run(trial) for check in CHECKS]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the checks and print what they found; 0 when all is kept, else the exit code of a ModelError."""
+    """Runs the checks and prints the results; returns 0 if all promises are kept, else the exit code of a ModelError."""
     parser = argparse.ArgumentParser(prog="python -m model_store.checks", description="Try everything that a model definition promises.")
     parser.add_argument("name", help="the definition, for example v2")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -1,8 +1,8 @@
-"""Finds model definitions and loads them: every folder with a ``model.py`` beside this file is one, and nothing names them.
+"""Finds and loads model definitions: every folder with a ``model.py`` beside this file is one, without registration.
 
-Definitions of an older service run unmodified from a folder of their own, given as ``extra``. Such code is imported as the
-package ``definition_<name>_<digest of its source>``: two that share a name or change never mix, and what they pickled is found
-again in every process.
+Definitions of an older service run unmodified from a folder of their own, given as ``extra``. Such code is imported as the package
+``definition_<name>_<digest of its source>``: definitions with the same name, or changed ones, never mix, and their pickled objects are
+found again in every process.
 """
 
 import functools
@@ -38,67 +38,67 @@ from shared.errors import ModelError
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 METHODS = ("_model_definition", "train", "score", "predict", "save", "load")
 TEMPLATE = "model_template.py"
-"""What older definitions load from the folder above theirs."""
+"""The file that older definitions load from their parent folder."""
 
 NO_KEYS = frozenset({"cr", "cr_low", "cr_high", "Clicks", "Conversions", "week", "computer", "smartphone"})
-"""Columns of a table or result that mean something else."""
+"""Columns of a table or result that cannot be keys, because they have another meaning."""
 
 OUTSIDE = "definition_"
-"""What the packages begin with that are made for definitions outside this folder."""
+"""Prefix of the packages of definitions outside this folder."""
 
 NAMED: tuple[tuple[str, tuple[str, ...] | None], ...] = (("KEYS", KEYS), ("COLUMNS", None), ("TEXT", ()))
-"""Attributes of a definition's class that name columns, and what they are where it has none."""
+"""Attributes of a definition's class that name columns, and their defaults."""
 
 
 _barred: dict[tuple[str, str], str] = {}
 """Name and digest of definitions that must not be imported here, with the reason."""
 
 _tried: set[tuple[str, str]] = set()
-"""Name and digest of definitions that this process imported, or tried to and lived."""
+"""Name and digest of definitions that this process imported, or tried to import and survived."""
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 class UnknownDefinitionError(ModelError):
-    """Raised when there is no definition of a name here; another process may know it by its ``SCORING_DEFINITIONS``."""
+    """Raised when there is no definition of a name here; another process may know it through its ``SCORING_DEFINITIONS``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Definition:
-    """Model code that was found and imported, and has all that is asked of it."""
+    """A definition that was found, imported and checked to be complete."""
 
     name: str
     folder: Path
     model_class: type[Any]
-    """Called without arguments; ``load`` is a method of what that gives."""
+    """Called without arguments; ``load`` is a method of the instance."""
     data_preparation: Callable[..., tuple[Any, Any, Any]]
     source_sha256: str
-    """Digest of its Python files, of their paths and contents, when it was imported."""
+    """Digest of the paths and contents of its Python files at the time of the import."""
     keys: tuple[str, ...]
-    """The columns that name a row in the output."""
+    """The key columns of the output."""
     columns: tuple[str, ...] | None
-    """The feature columns it needs; None for all."""
+    """The feature columns that it needs; None for all."""
     text: tuple[str, ...]
-    """Those of the feature columns that are text."""
+    """The feature columns that are text."""
     model_file: str
-    """The file in a release's folder that ``load`` is given."""
+    """The file in a release's folder that ``load`` receives."""
 
     @property
     def code(self) -> str:
-        """What its digest is made of, in words."""
+        """Describes the files that its digest covers."""
         return code_of(self.folder)
 
     @property
     def has_interval(self) -> bool:
-        """True when its models can say between what a rate lies."""
+        """True if its models can predict an interval around the rate."""
         return callable(getattr(self.model_class, "predict_interval", None))
 
     def columns_of_table(self, features: Sequence[str]) -> list[str]:
-        """The columns of the table that ``data_preparation`` is given, the target left out: the keys but the device, then the features."""
+        """Returns the columns that ``data_preparation`` receives, except the target: the keys without the device, then the features."""
         return list(dict.fromkeys([*(key for key in self.keys if key != "device"), *features]))
 
     def prepare(self, table: Any, target_col: str | None = "cr") -> tuple[Any, Any, Any]:  # noqa: ANN401 - pandas comes with definitions
-        """Features, target and error of a table, by ``data_preparation``; keys of the definition's own are dropped as the entity id is."""
+        """Returns features, target and error of a table from ``data_preparation``, which drops the keys like the entity id."""
         if self.keys == KEYS:
             return self.data_preparation(table, target_col=target_col)
         away = [key for key in self.keys if key != "device" and key not in self.text]
@@ -106,10 +106,10 @@ class Definition:
 
 
 def list_definitions(extra: Path | None = None) -> list[str]:
-    """The names of all definitions, numbers in them in their order (v2 before v10).
+    """Returns the names of all definitions in natural order (v2 before v10).
 
     Raises:
-        ModelError: ``extra`` is no folder, or holds a name that is here already.
+        ModelError: ``extra`` is not a folder, or contains a name that is already used here.
     """
     return sorted(
         _find_folders(extra),
@@ -118,10 +118,10 @@ def list_definitions(extra: Path | None = None) -> list[str]:
 
 
 def load_definition(name: str, extra: Path | None = None) -> Definition:
-    """Import a definition, once for each state of its source.
+    """Imports a definition, once for each state of its source.
 
     Raises:
-        ModelError: there is none of that name, it does not import, or it lacks something.
+        ModelError: there is no such definition, it cannot be imported, or it is incomplete.
     """
     folders = _find_folders(extra)
     if name not in folders:
@@ -129,7 +129,7 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
         where = "is not set there" if extra is None else f"is {extra} there"
         raise UnknownDefinitionError(
             f"there is no definition {name!r} on {socket.gethostname()}; there are: {known} (SCORING_DEFINITIONS {where})",
-            next_step="If it lies in a folder of its own, name the folder above it in SCORING_DEFINITIONS and start the workers anew; "
+            next_step="If it lies in a folder of its own, name the folder above it in SCORING_DEFINITIONS and restart the workers; "
             "to add one: scoring models new NAME.",
         )
     folder = folders[name]
@@ -147,35 +147,35 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
 
 
 def code_of(folder: Path) -> str:
-    """What the digest of a definition is made of, in words."""
+    """Describes the files that the digest of a definition covers."""
     template = _template_of(folder)
     return f"a Python file in {folder}{'' if template is None else f', or {template}, which may be new there'}"
 
 
 def is_tried(name: str, extra: Path | None = None) -> bool:
-    """True when this process imported this state of a definition, or tried to and lived."""
+    """Returns True if this process imported this state of a definition, or tried to import it and survived."""
     return (name, digest_source(_find_folders(extra)[name])) in _tried
 
 
 def bar_definition(name: str, extra: Path | None, what: str) -> None:
-    """Never import this state of a definition in this process and those it forks: it kills or hangs the process that does.
+    """Bars this state of a definition from being imported in this process and its forks, because it kills or hangs the importing process.
 
-    ``what`` says it in words, like ``kills its process (SIGABRT)``.
+    ``what`` describes the failure, like ``kills its process (SIGABRT)``.
     """
     _barred[name, digest_source(_find_folders(extra)[name])] = what
 
 
 def barred_definitions(extra: Path | None = None) -> dict[str, str]:
-    """The definitions that are left out in this process as they stand now, each with what it does, in words."""
+    """Returns the definitions that are barred in this process in their current state, each with a description of the failure."""
     folders = _find_folders(extra)
     return {name: what for (name, digest), what in _barred.items() if name in folders and digest_source(folders[name]) == digest}
 
 
 def digest_source(folder: Path) -> str:
-    """The sha256 over the paths and contents of a folder's Python files; a template of its own above it is a part of its code.
+    """Returns the sha256 over the paths and contents of a folder's Python files, and of the definition's own template in the parent folder.
 
     Raises:
-        ModelError: a file of it cannot be read.
+        ModelError: a file cannot be read.
     """
     whole = hashlib.sha256()
     for name, file in _python_files(folder):
@@ -188,12 +188,12 @@ def digest_source(folder: Path) -> str:
 
 
 def current_digest(name: str, extra: Path | None = None) -> tuple[str, Path] | None:
-    """The digest of a definition's code as it is now, and its folder; None when it is gone.
+    """Returns the current digest of a definition's code, and its folder; None if the definition no longer exists.
 
-    Costs a look at each file; the contents are read when one was changed since the last time.
+    It stats each file, and reads the contents only if a file was changed since the last call.
 
     Raises:
-        ModelError: a file of it cannot be read.
+        ModelError: a file cannot be read.
     """
     for parent in (PACKAGE_FOLDER, extra):
         if parent is not None and os.path.isfile(f"{parent}/{name}/model.py"):  # noqa: PTH113 - for each chunk, as above
@@ -204,12 +204,12 @@ def current_digest(name: str, extra: Path | None = None) -> tuple[str, Path] | N
 
 @functools.lru_cache(maxsize=64)
 def _digest_once(folder: Path, stamps: tuple[tuple[object, ...], ...]) -> str:
-    del stamps  # a changed file is another one
+    del stamps  # part of the cache key: changed files have other stamps
     return digest_source(folder)
 
 
 def _stamps(folder: Path) -> tuple[tuple[object, ...], ...]:
-    """What changes when a file of a definition does, without a look into it."""
+    """Returns values that change when a file of a definition changes, without reading the files."""
     try:
         stamps = [_stamp(entry.path, entry.stat()) for entry in _entries(str(folder))]
         template = _template_of(folder)
@@ -223,7 +223,7 @@ def _stamp(path: str, found: os.stat_result) -> tuple[object, ...]:
 
 
 def _entries(folder: str) -> Iterator["os.DirEntry[str]"]:
-    """The Python files in a folder and below; by hand, because pathlib takes five times as long and this is asked for each chunk."""
+    """Yields the Python files in a folder tree; pathlib takes five times as long, and this runs for each chunk."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".py"):
@@ -246,7 +246,7 @@ def _refuse_unreadable(folder: Path, file: Path, error: OSError) -> NoReturn:
 
 
 def _template_of(folder: Path) -> Path | None:
-    """The template of its own that lies above a definition; ours belongs to the code of none."""
+    """Returns the definition's own template in its parent folder; our template belongs to no definition."""
     template = folder.parent / TEMPLATE
     return template if folder.parent != PACKAGE_FOLDER and template.is_file() else None
 
@@ -267,7 +267,7 @@ def _folders_in(parent: Path) -> dict[str, Path]:
     return {file.parent.name: file.parent for file in parent.glob("*/model.py") if _NAME.fullmatch(file.parent.name)}
 
 
-# Kept for the life of the process, as Python keeps the module: the digest stays that of the code which really runs.
+# cached for the life of the process, like Python's modules, so that the digest remains that of the running code
 @functools.cache
 def _load_packaged(name: str) -> Definition:
     folder = PACKAGE_FOLDER / name
@@ -289,7 +289,7 @@ def _load_outside(name: str, folder: Path, digest: str) -> Definition:
 
 
 def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleType:
-    importlib.invalidate_caches()  # a file may be newer than Python's last look into the folder
+    importlib.invalidate_caches()  # a file may be newer than Python's cached listing of the folder
     try:
         with process_kept_as_it_is():
             return load()
@@ -312,7 +312,7 @@ def _summary(error: BaseException) -> str:
 
 
 class _FromSource(SourceFileLoader):
-    """Compiles a module from its source each time: Python takes cached bytecode of as many bytes and the same second for current."""
+    """Compiles a module from its source each time: Python accepts stale bytecode of a source with the same size and second."""
 
     def path_stats(self, path: Any) -> Any:  # noqa: ANN401 - as the base class
         raise OSError(f"no cached bytecode is used for {path}")
@@ -336,13 +336,13 @@ sys.meta_path.insert(0, _DefinitionFinder())
 
 
 def _checking(name: str, folder: Path) -> str:
-    """The command that tries a definition; one of a folder of its own is found by a variable, which may be set for the workers alone."""
+    """Returns the command that checks a definition; for one outside this folder with the variable that the command needs to find it."""
     elsewhere = "" if folder.parent == PACKAGE_FOLDER else f" (with SCORING_DEFINITIONS={folder.parent})"
     return f"scoring models check {name}{elsewhere}"
 
 
 def _import_by_location(package: str, folder: Path) -> ModuleType:
-    """Execute ``model.py`` as a module of a package made for its folder, so that it can import the files beside it."""
+    """Executes ``model.py`` as a module of a package made for its folder, so that it can import the files beside it."""
     init = folder / "__init__.py"
     _execute(package, init if init.exists() else None, folder)
     return _execute(f"{package}.model", folder / "model.py", None)
@@ -395,7 +395,7 @@ def _describe(name: str, folder: Path, module: ModuleType, digest: str) -> Defin
 
 
 def _names(model_class: type[Any], attribute: str, default: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The names in an attribute of a definition's class; a single text is taken for what it is, no tuple of its letters."""
+    """Returns the names in an attribute of a definition's class; a str is an error instead of a sequence of letters."""
     given = getattr(model_class, attribute, default)
     if isinstance(given, str):
         raise TypeError(f"{attribute} must be a tuple of names: write ({given!r},)")
@@ -403,13 +403,13 @@ def _names(model_class: type[Any], attribute: str, default: tuple[str, ...] | No
 
 
 def _wrong_file(name: object) -> str:
-    """Why this cannot be the name of a model file; empty when it can."""
+    """Returns why this cannot be the name of a model file; empty if it can."""
     is_plain = isinstance(name, str) and re.fullmatch(r"[^/\\\0]{1,200}", name) and name not in (".", "..")
     return "" if is_plain else f"has a MODEL_FILE that is not the name of a file: {name!r}"
 
 
 def _wrong_columns(keys: tuple[str, ...], columns: Sequence[str] | None, text: tuple[str, ...]) -> str:
-    """What cannot be among the columns that a class names; empty when nothing is."""
+    """Returns what is wrong with the columns that a class names; empty if nothing is."""
     if not keys or len(set(keys)) < len(keys) or not all(isinstance(key, str) and key for key in keys):
         return f"has KEYS that are not one or more different names: {keys!r}"
     if taken := sorted(NO_KEYS & set(keys)):

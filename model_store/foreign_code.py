@@ -1,8 +1,8 @@
-"""The one boundary around a definition's code: what goes wrong in it becomes one sentence that names the definition, file and line.
+"""The boundary around a definition's code: turns its failures into one sentence that names the definition, file and line.
 
-Everything that runs a definition's code runs it in ``calling``: ``Model()``, ``data_preparation``, ``train``, ``predict``, ``save``,
-``load``, ``importance`` and the rest. Three things pass through: the end of the time of a step, marked with whose code it struck;
-the shutdown of the worker; and a ``TableError``, by which a definition refuses a table.
+Every call of a definition's code runs in ``calling``: ``Model()``, ``data_preparation``, ``train``, ``predict``, ``save``, ``load``,
+``importance`` and the rest. Three exceptions pass through: the time limit of a step, marked with the definition that was running; the
+shutdown of the worker; and a ``TableError``, with which a definition refuses a table.
 """
 
 import contextlib
@@ -14,42 +14,42 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from billiard.exceptions import SoftTimeLimitExceeded  # what the pool that runs us raises; it knows no queue
+from billiard.exceptions import SoftTimeLimitExceeded  # raised by the worker's pool; this module knows no queue
 
 from shared.errors import ModelError, ScoringError, TableError
 from shared.memory_limit import describe_memory
 
 ON_A_TABLE = " --table FILE"
-"""Of ``scoring models check``: made-up values may not show what the rows of a real table do."""
+"""Option of ``scoring models check``: generated values may not reproduce a failure on the rows of a real table."""
 LONGEST_REASON = 300
-"""Characters that are quoted of an exception."""
+"""Maximum characters quoted of an exception."""
 
 MORE_MEMORY = "Give the workers more memory or fewer processes"
 
 GUARDED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGALRM)
-"""What the worker and its pool listen to; a definition that takes one for itself gives it back."""
+"""Signals that the worker and its pool handle; a definition's handler is removed after each call."""
 
 
 class DefinitionError(ModelError):
-    """Raised when a definition's own code fails, or gives something else than it promises."""
+    """Raised when a definition's own code fails, or returns an invalid value."""
 
     def __init__(self, what: str, reason: str = "", *, rows: str = "", joint: str = " on ", step: str = "", next_step: str = "") -> None:
         super().__init__(what + (joint + rows if rows else "") + reason, next_step=next_step)
         self.what, self.reason, self.joint, self.step = what, reason, joint, step
 
     def on(self, rows: str, reason: str | None = None) -> "DefinitionError":
-        """The same failure, which says on which rows it happened, and with the ``reason`` that they gave."""
+        """Returns the same error, which names the rows that cause it, with their ``reason`` if given."""
         reason = self.reason if reason is None else reason
         return DefinitionError(self.what, reason, rows=rows, joint=self.joint, step=self.step, next_step=self.next_step)
 
 
 class DefinitionHungError(SoftTimeLimitExceeded):
-    """Raised when the time of a step is over while a definition's code runs; still the end of the step's time to everybody else."""
+    """Raised when a step reaches its time limit while a definition's code runs; still a SoftTimeLimitExceeded for all other code."""
 
     def __init__(self, failure: DefinitionError) -> None:
         super().__init__(failure.message)
         self.failure = failure
-        """What ends a job that cannot be tried in pieces."""
+        """The error that fails a job which cannot be tried in pieces."""
 
     def __str__(self) -> str:
         return self.failure.message
@@ -57,12 +57,12 @@ class DefinitionHungError(SoftTimeLimitExceeded):
 
 @contextlib.contextmanager
 def calling(name: str, folder: Path, step: str) -> Iterator[None]:
-    """Runs a definition's code: ``step`` of the definition ``name``, which lies in ``folder``.
+    """Runs code of the definition ``name`` in ``folder``; ``step`` names the method that is called.
 
     Raises:
-        DefinitionError: whatever the code raised, ``SystemExit`` included, in one sentence.
+        DefinitionError: the code raised any other exception, including ``SystemExit``.
         TableError: the definition refuses the table.
-        DefinitionHungError: the time of the step was over.
+        DefinitionHungError: the step reached its time limit.
     """
     try:
         with process_kept_as_it_is():
@@ -75,14 +75,14 @@ def calling(name: str, folder: Path, step: str) -> Iterator[None]:
     except MemoryError as error:
         reason = f"it ran out of memory, of which its process may use {describe_memory()} ({place_of(error, folder)})"
         raise failure(name, folder, step, reason, f"{MORE_MEMORY}, or let {folder / 'model.py'} use less of it.") from error
-    except BaseException as error:  # foreign code may raise anything, and none of it may end the worker
+    except BaseException as error:  # foreign code may raise anything, which must not end the worker
         if is_shutdown(error):
             raise
         raise failure(name, folder, step, f"{describe(error)} ({place_of(error, folder)})", getattr(error, "next_step", "")) from error
 
 
 def failure(name: str, folder: Path, step: str, reason: str, next_step: str = "") -> DefinitionError:
-    """The error that says that a definition's code failed, and why."""
+    """Returns the error for a failure of a definition's code."""
     return DefinitionError(
         f"the definition {name} failed in {step}",
         f": {reason}",
@@ -92,7 +92,7 @@ def failure(name: str, folder: Path, step: str, reason: str, next_step: str = ""
 
 
 def describe(error: BaseException) -> str:
-    """An exception of foreign code on one line of bounded length; one of ours by its sentence."""
+    """Describes an exception of foreign code on one line of bounded length; one of our own by its message."""
     if isinstance(error, ScoringError):
         shown = error.message
     else:
@@ -105,10 +105,10 @@ def describe(error: BaseException) -> str:
 
 
 def place_of(error: BaseException, folder: Path) -> str:
-    """The deepest line of the definition itself that an error came through, as ``file, line n``; its ``model.py`` when there is none."""
+    """Returns the deepest line of the definition itself in a traceback, as ``file, line n``; its ``model.py`` if there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
-    # by hand, because traceback.extract_tb reads the source of every frame
+    # not traceback.extract_tb, which reads the source of every frame
     deepest = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if Path(frame.f_code.co_filename).is_relative_to(folder):
@@ -117,17 +117,17 @@ def place_of(error: BaseException, folder: Path) -> str:
 
 
 def is_shutdown(error: BaseException) -> bool:
-    """True when an exception is the worker being stopped, and none that a definition raised."""
+    """Returns True if an exception stops the worker, and was not raised by a definition."""
     if isinstance(error, KeyboardInterrupt):
         return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN  # a pool process ignores Ctrl-C
-    # billiard ends a pool process that is sent SIGTERM by a SystemExit out of this function of its own, in the middle of anything
+    # on SIGTERM, billiard raises SystemExit in this function, at any point of the running code
     frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
     return isinstance(error, SystemExit) and frames[-1:] == ["_shutdown_cleanup"]
 
 
 @contextlib.contextmanager
 def process_kept_as_it_is() -> Iterator[None]:
-    """Undoes what a definition changes for the whole process: numpy's handling of errors, the working folder, handlers of signals."""
+    """Restores what a definition changes for the whole process: numpy's error handling, the working directory, signal handlers."""
     folder = _working_folder()
     is_main = threading.current_thread() is threading.main_thread()
     handlers = [signal.getsignal(number) for number in GUARDED_SIGNALS] if is_main else []
@@ -143,8 +143,8 @@ def process_kept_as_it_is() -> Iterator[None]:
 
 
 def _working_folder() -> str:
-    """The working folder; empty when it was removed."""
+    """Returns the working directory; empty if it was removed."""
     try:
-        return os.getcwd()  # noqa: PTH109 - a text is enough, and this runs for each chunk
+        return os.getcwd()  # noqa: PTH109 - a str is enough, and this runs for each chunk
     except FileNotFoundError:
         return ""

@@ -1,8 +1,8 @@
-"""Loads releases in a process of their own and asks them for rates, so that one which kills or hangs its loader does so alone.
+"""Loads releases in separate processes and asks them for rates, so that a release that kills or hangs its loader does no other harm.
 
-The process is a fresh interpreter: nothing of this one's memory is there, as in the worker that will score with the release. All
-releases are loaded in one process, one after another; where one ends it, the next one gets a new process. What is asked and answered
-goes through a private folder: ``asked.json``, the tables as Arrow files, then ``<n>.loaded`` and ``<n>.npz`` or ``<n>.json``.
+The process is a fresh interpreter that shares no memory with this one, like the worker that will score with the release. One process
+loads all releases, one after another; if a release ends it, the next release gets a new process. Questions and answers go through a
+private folder: ``asked.json``, the tables as Arrow files, then ``<n>.loaded`` and ``<n>.npz`` or ``<n>.json``.
 """
 
 import contextlib
@@ -32,61 +32,61 @@ from shared.records import decode_long
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 LOAD_SECONDS = 60.0
-"""A release may take so long to be loaded and asked, and as long again for each so many rows; its process is then ended."""
+"""Time limit for loading and asking a release, plus as much per ``ROWS_IN_THAT_TIME`` rows; then its process is killed."""
 ROWS_IN_THAT_TIME = 1_000_000
 
 POLL_SECONDS = 0.01
-"""How often this process looks for an answer."""
+"""Seconds between two checks for an answer."""
 
 PARENT_DEATH_SIGNAL = 1
-"""Linux' number for this option of prctl (linux/prctl.h)."""
+"""Linux' number of this option of prctl (linux/prctl.h)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Question:
-    """A release, and the rows that it is to predict."""
+    """A release, and the rows to predict."""
 
     manifest: ReleaseManifest
     files: Path
-    """A folder of our own with its verified files. It is removed once the release is loaded, as a worker does."""
+    """A private folder with its verified files. It is removed once the release is loaded, as in a worker."""
     frame: pd.DataFrame
-    """The columns that the release needs, and maybe more."""
+    """The columns that the release needs, and possibly more."""
     table: str
-    """What the rows are called."""
+    """The name of the table in messages."""
     interval: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
-    """What a release predicts, or why it does not."""
+    """The predictions of a release, or why there are none."""
 
     rates: list[np.ndarray] = field(default_factory=list)
-    """The rates as they are predicted, then the lower and upper bounds if they were asked for."""
+    """The raw rates, then the lower and upper bounds if requested."""
     problem: str = ""
-    """Why there are no rates; empty when there are."""
+    """Why there are no rates; empty if there are."""
     killed: bool = False
-    """True when the release ended its process or hung in it."""
+    """True if the release killed or hung its process."""
 
 
 class Loader(Protocol):
     """A process that loads releases."""
 
     def poll(self) -> int | None:
-        """Its exit code, or None while it runs."""
+        """Returns its exit code, or None while it runs."""
 
     def kill(self) -> None:
-        """End it now, with all that it started."""
+        """Kills it, with all its child processes."""
 
 
 Start = Callable[[Path, int, Path | None], Loader]
 
 
 class FreshInterpreter:
-    """A Python interpreter that answers the questions in ``folder`` from ``first`` on."""
+    """A Python interpreter that answers the questions in ``folder``, starting with number ``first``."""
 
     def __init__(self, folder: Path, first: int, definitions: Path | None) -> None:
         parent = str(os.getpid())
-        # -P and a path of its own: it finds what this process finds, and nothing else that lies in the working folder
+        # -P and an explicit path: it imports from the same places as this process, and not from the working directory
         path = os.pathsep.join(dict.fromkeys([str(REPOSITORY), *(entry or str(Path.cwd()) for entry in sys.path)]))
         command = [sys.executable, "-P", "-m", __name__, parent, str(folder), str(first), *([str(definitions)] if definitions else [])]
         self._process = subprocess.Popen(
@@ -94,11 +94,11 @@ class FreshInterpreter:
         )
 
     def poll(self) -> int | None:
-        """Its exit code, or None while it runs."""
+        """Returns its exit code, or None while it runs."""
         return self._process.poll()
 
     def kill(self) -> None:
-        """End it now, with all that it started."""
+        """Kills it, with all its child processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -110,9 +110,9 @@ start_loader: Start = FreshInterpreter
 def ask_releases(
     questions: Sequence[Question], place: Path, definitions: Path | None = None, seconds: float = LOAD_SECONDS
 ) -> Generator[Answer, None, None]:
-    """The answers to these questions in their order; a release that dies, hangs or fails has a problem and stops no other.
+    """Yields the answers to these questions in order; a release that dies, hangs or fails has a problem and does not affect the others.
 
-    ``place`` is a folder of our own. ``seconds`` is the time that a release has, more with many rows.
+    ``place`` is a private folder. ``seconds`` is the time limit of a release, which grows with the number of rows.
     """
     _write_questions(questions, place)
     first = 0
@@ -150,10 +150,10 @@ def _write_questions(questions: Sequence[Question], place: Path) -> None:
 
 
 def _wait_for(loader: Loader, place: Path, number: int, seconds: float) -> Answer | None:
-    """The answer to one question; None when the process ends first, or the time."""
+    """Waits for the answer to one question; returns None if the process ends or the time is over first."""
     limit = time.monotonic() + seconds
     while True:
-        has_ended = loader.poll() is not None  # before the look, so that the last answer of a process is seen
+        has_ended = loader.poll() is not None  # checked before the answer, so that the last answer of a process is not missed
         if (answer := _read_answer(place, number)) is not None:
             return answer
         if has_ended or time.monotonic() > limit:
@@ -171,7 +171,7 @@ def _read_answer(place: Path, number: int) -> Answer | None:
 
 
 def _end_of(loader: Loader, place: Path, number: int, seconds: float) -> str:
-    """Why there is no answer, in words."""
+    """Describes why there is no answer."""
     step = "predicts" if (place / f"{number}.loaded").exists() else "is loaded"
     code = loader.poll()
     if code is None:
@@ -186,7 +186,7 @@ def _end_of(loader: Loader, place: Path, number: int, seconds: float) -> str:
 
 
 def main(parent: int, place: Path, first: int, definitions: Path | None) -> None:
-    """Answer the questions in a folder from ``first`` on, one after another, for the process ``parent``."""
+    """Answers the questions in a folder, starting with number ``first``, for the process ``parent``."""
     end_with_parent(parent)
     for number, asked in enumerate(json.loads((place / "asked.json").read_text())):
         if number >= first:
@@ -211,11 +211,11 @@ def _answer(place: Path, number: int, asked: dict[str, str], definitions: Path |
 
 
 def end_with_parent(parent: int) -> None:
-    """Let the system kill this process when the one that started it ends, however it ends; elsewhere than on Linux nothing happens."""
+    """Makes the kernel kill this process when its parent ends, in any way; does nothing on systems other than Linux."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended already
+        if os.getppid() != parent:  # the parent has ended already
             os.kill(os.getpid(), signal.SIGKILL)
 
 

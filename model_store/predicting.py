@@ -1,6 +1,6 @@
-"""The one way to ask a model for rates: prepare, predict, and check that there is one number for each row, in the order of the rows.
+"""The only way to ask a model for rates: prepare, predict, and check that there is one number per row, in the order of the rows.
 
-Scoring, training, the comparison of releases and the rehearsal of a saved release all go through ``predict_rows``.
+Scoring, training, the comparison of releases and the verification of a saved release all use ``predict_rows``.
 """
 
 import numbers
@@ -18,14 +18,14 @@ from model_store.foreign_code import ON_A_TABLE, DefinitionError, DefinitionHung
 from shared.errors import TableError
 
 MOST_SEARCH_SECONDS = 20.0
-"""The search for the first row with which a definition fails ends after this; it asks for each row three times at most."""
+"""Time limit of the search for the first row with which a definition fails; the search predicts each row at most three times."""
 
 NameRow = Callable[[int], str]
-"""Says in words which row is meant by its position, such as "line 7 of table.csv (entity_id 1005, device 1)"."""
+"""Describes the row at a position, such as "line 7 of table.csv (entity_id 1005, device 1)"."""
 
 
 def number_row(position: int) -> str:
-    """The row by its number, from 1: what there is to say where no line is known."""
+    """Describes a row by its number, from 1, if its line is unknown."""
     return f"row {position + 1:,}"
 
 
@@ -38,13 +38,13 @@ def predict_rows(
     name_row: NameRow = number_row,
     table: str = "the table",
 ) -> list[np.ndarray]:
-    """The rates that a model predicts, float64, one a row; then the lower and upper bounds if an ``interval`` is asked for.
+    """Returns the rates that a model predicts, float64, one per row; then the lower and upper bounds if ``interval`` is true.
 
-    ``frame`` holds the columns of a table that the definition is given (``Definition.columns_of_table``). It stays as it is, whatever the
-    definition does to it. Numbers may be of any size, and may not be finite.
+    ``frame`` holds the columns of a table that the definition receives (``Definition.columns_of_table``). It is not modified, even if the
+    definition modifies its input. Rates are neither clipped nor checked to be finite.
 
     Raises:
-        DefinitionError: the definition failed; the sentence names its file and line, and the first row that it fails on.
+        DefinitionError: the definition failed; the message names its file and line, and the first row that causes the failure.
         TableError: the definition refuses the table.
     """
     asked = _Question(definition=definition, model=model, frame=_with_plain_index(frame), interval=interval, table=table)
@@ -56,7 +56,7 @@ def predict_rows(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Question:
-    """What a model is asked, for all rows of a frame or for some of them."""
+    """The input of a model, for all rows of a frame or for some of them."""
 
     definition: Definition
     model: Any
@@ -66,7 +66,7 @@ class _Question:
 
     def ask(self, start: int, end: int) -> list[np.ndarray]:
         definition, count = self.definition, end - start
-        # a definition may change the table that it is given, but rows must stay where they are: writing into this one copies it
+        # a definition may modify its input, but the rows must keep their order: with copy-on-write, only a write copies the frame
         frame = self.frame.copy(deep=False) if count == len(self.frame) else _with_plain_index(self.frame.iloc[start:end])
         features = prepare(definition, frame, None, self.table)[0]
         predicted = [self._call("predict", features, count)]
@@ -97,10 +97,10 @@ class _Question:
 
 
 def prepare(definition: Definition, frame: pd.DataFrame, target_col: str | None = "cr", table: str = "the table") -> tuple[Any, Any]:
-    """Features and target of a table, by the definition's ``data_preparation``: as many features as rows, in their order.
+    """Returns features and target of a table from the definition's ``data_preparation``: as many features as rows, in the same order.
 
     Raises:
-        DefinitionError: it fails, or the rows are not the same.
+        DefinitionError: it fails, or returns other rows.
         TableError: it reports that it cannot prepare this table.
     """
     step = "data_preparation"
@@ -120,10 +120,10 @@ def prepare(definition: Definition, frame: pd.DataFrame, target_col: str | None 
 
 
 def one_a_row(definition: Definition, method: str, predicted: object, count: int) -> np.ndarray:
-    """The predictions as float64: a list or a column of numbers, one a row, in the order of the rows; what is masked or missing is NaN.
+    """Returns the predictions as float64: one number per row, in the order of the rows; masked and missing values become NaN.
 
     Raises:
-        DefinitionError: they are something else; the sentence says what.
+        DefinitionError: they are not a list or a column of numbers; the message says what they are.
     """
     if isinstance(predicted, pd.Series | pd.DataFrame) and len(predicted) == count and not _is_in_order(predicted.index):
         raise _gave(definition, method, "its predictions for {rows} in another order than the rows, by their index", count)
@@ -135,7 +135,7 @@ def one_a_row(definition: Definition, method: str, predicted: object, count: int
 
 
 def check_finite(definition: Definition, rates: np.ndarray, table: str, name_row: NameRow = number_row) -> None:
-    """Raise DefinitionError, which names the first row, when a rate is not a finite number."""
+    """Raises DefinitionError, which names the first row, when a rate is not a finite number."""
     wrong = np.flatnonzero(~np.isfinite(rates))
     if len(wrong):
         what = f"{rates[wrong[0]]} as the rate of {len(wrong):,} of {{rows}} of {table}"
@@ -179,7 +179,7 @@ def _gave(definition: Definition, method: str, what: str, count: int) -> Definit
 
 
 def line_of(definition: Definition, method: str) -> str:
-    """Where a method begins, as ``file, line n``; the definition's ``model.py`` where the template has it."""
+    """Returns where a method begins, as ``file, line n``; the definition's ``model.py`` if the template implements it."""
     found = definition.data_preparation if method == "data_preparation" else getattr(definition.model_class, method, None)
     code = getattr(found, "__code__", None)
     if code is None or not Path(code.co_filename).is_relative_to(definition.folder):
@@ -199,12 +199,12 @@ def _one_line(problem: object) -> str:
 
 
 def _shallow(features: Any) -> Any:  # noqa: ANN401
-    """What a method may change in place without changing it for the next one."""
+    """Returns a shallow copy, which a method may modify in place without affecting the next one."""
     return features.copy(deep=False) if isinstance(features, pd.DataFrame) else features
 
 
 def _with_plain_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its rows numbered from 0: what a definition adds to it by its index, meets its own row."""
+    """Returns the frame with its rows numbered from 0, so that what a definition joins by index meets the right row."""
     return frame if _is_plain(frame.index) else frame.reset_index(drop=True)
 
 
@@ -213,7 +213,7 @@ def _is_plain(index: pd.Index) -> bool:
 
 
 def _is_in_order(index: pd.Index) -> bool:
-    """False when an index says that rows which were numbered from 0 are in another order now."""
+    """Returns False if an index shows that rows numbered from 0 are now in another order."""
     if _is_plain(index) or index.dtype.kind not in "iu":
         return True
     at = index.to_numpy()
@@ -221,7 +221,7 @@ def _is_in_order(index: pd.Index) -> bool:
 
 
 def _naming_first_row(error: DefinitionError, asked: _Question, name_row: NameRow) -> DefinitionError:
-    """The same failure with the first row that it happens on; found by asking for ever fewer rows."""
+    """Returns the same error with the first row that causes it, found by bisection."""
     start, end, smallest = _first_failing(error, asked)
     if end - start > 1:
         return error.on(f"the {end - start:,} rows from {name_row(start)} to {name_row(end - 1)}, and on none of them alone")
@@ -230,7 +230,7 @@ def _naming_first_row(error: DefinitionError, asked: _Question, name_row: NameRo
 
 
 def _first_failing(error: DefinitionError, asked: _Question) -> tuple[int, int, DefinitionError]:
-    """The smallest block of rows found with which the definition fails, as ``[start, end)``, and how it failed on that."""
+    """Returns the smallest block of rows found with which the definition fails, as ``[start, end)``, and its failure."""
     start, end, limit = 0, len(asked.frame), time.monotonic() + MOST_SEARCH_SECONDS
     while end - start > 1 and time.monotonic() < limit:
         middle = (start + end) // 2
@@ -255,6 +255,6 @@ def _failure_on(asked: _Question, start: int, end: int) -> DefinitionError | Non
 
 
 def columns_for(definition: Definition, columns: Sequence[str], frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of a frame that the definition is given to predict, without a copy where these are all."""
+    """Returns the columns of a frame that the definition receives to predict, without a copy if these are all."""
     wanted = definition.columns_of_table(columns)
     return frame if frame.columns.tolist() == wanted else frame[wanted]

@@ -1,8 +1,8 @@
-"""Bounds the folder in which releases of an object store are kept on this machine: those used last stay.
+"""Bounds the local cache of releases from an object store; the least recently used releases are removed.
 
     SCORING_HOME/releases/model/<definition>/<release>/
 
-What goes is fetched again when it is needed.
+Removed releases are fetched again when they are needed.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from shared.processes import process_token
 
 MOST_RELEASES = 8
 MOST_BYTES = 2 << 30
-"""The file for Kubernetes gives the home of a worker 5 GiB."""
+"""The Kubernetes deployment gives the home of a worker 5 GiB."""
 IN_USE_SECONDS = 600
-"""Files are copied out of the cache within seconds; what was used so lately stays, whatever the bounds."""
+"""Files are copied out of the cache within seconds; releases that were used this recently stay, whatever the bounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,13 @@ class _Kept:
 
 
 def note_used(folder: Path) -> None:
-    """Write down that a release in the cache was used just now; file systems often do not."""
+    """Records that a release in the cache was used now, because many file systems do not record access times."""
     with contextlib.suppress(OSError):
         os.utime(folder)
 
 
 def shrink(cache: Path, *, most_releases: int = MOST_RELEASES, most_bytes: int = MOST_BYTES) -> list[str]:
-    """Remove the releases that were not used for longest until both bounds hold; the ids of those."""
+    """Removes the least recently used releases until both bounds hold; returns their ids."""
     kept = sorted(_find(cache), key=lambda release: release.used, reverse=True)
     removed = []
     size = 0
@@ -58,7 +58,7 @@ def _find(cache: Path) -> list[_Kept]:
 
 
 def _remove(folder: Path) -> None:
-    """Take a folder out of the cache at once: nobody must find half of it."""
+    """Removes a folder from the cache atomically, so that no process finds half of it."""
     aside = folder.parent / f".{process_token()}"  # removed by the next fetch if this process is killed
     with contextlib.suppress(OSError):
         folder.rename(aside)

@@ -1,4 +1,4 @@
-"""The shared store of releases: published whole, never changed, and verified before anything in them is loaded."""
+"""The store of releases, which are published atomically, never changed, and verified before they are loaded."""
 
 import errno
 import functools
@@ -24,7 +24,7 @@ RELEASES_IN_MEMORY = 4
 OWN_COPIES = ".loading"
 """Folder in the cache for the private copies that releases are loaded from."""
 COPIED_AT_ONCE = 1 << 20
-"""Bytes."""
+"""Bytes per read."""
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "lightgbm", "skops", "pyarrow")
 
 
@@ -38,7 +38,7 @@ class Release:
 
 
 def release_id(definition: str, job_id: str, created: str) -> str:
-    """The id of the release that a job makes: the same however often the job runs.
+    """Returns the id of the release that a job makes, which is the same for every run of the job.
 
     ``created`` is the job's time in the form ``20261123T101500Z``.
     """
@@ -46,7 +46,7 @@ def release_id(definition: str, job_id: str, created: str) -> str:
 
 
 def publish(bucket: Bucket, staged: Path, manifest: ReleaseManifest) -> bool:
-    """Put a trained release in place whole; False when it was there already.
+    """Publishes a trained release atomically; returns False if it exists already.
 
     ``staged`` is a local folder with the model's files; the manifest is written into it.
     """
@@ -74,21 +74,21 @@ def _check_saved_name(definition: str, name: str) -> None:
 
 
 def digest_folder(folder: Path) -> dict[str, FileDigest]:
-    """Size and sha256 of every file in a folder, the manifest left out."""
+    """Returns size and sha256 of every file in a folder, except the manifest."""
     files = sorted(file for file in folder.iterdir() if file.name != MANIFEST)
     return {file.name: FileDigest(sha256=_sha256(file), size=file.stat().st_size) for file in files}
 
 
 def library_versions() -> dict[str, str]:
-    """The versions that a model file may depend on."""
+    """Returns the versions of the libraries that a model file may depend on."""
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
 def read_manifest(bucket: Bucket, release: str) -> ReleaseManifest:
-    """The manifest of a release, its signature checked before anything in it is read.
+    """Returns the manifest of a release, after verifying its signature.
 
     Raises:
-        ModelError: there is none, it lacks a right signature, is malformed, or belongs to another release.
+        ModelError: there is no manifest, its signature is missing or wrong, it is malformed, or it belongs to another release.
     """
     path = f"{release_folder(release)}/{MANIFEST}"
     info = bucket.stat(path)
@@ -124,21 +124,20 @@ def _check_signature(found: Signature, release: str) -> None:
     if found is Signature.WRONG:
         raise ModelError(
             f"the signature of the release {release} is wrong: its manifest was changed, or signed with another key",
-            next_step="If the key was changed, put the old one behind the new in SCORING_STORE_KEY, after a comma. "
-            f"{how_to_retrain(release)}",
+            next_step=f"If the key was changed, append a comma and the old key to SCORING_STORE_KEY. {how_to_retrain(release)}",
         )
 
 
 def load_release(bucket: Bucket, release: str, cache: Path, definitions: Path | None = None) -> Release:
-    """A release, verified against its manifest and loaded; kept in memory for the next call of this process.
+    """Returns a release, verified against its manifest and loaded; cached for the next call in this process.
 
     ``cache`` is a local folder for the files of a remote bucket, ``definitions`` one with further definitions.
 
     Raises:
-        ModelError: unknown, incomplete, changed since it was published, or its definition is gone, was changed, or cannot load it.
+        ModelError: the release is unknown, incomplete or changed since it was published, or its definition is missing, changed, or fails.
     """
     loaded = _load_once(bucket, release, cache, definitions)
-    # what is in memory was loaded with code that may have been changed since
+    # the code may have been changed since the cached release was loaded
     now = current_digest(loaded.definition.name, definitions)
     if now is not None and now[0] != loaded.manifest.definition_sha256:
         raise _changed_code(loaded.manifest, now[1])
@@ -153,10 +152,10 @@ def _load_once(bucket: Bucket, release: str, cache: Path, definitions: Path | No
 
 
 def copy_release(bucket: Bucket, release: str, cache: Path, own: Path) -> ReleaseManifest:
-    """Copy the verified files of a release into a folder of our own; nothing of them is loaded.
+    """Copies the verified files of a release into a private folder without loading them.
 
     Raises:
-        ModelError: unknown, incomplete, or changed since it was published.
+        ModelError: the release is unknown, incomplete, or was changed since it was published.
     """
     manifest = read_manifest(bucket, release)
     _copy_release(bucket, manifest, cache, own)
@@ -164,10 +163,10 @@ def copy_release(bucket: Bucket, release: str, cache: Path, own: Path) -> Releas
 
 
 def load_copy(own: Path, manifest: ReleaseManifest, definitions: Path | None) -> Release:
-    """Load a release from a folder of our own that holds its files, by its definition.
+    """Loads a release from a private folder that contains its files, with its definition.
 
     Raises:
-        ModelError: the definition is gone, was changed, or cannot load it.
+        ModelError: the definition is missing, was changed, or cannot load it.
     """
     release = manifest.release
     try:
@@ -182,15 +181,15 @@ def load_copy(own: Path, manifest: ReleaseManifest, definitions: Path | None) ->
 
 
 def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) -> Any:  # noqa: ANN401 - a definition's own class
-    """The model in a file, by the code of its definition.
+    """Loads the model in a file with the code of its definition.
 
     Raises:
-        DefinitionError: the code fails; the sentence names the release.
+        DefinitionError: the code fails; the message names the release.
     """
     try:
         with calling(definition.name, definition.folder, "load"):
             model = definition.model_class()
-            model.load(str(file))  # a string, as the older service gave it
+            model.load(str(file))  # a str, as in the older service
     except DefinitionError as error:
         raise DefinitionError(
             f"the definition {definition.name} cannot load {manifest.release}",
@@ -209,10 +208,10 @@ def _changed_code(manifest: ReleaseManifest, folder: Path) -> ModelError:
 
 
 def _copy_release(bucket: Bucket, manifest: ReleaseManifest, cache: Path, own: Path) -> None:
-    """Copy the files of a release into a folder of our own; a copy in the cache that was damaged is fetched once more.
+    """Copies the files of a release into a private folder; a damaged copy in the cache is fetched again once.
 
     Raises:
-        ModelError: they are not what was published; the sentence names the file.
+        ModelError: the files are not the published ones; the message names the file.
     """
     folder = release_folder(manifest.release)
     try:
@@ -231,34 +230,34 @@ def _copy_release(bucket: Bucket, manifest: ReleaseManifest, cache: Path, own: P
 
 
 def releases_kept() -> int:
-    """How often this process had a release in memory when it was asked for."""
+    """Returns how often this process found a requested release in memory."""
     return _load_once.cache_info().hits
 
 
 def copy_verified(folder: Path, manifest: ReleaseManifest, own: Path) -> None:
-    """Copy the files of a release into a folder of our own, and check the copies: they are what was published, no more and no less.
+    """Copies the files of a release into a private folder, and verifies that the copies are exactly the published files.
 
-    Nobody else can write there, so what is loaded is what was checked, even if the release is changed in between.
+    Only this process writes to the folder, so what is loaded is what was verified, even if the release is changed meanwhile.
 
     Raises:
-        ModelError: a file is missing, is a link, was changed, or does not belong there; the sentence names it.
+        ModelError: a file is missing, is a link, was changed, or is not part of the release; the message names it.
     """
     release = manifest.release
-    anew = how_to_retrain(release, manifest.tables)
+    retrain = how_to_retrain(release, manifest.tables)
     found = {file.name for file in folder.iterdir()} - {MANIFEST}
     for name in sorted(found - manifest.files.keys()):
-        raise ModelError(f"the release {release} holds the foreign file {name}", next_step=anew)
+        raise ModelError(f"the release {release} holds the foreign file {name}", next_step=retrain)
     for name, digest in manifest.files.items():
         if name in found and (folder / name).is_symlink():
-            raise ModelError(f"the file {name} of the release {release} is a symbolic link", next_step=anew)
+            raise ModelError(f"the file {name} of the release {release} is a symbolic link", next_step=retrain)
         if name not in found or not (folder / name).is_file():
-            raise ModelError(f"the release {release} lacks its file {name}", next_step=anew)
+            raise ModelError(f"the release {release} lacks its file {name}", next_step=retrain)
         if not _copy_matches(folder / name, own / name, digest):
-            raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=anew)
+            raise ModelError(f"the file {name} of the release {release} was changed after it was published", next_step=retrain)
 
 
 def _copy_matches(source: Path, copy: Path, digest: FileDigest) -> bool:
-    """Copy a file, but hardly more of it than there should be; True when the copy is what the digest says."""
+    """Copies a file, at most one byte more than the expected size; returns True if the copy matches the digest."""
     whole, left = hashlib.sha256(), digest.size + 1
     try:
         with open(source, "rb", opener=_open_no_link) as content, copy.open("xb") as out:
@@ -267,14 +266,14 @@ def _copy_matches(source: Path, copy: Path, digest: FileDigest) -> bool:
                 out.write(block)
                 left -= len(block)
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a link has taken its place
+        if error.errno == errno.ELOOP:  # a link has replaced the file
             return False
         raise
     return left == 1 and whole.hexdigest() == digest.sha256
 
 
 def _open_no_link(path: str, flags: int) -> int:
-    """Refuses a link, and does not wait for a pipe: either may have taken the place of a file since it was looked at."""
+    """Refuses a link, and does not block on a pipe: either may have replaced a file since it was checked."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

@@ -1,7 +1,7 @@
-"""Imports definitions in a process of its own first, to find those that would kill or hang the process that imports them.
+"""Imports definitions in a child process first, to find those that would kill or hang the importing process.
 
-One child tries all, forked from a process that has the usual libraries already, so that it costs little. Where it dies, the definition that
-it was at is the reason, and another child goes on with those after it.
+One child imports all of them, forked from a process that has loaded the usual libraries, so that it costs little. If it dies, the
+definition that it was importing is the cause, and another child continues with the definitions after it.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ import structlog
 from model_store.definitions import bar_definition, load_definition
 
 IMPORT_SECONDS = 60.0
-"""A definition that takes longer to import hangs."""
+"""A definition whose import takes longer than this many seconds hangs."""
 
 log = structlog.get_logger()
 
 
 def bar_deadly_definitions(names: Sequence[str], extra: Path | None = None) -> None:
-    """Leave out the definitions that would kill or hang this process, and name them in the log."""
+    """Bars the definitions that would kill or hang this process, and logs their names."""
     for name, what in find_deadly(names, extra).items():
         log.error("definition left out", definition=name, why=f"it {what} when it is imported")
         bar_definition(name, extra, what)
 
 
 def find_deadly(names: Sequence[str], extra: Path | None = None, seconds: float = IMPORT_SECONDS) -> dict[str, str]:
-    """The definitions that kill or hang the process that imports them, each with what it does, in words.
+    """Returns the definitions that kill or hang the importing process, each with a description of the failure.
 
-    One that fails in an orderly way is not among them: ``load_definition`` says what is wrong with it.
+    A definition whose import raises an exception is not among them: ``load_definition`` reports its error.
     """
     deadly: dict[str, str] = {}
     left = list(names)
@@ -46,7 +46,7 @@ def find_deadly(names: Sequence[str], extra: Path | None = None, seconds: float 
 
 
 def _try(names: Sequence[str], extra: Path | None, seconds: float) -> tuple[int, str]:
-    """How many of these a new process could import one after the other, and what became of it."""
+    """Returns how many of these definitions a child process imported one after another, and how the child ended."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -64,11 +64,11 @@ def _try(names: Sequence[str], extra: Path | None, seconds: float) -> tuple[int,
 
 
 def _import_each(names: Sequence[str], extra: Path | None, writing: int, seconds: float) -> None:
-    """Runs in the child and never returns."""
+    """Imports the definitions in the child process; never returns."""
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        # the waiting process may be killed, and no other ends a child that hangs
+        # the parent may be killed, and nothing else ends a child that hangs
         signal.alarm(int(seconds * len(names)) + 5)
         for name in names:
             with contextlib.suppress(BaseException):
@@ -79,7 +79,7 @@ def _import_each(names: Sequence[str], extra: Path | None, writing: int, seconds
 
 
 def _follow(reading: int, count: int, seconds: float) -> tuple[int, bool]:
-    """Read a sign for each definition that was imported; how many came, and whether the last one came in time."""
+    """Reads one byte per imported definition; returns their number, and whether the last one arrived in time."""
     came = 0
     while came < count:
         if not select.select([reading], [], [], seconds)[0]:

@@ -1,1 +1,1 @@
-"""How good a release is: figures, comparison with others, and whether it may become champion."""
+"""Evaluation of a release: metrics, comparison with other predictors, and the promotion gate."""

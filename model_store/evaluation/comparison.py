@@ -1,6 +1,6 @@
-"""Judges a release beside other predictors on the same rows: by device, clicks and history, with intervals.
+"""Compares a release with other predictors on the same rows: by device, clicks and history, with intervals.
 
-Everything counts per click, as in ``evaluation``. Rows without clicks are left out first.
+All figures are per click, as in ``metrics``. Rows without clicks are removed first.
 """
 
 import itertools
@@ -16,14 +16,14 @@ from shared.catalog.manifests import CalibrationBin, Estimate, SliceFigures, Tab
 
 DEVICES = ("Computer", "Smartphone", "Tablet")
 CLICK_BINS = (("1", 1), ("2 to 3", 2), ("4 to 9", 4), ("10 to 29", 10), ("30 to 99", 30), ("100 and more", 100))
-"""Name and fewest clicks of each bin of rows."""
+"""Name and minimum clicks of each bin of rows."""
 
 GAIN_SHARES = np.linspace(0, 1, 21)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JudgedPredictions:
-    """What is known of several predictors on the rows of one table."""
+    """The comparison of several predictors on the rows of one table."""
 
     differences: dict[str, Estimate]
     slices: dict[str, dict[str, SliceFigures]]
@@ -35,13 +35,13 @@ class JudgedPredictions:
 def judge_predictions(
     own: str, predicted: Mapping[str, np.ndarray], table: Outcomes, train: Outcomes, confidence: float = bootstrap.CONFIDENCE
 ) -> JudgedPredictions:
-    """Judge the predictor ``own`` beside all others in ``predicted`` (predictor -> one rate a row).
+    """Compares the predictor ``own`` with all others in ``predicted`` (predictor -> one rate per row).
 
-    Figures by slice are of those that name a release or a definition, not of the naive predictors; gains too.
+    Slices and gains are computed only for releases and definitions, not for the naive predictors.
 
     Raises:
         TableError: no row has clicks.
-        ModelError: a predictor has not one finite rate a row.
+        ModelError: a predictor does not have one finite rate per row.
     """
     used = np.flatnonzero(table.clicks > 0)
     table = rows_of(table, used)
@@ -54,7 +54,8 @@ def judge_predictions(
     filled = [number for number in range(CALIBRATION_BINS) if (bins == number).any()]
     slices = _slices(table, train)
 
-    # every ratio of the report in one go: its numerator and denominator row by row, made when it is its turn to be summed by keyword
+    # every ratio of the report as numerator and denominator by row; a generator, so that only one pair is in memory before its sums by
+    # keyword
     ratios = itertools.chain(
         ((losses[own] - losses[name], n) for name in others),
         ((np.where(bins == number, k, 0), np.where(bins == number, n, 0)) for number in filled),
@@ -87,7 +88,7 @@ def judge_predictions(
 
 
 def rows_of(outcomes: Outcomes, rows: np.ndarray) -> Outcomes:
-    """The outcomes of some rows."""
+    """Returns the outcomes of some rows."""
     return Outcomes(
         entity_id=outcomes.entity_id[rows],
         device=None if outcomes.device is None else outcomes.device[rows],
@@ -97,7 +98,7 @@ def rows_of(outcomes: Outcomes, rows: np.ndarray) -> Outcomes:
 
 
 def summarise(table: Outcomes, train: Outcomes) -> TableSummary:
-    """What is in a table, and how much of it is of keywords that the training table does not know."""
+    """Summarizes a table, with the share of keywords that the training table does not contain."""
     cold = ~np.isin(table.entity_id, train.entity_id)
     clicks = np.asarray(table.clicks, dtype=np.float64)
     return TableSummary(
@@ -112,7 +113,7 @@ def summarise(table: Outcomes, train: Outcomes) -> TableSummary:
 
 
 def share_of_conversions(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray) -> list[float]:
-    """The share of all conversions that the 0, 5, ..., 100 % of clicks with the highest predictions hold; equal predictions share alike."""
+    """Returns the share of the conversions in the 0, 5, ..., 100 % of clicks with the highest predictions; ties share evenly."""
     _, place = np.unique(-predicted, return_inverse=True)
     bought = np.concatenate([[0], np.cumsum(np.bincount(place, conversions))])
     clicked = np.concatenate([[0], np.cumsum(np.bincount(place, clicks))])
@@ -120,17 +121,17 @@ def share_of_conversions(conversions: np.ndarray, clicks: np.ndarray, predicted:
 
 
 def _by_device(table: Outcomes) -> dict[str, np.ndarray]:
-    """Device -> which rows are of it; nothing where the keys have no device."""
+    """Maps each device to its rows; empty if the keys have no device."""
     return {} if table.device is None else {name: table.device == code for code, name in enumerate(DEVICES)}
 
 
 def _slices(table: Outcomes, train: Outcomes) -> dict[str, dict[str, np.ndarray]]:
-    """Kind of slice -> slice -> which rows are in it; slices without rows are left out, and kinds without slices."""
+    """Maps kinds of slices to slices to their rows; slices without rows and kinds without slices are left out."""
     volume = np.searchsorted([fewest for _, fewest in CLICK_BINS], table.clicks, side="right") - 1
     cold = ~np.isin(table.entity_id, train.entity_id)
     kinds = {
         "device": _by_device(table),
-        # clicks below 1, of a table that weights its rows, count as the fewest
+        # clicks below 1, of a table with weights, count as the lowest bin
         "clicks": {name: np.maximum(volume, 0) == place for place, (name, _) in enumerate(CLICK_BINS)},
         "history": {"known keywords": ~cold, "cold keywords": cold},
     }

@@ -1,7 +1,7 @@
-"""The gate: whether a release is so much better than the champion that it may take its place.
+"""The gate: decides whether a release is clearly better than the champion and may replace it.
 
-Better means: on a table of a later time, the interval of the difference in log-loss per click lies below 0 by a margin, against the
-champion and every naive predictor. Figures on the training table are no reason, and neither is a difference that may be chance.
+Better means that, on a later table, the interval of the difference in log-loss per click lies below 0 by a margin, against the champion
+and every naive predictor. Metrics on the training table and differences that may be chance do not count.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from shared.records import Promote
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a release must keep to be promoted; see the settings ``gate_*``."""
+    """Requirements for a promotion; see the settings ``gate_*``."""
 
     margin: float = 0.0
     confidence: float = 0.95
@@ -23,24 +23,24 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What the gate looks at."""
+    """The input of the gate."""
 
     not_later: str = ""
-    """Why the table it was judged on is not of a later time than the one trained on, in words; empty where it is."""
+    """Why the evaluation table is not later than the training table; empty if it is."""
     calibration_error: float
     differences: Mapping[str, Estimate]
-    """Predictor -> log-loss per click of the release minus that of the predictor: the champion and the naive ones."""
+    """Maps a predictor to the log-loss per click of the release minus that of the predictor, for the champion and the naive predictors."""
     champion: str | None
     champion_problem: str = ""
-    """Why there is no difference to the champion, in words."""
+    """Why there is no difference to the champion."""
     champion_has_seen: bool = False
-    """Whether the champion was trained on the table that both would be judged on."""
+    """True if the champion was trained on the evaluation table."""
     champion_unknown: str = ""
-    """Why nobody can say which release the champion is, in words."""
+    """Why the champion is unknown."""
 
 
 def decide(promote: Promote, evidence: Evidence, limits: Limits, *, by_alias: bool = False) -> Verdict:
-    """The verdict with its reason in one sentence; ``by_alias`` says that the release becomes champion whatever the gate finds."""
+    """Returns the verdict with its reason in one sentence; ``by_alias`` says that the release becomes champion regardless of the gate."""
     objection = _blocking_reason(evidence, limits)
     why = objection or _supporting_reason(evidence, limits)
     if by_alias:
@@ -62,7 +62,7 @@ def decide(promote: Promote, evidence: Evidence, limits: Limits, *, by_alias: bo
 
 
 def _blocking_reason(evidence: Evidence, limits: Limits) -> str:
-    """The first thing that speaks against it, or nothing."""
+    """Returns the first reason against a promotion, or an empty text."""
     if evidence.not_later:
         return f"{evidence.not_later}, and such figures are no reason (give a later table with --eval)"
     if evidence.champion_unknown or evidence.champion_has_seen or evidence.champion not in (None, *evidence.differences):
@@ -95,7 +95,7 @@ def _no_comparison(evidence: Evidence) -> str:
 
 
 def _supporting_reason(evidence: Evidence, limits: Limits) -> str:
-    """What speaks for it: the narrowest of the differences."""
+    """Returns the reason for a promotion: the smallest of the differences."""
     closest = max(evidence.differences, key=lambda name: evidence.differences[name].high or 0.0)
     named = evidence.champion or closest
     beaten = "the champion and every naive predictor" if evidence.champion else "every naive predictor, and there was no champion"
@@ -110,7 +110,7 @@ def _spoken(name: str, evidence: Evidence) -> str:
 
 
 def in_words(difference: Estimate, confidence: float) -> str:
-    """A difference with its interval: ``0.00174 lower (better; 95 % interval 0.00260 lower to 0.00091 lower)``."""
+    """Formats a difference with its interval: ``0.00174 lower (better; 95 % interval 0.00260 lower to 0.00091 lower)``."""
     worth = "better" if difference.value < 0 else "worse"
     if difference.low is None or difference.high is None:
         return f"{spoken_difference(difference.value)} ({worth})"

@@ -1,4 +1,4 @@
-"""Which columns a model's predictions rest on: as the definition says, or measured by shuffling one column after another."""
+"""Feature importance of a model: as its definition reports it, or measured by shuffling one column after another."""
 
 import time
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from shared.catalog.manifests import Importance
 
 COLUMNS_KEPT = 20
 VALUES_SHUFFLED = 1 << 20
-"""Rows times columns that are predicted anew at most."""
+"""Maximum number of values, rows times columns, that are predicted again for each shuffled column."""
 FEWEST_ROWS = 500
 MOST_SECONDS = 20.0
 _SEED = 160
@@ -25,9 +25,10 @@ def find_importance(
     conversions: np.ndarray,
     clicks: np.ndarray,
 ) -> Importance | None:
-    """The columns that matter most, by what the definition's ``importance()`` says; else by how much worse it gets without them.
+    """Returns the most important columns, by the definition's ``importance()`` if it has one, else by shuffling the columns.
 
-    None where a definition's own code fails, or gives something else than a number for each column: nobody scores with these figures.
+    Returns None if the definition's code fails, or returns anything but a number for each column, because scoring does not need the
+    numbers.
     """
     try:
         if hasattr(model, "importance"):
@@ -38,7 +39,7 @@ def find_importance(
             what = f"log-loss per click that is added when the column is shuffled ({len(numbers)} of {X.shape[1]} columns tried)"
     except SoftTimeLimitExceeded:
         raise
-    except Exception:  # noqa: BLE001 - foreign code, and a picture in the report is not worth a failed training
+    except Exception:  # noqa: BLE001 - foreign code, and a figure in the report is not worth a failed training
         return None
     if not all(map(np.isfinite, numbers.values())):
         return None
@@ -47,9 +48,9 @@ def find_importance(
 
 
 def shuffle_columns(model: Any, X: pd.DataFrame, conversions: np.ndarray, clicks: np.ndarray) -> Mapping[str, float]:  # noqa: ANN401
-    """How much the log-loss per click rises when one column is shuffled: Breiman, Random Forests, Machine Learning 2001.
+    """Returns by how much the log-loss per click rises when one column is shuffled: Breiman, Random Forests, Machine Learning 2001.
 
-    On a sample of the rows, for at most ``MOST_SECONDS``; columns that are not reached by then are left out.
+    It uses a sample of the rows and takes at most ``MOST_SECONDS``; columns that it does not reach are left out.
     """
     random = np.random.default_rng(_SEED)
     count = min(len(X), max(VALUES_SHUFFLED // X.shape[1], FEWEST_ROWS))

@@ -1,7 +1,7 @@
-"""How good predicted rates are, and what the simplest predictors reach on the same rows.
+"""Metrics of predicted rates, and naive predictors for comparison.
 
-A row with ``clicks`` clicks and ``conversions`` conversions counts as ``clicks`` single clicks in everything per click.
-Conversions above the clicks are taken as the clicks. Rows without clicks say nothing of a rate and are left out.
+A row with ``clicks`` clicks and ``conversions`` conversions counts as ``clicks`` single clicks in all metrics per click.
+Conversions are capped at the clicks. Rows without clicks contain no information on a rate and are left out.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ import numpy as np
 from shared.errors import ModelError, TableError
 
 SMALLEST_PROBABILITY = 1e-6
-"""Predictions are moved this far away from 0 and 1 before their logarithm is taken."""
+"""Predictions are clipped to this distance from 0 and 1 before their logarithm is taken."""
 
 CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Figures of one predictor on one table; of the errors and losses, smaller is better."""
+    """The metrics of one predictor on one table; smaller errors and losses are better."""
 
     rows: int
     """Rows with clicks."""
@@ -26,38 +26,39 @@ class Metrics:
     rate: float
     """Conversions per click."""
     predicted_rate: float
-    """The same as predicted."""
+    """Predicted conversions per click."""
     mse: float
     """Mean over rows of (rate - predicted) squared."""
     mae: float
-    """Mean over rows of the distance between rate and predicted."""
+    """Mean over rows of the absolute difference between rate and prediction."""
     mae_by_click: float
     """The same, each row weighted by its clicks."""
     log_loss_per_click: float
     """Negative log-likelihood in nats of all clicks (binomial), divided by the clicks."""
     calibration_error: float
-    """Expected calibration error: the rows in order of their prediction are cut into ten bins of equal clicks (equal predictions
-    stay together); the mean over clicks of the distance between a bin's predicted and true conversions per click. Naeini, Cooper and
-    Hauskrecht, Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015, with clicks as weights."""
+    """Expected calibration error: rows sorted by their prediction are cut into ten bins of equal clicks (equal predictions stay together);
+    the mean over clicks of the absolute difference between a bin's predicted and true conversions per click. Naeini, Cooper and Hauskrecht,
+    Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015, with clicks as weights.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcomes:
-    """What happened to each row of a table: four arrays of one length."""
+    """The outcomes of the rows of a table: arrays of one length."""
 
     entity_id: np.ndarray
     device: np.ndarray | None
-    """Codes: 0 computer, 1 smartphone, 2 tablet; None where the keys have no device."""
+    """Codes: 0 computer, 1 smartphone, 2 tablet; None if the keys have no device."""
     conversions: np.ndarray
     clicks: np.ndarray
 
 
 def evaluate(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray) -> Metrics:
-    """Compare predicted rates with what happened; all three arrays have one number a row.
+    """Compares predicted rates with the outcomes; all three arrays have one number per row.
 
     Raises:
-        TableError: no row, or none with clicks.
-        ModelError: not one finite prediction a row.
+        TableError: there are no rows, or none with clicks.
+        ModelError: there is not one finite prediction per row.
     """
     clicks = np.asarray(clicks, dtype=np.float64)
     predicted = np.asarray(predicted, dtype=np.float64)
@@ -82,10 +83,10 @@ def evaluate(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray)
 
 
 def log_losses(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The log-loss of all clicks of each row, in nats: what ``log_loss_per_click`` is the sum of, before it is divided by the clicks.
+    """Returns the log-loss of all clicks of each row, in nats; ``log_loss_per_click`` is their sum divided by the clicks.
 
     Raises:
-        ModelError: not one finite prediction a row.
+        ModelError: there is not one finite prediction per row.
     """
     n = np.asarray(clicks, dtype=np.float64)
     p = np.asarray(predicted, dtype=np.float64)
@@ -97,12 +98,12 @@ def log_losses(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarra
 
 
 def naive_predictors(train: Outcomes, table: Outcomes) -> dict[str, np.ndarray]:
-    """The rates that simple rules, learned on ``train``, predict for each row of ``table``; only its keys are looked at.
+    """Returns the rates that naive predictors, trained on ``train``, predict for each row of ``table``; only its keys are used.
 
-    What ``train`` does not know, a keyword or a device, gets the mean of all.
+    A keyword or device that ``train`` does not contain gets the mean of all.
 
     Raises:
-        TableError: ``train`` has no row, or none with clicks.
+        TableError: ``train`` has no rows, or none with clicks.
     """
     n = np.asarray(train.clicks, dtype=np.float64)
     used = _rows_with_clicks(n)
@@ -137,7 +138,7 @@ def _means_by(group: np.ndarray, k: np.ndarray, n: np.ndarray, wanted: np.ndarra
 
 
 def calibration_bins(clicks: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The bin of each row, from 0: rows in order of their prediction, in ten bins of equal clicks; equal predictions stay together."""
+    """Returns the bin of each row, from 0: rows sorted by prediction, in ten bins of equal clicks; equal predictions stay together."""
     _, place = np.unique(predicted, return_inverse=True)
     clicks_at = np.bincount(place, clicks)
     middle = (np.cumsum(clicks_at) - clicks_at / 2) / clicks.sum()

@@ -1,1 +1,1 @@
-"""The page about a release."""
+"""The HTML report of a release."""

@@ -1,6 +1,7 @@
-"""The charts of a report as inline SVG: narrow enough to be read on a phone, coloured by classes so that light, dark and paper each fit.
+"""The charts of a report as inline SVG: readable on a phone, colored by CSS classes for light mode, dark mode and print.
 
-The two colours (blue and vermilion of Okabe and Ito's palette) are told apart with any colour vision, and no chart rests on colour alone.
+The two colors (blue and vermilion of Okabe and Ito's palette) are distinguishable with any color vision, and no chart relies on color
+alone.
 """
 
 import math
@@ -12,14 +13,14 @@ from model_store.report.html import Markup, element, join
 WIDTH = 400
 LEFT, RIGHT, TOP = 46, 380, 14
 FRAME_TOP, FRAME_BOTTOM = 34, 316
-"""Of charts with two axes: there is room for the name of the upward one above."""
+"""Frame of charts with two axes, with space for the name of the vertical axis above."""
 
 ROW = 40
 OFF_SCALE = 8.0
-"""A row that reaches so many times further than the nearest one is drawn as an arrow, or the others would shrink to dots."""
+"""A row that reaches this many times further than the nearest one is drawn as an arrow, so that the others do not shrink to dots."""
 
 SMALLEST_REACH = 0.0005
-"""No axis ends nearer to 0: figures are printed with five digits, and what is smaller is rounding."""
+"""Minimum reach of an axis: numbers are printed with five digits, and smaller values are rounding."""
 
 
 Scale = Callable[[float], float]
@@ -27,14 +28,14 @@ Scale = Callable[[float], float]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A figure with its interval, one line of a chart."""
+    """A number with its interval, one line of a chart."""
 
     name: str
     value: float
     low: float | None
     high: float | None
     words: str
-    """The figure as text."""
+    """The number as text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +46,12 @@ class Line:
     points: Sequence[tuple[float, float]]
     style: str
     label_at: int
-    """The point beside which the name stands."""
+    """Index of the point beside which the name is shown."""
     below: bool = False
 
 
 def interval_chart(rows: Sequence[Row], *, alt: str, unit: Callable[[float], str], left: str, right: str) -> Markup:
-    """Figures with their intervals around a line at 0; ``left`` and ``right`` say what lies on each side."""
+    """Draws numbers with their intervals around a line at 0; ``left`` and ``right`` describe the two sides."""
     reach = _reach(rows)
     scale = _scale(-reach, reach, 12, RIGHT)
     bottom = TOP + ROW * len(rows) + 6
@@ -71,7 +72,7 @@ def interval_chart(rows: Sequence[Row], *, alt: str, unit: Callable[[float], str
 
 
 def calibration_chart(points: Sequence[Row], predicted: Sequence[float], *, alt: str, unit: Callable[[float], str]) -> Markup:
-    """What happened (with intervals) over what was predicted; on the diagonal both are the same."""
+    """Draws true rates (with intervals) over predicted rates; both are equal on the diagonal."""
     reach = 1.08 * max([SMALLEST_REACH, *predicted, *(row.high or row.value for row in points)])
     x, y = _scale(0, reach, LEFT, RIGHT), _scale(0, reach, FRAME_BOTTOM, FRAME_TOP)
     parts = [*_frame(x, y, ticks(0, reach, 5), unit)]
@@ -88,7 +89,7 @@ def calibration_chart(points: Sequence[Row], predicted: Sequence[float], *, alt:
 
 
 def curve_chart(lines: Sequence[Line], *, alt: str, unit: Callable[[float], str], below: str, upward: str) -> Markup:
-    """Curves from 0 to 1 on both axes."""
+    """Draws curves from 0 to 1 on both axes."""
     x, y = _scale(0, 1, LEFT, RIGHT), _scale(0, 1, FRAME_BOTTOM, FRAME_TOP)
     parts = [*_frame(x, y, [0, 0.25, 0.5, 0.75, 1], unit)]
     for line in lines:
@@ -103,7 +104,7 @@ def curve_chart(lines: Sequence[Line], *, alt: str, unit: Callable[[float], str]
 
 
 def bar_chart(numbers: Sequence[tuple[str, float]], *, alt: str, unit: Callable[[float], str]) -> Markup:
-    """A bar for each number, to the left of 0 for those below it; name and number stand above the bar."""
+    """Draws a bar for each number, to the left of 0 for negative ones; name and number are shown above the bar."""
     low, high = min([0.0, *(number for _, number in numbers)]), max([0.0, *(number for _, number in numbers)])
     scale = _scale(low, high if high > low else low + 1, 12, RIGHT)
     row = 32
@@ -125,7 +126,7 @@ def bar_chart(numbers: Sequence[tuple[str, float]], *, alt: str, unit: Callable[
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """About ``count`` round numbers between the two ends."""
+    """Returns about ``count`` round numbers between the two ends."""
     rough = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(magnitude * factor for factor in (1, 2, 2.5, 5, 10) if magnitude * factor >= rough * 0.999)
@@ -138,7 +139,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Scale:
 
 
 def _reach(rows: Sequence[Row]) -> float:
-    """How far the axis goes on each side of 0: as far as the widest row that is not out of all proportion."""
+    """Returns the reach of the axis on each side of 0: that of the widest row that is not off scale."""
     reaches = sorted(max(abs(row.value), abs(row.low or 0), abs(row.high or 0)) for row in rows)
     nearest = next((reach for reach in reaches if reach > SMALLEST_REACH), SMALLEST_REACH)
     return 1.08 * max(reach for reach in [nearest, *reaches] if reach <= OFF_SCALE * nearest)
@@ -159,7 +160,7 @@ def _interval(row: Row, scale: Scale, reach: float, y: float) -> Markup:
 
 
 def _frame(x: Scale, y: Scale, values: Sequence[float], unit: Callable[[float], str]) -> Iterator[Markup]:
-    """A grid with the same values on both axes."""
+    """Draws a grid with the same values on both axes."""
     for value in values:
         yield element("line", class_="grid", x1=LEFT, x2=RIGHT, y1=y(value), y2=y(value))
         yield element("line", class_="grid", x1=x(value), x2=x(value), y1=FRAME_TOP, y2=FRAME_BOTTOM)

@@ -1,4 +1,4 @@
-"""HTML and SVG elements as text that is escaped unless it was made here: no name of a table or column can become markup."""
+"""HTML and SVG elements as text, escaped unless it was created here, so that no name of a table or column can become markup."""
 
 from html import escape
 
@@ -10,9 +10,9 @@ class Markup(str):
 
 
 def element(name: str, *children: str | None, **attributes: object) -> Markup:
-    """``<name attributes>children</name>``; plain text is escaped, None is left out.
+    """Returns ``<name attributes>children</name>``; plain text is escaped, None is left out.
 
-    An underscore in an attribute's name stands for a hyphen, one at its end for nothing (``class_``).
+    An underscore in an attribute's name becomes a hyphen; one at its end is removed (``class_``).
     """
     named = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value))}"' for key, value in attributes.items() if value is not None
@@ -21,7 +21,7 @@ def element(name: str, *children: str | None, **attributes: object) -> Markup:
 
 
 def join(*children: str | None) -> Markup:
-    """The children one behind the other; plain text is escaped."""
+    """Concatenates the children; plain text is escaped."""
     return Markup("".join(child if isinstance(child, Markup) else escape(child) for child in children if child is not None))
 
 

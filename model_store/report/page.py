@@ -1,6 +1,6 @@
-"""The report of a release: one HTML page that needs nothing else, made from the manifest alone, so that its figures are the manifest's.
+"""The report of a release: one self-contained HTML page, made from the manifest alone, so that its numbers are those of the manifest.
 
-It loads nothing (its content policy forbids it), holds no script, and every name in it is escaped.
+It loads nothing (its content policy forbids it), contains no script, and every name in it is escaped.
 """
 
 from collections import Counter
@@ -25,13 +25,13 @@ from shared.catalog.table_audits import doubts
 STYLE = Path(__file__).with_name("report.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 FEW = 12
-"""Columns shown."""
+"""Maximum number of columns shown."""
 
 KINDS = {"device": "by device", "clicks": "by clicks of the row", "history": "by what is known of the keyword"}
 
 
 def make_report(manifest: ReleaseManifest) -> str:
-    """The page; raises ValueError for a manifest without an evaluation."""
+    """Returns the page; raises ValueError for a manifest without an evaluation."""
     found = manifest.evaluation
     if found is None:
         raise ValueError(f"the manifest of {manifest.release} has no evaluation")
@@ -229,14 +229,14 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
 
 
 def _facts(facts: Mapping[str, str], caption: str = "") -> Markup:
-    """Names with what is to be said of each, in lines that fold."""
+    """Draws a table of names and values, in lines that wrap."""
     cells = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in facts.items()]
     head = [element("caption", caption)] if caption else []
     return element("div", element("table", *head, element("tbody", *cells), class_="facts"), class_="card", tabindex=0)
 
 
 def _found_by(search: Search) -> dict[str, str]:
-    """How its parameters were found, and which they are."""
+    """Describes how the parameters were found, and what they are."""
     states = Counter(candidate.state for candidate in search.candidates)
     others = "".join(f", {states[state]} {state}" for state in (CandidateState.STOPPED, CandidateState.FAILED) if states[state])
     tried = f"{search.method}, {len(search.candidates)} candidates{others}" if search.candidates else search.method
@@ -294,7 +294,7 @@ def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], ow
         )
         for place, row in enumerate(rows)
     ]
-    # a wide table is scrolled in its card, by keyboard too
+    # a wide table scrolls in its card, also with the keyboard
     table = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
     return element("div", table, class_="card", tabindex=0)
 

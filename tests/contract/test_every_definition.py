@@ -230,7 +230,7 @@ def test_the_command_prints_sentences(tmp_path, capsys):
     make_definition(tmp_path, "broken", SMALL.replace("weights=sample_weight", "weights=None"))
     assert checks.main(["broken", "--extra", str(tmp_path)]) == 4
     printed = capsys.readouterr().out
-    assert "   failed  train heeds sample_weight\n           the rates are the same with and without weights" in printed
+    assert "   failed  train uses sample_weight\n           the rates are the same with and without weights" in printed
     assert printed.endswith(f"broken: 1 of {len(checks.CHECKS)} promises broken\n")
 
 

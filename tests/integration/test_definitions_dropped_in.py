@@ -159,7 +159,7 @@ def test_workers_that_were_started_without_the_folder_name_the_variable(mounted:
     for refused in (scored, trained):
         assert "there is no definition 'old_" in refused.stderr
         assert "(SCORING_DEFINITIONS is not set there)" in refused.stderr
-        assert "name the folder above it in SCORING_DEFINITIONS and start the workers anew" in refused.stderr
+        assert "name the folder above it in SCORING_DEFINITIONS and restart the workers" in refused.stderr
     assert "was trained where its definition is known" in scored.stderr
 
 

@@ -1,1 +1,1 @@
-"""What people are told: composed, delivered, and tried again."""
+"""Notices: composing, delivering and retrying."""

@@ -1,7 +1,7 @@
-"""A POST with a hard deadline, whatever the server does.
+"""A POST request with a hard deadline, whatever the server does.
 
-A try takes 5 seconds at most, reads 1,000 bytes, follows no redirect and speaks only HTTP and HTTPS. The client of slack-sdk does none of
-that.
+A try takes at most 5 seconds, reads at most 1,000 bytes, follows no redirect and supports only HTTP and HTTPS. The client of slack-sdk
+has none of these limits.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from typing import Any
 from workers.notices.resting import NoticeError, rest_seconds
 
 TIMEOUT_SECONDS = 5
-"""For the whole of one try; a webhook that answers byte by byte gets no more."""
+"""Deadline of one try, also for a webhook that answers byte by byte."""
 LONGEST_ANSWER_BYTES = 1000
-"""Slack's own answers are shorter than 50; those of others are only quoted."""
+"""Slack's own answers are shorter than 50 bytes; other answers are only quoted."""
 
 
 SHOWN_LENGTH = 100
 """Characters of an answer that an error quotes."""
 SHORTEST_SECRET = 6
-"""A shorter piece of an address gives nothing away."""
+"""Shorter pieces of an address reveal nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Post:
-    """What is sent, and where."""
+    """The content and the address of a request."""
 
     url: str
     body: bytes
@@ -41,20 +41,20 @@ class Post:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the server answered."""
+    """The answer of the server."""
 
     status: int
     text: str
     retry_after: str | None
 
     def refusal(self, url: str) -> NoticeError:
-        """The error for an answer that does not accept the notice, without the address."""
+        """Returns the error for an answer that does not accept the notice, without the address."""
         shown = _without_address(self.text, url)[:SHOWN_LENGTH]
         return NoticeError(f"it answered {self.status} {shown!r}", rest_seconds=rest_seconds(self.retry_after))
 
 
 def _without_address(text: str, url: str) -> str:
-    """A server may quote what it was asked for, and that is the secret."""
+    """Removes the parts of the address, which is a secret that a server may quote."""
     address = urllib.parse.urlsplit(url)
     parameters = address.query.split("&")
     values = (parameter.partition("=")[2] for parameter in parameters)
@@ -66,12 +66,12 @@ def _without_address(text: str, url: str) -> str:
 
 
 def send(post: Post) -> Answer:
-    """Send a request and return the answer, if it comes in time.
+    """Sends a request and returns the answer, if it arrives in time.
 
-    The timeout of a socket restarts with every byte, so the request has a thread of its own.
+    The timeout of a socket restarts with every byte, so the request runs in its own thread.
 
     Raises:
-        NoticeError: there is no answer, or not in time; the text never holds the address.
+        NoticeError: there is no answer, or not in time; the message never contains the address.
     """
     line = _Line()
     answers: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
@@ -79,7 +79,7 @@ def send(post: Post) -> Answer:
     def run() -> None:
         try:
             answers.put(_ask(post, line))
-        except Exception as error:  # noqa: BLE001 - whatever a hostile webhook brings about is raised by the thread that waits
+        except Exception as error:  # noqa: BLE001 - any error that a hostile webhook causes is raised in the waiting thread
             answers.put(error)
 
     threading.Thread(target=run, name="webhook", daemon=True).start()
@@ -88,19 +88,19 @@ def send(post: Post) -> Answer:
     except queue.Empty:
         raise NoticeError(f"it did not answer within {TIMEOUT_SECONDS} seconds", perhaps_told=True) from None
     finally:
-        # so that the thread ends too, however long the other side would go on
+        # ends the thread too, however long the server would continue
         line.cut()
     if isinstance(answer, NoticeError):
         raise answer from None
     if isinstance(answer, Exception):
-        # the text of any other error may hold the address
+        # the text of any other error may contain the address
         reason = str(answer) if isinstance(answer, OSError) else type(answer).__name__
         raise NoticeError(reason, perhaps_told=True) from None
     return answer
 
 
 def _ask(post: Post, line: "_Line") -> Answer:
-    # put together by hand: what is not added (redirects, files, ftp) cannot happen; the environment's proxies are heeded
+    # a minimal opener: what is not added (redirects, files, ftp) cannot happen; the environment's proxies are used
     opener = urllib.request.OpenerDirector()
     for handler in (urllib.request.ProxyHandler(), urllib.request.UnknownHandler(), _Transport(line)):
         opener.add_handler(handler)
@@ -110,7 +110,7 @@ def _ask(post: Post, line: "_Line") -> Answer:
     except urllib.error.URLError as error:
         raise NoticeError(f"it cannot be reached: {error.reason}") from None
     except (ValueError, http.client.InvalidURL):
-        raise NoticeError("its address is none") from None
+        raise NoticeError("its address is not a valid URL") from None
     with answer:
         text = answer.read(LONGEST_ANSWER_BYTES)
         if answer.length and len(text) < LONGEST_ANSWER_BYTES:
@@ -120,19 +120,19 @@ def _ask(post: Post, line: "_Line") -> Answer:
 
 @dataclass(kw_only=True)
 class _Line:
-    """The connection of one try, as another thread can cut it."""
+    """The connection of one try, which another thread can cut."""
 
     sockets: list[socket.socket] = field(default_factory=list)
     is_cut: bool = False
 
     def hold(self, connection: socket.socket) -> None:
-        """Keep a second handle, which stays good whatever TLS and urllib do with the first."""
+        """Keeps a second handle, which stays valid whatever TLS and urllib do with the first."""
         self.sockets.append(connection.dup())
         if self.is_cut:
             self.cut()
 
     def cut(self) -> None:
-        """End the connection now, or as soon as it is made: whoever waits for a byte of it gets an error."""
+        """Ends the connection now, or as soon as it is made: a read that waits for a byte fails."""
         self.is_cut = True
         while self.sockets:
             with self.sockets.pop() as held, contextlib.suppress(OSError):
@@ -148,11 +148,11 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _TlsConnection(http.client.HTTPSConnection, _Connection):
-    """By the order of its parents the line is held before the TLS handshake begins, which may hang as well."""
+    """HTTPS; by its method resolution order the socket is held before the TLS handshake, which may hang as well."""
 
 
 class _Transport(urllib.request.AbstractHTTPHandler):
-    """HTTP and HTTPS on a line that can be cut; every answer is handed on as it is."""
+    """HTTP and HTTPS over a connection that can be cut; every answer is passed on unchanged."""
 
     http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 

@@ -1,7 +1,7 @@
-"""Delivers notices about ends of jobs, and all others: the one loop of tries, lease and rest.
+"""Delivers all notices, with one loop of tries, lease and rest.
 
 A webhook that is down, slow or wrong fails nothing: after three tries the notice is logged and the job is closed. A notice is sent twice
-rather than never, and the second one says so: a webhook cannot be asked whether it has received a notice before.
+rather than never, and the second one says so, because a webhook cannot report whether it has received a notice before.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ REPEATED = " (perhaps told before)"
 
 @contextlib.contextmanager
 def take_turn(client: redis.Redis, notifier: Notifier | None) -> Iterator["Turn"]:
-    """Give the webhook to one process at a time; the turn of any other process is not free."""
+    """Gives the webhook to one process at a time; the turn of any other process is not free."""
     with leased(client, LEASE) as is_free:
         yield Turn(is_free=is_free, client=client, notifier=None if notifier is None else _Resting(notifier, client))
 
@@ -49,7 +49,7 @@ class Turn:
     """False while another process uses the webhook."""
     client: redis.Redis
     notifier: Notifier | None
-    """Delivers, and lets the webhook rest after a try that failed; None when there is no webhook."""
+    """Delivers, and lets the webhook rest after a failed try; None when there is no webhook."""
 
     @property
     def may_deliver(self) -> bool:
@@ -65,14 +65,14 @@ class Turn:
 
 
 class _Resting:
-    """Lets the webhook rest, for all processes, after each try that failed."""
+    """Lets the webhook rest, for all processes, after each failed try."""
 
     def __init__(self, notifier: Notifier, client: redis.Redis) -> None:
         self._notifier = notifier
         self._client = client
 
     def deliver(self, notice: Event) -> None:
-        """Deliver one notice; raises NoticeError when it was not accepted."""
+        """Delivers one notice; raises NoticeError if it was not accepted."""
         try:
             self._notifier.deliver(notice)
         except NoticeError as error:
@@ -90,7 +90,7 @@ class Notified(Record):
 
 
 def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
-    """Make one try to deliver a notice; returns whether it was accepted, False when it is given up.
+    """Makes one try to deliver a notice; returns True if it was accepted, False if it is given up.
 
     Raises:
         NoticeError: it was not accepted and this was not the last try.
@@ -99,7 +99,7 @@ def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
     if before.tries >= NOTICE_TRIES:
         log.error("notice given up", problem=f"its process died in each of {before.tries} tries")
         return False
-    # before the try: a process that dies in it leaves a record that the notice may have arrived
+    # written before the try: if the process dies in it, the record says that the notice may have arrived
     now = DeliveryAttempt(at=datetime.now(UTC), tries=before.tries + 1, perhaps_told=True)
     record.write(now)
     title = notice.title + (REPEATED if before.perhaps_told else "")
@@ -116,7 +116,7 @@ def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
 
 
 def deliver_job_notice(folder: JobFolder, notifier: Notifier | None) -> Outcome | None:
-    """Send the notice of a job that has ended, unless it was sent, and close the job.
+    """Sends the notice of a job that has ended, unless it was sent, and closes the job.
 
     Returns the outcome in the notice; None when the job is open, or its notice was sent before.
 
@@ -139,7 +139,7 @@ def deliver_job_notice(folder: JobFolder, notifier: Notifier | None) -> Outcome 
 
 
 def give_up_delivery(folder: JobFolder) -> None:
-    """Close a job whose notice cannot be sent, because each try kills its process."""
+    """Closes a job whose notice cannot be sent, because each try kills its process."""
     outcome = folder.outcome()
     if outcome is None:
         return
@@ -148,7 +148,7 @@ def give_up_delivery(folder: JobFolder) -> None:
 
 
 def deliver_outbox_notice(folder: NoticeFolder, notifier: Notifier | None, now: datetime) -> None:
-    """Send a notice that belongs to no job, unless it was sent, and close it; ``now`` is by the one clock of all workers.
+    """Sends a notice that belongs to no job, unless it was sent, and closes it; ``now`` comes from one clock for all workers.
 
     Raises:
         NoticeError: the webhook did not accept it and this was not the last try; a sweep makes the next one.
@@ -170,7 +170,7 @@ def deliver_outbox_notice(folder: NoticeFolder, notifier: Notifier | None, now: 
 
 
 def is_delivered(folder: JobFolder, outcome: Outcome) -> bool:
-    """True when the notice of this end of the job was sent or given up."""
+    """Returns True if the notice of this end of the job was sent or given up."""
     text = folder.bucket.read(folder.file(JobFile.NOTIFIED))
     with contextlib.suppress(MessageError):
         return text is not None and Notified.decode(text).ended in (None, outcome.at)
@@ -178,7 +178,7 @@ def is_delivered(folder: JobFolder, outcome: Outcome) -> bool:
 
 
 def compose(folder: JobFolder, outcome: Outcome) -> Notice:
-    """The notice about the end of a job, also of one whose request cannot be read."""
+    """Returns the notice about the end of a job, even of one whose request cannot be read."""
     facts = {"job": folder.job_id}
     what = f"job {folder.job_id}"
     with contextlib.suppress(RequestError):
@@ -202,7 +202,7 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
 
 
 def _identified(folder: NoticeFolder, notice: Notice, now: datetime) -> Event:
-    """The identity of a notice without a job: its name is unique in its bucket only, so its text is part of it."""
+    """Adds the identity to a notice without a job: its name is unique only within its bucket, so its text is part of the identity."""
     file = folder.bucket.stat(folder.file(NOTICE))
     digest = hashlib.sha256(notice.to_json()).hexdigest()[:12]
     at = now if file is None else datetime.fromtimestamp(file.modified, UTC)
@@ -210,6 +210,6 @@ def _identified(folder: NoticeFolder, notice: Notice, now: datetime) -> Event:
 
 
 def _send(folder: JobFolder | NoticeFolder, notice: Event, notifier: Notifier | None) -> bool:
-    """Log a notice and make one try to deliver it; False when there is no webhook, or the notice is given up."""
+    """Logs a notice and makes one try to deliver it; returns False if there is no webhook, or the notice is given up."""
     log.info("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
     return notifier is not None and deliver(notice, notifier, TriesInBucket(folder))

@@ -23,14 +23,14 @@ class JsonEvents:
         self._url = url
 
     def deliver(self, notice: Event) -> None:
-        """Send one event; raises NoticeError when it was not accepted."""
+        """Sends one event; raises NoticeError if it was not accepted."""
         answer = send(Post(url=self._url, body=json.dumps(payload(notice)).encode(), content_type=CONTENT_TYPE))
         if not 200 <= answer.status < 300:
             raise answer.refusal(self._url)
 
 
 def payload(notice: Event) -> dict[str, Any]:
-    """The event; its id is the same in every try, so that a receiver can drop a second delivery."""
+    """Returns the event; its id is the same in every try, so that a receiver can drop a second delivery."""
     data = {
         "good": notice.good,
         "title": shorten(notice.title, LONGEST_TITLE),

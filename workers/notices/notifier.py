@@ -10,28 +10,28 @@ from workers.notices.slack import Slack
 from workers.notices.teams import Teams
 
 TEAMS_HOSTS = (".webhook.office.com", ".logic.azure.com", ".powerplatform.com")
-"""Ends of the hosts of Teams workflows, and of the connectors before them."""
+"""Domain suffixes of Teams workflows, and of the connectors before them."""
 
 
 class Notifier(Protocol):
     """Delivers notices to people or programs."""
 
     def deliver(self, notice: Event) -> None:
-        """Deliver one notice, in 5 seconds at most; raises NoticeError when it was not accepted."""
+        """Delivers one notice within 5 seconds; raises NoticeError if it was not accepted."""
 
 
 KINDS: dict[WebhookFormat, type[Slack] | type[Teams] | type[JsonEvents]] = {"slack": Slack, "teams": Teams, "json": JsonEvents}
 
 
 def choose_notifier(url: str, form: WebhookFormat | None = None) -> Notifier | None:
-    """The notifier of this format, by default the one that the host of the address expects; None without an address."""
+    """Returns the notifier of this format, by default the one that the host of the address expects; None without an address."""
     if not url:
         return None
     return KINDS[form or guess_format(url)](url)
 
 
 def guess_format(url: str) -> WebhookFormat:
-    """The format that the host of a webhook expects: Slack's, unless the host is one of Teams."""
+    """Returns the format that the host of a webhook expects: Slack's, unless the host belongs to Teams."""
     try:
         host = urllib.parse.urlsplit(url).hostname or ""
     except ValueError:

@@ -11,7 +11,7 @@ from workers.notices.deadline_post import Post, send
 from workers.notices.text import LONGEST_TEXT, LONGEST_TITLE, shorten
 
 SHORT_LENGTH = 40
-"""Values up to this length stand side by side."""
+"""Values shorter than this are shown side by side."""
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 GOOD, BAD = "#2eb67d", "#e01e5a"
@@ -24,19 +24,19 @@ class Slack:
         self._url = url
 
     def deliver(self, notice: Notice) -> None:
-        """Send one message.
+        """Sends one message.
 
         Raises:
-            NoticeError: it was not accepted, or not within the time; the text never holds the address, which is a secret.
+            NoticeError: it was not accepted in time; the message never contains the address, which is a secret.
         """
         answer = send(Post(url=self._url, body=json.dumps(payload(notice)).encode(), content_type="application/json"))
-        # a login page answers 200 as well, but without Slack's `ok`
+        # a login page also answers 200, but without Slack's `ok`
         if answer.status != 200 or answer.text.strip() != "ok":
             raise answer.refusal(self._url)
 
 
 def payload(notice: Notice) -> dict[str, Any]:
-    """The message as Slack takes it; nothing that a table or a name holds becomes a mention, a link or markup of it."""
+    """Returns the message for Slack; no text from a table or a name becomes a mention, a link or markup."""
     fields = [
         {"title": escaped(name, LONGEST_TITLE), "value": escaped(value, LONGEST_TEXT), "short": len(value) < SHORT_LENGTH}
         for name, value in notice.facts.items()
@@ -48,7 +48,7 @@ def payload(notice: Notice) -> dict[str, Any]:
 
 
 def escaped(text: str, longest: int) -> str:
-    """The text with Slack's three special characters escaped, at most ``longest`` characters.
+    """Returns the text with Slack's three special characters escaped, at most ``longest`` characters.
 
     https://docs.slack.dev/messaging/formatting-message-text#escaping
     """

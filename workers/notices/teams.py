@@ -14,9 +14,9 @@ from workers.notices.text import LONGEST_TEXT, LONGEST_TITLE, shorten
 ACCEPTED = (200, 202)
 CARD = "application/vnd.microsoft.card.adaptive"
 LARGEST_BYTES = 24_000
-"""Teams refuses messages of more than 28 KB."""
+"""Teams rejects messages of more than 28 KB."""
 TEXT_LENGTHS = (LONGEST_TEXT, 500, 100, 40, 10)
-"""Each is tried until the message is small enough; with the last one it always is."""
+"""Text lengths that are tried until the message is small enough; the last one always is."""
 MOST_FACTS = 30
 
 GOOD, BAD = "good", "attention"
@@ -29,14 +29,14 @@ class Teams:
         self._url = url
 
     def deliver(self, notice: Notice) -> None:
-        """Send one message; raises NoticeError when it was not accepted."""
+        """Sends one message; raises NoticeError if it was not accepted."""
         answer = send(Post(url=self._url, body=_encode(notice), content_type="application/json"))
         if answer.status not in ACCEPTED:
             raise answer.refusal(self._url)
 
 
 def payload(notice: Notice, longest: int = LONGEST_TEXT) -> dict[str, Any]:
-    """The message; text of a notice is in TextRuns only, and is shortened to ``longest`` characters.
+    """Returns the message; text of a notice is in TextRuns only, and is shortened to ``longest`` characters.
 
     TextBlock and Fact render Markdown (https://learn.microsoft.com/microsoftteams/platform/task-modules-and-cards/cards/cards-format),
     TextRun does not (https://adaptivecards.io/explorer/TextRun.html). A mention needs an entity in ``msteams``, and there is none.

@@ -1,4 +1,4 @@
-"""Text of notices for any webhook: terminal commands are written out, and long text is cut."""
+"""Formats notice text for any webhook: escapes control characters and shortens long text."""
 
 import bisect
 import itertools
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from shared.text.plain import plain
 
 LONGEST_TITLE, LONGEST_TEXT = 500, 2000
-"""Characters, escapes counted: an error may quote a whole row, and webhooks refuse messages that are too long."""
+"""Maximum characters, with escapes: an error may quote a whole row, and webhooks reject messages that are too long."""
 CUT = "..."
 
 
 def shorten(text: str, longest: int, entities: Mapping[str, str] | None = None) -> str:
-    """The text with each character replaced by its entity, then cut to ``longest`` characters, never inside an entity."""
+    """Returns the text with each character replaced by its entity, then cut to ``longest`` characters, never inside an entity."""
     characters = plain(text, lines=True)
     pieces = [entities.get(character, character) for character in characters] if entities else list(characters)
     lengths = list(itertools.accumulate(map(len, pieces)))

@@ -1,4 +1,4 @@
-"""The tries to deliver one notice: how many were begun, and whether one of them may have arrived."""
+"""The tries to deliver one notice: how many were started, and whether one of them may have arrived."""
 
 import contextlib
 from datetime import UTC, datetime
@@ -24,25 +24,25 @@ class TryRecord(Protocol):
     """Where the tries to deliver one notice are recorded."""
 
     def read(self) -> DeliveryAttempt:
-        """What earlier tries left."""
+        """Returns the record of earlier tries."""
 
     def write(self, attempt: DeliveryAttempt) -> None:
-        """Record a try that begins or has ended."""
+        """Records a try that begins or has ended."""
 
 
 class TriesInMemory:
     """The tries of a notice that only its own process delivers."""
 
     def __init__(self) -> None:
-        self._telling = DeliveryAttempt(at=datetime.now(UTC), tries=0, perhaps_told=False)
+        self._last = DeliveryAttempt(at=datetime.now(UTC), tries=0, perhaps_told=False)
 
     def read(self) -> DeliveryAttempt:
-        """What earlier tries left."""
-        return self._telling
+        """Returns the record of earlier tries."""
+        return self._last
 
     def write(self, attempt: DeliveryAttempt) -> None:
-        """Record a try that begins or has ended."""
-        self._telling = attempt
+        """Records a try that begins or has ended."""
+        self._last = attempt
 
 
 class TriesInBucket:
@@ -52,7 +52,7 @@ class TriesInBucket:
         self._folder = folder
 
     def read(self) -> DeliveryAttempt:
-        """What earlier tries left."""
+        """Returns the record of earlier tries."""
         text = self._folder.bucket.read(self._folder.file(JobFile.DELIVERY_ATTEMPT))
         with contextlib.suppress(MessageError):
             if text is not None:
@@ -60,5 +60,5 @@ class TriesInBucket:
         return DeliveryAttempt(at=datetime.now(UTC), tries=0, perhaps_told=text is not None)
 
     def write(self, attempt: DeliveryAttempt) -> None:
-        """Record a try that begins or has ended."""
+        """Records a try that begins or has ended."""
         self._folder.bucket.write(self._folder.file(JobFile.DELIVERY_ATTEMPT), attempt.to_json())

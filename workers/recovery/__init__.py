@@ -1,1 +1,1 @@
-"""What puts jobs back on their way after a process died, and what ends those that kill their processes."""
+"""Recovery of jobs after a process has died, and the limits for jobs that kill their processes."""

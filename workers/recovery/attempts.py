@@ -1,8 +1,8 @@
-"""Counts the runs of a step that began and never ended: those of a step that kills its process, or hangs.
+"""Counts the runs of a step that started and never ended: runs of a step that kills its process, or hangs.
 
-Redis counts each beginning, in a hash ``scoring:attempts:<job>`` with a field for each step; an orderly end, also with an error, removes
-the count. A step that crashed before, or was sent again by the sweep, is recorded in the job's folder as well (``beginnings``): an event
-that empties Redis also loses its messages, so the sweep sends again every step that runs afterwards.
+Redis counts each start, in a hash ``scoring:attempts:<job>`` with a field per step; an orderly end, also with an error, removes the count.
+A step that crashed before, or was sent again by the sweep, is also recorded in the job's folder (``beginnings``): an event that empties
+Redis also loses its messages, so the sweep sends again every step that runs afterwards.
 """
 
 import contextlib
@@ -28,14 +28,14 @@ LOST = "lost"
 """Field of the hash: a process of the job was lost."""
 
 EXIT_CODE = "exit code "
-"""Before the number in that field, if the last lost process ended by itself."""
+"""Prefix of the number in that field, if the last lost process exited by itself."""
 
 log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
 class _Forgive(Script[None]):
-    """Takes back one beginning of a step, unless none is counted."""
+    """Takes back one start of a step, unless none is counted."""
 
     attempts: Key
     step: Argument
@@ -45,21 +45,21 @@ class _Forgive(Script[None]):
 
 @dataclass(kw_only=True)
 class Attempt:
-    """A run of a step that has begun and not ended."""
+    """A run of a step that has started and not ended."""
 
     client: redis.Redis
     folder: JobFolder
     step: str
     deaths: int = 0
-    """How many runs before this one began without an end."""
+    """How many earlier runs started and never ended."""
     has_lost: bool = False
     """True when a process was lost with any step of the job."""
     exit_code: int | None = None
-    """Of the last lost process of the job, if it ended by itself; None if a signal killed it, or that is unknown."""
+    """The exit code of the last lost process of the job; None if a signal killed it, or if unknown."""
     is_over: bool = False
     """True once its count was removed, for example by the script that marks a chunk as done."""
     last: Beginning | None = None
-    """The record of the run before this one."""
+    """The record of the previous run."""
     written: Beginning | None = field(default=None, repr=False)
     """The record of this run; None for a step that never crashed and was never sent again."""
 
@@ -70,18 +70,18 @@ class Attempt:
 
     @property
     def deaths_elsewhere(self) -> int:
-        """How many times in a row it crashed outside of what is tried in pieces, as far as is known."""
+        """How many times in a row the step crashed outside of what is tried in pieces, as far as known."""
         return self.written.deaths_elsewhere if self.written else 0
 
     def enter(self, doing: str, *, in_isolation: bool = False) -> None:
-        """Record what the step does from now on; costs nothing for a step that never crashed."""
+        """Records what the step does from now on; does nothing for a step that never crashed."""
         if self.written is None or not self.deaths:
             return
         self.written = self.written.model_copy(update={"doing": doing, "in_isolation": in_isolation})
         write_beginning(self.folder, self.step, self.written)
 
     def forget(self) -> None:
-        """Remove its count: the run ended, with or without an error."""
+        """Removes its count: the run ended, with or without an error."""
         if not self.is_over:
             with contextlib.suppress(redis.RedisError):
                 self.client.hdel(self.key, self.step, _sent_again(self.step))
@@ -90,7 +90,7 @@ class Attempt:
         self.is_over, self.written = True, None
 
     def note_time_limit(self) -> None:
-        """Count the end of its time as a crash: it would run out of time again."""
+        """Counts the end at the time limit as a crash, because the step would reach the limit again."""
         note_lost(self.client, self.folder.job_id)
         if self.written is not None:
             self.written = self.written.model_copy(update={"ran_out_of_time": True})
@@ -98,20 +98,20 @@ class Attempt:
 
 
 def attempts_key(job_id: str) -> str:
-    """The hash in Redis that counts the beginnings of a job's steps."""
+    """Returns the key of the hash in Redis that counts the starts of a job's steps."""
     return f"scoring:attempts:{job_id}"
 
 
 def step_name(task: str, message: StepMessage) -> str:
-    """The name under which the beginnings of a step are counted, within its job; a chunk's is its index, as in ``progress.mark_part``."""
+    """Returns the name under which a step is counted within its job; for a chunk it is the index, as in ``progress.mark_part``."""
     return message.piece_name or task
 
 
 @contextlib.contextmanager
 def counted(client: redis.Redis, folder: JobFolder, step: str) -> Iterator[Attempt]:
-    """Count that this step begins; an orderly end, also with an error, removes its count.
+    """Counts the start of a step; an orderly end, also with an error, removes its count.
 
-    A step that runs out of time has no orderly end. A step whose process stops with its worker takes back only this beginning.
+    A step that reaches its time limit has no orderly end. A step whose process stops with its worker takes back only this start.
     """
     attempt = _begin(client, folder, step)
     try:
@@ -145,7 +145,7 @@ def _begin(client: redis.Redis, folder: JobFolder, step: str) -> Attempt:
 
 
 def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
-    """Count one more beginning; returns the earlier count (None if unknown), and whether the folder may have a record."""
+    """Counts one more start; returns the earlier count (None if unknown), and whether the folder may have a record."""
     try:
         with client.pipeline(transaction=False) as pipe:
             pipe.hmget(attempt.key, attempt.step, _sent_again(attempt.step), LOST)
@@ -162,7 +162,7 @@ def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
 
 
 def _deaths_elsewhere(attempt: Attempt) -> int:
-    """The crashes in a row outside of what is tried in pieces; where the first one was is unknown, so it counts as the next one does."""
+    """Counts the consecutive crashes outside of what is tried in pieces; where the first one was is unknown, so the next decides."""
     if not attempt.deaths:
         return 0
     if attempt.last is None or not attempt.last.doing:
@@ -171,20 +171,20 @@ def _deaths_elsewhere(attempt: Attempt) -> int:
 
 
 def forget_job(client: redis.Redis, folder: JobFolder) -> None:
-    """Remove all counts of a job that failed: if it is resumed, each step gets its tries again."""
+    """Removes all counts of a job that failed: if it is resumed, each step gets its tries again."""
     with contextlib.suppress(redis.RedisError):
         client.delete(attempts_key(folder.job_id))
     forget_beginnings(folder)
 
 
 def forgive(client: redis.Redis, job_id: str, step: str) -> None:
-    """Take back one beginning of a step whose worker stops: the step is not at fault for that end."""
+    """Takes back one start of a step whose worker stops: the step is not at fault for that end."""
     with contextlib.suppress(redis.RedisError):
         _Forgive(attempts=attempts_key(job_id), step=step).run(client)
 
 
 def note_lost(client: redis.Redis, job_id: str, exit_code: int | None = None) -> None:
-    """Record that a process was lost with a step of this job in hand, and its exit code if it ended by itself.
+    """Records that a process was lost while it ran a step of this job, and its exit code if it exited by itself.
 
     A process that begins another chunk of the job then loads the release with care.
     """
@@ -196,7 +196,7 @@ def note_lost(client: redis.Redis, job_id: str, exit_code: int | None = None) ->
 
 
 def note_sent_again(client: redis.Redis, job_id: str, steps: Sequence[str]) -> None:
-    """Record that messages of these steps were lost and are sent again: their crashes must not be counted in Redis alone."""
+    """Records that messages of these steps were lost and are sent again, so that their crashes are also counted in the job's folder."""
     key = attempts_key(job_id)
     with contextlib.suppress(redis.RedisError), client.pipeline(transaction=False) as pipe:
         pipe.hset(key, mapping={_sent_again(step): 1 for step in steps})

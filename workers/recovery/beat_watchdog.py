@@ -1,10 +1,10 @@
-"""Notices that beat has been silent, tells people once, and sends the sweep in its place until it is back.
+"""Detects that beat is silent, sends one notice, and sends the sweep in its place until it is back.
 
-Every worker watches, in a thread of its main process: Redis or the webhook may hang without holding up the loop that takes messages, and
-no pool process is needed. The thread has a connection of its own, which the pool processes that are forked beside it never use.
+Every worker watches, in a thread of its main process: Redis or the webhook may hang without blocking the loop that receives messages, and
+no pool process is needed. The thread has its own connection, which forked pool processes never use.
 
-What is silence is judged by what this process saw: the clock starts when it first looks, and anew when Redis did not answer or the process
-itself was asleep. So there is no alarm because the stack has just started, Redis was away or emptied, or the machine was suspended.
+Silence is measured by what this process observed: the clock starts at its first check, and restarts after Redis did not answer or the
+process was suspended. So there is no alarm because the stack has just started, Redis was down or emptied, or the machine was suspended.
 """
 
 import threading
@@ -26,23 +26,23 @@ from workers.notices.resting import NoticeError
 from workers.notices.tries import TriesInMemory
 
 LONGEST_PAUSE_SECONDS = 5.0
-"""Between two looks."""
+"""Maximum seconds between two checks."""
 FEWEST_SWEEPS = 3
-"""Beat is not silent before so many sweeps are missing, however short the limit."""
+"""Beat is not silent before this many sweeps are missing, however short the limit."""
 CLAIM_SECONDS = 60
-"""A worker that took it upon itself to tell, and died, is replaced after this long."""
+"""A worker that claimed the notice and died is replaced after this many seconds."""
 
 SILENT = "scoring:beat:silent"
-"""Who is about to tell of the silence, or ``TOLD``. A hint: without it people are told again."""
+"""Key with the worker that is about to send the notice, or ``TOLD``. Only a hint: without it the notice is sent again."""
 TOLD = b"told"
 STAND_IN = "scoring:beat:stand-in"
-"""There while a sweep that a worker sent in beat's place is not due again."""
+"""Key that exists until the next sweep in beat's place is due."""
 
 log = structlog.get_logger()
 
 
 def start_watch(settings: Settings, send_sweep: Callable[[], None]) -> None:
-    """Watch from now to the end of the process, unless the settings say never."""
+    """Starts the watch for the life of the process, unless the settings disable it."""
     if not settings.beat_silent_seconds:
         return
     watch = Watch(settings, send_sweep)
@@ -53,15 +53,15 @@ def start_watch(settings: Settings, send_sweep: Callable[[], None]) -> None:
             try:
                 watch.check(time.monotonic())
             except Exception:
-                # a defect of ours must not leave the worker without its watch
-                log.exception("beat not looked at")
+                # a defect must not leave the worker without its watch
+                log.exception("beat not checked")
             time.sleep(pause)
 
     threading.Thread(target=run, name="beat watch", daemon=True).start()
 
 
 class Watch:
-    """What one process knows of beat."""
+    """What one process knows about beat."""
 
     def __init__(self, settings: Settings, send_sweep: Callable[[], None]) -> None:
         self._client = progress.connect(settings.broker_url)
@@ -72,61 +72,61 @@ class Watch:
         self._send_sweep = send_sweep
         self._name = process_token().encode()
         self._sign: bytes | None = None
-        self._heard = self._looked = float("-inf")
-        self._untold: Event | None = None
+        self._last_change = self._last_check = float("-inf")
+        self._pending: Event | None = None
         self._tries = TriesInMemory()
 
     def check(self, now: float) -> None:
-        """Look once, at this moment of ``time.monotonic``, and do what is needed."""
+        """Checks beat once, at this moment of ``time.monotonic``, and acts on it."""
         try:
             sign = heartbeat.last_heartbeat(self._client, heartbeat.BEAT)
-            if now - self._looked > self._limit / 2:
-                # the first look, or the first after a sleep: an old sign says nothing
-                self._heard, self._sign = now, sign
-            self._looked = now
+            if now - self._last_check > self._limit / 2:
+                # the first check, or the first after a suspension: an old heartbeat proves nothing
+                self._last_change, self._sign = now, sign
+            self._last_check = now
             if sign not in (None, self._sign):
-                self._heard, self._sign = now, sign
+                self._last_change, self._sign = now, sign
                 self._note_return()
-            elif now - self._heard >= self._limit:
+            elif now - self._last_change >= self._limit:
                 self._stand_in()
-                self._note_silence(now - self._heard)
+                self._note_silence(now - self._last_change)
         except redis.RedisError:
-            # Redis away is not beat silent
-            self._heard = self._looked = now
+            # an unreachable Redis does not prove that beat is silent
+            self._last_change = self._last_check = now
             return
-        self._tell()
+        self._deliver()
 
     def _stand_in(self) -> None:
-        # a little less than the period, so that a look at its end finds the sweep due
+        # a little less than the period, so that a check at its end finds the sweep due
         if self._client.set(STAND_IN, b"", nx=True, px=int(self._sweep_seconds * 900)):
             self._send_sweep()
 
     def _note_silence(self, seconds: float) -> None:
-        """One worker of all takes it upon itself to tell."""
+        """Claims the notice, so that only one worker sends it."""
         if self._client.set(SILENT, self._name, nx=True, ex=CLAIM_SECONDS):
             if heartbeat.last_heartbeat(self._client, heartbeat.BEAT) not in (None, self._sign):
-                self._client.delete(SILENT)  # it came back this moment, and who saw it found no mark to take away
+                self._client.delete(SILENT)  # beat came back meanwhile, and the worker that noticed it found no mark to remove
                 return
-            self._plan_to_tell(_silence(seconds))
-        elif self._untold is not None:
+            self._plan_notice(_silence(seconds))
+        elif self._pending is not None:
             self._client.expire(SILENT, CLAIM_SECONDS)
 
     def _note_return(self) -> None:
-        """The one worker that takes the mark away tells that beat is back, if people heard that it was gone."""
-        if self._untold is not None and not self._untold.good:
-            self._untold = None
+        """The worker that removes the mark announces that beat is back, if the silence was announced."""
+        if self._pending is not None and not self._pending.good:
+            self._pending = None
         if self._client.getdel(SILENT) == TOLD:
-            self._plan_to_tell(Notice(good=True, title="beat is back", facts={"what it means": "the schedule is kept again"}))
+            self._plan_notice(Notice(good=True, title="beat is back", facts={"what it means": "the schedule is kept again"}))
 
-    def _plan_to_tell(self, notice: Notice) -> None:
+    def _plan_notice(self, notice: Notice) -> None:
         now = datetime.now(UTC)
-        self._untold = Event.of(notice, id=f"beat/{now:%Y%m%dT%H%M%S.%f}", at=now)
+        self._pending = Event.of(notice, id=f"beat/{now:%Y%m%dT%H%M%S.%f}", at=now)
         self._tries = TriesInMemory()
         log.warning("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
 
-    def _tell(self) -> None:
-        """Make one try, if no other process is at the webhook; after the last one it counts as told."""
-        if self._untold is None:
+    def _deliver(self) -> None:
+        """Makes one try, if no other process uses the webhook; after the last try the notice counts as delivered."""
+        if self._pending is None:
             return
         notifier = choose_notifier(self._webhook_url, self._webhook_format)
         if notifier is not None:
@@ -134,15 +134,15 @@ class Watch:
                 if turn.notifier is None or not turn.may_deliver:
                     return
                 try:
-                    delivery.deliver(self._untold, turn.notifier, self._tries)
+                    delivery.deliver(self._pending, turn.notifier, self._tries)
                 except NoticeError:
                     return
-        if not self._untold.good:
+        if not self._pending.good:
             try:
                 self._client.set(SILENT, TOLD, ex=heartbeat.KEPT_SECONDS)
             except redis.RedisError as error:
-                log.warning("telling not noted", error=str(error))
-        self._untold = None
+                log.warning("delivery not recorded", error=str(error))
+        self._pending = None
 
 
 def _silence(seconds: float) -> Notice:

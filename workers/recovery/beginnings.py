@@ -1,7 +1,7 @@
-"""What a job's folder says of a step that was begun without an end: ``deaths/<step>.json``, only of steps that have a reason for it.
+"""Records of steps that started and never ended, ``deaths/<step>.json`` in the job's folder, only for steps that crashed or were resent.
 
-Redis counts every step. A step that died before, or whose message was lost and sent again, is written down here as well, so that an
-emptied Redis does not give it its tries back.
+Redis counts every step. A step that died before, or whose message was lost and sent again, is also recorded here, so that an emptied
+Redis does not give it more tries.
 """
 
 import structlog
@@ -16,36 +16,36 @@ log = structlog.get_logger()
 
 
 class Beginning(Record):
-    """That a step was begun, how often before without an end, and what it was doing."""
+    """The start of a step, with the number of earlier starts without an end, and what the step was doing."""
 
     begun: int = Field(ge=1)
-    """How often it was begun without an end, this time included."""
+    """How often the step started without an end, this start included."""
     doing: str = ""
-    """What it was doing last; empty where the step does not tell."""
+    """What the step was doing last; empty if the step does not report it."""
     in_isolation: bool = False
-    """True while it does what is tried in pieces after some deaths: scoring rows."""
+    """True while it does the work that is tried in pieces after some crashes, which is scoring rows."""
     deaths_elsewhere: int = 0
-    """How often in a row it died while it did something else than that."""
+    """How many times in a row it died while it did other work."""
     had: str = ""
-    """The memory that its process had, in words."""
+    """The memory of its process, as text."""
     ran_out_of_time: bool = False
-    """True when it was broken off at its time limit, and was not killed."""
+    """True if it was interrupted at its time limit instead of being killed."""
 
 
 def read_beginning(folder: JobFolder, step: str) -> Beginning | None:
-    """What is written of a step; None where nothing is, or it cannot be read."""
+    """Returns the record of a step; None if there is none, or it cannot be read."""
     try:
         text = folder.bucket.read(_file(folder, step))
         return None if text is None else decode(Beginning, text)
     except MessageError:
-        return None  # damaged: Redis counts all the same
+        return None  # damaged: Redis still counts
     except ScoringError as error:
         log.warning("deaths not read", step=step, error=str(error))
         return None
 
 
 def write_beginning(folder: JobFolder, step: str, beginning: Beginning) -> None:
-    """Write down that a step was begun, or what it does now."""
+    """Records the start of a step, or what it does now."""
     try:
         folder.bucket.write(_file(folder, step), beginning.to_json())
     except ScoringError as error:
@@ -53,7 +53,7 @@ def write_beginning(folder: JobFolder, step: str, beginning: Beginning) -> None:
 
 
 def forget_beginning(folder: JobFolder, step: str) -> None:
-    """Take away what is written of a step that came to an end."""
+    """Removes the record of a step that has ended."""
     try:
         folder.bucket.delete(_file(folder, step))
     except ScoringError as error:
@@ -61,7 +61,7 @@ def forget_beginning(folder: JobFolder, step: str) -> None:
 
 
 def forget_beginnings(folder: JobFolder) -> None:
-    """Take away what is written of all steps of a job that has ended."""
+    """Removes the records of all steps of a job that has ended."""
     try:
         for info in folder.bucket.files(folder.file(Subfolder.DEATHS)):
             folder.bucket.delete(info.path)

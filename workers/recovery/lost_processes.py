@@ -1,7 +1,7 @@
-"""Notices in a worker's main process that a process of its pool was lost with a step in hand, and says so in Redis at once.
+"""Detects in a worker's main process that a pool process was lost while it ran a step, and records it in Redis at once.
 
-A chunk whose process died goes to the end of its queue: without this word every other chunk of the job would be begun, and would load the
-release that killed the first one, before anybody came to know of a death.
+A chunk whose process died goes to the end of its queue. Without this record every other chunk of the job would start first, and would load
+the release that killed the first one, before the death is known.
 """
 
 import re
@@ -18,7 +18,7 @@ from workers.recovery.shutdown import step_of
 
 
 class Request(celery.worker.request.Request):
-    """A message in hand, as Celery keeps it in the main process."""
+    """A received message, as Celery keeps it in the main process."""
 
     def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - Celery's own signature
         error = getattr(exc_info, "exception", None)
@@ -43,6 +43,6 @@ class Request(celery.worker.request.Request):
 
 
 def exit_code_in(text: str) -> int | None:
-    """The exit code of a process that ended by itself, out of billiard's sentence; None for one that a signal killed."""
+    """Parses the exit code of a process that exited by itself from billiard's message; None for a process that a signal killed."""
     found = re.search(r"exited prematurely: exitcode (\d+)", text)
     return int(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""A step of the daily round that removes what is old, as a worker makes it: a few seconds of one process."""
+"""Runs one step of the daily retention round in a worker, which takes a few seconds of one process."""
 
 import hashlib
 from datetime import datetime
@@ -13,15 +13,15 @@ from shared.retention import round as daily
 from shared.retention.config import read_retention
 
 STEP_SECONDS = 5.0
-"""The control queue also plans and finishes jobs, so a step holds one of its processes no longer."""
+"""The control queue also plans and finishes jobs, so a step occupies one of its processes no longer."""
 
 log = structlog.get_logger()
 
 
 def make_step(bucket: Bucket, now: datetime, may_enter: daily.MayEnter = lambda _: True) -> None:
-    """Go on with the round, if there is something to do; rules that cannot be used remove nothing, and people are told.
+    """Continues the round, if there is something to do; with invalid rules it removes nothing and announces a notice.
 
-    ``now`` is what one clock for all workers shows: with its own a worker whose clock is a day ahead would remove what was just marked.
+    ``now`` comes from one clock for all workers: with its own clock, a worker that is a day ahead would remove what was just marked.
     """
     try:
         progress = daily.make_step(bucket, read_retention(bucket), now, STEP_SECONDS, may_enter)

@@ -1,4 +1,4 @@
-"""Takes back the beginnings of steps in hand when their worker is told to stop: a deploy that kills them must not fail their jobs."""
+"""Takes back the starts of running steps when their worker is stopped: a deployment that kills them must not fail their jobs."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ KINDS: dict[str, type[StepMessage]] = {SCORE_CHUNK: ChunkMessage, TRAIN_CANDIDAT
 
 
 class Request(Protocol):
-    """A message in hand, as Celery keeps it."""
+    """A received message, as Celery keeps it."""
 
     @property
     def name(self) -> str:
@@ -24,29 +24,30 @@ class Request(Protocol):
 
     @property
     def args(self) -> Any:  # noqa: ANN401 - whatever was sent
-        """What its task is given."""
+        """The arguments of its task."""
 
 
 def step_of(request: Request) -> tuple[StepMessage, str]:
-    """The order in a message, and the name under which its step is counted; raises MessageError when it is no step of a job."""
+    """Returns the decoded message, and the name under which its step is counted; raises MessageError if it is not a step of a job."""
     message = KINDS.get(request.name, StepMessage).decode(request.args[0] if request.args else None)
     return message, step_name(request.name, message)
 
 
 def forgive_work_in_hand(client: redis.Redis, requests: Iterable[Request]) -> None:
-    """Take back one beginning of each step that is worked on; where Redis is away they count."""
+    """Takes back one start of each running step; if Redis is unreachable, the starts stay counted."""
     for request in requests:
         try:
             message, step = step_of(request)
         except MessageError:
-            continue  # no step of a job, like a sweep
+            continue  # not a step of a job, but for example a sweep
         forgive(client, message.job_id, step)
 
 
 class Forgiver:
-    """A thread that waits until the worker is told to stop.
+    """A thread that waits until the worker is stopped.
 
-    It is started before: a thread that starts inside a signal handler may wait for a lock that its own thread holds, and Redis may be slow.
+    It is started in advance: a thread that starts inside a signal handler may wait for a lock that its own thread holds, and Redis may be
+    slow.
     """
 
     def __init__(self, connect: Callable[[], redis.Redis], requests_in_hand: Callable[[], Iterable[Request]]) -> None:
@@ -55,7 +56,7 @@ class Forgiver:
         threading.Thread(target=self._wait, name="forgiver", daemon=True).start()
 
     def wake(self, **_: Any) -> None:  # noqa: ANN401 - Celery's signals
-        """Take back the beginnings of the work in hand; may be called in a signal handler."""
+        """Takes back the starts of the running steps; may be called in a signal handler."""
         os.write(self._writing, b"x")
 
     def _wait(self) -> None:

@@ -29,26 +29,26 @@ from workers.training.search.steps import missing_messages
 
 CHUNKS_AT_ONCE = 10_000
 ORPHAN_SECONDS = 3600
-"""A mark without a request is left by an enqueue that crashed; it is removed after this long."""
+"""A mark without a request is left by an enqueue that crashed; it is removed after this many seconds."""
 
 SENDING = timedelta(seconds=2)
 """How long a batch of messages takes to arrive."""
 
 CLOCKS_APART = timedelta(seconds=60)
-"""How much the clocks of hosts and of an object store may differ: one dates the sending of a step, another the messages that wait."""
+"""How much the clocks of hosts and of an object store may differ: one dates the sending of a step, another the waiting messages."""
 
 SWEEP_SECONDS = 1.0
-"""Time limit of a sweep: its process plans and finishes no job meanwhile."""
+"""Time limit of a sweep, whose process plans and finishes no job meanwhile."""
 
 STORE_THREADS = 32
-"""Jobs inspected at the same time on an object store, where each inspection waits for several answers."""
+"""Jobs inspected concurrently on an object store, where each inspection waits for several responses."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Orders that are on no queue and that no process works on."""
+    """Messages of a step that are on no queue and that no process works on."""
 
     task: str
     messages: list[StepMessage]
@@ -61,9 +61,9 @@ class Traffic:
     """What Redis knows about messages."""
 
     waiting_since: Callable[[str], datetime | None]
-    """For a queue, when the message was sent that waits longest; None when nothing waits."""
+    """Returns for a queue when its oldest waiting message was sent; None if no message waits."""
     are_leased: Callable[[Sequence[str]], list[bool]]
-    """For names of steps, whether a process works on each."""
+    """Returns for each name of a step whether a process works on it."""
 
 
 @dataclass(kw_only=True)
@@ -75,7 +75,7 @@ class Turn:
     seconds: float = float("inf")
 
     def message(self, marks: list[FileInfo]) -> list[FileInfo]:
-        """The marks of open jobs in the order of their inspection."""
+        """Returns the marks of open jobs in the order of their inspection."""
         return [mark for mark in marks if _job_of(mark) > self.after] + [mark for mark in marks if _job_of(mark) <= self.after]
 
 
@@ -84,11 +84,11 @@ class Rules:
     """When a step counts as lost and a job as overdue."""
 
     grace: timedelta
-    """How long a step has after its message was sent before it is sent again."""
+    """How long after its message was sent a step is sent again."""
     deadline: timedelta
-    """A job that was opened longer ago has failed."""
+    """A job that was opened longer ago fails."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
-    """By one clock for all workers, that of Redis: a worker whose clock is wrong must not fail the jobs."""
+    """The time of one clock for all workers, that of Redis: a worker whose clock is wrong must not fail jobs."""
 
 
 def sweep(
@@ -101,17 +101,19 @@ def sweep(
 ) -> Iterator[Missing]:
     """Yields what must be sent so that every open job continues; removes the marks of jobs that need nothing more.
 
-    Jobs of another stack than ``cluster`` are left alone, and those for which ``may_enter`` returns False. It is called with each job
+    Jobs of another stack than ``cluster``, and those for which ``may_enter`` returns False, are skipped. ``may_enter`` is called with each
+    job
     before its inspection, one after another.
-    A message is lost when no process works on its step, and nothing waits in its queue that was sent as early as it: queues are served in
-    turn, so it would have been served. A job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
+    A message is lost when no process works on its step, and no message that was sent as early as it waits in its queue: queues are served
+    in
+    order, so it would have been served. A job behind 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
     """
     turn = turn or Turn()
     limit = time.monotonic() + turn.seconds
     marks = turn.message(bucket.files(OPEN))
     share = cluster.share_out([_job_of(mark) for mark in marks]) if cluster else None
     look = functools.partial(_inspect_jobs, bucket, rules, share, may_enter)
-    # on a disk threads take longer than none
+    # on a disk, threads take longer than a plain loop
     looks = prefetch_each(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
     try:
         for mark, missing in zip(marks, looks, strict=True):
@@ -121,7 +123,7 @@ def sweep(
                 _note_sent(JobFolder(bucket, turn.after))
                 yield Missing(task=missing.task, messages=lost, sent=missing.sent)
             if time.monotonic() > limit:
-                log.info("sweep goes on at its next turn", after=turn.after, open_jobs=len(marks))
+                log.info("sweep continues at its next turn", after=turn.after, open_jobs=len(marks))
                 return
         turn.after = ""
     finally:
@@ -136,7 +138,7 @@ def _job_of(mark: FileInfo) -> str:
 def _inspect_jobs(
     bucket: Bucket, rules: Rules, share: Share | None, may_enter: Callable[[str], bool] | None, mark: FileInfo
 ) -> Missing | None:
-    """The step that a job waits for; None when it needs none, is left out or of another stack, or cannot be read now."""
+    """Returns the step that a job waits for; None if it needs none, is skipped, belongs to another stack, or cannot be read now."""
     if may_enter is not None and not may_enter(_job_of(mark)):
         return None
     try:
@@ -146,7 +148,7 @@ def _inspect_jobs(
     except PermanentError as error:
         _drop_orphan(bucket, mark, str(error), rules.now)
     except TransientError as error:
-        log.warning("job not looked at, the next sweep is due soon", job=_job_of(mark), error=str(error))
+        log.warning("job not inspected, the next sweep is due soon", job=_job_of(mark), error=str(error))
     return None
 
 
@@ -158,7 +160,7 @@ def _lost_messages(missing: Missing, traffic: Traffic, rules: Rules) -> list[Ste
 
 
 def lease_name(task: str, message: StepMessage) -> str:
-    """The name under which a step is leased: one for each chunk, one for each candidate and fold, one for each other step of a job."""
+    """Returns the name of the lease of a step: one per chunk, one per candidate and fold, one per other step of a job."""
     return ":".join([task, message.job_id, *([message.piece_name] if message.piece else [])])
 
 
@@ -170,7 +172,7 @@ def _is_lost(missing: Missing, traffic: Traffic, rules: Rules) -> bool:
 
 
 def _missing_step(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | None:
-    """The step that the job waits for, or None when it needs nothing.
+    """Returns the step that the job waits for, or None when it needs nothing.
 
     Raises:
         RequestError: the job has no request, or nothing of it can be read, not even how it ended.
@@ -186,7 +188,7 @@ def _missing_step(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | 
 
 def _missing_work(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | None:
     job = folder.job()
-    opened = max(job.created, datetime.fromtimestamp(mark.modified, UTC))  # when it was asked for, or resumed
+    opened = max(job.created, datetime.fromtimestamp(mark.modified, UTC))  # requested or resumed
     if rules.now - opened > rules.deadline:
         return _failed(folder, JobFailedError(f"the job did not end within {rules.deadline.total_seconds() / 3600:g} hours"))
     if isinstance(job, TrainJob):
@@ -202,7 +204,7 @@ def _missing_work(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | 
 
 
 def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
-    """What a train job waits for: candidates of its search, or the fit, which also goes on with the search."""
+    """Returns what a train job waits for: candidates of its search, or the fit, which also continues the search."""
     candidates, made = missing_messages(folder)
     if candidates:
         messages: list[StepMessage] = [*candidates[:CHUNKS_AT_ONCE]]
@@ -211,7 +213,7 @@ def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
 
 
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
-    """What a job that has ended still needs: its publication, its notice, or nothing."""
+    """Returns what a job that has ended still needs: its publication, its notice, or nothing."""
     if is_delivered(folder, outcome):
         folder.close(outcome)
         return None
@@ -221,7 +223,7 @@ def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
 
 
 def _failed(folder: JobFolder, error: PermanentError) -> Missing:
-    """Fail a job that cannot continue, with a notice."""
+    """Fails a job that cannot continue, with a notice."""
     log.error("job failed", job=folder.job_id, error=str(error))
     folder.fail(error)
     return Missing(task=NOTIFY, messages=[StepMessage(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
@@ -232,13 +234,13 @@ def _message(folder: JobFolder, task: str, sent: datetime) -> Missing:
 
 
 def _last_file(folder: JobFolder, subfolder: Subfolder, otherwise: datetime) -> datetime:
-    """When the newest part or record of a candidate was written: its step sent what comes next."""
+    """Returns when the newest part or candidate record was written, which is when its step sent the next one."""
     newest = max((info.modified for info in folder.bucket.files(folder.file(subfolder))), default=0.0)
     return max(datetime.fromtimestamp(newest, UTC), otherwise)
 
 
 def _last_sent(folder: JobFolder, first: datetime) -> datetime:
-    """When the messages of the present step were sent last: when the step became due, or by a later sweep."""
+    """Returns when the messages of the current step were sent last: when the step became due, or by a later sweep."""
     again = folder.bucket.stat(folder.file(JobFile.SENT_AGAIN))
     return max(first, datetime.fromtimestamp(again.modified, UTC)) if again else first
 
@@ -247,7 +249,7 @@ def _note_sent(folder: JobFolder) -> None:
     try:
         folder.bucket.write(folder.file(JobFile.SENT_AGAIN), b"")
     except TransientError as error:
-        # then the next sweep may send too much, with the same outcome
+        # the next sweep may then send messages twice, which has the same outcome
         log.warning("sending not noted", job=folder.job_id, error=str(error))
 
 

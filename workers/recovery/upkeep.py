@@ -1,4 +1,4 @@
-"""Counts the deaths of the sweep and of the daily removal, which belong to no job, and tells people what they leave out because of them."""
+"""Counts the deaths of the sweep and of retention, which belong to no job, and announces what they skip because of them."""
 
 import contextlib
 import hashlib
@@ -18,15 +18,16 @@ from shared.queue import heartbeat, routes
 from shared.queue.upkeep import LEFT_OUT_FOR, MAX_DEATHS, WHOLE, Deaths, Upkeep, begin
 
 SWEEP_RESTS_FOR = timedelta(minutes=10)
-"""A sweep that dies before it comes to a job: nothing else puts lost work back on its way, so it is tried again soon."""
+"""The pause of a sweep that dies before it reaches a job; short, because nothing else recovers lost work."""
 
 FIRST_REST, LONGER = timedelta(minutes=1), 4
-"""A job that a sweep leaves out rests for so long after three deaths, and so many times as long after each further one, up to a day.
+"""A job that a sweep skips rests this long after three deaths, and this many times as long after each further death, up to a day.
 
-The job may be a bystander: when something else kills whole workers, as a release does in a container, the sweep in hand dies with them."""
+The job may be innocent: when something else kills whole workers, as a release does in a container, a sweep that is running dies with them.
+"""
 
 ORPHANS, NOTICES = "stray files", "notices to tell"
-"""What a sweep does beside looking at jobs; no job is named so."""
+"""The pieces of a sweep other than inspecting jobs; no job has such a name."""
 
 NAMES = {routes.SWEEP: "the sweep", routes.GC: "the removal of what is old"}
 
@@ -35,10 +36,10 @@ log = structlog.get_logger()
 
 @contextlib.contextmanager
 def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[Upkeep]:
-    """Count that a step of upkeep begins and ends; one that is broken off at its time limit counts as a death, as one that is killed.
+    """Counts the start and the end of a step of upkeep; an interruption at its time limit counts as a death, like a kill.
 
     Raises:
-        redis.RedisError: Redis cannot be asked.
+        redis.RedisError: Redis does not answer.
     """
     upkeep = begin(client, step, heartbeat.time_of(client), describe_memory(), rest_for)
     for deaths in upkeep.left_out:
@@ -55,7 +56,7 @@ def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[U
 
 
 def rest_for(deaths: Deaths) -> timedelta:
-    """How long a step of upkeep, or a piece of it, is not tried after its last death."""
+    """Returns how long a step of upkeep, or a piece of it, is not tried after its last death."""
     if deaths.step != routes.SWEEP:
         return LEFT_OUT_FOR
     if deaths.piece == WHOLE:
@@ -65,7 +66,7 @@ def rest_for(deaths: Deaths) -> timedelta:
 
 
 def _tell(bucket: Bucket, deaths: Deaths) -> None:
-    """Tell people once what is left out."""
+    """Announces once what is skipped."""
     name = NAMES.get(deaths.step, deaths.step)
     notice = Notice(
         good=False,

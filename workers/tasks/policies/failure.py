@@ -50,7 +50,7 @@ def fail_job(run: StepRun, error: ScoringError) -> None:
     folder = run.folder
     try:
         if not folder.has(JobFile.REQUEST):
-            log.error("message refused: nobody wrote this job down", task=run.name, error=str(error))
+            log.error("message refused: its job was never requested", task=run.name, error=str(error))
             return
         log.error("job failed", task=run.name, error=str(error))
         folder.fail(error)

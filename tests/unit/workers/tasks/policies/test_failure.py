@@ -62,7 +62,7 @@ def test_a_job_that_was_never_enqueued_is_not_failed(make_run, sent):
     unknown = dataclasses.replace(known, folder=JobFolder(known.folder.bucket, "20261123t120000z-score-9"))
     with capture_logs() as logged:
         fail_job(unknown, TableError("the table has no rows"))
-    assert [line["event"] for line in logged] == ["message refused: nobody wrote this job down"]
+    assert [line["event"] for line in logged] == ["message refused: its job was never requested"]
     assert unknown.folder.outcome() is None
     assert sent == []
 
