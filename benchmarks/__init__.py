@@ -1,1 +1,1 @@
-"""Speed and memory, side by side with other ways of doing the same job: ``python -m benchmarks``."""
+"""Benchmarks of speed and memory against other ways of doing the same job: ``python -m benchmarks``."""

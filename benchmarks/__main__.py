@@ -1,11 +1,11 @@
-"""``python -m benchmarks``: how quick we are beside other ways of doing the same job.
+"""The command line of the benchmarks, ``python -m benchmarks``, which compare us with other ways of doing the same job.
 
-Exit codes: 0 all bars were reached, 1 one was missed or not measured, 2 something that is needed is not installed.
+Exit codes: 0 all bars were reached, 1 a bar was missed or not measured, 2 a required library is not installed.
 """
 
 import os
 
-# Before numpy is imported, here and in every process that is started from here: as our workers have it, one thread in each process.
+# before numpy is imported, here and in every child process: one thread per process, as in our workers
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -36,7 +36,7 @@ console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def benchmarks() -> None:
-    """How quick we are beside other ways of doing the same job, measured side by side on this machine."""
+    """Speed compared with other ways of doing the same job, measured side by side on this machine."""
 
 
 def _listed(known: tuple[str, ...]) -> click.ParamType:
@@ -47,7 +47,7 @@ def _listed(known: tuple[str, ...]) -> click.ParamType:
             names = tuple(str(value).split(",")) if isinstance(value, str) else tuple(value)  # type: ignore[arg-type]
             for name in names:
                 if name not in known:
-                    self.fail(f"{name!r} is none of {', '.join(known)}", param, ctx)
+                    self.fail(f"{name!r} is not one of {', '.join(known)}", param, ctx)
             return names
 
     return Listed()
@@ -128,7 +128,7 @@ def score(  # noqa: PLR0913, PLR0917 - a command has as many arguments as it has
 def growth(  # noqa: PLR0913, PLR0917 - as above
     most: int, rounds: int, model: str, table_format: str, json_file: Path | None, processes: int, work: Path | None, judged: bool
 ) -> int:
-    """Score tables from 10,000 rows on, each ten times as large as the one before: time and memory of our own processes.
+    """Score tables from 10,000 rows on, each ten times as large as the previous one: time and memory of our own processes.
 
     \b
     Example:
@@ -148,14 +148,14 @@ def growth(  # noqa: PLR0913, PLR0917 - as above
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--model", type=click.Choice(["v1", "v2"]), default="v2", show_default=True)
 @click.option(
-    "--chunks", type=click.IntRange(min=1), default=100, show_default=True, help="Chunks of the jobs that tell what a chunk costs."
+    "--chunks", type=click.IntRange(min=1), default=100, show_default=True, help="Chunks of the jobs that measure the cost of a chunk."
 )
 @json_option
 @work_option
 def hosts(rows: int, rounds: int, model: str, chunks: int, json_file: Path | None, work: Path | None) -> int:
-    """Score with workers on one host and on two, the bucket on an S3 server; and count what a chunk asks of Redis and of the store.
+    """Score with workers on one host and on two, with the bucket on an S3 server; count the requests of a chunk to Redis and to the store.
 
-    The hosts are network namespaces of this machine, so this needs root, and shares its cores.
+    The hosts are network namespaces of this machine, so this needs root, and they share its cores.
 
     \b
     Example:
@@ -189,8 +189,8 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
-    # ends as Ctrl-C does: everything that was started is stopped
+    """Runs the command line."""
+    # like Ctrl-C: stops everything that was started
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = benchmarks(standalone_mode=False)

@@ -1,4 +1,4 @@
-"""What has to be reached, and whether it was."""
+"""The bars of the benchmarks, and whether they were reached."""
 
 import itertools
 import statistics
@@ -11,10 +11,10 @@ from benchmarks.measuring import Run
 MOST_WORKER_MB = 400
 MOST_ONE_ROW_MS = 150
 FLAT = 1.25
-"""Seconds per row, and the memory of any process, may be so many times those of a table a tenth as large."""
+"""Maximum ratio of seconds per row, and of any process's memory, to those of a table a tenth as large."""
 
 SMALL_MB = 50
-"""The memory of a process below this is not looked at: a tenth of it is chance, and the server's holds the list of chunks."""
+"""Smaller processes are not compared, because a tenth of their memory is chance, and the server's contains the list of chunks."""
 
 OURS, POOL, OLD, DASK, KERNELS = "ours", "pool", "old", "dask", "kernels"
 WORKER = ("score", "score process")
@@ -22,44 +22,44 @@ WORKER = ("score", "score process")
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One figure that has to be reached."""
+    """A number that must be reached."""
 
     what: str
     bar: float
     unit: str
     at_least: bool
     reached: float | None
-    """None when it was not measured."""
+    """None if it was not measured."""
 
     @property
     def ok(self) -> bool:
-        """True when it was measured and is good enough."""
+        """True if it was measured and is good enough."""
         if self.reached is None:
             return False
         return self.reached >= self.bar if self.at_least else self.reached <= self.bar
 
 
 class Runs:
-    """All runs of a benchmark, asked for their medians and ratios."""
+    """All runs of a benchmark, with their medians and ratios."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
 
     def of(self, way: str, model: str, format: str) -> list[Run]:
-        """The runs of one way with one model and format, round by round."""
+        """Returns the runs of one way with one model and format, round by round."""
         return [run for run in self.runs if (run.way, run.model, run.format) == (way, model, format)]
 
     def ratio(self, one: tuple[str, str, str], other: tuple[str, str, str]) -> float | None:
-        """How many times as long ``one`` (way, model, format) takes as ``other``: the median over rounds, whose halves ran side by side.
+        """Returns how many times as long ``one`` (way, model, format) takes as ``other``: the median of the ratios of all rounds.
 
-        Of several runs in a round the median counts.
+        For several runs in a round, their median is used.
         """
         first, second = self._seconds(*one), self._seconds(*other)
         ratios = [first[number] / second[number] for number in first if number in second]
         return statistics.median(ratios) if ratios else None
 
     def _seconds(self, way: str, model: str, format: str) -> dict[int, float]:
-        """The median of each round."""
+        """Returns the median of each round."""
         rounds: defaultdict[int, list[float]] = defaultdict(list)
         for run in self.of(way, model, format):
             rounds[run.round].append(run.seconds)
@@ -67,7 +67,7 @@ class Runs:
 
 
 def bars_of_score(runs: Runs, one_row_ms: float | None) -> list[Bar]:
-    """The bars of ``score``, for the tables it was asked for."""
+    """Returns the bars of ``score`` for the requested tables."""
 
     def times(what: str, bar: float, one: tuple[str, str, str], other: tuple[str, str, str]) -> Bar:
         return Bar(what=what, bar=bar, unit="x", at_least=True, reached=runs.ratio(one, other))
@@ -92,7 +92,7 @@ def bars_of_score(runs: Runs, one_row_ms: float | None) -> list[Bar]:
 
 
 def bars_of_growth(runs: Sequence[Run]) -> list[Bar]:
-    """The bars of ``growth``: from each size to the next time per row and memory stay flat, once a table is large; workers have a limit."""
+    """Returns the bars of ``growth``: time per row and memory stay flat from each size to the next large one; workers have a limit."""
     bars = []
     for small, large in itertools.pairwise(runs):
         if small.rows >= 1_000_000:

@@ -24,16 +24,16 @@ WAYS = (OURS, *OTHERS)
 TRAINING_ROWS = 20_000
 ONE_ROW_JOBS, WARM_UP_JOBS = 40, 5
 CLOSE, MORE_TURNS = (OURS, POOL), 4
-"""What is compared with a narrow bar is measured more often than the rest: so many times more in each round."""
+"""Ways that are compared with a narrow bar run this many more times in each round."""
 SETTLE_SECONDS = 1.0
-"""What was due while a way stood still is done before it is measured."""
+"""Seconds for work that became due while a way was suspended, before it is measured."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is to be measured."""
+    """What to measure."""
 
     rows: int
     rounds: int
@@ -45,7 +45,7 @@ class Wanted:
 
 @contextlib.contextmanager
 def running_stack(work: Path | None, processes: int, models: Sequence[str], say: Say) -> Iterator[tuple[Stack, dict[str, str]]]:
-    """Our stack in a temporary folder, with a release of each model."""
+    """Starts our stack in a temporary folder, with a release of each model."""
     with tempfile.TemporaryDirectory(prefix="scoring-benchmark-", dir=work) as made:
         root = Path(made).resolve()
         say("starting the stack, training")
@@ -55,7 +55,7 @@ def running_stack(work: Path | None, processes: int, models: Sequence[str], say:
 
 
 def compare(stack: Stack, releases: dict[str, str], wanted: Wanted, say: Say) -> list[Run]:
-    """All ways on all tables with all models, round after round."""
+    """Runs all ways on all tables with all models, round after round."""
     say(f"making tables of {wanted.rows:,} rows")
     tables = {name: inputs.make_table(stack.root / "bucket" / "tables", wanted.rows, name) for name in wanted.formats}
     cases = [(model, name) for model in wanted.models for name in wanted.formats]
@@ -67,7 +67,7 @@ def compare(stack: Stack, releases: dict[str, str], wanted: Wanted, say: Say) ->
                 lanes[way] = held.enter_context(contextlib.closing(OtherLane(OTHERS[way], wanted.processes)))
 
         def tasks(model: str, name: str, count: int) -> Iterator[Task]:
-            """So many tasks with an empty folder each."""
+            """Yields ``count`` tasks, each with an empty folder."""
             for number in range(count):
                 out = stack.root / f"out-{number}"
                 out.mkdir()
@@ -90,7 +90,7 @@ def compare(stack: Stack, releases: dict[str, str], wanted: Wanted, say: Say) ->
 
 
 def turns(ways: Sequence[str], number: int) -> list[str]:
-    """The ways in the order in which they are measured in a round: another one begins each time, and those that are close go on in turn."""
+    """Returns the order in which the ways run in a round: each round begins with another one, and close ones run again in turn."""
     close = [way for way in ways if way in CLOSE]
     order = _beginning_at(ways, number)
     for more in range(MORE_TURNS):
@@ -117,7 +117,7 @@ def _clear(root: Path) -> None:
 
 @contextlib.contextmanager
 def standing_still(lanes: Iterable[Lane]) -> Iterator[None]:
-    """Stop all processes of these ways for a while: idle, those of Dask take 13 % of a core, ours some, and others' time is measured."""
+    """Suspends all processes of these ways: idle Dask processes take 13 % of a core and ours some, which would disturb the measurement."""
     stopped: list[psutil.Process] = []
     try:
         for pid in [pid for lane in lanes for pid in lane.processes()]:
@@ -134,13 +134,13 @@ def standing_still(lanes: Iterable[Lane]) -> Iterator[None]:
 
 def _measure(lane: Lane, task: Task, **known: Any) -> Run:  # noqa: ANN401 - way, model, format, rows and round of the Run
     forget_peaks(lane.processes())
-    os.sync()  # what another way wrote before must not be written to the disk in this one's time
+    os.sync()  # otherwise the data that another way wrote would be written to disk during this run
     done = lane.score(task)
     return Run(seconds=done.seconds, steps=done.steps, peaks_mb=read_peaks(lane.processes()), **known)
 
 
 def grow(stack: Stack, release: str, sizes: Sequence[int], name: str, rounds: int, say: Say) -> list[Run]:
-    """Our way alone on tables that grow; of each size the median run with the highest memory of all."""
+    """Measures our way alone on tables of growing size; returns the median run of each size, with the peak memory of all its runs."""
     runs = []
     for rows in sizes:
         say(f"making a table of {rows:,} rows")
@@ -159,7 +159,7 @@ def grow(stack: Stack, release: str, sizes: Sequence[int], name: str, rounds: in
 
 
 def measure_small_jobs(stack: Stack, release: str, chunks: int, say: Say) -> dict[str, float]:
-    """Jobs so small that only the way through the queue counts; seconds by name."""
+    """Measures jobs so small that only the overhead of the queue counts; returns the results by name."""
     say("jobs of one row")
     one = inputs.make_table(stack.root / "bucket" / "tables", 1, "csv")
     seconds = [stack.run(one, release)[1] for _ in range(WARM_UP_JOBS + ONE_ROW_JOBS)][WARM_UP_JOBS:]

@@ -1,6 +1,6 @@
-"""Workers on several hosts: each in a network namespace of its own, the bucket on an S3 server (moto's), all of it on this machine.
+"""Measures workers on several hosts, each in its own network namespace, with the bucket on an S3 server (moto), all on this machine.
 
-Redis, the object store, the control worker and whoever asks share one namespace; a scoring worker reaches them only over its own wire.
+Redis, the object store, the control worker and the producer share one namespace; a scoring worker reaches them only over its own link.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ POLL_SECONDS = 0.02
 
 
 class Hosts:
-    """A namespace for what is shared, and one for each scoring worker; everything is gone when it is closed.
+    """A namespace for the shared services, and one for each scoring worker; closing removes everything.
 
     Raises:
         BenchmarkError: not root, or no ``ip`` command.
@@ -72,7 +72,7 @@ class Hosts:
         _ip("-n", name, "link", "set", "lo", "up")
 
     def _wire(self, number: int) -> None:
-        """A host with a wire to the hub: 10.231.<number>.2 here, .1 there."""
+        """Adds a host with a link to the hub: 10.231.<number>.2 on the host, .1 on the hub."""
         name = f"{self._prefix}-{number}"
         self._add(name)
         _ip("link", "add", f"host{number}", "netns", self._hub, "type", "veth", "peer", "name", "wire", "netns", name)
@@ -81,7 +81,7 @@ class Hosts:
             _ip("-n", where, "link", "set", link, "up")
 
     def _enter(self, name: str) -> None:
-        """Make this thread and all that it starts live in a namespace."""
+        """Moves this thread and all processes that it starts into a namespace."""
         libc = ctypes.CDLL(None, use_errno=True)
         with Path("/proc/self/ns/net").open() as home, Path(f"/run/netns/{name}").open() as there:
             kept = os.dup(home.fileno())
@@ -122,7 +122,7 @@ class Hosts:
         return log
 
     def start(self, number: int) -> None:
-        """Start the scoring worker of a host, with one process, and wait until it takes work."""
+        """Starts the scoring worker of a host, with one process, and waits until it is ready."""
         command = ["ip", "netns", "exec", f"{self._prefix}-{number}", *worker_command(f"score{number}", [QUEUE_SCORE, QUEUE_TRAIN], 1)]
         log = self.root / f"score{number}.log"
         environment = {**os.environ, "SCORING_HOME": str(self.root / f"host{number}"), **self._environment(f"10.231.{number}.1")}
@@ -132,24 +132,24 @@ class Hosts:
         _wait(lambda: " ready" in log.read_text(), f"the worker of host {number}")
 
     def stop(self, number: int) -> None:
-        """Stop the worker of a host."""
+        """Stops the worker of a host."""
         if number in self._workers:
             _end(self._workers.pop(number))
 
     def train(self, model: str, table: Path) -> str:
-        """Train a definition; the id of its release."""
+        """Trains a definition; returns the id of its release."""
         self.bucket.upload(table, "tables/train.csv")
         return self.wait_for(enqueue_train(self.settings, self.bucket, definition=model, train="tables/train.csv").job_id).release or ""
 
     def score(self, table: str, release: str) -> float:
-        """Score a table of the bucket; the seconds from the request to the published result."""
+        """Scores a table of the bucket; returns the seconds from the request to the published result."""
         began = time.perf_counter()
         job_id = enqueue_score(self.settings, self.bucket, table=table, model=release, again=True).job_id
         self.wait_for(job_id, JobFile.PUBLISHED)
         return time.perf_counter() - began
 
     def wait_for(self, job_id: str, mark: str = JobFile.OUTCOME) -> Outcome:
-        """How a job ended, once this file is in its folder; raises BenchmarkError unless it is done."""
+        """Waits for this file in the folder of a job and returns the outcome; raises BenchmarkError unless the job is done."""
         folder = JobFolder(self.bucket, job_id)
         _wait(lambda: folder.has(mark), f"job {job_id}")
         outcome = folder.outcome()
@@ -158,7 +158,7 @@ class Hosts:
         return outcome
 
     def close(self) -> None:
-        """End all processes and remove the namespaces."""
+        """Stops all processes and removes the namespaces."""
         self._held.close()
 
 
@@ -193,7 +193,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _counting(hosts: Hosts) -> Iterator[Counter[str]]:
-    """Counts the commands that Redis gets and the requests that the object store gets."""
+    """Counts the commands that Redis receives and the requests that the object store receives."""
     counts: Counter[str] = Counter()
     with redis.Redis.from_url(hosts.settings.broker_url) as client:
         client.config_resetstat()
@@ -206,7 +206,7 @@ def _counting(hosts: Hosts) -> Iterator[Counter[str]]:
 
 
 def measure(root: Path, *, rows: int, model: str, rounds: int, chunks: int, say: Callable[[str], None]) -> dict[str, float]:
-    """One host, then two, then one again; and what a chunk asks of Redis and of the object store."""
+    """Measures one host, then two, then one again; and the requests of a chunk to Redis and to the object store."""
     with contextlib.closing(Hosts(root, 2)) as hosts:
         say("one host, training")
         hosts.start(1)
@@ -234,13 +234,13 @@ def measure(root: Path, *, rows: int, model: str, rounds: int, chunks: int, say:
 
 
 def _cost_of_a_chunk(hosts: Hosts, release: str, count: int) -> dict[str, float]:
-    """The difference between a job of ``2 * count`` chunks and one of ``count``, for each chunk."""
+    """Returns the difference between a job of ``2 * count`` chunks and one of ``count``, per chunk."""
     found = []
     for rows in (2, 1):
         with _counting(hosts) as counts:
             asked = enqueue_score(hosts.settings, hosts.bucket, table="tables/small.csv", model=release, chunk_rows=rows, again=True)
             hosts.wait_for(asked.job_id, JobFile.PUBLISHED)
-            time.sleep(2)  # what comes behind the result
+            time.sleep(2)  # for the steps that follow the result
         counts["plan bytes"] = len(hosts.bucket.read(JobFolder(hosts.bucket, asked.job_id).file(JobFile.PLAN)) or b"")
         found.append(counts)
     fewer, more = found

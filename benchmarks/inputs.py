@@ -1,4 +1,4 @@
-"""The tables to be scored: the same made-up rows in every format, as ``scoring sample`` makes them."""
+"""The tables to score: the same generated rows in every format, as ``scoring sample`` makes them."""
 
 from pathlib import Path
 from typing import get_args
@@ -19,7 +19,7 @@ SEED = 1
 
 
 def make_table(folder: Path, rows: int, name: str) -> Path:
-    """A table of so many rows in this format; ``folder`` is one of csv files, ``pandas.parquet`` what pandas makes of csv."""
+    """Writes a table in this format; ``folder`` is a folder of csv files, ``pandas.parquet`` a csv table converted by pandas."""
     if name == LARGE_GROUPS:
         return _with_large_groups(folder, rows)
     if name != "folder":
@@ -39,7 +39,7 @@ def make_table(folder: Path, rows: int, name: str) -> Path:
 
 
 def _with_large_groups(folder: Path, rows: int) -> Path:
-    """As pandas and Arrow write a csv table that they have read: numbers of eight bytes, 1,048,576 rows in a row group."""
+    """Writes Parquet as pandas and Arrow convert csv: numbers of eight bytes, 1,048,576 rows per row group."""
     whole = write_table(folder / f".table-{rows}.csv", rows, SEED).path
     target = folder / f"table-{rows}.{LARGE_GROUPS}"
     held: list[pa.RecordBatch] = []
@@ -57,5 +57,5 @@ def _with_large_groups(folder: Path, rows: int) -> Path:
 
 
 def make_training_table(folder: Path, rows: int) -> Path:
-    """A table to train on."""
+    """Writes a training table."""
     return write_table(folder / f"train-{rows}.csv", rows, SEED, week=1).path

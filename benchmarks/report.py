@@ -1,4 +1,4 @@
-"""Shows what was measured: tables for people, JSON for programs, a plot."""
+"""Shows the results: tables for people, JSON for programs, and a plot."""
 
 import dataclasses
 import json
@@ -24,12 +24,12 @@ COLOURS = {"ours": "#1f6f43", "pool": "#7fb89a", "kernels": "#c9dfd2", "dask": "
 
 
 def print_machine(console: Console, machine: dict[str, str], processes: int) -> None:
-    """Say where the figures come from."""
+    """Prints the machine."""
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()) + f"; {processes} processes", highlight=False)
 
 
 def print_runs(console: Console, runs: Runs) -> None:
-    """Medians of every way, with the ratio to ours."""
+    """Prints the medians of every way, with the ratio to ours."""
     table = Table("way", "model", "format")
     for title in ("seconds", "least to most", "rows/s", "x ours", "peak MB"):
         table.add_column(title, justify="right")
@@ -50,7 +50,7 @@ def print_runs(console: Console, runs: Runs) -> None:
 
 
 def print_steps(console: Console, runs: Runs) -> None:
-    """Of what the seconds of a way consist, where it is known: medians of each step."""
+    """Prints the median seconds of each step, for ways with known steps."""
     table = Table("way", "model", "format", "seconds of each step")
     for model, format, way in _cases(runs):
         found = [run for run in runs.of(way, model, format) if run.steps]
@@ -61,7 +61,7 @@ def print_steps(console: Console, runs: Runs) -> None:
 
 
 def print_memory(console: Console, runs: Runs) -> None:
-    """The highest memory of every kind of process of each way, over all rounds."""
+    """Prints the peak memory of every kind of process of each way, over all rounds."""
     table = Table("way", "model", "format", "peak MB of the largest process of each kind")
     for model, format, way in _cases(runs):
         peaks = highest_peaks(runs.of(way, model, format))
@@ -70,7 +70,7 @@ def print_memory(console: Console, runs: Runs) -> None:
 
 
 def print_growth(console: Console, runs: Sequence[Run]) -> None:
-    """Time and memory, size by size."""
+    """Prints time and memory, size by size."""
     kinds = list(dict.fromkeys(kind for run in runs for kind in run.peaks_mb))
     table = Table()
     for title in ("rows", "seconds", "seconds per million rows", *(f"{kind}, MB" for kind in kinds)):
@@ -82,7 +82,7 @@ def print_growth(console: Console, runs: Sequence[Run]) -> None:
 
 
 def print_figures(console: Console, figures: dict[str, float]) -> None:
-    """Single figures by name."""
+    """Prints single results by name."""
     table = Table("")
     table.add_column("", justify="right")
     for what, value in figures.items():
@@ -91,7 +91,7 @@ def print_figures(console: Console, figures: dict[str, float]) -> None:
 
 
 def print_bars(console: Console, bars: Iterable[Bar]) -> None:
-    """What had to be reached and whether it was."""
+    """Prints the bars and whether they were reached."""
     table = Table("what", "bar", "reached", "")
     for bar in bars:
         reached = "not measured" if bar.reached is None else f"{bar.reached:.3g} {bar.unit}"
@@ -103,7 +103,7 @@ def print_bars(console: Console, bars: Iterable[Bar]) -> None:
 
 
 def write_json(file: Path, **parts: object) -> None:
-    """Everything that was measured, run by run."""
+    """Writes all results, run by run."""
     file.write_text(json.dumps(parts, indent=1, default=_plain))
 
 
@@ -112,7 +112,7 @@ def _plain(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a Run or a Bar; what
 
 
 def draw(file: Path, runs: Runs, machine: dict[str, str]) -> None:
-    """Rows per second of every way, one panel for each model, as PNG."""
+    """Draws the rows per second of every way, one panel per model, as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -145,7 +145,7 @@ def draw(file: Path, runs: Runs, machine: dict[str, str]) -> None:
 
 
 def _cases(runs: Runs) -> list[tuple[str, str, str]]:
-    """Model, format and way of all runs, in the order in which they are shown."""
+    """Returns model, format and way of all runs, in display order."""
     found = dict.fromkeys((run.model, run.format, run.way) for run in runs.runs)
     pairs = dict.fromkeys((model, format) for model, format, _ in found)
     return [(model, format, way) for model, format in pairs for way in NAMES if (model, format, way) in found]

@@ -1,4 +1,4 @@
-"""Our way: a stack of ``scoring up`` in a folder of its own, asked through the one door, until the result is at its place."""
+"""Our way: a stack started by ``scoring up`` in its own folder, which gets requests like any producer's, until the result is published."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.002
-"""A look is one call of the system: whoever waits must not take the time of those who work."""
+"""A check is one system call, so that waiting takes no time from the workers."""
 LOOK_FOR_FAILURE_SECONDS = 0.2
 LOOK_AT_QUEUE_SECONDS = 0.05
 PATIENCE_SECONDS = 1200
@@ -69,7 +69,7 @@ class Stack:
             raise
 
     def train(self, definition: str, table: Path) -> str:
-        """Train a definition; the id of its release."""
+        """Trains a definition; returns the id of its release."""
         job = enqueue_train(self._settings, self.bucket, definition=definition, train=self._inside(table)).job_id
         self._wait_for_end(JobFolder(self.bucket, job), JobFile.OUTCOME)
         outcome = JobFolder(self.bucket, job).outcome()
@@ -82,8 +82,8 @@ class Stack:
         return Done(seconds=seconds, files=[published], steps=self.steps(folder))
 
     def run(self, table: Path, release: str, chunk_rows: int | None = None) -> tuple[JobFolder, float]:
-        """Score a table of the bucket; its job, and the seconds from the request to the published result."""
-        # a day of its own for each: a new request, as it comes every day
+        """Scores a table of the bucket; returns its job, and the seconds from the request to the published result."""
+        # another day for each, so that each is a new request, as in daily use
         self._days += 1
         day = date(2001, 1, 1) + timedelta(days=self._days)
         began = time.perf_counter()
@@ -95,7 +95,7 @@ class Stack:
         return folder, seconds
 
     def steps(self, folder: JobFolder) -> dict[str, float]:
-        """Seconds of planning, scoring and joining, as the times of the job's own files tell."""
+        """Returns the seconds of planning, scoring and joining, from the times of the job's own files."""
 
         def written(path: str) -> float:
             return self.bucket.place(path).stat().st_mtime
@@ -105,8 +105,8 @@ class Stack:
         return {"plan": planned - asked, "chunks": last - planned, "join": published - last}
 
     def send_again(self, folder: JobFolder, chunks: int) -> tuple[float, float]:
-        """Send the chunks of a job that is done once more, so that there is nothing to do; seconds of sending, and until all were taken."""
-        # one more than there are: nobody must think that the job was completed
+        """Sends the chunks of a finished job again, so that there is no work; returns the seconds until all were sent, and received."""
+        # one more than there are, so that no chunk completes the job
         messages = [ChunkMessage(job_id=folder.job_id, index=index, of=chunks + 1) for index in range(chunks)]
         with make_app(self._settings) as app, redis.Redis.from_url(self._settings.broker_url) as client:
             began = time.perf_counter()
@@ -152,7 +152,7 @@ class Stack:
         self._wait(ended, PATIENCE_SECONDS, f"job {folder.job_id}")
 
     def _tidy(self, folder: JobFolder) -> None:
-        """Wait for what comes behind the result, and make room."""
+        """Waits for the steps after the result, and removes the slices."""
         self._wait(lambda: folder.has(JobFile.NOTIFIED), PATIENCE_SECONDS, f"the notice of job {folder.job_id}")
         self.bucket.delete_folder(folder.file(Subfolder.SLICES))
 

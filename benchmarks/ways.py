@@ -1,4 +1,4 @@
-"""The other ways of doing the same job, each written to be quick; libraries and release are loaded before anything is timed."""
+"""Other ways of doing the same job, each written to be fast; libraries and release are loaded before the measurement."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 
 
 def has_dask() -> bool:
-    """True where Dask and its scheduler are installed."""
+    """Returns True if Dask and its scheduler are installed."""
     return all(importlib.util.find_spec(name) for name in ("dask", "distributed"))
 
 
@@ -34,7 +34,7 @@ def has_dask() -> bool:
 
 
 def predicted(table: pd.DataFrame, release: Release) -> pd.DataFrame:
-    """A raw table, scored as the old service did it: flags for the device, the definition's own preparation, its predict."""
+    """Scores a raw table like the old service: flags for the device, the definition's own preparation, its predict."""
     codes = table["device"].map({name: code for code, name in enumerate(kernels.DEVICES)})
     flags = pd.DataFrame({"computer": (codes == 0).astype("int8"), "smartphone": (codes == 1).astype("int8")})
     prepared = pd.concat([flags, table.drop(columns="device")], axis=1)
@@ -73,7 +73,7 @@ def _read(file: Path) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def dask(processes: int) -> Iterator[Score]:
-    """A local cluster with one thread in each process; partitions are read, scored and written as gzip parts."""
+    """A local cluster with one thread per process; partitions are read, scored and written as gzip parts."""
     import dask.dataframe as dd
     from distributed import Client, LocalCluster
 
@@ -112,14 +112,14 @@ def _predicted_there(table: pd.DataFrame, bucket: Path, release: str) -> pd.Data
 
 @contextlib.contextmanager
 def bare_pool(processes: int) -> Iterator[Score]:
-    """Our kernels in a process pool, digests and checks too: no queue, no job folder, no manifest, nothing that outlives a kill."""
+    """Our kernels in a process pool, with digests and checks, but without queue, job folder, manifest and recovery from kills."""
     keep_freed_memory()  # as our workers do
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=keep_freed_memory) as pool:
 
         def score(task: Task) -> tuple[list[Path], dict[str, float]]:
             numbered = enumerate(kernels.cut(task.table, task.out))
-            # handed over as they are cut: the first chunks are scored while the table is still read
+            # submitted as they are cut: the first chunks are scored while the table is still read
             parts = [pool.submit(_score_piece, piece, task, task.out / f"part-{number:06d}") for number, piece in numbered]
             kernels.join([part.result() for part in parts], task.out / RESULT)
             return [task.out / RESULT], {}
@@ -136,7 +136,7 @@ def _score_piece(piece: kernels.Piece, task: Task, part: Path) -> kernels.Part:
 
 @contextlib.contextmanager
 def kernels_alone(_processes: int) -> Iterator[Score]:
-    """Our kernels one after another in one process: how much work there is, and of what kind."""
+    """Our kernels one after another in one process: the total work by step."""
     keep_freed_memory()
 
     def score(task: Task) -> tuple[list[Path], dict[str, float]]:
@@ -175,7 +175,7 @@ class _Steps:
         self._seconds[step] += time.perf_counter() - began
 
     def each(self, step: str, items: Iterator[Item]) -> Iterator[Item]:
-        """The items, with the time that each takes to come."""
+        """Yields the items, and measures the time until each arrives."""
         while True:
             with self.time(step):
                 item = next(items, None)
@@ -189,18 +189,18 @@ class _Steps:
 
 
 OTHERS = {"old": old_service, "dask": dask, "pool": bare_pool, "kernels": kernels_alone}
-"""Name of each way that is not ours."""
+"""The ways other than ours, by name."""
 
 
 @functools.cache
 def read_result(files: tuple[Path, ...]) -> pd.DataFrame:
-    """What a way wrote, as numbers."""
+    """Reads the output of a way."""
     types = {"entity_id": "int64", "device": "int64", "cr": "float64"}
     return pd.concat([pd.read_csv(file, dtype=types) for file in files], ignore_index=True)
 
 
 def check_same(ours: list[Path], theirs: list[Path], what: str) -> None:
-    """Raise BenchmarkError unless both hold the very same numbers in the same order."""
+    """Raises BenchmarkError unless both have exactly the same numbers in the same order."""
     one, other = read_result(tuple(ours)), read_result(tuple(theirs))
     if len(one) != len(other):
         raise BenchmarkError(f"{what} gives {len(other):,} rows, ours {len(one):,}")
@@ -215,5 +215,5 @@ def check_same(ours: list[Path], theirs: list[Path], what: str) -> None:
 
 
 def release_memory() -> None:
-    """Forget the results that were compared."""
+    """Drops the cached results of ``read_result``."""
     read_result.cache_clear()
