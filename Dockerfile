@@ -1,8 +1,8 @@
 # One image for every process: `docker build --target scoring -t keyword-scoring .`; the command says which (`run worker`, `run beat`, ...).
-# The target `notebook` adds JupyterLab. Works with BuildKit and without. What changes rarely comes first: a change of code
-# builds only the last layers.
+# The target `notebook` adds JupyterLab. Works with and without BuildKit. The layers that change rarely come first: a change of code
+# rebuilds only the last ones.
 
-# nothing but the lists of OS packages, so that a change of a definition's code does not install them again
+# only the scripts with OS packages, so that a change of a definition's code does not install the packages again
 FROM python:3.13-slim-bookworm AS os-packages
 LABEL keyword-scoring=""
 COPY model_store /model_store
@@ -10,12 +10,12 @@ RUN find /model_store -type f ! -name install_dependencies.sh -delete && find /m
 
 
 FROM python:3.13-slim-bookworm AS libraries
-# by it build_pipelines.sh knows which images without a name are left from its builds
+# by this label build_pipelines.sh finds the untagged images of its builds
 LABEL keyword-scoring=""
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
-# wheels alone: nothing is compiled, so there is no compiler to take out again
+# only wheels: nothing is compiled, so no compiler has to be removed afterwards
 WORKDIR /app
 COPY requirements-image.lock ./
 RUN pip install --quiet --no-cache-dir --only-binary :all: --require-hashes --requirement requirements-image.lock
@@ -24,7 +24,7 @@ COPY --from=os-packages /model_store /tmp/model_store
 RUN for script in /tmp/model_store/*/install_dependencies.sh; do bash "$script" || exit 1; done \
     && rm -rf /tmp/model_store /var/lib/apt/lists/* /var/cache/apt/*
 
-# writable like /tmp, because docker-compose.yml lets the processes run as you, so that what they write into ./bucket is yours
+# world-writable like /tmp, because docker-compose.yml runs the processes as your user, so that their files in ./bucket are yours
 RUN useradd --uid 1000 --no-create-home --home-dir /var/lib/scoring scoring \
     && install --directory --mode 1777 /bucket /var/lib/scoring
 ENV BUCKET_URL=/bucket SCORING_HOME=/var/lib/scoring HOME=/var/lib/scoring
@@ -39,7 +39,7 @@ COPY workers workers
 COPY model_store model_store
 RUN pip install --quiet --no-cache-dir --no-deps --no-build-isolation --editable . && python -m compileall -q shared producers workers model_store
 
-# all that is written with a read-only root; named here so that ECS makes them writable for every user
+# all paths that are written with a read-only root; declared here so that ECS makes them writable for every user
 VOLUME ["/tmp", "/var/lib/scoring"]
 USER 1000:1000
 ENTRYPOINT ["scoring"]

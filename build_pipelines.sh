@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Builds the image with all definitions in model_store/ and the OS packages that they need, checks in it the definition that MODEL_VER names
-# (in .env), puts it into service, and triggers the pipelines of the definition: train, then score. What runs stays as it is until the new
-# image has passed; the image before it is kept.
+# Builds the image with all definitions in model_store/ and the OS packages that they need, checks in it the definition of MODEL_VER
+# (in .env), deploys it, and triggers the pipelines of the definition: train, then score. The running image stays in service until the new
+# image has passed; the previous image is kept.
 #
 #   ./build_pipelines.sh                     build, check, put into service, train, score
 #   ./build_pipelines.sh --service train     without the scoring; also: score, both (the default)
 #   ./build_pipelines.sh --build-only        build, check and put into service
-#   ./build_pipelines.sh --force             build every layer from its beginning, and run requests once more that were done before
+#   ./build_pipelines.sh --force             rebuild every layer, and repeat requests that were done before
 #   ./build_pipelines.sh --table PATH        score this table of the bucket, not the newest folder in data/predict/input
-#   ./build_pipelines.sh --back              the way back: run the image before this one again
+#   ./build_pipelines.sh --back              run the previous image again
 #
-# For a new definition: make model_store/<name>/, set MODEL_VER=<name> in .env, and run this.
+# For a new definition: create model_store/<name>/, set MODEL_VER=<name> in .env, and run this.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,7 +26,7 @@ misuse() {
 }
 
 service=both table='' build_only=no back=no
-# the long form below is for the bash of macOS, to which an empty array is an unset one
+# the long form below is for the bash of macOS, which treats an empty array as unset
 build_options=() again=()
 while [ $# -gt 0 ]; do
     case $1 in

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# From nothing to a result, with one command: makes the environment, starts the whole stack on this machine, trains v1 and v2 on made-up
+# From nothing to a result with one command: creates the environment, starts the whole stack on this machine, trains v1 and v2 on generated
 # keywords, scores a table with the better one, shows the result, and stops everything.
 #
-#   ./cold_start.sh           all of it, without Docker
-#   ./cold_start.sh --keep    leave the stack running, and say how to use and stop it
-#   ./cold_start.sh --docker  the same in containers; leaves them running, with JupyterLab on port 9999, and says how to stop them
+#   ./cold_start.sh           everything, without Docker
+#   ./cold_start.sh --keep    leaves the stack running, and shows how to use and stop it
+#   ./cold_start.sh --docker  the same in containers; leaves them running, with JupyterLab on port 9999, and shows how to stop them
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -20,7 +20,7 @@ case "${1:-}" in
         ;;
 esac
 
-# the usual port if it is free, any other if not: a first try must not fail for a port
+# the default port if it is free, else any other, so that a first try does not fail because of a port
 free_port() {
     python -c '
 import socket, sys
@@ -35,7 +35,7 @@ for port in (int(sys.argv[1]), 0):
         break' "$1"
 }
 
-# a store without a release gets a key, which signs what is trained; every command finds it where the stack has its home
+# creates a key for a store without releases, which signs what is trained; every command finds it in the home of the stack
 store_key() {
     [ -z "${SCORING_STORE_KEY:-}${SCORING_STORE_KEY_FILE:-}" ] && [ ! -e "$1" ] || return 0
     if [ -n "$(scoring models list --quiet)" ]; then
@@ -48,7 +48,7 @@ store_key() {
 start_here() {
     . ./environment.sh
     environment requirements.lock
-    # what the stack writes from here on, its log with a password too, is nobody else's business
+    # what the stack writes from here on is private, for example its log with a password
     umask 077
 
     if [ -z "${REDIS_URL:-}" ]; then
@@ -56,7 +56,7 @@ start_here() {
     fi
     export SCORING_FLOWER_PORT=${SCORING_FLOWER_PORT:-$(free_port 5555)}
 
-    # logs and keys are in it
+    # it contains logs and keys
     umask 077
     home=${SCORING_HOME:-.scoring}
     mkdir -p "$home"
@@ -64,11 +64,11 @@ start_here() {
     store_key "$home/store-key"
     log=$home/up.log
     ready=$home/ready.json
-    # an old log may be one that others can read
+    # an old log may be readable by others
     rm -f "$ready" "$log"
 
     echo "Starting server, workers, beat and Flower (their log: $log) ..."
-    # in a session of its own, so that Ctrl-C here stops it in order, through the trap below
+    # in its own session, so that Ctrl-C here stops it in order, through the trap below
     nohup python -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' scoring up --ready-file "$ready" >"$log" 2>&1 </dev/null &
     stack=$!
     stop() {
@@ -103,7 +103,7 @@ start_in_containers() {
     build_candidate worker
     name_candidate "$IMAGE" worker
     start_stack
-    # from here on the commands are those of the image
+    # from here on the commands run in the image
     scoring() { in_container "$@"; }
 }
 

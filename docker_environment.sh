@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes what docker-compose.yml needs: .env with passwords of its own, the secrets' files in .secrets/, and the bucket's folder. Type it once
-# before the first `docker-compose up -d`, and again after a change of a secret in .env. cold_start.sh and build_pipelines.sh do so themselves.
+# Creates what docker-compose.yml needs: .env with new passwords, the secret files in .secrets/, and the bucket's folder. Run it once before
+# the first `docker-compose up -d`, and again after a change of a secret in .env. cold_start.sh and build_pipelines.sh run it themselves.
 #
-# They source this file: `docker_environment` checks Docker and compose, makes all that, and sets `compose` to the command to use.
-# What is missing is said in one sentence.
+# They source this file: `docker_environment` checks Docker and compose, creates all of that, and sets `compose` to the command to use.
+# A missing requirement ends it with one sentence.
 
 # docker-compose or its plugin, as an array; set by find_compose
 compose=()
@@ -32,7 +32,7 @@ check_docker() {
         refuse "Docker is installed but not running: start it (sudo systemctl start docker, or open Docker Desktop), and start again."
         ;;
     esac
-    answer=${answer##*$'\n'} # a warning may stand before it
+    answer=${answer##*$'\n'} # a warning may precede it
     is_at_least 19.03 "$answer" || refuse "The Docker engine is too old, $answer: install 19.03 or newer."
 }
 
@@ -49,7 +49,7 @@ find_compose() {
     compose=(docker-compose)
 }
 
-# setting NAME: its value as compose sees it, from the environment or from .env; empty when it has none
+# setting NAME: prints its value as compose sees it, from the environment or from .env; empty if unset
 setting() {
     echo "${!1:-$(sed -n "s/^$1=//p" .env | tail -n 1)}"
 }
@@ -61,24 +61,24 @@ port() {
     echo "${number:-$2}"
 }
 
-# of_file NAME: its value in .env; empty when it has none there
+# of_file NAME: prints its value in .env; empty if it has none there
 of_file() {
     sed -n "s/^$1=//p" .env | tail -n 1
 }
 
-# put NAME VALUE: write it into .env
+# put NAME VALUE: writes it into .env
 put() {
     (umask 077 && sed "/^$1=/d" .env >.env.new && echo "$1=$2" >>.env.new)
     mv .env.new .env
 }
 
-# settle NAME VALUE: write it into .env unless it has a value there or in the environment
+# settle NAME VALUE: writes it into .env unless it has a value there or in the environment
 settle() {
     [ -n "$(setting "$1")" ] || put "$1" "$2"
 }
 
-# Settings that docker-compose takes from the environment before .env. What was given once by environment must hold for every later command,
-# so it is written into .env, once nothing speaks against it.
+# Settings that docker-compose reads from the environment before .env. A value from the environment must hold for every later command,
+# so it is written into .env once all checks have passed.
 KEPT="MODEL_VER BUCKET_URL SCORING_BUCKET SCORING_IMAGE_TAG SCORING_WORKERS SCORING_PROCESSES SCORING_WORKER_MEMORY SCORING_WORKER_CPUS
 SCORING_FLOWER_PORT SCORING_NOTEBOOK_PORT SCORING_PROMETHEUS_PORT SCORING_GRAFANA_PORT"
 
@@ -99,14 +99,14 @@ random_secret() {
 
 make_settings() {
     local name uid gid
-    # with sudo the files are of the user who typed it; root's own processes take the user that the image has
+    # with sudo, the files belong to the calling user; processes of root itself run as the image's user
     uid=${SUDO_UID:-$(id -u)} gid=${SUDO_GID:-$(id -g)}
     [ "$uid" != 0 ] || uid=1000 gid=1000
     if [ ! -f .env ]; then
         echo "Making .env, with new passwords ..."
         (umask 077 && grep -v '^SCORING_[UG]ID=' .env.example >.env)
     fi
-    # an editor may have left the last line open, and what is appended would become part of it
+    # an editor may have omitted the last line feed, and appended text would become part of that line
     [ -z "$(tail -c 1 .env)" ] || echo >>.env
     settle SCORING_UID "$uid"
     settle SCORING_GID "$gid"
@@ -118,7 +118,7 @@ make_settings() {
     own_settings
 }
 
-# memory_of_worker: MB for a training and for each of its processes, which take 350 each while they score
+# memory_of_worker: prints the MB for a training and for each of its processes, which take 350 each while they score
 memory_of_worker() {
     local processes memory
     processes=$(setting SCORING_PROCESSES)
@@ -127,12 +127,12 @@ memory_of_worker() {
     echo "$((memory > 4096 ? memory : 4096))"
 }
 
-# root writes files that are the user's
+# files that root writes must belong to the user
 own_settings() {
     [ "$(id -u)" != 0 ] || chown "$(setting SCORING_UID):$(setting SCORING_GID)" .env
 }
 
-# A new stack signs what it makes. One whose releases are not signed would refuse them all: there a person decides.
+# A new stack signs its releases and results. With unsigned releases in the bucket, signing would reject them all, so a person decides.
 settle_store_key() {
     [ -z "$(setting SCORING_STORE_KEY)" ] || return 0
     ! grep -q '^SCORING_STORE_KEY_FILE=' .env || return 0
@@ -153,18 +153,18 @@ bucket_folder() {
 make_bucket() {
     local bucket
     bucket=$(bucket_folder)
-    # made here: Docker would make it for root alone. Tables and rates are nobody else's business
+    # created here, because Docker would create it for root only; tables and rates are private
     (umask 077 && mkdir -p "$bucket")
     [ "$(id -u)" != 0 ] || chown -R "$(setting SCORING_UID):$(setting SCORING_GID)" "$bucket"
 }
 
-# secret NAME VALUE: one file for the containers that need it
+# secret NAME VALUE: writes one file for the containers that need it
 secret() {
     printf '%s' "$2" >".secrets/$1.new"
     mv ".secrets/$1.new" ".secrets/$1"
 }
 
-# make_secrets: the files of the secrets in .env; docker-compose.yml says which container gets which
+# make_secrets: writes the secrets of .env to files; docker-compose.yml says which container gets which
 make_secrets() {
     local redis
     redis=$(of_file REDIS_URL)
@@ -183,7 +183,7 @@ make_secrets() {
         secret aws-secret-access-key "$(setting AWS_SECRET_ACCESS_KEY)"
         secret aws-credentials "$(aws_credentials)"
     )
-    # the server in the container runs as another user, who has your group there
+    # the server in the container runs as another user, who is in your group there
     chmod 640 .secrets/redis-password
     [ "$(id -u)" != 0 ] || chown -R "$(setting SCORING_UID):$(setting SCORING_GID)" .secrets
 }
@@ -196,7 +196,7 @@ aws_credentials() {
     [ -z "$(setting AWS_SESSION_TOKEN)" ] || echo "aws_session_token=$(setting AWS_SESSION_TOKEN)"
 }
 
-# check_port SERVICE PORT VARIABLE PORT_IN_CONTAINER: the port is free, or this very service of ours has it
+# check_port SERVICE PORT VARIABLE PORT_IN_CONTAINER: the port must be free, or used by this service of ours
 check_port() {
     local ours
     ours=$("${compose[@]}" --profile notebook port "$1" "${4:-$2}" 2>/dev/null) || ours=''
@@ -205,7 +205,7 @@ check_port() {
         refuse "Port $2 is busy: stop what uses it, or set $3 to another port in .env, and start again."
 }
 
-# check_ports: those of the stack and of what else runs of it, before anything is stopped or built
+# check_ports: checks the ports of the stack and of its running optional services, before anything is stopped or built
 check_ports() {
     check_port flower "$(port SCORING_FLOWER_PORT 5555)" SCORING_FLOWER_PORT 5555
     ! runs notebook || check_port notebook "$(port SCORING_NOTEBOOK_PORT 9999)" SCORING_NOTEBOOK_PORT 9999
@@ -227,18 +227,18 @@ image_tag() {
     echo "${tag:-latest}"
 }
 
-# image_id NAME: nothing when there is no such image
+# image_id NAME: prints nothing if there is no such image
 image_id() {
     docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || true
 }
 
-# build_candidate SERVICE OPTIONS...: builds the image of a service under the tag `candidate`, which nothing runs on; what the build says is
-# shown only when it fails
+# build_candidate SERVICE OPTIONS...: builds the image of a service under the tag `candidate`, which nothing runs on; the build's output
+# is shown only if it fails
 build_candidate() {
     local service=$1 log=.scoring/build-$1.log options=()
     shift
     (umask 077 && mkdir -p .scoring && : >>"$log")
-    # the plugin leaves no containers of a build
+    # the plugin leaves no containers after a build
     [ "${compose[*]}" != docker-compose ] || options=(--force-rm)
     echo "Building the image of $service (some minutes the first time; its log: $log) ..."
     if ! SCORING_IMAGE_TAG=candidate "${compose[@]}" --profile notebook build ${options[@]+"${options[@]}"} "$@" "$service" >"$log" 2>&1; then
@@ -247,7 +247,7 @@ build_candidate() {
     fi
 }
 
-# name_candidate IMAGE SERVICE: the candidate gets the name that the stack runs on; the image before it stays, as `previous`
+# name_candidate IMAGE SERVICE: gives the candidate the tag that the stack runs on; the image before it stays, as `previous`
 name_candidate() {
     local image=$1 container before new
     new=$(image_id "$image:candidate")
@@ -259,7 +259,7 @@ name_candidate() {
     docker rmi --no-prune "$image:candidate" >/dev/null
 }
 
-# swap_with_previous IMAGE: the image that was replaced last runs again, and the one that runs becomes `previous`
+# swap_with_previous IMAGE: the previous image runs again, and the current one becomes `previous`
 swap_with_previous() {
     local image=$1 current
     current=$(image_id "$image:$(image_tag)")
@@ -267,17 +267,17 @@ swap_with_previous() {
     [ -z "$current" ] || docker tag "$current" "$image:previous"
 }
 
-# drop_old_images: those that builds of ours have left without a name, of failed ones too
+# drop_old_images: removes untagged images of our builds, also of failed ones
 drop_old_images() {
     docker image prune --force --filter label=keyword-scoring >/dev/null 2>&1 || true
 }
 
-# runs SERVICE: a container of it runs
+# runs SERVICE: true if one of its containers runs
 runs() {
     [ -n "$(running "$1")" ]
 }
 
-# running SERVICE: the ids of its containers that run
+# running SERVICE: prints the ids of its running containers
 running() {
     local id
     for id in $(containers "$1"); do
@@ -285,7 +285,7 @@ running() {
     done
 }
 
-# how_many_workers: the setting, else as many as there are, else one
+# how_many_workers: prints the setting, else the current number, else one
 how_many_workers() {
     local number
     number=$(setting SCORING_WORKERS)
@@ -293,7 +293,7 @@ how_many_workers() {
     echo "$number"
 }
 
-# containers SERVICE...: the ids of their containers, but for those of `docker-compose run`
+# containers SERVICE...: prints the ids of their containers, except those of `docker-compose run`
 containers() {
     local id
     for id in $("${compose[@]}" --profile notebook --profile metrics ps -q "$@" 2>/dev/null); do
@@ -301,30 +301,30 @@ containers() {
     done
 }
 
-# take_away CONTAINER...: each ends its work in hand first
+# take_away CONTAINER...: stops and removes them; each finishes its running tasks first
 take_away() {
     docker stop -t 50 "$@" >/dev/null
     docker rm --volumes "$@" >/dev/null
 }
 
-# start SERVICE...: runs services on the image that is there now, in the place of what runs
+# start SERVICE...: runs services on the current image, in place of the running containers
 start() {
     local old
-    # docker-compose 1.29 cannot put a container of a newer Docker in the place of another (KeyError: ContainerConfig), and its `rm` takes
-    # away the containers of `run`, too
+    # docker-compose 1.29 cannot replace a container of a newer Docker (KeyError: ContainerConfig), and its `rm` also removes the containers
+    # of `run`
     old=$(containers "$@")
-    # shellcheck disable=SC2086 # ids, one a word
+    # shellcheck disable=SC2086 # ids, one per word
     [ -z "$old" ] || take_away $old
     "${compose[@]}" --profile notebook --profile metrics up -d --no-deps "$@"
 }
 
-# start_redis: as docker-compose.yml describes it; what waits in it stays
+# start_redis: starts it as docker-compose.yml describes; its waiting messages are kept
 start_redis() {
     "${compose[@]}" up -d redis >/dev/null 2>&1 || start redis
     wait_for redis
 }
 
-# answers SERVICE CONTAINER: the process in this container does its work
+# answers SERVICE CONTAINER: true if the process in this container is healthy
 answers() {
     case $1 in
     redis | notebook | metrics) [ "$(docker inspect --format '{{.State.Health.Status}}' "$2" 2>/dev/null)" = healthy ] ;;
@@ -332,7 +332,7 @@ answers() {
     esac
 }
 
-# So long a process may take to do its work, on a slow machine, too.
+# seconds for a process to become healthy, also on a slow machine
 WAIT_SECONDS=180
 
 # works_in_time SERVICE CONTAINER
@@ -344,7 +344,7 @@ works_in_time() {
     done
 }
 
-# wait_for SERVICE: until each of its containers does its work
+# wait_for SERVICE: waits until each of its containers is healthy
 wait_for() {
     local id
     for id in $(containers "$1"); do
@@ -353,13 +353,13 @@ wait_for() {
     done
 }
 
-# way_back: how to run the image before this one, when there is one
+# way_back: prints how to run the previous image, if there is one
 way_back() {
     [ -z "$(image_id "$IMAGE:previous")" ] || echo "; the image before this one runs again with: ./build_pipelines.sh --back"
 }
 
-# replace SERVICE: its containers run on the image that is there now. One more of the new image is at work before the old ones are told to
-# stop, so that work does not stand still; it goes when the new ones are at work.
+# replace SERVICE: runs its containers on the current image. One more container of the new image is healthy before the old ones are stopped,
+# so that the service is never interrupted; it is removed when the new ones are healthy.
 replace() {
     local service=$1 guest=''
     if runs "$service"; then
@@ -379,12 +379,12 @@ wait_for_guest() {
     refuse "The new image of $1 does not work: see above. The old one goes on$(way_back)"
 }
 
-# Starts the stack, and waits until each process does its work. What runs already is replaced.
+# Starts the stack, and waits until each process is healthy. Running containers are replaced.
 start_stack() {
     local service
     echo "Starting Redis, workers, beat and Flower ..."
     start_redis
-    # counted before the old ones go
+    # counted before the old ones are removed
     SCORING_WORKERS=$(how_many_workers) replace worker
     replace control
     start beat flower
@@ -396,12 +396,12 @@ start_stack() {
     done
 }
 
-# in_container ARGUMENTS...: the scoring command, in a container that is there
+# in_container ARGUMENTS...: runs the scoring command in a running container
 in_container() {
     docker exec "$(running control | sed -n 1p)" scoring "$@" </dev/null
 }
 
-# The newest folder YYYY/MM/DD with a table to score, in a bucket that is a folder of this machine; fails when there is none.
+# Prints the newest folder YYYY/MM/DD with a table to score, in a bucket that is a folder of this machine; fails if there is none.
 newest_input() {
     local place
     cd "$(bucket_folder)" || return 1

@@ -1,5 +1,5 @@
-# Sourced by cold_start.sh and run_tests.sh: `environment LOCKFILE` makes .venv from that lock file, once, and puts it on the PATH.
-# Nothing but Python 3.11 or newer and a package registry is needed; what is missing is said in one sentence.
+# Sourced by cold_start.sh and run_tests.sh: `environment LOCKFILE` creates .venv from that lock file, once, and puts it on the PATH.
+# It needs only Python 3.11 or newer and a package registry; a missing requirement is reported in one sentence.
 
 find_python() {
     local candidate
@@ -16,12 +16,12 @@ find_python() {
 environment() {
     local lock=$1 python wanted
     python=$(find_python) || exit 1
-    # made anew for another Python, other libraries, or when the folder was moved
+    # created again for another Python, for other libraries, or after the folder was moved
     wanted="$("$python" -c '
 import hashlib, os, sys
 made_from = b"".join(open(name, "rb").read() for name in sys.argv[1:])
 print(sys.version_info[:2], hashlib.sha256(made_from).hexdigest(), os.getcwd())' "$lock" pyproject.toml)"
-    # the environment with the tests' libraries serves for everything else too
+    # the environment with the libraries of the tests also serves for everything else
     if [ "$lock" = requirements.lock ] && [ -f .venv/made-from-requirements-dev.lock ]; then
         environment requirements-dev.lock
         return

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the lock files anew from pyproject.toml: every version with its hashes, no addresses. Needs uv.
+# Regenerates the lock files from pyproject.toml: every version with its hashes, no addresses. Needs uv.
 set -euo pipefail
 cd "$(dirname "$0")"
 compile() {
@@ -7,13 +7,13 @@ compile() {
         --no-header --no-annotate pyproject.toml - "$@"
 }
 compile --extra s3 --extra gcs --extra optuna --extra docs --extra dev --output-file requirements-dev.lock
-# the other locks take the very versions that the tests ran with
+# the other locks use exactly the versions that the tests ran with
 tested=$(mktemp)
 trap 'rm -f "$tested"' EXIT
 grep -E '^[a-z]' requirements-dev.lock | sed 's/ \\$//' >"$tested"
 compile --constraints "$tested" --output-file requirements.lock
-# the image talks to every kind of bucket and tries parameters in every way; the notebook's image stands on it
+# the image supports every kind of bucket and search; the notebook's image extends it
 compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --output-file requirements-image.lock
 compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra notebook --output-file requirements-notebook.lock
-# the benchmark is run with what it compares with, beside the libraries of the tests
+# the benchmark needs the libraries that it compares with, and those of the tests
 compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra docs --extra dev --extra bench --output-file requirements-bench.lock
