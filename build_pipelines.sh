@@ -74,7 +74,7 @@ definition=${definition:-v1}
 [ -f "model_store/$definition/model.py" ] ||
     refuse "There is no definition $definition: make model_store/$definition/model.py, or set MODEL_VER in .env to one that is there: $(cd model_store && echo */model.py | sed 's#/model.py##g')."
 if [ "$build_only" = no ] && [ "$service" != train ] && [ -z "$table" ]; then
-    [ -z "$(setting BUCKET_URL)" ] || refuse "The bucket is $(setting BUCKET_URL), which is no folder of this machine: name a table in it with --table."
+    [ -z "$(setting BUCKET_URL)" ] || refuse "The bucket is $(setting BUCKET_URL), which is not a folder on this machine: name a table in it with --table."
     table=$(newest_input) || refuse "There is no table in data/predict/input of the bucket: put one there, or name one with --table."
 fi
 

@@ -264,7 +264,7 @@ def test_build_pipelines_refuses_what_it_cannot_do_before_it_builds(checkout):
     assert "There is no definition v9" in bash(checkout, "build_pipelines.sh", code=1, MODEL_VER="v9")
     assert "There is no table in data/predict/input of the bucket" in bash(checkout, "build_pipelines.sh", code=1)
     said = bash(checkout, "build_pipelines.sh", code=1, BUCKET_URL="s3://scoring")
-    assert said.endswith("The bucket is s3://scoring, which is no folder of this machine: name a table in it with --table.\n")
+    assert said.endswith("The bucket is s3://scoring, which is not a folder on this machine: name a table in it with --table.\n")
     assert "--service is train, score or both" in bash(checkout, "build_pipelines.sh", "--service", "serve", code=2)
     assert "There is no image before this one" in bash(checkout, "build_pipelines.sh", "--back", code=1)
     assert bash(checkout, "build_pipelines.sh", "-h").startswith("Builds the image")

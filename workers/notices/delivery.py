@@ -132,8 +132,8 @@ def deliver_job_notice(folder: JobFolder, notifier: Notifier | None) -> Outcome 
         sent = _send(folder, notice, notifier)
         if folder.outcome() != outcome:
             return None  # resumed meanwhile: its next end gets a notice of its own
-        told = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
-        folder.bucket.write(folder.file(JobFile.NOTIFIED), told.to_json())
+        record = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
+        folder.bucket.write(folder.file(JobFile.NOTIFIED), record.to_json())
     folder.close(outcome)
     return outcome if is_new else None
 

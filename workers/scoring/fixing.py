@@ -314,10 +314,10 @@ class FixedRecords:
     def _between(self, start: int, end: int | None) -> tuple[Fixed, list[table_rows.Reject]]:
         """Returns the fixed rows and the remaining rejects on the lines of these records."""
         whole = end is None or end == self.count()
-        first, behind = self.line(start), None if whole or end is None else self.line(end)
+        first, after = self.line(start), None if whole or end is None else self.line(end)
 
         def is_here(line: int) -> bool:
-            return first <= line and (behind is None or line < behind)
+            return first <= line and (after is None or line < after)
 
         fixed = {line: values for line, values in self.fixed.items() if is_here(line)}
         return fixed, [reject for reject in self.left if is_here(reject.line)]

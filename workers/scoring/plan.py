@@ -165,7 +165,7 @@ def check_stamp(bucket: Bucket, file: FoundFile) -> FileInfo:
 
 @contextlib.contextmanager
 def unchanged_while_scored(bucket: Bucket, file: FoundFile) -> Iterator[None]:
-    """Raises TableError if a file of the table is not the one that was found, before or after this block reads it."""
+    """Raises TableError if a file of the table is not the planned one, before or after this block reads it."""
     check_stamp(bucket, file)
     with unchanged_while_read(bucket, file, _SCORE_AGAIN, used="scored"):
         yield

@@ -100,11 +100,11 @@ def cut_table(
 
     chunks: list[Chunk] = []
 
-    def tell(more: Sequence[Chunk]) -> None:
+    def add_chunks(more: Sequence[Chunk]) -> None:
         chunks.extend(more)
         ready(chunks)
 
-    files = side_by_side(cut, len(begun.files), tell, MOST_FILES_AT_ONCE)
+    files = side_by_side(cut, len(begun.files), add_chunks, MOST_FILES_AT_ONCE)
     if not chunks:
         table = begun.files[0].path if len(begun.files) == 1 else begun.files[0].path.rpartition("/")[0]
         raise TableError(f"{table} has a header but no rows", next_step="Give a table with at least one row.")

@@ -100,10 +100,10 @@ def _fields_after(text: np.ndarray, starts: np.ndarray, ends: np.ndarray, count:
     return at
 
 
-def _without(text: np.ndarray, starts: np.ndarray, begins: np.ndarray, behind: np.ndarray, ends: np.ndarray) -> bytes:
+def _without(text: np.ndarray, starts: np.ndarray, begins: np.ndarray, run_ends: np.ndarray, ends: np.ndarray) -> bytes:
     """Returns every line from its start to the start of the run, joined with the rest of the line after the run."""
-    sources = np.column_stack([starts, behind]).ravel()
-    lengths = np.column_stack([begins - starts, ends - behind]).ravel()
+    sources = np.column_stack([starts, run_ends]).ravel()
+    lengths = np.column_stack([begins - starts, ends - run_ends]).ravel()
     targets = np.cumsum(lengths) - lengths
     return text[np.arange(lengths.sum()) + np.repeat(sources - targets, lengths)].tobytes()
 

@@ -57,40 +57,40 @@ def read_each(bucket: Bucket, read: Callable[[Item], Done], items: Iterable[Item
 
 
 def side_by_side(
-    do: Callable[[int, Callable[[Sequence[Item]], None]], Done], count: int, tell: Callable[[Sequence[Item]], None], at_once: int
+    do: Callable[[int, Callable[[Sequence[Item]], None]], Done], count: int, on_found: Callable[[Sequence[Item]], None], at_once: int
 ) -> list[Done]:
     """Returns the results of ``do(0, found)`` to ``do(count - 1, found)``, run concurrently in threads (in this thread if one at a time).
 
-    What a call passes to ``found`` is passed to ``tell`` in this thread: the items of call 0 first, while the other calls run, then those
-    of call 1, and so on. An exception of a call or of ``tell`` is raised, and stops every other call at its next call of ``found``.
+    What a call passes to ``found`` is passed to ``on_found`` in this thread: the items of call 0 first, while the other calls run, then
+    those of call 1, and so on. An exception of a call or of ``on_found`` is raised, and stops every other call at its next ``found``.
     """
     if min(count, at_once) == 1:
-        return [do(number, tell) for number in range(count)]
+        return [do(number, on_found) for number in range(count)]
     stopped = threading.Event()
     running: deque[tuple[queue.SimpleQueue[Sequence[Item] | _End], Future[Done]]] = deque()
     done: list[Done] = []
 
-    def run(number: int, told: queue.SimpleQueue[Sequence[Item] | _End]) -> Done:
+    def run(number: int, finds: queue.SimpleQueue[Sequence[Item] | _End]) -> Done:
         def found(items: Sequence[Item]) -> None:
             if stopped.is_set():
                 raise _StoppedError
-            told.put(items)
+            finds.put(items)
 
         try:
             return do(number, found)
         finally:
-            told.put(_END)
+            finds.put(_END)
 
     with ThreadPoolExecutor(at_once) as threads:
         try:
             for number in range(count + at_once):
                 if number < count:
-                    told: queue.SimpleQueue[Sequence[Item] | _End] = queue.SimpleQueue()
-                    running.append((told, threads.submit(run, number, told)))
+                    finds: queue.SimpleQueue[Sequence[Item] | _End] = queue.SimpleQueue()
+                    running.append((finds, threads.submit(run, number, finds)))
                 if number + 1 >= at_once and running:
-                    told, future = running.popleft()
-                    while not isinstance(items := told.get(), _End):
-                        tell(items)
+                    finds, future = running.popleft()
+                    while not isinstance(items := finds.get(), _End):
+                        on_found(items)
                     done.append(future.result())
         finally:
             stopped.set()

@@ -73,8 +73,8 @@ def fit_own_search(definition: Definition, table: TrainingTable, config: SearchC
     with calling(definition.name, definition.folder, "grid_search"):
         model = definition.model_class()
         model.grid_search(X, y, grid, **_weights(model.grid_search, table))
-        told: object = getattr(getattr(model, "model", None), "get_params", dict)()
-    chosen = {name: told[name] for name in grid if isinstance(told, dict) and isinstance(told.get(name), bool | int | float | str)}
+        params: object = getattr(getattr(model, "model", None), "get_params", dict)()
+    chosen = {name: params[name] for name in grid if isinstance(params, dict) and isinstance(params.get(name), bool | int | float | str)}
     return model, Search(method=f"the grid_search of {definition.name} itself", config={"parameters": grid}, chosen=chosen)
 
 

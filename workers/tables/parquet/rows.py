@@ -149,9 +149,9 @@ class ParquetReader:
         at_once = min(PARQUET_ROWS_AT_ONCE, max(PARQUET_BYTES_AT_ONCE // bytes_of_row(self._file.metadata), 1))
         for batch in self._file.iter_batches(batch_size=at_once, row_groups=groups, columns=names, use_threads=False):
             _check_dictionaries(batch)
-            behind = max(start - skipped, 0)
-            if behind < batch.num_rows:
-                yield batch.slice(behind)
+            first = max(start - skipped, 0)
+            if first < batch.num_rows:
+                yield batch.slice(first)
             skipped += batch.num_rows
 
 

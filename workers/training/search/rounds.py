@@ -241,8 +241,8 @@ def _shown(trial: Trial, best: int, plan: SearchPlan, ok: Mapping[int, list[Fold
     reason = next((record.failed for key, record in sorted(records.items()) if key[0] == trial.number and record.failed), "")
     state = _state(trial, best, is_complete=len(folds) == len(plan.folds), has_failed=bool(reason))
     if state == CandidateState.STOPPED:
-        behind = compare(folds, ok[best])
-        reason = f"on its folds {behind.mean:.5f} above the chosen one, with a standard error of {behind.error:.5f}"
+        difference = compare(folds, ok[best])
+        reason = f"on its folds {difference.mean:.5f} above the chosen one, with a standard error of {difference.error:.5f}"
     return Candidate(
         number=trial.number,
         params=dict(trial.params),

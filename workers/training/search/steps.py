@@ -139,8 +139,8 @@ def give_up(folder: JobFolder, candidate: int, fold: int, reason: str) -> None:
 
 def say_standing(folder: JobFolder) -> None:
     """Writes the best candidate so far as the stage of the job, unless a stage was written within ``SAID_SECONDS``."""
-    told = folder.bucket.stat(folder.file(JobFile.STAGE))
-    if told is not None and time.time() - told.modified < SAID_SECONDS:
+    stage = folder.bucket.stat(folder.file(JobFile.STAGE))
+    if stage is not None and time.time() - stage.modified < SAID_SECONDS:
         return
     rounds = _read_rounds(folder)
     records = _read_records(folder, rounds)
