@@ -241,7 +241,7 @@ def _found_by(search: Search) -> dict[str, str]:
     others = "".join(f", {states[state]} {state}" for state in (CandidateState.STOPPED, CandidateState.FAILED) if states[state])
     tried = f"{search.method}, {len(search.candidates)} candidates{others}" if search.candidates else search.method
     chosen = ", ".join(f"{name}={value}" for name, value in search.chosen.items())
-    return {"found by": tried, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not told"}
+    return {"found by": tried, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not recorded"}
 
 
 def _described(summary: TableSummary) -> dict[str, str]:

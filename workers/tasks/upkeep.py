@@ -65,7 +65,7 @@ def _serves_stack() -> bool:
 
 
 @shared_task(name=routes.PROBE, bind=True)
-def canary(self: celery.Task, message: object = None, queue: object = None, *_: object, **__: object) -> None:
+def answer_probe(self: celery.Task, message: object = None, queue: object = None, *_: object, **__: object) -> None:
     """Answers the probe of a queue, which shows that this worker serves it."""
     try:
         asked = Probe.decode(message)

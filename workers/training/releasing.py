@@ -193,7 +193,7 @@ def _search_facts(search: Search) -> dict[str, str]:
     states = Counter(candidate.state for candidate in search.candidates)
     others = "".join(f", {states[state]} {state}" for state in (CandidateState.STOPPED, CandidateState.FAILED) if states[state])
     tried = {"candidates": f"{len(search.candidates)} on {len(search.folds)} folds{others}"} if search.candidates else {}
-    return tried | {"best parameters": ", ".join(f"{name}={value}" for name, value in search.chosen.items()) or "not told"}
+    return tried | {"best parameters": ", ".join(f"{name}={value}" for name, value in search.chosen.items()) or "not recorded"}
 
 
 def _done(bucket: Bucket, job: TrainJob, manifest: ReleaseManifest) -> Outcome:

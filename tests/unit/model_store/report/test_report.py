@@ -173,7 +173,7 @@ def test_the_page_of_a_searched_release_says_what_was_tried_and_chosen(manifest,
     own = Search(method="the grid_search of old itself", config={}, chosen={})
     words = Seen(make_report(manifest.model_copy(update={"search": own}))).words
     facts = dict(itertools.pairwise(words))
-    assert [facts[name] for name in ("found by", "folds", "chosen")] == [own.method, "its own", "not told"]
+    assert [facts[name] for name in ("found by", "folds", "chosen")] == [own.method, "its own", "not recorded"]
 
 
 def test_a_release_judged_on_the_table_it_was_trained_on_says_so(bucket):

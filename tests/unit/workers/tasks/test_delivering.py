@@ -45,7 +45,7 @@ def worker(client, tmp_path, monkeypatch):
 
 def probe(client) -> str:
     asked = Probe(tell_people=True)
-    upkeep.canary(asked.encode(), "control")
+    upkeep.answer_probe(asked.encode(), "control")
     return answers(client, asked)["control"].webhook
 
 
@@ -73,14 +73,14 @@ def test_a_probe_says_why_nothing_was_sent(client, worker, people):
 
 def test_a_probe_from_the_queue_comes_again_while_another_process_is_at_the_webhook(client, worker, people):
     worker(people.url)
-    upkeep.canary.push_request(args=[Probe(tell_people=True).encode(), "control"], kwargs={}, retries=0, called_directly=False)
+    upkeep.answer_probe.push_request(args=[Probe(tell_people=True).encode(), "control"], kwargs={}, retries=0, called_directly=False)
     try:
         with leased(client, delivery.LEASE), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(upkeep.canary, "signature_from_request", lambda *_, **__: Sent())
+            patch.setattr(upkeep.answer_probe, "signature_from_request", lambda *_, **__: Sent())
             with pytest.raises(celery.exceptions.Retry):
-                upkeep.canary.run(Probe(tell_people=True).encode(), "control")
+                upkeep.answer_probe.run(Probe(tell_people=True).encode(), "control")
     finally:
-        upkeep.canary.pop_request()
+        upkeep.answer_probe.pop_request()
     assert people.posted == []
 
 
