@@ -29,6 +29,9 @@ LONGEST_BODY = 256 * 1024
 LONGEST_WAIT = timedelta(hours=1)
 """Maximum delay of a message: we never send a longer one, and a delayed message stays in the worker's memory until it is due."""
 
+LONGEST_EXPIRY = timedelta(days=2)
+"""Maximum time until a message expires: ours expire within the hour, but the clock of this machine may be a day behind the sender's."""
+
 log = structlog.get_logger()
 
 
@@ -38,18 +41,19 @@ def _check_task(name: str) -> str:
     return name
 
 
-def _check_moment(text: str) -> str:
-    moment = datetime.fromisoformat(text)
+def _check_time(text: str, limit: timedelta) -> str:
+    time = datetime.fromisoformat(text)
     try:
-        is_near = moment.tzinfo is not None and moment.astimezone(UTC) - datetime.now(UTC) < LONGEST_WAIT
+        is_near = time.tzinfo is not None and time.astimezone(UTC) - datetime.now(UTC) < limit
     except OverflowError:  # datetime.min or datetime.max
         is_near = False
     if not is_near:
-        raise ValueError("must name its time zone and lie no further ahead than an hour")
+        raise ValueError(f"must name its time zone and lie no further ahead than {limit.total_seconds() / 3600:g} hours")
     return text
 
 
-TimeText = Annotated[str, AfterValidator(_check_moment)]
+DueTime = Annotated[str, AfterValidator(functools.partial(_check_time, limit=LONGEST_WAIT))]
+ExpiryTime = Annotated[str, AfterValidator(functools.partial(_check_time, limit=LONGEST_EXPIRY))]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Clock = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -68,8 +72,8 @@ class _Headers(BaseModel):
     kwargsrepr: str | None = None
     retries: Annotated[int, Field(ge=0, le=1000)] | None = None
     timelimit: Annotated[list[Seconds | None], Field(min_length=2, max_length=2)] | None = None
-    eta: TimeText | None = None
-    expires: TimeText | None = None
+    eta: DueTime | None = None
+    expires: ExpiryTime | None = None
     ignore_result: bool | None = None
     replaced_task_nesting: Literal[0] | None = None
     stamps: Annotated[dict[str, Any], Field(max_length=0)] | None = None

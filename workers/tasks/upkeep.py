@@ -16,6 +16,7 @@ from shared.queue.upkeep import Upkeep
 from workers.notices import delivery
 from workers.recovery import retention
 from workers.recovery.attempts import MAX_DEATHS, Attempt
+from workers.runtime.expiry import UpkeepTask
 from workers.tasks import context
 from workers.tasks.delivering import deliver_outcome, deliver_probe
 from workers.tasks.policies.upkeep import run_upkeep
@@ -38,7 +39,7 @@ def notify(task: celery.Task, message: StepMessage, folder: JobFolder, attempt: 
     deliver_outcome(task, folder)
 
 
-@shared_task(name=routes.SWEEP, bind=True)
+@shared_task(name=routes.SWEEP, bind=True, base=UpkeepTask)
 def sweep(self: celery.Task) -> None:
     """Sends lost messages again; runs in one process at a time."""
     run_upkeep(
@@ -49,7 +50,7 @@ def sweep(self: celery.Task) -> None:
     )
 
 
-@shared_task(name=routes.GC)
+@shared_task(name=routes.GC, base=UpkeepTask)
 def gc(*_: object, **__: object) -> None:
     """Runs the next step of the daily retention round; runs in one process at a time."""
     run_upkeep(routes.GC, _remove_old, missed="step of removal not made, the next one is due soon", may_run=_serves_stack)
@@ -64,7 +65,7 @@ def _serves_stack() -> bool:
     return context.cluster().claim().is_ours
 
 
-@shared_task(name=routes.PROBE, bind=True)
+@shared_task(name=routes.PROBE, bind=True, base=UpkeepTask)
 def answer_probe(self: celery.Task, message: object = None, queue: object = None, *_: object, **__: object) -> None:
     """Answers the probe of a queue, which shows that this worker serves it."""
     try:

@@ -5,11 +5,13 @@ import json
 import os
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 
 import celery
 import kombu
 import pytest
 import redis
+import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.common import ignore_errors
@@ -45,6 +47,26 @@ def test_every_message_that_we_send_is_taken(redis_url):
         assert _is_ours(_Envelope, message, "control"), message
         given_back = message | {"headers": message["headers"] | {"redelivered": True}}
         assert _is_ours(_Envelope, given_back, "control"), given_back
+
+
+@pytest.mark.parametrize("days_behind", [0, 1, -1])
+def test_a_worker_whose_clock_is_a_day_off_takes_a_message_that_expires(redis_url, days_behind):
+    """Once, a worker whose clock was two hours behind dropped every sweep."""
+    with make_app(Settings(redis_url=redis_url)) as app:
+        app.send_task(SWEEP, expires=600)
+    [raw] = redis.Redis.from_url(redis_url).lrange("control", 0, -1)
+    with time_machine.travel(datetime.now(UTC) - timedelta(days=days_behind)):
+        assert _is_ours(_Envelope, json.loads(raw), "control")
+
+
+def test_a_message_that_is_due_or_expires_too_far_ahead_is_none_of_ours(redis_url):
+    with make_app(Settings(redis_url=redis_url)) as app:
+        app.send_task(SWEEP, expires=600)
+    [raw] = redis.Redis.from_url(redis_url).lrange("control", 0, -1)
+    message, now = json.loads(raw), datetime.now(UTC)
+    for name, hours, is_taken in [("eta", 0.9, True), ("eta", 1.1, False), ("expires", 47, True), ("expires", 49, False)]:
+        changed = message | {"headers": message["headers"] | {name: (now + timedelta(hours=hours)).isoformat()}}
+        assert _is_ours(_Envelope, changed, "control") is is_taken, (name, hours)
 
 
 def test_what_the_launcher_and_the_dashboard_ask_is_taken(redis_url):
