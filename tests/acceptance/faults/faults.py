@@ -172,7 +172,8 @@ def kill_worker(stage: Stage, job_id: str, chance: random.Random) -> None:
 
 def kill_processes(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
-    pools = [process for name in stage.workers for process in stage.pool(name)]
+    # another fault may have killed both workers
+    pools = wait_until(lambda: [process for name in stage.workers for process in stage.pool(name)], 60, "a process of a worker")
     _each(chance.sample(pools, chance.randint(1, len(pools))), psutil.Process.kill)
 
 
