@@ -13,5 +13,10 @@ ruff check .
 mypy
 lint-imports --no-cache
 # Four processes on two cores, because slow tests mostly wait. A test file shares its stack, so it stays together; slow files come first.
-# The containers' tests run beside them: all containers together get the CPU share of one process, so the tests run with nice.
-exec nice python -m pytest -n 4 --dist loadfile --no-loadscope-reorder "$@"
+together=(-n 4 --dist loadfile --no-loadscope-reorder)
+if [ $# -gt 0 ]; then
+    exec python -m pytest "${together[@]}" "$@"
+fi
+# All containers together get the CPU share of one process, so their tests do not run beside the others.
+python -m pytest -m docker
+python -m pytest -m "not docker" "${together[@]}"

@@ -29,9 +29,11 @@ from producers.releases.retention import clear_all, judge_releases
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import REQUESTS, JobFolder
 from shared.jobs.messages import ScoreJob, StepMessage
+from shared.queue.broker import make_app
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
 from shared.retention import round as daily
 from shared.retention.config import RETENTION, Retention, parse_retention
+from shared.settings import read_settings
 from tests.conftest import own_server
 from tests.handmade import HEADER, publish_handmade, row
 
@@ -73,9 +75,11 @@ class Replay:
     def __init__(self, root: Path, url: str, rules: Retention, release_days: int) -> None:
         os.environ |= {"REDIS_URL": url, "BUCKET_URL": str(root / "bucket"), "SCORING_HOME": str(root / "home"), "WEBHOOK_URL": ""}
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-        from workers.app import app
-
+        # not that of workers.app, which another test may have imported with its own settings
+        app = make_app(read_settings())
+        app.conf.imports = ["workers.tasks.score", "workers.tasks.train", "workers.tasks.upkeep"]
         app.loader.import_default_modules()
+        app.finalize()
         self.app, self.rules, self.release_days = app, rules, release_days
         self.bucket = LocalBucket(root / "bucket")
         self.client = redis.Redis.from_url(url)

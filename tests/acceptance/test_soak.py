@@ -7,7 +7,7 @@ from tests.conftest import Place
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
 
-JOBS = 60
+JOBS = 40
 
 
 def test_memory_and_keys_stay_flat_over_many_small_jobs(trained: Place) -> None:

@@ -6,10 +6,9 @@ import pytest
 import time_machine
 from celery.worker.state import revoked
 
-from shared.queue.routes import GC, PROBE, SWEEP
 from shared.settings import Settings
-from workers.app import app
 from workers.runtime import expiry
+from workers.tasks import upkeep
 
 pytestmark = pytest.mark.server
 
@@ -45,6 +44,5 @@ def test_without_redis_the_clock_of_the_machine_decides(monkeypatch, no_redis_ur
 
 
 def test_every_task_whose_messages_expire_is_read_in_this_way():
-    app.loader.import_default_modules()
-    for name in (SWEEP, GC, PROBE):
-        assert app.tasks[name].Request == "workers.runtime.expiry:Request"
+    for task in (upkeep.sweep, upkeep.gc, upkeep.answer_probe):
+        assert task.Request == "workers.runtime.expiry:Request"
