@@ -20,7 +20,7 @@ from shared.queue import heartbeat, progress
 from shared.settings import Settings
 
 ANSWER_SECONDS = 5.0
-LYING_SECONDS = 3.0
+STUCK_SECONDS = 3.0
 """A worker with a free process that leaves the next message of its queue untouched for this time is unhealthy."""
 FEWEST_SWEEPS = 4
 """Beat has a problem when this many sweeps are missing; fewer could be a slow Redis."""
@@ -44,12 +44,11 @@ def find_problem(service: str, settings: Settings) -> str | None:
 def _problem_of_beat(settings: Settings, client: redis.Redis) -> str | None:
     age = heartbeat.seconds_since(client, heartbeat.BEAT)
     if age is None:
-        return "beat has left no sign yet: it has just been started, or its looks at the schedule fail, then its log says why"
+        return "beat has sent no heartbeat yet: it has just started, or reading the schedule fails (see its log)"
     limit = FEWEST_SWEEPS * settings.sweep_seconds
     if age <= limit:
         return None
-    due = f"one is due every {settings.sweep_seconds:g} s while it keeps the schedule"
-    return f"beat left its last sign {age:.0f} s ago, and {due}: see its log"
+    return f"the last heartbeat of beat is {age:.0f} s old; it sends one every {settings.sweep_seconds:g} s. See its log"
 
 
 def _problem_of_worker(name: str, settings: Settings, client: redis.Redis) -> str | None:
@@ -65,16 +64,16 @@ def _problem_of_worker(name: str, settings: Settings, client: redis.Redis) -> st
 
         if ask("ping") is None:
             return f"the worker {node} does not answer within {ANSWER_SECONDS:.0f} s"
-        lying = _next_messages(client, queues)
-        if not lying:
+        heads = _next_messages(client, queues)
+        if not heads:
             return None
         # counted between the two readings: a free process takes a waiting message in milliseconds
         active, stats = ask("active"), ask("stats")
         if active is not None and stats is not None and len(active) >= int(stats["pool"]["max-concurrency"]):
             return None
-        time.sleep(LYING_SECONDS)
-        still = [queue for queue, message in _next_messages(client, queues).items() if lying.get(queue) == message]
-        return f"the worker {node} has a process free and takes nothing from the queue {still[0]}" if still else None
+        time.sleep(STUCK_SECONDS)
+        stuck = [queue for queue, message in _next_messages(client, queues).items() if heads.get(queue) == message]
+        return f"the worker {node} has a process free and takes nothing from the queue {stuck[0]}" if stuck else None
 
 
 def _next_messages(client: redis.Redis, queues: Sequence[str]) -> dict[str, bytes]:

@@ -120,18 +120,18 @@ def test_a_worker_whose_processes_are_all_at_work_is_well_however_much_waits(alo
         alone.held.hold(job(number))
     alone.send(CONTROL_PROCESSES + 1)
     wait_until(lambda: alone.client.llen(QUEUE_CONTROL) >= 1 and alone.client.hlen("unacked") == CONTROL_PROCESSES, 30, "work in hand")
-    lying = alone.client.lindex(QUEUE_CONTROL, -1)
+    head = alone.client.lindex(QUEUE_CONTROL, -1)
     wait_until(lambda: alone.problem(CONTROL) is None, 30, "the health once all processes are at work")
-    assert alone.client.lindex(QUEUE_CONTROL, -1) == lying
+    assert alone.client.lindex(QUEUE_CONTROL, -1) == head
 
 
 @pytest.mark.slow
 def test_beat_that_stands_still_is_ill(alone):
-    assert alone.problem(BEAT).startswith("beat has left no sign yet")
+    assert alone.problem(BEAT).startswith("beat has sent no heartbeat yet")
     beat = alone.run(BEAT)
     beat.send_signal(signal.SIGSTOP)
     said = wait_until(lambda: alone.problem(BEAT), 30, "the problem of beat")
-    assert re.fullmatch(r"beat left its last sign [45] s ago, and one is due every 1 s while it keeps the schedule: see its log", said)
+    assert re.fullmatch(r"the last heartbeat of beat is [45] s old; it sends one every 1 s\. See its log", said)
 
 
 @pytest.mark.slow
