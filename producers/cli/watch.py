@@ -39,7 +39,7 @@ def metrics(host: str, port: int) -> None:
         stop()
 
 
-MARKS = {State.OK: ("ok", "green"), State.WARNING: ("warning", "yellow"), State.ERROR: ("ILL", "red")}
+MARKS = {State.OK: ("ok", "green"), State.WARNING: ("warning", "yellow"), State.ERROR: ("ERROR", "red")}
 
 
 @click.command()

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """The state of a subject; ``scoring doctor --json`` prints the values."""
+    """The state of a subject. ``scoring doctor --json`` prints these values, which scripts read, so they stay as they are."""
 
     OK = "well"
     WARNING = "warning"
