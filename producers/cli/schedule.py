@@ -103,7 +103,7 @@ def list_entries(as_json: bool) -> None:
 def run(name: str, moment: str, again: bool, wait: bool, as_json: bool) -> None:
     """Run an entry for one of its dates now.
 
-    A run that is done or still open is left alone; a failed run is started again.
+    A run that is done or still open is skipped; a failed run is started again.
 
     \b
     Example:
@@ -131,7 +131,7 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
     """Run an entry for all its dates from one day to another, the oldest first.
 
     It waits while other jobs of its kind are open, so today's jobs come first. Ctrl-C stops it; the same command continues, because runs
-    that are done are left alone.
+    that are done are skipped.
 
     \b
     Example:
@@ -162,12 +162,12 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
     if bad:
         raise JobFailedError(
             f"{len(bad)} of {len(rows)} runs of {name} are not done",
-            next_step="Correct what is wrong, then type the same again: what is done is left alone.",
+            next_step="Correct what is wrong, then repeat the command: what is done is skipped.",
         )
 
 
 def _warn_of_replaced(settings: "Settings", bucket: "Bucket", job_id: str) -> None:
-    """Warn if another result has replaced that of a run that is left alone because it was done before."""
+    """Warn if another result has replaced that of a run that is skipped because it was done before."""
     from producers.enqueue.repeated_requests import changes_since
 
     for change in changes_since(settings, bucket, job_id):

@@ -1,7 +1,7 @@
 """Backfills: runs of the schedule for past days, a few at a time, and only while no other job of their kind is open.
 
 Redis serves a queue in the order of its messages, so a new job waits for all that were requested before. A backfill therefore keeps a few
-jobs open at a time and pauses while today's jobs are open. It is resumable: the same command continues, and finished runs are left alone.
+jobs open at a time and pauses while today's jobs are open. It is resumable: the same command continues, and skips finished runs.
 """
 
 import time

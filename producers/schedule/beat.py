@@ -80,7 +80,7 @@ class Keeper(threading.Thread):
         except TransientError:
             return True  # the tick fails as well, and logs the error
         if not claim.is_ours:
-            log.warning("schedule of another stack left alone", cluster=claim.own, owner=claim.owner, to_do=JOIN)
+            log.warning("schedule of another stack skipped", cluster=claim.own, owner=claim.owner, to_do=JOIN)
         return claim.is_ours
 
     @property

@@ -200,7 +200,7 @@ class Stack:
             bucket = open_bucket(self._environment["BUCKET_URL"], self.settings.signer)
             claim = Cluster(bucket, progress.connect(self.settings.broker_url), self.settings.cluster).claim()
             if not claim.is_ours:
-                self.say("up", f"warning: {claim.sentence}; its jobs, its schedule and its notices are left alone. {JOIN}")
+                self.say("up", f"warning: {claim.sentence}; its jobs, its schedule and its notices are skipped here. {JOIN}")
 
     def _drop_ready_file(self) -> None:
         if self.options.ready_file is not None:

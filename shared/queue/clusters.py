@@ -1,4 +1,4 @@
-"""The stack that a bucket belongs to: stacks that share a bucket leave each other's jobs, schedule and notices alone.
+"""The stack that a bucket belongs to: a stack skips the jobs, the schedule and the notices of others that share its bucket.
 
 Messages and leases are in each stack's Redis, open jobs in the bucket. Without this check the sweep of a second stack would send the
 jobs of the first to its own workers, which may have other definitions. ::
@@ -151,7 +151,7 @@ class Cluster:
             return
         self._said = self._clock()
         others = [*share.claim.others]
-        log.warning("jobs of another stack left alone", jobs=len(share.left_alone), cluster=share.claim.own, others=others, to_do=JOIN)
+        log.warning("jobs of another stack skipped", jobs=len(share.left_alone), cluster=share.claim.own, others=others, to_do=JOIN)
 
     def _inspect(self) -> Claim:
         former, self._own = self._own, self._id_in_redis() or self._own

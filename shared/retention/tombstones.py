@@ -98,7 +98,7 @@ def read_tombstone(bucket: Bucket, path: str) -> Tombstone | None:
     try:
         return None if text is None else decode_long(Tombstone, text)
     except MessageError as error:
-        log.error("tombstone that cannot be read is left alone", path=path, error=str(error))
+        log.error("unreadable tombstone skipped", path=path, error=str(error))
         return None
 
 

@@ -56,7 +56,7 @@ def check_cluster(examined: Examined) -> Iterator[Finding]:
         elif not claim.is_ours:
             yield warning("cluster", f"{claim.sentence}; this one is {own}", JOIN)
         else:
-            others = f", beside {', '.join(claim.others)}, whose jobs are left alone" if claim.others else ""
+            others = f", beside {', '.join(claim.others)}, whose jobs it skips" if claim.others else ""
             yield ok("cluster", f"the bucket belongs to this stack, {own}{others}")
         return
     yield warning("cluster", "Redis went away meanwhile", START_REDIS)

@@ -120,7 +120,7 @@ def test_each_of_two_stacks_sends_its_own_jobs_and_no_other(bucket, first, secon
     with structlog.testing.capture_logs() as logged:
         assert first.sends() == [own]
         assert second.sends() == [theirs]
-    said = [line for line in logged if line["event"] == "jobs of another stack left alone"]
+    said = [line for line in logged if line["event"] == "jobs of another stack skipped"]
     assert [(line["jobs"], line["cluster"]) for line in said] == [(1, first.id), (1, second.id)]
     assert all("SCORING_CLUSTER" in line["to_do"] for line in said)
 
