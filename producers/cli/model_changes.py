@@ -50,9 +50,9 @@ def promote(release: str, alias: str, reason: str, as_json: bool) -> None:
     if as_json:
         print_json({"alias": alias, "release": change.release if change else resolve(bucket, release), "was": change and change.was})
     elif change is None:
-        say(f"{alias} means {resolve(bucket, alias)} already")
+        say(f"{alias} already points to {resolve(bucket, alias)}")
     else:
-        say(f"{alias} means {change.release} now; it meant {change.was or 'nothing'} before")
+        say(f"{alias} points to {change.release} now; before, it pointed to {change.was or 'nothing'}")
         if back := way_back(stored_name(bucket, alias) or alias, change):
             say(back)
 
@@ -78,7 +78,7 @@ def rollback(alias: str, reason: str, as_json: bool) -> None:
     if as_json:
         print_json({"alias": alias, "release": change.release, "was": change.was})
     else:
-        say(f"{alias} means {change.release} again; it meant {change.was} before")
+        say(f"{alias} points to {change.release} again; before, it pointed to {change.was}")
         say(way_back(stored_name(bucket, alias) or alias, change))
 
 

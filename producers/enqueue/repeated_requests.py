@@ -130,8 +130,8 @@ def _changes_of_training(bucket: Bucket, job: TrainJob, outcome: Outcome, *, is_
 
 def _moved(name: str, now: Alias | None, next_step: str) -> Change:
     if now is None:
-        return Change(what="alias", name=name, now="", since=None, sentence=f"{name} means no release now", next_step=next_step)
-    sentence = f"{name} means {now.release} since {_when(now.at)}"
+        return Change(what="alias", name=name, now="", since=None, sentence=f"{name} points to no release now", next_step=next_step)
+    sentence = f"{name} points to {now.release} since {_when(now.at)}"
     return Change(what="alias", name=name, now=now.release, since=now.at, sentence=sentence, next_step=next_step)
 
 

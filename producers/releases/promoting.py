@@ -84,9 +84,7 @@ def roll_back(bucket: Bucket, alias: str, *, reason: str = "") -> Alias:
     change = change.model_copy(update=after(now))
     # not retried: of two people who roll back the same release, one would go a step further than intended
     if not add_change(bucket, name, change):
-        raise RequestError(
-            f"somebody else changed {alias} at this moment", next_step=f"See what it means now: scoring models history {alias}"
-        )
+        raise RequestError(f"another process changed {alias} at this moment", next_step=f"See its release: scoring models history {alias}")
     _tell(bucket, name, change)
     return change
 
@@ -97,11 +95,11 @@ def _nothing_before(bucket: Bucket, name: str, now: Alias) -> ModelError:
     undo = (
         ""
         if is_gone
-        else f"It meant {now.was} last; let it mean that with: scoring models promote {now.was} --alias {alias_option(name)}. "
+        else f"It last pointed to {now.was}; restore that with: scoring models promote {now.was} --alias {alias_option(name)}. "
     )
     return ModelError(
-        f"{spoken_alias(name)} means {now.release}, and no release is known that it meant before",
-        next_step=f"{undo}Name the release that it shall mean: scoring models promote RELEASE --alias {alias_option(name)}",
+        f"{spoken_alias(name)} points to {now.release}, and no earlier release of it is known",
+        next_step=f"{undo}To point it to another release: scoring models promote RELEASE --alias {alias_option(name)}",
     )
 
 
@@ -213,7 +211,7 @@ def _tell(bucket: Bucket, name: str, change: Alias) -> None:
     facts = {"alias": alias, "from": change.was or "nothing", "to": change.release, "by": change.by, "reason": change.reason}
     notice = Notice(
         good=change.how == "promoted",
-        title=f"{change.how}: {alias} means {change.release}",
+        title=f"{change.how}: {alias} points to {change.release}",
         facts={fact: value for fact, value in facts.items() if value},
         next_step=way_back(name, change),
     )

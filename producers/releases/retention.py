@@ -222,13 +222,13 @@ def _add_aliases(bucket: Bucket, needs: Needs) -> None:
     for name in list_aliases(bucket):
         alias = known_alias(bucket, name)
         if alias is not None:
-            needs[alias.release].append(f"{spoken_alias(name)} means it")
+            needs[alias.release].append(f"{spoken_alias(name)} points to it")
             for release in alias.back:
                 if release not in retired:
                     needs[release].append(f"{name} can be rolled back to it")
     for name in damaged_aliases(bucket):
         definition = name.removesuffix(LATEST) if name.endswith(LATEST) else EVERY
-        needs[definition].append(f"what {spoken_alias(name)} means cannot be read, and it may mean it")
+        needs[definition].append(f"{spoken_alias(name)} cannot be read, and may point to it")
 
 
 def _releases_of_job(bucket: Bucket, job_id: str) -> set[str]:

@@ -40,8 +40,8 @@ class Done:
         """The current release of the definition, as a sentence."""
         definition = self.release.partition("@")[0]
         if self.latest is None:
-            return f"{definition} means no release now; train another one with: scoring train {definition} --again"
-        return f"{definition} means {self.latest} now"
+            return f"{definition} points to no release now; train another one with: scoring train {definition} --again"
+        return f"{definition} points to {self.latest} now"
 
 
 def retire(bucket: Bucket, model: str, *, reason: str, by: str = "") -> Done:
@@ -94,7 +94,7 @@ def _person(reason: str, by: str) -> str:
 
 def _refuse_if_named(bucket: Bucket, release: str) -> None:
     """Raise RequestError when an alias other than ``latest`` points to the release: a person must choose its new target first."""
-    names = [name for name, meant in list_aliases(bucket).items() if meant == release and not name.endswith(LATEST)]
+    names = [name for name, target in list_aliases(bucket).items() if target == release and not name.endswith(LATEST)]
     if not names:
         return
     alias, retired = names[0], retired_releases(bucket)
@@ -105,7 +105,7 @@ def _refuse_if_named(bucket: Bucket, release: str) -> None:
         others = [other for other in whole_releases(bucket, release.partition("@")[0]) if other != release and other not in retired]
         move = f"scoring models promote {others[0] if others else 'RELEASE'} --alias {alias}"
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    raise RequestError(f"{alias}{more} still means {release}", next_step=f"Move it first: {move}; then retire the release.")
+    raise RequestError(f"{alias}{more} still points to {release}", next_step=f"Move it first: {move}; then retire the release.")
 
 
 def _record(bucket: Bucket, release: str, *, retired: bool, reason: str, by: str) -> Retirement | None:
@@ -142,8 +142,8 @@ def _tell(bucket: Bucket, change: Retirement) -> None:
     """Send the notice of a change, with the command that reverts it."""
     name = latest_of(change.release.partition("@")[0])
     now = known_alias(bucket, name)
-    meant = "nothing" if now is None or why_retired(bucket, now.release) else now.release
-    facts = {"release": change.release, f"{spoken_alias(name)} means": meant, "by": change.by, "reason": change.reason}
+    target = "nothing" if now is None or why_retired(bucket, now.release) else now.release
+    facts = {"release": change.release, f"{spoken_alias(name)} points to": target, "by": change.by, "reason": change.reason}
     undo = f"unretire {change.release}" if change.retired else f'retire {change.release} --reason "..."'
     notice = Notice(
         good=not change.retired,

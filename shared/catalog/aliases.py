@@ -183,8 +183,8 @@ def read_alias(bucket: Bucket, alias: str) -> Alias | None:
 def _unreadable(alias: str, path: str, error: MessageError) -> UnreadableAliasError:
     name = spoken_alias(alias)
     return UnreadableAliasError(
-        f"what {name} means cannot be read: {path}: {error.message}",
-        next_step=f"See what it meant: scoring models history {name}; then say it once more: scoring models promote RELEASE --alias {name}",
+        f"the alias {name} cannot be read: {path}: {error.message}",
+        next_step=f"See its history: scoring models history {name}; then set it again: scoring models promote RELEASE --alias {name}",
     )
 
 

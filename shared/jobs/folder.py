@@ -33,14 +33,20 @@ class Promotion(Record):
     """The alias ``champion`` must point to the trained release."""
 
     champion_since: Timestamp | None
-    """When the champion of that moment became champion, None without one; any other champion is left alone."""
+    """Time of the change that made the compared release champion; None without a champion.
+
+    The promotion is skipped if the champion has changed since.
+    """
 
 
 class Pointing(Record):
     """The requested alias must point to the trained release."""
 
     alias_since: Timestamp | None
-    """When the alias was last changed before the job ended, None without one; an alias that was changed since is left alone."""
+    """Time of the last change of the alias before the job ended; None if the alias did not exist.
+
+    The move is skipped if the alias has changed since.
+    """
 
 
 class Outcome(Record):
@@ -235,7 +241,7 @@ class JobFolder:
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
 
     def was_cleared(self) -> bool:
-        """True when everything but the request and the outcome was removed, some time after the job had ended."""
+        """True if retention removed the files: it left a mark, or a done score job has no plan."""
         if self.has(JobFile.CLEARED):
             return True
         outcome = self.outcome()

@@ -15,10 +15,12 @@ def test_people_are_told_of_both_and_jobs_follow(trained):
     assert rolled == {"alias": "moved", "release": newest["v1"], "was": newest["v2"]}
 
     def told() -> list[str]:
-        return [notice["text"] for notice in trained.webhook.posted if "moved means" in notice["text"]]
+        return [notice["text"] for notice in trained.webhook.posted if "moved points to" in notice["text"]]
 
     wait_until(lambda: len(told()) >= 3, 30, "the notices")
-    assert told() == [f"promoted: moved means {newest[name]}" for name in ("v1", "v2")] + [f"rolled back: moved means {newest['v1']}"]
+    assert told() == [f"promoted: moved points to {newest[name]}" for name in ("v1", "v2")] + [
+        f"rolled back: moved points to {newest['v1']}"
+    ]
     outcome = trained.scoring_json("score", trained.sample_table, "--model", "moved")
     shown = trained.scoring_json("results", "show", outcome["job_id"])
     assert shown["release"] == newest["v1"]
@@ -27,5 +29,5 @@ def test_people_are_told_of_both_and_jobs_follow(trained):
     judged = {
         release["release"]: release["needed"] for release in trained.scoring_json("models", "gc", "--keep", "0", "--dry-run")["releases"]
     }
-    assert "moved means it" in judged[newest["v1"]]
-    assert "v2@latest means it" in judged[newest["v2"]]
+    assert "moved points to it" in judged[newest["v1"]]
+    assert "v2@latest points to it" in judged[newest["v2"]]

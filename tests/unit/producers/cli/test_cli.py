@@ -235,7 +235,7 @@ def test_models_list_names_a_damaged_alias_and_lists_all_releases(place):
     bucket.write("model/aliases/challenger.json", b"")
     done = CliRunner().invoke(root.scoring, ["models", "list", "--quiet"], env=place.environment, catch_exceptions=False)
     assert done.stdout.strip() == resolve(bucket, "v1")
-    assert done.stderr.startswith("Left out: what challenger means cannot be read: model/aliases/challenger.json: ")
+    assert done.stderr.startswith("Left out: the alias challenger cannot be read: model/aliases/challenger.json: ")
     assert "scoring models promote RELEASE --alias challenger" in done.stderr
 
 

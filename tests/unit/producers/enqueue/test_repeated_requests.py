@@ -165,7 +165,7 @@ def test_an_alias_that_means_another_release_by_now_is_named(settings, bucket, o
     moved = point_alias(bucket, name, later)
     [change] = changes_since(settings, bucket, job_id)
     assert (change.what, change.name, change.now, change.since) == ("alias", name, later, moved.at)
-    assert change.sentence == f"{name} means {later} since {moved.at:%Y-%m-%d %H:%M:%S} UTC"
+    assert change.sentence == f"{name} points to {later} since {moved.at:%Y-%m-%d %H:%M:%S} UTC"
     assert change.next_step == f"Move it with: {command.format(release=old)}"
 
 
@@ -174,7 +174,7 @@ def test_a_definition_whose_newest_release_is_another_by_now_is_named(settings, 
     assert scoring(settings, bucket, "train", "v1", "--train", TABLE).exit_code == 0
     later = publish_handmade(bucket, made=NOON + timedelta(hours=1))
     error = scoring(settings, bucket, "train", "v1", "--train", TABLE, code=2).exception
-    assert f"v1 means {later} since " in error.message
+    assert f"v1 points to {later} since " in error.message
     assert error.next_step.splitlines() == [
         f"Run it once more: scoring train v1 --train {TABLE} --again",
         f"Use this release by its id: --model {old}",

@@ -107,7 +107,7 @@ def test_a_damaged_alias_is_named_and_the_others_are_checked(no_redis_url, tmp_p
     bucket.write("model/aliases/champion.json", b"")
     found = look(no_redis_url, tmp_path)
     assert found["model champion"].state == State.ERROR
-    assert found["model champion"].text.startswith("what champion means cannot be read: model/aliases/champion.json: ")
+    assert found["model champion"].text.startswith("the alias champion cannot be read: model/aliases/champion.json: ")
     assert found["model champion"].next_step.endswith("scoring models promote RELEASE --alias champion")
     assert found["model v1.latest"].state == State.WARNING
 

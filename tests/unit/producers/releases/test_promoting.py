@@ -47,7 +47,7 @@ def test_each_rollback_goes_one_step_further_back_and_a_promotion_goes_on_from_t
         promote(bucket, release, "champion")
     assert roll_back(bucket, "champion").release == second
     assert roll_back(bucket, "champion").release == first
-    with pytest.raises(ModelError, match=f"champion means {first}, and no release is known that it meant before"):
+    with pytest.raises(ModelError, match=f"champion points to {first}, and no earlier release of it is known"):
         roll_back(bucket, "champion")
     promote(bucket, third, "champion")
     assert resolve(bucket, "champion") == third
@@ -110,7 +110,7 @@ def test_promoting_what_it_means_already_changes_nothing(bucket):
     promote(bucket, release, "champion")
     assert promote(bucket, "champion", "champion") is None
     assert len(changes_of(bucket, "champion")) == 1
-    assert scoring(bucket, "models", "promote", release).stdout == f"champion means {release} already\n"
+    assert scoring(bucket, "models", "promote", release).stdout == f"champion already points to {release}\n"
 
 
 @pytest.mark.parametrize("unknown", ["v9", "v1@20200101T000000Z-abcdef", "challenger"])
@@ -159,7 +159,7 @@ def test_the_name_of_a_definition_is_rolled_back_again_and_again_and_moved_forwa
     assert roll_back(bucket, named, reason="absurd").release == second
     assert (resolve(bucket, "v1"), resolve(bucket, "v1@latest")) == (second, second)
     assert roll_back(bucket, named).release == first
-    with pytest.raises(ModelError, match=f"v1@latest means {first}, and no release is known that it meant before") as refused:
+    with pytest.raises(ModelError, match=f"v1@latest points to {first}, and no earlier release of it is known") as refused:
         roll_back(bucket, named)
     assert f"scoring models promote {second} --alias v1. " in refused.value.next_step
     assert promote(bucket, third, named).release == third
@@ -203,7 +203,7 @@ def test_of_two_people_who_roll_back_at_once_one_is_refused(bucket, monkeypatch)
         return add_change(bucket_, alias, change)
 
     monkeypatch.setattr(promoting, "add_change", overtaken)
-    with pytest.raises(RequestError, match="somebody else changed champion at this moment"):
+    with pytest.raises(RequestError, match="another process changed champion at this moment"):
         roll_back(bucket, "champion")
     assert resolve(bucket, "champion") == releases[1]
     assert len(changes_of(bucket, "champion")) == 4
@@ -239,9 +239,12 @@ def test_the_commands_say_from_what_to_what_and_how_to_undo_it(bucket):
     first, second = publish(bucket, 2)
     scoring(bucket, "models", "promote", first)
     lines = scoring(bucket, "models", "promote", "v1", "--reason", "better").stdout.splitlines()
-    assert lines == [f"champion means {second} now; it meant {first} before", "Take it back with: scoring models rollback --alias champion"]
+    assert lines == [
+        f"champion points to {second} now; before, it pointed to {first}",
+        "Take it back with: scoring models rollback --alias champion",
+    ]
     lines = scoring(bucket, "models", "rollback").stdout.splitlines()
-    assert lines[0] == f"champion means {first} again; it meant {second} before"
+    assert lines[0] == f"champion points to {first} again; before, it pointed to {second}"
     assert json.loads(scoring(bucket, "models", "promote", "v1", "--json").stdout) == {
         "alias": "champion",
         "release": second,

@@ -66,9 +66,9 @@ def test_what_an_alias_means_or_can_be_rolled_back_to_stays(bucket, releases):
     roll_back(bucket, "champion")
     found = needed(bucket)
     assert found[releases[0]] == ["champion can be rolled back to it"]
-    assert found[releases[1]] == ["champion means it"]
+    assert found[releases[1]] == ["champion points to it"]
     assert found[releases[2]] == []
-    assert found[releases[5]] == ["v1@latest means it"]
+    assert found[releases[5]] == ["v1@latest points to it"]
 
 
 def test_what_a_result_or_an_older_revision_was_scored_with_stays(bucket, releases):
@@ -222,7 +222,7 @@ def test_while_a_result_cannot_be_read_every_release_of_its_definition_stays(buc
     assert scoring(bucket, "--yes").exit_code == 0
     assert tree(bucket.root) == before
     assert needed(bucket)[releases[0]] == ["data/predict/output/v1/2026/11/20/manifest.json cannot be read, and may be of it"]
-    assert needed(bucket)[releases[5]][-1] == "v1@latest means it"
+    assert needed(bucket)[releases[5]][-1] == "v1@latest points to it"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"format": 9}'])
@@ -236,7 +236,7 @@ def test_a_release_whose_manifest_cannot_be_read_stays_and_hides_no_other(bucket
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
 def test_while_an_alias_cannot_be_read_every_release_stays(bucket, releases, content):
     bucket.write("model/aliases/champion.json", content)
-    assert all("what champion means cannot be read, and it may mean it" in reasons for reasons in needed(bucket).values())
+    assert all("champion cannot be read, and may point to it" in reasons for reasons in needed(bucket).values())
 
 
 # --- what goes
@@ -257,7 +257,7 @@ def test_a_dry_run_and_a_no_remove_nothing_and_show_everything(bucket, releases)
     shown = scoring(bucket, "--dry-run").stdout
     assert "3 of 6 to remove, " in shown
     assert [line.split()[0] for line in shown.splitlines() if line.rstrip().endswith("  to remove")] == releases[:3][::-1]
-    assert "kept: v1@latest means it; one of the 3 newest of v1, until newer ones are trained" in shown
+    assert "kept: v1@latest points to it; one of the 3 newest of v1, until newer ones are trained" in shown
     assert "Remove them for ever? [y/N]" in scoring(bucket, typed="n\n").stdout
     assert tree(bucket.root) == before
     assert "Removed 3 releases, " in scoring(bucket, typed="y\n").stdout
@@ -292,7 +292,7 @@ def test_what_came_to_be_needed_after_the_look_stays(bucket, releases, monkeypat
         bucket.delete(f"jobs/_open/{folder.job_id}")
     bucket.delete_folder(done.path)
     monkeypatch.setattr(bucket, "delete", lambda path: pytest.fail(f"{path} was removed, if only for a moment"))
-    assert clear(bucket, looked_at[0]) == ["champion means it"]
+    assert clear(bucket, looked_at[0]) == ["champion points to it"]
     assert clear(bucket, looked_at[1]) == [f"job {job.job_id} is open"]
     assert clear(bucket, looked_at[2]) == [f"job {moved.job_id} has not ended, or ended while releases were looked at"]
     assert bucket.folders("model/v1") == releases
@@ -338,5 +338,5 @@ def test_what_a_damaged_alias_may_mean_is_kept(bucket, releases):
     assert needed(bucket)[releases[0]] == []
     bucket.write("model/aliases/champion.json", b"")
     [oldest] = [judged for judged in judge_releases(bucket, keep=0) if judged.release == releases[0]]
-    assert oldest.needed == ["what champion means cannot be read, and it may mean it"]
+    assert oldest.needed == ["champion cannot be read, and may point to it"]
     assert clear(bucket, oldest) == oldest.needed

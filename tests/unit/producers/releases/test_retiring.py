@@ -69,7 +69,7 @@ def test_the_only_release_can_be_retired_and_then_the_definition_has_none(bucket
 def test_a_release_that_an_alias_means_is_not_retired_before_it_is_moved(bucket):
     first, second, third = publish(bucket, 3)
     promote(bucket, first, "challenger")
-    with pytest.raises(RequestError, match=f"challenger still means {first}") as refused:
+    with pytest.raises(RequestError, match=f"challenger still points to {first}") as refused:
         retire(bucket, first, reason="junk")
     assert f"Move it first: scoring models promote {third} --alias challenger" in refused.value.next_step
     promote(bucket, second, "champion")
@@ -124,13 +124,13 @@ def test_people_are_told_once_and_lists_show_it(bucket):
     said = scoring(bucket, "models", "retire", second, "--reason", "trained on one row", "--by", "ann")
     assert said.splitlines() == [
         f"{second} is retired",
-        f"v1 means {first} now",
+        f"v1 points to {first} now",
         f"Take it back into use with: scoring models unretire {second}",
     ]
     assert scoring(bucket, "models", "retire", second, "--reason", "x").splitlines()[0] == f"{second} is retired already"
     [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notice.title == f"retired: {second}"
-    assert notice.facts == {"release": second, "v1@latest means": first, "by": "ann", "reason": "trained on one row"}
+    assert notice.facts == {"release": second, "v1@latest points to": first, "by": "ann", "reason": "trained on one row"}
     assert notice.next_step == f"Take this back with: scoring models unretire {second}"
     listed = {release["release"]: release["retired"] for release in json.loads(scoring(bucket, "models", "list", "--json"))}
     assert listed[first] == ""

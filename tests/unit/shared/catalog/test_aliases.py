@@ -124,7 +124,7 @@ def test_a_damaged_alias_is_left_out_and_named_and_can_be_moved(bucket, damage, 
     assert list_aliases(bucket) == {"v1.latest": release}
     assert list(damaged_aliases(bucket)) == ["challenger"]
     error = refused(bucket, "challenger")
-    assert error.message.startswith(f"what challenger means cannot be read: {path}: ")
+    assert error.message.startswith(f"the alias challenger cannot be read: {path}: ")
     assert error.next_step.endswith("scoring models promote RELEASE --alias challenger")
     assert point_alias(bucket, "challenger", release).release == release
     assert resolve(bucket, "challenger") == release
@@ -144,6 +144,6 @@ def test_a_name_whose_newest_change_is_damaged_does_not_mean_what_it_meant_befor
 def test_a_damaged_latest_is_repaired_by_the_next_training(bucket):
     publish_handmade(bucket)
     bucket.write("model/aliases/history/v1.latest/000002.json", b"")
-    assert "what v1@latest means cannot be read" in refused(bucket, "v1").message
+    assert "the alias v1@latest cannot be read" in refused(bucket, "v1").message
     newer = publish_handmade(bucket, made=NOON + timedelta(hours=1))
     assert resolve(bucket, "v1") == newer

@@ -79,7 +79,7 @@ def test_a_damaged_alias_stops_no_training_and_a_damaged_champion_is_not_replace
     bucket.write("model/aliases/challenger.json", damage)
     bucket.write("model/aliases/history/champion/000001.json", damage)
     outcome = train(make_training(bucket, promote="auto"))
-    assert "what champion means cannot be read: model/aliases/history/champion/000001.json" in outcome.facts["gate"]
+    assert "the alias champion cannot be read: model/aliases/history/champion/000001.json" in outcome.facts["gate"]
     assert list_aliases(bucket) == {"v1.latest": outcome.release}
     asked = train(make_training(bucket, minute=1, alias="challenger"))
     assert list_aliases(bucket) == {"v1.latest": asked.release, "challenger": asked.release}
