@@ -139,7 +139,7 @@ def test_people_are_told_once_and_lists_show_it(bucket):
     console = Console(file=io.StringIO(), width=200)
     display_releases.print_release(console, finding.find_release(bucket, second))
     assert "by ann: trained on one row" in console.file.getvalue()
-    assert scoring(bucket, "models", "unretire", second).splitlines() == [f"{second} is in use again", f"v1 means {second} now"]
+    assert scoring(bucket, "models", "unretire", second).splitlines() == [f"{second} is in use again", f"v1 points to {second} now"]
 
 
 def test_gc_counts_no_retired_release_among_the_newest(bucket):
