@@ -154,9 +154,6 @@ def _sentence(what: str, error: ValidationError) -> str:
     return f"a {what} has a wrong {field}: {why} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
 
 
-# neither field is written when it has the default value: readers of an earlier version do not know it
-
-
 class Frozen(Record):
     """A frozen part of a manifest."""
 

@@ -19,7 +19,7 @@ _OPENED = "/proc/self/fd"
 HAS_HANDLES = hasattr(os, "O_PATH") and Path(_OPENED).is_dir()
 
 
-class Reached:
+class OpenedPath:
     """An existing file or folder below ``root``, held open while the block runs; links are followed.
 
     A class, because a generator takes twice the time and a chunk opens a dozen files.
@@ -39,20 +39,20 @@ class Reached:
         root, path = self._root, self._path
         full = f"{root}/{path}" if path else root
         if not HAS_HANDLES:
-            if _leads_out(root, path):
-                raise outside(root, path)
+            if _escapes(root, path):
+                raise escape_error(root, path)
             return full
         try:
             self._handle = os.open(full, os.O_PATH | os.O_CLOEXEC)
         except OSError as error:
             # without this check, a link to nowhere or to itself would count as a missing file
-            if error.errno in (errno.ENOENT, errno.ELOOP) and _leads_out(root, path):
-                raise outside(root, path) from None
+            if error.errno in (errno.ENOENT, errno.ELOOP) and _escapes(root, path):
+                raise escape_error(root, path) from None
             raise
         opened = f"{_OPENED}/{self._handle}"
         if not _is_inside(root, os.readlink(opened)):  # noqa: PTH115 - a Path takes as long again
             self._close()
-            raise outside(root, path)
+            raise escape_error(root, path)
         return opened
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -64,7 +64,7 @@ class Reached:
             self._handle = None
 
 
-class ReachedByFolder:
+class OpenedParent:
     """The path of a file below ``root``, existing or not, through the handle of its folder: for creating or removing the file.
 
     With ``make``, missing folders are created, each inside the handle of its parent.
@@ -72,7 +72,7 @@ class ReachedByFolder:
 
     def __init__(self, root: str, path: str, *, make: bool = False) -> None:
         self._root, self._path, self._make = root, path, make
-        self._folder = Reached(root, path.rpartition("/")[0])
+        self._folder = OpenedPath(root, path.rpartition("/")[0])
 
     def __enter__(self) -> Path:
         """Returns a path that refers to the same place while the block runs.
@@ -90,9 +90,9 @@ class ReachedByFolder:
             _make_folder(self._root, folder)
             held = self._folder.__enter__()
         at = f"{held}/{name}"
-        if os.path.islink(at) and _leads_out(self._root, self._path):  # noqa: PTH114 - a Path takes as long again
+        if os.path.islink(at) and _escapes(self._root, self._path):  # noqa: PTH114 - a Path takes as long again
             self._folder.__exit__(None, None, None)
-            raise outside(self._root, self._path)
+            raise escape_error(self._root, self._path)
         return Path(at)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -101,7 +101,7 @@ class ReachedByFolder:
 
 @contextlib.contextmanager
 def listed_folder(name: str, inside: int | None = None) -> Iterator[int]:
-    """Yields a handle for listing a folder and removing its entries; ``name`` is a path from ``Reached`` or a name ``inside`` a handle.
+    """Yields a handle for listing a folder and removing its entries; ``name`` is a path from ``OpenedPath`` or a name ``inside`` a handle.
 
     Raises:
         FileNotFoundError: the folder is gone, or a link has replaced it.
@@ -129,7 +129,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def outside(root: str, path: str) -> RequestError:
+def escape_error(root: str, path: str) -> RequestError:
     """The error for a path that leads outside the bucket in ``root``."""
     return RequestError(f"the path {path!r} leads outside the bucket {root}", next_step="Remove the symbolic link.")
 
@@ -138,7 +138,7 @@ def _make_folder(root: str, folder: str) -> None:
     if not folder:
         Path(root).mkdir(parents=True, exist_ok=True)
         return
-    with ReachedByFolder(root, folder, make=True) as new, contextlib.suppress(FileExistsError):
+    with OpenedParent(root, folder, make=True) as new, contextlib.suppress(FileExistsError):
         new.mkdir()
 
 
@@ -151,7 +151,7 @@ def _is_below(root: str, place: str) -> bool:
     return place == root or place.startswith(root.rstrip("/") + "/")
 
 
-def _leads_out(root: str, path: str) -> bool:
+def _escapes(root: str, path: str) -> bool:
     """True when a link in the path leads outside ``root`` or forms a loop."""
     if not any(map(os.path.islink, itertools.accumulate(path.split("/"), "{}/{}".format, initial=root))):
         return False

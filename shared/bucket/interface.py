@@ -59,7 +59,7 @@ class Bucket(ABC):
 
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
-        """Put a file in place unless one exists; True when this call created it."""
+        """Puts a file in place unless one exists; returns True if this call created it."""
 
     @abstractmethod
     def upload(self, local: Path, path: str) -> None:
@@ -115,7 +115,7 @@ class Bucket(ABC):
 
     @contextlib.contextmanager
     def held_folder(self, folder: str, cache: Path, files: Mapping[str, FileDigest]) -> Iterator[Path]:
-        """The same while the block runs: the path keeps leading to the folder that was found, even if a local one is replaced meanwhile."""
+        """A stored folder as a local path that stays valid while the block runs, even if a local folder is replaced meanwhile."""
         yield self.local_folder(folder, cache, files)
 
     def drop_local_folder(self, folder: str, cache: Path) -> bool:
@@ -172,16 +172,17 @@ def check_names(folder: str, names: Iterable[str]) -> None:
         try:
             check_file_name(name)
         except ValueError as error:
-            raise leads_out(folder, name) from error
+            raise unsafe_name_error(folder, name) from error
 
 
-def leads_out(folder: str, name: str) -> RequestError:
+def unsafe_name_error(folder: str, name: str) -> RequestError:
+    """The error for a file name that leads outside its folder."""
     return RequestError(f"the name {name!r} of a file of {folder} leads out of the folder", next_step="Remove that folder from the bucket.")
 
 
 @contextlib.contextmanager
-def named(path: str, done: str) -> Iterator[None]:
-    """Turn any failure of the storage into a BucketError that names the file; ``done`` is what was being done to it ("read", "written")."""
+def storage_errors(path: str, verb: str) -> Iterator[None]:
+    """Converts OSError into BucketError with the file's name; ``verb`` is what was being done to it ("read", "written")."""
     try:
         yield
     except OSError as error:
@@ -190,7 +191,7 @@ def named(path: str, done: str) -> Iterator[None]:
             errno.EACCES: "Let this user read and write the bucket, or set BUCKET_URL to another place.",
             errno.EROFS: "Set BUCKET_URL to a place that can be written.",
         }.get(error.errno or 0, "Check BUCKET_URL and that the storage can be reached.")
-        raise BucketError(f"{path} in the bucket could not be {done}: {reason(error)}", next_step=step) from error
+        raise BucketError(f"{path} in the bucket could not be {verb}: {reason(error)}", next_step=step) from error
 
 
 def reason(error: Exception) -> str:

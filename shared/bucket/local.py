@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from shared.bucket.folder_handles import Reached, ReachedByFolder, listed_folder, sync_folder
-from shared.bucket.interface import Bucket, FileInfo, check_names, named
+from shared.bucket.folder_handles import OpenedParent, OpenedPath, listed_folder, sync_folder
+from shared.bucket.interface import Bucket, FileInfo, check_names, storage_errors
 from shared.errors import RequestError
-from shared.processes import is_gone, process_token
+from shared.processes import has_ended, process_token
 from shared.records import FileDigest, check_bucket_path
 
 ORPHAN_SECONDS = 24 * 3600
@@ -43,16 +43,16 @@ class LocalBucket(Bucket):
         except ValueError as error:
             raise RequestError(f"the path {path!r} {error}", next_step="Name a path inside the bucket.") from None
 
-    def _reached(self, path: str) -> Reached:
+    def _reached(self, path: str) -> OpenedPath:
         """A handle of an existing file or folder."""
-        return Reached(self.url, self._checked(path))
+        return OpenedPath(self.url, self._checked(path))
 
-    def _room(self, path: str, *, make: bool = True) -> ReachedByFolder:
+    def _room(self, path: str, *, make: bool = True) -> OpenedParent:
         """The final path of a file. With ``make``, its folder is created only now, so that an abandoned write leaves no empty folder."""
-        return ReachedByFolder(self.url, self._checked(path), make=make)
+        return OpenedParent(self.url, self._checked(path), make=make)
 
     def stat(self, path: str) -> FileInfo | None:
-        with named(path, "read"):
+        with storage_errors(path, "read"):
             try:
                 with self._reached(path) as at:
                     found = os.stat(at)  # noqa: PTH116 - see shared.bucket.folder_handles
@@ -61,7 +61,7 @@ class LocalBucket(Bucket):
         return _local_info(path, found) if stat.S_ISREG(found.st_mode) else None
 
     def read(self, path: str) -> bytes | None:
-        with named(path, "read"):
+        with storage_errors(path, "read"):
             try:
                 with self._reached(path) as at, _open_file(at) as file:
                     return file.read()
@@ -69,12 +69,12 @@ class LocalBucket(Bucket):
                 return None
 
     def open(self, path: str) -> io.BufferedReader:
-        with named(path, "read"), self._reached(path) as at:
+        with storage_errors(path, "read"), self._reached(path) as at:
             return _open_file(at)
 
     @contextlib.contextmanager
     def _aside(self, path: str) -> Iterator[Path]:
-        with named(path, "written"):
+        with storage_errors(path, "written"):
             self.place(path)
             with self._room(f"{TEMPORARY}/{process_token()}") as aside:
                 try:
@@ -123,7 +123,7 @@ class LocalBucket(Bucket):
     @contextlib.contextmanager
     def _scan(self, folder: str) -> Iterator[list[os.DirEntry[str]]]:
         """Yields the entries of a folder, which is held open while the block runs: entries are examined through its handle."""
-        with named(folder, "listed"), contextlib.ExitStack() as held:
+        with storage_errors(folder, "listed"), contextlib.ExitStack() as held:
             try:
                 at = held.enter_context(self._reached(folder))
                 entries = held.enter_context(os.scandir(at))
@@ -133,7 +133,7 @@ class LocalBucket(Bucket):
             yield sorted(entries, key=lambda entry: entry.name)
 
     def settle(self, folder: str) -> None:
-        with named(folder, "written"), self._reached(folder) as at:
+        with storage_errors(folder, "written"), self._reached(folder) as at:
             sync_folder(Path(at))
 
     def files(self, folder: str) -> list[FileInfo]:
@@ -150,17 +150,17 @@ class LocalBucket(Bucket):
             return [entry.name for entry in entries if entry.is_dir()]
 
     def delete(self, path: str) -> None:
-        with named(path, "removed"), contextlib.suppress(FileNotFoundError), self._room(path, make=False) as at:
+        with storage_errors(path, "removed"), contextlib.suppress(FileNotFoundError), self._room(path, make=False) as at:
             at.unlink()
 
     def delete_folder(self, folder: str) -> None:
-        with named(folder, "removed"), contextlib.suppress(FileNotFoundError), self._room(folder, make=False) as at:
+        with storage_errors(folder, "removed"), contextlib.suppress(FileNotFoundError), self._room(folder, make=False) as at:
             shutil.rmtree(at)
 
     def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
         infos: list[FileInfo] = []
         missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-        with named(folder, "listed"), missing, self._reached(folder) as at, listed_folder(at) as handle:
+        with storage_errors(folder, "listed"), missing, self._reached(folder) as at, listed_folder(at) as handle:
             infos = _files_in(handle, folder, prefix)
         return sorted(infos, key=lambda info: info.path)
 
@@ -186,7 +186,7 @@ class LocalBucket(Bucket):
 
     def drop_empty_folders(self, folder: str, older_than: float) -> int:
         missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-        with named(folder, "cleared"), missing, self._reached(folder) as at, listed_folder(at) as handle:
+        with storage_errors(folder, "cleared"), missing, self._reached(folder) as at, listed_folder(at) as handle:
             return _drop_empty_in(handle, time.time() - older_than)
         return 0
 
@@ -227,7 +227,7 @@ class LocalBucket(Bucket):
             yield Path(at)
 
     def drop_orphans(self) -> None:
-        with named(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError), self._reached(TEMPORARY) as folder:
+        with storage_errors(TEMPORARY, "cleared"), contextlib.suppress(FileNotFoundError), self._reached(TEMPORARY) as folder:
             for aside in Path(folder).iterdir():
                 with contextlib.suppress(FileNotFoundError):
                     if _is_orphan(aside):
@@ -289,7 +289,7 @@ def _sync_file(file: Path) -> None:
 
 def _is_orphan(aside: Path) -> bool:
     """True when the process that writes this file is gone: by its token on this machine, by the file's age on another."""
-    return is_gone(aside.name) or time.time() - aside.stat().st_mtime > ORPHAN_SECONDS
+    return has_ended(aside.name) or time.time() - aside.stat().st_mtime > ORPHAN_SECONDS
 
 
 def _local_info(path: str, found: os.stat_result) -> FileInfo:

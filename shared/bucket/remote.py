@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from shared.bucket.folder_handles import sync_folder
-from shared.bucket.interface import Bucket, FileInfo, check_names, leads_out, named, reason
+from shared.bucket.interface import Bucket, FileInfo, check_names, reason, storage_errors, unsafe_name_error
 from shared.errors import BucketError, RequestError, ScoringError
-from shared.processes import is_gone, process_token
+from shared.processes import has_ended, process_token
 from shared.records import FileDigest, check_bucket_path
 
 DELETED_AT_ONCE = 1000
@@ -109,7 +109,7 @@ class RemoteBucket(Bucket):
         # closing a remote file after an error would store the half-written object, so the content is completed locally first
         del durable
         # without a name, so that a killed process leaves no file behind
-        with named(path, "written"), tempfile.TemporaryFile() as aside:
+        with storage_errors(path, "written"), tempfile.TemporaryFile() as aside:
             yield aside
             aside.seek(0)
             self.upload(Path(f"/dev/fd/{aside.fileno()}"), path)
@@ -192,7 +192,7 @@ class RemoteBucket(Bucket):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         for stray in target.parent.glob(".*"):
-            if is_gone(stray.name.removeprefix(".")):
+            if has_ended(stray.name.removeprefix(".")):
                 shutil.rmtree(stray, ignore_errors=True)
         aside = target.parent / f".{process_token()}"
         aside.mkdir()
@@ -226,7 +226,7 @@ class RemoteBucket(Bucket):
         """Copy a file of a folder to this machine, at most one byte more than its known size; False when the file does not exist."""
         local = into / name
         if local.parent != into:
-            raise leads_out(folder, name)
+            raise unsafe_name_error(folder, name)
         path = self.stored_at(folder, name, digest.sha256)
         if not self.exists(path):
             return False
@@ -310,9 +310,9 @@ def _delete_on_s3(fs: Any, keys: Sequence[str]) -> None:  # noqa: ANN401 - fsspe
 
 @contextlib.contextmanager
 def _remotely(path: str, done: str) -> Iterator[None]:
-    """Like ``named``, for an object store: its libraries raise their own errors, whose only common parent is Exception."""
+    """Like ``storage_errors``, for an object store: its libraries raise their own errors, whose only common parent is Exception."""
     try:
-        with named(path, done):
+        with storage_errors(path, done):
             yield
     except ScoringError:
         raise
