@@ -51,12 +51,12 @@ def process_token() -> str:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Yields a new folder below ``parent``. It is removed with the block, or by ``drop_abandoned`` after this process is killed.
+    """Yields a new folder below ``parent``. It is removed at the end of the block, or by ``drop_abandoned`` after this process is killed.
 
     Raises:
         RequestError: other users may write into ``parent``.
     """
-    private_place(parent)
+    make_private_folder(parent)
     drop_abandoned(parent)
     folder = parent / process_token()
     folder.mkdir(mode=0o700)
@@ -68,14 +68,14 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 def drop_abandoned(parent: Path) -> None:
     """Remove the temporary folders below ``parent`` whose processes are gone."""
-    for stray in parent.iterdir() if parent.is_dir() else ():
-        if is_gone(stray.name):
-            shutil.rmtree(stray, ignore_errors=True)
+    for folder in parent.iterdir() if parent.is_dir() else ():
+        if has_ended(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_gone(mark: str) -> bool:
+def has_ended(token: str) -> bool:
     """True when the process of this token has ended; False also when this cannot be determined from here."""
-    space, _, rest = mark.rpartition(".")[0].rpartition(".")
+    space, _, rest = token.rpartition(".")[0].rpartition(".")
     process, _, started = rest.partition("-")
     if space != _SPACE or not process.isdigit() or not Path("/proc/self").exists():
         return False
@@ -87,7 +87,7 @@ def limit_new_files(umask: str) -> None:
     os.umask(int(umask, 8))
 
 
-def private_place(folder: Path) -> Path:
+def make_private_folder(folder: Path) -> Path:
     """A folder that only this user can access; it is created if needed.
 
     Raises:

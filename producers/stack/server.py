@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from producers.stack.services import private_folder
+from producers.stack.services import make_home_folder
 from shared.errors import RequestError
 from shared.settings import Settings
 
@@ -27,7 +27,7 @@ ended first, a worker that waits for an answer would wait for ever and ignore SI
 
 def server_command(settings: Settings, home: Path) -> list[str]:
     options = {
-        "--bind": HOST, "--port": str(settings.redis_port), "--dir": str(private_folder(home / "valkey")),
+        "--bind": HOST, "--port": str(settings.redis_port), "--dir": str(make_home_folder(home / "valkey")),
         # a queue survives a restart except for its last second, and never drops messages to free memory
         "--appendonly": "yes", "--appendfsync": "everysec", "--save": "", "--maxmemory-policy": "noeviction",
         "--loglevel": "warning",

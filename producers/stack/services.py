@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from shared.errors import RequestError
-from shared.processes import private_place
+from shared.processes import make_private_folder
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
 from shared.settings import Settings
 
@@ -78,7 +78,7 @@ def lone_worker_command(name: str, queues: Sequence[str], processes: int) -> lis
 def beat_command(home: Path) -> list[str]:
     """The command of beat, which stores its last sends in ``home``."""
     # beat stores its schedule as pickle: write access to this folder is code execution
-    return celery_command("producers.schedule.beat", "beat", "-s", str(private_place(home / "beat") / "schedule"), "--pidfile=")
+    return celery_command("producers.schedule.beat", "beat", "-s", str(make_private_folder(home / "beat") / "schedule"), "--pidfile=")
 
 
 def flower_command() -> list[str]:
@@ -94,7 +94,7 @@ def celery_command(app: str, *arguments: str) -> list[str]:
 def flower_environment(settings: Settings, home: Path, address: str, password: str) -> dict[str, str]:
     """Flower's options as environment variables: ``ps`` shows a command line to every user, but an environment only to its owner."""
     # Flower stores its state as pickle: write access to this folder is code execution
-    folder = private_place(home / "flower")
+    folder = make_private_folder(home / "flower")
     cookie = folder / "cookie-secret"
     if not cookie.exists():
         # kept, so that people stay logged in after a restart
@@ -129,8 +129,8 @@ def check_credentials(settings: Settings) -> None:
         )
 
 
-def private_folder(path: Path) -> Path:
-    """Create a folder for queues and passwords that only its owner can access."""
+def make_home_folder(path: Path) -> Path:
+    """Creates a folder that only its owner can access; an existing one keeps its mode, as a mounted volume has its own."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import redis
 import structlog
 
-from shared.processes import is_gone, process_token
+from shared.processes import has_ended, process_token
 from shared.queue.scripts import Argument, Key, Script
 
 LEASE_SECONDS = 10
@@ -68,7 +68,7 @@ class _Lease:
             if self.client.set(key, self.holder, nx=True, ex=LEASE_SECONDS):
                 return True
             current = self.client.get(key)
-            if isinstance(current, bytes) and current != self.holder and not is_gone(current.decode(errors="replace")):
+            if isinstance(current, bytes) and current != self.holder and not has_ended(current.decode(errors="replace")):
                 return False
             self.client.set(key, self.holder, ex=LEASE_SECONDS)
             return True
@@ -122,7 +122,7 @@ os.register_at_fork(after_in_child=_replace_keeper)
 def are_leased(client: redis.Redis, names: Sequence[str]) -> list[bool]:
     """For each name, whether a process holds its lease; raises redis.RedisError."""
     holders = client.mget([_key(name) for name in names]) if names else []
-    return [isinstance(holder, bytes) and not is_gone(holder.decode(errors="replace")) for holder in holders]
+    return [isinstance(holder, bytes) and not has_ended(holder.decode(errors="replace")) for holder in holders]
 
 
 def _key(name: str) -> str:

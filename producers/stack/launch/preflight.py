@@ -14,7 +14,7 @@ import redis
 from kombu.utils.url import maybe_sanitize_url
 
 from producers.stack.server import HOST
-from producers.stack.services import private_folder, unusable
+from producers.stack.services import make_home_folder, unusable
 from shared.bucket.opening import open_bucket
 from shared.errors import BrokerError, RequestError
 from shared.settings import Settings
@@ -24,7 +24,7 @@ from shared.settings import Settings
 def sole_use(home: Path) -> Iterator[None]:
     """Hold the home folder while the block runs; raises RequestError when another ``scoring up`` holds it."""
     try:
-        lock = (private_folder(home) / "up.lock").open("a+")
+        lock = (make_home_folder(home) / "up.lock").open("a+")
     except OSError as error:
         raise unusable(home, error) from error
     with lock:

@@ -8,7 +8,7 @@ import pytest
 
 from shared import processes
 from shared.errors import RequestError
-from shared.processes import is_gone, private_place, process_token, temporary_folder
+from shared.processes import has_ended, make_private_folder, process_token, temporary_folder
 
 
 def ended_mark() -> str:
@@ -17,8 +17,8 @@ def ended_mark() -> str:
 
 
 def test_a_process_that_has_ended_is_gone_and_this_one_is_not():
-    assert is_gone(ended_mark())
-    assert not is_gone(process_token())
+    assert has_ended(ended_mark())
+    assert not has_ended(process_token())
 
 
 def test_a_process_of_another_machine_with_the_same_host_name_is_not_taken_for_gone(monkeypatch, tmp_path):
@@ -27,19 +27,19 @@ def test_a_process_of_another_machine_with_the_same_host_name_is_not_taken_for_g
     monkeypatch.setattr(processes, "BOOT_ID", tmp_path / "boot_id")
     monkeypatch.setattr(processes, "_SPACE", processes._space())
     assert processes._SPACE.startswith("2d0b9a6c")
-    assert not is_gone(ended)
+    assert not has_ended(ended)
 
 
 def test_a_process_whose_id_was_given_out_again_is_gone():
     space, pid_and_start, rest = process_token().rsplit(".", 2)
     pid, start = pid_and_start.split("-")
     assert pid == str(os.getpid())
-    assert is_gone(f"{space}.{pid}-{int(start) - 1}.{rest}")
+    assert has_ended(f"{space}.{pid}-{int(start) - 1}.{rest}")
 
 
 def test_the_name_of_an_earlier_version_is_judged_by_its_process_id():
     space = process_token().rsplit(".", 2)[0]
-    assert not is_gone(f"{space}.{os.getpid()}.0123456789abcdef")
+    assert not has_ended(f"{space}.{os.getpid()}.0123456789abcdef")
 
 
 def test_a_name_made_behind_a_fork_is_that_of_the_child():
@@ -54,23 +54,23 @@ def test_a_name_made_behind_a_fork_is_that_of_the_child():
     for end in (reading, writing):
         os.close(end)
     assert of_child.split(".")[-2] != before.split(".")[-2]
-    assert is_gone(of_child)
+    assert has_ended(of_child)
 
 
 def test_where_the_system_does_not_say_which_machine_it_is_nobody_is_taken_for_gone(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "BOOT_ID", tmp_path / "nothing")
     of_another = processes._space()
     monkeypatch.setattr(processes, "_SPACE", processes._space())
-    assert not is_gone(f"{of_another}.{2**22 + 1}-1.0123456789abcdef")
+    assert not has_ended(f"{of_another}.{2**22 + 1}-1.0123456789abcdef")
 
 
 # --- folders of our own
 
 
 def test_a_folder_of_our_own_is_made_for_us_alone(tmp_path):
-    folder = private_place(tmp_path / "home" / "staging")
+    folder = make_private_folder(tmp_path / "home" / "staging")
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert private_place(folder) == folder
+    assert make_private_folder(folder) == folder
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o750, 0o705])

@@ -394,7 +394,7 @@ def test_a_loader_counts_as_dead_when_it_is_gone_or_its_lease_is_over(deadly_rel
     [mark] = [field for field in client.hkeys(key) if field.startswith(b"loading:")]
     attempt = attempts.Attempt(client=client, folder=folder, step="1")
     if elsewhere:
-        monkeypatch.setattr(leases, "is_gone", lambda _: False)
+        monkeypatch.setattr(leases, "has_ended", lambda _: False)
         assert not loading.has_killed_loader(attempt), "its lease may be that of a living process"
         client.delete(f"scoring:lease:{mark.decode()}")  # as after ten seconds
     assert loading.has_killed_loader(attempt)
