@@ -53,7 +53,7 @@ def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
     while True:
         status = folder.status()
         yield Glance(status=status, rows=_rows(client, job_id))
-        if status.final:
+        if status.has_ended:
             return
         time.sleep(pause)
         pause = min(pause * 1.2, LONGEST_PAUSE_SECONDS)
@@ -169,10 +169,10 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
             total = status.chunks or None
             description, standing = _what(status)
             progress.update(bar, description=description, total=total, completed=status.chunks_done)
-            if not status.final:
+            if not status.has_ended:
                 outage.note(now, answers=glance.rows is not None)
                 outage.check(job_id, changed, now)
-            if glance.rows is None and not status.final:
+            if glance.rows is None and not status.has_ended:
                 standing = NO_REDIS
             progress.update(bar, rate=rate.after(glance.rows, now), standing=standing)
     if outcome is None or outcome.state != JobState.DONE:

@@ -71,7 +71,7 @@ def print_job(console: Console, status: JobStatus) -> None:
         if job.config:
             facts |= {"config": job.config, "candidate folds": f"{status.chunks_done} of {status.chunks or 'not yet known'}"}
     if status.reason:
-        facts["why" if status.final else "now"] = status.reason
+        facts["why" if status.has_ended else "now"] = status.reason
     if status.outcome:
         facts |= outcome_facts(status.outcome)
     print_facts(console, facts)

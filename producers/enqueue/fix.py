@@ -46,8 +46,8 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     if earlier.outcome() is None:
         raise RequestError(f"job {job_id} has not ended", next_step=f"Watch it with: scoring jobs show {job_id} --follow")
     if not earlier.has(JobFile.PLAN):
-        if earlier.was_cleared():
-            raise earlier.cleared_error()
+        if earlier.files_were_removed():
+            raise earlier.removed_error()
         raise RequestError(f"nothing of job {job_id} was scored, so there is nothing to fix", next_step="Correct the table and score it.")
     newer = _newer_at_place(bucket, earlier, fixed.place)
     if newer is not None and not again:

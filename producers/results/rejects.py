@@ -71,8 +71,8 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     # when some parts are gone, the result still has all rejects
     if outcome is not None and outcome.state == JobState.DONE and not 0 < job.status().chunks <= len(job.parts_done()):
         return wanted, _read(_rejects_of_result(job), bucket, has_header=True)
-    if job.was_cleared():
-        raise job.cleared_error()
+    if job.files_were_removed():
+        raise job.removed_error()
     complete = job.parts_done() & job.parts_with_rejects()
     return wanted, _read([job.part_file(index, PartFile.REJECTED) for index in sorted(complete)], bucket, has_header=False)
 

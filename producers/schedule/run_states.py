@@ -101,7 +101,7 @@ def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
 
 
 def entries_in(bucket: Bucket, text: bytes | None) -> tuple[list[Entry], list[Problem], str]:
-    """The same for the text of a schedule; None for a missing file."""
+    """The valid entries in the text of a schedule, the problems of the others, and a digest; ``text`` is None for a missing file."""
     if text is None or is_blank(text):
         remembered = bucket.folders(FIRED)
         problems = [_lost_file(text, remembered)] if remembered else []

@@ -88,7 +88,7 @@ class JobStatus:
     outcome: Outcome | None
 
     @property
-    def final(self) -> bool:
+    def has_ended(self) -> bool:
         """True when the job has ended."""
         return self.state in FINAL_STATES
 
@@ -174,13 +174,13 @@ class JobFolder:
     def _resume(self) -> str:
         return f"Go on from what is there with: scoring jobs resume {self.job_id}"
 
-    def end(self, outcome: Outcome) -> bool:
+    def write_outcome(self, outcome: Outcome) -> bool:
         """Decide how the job ended; True when this call was the first to do so."""
         return self.bucket.create(self.file(JobFile.OUTCOME), outcome.to_json())
 
     def fail(self, error: ScoringError) -> None:
         """Decide that the job failed for this reason, unless it has ended; the exit code is that of the error's kind."""
-        self.end(
+        self.write_outcome(
             Outcome(
                 state=JobState.FAILED,
                 at=datetime.now(UTC),
@@ -212,7 +212,7 @@ class JobFolder:
             state=JobState.CANCELLED, at=datetime.now(UTC), reason="cancelled on request", exit_code=JobFailedError.exit_code,
             next_step=f"Go on from where it stopped with: scoring jobs resume {self.job_id}",
         )  # fmt: skip
-        self.end(outcome)
+        self.write_outcome(outcome)
         return self.outcome() or outcome
 
     def reopen(self, *, accept_rejects: bool = False, cluster: str = "") -> None:
@@ -228,9 +228,9 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
         # after the mark: removal writes its own mark first, then checks whether the job is open
-        if self.was_cleared():
+        if self.files_were_removed():
             close_job(self.bucket, self.job_id)
-            raise self.cleared_error()
+            raise self.removed_error()
         if accept_rejects:
             self.bucket.write(self.file(JobFile.REJECTS_ACCEPTED), b"")
         self._keep(outcome)
@@ -240,22 +240,22 @@ class JobFolder:
         # again: a process that read the old outcome may have removed the mark
         self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
 
-    def was_cleared(self) -> bool:
+    def files_were_removed(self) -> bool:
         """True if retention removed the files: it left a mark, or a done score job has no plan."""
         if self.has(JobFile.CLEARED):
             return True
         outcome = self.outcome()
         return outcome is not None and outcome.state == JobState.DONE and isinstance(self.job(), ScoreJob) and not self.has(JobFile.PLAN)
 
-    def cleared_error(self) -> RequestError:
+    def removed_error(self) -> RequestError:
         """The error of a job that cannot be resumed or fixed because its files were removed."""
         return RequestError(
             f"the files of job {self.job_id} were removed some time after it had ended, by scoring gc",
             next_step="Ask for the job again with --again; how long files stay is set in config/retention.yaml.",
         )
 
-    def close(self, outcome: Outcome) -> None:
-        """Mark a job with this outcome as finished, unless it was resumed meanwhile."""
+    def remove_open_mark(self, outcome: Outcome) -> None:
+        """Removes the mark of an open job that has this outcome, unless it was resumed meanwhile."""
         close_job(self.bucket, self.job_id)
         if self.outcome() != outcome:
             self.bucket.write(f"{OPEN}/{self.job_id}", b"")
@@ -314,10 +314,16 @@ class JobFolder:
         state = JobState.FINISHING if outcome.state == JobState.DONE and not self.is_published else outcome.state
         done = chunks if outcome.state == JobState.DONE else self._chunks_done(job)
         return JobStatus(
-            job=job, state=state, since=outcome.at, reason=outcome.reason, chunks=chunks, chunks_done=done, outcome=self.told(outcome)
+            job=job,
+            state=state,
+            since=outcome.at,
+            reason=outcome.reason,
+            chunks=chunks,
+            chunks_done=done,
+            outcome=self.with_publication_facts(outcome),
         )
 
-    def told(self, outcome: Outcome) -> Outcome:
+    def with_publication_facts(self, outcome: Outcome) -> Outcome:
         """The outcome with the facts of its publication, for people."""
         done = _field(self.bucket.read(self.file(JobFile.PUBLISHED)) or b"", "facts", dict) or {}
         return outcome.model_copy(update={"facts": outcome.facts | {str(name): str(value) for name, value in done.items()}})

@@ -126,7 +126,7 @@ def ended(stage, name) -> JobFolder:
     """A job that has ended, and of which nobody was told."""
     folder = JobFolder(LocalBucket(stage.place.bucket), name)
     folder.create(TrainJob(job_id=name, created=datetime.now(UTC), definition="v1", train="data/train.csv"))
-    folder.end(Outcome(state="failed", at=datetime.now(UTC), reason=f"only a test, {name}"))
+    folder.write_outcome(Outcome(state="failed", at=datetime.now(UTC), reason=f"only a test, {name}"))
     return folder
 
 

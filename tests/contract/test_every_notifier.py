@@ -273,7 +273,7 @@ class Suite:
 
     def test_the_end_of_a_job_is_delivered_once_and_repeated_with_a_word_about_it(self, webhook, notifier, tmp_path):
         folder = make_job(LocalBucket(tmp_path))
-        folder.end(Outcome(state="done", at=NOON))
+        folder.write_outcome(Outcome(state="done", at=NOON))
         webhook.answer = lambda _: None  # taken, perhaps
         with pytest.raises(resting.NoticeError):
             delivery.deliver_job_notice(folder, notifier)
@@ -380,7 +380,7 @@ class TestJsonEvents(Suite):
 
     def test_the_id_is_the_same_in_every_try_and_another_for_another_end(self, webhook, notifier, tmp_path):
         folder = make_job(LocalBucket(tmp_path))
-        folder.end(Outcome(state="failed", at=NOON, reason="no"))
+        folder.write_outcome(Outcome(state="failed", at=NOON, reason="no"))
         webhook.answer = replies(500)
         with pytest.raises(resting.NoticeError):
             delivery.deliver_job_notice(folder, notifier)
@@ -390,7 +390,7 @@ class TestJsonEvents(Suite):
         webhook.answer = replies(204)
         delivery.deliver_job_notice(folder, notifier)
         folder.reopen()
-        folder.end(Outcome(state="done", at=datetime(2026, 11, 24, tzinfo=UTC)))
+        folder.write_outcome(Outcome(state="done", at=datetime(2026, 11, 24, tzinfo=UTC)))
         delivery.deliver_job_notice(folder, notifier)
         ids = [request.body["id"] for request in webhook.requests]
         assert ids == [f"{folder.job_id}/20261123T120000.000000"] * 3 + [f"{folder.job_id}/20261124T000000.000000"]

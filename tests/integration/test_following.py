@@ -219,7 +219,7 @@ def test_whoever_follows_is_told_that_redis_does_not_answer(bucket: LocalBucket,
 
 def test_any_reason_is_shown_as_it_is(bucket: LocalBucket) -> None:
     folder, reason, said = make_job(bucket), "there is no column [/week] in data/[bold]/train.csv", io.StringIO()
-    folder.end(Outcome(state="failed", at=NOON, reason=reason, exit_code=3))
+    folder.write_outcome(Outcome(state="failed", at=NOON, reason=reason, exit_code=3))
     with pytest.raises(JobFailedError) as raised:
         follow.follow(bucket, folder.job_id, f"redis://127.0.0.1:{free_port()}/0", Console(file=said, width=200, force_terminal=True))
     assert raised.value.message == f"job {folder.job_id} failed: {reason}"

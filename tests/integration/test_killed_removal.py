@@ -36,7 +36,7 @@ DEADLY = ("write", "create", "delete", "delete_many", "_drop_if_empty", "tree", 
 def deliver_job_notice(folder: JobFolder) -> JobFolder:
     outcome = folder.outcome()
     folder.bucket.write(folder.file("notified.json"), b"{}")
-    folder.close(outcome)
+    folder.remove_open_mark(outcome)
     folder.bucket.create(f"{REQUESTS}/score-{folder.job_id}.1", folder.job_id.encode())
     return folder
 

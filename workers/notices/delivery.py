@@ -134,7 +134,7 @@ def deliver_job_notice(folder: JobFolder, notifier: Notifier | None) -> Outcome 
             return None  # resumed meanwhile: its next end gets a notice of its own
         record = Notified(at=datetime.now(UTC), sent=sent, ended=outcome.at)
         folder.bucket.write(folder.file(JobFile.NOTIFIED), record.to_json())
-    folder.close(outcome)
+    folder.remove_open_mark(outcome)
     return outcome if is_new else None
 
 
@@ -144,7 +144,7 @@ def give_up_delivery(folder: JobFolder) -> None:
     if outcome is None:
         return
     folder.bucket.write(folder.file(JobFile.NOTIFIED), Notified(at=datetime.now(UTC), sent=False, ended=outcome.at).to_json())
-    folder.close(outcome)
+    folder.remove_open_mark(outcome)
 
 
 def deliver_outbox_notice(folder: NoticeFolder, notifier: Notifier | None, now: datetime) -> None:
@@ -189,7 +189,7 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
         facts["release"] = outcome.release
     if outcome.result:
         facts["path"] = outcome.result
-    facts |= folder.told(outcome).facts
+    facts |= folder.with_publication_facts(outcome).facts
     if outcome.reason:
         facts["reason"] = outcome.reason
     return Notice(

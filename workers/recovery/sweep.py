@@ -215,7 +215,7 @@ def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
 def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
     """Returns what a job that has ended still needs: its publication, its notice, or nothing."""
     if is_delivered(folder, outcome):
-        folder.close(outcome)
+        folder.remove_open_mark(outcome)
         return None
     if outcome.state == JobState.DONE and not folder.is_published:
         return _message(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)

@@ -66,8 +66,8 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     assert job.fixes is not None and job.fixed_rows is not None  # noqa: S101 - both or neither, says the message
     earlier = JobFolder(folder.bucket, job.fixes)
     if not earlier.has(JobFile.PLAN):
-        if earlier.was_cleared():
-            raise earlier.cleared_error()
+        if earlier.files_were_removed():
+            raise earlier.removed_error()
         raise RequestError(
             f"nothing of job {job.fixes} was scored, so there is nothing to fix", next_step="Correct the table and score it."
         )

@@ -33,7 +33,9 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
         if manifest is None:
             return folder.outcome()
         retired = why_retired(folder.bucket, manifest.release)
-        folder.end(_done(manifest, output_folder(manifest.release, job), accepted=folder.has(JobFile.REJECTS_ACCEPTED), retired=retired))
+        folder.write_outcome(
+            _done(manifest, output_folder(manifest.release, job), accepted=folder.has(JobFile.REJECTS_ACCEPTED), retired=retired)
+        )
         outcome = folder.outcome()
     if outcome is not None and outcome.state == JobState.DONE and not folder.is_published:
         # not earlier: any later job may publish a revision with a manifest, so the revision must belong to a job that is done

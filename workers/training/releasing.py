@@ -70,7 +70,7 @@ def train_release(
         if not is_trained(folder, job):
             _make_release(folder, library, limits, find, loading)
         if folder.outcome() is None:
-            folder.end(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
+            folder.write_outcome(_done(folder.bucket, job, read_manifest(folder.bucket, _release_of(job))))
         outcome = folder.outcome()
     if outcome is not None and outcome.state == JobState.DONE and not folder.is_published:
         # not earlier: if the process is killed before this write, the next run repeats both

@@ -70,7 +70,7 @@ def test_jobs_of_one_state_are_listed_alone(bucket):
     done, failed, waiting = (make_job(bucket, minute=minute) for minute in (1, 2, 3))
     run_job(done)
     own = f"jobs/{failed.job_id}/input/mine.csv"
-    failed.end(Outcome(state="failed", at=NOON, reason=f"4 of 90 rows of {own} are rejected: {own} line 2"))
+    failed.write_outcome(Outcome(state="failed", at=NOON, reason=f"4 of 90 rows of {own} are rejected: {own} line 2"))
     bucket.write("jobs/20261123t120500z-score-broken/job.json", b"")
 
     def listed(*states: str) -> list[str]:

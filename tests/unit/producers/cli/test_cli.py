@@ -189,7 +189,7 @@ def test_a_training_that_was_done_before_says_that_its_alias_was_moved_meanwhile
     environment = place.environment | {"REDIS_URL": redis_url}
     job_id = CliRunner().invoke(root.scoring, command, env=environment).stdout.strip()
     trained, other = resolve(bucket, "v1"), "v1@20261124T120000Z-abcdef"
-    JobFolder(bucket, job_id).end(Outcome(state="done", at=NOON, release=trained))
+    JobFolder(bucket, job_id).write_outcome(Outcome(state="done", at=NOON, release=trained))
     point_alias(bucket, "champion", trained)
     again = CliRunner().invoke(root.scoring, command, env=environment)
     assert again.stdout.strip() == job_id

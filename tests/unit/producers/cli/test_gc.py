@@ -71,7 +71,7 @@ def told(folder: JobFolder) -> JobFolder:
     """People were told, and the job needs nothing more."""
     outcome = folder.outcome()
     folder.bucket.write(folder.file("notified.json"), b"{}")
-    folder.close(outcome)
+    folder.remove_open_mark(outcome)
     return folder
 
 

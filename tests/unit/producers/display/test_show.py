@@ -390,7 +390,7 @@ def test_a_done_job_is_printed_with_its_result(bucket, done):
 
 def test_a_failed_job_is_printed_with_why_and_what_next(bucket, release):
     folder = make_job(bucket)
-    folder.end(Outcome(state="failed", at=NOON, reason="the table is gone", next_step="Bring it back.", exit_code=3))
+    folder.write_outcome(Outcome(state="failed", at=NOON, reason="the table is gone", next_step="Bring it back.", exit_code=3))
     text = printed(jobs.print_job, folder.status())
     assert (fact(text, "state"), fact(text, "why"), fact(text, "next")) == ("failed", "the table is gone", "Bring it back.")
     assert fact(text, "chunks") == "0 of not yet known"

@@ -70,7 +70,7 @@ def messages(settings, queue="control") -> list[tuple[str, dict]]:
 
 
 def end(bucket, job_id, state):
-    assert JobFolder(bucket, job_id).end(Outcome(state=state, at=datetime.now(UTC)))
+    assert JobFolder(bucket, job_id).write_outcome(Outcome(state=state, at=datetime.now(UTC)))
 
 
 # --- what a request becomes

@@ -62,7 +62,7 @@ def trained(settings: Settings, bucket: LocalBucket, release: str, *, promotion:
     """The id of a training that was asked for and ended with this release."""
     job_id = enqueue_train(settings, bucket, definition="v1", train=TABLE, **wish).job_id
     folder = JobFolder(bucket, job_id)
-    folder.end(Outcome(state="done", at=datetime.now(UTC), release=release, promotion=promotion))
+    folder.write_outcome(Outcome(state="done", at=datetime.now(UTC), release=release, promotion=promotion))
     bucket.write(folder.file(JobFile.PUBLISHED), b"{}")
     return job_id
 
@@ -234,7 +234,7 @@ def test_code_that_changes_while_a_training_is_joined_is_said_at_its_end_instead
         code.write("\n# another way\n")
 
     def end(*_: object) -> Outcome:
-        running.end(Outcome(state="done", at=datetime.now(UTC), release=old))
+        running.write_outcome(Outcome(state="done", at=datetime.now(UTC), release=old))
         bucket.write(running.file(JobFile.PUBLISHED), b"{}")
         return running.outcome()
 
@@ -252,7 +252,7 @@ def test_code_that_changes_while_a_training_is_joined_is_said_at_its_end_instead
 def test_a_training_that_was_not_joined_prints_its_figures_whatever_has_changed(settings, bucket, old, monkeypatch):
     def end(_: object, job_id: str, *more: object) -> Outcome:
         running = JobFolder(bucket, job_id)
-        running.end(Outcome(state="done", at=datetime.now(UTC), release=old))
+        running.write_outcome(Outcome(state="done", at=datetime.now(UTC), release=old))
         bucket.write(running.file(JobFile.PUBLISHED), b"{}")
         point_latest(bucket, publish_handmade(bucket, made=NOON + timedelta(hours=1)))
         return running.outcome()

@@ -195,7 +195,7 @@ def scheduled(tmp_path):
 
     def end(run_at, state, monkeypatch):
         folder = make_job(bucket, minute=next(minutes))
-        folder.end(Outcome(state=state, at=run_at + HOUR, definition="v1", release="", result="", next_step=""))
+        folder.write_outcome(Outcome(state=state, at=run_at + HOUR, definition="v1", release="", result="", next_step=""))
         key = Run(entry=entry, at=run_at).key
         whole = ScheduledRun.newest_job
         monkeypatch.setattr(ScheduledRun, "newest_job", lambda self, bucket: folder if self.key == key else whole(self, bucket))

@@ -116,7 +116,7 @@ def test_a_job_that_failed_is_not_asked_for_again_by_the_clock(settings, bucket,
     put_table(bucket, SIX)
     schedule.tick(SIX)
     [job_id] = list_jobs(bucket)
-    JobFolder(bucket, job_id).end(Outcome(state="failed", at=SIX))
+    JobFolder(bucket, job_id).write_outcome(Outcome(state="failed", at=SIX))
     Schedule(settings, bucket).tick(SIX + timedelta(minutes=1))
     # a beat that looked before there was a job, and asks after that has failed
     assert ask_for(settings, bucket, Run(entry=find_entry(bucket, "daily"), at=SIX), once=True).job_id == job_id
@@ -508,7 +508,7 @@ def test_a_run_that_has_not_ended_in_time_is_told_of_once(settings, bucket, sche
 def test_a_run_that_has_ended_is_not_late_however_it_ended(bucket, schedule, state):
     put_table(bucket, SIX)
     schedule.tick(SIX)
-    JobFolder(bucket, next(list_jobs(bucket))).end(Outcome(state=state, at=SIX))
+    JobFolder(bucket, next(list_jobs(bucket))).write_outcome(Outcome(state=state, at=SIX))
     schedule.tick(SIX + 7 * HOUR)
     assert told(bucket) == []
 
@@ -611,9 +611,9 @@ def test_a_run_by_hand_is_the_run_of_the_clock_and_one_that_failed_runs_anew(set
     schedule.tick(SIX)
     assert list(list_jobs(bucket)) == [first]
     assert scoring(bucket, *command, url=settings.broker_url).stdout.split()[-1] == first
-    JobFolder(bucket, first).end(Outcome(state="failed", at=SIX))
+    JobFolder(bucket, first).write_outcome(Outcome(state="failed", at=SIX))
     second = scoring(bucket, *command, url=settings.broker_url).stdout.strip()
-    JobFolder(bucket, second).end(Outcome(state="done", at=SIX))
+    JobFolder(bucket, second).write_outcome(Outcome(state="done", at=SIX))
     assert scoring(bucket, *command, url=settings.broker_url).stdout.split()[-1] == second
     third = scoring(bucket, *command, "--again", url=settings.broker_url).stdout.strip()
     assert len({first, second, third}) == 3
@@ -642,7 +642,7 @@ def worker(monkeypatch, bucket):
         seen.append(open_now)
         if open_now:
             state = "failed" if "20261102" in open_now[0].rpartition("-")[2] else "done"
-            JobFolder(bucket, open_now[0]).end(Outcome(state=state, at=NOON))
+            JobFolder(bucket, open_now[0]).write_outcome(Outcome(state=state, at=NOON))
 
     monkeypatch.setattr("producers.schedule.backfill.time.sleep", pause)
     return seen
@@ -719,5 +719,7 @@ def test_the_last_success_is_the_end_of_the_newest_run_that_is_done(bucket, sett
     ends = [NOON - DAY, NOON]
     for moment, state, at in zip((SIX - DAY, SIX), ("done", "failed"), ends, strict=True):
         asked = ask_for(settings, bucket, Run(entry=entry, at=moment))
-        assert JobFolder(bucket, asked.job_id).end(Outcome(state=state, at=at, definition="v1", release="", result="", next_step=""))
+        assert JobFolder(bucket, asked.job_id).write_outcome(
+            Outcome(state=state, at=at, definition="v1", release="", result="", next_step="")
+        )
     assert run_states.last_success(bucket, entry, NOON) == NOON - DAY

@@ -107,7 +107,7 @@ def test_a_damaged_job_file_is_refused_in_one_sentence(folder):
 
 def test_a_job_nobody_has_touched_is_queued(folder):
     status = folder.status()
-    assert (status.state, status.chunks, status.chunks_done, status.outcome, status.final) == ("queued", 0, 0, None, False)
+    assert (status.state, status.chunks, status.chunks_done, status.outcome, status.has_ended) == ("queued", 0, 0, None, False)
     assert status.since == MOMENT
     assert status.reason == "waits for a worker"
 
@@ -144,18 +144,18 @@ def test_a_job_with_all_parts_is_finishing(folder):
 def test_a_done_job_is_finishing_until_its_result_is_at_its_place(folder):
     put_plan(folder, chunks=2)
     put_parts(folder, 0, 1)
-    folder.end(outcome(result="data/predict/output/v1/2026/11/23"))
+    folder.write_outcome(outcome(result="data/predict/output/v1/2026/11/23"))
     assert folder.status().state == "finishing"
-    assert not folder.status().final
+    assert not folder.status().has_ended
     folder.bucket.write(folder.file("published.json"), b"{}")
     status = folder.status()
-    assert (status.state, status.final, status.chunks_done, status.since) == ("done", True, 2, LATER)
+    assert (status.state, status.has_ended, status.chunks_done, status.since) == ("done", True, 2, LATER)
     assert status.outcome.result == "data/predict/output/v1/2026/11/23"
 
 
 def test_a_done_job_is_done_even_when_its_parts_were_swept_away(folder):
     put_plan(folder, chunks=2)
-    folder.end(outcome())
+    folder.write_outcome(outcome())
     folder.bucket.write(folder.file("published.json"), b"{}")
     assert (folder.status().state, folder.status().chunks_done) == ("done", 2)
 
@@ -165,9 +165,9 @@ def test_a_job_that_ended_without_a_result_is_final_whatever_else_is_there(folde
     put_plan(folder, chunks=2)
     put_parts(folder, 0)
     folder.say("scoring 2 chunks")
-    folder.end(outcome(state, reason="the table is broken"))
+    folder.write_outcome(outcome(state, reason="the table is broken"))
     status = folder.status()
-    assert (status.state, status.final, status.reason, status.chunks_done) == (state, True, "the table is broken", 1)
+    assert (status.state, status.has_ended, status.reason, status.chunks_done) == (state, True, "the table is broken", 1)
 
 
 def test_a_train_job_needs_no_plan(bucket):
@@ -195,8 +195,8 @@ def test_a_foreign_file_among_the_parts_is_not_counted(folder):
 
 
 def test_the_first_outcome_stays(folder):
-    assert folder.end(outcome("failed", reason="first")) is True
-    assert folder.end(outcome("done")) is False
+    assert folder.write_outcome(outcome("failed", reason="first")) is True
+    assert folder.write_outcome(outcome("done")) is False
     assert folder.outcome() == outcome("failed", reason="first")
 
 
@@ -205,7 +205,7 @@ def test_of_eight_outcomes_at_once_one_stays(folder):
 
     def end(number):
         start.wait()
-        return folder.end(outcome("failed", reason=str(number)))
+        return folder.write_outcome(outcome("failed", reason=str(number)))
 
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(end, range(8)))
@@ -215,7 +215,7 @@ def test_of_eight_outcomes_at_once_one_stays(folder):
 
 @pytest.mark.parametrize("reason", ["x" * 100_000, "line one\nline two", "ünïcödé " * 20_000, "\0\x1b[31m", ""])
 def test_whatever_the_reason_the_outcome_can_be_read(folder, reason):
-    assert folder.end(outcome("failed", reason=reason))
+    assert folder.write_outcome(outcome("failed", reason=reason))
     assert folder.outcome().reason == reason
     assert folder.status().state == "failed"
 
@@ -230,7 +230,7 @@ def test_a_cancelled_job_says_how_to_go_on(folder):
 
 
 def test_a_job_that_has_ended_is_not_cancelled(folder):
-    folder.end(outcome("done"))
+    folder.write_outcome(outcome("done"))
     assert folder.cancel() == outcome("done")
     assert folder.outcome() == outcome("done")
 
@@ -242,7 +242,7 @@ def test_a_job_that_has_ended_is_not_cancelled(folder):
 def test_a_reopened_job_goes_on_from_what_it_has(folder, state):
     put_plan(folder, chunks=3)
     put_parts(folder, 0, 1)
-    folder.end(outcome(state, reason="the disk was full"))
+    folder.write_outcome(outcome(state, reason="the disk was full"))
     folder.bucket.write(folder.file("notified.json"), b"{}")
     close_job(folder.bucket, folder.job_id)
     folder.reopen()
@@ -256,17 +256,17 @@ def test_a_reopened_job_goes_on_from_what_it_has(folder, state):
 
 def test_a_job_can_be_reopened_again_and_again(folder):
     for minute in range(3):
-        folder.end(Outcome(state="failed", at=datetime(2026, 11, 23, 12, minute, tzinfo=UTC)))
+        folder.write_outcome(Outcome(state="failed", at=datetime(2026, 11, 23, 12, minute, tzinfo=UTC)))
         folder.reopen()
     assert len(folder.bucket.files(folder.file("ended"))) == 3
-    assert folder.end(outcome("done")) is True
+    assert folder.write_outcome(outcome("done")) is True
 
 
 def test_a_job_that_is_done_or_goes_on_is_not_reopened(folder):
     with pytest.raises(RequestError, match="has not ended") as caught:
         folder.reopen()
     assert f"scoring jobs show {folder.job_id}" in caught.value.next_step
-    folder.end(outcome("done"))
+    folder.write_outcome(outcome("done"))
     with pytest.raises(RequestError, match="is done") as caught:
         folder.reopen()
     assert f"scoring results show {folder.job_id}" in caught.value.next_step

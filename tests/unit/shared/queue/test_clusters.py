@@ -128,7 +128,7 @@ def test_each_of_two_stacks_sends_its_own_jobs_and_no_other(bucket, first, secon
 def test_a_second_stack_neither_fails_nor_publishes_nor_tells_of_jobs_of_the_first(bucket, first, second):
     first.look()
     late, ended = put(first, 1), put(first, 2)
-    JobFolder(bucket, ended).end(Outcome(state="failed", at=datetime.now(UTC)))
+    JobFolder(bucket, ended).write_outcome(Outcome(state="failed", at=datetime.now(UTC)))
     with_no_release = {info.path: info.stamp for folder in (late, ended) for info in bucket.files(f"jobs/{folder}")}
     second.look()
     assert list(sweep(bucket, IDLE, Rules(grace=timedelta(0), deadline=timedelta(0)), cluster=second.cluster)) == []

@@ -142,7 +142,7 @@ def logged():
 
 def ended(bucket, state="done", **more) -> JobFolder:
     folder = make_job(bucket)
-    folder.end(Outcome(state=state, at=NOON + timedelta(seconds=90), **more))
+    folder.write_outcome(Outcome(state=state, at=NOON + timedelta(seconds=90), **more))
     return folder
 
 
@@ -200,7 +200,7 @@ def test_a_train_job_is_told_of_by_its_definition(bucket, webhook):
     server = webhook()
     folder = JobFolder(bucket, "job-1")
     folder.create(TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train.csv"))
-    folder.end(Outcome(state="done", at=NOON, release="v2@20261123T101500Z-9bfad3"))
+    folder.write_outcome(Outcome(state="done", at=NOON, release="v2@20261123T101500Z-9bfad3"))
     delivery.deliver_job_notice(folder, server.notifier)
     assert server.posted[0]["text"] == "done: train v2"
 
@@ -251,7 +251,7 @@ def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_
     delivery.deliver_job_notice(folder, resuming.notifier)
     assert notified(folder) is None
     assert open_jobs(bucket) == [folder.job_id]
-    folder.end(Outcome(state="done", at=NOON))
+    folder.write_outcome(Outcome(state="done", at=NOON))
     server = webhook()
     delivery.deliver_job_notice(folder, server.notifier)
     assert len(server.posted) == 1
@@ -286,7 +286,7 @@ def test_a_job_that_is_resumed_the_moment_its_old_end_is_noted_stays_open_and_is
     delivery.deliver_job_notice(folder, server.notifier)
     assert folder.outcome() is None
     assert open_jobs(bucket) == [folder.job_id]
-    folder.end(Outcome(state="done", at=NOON))
+    folder.write_outcome(Outcome(state="done", at=NOON))
     delivery.deliver_job_notice(folder, server.notifier)
     assert len(server.posted) == 2
     assert open_jobs(bucket) == []
@@ -552,7 +552,7 @@ def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
     tell_until_given_up(folder, f"http://127.0.0.1:{free_port()}/x")
     assert notified(folder) is False
     folder.reopen()
-    folder.end(Outcome(state="done", at=NOON))
+    folder.write_outcome(Outcome(state="done", at=NOON))
     server = webhook()
     delivery.deliver_job_notice(folder, server.notifier)
     assert notified(folder) is True

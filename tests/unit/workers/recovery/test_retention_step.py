@@ -29,7 +29,7 @@ def bucket(tmp_path) -> LocalBucket:
     folder = make_job(bucket)
     run_job(folder)
     bucket.write(folder.file("notified.json"), b"{}")
-    folder.close(folder.outcome())
+    folder.remove_open_mark(folder.outcome())
     for file in bucket.place(folder.path).rglob("*"):
         os.utime(file, (time.time() - 86400 * 2,) * 2)
     return bucket

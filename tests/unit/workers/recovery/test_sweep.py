@@ -81,7 +81,7 @@ def test_a_score_job_is_sent_what_it_lacks_from_its_beginning_to_its_end(bucket)
 def test_a_train_job_is_sent_again_until_its_release_is_published(bucket):
     folder = job(bucket, kind="train")
     assert sent(bucket) == [(TRAIN_FIT, "job-1", [])]
-    folder.end(Outcome(state="done", at=datetime.now(UTC), definition="v1"))
+    folder.write_outcome(Outcome(state="done", at=datetime.now(UTC), definition="v1"))
     assert sent(bucket) == [(TRAIN_FIT, "job-1", [])]
     bucket.write(folder.file("published.json"), b"{}")
     assert sent(bucket) == [(NOTIFY, "job-1", [])]
@@ -89,7 +89,7 @@ def test_a_train_job_is_sent_again_until_its_release_is_published(bucket):
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_a_job_that_ended_badly_only_needs_its_notice(bucket, state):
-    job(bucket).end(Outcome(state=state, at=datetime.now(UTC)))
+    job(bucket).write_outcome(Outcome(state=state, at=datetime.now(UTC)))
     assert sent(bucket) == [(NOTIFY, "job-1", [])]
 
 
@@ -201,7 +201,7 @@ def test_a_turn_begins_after_the_job_that_was_looked_at_last_and_comes_to_the_ot
 
 
 def test_an_outcome_gets_its_time_as_well(bucket):
-    job(bucket).end(Outcome(state="failed", at=datetime.now(UTC) - timedelta(seconds=30)))
+    job(bucket).write_outcome(Outcome(state="failed", at=datetime.now(UTC) - timedelta(seconds=30)))
     assert sent(bucket, grace=timedelta(seconds=60)) == []
     assert sent(bucket, grace=timedelta(seconds=20)) == [(NOTIFY, "job-1", [])]
 

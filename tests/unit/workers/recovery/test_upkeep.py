@@ -100,7 +100,7 @@ def ended(bucket):
     folder = make_job(bucket)
     run_job(folder)
     bucket.write(folder.file("notified.json"), b"{}")
-    folder.close(folder.outcome())
+    folder.remove_open_mark(folder.outcome())
     make_old(bucket)
     return folder
 

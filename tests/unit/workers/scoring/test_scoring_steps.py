@@ -416,7 +416,7 @@ def test_a_large_chunk_of_a_job_that_is_cancelled_stops_between_its_ranges(bucke
 
     def then_cancelled(self, start, end):
         read.append(start)
-        folder.end(Outcome(state="cancelled", at=datetime.now(UTC), reason="by a person"))
+        folder.write_outcome(Outcome(state="cancelled", at=datetime.now(UTC), reason="by a person"))
         return rows_of(self, start, end)
 
     rows_of = parquet_rows.ParquetReader.rows
@@ -635,8 +635,8 @@ def test_a_cancelled_job_is_never_published_and_goes_on_when_it_is_resumed(bucke
 
 def test_a_job_cancelled_while_it_is_joined_is_not_published_by_a_later_job_either(bucket, monkeypatch):
     folder = finished_but_for_publishing(bucket, 0, 10)
-    end = folder.end
-    monkeypatch.setattr(folder, "end", lambda outcome: (JobFolder(bucket, folder.job_id).cancel(), end(outcome))[1])
+    write = folder.write_outcome
+    monkeypatch.setattr(folder, "write_outcome", lambda outcome: (JobFolder(bucket, folder.job_id).cancel(), write(outcome))[1])
     assert publishing.finish_job(folder).state == "cancelled"
     assert not bucket.exists(f"{OUTPUT}/manifest.json")
     assert not bucket.exists(f"{OUTPUT}/prediction_output.csv.gz")
@@ -715,7 +715,7 @@ def test_a_revision_whose_job_did_not_end_well_at_this_place_is_not_newer(bucket
     bucket.delete(later.file("outcome.json"))
     if end != "none":
         changed = {"state": "failed"} if end == "failed" else {"result": "data/predict/output/v1/2026/11/24"}
-        later.end(outcome.model_copy(update=changed))
+        later.write_outcome(outcome.model_copy(update=changed))
     older = finished_but_for_publishing(bucket, 1, 30)
     assert publishing.finish_job(older).state == "done"
     assert json.loads(bucket.read(f"{OUTPUT}/manifest.json"))["job_id"] == older.job_id
