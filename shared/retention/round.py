@@ -22,7 +22,7 @@ from shared.retention.config import Retention
 from shared.retention.jobs import Inspection
 from shared.retention.needs import read_needs
 from shared.retention.removal import Removed, remove_due
-from shared.retention.survey import LOOKS
+from shared.retention.survey import SURVEYS
 from shared.retention.things import Thing
 from shared.retention.tombstones import GC, mark, read_marks
 
@@ -30,7 +30,7 @@ PROGRESS = f"{GC}/progress.json"
 PERIOD = timedelta(hours=23)
 """The time between the starts of two rounds: a little less than a day, so that each day has one."""
 REMOVAL, FOLDERS = "removal", "folders"
-PHASES = [REMOVAL, *LOOKS, FOLDERS]
+PHASES = [REMOVAL, *SURVEYS, FOLDERS]
 
 log = structlog.get_logger()
 
@@ -119,7 +119,7 @@ def _inspect(inspection: Inspection, progress: Progress, has_time: Callable[[], 
     marks = read_marks(inspection.bucket, inspection.now)
     found: list[Thing] = []
     after = ""
-    for reached, judge in LOOKS[progress.phase](inspection, progress.after):
+    for reached, judge in SURVEYS[progress.phase](inspection, progress.after):
         if may_enter(f"{progress.phase} to {reached}" if reached else f"all {progress.phase}"):
             found += [thing for thing in judge() if marks.is_new(thing)]
         elif progress.phase == JOBS:

@@ -20,14 +20,14 @@ Group = tuple[str, Callable[[], list[Thing]]]
 """The position where the next survey continues, and a function that judges the group; a group is skipped by not calling it."""
 
 
-def judge_jobs(inspection: Inspection, after: str = "") -> Iterator[Group]:
+def survey_jobs(inspection: Inspection, after: str = "") -> Iterator[Group]:
     """Yield groups of jobs, the newest first, starting before ``after``."""
     names = [name for name in inspection.bucket.folders(JOBS) if not name.startswith("_") and (not after or name < after)]
     for prefix, group in in_groups(names, GROUP):
-        yield group[-1], functools.partial(_judge_jobs, inspection, prefix, group)
+        yield group[-1], functools.partial(_assess_jobs, inspection, prefix, group)
 
 
-def _judge_jobs(inspection: Inspection, prefix: str, group: list[str]) -> list[Thing]:
+def _assess_jobs(inspection: Inspection, prefix: str, group: list[str]) -> list[Thing]:
     found = files_of_jobs(inspection.bucket, prefix, group)
     return [thing for name in group for thing in judge_job(inspection, name, found.get(name, [])) if found.get(name)]
 
@@ -42,14 +42,14 @@ def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, li
     return found
 
 
-def judge_results(inspection: Inspection, after: str = "") -> Iterator[Group]:
+def survey_results(inspection: Inspection, after: str = "") -> Iterator[Group]:
     """Yield groups of results with their revisions, by place, starting after ``after``."""
     for folder in result_folders(inspection.bucket):
         if folder > after:
-            yield folder, functools.partial(_judge_results, inspection, folder)
+            yield folder, functools.partial(_assess_results, inspection, folder)
 
 
-def _judge_results(inspection: Inspection, folder: str) -> list[Thing]:
+def _assess_results(inspection: Inspection, folder: str) -> list[Thing]:
     return [thing for place in places_in(inspection.bucket.tree(folder)) for thing in judge_place(inspection, place)]
 
 
@@ -65,9 +65,9 @@ def survey_notices(inspection: Inspection, after: str = "") -> Iterator[Group]:
     yield "", lambda: list(judge_notices(inspection))
 
 
-LOOKS: dict[str, Callable[[Inspection, str], Iterator[Group]]] = {
-    "jobs": judge_jobs,
-    "results": judge_results,
+SURVEYS: dict[str, Callable[[Inspection, str], Iterator[Group]]] = {
+    "jobs": survey_jobs,
+    "results": survey_results,
     "requests": survey_requests,
     "notices": survey_notices,
 }
@@ -77,4 +77,4 @@ LOOKS: dict[str, Callable[[Inspection, str], Iterator[Group]]] = {
 def survey(bucket: Bucket, rules: Retention, now: datetime) -> list[Thing]:
     """Judge everything in the bucket that the rules cover."""
     inspection = Inspection(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket))
-    return [thing for groups in LOOKS.values() for _, judge in groups(inspection, "") for thing in judge()]
+    return [thing for groups in SURVEYS.values() for _, judge in groups(inspection, "") for thing in judge()]
