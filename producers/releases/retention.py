@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from producers.durations import ago
-from producers.schedule.run_states import FIRED, entries_in
+from producers.schedule.run_states import STATE_FOLDER, entries_in
 from producers.schedule.schedule_file import SCHEDULE, is_blank
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.local import ORPHAN_SECONDS
@@ -211,7 +211,7 @@ def _add_schedule(bucket: Bucket, needs: Needs) -> None:
         reason = f"{first.entry}: {f'{first.field}: ' if first.field else ''}{first.wrong}"
     elif text is not None and is_blank(text):
         reason = "it is empty; [] says that there are no entries"
-    elif lost := sorted({*bucket.folders(FIRED)} - {entry.name for entry in entries}):
+    elif lost := sorted({*bucket.folders(STATE_FOLDER)} - {entry.name for entry in entries}):
         reason = f"{lost[0]} was in force and is not in it; beat forgets an entry 10 minutes after it was taken out"
     if reason:
         needs[EVERY].append(f"{SCHEDULE} may name it, and cannot be read whole: {reason}")

@@ -43,7 +43,7 @@ def backfill(
         try:
             asked = ask_for(settings, bucket, run, again=again)
         except PermanentError as error:
-            yield run, RunPhase.NOT_STARTED, str(error)
+            yield run, RunPhase.PENDING, str(error)
             continue
         say(f"{run.key}: job {asked.job_id}")
         own[asked.job_id] = run

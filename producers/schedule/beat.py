@@ -16,7 +16,7 @@ import redis
 import structlog
 from celery import signals
 
-from producers.schedule.scheduler import Schedule, look_once
+from producers.schedule.scheduler import Schedule, run_once
 from shared.bucket.opening import open_bucket
 from shared.errors import TransientError
 from shared.logs import set_up_logs
@@ -67,11 +67,11 @@ class Keeper(threading.Thread):
     def tick(self) -> None:
         """Run the schedule once. No error ends the thread."""
         try:
-            if not self._is_ours() or look_once(self._schedule):
+            if not self._is_ours() or run_once(self._schedule):
                 self._looked = time.monotonic()
         except Exception:
             # a defect of this program, or an unforeseen file, must not end the schedule
-            log.exception("schedule not looked at")
+            log.exception("schedule tick failed")
 
     def _is_ours(self) -> bool:
         """False when the bucket and its schedule belong to another stack, which runs it itself."""

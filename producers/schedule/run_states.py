@@ -31,12 +31,12 @@ from shared.text.yaml_files import shown
 
 log = structlog.get_logger()
 
-FIRED = "schedule"
-"""The folder with the memory of the scheduler about entries."""
-WAITING, MARK = "waiting", "%Y%m%dt%H%M"
+STATE_FOLDER = "schedule"
+"""The folder with the state that the scheduler keeps of each entry."""
+WAITING, WAITING_TIME_FORMAT = "waiting", "%Y%m%dt%H%M"
 SETTLED = timedelta(seconds=10)
 """A table is complete when it has not been written to for this time: copying to a disk takes a while."""
-MOST_LATE = 20
+MAX_LATE_RUNS = 20
 """The newest runs of one entry that are checked for being late."""
 
 
@@ -49,17 +49,17 @@ class Since(Record):
 class RunPhase(StrEnum):
     """The state of a run that has no job of its own; with a job, the state of the job is that of the run."""
 
-    NOT_STARTED = "not started"
+    PENDING = "not started"
     """Nothing was requested yet; of a backfill: the request was refused."""
     WAITING = "waits for its table or model"
     """The run is due, and a table or the model is missing."""
-    DID_NOT_START = "did not start"
+    GIVEN_UP = "did not start"
     """The scheduler gave the run up and sent a notice."""
     DONE_BEFORE = "done before"
     """Of a backfill: the run was done already and is not repeated."""
 
 
-SETTLED_STATES = (*FINAL_STATES, RunPhase.DID_NOT_START)
+SETTLED_STATES = (*FINAL_STATES, RunPhase.GIVEN_UP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def read_entries(bucket: Bucket) -> tuple[list[Entry], list[Problem], str]:
 def entries_in(bucket: Bucket, text: bytes | None) -> tuple[list[Entry], list[Problem], str]:
     """The valid entries in the text of a schedule, the problems of the others, and a digest; ``text`` is None for a missing file."""
     if text is None or is_blank(text):
-        remembered = bucket.folders(FIRED)
+        remembered = bucket.folders(STATE_FOLDER)
         problems = [_lost_file(text, remembered)] if remembered else []
         return [], problems, f"lost-{datetime.now(UTC):%Y%m%d}" if problems or text is not None else ""
     return *read_schedule(text), hashlib.sha256(text).hexdigest()[:12]
@@ -169,33 +169,33 @@ def state_of(bucket: Bucket, run: Run) -> RunState:
     if folder is not None:
         return _state_of_job(folder)
     try:
-        notice = NoticeFolder(bucket, not_started(run)).notice()
+        notice = NoticeFolder(bucket, give_up_notice_name(run)).notice()
     except PermanentError:
-        return RunState(state=RunPhase.DID_NOT_START)
+        return RunState(state=RunPhase.GIVEN_UP)
     if notice is None:
-        return RunState(state=RunPhase.NOT_STARTED)
-    return RunState(state=RunPhase.DID_NOT_START, reason=notice.facts.get("reason", ""))
+        return RunState(state=RunPhase.PENDING)
+    return RunState(state=RunPhase.GIVEN_UP, reason=notice.facts.get("reason", ""))
 
 
 def last_success(bucket: Bucket, entry: Entry, now: datetime) -> datetime | None:
     """When the newest finished run was done; None when none of the last runs is."""
-    moments = (_done_at(bucket, run) for run in itertools.islice(newest_runs(entry, now - FURTHEST, now), MOST_LATE))
+    moments = (_done_at(bucket, run) for run in itertools.islice(newest_runs(entry, now - FURTHEST, now), MAX_LATE_RUNS))
     return next(filter(None, moments), None)
 
 
 def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
     """How late the oldest run is that should have succeeded by now and has no later run that did; zero when no run is late.
 
-    Of an entry with many runs only the newest ``MOST_LATE`` late runs are checked.
+    Of an entry with many runs only the newest ``MAX_LATE_RUNS`` late runs are checked.
     """
     since, limit = read_since(bucket, entry), now - entry.late_after
     if since is None:
         return timedelta(0)  # beat has not seen the entry: no run was ever due
-    newest = itertools.islice(newest_runs(entry, since, limit), MOST_LATE)
+    newest = itertools.islice(newest_runs(entry, since, limit), MAX_LATE_RUNS)
     late = list(itertools.takewhile(lambda run: _done_at(bucket, run) is None, newest))
     if not late:
         return timedelta(0)
-    later = itertools.islice(newest_runs(entry, max(since, limit), now), MOST_LATE)
+    later = itertools.islice(newest_runs(entry, max(since, limit), now), MAX_LATE_RUNS)
     return timedelta(0) if any(_done_at(bucket, run) for run in later) else limit - late[-1].at
 
 
@@ -221,8 +221,8 @@ def inspect_entry(bucket: Bucket, entry: Entry, now: datetime) -> EntryLine:
     """The status of an entry at this moment."""
     last = next(newest_runs(entry, now - FURTHEST, now), None)
     state = state_of(bucket, last) if last else None
-    if last and state and state.state == RunPhase.NOT_STARTED:
-        if bucket.exists(mark(last)):
+    if last and state and state.state == RunPhase.PENDING:
+        if bucket.exists(waiting_file(last)):
             state = RunState(state=RunPhase.WAITING, reason=_missing(bucket, last))
         elif last.at <= (read_since(bucket, entry) or now):
             last = state = None  # never due: the entry was not in force yet
@@ -244,12 +244,12 @@ def _missing(bucket: Bucket, run: Run) -> str:
     return ""
 
 
-def mark(run: Run) -> str:
-    return f"{FIRED}/{run.entry.name}/{WAITING}/{run.at:{MARK}}"
+def waiting_file(run: Run) -> str:
+    return f"{STATE_FOLDER}/{run.entry.name}/{WAITING}/{run.at:{WAITING_TIME_FORMAT}}"
 
 
 def since_file(entry: Entry) -> str:
-    return f"{FIRED}/{entry.name}/{entry.timing}.json"
+    return f"{STATE_FOLDER}/{entry.name}/{entry.timing}.json"
 
 
 def read_since(bucket: Bucket, entry: Entry) -> datetime | None:
@@ -257,9 +257,9 @@ def read_since(bucket: Bucket, entry: Entry) -> datetime | None:
     text = bucket.read(since_file(entry))
     with contextlib.suppress(RequestError):
         return None if text is None else Since.decode(text).since
-    log.warning("what is remembered of an entry is damaged", entry=entry.name)
+    log.warning("schedule state of an entry is damaged", entry=entry.name)
     return None
 
 
-def not_started(run: Run) -> str:
+def give_up_notice_name(run: Run) -> str:
     return f"schedule-{run.key}-not-started"

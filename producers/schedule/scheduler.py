@@ -21,20 +21,20 @@ from producers.enqueue.sources import newest_training_tables
 from producers.enqueue.train import enqueue_train
 from producers.schedule.entries import Entry
 from producers.schedule.run_states import (
-    FIRED,
-    MARK,
-    MOST_LATE,
+    MAX_LATE_RUNS,
+    STATE_FOLDER,
     WAITING,
+    WAITING_TIME_FORMAT,
     RunPhase,
     RunState,
     Since,
     check_settled,
-    mark,
-    not_started,
+    give_up_notice_name,
     read_entries,
     read_since,
     since_file,
     state_of,
+    waiting_file,
 )
 from producers.schedule.runs import Run, due_runs, newest_runs, next_run
 from producers.schedule.schedule_file import SCHEDULE, Problem
@@ -120,41 +120,41 @@ class Schedule:
         """
         entries, problems, digest = read_entries(self._bucket)
         if problems:
-            self._tell_problems(problems, digest)
+            self._notify_problems(problems, digest)
         else:
             self._forget_gone(entries, now)
         self._failed.clear()
         enabled = [entry for entry in entries if entry.enabled]
         for entry in enabled:
-            with self._kept_apart(entry):
-                self._look_at(entry, now)
+            with self._isolated_errors(entry):
+                self._process_entry(entry, now)
         for remembered in (self._asked_for, self._in_time, self._unreadable_since):
             if len(remembered) > MOST_REMEMBERED:
                 remembered.clear()
         return not enabled or len(self._failed) < len(enabled)
 
     @contextlib.contextmanager
-    def _kept_apart(self, entry: Entry, run: Run | None = None) -> Iterator[None]:
+    def _isolated_errors(self, entry: Entry, run: Run | None = None) -> Iterator[None]:
         """Log an error and continue: the next tick is due soon, and other runs and entries must not wait for it."""
         try:
             yield
         except ScoringError as error:
             self._failed.add(entry.name)
-            log.warning("entry not looked at", entry=entry.name, run=run.key if run else "", error=str(error))
+            log.warning("entry skipped after an error", entry=entry.name, run=run.key if run else "", error=str(error))
 
-    def _look_at(self, entry: Entry, now: datetime) -> None:
+    def _process_entry(self, entry: Entry, now: datetime) -> None:
         since = self._in_force_since(entry, now)
         waiting = self._waiting(entry)
         for run in sorted({*waiting, *due_runs(entry, since, now)}, key=lambda run: run.at):
-            with self._kept_apart(entry, run):
+            with self._isolated_errors(entry, run):
                 self._start(run, now, is_waiting=run in waiting)
-        self._tell_late(entry, since, now, waiting)
+        self._notify_late(entry, since, now, waiting)
 
     def _waiting(self, entry: Entry) -> set[Run]:
         runs = set()
-        for info in self._bucket.files(f"{FIRED}/{entry.name}/{WAITING}"):
+        for info in self._bucket.files(f"{STATE_FOLDER}/{entry.name}/{WAITING}"):
             with contextlib.suppress(ValueError):
-                at = datetime.strptime(info.path.rpartition("/")[2], MARK).replace(tzinfo=UTC)
+                at = datetime.strptime(info.path.rpartition("/")[2], WAITING_TIME_FORMAT).replace(tzinfo=UTC)
                 runs.add(Run(entry=entry, at=at))
         return runs
 
@@ -165,7 +165,7 @@ class Schedule:
         text = Since(since=now).to_json()
         if not self._bucket.create(since_file(entry), text) and read_since(self._bucket, entry) is None:
             self._bucket.write(since_file(entry), text)  # damaged
-        for other in self._bucket.files(f"{FIRED}/{entry.name}"):
+        for other in self._bucket.files(f"{STATE_FOLDER}/{entry.name}"):
             if other.path != since_file(entry):
                 self._bucket.delete(other.path)
         return read_since(self._bucket, entry) or now
@@ -175,17 +175,17 @@ class Schedule:
 
         The delay is needed because a file that is written in place may briefly lack its last entries.
         """
-        remembered, enabled = set(self._bucket.folders(FIRED)), {entry.name for entry in entries if entry.enabled}
+        remembered, enabled = set(self._bucket.folders(STATE_FOLDER)), {entry.name for entry in entries if entry.enabled}
         gone = remembered - {entry.name for entry in entries}
         self._gone_since = {name: self._gone_since.get(name, now) for name in gone}
         for name in sorted(remembered - enabled):
             if name not in gone or now - self._gone_since[name] >= FORGOTTEN_AFTER:
-                self._tell_dropped(name)
-                self._bucket.delete_folder(f"{FIRED}/{name}")
+                self._notify_dropped(name)
+                self._bucket.delete_folder(f"{STATE_FOLDER}/{name}")
 
-    def _tell_dropped(self, name: str) -> None:
+    def _notify_dropped(self, name: str) -> None:
         """Send a notice about waiting runs whose entry was removed or disabled."""
-        waiting = [info.path.rpartition("/")[2] for info in self._bucket.files(f"{FIRED}/{name}/{WAITING}")]
+        waiting = [info.path.rpartition("/")[2] for info in self._bucket.files(f"{STATE_FOLDER}/{name}/{WAITING}")]
         if waiting:
             facts = {"entry": name, "waited": ", ".join(waiting[:10]), "reason": f"the entry was switched off or taken out of {SCHEDULE}"}
             step = "Put the entry back, then start a run with: scoring schedule run NAME --date DATE"
@@ -194,59 +194,59 @@ class Schedule:
     def _start(self, run: Run, now: datetime, *, is_waiting: bool) -> None:
         if not self._ask_for(run, now):
             if not is_waiting:
-                self._bucket.write(mark(run), b"")
+                self._bucket.write(waiting_file(run), b"")
         elif is_waiting:
-            self._bucket.delete(mark(run))
+            self._bucket.delete(waiting_file(run))
 
     def _ask_for(self, run: Run, now: datetime) -> bool:
         """Request the job of a run, or give the run up when it has waited long enough; False while it waits."""
         if run.key in self._asked_for:
             return True
-        if state_of(self._bucket, run).state == RunPhase.NOT_STARTED:
+        if state_of(self._bucket, run).state == RunPhase.PENDING:
             try:
                 asked = ask_for(self._settings, self._bucket, run, once=True)
                 log.info("schedule asks for a job", entry=run.entry.name, run=run.key, job=asked.job_id, sent=asked.problem is None)
             except PermanentError as error:
                 if now - run.at < run.entry.wait_for:
                     return False
-                self._tell_not_started(run, error)
+                self._notify_given_up(run, error)
             except TransientError as error:
                 # such as a table that beat may not read. The time counts from the first failed tick, so that a run that is
                 # caught up hours later is not given up after one failure
                 if now - self._unreadable_since.setdefault(run.key, now) < max(run.entry.wait_for, PATIENCE):
                     log.warning("run waits", run=run.key, error=str(error))
                     return False
-                self._tell_not_started(run, error)
+                self._notify_given_up(run, error)
         self._unreadable_since.pop(run.key, None)
         self._asked_for.add(run.key)
         return True
 
-    def _tell_late(self, entry: Entry, since: datetime, now: datetime, waiting: set[Run]) -> None:
+    def _notify_late(self, entry: Entry, since: datetime, now: datetime, waiting: set[Run]) -> None:
         """Send a notice about each run that has not ended in time. A missed run is reported only while no later run is due."""
         newest = next(newest_runs(entry, since, now), None)
         late = newest_runs(entry, max(since, now - entry.late_after - ALARM_WINDOW), now - entry.late_after)
-        for _, run in zip(range(MOST_LATE), late, strict=False):
+        for _, run in zip(range(MAX_LATE_RUNS), late, strict=False):
             if run.key in self._in_time:
                 continue
-            with self._kept_apart(entry, run):
+            with self._isolated_errors(entry, run):
                 found = state_of(self._bucket, run)
                 if not found.is_settled:
-                    if found.state == RunPhase.NOT_STARTED and run != newest and run not in waiting:
+                    if found.state == RunPhase.PENDING and run != newest and run not in waiting:
                         continue
-                    self._tell_one_late(run, found)
+                    self._notify_late_run(run, found)
                 self._in_time.add(run.key)
 
-    def _tell_one_late(self, run: Run, found: RunState) -> None:
+    def _notify_late_run(self, run: Run, found: RunState) -> None:
         facts = _facts(run) | {"state": found.state, "reason": found.reason, "job": found.job_id}
         tick = f"See it with: scoring jobs show {found.job_id} --follow"
         step = tick if found.job_id else f"Start it with: {_by_hand(run)}"
         self._announce(f"schedule-{run.key}-late", f"late: {_title(run)} has not ended", facts, step)
 
-    def _tell_not_started(self, run: Run, error: ScoringError) -> None:
+    def _notify_given_up(self, run: Run, error: ScoringError) -> None:
         step = f"When that is corrected, start it with: {_by_hand(run)}"
-        self._announce(not_started(run), f"did not start: {_title(run)}", _facts(run) | {"reason": error.message}, step)
+        self._announce(give_up_notice_name(run), f"did not start: {_title(run)}", _facts(run) | {"reason": error.message}, step)
 
-    def _tell_problems(self, problems: list[Problem], digest: str) -> None:
+    def _notify_problems(self, problems: list[Problem], digest: str) -> None:
         facts = {problem.place: problem.wrong for problem in problems[:10]}
         title = f"{SCHEDULE} has {len(problems)} problem{'s' if len(problems) > 1 else ''}; entries without one are kept"
         self._announce(f"schedule-problems-{digest}", title, facts, "See them with: scoring schedule check")
@@ -271,10 +271,10 @@ def _by_hand(run: Run) -> str:
     return f"scoring schedule run {run.entry.name} --date {run.local:%Y-%m-%dT%H:%M}"
 
 
-def look_once(schedule: Schedule) -> bool:
+def run_once(schedule: Schedule) -> bool:
     """Run the schedule now; False when that failed. The error is only logged, because the next tick is due soon."""
     try:
         return schedule.tick(datetime.now(UTC))
     except TransientError as error:
-        log.warning("schedule not looked at, the next look is due soon", error=str(error))
+        log.warning("schedule tick failed; the next tick is due soon", error=str(error))
         return False

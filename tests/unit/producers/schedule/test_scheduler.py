@@ -369,7 +369,7 @@ def test_a_bucket_that_does_not_answer_is_only_logged(bucket, schedule, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(bucket, "read", away)
-        scheduler.look_once(schedule)
+        scheduler.run_once(schedule)
     schedule.tick(SIX)
     assert jobs(bucket) == ["2026/11/23"]
 
