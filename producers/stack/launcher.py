@@ -38,7 +38,7 @@ from shared.settings import Settings
 
 SIDE_STOP_SECONDS = 10.0
 """The time for beat, Flower and the server to stop; they hold no work."""
-PRESS_SECONDS = 1.0
+SIGQUIT_INTERVAL_SECONDS = 1.0
 """The interval between SIGQUITs to a worker that must stop immediately."""
 HAND_BACK_SECONDS = 3.0
 """The time for a worker to hand back its messages after the last SIGQUIT, before SIGKILL."""
@@ -93,14 +93,15 @@ class Stack:
     home: Path
     server: Child | None = None
     workers: list[Child] = field(default_factory=list)
-    watchers: list[Child] = field(default_factory=list)
-    """Beat and Flower. They hold no work, so a dead one is restarted and scoring continues."""
+    restartable: list[Child] = field(default_factory=list)
+    """Beat and Flower: restarted when they die, because they hold no work and scoring continues."""
     exit_code: int = 0
 
     def __post_init__(self) -> None:
         self._output = Output(self.home / "logs" / "up.log")
         self._stops = StopSignals()
-        self._alive = (-1, -1)
+        # the server ends when every worker has closed the write end
+        self._workers_alive_pipe = (-1, -1)
         self._is_up = False
         self._password = self.settings.flower_password.get_secret_value() or secrets.token_urlsafe(12)
         self._environment = child_environment(self.settings, self.home) | {"SCORING_LOG_FILE": str(self._output.path)}
@@ -109,7 +110,7 @@ class Stack:
         """Start, watch and stop the stack; returns the exit code."""
         began = time.monotonic()
         self._drop_ready_file()  # left by a launcher that was killed
-        self._alive = os.pipe()
+        self._workers_alive_pipe = os.pipe()
         with self._stops.counted():
             try:
                 if self._start():
@@ -118,7 +119,7 @@ class Stack:
                     self._watch_until(lambda: False, "", float("inf"))
             finally:
                 self._stop()
-                for end in self._alive:
+                for end in self._workers_alive_pipe:
                     os.close(end)
                 self._output.close()
         return self.exit_code
@@ -130,32 +131,34 @@ class Stack:
     def _start(self) -> bool:
         """Start everything and wait until it answers; False when the stack must end instead."""
         if not self.settings.redis_url:
-            guard = python("-c", SERVER_START, str(self._alive[0]))
-            self.server = self._child("redis", [*guard, *server_command(self.settings, self.home)], keeps=self._alive[:1])
+            guard = python("-c", SERVER_START, str(self._workers_alive_pipe[0]))
+            self.server = self._child("redis", [*guard, *server_command(self.settings, self.home)], pass_fds=self._workers_alive_pipe[:1])
             if not self._watch_until(lambda: broker_problem(self.settings) is None, "the server", self.options.start_seconds):
                 return False
         # stored immediately, so that a failure of the next one cannot leave it running
         for name, queues, processes in workers_of(self.settings):
-            self.workers.append(self._child(name, worker_command(name, queues, processes), keeps=self._alive[1:]))
-        self.watchers = [self._child("beat", tied(beat_command(self.home)))]
+            self.workers.append(self._child(name, worker_command(name, queues, processes), pass_fds=self._workers_alive_pipe[1:]))
+        self.restartable = [self._child("beat", tied(beat_command(self.home)))]
         with make_app(self.settings) as app:
             names = [f"{worker.name}@{socket.gethostname()}" for worker in self.workers]
             if not self._watch_until(lambda: _answer(app, names), "the workers", self.options.start_seconds):
                 return False
         # started last, because Flower queries the workers only once, at its start
         flower = self._child("flower", tied(flower_command()), flower_environment(self.settings, self.home, HOST, self._password))
-        self.watchers.append(flower)
+        self.restartable.append(flower)
         return self._watch_until(lambda: flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds)
 
-    def _child(self, name: str, command: Sequence[str], more: Mapping[str, str] | None = None, keeps: Sequence[int] = ()) -> Child:
-        return Child(name, command, {**self._environment, **(more or {})}, self.say, keeps)
+    def _child(
+        self, name: str, command: Sequence[str], extra_environment: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
+    ) -> Child:
+        return Child(name, command, {**self._environment, **(extra_environment or {})}, self.say, pass_fds)
 
     def _watch_until(self, condition: Callable[[], bool], what: str, seconds: float) -> bool:
         """True when the condition holds; False when the stack must end: by request, after the death of a process, or after a timeout."""
         limit = time.monotonic() + seconds
         while not self._stops.count:
             dead = next((child for child in self._children() if not child.is_alive), None)
-            if dead is not None and self._is_up and dead in self.watchers:
+            if dead is not None and self._is_up and dead in self.restartable:
                 self._start_again(dead)
             elif dead is not None:
                 self.exit_code = 1
@@ -170,11 +173,11 @@ class Stack:
             time.sleep(POLL_SECONDS)
         return False
 
-    def _start_again(self, watcher: Child) -> None:
-        if time.monotonic() - watcher.started < AGAIN_SECONDS:
+    def _start_again(self, child: Child) -> None:
+        if time.monotonic() - child.started < AGAIN_SECONDS:
             return
-        self._report_death(watcher, "starting it again")
-        self.watchers[self.watchers.index(watcher)] = watcher.again()
+        self._report_death(child, "starting it again")
+        self.restartable[self.restartable.index(child)] = child.again()
 
     def _report_death(self, child: Child, then: str) -> None:
         child.end()
@@ -183,7 +186,7 @@ class Stack:
             self.say("up", f"    {child.name}: {line}")
 
     def _children(self) -> list[Child]:
-        return [*([self.server] if self.server else []), *self.workers, *self.watchers]
+        return [*([self.server] if self.server else []), *self.workers, *self.restartable]
 
     def _announce(self, seconds: float) -> None:
         self.say("up", f"ready after {seconds:.1f} s")
@@ -212,7 +215,7 @@ class Stack:
         asked = self._stops.count
         if any(worker.is_alive for worker in self.workers):
             self.say("up", "stopping: waiting for work in hand; Ctrl-C again to stop at once")
-        self._end(self.watchers, lambda: False, SIDE_STOP_SECONDS)
+        self._end(self.restartable, lambda: False, SIDE_STOP_SECONDS)
         seconds = self.options.stop_seconds
         if self.server is not None and not self.server.is_alive:
             # a worker that waits for an answer would wait for the server for ever; the sweep sends aborted work again
@@ -222,7 +225,7 @@ class Stack:
         self.say("up", "stopped")
 
     def _end(self, children: Sequence[Child], at_once: Callable[[], bool], seconds: float) -> None:
-        """Ask the processes to stop, press them after ``seconds`` or when ``at_once`` returns True, and kill their process groups."""
+        """Sends SIGTERM, then SIGQUIT after ``seconds`` or when ``at_once`` returns True, and at last kills the process groups."""
         for child in children:
             child.send(signal.SIGTERM)
         wait_for_end(children, seconds, at_once)
@@ -231,7 +234,7 @@ class Stack:
         for _ in range(3):
             for child in children:
                 child.send(signal.SIGQUIT)
-            wait_for_end(children, PRESS_SECONDS)
+            wait_for_end(children, SIGQUIT_INTERVAL_SECONDS)
         wait_for_end(children, HAND_BACK_SECONDS)
         for child in children:
             child.end()
