@@ -42,28 +42,28 @@ class Truth:
     seed: int
     intercept: float
     scale: float
-    of_level: tuple[Floats, ...]
-    of_pair: tuple[Floats, ...]
-    of_device_and_page: Floats
+    level_effects: tuple[Floats, ...]
+    pair_effects: tuple[Floats, ...]
+    device_page_effects: Floats
 
     def cr(self, keywords: Integers, levels: NDArray[np.uint8], devices: Integers) -> Floats:
-        return _cr(self.intercept + self.log_odds(keywords, levels, devices))
+        return _rate(self.intercept + self.log_odds(keywords, levels, devices))
 
     def log_odds(self, keywords: Integers, levels: NDArray[np.uint8], devices: Integers) -> Floats:
         """The log-odds without the intercept, shape (n,)."""
         own = _KEYWORD_SD * hashed_normal(self.seed, "keyword effect", keywords)
         page = levels[POSITION["page"]]
-        return self.scale * self.of_attributes(levels) + own + _DEVICE_LOG_ODDS[devices] + self.of_device_and_page[devices, page]
+        return self.scale * self.attribute_effects(levels) + own + _DEVICE_LOG_ODDS[devices] + self.device_page_effects[devices, page]
 
-    def of_attributes(self, levels: NDArray[np.uint8]) -> Floats:
+    def attribute_effects(self, levels: NDArray[np.uint8]) -> Floats:
         """The effect of the attributes before scaling, shape (n,).
 
         Summed table by table, because a matrix product may round a row differently by its position in the block.
         """
         total = np.zeros(levels.shape[1])
-        for table, of_choice in zip(self.of_level, levels, strict=True):
-            total += table[of_choice]
-        for table, (one, other) in zip(self.of_pair, _PAIRS, strict=True):
+        for table, choice_levels in zip(self.level_effects, levels, strict=True):
+            total += table[choice_levels]
+        for table, (one, other) in zip(self.pair_effects, _PAIRS, strict=True):
             total += table[levels[POSITION[one]], levels[POSITION[other]]]
         return total
 
@@ -73,23 +73,25 @@ def truth_of(seed: int) -> Truth:
     """The truth of a seed: sparse random effects, scaled so that every seed has the same spread and mean."""
     known = np.arange(1, 4_097, dtype=np.int64)
     levels = levels_of(known, seed)
-    rough = Truth(
+    unscaled = Truth(
         seed=seed,
         intercept=0.0,
         scale=1.0,
-        of_level=tuple(_effects(seed, choice.name, len(choice.shares) + 1) for choice in CHOICES),
-        of_pair=tuple(_effects(seed, f"{a} and {b}", *(len(CHOICES[POSITION[name]].shares) + 1 for name in (a, b))) / 2 for a, b in _PAIRS),
-        of_device_and_page=_effects(seed, "device and page", len(DEVICES), len(CHOICES[POSITION["page"]].shares) + 1) / 8,
+        level_effects=tuple(_effects(seed, choice.name, len(choice.shares) + 1) for choice in CHOICES),
+        pair_effects=tuple(
+            _effects(seed, f"{a} and {b}", *(len(CHOICES[POSITION[name]].shares) + 1 for name in (a, b))) / 2 for a, b in _PAIRS
+        ),
+        device_page_effects=_effects(seed, "device and page", len(DEVICES), len(CHOICES[POSITION["page"]].shares) + 1) / 8,
     )
-    scale = _ATTRIBUTES_SD / float(rough.of_attributes(levels).std())
-    scaled = replace(rough, scale=scale)
+    scale = _ATTRIBUTES_SD / float(unscaled.attribute_effects(levels).std())
+    scaled = replace(unscaled, scale=scale)
 
     keyword, device = np.nonzero(devices_of(known, seed))
     log_odds = scaled.log_odds(known[keyword], levels[:, keyword], device)
     low, high = -20.0, 20.0
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if _cr(middle + log_odds).mean() < MEAN_CR else (low, middle)
+        low, high = (middle, high) if _rate(middle + log_odds).mean() < MEAN_CR else (low, middle)
     return replace(scaled, intercept=low)
 
 
@@ -100,5 +102,5 @@ def _effects(seed: int, name: str, *shape: int) -> Floats:
     return effects.reshape(shape)
 
 
-def _cr(log_odds: Floats) -> Floats:
+def _rate(log_odds: Floats) -> Floats:
     return np.minimum(1 / (1 + np.exp(-log_odds)), HIGHEST_CR)
