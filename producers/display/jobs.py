@@ -28,7 +28,7 @@ def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) 
             continue
         job = status.job
         reason = _without_own_path(status.reason, job)
-        what = f"{_wish(job)}: {_shortened(reason)}" if reason else _wish(job)
+        what = f"{_request_line(job)}: {_shortened(reason)}" if reason else _request_line(job)
         chunks = f"{status.chunks_done}/{status.chunks}" if status.chunks else ""
         rows.append([job.job_id, status.state, ago(status.since), chunks, what])
     print_list(console, ("job", "state", "since", "chunks", "what"), rows, whole=("job", "state", "since", "chunks"))
@@ -43,7 +43,7 @@ def _without_own_path(reason: str, job: Job) -> str:
     return re.sub(rf"{JOBS}/{re.escape(job.job_id)}/{Subfolder.INPUT}/(train/|eval/)?", "", reason)
 
 
-def _wish(job: Job) -> str:
+def _request_line(job: Job) -> str:
     """The request on one line; a table that was copied into the job is shown by its name."""
     if not isinstance(job, ScoreJob):
         return f"train {job.definition}"

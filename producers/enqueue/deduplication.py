@@ -45,8 +45,9 @@ class ScheduledRun:
         return None
 
 
-def request_digest(kind: str, wish: dict[str, Any]) -> str:
-    return f"{kind}-{hashlib.sha256(json.dumps(wish, sort_keys=True, default=str).encode()).hexdigest()[:32]}"
+def request_digest(kind: str, request: dict[str, Any]) -> str:
+    """The digest of a request: equal fields of a kind give the same digest, in any order."""
+    return f"{kind}-{hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode()).hexdigest()[:32]}"
 
 
 def claim(bucket: Bucket, digest: str, versions: Mapping[str, str], *, again: bool, run: ScheduledRun | None = None) -> str:

@@ -60,7 +60,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     if newer is not None and not _was_made_before(bucket, newer, job_id, source):
         raise _older_than_published(earlier, newer, rows)
     share, number = (1.0, None) if earlier.has(JobFile.REJECTS_ACCEPTED) else (fixed.max_reject_share, fixed.max_rejects)
-    wish = {
+    request = {
         "fixes": job_id,
         "max_reject_share": share if max_reject_share is None else max_reject_share,
         "max_rejects": number if max_rejects is None else max_rejects,
@@ -69,10 +69,10 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     def job(own_id: str) -> ScoreJob:
         path = source.place_in(JobFolder(bucket, own_id))
         taken = {"model": fixed.model, "table": fixed.table, "place": fixed.place, "fixed_rows": path, "interval": fixed.interval}
-        return checked(ScoreJob, wish | taken | {"kind": "score", "job_id": own_id, "created": created.isoformat()})
+        return checked(ScoreJob, request | taken | {"kind": "score", "job_id": own_id, "created": created.isoformat()})
 
     job(NO_ID)
-    return enqueue(settings, bucket, request_digest("score", wish | {"rows": source.fingerprint}), job, [source], again=again)
+    return enqueue(settings, bucket, request_digest("score", request | {"rows": source.fingerprint}), job, [source], again=again)
 
 
 def _newer_at_place(bucket: Bucket, earlier: JobFolder, place: str) -> FoundResult | None:

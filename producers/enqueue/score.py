@@ -46,21 +46,21 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     source = find_table(bucket, table)
     place = result_place(source, day or created.date())
     check_place(place)
-    wish = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
+    request = {"model": model, "place": place, "chunk_rows": chunk_rows, "max_reject_share": max_reject_share}
     if max_rejects is not None:  # without it, the digest stays that of an earlier version
-        wish["max_rejects"] = max_rejects
+        request["max_rejects"] = max_rejects
     if interval:
-        wish["interval"] = interval
+        request["interval"] = interval
 
     def job(job_id: str) -> ScoreJob:
         table_path = source.place_in(JobFolder(bucket, job_id))
-        return checked(ScoreJob, wish | {"kind": "score", "job_id": job_id, "created": created.isoformat(), "table": table_path})
+        return checked(ScoreJob, request | {"kind": "score", "job_id": job_id, "created": created.isoformat(), "table": table_path})
 
     job(NO_ID)
     release = _release_of(settings, bucket, model)
     if interval:
         read_release(bucket, release).manifest.check_interval()
-    digest = request_digest("score", wish | {"release": release, "table": source.fingerprint})
+    digest = request_digest("score", request | {"release": release, "table": source.fingerprint})
     return enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
 
 

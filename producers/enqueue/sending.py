@@ -108,7 +108,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     if folder.has(JobFile.REQUEST):
         return Enqueued(job_id=job_id, fresh=False)
     for source in sources:
-        source.bring(folder)
+        source.copy_to(folder)
     for name, text in texts.items():
         bucket.write(folder.file(name), text)
     job = make_job(job_id)

@@ -36,13 +36,13 @@ class Source:
         """The path in the bucket where the job will find the table."""
         return folder.file(f"{Subfolder.INPUT}/{self.path}") if self.files else self.path
 
-    def kept_below(self, name: str) -> "Source":
+    def in_subfolder(self, name: str) -> "Source":
         """The same table in its own folder below ``input``: a job may have two tables of the same name."""
         if not self.files:
             return self
         return replace(self, path=f"{name}/{self.path}", files={f"{name}/{file}": at for file, at in self.files.items()})
 
-    def bring(self, folder: JobFolder) -> None:
+    def copy_to(self, folder: JobFolder) -> None:
         """Copy the local files into the job's folder."""
         for name, file in self.files.items():
             folder.bucket.upload(file, folder.file(f"{Subfolder.INPUT}/{name}"))
@@ -73,7 +73,7 @@ def find_table(bucket: Bucket, table: str) -> Source:
         _refuse_name(bucket, path, error)
         path = _path_inside(bucket, Path(table))
         if not path:
-            return _find_here(bucket, Path(table))
+            return _find_local(bucket, Path(table))
         inside = [info for info, _ in find_files(bucket, path)]
     versions = {info.path: info.version for info in inside if info.version}
     return Source(path=path, files={}, fingerprint=[(info.path, info.stamp) for info in inside], versions=versions)
@@ -121,18 +121,18 @@ def _newest_first(bucket: Bucket, folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in reversed(bucket.folders(folder)) if name.isdecimal()]
 
 
-def _find_here(bucket: Bucket, local: Path) -> Source:
+def _find_local(bucket: Bucket, local: Path) -> Source:
     try:
-        return _look_here(bucket, local)
+        return _describe_local(bucket, local)
     except OSError as error:
         where = error.filename or local
         raise TableError(f"{where} cannot be read: {error.strerror}", next_step="Check the path and its permissions.") from error
 
 
-def _look_here(bucket: Bucket, local: Path) -> Source:
+def _describe_local(bucket: Bucket, local: Path) -> Source:
     if local.is_dir():
         path = _safe(local.resolve().name)
-        found = [local / name for name in choose_files(str(local), *_look_into(local), LOOKING_HERE)]
+        found = [local / name for name in choose_files(str(local), *_local_names(local), LOCAL_READER)]
         files = {f"{path}/{_safe(file.name)}": file for file in found}
         if len(files) < len(found):
             raise TableError(
@@ -149,7 +149,7 @@ def _look_here(bucket: Bucket, local: Path) -> Source:
     return Source(path=path, files=files, fingerprint=[(name, _sha256(file)) for name, file in files.items()])
 
 
-def _look_into(folder: Path) -> tuple[list[str], list[str]]:
+def _local_names(folder: Path) -> tuple[list[str], list[str]]:
     """The sorted names of the files and of the folders in a local folder."""
     entries = sorted(folder.iterdir())
     folders = [entry.name for entry in entries if entry.is_dir() and not kind_of(entry.name)]
@@ -165,7 +165,7 @@ def _head_of(path: str) -> bytes:
         return content.read(HEAD_BYTES)
 
 
-LOOKING_HERE = FolderReader(names=lambda folder: _look_into(Path(folder)), head=_head_of)
+LOCAL_READER = FolderReader(names=lambda folder: _local_names(Path(folder)), head=_head_of)
 
 
 def _safe(name: str) -> str:

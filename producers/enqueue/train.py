@@ -53,25 +53,25 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
             f"{definition} cannot be promoted for figures on {train}, the table it is trained on",
             next_step="Name a table of a later time with --train and --eval, or leave out --promote auto.",
         )
-    sources = [find_table(bucket, path).kept_below(name) for name, path in (("train", train), ("eval", eval_table)) if path is not None]
-    wish: dict[str, Any] = {"definition": definition, "alias": alias}
+    sources = [find_table(bucket, path).in_subfolder(name) for name, path in (("train", train), ("eval", eval_table)) if path is not None]
+    request: dict[str, Any] = {"definition": definition, "alias": alias}
     if promote != "never":  # without it, the digest stays that of an earlier version
-        wish["promote"] = promote
+        request["promote"] = promote
     if force:
-        wish["force"] = force
+        request["force"] = force
     if max_left_out is not None:
-        wish["max_left_out"] = max_left_out
+        request["max_left_out"] = max_left_out
     texts = {} if config is None else {JobFile.PARAMS: _read_config(settings, bucket, config)}
 
     def job(job_id: str) -> TrainJob:
         folder = JobFolder(bucket, job_id)
         paths = dict(zip(("train", "eval"), (source.place_in(folder) for source in sources), strict=False))
         paths |= {"config": folder.file(JobFile.PARAMS)} if texts else {}
-        return checked(TrainJob, wish | paths | {"kind": "train", "job_id": job_id, "created": created.isoformat()})
+        return checked(TrainJob, request | paths | {"kind": "train", "job_id": job_id, "created": created.isoformat()})
 
     job(NO_ID)
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
-    digest = request_digest("train", wish | digests | {"tables": [source.fingerprint for source in sources]})
+    digest = request_digest("train", request | digests | {"tables": [source.fingerprint for source in sources]})
     return enqueue(settings, bucket, run.digest if run else digest, job, sources, texts, again=again, run=run)
 
 

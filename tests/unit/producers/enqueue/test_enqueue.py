@@ -404,14 +404,14 @@ def test_a_folder_below_that_may_not_be_read_is_named(nobody, bucket, tmp_path, 
     folder = tmp_path / "week 31"
     (folder / "more").mkdir(parents=True)
     (folder / "a.csv").write_text("entity_id,device\n1,Computer\n")
-    look = sources._look_into
+    look = sources._local_names
 
     def locked(path):
         if path.name == "more":
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return look(path)
 
-    monkeypatch.setattr(sources, "_look_into", locked)
+    monkeypatch.setattr(sources, "_local_names", locked)
     with pytest.raises(TableError, match=r"more cannot be read: Permission denied"):
         score(nobody, bucket, table=folder)
 
