@@ -34,7 +34,7 @@ UNACKED = "unacked"
 """Redis hash of the messages that workers have taken and not yet acknowledged; kombu's name."""
 
 KINDS = ("score", "train")
-JOBS_LOOKED_AT = 200
+MAX_JOBS_READ = 200
 """The most open jobs that a scrape reads, the oldest first; the others are only counted."""
 BUCKET_SECONDS = 5.0
 """Seconds that a scrape waits for the bucket; Prometheus gives up after ten, and then gets no metrics at all."""
@@ -75,7 +75,7 @@ class BackgroundScrape:
         """Start a scrape, unless one is running."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="look", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="bucket scrape", daemon=True)
                 self._thread.start()
 
     def wait(self, seconds: float) -> Scraped | None:
@@ -93,21 +93,21 @@ class Scrape(Collector):
 
     def __init__(self, client: redis.Redis, bucket: Bucket) -> None:
         self._client, self._bucket = client, bucket
-        self._bucket_look = BackgroundScrape(self._of_bucket)
+        self._bucket_scrape = BackgroundScrape(self._of_bucket)
 
     def collect(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("scoring_up", "1 where it answers.", labels=["what"])
-        took = GaugeMetricFamily("scoring_scrape_seconds", "How long it took to ask.", labels=["what"])
-        age = GaugeMetricFamily("scoring_bucket_figures_age_seconds", "Since the bucket was read; its figures are as old.")
+        up = GaugeMetricFamily("scoring_up", "1 if the service answered the last scrape, else 0.", labels=["what"])
+        took = GaugeMetricFamily("scoring_scrape_seconds", "Seconds the last scrape of the service took.", labels=["what"])
+        age = GaugeMetricFamily("scoring_bucket_figures_age_seconds", "Seconds since the bucket was last read.")
         began = time.monotonic()
-        self._bucket_look.begin()
-        looks = {"redis": scrape(self._of_redis), "bucket": self._bucket_look.wait(began + BUCKET_SECONDS - time.monotonic())}
-        for what, found in looks.items():
+        self._bucket_scrape.begin()
+        scrapes = {"redis": scrape(self._of_redis), "bucket": self._bucket_scrape.wait(began + BUCKET_SECONDS - time.monotonic())}
+        for what, found in scrapes.items():
             up.add_metric([what], int(found is not None and found.answered))
             if found is not None:
                 took.add_metric([what], found.took_seconds)
                 yield from found.metrics
-        if (found := looks["bucket"]) is not None:
+        if (found := scrapes["bucket"]) is not None:
             age.add_metric([], time.monotonic() - found.ended)
         yield up
         yield took
@@ -117,8 +117,10 @@ class Scrape(Collector):
         return [*self._queues(), self._workers(), *self._memory(), *self._signs(), *_counts(counters.read_counters(self._client))]
 
     def _queues(self) -> list[Metric]:
-        length = GaugeMetricFamily("scoring_queue_length", "Messages that wait.", labels=["queue"])
-        age = GaugeMetricFamily("scoring_oldest_message_age_seconds", "Age of the message that waits longest; 0: none.", labels=["queue"])
+        length = GaugeMetricFamily("scoring_queue_length", "Messages waiting in the queue.", labels=["queue"])
+        age = GaugeMetricFamily(
+            "scoring_oldest_message_age_seconds", "Seconds the oldest message has waited; 0 if none waits.", labels=["queue"]
+        )
         for queue in QUEUES:
             length.add_metric([queue], int(self._client.llen(queue)))
             since = waiting_since(self._client, queue)
@@ -137,16 +139,16 @@ class Scrape(Collector):
 
     def _memory(self) -> Iterator[Metric]:
         memory = self._client.info("memory")
-        yield GaugeMetricFamily("scoring_redis_memory_bytes", "Memory that Redis uses.", value=int(memory["used_memory"]))
+        yield GaugeMetricFamily("scoring_redis_memory_bytes", "Memory that Redis uses, in bytes.", value=int(memory["used_memory"]))
         # absent without a limit, because a ratio to it would be infinite
         if limit := int(memory.get("maxmemory", 0)):
-            yield GaugeMetricFamily("scoring_redis_memory_limit_bytes", "Its maxmemory; absent without one.", value=limit)
+            yield GaugeMetricFamily("scoring_redis_memory_limit_bytes", "maxmemory of Redis in bytes; absent if unlimited.", value=limit)
 
     def _signs(self) -> list[Metric]:
         found: list[Metric] = []
         for name, key, what in (
-            ("scoring_beat_age_seconds", heartbeat.BEAT, "Since beat last sent a sweep."),
-            ("scoring_sweep_age_seconds", heartbeat.SWEEP, "Since a worker last ended a sweep."),
+            ("scoring_beat_age_seconds", heartbeat.BEAT, "Seconds since beat last sent a sweep."),
+            ("scoring_sweep_age_seconds", heartbeat.SWEEP, "Seconds since a worker last finished a sweep."),
         ):
             seconds = heartbeat.seconds_since(self._client, key)
             if seconds is not None:
@@ -155,14 +157,16 @@ class Scrape(Collector):
 
     def _of_bucket(self) -> list[Metric]:
         ids = open_jobs(self._bucket)
-        statuses = [inspect_job(self._bucket, job_id) for job_id in ids[:JOBS_LOOKED_AT]]
+        statuses = [inspect_job(self._bucket, job_id) for job_id in ids[:MAX_JOBS_READ]]
         states = Counter(status.state for status in statuses)
         states[JobState.QUEUED] += len(ids) - len(statuses)
         jobs = GaugeMetricFamily("scoring_jobs", "Jobs that have not ended, or whose notice was not sent yet.", labels=["state"])
         for state in sorted({*OPEN_STATES, *states}):
             jobs.add_metric([state], states[state])
         oldest = [status.job.created.timestamp() for status in statuses if isinstance(status, JobStatus) and status.state in OPEN_STATES]
-        age = GaugeMetricFamily("scoring_oldest_job_age_seconds", "Age of the oldest job that has not ended; 0: none.")
+        age = GaugeMetricFamily(
+            "scoring_oldest_job_age_seconds", "Seconds since the oldest job that has not ended was requested; 0 if there is none."
+        )
         age.add_metric([], max(time.time() - min(oldest), 0.0) if oldest else 0)
         return [jobs, age, *self._disk(), *self._schedule()]
 
@@ -173,21 +177,23 @@ class Scrape(Collector):
         root = self._bucket.root
         # the folder is created with the first file
         disk = os.statvfs(next(folder for folder in (root, *root.parents) if folder.exists()))
-        yield GaugeMetricFamily("scoring_bucket_disk_free_bytes", "Room on the disk of the bucket.", value=disk.f_bavail * disk.f_frsize)
-        yield GaugeMetricFamily("scoring_bucket_disk_size_bytes", "Size of the disk of the bucket.", value=disk.f_blocks * disk.f_frsize)
+        yield GaugeMetricFamily("scoring_bucket_disk_free_bytes", "Free bytes on the bucket's disk.", value=disk.f_bavail * disk.f_frsize)
+        yield GaugeMetricFamily(
+            "scoring_bucket_disk_size_bytes", "Size of the bucket's disk in bytes.", value=disk.f_blocks * disk.f_frsize
+        )
         # some file systems create inodes on demand and report 0
         if disk.f_files:
-            yield GaugeMetricFamily(
-                "scoring_bucket_disk_free_inodes", "Files that the disk of the bucket can still take.", value=disk.f_favail
-            )
-            yield GaugeMetricFamily("scoring_bucket_disk_inodes", "Files that it can take at all.", value=disk.f_files)
+            yield GaugeMetricFamily("scoring_bucket_disk_free_inodes", "Free inodes of the bucket's disk.", value=disk.f_favail)
+            yield GaugeMetricFamily("scoring_bucket_disk_inodes", "Total inodes of the bucket's disk.", value=disk.f_files)
 
     def _schedule(self) -> list[Metric]:
         success = GaugeMetricFamily(
-            "scoring_schedule_last_success_timestamp_seconds", "When a run of this entry was done last.", labels=["name"]
+            "scoring_schedule_last_success_timestamp_seconds", "Unix time of the last successful run of the entry.", labels=["name"]
         )
         late = GaugeMetricFamily(
-            "scoring_schedule_overdue_seconds", "How long the oldest run since the last success is late; 0: none is.", labels=["name"]
+            "scoring_schedule_overdue_seconds",
+            "Seconds by which the oldest run since the last success is late; 0 if none is.",
+            labels=["name"],
         )
         now = datetime.now(UTC)
         for entry in read_entries(self._bucket)[0]:
@@ -203,8 +209,8 @@ class Scrape(Collector):
 
 def _counts(counted: counters.Counters) -> Iterator[Metric]:
     yield CounterMetricFamily("scoring_chunks", "Chunks that were scored.", value=counted.chunks)
-    yield CounterMetricFamily("scoring_rows", "Rows of them.", value=counted.rows)
-    yield CounterMetricFamily("scoring_rejects", "Rows of them that could not be scored.", value=counted.rejects)
+    yield CounterMetricFamily("scoring_rows", "Rows in scored chunks.", value=counted.rows)
+    yield CounterMetricFamily("scoring_rejects", "Rejected rows in scored chunks.", value=counted.rejects)
     yield CounterMetricFamily("scoring_cache_hits", "Chunks whose release was in memory.", value=counted.releases_kept)
     yield CounterMetricFamily("scoring_cache_misses", "Chunks whose release was read from the bucket.", value=counted.releases_loaded)
     ended = CounterMetricFamily("scoring_jobs_ended", "Jobs that ended and whose notice was sent.", labels=["kind", "state"])
@@ -213,7 +219,7 @@ def _counts(counted: counters.Counters) -> Iterator[Metric]:
     for (kind, state), count in sorted(ends.items()):
         ended.add_metric([kind, state], count)
     yield ended
-    seconds = HistogramMetricFamily("scoring_chunk_seconds", "How long each stage of a chunk took.", labels=["stage"])
+    seconds = HistogramMetricFamily("scoring_chunk_seconds", "Seconds that each stage of a chunk took.", labels=["stage"])
     for stage, histogram in counted.stages.items():
         upto, buckets = 0, []
         for bound, count in zip([*map(str, counters.BOUNDS), "+Inf"], histogram.counts, strict=True):

@@ -136,13 +136,13 @@ def slow(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "BUCKET_SECONDS", 0.2)
     scrape = metrics.Scrape(progress.connect(settings.broker_url), LocalBucket(tmp_path / "bucket"))
     may_answer = threading.Event()
-    whole = scrape._bucket_look._ask
+    whole = scrape._bucket_scrape._ask
 
     def ask():
         may_answer.wait(30)
         return whole()
 
-    scrape._bucket_look._ask = ask
+    scrape._bucket_scrape._ask = ask
     yield scrape, may_answer
     may_answer.set()
 
