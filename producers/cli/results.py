@@ -171,13 +171,13 @@ def results_rejects(result: str, count: int | None, rows_file: Path | None, as_j
         print_json([vars(reject) for reject in itertools.islice(found, count)])
         return
     all_found = list(found)
-    looked_at = rejects.looked_at(bucket, job_id)
+    examined = rejects.examined_share_in_words(bucket, job_id)
     if rows_file is None or not all_found:
-        display_results.print_rejects(console(), job_id, all_found, 20 if count is None else count, looked_at)
+        display_results.print_rejects(console(), job_id, all_found, 20 if count is None else count, examined)
         return
     written = rejects.write_rows(bucket, all_found, rows_file)
-    if looked_at:
-        say(f"Only {looked_at} have been looked at: there may be more.")
+    if examined:
+        say(f"Only {examined} have been examined: there may be more.")
     rows, them = ("1 row is", "it") if written == 1 else (f"{written:,} rows are", "them")
     say(f"{rows} in {rows_file}. Correct {them} there, leave reject_file and reject_line as they are, then type:")
     say(f"scoring score {rows_file} --fix {job_id}")

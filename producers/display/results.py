@@ -63,13 +63,13 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
         print_facts(console, {"scored with": release.release} | origin(release))
 
 
-def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, looked_at: str = "") -> None:
+def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, examined: str = "") -> None:
     """Print the number of rejects by reason, and the first ones.
 
-    ``looked_at`` describes the examined part of the table, if not all of it.
+    ``examined`` describes the examined part of the table, if not all of it.
     """
     if not rejects:
-        print_line(console, f"Job {job_id} has no rejects{f' so far ({looked_at} have been looked at)' if looked_at else ''}.")
+        print_line(console, f"Job {job_id} has no rejects{f' so far ({examined} have been examined)' if examined else ''}.")
         return
     reasons = [(f"{number:,}", column, reason) for column, reason, number in count_reasons(rejects)]
     print_list(console, ("rejects", "column", "reason"), reasons, whole=("rejects",))
@@ -78,8 +78,8 @@ def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], co
     print_list(console, ("file", "line", "column", "value", "reason"), first)
     if len(rejects) > count:
         print_line(console, f"and {len(rejects) - count:,} more")
-    if looked_at:
+    if examined:
         console.print()
-        print_line(console, f"Only {looked_at} have been looked at: there may be more.")
+        print_line(console, f"Only {examined} have been examined: there may be more.")
     console.print()
     print_line(console, f"Get the rows to correct with: scoring results rejects {job_id} --rows FILE")

@@ -116,7 +116,7 @@ def job_of_result(bucket: Bucket, wanted: str) -> JobFolder:
     return folder
 
 
-def looked_at(bucket: Bucket, job_id: str) -> str:
+def examined_share_in_words(bucket: Bucket, job_id: str) -> str:
     """The number of a job's examined chunks in words; empty when all were examined."""
     job = JobFolder(bucket, job_id)
     if not job.has(JobFile.REQUEST):  # a result outlives the folder of its job

@@ -96,18 +96,18 @@ def test_a_job_that_has_not_looked_at_all_its_chunks_says_so(bucket, tmp_path):
     write_table(bucket, lines())
     folder = make_job(bucket, chunk_rows=6)
     command, out = ("results", "rejects", folder.job_id), tmp_path / "mend.csv"
-    assert "has no rejects so far (0 of an unknown number of chunks have been looked at)." in scoring(bucket, *command).output
+    assert "has no rejects so far (0 of an unknown number of chunks have been examined)." in scoring(bucket, *command).output
     made = plan(folder)
     chunk.score_chunk(folder, made.chunk(3), ModelLibrary(folder.bucket, bucket.root))
     for _ in ("running", "cancelled"):
-        assert "has no rejects so far (1 of 7 chunks have been looked at)." in scoring(bucket, *command, "--rows", str(out)).output
+        assert "has no rejects so far (1 of 7 chunks have been examined)." in scoring(bucket, *command, "--rows", str(out)).output
         assert not out.exists()
         folder.cancel()
     folder.reopen()
     chunk.score_chunk(folder, made.chunk(1), ModelLibrary(folder.bucket, bucket.root))
     folder.fail(TableError("too many rejects"))
     for more in ((), ("--rows", str(out))):
-        assert "Only 2 of 7 chunks have been looked at: there may be more." in scoring(bucket, *command, *more).output
+        assert "Only 2 of 7 chunks have been examined: there may be more." in scoring(bucket, *command, *more).output
     assert len(out.read_text().splitlines()) == 3
 
 
