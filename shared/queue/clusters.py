@@ -33,7 +33,7 @@ KEPT_SECONDS = 30 * 24 * 3600
 
 OWNER, CLUSTERS = "cluster.json", "clusters"
 SEEN_EVERY_SECONDS = 20.0
-SAID_EVERY_SECONDS = 60.0
+LOG_EVERY_SECONDS = 60.0
 SILENT_SECONDS = 120.0
 """A stack without a sign of life for this time counts as gone."""
 
@@ -64,7 +64,7 @@ class Claim:
         return self.owner == self.own or self.owner not in self.others
 
     def is_foreign(self, cluster: str) -> bool:
-        """True when the jobs of this stack id must be left to another stack."""
+        """True when the jobs of this stack id belong to another stack."""
         if cluster == self.own:
             return False
         return cluster in self.others or not self.is_ours
@@ -82,7 +82,7 @@ JOIN = (
 """The next step when another stack owns the bucket."""
 
 
-class Share:
+class OwnJobs:
     """The open jobs of this stack, at one moment.
 
     A job belongs to the stack that enqueued it, or to the owner of the bucket when that stack is gone or unknown.
@@ -91,11 +91,11 @@ class Share:
     def __init__(self, bucket: Bucket, claim: Claim | None, of_job: dict[str, str]) -> None:
         """``claim`` is None when the id of this stack is unknown; ``of_job`` caches the stacks of jobs and is extended."""
         self.claim = claim
-        self.left_alone: list[str] = []
+        self.foreign_jobs: list[str] = []
         self._bucket, self._of_job = bucket, of_job
 
     def is_own(self, job_id: str) -> bool:
-        """False for a job that must be left to another stack; reads the mark of the job if needed. Safe to call from several threads.
+        """False for a job of another stack; reads the mark of the job if needed. Safe to call from several threads.
 
         Raises:
             BucketError: the mark of the job cannot be read.
@@ -106,7 +106,7 @@ class Share:
             self._of_job[job_id] = cluster_of_job(self._bucket, job_id)
         is_foreign = self.claim.is_foreign(self._of_job[job_id])
         if is_foreign:
-            self.left_alone.append(job_id)
+            self.foreign_jobs.append(job_id)
         return not is_foreign
 
 
@@ -118,7 +118,7 @@ class Cluster:
         self._own = configured
         self._claim: Claim | None = None
         self._looked = 0.0
-        self._said = -SAID_EVERY_SECONDS
+        self._logged = -LOG_EVERY_SECONDS
         self._of_job: dict[str, str] = {}
 
     def claim(self) -> Claim:
@@ -128,30 +128,30 @@ class Cluster:
             self._looked = self._clock()
         return self._claim
 
-    def share_out(self, open_jobs: Sequence[str]) -> "Share":
-        """The share of this stack in the open jobs; each job is resolved when ``is_own`` is called. Raises BucketError.
+    def own_jobs_among(self, open_jobs: Sequence[str]) -> "OwnJobs":
+        """The jobs of this stack among the open jobs; each job is resolved when ``is_own`` is called. Raises BucketError.
 
         The other stacks are read each time: one that came since the last claim may already have enqueued jobs.
         """
         if not open_jobs or not self.claim().own:
-            return Share(self._bucket, None, {})
+            return OwnJobs(self._bucket, None, {})
         self._claim = read_claim(self._bucket, self._own)
         # a job that was closed and resumed may have moved to another stack
         self._of_job = {job_id: self._of_job[job_id] for job_id in open_jobs if job_id in self._of_job}
-        return Share(self._bucket, self._claim, self._of_job)
+        return OwnJobs(self._bucket, self._claim, self._of_job)
 
     def own_jobs(self, open_jobs: Sequence[str]) -> list[str]:
         """The open jobs of this stack, in their order; reads the mark of each. Raises BucketError."""
-        share = self.share_out(open_jobs)
-        return [job_id for job_id in open_jobs if share.is_own(job_id)]
+        own_jobs = self.own_jobs_among(open_jobs)
+        return [job_id for job_id in open_jobs if own_jobs.is_own(job_id)]
 
-    def say_left_alone(self, share: "Share") -> None:
-        """Log that jobs were left to other stacks, at most every ``SAID_EVERY_SECONDS``."""
-        if share.claim is None or not share.left_alone or self._clock() - self._said < SAID_EVERY_SECONDS:
+    def log_foreign_jobs(self, own_jobs: "OwnJobs") -> None:
+        """Log that jobs of other stacks were skipped, at most every ``LOG_EVERY_SECONDS``."""
+        if own_jobs.claim is None or not own_jobs.foreign_jobs or self._clock() - self._logged < LOG_EVERY_SECONDS:
             return
-        self._said = self._clock()
-        others = [*share.claim.others]
-        log.warning("jobs of another stack skipped", jobs=len(share.left_alone), cluster=share.claim.own, others=others, to_do=JOIN)
+        self._logged = self._clock()
+        others = [*own_jobs.claim.others]
+        log.warning("jobs of another stack skipped", jobs=len(own_jobs.foreign_jobs), cluster=own_jobs.claim.own, others=others, to_do=JOIN)
 
     def _inspect(self) -> Claim:
         former, self._own = self._own, self._id_in_redis() or self._own

@@ -19,7 +19,7 @@ from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
 from shared.jobs.states import JobState
-from shared.queue.clusters import Cluster, Share
+from shared.queue.clusters import Cluster, OwnJobs
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks
@@ -111,8 +111,8 @@ def sweep(
     turn = turn or Turn()
     limit = time.monotonic() + turn.seconds
     marks = turn.message(bucket.files(OPEN))
-    share = cluster.share_out([_job_of(mark) for mark in marks]) if cluster else None
-    look = functools.partial(_inspect_jobs, bucket, rules, share, may_enter)
+    own_jobs = cluster.own_jobs_among([_job_of(mark) for mark in marks]) if cluster else None
+    look = functools.partial(_inspect_jobs, bucket, rules, own_jobs, may_enter)
     # on a disk, threads take longer than a plain loop
     looks = prefetch_each(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
     try:
@@ -127,8 +127,8 @@ def sweep(
                 return
         turn.after = ""
     finally:
-        if cluster and share:
-            cluster.say_left_alone(share)
+        if cluster and own_jobs:
+            cluster.log_foreign_jobs(own_jobs)
 
 
 def _job_of(mark: FileInfo) -> str:
@@ -136,13 +136,13 @@ def _job_of(mark: FileInfo) -> str:
 
 
 def _inspect_jobs(
-    bucket: Bucket, rules: Rules, share: Share | None, may_enter: Callable[[str], bool] | None, mark: FileInfo
+    bucket: Bucket, rules: Rules, own_jobs: OwnJobs | None, may_enter: Callable[[str], bool] | None, mark: FileInfo
 ) -> Missing | None:
     """Returns the step that a job waits for; None if it needs none, is skipped, belongs to another stack, or cannot be read now."""
     if may_enter is not None and not may_enter(_job_of(mark)):
         return None
     try:
-        if share and not share.is_own(_job_of(mark)):
+        if own_jobs and not own_jobs.is_own(_job_of(mark)):
             return None
         return _missing_step(JobFolder(bucket, _job_of(mark)), mark, rules)
     except PermanentError as error:
