@@ -73,8 +73,8 @@ GROUPS = [
 ]
 
 
-def examine(settings: Settings, *, tell_people: bool = False, canary_seconds: float = PROBE_SECONDS) -> Iterator[Finding]:
+def examine(settings: Settings, *, send_test_notice: bool = False, probe_seconds: float = PROBE_SECONDS) -> Iterator[Finding]:
     """Yield the findings of all checks as they are made."""
-    examined = Examined(settings=settings, tell_people=tell_people, canary_seconds=canary_seconds)
+    examined = Examined(settings=settings, send_test_notice=send_test_notice, probe_seconds=probe_seconds)
     for group in GROUPS:
         yield from group.examine(examined)

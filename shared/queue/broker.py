@@ -26,8 +26,8 @@ CLOCKS_APART_SECONDS = 60
 """The largest assumed difference between the clocks of two hosts."""
 
 PROBE_SECONDS = 3600.0
-"""Expiry is checked by the worker's clock, which may be far ahead: a canary that waited longer is dropped. An answer to an earlier canary
-does no harm, since each canary has its own key for answers.
+"""Expiry is checked by the worker's clock, which may be far ahead: a probe that waited longer is dropped. An answer to an earlier probe
+does no harm, since each probe has its own key for answers.
 """
 
 GC_SECONDS = 300.0
@@ -134,10 +134,10 @@ def send(app: celery.Celery, task: str, messages: Sequence[StepMessage]) -> None
             )
 
 
-def send_probe(app: celery.Celery, queue: str, canary: Probe) -> None:
-    """Send a canary to a queue, for its consumer to answer; raises BrokerError."""
+def send_probe(app: celery.Celery, queue: str, probe: Probe) -> None:
+    """Send a probe to a queue, for its consumer to answer; raises BrokerError."""
     with _asking(app):
-        app.send_task(PROBE, args=[canary.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=PROBE_SECONDS, retry=False)
+        app.send_task(PROBE, args=[probe.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=PROBE_SECONDS, retry=False)
 
 
 @contextlib.contextmanager

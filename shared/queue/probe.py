@@ -1,4 +1,4 @@
-"""Canaries: messages that ask the consumer of a queue to answer. They prove that work is consumed, not only that processes are alive.
+"""Probes: messages that ask the consumer of a queue to answer. They prove that work is consumed, not only that processes are alive.
 
 The answer stays in Redis for a minute: a field for each queue of a hash ``scoring:canary:<token>``.
 """
@@ -21,11 +21,11 @@ class Probe(Record):
 
     token: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")] = Field(default_factory=lambda: secrets.token_hex(8))
     tell_people: bool = False
-    """True to test the webhook too."""
+    """True to send a test notice to the webhook too."""
 
 
 class Answer(Record):
-    """The host, versions and definitions of the process that took a canary."""
+    """The host, versions and definitions of the process that took a probe."""
 
     host: str
     libraries: dict[str, str]
@@ -43,26 +43,26 @@ class Answer(Record):
     bucket: Annotated[str, Field(max_length=1000, exclude_if=lambda bucket: not bucket)] = ""
     """The address of its bucket."""
     sees_bucket: Annotated[bool | None, Field(exclude_if=lambda sees: sees is None)] = None
-    """True when the file of this canary is in its bucket; False when it uses another bucket."""
+    """True when the file of this probe is in its bucket; False when it uses another bucket."""
 
 
-def probe_file(canary: Probe) -> str:
+def probe_file(probe: Probe) -> str:
     """Path of a file that the asking process writes to the bucket, so that the answering process can check that it uses the same one."""
-    return f"doctor/{canary.token}"
+    return f"doctor/{probe.token}"
 
 
-def answer(client: redis.Redis, canary: Probe, queue: str, given: Answer) -> None:
+def write_answer(client: redis.Redis, probe: Probe, queue: str, answer: Answer) -> None:
     """Write the answer for one queue; raises redis.RedisError."""
     with client.pipeline(transaction=True) as pipe:
-        pipe.hset(_key(canary), queue, given.to_json())
-        pipe.expire(_key(canary), KEPT_SECONDS)
+        pipe.hset(_key(probe), queue, answer.to_json())
+        pipe.expire(_key(probe), KEPT_SECONDS)
         pipe.execute()
 
 
-def answers(client: redis.Redis, canary: Probe) -> dict[str, Answer]:
+def read_answers(client: redis.Redis, probe: Probe) -> dict[str, Answer]:
     """The answers so far, by queue; raises redis.RedisError."""
     found = {}
-    for queue, text in client.hgetall(_key(canary)).items():
+    for queue, text in client.hgetall(_key(probe)).items():
         try:
             found[queue.decode() if isinstance(queue, bytes) else queue] = decode(Answer, text)
         except MessageError:  # of another version: any answer proves that the queue is served
@@ -70,5 +70,5 @@ def answers(client: redis.Redis, canary: Probe) -> dict[str, Answer]:
     return found
 
 
-def _key(canary: Probe) -> str:
-    return f"scoring:canary:{canary.token}"
+def _key(probe: Probe) -> str:
+    return f"scoring:canary:{probe.token}"

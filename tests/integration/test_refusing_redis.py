@@ -11,7 +11,7 @@ import redis
 from producers.stack.services import BEAT, WORKER, beat_command, lone_worker_command
 from shared.errors import ScoringError
 from shared.queue.broker import make_app, send_probe
-from shared.queue.probe import Probe, answers
+from shared.queue.probe import Probe, read_answers
 from shared.queue.routes import QUEUE_CONTROL
 from shared.settings import Settings
 from tests.conftest import own_server, wait_until
@@ -51,13 +51,13 @@ class Stack:
 
     def answers_now(self, seconds):
         """A worker takes a message."""
-        canary = Probe()
+        probe = Probe()
 
         def answered():
             try:
                 with make_app(self.settings) as app:
-                    send_probe(app, QUEUE_CONTROL, canary)
-                return answers(self.client, canary)
+                    send_probe(app, QUEUE_CONTROL, probe)
+                return read_answers(self.client, probe)
             except (ScoringError, redis.RedisError):
                 return False
 

@@ -11,7 +11,7 @@ from shared.errors import MessageError, TransientError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import StepMessage
 from shared.queue import routes
-from shared.queue.probe import Probe, answer
+from shared.queue.probe import Probe, write_answer
 from shared.queue.upkeep import Upkeep
 from workers.notices import delivery
 from workers.recovery import retention
@@ -79,4 +79,4 @@ def answer_probe(self: celery.Task, message: object = None, queue: object = None
     webhook = deliver_probe(self, asked) if asked.tell_people else None
     given = describe_worker(asked, str(queue), webhook)
     with contextlib.suppress(redis.RedisError):
-        answer(context.redis_client(), asked, str(queue), given)
+        write_answer(context.redis_client(), asked, str(queue), given)

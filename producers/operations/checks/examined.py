@@ -18,9 +18,9 @@ class Examined:
     """The examined stack; the checks of Redis, bucket and queues fill it in for later checks."""
 
     settings: Settings
-    tell_people: bool = False
+    send_test_notice: bool = False
     """True to make a worker send a message to the webhook."""
-    canary_seconds: float = PROBE_SECONDS
+    probe_seconds: float = PROBE_SECONDS
     """Seconds that workers have to answer."""
     client: redis.Redis | None = None
     """None when Redis does not answer or is too old."""

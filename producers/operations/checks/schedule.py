@@ -9,7 +9,7 @@ from producers.schedule.run_states import EntryLine, RunPhase, inspect_entry, re
 from producers.schedule.runs import ON_TIME
 from shared.jobs.states import JobState
 
-UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED, RunPhase.DID_NOT_START)
+UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED, RunPhase.GIVEN_UP)
 
 
 def check_schedule(examined: Examined) -> Iterator[Finding]:
@@ -35,10 +35,10 @@ def _bad_run(line: EntryLine, now: datetime) -> str:
     state = line.state
     if state is None or not (state.state in UNSUCCESSFUL or was_missed(line, now)):
         return ""
-    verb = "was " if state.state in (JobState.CANCELLED, RunPhase.NOT_STARTED) else ""
+    verb = "was " if state.state in (JobState.CANCELLED, RunPhase.PENDING) else ""
     return ": ".join(filter(None, [f"the last run of {line.entry.name} {verb}{state.state}", state.reason]))
 
 
 def was_missed(line: EntryLine, now: datetime) -> bool:
     """True when the last run of an entry was due but was not started."""
-    return line.state is not None and line.state.state == RunPhase.NOT_STARTED and line.last is not None and now - line.last.at > ON_TIME
+    return line.state is not None and line.state.state == RunPhase.PENDING and line.last is not None and now - line.last.at > ON_TIME

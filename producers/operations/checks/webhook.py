@@ -8,11 +8,11 @@ from shared.queue.routes import QUEUE_CONTROL
 
 
 def check_webhook(examined: Examined) -> Iterator[Finding]:
-    """Check that a webhook is set and, with ``tell_people``, accepts a message from a worker."""
+    """Check that a webhook is set and, with ``send_test_notice``, accepts a message from a worker."""
     answer = examined.answers.get(QUEUE_CONTROL)
     if not examined.settings.webhook_url.get_secret_value():
         yield warning("webhook", "none is set here: notices are only logged", "Set WEBHOOK_URL.")
-    elif not examined.tell_people:
+    elif not examined.send_test_notice:
         yield ok("webhook", "one is set; --send tries it")
     elif answer is None or answer.webhook is None:
         yield error("webhook", "no worker tried it", "Start a worker for the queue control.")

@@ -16,7 +16,7 @@ from producers.local_definitions import definitions_here
 from producers.operations.checks import queues
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, State
-from producers.operations.checks.queues import canary_files
+from producers.operations.checks.queues import probe_files
 from producers.operations.checks.releases import check_aliases, check_libraries
 from producers.operations.checks.schedule import was_missed
 from producers.operations.checks.workers import check_differences
@@ -26,8 +26,8 @@ from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
 from shared.queue import heartbeat, progress, routes
-from shared.queue.killers import Killer, note_killer
-from shared.queue.probe import Answer, Probe, answer, answers
+from shared.queue.crashing_releases import CrashingRelease, record_crashing_release
+from shared.queue.probe import Answer, Probe, read_answers, write_answer
 from shared.queue.upkeep import MAX_DEATHS, begin
 from shared.records import decode
 from shared.settings import Settings
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.server
 
 def look(redis_url: str, place: object, **more: object) -> dict[str, Finding]:
     settings = Settings(redis_url=redis_url, bucket_url=str(place), **more)
-    return {finding.subject: finding for finding in examine(settings, canary_seconds=0.1)}
+    return {finding.subject: finding for finding in examine(settings, probe_seconds=0.1)}
 
 
 def test_without_workers_every_queue_is_an_error_and_says_what_to_start(redis_url, tmp_path):
@@ -258,13 +258,13 @@ def test_the_worker_says_whether_it_has_the_bucket_of_the_command(redis_url, tmp
     client, seen = progress.connect(redis_url), {}
     for asker in ("same", "other"):
         asked = Probe()
-        with canary_files(LocalBucket(tmp_path / asker), [asked]) as are_there:
+        with probe_files(LocalBucket(tmp_path / asker), [asked]) as are_there:
             assert are_there
             subprocess.run(
                 [sys.executable, "-c", program, json.dumps([asked.encode(), "control"])],
                 cwd=REPOSITORY, env=os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "same")}, timeout=120, check=True,
             )  # fmt: skip
-        seen[asker] = answers(client, asked)["control"].sees_bucket
+        seen[asker] = read_answers(client, asked)["control"].sees_bucket
     assert seen == {"same": True, "other": False}
     assert not LocalBucket(tmp_path / "same").files("doctor"), "nothing is left of it"
 
@@ -282,9 +282,9 @@ def test_a_schedule_with_a_problem_is_an_error(redis_url, tmp_path):
 def test_an_answer_is_of_one_canary_alone_and_has_an_end(redis_url):
     client = progress.connect(redis_url)
     one, other = Probe(), Probe()
-    answer(client, one, "score", Answer(host="here", libraries={}, definitions=[]))
-    assert answers(client, one)["score"].host == "here"
-    assert answers(client, other) == {}
+    write_answer(client, one, "score", Answer(host="here", libraries={}, definitions=[]))
+    assert read_answers(client, one)["score"].host == "here"
+    assert read_answers(client, other) == {}
     assert all(0 < client.ttl(key) <= 60 for key in client.scan_iter("scoring:canary:*"))
 
 
@@ -292,13 +292,13 @@ def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(re
     shutil.copytree(PACKAGE_FOLDER / "v1", tmp_path / "own1")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.py").write_text("import no_such_library")
-    canaries = {queue: Probe() for queue in ("control", "score", "train")}
+    probes = {queue: Probe() for queue in ("control", "score", "train")}
     program = "import json, sys; from workers.tasks.upkeep import answer_probe; [answer_probe(*words) for words in json.loads(sys.argv[1])]"
-    words = json.dumps([[canary.encode(), queue] for queue, canary in canaries.items()])
+    words = json.dumps([[probe.encode(), queue] for queue, probe in probes.items()])
     environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, words], cwd=REPOSITORY, env=environment, timeout=120, check=True)
     client = progress.connect(redis_url)
-    told = {queue: answers(client, canary)[queue] for queue, canary in canaries.items()}
+    told = {queue: read_answers(client, probe)[queue] for queue, probe in probes.items()}
     assert {"own1", "broken"} < set(told["control"].definitions)
     assert told["control"].sources == {}
     assert told["score"].sources == told["train"].sources
@@ -313,12 +313,14 @@ def test_an_answer_of_an_earlier_version_says_nothing_of_sources():
 
 
 def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monkeypatch):
-    killer = Killer(release="v9@20261123T101500Z-9bfad3", at=datetime(2026, 11, 23, 10, tzinfo=UTC), job_id="a-job", what="it kills")
-    note_killer(redis.Redis.from_url(redis_url), killer)
+    killer = CrashingRelease(
+        release="v9@20261123T101500Z-9bfad3", at=datetime(2026, 11, 23, 10, tzinfo=UTC), job_id="a-job", what="it kills"
+    )
+    record_crashing_release(redis.Redis.from_url(redis_url), killer)
     given = Answer(host="one", libraries={}, definitions=["v1", "v9"], left_out={"v9": "kills its process (SIGABRT)"})
-    monkeypatch.setattr(queues, "answers", lambda *_: dict.fromkeys(("control", "score", "train"), given))
+    monkeypatch.setattr(queues, "read_answers", lambda *_: dict.fromkeys(("control", "score", "train"), given))
     settings = Settings(redis_url=redis_url, bucket_url=str(tmp_path))
-    found = {finding.subject: finding for finding in examine(settings, canary_seconds=60)}  # as long as it takes to send them
+    found = {finding.subject: finding for finding in examine(settings, probe_seconds=60)}  # as long as it takes to send them
     definition, release = found["definition v9"], found[f"release {killer.release}"]
     assert (definition.state, definition.text) == (
         State.ERROR,

@@ -8,7 +8,7 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce, undelivered
 from shared.queue import heartbeat, progress
 from shared.queue.leases import are_leased, leased
-from shared.queue.probe import Probe, answers
+from shared.queue.probe import Probe, read_answers
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port
 from workers.notices import delivery, resting
@@ -46,7 +46,7 @@ def worker(client, tmp_path, monkeypatch):
 def probe(client) -> str:
     asked = Probe(tell_people=True)
     upkeep.answer_probe(asked.encode(), "control")
-    return answers(client, asked)["control"].webhook
+    return read_answers(client, asked)["control"].webhook
 
 
 def test_a_probe_reaches_people_once_and_leaves_the_webhook_free(client, worker, people):
