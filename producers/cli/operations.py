@@ -43,9 +43,9 @@ MARKS = {State.OK: ("ok", "green"), State.WARNING: ("warning", "yellow"), State.
 
 
 @click.command()
-@click.option("--send", "tell_people", is_flag=True, help="Also have a worker send a message to the webhook.")
+@click.option("--send", "send_test_notice", is_flag=True, help="Also have a worker send a message to the webhook.")
 @json_option
-def doctor(tell_people: bool, as_json: bool) -> int:
+def doctor(send_test_notice: bool, as_json: bool) -> int:
     """Check everything that a job needs, and print what to do.
 
     Checks settings, Redis, bucket, disk, clock, a message through every queue, beat, sweep, webhook, and whether the workers have what
@@ -59,7 +59,7 @@ def doctor(tell_people: bool, as_json: bool) -> int:
     from producers.operations.doctor import examine
 
     findings = []
-    for finding in examine(read_settings(), tell_people=tell_people):
+    for finding in examine(read_settings(), send_test_notice=send_test_notice):
         findings.append(finding)
         if not as_json:
             mark, colour = MARKS[finding.state]

@@ -68,8 +68,8 @@ COMMANDS = {
     "results": "results:results",
     "schedule": "schedule:schedule",
     "gc": "gc:gc",
-    "doctor": "watch:doctor",
-    "metrics": "watch:metrics",
+    "doctor": "operations:doctor",
+    "metrics": "operations:metrics",
     "notebook": "notebook:notebook",
 }
 """Each command -> its module in this package, and its name there."""
