@@ -13,11 +13,12 @@ from shared.records import Record, ReleaseId, Timestamp, decode
 
 KEY = "scoring:killers"
 KEPT_SECONDS = 7 * 24 * 3600
-MOST = 100
+MAX_LISTED = 100
+"""The most releases that are listed, the newest first."""
 
 
-class Killer(Record):
-    """A release that killed its loader, and the job that failed because of it."""
+class CrashingRelease(Record):
+    """A release that killed or hung its loader, and the job that failed because of it."""
 
     release: ReleaseId
     at: Timestamp
@@ -26,25 +27,25 @@ class Killer(Record):
     """The kind of failure, in words."""
 
 
-def note_killer(client: redis.Redis, killer: Killer) -> None:
+def record_crashing_release(client: redis.Redis, found: CrashingRelease) -> None:
     """Record a release that killed its loader; raises redis.RedisError."""
     with client.pipeline(transaction=True) as pipe:
-        pipe.hset(KEY, killer.release, killer.to_json())
+        pipe.hset(KEY, found.release, found.to_json())
         pipe.expire(KEY, KEPT_SECONDS)
         pipe.execute()
 
 
-def forget_killer(client: redis.Redis, release: str) -> None:
+def forget_crashing_release(client: redis.Redis, release: str) -> None:
     """Remove a release that loaded successfully after all; raises redis.RedisError."""
     client.hdel(KEY, release)
 
 
-def read_killers(client: redis.Redis) -> list[Killer]:
-    """The recorded releases, the newest first, at most ``MOST``; raises redis.RedisError."""
+def read_crashing_releases(client: redis.Redis) -> list[CrashingRelease]:
+    """The recorded releases, the newest first, at most ``MAX_LISTED``; raises redis.RedisError."""
     found = []
     for text in client.hvals(KEY):
         try:
-            found.append(decode(Killer, text))
+            found.append(decode(CrashingRelease, text))
         except MessageError:  # written by another version
             continue
-    return sorted(found, key=lambda killer: killer.at, reverse=True)[:MOST]
+    return sorted(found, key=lambda release: release.at, reverse=True)[:MAX_LISTED]

@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 import redis
 
 from shared.jobs.folder import JobFolder
-from shared.queue import killers
+from shared.queue import crashing_releases
 from workers.tasks import context
 
 
 def remember_killer(release: str, folder: JobFolder, what: str) -> None:
     """Records that a release killed its loader in this job."""
-    killer = killers.Killer(release=release, at=datetime.now(UTC), job_id=folder.job_id, what=what[:500])
+    killer = crashing_releases.CrashingRelease(release=release, at=datetime.now(UTC), job_id=folder.job_id, what=what[:500])
     with contextlib.suppress(redis.RedisError):
-        killers.note_killer(context.redis_client(), killer)
+        crashing_releases.record_crashing_release(context.redis_client(), killer)
 
 
 def forget_killer(release: str) -> None:
     """Removes the record of a release that can be loaded again, for example after a correction of its definition."""
     with contextlib.suppress(redis.RedisError):
-        killers.forget_killer(context.redis_client(), release)
+        crashing_releases.forget_crashing_release(context.redis_client(), release)

@@ -9,7 +9,7 @@ from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.digests import digest_source
 from shared.queue import heartbeat, routes
-from shared.queue.killers import read_killers
+from shared.queue.crashing_releases import read_crashing_releases
 from shared.queue.probe import Answer
 from shared.queue.upkeep import read_left_out
 from shared.settings import Settings
@@ -68,7 +68,7 @@ def check_killers(examined: Examined) -> Iterator[Finding]:
     """Check that no release kills or hangs the process that loads it."""
     if examined.client is None:
         return
-    for killer in read_killers(examined.client):
+    for killer in read_crashing_releases(examined.client):
         text = f"{killer.what} ({killer.at:%Y-%m-%d %H:%M} UTC)"
         yield warning(f"release {killer.release}", text, f"See: scoring jobs show {killer.job_id}")
 

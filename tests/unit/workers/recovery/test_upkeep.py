@@ -109,7 +109,7 @@ def ended(bucket):
 
 
 def test_a_group_that_kills_the_removal_is_left_out_and_the_round_goes_on(bucket, client, ended, monkeypatch):
-    monkeypatch.setattr(survey, "_judge_results", dying_on("2026/11/23", survey._judge_results))
+    monkeypatch.setattr(survey, "_assess_results", dying_on("2026/11/23", survey._assess_results))
     assert deaths(tasks_upkeep.gc, 6) == 3
     progress = read_progress(bucket)
     assert (progress.phase, progress.marked) == ("", 1), "the jobs were looked at, and the round is over"

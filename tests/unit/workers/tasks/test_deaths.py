@@ -13,7 +13,7 @@ from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
 from shared.queue import broker, leases, progress, routes
-from shared.queue.killers import Killer, note_killer, read_killers
+from shared.queue.crashing_releases import CrashingRelease, read_crashing_releases, record_crashing_release
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
@@ -331,7 +331,7 @@ def test_a_release_that_kills_its_loader_fails_the_job_and_is_remembered_for_the
     assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
     check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "most likely memory", exit_code=4)
     assert "scoring models check deadly" in folder.outcome().next_step
-    [killer] = read_killers(client)
+    [killer] = read_crashing_releases(client)
     assert (killer.release, killer.job_id) == (release, folder.job_id)
 
 
@@ -418,16 +418,16 @@ def test_a_release_that_could_be_loaded_after_all_is_named_by_the_doctor_no_more
     corrected = tmp_path / "corrected"
     folder = deadly_release(f"os.path.exists({str(corrected)!r}) or os.kill(os.getpid(), 9)")
     assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
-    other = Killer(release="v9@20261123T101500Z-9bfad3", at=datetime.now(UTC), job_id="a-job", what="it kills")
-    note_killer(client, other)
-    assert len(read_killers(client)) == 2
+    other = CrashingRelease(release="v9@20261123T101500Z-9bfad3", at=datetime.now(UTC), job_id="a-job", what="it kills")
+    record_crashing_release(client, other)
+    assert len(read_crashing_releases(client)) == 2
     corrected.touch()
     later = make_job(folder.bucket, minute=9, table="data/few.csv", model=job_plan.read_plan(folder).release)
     plan(later)
     assert run(score.score_chunk, first_chunk(later)) == 0
     run(score.score_finish, whole(later))
     assert later.outcome().state == "done"
-    assert read_killers(client) == [other]
+    assert read_crashing_releases(client) == [other]
 
 
 def test_a_release_that_killed_its_loader_once_gives_the_same_rates(deadly_release, tmp_path):
