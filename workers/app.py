@@ -20,8 +20,8 @@ from model_store.trial_import import bar_deadly_definitions
 from shared.errors import ModelError
 from shared.logs import set_up_logs
 from shared.processes import limit_new_files
-from shared.queue import progress
 from shared.queue.broker import make_app
+from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.recovery.beat_watchdog import start_watch
@@ -96,7 +96,7 @@ def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 @signals.worker_ready.connect
 def _forgive_at_shutdown(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
     """Forgives the attempts in progress at shutdown: a worker killed while stopping must not count as a death of its work."""
-    forgiver = Forgiver(lambda: progress.connect(read_settings().broker_url), lambda: list(state.active_requests))
+    forgiver = Forgiver(lambda: connect_to_redis(read_settings().broker_url), lambda: list(state.active_requests))
     signals.worker_shutting_down.connect(forgiver.wake, weak=False)
 
 

@@ -89,11 +89,11 @@ def _now(settings: "Settings") -> "datetime":
 
     import redis
 
+    from shared.queue.client import connect_to_redis
     from shared.queue.heartbeat import time_of
-    from shared.queue.progress import connect
 
     try:
-        with connect(settings.broker_url) as client:
+        with connect_to_redis(settings.broker_url) as client:
             return time_of(client)
     except redis.RedisError:
         return datetime.now(UTC)

@@ -18,6 +18,7 @@ from shared.jobs.folder import JobFolder, JobStatus, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.jobs.states import JobState
 from shared.queue import progress as queue_progress
+from shared.queue.client import connect_to_redis
 from shared.text.plain import plain
 
 BAR_WIDTH = 24
@@ -48,7 +49,7 @@ class Glance:
 def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
     """Yield the progress of a job until it has ended, at short intervals first; the last Glance is final."""
     folder = JobFolder(bucket, job_id)
-    client = queue_progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     pause = FIRST_PAUSE_SECONDS
     while True:
         status = folder.status()

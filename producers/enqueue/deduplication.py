@@ -12,8 +12,8 @@ from shared.bucket.interface import Bucket
 from shared.errors import MessageError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import REQUESTS, JobFolder
+from shared.jobs.ids import ABANDONED_AFTER, time_of_job
 from shared.jobs.states import JobState
-from shared.retention.things import LEFT_AFTER, made_at
 
 MOST_DAMAGED = 100
 """The most files of one request that name no job; with more, the damage is not accidental, and no file is added."""
@@ -87,8 +87,8 @@ def _has_found_others(folder: JobFolder, versions: Mapping[str, str]) -> bool:
 
 def _was_removed(folder: JobFolder) -> bool:
     """True when an old job has no files left. A recent one without files is just being written, or its enqueue died."""
-    made = made_at(folder.job_id)
-    return made is not None and datetime.now(UTC) - made > LEFT_AFTER and not folder.has(JobFile.REQUEST)
+    made = time_of_job(folder.job_id)
+    return made is not None and datetime.now(UTC) - made > ABANDONED_AFTER and not folder.has(JobFile.REQUEST)
 
 
 def _folder_in(bucket: Bucket, text: bytes | None) -> JobFolder | None:

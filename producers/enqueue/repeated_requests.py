@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from producers.local_definitions import PACKAGE
+from producers.local_definitions import PACKAGE, definition_folder
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import CHAMPION, Alias, known_alias, latest_of
 from shared.catalog.releases import FoundRelease, inspect_release
@@ -56,12 +56,6 @@ def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Chang
     if isinstance(job, ScoreJob):
         return [*_changes_of_result(bucket, job, outcome), *code]
     return [*_changes_of_training(bucket, job, outcome, is_code_changed=bool(code)), *code]
-
-
-def definition_folder(settings: Settings, name: str) -> Path | None:
-    """The folder of a definition on this machine; None when it does not exist."""
-    parents = [*([settings.definitions] if settings.definitions else []), PACKAGE]
-    return next((parent.resolve() / name for parent in parents if (parent / name / "model.py").is_file()), None)
 
 
 def replacement_of(bucket: Bucket, job_id: str, place: str) -> FoundResult | UnreadableResult | None:

@@ -17,8 +17,8 @@ from shared.errors import BrokerError, MessageError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import Job, ScoreJob, StepMessage, TrainJob
-from shared.queue import progress
 from shared.queue.broker import make_app, send
+from shared.queue.client import connect_to_redis
 from shared.queue.clusters import id_in_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
 from shared.records import decode
@@ -127,7 +127,7 @@ def _cluster(settings: Settings) -> str:
     """The stack that enqueues a job; empty while it is unknown: then the job belongs to the owner of the bucket."""
     if settings.cluster:
         return settings.cluster
-    with contextlib.suppress(redis.RedisError), progress.connect(settings.broker_url) as client:
+    with contextlib.suppress(redis.RedisError), connect_to_redis(settings.broker_url) as client:
         return id_in_redis(client)
     return ""
 

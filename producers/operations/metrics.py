@@ -25,8 +25,9 @@ from shared.bucket.opening import open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
 from shared.jobs.folder import JobStatus, inspect_job, open_jobs
 from shared.jobs.states import FINAL_STATES, OPEN_STATES, JobState
-from shared.queue import active_workers, counters, heartbeat, progress
+from shared.queue import active_workers, counters, heartbeat
 from shared.queue.backlog import UNKNOWN, waiting_since
+from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUES
 from shared.settings import Settings
 
@@ -232,7 +233,7 @@ def _counts(counted: counters.Counters) -> Iterator[Metric]:
 def registry(settings: Settings) -> CollectorRegistry:
     """A registry with the metrics of this product only."""
     found = CollectorRegistry()
-    found.register(Scrape(progress.connect(settings.broker_url), open_bucket(settings.bucket_url, settings.signer)))
+    found.register(Scrape(connect_to_redis(settings.broker_url), open_bucket(settings.bucket_url, settings.signer)))
     return found
 
 

@@ -21,8 +21,9 @@ from shared.bucket.opening import open_bucket
 from shared.errors import TransientError
 from shared.logs import set_up_logs
 from shared.processes import limit_new_files
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
 from shared.queue.broker import make_app
+from shared.queue.client import connect_to_redis
 from shared.queue.clusters import JOIN, Cluster
 from shared.queue.routes import SWEEP
 from shared.settings import read_settings
@@ -44,7 +45,7 @@ def _set_up_logs(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 @functools.cache
 def _client() -> redis.Redis:
-    return progress.connect(read_settings().broker_url)
+    return connect_to_redis(read_settings().broker_url)
 
 
 class Keeper(threading.Thread):

@@ -16,7 +16,8 @@ import redis
 
 from producers.stack.services import BEAT, FLOWER, NAMES, workers_of
 from shared.errors import BrokerError
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
+from shared.queue.client import connect_to_redis
 from shared.settings import Settings
 
 ANSWER_SECONDS = 5.0
@@ -35,7 +36,7 @@ def find_problem(service: str, settings: Settings) -> str | None:
     if service == FLOWER:
         return None if flower_answers(settings.flower_port) else f"Flower does not answer on port {settings.flower_port}"
     try:
-        with progress.connect(settings.broker_url) as client:
+        with connect_to_redis(settings.broker_url) as client:
             return _problem_of_beat(settings, client) if service == BEAT else _problem_of_worker(NAMES[service], settings, client)
     except (redis.RedisError, kombu.exceptions.KombuError, OSError) as error:
         raise BrokerError(f"Redis does not answer: {str(error).rstrip('.')}", next_step="Start it, or check REDIS_URL.") from error

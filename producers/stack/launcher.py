@@ -31,8 +31,8 @@ from producers.stack.services import beat_command, check_credentials, flower_com
 from shared.bucket.opening import open_bucket
 from shared.errors import RequestError, ScoringError
 from shared.processes import limit_new_files
-from shared.queue import progress
 from shared.queue.broker import make_app
+from shared.queue.client import connect_to_redis
 from shared.queue.clusters import JOIN, Cluster
 from shared.settings import Settings
 
@@ -201,7 +201,7 @@ class Stack:
     def _warn_of_other_stack(self) -> None:
         with contextlib.suppress(ScoringError):  # the workers report a bucket that does not answer
             bucket = open_bucket(self._environment["BUCKET_URL"], self.settings.signer)
-            claim = Cluster(bucket, progress.connect(self.settings.broker_url), self.settings.cluster).claim()
+            claim = Cluster(bucket, connect_to_redis(self.settings.broker_url), self.settings.cluster).claim()
             if not claim.is_ours:
                 self.say("up", f"warning: {claim.sentence}; its jobs, its schedule and its notices are skipped here. {JOIN}")
 

@@ -71,11 +71,6 @@ return {redis.call('hlen', parts), all_rejected}
 """
 
 
-def connect(url: str) -> redis.Redis:
-    """A client that gives up within seconds, because no step may wait for a count."""
-    return redis.Redis.from_url(url, socket_connect_timeout=2, socket_timeout=2)
-
-
 def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[str, float], attempts: str) -> Marked:
     """Mark a chunk as done and return the progress of the job; raises redis.RedisError.
 

@@ -9,9 +9,10 @@ from shared.catalog.aliases import MANIFEST
 from shared.errors import ScoringError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JOBS, JobFolder
+from shared.jobs.ids import ABANDONED_AFTER, time_of_job
 from shared.retention.config import Retention
 from shared.retention.needs import Needs, needed_by
-from shared.retention.things import LEFT_AFTER, Kind, Thing, day, goes, made_at, newest, stays
+from shared.retention.things import Kind, Thing, day, goes, newest, stays
 from shared.text.durations import in_words
 
 RECORDS: frozenset[str] = frozenset(
@@ -50,7 +51,7 @@ class _Job:
         limit = self.inspection.now - age
         if self._written <= limit:
             return True
-        made = made_at(self.job_id)
+        made = time_of_job(self.job_id)
         if made is None or made > limit:
             return False
         # requested long ago, but with a recent outcome: copied files have the time of the copy
@@ -80,7 +81,7 @@ def judge_job(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) ->
     """Judge a job folder with these files: one Thing for each part to remove, and one for what stays."""
     own = f"{JOBS}/{job_id}/"
     job = _Job(inspection=inspection, job_id=job_id, files={info.path.removeprefix(own): info for info in found})
-    if made_at(job_id) is None:
+    if time_of_job(job_id) is None:
         return [stays(Kind.UNKNOWN, f"{JOBS}/{job_id}", found, "its name is not that of a job")]
     reason = inspection.needs.reason(job_id)
     if reason is not None:
@@ -140,7 +141,7 @@ def _judge_record(job: _Job) -> Thing:
     age = job.inspection.rules.records_stay
     if age is None:
         return stays(Kind.JOB_RECORD, job.job_id, files, "stays for ever: config/retention.yaml sets no age for jobs")
-    made = made_at(job.job_id) or datetime.now(UTC)
+    made = time_of_job(job.job_id) or datetime.now(UTC)
     if job.inspection.now - made < age or not job.ended_for(age):
         return stays(Kind.JOB_RECORD, job.job_id, files, f"request, outcome and manifest stay until {job.until(age)}")
     try:
@@ -161,6 +162,6 @@ def _leftover(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) ->
     """Judge a folder without a request: an enqueue died, or a removal was interrupted."""
     if not inspection.rules.is_set:
         return stays(Kind.LEFTOVER, job_id, found, "it has no request; stays for ever without config/retention.yaml")
-    if inspection.now - newest(found) < LEFT_AFTER:
+    if inspection.now - newest(found) < ABANDONED_AFTER:
         return stays(Kind.LEFTOVER, job_id, found, "it has no request yet")
     return goes(Kind.LEFTOVER, job_id, found, "it has no request: the process that wrote it died")

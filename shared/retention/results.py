@@ -10,9 +10,10 @@ from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS
+from shared.jobs.ids import ABANDONED_AFTER, time_of_job
 from shared.retention.jobs import Inspection
 from shared.retention.revisions import kept_revisions
-from shared.retention.things import LEFT_AFTER, Kind, Thing, goes, made_at, newest, stays
+from shared.retention.things import Kind, Thing, goes, newest, stays
 from shared.text.durations import in_words
 
 REVISIONS = "revisions"
@@ -65,7 +66,7 @@ def places_in(files: Sequence[FileInfo]) -> list[ResultPlace]:
 
 def judge_place(inspection: Inspection, place: ResultPlace) -> list[Thing]:
     """Judge the place and each of its revisions."""
-    made = {name: made_at(name) for name in place.revisions}
+    made = {name: time_of_job(name) for name in place.revisions}
     whole = _judge_whole(inspection, place, made)
     if whole is not None and whole.goes:
         return [whole]
@@ -123,7 +124,7 @@ def _judge_incomplete(inspection: Inspection, path: str, job_id: str, files: Seq
     needed = inspection.needs.reason(job_id)
     if needed is not None:
         return stays(Kind.REVISION, path, files, f"its job: {needed}")
-    if not inspection.rules.is_set or inspection.now - newest(files) < LEFT_AFTER:
+    if not inspection.rules.is_set or inspection.now - newest(files) < ABANDONED_AFTER:
         return stays(Kind.LEFTOVER, path, files, "it has no manifest yet")
     if inspection.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PLAN}") and not inspection.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PUBLISHED}"):
         return stays(Kind.REVISION, path, files, f"job {job_id} may still be resumed")

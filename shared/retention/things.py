@@ -2,14 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from shared.bucket.interface import FileInfo
 from shared.jobs.files import NOTICE, JobFile, PartFile, Subfolder
-
-LEFT_AFTER = timedelta(days=1)
-"""After this time without a write, no process is still writing."""
 
 
 class Kind(StrEnum):
@@ -76,14 +73,6 @@ def newest(files: Iterable[FileInfo]) -> datetime:
 def day(moment: datetime) -> str:
     """A moment as a date, for people."""
     return f"{moment:%Y-%m-%d}"
-
-
-def made_at(job_id: str) -> datetime | None:
-    """The time at the start of a job id; None when the text is not a job id."""
-    try:
-        return datetime.strptime(job_id[:15], "%Y%m%dt%H%M%S").replace(tzinfo=UTC)
-    except ValueError:
-        return None
 
 
 def removal_rank(path: str) -> int:

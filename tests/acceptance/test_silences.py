@@ -15,8 +15,9 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import StepMessage, TrainJob
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
 from shared.queue.broker import make_app, send
+from shared.queue.client import connect_to_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN
 from shared.settings import Settings
 from tests.acceptance.faults.stage import Stage
@@ -190,7 +191,7 @@ def test_a_webhook_that_asks_for_a_rest_is_asked_by_nobody_until_it_is_over(stag
 
 
 def test_the_silence_of_beat_is_told_of_once_and_its_sweep_is_sent_until_it_is_back(stage, webhook):
-    client = progress.connect(stage.settings.broker_url)
+    client = connect_to_redis(stage.settings.broker_url)
     wait_until(lambda: (heartbeat.seconds_since(client, heartbeat.BEAT) or 99) < 2, what="a sign of beat")
     assert webhook.told("beat") == []
     [beat] = stage.beats

@@ -19,7 +19,7 @@ from shared.bucket.local import LocalBucket
 from shared.jobs.folder import Outcome
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce, undelivered
-from shared.queue import progress
+from shared.queue.client import connect_to_redis
 from shared.settings import Settings
 from shared.text.plain import plain
 from tests.conftest import free_port, own_server, wait_until
@@ -127,7 +127,7 @@ def server_url(tmp_path_factory):
 @pytest.fixture
 def redis_url(server_url):
     """The address of an empty server."""
-    progress.connect(server_url).flushall()
+    connect_to_redis(server_url).flushall()
     return server_url
 
 
@@ -242,7 +242,7 @@ class Suite:
 
     @pytest.mark.server
     def test_nobody_asks_while_another_does_or_the_webhook_rests(self, webhook, notifier, redis_url):
-        client, other = progress.connect(redis_url), progress.connect(redis_url)
+        client, other = connect_to_redis(redis_url), connect_to_redis(redis_url)
         with delivery.take_turn(client, notifier) as mine:
             assert mine.may_deliver
             with delivery.take_turn(other, notifier) as theirs:
@@ -258,7 +258,7 @@ class Suite:
 
     @pytest.mark.server
     def test_the_last_try_lets_the_webhook_rest_too(self, webhook, notifier, redis_url):
-        client = progress.connect(redis_url)
+        client = connect_to_redis(redis_url)
         tries = TriesInMemory()
         webhook.answer = replies(500)
         for number in range(delivery.NOTICE_TRIES):

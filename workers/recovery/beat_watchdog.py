@@ -17,7 +17,8 @@ import structlog
 
 from shared.jobs.messages import Notice
 from shared.processes import process_token
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
+from shared.queue.client import connect_to_redis
 from shared.settings import Settings
 from workers.notices import delivery
 from workers.notices.event import Event
@@ -64,7 +65,7 @@ class Watch:
     """What one process knows about beat."""
 
     def __init__(self, settings: Settings, send_sweep: Callable[[], None]) -> None:
-        self._client = progress.connect(settings.broker_url)
+        self._client = connect_to_redis(settings.broker_url)
         self._webhook_url = settings.webhook_url.get_secret_value()
         self._webhook_format = settings.webhook_format
         self._sweep_seconds = settings.sweep_seconds

@@ -11,7 +11,7 @@ import celery.worker.request
 from billiard.exceptions import WorkerLostError
 
 from shared.errors import MessageError
-from shared.queue import progress
+from shared.queue.client import connect_to_redis
 from shared.settings import read_settings
 from workers.recovery.attempts import note_lost
 from workers.recovery.shutdown import step_of
@@ -37,7 +37,7 @@ class Request(celery.worker.request.Request):
             message, _ = step_of(self)
         except MessageError:
             return
-        client = progress.connect(read_settings().broker_url)
+        client = connect_to_redis(read_settings().broker_url)
         note_lost(client, message.job_id, exit_code)
         client.close()
 

@@ -11,7 +11,8 @@ import celery
 import celery.worker.request
 import redis
 
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
+from shared.queue.client import connect_to_redis
 from shared.settings import read_settings
 
 
@@ -23,7 +24,7 @@ class Request(celery.worker.request.Request):
         if self.expires is None or datetime.now(UTC) <= self.expires:
             return False
         try:
-            with progress.connect(read_settings().broker_url) as client:
+            with connect_to_redis(read_settings().broker_url) as client:
                 is_over = heartbeat.time_of(client) > self.expires
         except redis.RedisError:
             is_over = True

@@ -7,7 +7,8 @@ import celery.bootsteps
 import redis
 from celery.worker.consumer.tasks import Tasks
 
-from shared.queue import active_workers, progress
+from shared.queue import active_workers
+from shared.queue.client import connect_to_redis
 
 
 class Heartbeat(celery.bootsteps.StartStopStep):
@@ -21,7 +22,7 @@ class Heartbeat(celery.bootsteps.StartStopStep):
 
     def start(self, parent: Any) -> None:  # noqa: ANN401 - Celery's consumer
         """Writes a heartbeat now, and again each period."""
-        self._client = progress.connect(parent.app.conf.broker_url)
+        self._client = connect_to_redis(parent.app.conf.broker_url)
         self._beat(parent)
         self._timer = parent.timer.call_repeatedly(active_workers.PERIOD_SECONDS, self._beat, (parent,))
 

@@ -8,7 +8,7 @@ import redis
 from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.bucket.opening import open_bucket
-from shared.queue import progress
+from shared.queue.client import connect_to_redis
 from shared.queue.clusters import Cluster
 from shared.settings import Settings, read_settings
 from workers.notices.notifier import Notifier, choose_notifier
@@ -26,7 +26,7 @@ def bucket() -> Bucket:
 @functools.cache
 def redis_client() -> redis.Redis:
     """Returns the connection of this process for hints and leases; messages use their own."""
-    return progress.connect(settings().broker_url)
+    return connect_to_redis(settings().broker_url)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import redis
 
 from producers.operations.checks.examined import START_REDIS, Examined
 from producers.operations.checks.finding import Finding, State, error, ok, warning
-from shared.queue import progress
+from shared.queue.client import connect_to_redis
 
 OLDEST_REDIS = (6, 2)
 FULL_MEMORY = 0.8
@@ -22,7 +22,7 @@ Info = dict[str, Any]
 
 def check_redis(examined: Examined) -> Iterator[Finding]:
     """Check that Redis answers and is suitable, and store a client for later checks."""
-    client = progress.connect(examined.settings.broker_url)
+    client = connect_to_redis(examined.settings.broker_url)
     try:
         info: Info = client.info()
         ahead, unsure = _clock_ahead(client)

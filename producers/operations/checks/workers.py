@@ -3,8 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from producers.enqueue.repeated_requests import definition_folder
-from producers.local_definitions import PACKAGE, definitions_here
+from producers.local_definitions import PACKAGE, definition_folder, definitions_here
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.digests import digest_source

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from producers import local_definitions
 from producers.cli import root
 from producers.display import follow
 from producers.enqueue import repeated_requests, sending
@@ -207,7 +208,8 @@ def test_changed_code_of_a_definition_is_said_of_a_training_and_of_a_result(sett
     job_id, result = trained(settings, bucket, old), scored(settings, bucket, old)
     package = tmp_path / "package"
     shutil.copytree(repeated_requests.PACKAGE / "v1", package / "v1", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(repeated_requests, "PACKAGE", package)
+    for module in (local_definitions, repeated_requests):
+        monkeypatch.setattr(module, "PACKAGE", package)
     assert changes_since(settings, bucket, job_id) == []
     assert changes_since(settings, bucket, result.job_id) == []
     with (package / "v1/model.py").open("a") as code:
@@ -228,7 +230,8 @@ def test_code_that_changes_while_a_training_is_joined_is_said_at_its_end_instead
 ):
     package = tmp_path / "package"
     shutil.copytree(repeated_requests.PACKAGE / "v1", package / "v1", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(repeated_requests, "PACKAGE", package)
+    for module in (local_definitions, repeated_requests):
+        monkeypatch.setattr(module, "PACKAGE", package)
     running = JobFolder(bucket, enqueue_train(settings, bucket, definition="v1", train=TABLE).job_id)
     with (package / "v1/model.py").open("a") as code:
         code.write("\n# another way\n")
@@ -264,12 +267,13 @@ def test_a_training_that_was_not_joined_prints_its_figures_whatever_has_changed(
 
 def test_code_that_is_not_on_this_machine_is_not_judged(settings, bucket, old, tmp_path, monkeypatch):
     job_id = trained(settings, bucket, old)
-    monkeypatch.setattr(repeated_requests, "PACKAGE", tmp_path)
+    for module in (local_definitions, repeated_requests):
+        monkeypatch.setattr(module, "PACKAGE", tmp_path)
     assert changes_since(settings, bucket, job_id) == []
 
 
 def test_the_digest_of_code_is_the_one_that_releases_are_bound_to(settings, bucket, old):
-    folder = repeated_requests.definition_folder(settings, "v1")
+    folder = local_definitions.definition_folder(settings, "v1")
     assert isinstance(folder, Path)
     assert repeated_requests.digest_source(folder, repeated_requests.PACKAGE) == read_release(bucket, old).manifest.definition_sha256
 

@@ -25,7 +25,8 @@ from producers.schedule.run_states import Since, find_entry, inspect_entry
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
-from shared.queue import heartbeat, progress, routes
+from shared.queue import heartbeat, routes
+from shared.queue.client import connect_to_redis
 from shared.queue.crashing_releases import CrashingRelease, record_crashing_release
 from shared.queue.probe import Answer, Probe, read_answers, write_answer
 from shared.queue.upkeep import MAX_DEATHS, begin
@@ -167,7 +168,7 @@ def test_a_run_that_was_missed_is_a_warning(redis_url, tmp_path):
 
 
 def test_a_heartbeat_is_ok_while_it_is_new(redis_url, tmp_path):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     heartbeat.update_heartbeat(client, heartbeat.BEAT)
     heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     client.expire(heartbeat.SWEEP, heartbeat.KEPT_SECONDS - 1000)
@@ -255,7 +256,7 @@ def test_an_answer_of_an_earlier_version_is_no_difference(tmp_path):
 
 def test_the_worker_says_whether_it_has_the_bucket_of_the_command(redis_url, tmp_path):
     program = "import json, sys; from workers.tasks.upkeep import answer_probe; answer_probe(*json.loads(sys.argv[1]))"
-    client, seen = progress.connect(redis_url), {}
+    client, seen = connect_to_redis(redis_url), {}
     for asker in ("same", "other"):
         asked = Probe()
         with probe_files(LocalBucket(tmp_path / asker), [asked]) as are_there:
@@ -280,7 +281,7 @@ def test_a_schedule_with_a_problem_is_an_error(redis_url, tmp_path):
 
 
 def test_an_answer_is_of_one_canary_alone_and_has_an_end(redis_url):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     one, other = Probe(), Probe()
     write_answer(client, one, "score", Answer(host="here", libraries={}, definitions=[]))
     assert read_answers(client, one)["score"].host == "here"
@@ -297,7 +298,7 @@ def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(re
     words = json.dumps([[probe.encode(), queue] for queue, probe in probes.items()])
     environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, words], cwd=REPOSITORY, env=environment, timeout=120, check=True)
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     told = {queue: read_answers(client, probe)[queue] for queue, probe in probes.items()}
     assert {"own1", "broken"} < set(told["control"].definitions)
     assert told["control"].sources == {}

@@ -28,6 +28,7 @@ from shared.jobs.messages import StepMessage
 from shared.queue import active_workers, counters, heartbeat, progress
 from shared.queue.backlog import INSPECTED_MESSAGES
 from shared.queue.broker import make_app, send
+from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUE_CONTROL, QUEUES, SCORE_PLAN, SWEEP
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, free_port, wait_until
@@ -68,7 +69,7 @@ def test_what_waits_and_its_age_are_told(settings):
     app = make_app(settings)
     for _ in range(3):
         send(app, SCORE_PLAN, [StepMessage(job_id="20261123t101500000z-score-9bfad3")])
-    client = progress.connect(settings.broker_url)
+    client = connect_to_redis(settings.broker_url)
     # as if all had been sent a minute ago
     messages = [json.loads(message) for message in client.lrange(QUEUE_CONTROL, 0, -1)]
     client.delete(QUEUE_CONTROL)
@@ -85,7 +86,7 @@ def test_what_waits_and_its_age_are_told(settings):
 
 def test_jobs_chunks_and_signs_are_told(settings, tmp_path):
     job = make_job(LocalBucket(tmp_path / "bucket")).job()
-    client = progress.connect(settings.broker_url)
+    client = connect_to_redis(settings.broker_url)
     heartbeat.update_heartbeat(client, heartbeat.BEAT)
     heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     counts = counters.of_chunk(rows=10, rejects=2, stages={"read": 0.02, "predict": 5.0}, release_was_kept=True)
@@ -121,7 +122,7 @@ def test_every_end_is_counted_from_nothing_on(settings):
 
 
 def test_an_age_that_nobody_knows_is_left_out(settings):
-    client = progress.connect(settings.broker_url)
+    client = connect_to_redis(settings.broker_url)
     for _ in range(INSPECTED_MESSAGES):
         client.rpush(QUEUE_CONTROL, json.dumps({"headers": {"task": SWEEP, "sent_at": time.time()}}))
     found = read(settings)
@@ -134,7 +135,7 @@ def test_an_age_that_nobody_knows_is_left_out(settings):
 def slow(settings, tmp_path, monkeypatch):
     """A scrape whose bucket is as slow as the test wants: it answers while the event is set."""
     monkeypatch.setattr(metrics, "BUCKET_SECONDS", 0.2)
-    scrape = metrics.Scrape(progress.connect(settings.broker_url), LocalBucket(tmp_path / "bucket"))
+    scrape = metrics.Scrape(connect_to_redis(settings.broker_url), LocalBucket(tmp_path / "bucket"))
     may_answer = threading.Event()
     whole = scrape._bucket_scrape._ask
 
@@ -267,7 +268,7 @@ def test_sigterm_ends_it_as_it_must_for_the_first_process_of_a_container(setting
 
 
 def test_the_memory_of_redis_and_the_disk_of_the_bucket_are_told_with_their_ends(settings, tmp_path):
-    client = progress.connect(settings.broker_url)
+    client = connect_to_redis(settings.broker_url)
     found = read(settings)
     assert found["scoring_redis_memory_bytes",] > 100_000
     assert ("scoring_redis_memory_limit_bytes",) not in found
@@ -285,7 +286,7 @@ def test_the_memory_of_redis_and_the_disk_of_the_bucket_are_told_with_their_ends
 
 def test_workers_are_counted_by_queue_and_none_is_said(settings):
     assert [read(settings)["scoring_workers", queue] for queue in QUEUES] == [0, 0, 0]
-    active_workers.beat(progress.connect(settings.broker_url), "score@one", ["score", "train"])
+    active_workers.beat(connect_to_redis(settings.broker_url), "score@one", ["score", "train"])
     assert {queue: read(settings)["scoring_workers", queue] for queue in QUEUES} == {"control": 0, "score": 1, "train": 1}
 
 

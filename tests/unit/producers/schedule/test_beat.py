@@ -8,7 +8,8 @@ from producers.schedule import beat
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
+from shared.queue.client import connect_to_redis
 from shared.settings import Settings
 
 pytestmark = pytest.mark.server
@@ -42,7 +43,7 @@ def keeper(redis_url, bucket, clock, monkeypatch) -> beat.Keeper:
 @pytest.fixture
 def signs(redis_url, monkeypatch):
     """Whether a sweep that is sent now leaves a sign."""
-    with progress.connect(redis_url) as client:
+    with connect_to_redis(redis_url) as client:
         monkeypatch.setattr(beat, "_client", lambda: client)
 
         def leaves_one() -> bool:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from shared.queue import active_workers, progress
+from shared.queue import active_workers
+from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUES
 from tests.conftest import wait_until
 
@@ -10,7 +11,7 @@ pytestmark = pytest.mark.server
 
 
 def test_each_queue_has_the_workers_that_take_from_it(redis_url):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     assert active_workers.workers_by_queue(client, QUEUES) == {"control": 0, "score": 0, "train": 0}
     for name in ("score@one", "score@two", "score@one"):
         active_workers.beat(client, name, ["train", "score"])
@@ -21,7 +22,7 @@ def test_each_queue_has_the_workers_that_take_from_it(redis_url):
 
 
 def test_a_worker_that_was_killed_is_not_counted_for_long_and_not_kept(redis_url, monkeypatch):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     active_workers.beat(client, "score@killed", ["score"])
     assert 0 < client.ttl(active_workers.KEY) <= active_workers.ALIVE_SECONDS
     monkeypatch.setattr(active_workers, "ALIVE_SECONDS", 1)

@@ -3,12 +3,13 @@
 import pytest
 
 from shared.queue import counters, progress
+from shared.queue.client import connect_to_redis
 
 pytestmark = pytest.mark.server
 
 
 def test_nothing_was_counted_at_first(redis_url):
-    counted = counters.read_counters(progress.connect(redis_url))
+    counted = counters.read_counters(connect_to_redis(redis_url))
     assert (counted.chunks, counted.rows, counted.rejects, counted.ended, counted.stages) == (0, 0, 0, {}, {})
 
 
@@ -18,7 +19,7 @@ def count_chunk(client, index: int, *, rows: int, rejects: int, **more) -> None:
 
 
 def test_chunks_add_up(redis_url):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     count_chunk(client, 0, rows=100, rejects=0, stages={"read": 0.2, "write": 0.01}, release_was_kept=False)
     count_chunk(client, 1, rows=50, rejects=3, stages={"read": 0.4}, release_was_kept=True)
     count_chunk(client, 2, rows=1, rejects=1, stages={"read": 1000.0}, release_was_kept=True)
@@ -38,7 +39,7 @@ def test_chunks_add_up(redis_url):
 
 
 def test_ends_are_counted_by_kind_and_state(redis_url):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     for kind, state in [("score", "done"), ("score", "done"), ("train", "failed")]:
         counters.count_end(client, kind, state)
     assert counters.read_counters(client).ended == {("score", "done"): 2, ("train", "failed"): 1}
@@ -52,6 +53,6 @@ def test_ends_are_counted_by_kind_and_state(redis_url):
     ],
 )
 def test_the_counts_have_an_end(redis_url, count):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     count(client)
     assert 0 < client.ttl(counters.KEY) <= counters.KEPT_SECONDS

@@ -3,7 +3,8 @@
 import pytest
 import redis
 
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
+from shared.queue.client import connect_to_redis
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.server
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.server
 
 @pytest.mark.parametrize("name", [heartbeat.BEAT, heartbeat.SWEEP])
 def test_a_sign_has_an_age_and_an_end(redis_url, name):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     assert heartbeat.seconds_since(client, name) is None
     heartbeat.update_heartbeat(client, name)
     assert heartbeat.seconds_since(client, name) < 5
@@ -22,7 +23,7 @@ def test_a_sign_has_an_age_and_an_end(redis_url, name):
 
 
 def test_every_sign_is_another(redis_url):
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     seen = set()
     for _ in range(10):
         heartbeat.update_heartbeat(client, heartbeat.BEAT)
@@ -32,7 +33,7 @@ def test_every_sign_is_another(redis_url):
 
 
 def test_without_redis_nothing_is_said(no_redis_url):
-    client = progress.connect(no_redis_url)
+    client = connect_to_redis(no_redis_url)
     for ask in (heartbeat.update_heartbeat, heartbeat.last_heartbeat, heartbeat.seconds_since):
         with pytest.raises(redis.RedisError):
             ask(client, heartbeat.BEAT)

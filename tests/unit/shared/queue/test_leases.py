@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from shared.processes import process_token
-from shared.queue import leases, progress
+from shared.queue import leases
+from shared.queue.client import connect_to_redis
 from shared.queue.leases import are_leased, leased
 from tests.conftest import REPOSITORY, wait_until
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def client(redis_url):
-    return progress.connect(redis_url)
+    return connect_to_redis(redis_url)
 
 
 def is_leased(client, name):
@@ -56,7 +57,7 @@ def test_one_thread_renews_all_that_a_process_holds_also_in_a_process_that_was_f
         assert [thread.name for thread in threading.enumerate()].count("leases") == 1
         child = os.fork()
         if not child:
-            with leased(progress.connect(redis_url), "three"):
+            with leased(connect_to_redis(redis_url), "three"):
                 time.sleep(600)
         try:
             names = ["one", "two", "three"]
@@ -89,7 +90,7 @@ import sys, time
 from shared.queue import progress
 from shared.queue import leases
 leases.LEASE_SECONDS = 2
-with leases.leased(progress.connect(sys.argv[1]), "killed"):
+with leases.leased(connect_to_redis(sys.argv[1]), "killed"):
     time.sleep(600)
 """
     working = subprocess.Popen([sys.executable, "-c", program, redis_url], cwd=REPOSITORY)
@@ -114,7 +115,7 @@ def test_only_the_first_holder_holds_until_it_is_gone(client):
 
 
 def test_without_redis_the_work_is_done_all_the_same(no_redis_url):
-    client = progress.connect(no_redis_url)
+    client = connect_to_redis(no_redis_url)
     done = []
     with leased(client, "step"):
         done.append(True)
@@ -124,4 +125,4 @@ def test_without_redis_the_work_is_done_all_the_same(no_redis_url):
 
 
 def test_nothing_is_asked_when_there_is_nothing_to_ask(no_redis_url):
-    assert are_leased(progress.connect(no_redis_url), []) == []
+    assert are_leased(connect_to_redis(no_redis_url), []) == []

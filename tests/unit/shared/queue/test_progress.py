@@ -5,6 +5,7 @@ import redis
 
 from shared.queue import counters
 from shared.queue import progress as queue_progress
+from shared.queue.client import connect_to_redis
 from shared.queue.progress import Marked, mark_part, mark_parts, read_progress
 
 JOB = "20261123t120000z-score-000000"
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture
 def client(redis_url) -> redis.Redis:
-    return queue_progress.connect(redis_url)
+    return connect_to_redis(redis_url)
 
 
 def mark(client, index, rows, rejected) -> Marked:

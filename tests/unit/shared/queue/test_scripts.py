@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from shared.queue import active_workers, counters, leases, progress
+from shared.queue.client import connect_to_redis
 from shared.queue.scripts import Argument, Arguments, Key, Script
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -36,7 +37,7 @@ class Wrong(Script[None]):
 
 @pytest.fixture
 def client(redis_url) -> redis.Redis:
-    return progress.connect(redis_url)
+    return connect_to_redis(redis_url)
 
 
 def calls(client: redis.Redis) -> dict[str, int]:
@@ -122,7 +123,7 @@ def test_a_script_that_fails_raises_an_error_of_redis(client):
 
 def test_without_redis_an_error_of_redis_is_raised(no_redis_url):
     with pytest.raises(redis.RedisError):
-        Shown(first="k1", second="k2", limit=7, word="", others=[]).run(progress.connect(no_redis_url))
+        Shown(first="k1", second="k2", limit=7, word="", others=[]).run(connect_to_redis(no_redis_url))
 
 
 def test_no_other_module_sends_a_script():

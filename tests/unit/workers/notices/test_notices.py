@@ -21,7 +21,7 @@ from shared.errors import TransientError
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import Notice, TrainJob
 from shared.jobs.outbox import announce, undelivered
-from shared.queue import progress
+from shared.queue.client import connect_to_redis
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import NOON, make_job
 from workers.notices import deadline_post, delivery, resting, slack
@@ -422,13 +422,13 @@ def test_the_rest_that_a_webhook_asks_for_is_granted_up_to_a_minute_and_nonsense
 
 @pytest.mark.server
 def test_a_rest_is_kept_by_all_and_ends_by_itself(redis_url, no_redis_url):
-    mine, theirs = progress.connect(redis_url), progress.connect(redis_url)
+    mine, theirs = connect_to_redis(redis_url), connect_to_redis(redis_url)
     assert not resting.rests(theirs)
     resting.rest(mine, 0.3)
     assert resting.rests(theirs)
     wait_until(lambda: not resting.rests(theirs), 5, "the end of the rest")
-    resting.rest(progress.connect(no_redis_url), 1)
-    assert not resting.rests(progress.connect(no_redis_url)), "without Redis nobody is held up"
+    resting.rest(connect_to_redis(no_redis_url), 1)
+    assert not resting.rests(connect_to_redis(no_redis_url)), "without Redis nobody is held up"
 
 
 def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):

@@ -9,7 +9,8 @@ import redis
 import structlog
 
 from producers.stack.server import server_binary
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
+from shared.queue.client import connect_to_redis
 from shared.queue.leases import are_leased, leased
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until
@@ -37,7 +38,7 @@ def people(receiver):
 
 @pytest.fixture
 def client(redis_url):
-    return progress.connect(redis_url)
+    return connect_to_redis(redis_url)
 
 
 class Workers:
@@ -251,7 +252,7 @@ def test_a_redis_that_was_away_is_no_silence(tmp_path, people):
     server = start()
     workers = Workers(url, people.url, count=1)
     try:
-        workers.check(30, beat=progress.connect(url))
+        workers.check(30, beat=connect_to_redis(url))
         workers.check(LIMIT - 30)
         server.terminate()
         server.wait(20)
@@ -268,7 +269,7 @@ def test_a_redis_that_was_away_is_no_silence(tmp_path, people):
 
 def is_there(url):
     with contextlib.suppress(redis.RedisError):
-        return progress.connect(url).ping()
+        return connect_to_redis(url).ping()
     return False
 
 

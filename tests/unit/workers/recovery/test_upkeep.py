@@ -12,7 +12,7 @@ from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder
 from shared.queue import broker, heartbeat, routes, upkeep
-from shared.queue import progress as queue_progress
+from shared.queue.client import connect_to_redis
 from shared.queue.clusters import Cluster
 from shared.queue.upkeep import read_left_out
 from shared.retention import removal, survey
@@ -37,7 +37,7 @@ def bucket(tmp_path):
 
 @pytest.fixture
 def client(redis_url):
-    return queue_progress.connect(redis_url)
+    return connect_to_redis(redis_url)
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.queue import broker, progress, routes
+from shared.queue.client import connect_to_redis
 from shared.queue.leases import leased
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers.recovery.sweep import lease_name
@@ -107,7 +108,7 @@ def test_rejects_of_the_last_chunk_count_as_well(bucket):
 def sent(bucket, redis_url, monkeypatch):
     """What tasks send to the queue, which is nobody's."""
     found = []
-    client = progress.connect(redis_url)
+    client = connect_to_redis(redis_url)
     client.flushall()
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)

@@ -12,7 +12,8 @@ from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
-from shared.queue import broker, leases, progress, routes
+from shared.queue import broker, leases, routes
+from shared.queue.client import connect_to_redis
 from shared.queue.crashing_releases import CrashingRelease, read_crashing_releases, record_crashing_release
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
@@ -47,7 +48,7 @@ def bucket(tmp_path):
 
 @pytest.fixture
 def client(redis_url):
-    return progress.connect(redis_url)
+    return connect_to_redis(redis_url)
 
 
 @pytest.fixture
@@ -504,7 +505,7 @@ def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bu
 
 def test_a_count_that_redis_does_not_take_is_kept_in_the_folder(bucket, no_redis_url):
     folder = make_job(bucket)
-    away = progress.connect(no_redis_url)
+    away = connect_to_redis(no_redis_url)
     without_an_end = [counted(away, folder, "train.fit") for _ in range(MAX_DEATHS)]
     assert [begun.__enter__().deaths for begun in without_an_end] == [*range(MAX_DEATHS)]
     with pytest.raises(ModelError), counted(away, folder, "train.fit") as attempt:

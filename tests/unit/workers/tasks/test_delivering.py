@@ -6,7 +6,8 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce, undelivered
-from shared.queue import heartbeat, progress
+from shared.queue import heartbeat
+from shared.queue.client import connect_to_redis
 from shared.queue.leases import are_leased, leased
 from shared.queue.probe import Probe, read_answers
 from shared.settings import Settings
@@ -26,7 +27,7 @@ def people():
 
 @pytest.fixture
 def client(redis_url):
-    return progress.connect(redis_url)
+    return connect_to_redis(redis_url)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import StepMessage
-from shared.queue import broker, progress
+from shared.queue import broker
+from shared.queue.client import connect_to_redis
 from shared.settings import Settings
 from tests.handmade import make_job
 from workers.tasks import context
@@ -42,7 +43,7 @@ class Task:
 
 @pytest.fixture
 def client(redis_url):
-    return progress.connect(redis_url)
+    return connect_to_redis(redis_url)
 
 
 @pytest.fixture
