@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from shared.retention.assessments import Assessment
     from shared.retention.removal import Removed
-    from shared.retention.things import Thing
     from shared.retention.tombstones import Marks
     from shared.settings import Settings
 
@@ -99,17 +99,17 @@ def _now(settings: "Settings") -> "datetime":
         return datetime.now(UTC)
 
 
-def _state(thing: "Thing", marks: "Marks") -> tuple[str, str]:
+def _state(thing: "Assessment", marks: "Marks") -> tuple[str, str]:
     """The state of a thing (stays or goes) and the reason."""
     if thing.key in marks.taken_back:
         return "stays", f"taken back, stays until {marks.taken_back[thing.key]:%Y-%m-%d}"
-    if not thing.goes:
+    if not thing.is_removed:
         return "stays", thing.reason
     due = marks.due.get(thing.key)
     return "goes", thing.reason if due is None else f"{thing.reason}; is removed after {due:%Y-%m-%d %H:%M} UTC"
 
 
-def _as_json(things: "Iterable[Thing]", marks: "Marks", removed: "Removed") -> dict[str, Any]:
+def _as_json(things: "Iterable[Assessment]", marks: "Marks", removed: "Removed") -> dict[str, Any]:
     shown = []
     for thing in things:
         state, reason = _state(thing, marks)
@@ -119,7 +119,7 @@ def _as_json(things: "Iterable[Thing]", marks: "Marks", removed: "Removed") -> d
     return {"things": shown, "removed": gone, "kinds": _by_kind(things, marks)}
 
 
-def _by_kind(things: "Iterable[Thing]", marks: "Marks") -> dict[str, dict[str, int]]:
+def _by_kind(things: "Iterable[Assessment]", marks: "Marks") -> dict[str, dict[str, int]]:
     """Kind -> the number and bytes of things that go and stay."""
     kinds: dict[str, dict[str, int]] = {}
     for thing in things:
@@ -130,7 +130,7 @@ def _by_kind(things: "Iterable[Thing]", marks: "Marks") -> dict[str, dict[str, i
     return kinds
 
 
-def _print(things: "list[Thing]", marks: "Marks", removed: "Removed", *, dry_run: bool) -> None:
+def _print(things: "list[Assessment]", marks: "Marks", removed: "Removed", *, dry_run: bool) -> None:
     from producers.durations import human_size
 
     for thing in removed.things:

@@ -1,1 +1,1 @@
-"""Retention: the rules, their judgement of each thing in the bucket, and the removal in two steps."""
+"""Retention: the rules, their assessment of each thing in the bucket, and the removal in two steps."""

@@ -10,9 +10,9 @@ from shared.errors import ScoringError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JOBS, JobFolder
 from shared.jobs.ids import ABANDONED_AFTER, time_of_job
+from shared.retention.assessments import Assessment, Kind, day, newest, to_keep, to_remove
 from shared.retention.config import Retention
 from shared.retention.needs import Needs, needed_by
-from shared.retention.things import Kind, Thing, day, goes, newest, stays
 from shared.text.durations import in_words
 
 RECORDS: frozenset[str] = frozenset(
@@ -77,26 +77,26 @@ class _Job:
         return [info for name, info in self.files.items() if wanted(name)]
 
 
-def judge_job(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> list[Thing]:
-    """Judge a job folder with these files: one Thing for each part to remove, and one for what stays."""
+def assess_job(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> list[Assessment]:
+    """Assess a job folder with these files: one Assessment for each part to remove, and one for what stays."""
     own = f"{JOBS}/{job_id}/"
     job = _Job(inspection=inspection, job_id=job_id, files={info.path.removeprefix(own): info for info in found})
     if time_of_job(job_id) is None:
-        return [stays(Kind.UNKNOWN, f"{JOBS}/{job_id}", found, "its name is not that of a job")]
+        return [to_keep(Kind.UNKNOWN, f"{JOBS}/{job_id}", found, "its name is not that of a job")]
     reason = inspection.needs.reason(job_id)
     if reason is not None:
-        return [stays(Kind.JOB_FILES, job_id, found, reason)]
+        return [to_keep(Kind.JOB_FILES, job_id, found, reason)]
     if JobFile.REQUEST not in job.files:
         return [_leftover(inspection, job_id, found)]
     if JobFile.OUTCOME not in job.files:
-        return [stays(Kind.UNKNOWN, job_id, found, "it has not ended and is not open: scoring jobs show says more")]
+        return [to_keep(Kind.UNKNOWN, job_id, found, "it has not ended and is not open: scoring jobs show says more")]
     if not job.some(lambda name: name not in RECORDS):
-        return [_judge_record(job)]
-    return _judge_files(job)
+        return [_assess_record(job)]
+    return _assess_files(job)
 
 
-def _judge_files(job: _Job) -> list[Thing]:
-    """Judge a job that has more than its records."""
+def _assess_files(job: _Job) -> list[Assessment]:
+    """Assess a job that has more than its records."""
     inspection, rules = job.inspection, job.inspection.rules.jobs
     is_done = JobFile.PUBLISHED in job.files
     age = rules.done if is_done else rules.failed
@@ -106,14 +106,14 @@ def _judge_files(job: _Job) -> list[Thing]:
         gone = job.some(lambda name: name not in RECORDS)
         rest = job.some(lambda name: name in RECORDS)
         return [
-            goes(
+            to_remove(
                 Kind.JOB_FILES,
                 job.job_id,
                 gone,
                 f"{ended} more than {in_words(age)} ago",
                 mark="" if is_done else job.path(JobFile.CLEARED),
             ),
-            stays(Kind.JOB_RECORD, job.job_id, rest, "request, outcome and manifest stay for a year"),
+            to_keep(Kind.JOB_RECORD, job.job_id, rest, "request, outcome and manifest stay for a year"),
         ]
     _note_fixed(job)
     things = []
@@ -121,10 +121,10 @@ def _judge_files(job: _Job) -> list[Thing]:
     for kind, subfolder, applies in ((Kind.SLICES, Subfolder.SLICES, True), (Kind.PARTS, Subfolder.PARTS, is_done)):
         files = job.some(lambda name, subfolder=subfolder: name.startswith(f"{subfolder}/"))  # type: ignore[misc]
         if files and applies and job.ended_for(rules.parts):
-            things.append(goes(kind, job.job_id, files, f"{ended} more than {in_words(rules.parts)} ago"))
+            things.append(to_remove(kind, job.job_id, files, f"{ended} more than {in_words(rules.parts)} ago"))
             staying -= {name for name in staying if name.startswith(f"{subfolder}/")}
     why = f"fix {needed} needs it" if needed else f"{ended}, stays for ever" if age is None else f"{ended}, stays until {job.until(age)}"
-    return [*things, stays(Kind.JOB_FILES, job.job_id, job.some(lambda name: name in staying), why)]
+    return [*things, to_keep(Kind.JOB_FILES, job.job_id, job.some(lambda name: name in staying), why)]
 
 
 def _note_fixed(job: _Job) -> None:
@@ -135,21 +135,21 @@ def _note_fixed(job: _Job) -> None:
         job.inspection.kept_for.setdefault(other, job.job_id)
 
 
-def _judge_record(job: _Job) -> Thing:
-    """Judge a job of which only request, outcome and manifest are left."""
+def _assess_record(job: _Job) -> Assessment:
+    """Assess a job of which only request, outcome and manifest are left."""
     files = list(job.files.values())
     age = job.inspection.rules.records_stay
     if age is None:
-        return stays(Kind.JOB_RECORD, job.job_id, files, "stays for ever: config/retention.yaml sets no age for jobs")
+        return to_keep(Kind.JOB_RECORD, job.job_id, files, "stays for ever: config/retention.yaml sets no age for jobs")
     made = time_of_job(job.job_id) or datetime.now(UTC)
     if job.inspection.now - made < age or not job.ended_for(age):
-        return stays(Kind.JOB_RECORD, job.job_id, files, f"request, outcome and manifest stay until {job.until(age)}")
+        return to_keep(Kind.JOB_RECORD, job.job_id, files, f"request, outcome and manifest stay until {job.until(age)}")
     try:
         if JobFile.MANIFEST in job.files and _has_revision(job):
-            return stays(Kind.JOB_RECORD, job.job_id, files, "its result is still there")
+            return to_keep(Kind.JOB_RECORD, job.job_id, files, "its result is still there")
     except ScoringError as error:
-        return stays(Kind.UNKNOWN, job.job_id, files, f"whether its result is there is unknown: {error.message}")
-    return goes(Kind.JOB_RECORD, job.job_id, files, f"asked for more than {in_words(age)} ago")
+        return to_keep(Kind.UNKNOWN, job.job_id, files, f"whether its result is there is unknown: {error.message}")
+    return to_remove(Kind.JOB_RECORD, job.job_id, files, f"asked for more than {in_words(age)} ago")
 
 
 def _has_revision(job: _Job) -> bool:
@@ -158,10 +158,10 @@ def _has_revision(job: _Job) -> bool:
     return bool(result) and job.inspection.bucket.exists(f"{result}/revisions/{job.job_id}/{MANIFEST}")
 
 
-def _leftover(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> Thing:
-    """Judge a folder without a request: an enqueue died, or a removal was interrupted."""
+def _leftover(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> Assessment:
+    """Assess a folder without a request: an enqueue died, or a removal was interrupted."""
     if not inspection.rules.is_set:
-        return stays(Kind.LEFTOVER, job_id, found, "it has no request; stays for ever without config/retention.yaml")
+        return to_keep(Kind.LEFTOVER, job_id, found, "it has no request; stays for ever without config/retention.yaml")
     if inspection.now - newest(found) < ABANDONED_AFTER:
-        return stays(Kind.LEFTOVER, job_id, found, "it has no request yet")
-    return goes(Kind.LEFTOVER, job_id, found, "it has no request: the process that wrote it died")
+        return to_keep(Kind.LEFTOVER, job_id, found, "it has no request yet")
+    return to_remove(Kind.LEFTOVER, job_id, found, "it has no request: the process that wrote it died")

@@ -12,12 +12,12 @@ import structlog
 
 from shared.bucket.interface import Bucket
 from shared.jobs.folder import JOBS
+from shared.retention.assessments import Assessment, Kind, removal_rank
 from shared.retention.config import Retention
-from shared.retention.jobs import Inspection, judge_job
+from shared.retention.jobs import Inspection, assess_job
 from shared.retention.needs import in_groups, needed_by, read_needs
-from shared.retention.results import judge_place, places_in
+from shared.retention.results import assess_place, places_in
 from shared.retention.survey import GROUP, files_of_jobs, survey_notices, survey_requests
-from shared.retention.things import Kind, Thing, removal_rank
 from shared.retention.tombstones import (
     GRACE,
     TOMBSTONES,
@@ -42,8 +42,8 @@ log = structlog.get_logger()
 class Removed:
     """The result of a removal."""
 
-    things: list[Thing] = field(default_factory=list)
-    spared: list[Thing] = field(default_factory=list)
+    things: list[Assessment] = field(default_factory=list)
+    spared: list[Assessment] = field(default_factory=list)
     """Things with a tombstone that stay, because they are needed now or are younger than they were."""
     is_over: bool = True
     """False when due things were left for the next step."""
@@ -87,21 +87,21 @@ def _remove(bucket: Bucket, path: str, rules: Retention, now: datetime, done: Re
             bucket.delete(removing_mark(path))
             return
         marked = {thing.key for thing in tombstone.things}
-        found = [thing for thing in _judge_again(inspection, tombstone) if thing.key in marked or thing.kind is Kind.LEFTOVER]
-        _delete(bucket, [thing for thing in found if thing.goes], done)
-        done.spared += [thing for thing in found if not thing.goes and thing.key in marked]
+        found = [thing for thing in _assess_again(inspection, tombstone) if thing.key in marked or thing.kind is Kind.LEFTOVER]
+        _delete(bucket, [thing for thing in found if thing.is_removed], done)
+        done.spared += [thing for thing in found if not thing.is_removed and thing.key in marked]
         bucket.delete(path)
     bucket.delete(removing_mark(path))
 
 
 def _fixes_since(bucket: Bucket, at: datetime) -> dict[str, str]:
-    """Job -> a job that needs it and was requested since this moment, which is missing from the judgement at the time of the tombstone."""
+    """Job -> a job that needs it and was requested since this moment, which is missing from the assessment at the time of the tombstone."""
     young = [name for name in bucket.folders(JOBS) if name >= f"{at - CLOCKS_DIFFER:%Y%m%dt%H%M%S}" and not name.startswith("_")]
     return {other: name for name in young for other in needed_by(bucket, name) or ()}
 
 
-def _judge_again(inspection: Inspection, tombstone: Tombstone) -> list[Thing]:
-    """Judge the things of this tombstone again."""
+def _assess_again(inspection: Inspection, tombstone: Tombstone) -> list[Assessment]:
+    """Assess the things of this tombstone again."""
     names: dict[str, set[str]] = {}
     for thing in tombstone.things:
         names.setdefault(_whereabouts(thing.kind, thing.name), set()).add(thing.name)
@@ -111,13 +111,13 @@ def _judge_again(inspection: Inspection, tombstone: Tombstone) -> list[Thing]:
         for prefix, group in _their_groups(inspection.bucket, jobs):
             files = files_of_jobs(inspection.bucket, prefix, group)
             for name in sorted(jobs.intersection(group), reverse=True):
-                found += judge_job(inspection, name, files.get(name, [])) if files.get(name) else []
+                found += assess_job(inspection, name, files.get(name, [])) if files.get(name) else []
     for place in sorted({name.partition(REVISIONS)[0] for name in names.get("results", ())}):
         for one in places_in(inspection.bucket.tree(place)):
-            found += [thing for thing in judge_place(inspection, one) if thing.name in names["results"]]
-    for where, judge in (("requests", survey_requests), ("notices", survey_notices)):
+            found += [thing for thing in assess_place(inspection, one) if thing.name in names["results"]]
+    for where, assess in (("requests", survey_requests), ("notices", survey_notices)):
         if where in names:
-            found += [thing for _, judge_group in judge(inspection) for thing in judge_group() if thing.name in names[where]]
+            found += [thing for _, assess_group in assess(inspection) for thing in assess_group() if thing.name in names[where]]
     return found
 
 
@@ -135,7 +135,7 @@ def _whereabouts(kind: str, name: str) -> str:
     return {Kind.REVISION: "results", Kind.RESULT: "results", Kind.REQUEST: "requests", Kind.NOTICE: "notices"}.get(Kind(kind), "jobs")
 
 
-def _delete(bucket: Bucket, things: Sequence[Thing], done: Removed) -> None:
+def _delete(bucket: Bucket, things: Sequence[Assessment], done: Removed) -> None:
     """Remove the files of these things, unless an open job needs them now."""
     marks = [thing.mark for thing in things if thing.mark]
     for path in marks:

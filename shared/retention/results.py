@@ -11,9 +11,9 @@ from shared.catalog.manifests import OUTPUTS
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS
 from shared.jobs.ids import ABANDONED_AFTER, time_of_job
+from shared.retention.assessments import Assessment, Kind, newest, to_keep, to_remove
 from shared.retention.jobs import Inspection
 from shared.retention.revisions import kept_revisions
-from shared.retention.things import Kind, Thing, goes, newest, stays
 from shared.text.durations import in_words
 
 REVISIONS = "revisions"
@@ -64,11 +64,11 @@ def places_in(files: Sequence[FileInfo]) -> list[ResultPlace]:
     return [found[path] for path in sorted(found)]
 
 
-def judge_place(inspection: Inspection, place: ResultPlace) -> list[Thing]:
-    """Judge the place and each of its revisions."""
+def assess_place(inspection: Inspection, place: ResultPlace) -> list[Assessment]:
+    """Assess the place and each of its revisions."""
     made = {name: time_of_job(name) for name in place.revisions}
-    whole = _judge_whole(inspection, place, made)
-    if whole is not None and whole.goes:
+    whole = _assess_whole(inspection, place, made)
+    if whole is not None and whole.is_removed:
         return [whole]
     things = [] if whole is None else [whole]
     complete = {
@@ -84,27 +84,27 @@ def judge_place(inspection: Inspection, place: ResultPlace) -> list[Thing]:
     for name in sorted(place.revisions, reverse=True):
         path, files = f"{place.path}/{REVISIONS}/{name}", place.revisions[name]
         if made[name] is None:
-            things.append(stays(Kind.UNKNOWN, path, files, "its name is not that of a job"))
+            things.append(to_keep(Kind.UNKNOWN, path, files, "its name is not that of a job"))
         elif name not in complete:
-            things.append(_judge_incomplete(inspection, path, name, files))
+            things.append(_assess_incomplete(inspection, path, name, files))
         elif name in kept:
-            things.append(stays(Kind.REVISION, path, files, kept[name]))
+            things.append(to_keep(Kind.REVISION, path, files, kept[name]))
         else:
-            things.append(goes(Kind.REVISION, path, files, "no rule of revisions keeps it"))
+            things.append(to_remove(Kind.REVISION, path, files, "no rule of revisions keeps it"))
     return things
 
 
-def _judge_whole(inspection: Inspection, place: ResultPlace, made: Mapping[str, datetime | None]) -> Thing | None:
-    """Judge the place as a whole; None when it has only revisions."""
+def _assess_whole(inspection: Inspection, place: ResultPlace, made: Mapping[str, datetime | None]) -> Assessment | None:
+    """Assess the place as a whole; None when it has only revisions."""
     age = inspection.rules.results
     last = max([newest(place.files), *filter(None, made.values())]) if not any(made.values()) else max(filter(None, made.values()))
     in_use = any(inspection.needs.reason(name) for name in place.revisions) or None in made.values()
     if age is not None and not in_use and inspection.now - last >= age:
-        return goes(Kind.RESULT, place.path, place.everything, f"nothing was published there for more than {in_words(age)}")
+        return to_remove(Kind.RESULT, place.path, place.everything, f"nothing was published there for more than {in_words(age)}")
     if not place.files:
         return None
     why = "results stay for ever" if age is None else f"stays until {last + age:%Y-%m-%d}"
-    return stays(Kind.RESULT, place.path, place.files, why)
+    return to_keep(Kind.RESULT, place.path, place.files, why)
 
 
 def _current(bucket: Bucket, place: ResultPlace, complete: Mapping[str, datetime]) -> dict[str, str]:
@@ -119,13 +119,13 @@ def _current(bucket: Bucket, place: ResultPlace, complete: Mapping[str, datetime
         return dict.fromkeys(complete, f"{path} cannot be read, so what is published is unknown")
 
 
-def _judge_incomplete(inspection: Inspection, path: str, job_id: str, files: Sequence[FileInfo]) -> Thing:
-    """Judge a revision without a manifest: its job is about to end or was cancelled, or a removal was interrupted."""
+def _assess_incomplete(inspection: Inspection, path: str, job_id: str, files: Sequence[FileInfo]) -> Assessment:
+    """Assess a revision without a manifest: its job is about to end or was cancelled, or a removal was interrupted."""
     needed = inspection.needs.reason(job_id)
     if needed is not None:
-        return stays(Kind.REVISION, path, files, f"its job: {needed}")
+        return to_keep(Kind.REVISION, path, files, f"its job: {needed}")
     if not inspection.rules.is_set or inspection.now - newest(files) < ABANDONED_AFTER:
-        return stays(Kind.LEFTOVER, path, files, "it has no manifest yet")
+        return to_keep(Kind.LEFTOVER, path, files, "it has no manifest yet")
     if inspection.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PLAN}") and not inspection.bucket.exists(f"{JOBS}/{job_id}/{JobFile.PUBLISHED}"):
-        return stays(Kind.REVISION, path, files, f"job {job_id} may still be resumed")
-    return goes(Kind.LEFTOVER, path, files, "it has no manifest, and its job is gone or cannot go on")
+        return to_keep(Kind.REVISION, path, files, f"job {job_id} may still be resumed")
+    return to_remove(Kind.LEFTOVER, path, files, "it has no manifest, and its job is gone or cannot go on")

@@ -1,4 +1,4 @@
-"""The daily removal round, in steps of a few seconds: removes due things, judges all others, and writes tombstones.
+"""The daily removal round, in steps of a few seconds: removes due things, assesses all others, and writes tombstones.
 
 Its progress is in the bucket, so any process can run the next step, also after a restart of beat. Two at the same time do no harm.
 """
@@ -18,12 +18,12 @@ from shared.errors import MessageError
 from shared.jobs.folder import JOBS
 from shared.jobs.outbox import NOTICES
 from shared.records import Record, Timestamp, decode_long
+from shared.retention.assessments import Assessment
 from shared.retention.config import Retention
 from shared.retention.jobs import Inspection
 from shared.retention.needs import read_needs
 from shared.retention.removal import Removed, remove_due
 from shared.retention.survey import SURVEYS
-from shared.retention.things import Thing
 from shared.retention.tombstones import GC, mark, read_marks
 
 PROGRESS = f"{GC}/progress.json"
@@ -63,7 +63,7 @@ def is_due(progress: Progress | None, now: datetime) -> bool:
 
 
 MayEnter = Callable[[str], bool]
-"""Called with each piece of a round before it is judged; returns False for one that killed its process."""
+"""Called with each piece of a round before it is assessed; returns False for one that killed its process."""
 
 
 def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float, may_enter: MayEnter = lambda _: True) -> Progress | None:
@@ -117,11 +117,11 @@ def _go_on(
 
 def _inspect(inspection: Inspection, progress: Progress, has_time: Callable[[], bool], may_enter: MayEnter) -> Progress:
     marks = read_marks(inspection.bucket, inspection.now)
-    found: list[Thing] = []
+    found: list[Assessment] = []
     after = ""
-    for reached, judge in SURVEYS[progress.phase](inspection, progress.after):
+    for reached, assess in SURVEYS[progress.phase](inspection, progress.after):
         if may_enter(f"{progress.phase} to {reached}" if reached else f"all {progress.phase}"):
-            found += [thing for thing in judge() if marks.is_new(thing)]
+            found += [thing for thing in assess() if marks.is_new(thing)]
         elif progress.phase == JOBS:
             break  # the piece may contain a fix, and the jobs that it needs are older
         if not has_time():

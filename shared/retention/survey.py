@@ -1,4 +1,4 @@
-"""Judges everything that may be removed, group by group, so that a survey can stop after any group and continue later."""
+"""Assesses everything that may be removed, group by group, so that a survey can stop after any group and continue later."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -6,18 +6,18 @@ from datetime import datetime
 
 from shared.bucket.interface import Bucket, FileInfo
 from shared.jobs.folder import JOBS
+from shared.retention.assessments import Assessment
 from shared.retention.config import Retention
-from shared.retention.jobs import Inspection, judge_job
-from shared.retention.marks import judge_notices, judge_requests
+from shared.retention.jobs import Inspection, assess_job
+from shared.retention.marks import assess_notices, assess_requests
 from shared.retention.needs import in_groups, read_needs
-from shared.retention.results import judge_place, places_in, result_folders
-from shared.retention.things import Thing
+from shared.retention.results import assess_place, places_in, result_folders
 
 GROUP = 500
 """Jobs per listing."""
 
-Group = tuple[str, Callable[[], list[Thing]]]
-"""The position where the next survey continues, and a function that judges the group; a group is skipped by not calling it."""
+Group = tuple[str, Callable[[], list[Assessment]]]
+"""The position where the next survey continues, and a function that assesses the group; a group is skipped by not calling it."""
 
 
 def survey_jobs(inspection: Inspection, after: str = "") -> Iterator[Group]:
@@ -27,9 +27,9 @@ def survey_jobs(inspection: Inspection, after: str = "") -> Iterator[Group]:
         yield group[-1], functools.partial(_assess_jobs, inspection, prefix, group)
 
 
-def _assess_jobs(inspection: Inspection, prefix: str, group: list[str]) -> list[Thing]:
+def _assess_jobs(inspection: Inspection, prefix: str, group: list[str]) -> list[Assessment]:
     found = files_of_jobs(inspection.bucket, prefix, group)
-    return [thing for name in group for thing in judge_job(inspection, name, found.get(name, [])) if found.get(name)]
+    return [thing for name in group for thing in assess_job(inspection, name, found.get(name, [])) if found.get(name)]
 
 
 def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, list[FileInfo]]:
@@ -49,20 +49,20 @@ def survey_results(inspection: Inspection, after: str = "") -> Iterator[Group]:
             yield folder, functools.partial(_assess_results, inspection, folder)
 
 
-def _assess_results(inspection: Inspection, folder: str) -> list[Thing]:
-    return [thing for place in places_in(inspection.bucket.tree(folder)) for thing in judge_place(inspection, place)]
+def _assess_results(inspection: Inspection, folder: str) -> list[Assessment]:
+    return [thing for place in places_in(inspection.bucket.tree(folder)) for thing in assess_place(inspection, place)]
 
 
 def survey_requests(inspection: Inspection, after: str = "") -> Iterator[Group]:
     """Yield all requests as one group."""
     del after
-    yield "", lambda: list(judge_requests(inspection))
+    yield "", lambda: list(assess_requests(inspection))
 
 
 def survey_notices(inspection: Inspection, after: str = "") -> Iterator[Group]:
     """Yield all notices as one group."""
     del after
-    yield "", lambda: list(judge_notices(inspection))
+    yield "", lambda: list(assess_notices(inspection))
 
 
 SURVEYS: dict[str, Callable[[Inspection, str], Iterator[Group]]] = {
@@ -74,7 +74,7 @@ SURVEYS: dict[str, Callable[[Inspection, str], Iterator[Group]]] = {
 """The phases of a round that judge things, in order."""
 
 
-def survey(bucket: Bucket, rules: Retention, now: datetime) -> list[Thing]:
-    """Judge everything in the bucket that the rules cover."""
+def survey(bucket: Bucket, rules: Retention, now: datetime) -> list[Assessment]:
+    """Assess everything in the bucket that the rules cover."""
     inspection = Inspection(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket))
-    return [thing for groups in SURVEYS.values() for _, judge in groups(inspection, "") for thing in judge()]
+    return [thing for groups in SURVEYS.values() for _, assess in groups(inspection, "") for thing in assess()]

@@ -18,7 +18,7 @@ import structlog
 from shared.bucket.interface import Bucket
 from shared.errors import MessageError, RequestError
 from shared.records import Record, Timestamp, decode_long
-from shared.retention.things import Thing
+from shared.retention.assessments import Assessment
 
 GC = "gc"
 TOMBSTONES, REMOVING, UNDONE = f"{GC}/tombstones", f"{GC}/removing", f"{GC}/undone"
@@ -42,7 +42,7 @@ class Marked(Record):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Identifies the thing, like ``Thing.key``."""
+        """Identifies the thing, like ``Assessment.key``."""
         return self.kind, self.name
 
 
@@ -58,13 +58,13 @@ class Marks:
     """The things with a tombstone, and those whose removal was cancelled."""
 
     due: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    """Thing -> the time of its removal."""
+    """Key of an assessment -> the time of the removal."""
     taken_back: dict[tuple[str, str], datetime] = field(default_factory=dict)
-    """Thing -> the time until which it stays."""
+    """Key of an assessment -> the time until which it stays."""
 
-    def is_new(self, thing: Thing) -> bool:
+    def is_new(self, thing: Assessment) -> bool:
         """True for a thing that goes and has no tombstone yet."""
-        return thing.goes and thing.key not in self.due and thing.key not in self.taken_back
+        return thing.is_removed and thing.key not in self.due and thing.key not in self.taken_back
 
 
 def read_marks(bucket: Bucket, now: datetime) -> Marks:
@@ -83,7 +83,7 @@ def forget_taken_back(bucket: Bucket, now: datetime) -> None:
     bucket.delete_many([path for path, undone in read_all(bucket, UNDONE) if now - undone.at >= TAKEN_BACK_FOR])
 
 
-def mark(bucket: Bucket, things: Sequence[Thing], now: datetime) -> None:
+def mark(bucket: Bucket, things: Sequence[Assessment], now: datetime) -> None:
     """Write tombstones for these things."""
     for start in range(0, len(things), MOST_THINGS):
         marked = [

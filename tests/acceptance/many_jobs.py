@@ -109,7 +109,7 @@ def measure_disk(jobs: int) -> dict[str, float]:
         began = time.monotonic()
         things = survey(bucket, rules, now)
         found["dry run, s"] = time.monotonic() - began
-        assert sum(thing.goes for thing in things) == jobs
+        assert sum(thing.is_removed for thing in things) == jobs
         for name, at in (("round that marks, s", now), ("round that removes, s", now + timedelta(days=1.1))):
             began = time.monotonic()
             daily.make_round(bucket, rules, at)

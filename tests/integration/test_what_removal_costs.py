@@ -17,7 +17,7 @@ def test_a_removed_job_costs_at_most_three_requests():
     with filled_store(JOBS) as (bucket, requests):
         rules, now = read_retention(bucket), datetime.now(UTC) + timedelta(days=31)
         requests.clear()
-        assert sum(thing.goes for thing in survey(bucket, rules, now)) == JOBS
+        assert sum(thing.is_removed for thing in survey(bucket, rules, now)) == JOBS
         assert requests.total() <= JOBS
         requests.clear()
         daily.make_round(bucket, rules, now)

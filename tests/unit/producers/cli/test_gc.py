@@ -22,9 +22,9 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder, announce, undelivered
 from shared.retention import removal, tombstones
 from shared.retention import round as daily
+from shared.retention.assessments import Kind
 from shared.retention.config import RETENTION, parse_retention, read_retention
 from shared.retention.survey import survey
-from shared.retention.things import Kind
 from shared.settings import Settings
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, tree, write_table
 from workers.scoring import planning, publishing
@@ -81,7 +81,7 @@ def in_days(days: float) -> datetime:
 
 def verdicts(bucket, days: float) -> dict[tuple[str, str], str]:
     """Kind and name of what goes, with the reason."""
-    return {thing.key: thing.reason for thing in survey(bucket, read_retention(bucket), in_days(days)) if thing.goes}
+    return {thing.key: thing.reason for thing in survey(bucket, read_retention(bucket), in_days(days)) if thing.is_removed}
 
 
 def gone_after(bucket, days: float) -> set[str]:
@@ -207,7 +207,7 @@ def test_the_table_of_a_fix_that_stays_stays(bucket):
     assert run_job(fix).state == "done"
     told(told_fix)
     found = {thing.key: thing for thing in survey(bucket, read_retention(bucket), in_days(15))}
-    assert not found[Kind.JOB_FILES, folder.job_id].goes
+    assert not found[Kind.JOB_FILES, folder.job_id].is_removed
     assert found[Kind.JOB_FILES, folder.job_id].reason == f"fix {fix.job_id} needs it"
     assert (Kind.JOB_FILES, folder.job_id) in verdicts(bucket, 40)
 
@@ -254,7 +254,7 @@ def test_what_nobody_knows_stays_and_is_named(bucket):
         bucket.write(path, b"{")
     found = [thing for thing in survey(bucket, read_retention(bucket), in_days(3000)) if thing.kind is Kind.UNKNOWN]
     assert {thing.name for thing in found} == {"jobs/readme", "data/predict/output/v1/2026/11/23/revisions/mine"}
-    assert not any(thing.goes for thing in found)
+    assert not any(thing.is_removed for thing in found)
 
 
 @pytest.mark.parametrize("name", ["outcome.json", "manifest.json", "published.json", "plan.json", "job.json"])
@@ -442,14 +442,14 @@ def test_a_job_that_was_resumed_just_before_its_mark_is_spared(bucket, monkeypat
     failed = failed_job(bucket)
     rules = read_retention(bucket)
     daily.make_round(bucket, rules, in_days(95))
-    judge = removal._judge_again
+    judge = removal._assess_again
 
     def then_resumed(*arguments):
         found = judge(*arguments)
         failed.reopen(accept_rejects=True)
         return found
 
-    monkeypatch.setattr(removal, "_judge_again", then_resumed)
+    monkeypatch.setattr(removal, "_assess_again", then_resumed)
     removed = removal.remove_due(bucket, rules, in_days(97))
     assert [thing.name for thing in removed.spared] == [failed.job_id]
     assert not failed.has("cleared")

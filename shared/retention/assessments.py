@@ -1,4 +1,4 @@
-"""The things that retention judges: why each stays or goes, and the order in which its files are removed."""
+"""Assessments of retention: why something stays or is removed, and the order in which its files are removed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
-    """A thing in the bucket with its judgement."""
+class Assessment:
+    """The assessment of something in the bucket: whether retention removes it, and why."""
 
     kind: Kind
     name: str
     """A job id or a path."""
     size: int
     """In bytes."""
-    goes: bool
+    is_removed: bool
     reason: str
     paths: Sequence[str] = ()
     """The files to remove, if the thing goes."""
@@ -46,18 +46,20 @@ class Thing:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Identifies the thing across judgements."""
+        """Identifies the thing across assessments."""
         return str(self.kind), self.name
 
 
-def stays(kind: Kind, name: str, files: Iterable[FileInfo], reason: str) -> Thing:
+def to_keep(kind: Kind, name: str, files: Iterable[FileInfo], reason: str) -> Assessment:
     """Make a thing that stays."""
-    return Thing(kind=kind, name=name, size=total(files), goes=False, reason=reason)
+    return Assessment(kind=kind, name=name, size=total(files), is_removed=False, reason=reason)
 
 
-def goes(kind: Kind, name: str, files: Sequence[FileInfo], reason: str, *, mark: str = "") -> Thing:
+def to_remove(kind: Kind, name: str, files: Sequence[FileInfo], reason: str, *, mark: str = "") -> Assessment:
     """Make a thing that is removed."""
-    return Thing(kind=kind, name=name, size=total(files), goes=True, reason=reason, paths=tuple(file.path for file in files), mark=mark)
+    return Assessment(
+        kind=kind, name=name, size=total(files), is_removed=True, reason=reason, paths=tuple(file.path for file in files), mark=mark
+    )
 
 
 def total(files: Iterable[FileInfo]) -> int:
