@@ -185,17 +185,17 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
     if as_json and not (yes or dry_run):
         raise RequestError("--json does not ask", next_step="Add --yes or --dry-run.")
     _, bucket = open_bucket_here()
-    judged = retention.judge_releases(bucket, keep=keep, older_than=older_than)
-    unneeded = [release for release in judged if not release.needed]
+    assessed = retention.assess_releases(bucket, keep=keep, older_than=older_than)
+    unneeded = [release for release in assessed if not release.needed]
     if not as_json:
-        display_releases.print_judged(console(), judged)
-        say(f"{len(unneeded)} of {len(judged)} to remove, {human_size(sum(release.size for release in unneeded))}")
-    removed: list[retention.JudgedRelease] = []
+        display_releases.print_assessed(console(), assessed)
+        say(f"{len(unneeded)} of {len(assessed)} to remove, {human_size(sum(release.size for release in unneeded))}")
+    removed: list[retention.AssessedRelease] = []
     if unneeded and not dry_run and (yes or click.confirm("Remove them for ever?")):
         if not yes:  # the person may answer much later
-            still = retention.judge_releases(bucket, keep=keep, older_than=older_than)
+            still = retention.assess_releases(bucket, keep=keep, older_than=older_than)
             unneeded = [now for now in still if not now.needed and now.release in {release.release for release in unneeded}]
-        found = retention.clear_all(bucket, unneeded)
+        found = retention.remove_releases(bucket, unneeded)
         for release in unneeded:
             needed = found[release.release]
             if not needed:
@@ -204,7 +204,7 @@ def gc(keep: int, older_than: timedelta, dry_run: bool, yes: bool, as_json: bool
                 say(f"Kept {release.release}: {needed[0]}")
     if as_json:
         gone = [release.release for release in removed]
-        releases = [release.encode() | {"removed": release.release in gone} for release in judged]
+        releases = [release.encode() | {"removed": release.release in gone} for release in assessed]
         print_json({"removed": gone, "bytes": sum(release.size for release in removed), "releases": releases})
     elif removed:
         say(f"Removed {len(removed)} releases, {human_size(sum(release.size for release in removed))}")

@@ -9,7 +9,7 @@ from producers.display.facts import origin, print_facts
 from producers.display.listing import print_list
 from producers.durations import ago, human_size
 from producers.releases.finding import RANKING_METRIC, ShownRelease
-from producers.releases.retention import JudgedRelease
+from producers.releases.retention import AssessedRelease
 from shared.catalog.aliases import Alias, latest_of, release_folder
 from shared.catalog.manifests import KEYS, REPORT, Estimate, ReleaseManifest, Search
 from shared.catalog.table_audits import doubts
@@ -48,7 +48,7 @@ def print_changes(console: Console, changes: Sequence[Alias]) -> None:
     print_list(console, ("when", "how", "to", "from", "by", "why"), rows, whole=("when", "how", "to", "from", "by"))
 
 
-def print_judged(console: Console, judged: Sequence[JudgedRelease]) -> None:
+def print_assessed(console: Console, judged: Sequence[AssessedRelease]) -> None:
     """Print one line per release: that it will be removed, or why it stays."""
     rows = []
     for release in judged:

@@ -37,22 +37,22 @@ from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS, JobFolder, open_jobs
 from shared.jobs.messages import ScoreJob
 from shared.records import decode_long, is_release_id
+from shared.retention.assessments import newest
 from shared.retention.config import read_retention
 from shared.retention.needs import in_groups
 from shared.retention.results import places_in, result_folders
 from shared.retention.survey import GROUP, files_of_jobs
-from shared.retention.things import newest
 
 KEPT = 3
 """The default number of the newest releases of each definition that stay."""
 
-Needs = defaultdict[str, list[str]]
+KeepReasons = defaultdict[str, list[str]]
 """Release, or definition (for all its releases), or an empty text (for all releases) -> the reasons to keep it."""
-EVERY = ""
+ALL_RELEASES = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedRelease:
+class AssessedRelease:
     """A release, or the remains of one, with the reasons to keep it."""
 
     release: str
@@ -62,19 +62,19 @@ class JudgedRelease:
     needed: list[str]
     """Why it stays; empty when nothing needs it."""
     at: datetime
-    """The time of the judgement."""
+    """The time of the assessment."""
     whole: bool = True
     """False for files without a manifest, left by an interrupted publication or removal."""
     ended: frozenset[str] = field(default=frozenset(), repr=False)
     """The jobs that had ended by then, whose needs are included."""
 
     def encode(self) -> dict[str, Any]:
-        """The judgement as JSON values."""
+        """The assessment as JSON values."""
         return {name: value for name, value in vars(self).items() if name != "ended"}
 
 
-def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = timedelta(0)) -> list[JudgedRelease]:
-    """Judge every release, by definition, the newest first."""
+def assess_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = timedelta(0)) -> list[AssessedRelease]:
+    """Assess every release, by definition, the newest first."""
     at = datetime.now(UTC)
     ended, held = _ended_jobs(bucket, at)
     needs = _needs(bucket, ended)
@@ -82,23 +82,23 @@ def judge_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = 
         for release in _releases_of_job(bucket, job_id):
             needs[release].append(f"job {job_id} failed or was cancelled, and may be resumed until {until:%Y-%m-%d}")
     retired = retired_releases(bucket)
-    judged = [
+    assessed = [
         replace(one, at=at, ended=ended, needed=_reasons(needs, one.release) + one.needed)
         for definition in bucket.folders(MODELS)
-        for one in _judge_definition(bucket, definition, keep, older_than, retired)
+        for one in _assess_definition(bucket, definition, keep, older_than, retired)
     ]
     # only for releases that nothing else needs: there are far more results than releases
-    wanted = {one.release.partition("@")[0] for one in judged if not one.needed}
+    wanted = {one.release.partition("@")[0] for one in assessed if not one.needed}
     of_results = _needs_of_results(bucket, wanted)
-    return [replace(one, needed=_reasons(of_results, one.release) + one.needed) for one in judged]
+    return [replace(one, needed=_reasons(of_results, one.release) + one.needed) for one in assessed]
 
 
-def clear(bucket: Bucket, judged: JudgedRelease) -> list[str]:
+def remove_release(bucket: Bucket, assessed: AssessedRelease) -> list[str]:
     """Remove a release unless something needs it now; returns the reasons to keep it, empty when it was removed."""
-    return clear_all(bucket, [judged])[judged.release]
+    return remove_releases(bucket, [assessed])[assessed.release]
 
 
-def clear_all(bucket: Bucket, unneeded: Sequence[JudgedRelease]) -> dict[str, list[str]]:
+def remove_releases(bucket: Bucket, unneeded: Sequence[AssessedRelease]) -> dict[str, list[str]]:
     """Remove these releases unless something needs them now; release -> the reasons to keep it, empty when it was removed."""
     ended = frozenset[str].intersection(*(one.ended for one in unneeded)) if unneeded else frozenset()
     needs = _needs(bucket, ended)
@@ -121,13 +121,13 @@ def _manifest(release: str) -> str:
     return f"{release_folder(release)}/{MANIFEST}"
 
 
-def _reasons(needs: Needs, release: str) -> list[str]:
-    return [*needs.get(release, []), *needs.get(release.partition("@")[0], []), *needs.get(EVERY, [])]
+def _reasons(needs: KeepReasons, release: str) -> list[str]:
+    return [*needs.get(release, []), *needs.get(release.partition("@")[0], []), *needs.get(ALL_RELEASES, [])]
 
 
-def _judge_definition(
+def _assess_definition(
     bucket: Bucket, definition: str, keep: int, older_than: timedelta, retired: Collection[str]
-) -> Iterator[JudgedRelease]:
+) -> Iterator[AssessedRelease]:
     """Yield the releases of a definition, the newest first, with the reasons in the releases themselves."""
     at = datetime.now(UTC)
     if f"{MODELS}/{definition}" == ALIASES:
@@ -151,15 +151,15 @@ def _judge_definition(
             needed.append(f"its manifest cannot be read: {error.message}")
         if datetime.now(UTC) - created < older_than:
             needed.append(f"trained {ago(created)}, goes from {created + older_than:%Y-%m-%d} on")
-        yield JudgedRelease(release=release, created=created, size=sum(file.size for file in files), needed=needed, at=at)
+        yield AssessedRelease(release=release, created=created, size=sum(file.size for file in files), needed=needed, at=at)
 
 
-def _left_over(release: str, files: list[FileInfo], at: datetime) -> JudgedRelease:
+def _left_over(release: str, files: list[FileInfo], at: datetime) -> AssessedRelease:
     written = newest(files)
     # the files of a release are published before its manifest
     needed = ["perhaps it is just being published"] if time.time() - written.timestamp() < ORPHAN_SECONDS else []
     size = sum(file.size for file in files)
-    return JudgedRelease(release=release, created=written, size=size, needed=needed, at=at, whole=False)
+    return AssessedRelease(release=release, created=written, size=size, needed=needed, at=at, whole=False)
 
 
 def _ended_jobs(bucket: Bucket, now: datetime) -> tuple[frozenset[str], dict[str, datetime]]:
@@ -180,13 +180,13 @@ def _ended_jobs(bucket: Bucket, now: datetime) -> tuple[frozenset[str], dict[str
     return frozenset(ended), held
 
 
-def _needs(bucket: Bucket, ended: frozenset[str]) -> Needs:
+def _needs(bucket: Bucket, ended: frozenset[str]) -> KeepReasons:
     """The needs that are quick to read: open jobs and jobs that are not among the ``ended`` ones, aliases, the schedule.
 
     A job that has ended since then may have made its result after the results were read. Jobs are read before aliases, because a training
     moves its alias before it ends.
     """
-    needs: Needs = defaultdict(list)
+    needs: KeepReasons = defaultdict(list)
     opened = set(open_jobs(bucket))
     since = {name for name in bucket.folders(JOBS) if not name.startswith("_")} - ended - opened
     for job_id in sorted(opened | since):
@@ -198,7 +198,7 @@ def _needs(bucket: Bucket, ended: frozenset[str]) -> Needs:
     return needs
 
 
-def _add_schedule(bucket: Bucket, needs: Needs) -> None:
+def _add_schedule(bucket: Bucket, needs: KeepReasons) -> None:
     """Add the releases that the schedule names; every release while the file has a problem, since it may name any."""
     text = bucket.read(SCHEDULE)
     entries, problems, _ = entries_in(bucket, text)
@@ -214,10 +214,10 @@ def _add_schedule(bucket: Bucket, needs: Needs) -> None:
     elif lost := sorted({*bucket.folders(STATE_FOLDER)} - {entry.name for entry in entries}):
         reason = f"{lost[0]} was in force and is not in it; beat forgets an entry 10 minutes after it was taken out"
     if reason:
-        needs[EVERY].append(f"{SCHEDULE} may name it, and cannot be read whole: {reason}")
+        needs[ALL_RELEASES].append(f"{SCHEDULE} may name it, and cannot be read whole: {reason}")
 
 
-def _add_aliases(bucket: Bucket, needs: Needs) -> None:
+def _add_aliases(bucket: Bucket, needs: KeepReasons) -> None:
     retired = retired_releases(bucket)
     for name in list_aliases(bucket):
         alias = known_alias(bucket, name)
@@ -227,7 +227,7 @@ def _add_aliases(bucket: Bucket, needs: Needs) -> None:
                 if release not in retired:
                     needs[release].append(f"{name} can be rolled back to it")
     for name in damaged_aliases(bucket):
-        definition = name.removesuffix(LATEST) if name.endswith(LATEST) else EVERY
+        definition = name.removesuffix(LATEST) if name.endswith(LATEST) else ALL_RELEASES
         needs[definition].append(f"{spoken_alias(name)} cannot be read, and may point to it")
 
 
@@ -262,10 +262,10 @@ def _release_in(text: bytes | None) -> str | None:
         return None
 
 
-def _needs_of_results(bucket: Bucket, definitions: set[str]) -> Needs:
+def _needs_of_results(bucket: Bucket, definitions: set[str]) -> KeepReasons:
     """The releases of the results of these definitions and of their revisions; each manifest is read once."""
     places: dict[str, list[str]] = {}
-    needs: Needs = defaultdict(list)
+    needs: KeepReasons = defaultdict(list)
     for folder in result_folders(bucket):
         definition = folder.removeprefix(f"{OUTPUTS}/").partition("/")[0]
         if definition not in definitions:

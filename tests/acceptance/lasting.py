@@ -25,7 +25,7 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from producers.releases.retention import clear_all, judge_releases
+from producers.releases.retention import assess_releases, remove_releases
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import REQUESTS, JobFolder
 from shared.jobs.messages import ScoreJob, StepMessage
@@ -91,7 +91,7 @@ class Replay:
             morning = FIRST + timedelta(days=day)
             if day % self.release_days == 0:
                 publish_handmade(self.bucket, made=morning)
-                clear_all(self.bucket, [release for release in judge_releases(self.bucket) if not release.needed])
+                remove_releases(self.bucket, [release for release in assess_releases(self.bucket) if not release.needed])
             self._work(morning)
             self._date_new_files(morning)
             seconds = self._collect(morning + timedelta(hours=16))

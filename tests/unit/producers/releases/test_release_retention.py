@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from model_store.store import load_release
 from producers.cli import root
 from producers.releases.promoting import promote, roll_back
-from producers.releases.retention import JudgedRelease, clear, clear_all, judge_releases
+from producers.releases.retention import AssessedRelease, assess_releases, remove_release, remove_releases
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
 from shared.catalog.aliases import MANIFEST, point_alias, release_folder
@@ -37,11 +37,11 @@ def releases(bucket) -> list[str]:
 
 
 def needed(bucket, **more) -> dict[str, list[str]]:
-    return {judged.release: judged.needed for judged in judge_releases(bucket, **{"keep": 0} | more)}
+    return {judged.release: judged.needed for judged in assess_releases(bucket, **{"keep": 0} | more)}
 
 
-def judged(bucket, release) -> JudgedRelease:
-    [found] = [judged for judged in judge_releases(bucket, keep=0) if judged.release == release]
+def judged(bucket, release) -> AssessedRelease:
+    [found] = [judged for judged in assess_releases(bucket, keep=0) if judged.release == release]
     return found
 
 
@@ -125,7 +125,7 @@ def test_a_job_that_was_done_a_moment_ago_keeps_nothing_but_by_its_result(bucket
     assert needed(bucket)[releases[1]] == ["the result v1/2026/11/23 and 1 more is of it"]
     bucket.delete_folder("data/predict/output")
     assert needed(bucket)[releases[1]] == []
-    assert clear(bucket, judged(bucket, releases[1])) == []
+    assert remove_release(bucket, judged(bucket, releases[1])) == []
 
 
 def test_every_job_folder_and_every_manifest_is_looked_at_once(bucket, releases, monkeypatch):
@@ -137,11 +137,11 @@ def test_every_job_folder_and_every_manifest_is_looked_at_once(bucket, releases,
     for name, counts in (("read", read), ("tree", listed), ("folders", listed)):
         method = getattr(bucket, name)
         monkeypatch.setattr(bucket, name, lambda path, *more, method=method, counts=counts: (counts.update([path]), method(path, *more))[1])
-    done = judge_releases(bucket, keep=0)
+    done = assess_releases(bucket, keep=0)
     assert max(count for path, count in read.items() if not path.startswith("model/aliases/")) == 1
     assert listed["jobs"] <= 2, "once for those that ended, once for those that have not"
     listed.clear()
-    clear_all(bucket, [one for one in done if not one.needed])
+    remove_releases(bucket, [one for one in done if not one.needed])
     assert listed["jobs"] == 2, "before and after the manifests go, however many releases there are"
 
 
@@ -175,11 +175,11 @@ ENTRY = '- {name: daily, cron: "0 5 * * *", time_zone: UTC, score: data/predict/
     ids=["empty", "a comment alone", "half-written", "a misspelt field", "a misspelt value", "zeros", "no document", "a mark alone"],
 )
 def test_while_the_schedule_cannot_be_read_whole_every_release_stays_and_is_told_why(bucket, releases, text, says):
-    removable = judge_releases(bucket, keep=0)
+    removable = assess_releases(bucket, keep=0)
     bucket.write("config/schedule.yaml", text)
     for reasons in needed(bucket).values():
         assert f"config/schedule.yaml may name it, and cannot be read whole: {says}" in reasons[-1]
-    kept = clear_all(bucket, [release for release in removable if not release.needed])
+    kept = remove_releases(bucket, [release for release in removable if not release.needed])
     assert len(kept) == 5
     assert all(kept.values())
     said = scoring(bucket, "--keep", "0", "--yes")
@@ -211,7 +211,7 @@ def test_files_without_a_manifest_go_once_nobody_can_be_publishing_them(bucket, 
     for file in bucket.place(release_folder(releases[0])).iterdir():
         os.utime(file, (0, 0))
     assert needed(bucket)[releases[0]] == []
-    clear(bucket, judged(bucket, releases[0]))
+    remove_release(bucket, judged(bucket, releases[0]))
     assert releases[0] not in bucket.folders("model/v1")
 
 
@@ -273,7 +273,7 @@ def test_on_an_object_store_nothing_of_it_is_left(bucket, releases):
         remote = open_bucket(f"s3://{STORE_BUCKET}/clearing")
         for release in releases[:2]:
             remote.put_folder(bucket.place(release_folder(release)), release_folder(release), last=MANIFEST)
-        assert clear(remote, judged(remote, releases[0])) == []
+        assert remove_release(remote, judged(remote, releases[0])) == []
         assert remote.folders("model/v1") == releases[1:2]
 
 
@@ -292,9 +292,9 @@ def test_what_came_to_be_needed_after_the_look_stays(bucket, releases, monkeypat
         bucket.delete(f"jobs/_open/{folder.job_id}")
     bucket.delete_folder(done.path)
     monkeypatch.setattr(bucket, "delete", lambda path: pytest.fail(f"{path} was removed, if only for a moment"))
-    assert clear(bucket, looked_at[0]) == ["champion points to it"]
-    assert clear(bucket, looked_at[1]) == [f"job {job.job_id} is open"]
-    assert clear(bucket, looked_at[2]) == [f"job {moved.job_id} has not ended, or ended while releases were looked at"]
+    assert remove_release(bucket, looked_at[0]) == ["champion points to it"]
+    assert remove_release(bucket, looked_at[1]) == [f"job {job.job_id} is open"]
+    assert remove_release(bucket, looked_at[2]) == [f"job {moved.job_id} has not ended, or ended while releases were looked at"]
     assert bucket.folders("model/v1") == releases
 
 
@@ -311,7 +311,7 @@ def test_who_pins_a_release_while_it_is_removed_gets_it_back(bucket, releases, m
         delete(path)
 
     monkeypatch.setattr(bucket, "delete", pinned_at_the_last_moment)
-    needed_by = clear(bucket, looked_at)
+    needed_by = remove_release(bucket, looked_at)
     [folder] = made
     assert needed_by == [f"job {folder.job_id} is open"]
     assert tree(bucket.root / "model") == before
@@ -326,7 +326,7 @@ def test_a_removal_that_is_killed_leaves_nothing_that_can_be_loaded(bucket, rele
 
     monkeypatch.setattr(bucket, "delete_folder", killed)
     with pytest.raises(KeyboardInterrupt):
-        clear(bucket, looked_at)
+        remove_release(bucket, looked_at)
     monkeypatch.undo()
     with pytest.raises(ModelError, match="has no model/"):
         load_release(bucket, releases[0], tmp_path)
@@ -337,6 +337,6 @@ def test_a_removal_that_is_killed_leaves_nothing_that_can_be_loaded(bucket, rele
 def test_what_a_damaged_alias_may_mean_is_kept(bucket, releases):
     assert needed(bucket)[releases[0]] == []
     bucket.write("model/aliases/champion.json", b"")
-    [oldest] = [judged for judged in judge_releases(bucket, keep=0) if judged.release == releases[0]]
+    [oldest] = [judged for judged in assess_releases(bucket, keep=0) if judged.release == releases[0]]
     assert oldest.needed == ["champion cannot be read, and may point to it"]
-    assert clear(bucket, oldest) == oldest.needed
+    assert remove_release(bucket, oldest) == oldest.needed

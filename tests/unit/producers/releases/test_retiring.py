@@ -12,7 +12,7 @@ from producers.cli import root
 from producers.display import releases as display_releases
 from producers.releases import finding
 from producers.releases.promoting import promote, roll_back
-from producers.releases.retention import judge_releases
+from producers.releases.retention import assess_releases
 from producers.releases.retiring import retire, unretire
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import list_aliases, point_latest, resolve
@@ -146,7 +146,7 @@ def test_gc_counts_no_retired_release_among_the_newest(bucket):
     releases = publish(bucket, 4)
     for release in releases[2:]:
         retire(bucket, release, reason="junk")
-    needed = {judged.release: judged.needed for judged in judge_releases(bucket, keep=2)}
+    needed = {judged.release: judged.needed for judged in assess_releases(bucket, keep=2)}
     assert [bool(needed[release]) for release in releases] == [True, True, False, False]
 
 
