@@ -20,7 +20,7 @@ from producers.display.terminal import (
 )
 
 if TYPE_CHECKING:
-    from producers.results.putting_back import PuttingBack
+    from producers.results.restoring import RestoreAdvice
 
 NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
 """Columns of a result that hold numbers; a definition's own keys are text."""
@@ -110,7 +110,7 @@ def results_revisions(place: str, as_json: bool) -> None:
         display_revisions.print_revisions(console(), found)
 
 
-def _put_back_data(put_back: "PuttingBack | None") -> dict[str, Any]:
+def _put_back_data(put_back: "RestoreAdvice | None") -> dict[str, Any]:
     if put_back is None:
         return {"at_the_place": True}
     kind = {"put_back": put_back.command} if put_back.command else {"put_back_not": put_back.why_not}

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 
 from producers.job_names import find_job
-from producers.results.putting_back import PuttingBack, putting_back
+from producers.results.restoring import RestoreAdvice, restore_advice
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
 from shared.catalog.results import FoundResult, UnreadableResult, inspect_result, list_revisions
@@ -18,7 +18,7 @@ class Revision:
     """A result that was made at a place."""
 
     found: FoundResult
-    put_back: PuttingBack | None
+    put_back: RestoreAdvice | None
     """How to restore it; None for the published one."""
 
 
@@ -38,7 +38,7 @@ def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], lis
             unreadable.append(revision)
         else:
             is_there = revision.manifest.job_id == now
-            found.append(Revision(found=revision, put_back=None if is_there else putting_back(bucket, folder, revision.manifest)))
+            found.append(Revision(found=revision, put_back=None if is_there else restore_advice(bucket, folder, revision.manifest)))
     if not found and not unreadable:
         raise _no_result(bucket, place, folder)
     return folder, found, unreadable

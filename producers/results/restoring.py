@@ -25,7 +25,7 @@ _DATED = re.compile(r"[^/]+/(\d{4})/(\d\d)/(\d\d)(?:/|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PuttingBack:
+class RestoreAdvice:
     """The command that restores a revision, or why scoring again would not give it."""
 
     command: str = ""
@@ -33,13 +33,13 @@ class PuttingBack:
     """What is missing or was changed, and what remains, as a sentence; empty when there is a command."""
 
 
-def putting_back(bucket: Bucket, folder: str, manifest: ResultManifest) -> PuttingBack:
+def restore_advice(bucket: Bucket, folder: str, manifest: ResultManifest) -> RestoreAdvice:
     """How to restore a revision of the place ``folder``."""
     job = _job_of(bucket, manifest.job_id)
     missing = next(_missing(bucket, manifest, job), "")
     if missing:
-        return PuttingBack(why_not=f"{missing}. Its rates remain in {manifest.revision}/{PREDICTIONS}, which can be copied by hand.")
-    return PuttingBack(command=shlex.join([*_request(folder, manifest, job), *_limits(bucket, manifest, job), "--again"]))
+        return RestoreAdvice(why_not=f"{missing}. Its rates remain in {manifest.revision}/{PREDICTIONS}, which can be copied by hand.")
+    return RestoreAdvice(command=shlex.join([*_request(folder, manifest, job), *_limits(bucket, manifest, job), "--again"]))
 
 
 def _request(folder: str, manifest: ResultManifest, job: ScoreJob | None) -> list[str]:
