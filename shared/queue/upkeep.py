@@ -4,7 +4,7 @@
     scoring:upkeep:<step>:deaths    hash: piece -> the number of starts without an end, and the time of the last
 
 A piece that killed or hung three processes is left out, and the others continue. When a step dies outside any known piece, the
-whole step rests. The caller sets the duration: a piece may be innocent (something else kills the worker), so it is tried again.
+whole step pauses. The caller sets the duration: a piece may be innocent (something else kills the worker), so it is tried again.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from shared.records import Record, Timestamp, decode
 
 MAX_DEATHS = 3
 LEFT_OUT_FOR = timedelta(days=1)
-"""The longest rest of a piece, and the time after which its deaths are forgotten."""
+"""The longest pause of a piece, and the time after which its crashes are forgotten."""
 KEPT_SECONDS = 7 * 24 * 3600
-WHOLE = ""
-"""The name for work of a step outside its pieces."""
+OUTSIDE_PIECES = ""
+"""The name for the work of a step that belongs to no piece."""
 
 
 class Deaths(Record):
@@ -47,9 +47,9 @@ class Upkeep:
     now: datetime
     deaths: dict[str, Deaths] = field(default_factory=dict)
     """The recent deaths of each piece."""
-    rest_for: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
-    """How long a piece that is left out rests after its last death."""
-    piece: str = WHOLE
+    pause_after: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
+    """How long a piece is left out after its last crash."""
+    piece: str = OUTSIDE_PIECES
 
     @property
     def left_out(self) -> list[Deaths]:
@@ -57,15 +57,15 @@ class Upkeep:
         return [deaths for deaths in self.deaths.values() if self._is_left_out(deaths)]
 
     @property
-    def rests(self) -> bool:
+    def is_paused(self) -> bool:
         """True when the whole step is skipped now."""
-        return any(deaths.piece == WHOLE for deaths in self.left_out)
+        return any(deaths.piece == OUTSIDE_PIECES for deaths in self.left_out)
 
     def may_enter(self, piece: str) -> bool:
         """Start a piece, which ends the one before; False when the piece is left out."""
         if piece in self.deaths and self._is_left_out(self.deaths[piece]):
             return False
-        if self.piece != WHOLE:
+        if self.piece != OUTSIDE_PIECES:
             self.forget(self.piece)
         self.piece = piece
         with contextlib.suppress(redis.RedisError):
@@ -73,21 +73,21 @@ class Upkeep:
         return True
 
     def _is_left_out(self, deaths: Deaths) -> bool:
-        return deaths.count >= MAX_DEATHS and self.now - deaths.at < self.rest_for(deaths)
+        return deaths.count >= MAX_DEATHS and self.now - deaths.at < self.pause_after(deaths)
 
     def leave(self) -> None:
         """End the current piece; the step continues outside its pieces."""
-        if self.piece != WHOLE:
-            self.may_enter(WHOLE)
+        if self.piece != OUTSIDE_PIECES:
+            self.may_enter(OUTSIDE_PIECES)
 
     def end(self) -> None:
-        """End the step, successful or not; does nothing while the step rests."""
-        if self.rests:
+        """End the step, successful or not; does nothing while the step is paused."""
+        if self.is_paused:
             return
         with contextlib.suppress(redis.RedisError):
             self.client.delete(_key(self.step))
         self.forget(self.piece)
-        self.forget(WHOLE)
+        self.forget(OUTSIDE_PIECES)
 
     def forget(self, piece: str) -> None:
         """Forget the deaths of a piece, because it ended or because they are counted elsewhere."""
@@ -98,41 +98,57 @@ class Upkeep:
 
 
 def begin(
-    client: redis.Redis, step: str, now: datetime, had: str, rest_for: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
+    client: redis.Redis, step: str, now: datetime, memory: str, pause_after: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
 ) -> Upkeep:
-    """Start a step, and count a death if the one before never ended. Only one process may run a step at a time.
+    """Starts a step, and counts a crash if the run before never ended. Only one process may run a step at a time.
 
-    ``rest_for`` gives the rest after the last death, of a piece or of the whole step.
+    ``memory`` is that of this process, in words; ``pause_after`` gives the pause after the last crash, of a piece or of the whole step.
 
     Raises:
         redis.RedisError: Redis is unavailable.
     """
-    upkeep = Upkeep(client=client, step=step, now=now, rest_for=rest_for)
-    for deaths in _read(client, step):
-        if timedelta(0) <= now - deaths.at < (rest_for(deaths) if deaths.piece == WHOLE else LEFT_OUT_FOR):
-            upkeep.deaths[deaths.piece] = deaths
-        else:
-            client.hdel(_deaths_key(step), deaths.piece)
-    in_hand, its_memory = client.hmget(_key(step), "piece", "had")
-    if in_hand is not None:
-        _count(upkeep, _text(in_hand)[:2000], _text(its_memory)[:200])
-    if upkeep.rests:
+    upkeep = Upkeep(client=client, step=step, now=now, pause_after=pause_after)
+    _load_crashes(upkeep)
+    _count_unfinished_run(upkeep)
+    if upkeep.is_paused:
         client.delete(_key(step))
-        return upkeep
-    with client.pipeline(transaction=True) as pipe:
-        pipe.hset(_key(step), mapping={"piece": WHOLE, "had": had})
-        pipe.expire(_key(step), KEPT_SECONDS)
-        pipe.execute()
+    else:
+        _record_start(upkeep, memory)
     return upkeep
 
 
-def _count(upkeep: Upkeep, piece: str, had: str) -> None:
-    """Count a death of a piece. Earlier deaths outside any known piece are attributed to it."""
-    of_whole = upkeep.deaths[WHOLE].count if WHOLE in upkeep.deaths else 0
-    if piece != WHOLE:
-        upkeep.forget(WHOLE)
-    known = upkeep.deaths[piece].count if piece != WHOLE and piece in upkeep.deaths else 0
-    deaths = Deaths(step=upkeep.step, piece=piece, count=of_whole + known + 1, at=upkeep.now, had=had)
+def _load_crashes(upkeep: Upkeep) -> None:
+    """Reads the recent crashes of each piece, and removes the older ones."""
+    for deaths in _read(upkeep.client, upkeep.step):
+        kept_for = upkeep.pause_after(deaths) if deaths.piece == OUTSIDE_PIECES else LEFT_OUT_FOR
+        if timedelta(0) <= upkeep.now - deaths.at < kept_for:
+            upkeep.deaths[deaths.piece] = deaths
+        else:
+            upkeep.client.hdel(_deaths_key(upkeep.step), deaths.piece)
+
+
+def _count_unfinished_run(upkeep: Upkeep) -> None:
+    """Counts a crash if the run before never ended."""
+    interrupted_piece, interrupted_memory = upkeep.client.hmget(_key(upkeep.step), "piece", "had")
+    if interrupted_piece is not None:
+        _count_crash(upkeep, _decoded(interrupted_piece)[:2000], _decoded(interrupted_memory)[:200])
+
+
+def _record_start(upkeep: Upkeep, memory: str) -> None:
+    """Records that this run has started, outside its pieces."""
+    with upkeep.client.pipeline(transaction=True) as pipe:
+        pipe.hset(_key(upkeep.step), mapping={"piece": OUTSIDE_PIECES, "had": memory})
+        pipe.expire(_key(upkeep.step), KEPT_SECONDS)
+        pipe.execute()
+
+
+def _count_crash(upkeep: Upkeep, piece: str, memory: str) -> None:
+    """Counts a crash of a piece. Earlier crashes outside any known piece are attributed to it."""
+    step_crashes = upkeep.deaths[OUTSIDE_PIECES].count if OUTSIDE_PIECES in upkeep.deaths else 0
+    if piece != OUTSIDE_PIECES:
+        upkeep.forget(OUTSIDE_PIECES)
+    piece_crashes = upkeep.deaths[piece].count if piece != OUTSIDE_PIECES and piece in upkeep.deaths else 0
+    deaths = Deaths(step=upkeep.step, piece=piece, count=step_crashes + piece_crashes + 1, at=upkeep.now, had=memory)
     upkeep.deaths[piece] = deaths
     with upkeep.client.pipeline(transaction=True) as pipe:
         pipe.hset(_deaths_key(upkeep.step), piece, deaths.to_json())
@@ -152,7 +168,7 @@ def _read(client: redis.Redis, step: str) -> Iterator[Deaths]:
             yield decode(Deaths, text)
 
 
-def _text(value: object) -> str:
+def _decoded(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else ""
 
 

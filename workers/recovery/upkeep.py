@@ -15,7 +15,7 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
 from shared.memory_limit import describe_memory
 from shared.queue import heartbeat, routes
-from shared.queue.upkeep import LEFT_OUT_FOR, MAX_DEATHS, WHOLE, Deaths, Upkeep, begin
+from shared.queue.upkeep import LEFT_OUT_FOR, MAX_DEATHS, OUTSIDE_PIECES, Deaths, Upkeep, begin
 
 SWEEP_RESTS_FOR = timedelta(minutes=10)
 """The pause of a sweep that dies before it reaches a job; short, because nothing else recovers lost work."""
@@ -41,7 +41,7 @@ def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[U
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    upkeep = begin(client, step, heartbeat.time_of(client), describe_memory(), rest_for)
+    upkeep = begin(client, step, heartbeat.time_of(client), describe_memory(), pause_after)
     for deaths in upkeep.left_out:
         _tell(bucket, deaths)
     try:
@@ -55,11 +55,11 @@ def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[U
     upkeep.end()
 
 
-def rest_for(deaths: Deaths) -> timedelta:
+def pause_after(deaths: Deaths) -> timedelta:
     """Returns how long a step of upkeep, or a piece of it, is not tried after its last death."""
     if deaths.step != routes.SWEEP:
         return LEFT_OUT_FOR
-    if deaths.piece == WHOLE:
+    if deaths.piece == OUTSIDE_PIECES:
         return SWEEP_RESTS_FOR
     times = max(0, min(deaths.count, 2 * MAX_DEATHS + 3) - MAX_DEATHS)
     return min(LEFT_OUT_FOR, FIRST_REST * LONGER**times)
@@ -88,7 +88,7 @@ def _tell(bucket: Bucket, deaths: Deaths) -> None:
 
 def _next_step(deaths: Deaths) -> str:
     more = "Give the workers of the queue control more memory; it is tried again by itself"
-    is_job = deaths.step == routes.SWEEP and deaths.piece not in (WHOLE, ORPHANS, NOTICES)
+    is_job = deaths.step == routes.SWEEP and deaths.piece not in (OUTSIDE_PIECES, ORPHANS, NOTICES)
     if not is_job:
         return f"{more}."
     return f"{more}, after a minute at first and later once a day. See: scoring jobs show {deaths.piece}"

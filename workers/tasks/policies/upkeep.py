@@ -30,7 +30,7 @@ def run_upkeep(
             return
         try:
             with counted_upkeep(context.redis_client(), context.bucket(), step) as upkeep:
-                if not upkeep.rests:
+                if not upkeep.is_paused:
                     work(upkeep)
         except missed_on as error:
             log.warning(missed, error=str(error))

@@ -20,7 +20,7 @@ from shared.retention.round import read_progress
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, write_table
 from workers.recovery import retention, sweep
-from workers.recovery.upkeep import rest_for
+from workers.recovery.upkeep import pause_after
 from workers.tasks import context, sweeping
 from workers.tasks import upkeep as tasks_upkeep
 
@@ -135,7 +135,7 @@ def test_a_removal_that_kills_its_process_before_any_group_rests_for_a_day(bucke
     [notice] = announced(bucket)
     assert "left out" not in notice.facts
     later = datetime.now(UTC) + upkeep.LEFT_OUT_FOR
-    assert not upkeep.begin(client, routes.GC, later, "").rests
+    assert not upkeep.begin(client, routes.GC, later, "").is_paused
 
 
 def test_a_tombstone_that_hangs_the_removal_is_left_for_another_round(bucket, client, ended, monkeypatch):
@@ -194,10 +194,10 @@ def test_a_job_that_the_sweep_left_out_is_tried_again_after_a_minute_and_then_ev
 def test_what_is_left_out_rests_longer_with_each_death_up_to_a_day():
     def minutes(count: int, piece: str = "a-job", step: str = routes.SWEEP) -> float:
         at = datetime(2026, 11, 23, tzinfo=UTC)
-        return rest_for(upkeep.Deaths(step=step, piece=piece, count=count, at=at)).total_seconds() / 60
+        return pause_after(upkeep.Deaths(step=step, piece=piece, count=count, at=at)).total_seconds() / 60
 
     assert [minutes(count) for count in (3, 4, 5, 6, 7, 8, 9, 10, 10**9)] == [1, 4, 16, 64, 256, 1024, 1440, 1440, 1440]
-    assert minutes(3, upkeep.WHOLE) == 10
+    assert minutes(3, upkeep.OUTSIDE_PIECES) == 10
     assert minutes(3, step=routes.GC) == 1440
 
 
