@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.catalog.aliases import MODELS
+from shared.catalog.paths import MODELS
 from shared.processes import process_token
 
 MOST_RELEASES = 8

@@ -13,8 +13,9 @@ from model_store import release_cache
 from model_store.definitions import Definition, UnknownDefinitionError, code_of, current_digest, load_definition
 from model_store.foreign_code import DefinitionError, calling
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import MANIFEST, how_to_retrain, release_folder
+from shared.catalog.advice import how_to_retrain
 from shared.catalog.manifests import MAX_MANIFEST_BYTES, ReleaseManifest
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.errors import MessageError, ModelError
 from shared.processes import temporary_folder
 from shared.records import FileDigest, check_file_name, decode_long

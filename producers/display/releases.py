@@ -10,8 +10,9 @@ from producers.display.listing import print_list
 from producers.durations import ago, human_size
 from producers.releases.finding import RANKING_METRIC, ShownRelease
 from producers.releases.retention import AssessedRelease
-from shared.catalog.aliases import Alias, latest_of, release_folder
+from shared.catalog.aliases import Alias, latest_of
 from shared.catalog.manifests import KEYS, REPORT, Estimate, ReleaseManifest, Search
+from shared.catalog.paths import release_folder
 from shared.catalog.table_audits import doubts
 
 CANDIDATES_SHOWN = 12

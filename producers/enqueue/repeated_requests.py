@@ -13,8 +13,9 @@ from typing import Literal
 from producers.local_definitions import PACKAGE, definition_folder
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import CHAMPION, Alias, known_alias, latest_of
+from shared.catalog.paths import REVISIONS
 from shared.catalog.releases import FoundRelease, inspect_release
-from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, inspect_result
+from shared.catalog.results import FoundResult, UnreadableResult, inspect_result
 from shared.catalog.retirements import why_retired
 from shared.digests import digest_source
 from shared.jobs.files import JobFile

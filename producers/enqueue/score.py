@@ -7,8 +7,9 @@ from producers.enqueue.sending import Enqueued, checked, enqueue
 from producers.enqueue.sources import find_table, result_place
 from producers.local_definitions import definitions_here
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import MODELS, resolve
+from shared.catalog.aliases import resolve
 from shared.catalog.manifests import check_place
+from shared.catalog.paths import MODELS
 from shared.catalog.releases import read_release
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder

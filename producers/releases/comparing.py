@@ -13,9 +13,10 @@ from pathlib import PurePath
 from producers.releases import finding
 from producers.releases.files import read_file
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import release_folder, resolve
+from shared.catalog.aliases import resolve
 from shared.catalog.keyword_losses import Difference, KeywordLosses, compare, read_losses, spoken_difference
 from shared.catalog.manifests import LOSSES, MetricValues, ReleaseManifest, TableFingerprint
+from shared.catalog.paths import release_folder
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, unreadable
 from shared.errors import ModelError
 

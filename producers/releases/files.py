@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import release_folder
 from shared.catalog.manifests import REPORT, ReleaseManifest
+from shared.catalog.paths import release_folder
 from shared.errors import ModelError, RequestError
 
 

@@ -13,20 +13,18 @@ from shared.bucket.interface import Bucket
 from shared.catalog.aliases import (
     ALIASES,
     LATEST,
-    MANIFEST,
-    MODELS,
     Alias,
     add_change,
-    after,
     changes,
+    follow_up_fields,
     latest_of,
     list_aliases,
     point_alias,
     read_alias,
-    release_folder,
     resolve,
     spoken_alias,
 )
+from shared.catalog.paths import MANIFEST, MODELS, release_folder
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import ModelError, RequestError
 from shared.jobs.messages import Notice
@@ -81,7 +79,7 @@ def roll_back(bucket: Bucket, alias: str, *, reason: str = "") -> Alias:
     _check_release(bucket, target)
     kept = [] if name.endswith(LATEST) else further  # the releases before a newest release are known without a list
     change = Alias(release=target, at=datetime.now(UTC), how="rolled back", back=kept, by=who(), reason=reason)
-    change = change.model_copy(update=after(now))
+    change = change.model_copy(update=follow_up_fields(now))
     # not retried: of two people who roll back the same release, one would go a step further than intended
     if not add_change(bucket, name, change):
         raise RequestError(f"another process changed {alias} at this moment", next_step=f"See its release: scoring models history {alias}")

@@ -19,18 +19,9 @@ from producers.schedule.run_states import STATE_FOLDER, entries_in
 from producers.schedule.schedule_file import SCHEDULE, is_blank
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.local import ORPHAN_SECONDS
-from shared.catalog.aliases import (
-    ALIASES,
-    LATEST,
-    MANIFEST,
-    MODELS,
-    damaged_aliases,
-    known_alias,
-    list_aliases,
-    release_folder,
-    spoken_alias,
-)
+from shared.catalog.aliases import ALIASES, LATEST, damaged_aliases, known_alias, list_aliases, spoken_alias
 from shared.catalog.manifests import OUTPUTS, ReleaseManifest
+from shared.catalog.paths import MANIFEST, MODELS, release_folder
 from shared.catalog.retirements import retired_releases
 from shared.errors import MessageError, PermanentError
 from shared.jobs.files import JobFile

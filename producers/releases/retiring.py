@@ -9,7 +9,7 @@ from shared.catalog.aliases import (
     LATEST,
     Alias,
     add_change,
-    after,
+    follow_up_fields,
     known_alias,
     latest_of,
     list_aliases,
@@ -134,7 +134,7 @@ def _move_latest_on(bucket: Bucket, release: str, *, reason: str, by: str) -> st
             continue
         words = f"{now.release} is retired{f': {reason}' if reason else ''}"[:LONGEST_REASON]
         change = Alias(release=target, at=datetime.now(UTC), how="rolled back", by=by, reason=words)
-        if add_change(bucket, name, change.model_copy(update=after(now))):
+        if add_change(bucket, name, change.model_copy(update=follow_up_fields(now))):
             return target
 
 

@@ -2,8 +2,9 @@
 
 from shared.bucket.interface import Bucket
 from shared.bucket.unchanged import has_content
-from shared.catalog.aliases import MANIFEST, how_to_retrain, release_folder
+from shared.catalog.advice import how_to_retrain
 from shared.catalog.manifests import ReleaseManifest
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.catalog.releases import read_release
 from shared.errors import ModelError, RequestError
 from shared.signatures import Signature

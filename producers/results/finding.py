@@ -6,9 +6,9 @@ import itertools
 from producers.job_names import find_job
 from producers.results.rejects import job_of_result, revision_of_gone_job
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS, PREDICTIONS, ResultManifest
-from shared.catalog.results import REVISIONS, FoundResult, UnreadableResult, list_results, read_result
+from shared.catalog.paths import MANIFEST, REVISIONS
+from shared.catalog.results import FoundResult, UnreadableResult, list_results, read_result
 from shared.errors import RequestError
 from shared.jobs.states import JobState
 from shared.signatures import Signature

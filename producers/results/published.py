@@ -5,7 +5,8 @@ from typing import Any
 
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
-from shared.catalog.results import REVISIONS, FoundResult, inspect_result, list_revisions
+from shared.catalog.paths import REVISIONS
+from shared.catalog.results import FoundResult, inspect_result, list_revisions
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob

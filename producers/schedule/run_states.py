@@ -19,7 +19,8 @@ from producers.schedule.entries import Entry
 from producers.schedule.runs import Run, newest_runs, next_run
 from producers.schedule.schedule_file import SCHEDULE, Problem, is_blank, read_schedule
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import MODELS, resolve
+from shared.catalog.aliases import resolve
+from shared.catalog.paths import MODELS
 from shared.errors import PermanentError, RequestError, ScoringError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.outbox import NoticeFolder

@@ -11,26 +11,20 @@ is a copy of a recent change, from which a reader continues: a process may die, 
 
 import contextlib
 import itertools
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from shared.bucket.interface import Bucket
-from shared.catalog.manifests import TableFingerprint
+from shared.catalog.paths import MANIFEST, MODELS, release_folder
 from shared.catalog.retirements import retired_releases, why_retired
 from shared.errors import MessageError, ModelError, UnreadableAliasError
-from shared.jobs.files import JobFile
 from shared.records import Record, ReleaseId, Timestamp, decode, is_release_id
 
-MODELS = "model"
 ALIASES = f"{MODELS}/aliases"
 HISTORY = f"{ALIASES}/history"
-MANIFEST = JobFile.MANIFEST.value
-"""The manifest in the folder of a release or a result. That of a result is copied from the folder of its job under the same name."""
 LATEST = ".latest"
 CHAMPION = "champion"
 """The alias that a training may move by itself."""
@@ -55,11 +49,6 @@ class Alias(Record):
     by: Annotated[str, Field(max_length=200)] = ""
     """``user@host``, or the job that trained the release."""
     reason: Annotated[str, Field(max_length=500)] = ""
-
-
-def release_folder(release: str) -> str:
-    """The folder of a release in the bucket: ``model/<definition>/<release>``."""
-    return f"{MODELS}/{release.partition('@')[0]}/{release}"
 
 
 def _always(now: Alias | None) -> bool:
@@ -107,9 +96,9 @@ def _was_taken_back(bucket: Bucket, name: str, now: Alias, release: str) -> bool
     return now.was is not None and now.was > now.release and any(change.release == release for change in changes(bucket, name))
 
 
-def after(now: Alias) -> dict[str, int | str]:
-    """The fields of the change that follows this one."""
-    return {"number": now.number + 1, "was": now.release}
+def follow_up_fields(change: Alias) -> dict[str, int | str]:
+    """The number and the former release of the change that follows this one."""
+    return {"number": change.number + 1, "was": change.release}
 
 
 def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
@@ -236,17 +225,6 @@ def _check_latest(bucket: Bucket, release: str) -> None:
             f"{definition} has no release in use: {release} is retired {why}",
             next_step=f"Train another one: scoring train {definition} --again; or take it back: scoring models unretire {release}",
         )
-
-
-def how_to_retrain(release: str, tables: Mapping[str, TableFingerprint] = MappingProxyType({}), *, alias: str = "") -> str:
-    """The command that replaces a release that can no longer be used, with the tables of its manifest where they are known.
-
-    ``alias`` is an alias that must point to the new release; ``latest`` of its definition does so in any case. Without ``--again`` the
-    command would return the existing training.
-    """
-    named = "".join(f" --{name} {shlex.quote(tables[name].path)}" for name in ("train", "eval") if name in tables)
-    named += f" --alias {alias}" if alias and not alias.endswith(LATEST) else ""
-    return f"Train it again: scoring train {release.partition('@')[0]}{named} --again"
 
 
 def list_aliases(bucket: Bucket) -> dict[str, str]:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import ALIASES, MANIFEST, MODELS, how_to_retrain, release_folder
+from shared.catalog.advice import how_to_retrain
+from shared.catalog.aliases import ALIASES
 from shared.catalog.manifests import ReleaseManifest
+from shared.catalog.paths import MANIFEST, MODELS, release_folder
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, ModelError, PermanentError
 from shared.records import decode_long

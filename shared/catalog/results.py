@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS, ResultManifest
+from shared.catalog.paths import MANIFEST, REVISIONS, revision_folder
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, PermanentError, RequestError
 from shared.records import check_bucket_path, decode_long
 from shared.signatures import Signature
-
-REVISIONS = "revisions"
-"""Folder at a place that keeps every result made there, each in a folder named by its job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +44,7 @@ def list_results(bucket: Bucket) -> Iterator[FoundResult | UnreadableResult]:
 def list_revisions(bucket: Bucket, place: str) -> Iterator[FoundResult | UnreadableResult]:
     """Yield the revisions of one place (``data/predict/output/...``) that have a manifest, the newest first."""
     for name in reversed(_folders(bucket, f"{place}/{REVISIONS}")):
-        found = inspect_result(bucket, f"{place}/{REVISIONS}/{name}")
+        found = inspect_result(bucket, revision_folder(place, name))
         if found is not None:
             yield found
 
@@ -55,7 +52,7 @@ def list_revisions(bucket: Bucket, place: str) -> Iterator[FoundResult | Unreada
 def find_revision(bucket: Bucket, job_id: str) -> FoundResult | None:
     """The revision of a job, at any place; it outlives the folder of the job. None when no readable one exists."""
     for place in _places(bucket, OUTPUTS):
-        found = inspect_result(bucket, f"{place}/{REVISIONS}/{job_id}")
+        found = inspect_result(bucket, revision_folder(place, job_id))
         if isinstance(found, FoundResult):
             return found
     return None

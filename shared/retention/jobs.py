@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from shared.bucket.interface import Bucket, FileInfo
-from shared.catalog.aliases import MANIFEST
+from shared.catalog.paths import MANIFEST, revision_folder
 from shared.errors import ScoringError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JOBS, JobFolder
@@ -155,7 +155,7 @@ def _assess_record(job: _Job) -> Assessment:
 def _has_revision(job: _Job) -> bool:
     outcome = JobFolder(job.inspection.bucket, job.job_id).outcome()
     result = outcome.result if outcome else ""
-    return bool(result) and job.inspection.bucket.exists(f"{result}/revisions/{job.job_id}/{MANIFEST}")
+    return bool(result) and job.inspection.bucket.exists(f"{revision_folder(result, job.job_id)}/{MANIFEST}")
 
 
 def _leftover(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> Assessment:

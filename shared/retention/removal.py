@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from shared.bucket.interface import Bucket
+from shared.catalog.paths import REVISIONS
 from shared.jobs.folder import JOBS
 from shared.retention.assessments import Assessment, Kind, removal_rank
 from shared.retention.config import Retention
@@ -33,7 +34,6 @@ from shared.retention.tombstones import (
 CLOCKS_DIFFER = timedelta(hours=1)
 """The largest assumed difference by which the clock that named a job is behind this one."""
 OF_JOBS = {Kind.SLICES, Kind.PARTS, Kind.JOB_FILES, Kind.JOB_RECORD}
-REVISIONS = "/revisions/"
 
 log = structlog.get_logger()
 
@@ -112,7 +112,7 @@ def _assess_again(inspection: Inspection, tombstone: Tombstone) -> list[Assessme
             files = files_of_jobs(inspection.bucket, prefix, group)
             for name in sorted(jobs.intersection(group), reverse=True):
                 found += assess_job(inspection, name, files.get(name, [])) if files.get(name) else []
-    for place in sorted({name.partition(REVISIONS)[0] for name in names.get("results", ())}):
+    for place in sorted({name.partition(f"/{REVISIONS}/")[0] for name in names.get("results", ())}):
         for one in places_in(inspection.bucket.tree(place)):
             found += [thing for thing in assess_place(inspection, one) if thing.name in names["results"]]
     for where, assess in (("requests", survey_requests), ("notices", survey_notices)):

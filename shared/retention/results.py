@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.bucket.interface import Bucket, FileInfo
-from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import OUTPUTS
+from shared.catalog.paths import MANIFEST, REVISIONS
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS
 from shared.jobs.ids import ABANDONED_AFTER, time_of_job
@@ -16,7 +16,6 @@ from shared.retention.jobs import Inspection
 from shared.retention.revisions import kept_revisions
 from shared.text.durations import in_words
 
-REVISIONS = "revisions"
 DEPTH = 4
 """Depth below ``data/predict/output`` of the folders that are listed together: the results of a definition's day."""
 

@@ -4,8 +4,8 @@ import json
 from datetime import UTC, datetime
 
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import PREDICTIONS, REJECTS, ResultManifest
+from shared.catalog.paths import MANIFEST
 from shared.catalog.retirements import why_retired
 from shared.errors import MessageError
 from shared.jobs.files import JobFile, Subfolder

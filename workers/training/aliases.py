@@ -5,14 +5,7 @@ from datetime import datetime
 from model_store.library import ModelLibrary
 from model_store.store import read_manifest
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import (
-    CHAMPION,
-    Alias,
-    changes,
-    known_alias,
-    point_alias,
-    point_latest,
-)
+from shared.catalog.aliases import CHAMPION, Alias, changes, known_alias, point_alias, point_latest
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import TrainJob

@@ -15,14 +15,9 @@ from model_store.library import ModelLibrary
 from model_store.report.page import make_report
 from model_store.store import library_versions, publish, read_manifest, release_id
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import (
-    CHAMPION,
-    MANIFEST,
-    damaged_aliases,
-    known_alias,
-    release_folder,
-)
+from shared.catalog.aliases import CHAMPION, damaged_aliases, known_alias
 from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, CandidateState, Column, ReleaseManifest, Search, TableFingerprint
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.catalog.table_audits import doubts
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome, Pointing, Promotion

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import release_folder
 from shared.catalog.manifests import TRAINED_ROWS, ReleaseManifest
+from shared.catalog.paths import release_folder
 from workers.tables.training.table import TrainingTable
 
 SKETCH_ROWS = 4096

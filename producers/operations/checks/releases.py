@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.bucket.interface import Bucket
-from shared.catalog.aliases import damaged_aliases, how_to_retrain, list_aliases
+from shared.catalog.advice import how_to_retrain
+from shared.catalog.aliases import damaged_aliases, list_aliases
 from shared.catalog.manifests import ReleaseManifest
 from shared.catalog.releases import read_release
 from shared.errors import ModelError

@@ -32,7 +32,8 @@ from producers.enqueue.score import enqueue_score
 from producers.enqueue.train import enqueue_train
 from shared.bucket.local import TEMPORARY
 from shared.bucket.opening import open_bucket
-from shared.catalog.aliases import release_folder, resolve
+from shared.catalog.aliases import resolve
+from shared.catalog.paths import release_folder
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import StepMessage
 from shared.queue.broker import make_app, send

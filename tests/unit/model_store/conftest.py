@@ -6,7 +6,7 @@ import pytest
 
 from model_store.definitions import load_definition
 from shared.bucket.local import LocalBucket
-from shared.catalog.aliases import release_folder
+from shared.catalog.paths import release_folder
 from tests.handmade import publish_handmade
 
 

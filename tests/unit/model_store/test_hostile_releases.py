@@ -22,8 +22,8 @@ from producers.releases.signing import sign_release
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
-from shared.catalog.aliases import MANIFEST, release_folder
 from shared.catalog.manifests import MAX_MANIFEST_BYTES, Column, ReleaseManifest, ResultManifest
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.errors import MessageError, ModelError, RequestError
 from shared.records import FileDigest, decode_long
 from shared.signatures import Signature, Signer

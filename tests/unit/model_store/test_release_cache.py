@@ -10,7 +10,7 @@ from model_store import release_cache
 from model_store.store import _load_once, load_release
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
-from shared.catalog.aliases import MANIFEST, release_folder
+from shared.catalog.paths import MANIFEST, release_folder
 from tests.handmade import NOON, publish_handmade
 from tests.object_store import STORE_BUCKET, object_store, talking_to
 

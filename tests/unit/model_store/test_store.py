@@ -10,8 +10,8 @@ import pytest
 from model_store.definitions import load_definition
 from model_store.store import copy_verified, digest_folder, load_release, publish, read_manifest
 from shared.bucket.local import LocalBucket
-from shared.catalog.aliases import release_folder
 from shared.catalog.manifests import ReleaseManifest
+from shared.catalog.paths import release_folder
 from shared.errors import ModelError
 from shared.records import FileDigest
 from tests.handmade import NOON, WEIGHTS, publish_handmade, tree

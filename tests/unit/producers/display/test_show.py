@@ -16,8 +16,9 @@ from producers.releases import finding
 from producers.releases.signing import sign_release
 from producers.results import finding as results_finding
 from shared.bucket.local import LocalBucket
-from shared.catalog.aliases import MANIFEST, point_alias, release_folder
+from shared.catalog.aliases import point_alias
 from shared.catalog.manifests import Candidate, CandidateState, ReleaseManifest, Search, TableFingerprint
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.errors import ModelError, RequestError
 from shared.jobs.folder import JobFolder, Outcome, UnreadableJob
 from shared.jobs.messages import TrainJob

@@ -17,7 +17,8 @@ from producers.enqueue.score import enqueue_score
 from producers.enqueue.train import enqueue_train
 from producers.releases.retiring import retire
 from shared.bucket.local import LocalBucket
-from shared.catalog.aliases import MANIFEST, point_alias, point_latest, release_folder
+from shared.catalog.aliases import point_alias, point_latest
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.catalog.releases import read_release
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome, Promotion

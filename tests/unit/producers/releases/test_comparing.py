@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from producers.cli import root as cli_root
 from producers.releases import comparing
 from shared.bucket.local import LocalBucket
-from shared.catalog.aliases import MANIFEST
 from shared.catalog.manifests import LOSSES
+from shared.catalog.paths import MANIFEST
 from shared.errors import ModelError
 from tests.trainings import EVAL, TRAIN, add_definition, make_training, manifest_of, train, write_training_tables
 

@@ -14,7 +14,8 @@ from producers.releases.signing import sign_release
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
-from shared.catalog.aliases import MANIFEST, ROLLBACKS, add_change, point_latest, read_alias, release_folder, resolve
+from shared.catalog.aliases import ROLLBACKS, add_change, point_latest, read_alias, resolve
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.errors import ModelError, RequestError
 from shared.jobs import outbox
 from shared.signatures import Signer

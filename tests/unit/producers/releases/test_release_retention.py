@@ -14,7 +14,8 @@ from producers.releases.promoting import promote, roll_back
 from producers.releases.retention import AssessedRelease, assess_releases, remove_release, remove_releases
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
-from shared.catalog.aliases import MANIFEST, point_alias, release_folder
+from shared.catalog.aliases import point_alias
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 
 from shared.bucket.local import LocalBucket
+from shared.catalog.advice import how_to_retrain
 from shared.catalog.aliases import (
     NAMES_SHOWN,
     RELEASES_SHOWN,
     Alias,
     changes,
     damaged_aliases,
-    how_to_retrain,
     list_aliases,
     point_alias,
     point_latest,

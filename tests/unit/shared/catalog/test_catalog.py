@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from shared.bucket.local import LocalBucket
-from shared.catalog.aliases import MANIFEST, release_folder
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.catalog.releases import FoundRelease, UnreadableRelease, list_releases, read_release
 from shared.catalog.results import FoundResult, UnreadableResult, list_results, list_revisions, read_result
 from shared.errors import ModelError, RequestError
