@@ -101,6 +101,17 @@ class _Display(Progress):
             console=console,
             transient=True,
         )
+        self._bar = self.add_task("waits for a worker", total=None, rate="", standing="")
+
+    def show(self, glance: Glance, rate: str) -> None:
+        """Show the progress at this moment, with the rate as text."""
+        status = glance.status
+        description, standing = _describe(status)
+        if glance.rows is None and not status.has_ended:
+            standing = NO_REDIS
+        self.update(
+            self._bar, description=description, total=status.chunks or None, completed=status.chunks_done, rate=rate, standing=standing
+        )
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
@@ -109,6 +120,31 @@ class _Display(Progress):
 
 def _one_line(text: str) -> Text:
     return Text(plain(text), no_wrap=True, overflow="ellipsis")
+
+
+class _StallWarning:
+    """Warns once that no worker has taken the job, or that nothing has happened for a while."""
+
+    def __init__(self, console: Console, bucket_url: str, redis_url: str) -> None:
+        self._console = console
+        self._where = f"the bucket {bucket_url} and the Redis at {maybe_sanitize_url(redis_url)}"
+        self._last: tuple[JobState, str, int] | None = None
+        self._has_warned = False
+        self.changed = time.monotonic()
+        """The time of the last change of the job."""
+
+    def note(self, status: JobStatus, now: float) -> None:
+        """Note the status of the job, and print the warning if it has not changed for too long."""
+        current = status.state, status.reason, status.chunks_done
+        if current != self._last:
+            self._last, self.changed = current, now
+        is_queued = status.state == JobState.QUEUED
+        if self._has_warned or now - self.changed <= (PATIENCE_SECONDS if is_queued else LONG_PATIENCE_SECONDS):
+            return
+        what = "No worker has taken the job yet" if is_queued else "Nothing has happened for a while"
+        where = f"{what}, asked through {self._where}. Is a worker running for these, or for another BUCKET_URL or REDIS_URL?"
+        print_line(self._console, f"{where} Start a local stack with: scoring up", style="yellow")
+        self._has_warned = True
 
 
 class _Outage:
@@ -149,39 +185,23 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
         JobFailedError: the job failed or was cancelled; carries the reason, the next command and the exit code of the cause.
         BrokerError: Redis has not answered for ``GIVE_UP_SECONDS``, and the job has not changed.
     """
-    began = time.monotonic()
     outcome: Outcome | None = None
-    with _Display(console) as progress:
-        bar = progress.add_task("waits for a worker", total=None, rate="", standing="")
-        rate, outage = _Rate(), _Outage(console, redis_url)
-        warned, changed, last_seen = False, began, None
+    with _Display(console) as display:
+        rate, outage, stall = _Rate(), _Outage(console, redis_url), _StallWarning(console, bucket.url, redis_url)
         for glance in watch(bucket, job_id, redis_url):
-            status, now = glance.status, time.monotonic()
-            outcome = status.outcome
-            if (status.state, status.reason, status.chunks_done) != last_seen:
-                last_seen, changed = (status.state, status.reason, status.chunks_done), now
-            patience = PATIENCE_SECONDS if status.state == JobState.QUEUED else LONG_PATIENCE_SECONDS
-            if now - changed > patience and not warned:
-                what = "No worker has taken the job yet" if status.state == JobState.QUEUED else "Nothing has happened for a while"
-                where = f"the bucket {bucket.url} and the Redis at {maybe_sanitize_url(redis_url)}"
-                ask = f"{what}, asked through {where}. Is a worker running for these, or for another BUCKET_URL or REDIS_URL?"
-                print_line(console, f"{ask} Start a local stack with: scoring up", style="yellow")
-                warned = True
-            total = status.chunks or None
-            description, standing = _what(status)
-            progress.update(bar, description=description, total=total, completed=status.chunks_done)
-            if not status.has_ended:
+            now = time.monotonic()
+            outcome = glance.status.outcome
+            stall.note(glance.status, now)
+            display.show(glance, rate.after(glance.rows, now))
+            if not glance.status.has_ended:
                 outage.note(now, answers=glance.rows is not None)
-                outage.check(job_id, changed, now)
-            if glance.rows is None and not status.has_ended:
-                standing = NO_REDIS
-            progress.update(bar, rate=rate.after(glance.rows, now), standing=standing)
+                outage.check(job_id, stall.changed, now)
     if outcome is None or outcome.state != JobState.DONE:
         raise failure(job_id, outcome)
     return outcome
 
 
-def _what(status: JobStatus) -> tuple[str, str]:
+def _describe(status: JobStatus) -> tuple[str, str]:
     """The progress of a job in words; for a search also the report of its last step, the best candidate so far."""
     if not status.chunks:
         return status.reason, ""

@@ -98,11 +98,11 @@ def test_a_search_is_followed_by_its_candidate_folds_and_the_best_so_far(tmp_pat
     job = TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train/train.csv", config="jobs/job-1/params.yaml")
     folder = JobFolder(bucket, job.job_id)
     folder.create(job)
-    assert follow._what(folder.status()) == ("waits for a worker", "")
+    assert follow._describe(folder.status()) == ("waits for a worker", "")
     bucket.write(folder.file("waves/0001.json"), b'{"expected": 72}')
     bucket.write(folder.file("candidates/0001.01.json"), b"{}")
     folder.say("best so far 0.21342 on 1 of 3 folds: num_leaves 15")
-    assert follow._what(folder.status()) == ("1 of 72 candidate folds", "best so far 0.21342 on 1 of 3 folds: num_leaves 15")
+    assert follow._describe(folder.status()) == ("1 of 72 candidate folds", "best so far 0.21342 on 1 of 3 folds: num_leaves 15")
     # fewer are expected once some candidates were stopped
     bucket.write(folder.file("waves/0002.json"), b'{"expected": 40}')
     assert (folder.status().chunks, folder.status().chunks_done, folder.status().state) == (40, 1, "running")
@@ -120,7 +120,8 @@ def test_bar_percentage_and_times_are_seen_however_much_there_is_to_say(width, d
     console = Console(file=said, width=width, force_terminal=True, color_system=None)
     display = follow._Display(console)
     parameters = ", ".join(f"parameter_{number} 0.0123" for number in range(9))
-    display.add_task(description, total=120, completed=60, rate="", standing=f"best so far 0.21335 on 1 of 1 folds: {parameters}")
+    standing = f"best so far 0.21335 on 1 of 1 folds: {parameters}"
+    display.update(display.task_ids[0], description=description, total=120, completed=60, rate="", standing=standing)
     console.print(display.get_renderable())
     bar, standing = said.getvalue().splitlines()
     assert re.search(r" ━{12} {13,} 50% +0:00:00 -:--:-- *$", bar), bar
