@@ -727,9 +727,9 @@ def test_a_job_that_finds_a_newer_result_at_its_place_says_so(bucket):
     publishing.finish_job(newer)
     outcome = publishing.finish_job(older)
     told = f"at {OUTPUT} lies a newer result, that of job {newer.job_id}; this one is kept as a revision"
-    assert older.told(outcome).facts["newer result"] == told
+    assert older.with_publication_facts(outcome).facts["newer result"] == told
     assert compose(older, outcome).facts["newer result"] == told
-    assert "newer result" not in newer.told(newer.outcome()).facts
+    assert "newer result" not in newer.with_publication_facts(newer.outcome()).facts
 
 
 @pytest.mark.parametrize("name", ["revisions", "manifest.json", "prediction_output.csv.gz", "rejects.csv.gz"])
