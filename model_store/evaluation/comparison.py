@@ -54,8 +54,7 @@ def judge_predictions(
     filled = [number for number in range(CALIBRATION_BINS) if (bins == number).any()]
     slices = _slices(table, train)
 
-    # every ratio of the report as numerator and denominator by row; a generator, so that only one pair is in memory before its sums by
-    # keyword
+    # every ratio of the report as numerator and denominator by row; a generator, so that only one pair of rows is in memory at a time
     ratios = itertools.chain(
         ((losses[own] - losses[name], n) for name in others),
         ((np.where(bins == number, k, 0), np.where(bins == number, n, 0)) for number in filled),

@@ -70,7 +70,7 @@ class Attempt:
 
     @property
     def deaths_elsewhere(self) -> int:
-        """How many times in a row the step crashed outside of what is tried in pieces, as far as known."""
+        """Consecutive crashes outside of scoring rows, as far as known."""
         return self.written.deaths_elsewhere if self.written else 0
 
     def enter(self, doing: str, *, in_isolation: bool = False) -> None:
@@ -162,7 +162,10 @@ def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
 
 
 def _deaths_elsewhere(attempt: Attempt) -> int:
-    """Counts the consecutive crashes outside of what is tried in pieces; where the first one was is unknown, so the next decides."""
+    """Counts the consecutive crashes outside of scoring rows; a crash while scoring rows resets the count.
+
+    A crash whose record names no activity, such as the first, counts as one outside.
+    """
     if not attempt.deaths:
         return 0
     if attempt.last is None or not attempt.last.doing:

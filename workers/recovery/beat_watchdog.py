@@ -33,8 +33,9 @@ CLAIM_SECONDS = 60
 """A worker that claimed the notice and died is replaced after this many seconds."""
 
 SILENT = "scoring:beat:silent"
-"""Key with the worker that is about to send the notice, or ``TOLD``. Only a hint: without it the notice is sent again."""
-TOLD = b"told"
+"""Key with the worker that is about to send the notice, or ``ANNOUNCED``. Only a hint: without it the notice is sent again."""
+ANNOUNCED = b"told"
+"""Value of the key once the notice was delivered."""
 STAND_IN = "scoring:beat:stand-in"
 """Key that exists until the next sweep in beat's place is due."""
 
@@ -88,7 +89,7 @@ class Watch:
                 self._last_change, self._sign = now, sign
                 self._note_return()
             elif now - self._last_change >= self._limit:
-                self._stand_in()
+                self._send_sweep_for_beat()
                 self._note_silence(now - self._last_change)
         except redis.RedisError:
             # an unreachable Redis does not prove that beat is silent
@@ -96,7 +97,7 @@ class Watch:
             return
         self._deliver()
 
-    def _stand_in(self) -> None:
+    def _send_sweep_for_beat(self) -> None:
         # a little less than the period, so that a check at its end finds the sweep due
         if self._client.set(STAND_IN, b"", nx=True, px=int(self._sweep_seconds * 900)):
             self._send_sweep()
@@ -115,7 +116,7 @@ class Watch:
         """The worker that removes the mark announces that beat is back, if the silence was announced."""
         if self._pending is not None and not self._pending.good:
             self._pending = None
-        if self._client.getdel(SILENT) == TOLD:
+        if self._client.getdel(SILENT) == ANNOUNCED:
             self._plan_notice(Notice(good=True, title="beat is back", facts={"what it means": "the schedule is kept again"}))
 
     def _plan_notice(self, notice: Notice) -> None:
@@ -139,7 +140,7 @@ class Watch:
                     return
         if not self._pending.good:
             try:
-                self._client.set(SILENT, TOLD, ex=heartbeat.KEPT_SECONDS)
+                self._client.set(SILENT, ANNOUNCED, ex=heartbeat.KEPT_SECONDS)
             except redis.RedisError as error:
                 log.warning("delivery not recorded", error=str(error))
         self._pending = None

@@ -40,7 +40,7 @@ def read_beginning(folder: JobFolder, step: str) -> Beginning | None:
     except MessageError:
         return None  # damaged: Redis still counts
     except ScoringError as error:
-        log.warning("deaths not read", step=step, error=str(error))
+        log.warning("crash record not read", step=step, error=str(error))
         return None
 
 
@@ -49,7 +49,7 @@ def write_beginning(folder: JobFolder, step: str, beginning: Beginning) -> None:
     try:
         folder.bucket.write(_file(folder, step), beginning.to_json())
     except ScoringError as error:
-        log.warning("beginning not written down", step=step, error=str(error))
+        log.warning("crash record not written", step=step, error=str(error))
 
 
 def forget_beginning(folder: JobFolder, step: str) -> None:
@@ -57,7 +57,7 @@ def forget_beginning(folder: JobFolder, step: str) -> None:
     try:
         folder.bucket.delete(_file(folder, step))
     except ScoringError as error:
-        log.warning("beginning not forgotten", step=step, error=str(error))
+        log.warning("crash record not removed", step=step, error=str(error))
 
 
 def forget_beginnings(folder: JobFolder) -> None:
@@ -66,7 +66,7 @@ def forget_beginnings(folder: JobFolder) -> None:
         for info in folder.bucket.files(folder.file(Subfolder.DEATHS)):
             folder.bucket.delete(info.path)
     except ScoringError as error:
-        log.warning("beginnings not forgotten", error=str(error))
+        log.warning("crash records not removed", error=str(error))
 
 
 def _file(folder: JobFolder, step: str) -> str:

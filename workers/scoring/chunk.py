@@ -272,10 +272,10 @@ def _score_in_isolation(
 def _merged(scored: list[Scored], rejects: list[table_rows.Reject]) -> Scored:
     none = np.empty(0)
     return Scored(
-        keys=[np.concatenate(chunk_records) for chunk_records in zip(*(piece.keys for piece in scored), strict=True)],
+        keys=[np.concatenate(column) for column in zip(*(piece.keys for piece in scored), strict=True)],
         device=np.concatenate([piece.device for piece in scored] or [np.empty(0, dtype=np.int8)]),
         cr=np.concatenate([none, *(piece.cr for piece in scored)]),
-        bounds=[np.concatenate(chunk_records) for chunk_records in zip(*(piece.bounds for piece in scored), strict=True)],
+        bounds=[np.concatenate(bound) for bound in zip(*(piece.bounds for piece in scored), strict=True)],
         clipped=sum(piece.clipped for piece in scored),
         rejects=sorted([*rejects, *(reject for piece in scored for reject in piece.rejects)], key=lambda reject: reject.line),
     )

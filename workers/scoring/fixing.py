@@ -75,8 +75,8 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     for file in plan.files:
         _check_contents(folder.bucket, file)
     release = read_manifest(folder.bucket, plan.release)
-    layouts = [schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
-    digest, by_chunk = _read_fixed(folder.bucket, job, plan, layouts)
+    table_schemas = [schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
+    digest, by_chunk = _read_fixed(folder.bucket, job, plan, table_schemas)
     rejects = _RejectsOf(earlier=earlier, plan=plan)
     taken = {index for index in range(len(plan.chunks)) if _take_over(rejects, folder, index, by_chunk.get(index, {}), job)}
     own = plan.model_copy(
@@ -118,7 +118,9 @@ def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
             raise
 
 
-def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[schema.TableSchema]) -> tuple[FileDigest, dict[int, Fixed]]:
+def _read_fixed(
+    bucket: Bucket, job: ScoreJob, plan: Plan, table_schemas: Sequence[schema.TableSchema]
+) -> tuple[FileDigest, dict[int, Fixed]]:
     """Returns the digest of the file of fixed rows, and the rows by chunk."""
     path = job.fixed_rows or ""
     data, form = _read_whole(bucket, path), format_of(promised_kind(path))
@@ -127,7 +129,7 @@ def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[sch
     except csv.Error as error:
         raise TableError(f"{path} is not a csv table: {error}", next_step="Correct it and send it again.") from error
     columns = [name.strip() for name in records[0]] if records else []
-    _check_columns(columns, path, layouts, job)
+    _check_columns(columns, path, table_schemas, job)
     chunk_of = _chunk_finder(plan)
     by_chunk: dict[int, Fixed] = {}
     for number, record in enumerate(records[1:], 2):
@@ -145,7 +147,7 @@ def _read_fixed(bucket: Bucket, job: ScoreJob, plan: Plan, layouts: Sequence[sch
         file = plan.chunks[index].file
         if line in fixed:
             raise TableError(f"{path} fixes line {line} of {plan.files[file].path} twice", next_step="Keep one of the two.")
-        fixed[line] = [_on_one_line(values[name]) for name in layouts[file].needed]
+        fixed[line] = [_on_one_line(values[name]) for name in table_schemas[file].needed]
     if not by_chunk:
         raise TableError(f"{path} has a header but no rows", next_step=_get_them(job))
     return FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data)), by_chunk
@@ -173,8 +175,8 @@ def _bounded(data: bytes, path: str) -> bytes:
     return data
 
 
-def _check_columns(columns: Sequence[str], path: str, layouts: Sequence[schema.TableSchema], job: ScoreJob) -> None:
-    wanted = [LINE, *([FILE] if len(layouts) > 1 else []), *(name for table_schema in layouts for name in table_schema.needed)]
+def _check_columns(columns: Sequence[str], path: str, table_schemas: Sequence[schema.TableSchema], job: ScoreJob) -> None:
+    wanted = [LINE, *([FILE] if len(table_schemas) > 1 else []), *(name for table_schema in table_schemas for name in table_schema.needed)]
     counts = Counter(columns)
     missing = [name for name in wanted if not counts[name]]
     doubled = [name for name in wanted if counts[name] > 1]

@@ -38,7 +38,7 @@ def find_chunk(folder: JobFolder, message: ChunkMessage) -> PlannedChunk:
 
 
 def plan_of_chunk(folder: JobFolder, message: ChunkMessage) -> Plan | None:
-    """Returns the plan of a scored chunk; None while the table is being cut, after which the planning step checks for the parts itself."""
+    """Returns the plan of a scored chunk; None while the table is being cut: once the plan is written, its step checks for the parts."""
     if message.cut is not None and not folder.has(JobFile.PLAN):
         return None
     return read_plan_once(folder.bucket, folder.job_id)

@@ -95,7 +95,7 @@ def cut_table(
 
     def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
         own = max(sizes[number], 1)
-        place = ShareOfTable(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
+        place = ShareOfTable(before=(ends[number] - own) / own, after=(ends[-1] - ends[number]) / own)
         return _cut_file(folder, begun, number, size, place, found, limit)
 
     chunks: list[Chunk] = []

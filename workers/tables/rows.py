@@ -35,9 +35,10 @@ class Rows:
     """The valid rows of a chunk and its rejects."""
 
     frame: pd.DataFrame
-    """The keys except the device (``entity_id`` int64, others text), ``computer`` and ``smartphone`` (int8) if the device is read, then the
-    wanted
-    columns (int8, float64 or text); one row per table row.
+    """One row per table row.
+
+    The columns are the keys except the device (``entity_id`` int64, others text), ``computer`` and ``smartphone`` (int8) if the device is
+    read, and the wanted columns (int8, float64 or text).
     """
     device: np.ndarray
     """Device codes, int8, one per row; all 0 if the device is not read."""

@@ -39,7 +39,7 @@ OnKiller = Callable[[str, str], None]
 
 
 def ignore_killer(release: str, problem: str) -> None:
-    """Does nothing: the manifest of the new release names the release that killed its loader."""
+    """Records nothing, the default of ``on_killer``: the manifest of the new release names the crashing release."""
 
 
 @dataclass(frozen=True, kw_only=True)

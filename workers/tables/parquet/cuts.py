@@ -40,7 +40,7 @@ class ShareOfTable(NamedTuple):
     """How much of the table comes before and after a file, as multiples of the size of this file."""
 
     before: float = 0.0
-    behind: float = 0.0
+    after: float = 0.0
 
 
 ALONE = ShareOfTable()
@@ -64,15 +64,15 @@ def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: ShareOfT
     Chunks get smaller towards the end of the table, so that no process works for long when the others have nothing left.
     """
     most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
-    before, behind = int(found.num_rows * place.before), int(found.num_rows * place.behind)
-    in_table = before + found.num_rows + behind
+    before, after = int(found.num_rows * place.before), int(found.num_rows * place.after)
+    in_table = before + found.num_rows + after
     share = most if chunk_rows else in_table // CHUNKS_WANTED
     large = most if chunk_rows else min(most, max(in_table * 2 // 3, 2 * MIN_CHUNK_ROWS))
     cuts: list[tuple[int, int]] = []
     start = end = 0
     for group in range(found.num_row_groups):
         count = found.row_group(group).num_rows
-        enough = max(min(share, (found.num_rows - start + behind) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
+        enough = max(min(share, (found.num_rows - start + after) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
         if start < end and (end - start >= enough or end - start + count > most):
             cuts.append((start, end))
             start = end
