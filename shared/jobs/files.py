@@ -18,7 +18,7 @@ class JobFile(StrEnum):
     """The configuration of a search for the best parameters. Enqueueing writes it."""
     STAGE = "stage.json"
     """What the running step is doing, for people; may be stale. Each step writes it."""
-    BEGUN = "begun.json"
+    PINNED = "begun.json"
     """The pinned release and files of a score job. The plan step writes it before it cuts the table; the first writer wins."""
     PLAN = "plan.json"
     """The chunks, with the release pinned. The plan step writes it; the first writer wins."""

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
-class _Forgive(Script[None]):
+class _UncountStart(Script[None]):
     """Takes back one start of a step, unless none is counted."""
 
     attempts: Key
@@ -121,7 +121,7 @@ def counted(client: redis.Redis, folder: JobFolder, step: str) -> Iterator[Attem
         raise
     except BaseException:
         if terminate_handler_fired():
-            forgive(client, folder.job_id, step)
+            uncount_start(client, folder.job_id, step)
         else:
             attempt.forget()
         raise
@@ -180,10 +180,10 @@ def forget_job(client: redis.Redis, folder: JobFolder) -> None:
     forget_beginnings(folder)
 
 
-def forgive(client: redis.Redis, job_id: str, step: str) -> None:
+def uncount_start(client: redis.Redis, job_id: str, step: str) -> None:
     """Takes back one start of a step whose worker stops: the step is not at fault for that end."""
     with contextlib.suppress(redis.RedisError):
-        _Forgive(attempts=attempts_key(job_id), step=step).run(client)
+        _UncountStart(attempts=attempts_key(job_id), step=step).run(client)
 
 
 def note_lost(client: redis.Redis, job_id: str, exit_code: int | None = None) -> None:

@@ -21,10 +21,10 @@ from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
 from shared.jobs.states import JobState
 from shared.queue.clusters import Cluster, Share
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
+from workers.concurrency import prefetch_each
 from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
-from workers.tables.prefetch import prefetch_each
 from workers.training.search.steps import missing_messages
 
 CHUNKS_AT_ONCE = 10_000

@@ -19,8 +19,8 @@ from workers.scoring.fixing import fixed_records
 from workers.scoring.isolation import RecordSpan, isolate_poison_rows
 from workers.scoring.parts import (
     ALL_DEVICES,
-    ChunkRecord,
     DeviceSum,
+    PartRecord,
     Unpredicted,
     complete,
     read_part,
@@ -32,7 +32,7 @@ from workers.tables import output as tables_output
 from workers.tables import rows as table_rows
 from workers.tables import schema
 from workers.tables.formats import ChunkRecords
-from workers.tables.streams import Beside
+from workers.tables.streams import BackgroundWriter
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
 """Reasons for rejecting a row because of the definition's prediction."""
@@ -76,7 +76,7 @@ def score_chunk(
     *,
     isolated: bool = False,
     enter: Callable[[ChunkStage], None] = lambda _: None,
-) -> ChunkRecord | None:
+) -> PartRecord | None:
     """Reads, checks and scores one chunk and writes its part, unless it exists; returns None if the job has ended.
 
     Args:
@@ -126,11 +126,11 @@ def score_chunk(
             with _timed(stages, "write"):
                 text.add(piece)
     enter(ChunkStage.WRITING)
-    with _timed(stages, "write"), _beside(folder.bucket) as put:
+    with _timed(stages, "write"), _background_calls(folder.bucket) as put:
         put(write_hashes, folder, index, text.key_hashes)
         output = write_file(folder, index, PartFile.PREDICTED, b"".join(text.predictions))
         rejects = write_file(folder, index, PartFile.REJECTED, b"".join(text.rejects)) if text.rejects else None
-    record = ChunkRecord(
+    record = PartRecord(
         index=index,
         chunk=planned.chunk,
         rows_in=text.rows_scored + text.rows_rejected,
@@ -184,14 +184,14 @@ class _PartText:
 
 
 @contextlib.contextmanager
-def _beside(bucket: Bucket) -> Iterator[Callable[..., None]]:
+def _background_calls(bucket: Bucket) -> Iterator[Callable[..., None]]:
     """Yields a function that runs calls: in a thread on an object store, to overlap the requests. All calls are done at the exit."""
     if not bucket.is_remote:
         yield lambda do, *arguments: do(*arguments)
         return
-    with Beside() as thread:
-        yield thread.add
-        thread.wait()
+    with BackgroundWriter() as background:
+        yield background.submit
+        background.wait()
 
 
 @contextlib.contextmanager

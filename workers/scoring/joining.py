@@ -18,10 +18,11 @@ from shared.jobs.files import JobFile, PartFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
+from workers.concurrency import at_once, prefetch_each, read_each
 from workers.scoring.parts import (
     ALL_DEVICES,
     BrokenPartError,
-    ChunkRecord,
+    PartRecord,
     discard,
     is_complete,
     missing_chunks,
@@ -33,7 +34,6 @@ from workers.scoring.reject_limits import check_all
 from workers.scoring.repeated_keys import count_repeated
 from workers.tables import output, schema
 from workers.tables.csv.cuts import count_lines
-from workers.tables.prefetch import at_once, prefetch_each, read_each
 
 AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
 """A join starts before the last parts exist: at most this many parts, and at most one of this many, may be missing."""
@@ -81,18 +81,18 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
     revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
     release = read_manifest(bucket, plan.release)
     rejects = None
-    parts: list[ChunkRecord] = []
+    parts: list[PartRecord] = []
     text_digest = hashlib.sha256()
     compressed = hashlib.sha256()
     size = 0
     repeated: Future[int] | None = None
     try:
-        with ThreadPoolExecutor(1) as beside, bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
+        with ThreadPoolExecutor(1) as background, bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
             header = output.output_header(release.keys, interval=plan.interval)
             arriving = _arriving(folder, plan, awaited_chunks(plan) if awaits else 0)
             for member, text in _members(folder, header, arriving, parts):
                 if len(parts) == len(plan.chunks) and repeated is None:
-                    repeated = beside.submit(count_repeated, folder, [part.rows_scored for part in parts])
+                    repeated = background.submit(count_repeated, folder, [part.rows_scored for part in parts])
                 text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
@@ -136,7 +136,7 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
 
 
 def _members(
-    folder: JobFolder, header: bytes, arriving: Iterator[list[ChunkRecord]], parts: list[ChunkRecord]
+    folder: JobFolder, header: bytes, arriving: Iterator[list[PartRecord]], parts: list[PartRecord]
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yields the gzip members of the prediction file with their texts, the header first; checks each part's digest and number of rows.
 
@@ -148,7 +148,7 @@ def _members(
         yield from prefetch_each(functools.partial(_member, folder), arrived, at_once(folder.bucket), size=lambda part: part.output.size)
 
 
-def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[ChunkRecord]]:
+def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[PartRecord]]:
     """Yields the part records in order: the existing ones, then the last ones as they arrive.
 
     Raises:
@@ -172,7 +172,7 @@ class _NotThereError(Exception):
     """Raised when a part does not arrive; the chunk that completes the job sends the finish step again."""
 
 
-def _read_parts(folder: JobFolder, plan: Plan, indexes: range) -> list[ChunkRecord]:
+def _read_parts(folder: JobFolder, plan: Plan, indexes: range) -> list[PartRecord]:
     parts = []
     for index, part in zip(indexes, read_each(folder.bucket, functools.partial(read_part, folder), indexes), strict=True):
         if part is None or not part.is_of(plan.chunks[index]):
@@ -189,7 +189,7 @@ def _wait_for(folder: JobFolder, index: int) -> None:
         time.sleep(LOOK_SECONDS_REMOTE if folder.bucket.is_remote else POLL_SECONDS)
 
 
-def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
+def _member(folder: JobFolder, part: PartRecord) -> tuple[bytes, bytes]:
     member = read_file(folder, part.index, PartFile.PREDICTED, part.output)
     text = output.decompress(member)
     if count_lines(text) != part.rows_scored:
@@ -197,7 +197,7 @@ def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
     return member, text
 
 
-def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:
+def _join_rejects(folder: JobFolder, parts: list[PartRecord], path: str) -> FileDigest:
     digest, size = hashlib.sha256(), 0
     files = ((part.index, PartFile.REJECTED, part.rejects) for part in parts if part.rejects is not None)
     members = prefetch_each(lambda file: read_file(folder, *file), files, at_once(folder.bucket))
@@ -208,7 +208,7 @@ def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> Fil
     return FileDigest(sha256=digest.hexdigest(), size=size)
 
 
-def _device_summaries(parts: list[ChunkRecord]) -> dict[str, DeviceSummary]:
+def _device_summaries(parts: list[PartRecord]) -> dict[str, DeviceSummary]:
     rows: Counter[str] = Counter()
     sums: Counter[str] = Counter()
     for part in parts:

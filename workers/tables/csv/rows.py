@@ -19,9 +19,9 @@ from workers.tables.arrow_columns import NO_ENTITIES, from_arrow, objects
 from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.csv.records import joins_rows
 from workers.tables.packed_flags import extract_flags
-from workers.tables.rows import MAX_LINE_BYTES, Reject, Rows, checked
+from workers.tables.rows import MAX_LINE_BYTES, Reject, Rows, check_rows
 from workers.tables.schema import DEVICE, ENTITY, TableSchema
-from workers.tables.values import Values, device_code, id, read_floats, read_number, read_whole, short
+from workers.tables.values import Values, device_code, parse_entity_id, read_floats, read_number, read_whole, short
 
 MAX_SWALLOWED_LINES = 1000
 """A broken record over more lines than this, which were rows before a quote broke them, makes the table unreadable."""
@@ -48,7 +48,7 @@ def read_csv_rows(data: bytes, table_schema: TableSchema, first_line: int, diale
         if table is None or (has_quote and table.num_rows < len(piece.lines)):
             return _read_records(data, table_schema, first_line, dialect)
         values = from_arrow(table, table_schema, piece.shown(table_schema))
-    return checked(values, table_schema, lambda: piece.lines, [])
+    return check_rows(values, table_schema, lambda: piece.lines, [])
 
 
 def _extract_flag_block(data: bytes, table_schema: TableSchema, piece: "_Piece") -> "Values | None":
@@ -131,12 +131,12 @@ def _read_records(data: bytes, table_schema: TableSchema, first_line: int, diale
         texts={name: objects([record[place[name]] for record in kept]) for name in table_schema.texts},
         shown=lambda row, name: kept[row][place[name]],
     )
-    return checked(values, table_schema, lambda: np.array(lines, dtype=np.int64), rejects)
+    return check_rows(values, table_schema, lambda: np.array(lines, dtype=np.int64), rejects)
 
 
 def _checks(table_schema: TableSchema, place: Mapping[str, int]) -> dict[int, Callable[[str], bool]]:
     """Returns, by column index, the functions that check whether a text fits; columns that accept any text have none."""
-    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: id(text) is not None for name in table_schema.ids}
+    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: parse_entity_id(text) is not None for name in table_schema.ids}
     if table_schema.has_device:
         checks[place[DEVICE]] = lambda text: device_code(text) >= 0
     for column in table_schema.numbers:

@@ -106,12 +106,12 @@ def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None
 
     The text columns in ``texts`` stay dictionaries, so that a long repeated text is in memory only once.
     """
-    with refusing_bad_parquet(path):
+    with parquet_errors(path):
         return pq.ParquetFile(raw, metadata=known, read_dictionary=[*texts])
 
 
 @contextlib.contextmanager
-def refusing_bad_parquet(path: str) -> Iterator[None]:
+def parquet_errors(path: str) -> Iterator[None]:
     """Raises TableError when a Parquet file that is read in this block is broken."""
     try:
         yield

@@ -12,7 +12,7 @@ from workers.recovery.attempts import MAX_DEATHS, Attempt
 from workers.scoring import chunk
 from workers.scoring.chunk import ChunkStage
 from workers.scoring.isolation import is_isolated
-from workers.scoring.parts import ChunkRecord
+from workers.scoring.parts import PartRecord
 from workers.scoring.plan import PlannedChunk
 from workers.tasks import context
 from workers.tasks.chunks.loading import has_killed_loader, has_loaded, load_alone, marked_load, note_loaded
@@ -22,7 +22,7 @@ from workers.tasks.policies import verdicts
 log = structlog.get_logger()
 
 
-def score_attempt(message: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+def score_attempt(message: ChunkMessage, planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> PartRecord | None:
     """Scores a chunk; returns None if the job has ended, or another process works on this chunk or loads its release.
 
     After ``MAX_DEATHS`` crashes the chunk is scored in pieces. After as many crashes outside of scoring rows it is not scored.
@@ -54,7 +54,7 @@ def _needs_care(attempt: Attempt) -> bool:
     return bool(attempt.deaths) or attempt.has_lost or has_killed_loader(attempt)
 
 
-def _score_whole(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+def _score_whole(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> PartRecord | None:
     record = _stage_recorder(attempt)
     with marked_load(planned.release, attempt) as end_of_load:
 
@@ -65,7 +65,7 @@ def _score_whole(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> 
         return chunk.score_chunk(folder, planned, context.library(), enter=enter)
 
 
-def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> ChunkRecord | None:
+def _score_in_pieces(planned: PlannedChunk, folder: JobFolder, attempt: Attempt) -> PartRecord | None:
     with leased(context.redis_client(), f"pieces:{folder.job_id}:{planned.index}") as is_ours:
         if not is_ours:
             return None  # two concurrent processes would each count the other's attempt as a crash

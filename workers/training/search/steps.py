@@ -31,7 +31,7 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateMessage, TrainJob
 from shared.jobs.search_config import Params
 from shared.records import decode_long
-from workers.tables.prefetch import read_each
+from workers.concurrency import read_each
 from workers.tables.training.table import TrainingTable, read_training_table
 from workers.training.fitting import fit, rates_of, read_search_config, searches_itself, train_job
 from workers.training.plausibility import check_training_table

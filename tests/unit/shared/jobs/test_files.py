@@ -34,7 +34,7 @@ def test_the_names_of_the_files_are_part_of_the_format():
         "VERSIONS": "versions.json",
         "PARAMS": "params.yaml",
         "STAGE": "stage.json",
-        "BEGUN": "begun.json",
+        "PINNED": "begun.json",
         "PLAN": "plan.json",
         "SEARCH": "search.json",
         "MANIFEST": "manifest.json",

@@ -21,7 +21,7 @@ from workers.notices import delivery
 from workers.recovery import attempts
 from workers.recovery.attempts import MAX_DEATHS, counted
 from workers.recovery.lost_processes import exit_code_in
-from workers.recovery.shutdown import forgive_work_in_hand
+from workers.recovery.shutdown import uncount_running_steps
 from workers.recovery.sweep import Missing
 from workers.scoring import chunk, planned_chunks, planning, publishing
 from workers.scoring import plan as job_plan
@@ -278,11 +278,11 @@ def test_a_deploy_that_kills_work_in_hand_again_and_again_fails_no_job(bucket, c
     for _ in range(MAX_DEATHS + 2):
         assert run(score.score_plan, message) == signal.SIGKILL
         # what its worker said when it was told to stop, before the process was killed
-        forgive_work_in_hand(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[message.encode()])])
+        uncount_running_steps(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[message.encode()])])
     assert folder.outcome() is None
 
 
-def test_each_kind_of_step_in_hand_is_forgiven_and_what_is_none_is_passed_over(bucket, client):
+def test_each_kind_of_running_step_is_uncounted_and_what_is_none_is_passed_over(bucket, client):
     folder = make_job(bucket)
     key = attempts.attempts_key(folder.job_id)
     messages = {
@@ -292,7 +292,7 @@ def test_each_kind_of_step_in_hand_is_forgiven_and_what_is_none_is_passed_over(b
     }
     client.hset(key, mapping={"7": 2, "3.2": 1, routes.SCORE_FINISH: 0})
     requests = [SimpleNamespace(name=name, args=[message.encode()]) for name, message in messages.items()]
-    forgive_work_in_hand(client, [SimpleNamespace(name=routes.SWEEP, args=[]), *requests])
+    uncount_running_steps(client, [SimpleNamespace(name=routes.SWEEP, args=[]), *requests])
     assert client.hgetall(key) == {b"7": b"1", b"3.2": b"0", routes.SCORE_FINISH.encode(): b"0"}
 
 

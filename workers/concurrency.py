@@ -56,7 +56,7 @@ def read_each(bucket: Bucket, read: Callable[[Item], Done], items: Iterable[Item
     return prefetch_each(read, items, ON_STORE) if bucket.is_remote else map(read, items)
 
 
-def side_by_side(
+def run_concurrently(
     do: Callable[[int, Callable[[Sequence[Item]], None]], Done], count: int, on_found: Callable[[Sequence[Item]], None], at_once: int
 ) -> list[Done]:
     """Returns the results of ``do(0, found)`` to ``do(count - 1, found)``, run concurrently in threads (in this thread if one at a time).
