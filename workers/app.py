@@ -95,7 +95,7 @@ def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 @signals.worker_ready.connect
 def _uncount_at_shutdown(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """Forgives the attempts in progress at shutdown: a worker killed while stopping must not count as a death of its work."""
+    """Uncounts the running steps at shutdown: the end of a worker that is killed while it stops must not count as a crash of its work."""
     uncounter = ShutdownUncounter(lambda: progress.connect(read_settings().broker_url), lambda: list(state.active_requests))
     signals.worker_shutting_down.connect(uncounter.wake, weak=False)
 

@@ -57,7 +57,7 @@ class Subfolder(StrEnum):
     """The loss of one candidate on one fold. The candidate step writes them; the first writer wins."""
     SUSPECTS = "suspects"
     """Records about a chunk that killed its worker. The chunk step writes them."""
-    DEATHS = "deaths"
+    CRASHES = "deaths"
     """The number of starts of a step without an end, for steps that died or were sent again. The step writes them."""
     FIXES = "fixes"
     """Rows that replace rejects of another job, and the rejects that were not fixed. The plan step of a fix writes them."""

@@ -1,4 +1,4 @@
-"""Deaths in upkeep, which belongs to no job: the sweep and the daily removal. Each works in pieces: a job, or a group of files.
+"""Crashes in upkeep, which belongs to no job: the sweep and the daily removal. Each works in pieces: a job, or a group of files.
 
     scoring:upkeep:<step>           hash: the current piece and the memory of its process; deleted when the step ends
     scoring:upkeep:<step>:deaths    hash: piece -> the number of starts without an end, and the time of the last
@@ -19,15 +19,15 @@ from pydantic import Field
 from shared.errors import MessageError
 from shared.records import Record, Timestamp, decode
 
-MAX_DEATHS = 3
+MAX_CRASHES = 3
 LEFT_OUT_FOR = timedelta(days=1)
-"""The longest rest of a piece, and the time after which its deaths are forgotten."""
+"""The longest rest of a piece, and the time after which its crashes are forgotten."""
 KEPT_SECONDS = 7 * 24 * 3600
 WHOLE = ""
 """The name for work of a step outside its pieces."""
 
 
-class Deaths(Record):
+class Crashes(Record):
     """The number of consecutive starts of a piece without an end."""
 
     step: str
@@ -45,25 +45,25 @@ class Upkeep:
     client: redis.Redis
     step: str
     now: datetime
-    deaths: dict[str, Deaths] = field(default_factory=dict)
-    """The recent deaths of each piece."""
-    rest_for: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
-    """How long a piece that is left out rests after its last death."""
+    crashes: dict[str, Crashes] = field(default_factory=dict)
+    """The recent crashes of each piece."""
+    rest_for: Callable[[Crashes], timedelta] = lambda _: LEFT_OUT_FOR
+    """How long a piece that is left out rests after its last crash."""
     piece: str = WHOLE
 
     @property
-    def left_out(self) -> list[Deaths]:
+    def left_out(self) -> list[Crashes]:
         """The pieces that are skipped now."""
-        return [deaths for deaths in self.deaths.values() if self._is_left_out(deaths)]
+        return [crashes for crashes in self.crashes.values() if self._is_left_out(crashes)]
 
     @property
     def rests(self) -> bool:
         """True when the whole step is skipped now."""
-        return any(deaths.piece == WHOLE for deaths in self.left_out)
+        return any(crashes.piece == WHOLE for crashes in self.left_out)
 
     def may_enter(self, piece: str) -> bool:
         """Start a piece, which ends the one before; False when the piece is left out."""
-        if piece in self.deaths and self._is_left_out(self.deaths[piece]):
+        if piece in self.crashes and self._is_left_out(self.crashes[piece]):
             return False
         if self.piece != WHOLE:
             self.forget(self.piece)
@@ -72,8 +72,8 @@ class Upkeep:
             self.client.hset(_key(self.step), "piece", piece)
         return True
 
-    def _is_left_out(self, deaths: Deaths) -> bool:
-        return deaths.count >= MAX_DEATHS and self.now - deaths.at < self.rest_for(deaths)
+    def _is_left_out(self, crashes: Crashes) -> bool:
+        return crashes.count >= MAX_CRASHES and self.now - crashes.at < self.rest_for(crashes)
 
     def leave(self) -> None:
         """End the current piece; the step continues outside its pieces."""
@@ -90,29 +90,29 @@ class Upkeep:
         self.forget(WHOLE)
 
     def forget(self, piece: str) -> None:
-        """Forget the deaths of a piece, because it ended or because they are counted elsewhere."""
-        if piece in self.deaths:
-            del self.deaths[piece]
+        """Forget the crashes of a piece, because it ended or because they are counted elsewhere."""
+        if piece in self.crashes:
+            del self.crashes[piece]
             with contextlib.suppress(redis.RedisError):
-                self.client.hdel(_deaths_key(self.step), piece)
+                self.client.hdel(_crashes_key(self.step), piece)
 
 
 def begin(
-    client: redis.Redis, step: str, now: datetime, had: str, rest_for: Callable[[Deaths], timedelta] = lambda _: LEFT_OUT_FOR
+    client: redis.Redis, step: str, now: datetime, had: str, rest_for: Callable[[Crashes], timedelta] = lambda _: LEFT_OUT_FOR
 ) -> Upkeep:
-    """Start a step, and count a death if the one before never ended. Only one process may run a step at a time.
+    """Start a step, and count a crash if the one before never ended. Only one process may run a step at a time.
 
-    ``rest_for`` gives the rest after the last death, of a piece or of the whole step.
+    ``rest_for`` gives the rest after the last crash, of a piece or of the whole step.
 
     Raises:
         redis.RedisError: Redis is unavailable.
     """
     upkeep = Upkeep(client=client, step=step, now=now, rest_for=rest_for)
-    for deaths in _read(client, step):
-        if timedelta(0) <= now - deaths.at < (rest_for(deaths) if deaths.piece == WHOLE else LEFT_OUT_FOR):
-            upkeep.deaths[deaths.piece] = deaths
+    for crashes in _read(client, step):
+        if timedelta(0) <= now - crashes.at < (rest_for(crashes) if crashes.piece == WHOLE else LEFT_OUT_FOR):
+            upkeep.crashes[crashes.piece] = crashes
         else:
-            client.hdel(_deaths_key(step), deaths.piece)
+            client.hdel(_crashes_key(step), crashes.piece)
     in_hand, its_memory = client.hmget(_key(step), "piece", "had")
     if in_hand is not None:
         _count(upkeep, _text(in_hand)[:2000], _text(its_memory)[:200])
@@ -127,29 +127,29 @@ def begin(
 
 
 def _count(upkeep: Upkeep, piece: str, had: str) -> None:
-    """Count a death of a piece. Earlier deaths outside any known piece are attributed to it."""
-    of_whole = upkeep.deaths[WHOLE].count if WHOLE in upkeep.deaths else 0
+    """Count a crash of a piece. Earlier crashes outside any known piece are attributed to it."""
+    of_whole = upkeep.crashes[WHOLE].count if WHOLE in upkeep.crashes else 0
     if piece != WHOLE:
         upkeep.forget(WHOLE)
-    known = upkeep.deaths[piece].count if piece != WHOLE and piece in upkeep.deaths else 0
-    deaths = Deaths(step=upkeep.step, piece=piece, count=of_whole + known + 1, at=upkeep.now, had=had)
-    upkeep.deaths[piece] = deaths
+    known = upkeep.crashes[piece].count if piece != WHOLE and piece in upkeep.crashes else 0
+    crashes = Crashes(step=upkeep.step, piece=piece, count=of_whole + known + 1, at=upkeep.now, had=had)
+    upkeep.crashes[piece] = crashes
     with upkeep.client.pipeline(transaction=True) as pipe:
-        pipe.hset(_deaths_key(upkeep.step), piece, deaths.to_json())
-        pipe.expire(_deaths_key(upkeep.step), KEPT_SECONDS)
+        pipe.hset(_crashes_key(upkeep.step), piece, crashes.to_json())
+        pipe.expire(_crashes_key(upkeep.step), KEPT_SECONDS)
         pipe.execute()
 
 
-def read_left_out(client: redis.Redis, step: str) -> list[Deaths]:
+def read_left_out(client: redis.Redis, step: str) -> list[Crashes]:
     """The pieces of a step that killed or hung three processes, the latest first; raises redis.RedisError."""
-    found = [deaths for deaths in _read(client, step) if deaths.count >= MAX_DEATHS]
-    return sorted(found, key=lambda deaths: deaths.at, reverse=True)
+    found = [crashes for crashes in _read(client, step) if crashes.count >= MAX_CRASHES]
+    return sorted(found, key=lambda crashes: crashes.at, reverse=True)
 
 
-def _read(client: redis.Redis, step: str) -> Iterator[Deaths]:
-    for text in client.hvals(_deaths_key(step)):
+def _read(client: redis.Redis, step: str) -> Iterator[Crashes]:
+    for text in client.hvals(_crashes_key(step)):
         with contextlib.suppress(MessageError):  # written by another version
-            yield decode(Deaths, text)
+            yield decode(Crashes, text)
 
 
 def _text(value: object) -> str:
@@ -160,5 +160,5 @@ def _key(step: str) -> str:
     return f"scoring:upkeep:{step}"
 
 
-def _deaths_key(step: str) -> str:
+def _crashes_key(step: str) -> str:
     return f"scoring:upkeep:{step}:deaths"

@@ -1,4 +1,4 @@
-"""Counts the deaths of the sweep and of retention, which belong to no job, and announces what they skip because of them."""
+"""Counts the crashes of the sweep and of retention, which belong to no job, and announces what they skip because of them."""
 
 import contextlib
 import hashlib
@@ -15,15 +15,15 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
 from shared.memory_limit import describe_memory
 from shared.queue import heartbeat, routes
-from shared.queue.upkeep import LEFT_OUT_FOR, MAX_DEATHS, WHOLE, Deaths, Upkeep, begin
+from shared.queue.upkeep import LEFT_OUT_FOR, MAX_CRASHES, WHOLE, Crashes, Upkeep, begin
 
 SWEEP_RESTS_FOR = timedelta(minutes=10)
-"""The pause of a sweep that dies before it reaches a job; short, because nothing else recovers lost work."""
+"""The pause of a sweep that crashes before it reaches a job; short, because nothing else recovers lost work."""
 
 FIRST_REST, LONGER = timedelta(minutes=1), 4
-"""A job that a sweep skips rests this long after three deaths, and this many times as long after each further death, up to a day.
+"""A job that a sweep skips rests this long after three crashes, and this many times as long after each further crash, up to a day.
 
-The job may be innocent: when something else kills whole workers, as a release does in a container, a sweep that is running dies with them.
+The job may be innocent: when something else kills whole workers, as a release does in a container, a running sweep crashes with them.
 """
 
 ORPHANS, NOTICES = "stray files", "notices to tell"
@@ -36,14 +36,14 @@ log = structlog.get_logger()
 
 @contextlib.contextmanager
 def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[Upkeep]:
-    """Counts the start and the end of a step of upkeep; an interruption at its time limit counts as a death, like a kill.
+    """Counts the start and the end of a step of upkeep; an interruption at its time limit counts as a crash, like a kill.
 
     Raises:
         redis.RedisError: Redis does not answer.
     """
     upkeep = begin(client, step, heartbeat.time_of(client), describe_memory(), rest_for)
-    for deaths in upkeep.left_out:
-        _tell(bucket, deaths)
+    for crashes in upkeep.left_out:
+        _tell(bucket, crashes)
     try:
         yield upkeep
     except SoftTimeLimitExceeded:
@@ -55,40 +55,40 @@ def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[U
     upkeep.end()
 
 
-def rest_for(deaths: Deaths) -> timedelta:
-    """Returns how long a step of upkeep, or a piece of it, is not tried after its last death."""
-    if deaths.step != routes.SWEEP:
+def rest_for(crashes: Crashes) -> timedelta:
+    """Returns how long a step of upkeep, or a piece of it, is not tried after its last crash."""
+    if crashes.step != routes.SWEEP:
         return LEFT_OUT_FOR
-    if deaths.piece == WHOLE:
+    if crashes.piece == WHOLE:
         return SWEEP_RESTS_FOR
-    times = max(0, min(deaths.count, 2 * MAX_DEATHS + 3) - MAX_DEATHS)
+    times = max(0, min(crashes.count, 2 * MAX_CRASHES + 3) - MAX_CRASHES)
     return min(LEFT_OUT_FOR, FIRST_REST * LONGER**times)
 
 
-def _tell(bucket: Bucket, deaths: Deaths) -> None:
+def _tell(bucket: Bucket, crashes: Crashes) -> None:
     """Announces once what is skipped."""
-    name = NAMES.get(deaths.step, deaths.step)
+    name = NAMES.get(crashes.step, crashes.step)
     notice = Notice(
         good=False,
-        title=f"{name} leaves out what kills or hangs its process" if deaths.piece else f"{name} kills or hangs its process and rests",
+        title=f"{name} leaves out what kills or hangs its process" if crashes.piece else f"{name} kills or hangs its process and rests",
         facts={
-            **({"left out": deaths.piece} if deaths.piece else {}),
-            "deaths": f"{deaths.count} in a row",
-            "most likely": f"memory, of which the process had {deaths.had}",
+            **({"left out": crashes.piece} if crashes.piece else {}),
+            "deaths": f"{crashes.count} in a row",
+            "most likely": f"memory, of which the process had {crashes.had}",
         },
-        next_step=_next_step(deaths),
+        next_step=_next_step(crashes),
     )
-    digest = hashlib.sha256(deaths.piece.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(crashes.piece.encode()).hexdigest()[:12]
     try:
-        if announce(bucket, f"upkeep-{deaths.step}-{digest}", notice):
-            log.error(notice.title, step=deaths.step, piece=deaths.piece, deaths=deaths.count, had=deaths.had)
+        if announce(bucket, f"upkeep-{crashes.step}-{digest}", notice):
+            log.error(notice.title, step=crashes.step, piece=crashes.piece, crashes=crashes.count, had=crashes.had)
     except ScoringError as error:
-        log.warning("deaths of upkeep not announced", step=deaths.step, piece=deaths.piece, error=str(error))
+        log.warning("crashes of upkeep not announced", step=crashes.step, piece=crashes.piece, error=str(error))
 
 
-def _next_step(deaths: Deaths) -> str:
+def _next_step(crashes: Crashes) -> str:
     more = "Give the workers of the queue control more memory; it is tried again by itself"
-    is_job = deaths.step == routes.SWEEP and deaths.piece not in (WHOLE, ORPHANS, NOTICES)
+    is_job = crashes.step == routes.SWEEP and crashes.piece not in (WHOLE, ORPHANS, NOTICES)
     if not is_job:
         return f"{more}."
-    return f"{more}, after a minute at first and later once a day. See: scoring jobs show {deaths.piece}"
+    return f"{more}, after a minute at first and later once a day. See: scoring jobs show {crashes.piece}"

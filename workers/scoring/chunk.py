@@ -259,14 +259,14 @@ def _score_in_isolation(
         found[start, end] = score(start, end)
 
     ranges = [(start, chunk_records.count() if end is None else end) for start, end in chunk_records.ranges()]
-    cleared, deadly = isolate_poison_rows(folder, index, ranges, attempt)
+    cleared, poison = isolate_poison_rows(folder, index, ranges, attempt)
     enter(ChunkStage.GATHERING)
     for start, end in cleared:
-        if (start, end) not in found:  # cleared by a process that died later
+        if (start, end) not in found:  # cleared by a process that crashed later
             found[start, end] = score(start, end)
     for start, end in ranges:
         scored = [found[piece] for piece in cleared if start <= piece[0] < end or start == end]
-        yield _merged(scored, [reject for record, _ in deadly if start <= record < end for reject in chunk_records.rejects(record)])
+        yield _merged(scored, [reject for record, _ in poison if start <= record < end for reject in chunk_records.rejects(record)])
 
 
 def _merged(scored: list[Scored], rejects: list[table_rows.Reject]) -> Scored:

@@ -310,8 +310,8 @@ class FixedRecords:
     def rejects(self, record: int) -> list[table_rows.Reject]:
         # a record over several lines, joined by a stray quote, may have been fixed as several rows
         fixed, left = self._between(record, record + 1)
-        deadly = [table_rows.poison_reject(line, ",".join(values)) for line, values in fixed.items()]
-        return [*deadly, *left] or self.chunk_records.rejects(record)
+        poison = [table_rows.poison_reject(line, ",".join(values)) for line, values in fixed.items()]
+        return [*poison, *left] or self.chunk_records.rejects(record)
 
     def _between(self, start: int, end: int | None) -> tuple[Fixed, list[table_rows.Reject]]:
         """Returns the fixed rows and the remaining rejects on the lines of these records."""

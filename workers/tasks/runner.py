@@ -31,7 +31,7 @@ log = structlog.get_logger()
 class _StepTask(celery.Task):
     """A task whose lost processes are detected at once."""
 
-    Request = "workers.recovery.lost_processes:Request"
+    Request = "workers.recovery.crash_detection:Request"
 
 
 def step(  # noqa: PLR0913 - each option is a difference from the ordinary step

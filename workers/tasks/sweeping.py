@@ -22,7 +22,7 @@ def sweep_once(app: celery.Celery, upkeep: Upkeep) -> None:
     """Drops abandoned files, sends again what open jobs lack, and delivers announced notices; takes a bounded time."""
     client = context.redis_client()
     # a sweep records in Redis what it inspects only after a crash, because this costs a round trip for each of thousands of jobs
-    may_enter = upkeep.may_enter if upkeep.deaths else None
+    may_enter = upkeep.may_enter if upkeep.crashes else None
     if may_enter is None or may_enter(ORPHANS):
         _drop_strays()
         upkeep.leave()

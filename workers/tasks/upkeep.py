@@ -15,7 +15,7 @@ from shared.queue.probe import Probe, answer
 from shared.queue.upkeep import Upkeep
 from workers.notices import delivery
 from workers.recovery import retention
-from workers.recovery.attempts import MAX_DEATHS, Attempt
+from workers.recovery.attempts import MAX_CRASHES, Attempt
 from workers.runtime.expiry import UpkeepTask
 from workers.tasks import context
 from workers.tasks.delivering import deliver_outcome, deliver_probe
@@ -32,8 +32,8 @@ log = structlog.get_logger()
 def notify(task: celery.Task, message: StepMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Delivers the notice of a job that has ended, unless that killed its process too often."""
     del message
-    if attempt.deaths >= MAX_DEATHS:
-        log.error("notice killed its worker and is given up", deaths=attempt.deaths)
+    if attempt.crashes >= MAX_CRASHES:
+        log.error("notice killed its worker and is given up", crashes=attempt.crashes)
         delivery.give_up_delivery(folder)
         return
     deliver_outcome(task, folder)

@@ -172,7 +172,7 @@ def _ask_rivals(trained: Trained, manifest: ReleaseManifest, staged: Path, libra
     answers = ask_releases([own, *rivals.questions], aside, library.definitions, loading.seconds)
     with contextlib.closing(answers):  # terminates the process in every case
         check_reproduced(trained, own, next(answers))
-        rivals.take(answers, loading.on_killer)
+        rivals.take(answers, loading.on_crash)
     return rivals
 
 

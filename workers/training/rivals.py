@@ -35,11 +35,11 @@ HAS_SEEN_ROWS = "it was trained on {share:.0%} of the rows with conversions of t
 """Reasons for excluding a release from a comparison: its metrics on this table would be too good."""
 
 
-OnKiller = Callable[[str, str], None]
+OnCrash = Callable[[str, str], None]
 
 
-def ignore_killer(release: str, problem: str) -> None:
-    """Records nothing, the default of ``on_killer``: the manifest of the new release names the crashing release."""
+def ignore_crash(release: str, problem: str) -> None:
+    """Records nothing, the default of ``on_crash``: the manifest of the new release names the crashing release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class IsolatedLoading:
 
     seconds: float = LOAD_SECONDS
     """Time limit per release."""
-    on_killer: OnKiller = ignore_killer
+    on_crash: OnCrash = ignore_crash
     """Called with a release that killed or hung its process, and a description of the problem."""
 
 
@@ -75,14 +75,14 @@ class Rivals:
     problems: dict[str, str] = field(default_factory=dict)
     """Maps a release to the reason for its exclusion."""
 
-    def take(self, answers: Iterable[Answer], on_killer: OnKiller) -> None:
+    def take(self, answers: Iterable[Answer], on_crash: OnCrash) -> None:
         """Stores the answers of the releases, in the order of the questions."""
         for question, answer in zip(self.questions, answers, strict=True):
             release = question.manifest.release
             if answer.problem:
                 self.problems[release] = answer.problem
                 if answer.killed:
-                    on_killer(release, answer.problem)
+                    on_crash(release, answer.problem)
             elif not np.isfinite(answer.rates[0]).all():
                 rows = len(answer.rates[0])
                 self.problems[release] = f"it predicts something else than one finite number for each of the {rows} rows"

@@ -60,7 +60,7 @@ import os
 from pathlib import Path
 from model_store import trial_import
 trial_import._follow = lambda *_: os._exit(0)
-trial_import.find_deadly(["a7"], Path({str(definitions)!r}), seconds=-4)
+trial_import.find_crashing_definitions(["a7"], Path({str(definitions)!r}), seconds=-4)
 """
     began = time.monotonic()
     # ends once its child does, too, which holds its standard output

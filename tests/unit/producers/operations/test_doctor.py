@@ -28,7 +28,7 @@ from shared.catalog.aliases import point_alias
 from shared.queue import heartbeat, progress, routes
 from shared.queue.killers import Killer, note_killer
 from shared.queue.probe import Answer, Probe, answer, answers
-from shared.queue.upkeep import MAX_DEATHS, begin
+from shared.queue.upkeep import MAX_CRASHES, begin
 from shared.records import decode
 from shared.settings import Settings
 from shared.version import code_version
@@ -331,7 +331,7 @@ def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monke
 def test_what_the_sweep_and_the_daily_removal_leave_out_is_named(redis_url, tmp_path):
     client, now = redis.Redis.from_url(redis_url), datetime(2026, 11, 23, 10, tzinfo=UTC)
     for step, piece in ((routes.SWEEP, "a-job"), (routes.GC, "revisions to v1/2026")):
-        for _ in range(MAX_DEATHS):
+        for _ in range(MAX_CRASHES):
             begin(client, step, now, "2.1 GB").may_enter(piece)
         begin(client, step, now, "2.1 GB")
     found = look(redis_url, tmp_path)

@@ -57,7 +57,7 @@ def test_the_names_of_the_folders_are_part_of_the_format():
         "WAVES": "waves",
         "CANDIDATES": "candidates",
         "SUSPECTS": "suspects",
-        "DEATHS": "deaths",
+        "CRASHES": "deaths",
         "FIXES": "fixes",
         "ENDED": "ended",
     }

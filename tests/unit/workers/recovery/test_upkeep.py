@@ -194,7 +194,7 @@ def test_a_job_that_the_sweep_left_out_is_tried_again_after_a_minute_and_then_ev
 def test_what_is_left_out_rests_longer_with_each_death_up_to_a_day():
     def minutes(count: int, piece: str = "a-job", step: str = routes.SWEEP) -> float:
         at = datetime(2026, 11, 23, tzinfo=UTC)
-        return rest_for(upkeep.Deaths(step=step, piece=piece, count=count, at=at)).total_seconds() / 60
+        return rest_for(upkeep.Crashes(step=step, piece=piece, count=count, at=at)).total_seconds() / 60
 
     assert [minutes(count) for count in (3, 4, 5, 6, 7, 8, 9, 10, 10**9)] == [1, 4, 16, 64, 256, 1024, 1440, 1440, 1440]
     assert minutes(3, upkeep.WHOLE) == 10

@@ -343,7 +343,7 @@ def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definiti
     monkeypatch.setattr(context, "settings", lambda: Settings(definitions=definitions))
     folder = search_job(bucket, b"parameters:\n  rate: [0.05, 7]\n", "clumsy")
     [_, message] = steps.next_messages(folder, library_of(folder.bucket, definitions))
-    candidates.try_or_give_up(SimpleNamespace(app=make_app(Settings())), message, folder, SimpleNamespace(deaths=0))
+    candidates.try_or_give_up(SimpleNamespace(app=make_app(Settings())), message, folder, SimpleNamespace(crashes=0))
     run_search(folder, definitions)
     [failed] = [candidate for candidate in finish(folder, definitions).candidates if candidate.state == "failed"]
     assert (failed.params, failed.reason) == ({"rate": 7}, "it took longer than 840 seconds")
