@@ -20,10 +20,10 @@ from shared.processes import process_token
 from shared.queue import heartbeat, progress
 from shared.settings import Settings
 from workers.notices import delivery
-from workers.notices.event import Event
+from workers.notices.delivery_state import MemoryDeliveryStore
+from workers.notices.identified_notice import IdentifiedNotice
 from workers.notices.notifier import choose_notifier
 from workers.notices.resting import NoticeError
-from workers.notices.tries import TriesInMemory
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Maximum seconds between two checks."""
@@ -74,8 +74,8 @@ class Watch:
         self._name = process_token().encode()
         self._sign: bytes | None = None
         self._last_change = self._last_check = float("-inf")
-        self._pending: Event | None = None
-        self._tries = TriesInMemory()
+        self._pending: IdentifiedNotice | None = None
+        self._store = MemoryDeliveryStore()
 
     def check(self, now: float) -> None:
         """Checks beat once, at this moment of ``time.monotonic``, and acts on it."""
@@ -121,8 +121,8 @@ class Watch:
 
     def _plan_notice(self, notice: Notice) -> None:
         now = datetime.now(UTC)
-        self._pending = Event.of(notice, id=f"beat/{now:%Y%m%dT%H%M%S.%f}", at=now)
-        self._tries = TriesInMemory()
+        self._pending = IdentifiedNotice.of(notice, id=f"beat/{now:%Y%m%dT%H%M%S.%f}", at=now)
+        self._store = MemoryDeliveryStore()
         log.warning("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
 
     def _deliver(self) -> None:
@@ -135,7 +135,7 @@ class Watch:
                 if turn.notifier is None or not turn.may_deliver:
                     return
                 try:
-                    delivery.deliver(self._pending, turn.notifier, self._tries)
+                    delivery.deliver(self._pending, turn.notifier, self._store)
                 except NoticeError:
                     return
         if not self._pending.good:

@@ -1,7 +1,7 @@
 """Detects in a worker's main process that a pool process crashed while it ran a step, and records it in Redis at once.
 
-A chunk whose process crashed goes to the end of its queue. Without this record every other chunk of the job would start first, and would load
-the release that killed the first one, before the crash is known.
+A chunk whose process crashed goes to the end of its queue. Without this record every other chunk of the job would start first, and would
+load the release that killed the first one, before the crash is known.
 """
 
 import re

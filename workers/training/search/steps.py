@@ -120,11 +120,11 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, library: Model
     fitted, evaluated = (table.only(rows) for rows in sides(table, plan.folds[fold - 1]))
     try:
         model = fit(definition, fitted, trial.params)
-        losses = log_losses(evaluated.outcomes.conversions, evaluated.outcomes.clicks, rates_of(definition, model, evaluated))
+        losses = log_losses(evaluated.observations.conversions, evaluated.observations.clicks, rates_of(definition, model, evaluated))
     except PermanentError as error:
         return _write(folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=error.message, seconds=_since(began)))
-    blocks = blocks_of(evaluated.outcomes.entity_id)
-    by_block = (np.bincount(blocks, values, minlength=BLOCKS).tolist() for values in (losses, evaluated.outcomes.clicks))
+    blocks = blocks_of(evaluated.observations.entity_id)
+    by_block = (np.bincount(blocks, values, minlength=BLOCKS).tolist() for values in (losses, evaluated.observations.clicks))
     record = FoldRecord(
         candidate=candidate, fold=fold, params=trial.params, losses=next(by_block), clicks=next(by_block), seconds=_since(began)
     )

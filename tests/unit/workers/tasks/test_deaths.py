@@ -398,7 +398,7 @@ def test_a_loader_counts_as_dead_when_it_is_gone_or_its_lease_is_over(deadly_rel
         assert not loading.has_crashed_loader(attempt), "its lease may be that of a living process"
         client.delete(f"scoring:lease:{mark.decode()}")  # as after ten seconds
     assert loading.has_crashed_loader(attempt)
-    assert client.hget(key, attempts.LOST)
+    assert client.hget(key, attempts.CRASHED)
     assert not loading.has_crashed_loader(attempt), "the mark is removed"
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.evaluation.metrics import Outcomes
+from model_store.evaluation.metrics import Observations
 from model_store.store import read_manifest
 from producers.sample.tables import write_table
 from shared.bucket.local import LocalBucket
@@ -153,10 +153,10 @@ def finish(folder, definitions=None):
 def table_of(keywords, weeks) -> TrainingTable:
     rows = len(keywords)
     ones = np.ones(rows)
-    happened = Outcomes(entity_id=np.array(keywords), device=np.zeros(rows, dtype=np.int8), conversions=ones, clicks=ones)
+    happened = Observations(entity_id=np.array(keywords), device=np.zeros(rows, dtype=np.int8), conversions=ones, clicks=ones)
     fingerprint = TableFingerprint(path="data/train/train.csv", files={}, rows=rows, rejected=0)
     week = None if weeks is None else np.array(weeks, dtype=np.float64)
-    return TrainingTable(frame=pd.DataFrame({"cr": ones}), outcomes=happened, columns=[], fingerprint=fingerprint, week=week)
+    return TrainingTable(frame=pd.DataFrame({"cr": ones}), observations=happened, columns=[], fingerprint=fingerprint, week=week)
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 6)), min_size=2, max_size=200), st.booleans(), st.integers(2, 8))
@@ -240,9 +240,9 @@ def test_what_a_candidate_reaches_is_what_training_by_hand_reaches(bucket):
 
     fitted, later = table.only(table.week == 1), table.only(table.week == 2)
     model = Model(config={"ridge_clicks": 30000})
-    model.train(fitted.frame.drop(columns=["cr", "entity_id"]), fitted.frame["cr"], fitted.outcomes.clicks)
+    model.train(fitted.frame.drop(columns=["cr", "entity_id"]), fitted.frame["cr"], fitted.observations.clicks)
     rates = model.predict(later.frame.drop(columns=["cr", "entity_id"]))
-    by_hand = evaluate(later.outcomes.conversions, later.outcomes.clicks, rates).log_loss_per_click
+    by_hand = evaluate(later.observations.conversions, later.observations.clicks, rates).log_loss_per_click
     assert sum(record.losses) / sum(record.clicks) == pytest.approx(by_hand, rel=1e-12)
 
 
