@@ -145,7 +145,7 @@ class Cluster:
         share = self.share_out(open_jobs)
         return [job_id for job_id in open_jobs if share.is_own(job_id)]
 
-    def say_left_alone(self, share: "Share") -> None:
+    def log_foreign_jobs(self, share: "Share") -> None:
         """Log that jobs were left to other stacks, at most every ``SAID_EVERY_SECONDS``."""
         if share.claim is None or not share.left_alone or self._clock() - self._said < SAID_EVERY_SECONDS:
             return

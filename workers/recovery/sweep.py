@@ -125,7 +125,7 @@ def sweep(
         turn.after = ""
     finally:
         if cluster and share:
-            cluster.say_left_alone(share)
+            cluster.log_foreign_jobs(share)
 
 
 def _job_of(mark: FileInfo) -> str:

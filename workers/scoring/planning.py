@@ -159,11 +159,11 @@ def plan_job(folder: JobFolder, on_chunks: OnChunks = lambda _: None, *, max_unp
         return plan
     job = folder.score_job()
     check_place(job.place)
-    folder.say("cutting the table into chunks")
+    folder.write_stage("cutting the table into chunks")
     plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, on_chunks, max_unpacked_ratio)
     if not folder.bucket.create(folder.file(JobFile.PLAN), plan.model_dump_json().encode()):
         return read_plan(folder)
-    folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
+    folder.write_stage(f"scoring {len(plan.chunks)} chunks with {plan.release}")
     return plan
 
 
@@ -171,7 +171,7 @@ def _cut_lacking_slices(folder: JobFolder, plan: Plan) -> None:
     """Cuts again the slices of a compressed table that a resumed job needs and that were removed after it had ended."""
     lacking = lacking_slices(folder, plan, missing_chunks(folder, plan))
     if lacking:
-        folder.say(f"cutting {len(lacking)} chunks of the table again")
+        folder.write_stage(f"cutting {len(lacking)} chunks of the table again")
         cut_again(folder, plan, lacking)
 
 

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 register_cache("search", steps.forget_table)
 
 
-@step(routes.TRAIN_FIT, StepMessage, activity="training", says_stage=True)
+@step(routes.TRAIN_FIT, StepMessage, activity="training", writes_stage=True)
 def train_fit(task: celery.Task, message: StepMessage, folder: JobFolder, _: Attempt) -> None:
     """Searches for the best parameters if requested; then trains, evaluates and publishes a release, and sends the notice."""
     candidates = steps.next_messages(folder, context.library())
@@ -53,7 +53,7 @@ def train_candidate(task: celery.Task, message: CandidateMessage, folder: JobFol
     """Tries one candidate on one fold; the candidate that completes a round sends the next round, or the fit."""
     try_or_give_up(task, message, folder, attempt)
     if folder.outcome() is not None or steps.missing_messages(folder)[0]:
-        steps.say_standing(folder)
+        steps.write_best_candidate(folder)
         return
     candidates = steps.next_messages(folder, context.library())
     broker.send(task.app, routes.TRAIN_CANDIDATE if candidates else routes.TRAIN_FIT, candidates or [StepMessage(job_id=message.job_id)])

@@ -91,21 +91,21 @@ def _release_of(job: TrainJob) -> str:
 def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find: FindParameters, loading: IsolatedLoading) -> None:
     began, job = time.monotonic(), train_job(folder)
     definition = library.definition(job.definition)
-    folder.say(f"reading {job.train}")
+    folder.write_stage(f"reading {job.train}")
     train = _read(folder, job, job.train, definition)
     forced = check_training_table(train, force=job.force)
     search = find(train.fingerprint)
     held_out = None
     if job.eval is not None:
-        folder.say(f"reading {job.eval}")
+        folder.write_stage(f"reading {job.eval}")
         held_out = _read(folder, job, job.eval, definition, train.columns)
         forced += check_evaluation_table(held_out, force=job.force)
-    folder.say(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
+    folder.write_stage(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
     if search is not None or job.config is None:
         model = fit(definition, train, search.chosen if search else None)
     else:
         model, search = fit_own_search(definition, train, read_search_config(folder, job))
-    folder.say("evaluating")
+    folder.write_stage("evaluating")
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
@@ -117,7 +117,7 @@ def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find
         evaluated = evaluate_release(trained, _predict_with_rivals(trained, draft, staged, library, loading), champion, job, limits)
         if folder.outcome() is not None:
             return  # cancelled while the model was fitted
-        folder.say("publishing the release")
+        folder.write_stage("publishing the release")
         judged = {"metrics": evaluated.metrics, "evaluation": evaluated.evaluation, "seconds": time.monotonic() - began}
         manifest = draft.model_copy(update=judged)
         (staged / TRAINED_ROWS).write_bytes(sketch(train))

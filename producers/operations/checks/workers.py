@@ -10,8 +10,8 @@ from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.digests import digest_source
 from shared.queue import heartbeat, routes
 from shared.queue.killers import read_killers
+from shared.queue.maintenance_crashes import read_left_out
 from shared.queue.probe import Answer
-from shared.queue.upkeep import read_left_out
 from shared.settings import Settings
 from shared.version import code_version
 

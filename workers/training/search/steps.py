@@ -52,7 +52,7 @@ from workers.training.search.rounds import (
     varied,
 )
 
-SAID_SECONDS = 1.0
+STAGE_INTERVAL_SECONDS = 1.0
 """Minimum seconds between two updates of the stage of a search: each update reads all records."""
 
 _RECORD = re.compile(r"(\d+)\.(\d+)\.json")
@@ -87,7 +87,7 @@ def next_messages(folder: JobFolder, library: ModelLibrary) -> list[CandidateMes
         this_round = next_round(plan, rounds, records)
         if this_round is None:
             return []
-        folder.say(f"trying {len(this_round.candidates)} candidates on {plan.folds[this_round.fold - 1].words}")
+        folder.write_stage(f"trying {len(this_round.candidates)} candidates on {plan.folds[this_round.fold - 1].words}")
         folder.bucket.create(_round_file(folder, this_round.number), this_round.to_json())
 
 
@@ -137,10 +137,10 @@ def give_up(folder: JobFolder, candidate: int, fold: int, reason: str) -> None:
     _write(folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=reason, seconds=0.0))
 
 
-def say_standing(folder: JobFolder) -> None:
-    """Writes the best candidate so far as the stage of the job, unless a stage was written within ``SAID_SECONDS``."""
+def write_best_candidate(folder: JobFolder) -> None:
+    """Writes the best candidate so far as the stage of the job, unless a stage was written within ``STAGE_INTERVAL_SECONDS``."""
     stage = folder.bucket.stat(folder.file(JobFile.STAGE))
-    if stage is not None and time.time() - stage.modified < SAID_SECONDS:
+    if stage is not None and time.time() - stage.modified < STAGE_INTERVAL_SECONDS:
         return
     rounds = _read_rounds(folder)
     records = _read_records(folder, rounds)
@@ -148,13 +148,13 @@ def say_standing(folder: JobFolder) -> None:
         return
     ok = successes(records)
     if not ok:
-        folder.say("every candidate has failed so far")
+        folder.write_stage("every candidate has failed so far")
         return
     most = max(len(folds) for folds in ok.values())
     best = min((number for number, folds in ok.items() if len(folds) == most), key=lambda number: (loss_of(ok[number]), number))
     plan = _plan_of(folder)
     shown = show_params(varied(plan.config, ok[best][0].params))
-    folder.say(f"best so far {loss_of(ok[best]):.5f} on {most} of {len(plan.folds)} folds: {shown}")
+    folder.write_stage(f"best so far {loss_of(ok[best]):.5f} on {most} of {len(plan.folds)} folds: {shown}")
 
 
 def found(folder: JobFolder, table: TableFingerprint) -> Search | None:
@@ -185,7 +185,7 @@ def _begin(folder: JobFolder, job: TrainJob, library: ModelLibrary) -> SearchPla
     definition = library.definition(job.definition)
     config = read_search_config(folder, job)
     _check_parameters(definition, propose(config, []))
-    folder.say(f"reading {job.train}")
+    folder.write_stage(f"reading {job.train}")
     table = _read_table(folder.bucket, job, definition)
     check_training_table(table, force=job.force)
     plan = SearchPlan(

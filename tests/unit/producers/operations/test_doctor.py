@@ -27,8 +27,8 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
 from shared.queue import heartbeat, progress, routes
 from shared.queue.killers import Killer, note_killer
+from shared.queue.maintenance_crashes import MAX_CRASHES, begin
 from shared.queue.probe import Answer, Probe, answer, answers
-from shared.queue.upkeep import MAX_CRASHES, begin
 from shared.records import decode
 from shared.settings import Settings
 from shared.version import code_version
@@ -254,7 +254,7 @@ def test_an_answer_of_an_earlier_version_is_no_difference(tmp_path):
 
 
 def test_the_worker_says_whether_it_has_the_bucket_of_the_command(redis_url, tmp_path):
-    program = "import json, sys; from workers.tasks.upkeep import answer_probe; answer_probe(*json.loads(sys.argv[1]))"
+    program = "import json, sys; from workers.tasks.probe import answer_probe; answer_probe(*json.loads(sys.argv[1]))"
     client, seen = progress.connect(redis_url), {}
     for asker in ("same", "other"):
         asked = Probe()
@@ -293,7 +293,7 @@ def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(re
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.py").write_text("import no_such_library")
     canaries = {queue: Probe() for queue in ("control", "score", "train")}
-    program = "import json, sys; from workers.tasks.upkeep import answer_probe; [answer_probe(*words) for words in json.loads(sys.argv[1])]"
+    program = "import json, sys; from workers.tasks.probe import answer_probe; [answer_probe(*words) for words in json.loads(sys.argv[1])]"
     words = json.dumps([[canary.encode(), queue] for queue, canary in canaries.items()])
     environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, words], cwd=REPOSITORY, env=environment, timeout=120, check=True)

@@ -1,4 +1,4 @@
-"""A message of upkeep expires by the clock of Redis, so that a worker whose own clock is ahead still takes sweeps."""
+"""A message of maintenance expires by the clock of Redis, so that a worker whose own clock is ahead still takes sweeps."""
 
 from datetime import UTC, datetime, timedelta
 

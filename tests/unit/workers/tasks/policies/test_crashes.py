@@ -31,8 +31,8 @@ def test_a_step_that_crashed_too_often_is_not_tried_and_fails_with_its_name_and_
 
 
 def test_a_step_that_says_its_stage_fails_with_what_it_said_last(make_run, crash):
-    run = make_run(says_stage=True)
-    run.folder.say("putting the last brick in place")
+    run = make_run(writes_stage=True)
+    run.folder.write_stage("putting the last brick in place")
     crash(run, MAX_CRASHES)
     with pytest.raises(JobFailedError, match=r"made\.up \(putting the last brick in place\) killed its process"):
         run_counted(run)

@@ -25,7 +25,7 @@ from workers.recovery.shutdown import uncount_running_steps
 from workers.recovery.sweep import Missing
 from workers.scoring import chunk, planned_chunks, planning, publishing
 from workers.scoring import plan as job_plan
-from workers.tasks import context, runner, score, sweeping, upkeep
+from workers.tasks import context, notify, runner, score, sweeping
 from workers.tasks import train as tasks_train
 from workers.tasks.chunks import loading
 from workers.training import releasing
@@ -212,7 +212,7 @@ def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
     folder = make_job(bucket)
     folder.cancel()
     monkeypatch.setattr(delivery, "deliver_job_notice", die)
-    assert [run(upkeep.notify, whole(folder)) for _ in range(MAX_CRASHES + 1)] == [signal.SIGKILL] * MAX_CRASHES + [0]
+    assert [run(notify.notify, whole(folder)) for _ in range(MAX_CRASHES + 1)] == [signal.SIGKILL] * MAX_CRASHES + [0]
     assert delivery.is_delivered(folder, folder.outcome())
     assert not bucket.files("jobs/_open")
 

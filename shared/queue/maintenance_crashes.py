@@ -1,4 +1,4 @@
-"""Crashes in upkeep, which belongs to no job: the sweep and the daily removal. Each works in pieces: a job, or a group of files.
+"""Crashes of maintenance, which belongs to no job: the sweep and the daily removal. Each works in pieces: a job, or a group of files.
 
     scoring:upkeep:<step>           hash: the current piece and the memory of its process; deleted when the step ends
     scoring:upkeep:<step>:deaths    hash: piece -> the number of starts without an end, and the time of the last
@@ -39,8 +39,8 @@ class Crashes(Record):
 
 
 @dataclass(kw_only=True)
-class Upkeep:
-    """A running step of upkeep."""
+class Maintenance:
+    """A running step of maintenance."""
 
     client: redis.Redis
     step: str
@@ -99,7 +99,7 @@ class Upkeep:
 
 def begin(
     client: redis.Redis, step: str, now: datetime, had: str, rest_for: Callable[[Crashes], timedelta] = lambda _: LEFT_OUT_FOR
-) -> Upkeep:
+) -> Maintenance:
     """Start a step, and count a crash if the one before never ended. Only one process may run a step at a time.
 
     ``rest_for`` gives the rest after the last crash, of a piece or of the whole step.
@@ -107,36 +107,36 @@ def begin(
     Raises:
         redis.RedisError: Redis is unavailable.
     """
-    upkeep = Upkeep(client=client, step=step, now=now, rest_for=rest_for)
+    maintenance = Maintenance(client=client, step=step, now=now, rest_for=rest_for)
     for crashes in _read(client, step):
         if timedelta(0) <= now - crashes.at < (rest_for(crashes) if crashes.piece == WHOLE else LEFT_OUT_FOR):
-            upkeep.crashes[crashes.piece] = crashes
+            maintenance.crashes[crashes.piece] = crashes
         else:
             client.hdel(_crashes_key(step), crashes.piece)
     in_hand, its_memory = client.hmget(_key(step), "piece", "had")
     if in_hand is not None:
-        _count(upkeep, _text(in_hand)[:2000], _text(its_memory)[:200])
-    if upkeep.rests:
+        _count(maintenance, _text(in_hand)[:2000], _text(its_memory)[:200])
+    if maintenance.rests:
         client.delete(_key(step))
-        return upkeep
+        return maintenance
     with client.pipeline(transaction=True) as pipe:
         pipe.hset(_key(step), mapping={"piece": WHOLE, "had": had})
         pipe.expire(_key(step), KEPT_SECONDS)
         pipe.execute()
-    return upkeep
+    return maintenance
 
 
-def _count(upkeep: Upkeep, piece: str, had: str) -> None:
+def _count(maintenance: Maintenance, piece: str, had: str) -> None:
     """Count a crash of a piece. Earlier crashes outside any known piece are attributed to it."""
-    of_whole = upkeep.crashes[WHOLE].count if WHOLE in upkeep.crashes else 0
+    of_whole = maintenance.crashes[WHOLE].count if WHOLE in maintenance.crashes else 0
     if piece != WHOLE:
-        upkeep.forget(WHOLE)
-    known = upkeep.crashes[piece].count if piece != WHOLE and piece in upkeep.crashes else 0
-    crashes = Crashes(step=upkeep.step, piece=piece, count=of_whole + known + 1, at=upkeep.now, had=had)
-    upkeep.crashes[piece] = crashes
-    with upkeep.client.pipeline(transaction=True) as pipe:
-        pipe.hset(_crashes_key(upkeep.step), piece, crashes.to_json())
-        pipe.expire(_crashes_key(upkeep.step), KEPT_SECONDS)
+        maintenance.forget(WHOLE)
+    known = maintenance.crashes[piece].count if piece != WHOLE and piece in maintenance.crashes else 0
+    crashes = Crashes(step=maintenance.step, piece=piece, count=of_whole + known + 1, at=maintenance.now, had=had)
+    maintenance.crashes[piece] = crashes
+    with maintenance.client.pipeline(transaction=True) as pipe:
+        pipe.hset(_crashes_key(maintenance.step), piece, crashes.to_json())
+        pipe.expire(_crashes_key(maintenance.step), KEPT_SECONDS)
         pipe.execute()
 
 

@@ -15,7 +15,7 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
 from shared.memory_limit import describe_memory
 from shared.queue import heartbeat, routes
-from shared.queue.upkeep import LEFT_OUT_FOR, MAX_CRASHES, WHOLE, Crashes, Upkeep, begin
+from shared.queue.maintenance_crashes import LEFT_OUT_FOR, MAX_CRASHES, WHOLE, Crashes, Maintenance, begin
 
 SWEEP_RESTS_FOR = timedelta(minutes=10)
 """The pause of a sweep that crashes before it reaches a job; short, because nothing else recovers lost work."""
@@ -35,28 +35,28 @@ log = structlog.get_logger()
 
 
 @contextlib.contextmanager
-def counted_upkeep(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[Upkeep]:
-    """Counts the start and the end of a step of upkeep; an interruption at its time limit counts as a crash, like a kill.
+def counted_maintenance(client: redis.Redis, bucket: Bucket, step: str) -> Iterator[Maintenance]:
+    """Counts the start and the end of a step of maintenance; an interruption at its time limit counts as a crash, like a kill.
 
     Raises:
         redis.RedisError: Redis does not answer.
     """
-    upkeep = begin(client, step, heartbeat.time_of(client), describe_memory(), rest_for)
-    for crashes in upkeep.left_out:
+    maintenance = begin(client, step, heartbeat.time_of(client), describe_memory(), rest_for)
+    for crashes in maintenance.left_out:
         _tell(bucket, crashes)
     try:
-        yield upkeep
+        yield maintenance
     except SoftTimeLimitExceeded:
-        log.error("step of upkeep took too long", step=step, piece=upkeep.piece)
+        log.error("step of maintenance took too long", step=step, piece=maintenance.piece)
         return
     except BaseException:
-        upkeep.end()
+        maintenance.end()
         raise
-    upkeep.end()
+    maintenance.end()
 
 
 def rest_for(crashes: Crashes) -> timedelta:
-    """Returns how long a step of upkeep, or a piece of it, is not tried after its last crash."""
+    """Returns how long a step of maintenance, or a piece of it, is not tried after its last crash."""
     if crashes.step != routes.SWEEP:
         return LEFT_OUT_FOR
     if crashes.piece == WHOLE:
@@ -83,7 +83,7 @@ def _tell(bucket: Bucket, crashes: Crashes) -> None:
         if announce(bucket, f"upkeep-{crashes.step}-{digest}", notice):
             log.error(notice.title, step=crashes.step, piece=crashes.piece, crashes=crashes.count, had=crashes.had)
     except ScoringError as error:
-        log.warning("crashes of upkeep not announced", step=crashes.step, piece=crashes.piece, error=str(error))
+        log.warning("crashes of maintenance not announced", step=crashes.step, piece=crashes.piece, error=str(error))
 
 
 def _next_step(crashes: Crashes) -> str:
