@@ -136,7 +136,7 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
     digest = digest_source(folder)
     if what := _excluded.get((name, digest)):
         raise ModelError(
-            f"the definition {name} {what} when it is imported, and is left out on {socket.gethostname()}",
+            f"the definition {name} {what} when it is imported, and is excluded on {socket.gethostname()}",
             next_step=f"Correct {folder / 'model.py'} or what it imports, and start the workers again. Try it with: "
             f"{_checking(name, folder)}",
         )

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 def exclude_crashing_definitions(names: Sequence[str], extra: Path | None = None) -> None:
     """Excludes the definitions that would kill or hang this process, and logs their names."""
     for name, what in find_crashing_definitions(names, extra).items():
-        log.error("definition left out", definition=name, why=f"it {what} when it is imported")
+        log.error("definition excluded", definition=name, why=f"it {what} when it is imported")
         exclude_definition(name, extra, what)
 
 

@@ -59,7 +59,7 @@ def check_left_out_definitions(examined: Examined) -> Iterator[Finding]:
     for name, (host, what) in sorted(left_out.items()):
         yield error(
             f"definition {name}",
-            f"it {what} when it is imported, and is left out on {host}",
+            f"it {what} when it is imported, and is excluded on {host}",
             "Correct it or what it imports, and start the workers again.",
         )
 

@@ -38,7 +38,7 @@ def out_of_memory(what: str, folder: JobFolder) -> PermanentError:
 def left_the_process(what: str, error: BaseException) -> PermanentError:
     """Returns the error for a step in which the definition's code tried to end the process, as ``sys.exit`` does."""
     return ModelError(
-        f"{what} was ended from within by {error!r}: the definition's code must not end its process",
+        f"{what} tried to end its process with {error!r}, which the definition's code must not do",
         next_step="Find the line with: scoring models check NAME",
     )
 
@@ -57,7 +57,7 @@ def _fate(attempt: Attempt, doing: str = "") -> str:
     if attempt.exit_code is not None:
         return f"ended its process with exit code {attempt.exit_code}, {attempt.crashes} times in a row{where}"
     had = last.had if last is not None and last.had else describe_memory()
-    return f"killed its process {attempt.crashes} times in a row{where}; most likely memory, of which the process had {had}"
+    return f"killed its process {attempt.crashes} times in a row{where}, most likely for lack of memory: it had {had}"
 
 
 def _advice(attempt: Attempt) -> str:

@@ -322,7 +322,7 @@ def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monke
     definition, release = found["definition v9"], found[f"release {killer.release}"]
     assert (definition.state, definition.text) == (
         State.ERROR,
-        "it kills its process (SIGABRT) when it is imported, and is left out on one",
+        "it kills its process (SIGABRT) when it is imported, and is excluded on one",
     )
     assert (release.state, release.text) == (State.WARNING, "it kills (2026-11-23 10:00 UTC)")
     assert release.next_step == "See: scoring jobs show a-job"
