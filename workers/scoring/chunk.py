@@ -15,7 +15,7 @@ from shared.bucket.interface import Bucket
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from workers.scoring.chunk_reader import open_chunk
-from workers.scoring.fixing import fixed_records
+from workers.scoring.fixes.records import fixed_records
 from workers.scoring.isolation import RecordSpan, isolate_poison_rows
 from workers.scoring.parts import (
     ALL_DEVICES,

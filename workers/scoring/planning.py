@@ -18,7 +18,7 @@ from shared.jobs.messages import ScoreJob
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
 from workers.concurrency import run_concurrently
-from workers.scoring.fixing import plan_fix
+from workers.scoring.fixes.planning import plan_fix
 from workers.scoring.parts import (
     missing_chunks,
 )
