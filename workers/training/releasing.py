@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from model_store.definitions import Definition
 from model_store.evaluation.gate import Limits
@@ -33,7 +34,7 @@ from workers.tables.training.table import TrainingTable, read_training_table
 from workers.training.aliases import check_alias, point_aliases, since
 from workers.training.fitting import fit, fit_own_search, rates_of, read_search_config, train_job
 from workers.training.plausibility import check_evaluation_table, check_training_table, warn_of_rates, warn_of_seen_rows, warn_of_tables
-from workers.training.rivals import Champion, IsolatedLoading, Rivals, Trained, evaluate_release, find_rivals
+from workers.training.rivals import Champion, EvaluationResult, IsolatedLoading, Rivals, Trained, evaluate_release, find_rivals
 from workers.training.saving import check_reproduced, digest_staged, request_to, save_model
 from workers.training.trained_rows import share_trained_on, sketch
 
@@ -100,11 +101,7 @@ def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find
         folder.write_stage(f"reading {job.eval}")
         held_out = _read(folder, job, job.eval, definition, train.columns)
         forced += check_evaluation_table(held_out, force=job.force)
-    folder.write_stage(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
-    if search is not None or job.config is None:
-        model = fit(definition, train, search.chosen if search else None)
-    else:
-        model, search = fit_own_search(definition, train, read_search_config(folder, job))
+    model, search = _fit_model(folder, job, definition, train, search)
     folder.write_stage("evaluating")
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
@@ -118,14 +115,27 @@ def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find
         if folder.outcome() is not None:
             return  # cancelled while the model was fitted
         folder.write_stage("publishing the release")
-        judged = {"metrics": evaluated.metrics, "evaluation": evaluated.evaluation, "seconds": time.monotonic() - began}
-        manifest = draft.model_copy(update=judged)
-        (staged / TRAINED_ROWS).write_bytes(sketch(train))
-        (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
-        if held_out is not None:
-            (staged / LOSSES).write_bytes(evaluated.named_losses(_release_of(job)).to_parquet())
-        manifest = manifest.model_copy(update={"files": digest_staged(definition, staged)})
-        publish(folder.bucket, staged, manifest)
+        figures = {"metrics": evaluated.metrics, "evaluation": evaluated.evaluation, "seconds": time.monotonic() - began}
+        _publish(folder.bucket, staged, draft.model_copy(update=figures), trained, evaluated)
+
+
+def _fit_model(
+    folder: JobFolder, job: TrainJob, definition: Definition, train: TrainingTable, search: Search | None
+) -> tuple[Any, Search | None]:
+    """Returns the fitted model with its search: the given one, or the own search of the definition if the job has a config for that."""
+    folder.write_stage(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
+    if search is None and job.config is not None:
+        return fit_own_search(definition, train, read_search_config(folder, job))
+    return fit(definition, train, search.chosen if search else None), search
+
+
+def _publish(bucket: Bucket, staged: Path, manifest: ReleaseManifest, trained: Trained, evaluated: EvaluationResult) -> None:
+    """Adds the files of the evaluation to a saved release, and publishes it."""
+    (staged / TRAINED_ROWS).write_bytes(sketch(trained.tables["train"]))
+    (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
+    if "eval" in trained.tables:
+        (staged / LOSSES).write_bytes(evaluated.named_losses(manifest.release).to_parquet())
+    publish(bucket, staged, manifest.model_copy(update={"files": digest_staged(trained.definition, staged)}))
 
 
 def _describe(job: TrainJob, trained: Trained, search: Search | None, forced: list[str]) -> ReleaseManifest:
