@@ -18,20 +18,24 @@ FixedValues = dict[int, list[str]]
 
 
 def encode(fixed: Mapping[int, list[str]]) -> bytes:
+    """Returns fixed rows as csv text: the line, then the values."""
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([line, *fixed[line]] for line in sorted(fixed))
     return out.getvalue().encode()
 
 
 def decode_fixed(text: bytes) -> FixedValues:
+    """Returns the fixed rows of a text that ``encode`` wrote."""
     return {int(line): values for line, *values in csv.reader(io.StringIO(text.decode(), newline=""))}
 
 
 def fixed_file(folder: JobFolder, index: int) -> str:
+    """Returns the path of the fixed rows of a chunk."""
     return folder.file(f"{Subfolder.FIXES}/{index:07d}.csv")
 
 
 def left_file(folder: JobFolder, index: int) -> str:
+    """Returns the path of the rejects of a chunk that were not fixed."""
     return folder.file(f"{Subfolder.FIXES}/{index:07d}.{PartFile.REJECTED}")
 
 

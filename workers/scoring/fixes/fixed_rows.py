@@ -95,6 +95,7 @@ def _check_columns(columns: Sequence[str], path: str, table_schemas: Sequence[sc
 
 
 def how_to_get_rows(job: ScoreJob) -> str:
+    """Returns the next step for wrong fixed rows."""
     return f"Get the rows to fix with: scoring results rejects {job.fixes} --rows FILE"
 
 

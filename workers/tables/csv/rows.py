@@ -101,26 +101,30 @@ def _read_records(data: bytes, table_schema: TableSchema, first_line: int, diale
     kept: list[list[str]] = []
     lines: list[int] = []
     rejects: list[Reject] = []
+    width = len(table_schema.columns)
+
+    def broken_reason(record: list[str], own_lines: list[str]) -> str:
+        """Returns why a record is no row; empty if it is one."""
+        below = len(own_lines) - 1
+        if len(record) != width:
+            return f"the record has {len(record)} values, the header {width}"
+        if below and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines, dialect)):
+            return f"a value runs over its line into the {below} below it; perhaps a quote is never closed"
+        by_themselves = _cut_at_returns(own_lines)
+        if len(by_themselves) > 1 and joins_rows(by_themselves, width, checks, dialect):
+            others = f"this line with the {below} below it" if below else "lines that end in a carriage return alone"
+            return f"quotes join {others}, which are rows by themselves; perhaps a quote is stray"
+        return ""
+
     for line, own_lines, record in _records(data, dialect):
-        count = len(own_lines)
-        if count == 1 and sum(map(len, record)) > MAX_LINE_BYTES:
-            broken, value = f"the line is longer than {MAX_LINE_BYTES:,} bytes", record[0]
-        elif len(record) != len(table_schema.columns):
-            broken, value = f"the record has {len(record)} values, the header {len(table_schema.columns)}", dialect.separator.join(record)
-        elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines, dialect)):
-            broken, value = (
-                f"a value runs over its line into the {count - 1} below it; perhaps a quote is never closed",
-                dialect.separator.join(record),
-            )
-        elif len(apart := _cut_at_returns(own_lines)) > 1 and joins_rows(apart, len(table_schema.columns), checks, dialect):
-            others = f"this line with the {count - 1} below it" if count > 1 else "lines that end in a carriage return alone"
-            broken = f"quotes join {others}, which are rows by themselves; perhaps a quote is stray"
-            value = dialect.separator.join(record)
+        is_too_long = len(own_lines) == 1 and sum(map(len, record)) > MAX_LINE_BYTES
+        reason = f"the line is longer than {MAX_LINE_BYTES:,} bytes" if is_too_long else broken_reason(record, own_lines)
+        if reason:
+            value = record[0] if is_too_long else dialect.separator.join(record)
+            rejects += _broken(table_schema.path, first_line + line, own_lines, short(value), reason)
         else:
             kept.append(record)
             lines.append(first_line + line)
-            continue
-        rejects += _broken(table_schema.path, first_line + line, own_lines, short(value), broken)
     entity, not_whole = read_whole([record[place[ENTITY]] for record in kept]) if table_schema.ids else NO_ENTITIES
     values = Values(
         count=len(kept),

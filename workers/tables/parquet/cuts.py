@@ -68,11 +68,13 @@ def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: ShareOfT
     in_table = before + found.num_rows + after
     share = most if chunk_rows else in_table // CHUNKS_WANTED
     large = most if chunk_rows else min(most, max(in_table * 2 // 3, 2 * MIN_CHUNK_ROWS))
+    # groups are combined until a chunk has ``enough`` rows; a group above ``large`` rows is split
     cuts: list[tuple[int, int]] = []
     start = end = 0
     for group in range(found.num_row_groups):
         count = found.row_group(group).num_rows
-        enough = max(min(share, (found.num_rows - start + after) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
+        left = found.num_rows - start + after
+        enough = max(min(share, left // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
         if start < end and (end - start >= enough or end - start + count > most):
             cuts.append((start, end))
             start = end
