@@ -1,4 +1,4 @@
-"""A definition that kills or hangs whoever imports it is found by a child process, left out, and named; the others are served."""
+"""A definition that kills or hangs whoever imports it is found by a child process, excluded, and named; the others are served."""
 
 import os
 import subprocess
@@ -68,12 +68,12 @@ trial_import.find_crashing_definitions(["a7"], Path({str(definitions)!r}), secon
     assert time.monotonic() - began < 50
 
 
-def test_what_is_left_out_is_not_imported_and_says_why(definitions, monkeypatch):
+def test_an_excluded_definition_is_not_imported_and_says_why(definitions, monkeypatch):
     monkeypatch.setattr("model_store.trial_import.find_crashing_definitions", lambda *_: {"a2": "kills its process (SIGABRT)"})
     exclude_crashing_definitions(names(definitions), definitions)
     assert excluded_definitions(definitions) == {"a2": "kills its process (SIGABRT)"}
     with pytest.raises(
-        ModelError, match=r"the definition a2 kills its process \(SIGABRT\) when it is imported, and is left out"
+        ModelError, match=r"the definition a2 kills its process \(SIGABRT\) when it is imported, and is excluded on"
     ) as refused:
         load_definition("a2", definitions)
     assert "scoring models check a2" in refused.value.next_step
