@@ -74,7 +74,7 @@ def _tell(bucket: Bucket, crashes: Crashes) -> None:
         facts={
             **({"left out": crashes.piece} if crashes.piece else {}),
             "deaths": f"{crashes.count} in a row",
-            "most likely": f"lack of memory: the process had {crashes.had}",
+            "most likely": f"memory, of which the process had {crashes.had}",
         },
         next_step=_next_step(crashes),
     )

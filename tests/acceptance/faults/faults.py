@@ -464,7 +464,7 @@ DEPLOYED_PLACES = ["plan, before its file", "finish, half the result written", "
 def deadly(action: str) -> dict[str, Fault]:
     """Each of the deadly steps, where this is done again and again."""
     return {
-        place: again_and_again(place, action, f"{verdict}, most likely for lack of memory", is_training=place in FIT_PLACES)
+        place: again_and_again(place, action, f"{verdict}; most likely memory", is_training=place in FIT_PLACES)
         for place, verdict in DEADLY_STEPS.items()
     }
 

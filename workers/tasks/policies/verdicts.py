@@ -57,7 +57,7 @@ def _fate(attempt: Attempt, doing: str = "") -> str:
     if attempt.exit_code is not None:
         return f"ended its process with exit code {attempt.exit_code}, {attempt.crashes} times in a row{where}"
     had = last.had if last is not None and last.had else describe_memory()
-    return f"killed its process {attempt.crashes} times in a row{where}, most likely for lack of memory: it had {had}"
+    return f"killed its process {attempt.crashes} times in a row{where}; most likely memory, of which the process had {had}"
 
 
 def _advice(attempt: Attempt) -> str:

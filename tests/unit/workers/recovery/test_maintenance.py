@@ -117,7 +117,7 @@ def test_a_group_that_kills_the_removal_is_left_out_and_the_round_goes_on(bucket
     [notice] = announced(bucket)
     assert notice.facts["left out"] == left_out.piece
     assert notice.facts["deaths"] == "3 in a row"
-    assert "lack of memory: the process had" in notice.facts["most likely"]
+    assert "memory, of which the process had" in notice.facts["most likely"]
 
 
 def test_jobs_that_are_older_than_a_group_that_is_left_out_stay_for_its_fixes(bucket, ended, monkeypatch):

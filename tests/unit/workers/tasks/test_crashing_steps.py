@@ -133,7 +133,7 @@ def killing(request, bucket, monkeypatch):
 def test_a_step_that_kills_its_process_three_times_fails_its_job(killing):
     task, folder = killing
     assert run_until_it_ends(task, whole(folder), folder) == MAX_CRASHES
-    check_verdict(folder, task.name, "killed its process 3 times in a row", "most likely for lack of memory", "GB, ")
+    check_verdict(folder, task.name, "killed its process 3 times in a row", "most likely memory", "GB, ")
 
 
 def test_a_step_that_ends_its_process_by_itself_is_told_with_its_exit_code(bucket, client, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_training_that_kills_its_process_says_what_it_was_at(bucket, settings)
     )
     folder = make_training(bucket, "deadly")
     assert run_until_it_ends(tasks_train.train_fit, whole(folder), folder) == MAX_CRASHES
-    check_verdict(folder, "train.fit (fitting deadly on ", "most likely for lack of memory")
+    check_verdict(folder, "train.fit (fitting deadly on ", "most likely memory")
 
 
 def test_a_result_that_cannot_be_put_in_its_place_fails_a_job_that_was_done_and_a_resume_publishes_it(bucket, monkeypatch):
@@ -329,7 +329,7 @@ def test_a_release_that_kills_its_loader_fails_the_job_and_is_remembered_for_the
     folder = deadly_release("os.kill(os.getpid(), 9)")
     release = job_plan.read_plan(folder).release
     assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_CRASHES
-    check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "most likely for lack of memory", exit_code=4)
+    check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "most likely memory", exit_code=4)
     assert "scoring models check deadly" in folder.outcome().next_step
     [killer] = read_killers(client)
     assert (killer.release, killer.job_id) == (release, folder.job_id)
@@ -459,7 +459,7 @@ def test_a_chunk_that_kills_where_no_row_is_at_fault_fails_the_job(bucket, monke
     plan(folder)
     monkeypatch.setattr(chunk, name, die)
     assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_CRASHES
-    check_verdict(folder, f"chunk 0 killed its process 3 times in a row, the last time while {doing}, most likely for lack of memory")
+    check_verdict(folder, f"chunk 0 killed its process 3 times in a row, the last time while {doing}; most likely memory")
 
 
 def test_a_chunk_in_pieces_that_kills_while_its_records_are_counted_fails_the_job(bucket, monkeypatch):
