@@ -12,16 +12,16 @@ from model_store.store import Release, load_release
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
+from workers.concurrency import prefetch_each
 from workers.scoring import chunk
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.compression import UnpackedLimit
 from workers.tables.csv.cuts import count_lines
-from workers.tables.formats import ChunkOfFile, format_of
+from workers.tables.formats import ChunkSource, format_of
 from workers.tables.parquet.cuts import ALONE
-from workers.tables.prefetch import prefetch_each
-from workers.tables.streams import Beside, Hashing
+from workers.tables.streams import BackgroundWriter, Hashing
 
 HEADER = output.output_header(KEYS, interval=False)
 DEVICES = schema.DEVICES
@@ -70,7 +70,7 @@ def _cut_file(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Itera
     form, limit = format_of(kind), UnpackedLimit([file.stat().st_size])
     with file.open("rb") as raw:
         columns = form.columns(raw, str(file))
-    written, waiting = Beside(), None
+    written, waiting = BackgroundWriter(), None
     with file.open("rb") as raw:
         for cut_out in itertools.chain.from_iterable(form.cut(raw, Hashing(raw), str(file), size, ALONE, limit)):
             start, end = cut_out.start, cut_out.end
@@ -78,7 +78,7 @@ def _cut_file(file: Path, kind: FileKind, size: ChunkSize, aside: Path) -> Itera
                 yield Piece(file=file, kind=kind, start=start, end=end, first_line=cut_out.first_line, columns=columns)
                 continue
             source = aside / f"{file.name}.{start:012d}"
-            written.add(source.write_bytes, cut_out.text)
+            written.submit(source.write_bytes, cut_out.text)
             if waiting is not None:
                 yield waiting
             waiting = Piece(file=source, kind=kind, start=0, end=end - start, first_line=cut_out.first_line, columns=columns)
@@ -100,7 +100,7 @@ def _bucket_of(folder: Path) -> LocalBucket:
 def read(piece: Piece, data: bytes, release: Release) -> Iterator[table_rows.Rows]:
     """Yields the checked rows of a piece, range after range."""
     table_schema = schema.table_schema_for(str(piece.file), piece.columns, release.manifest.columns)
-    place = ChunkOfFile(
+    place = ChunkSource(
         bucket=_bucket_of(piece.file.parent),
         path=piece.file.name,
         version="",

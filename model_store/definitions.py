@@ -50,7 +50,7 @@ NAMED: tuple[tuple[str, tuple[str, ...] | None], ...] = (("KEYS", KEYS), ("COLUM
 """Attributes of a definition's class that name columns, and their defaults."""
 
 
-_barred: dict[tuple[str, str], str] = {}
+_excluded: dict[tuple[str, str], str] = {}
 """Name and digest of definitions that must not be imported here, with the reason."""
 
 _tried: set[tuple[str, str]] = set()
@@ -134,9 +134,9 @@ def load_definition(name: str, extra: Path | None = None) -> Definition:
         )
     folder = folders[name]
     digest = digest_source(folder)
-    if what := _barred.get((name, digest)):
+    if what := _excluded.get((name, digest)):
         raise ModelError(
-            f"the definition {name} {what} when it is imported, and is left out on {socket.gethostname()}",
+            f"the definition {name} {what} when it is imported, and is excluded on {socket.gethostname()}",
             next_step=f"Correct {folder / 'model.py'} or what it imports, and start the workers again. Try it with: "
             f"{_checking(name, folder)}",
         )
@@ -157,18 +157,18 @@ def is_tried(name: str, extra: Path | None = None) -> bool:
     return (name, digest_source(_find_folders(extra)[name])) in _tried
 
 
-def bar_definition(name: str, extra: Path | None, what: str) -> None:
-    """Bars this state of a definition from being imported in this process and its forks, because it kills or hangs the importing process.
+def exclude_definition(name: str, extra: Path | None, what: str) -> None:
+    """Excludes this state of a definition from being imported in this process and its forks: it kills or hangs the importing process.
 
     ``what`` describes the failure, like ``kills its process (SIGABRT)``.
     """
-    _barred[name, digest_source(_find_folders(extra)[name])] = what
+    _excluded[name, digest_source(_find_folders(extra)[name])] = what
 
 
-def barred_definitions(extra: Path | None = None) -> dict[str, str]:
-    """Returns the definitions that are barred in this process in their current state, each with a description of the failure."""
+def excluded_definitions(extra: Path | None = None) -> dict[str, str]:
+    """Returns the definitions that are excluded in this process in their current state, each with a description of the failure."""
     folders = _find_folders(extra)
-    return {name: what for (name, digest), what in _barred.items() if name in folders and digest_source(folders[name]) == digest}
+    return {name: what for (name, digest), what in _excluded.items() if name in folders and digest_source(folders[name]) == digest}
 
 
 def digest_source(folder: Path) -> str:

@@ -1,8 +1,8 @@
-"""Loads releases in separate processes and asks them for rates, so that a release that kills or hangs its loader does no other harm.
+"""Loads releases and predicts in separate processes, so that a release that kills or hangs its loader does no other harm.
 
 The process is a fresh interpreter that shares no memory with this one, like the worker that will score with the release. One process
-loads all releases, one after another; if a release ends it, the next release gets a new process. Questions and answers go through a
-private folder: ``asked.json``, the tables as Arrow files, then ``<n>.loaded`` and ``<n>.npz`` or ``<n>.json``.
+loads all releases, one after another; if a release ends it, the next release gets a new process. Requests and results go through a
+private folder: ``requests.json``, the tables as Arrow files, then ``<n>.loaded`` and ``<n>.npz`` or ``<n>.json``.
 """
 
 import contextlib
@@ -32,18 +32,18 @@ from shared.records import decode_long
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 LOAD_SECONDS = 60.0
-"""Time limit for loading and asking a release, plus as much per ``ROWS_IN_THAT_TIME`` rows; then its process is killed."""
+"""Time limit for loading a release and predicting, plus as much per ``ROWS_IN_THAT_TIME`` rows; then its process is killed."""
 ROWS_IN_THAT_TIME = 1_000_000
 
 POLL_SECONDS = 0.01
-"""Seconds between two checks for an answer."""
+"""Seconds between two checks for a result."""
 
 PARENT_DEATH_SIGNAL = 1
 """Linux' number of this option of prctl (linux/prctl.h)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Question:
+class PredictionRequest:
     """A release, and the rows to predict."""
 
     manifest: ReleaseManifest
@@ -57,14 +57,14 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class PredictionResult:
     """The predictions of a release, or why there are none."""
 
     rates: list[np.ndarray] = field(default_factory=list)
     """The raw rates, then the lower and upper bounds if requested."""
     problem: str = ""
     """Why there are no rates; empty if there are."""
-    killed: bool = False
+    has_crashed: bool = False
     """True if the release killed or hung its process."""
 
 
@@ -82,7 +82,7 @@ Start = Callable[[Path, int, Path | None], Loader]
 
 
 class FreshInterpreter:
-    """A Python interpreter that answers the questions in ``folder``, starting with number ``first``."""
+    """A Python interpreter that runs the requests in ``folder``, starting with number ``first``."""
 
     def __init__(self, folder: Path, first: int, definitions: Path | None) -> None:
         parent = str(os.getpid())
@@ -107,71 +107,71 @@ class FreshInterpreter:
 start_loader: Start = FreshInterpreter
 
 
-def ask_releases(
-    questions: Sequence[Question], place: Path, definitions: Path | None = None, seconds: float = LOAD_SECONDS
-) -> Generator[Answer, None, None]:
-    """Yields the answers to these questions in order; a release that dies, hangs or fails has a problem and does not affect the others.
+def predict_isolated(
+    requests: Sequence[PredictionRequest], place: Path, definitions: Path | None = None, seconds: float = LOAD_SECONDS
+) -> Generator[PredictionResult, None, None]:
+    """Yields the results of these requests in order; a release that crashes, hangs or fails has a problem and does not affect the others.
 
     ``place`` is a private folder. ``seconds`` is the time limit of a release, which grows with the number of rows.
     """
-    _write_questions(questions, place)
+    _write_requests(requests, place)
     first = 0
-    while first < len(questions):
+    while first < len(requests):
         loader = start_loader(place, first, definitions)
         try:
-            for number in range(first, len(questions)):
+            for number in range(first, len(requests)):
                 first = number + 1
-                limit = seconds * (1 + len(questions[number].frame) / ROWS_IN_THAT_TIME)
-                answer = _wait_for(loader, place, number, limit)
-                yield answer or Answer(problem=_end_of(loader, place, number, limit), killed=True)
-                if answer is None:
+                limit = seconds * (1 + len(requests[number].frame) / ROWS_IN_THAT_TIME)
+                result = _wait_for(loader, place, number, limit)
+                yield result or PredictionResult(problem=_end_of(loader, place, number, limit), has_crashed=True)
+                if result is None:
                     break
         finally:
             loader.kill()
 
 
-def _write_questions(questions: Sequence[Question], place: Path) -> None:
+def _write_requests(requests: Sequence[PredictionRequest], place: Path) -> None:
     written: dict[int, str] = {}
-    asked = []
-    for question in questions:
-        name = written.setdefault(id(question.frame), f"{len(written)}.arrow")
+    encoded = []
+    for request in requests:
+        name = written.setdefault(id(request.frame), f"{len(written)}.arrow")
         if not (place / name).exists():
-            question.frame.reset_index(drop=True).to_feather(place / name, compression="uncompressed")
-        asked.append(
+            request.frame.reset_index(drop=True).to_feather(place / name, compression="uncompressed")
+        encoded.append(
             {
-                "manifest": question.manifest.to_json().decode(),
-                "files": str(question.files),
+                "manifest": request.manifest.to_json().decode(),
+                "files": str(request.files),
                 "frame": name,
-                "table": question.table,
-                "interval": question.interval,
+                "table": request.table,
+                "interval": request.interval,
             }
         )
-    (place / "asked.json").write_text(json.dumps(asked))
+    (place / "requests.json").write_text(json.dumps(encoded))
 
 
-def _wait_for(loader: Loader, place: Path, number: int, seconds: float) -> Answer | None:
-    """Waits for the answer to one question; returns None if the process ends or the time is over first."""
+def _wait_for(loader: Loader, place: Path, number: int, seconds: float) -> PredictionResult | None:
+    """Waits for the result of one request; returns None if the process ends or the time is over first."""
     limit = time.monotonic() + seconds
     while True:
-        has_ended = loader.poll() is not None  # checked before the answer, so that the last answer of a process is not missed
-        if (answer := _read_answer(place, number)) is not None:
-            return answer
+        has_ended = loader.poll() is not None  # checked before the result, so that the last result of a process is not missed
+        if (result := _read_result(place, number)) is not None:
+            return result
         if has_ended or time.monotonic() > limit:
             return None
         time.sleep(POLL_SECONDS)
 
 
-def _read_answer(place: Path, number: int) -> Answer | None:
+def _read_result(place: Path, number: int) -> PredictionResult | None:
     if (place / f"{number}.npz").exists():
         with np.load(place / f"{number}.npz") as held:
-            return Answer(rates=[held[name] for name in held.files])
+            return PredictionResult(rates=[held[name] for name in held.files])
     if (place / f"{number}.json").exists():
-        return Answer(problem=str(json.loads((place / f"{number}.json").read_text())["problem"]))
+        return PredictionResult(problem=str(json.loads((place / f"{number}.json").read_text())["problem"]))
     return None
 
 
 def _end_of(loader: Loader, place: Path, number: int, seconds: float) -> str:
-    """Describes why there is no answer."""
+    """Describes why there is no result."""
     step = "predicts" if (place / f"{number}.loaded").exists() else "is loaded"
     code = loader.poll()
     if code is None:
@@ -186,22 +186,22 @@ def _end_of(loader: Loader, place: Path, number: int, seconds: float) -> str:
 
 
 def main(parent: int, place: Path, first: int, definitions: Path | None) -> None:
-    """Answers the questions in a folder, starting with number ``first``, for the process ``parent``."""
+    """Runs the requests in a folder, starting with number ``first``, for the process ``parent``."""
     end_with_parent(parent)
-    for number, asked in enumerate(json.loads((place / "asked.json").read_text())):
+    for number, request in enumerate(json.loads((place / "requests.json").read_text())):
         if number >= first:
-            _answer(place, number, asked, definitions)
+            _predict(place, number, request, definitions)
 
 
-def _answer(place: Path, number: int, asked: dict[str, str], definitions: Path | None) -> None:
+def _predict(place: Path, number: int, request: dict[str, str], definitions: Path | None) -> None:
     whole, unfinished = place / f"{number}.npz", place / f"{number}.unfinished"
     try:
-        release = load_copy(Path(asked["files"]), decode_long(ReleaseManifest, asked["manifest"].encode()), definitions)
-        shutil.rmtree(asked["files"])
+        release = load_copy(Path(request["files"]), decode_long(ReleaseManifest, request["manifest"].encode()), definitions)
+        shutil.rmtree(request["files"])
         (place / f"{number}.loaded").touch()
         columns = [column.name for column in release.manifest.columns]
-        frame = columns_for(release.definition, columns, pd.read_feather(place / asked["frame"]))
-        rates = predict_rows(release.definition, release.model, frame, interval=bool(asked["interval"]), table=asked["table"])
+        frame = columns_for(release.definition, columns, pd.read_feather(place / request["frame"]))
+        rates = predict_rows(release.definition, release.model, frame, interval=bool(request["interval"]), table=request["table"])
         with unfinished.open("wb") as out:
             np.savez(out, *rates)
     except (ScoringError, DefinitionHungError) as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from model_store.definitions import bar_definition, load_definition
+from model_store.definitions import exclude_definition, load_definition
 
 IMPORT_SECONDS = 60.0
 """A definition whose import takes longer than this many seconds hangs."""
@@ -22,27 +22,27 @@ IMPORT_SECONDS = 60.0
 log = structlog.get_logger()
 
 
-def bar_deadly_definitions(names: Sequence[str], extra: Path | None = None) -> None:
-    """Bars the definitions that would kill or hang this process, and logs their names."""
-    for name, what in find_deadly(names, extra).items():
-        log.error("definition left out", definition=name, why=f"it {what} when it is imported")
-        bar_definition(name, extra, what)
+def exclude_crashing_definitions(names: Sequence[str], extra: Path | None = None) -> None:
+    """Excludes the definitions that would kill or hang this process, and logs their names."""
+    for name, what in find_crashing_definitions(names, extra).items():
+        log.error("definition excluded", definition=name, why=f"it {what} when it is imported")
+        exclude_definition(name, extra, what)
 
 
-def find_deadly(names: Sequence[str], extra: Path | None = None, seconds: float = IMPORT_SECONDS) -> dict[str, str]:
+def find_crashing_definitions(names: Sequence[str], extra: Path | None = None, seconds: float = IMPORT_SECONDS) -> dict[str, str]:
     """Returns the definitions that kill or hang the importing process, each with a description of the failure.
 
     A definition whose import raises an exception is not among them: ``load_definition`` reports its error.
     """
-    deadly: dict[str, str] = {}
+    crashing: dict[str, str] = {}
     left = list(names)
     while left:
         imported, fate = _try(left, extra, seconds)
         if imported == len(left):
             break
-        deadly[left[imported]] = fate
+        crashing[left[imported]] = fate
         left = left[imported + 1 :]
-    return deadly
+    return crashing
 
 
 def _try(names: Sequence[str], extra: Path | None, seconds: float) -> tuple[int, str]:

@@ -21,7 +21,7 @@ from shared.catalog.manifests import Column, ReleaseManifest, TableFingerprint
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
 from workers.scoring import chunk, planning, publishing
-from workers.scoring.parts import ChunkRecord, missing_chunks
+from workers.scoring.parts import PartRecord, missing_chunks
 from workers.scoring.plan import Plan, read_plan
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -115,7 +115,7 @@ def plan(folder: JobFolder) -> Plan:
     return made
 
 
-def score_chunks(folder: JobFolder, cache: Path) -> list[ChunkRecord | None]:
+def score_chunks(folder: JobFolder, cache: Path) -> list[PartRecord | None]:
     """Score every chunk of the plan that has no part, as the tasks do."""
     made = read_plan(folder)
     return [chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, cache)) for index in missing_chunks(folder, made)]

@@ -16,7 +16,7 @@ from celery import signals
 from celery.worker import state
 
 from model_store.definitions import list_definitions, load_definition
-from model_store.trial_import import bar_deadly_definitions
+from model_store.trial_import import exclude_crashing_definitions
 from shared.errors import ModelError
 from shared.logs import set_up_logs
 from shared.processes import limit_new_files
@@ -25,7 +25,7 @@ from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUE_SCORE, QUEUE_TRAIN, SWEEP
 from shared.settings import read_settings
 from workers.recovery.beat_watchdog import start_watch
-from workers.recovery.shutdown import Forgiver
+from workers.recovery.shutdown import ShutdownUncounter
 from workers.runtime.heartbeat import Heartbeat
 from workers.runtime.memory import keep_freed_memory
 from workers.runtime.stopping import limit_shutdown
@@ -37,7 +37,7 @@ app.conf.broker_transport = "workers.runtime.transport:Transport"
 app.conf.worker_consumer = "workers.runtime.consumer:Consumer"
 app.steps["consumer"].add(Heartbeat)
 # imported in the parent process, so that every child has the libraries from its start
-app.conf.imports = ["workers.tasks.score", "workers.tasks.train", "workers.tasks.upkeep"]
+app.conf.imports = [f"workers.tasks.{module}" for module in ("score", "train", "notify", "maintenance", "probe")]
 
 
 @signals.setup_logging.connect
@@ -68,7 +68,7 @@ def _import_definitions() -> None:
     import skops.io  # noqa: F401, PLC0415
 
     definitions = read_settings().definitions
-    bar_deadly_definitions(list_definitions(definitions), definitions)
+    exclude_crashing_definitions(list_definitions(definitions), definitions)
     for name in list_definitions(definitions):
         # a job that needs a broken definition fails with the reason; the worker serves all other definitions
         with contextlib.suppress(ModelError):
@@ -94,10 +94,10 @@ def _watch_beat(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 
 @signals.worker_ready.connect
-def _forgive_at_shutdown(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """Forgives the attempts in progress at shutdown: a worker killed while stopping must not count as a death of its work."""
-    forgiver = Forgiver(lambda: connect_to_redis(read_settings().broker_url), lambda: list(state.active_requests))
-    signals.worker_shutting_down.connect(forgiver.wake, weak=False)
+def _uncount_at_shutdown(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
+    """Uncounts the running steps at shutdown: the end of a worker that is killed while it stops must not count as a crash of its work."""
+    uncounter = ShutdownUncounter(lambda: connect_to_redis(read_settings().broker_url), lambda: list(state.active_requests))
+    signals.worker_shutting_down.connect(uncounter.wake, weak=False)
 
 
 def _send_sweep() -> None:

@@ -43,8 +43,8 @@ class Metrics:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Outcomes:
-    """The outcomes of the rows of a table: arrays of one length."""
+class Observations:
+    """The observed clicks and conversions of the rows of a table: arrays of one length."""
 
     entity_id: np.ndarray
     device: np.ndarray | None
@@ -97,8 +97,8 @@ def log_losses(conversions: np.ndarray, clicks: np.ndarray, predicted: np.ndarra
     return -(k * np.log(inside) + (n - k) * np.log1p(-inside))
 
 
-def naive_predictors(train: Outcomes, table: Outcomes) -> dict[str, np.ndarray]:
-    """Returns the rates that naive predictors, trained on ``train``, predict for each row of ``table``; only its keys are used.
+def naive_predictors(train: Observations, observed: Observations) -> dict[str, np.ndarray]:
+    """Returns the rates that naive predictors, trained on ``train``, predict for each row of ``observed``; only its keys are used.
 
     A keyword or device that ``train`` does not contain gets the mean of all.
 
@@ -109,15 +109,15 @@ def naive_predictors(train: Outcomes, table: Outcomes) -> dict[str, np.ndarray]:
     used = _rows_with_clicks(n)
     n, k = n[used], np.minimum(np.asarray(train.conversions, dtype=np.float64)[used], n[used])
     overall = float(k.sum() / n.sum())
-    rows = len(table.entity_id)
+    rows = len(observed.entity_id)
     by_device = {}
-    if train.device is not None and table.device is not None:
-        by_device = {"mean of the device": _means_by(train.device[used], k, n, table.device, overall)}
+    if train.device is not None and observed.device is not None:
+        by_device = {"mean of the device": _means_by(train.device[used], k, n, observed.device, overall)}
     return {
         "always zero": np.zeros(rows),
         "mean of all": np.full(rows, overall),
         **by_device,
-        "mean of the keyword": _means_by(train.entity_id[used], k, n, table.entity_id, overall),
+        "mean of the keyword": _means_by(train.entity_id[used], k, n, observed.entity_id, overall),
     }
 
 

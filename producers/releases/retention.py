@@ -236,7 +236,7 @@ def _releases_of_job(bucket: Bucket, job_id: str) -> set[str]:
         return {name for name in folders if name.startswith(f"{job.definition}@{job.created:%Y%m%dT%H%M%SZ}-")}
     if is_release_id(job.model):
         found.add(job.model)
-    pins = [folder.file(JobFile.BEGUN), folder.file(JobFile.PLAN)]
+    pins = [folder.file(JobFile.PINNED), folder.file(JobFile.PLAN)]
     if job.fixes:
         pins.append(JobFolder(bucket, job.fixes).file(JobFile.PLAN))
     for path in pins:

@@ -68,7 +68,7 @@ def fix_of(bucket: Bucket, job: ScoreJob) -> FoundResult | None:
 def _place_of(bucket: Bucket, job: ScoreJob) -> str | None:
     """The place where this job publishes its result; None before its release is known."""
     folder = JobFolder(bucket, job.job_id)
-    for path in (folder.file(JobFile.PLAN), folder.file(JobFile.BEGUN)):
+    for path in (folder.file(JobFile.PLAN), folder.file(JobFile.PINNED)):
         try:
             release = str(json.loads(bucket.read(path) or b"")["release"])
         except (ValueError, KeyError, TypeError, RecursionError):

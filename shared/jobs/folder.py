@@ -279,7 +279,7 @@ class JobFolder:
             return {}
         return {str(path): str(version) for path, version in found.items()} if isinstance(found, dict) else {}
 
-    def say(self, text: str) -> None:
+    def write_stage(self, text: str) -> None:
         """Record what the running step is doing, for people."""
         self.bucket.write(self.file(JobFile.STAGE), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
 

@@ -84,4 +84,4 @@ def removal_rank(path: str) -> int:
         return 0
     if name == JobFile.PLAN:
         return 2
-    return 3 if name == JobFile.BEGUN else 1
+    return 3 if name == JobFile.PINNED else 1

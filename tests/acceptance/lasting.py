@@ -77,7 +77,7 @@ class Replay:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
         # not that of workers.app, which another test may have imported with its own settings
         app = make_app(read_settings())
-        app.conf.imports = ["workers.tasks.score", "workers.tasks.train", "workers.tasks.upkeep"]
+        app.conf.imports = [f"workers.tasks.{module}" for module in ("score", "train", "notify", "maintenance", "probe")]
         app.loader.import_default_modules()
         app.finalize()
         self.app, self.rules, self.release_days = app, rules, release_days

@@ -174,7 +174,7 @@ def test_many_notices_for_a_webhook_that_hangs_delay_no_plan_no_chunk_and_no_fin
     for folder in folders:
         [title] = webhook.told(folder.job_id)
         was_broken_off = bool(about(folder.job_id, webhook.unanswered))
-        assert title.endswith("(perhaps told before)") == was_broken_off, "somebody may have read what got no answer"
+        assert title.endswith("(may be a repetition)") == was_broken_off, "somebody may have read what got no answer"
 
 
 def test_a_webhook_that_asks_for_a_rest_is_asked_by_nobody_until_it_is_over(stage, webhook, mood):

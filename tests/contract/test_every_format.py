@@ -31,7 +31,7 @@ from workers.tables.chunk_size import ChunkSize
 from workers.tables.compression import UnpackedLimit
 from workers.tables.csv.dialects import COMMAS, TABS
 from workers.tables.csv.records import record_ends
-from workers.tables.formats import FORMATS, ChunkOfFile, ChunkRecords, format_of
+from workers.tables.formats import FORMATS, ChunkRecords, ChunkSource, format_of
 from workers.tables.parquet.cuts import ALONE
 from workers.tables.schema import TableSchema, table_schema_for
 from workers.tables.streams import Hashing
@@ -153,7 +153,7 @@ class EveryFormat:
             assert self.form.may_be_chunk(cut.start, cut.end)
             assert (cut.text is not None) == self.form.is_compressed
             end, text = cut.end, bytes(cut.text or b"")
-            place = ChunkOfFile(
+            place = ChunkSource(
                 bucket=bucket,
                 path=path,
                 version=str(len(data)),
@@ -336,7 +336,7 @@ class EveryText(EveryFormat):
 
     def _piece(self, data: bytes, table_schema: TableSchema) -> pd.DataFrame:
         place = {"bucket": None, "path": "t", "version": "", "start": 0, "end": len(data), "first_line": 2}
-        chunk = ChunkOfFile(**place, opened=lambda: io.BytesIO(data), unpacked=lambda: data)
+        chunk = ChunkSource(**place, opened=lambda: io.BytesIO(data), unpacked=lambda: data)
         with self.form.open_chunk(chunk, table_schema) as chunk_records:
             return chunk_records.rows().frame
 
@@ -466,7 +466,7 @@ def test_tab_separated_text_is_cut_and_read_as_the_same_text_with_commas(lines, 
 
 def _plain(kind: FileKind, text: bytes, table_schema: TableSchema, start: int, end: int, first_line: int) -> tuple[object, ...]:
     """The rows and rejects of a chunk, with commas where tabs stand."""
-    place = ChunkOfFile(
+    place = ChunkSource(
         bucket=None,
         path="t",
         version="",

@@ -25,9 +25,9 @@ from shared.text.plain import plain
 from tests.conftest import free_port, own_server, wait_until
 from tests.handmade import NOON, make_job
 from workers.notices import deadline_post, delivery, resting, text
-from workers.notices.event import Event
+from workers.notices.delivery_state import MemoryDeliveryStore
+from workers.notices.identified_notice import IdentifiedNotice
 from workers.notices.notifier import KINDS, choose_notifier, guess_format
-from workers.notices.tries import TriesInMemory
 
 SECRET = "very-secret-0123"
 PATH = f"/workflows/{SECRET}/paths/invoke?api-version=1&sig=signature-{SECRET}"
@@ -131,9 +131,9 @@ def redis_url(server_url):
     return server_url
 
 
-def notice(**more) -> Event:
+def notice(**more) -> IdentifiedNotice:
     given = {"good": True, "title": "done: score data/predict", "facts": {"rows in": "40", "scored": "39"}, "next_step": "Look at it"}
-    return Event.of(Notice(**given | more), id="job-1/20261123T120000.000000", at=NOON)
+    return IdentifiedNotice.of(Notice(**given | more), id="job-1/20261123T120000.000000", at=NOON)
 
 
 class Suite:
@@ -238,7 +238,7 @@ class Suite:
         with pytest.raises(resting.NoticeError) as raised:
             notifier.deliver(notice())
         assert raised.value.rest_seconds == granted
-        assert not raised.value.perhaps_told
+        assert not raised.value.may_have_arrived
 
     @pytest.mark.server
     def test_nobody_asks_while_another_does_or_the_webhook_rests(self, webhook, notifier, redis_url):
@@ -259,7 +259,7 @@ class Suite:
     @pytest.mark.server
     def test_the_last_try_lets_the_webhook_rest_too(self, webhook, notifier, redis_url):
         client = connect_to_redis(redis_url)
-        tries = TriesInMemory()
+        tries = MemoryDeliveryStore()
         webhook.answer = replies(500)
         for number in range(delivery.NOTICE_TRIES):
             client.delete(resting.REST)
@@ -281,8 +281,8 @@ class Suite:
         for _ in range(3):
             delivery.deliver_job_notice(folder, notifier)
         first, second = webhook.requests
-        assert "(perhaps told before)" not in self.read(first)
-        assert "(perhaps told before)" in self.read(second)
+        assert "(may be a repetition)" not in self.read(first)
+        assert "(may be a repetition)" in self.read(second)
 
     def test_what_is_announced_is_delivered_once(self, webhook, notifier, tmp_path):
         bucket = LocalBucket(tmp_path)

@@ -429,7 +429,7 @@ def test_a_rival_that_dies_hangs_or_raises_is_left_out_and_the_others_are_compar
     good = train(make_training(bucket, "good"), definitions).release  # the older one, so it is asked after the bad one
     spoil(definitions, "loading")
     told = []
-    loading = IsolatedLoading(seconds=2.0, on_killer=lambda *killer: told.append(killer))
+    loading = IsolatedLoading(seconds=2.0, on_crash=lambda *killer: told.append(killer))
     outcome = releasing.train_release(make_training(bucket, "v1", minute=2), library_of(bucket, definitions), loading=loading)
     evaluation = manifest_of(bucket, outcome).evaluation
     assert outcome.state == "done"

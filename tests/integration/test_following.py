@@ -208,7 +208,7 @@ def test_nothing_is_hinted_at_while_it_is_early(bucket: LocalBucket, monkeypatch
 def test_nothing_is_hinted_at_when_a_worker_has_the_job(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "PATIENCE_SECONDS", 0)
     folder = make_job(bucket)
-    folder.say("cuts the table")
+    folder.write_stage("cuts the table")
     assert HINT not in follow_and_cancel(folder, monkeypatch)
 
 

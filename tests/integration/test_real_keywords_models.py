@@ -9,7 +9,7 @@ import sklearn.linear_model
 import skops.io
 
 from model_store.definitions import load_definition
-from model_store.evaluation.metrics import Metrics, Outcomes, evaluate, naive_predictors
+from model_store.evaluation.metrics import Metrics, Observations, evaluate, naive_predictors
 from shared.errors import ModelError, TableError
 
 KEYWORDS = Path(__file__).resolve().parents[2].parent / "shared/data/keywords"
@@ -23,7 +23,7 @@ class Week:
     def __init__(self, number: int) -> None:
         raw = pd.read_csv(KEYWORDS / f"week{number}.csv.gz")
         device = raw["device"].map({"Computer": 0, "Smartphone": 1, "Tablet": 2}).to_numpy()
-        self.outcomes = Outcomes(
+        self.observations = Observations(
             entity_id=raw["entity_id"].to_numpy(), device=device, conversions=raw["Conversions"].to_numpy(), clicks=raw["Clicks"].to_numpy()
         )
         self.clicks = raw["Clicks"].to_numpy(np.float64)
@@ -39,7 +39,7 @@ class Week:
         )
 
     def evaluate(self, predicted: np.ndarray) -> Metrics:
-        return evaluate(self.outcomes.conversions, self.outcomes.clicks, predicted)
+        return evaluate(self.observations.conversions, self.observations.clicks, predicted)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def features31(trained, week31) -> pd.DataFrame:
     ],
 )
 def test_naive_predictors_reach_their_known_figures(week30, week31, name, log_loss, mae):
-    found = week31.evaluate(naive_predictors(week30.outcomes, week31.outcomes)[name])
+    found = week31.evaluate(naive_predictors(week30.observations, week31.observations)[name])
     assert (round(found.log_loss_per_click, 5), round(found.mae_by_click, 5)) == (log_loss, mae)
 
 
@@ -123,7 +123,7 @@ def test_v3_is_as_good_with_another_seed(week30, week31, seed):
 def test_a_definition_is_calibrated_on_every_device(trained, week31, features31):
     """All convert 5.6 % better in the second week, which no model can know, and 21,000 clicks on tablets leave chance its share."""
     _, model = trained
-    rates, happened = model.predict(features31), week31.outcomes
+    rates, happened = model.predict(features31), week31.observations
     for device in range(3):
         on = happened.device == device
         assert evaluate(happened.conversions[on], happened.clicks[on], rates[on]).calibration_error < 0.01, device

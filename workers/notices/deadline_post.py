@@ -86,7 +86,7 @@ def send(post: Post) -> Answer:
     try:
         answer = answers.get(timeout=TIMEOUT_SECONDS)
     except queue.Empty:
-        raise NoticeError(f"it did not answer within {TIMEOUT_SECONDS} seconds", perhaps_told=True) from None
+        raise NoticeError(f"it did not answer within {TIMEOUT_SECONDS} seconds", may_have_arrived=True) from None
     finally:
         # ends the thread too, however long the server would continue
         line.cut()
@@ -95,7 +95,7 @@ def send(post: Post) -> Answer:
     if isinstance(answer, Exception):
         # the text of any other error may contain the address
         reason = str(answer) if isinstance(answer, OSError) else type(answer).__name__
-        raise NoticeError(reason, perhaps_told=True) from None
+        raise NoticeError(reason, may_have_arrived=True) from None
     return answer
 
 

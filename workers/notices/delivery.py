@@ -22,16 +22,16 @@ from shared.jobs.states import JobState
 from shared.queue.leases import leased
 from shared.records import Record
 from workers.notices import resting
-from workers.notices.event import Event
+from workers.notices.delivery_state import BucketDeliveryStore, DeliveryState, DeliveryStore
+from workers.notices.identified_notice import IdentifiedNotice
 from workers.notices.notifier import Notifier
 from workers.notices.resting import NoticeError
-from workers.notices.tries import DeliveryAttempt, TriesInBucket, TryRecord
 
 log = structlog.get_logger()
 
 NOTICE_TRIES = 3
 LEASE = "webhook"
-REPEATED = " (perhaps told before)"
+MAYBE_REPEATED = " (may be a repetition)"
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ class _Resting:
         self._notifier = notifier
         self._client = client
 
-    def deliver(self, notice: Event) -> None:
+    def deliver(self, notice: IdentifiedNotice) -> None:
         """Delivers one notice; raises NoticeError if it was not accepted."""
         try:
             self._notifier.deliver(notice)
@@ -89,24 +89,24 @@ class Notified(Record):
     """When the job of the notice ended; None in files of an earlier version."""
 
 
-def deliver(notice: Event, notifier: Notifier, record: TryRecord) -> bool:
+def deliver(notice: IdentifiedNotice, notifier: Notifier, store: DeliveryStore) -> bool:
     """Makes one try to deliver a notice; returns True if it was accepted, False if it is given up.
 
     Raises:
         NoticeError: it was not accepted and this was not the last try.
     """
-    before = record.read()
+    before = store.read()
     if before.tries >= NOTICE_TRIES:
         log.error("notice given up", problem=f"its process died in each of {before.tries} tries")
         return False
-    # written before the try: if the process dies in it, the record says that the notice may have arrived
-    now = DeliveryAttempt(at=datetime.now(UTC), tries=before.tries + 1, perhaps_told=True)
-    record.write(now)
-    title = notice.title + (REPEATED if before.perhaps_told else "")
+    # written before the try: if the process dies in it, the state says that the notice may have arrived
+    now = DeliveryState(at=datetime.now(UTC), tries=before.tries + 1, may_have_arrived=True)
+    store.write(now)
+    title = notice.title + (MAYBE_REPEATED if before.may_have_arrived else "")
     try:
         notifier.deliver(notice.model_copy(update={"title": title}))
     except NoticeError as error:
-        record.write(now.model_copy(update={"perhaps_told": before.perhaps_told or error.perhaps_told}))
+        store.write(now.model_copy(update={"may_have_arrived": before.may_have_arrived or error.may_have_arrived}))
         error.message = f"the webhook did not take the notice {f'of job {notice.job_id}' if notice.job_id else repr(title)}: {error}"
         if now.tries < NOTICE_TRIES:
             raise
@@ -128,7 +128,7 @@ def deliver_job_notice(folder: JobFolder, notifier: Notifier | None) -> Outcome 
         return None
     is_new = not is_delivered(folder, outcome)
     if is_new:
-        notice = Event.of(compose(folder, outcome), id=f"{folder.job_id}/{outcome.at:%Y%m%dT%H%M%S.%f}", at=outcome.at)
+        notice = IdentifiedNotice.of(compose(folder, outcome), id=f"{folder.job_id}/{outcome.at:%Y%m%dT%H%M%S.%f}", at=outcome.at)
         sent = _send(folder, notice, notifier)
         if folder.outcome() != outcome:
             return None  # resumed meanwhile: its next end gets a notice of its own
@@ -164,7 +164,7 @@ def deliver_outbox_notice(folder: NoticeFolder, notifier: Notifier | None, now: 
             if folder.is_orphan(now):
                 folder.close()
             return
-        sent = _send(folder, _identified(folder, notice, now), notifier)
+        sent = _send(folder, _with_identity(folder, notice, now), notifier)
         folder.bucket.write(folder.file(JobFile.NOTIFIED), Notified(at=datetime.now(UTC), sent=sent).to_json())
     folder.close()
 
@@ -201,15 +201,15 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
     )
 
 
-def _identified(folder: NoticeFolder, notice: Notice, now: datetime) -> Event:
+def _with_identity(folder: NoticeFolder, notice: Notice, now: datetime) -> IdentifiedNotice:
     """Adds the identity to a notice without a job: its name is unique only within its bucket, so its text is part of the identity."""
     file = folder.bucket.stat(folder.file(NOTICE))
     digest = hashlib.sha256(notice.to_json()).hexdigest()[:12]
     at = now if file is None else datetime.fromtimestamp(file.modified, UTC)
-    return Event.of(notice, id=f"{folder.name}/{digest}", at=at)
+    return IdentifiedNotice.of(notice, id=f"{folder.name}/{digest}", at=at)
 
 
-def _send(folder: JobFolder | NoticeFolder, notice: Event, notifier: Notifier | None) -> bool:
+def _send(folder: JobFolder | NoticeFolder, notice: IdentifiedNotice, notifier: Notifier | None) -> bool:
     """Logs a notice and makes one try to deliver it; returns False if there is no webhook, or the notice is given up."""
     log.info("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
-    return notifier is not None and deliver(notice, notifier, TriesInBucket(folder))
+    return notifier is not None and deliver(notice, notifier, BucketDeliveryStore(folder))

@@ -8,7 +8,7 @@ from datetime import UTC
 from typing import Any
 
 from workers.notices.deadline_post import Post, send
-from workers.notices.event import Event
+from workers.notices.identified_notice import IdentifiedNotice
 from workers.notices.text import LONGEST_TEXT, LONGEST_TITLE, shorten
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -22,14 +22,14 @@ class JsonEvents:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def deliver(self, notice: Event) -> None:
+    def deliver(self, notice: IdentifiedNotice) -> None:
         """Sends one event; raises NoticeError if it was not accepted."""
         answer = send(Post(url=self._url, body=json.dumps(payload(notice)).encode(), content_type=CONTENT_TYPE))
         if not 200 <= answer.status < 300:
             raise answer.refusal(self._url)
 
 
-def payload(notice: Event) -> dict[str, Any]:
+def payload(notice: IdentifiedNotice) -> dict[str, Any]:
     """Returns the event; its id is the same in every try, so that a receiver can drop a second delivery."""
     data = {
         "good": notice.good,

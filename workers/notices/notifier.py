@@ -4,7 +4,7 @@ import urllib.parse
 from typing import Protocol
 
 from shared.settings import WebhookFormat
-from workers.notices.event import Event
+from workers.notices.identified_notice import IdentifiedNotice
 from workers.notices.json_events import JsonEvents
 from workers.notices.slack import Slack
 from workers.notices.teams import Teams
@@ -16,7 +16,7 @@ TEAMS_HOSTS = (".webhook.office.com", ".logic.azure.com", ".powerplatform.com")
 class Notifier(Protocol):
     """Delivers notices to people or programs."""
 
-    def deliver(self, notice: Event) -> None:
+    def deliver(self, notice: IdentifiedNotice) -> None:
         """Delivers one notice within 5 seconds; raises NoticeError if it was not accepted."""
 
 

@@ -17,9 +17,9 @@ REST = "scoring:webhook:rest"
 class NoticeError(TransientError):
     """Raised when the webhook did not accept the notice, which is tried again a few times."""
 
-    def __init__(self, message: str, *, perhaps_told: bool = False, rest_seconds: float = REST_SECONDS) -> None:
+    def __init__(self, message: str, *, may_have_arrived: bool = False, rest_seconds: float = REST_SECONDS) -> None:
         super().__init__(message)
-        self.perhaps_told = perhaps_told
+        self.may_have_arrived = may_have_arrived
         """False if the notice certainly reached nobody: it was refused, or nothing was sent."""
         self.rest_seconds = rest_seconds
 

@@ -1,1 +1,1 @@
-"""Recovery of jobs after a process has died, and the limits for jobs that kill their processes."""
+"""Recovery of jobs after crashes, and the limits for jobs that kill their processes."""

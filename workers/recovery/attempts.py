@@ -1,7 +1,7 @@
-"""Counts the runs of a step that started and never ended: runs of a step that kills its process, or hangs.
+"""Counts the crashes of a step: runs that started and never ended, because the step kills its process or hangs.
 
 Redis counts each start, in a hash ``scoring:attempts:<job>`` with a field per step; an orderly end, also with an error, removes the count.
-A step that crashed before, or was sent again by the sweep, is also recorded in the job's folder (``beginnings``): an event that empties
+A step that crashed before, or was sent again by the sweep, is also recorded in the job's folder (``crash_records``): an event that empties
 Redis also loses its messages, so the sweep sends again every step that runs afterwards.
 """
 
@@ -19,22 +19,22 @@ from shared.jobs.messages import StepMessage
 from shared.memory_limit import describe_memory
 from shared.queue.progress import KEPT_SECONDS
 from shared.queue.scripts import Argument, Key, Script
-from workers.recovery.beginnings import Beginning, forget_beginning, forget_beginnings, read_beginning, write_beginning
+from workers.recovery.crash_records import CrashRecord, read_crash_record, remove_crash_record, remove_crash_records, write_crash_record
 
-MAX_DEATHS = 3
+MAX_CRASHES = 3
 """After this many crashes a step is not tried again: the job fails, a chunk is scored in pieces, a candidate is given up."""
 
-LOST = "lost"
-"""Field of the hash: a process of the job was lost."""
+CRASHED = "lost"
+"""Field of the hash: a process of the job crashed."""
 
 EXIT_CODE = "exit code "
-"""Prefix of the number in that field, if the last lost process exited by itself."""
+"""Prefix of the number in that field, if the last crashed process exited by itself."""
 
 log = structlog.get_logger()
 
 
 @dataclass(kw_only=True)
-class _Forgive(Script[None]):
+class _UncountStart(Script[None]):
     """Takes back one start of a step, unless none is counted."""
 
     attempts: Key
@@ -50,17 +50,17 @@ class Attempt:
     client: redis.Redis
     folder: JobFolder
     step: str
-    deaths: int = 0
-    """How many earlier runs started and never ended."""
-    has_lost: bool = False
-    """True when a process was lost with any step of the job."""
+    crashes: int = 0
+    """Earlier runs that started and never ended."""
+    job_has_crashed: bool = False
+    """True when a process crashed with any step of the job."""
     exit_code: int | None = None
-    """The exit code of the last lost process of the job; None if a signal killed it, or if unknown."""
+    """The exit code of the last crashed process of the job; None if a signal killed it, or if unknown."""
     is_over: bool = False
     """True once its count was removed, for example by the script that marks a chunk as done."""
-    last: Beginning | None = None
+    last: CrashRecord | None = None
     """The record of the previous run."""
-    written: Beginning | None = field(default=None, repr=False)
+    written: CrashRecord | None = field(default=None, repr=False)
     """The record of this run; None for a step that never crashed and was never sent again."""
 
     @property
@@ -69,16 +69,16 @@ class Attempt:
         return attempts_key(self.folder.job_id)
 
     @property
-    def deaths_elsewhere(self) -> int:
-        """How many times in a row the step crashed outside of what is tried in pieces, as far as known."""
-        return self.written.deaths_elsewhere if self.written else 0
+    def crashes_elsewhere(self) -> int:
+        """Consecutive crashes outside of scoring rows, as far as known."""
+        return self.written.crashes_elsewhere if self.written else 0
 
-    def enter(self, doing: str, *, in_isolation: bool = False) -> None:
+    def enter(self, doing: str, *, is_scoring_rows: bool = False) -> None:
         """Records what the step does from now on; does nothing for a step that never crashed."""
-        if self.written is None or not self.deaths:
+        if self.written is None or not self.crashes:
             return
-        self.written = self.written.model_copy(update={"doing": doing, "in_isolation": in_isolation})
-        write_beginning(self.folder, self.step, self.written)
+        self.written = self.written.model_copy(update={"doing": doing, "is_scoring_rows": is_scoring_rows})
+        write_crash_record(self.folder, self.step, self.written)
 
     def forget(self) -> None:
         """Removes its count: the run ended, with or without an error."""
@@ -86,15 +86,15 @@ class Attempt:
             with contextlib.suppress(redis.RedisError):
                 self.client.hdel(self.key, self.step, _sent_again(self.step))
         if self.written is not None:
-            forget_beginning(self.folder, self.step)
+            remove_crash_record(self.folder, self.step)
         self.is_over, self.written = True, None
 
     def note_time_limit(self) -> None:
         """Counts the end at the time limit as a crash, because the step would reach the limit again."""
-        note_lost(self.client, self.folder.job_id)
+        record_crash(self.client, self.folder.job_id)
         if self.written is not None:
             self.written = self.written.model_copy(update={"ran_out_of_time": True})
-            write_beginning(self.folder, self.step, self.written)
+            write_crash_record(self.folder, self.step, self.written)
 
 
 def attempts_key(job_id: str) -> str:
@@ -121,7 +121,7 @@ def counted(client: redis.Redis, folder: JobFolder, step: str) -> Iterator[Attem
         raise
     except BaseException:
         if terminate_handler_fired():
-            forgive(client, folder.job_id, step)
+            uncount_start(client, folder.job_id, step)
         else:
             attempt.forget()
         raise
@@ -131,16 +131,16 @@ def counted(client: redis.Redis, folder: JobFolder, step: str) -> Iterator[Attem
 def _begin(client: redis.Redis, folder: JobFolder, step: str) -> Attempt:
     attempt = Attempt(client=client, folder=folder, step=step)
     known, was_sent_again = _count(client, attempt)
-    attempt.deaths = max(0, int(known or 0))
-    if attempt.deaths and not attempt.has_lost:
-        note_lost(client, folder.job_id)
-    if not attempt.deaths and not was_sent_again:
+    attempt.crashes = max(0, int(known or 0))
+    if attempt.crashes and not attempt.job_has_crashed:
+        record_crash(client, folder.job_id)
+    if not attempt.crashes and not was_sent_again:
         return attempt
-    attempt.last = read_beginning(folder, step)
+    attempt.last = read_crash_record(folder, step)
     if known is None and attempt.last is not None:
-        attempt.deaths = attempt.last.begun
-    attempt.written = Beginning(begun=attempt.deaths + 1, deaths_elsewhere=_deaths_elsewhere(attempt), had=describe_memory())
-    write_beginning(folder, step, attempt.written)
+        attempt.crashes = attempt.last.starts
+    attempt.written = CrashRecord(starts=attempt.crashes + 1, crashes_elsewhere=_crashes_elsewhere(attempt), had=describe_memory())
+    write_crash_record(folder, step, attempt.written)
     return attempt
 
 
@@ -148,49 +148,52 @@ def _count(client: redis.Redis, attempt: Attempt) -> tuple[bytes | None, bool]:
     """Counts one more start; returns the earlier count (None if unknown), and whether the folder may have a record."""
     try:
         with client.pipeline(transaction=False) as pipe:
-            pipe.hmget(attempt.key, attempt.step, _sent_again(attempt.step), LOST)
+            pipe.hmget(attempt.key, attempt.step, _sent_again(attempt.step), CRASHED)
             pipe.hincrby(attempt.key, attempt.step, 1)
             pipe.expire(attempt.key, KEPT_SECONDS)
             known, again, lost = pipe.execute()[0]
     except redis.RedisError as error:
         log.warning("attempt not counted in Redis", error=str(error))
         return None, True
-    attempt.has_lost = lost is not None
+    attempt.job_has_crashed = lost is not None
     code = (lost or b"").decode(errors="replace").removeprefix(EXIT_CODE)
     attempt.exit_code = int(code) if lost is not None and lost.startswith(EXIT_CODE.encode()) and code.isdecimal() else None
     return known, again is not None
 
 
-def _deaths_elsewhere(attempt: Attempt) -> int:
-    """Counts the consecutive crashes outside of what is tried in pieces; where the first one was is unknown, so the next decides."""
-    if not attempt.deaths:
+def _crashes_elsewhere(attempt: Attempt) -> int:
+    """Counts the consecutive crashes outside of scoring rows; a crash while scoring rows resets the count.
+
+    A crash whose record names no activity, such as the first, counts as one outside.
+    """
+    if not attempt.crashes:
         return 0
     if attempt.last is None or not attempt.last.doing:
-        return attempt.deaths
-    return 0 if attempt.last.in_isolation else attempt.last.deaths_elsewhere + 1
+        return attempt.crashes
+    return 0 if attempt.last.is_scoring_rows else attempt.last.crashes_elsewhere + 1
 
 
 def forget_job(client: redis.Redis, folder: JobFolder) -> None:
     """Removes all counts of a job that failed: if it is resumed, each step gets its tries again."""
     with contextlib.suppress(redis.RedisError):
         client.delete(attempts_key(folder.job_id))
-    forget_beginnings(folder)
+    remove_crash_records(folder)
 
 
-def forgive(client: redis.Redis, job_id: str, step: str) -> None:
+def uncount_start(client: redis.Redis, job_id: str, step: str) -> None:
     """Takes back one start of a step whose worker stops: the step is not at fault for that end."""
     with contextlib.suppress(redis.RedisError):
-        _Forgive(attempts=attempts_key(job_id), step=step).run(client)
+        _UncountStart(attempts=attempts_key(job_id), step=step).run(client)
 
 
-def note_lost(client: redis.Redis, job_id: str, exit_code: int | None = None) -> None:
-    """Records that a process was lost while it ran a step of this job, and its exit code if it exited by itself.
+def record_crash(client: redis.Redis, job_id: str, exit_code: int | None = None) -> None:
+    """Records that a process crashed while it ran a step of this job, and its exit code if it exited by itself.
 
     A process that begins another chunk of the job then loads the release with care.
     """
     key = attempts_key(job_id)
     with contextlib.suppress(redis.RedisError), client.pipeline(transaction=False) as pipe:
-        pipe.hset(key, LOST, 1 if exit_code is None else f"{EXIT_CODE}{exit_code}")
+        pipe.hset(key, CRASHED, 1 if exit_code is None else f"{EXIT_CODE}{exit_code}")
         pipe.expire(key, KEPT_SECONDS)
         pipe.execute()
 

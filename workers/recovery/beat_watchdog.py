@@ -21,10 +21,10 @@ from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
 from shared.settings import Settings
 from workers.notices import delivery
-from workers.notices.event import Event
+from workers.notices.delivery_state import MemoryDeliveryStore
+from workers.notices.identified_notice import IdentifiedNotice
 from workers.notices.notifier import choose_notifier
 from workers.notices.resting import NoticeError
-from workers.notices.tries import TriesInMemory
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Maximum seconds between two checks."""
@@ -34,8 +34,9 @@ CLAIM_SECONDS = 60
 """A worker that claimed the notice and died is replaced after this many seconds."""
 
 SILENT = "scoring:beat:silent"
-"""Key with the worker that is about to send the notice, or ``TOLD``. Only a hint: without it the notice is sent again."""
-TOLD = b"told"
+"""Key with the worker that is about to send the notice, or ``ANNOUNCED``. Only a hint: without it the notice is sent again."""
+ANNOUNCED = b"told"
+"""Value of the key once the notice was delivered."""
 STAND_IN = "scoring:beat:stand-in"
 """Key that exists until the next sweep in beat's place is due."""
 
@@ -74,8 +75,8 @@ class Watch:
         self._name = process_token().encode()
         self._sign: bytes | None = None
         self._last_change = self._last_check = float("-inf")
-        self._pending: Event | None = None
-        self._tries = TriesInMemory()
+        self._pending: IdentifiedNotice | None = None
+        self._store = MemoryDeliveryStore()
 
     def check(self, now: float) -> None:
         """Checks beat once, at this moment of ``time.monotonic``, and acts on it."""
@@ -89,7 +90,7 @@ class Watch:
                 self._last_change, self._sign = now, sign
                 self._note_return()
             elif now - self._last_change >= self._limit:
-                self._stand_in()
+                self._send_sweep_for_beat()
                 self._note_silence(now - self._last_change)
         except redis.RedisError:
             # an unreachable Redis does not prove that beat is silent
@@ -97,7 +98,7 @@ class Watch:
             return
         self._deliver()
 
-    def _stand_in(self) -> None:
+    def _send_sweep_for_beat(self) -> None:
         # a little less than the period, so that a check at its end finds the sweep due
         if self._client.set(STAND_IN, b"", nx=True, px=int(self._sweep_seconds * 900)):
             self._send_sweep()
@@ -116,13 +117,13 @@ class Watch:
         """The worker that removes the mark announces that beat is back, if the silence was announced."""
         if self._pending is not None and not self._pending.good:
             self._pending = None
-        if self._client.getdel(SILENT) == TOLD:
+        if self._client.getdel(SILENT) == ANNOUNCED:
             self._plan_notice(Notice(good=True, title="beat is back", facts={"what it means": "the schedule is kept again"}))
 
     def _plan_notice(self, notice: Notice) -> None:
         now = datetime.now(UTC)
-        self._pending = Event.of(notice, id=f"beat/{now:%Y%m%dT%H%M%S.%f}", at=now)
-        self._tries = TriesInMemory()
+        self._pending = IdentifiedNotice.of(notice, id=f"beat/{now:%Y%m%dT%H%M%S.%f}", at=now)
+        self._store = MemoryDeliveryStore()
         log.warning("notice", title=notice.title, **{name.replace(" ", "_"): value for name, value in notice.facts.items()})
 
     def _deliver(self) -> None:
@@ -135,12 +136,12 @@ class Watch:
                 if turn.notifier is None or not turn.may_deliver:
                     return
                 try:
-                    delivery.deliver(self._pending, turn.notifier, self._tries)
+                    delivery.deliver(self._pending, turn.notifier, self._store)
                 except NoticeError:
                     return
         if not self._pending.good:
             try:
-                self._client.set(SILENT, TOLD, ex=heartbeat.KEPT_SECONDS)
+                self._client.set(SILENT, ANNOUNCED, ex=heartbeat.KEPT_SECONDS)
             except redis.RedisError as error:
                 log.warning("delivery not recorded", error=str(error))
         self._pending = None

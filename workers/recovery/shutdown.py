@@ -10,7 +10,7 @@ import redis
 from shared.errors import MessageError
 from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
 from shared.queue.routes import SCORE_CHUNK, TRAIN_CANDIDATE
-from workers.recovery.attempts import forgive, step_name
+from workers.recovery.attempts import step_name, uncount_start
 
 KINDS: dict[str, type[StepMessage]] = {SCORE_CHUNK: ChunkMessage, TRAIN_CANDIDATE: CandidateMessage}
 
@@ -33,32 +33,32 @@ def step_of(request: Request) -> tuple[StepMessage, str]:
     return message, step_name(request.name, message)
 
 
-def forgive_work_in_hand(client: redis.Redis, requests: Iterable[Request]) -> None:
+def uncount_running_steps(client: redis.Redis, requests: Iterable[Request]) -> None:
     """Takes back one start of each running step; if Redis is unreachable, the starts stay counted."""
     for request in requests:
         try:
             message, step = step_of(request)
         except MessageError:
             continue  # not a step of a job, but for example a sweep
-        forgive(client, message.job_id, step)
+        uncount_start(client, message.job_id, step)
 
 
-class Forgiver:
-    """A thread that waits until the worker is stopped.
+class ShutdownUncounter:
+    """Takes back the starts of the running steps when the worker is stopped, in a thread.
 
-    It is started in advance: a thread that starts inside a signal handler may wait for a lock that its own thread holds, and Redis may be
-    slow.
+    The thread is started in advance: one that starts inside a signal handler may wait for a lock that its own thread holds, and Redis may
+    be slow.
     """
 
     def __init__(self, connect: Callable[[], redis.Redis], requests_in_hand: Callable[[], Iterable[Request]]) -> None:
         self._connect, self._requests_in_hand = connect, requests_in_hand
         self._reading, self._writing = os.pipe()
-        threading.Thread(target=self._wait, name="forgiver", daemon=True).start()
+        threading.Thread(target=self._wait, name="shutdown uncounter", daemon=True).start()
 
     def wake(self, **_: Any) -> None:  # noqa: ANN401 - Celery's signals
-        """Takes back the starts of the running steps; may be called in a signal handler."""
+        """Wakes the thread; may be called in a signal handler."""
         os.write(self._writing, b"x")
 
     def _wait(self) -> None:
         os.read(self._reading, 1)
-        forgive_work_in_hand(self._connect(), self._requests_in_hand())
+        uncount_running_steps(self._connect(), self._requests_in_hand())

@@ -21,10 +21,10 @@ from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
 from shared.jobs.states import JobState
 from shared.queue.clusters import Cluster, OwnJobs
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
+from workers.concurrency import prefetch_each
 from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
-from workers.tables.prefetch import prefetch_each
 from workers.training.search.steps import missing_messages
 
 CHUNKS_AT_ONCE = 10_000
@@ -74,8 +74,8 @@ class Turn:
     """The last inspected job; empty when all were inspected. The sweep sets it."""
     seconds: float = float("inf")
 
-    def message(self, marks: list[FileInfo]) -> list[FileInfo]:
-        """Returns the marks of open jobs in the order of their inspection."""
+    def in_order(self, marks: list[FileInfo]) -> list[FileInfo]:
+        """Returns the marks of the open jobs: those after the last inspected job, then the others."""
         return [mark for mark in marks if _job_of(mark) > self.after] + [mark for mark in marks if _job_of(mark) <= self.after]
 
 
@@ -99,20 +99,17 @@ def sweep(
     cluster: Cluster | None = None,
     may_enter: Callable[[str], bool] | None = None,
 ) -> Iterator[Missing]:
-    """Yields what must be sent so that every open job continues; removes the marks of jobs that need nothing more.
+    """Yields what must be sent so that every open job continues, and closes jobs that need nothing more.
 
-    Jobs of another stack than ``cluster``, and those for which ``may_enter`` returns False, are skipped. ``may_enter`` is called with each
-    job
-    before its inspection, one after another.
-    A message is lost when no process works on its step, and no message that was sent as early as it waits in its queue: queues are served
-    in
-    order, so it would have been served. A job behind 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
+    A message is lost if no process works on its step and every message in its queue was sent later, because queues are served in order.
+    So a job behind 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
+    Jobs of another stack than ``cluster`` are skipped, and jobs for which ``may_enter``, called before each inspection, returns False.
     """
     turn = turn or Turn()
     limit = time.monotonic() + turn.seconds
-    marks = turn.message(bucket.files(OPEN))
-    own_jobs = cluster.own_jobs_among([_job_of(mark) for mark in marks]) if cluster else None
-    look = functools.partial(_inspect_jobs, bucket, rules, own_jobs, may_enter)
+    marks = turn.in_order(bucket.files(OPEN))
+    share = cluster.own_jobs_among([_job_of(mark) for mark in marks]) if cluster else None
+    look = functools.partial(_inspect_jobs, bucket, rules, share, may_enter)
     # on a disk, threads take longer than a plain loop
     looks = prefetch_each(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
     try:
@@ -127,8 +124,8 @@ def sweep(
                 return
         turn.after = ""
     finally:
-        if cluster and own_jobs:
-            cluster.log_foreign_jobs(own_jobs)
+        if cluster and share:
+            cluster.log_foreign_jobs(share)
 
 
 def _job_of(mark: FileInfo) -> str:

@@ -31,7 +31,7 @@ class Request(celery.worker.request.Request):
         return is_over and super().maybe_expire()
 
 
-class UpkeepTask(celery.Task):
+class MaintenanceTask(celery.Task):
     """A task of no job, whose messages expire."""
 
     Request = "workers.runtime.expiry:Request"

@@ -187,7 +187,7 @@ def _is_ours(kind: type[_Envelope], message: object, where: str | None) -> bool:
     return True
 
 
-def _dropping_what_is_no_json(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - kombu's own signature
+def _drop_invalid_json(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - kombu's own signature
     try:
         return read()
     except (ValueError, RecursionError) as error:
@@ -199,10 +199,10 @@ class Channel(redis.Channel):
     """Receives messages and remote-control commands; drops invalid ones, which are already removed from their queue."""
 
     def _brpop_read(self, **options: Any) -> Any:  # noqa: ANN401 - kombu's own signature
-        return _dropping_what_is_no_json(functools.partial(super()._brpop_read, **options))  # type: ignore[misc]  # not in kombu's stubs
+        return _drop_invalid_json(functools.partial(super()._brpop_read, **options))  # type: ignore[misc]  # not in kombu's stubs
 
     def _receive(self) -> Any:  # noqa: ANN401 - kombu's own signature
-        return _dropping_what_is_no_json(super()._receive)  # type: ignore[misc]  # not in kombu's stubs
+        return _drop_invalid_json(super()._receive)  # type: ignore[misc]  # not in kombu's stubs
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         # Celery closes a connection that was lost twice. If the first close failed, the connection has no address at the second one, which

@@ -15,12 +15,12 @@ from shared.bucket.interface import Bucket
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from workers.scoring.chunk_reader import open_chunk
-from workers.scoring.fixing import fixed_records
+from workers.scoring.fixes.records import fixed_records
 from workers.scoring.isolation import RecordSpan, isolate_poison_rows
 from workers.scoring.parts import (
     ALL_DEVICES,
-    ChunkRecord,
     DeviceSum,
+    PartRecord,
     Unpredicted,
     complete,
     read_part,
@@ -32,7 +32,7 @@ from workers.tables import output as tables_output
 from workers.tables import rows as table_rows
 from workers.tables import schema
 from workers.tables.formats import ChunkRecords
-from workers.tables.streams import Beside
+from workers.tables.streams import BackgroundWriter
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
 """Reasons for rejecting a row because of the definition's prediction."""
@@ -76,7 +76,7 @@ def score_chunk(
     *,
     isolated: bool = False,
     enter: Callable[[ChunkStage], None] = lambda _: None,
-) -> ChunkRecord | None:
+) -> PartRecord | None:
     """Reads, checks and scores one chunk and writes its part, unless it exists; returns None if the job has ended.
 
     Args:
@@ -126,11 +126,11 @@ def score_chunk(
             with _timed(stages, "write"):
                 text.add(piece)
     enter(ChunkStage.WRITING)
-    with _timed(stages, "write"), _beside(folder.bucket) as put:
+    with _timed(stages, "write"), _background_calls(folder.bucket) as put:
         put(write_hashes, folder, index, text.key_hashes)
         output = write_file(folder, index, PartFile.PREDICTED, b"".join(text.predictions))
         rejects = write_file(folder, index, PartFile.REJECTED, b"".join(text.rejects)) if text.rejects else None
-    record = ChunkRecord(
+    record = PartRecord(
         index=index,
         chunk=planned.chunk,
         rows_in=text.rows_scored + text.rows_rejected,
@@ -184,14 +184,14 @@ class _PartText:
 
 
 @contextlib.contextmanager
-def _beside(bucket: Bucket) -> Iterator[Callable[..., None]]:
+def _background_calls(bucket: Bucket) -> Iterator[Callable[..., None]]:
     """Yields a function that runs calls: in a thread on an object store, to overlap the requests. All calls are done at the exit."""
     if not bucket.is_remote:
         yield lambda do, *arguments: do(*arguments)
         return
-    with Beside() as thread:
-        yield thread.add
-        thread.wait()
+    with BackgroundWriter() as background:
+        yield background.submit
+        background.wait()
 
 
 @contextlib.contextmanager
@@ -259,23 +259,23 @@ def _score_in_isolation(
         found[start, end] = score(start, end)
 
     ranges = [(start, chunk_records.count() if end is None else end) for start, end in chunk_records.ranges()]
-    cleared, deadly = isolate_poison_rows(folder, index, ranges, attempt)
+    cleared, poison = isolate_poison_rows(folder, index, ranges, attempt)
     enter(ChunkStage.GATHERING)
     for start, end in cleared:
-        if (start, end) not in found:  # cleared by a process that died later
+        if (start, end) not in found:  # cleared by a process that crashed later
             found[start, end] = score(start, end)
     for start, end in ranges:
         scored = [found[piece] for piece in cleared if start <= piece[0] < end or start == end]
-        yield _merged(scored, [reject for record, _ in deadly if start <= record < end for reject in chunk_records.rejects(record)])
+        yield _merged(scored, [reject for record, _ in poison if start <= record < end for reject in chunk_records.rejects(record)])
 
 
 def _merged(scored: list[Scored], rejects: list[table_rows.Reject]) -> Scored:
     none = np.empty(0)
     return Scored(
-        keys=[np.concatenate(chunk_records) for chunk_records in zip(*(piece.keys for piece in scored), strict=True)],
+        keys=[np.concatenate(column) for column in zip(*(piece.keys for piece in scored), strict=True)],
         device=np.concatenate([piece.device for piece in scored] or [np.empty(0, dtype=np.int8)]),
         cr=np.concatenate([none, *(piece.cr for piece in scored)]),
-        bounds=[np.concatenate(chunk_records) for chunk_records in zip(*(piece.bounds for piece in scored), strict=True)],
+        bounds=[np.concatenate(bound) for bound in zip(*(piece.bounds for piece in scored), strict=True)],
         clipped=sum(piece.clipped for piece in scored),
         rejects=sorted([*rejects, *(reject for piece in scored for reject in piece.rejects)], key=lambda reject: reject.line),
     )

@@ -12,7 +12,7 @@ from shared.jobs.folder import JobFolder
 from workers.scoring.plan import FoundFile, PlannedChunk, numbered_slice_file, slice_file, unchanged_while_scored
 from workers.scoring.slices import read_chunk
 from workers.tables import schema
-from workers.tables.formats import ChunkOfFile, ChunkRecords
+from workers.tables.formats import ChunkRecords, ChunkSource
 
 
 def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) -> AbstractContextManager[ChunkRecords]:
@@ -23,7 +23,7 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
     """
     chunk, file = planned.chunk, planned.file
     table_schema = schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys)
-    place = ChunkOfFile(
+    place = ChunkSource(
         bucket=bucket,
         path=file.path,
         version=f"{file.stamp} {file.version}",

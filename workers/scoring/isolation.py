@@ -6,12 +6,14 @@ reads from it which range of records killed the previous one. A range is ``[star
 
 from collections.abc import Callable, Sequence
 
+from pydantic import ConfigDict, Field
+
 from shared.errors import MessageError, ModelError
 from shared.jobs.files import Subfolder
 from shared.jobs.folder import JobFolder
 from shared.records import Record, decode_long
 
-DEATHS_OF_ONE_ROW = 2
+CRASHES_OF_ONE_ROW = 2
 """How often a single row must kill before it is rejected: an operator may also have killed the worker."""
 
 MAX_POISON_ROWS = 10
@@ -23,21 +25,22 @@ RecordSpan = tuple[int, int]
 class PoisonSearch(Record):
     """The state of the search in the records of one chunk."""
 
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
     pending: tuple[RecordSpan, ...]
     """Ranges that have not been tried, the next one first."""
     cleared: tuple[RecordSpan, ...] = ()
     """Ranges that were scored without killing the process."""
-    deadly: tuple[RecordSpan, ...] = ()
+    poison: tuple[RecordSpan, ...] = Field(default=(), alias="deadly")
     """Single records that killed the process."""
     trying: tuple[RecordSpan, ...] = ()
-    """The range that is being tried, if any; after a death it is still here."""
-    deaths: int = 0
+    """The range that is being tried, if any; after a crash it is still here."""
+    crashes: int = Field(default=0, alias="deaths")
     """How often the next pending range has killed as a single record."""
 
     def cover(self, records: int) -> bool:
         """Returns True if every record of the chunk is in exactly one range."""
         at = 0
-        for start, end in sorted([*self.pending, *self.cleared, *self.deadly, *self.trying]):
+        for start, end in sorted([*self.pending, *self.cleared, *self.poison, *self.trying]):
             if start != at or (end <= start and records):
                 return False
             at = end
@@ -49,19 +52,19 @@ class PoisonSearch(Record):
 
     def survived(self) -> "PoisonSearch":
         """Marks the range that was tried as cleared."""
-        return self.model_copy(update={"trying": (), "deaths": 0, "cleared": (*self.cleared, *self.trying)})
+        return self.model_copy(update={"trying": (), "crashes": 0, "cleared": (*self.cleared, *self.trying)})
 
-    def died(self) -> "PoisonSearch":
-        """Records that the range that was tried killed its worker: its halves become pending, or a single record becomes deadly."""
+    def crashed(self) -> "PoisonSearch":
+        """Records that the range that was tried killed its worker: its halves become pending, or a single record becomes poison."""
         if not self.trying:
             return self
         [(start, end)] = self.trying
         if end - start > 1:
             middle = (start + end) // 2
-            return self.model_copy(update={"trying": (), "deaths": 0, "pending": ((start, middle), (middle, end), *self.pending)})
-        if self.deaths + 1 < DEATHS_OF_ONE_ROW:
-            return self.model_copy(update={"trying": (), "deaths": self.deaths + 1, "pending": (*self.trying, *self.pending)})
-        return self.model_copy(update={"trying": (), "deaths": 0, "deadly": (*self.deadly, *self.trying)})
+            return self.model_copy(update={"trying": (), "crashes": 0, "pending": ((start, middle), (middle, end), *self.pending)})
+        if self.crashes + 1 < CRASHES_OF_ONE_ROW:
+            return self.model_copy(update={"trying": (), "crashes": self.crashes + 1, "pending": (*self.trying, *self.pending)})
+        return self.model_copy(update={"trying": (), "crashes": 0, "poison": (*self.poison, *self.trying)})
 
 
 def is_isolated(folder: JobFolder, index: int) -> bool:
@@ -74,17 +77,17 @@ def isolate_poison_rows(
 ) -> tuple[list[RecordSpan], list[RecordSpan]]:
     """Tries the ranges that make up the chunk; returns the ranges that did not kill and the single records that did, both sorted.
 
-    ``attempt(start, end)`` may kill this process. The next call then continues after that death.
+    ``attempt(start, end)`` may kill this process. The next call then continues after that crash.
 
     Raises:
         ModelError: more than ``MAX_POISON_ROWS`` single records killed, so the cause is not in the records.
     """
     path = _file(folder, index)
-    known = _known(folder.bucket.read(path), ranges).died()
+    known = _known(folder.bucket.read(path), ranges).crashed()
     while known.pending:
-        if len(known.deadly) > MAX_POISON_ROWS:
+        if len(known.poison) > MAX_POISON_ROWS:
             raise ModelError(
-                f"{len(known.deadly)} single rows of chunk {index} killed the process that scored them, or never ended, "
+                f"{len(known.poison)} single rows of chunk {index} killed the process that scored them, or never ended, "
                 "so it is not the rows but the model that does it",
                 next_step="Try its definition with: scoring models check NAME --table FILE, then score the table again.",
             )
@@ -93,7 +96,7 @@ def isolate_poison_rows(
         attempt(*known.trying[0])
         known = known.survived()
     folder.bucket.write(path, known.to_json())
-    return sorted(known.cleared), sorted(known.deadly)
+    return sorted(known.cleared), sorted(known.poison)
 
 
 def _known(text: bytes | None, ranges: Sequence[RecordSpan]) -> PoisonSearch:

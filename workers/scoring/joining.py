@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_store.store import read_manifest
@@ -18,10 +19,11 @@ from shared.jobs.files import JobFile, PartFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
+from workers.concurrency import at_once, prefetch_each, read_each
 from workers.scoring.parts import (
     ALL_DEVICES,
     BrokenPartError,
-    ChunkRecord,
+    PartRecord,
     discard,
     is_complete,
     missing_chunks,
@@ -33,7 +35,6 @@ from workers.scoring.reject_limits import check_all
 from workers.scoring.repeated_keys import count_repeated
 from workers.tables import output, schema
 from workers.tables.csv.cuts import count_lines
-from workers.tables.prefetch import at_once, prefetch_each, read_each
 
 AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
 """A join starts before the last parts exist: at most this many parts, and at most one of this many, may be missing."""
@@ -80,25 +81,11 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
         return decode_long(ResultManifest, existing)
     revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
     release = read_manifest(bucket, plan.release)
-    rejects = None
-    parts: list[ChunkRecord] = []
-    text_digest = hashlib.sha256()
-    compressed = hashlib.sha256()
-    size = 0
-    repeated: Future[int] | None = None
+    header = output.output_header(release.keys, interval=plan.interval)
     try:
-        with ThreadPoolExecutor(1) as beside, bucket.writer(f"{revision}/{PREDICTIONS}", durable=True) as out:
-            header = output.output_header(release.keys, interval=plan.interval)
-            arriving = _arriving(folder, plan, awaited_chunks(plan) if awaits else 0)
-            for member, text in _members(folder, header, arriving, parts):
-                if len(parts) == len(plan.chunks) and repeated is None:
-                    repeated = beside.submit(count_repeated, folder, [part.rows_scored for part in parts])
-                text_digest.update(text)
-                compressed.update(member)
-                size += out.write(member)
-            check_all(folder, job, plan.release, parts)
-        if any(part.rejects for part in parts):
-            rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}")
+        joined = _join_predictions(folder, job, plan, header, f"{revision}/{PREDICTIONS}", awaited_chunks(plan) if awaits else 0)
+        parts = joined.parts
+        rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}") if any(part.rejects for part in parts) else None
     except _NotThereError:
         return None
     except BrokenPartError as broken:
@@ -115,14 +102,14 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
         rows_scored=scored,
         rows_rejected=rows_in - scored,
         rows_clipped=sum(part.rows_clipped for part in parts),
-        rows_repeated=0 if repeated is None else repeated.result(),
+        rows_repeated=0 if joined.rows_repeated is None else joined.rows_repeated.result(),
         fixes=job.fixes,
         fixed_rows=plan.fixed_rows,
         devices=_device_summaries(parts),
         keys=release.keys,
         interval=plan.interval,
-        text_sha256=text_digest.hexdigest(),
-        output=FileDigest(sha256=compressed.hexdigest(), size=size),
+        text_sha256=joined.text_sha256,
+        output=joined.digest,
         rejects=rejects,
         revision=revision,
         job_created=job.created,
@@ -135,20 +122,51 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
     return decode_long(ResultManifest, bucket.read(folder.file(JobFile.MANIFEST)) or b"")
 
 
-def _members(
-    folder: JobFolder, header: bytes, arriving: Iterator[list[ChunkRecord]], parts: list[ChunkRecord]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the gzip members of the prediction file with their texts, the header first; checks each part's digest and number of rows.
+@dataclass(frozen=True, kw_only=True)
+class _JoinedFile:
+    """The file of predictions, and the parts that it consists of."""
 
-    The records of the parts are appended to ``parts``.
+    digest: FileDigest
+    text_sha256: str
+    parts: list[PartRecord]
+    rows_repeated: Future[int] | None
+    """The number of rows with a key of an earlier row; None without parts."""
+
+
+def _join_predictions(folder: JobFolder, job: ScoreJob, plan: Plan, header: bytes, path: str, awaited: int) -> _JoinedFile:
+    """Writes the gzip members of the prediction file, the header first; checks each part's digest and number of rows.
+
+    Raises:
+        BrokenPartError: a part does not match its record.
+        _NotThereError: more than ``awaited`` parts are missing, or one does not arrive in time.
+        TableError: more rows were rejected than the job allows.
     """
-    yield output.compress(header), header
-    for arrived in arriving:
-        parts += arrived
-        yield from prefetch_each(functools.partial(_member, folder), arrived, at_once(folder.bucket), size=lambda part: part.output.size)
+    bucket = folder.bucket
+    parts: list[PartRecord] = []
+    repeated: Future[int] | None = None
+    compressed, text_digest, size = hashlib.sha256(), hashlib.sha256(), 0
+    with ThreadPoolExecutor(1) as background, bucket.writer(path, durable=True) as out:
+        members = iter([(output.compress(header), header)])
+        # the header is written before the first parts are waited for
+        for arrived in itertools.chain([[]], _arriving(folder, plan, awaited)):
+            parts += arrived
+            if len(parts) == len(plan.chunks):
+                repeated = background.submit(count_repeated, folder, [part.rows_scored for part in parts])
+            of_parts = prefetch_each(functools.partial(_member, folder), arrived, at_once(bucket), size=lambda part: part.output.size)
+            for member, text in itertools.chain(members, of_parts):
+                text_digest.update(text)
+                compressed.update(member)
+                size += out.write(member)
+        check_all(folder, job, plan.release, parts)
+    return _JoinedFile(
+        digest=FileDigest(sha256=compressed.hexdigest(), size=size),
+        text_sha256=text_digest.hexdigest(),
+        parts=parts,
+        rows_repeated=repeated,
+    )
 
 
-def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[ChunkRecord]]:
+def _arriving(folder: JobFolder, plan: Plan, awaited: int) -> Iterator[list[PartRecord]]:
     """Yields the part records in order: the existing ones, then the last ones as they arrive.
 
     Raises:
@@ -172,7 +190,7 @@ class _NotThereError(Exception):
     """Raised when a part does not arrive; the chunk that completes the job sends the finish step again."""
 
 
-def _read_parts(folder: JobFolder, plan: Plan, indexes: range) -> list[ChunkRecord]:
+def _read_parts(folder: JobFolder, plan: Plan, indexes: range) -> list[PartRecord]:
     parts = []
     for index, part in zip(indexes, read_each(folder.bucket, functools.partial(read_part, folder), indexes), strict=True):
         if part is None or not part.is_of(plan.chunks[index]):
@@ -189,7 +207,7 @@ def _wait_for(folder: JobFolder, index: int) -> None:
         time.sleep(LOOK_SECONDS_REMOTE if folder.bucket.is_remote else POLL_SECONDS)
 
 
-def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
+def _member(folder: JobFolder, part: PartRecord) -> tuple[bytes, bytes]:
     member = read_file(folder, part.index, PartFile.PREDICTED, part.output)
     text = output.decompress(member)
     if count_lines(text) != part.rows_scored:
@@ -197,7 +215,7 @@ def _member(folder: JobFolder, part: ChunkRecord) -> tuple[bytes, bytes]:
     return member, text
 
 
-def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> FileDigest:
+def _join_rejects(folder: JobFolder, parts: list[PartRecord], path: str) -> FileDigest:
     digest, size = hashlib.sha256(), 0
     files = ((part.index, PartFile.REJECTED, part.rejects) for part in parts if part.rejects is not None)
     members = prefetch_each(lambda file: read_file(folder, *file), files, at_once(folder.bucket))
@@ -208,7 +226,7 @@ def _join_rejects(folder: JobFolder, parts: list[ChunkRecord], path: str) -> Fil
     return FileDigest(sha256=digest.hexdigest(), size=size)
 
 
-def _device_summaries(parts: list[ChunkRecord]) -> dict[str, DeviceSummary]:
+def _device_summaries(parts: list[PartRecord]) -> dict[str, DeviceSummary]:
     rows: Counter[str] = Counter()
     sums: Counter[str] = Counter()
     for part in parts:

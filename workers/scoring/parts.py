@@ -34,7 +34,7 @@ class Unpredicted(Frozen):
     """The file and line on which its method predict begins."""
 
 
-class ChunkRecord(Record):
+class PartRecord(Record):
     """The record of what one chunk wrote. It is the last file of a part, so a part with a record is complete."""
 
     index: int
@@ -78,11 +78,11 @@ class BrokenPartError(ScoringError):
         self.index = index
 
 
-def read_part(folder: JobFolder, index: int) -> ChunkRecord | None:
+def read_part(folder: JobFolder, index: int) -> PartRecord | None:
     """Returns the record of chunk ``index``, or None if its part is not complete or its record is broken."""
     text = folder.bucket.read(folder.part_file(index, PartFile.COMPLETE))
     try:
-        record = None if text is None else decode_long(ChunkRecord, text)
+        record = None if text is None else decode_long(PartRecord, text)
     except MessageError:
         return None
     return record if record and record.index == index and record.adds_up else None
@@ -102,7 +102,7 @@ def read_file(folder: JobFolder, index: int, file: PartFile, digest: FileDigest)
     return data
 
 
-def complete(folder: JobFolder, record: ChunkRecord) -> None:
+def complete(folder: JobFolder, record: PartRecord) -> None:
     """Writes the record of a part, which completes the part."""
     folder.bucket.write(folder.part_file(record.index, PartFile.COMPLETE), record.model_dump_json().encode())
 
@@ -135,6 +135,6 @@ def missing_chunks(folder: JobFolder, plan: Plan) -> list[int]:
     return [index for index in range(len(plan.chunks)) if index not in done]
 
 
-def first_rejects(parts: Iterable[ChunkRecord], count: int) -> str:
+def first_rejects(parts: Iterable[PartRecord], count: int) -> str:
     """Returns the first rejects of these parts as text for an error message."""
     return "; ".join([text for part in parts for text in part.first_rejects][:count])

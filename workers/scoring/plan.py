@@ -190,7 +190,7 @@ def read_pinned_inputs(folder: JobFolder) -> PinnedInputs | None:
     Raises:
         MessageError: the file is damaged or belongs to another job.
     """
-    return _read(folder, JobFile.BEGUN, PinnedInputs, folder.file(JobFile.BEGUN))
+    return _read(folder, JobFile.PINNED, PinnedInputs, folder.file(JobFile.PINNED))
 
 
 def read_plan(folder: JobFolder) -> Plan:

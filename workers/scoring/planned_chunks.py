@@ -19,12 +19,12 @@ def read_plan_once(bucket: Bucket, job_id: str) -> Plan:
 
 
 @functools.lru_cache(maxsize=JOBS_IN_MEMORY)
-def read_begun_once(bucket: Bucket, job_id: str) -> PinnedInputs:
+def read_pinned_once(bucket: Bucket, job_id: str) -> PinnedInputs:
     """Returns the pinned inputs of a job whose table is being cut, cached; raises StaleMessageError if there are none."""
-    begun = read_pinned_inputs(JobFolder(bucket, job_id))
-    if begun is None:
+    pinned = read_pinned_inputs(JobFolder(bucket, job_id))
+    if pinned is None:
         raise StaleMessageError(f"nothing of job {job_id} is planned")
-    return begun
+    return pinned
 
 
 def find_chunk(folder: JobFolder, message: ChunkMessage) -> PlannedChunk:
@@ -34,11 +34,11 @@ def find_chunk(folder: JobFolder, message: ChunkMessage) -> PlannedChunk:
         if message.cut not in (None, planned.chunk):
             raise StaleMessageError(f"chunk {message.index} of job {message.job_id} was cut otherwise")
         return planned
-    return read_begun_once(folder.bucket, folder.job_id).chunk(message.index, message.cut)
+    return read_pinned_once(folder.bucket, folder.job_id).chunk(message.index, message.cut)
 
 
 def plan_of_chunk(folder: JobFolder, message: ChunkMessage) -> Plan | None:
-    """Returns the plan of a scored chunk; None while the table is being cut, after which the planning step checks for the parts itself."""
+    """Returns the plan of a scored chunk; None while the table is being cut: once the plan is written, its step checks for the parts."""
     if message.cut is not None and not folder.has(JobFile.PLAN):
         return None
     return read_plan_once(folder.bucket, folder.job_id)

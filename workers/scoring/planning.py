@@ -17,7 +17,8 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.settings import MAX_UNPACKED_RATIO
 from shared.table_files import FileKind, find_files
-from workers.scoring.fixing import plan_fix
+from workers.concurrency import run_concurrently
+from workers.scoring.fixes.planning import plan_fix
 from workers.scoring.parts import (
     missing_chunks,
 )
@@ -39,15 +40,14 @@ from workers.tables import schema
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.compression import UnpackedLimit
 from workers.tables.parquet.cuts import ShareOfTable
-from workers.tables.prefetch import side_by_side
-from workers.tables.streams import Beside, Hashing
+from workers.tables.streams import BackgroundWriter, Hashing
 
 MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
 """Files of a table that are cut concurrently; each takes two buffers of the size of a chunk."""
 
 
 OnChunks = Callable[[Sequence[Chunk]], None]
-"""Called with all chunks that can be scored so far."""
+"""Called with chunks that can be scored: all so far for a table, the new ones for a file."""
 
 
 def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
@@ -76,76 +76,76 @@ def _unless_changed(bucket: Bucket, file: FoundFile) -> Iterator[None]:
 
 
 def cut_table(
-    folder: JobFolder, begun: PinnedInputs, chunk_rows: int | None, ready: OnChunks, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
+    folder: JobFolder, pinned: PinnedInputs, chunk_rows: int | None, on_chunks: OnChunks, max_unpacked_ratio: float = MAX_UNPACKED_RATIO
 ) -> tuple[list[PlannedFile], list[Chunk]]:
     """Cuts every file of a table; the text of a compressed file is written into the job's folder, slice by slice.
 
-    If there are enough CPUs, several files are cut concurrently; ``ready`` receives their chunks in the order of the table.
+    If there are enough CPUs, several files are cut concurrently; ``on_chunks`` receives their chunks in the order of the table.
 
     Raises:
         TableError: a file cannot be read or was changed since it was pinned, unpacks to too much text, or the table has no rows.
     """
-    infos = [check_stamp(folder.bucket, file) for file in begun.files]
-    sizes = [file.table_format.text_bytes(info.size) for info, file in zip(infos, begun.files, strict=True)]
+    infos = [check_stamp(folder.bucket, file) for file in pinned.files]
+    sizes = [file.table_format.text_bytes(info.size) for info, file in zip(infos, pinned.files, strict=True)]
     size = ChunkSize.for_table(sum(sizes), chunk_rows)
     ends = list(itertools.accumulate(sizes))
     limit = UnpackedLimit(
-        [info.size for info, file in zip(infos, begun.files, strict=True) if file.table_format.is_compressed], ratio=max_unpacked_ratio
+        [info.size for info, file in zip(infos, pinned.files, strict=True) if file.table_format.is_compressed], ratio=max_unpacked_ratio
     )
 
-    def cut(number: int, found: Callable[[Sequence[Chunk]], None]) -> PlannedFile:
+    def cut(number: int, on_new_chunks: OnChunks) -> PlannedFile:
         own = max(sizes[number], 1)
-        place = ShareOfTable(before=(ends[number] - own) / own, behind=(ends[-1] - ends[number]) / own)
-        return _cut_file(folder, begun, number, size, place, found, limit)
+        place = ShareOfTable(before=(ends[number] - own) / own, after=(ends[-1] - ends[number]) / own)
+        return _cut_file(folder, pinned, number, size, place, on_new_chunks, limit)
 
     chunks: list[Chunk] = []
 
     def add_chunks(more: Sequence[Chunk]) -> None:
         chunks.extend(more)
-        ready(chunks)
+        on_chunks(chunks)
 
-    files = side_by_side(cut, len(begun.files), add_chunks, MOST_FILES_AT_ONCE)
+    files = run_concurrently(cut, len(pinned.files), add_chunks, MOST_FILES_AT_ONCE)
     if not chunks:
-        table = begun.files[0].path if len(begun.files) == 1 else begun.files[0].path.rpartition("/")[0]
+        table = pinned.files[0].path if len(pinned.files) == 1 else pinned.files[0].path.rpartition("/")[0]
         raise TableError(f"{table} has a header but no rows", next_step="Give a table with at least one row.")
     return files, chunks
 
 
 def _cut_file(  # noqa: PLR0913, PLR0917 - what belongs to the table and what to the file
     folder: JobFolder,
-    begun: PinnedInputs,
+    pinned: PinnedInputs,
     number: int,
     size: ChunkSize,
     place: ShareOfTable,
-    found: Callable[[Sequence[Chunk]], None],
+    on_new_chunks: OnChunks,
     limit: UnpackedLimit,
 ) -> PlannedFile:
-    """Cuts one file, and passes its chunks to ``found`` once they can be read."""
-    bucket, file = folder.bucket, begun.files[number]
+    """Cuts one file, and passes its chunks to ``on_new_chunks`` once they can be read."""
+    bucket, file = folder.bucket, pinned.files[number]
     rows = 0
-    being_written: list[Chunk] = []
-    with _unless_changed(bucket, file), bucket.open(file.path) as raw, Beside() as written:
+    pending: list[Chunk] = []
+    with _unless_changed(bucket, file), bucket.open(file.path) as raw, BackgroundWriter() as background:
         hashed = Hashing(raw)
         for slices in file.table_format.cut(raw, hashed, file.path, size, place, limit):
             rows += sum(cut.rows for cut in slices)
             chunks = [Chunk(number, cut.start, cut.end, cut.first_line) for cut in slices]
             if not file.table_format.is_compressed:
-                found(chunks)
+                on_new_chunks(chunks)
                 continue
             for cut, chunk in zip(slices, chunks, strict=True):
-                written.add(bucket.write, slice_file(folder, begun.slices, chunk), cut.text)
-                found(being_written)
-                being_written = [chunk]
-        written.wait()
-        found(being_written)
+                background.submit(bucket.write, slice_file(folder, pinned.slices, chunk), cut.text)
+                on_new_chunks(pending)
+                pending = [chunk]
+        background.wait()
+        on_new_chunks(pending)
     check_stamp(bucket, file)
     return PlannedFile(**dict(file), digest=hashed.digest(), rows_at_most=rows)
 
 
-def plan_job(folder: JobFolder, ready: OnChunks = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
+def plan_job(folder: JobFolder, on_chunks: OnChunks = lambda _: None, *, max_unpacked_ratio: float = MAX_UNPACKED_RATIO) -> Plan | None:
     """Pins the release and cuts the table, once; returns None if the job has ended.
 
-    ``ready`` is called with the chunks that can be scored while the table is still being cut.
+    ``on_chunks`` is called with the chunks that can be scored while the table is still being cut.
 
     Raises:
         TableError: the table cannot be read or lacks what the release needs.
@@ -159,11 +159,11 @@ def plan_job(folder: JobFolder, ready: OnChunks = lambda _: None, *, max_unpacke
         return plan
     job = folder.score_job()
     check_place(job.place)
-    folder.say("cutting the table into chunks")
-    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, ready, max_unpacked_ratio)
+    folder.write_stage("cutting the table into chunks")
+    plan = plan_fix(folder, job) if job.fixes else _cut(folder, job, on_chunks, max_unpacked_ratio)
     if not folder.bucket.create(folder.file(JobFile.PLAN), plan.model_dump_json().encode()):
         return read_plan(folder)
-    folder.say(f"scoring {len(plan.chunks)} chunks with {plan.release}")
+    folder.write_stage(f"scoring {len(plan.chunks)} chunks with {plan.release}")
     return plan
 
 
@@ -171,26 +171,26 @@ def _cut_lacking_slices(folder: JobFolder, plan: Plan) -> None:
     """Cuts again the slices of a compressed table that a resumed job needs and that were removed after it had ended."""
     lacking = lacking_slices(folder, plan, missing_chunks(folder, plan))
     if lacking:
-        folder.say(f"cutting {len(lacking)} chunks of the table again")
+        folder.write_stage(f"cutting {len(lacking)} chunks of the table again")
         cut_again(folder, plan, lacking)
 
 
-def _cut(folder: JobFolder, job: ScoreJob, ready: OnChunks, max_unpacked_ratio: float) -> Plan:
-    begun = read_pinned_inputs(folder) or _begin(folder, job)
+def _cut(folder: JobFolder, job: ScoreJob, on_chunks: OnChunks, max_unpacked_ratio: float) -> Plan:
+    pinned = read_pinned_inputs(folder) or _begin(folder, job)
     try:
-        files, chunks = cut_table(folder, begun, job.chunk_rows, ready, max_unpacked_ratio)
+        files, chunks = cut_table(folder, pinned, job.chunk_rows, on_chunks, max_unpacked_ratio)
     except TableError:
         # the job has failed, and the slices may take several GB
-        folder.bucket.delete_folder(slices_folder(folder, begun.slices))
+        folder.bucket.delete_folder(slices_folder(folder, pinned.slices))
         raise
     return Plan(
         job_id=job.job_id,
-        release=begun.release,
+        release=pinned.release,
         made=datetime.now(UTC),
         files=files,
-        slices=begun.slices,
+        slices=pinned.slices,
         chunks=chunks,
-        interval=begun.interval,
+        interval=pinned.interval,
     )
 
 
@@ -202,7 +202,7 @@ def _begin(folder: JobFolder, job: ScoreJob) -> PinnedInputs:
     files = find_table(folder.bucket, job.table)
     for file in files:
         schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys)
-    begun = PinnedInputs(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
+    pinned = PinnedInputs(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
     write_versions(folder, files)
-    is_first = folder.bucket.create(folder.file(JobFile.BEGUN), begun.model_dump_json().encode())
-    return begun if is_first else read_pinned_inputs(folder) or begun
+    is_first = folder.bucket.create(folder.file(JobFile.PINNED), pinned.model_dump_json().encode())
+    return pinned if is_first else read_pinned_inputs(folder) or pinned

@@ -10,7 +10,7 @@ from shared.errors import ModelError, PermanentError, TableError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
-from workers.scoring.parts import ChunkRecord, first_rejects, read_part
+from workers.scoring.parts import PartRecord, first_rejects, read_part
 from workers.scoring.plan import Plan
 from workers.tables import output, schema
 
@@ -26,7 +26,7 @@ def count_rejects(folder: JobFolder) -> int:
     return sum(part.rows_rejected for part in _with_rejects(folder))
 
 
-def _with_rejects(folder: JobFolder) -> list[ChunkRecord]:
+def _with_rejects(folder: JobFolder) -> list[PartRecord]:
     return [part for index in sorted(folder.parts_with_rejects()) if (part := read_part(folder, index)) is not None]
 
 
@@ -47,7 +47,7 @@ def check_so_far(folder: JobFolder, plan: Plan, hinted: int) -> None:
         raise _too_many(job, plan.release, f"{rejected:,} rows of {job.table} cannot be scored, and not all have been looked at (", parts)
 
 
-def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[ChunkRecord]) -> None:
+def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[PartRecord]) -> None:
     """Checks all parts of a job.
 
     Raises:
@@ -66,7 +66,7 @@ def check_all(folder: JobFolder, job: ScoreJob, release: str, parts: Sequence[Ch
         raise _too_many(job, release, f"{rejected:,} of {rows:,} rows of {job.table} cannot be scored ({rejected / rows:.1%}, ", parts)
 
 
-def _too_many(job: ScoreJob, release: str, what: str, parts: Sequence[ChunkRecord]) -> PermanentError:
+def _too_many(job: ScoreJob, release: str, what: str, parts: Sequence[PartRecord]) -> PermanentError:
     allowed = f"{job.max_reject_share:.1%}" + (f" and {job.max_rejects:,} rows" if job.max_rejects is not None else "")
     quoted, accept = first_rejects(parts, output.REJECTS_QUOTED), f"scoring jobs resume {job.job_id} --accept-rejects"
     if fault := _fault_of_definition(release, parts):
@@ -82,7 +82,7 @@ def _too_many(job: ScoreJob, release: str, what: str, parts: Sequence[ChunkRecor
     )
 
 
-def _fault_of_definition(release: str, parts: Sequence[ChunkRecord]) -> str:
+def _fault_of_definition(release: str, parts: Sequence[PartRecord]) -> str:
     """Returns a sentence on what the definition did wrong; empty if most rejects are not its fault."""
     found = [part.unpredicted for part in parts if part.unpredicted is not None]
     rows = sum(one.rows for one in found)

@@ -12,7 +12,7 @@ import pandas as pd
 from shared.catalog.manifests import MAX_KEYS_COUNTED
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
-from workers.tables.prefetch import read_each
+from workers.concurrency import read_each
 
 _HASH = np.dtype("<u8")
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))

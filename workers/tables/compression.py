@@ -26,7 +26,7 @@ class Compression(Protocol):
     def unpacked(self, raw: Stream) -> Stream:
         """Returns a stream that unpacks the compressed stream ``raw`` as it is read."""
 
-    def refusing_damage(self, path: str) -> contextlib.AbstractContextManager[None]:
+    def damage_errors(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Raises TableError when a stream that is read in this block is damaged or truncated."""
 
 
@@ -41,7 +41,7 @@ class Gzip:
         return cast(Stream, igzip.IGzipFile(fileobj=raw, mode="rb"))
 
     @contextlib.contextmanager
-    def refusing_damage(self, path: str) -> Iterator[None]:
+    def damage_errors(self, path: str) -> Iterator[None]:
         """See ``Compression``."""
         try:
             yield
@@ -57,7 +57,7 @@ class Zstd:
         return cast(Stream, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
 
     @contextlib.contextmanager
-    def refusing_damage(self, path: str) -> Iterator[None]:
+    def damage_errors(self, path: str) -> Iterator[None]:
         """See ``Compression``."""
         try:
             yield

@@ -86,7 +86,7 @@ class Slice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChunkOfFile:
+class ChunkSource:
     """The location of a chunk, from which a format reads it."""
 
     bucket: Bucket
@@ -155,7 +155,7 @@ class TableFormat(ABC):
         """Returns False for a chunk that ``cut`` never produces."""
 
     @abstractmethod
-    def open_chunk(self, chunk: ChunkOfFile, table_schema: TableSchema) -> AbstractContextManager[ChunkRecords]:
+    def open_chunk(self, chunk: ChunkSource, table_schema: TableSchema) -> AbstractContextManager[ChunkRecords]:
         """Opens the records of a chunk, which can be read while the context is open.
 
         Raises:
@@ -206,10 +206,10 @@ class Csv(TableFormat):
         """Returns the columns of a file and the cuts of what follows its header."""
         with self.open_text(raw, path) as text:
             columns, cuts = open_csv(LimitedText(text, limit, path) if limit and self.is_compressed else text, path, size, self.dialect)
-        return columns, self._refusing_damage_in(cuts, path)
+        return columns, self._with_damage_errors(cuts, path)
 
-    def _refusing_damage_in(self, cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
-        with self._refusing_damage(path):
+    def _with_damage_errors(self, cuts: Iterator[Cut], path: str) -> Iterator[Cut]:
+        with self._damage_errors(path):
             yield from cuts
 
     def may_be_chunk(self, start: int, end: int) -> bool:
@@ -217,11 +217,11 @@ class Csv(TableFormat):
         return end - start <= MAX_CHUNK_READ_BYTES
 
     @contextlib.contextmanager
-    def open_chunk(self, chunk: ChunkOfFile, table_schema: TableSchema) -> Iterator[ChunkRecords]:
+    def open_chunk(self, chunk: ChunkSource, table_schema: TableSchema) -> Iterator[ChunkRecords]:
         """See ``TableFormat``."""
         yield CsvRecords(data=self._read(chunk), table_schema=table_schema, first_line=chunk.first_line, dialect=self.dialect)
 
-    def _read(self, chunk: ChunkOfFile) -> bytes:
+    def _read(self, chunk: ChunkSource) -> bytes:
         if self.is_compressed:
             return chunk.unpacked()
         with chunk.opened() as raw:
@@ -234,13 +234,13 @@ class Csv(TableFormat):
         columns, cuts = self._open(hashed, path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None), limits.unpacked)
         return _WholeCsv(columns=columns, cuts=cuts, dialect=self.dialect)
 
-    def _refusing_damage(self, path: str) -> AbstractContextManager[None]:
-        return self.compression.refusing_damage(path) if self.compression else contextlib.nullcontext()
+    def _damage_errors(self, path: str) -> AbstractContextManager[None]:
+        return self.compression.damage_errors(path) if self.compression else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def open_text(self, raw: Stream, path: str) -> Iterator[Stream]:
         """See ``TableFormat``."""
-        with self._refusing_damage(path):
+        with self._damage_errors(path):
             yield self.compression.unpacked(raw) if self.compression else raw
 
     def records(self, text: str) -> Iterator[list[str]]:
@@ -324,7 +324,7 @@ class Parquet(TableFormat):
         return start < end
 
     @contextlib.contextmanager
-    def open_chunk(self, chunk: ChunkOfFile, table_schema: TableSchema) -> Iterator[ChunkRecords]:
+    def open_chunk(self, chunk: ChunkSource, table_schema: TableSchema) -> Iterator[ChunkRecords]:
         """See ``TableFormat``."""
         with chunk.opened() as raw:
             known = _known_of_parquet(chunk.bucket, chunk.path, chunk.version)

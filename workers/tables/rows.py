@@ -35,9 +35,10 @@ class Rows:
     """The valid rows of a chunk and its rejects."""
 
     frame: pd.DataFrame
-    """The keys except the device (``entity_id`` int64, others text), ``computer`` and ``smartphone`` (int8) if the device is read, then the
-    wanted
-    columns (int8, float64 or text); one row per table row.
+    """One row per table row.
+
+    The columns are the keys except the device (``entity_id`` int64, others text), ``computer`` and ``smartphone`` (int8) if the device is
+    read, and the wanted columns (int8, float64 or text).
     """
     device: np.ndarray
     """Device codes, int8, one per row; all 0 if the device is not read."""
@@ -50,14 +51,18 @@ class Rows:
         return [self.device if name == DEVICE else self.frame[name].to_numpy() for name in names]
 
 
-def checked(values: Values, table_schema: TableSchema, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
-    bad = np.zeros(values.count, dtype=bool)
-    found: list[tuple[np.ndarray, str, Callable[[str], str]]] = []
+def check_rows(values: Values, table_schema: TableSchema, lines: Callable[[], np.ndarray], rejects: list[Reject]) -> Rows:
+    """Splits decoded values into valid rows and rejects with line, column, value and reason; a row is rejected for its first bad value.
+
+    ``lines`` returns the line of each row, and is called when a row is rejected; ``rejects`` are those found before.
+    """
+    is_bad = np.zeros(values.count, dtype=bool)
+    bad_values: list[tuple[np.ndarray, str, Callable[[str], str]]] = []
 
     def refuse(where: np.ndarray | None, column: str, reason: Callable[[str], str]) -> None:
         if where is not None and where.any():
-            found.append((where & ~bad, column, reason))
-            np.logical_or(bad, where, out=bad)
+            bad_values.append((where & ~is_bad, column, reason))
+            np.logical_or(is_bad, where, out=is_bad)
 
     refuse(values.not_whole, ENTITY, _why_no_id)
     if table_schema.has_device:
@@ -78,12 +83,12 @@ def checked(values: Values, table_schema: TableSchema, lines: Callable[[], np.nd
         both: np.ndarray = (values.numbers[FLAGS[0]] == 1) & (values.numbers[FLAGS[1]] == 1)
         refuse(both, FLAGS[0], _always("computer and smartphone are both 1"))
 
-    where_lines = lines() if found or rejects else None
-    for where, name, reason in found:
+    line_of = lines() if bad_values or rejects else None
+    for where, name, reason in bad_values:
         for row in np.flatnonzero(where).tolist():
             value = values.shown(row, name)
-            rejects.append(Reject(line=int(where_lines[row]), column=name, value=short(value), reason=reason(value)))  # type: ignore[index]
-    return _good_rows(values, table_schema, ~bad if bad.any() else None, lines, sorted(rejects, key=lambda reject: reject.line))
+            rejects.append(Reject(line=int(line_of[row]), column=name, value=short(value), reason=reason(value)))  # type: ignore[index]
+    return _good_rows(values, table_schema, ~is_bad if is_bad.any() else None, lines, sorted(rejects, key=lambda reject: reject.line))
 
 
 def _always(reason: str) -> Callable[[str], str]:

@@ -19,19 +19,19 @@ class Stream(Protocol):
         """Reads up to the length of the buffer into it; returns the number of bytes, 0 at the end of the stream."""
 
 
-class Beside:
-    """Runs calls one after another in a thread while its owner continues; ``add`` waits for the previous call."""
+class BackgroundWriter:
+    """Runs calls in a background thread, one after another; ``submit`` waits for the previous call."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1)
         self._last: Future[object] | None = None
 
-    def add(self, do: Callable[..., object], *arguments: object) -> None:
-        """Runs another call; raises what the previous call raised."""
+    def submit(self, do: Callable[..., object], *arguments: object) -> None:
+        """Starts another call; raises what the previous call raised."""
         self.wait()
         self._last = self._thread.submit(do, *arguments)
 
-    def __enter__(self) -> "Beside":
+    def __enter__(self) -> "BackgroundWriter":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -58,12 +58,12 @@ def read_floats(texts: Sequence[str | None]) -> np.ndarray:
 
 def read_whole(texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns the ids as int64, and a mask of the rows without a valid id (None if every row has one)."""
-    numbers = [id(text) for text in texts]
+    numbers = [parse_entity_id(text) for text in texts]
     missing = np.array([number is None for number in numbers], dtype=bool)
     return np.array([number or 0 for number in numbers], dtype=np.int64), missing if missing.any() else None
 
 
-def id(text: str | None) -> int | None:
+def parse_entity_id(text: str | None) -> int | None:
     """Parses an id, which consists of digits only: a number with an exponent or a fraction may have lost some."""
     found = WHOLE.fullmatch(text.strip()) if text is not None else None
     # Python limits the number of digits that int() parses

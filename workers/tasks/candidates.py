@@ -5,7 +5,7 @@ import structlog
 
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateMessage
-from workers.recovery.attempts import MAX_DEATHS, Attempt
+from workers.recovery.attempts import MAX_CRASHES, Attempt
 from workers.tasks import context
 from workers.training.search import steps
 
@@ -19,9 +19,9 @@ def is_missing(message: CandidateMessage, folder: JobFolder) -> bool:
 
 def try_or_give_up(task: celery.Task, message: CandidateMessage, folder: JobFolder, attempt: Attempt) -> None:
     """Tries a candidate on a fold, unless it crashed too often."""
-    if attempt.deaths >= MAX_DEATHS:
-        log.error("candidate killed its worker and is given up", deaths=attempt.deaths)
-        steps.give_up(folder, message.candidate, message.fold, f"it killed its worker {attempt.deaths} times")
+    if attempt.crashes >= MAX_CRASHES:
+        log.error("candidate killed its worker and is given up", crashes=attempt.crashes)
+        steps.give_up(folder, message.candidate, message.fold, f"it killed its worker {attempt.crashes} times")
         return
     try:
         record = steps.score_candidate(folder, message.candidate, message.fold, context.library())

@@ -14,9 +14,9 @@ from shared.jobs.outbox import undelivered
 from shared.queue import counters, routes
 from shared.queue.probe import LONGEST_REASON, Probe
 from workers.notices import delivery
-from workers.notices.event import Event
+from workers.notices.delivery_state import MemoryDeliveryStore
+from workers.notices.identified_notice import IdentifiedNotice
 from workers.notices.resting import NoticeError
-from workers.notices.tries import TriesInMemory
 from workers.tasks import context
 
 log = structlog.get_logger()
@@ -84,7 +84,9 @@ def deliver_probe(task: celery.Task, asked: Probe) -> str:
         if turn.notifier is None or not turn.may_deliver:
             return turn.reason
         try:
-            delivery.deliver(Event.of(TEST_NOTICE, id=f"doctor/{asked.token}", at=datetime.now(UTC)), turn.notifier, TriesInMemory())
+            delivery.deliver(
+                IdentifiedNotice.of(TEST_NOTICE, id=f"doctor/{asked.token}", at=datetime.now(UTC)), turn.notifier, MemoryDeliveryStore()
+            )
         except NoticeError as error:
             return error.message[:LONGEST_REASON]
         return ""

@@ -4,9 +4,9 @@ import contextlib
 import socket
 from pathlib import Path
 
-from model_store.definitions import barred_definitions, is_tried, list_definitions, load_definition
+from model_store.definitions import excluded_definitions, is_tried, list_definitions, load_definition
 from model_store.store import library_versions
-from model_store.trial_import import bar_deadly_definitions
+from model_store.trial_import import exclude_crashing_definitions
 from shared.errors import ModelError, ScoringError
 from shared.queue import routes
 from shared.queue.probe import Answer, Probe, probe_file
@@ -23,7 +23,7 @@ def describe_worker(asked: Probe, queue: str, webhook: str | None) -> Answer:
         host=socket.gethostname(),
         libraries=library_versions(),
         definitions=list_definitions(definitions),
-        left_out=barred_definitions(definitions),
+        left_out=excluded_definitions(definitions),
         webhook=webhook,
         version=code_version(),
         bucket=context.bucket().url,
@@ -42,7 +42,7 @@ def _digest_sources(definitions: Path | None) -> dict[str, str]:
     """Returns the digest of each definition's code as this process would run it; broken definitions are left out."""
     names, found = list_definitions(definitions), {}
     # definitions that were added since the worker started may kill the process that imports them
-    bar_deadly_definitions([name for name in names if not is_tried(name, definitions)], definitions)
+    exclude_crashing_definitions([name for name in names if not is_tried(name, definitions)], definitions)
     for name in names:
         with contextlib.suppress(ModelError):
             found[name] = load_definition(name, definitions).source_sha256

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 class _StepTask(celery.Task):
     """A task whose lost processes are detected at once."""
 
-    Request = "workers.recovery.lost_processes:Request"
+    Request = "workers.recovery.crash_detection:Request"
 
 
 def step(  # noqa: PLR0913 - each option is a difference from the ordinary step
@@ -39,7 +39,7 @@ def step(  # noqa: PLR0913 - each option is a difference from the ordinary step
     kind: type[StepMessage],
     *,
     activity: str = "a step of the job",
-    says_stage: bool = False,
+    writes_stage: bool = False,
     handles_crashes: Callable[[Any, JobFolder], bool] = lambda *_: False,
     repeat_while: Callable[[JobFolder], bool] = lambda _: False,
     time_limit: TimeLimit = FailAtTimeLimit(),  # noqa: B008 - it has no state
@@ -51,7 +51,7 @@ def step(  # noqa: PLR0913 - each option is a difference from the ordinary step
         registered = Step(
             work=work,
             activity=activity,
-            says_stage=says_stage,
+            writes_stage=writes_stage,
             handles_crashes=handles_crashes,
             repeat_while=repeat_while,
             time_limit=time_limit,

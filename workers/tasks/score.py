@@ -13,7 +13,7 @@ from workers.scoring import joining, planning, publishing
 from workers.tasks import context
 from workers.tasks.chunks.run import run_chunk
 from workers.tasks.chunks.sender import ChunkSender
-from workers.tasks.killers import forget_killer
+from workers.tasks.crashing_releases import forget_crashing_release
 from workers.tasks.policies.time_limit import CountTimeLimit
 from workers.tasks.runner import step
 
@@ -61,5 +61,5 @@ def score_finish(task: celery.Task, message: StepMessage, folder: JobFolder, _: 
     log.info("finished", state=outcome.state, result=outcome.result)
     progress.forget(context.redis_client(), message.job_id)
     if outcome.state == JobState.DONE:
-        forget_killer(outcome.release)
+        forget_crashing_release(outcome.release)
     broker.send(task.app, routes.NOTIFY, [message])

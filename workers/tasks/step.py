@@ -32,7 +32,7 @@ class Step:
     work: Work
     activity: str
     """What the step does, for the reason of a job that fails."""
-    says_stage: bool
+    writes_stage: bool
     """True if the stage in the job's folder describes the step more precisely than ``activity``."""
     handles_crashes: Callable[[Any, JobFolder], bool]
     """Whether the work itself handles a step that crashed too often, by message and job. Otherwise its job fails."""
@@ -59,5 +59,5 @@ class StepRun:
 
     def describe(self) -> str:
         """Describes the step by its name and its activity, or by its last stage if the step writes stages."""
-        stage = self.folder.stage() if self.step.says_stage else None
+        stage = self.folder.stage() if self.step.writes_stage else None
         return f"{self.name} ({stage.text if stage else self.step.activity})"

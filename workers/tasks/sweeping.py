@@ -10,30 +10,30 @@ from shared.processes import drop_abandoned
 from shared.queue import broker, heartbeat
 from shared.queue.backlog import waiting_since
 from shared.queue.leases import are_leased
-from shared.queue.upkeep import Upkeep
+from shared.queue.maintenance_crashes import Maintenance
 from workers.recovery import sweep
 from workers.recovery.attempts import note_sent_again, step_name
-from workers.recovery.upkeep import NOTICES, ORPHANS
+from workers.recovery.maintenance import NOTICES, ORPHANS
 from workers.tasks import context
 from workers.tasks.delivering import deliver_announced
 
 
-def sweep_once(app: celery.Celery, upkeep: Upkeep) -> None:
+def sweep_once(app: celery.Celery, maintenance: Maintenance) -> None:
     """Drops abandoned files, sends again what open jobs lack, and delivers announced notices; takes a bounded time."""
     client = context.redis_client()
     # a sweep records in Redis what it inspects only after a crash, because this costs a round trip for each of thousands of jobs
-    may_enter = upkeep.may_enter if upkeep.deaths else None
+    may_enter = maintenance.may_enter if maintenance.crashes else None
     if may_enter is None or may_enter(ORPHANS):
-        _drop_strays()
-        upkeep.leave()
+        _remove_orphans()
+        maintenance.leave()
     turn = sweep.Turn(after=heartbeat.swept_until(client), seconds=sweep.SWEEP_SECONDS)
-    for missing in sweep.sweep(context.bucket(), _traffic(client), _rules(upkeep), turn, context.cluster(), may_enter):
+    for missing in sweep.sweep(context.bucket(), _traffic(client), _rules(maintenance), turn, context.cluster(), may_enter):
         send_again(app, missing)
     heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     heartbeat.note_swept(client, turn.after)
     # another stack delivers its own notices to its own webhook
     if context.cluster().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
-        deliver_announced(client, upkeep.now)
+        deliver_announced(client, maintenance.now)
 
 
 def send_again(app: celery.Celery, missing: sweep.Missing) -> None:
@@ -43,7 +43,7 @@ def send_again(app: celery.Celery, missing: sweep.Missing) -> None:
     broker.send(app, missing.task, missing.messages)
 
 
-def _drop_strays() -> None:
+def _remove_orphans() -> None:
     context.bucket().drop_orphans()
     for parent in context.library().temporary_folders:
         drop_abandoned(parent)
@@ -53,9 +53,9 @@ def _traffic(client: redis.Redis) -> sweep.Traffic:
     return sweep.Traffic(waiting_since=lambda queue: waiting_since(client, queue), are_leased=lambda names: are_leased(client, names))
 
 
-def _rules(upkeep: Upkeep) -> sweep.Rules:
+def _rules(maintenance: Maintenance) -> sweep.Rules:
     return sweep.Rules(
         grace=timedelta(seconds=context.settings().stall_seconds),
         deadline=timedelta(hours=context.settings().job_deadline_hours),
-        now=upkeep.now,
+        now=maintenance.now,
     )

@@ -79,7 +79,7 @@ def fit_own_search(definition: Definition, table: TrainingTable, config: SearchC
 
 
 def _weights(method: Callable[..., Any], table: TrainingTable) -> dict[str, np.ndarray]:
-    return {"sample_weight": table.outcomes.clicks} if "sample_weight" in inspect.signature(method).parameters else {}
+    return {"sample_weight": table.observations.clicks} if "sample_weight" in inspect.signature(method).parameters else {}
 
 
 def read_search_config(folder: JobFolder, job: TrainJob) -> SearchConfig:

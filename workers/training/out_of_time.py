@@ -34,7 +34,7 @@ def why_not_out_of_time(table: TrainingTable, train: TrainingTable) -> str:
 
 def _digests(table: TrainingTable) -> np.ndarray:
     """Returns a hash of each row with conversions, the same for all file formats."""
-    happened = table.outcomes
+    happened = table.observations
     rows = happened.conversions > 0
     device = {} if happened.device is None else {" device": happened.device[rows]}
     frame = table.frame[rows].assign(**{" keyword": happened.entity_id[rows], " clicks": happened.clicks[rows]} | device)

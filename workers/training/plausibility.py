@@ -137,7 +137,7 @@ def warn_of_seen_rows(table: TrainingTable, seen_share: float) -> Iterator[str]:
 
 def warn_of_rates(table: TrainingTable, rates: np.ndarray) -> Iterator[str]:
     """Yields warnings on rates that leave a plausible band around the actual rate of the table."""
-    clicks, happened = table.outcomes.clicks, table.audit.conversions / table.audit.clicks
+    clicks, happened = table.observations.clicks, table.audit.conversions / table.audit.clicks
     predicted = float(rates @ clicks / clicks.sum())
     path = table.fingerprint.path
     if happened and not happened / MOST_APART <= predicted <= happened * MOST_APART:

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from model_store.definitions import Definition
 from model_store.evaluation.gate import Limits
-from model_store.isolated_loading import ask_releases
+from model_store.isolated_loading import predict_isolated
 from model_store.library import ModelLibrary
 from model_store.report.page import make_report
 from model_store.store import library_versions, publish, read_manifest, release_id
@@ -28,8 +29,8 @@ from workers.tables.training.table import TrainingTable, read_training_table
 from workers.training.aliases import check_alias, point_aliases, since
 from workers.training.fitting import fit, fit_own_search, rates_of, read_search_config, train_job
 from workers.training.plausibility import check_evaluation_table, check_training_table, warn_of_rates, warn_of_seen_rows, warn_of_tables
-from workers.training.rivals import Champion, IsolatedLoading, Rivals, Trained, find_rivals, judge_release
-from workers.training.saving import check_reproduced, digest_staged, question_to, save_model
+from workers.training.rivals import Champion, EvaluationResult, IsolatedLoading, Rivals, Trained, evaluate_release, find_rivals
+from workers.training.saving import check_reproduced, digest_staged, request_to, save_model
 from workers.training.trained_rows import share_trained_on, sketch
 
 STANDARD = Limits()
@@ -86,41 +87,50 @@ def _release_of(job: TrainJob) -> str:
 def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find: FindParameters, loading: IsolatedLoading) -> None:
     began, job = time.monotonic(), train_job(folder)
     definition = library.definition(job.definition)
-    folder.say(f"reading {job.train}")
+    folder.write_stage(f"reading {job.train}")
     train = _read(folder, job, job.train, definition)
     forced = check_training_table(train, force=job.force)
     search = find(train.fingerprint)
     held_out = None
     if job.eval is not None:
-        folder.say(f"reading {job.eval}")
+        folder.write_stage(f"reading {job.eval}")
         held_out = _read(folder, job, job.eval, definition, train.columns)
         forced += check_evaluation_table(held_out, force=job.force)
-    folder.say(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
-    if search is not None or job.config is None:
-        model = fit(definition, train, search.chosen if search else None)
-    else:
-        model, search = fit_own_search(definition, train, read_search_config(folder, job))
-    folder.say("evaluating")
+    model, search = _fit_model(folder, job, definition, train, search)
+    folder.write_stage("evaluating")
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
     trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
-    with temporary_folder(library.staging) as aside:
-        staged = aside / "release"
+    with temporary_folder(library.staging) as private_folder:
+        staged = private_folder / "release"
         save_model(definition, model, staged)
-        unjudged = _describe(job, trained, search, forced)
+        draft = _describe(job, trained, search, forced)
         champion = _read_champion(folder.bucket)
-        judgement = judge_release(trained, _ask_rivals(trained, unjudged, staged, library, loading), champion, job, limits)
+        evaluated = evaluate_release(trained, _predict_with_rivals(trained, draft, staged, library, loading), champion, job, limits)
         if folder.outcome() is not None:
             return  # cancelled while the model was fitted
-        folder.say("publishing the release")
-        judged = {"metrics": judgement.metrics, "evaluation": judgement.evaluation, "seconds": time.monotonic() - began}
-        manifest = unjudged.model_copy(update=judged)
-        (staged / TRAINED_ROWS).write_bytes(sketch(train))
-        (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
-        if held_out is not None:
-            (staged / LOSSES).write_bytes(judgement.named_losses(_release_of(job)).to_parquet())
-        manifest = manifest.model_copy(update={"files": digest_staged(definition, staged)})
-        publish(folder.bucket, staged, manifest)
+        folder.write_stage("publishing the release")
+        figures = {"metrics": evaluated.metrics, "evaluation": evaluated.evaluation, "seconds": time.monotonic() - began}
+        _publish(folder.bucket, staged, draft.model_copy(update=figures), trained, evaluated)
+
+
+def _fit_model(
+    folder: JobFolder, job: TrainJob, definition: Definition, train: TrainingTable, search: Search | None
+) -> tuple[Any, Search | None]:
+    """Returns the fitted model with its search: the given one, or the own search of the definition if the job has a config for that."""
+    folder.write_stage(f"fitting {definition.name} on {len(train.frame):,} rows{' with the best parameters' if search else ''}")
+    if search is None and job.config is not None:
+        return fit_own_search(definition, train, read_search_config(folder, job))
+    return fit(definition, train, search.chosen if search else None), search
+
+
+def _publish(bucket: Bucket, staged: Path, manifest: ReleaseManifest, trained: Trained, evaluated: EvaluationResult) -> None:
+    """Adds the files of the evaluation to a saved release, and publishes it."""
+    (staged / TRAINED_ROWS).write_bytes(sketch(trained.tables["train"]))
+    (staged / REPORT).write_text(make_report(manifest), encoding="utf-8")
+    if "eval" in trained.tables:
+        (staged / LOSSES).write_bytes(evaluated.named_losses(manifest.release).to_parquet())
+    publish(bucket, staged, manifest.model_copy(update={"files": digest_staged(trained.definition, staged)}))
 
 
 def _describe(job: TrainJob, trained: Trained, search: Search | None, forced: list[str]) -> ReleaseManifest:
@@ -159,15 +169,17 @@ def _read_champion(bucket: Bucket) -> Champion:
     )
 
 
-def _ask_rivals(trained: Trained, manifest: ReleaseManifest, staged: Path, library: ModelLibrary, loading: IsolatedLoading) -> Rivals:
+def _predict_with_rivals(
+    trained: Trained, manifest: ReleaseManifest, staged: Path, library: ModelLibrary, loading: IsolatedLoading
+) -> Rivals:
     """Loads the rivals of a release in separate processes to get their rates; the release itself must reproduce its rates there."""
-    aside, tables = staged.parent, trained.tables
-    rivals = find_rivals(tables["eval"], trained.definition.keys, library, aside) if "eval" in tables else Rivals()
-    own = question_to(trained, manifest, staged)
-    answers = ask_releases([own, *rivals.questions], aside, library.definitions, loading.seconds)
-    with contextlib.closing(answers):  # terminates the process in every case
-        check_reproduced(trained, own, next(answers))
-        rivals.take(answers, loading.on_killer)
+    private_folder, tables = staged.parent, trained.tables
+    rivals = find_rivals(tables["eval"], trained.definition.keys, library, private_folder) if "eval" in tables else Rivals()
+    own = request_to(trained, manifest, staged)
+    results = predict_isolated([own, *rivals.requests], private_folder, library.definitions, loading.seconds)
+    with contextlib.closing(results):  # terminates the process in every case
+        check_reproduced(trained, own, next(results))
+        rivals.take(results, loading.on_crash)
     return rivals
 
 

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from model_store.definitions import Definition
-from model_store.evaluation.comparison import judge_predictions, summarise
+from model_store.evaluation.comparison import compare_predictions, summarise
 from model_store.evaluation.gate import Evidence, Limits, decide
 from model_store.evaluation.importance import find_importance
-from model_store.evaluation.metrics import Outcomes, evaluate, naive_predictors
+from model_store.evaluation.metrics import Observations, evaluate, naive_predictors
 from model_store.foreign_code import DefinitionError, calling
-from model_store.isolated_loading import LOAD_SECONDS, Answer, Question
+from model_store.isolated_loading import LOAD_SECONDS, PredictionRequest, PredictionResult
 from model_store.library import ModelLibrary
 from model_store.predicting import prepare
 from model_store.store import read_manifest
@@ -35,11 +35,11 @@ HAS_SEEN_ROWS = "it was trained on {share:.0%} of the rows with conversions of t
 """Reasons for excluding a release from a comparison: its metrics on this table would be too good."""
 
 
-OnKiller = Callable[[str, str], None]
+OnCrash = Callable[[str, str], None]
 
 
-def ignore_killer(release: str, problem: str) -> None:
-    """Does nothing: the manifest of the new release names the release that killed its loader."""
+def ignore_crash(release: str, problem: str) -> None:
+    """Records nothing, the default of ``on_crash``: the manifest of the new release names the crashing release."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class IsolatedLoading:
 
     seconds: float = LOAD_SECONDS
     """Time limit per release."""
-    on_killer: OnKiller = ignore_killer
+    on_crash: OnCrash = ignore_crash
     """Called with a release that killed or hung its process, and a description of the problem."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Judgement:
+class EvaluationResult:
     """The metrics of a release for its manifest, and the loss of each keyword."""
 
     evaluation: Evaluation
@@ -68,26 +68,26 @@ class Judgement:
 
 @dataclass(kw_only=True)
 class Rivals:
-    """Other releases for the comparison: their questions, their rates, and the problems that excluded some."""
+    """Other releases for the comparison: their requests, their rates, and the problems that excluded some."""
 
-    questions: list[Question] = field(default_factory=list)
+    requests: list[PredictionRequest] = field(default_factory=list)
     rates: dict[str, np.ndarray] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     """Maps a release to the reason for its exclusion."""
 
-    def take(self, answers: Iterable[Answer], on_killer: OnKiller) -> None:
-        """Stores the answers of the releases, in the order of the questions."""
-        for question, answer in zip(self.questions, answers, strict=True):
-            release = question.manifest.release
-            if answer.problem:
-                self.problems[release] = answer.problem
-                if answer.killed:
-                    on_killer(release, answer.problem)
-            elif not np.isfinite(answer.rates[0]).all():
-                rows = len(answer.rates[0])
+    def take(self, results: Iterable[PredictionResult], on_crash: OnCrash) -> None:
+        """Stores the results of the releases, in the order of the requests."""
+        for request, result in zip(self.requests, results, strict=True):
+            release = request.manifest.release
+            if result.problem:
+                self.problems[release] = result.problem
+                if result.has_crashed:
+                    on_crash(release, result.problem)
+            elif not np.isfinite(result.rates[0]).all():
+                rows = len(result.rates[0])
                 self.problems[release] = f"it predicts something else than one finite number for each of the {rows} rows"
             else:
-                self.rates[release] = np.clip(answer.rates[0], 0, 1)
+                self.rates[release] = np.clip(result.rates[0], 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,17 +114,19 @@ class Champion:
     """Why the alias cannot be read; empty if it can."""
 
 
-def judge_release(trained: Trained, rivals: Rivals, champion: Champion, job: TrainJob, limits: Limits) -> Judgement:
+def evaluate_release(trained: Trained, rivals: Rivals, champion: Champion, job: TrainJob, limits: Limits) -> EvaluationResult:
     """Evaluates a model on ``eval``, or on ``train`` if there is no other table, and applies the gate."""
     definition, tables = trained.definition, trained.tables
     train = tables["train"]
     judged_on = trained.judged_on
     table = tables[judged_on]
-    rates = {name: {definition.name: trained.rates[name]} | naive_predictors(train.outcomes, of.outcomes) for name, of in tables.items()}
+    rates = {
+        name: {definition.name: trained.rates[name]} | naive_predictors(train.observations, of.observations) for name, of in tables.items()
+    }
     rates[judged_on] = {definition.name: trained.rates[judged_on]} | rivals.rates | rates[judged_on]
-    best = judge_predictions(definition.name, rates[judged_on], table.outcomes, train.outcomes, limits.confidence)
+    best = compare_predictions(definition.name, rates[judged_on], table.observations, train.observations, limits.confidence)
     metrics = {
-        name: {who: asdict(evaluate(of.outcomes.conversions, of.outcomes.clicks, found)) for who, found in rates[name].items()}
+        name: {who: asdict(evaluate(of.observations.conversions, of.observations.clicks, found)) for who, found in rates[name].items()}
         for name, of in tables.items()
     }
     evidence = Evidence(
@@ -146,17 +148,17 @@ def judge_release(trained: Trained, rivals: Rivals, champion: Champion, job: Tra
         calibration=best.calibration,
         gains=best.gains,
         importance=_importance_of(definition, trained.model, table),
-        summaries={name: summarise(of.outcomes, train.outcomes) for name, of in tables.items()},
+        summaries={name: summarise(of.observations, train.observations) for name, of in tables.items()},
         gate=decide(job.promote, evidence, limits, by_alias=job.alias == CHAMPION),
     )
-    return Judgement(evaluation=evaluation, metrics=metrics, losses=best.losses)
+    return EvaluationResult(evaluation=evaluation, metrics=metrics, losses=best.losses)
 
 
 def _importance_of(definition: Definition, model: Any, table: TrainingTable) -> Importance | None:  # noqa: ANN401
     try:
         X, _ = prepare(definition, table.frame, table=table.fingerprint.path)
         with calling(definition.name, definition.folder, "importance"):
-            return find_importance(model, X, table.outcomes.conversions, table.outcomes.clicks)
+            return find_importance(model, X, table.observations.conversions, table.observations.clicks)
     except DefinitionError:  # a figure in the report is not worth a failed training
         return None
 
@@ -172,7 +174,7 @@ def find_rivals(table: TrainingTable, keys: tuple[str, ...], library: ModelLibra
     rivals.problems |= dict.fromkeys(known[most:], f"no more than the champion and {MOST_RIVALS} other releases are")
     for release in known[:most]:
         try:
-            rivals.questions.append(_question_to_rival(release, table, keys, library, aside / release))
+            rivals.requests.append(_request_to_rival(release, table, keys, library, aside / release))
         except TransientError:
             raise
         except ScoringError as error:
@@ -180,8 +182,8 @@ def find_rivals(table: TrainingTable, keys: tuple[str, ...], library: ModelLibra
     return rivals
 
 
-def _question_to_rival(release: str, table: TrainingTable, keys: tuple[str, ...], library: ModelLibrary, own: Path) -> Question:
-    """Returns the question to a release: the rows of the table, which is read again if the release needs other columns of it.
+def _request_to_rival(release: str, table: TrainingTable, keys: tuple[str, ...], library: ModelLibrary, own: Path) -> PredictionRequest:
+    """Returns the request to a release: the rows of the table, which is read again if the release needs other columns of it.
 
     Raises:
         ModelError: the files of the release are not the published ones, or it was trained on the table.
@@ -209,11 +211,11 @@ def _question_to_rival(release: str, table: TrainingTable, keys: tuple[str, ...]
         )
         if table.fingerprint.files != rows.fingerprint.files:
             raise TableError(f"{table.fingerprint.path} changed before it could be read once more, with the columns that it needs")
-        if not _happened_alike(table.outcomes, rows.outcomes):
+        if not _happened_alike(table.observations, rows.observations):
             raise TableError(f"of {table.fingerprint.path} it can use other rows, {table.fingerprint.rows:,} of them")
     own.mkdir()
     library.copy_release(release, own)
-    return Question(manifest=manifest, files=own, frame=table.features, table=table.fingerprint.path)
+    return PredictionRequest(manifest=manifest, files=own, frame=table.features, table=table.fingerprint.path)
 
 
 def _has_seen(problem: str) -> bool:
@@ -221,9 +223,9 @@ def _has_seen(problem: str) -> bool:
     return problem == HAS_SEEN or problem.endswith(HAS_SEEN_ROWS.partition("}")[2])
 
 
-def _happened_alike(one: Outcomes, other: Outcomes) -> bool:
+def _happened_alike(one: Observations, other: Observations) -> bool:
     """Returns True if both describe the same rows in the same order."""
-    return all(np.array_equal(getattr(one, part.name), getattr(other, part.name)) for part in fields(Outcomes))
+    return all(np.array_equal(getattr(one, part.name), getattr(other, part.name)) for part in fields(Observations))
 
 
 def _same(wanted: list[Column], there: list[Column]) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from model_store.definitions import Definition
 from model_store.foreign_code import calling
-from model_store.isolated_loading import Answer, Question
+from model_store.isolated_loading import PredictionRequest, PredictionResult
 from model_store.predicting import columns_for, predict_rows
 from model_store.store import digest_folder
 from shared.catalog.manifests import LOSSES, REPORT, TRAINED_ROWS, ReleaseManifest
@@ -61,34 +61,34 @@ def digest_staged(definition: Definition, staged: Path) -> dict[str, FileDigest]
     return digest_folder(staged)
 
 
-def question_to(trained: Trained, manifest: ReleaseManifest, staged: Path) -> Question:
-    """Returns the question to a staged release: the first of the evaluated rows, with intervals if it has them."""
+def request_to(trained: Trained, manifest: ReleaseManifest, staged: Path) -> PredictionRequest:
+    """Returns the request to a staged release: the first of the evaluated rows, with intervals if it has them."""
     table = trained.tables[trained.judged_on]
     own = Path(shutil.copytree(staged, staged.parent / "copy"))
     frame = columns_for(trained.definition, [column.name for column in manifest.columns], table.features).iloc[:ROWS_REPRODUCED]
-    return Question(manifest=manifest, files=own, frame=frame, table=table.fingerprint.path, interval=manifest.interval)
+    return PredictionRequest(manifest=manifest, files=own, frame=frame, table=table.fingerprint.path, interval=manifest.interval)
 
 
-def check_reproduced(trained: Trained, asked: Question, answer: Answer) -> None:
+def check_reproduced(trained: Trained, request: PredictionRequest, result: PredictionResult) -> None:
     """Compares the predictions of the saved model in a separate process with those of the trained model in this process.
 
     Raises:
         ModelError: the saved model fails there, or gives other rates or bounds.
     """
     definition = trained.definition
-    if answer.problem:
+    if result.problem:
         raise ModelError(
-            f"the release that {definition.name} saved cannot be used, and nothing is published: in a process of its own: {answer.problem}",
+            f"the release that {definition.name} saved cannot be used, and nothing is published: in a process of its own: {result.problem}",
             next_step=f"Correct its save and load, then see: scoring models check {definition.name}",
         )
-    judged = trained.rates[trained.judged_on][: len(asked.frame)]
-    loaded, bounds = np.clip(answer.rates[0], 0, 1), answer.rates[1:]
-    if not asked.interval and _are_same(loaded, judged):
+    own_rates = trained.rates[trained.judged_on][: len(request.frame)]
+    loaded, bounds = np.clip(result.rates[0], 0, 1), result.rates[1:]
+    if not request.interval and _are_same(loaded, own_rates):
         return
     # copied, so that the memory layout is the same as in the other process
-    live, *live_bounds = predict_rows(definition, trained.model, asked.frame.copy(), interval=asked.interval, table=asked.table)
-    rounding = 0.0 if _are_same(np.clip(live, 0, 1), judged) else ROUNDING
-    for what, there, here in zip(RATE_AND_BOUNDS, [loaded, *bounds], [judged, *live_bounds], strict=False):
+    live, *live_bounds = predict_rows(definition, trained.model, request.frame.copy(), interval=request.interval, table=request.table)
+    rounding = 0.0 if _are_same(np.clip(live, 0, 1), own_rates) else ROUNDING
+    for what, there, here in zip(RATE_AND_BOUNDS, [loaded, *bounds], [own_rates, *live_bounds], strict=False):
         other = np.flatnonzero(~(np.abs(there - here) <= rounding)) if not _are_same(there, here) else np.empty(0)
         if len(other):
             first = int(other[0])

@@ -60,7 +60,7 @@ def _share(hashes: np.ndarray, known: np.ndarray) -> float:
 
 def _hashes(table: TrainingTable) -> np.ndarray:
     """Returns a hash of the keys and counts of each converting row, the same for all file formats and all definitions with these keys."""
-    happened = table.outcomes
+    happened = table.observations
     rows = happened.conversions > 0
     device = np.zeros(int(rows.sum()), dtype=np.float64) if happened.device is None else happened.device[rows].astype(np.float64)
     frame = pd.DataFrame(

@@ -9,8 +9,8 @@ from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.digests import digest_source
 from shared.queue import heartbeat, routes
 from shared.queue.crashing_releases import read_crashing_releases
+from shared.queue.maintenance_crashes import read_left_out
 from shared.queue.probe import Answer
-from shared.queue.upkeep import read_left_out
 from shared.settings import Settings
 from shared.version import code_version
 
@@ -58,7 +58,7 @@ def check_left_out_definitions(examined: Examined) -> Iterator[Finding]:
     for name, (host, what) in sorted(left_out.items()):
         yield error(
             f"definition {name}",
-            f"it {what} when it is imported, and is left out on {host}",
+            f"it {what} when it is imported, and is excluded on {host}",
             "Correct it or what it imports, and start the workers again.",
         )
 

@@ -94,7 +94,7 @@ def test_in_little_memory_a_fit_that_does_not_fit_fails_after_three_tries(tmp_pa
             check(run)
             outcome = started.outcome(run.endings[0].job_id)
             if kills(started.before_worker):
-                assert "of which the process had 1.1 GB, the limit of its container" in outcome.reason
+                assert "it had 1.1 GB, the limit of its container" in outcome.reason
 
 
 def check(run: Run) -> None:
@@ -197,5 +197,5 @@ def test_a_definition_that_kills_whoever_imports_it_stops_no_worker_and_is_named
     assert started.end_of(started.enqueue()).state == "done"
     findings = json.loads(started.place.scoring("doctor", "--json", code=6).stdout)
     [named] = [finding for finding in findings if finding["subject"] == "definition aborting"]
-    assert named["text"].startswith("it kills its process (SIGABRT) when it is imported, and is left out on ")
+    assert named["text"].startswith("it kills its process (SIGABRT) when it is imported, and is excluded on ")
     started.place.scoring("train", "aborting", "--train", started.root / "train_deadly.csv", code=4)

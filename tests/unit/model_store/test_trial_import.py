@@ -1,4 +1,4 @@
-"""A definition that kills or hangs whoever imports it is found by a child process, left out, and named; the others are served."""
+"""A definition that kills or hangs whoever imports it is found by a child process, excluded, and named; the others are served."""
 
 import os
 import subprocess
@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from model_store.definitions import bar_definition, barred_definitions, is_tried, load_definition
-from model_store.trial_import import bar_deadly_definitions, find_deadly
+from model_store.definitions import exclude_definition, excluded_definitions, is_tried, load_definition
+from model_store.trial_import import exclude_crashing_definitions, find_crashing_definitions
 from shared.errors import ModelError
 from tests.conftest import REPOSITORY
 from tests.trainings import GUESSING, add_definition
@@ -35,7 +35,7 @@ def names(definitions):
 
 
 def test_those_that_kill_or_hang_are_found_and_no_others(definitions):
-    assert find_deadly(names(definitions), definitions, seconds=1) == {
+    assert find_crashing_definitions(names(definitions), definitions, seconds=1) == {
         "a2": "kills its process (SIGABRT)",
         "a3": "ends its process (exit code 0)",
         "a7": "does not end within 1 s",
@@ -46,12 +46,12 @@ def test_one_child_tries_all_where_nothing_is_wrong(definitions, monkeypatch):
     children = []
     real = os.fork
     monkeypatch.setattr(os, "fork", lambda: children.append(1) or real())
-    assert find_deadly(["a1", "a4", "a5", "a6", "a8"], definitions) == {}
+    assert find_crashing_definitions(["a1", "a4", "a5", "a6", "a8"], definitions) == {}
     assert len(children) == 1
 
 
 def test_nothing_is_tried_for_nothing():
-    assert find_deadly([]) == {}
+    assert find_crashing_definitions([]) == {}
 
 
 def test_a_child_whose_parent_is_gone_ends_by_itself(definitions):
@@ -60,7 +60,7 @@ import os
 from pathlib import Path
 from model_store import trial_import
 trial_import._follow = lambda *_: os._exit(0)
-trial_import.find_deadly(["a7"], Path({str(definitions)!r}), seconds=-4)
+trial_import.find_crashing_definitions(["a7"], Path({str(definitions)!r}), seconds=-4)
 """
     began = time.monotonic()
     # ends once its child does, too, which holds its standard output
@@ -68,12 +68,12 @@ trial_import.find_deadly(["a7"], Path({str(definitions)!r}), seconds=-4)
     assert time.monotonic() - began < 50
 
 
-def test_what_is_left_out_is_not_imported_and_says_why(definitions, monkeypatch):
-    monkeypatch.setattr("model_store.trial_import.find_deadly", lambda *_: {"a2": "kills its process (SIGABRT)"})
-    bar_deadly_definitions(names(definitions), definitions)
-    assert barred_definitions(definitions) == {"a2": "kills its process (SIGABRT)"}
+def test_an_excluded_definition_is_not_imported_and_says_why(definitions, monkeypatch):
+    monkeypatch.setattr("model_store.trial_import.find_crashing_definitions", lambda *_: {"a2": "kills its process (SIGABRT)"})
+    exclude_crashing_definitions(names(definitions), definitions)
+    assert excluded_definitions(definitions) == {"a2": "kills its process (SIGABRT)"}
     with pytest.raises(
-        ModelError, match=r"the definition a2 kills its process \(SIGABRT\) when it is imported, and is left out"
+        ModelError, match=r"the definition a2 kills its process \(SIGABRT\) when it is imported, and is excluded on"
     ) as refused:
         load_definition("a2", definitions)
     assert "scoring models check a2" in refused.value.next_step
@@ -81,8 +81,8 @@ def test_what_is_left_out_is_not_imported_and_says_why(definitions, monkeypatch)
 
 
 def test_a_definition_that_was_corrected_is_imported_again(definitions):
-    bar_definition("a2", definitions, "kills its process (SIGABRT)")
+    exclude_definition("a2", definitions, "kills its process (SIGABRT)")
     add_definition(definitions, "a2", GUESSING)
     assert load_definition("a2", definitions).name == "a2"
-    assert barred_definitions(definitions) == {}
+    assert excluded_definitions(definitions) == {}
     assert is_tried("a2", definitions)

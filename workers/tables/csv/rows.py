@@ -19,9 +19,9 @@ from workers.tables.arrow_columns import NO_ENTITIES, from_arrow, objects
 from workers.tables.csv.dialects import COMMAS, Dialect
 from workers.tables.csv.records import joins_rows
 from workers.tables.packed_flags import extract_flags
-from workers.tables.rows import MAX_LINE_BYTES, Reject, Rows, checked
+from workers.tables.rows import MAX_LINE_BYTES, Reject, Rows, check_rows
 from workers.tables.schema import DEVICE, ENTITY, TableSchema
-from workers.tables.values import Values, device_code, id, read_floats, read_number, read_whole, short
+from workers.tables.values import Values, device_code, parse_entity_id, read_floats, read_number, read_whole, short
 
 MAX_SWALLOWED_LINES = 1000
 """A broken record over more lines than this, which were rows before a quote broke them, makes the table unreadable."""
@@ -48,7 +48,7 @@ def read_csv_rows(data: bytes, table_schema: TableSchema, first_line: int, diale
         if table is None or (has_quote and table.num_rows < len(piece.lines)):
             return _read_records(data, table_schema, first_line, dialect)
         values = from_arrow(table, table_schema, piece.shown(table_schema))
-    return checked(values, table_schema, lambda: piece.lines, [])
+    return check_rows(values, table_schema, lambda: piece.lines, [])
 
 
 def _extract_flag_block(data: bytes, table_schema: TableSchema, piece: "_Piece") -> "Values | None":
@@ -101,26 +101,30 @@ def _read_records(data: bytes, table_schema: TableSchema, first_line: int, diale
     kept: list[list[str]] = []
     lines: list[int] = []
     rejects: list[Reject] = []
+    width = len(table_schema.columns)
+
+    def broken_reason(record: list[str], own_lines: list[str]) -> str:
+        """Returns why a record is no row; empty if it is one."""
+        below = len(own_lines) - 1
+        if len(record) != width:
+            return f"the record has {len(record)} values, the header {width}"
+        if below and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines, dialect)):
+            return f"a value runs over its line into the {below} below it; perhaps a quote is never closed"
+        by_themselves = _cut_at_returns(own_lines)
+        if len(by_themselves) > 1 and joins_rows(by_themselves, width, checks, dialect):
+            others = f"this line with the {below} below it" if below else "lines that end in a carriage return alone"
+            return f"quotes join {others}, which are rows by themselves; perhaps a quote is stray"
+        return ""
+
     for line, own_lines, record in _records(data, dialect):
-        count = len(own_lines)
-        if count == 1 and sum(map(len, record)) > MAX_LINE_BYTES:
-            broken, value = f"the line is longer than {MAX_LINE_BYTES:,} bytes", record[0]
-        elif len(record) != len(table_schema.columns):
-            broken, value = f"the record has {len(record)} values, the header {len(table_schema.columns)}", dialect.separator.join(record)
-        elif count > 1 and (any("\n" in record[index] for index in needed) or not _is_strict(own_lines, dialect)):
-            broken, value = (
-                f"a value runs over its line into the {count - 1} below it; perhaps a quote is never closed",
-                dialect.separator.join(record),
-            )
-        elif len(apart := _cut_at_returns(own_lines)) > 1 and joins_rows(apart, len(table_schema.columns), checks, dialect):
-            others = f"this line with the {count - 1} below it" if count > 1 else "lines that end in a carriage return alone"
-            broken = f"quotes join {others}, which are rows by themselves; perhaps a quote is stray"
-            value = dialect.separator.join(record)
+        is_too_long = len(own_lines) == 1 and sum(map(len, record)) > MAX_LINE_BYTES
+        reason = f"the line is longer than {MAX_LINE_BYTES:,} bytes" if is_too_long else broken_reason(record, own_lines)
+        if reason:
+            value = record[0] if is_too_long else dialect.separator.join(record)
+            rejects += _broken(table_schema.path, first_line + line, own_lines, short(value), reason)
         else:
             kept.append(record)
             lines.append(first_line + line)
-            continue
-        rejects += _broken(table_schema.path, first_line + line, own_lines, short(value), broken)
     entity, not_whole = read_whole([record[place[ENTITY]] for record in kept]) if table_schema.ids else NO_ENTITIES
     values = Values(
         count=len(kept),
@@ -131,12 +135,12 @@ def _read_records(data: bytes, table_schema: TableSchema, first_line: int, diale
         texts={name: objects([record[place[name]] for record in kept]) for name in table_schema.texts},
         shown=lambda row, name: kept[row][place[name]],
     )
-    return checked(values, table_schema, lambda: np.array(lines, dtype=np.int64), rejects)
+    return check_rows(values, table_schema, lambda: np.array(lines, dtype=np.int64), rejects)
 
 
 def _checks(table_schema: TableSchema, place: Mapping[str, int]) -> dict[int, Callable[[str], bool]]:
     """Returns, by column index, the functions that check whether a text fits; columns that accept any text have none."""
-    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: id(text) is not None for name in table_schema.ids}
+    checks: dict[int, Callable[[str], bool]] = {place[name]: lambda text: parse_entity_id(text) is not None for name in table_schema.ids}
     if table_schema.has_device:
         checks[place[DEVICE]] = lambda text: device_code(text) >= 0
     for column in table_schema.numbers:

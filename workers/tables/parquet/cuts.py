@@ -40,7 +40,7 @@ class ShareOfTable(NamedTuple):
     """How much of the table comes before and after a file, as multiples of the size of this file."""
 
     before: float = 0.0
-    behind: float = 0.0
+    after: float = 0.0
 
 
 ALONE = ShareOfTable()
@@ -64,15 +64,17 @@ def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: ShareOfT
     Chunks get smaller towards the end of the table, so that no process works for long when the others have nothing left.
     """
     most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
-    before, behind = int(found.num_rows * place.before), int(found.num_rows * place.behind)
-    in_table = before + found.num_rows + behind
+    before, after = int(found.num_rows * place.before), int(found.num_rows * place.after)
+    in_table = before + found.num_rows + after
     share = most if chunk_rows else in_table // CHUNKS_WANTED
     large = most if chunk_rows else min(most, max(in_table * 2 // 3, 2 * MIN_CHUNK_ROWS))
+    # groups are combined until a chunk has ``enough`` rows; a group above ``large`` rows is split
     cuts: list[tuple[int, int]] = []
     start = end = 0
     for group in range(found.num_row_groups):
         count = found.row_group(group).num_rows
-        enough = max(min(share, (found.num_rows - start + behind) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
+        left = found.num_rows - start + after
+        enough = max(min(share, left // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
         if start < end and (end - start >= enough or end - start + count > most):
             cuts.append((start, end))
             start = end
@@ -106,12 +108,12 @@ def open_parquet(raw: IO[bytes], path: str, known: pq.FileMetaData | None = None
 
     The text columns in ``texts`` stay dictionaries, so that a long repeated text is in memory only once.
     """
-    with refusing_bad_parquet(path):
+    with parquet_errors(path):
         return pq.ParquetFile(raw, metadata=known, read_dictionary=[*texts])
 
 
 @contextlib.contextmanager
-def refusing_bad_parquet(path: str) -> Iterator[None]:
+def parquet_errors(path: str) -> Iterator[None]:
     """Raises TableError when a Parquet file that is read in this block is broken."""
     try:
         yield

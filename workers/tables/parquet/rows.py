@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from shared.errors import TableError
 from workers.tables.arrow_columns import from_arrow, is_text, read_texts
 from workers.tables.packed_flags import pack, unpack
-from workers.tables.parquet.cuts import bytes_of_row, open_parquet, refusing_bad_parquet
-from workers.tables.rows import Rows, checked
+from workers.tables.parquet.cuts import bytes_of_row, open_parquet, parquet_errors
+from workers.tables.rows import Rows, check_rows
 from workers.tables.schema import TableSchema
 from workers.tables.values import Values
 
@@ -32,9 +32,9 @@ class ParquetReader:
     """
 
     def __init__(self, raw: IO[bytes], table_schema: TableSchema, end: int, known: pq.FileMetaData | None = None) -> None:
-        self._layout, self._end = table_schema, end
+        self._table_schema, self._end = table_schema, end
         known = known or open_parquet(raw, table_schema.path).metadata
-        with refusing_bad_parquet(table_schema.path):
+        with parquet_errors(table_schema.path):
             kinds = known.schema.to_arrow_schema()
             kind_of = dict(zip(kinds.names, kinds.types, strict=True))
             texts = [name for name in table_schema.needed if name in kind_of and is_text(kind_of[name])]
@@ -57,8 +57,8 @@ class ParquetReader:
         Raises:
             TableError: a page of the file is damaged.
         """
-        with refusing_bad_parquet(self._layout.path):
-            return sum(self._longest_text(name, start, end) for name in self._layout.texts)
+        with parquet_errors(self._table_schema.path):
+            return sum(self._longest_text(name, start, end) for name in self._table_schema.texts)
 
     def _longest_text(self, name: str, start: int, end: int) -> int:
         found, longest, at = self._file.metadata, 0, 0
@@ -83,19 +83,21 @@ class ParquetReader:
         Raises:
             TableError: a page of the file is damaged, or some of these rows are missing.
         """
-        with refusing_bad_parquet(self._layout.path):
+        with parquet_errors(self._table_schema.path):
             values = self._read(start, end)
             if values is None and self._run:
                 # the run holds values other than 0 and 1: read its columns like all others from here on
                 self._run, self._at = (), None
                 values = self._read(start, end)
         if values is None or values.count != end - start:
-            raise TableError(f"{self._layout.path} holds fewer rows than it says", next_step="Write it again; it may have been damaged.")
-        return checked(values, self._layout, lambda: np.arange(start, end) + 1, [])
+            raise TableError(
+                f"{self._table_schema.path} holds fewer rows than it says", next_step="Write it again; it may have been damaged."
+            )
+        return check_rows(values, self._table_schema, lambda: np.arange(start, end) + 1, [])
 
     def _read(self, start: int, end: int) -> "Values | None":
         """Reads rows without checking them. Returns None if there are none, or if a column of the run holds more than 0 and 1."""
-        table_schema, run = self._layout, self._run
+        table_schema, run = self._table_schema, self._run
         rest = table_schema.without(run)
         spare = len(table_schema.flags)
         packed: list[np.ndarray] = []
@@ -145,7 +147,7 @@ class ParquetReader:
             elif at < self._end:
                 groups.append(group)
             at += count
-        names = [*self._layout.without(self._run).needed, *self._run]
+        names = [*self._table_schema.without(self._run).needed, *self._run]
         at_once = min(PARQUET_ROWS_AT_ONCE, max(PARQUET_BYTES_AT_ONCE // bytes_of_row(self._file.metadata), 1))
         for batch in self._file.iter_batches(batch_size=at_once, row_groups=groups, columns=names, use_threads=False):
             _check_dictionaries(batch)

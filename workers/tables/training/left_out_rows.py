@@ -76,7 +76,7 @@ def parquet_source(raw: IO[bytes], path: str, names: Sequence[str], clicks: str)
             return 1.0
         if not values:
             raw.seek(0)
-            with cuts.refusing_bad_parquet(path):
+            with cuts.parquet_errors(path):
                 values.extend(pq.ParquetFile(raw).read(columns=[clicks]).column(0).to_pylist())
         return _weight(values[line - 1])
 

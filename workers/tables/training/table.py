@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from model_store.evaluation.metrics import Outcomes
+from model_store.evaluation.metrics import Observations
 from shared.bucket.interface import Bucket
 from shared.bucket.unchanged import check_still, unchanged_while_read
 from shared.catalog.manifests import KEYS, Column, TableAudit, TableFingerprint
@@ -41,7 +41,7 @@ class TrainingTable:
 
     frame: pd.DataFrame
     """``cr``, ``entity_id``, ``computer``, ``smartphone`` and the features, as ``data_preparation`` receives them."""
-    outcomes: Outcomes
+    observations: Observations
     """Conversions are capped at the clicks. A prepared table has no clicks; each of its rows counts as one click."""
     columns: list[Column]
     """The features, in the order of the frame."""
@@ -59,10 +59,10 @@ class TrainingTable:
 
     def only(self, rows: np.ndarray) -> "TrainingTable":
         """Returns the table restricted to the rows of a mask."""
-        happened = self.outcomes
+        happened = self.observations
         return TrainingTable(
             frame=self.frame[rows].reset_index(drop=True),
-            outcomes=Outcomes(
+            observations=Observations(
                 entity_id=happened.entity_id[rows],
                 device=None if happened.device is None else happened.device[rows],
                 conversions=happened.conversions[rows],
@@ -238,7 +238,7 @@ def _joined(
         clicks, stated = frame[CLICKS].to_numpy(), frame[CONVERSIONS].to_numpy()
     conversions = np.minimum(stated, clicks)
     features.insert(0, RATE, conversions / clicks)
-    outcomes = Outcomes(
+    observations = Observations(
         entity_id=_entity_of(frame, own_keys),
         device=np.concatenate([block.rows.device for block in blocks]) if schema.DEVICE in keys else None,
         conversions=conversions,
@@ -246,13 +246,13 @@ def _joined(
     )
     week = frame[WEEK].to_numpy() if WEEK in frame else None
     audit = audit_table(blocks, clicks, stated, left_out, has_clicks=RATE not in frame)
-    audit = audit.model_copy(update={"repeated_rows": _repeated(outcomes, week)})
-    return TrainingTable(frame=features, outcomes=outcomes, columns=columns, fingerprint=fingerprint, audit=audit, week=week)
+    audit = audit.model_copy(update={"repeated_rows": _repeated(observations, week)})
+    return TrainingTable(frame=features, observations=observations, columns=columns, fingerprint=fingerprint, audit=audit, week=week)
 
 
-def _repeated(outcomes: Outcomes, week: np.ndarray | None) -> int:
+def _repeated(observations: Observations, week: np.ndarray | None) -> int:
     """Returns the number of rows that repeat the keys, and the week, of an earlier row."""
-    parts = {"keyword": outcomes.entity_id, "device": outcomes.device, "week": week}
+    parts = {"keyword": observations.entity_id, "device": observations.device, "week": week}
     keys = pd.DataFrame({name: values for name, values in parts.items() if values is not None})
     return int(keys.duplicated().sum())
 

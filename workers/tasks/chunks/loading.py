@@ -1,8 +1,8 @@
-"""Loads the release of a chunk: in parallel with other processes, or alone and counted once a process of its job has died.
+"""Loads the release of a chunk: in parallel with other processes, or alone and counted once a process of its job has crashed.
 
-The main process of a worker reports a process of its pool that dies. A worker that is killed as a whole, such as a container, reports
+The main process of a worker reports a process of its pool that crashes. A worker that is killed as a whole, such as a container, reports
 nothing. Every process therefore marks its first load of a release, in the hash of the job's attempts (``loading:<process>``) and with a
-lease. A mark without a lease means that the loader died.
+lease. A mark without a lease means that the loader crashed.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ import structlog
 from shared.jobs.folder import JobFolder
 from shared.processes import process_token
 from shared.queue.leases import are_leased, leased
-from workers.recovery.attempts import MAX_DEATHS, Attempt, counted, note_lost
+from workers.recovery.attempts import MAX_CRASHES, Attempt, counted, record_crash
 from workers.scoring.chunk import ChunkStage
 from workers.tasks import context
-from workers.tasks.killers import remember_killer
+from workers.tasks.crashing_releases import record_crashing_release
 from workers.tasks.policies import verdicts
 
 log = structlog.get_logger()
@@ -42,16 +42,16 @@ def note_loaded(release: str) -> None:
     _loaded.add(release)
 
 
-def has_killed_loader(chunk: Attempt) -> bool:
-    """Returns True if a process died while it loaded the release of this job; its mark is removed, and the loss is recorded."""
+def has_crashed_loader(chunk: Attempt) -> bool:
+    """Returns True if a process crashed while it loaded the release of this job; its mark is removed, and the crash is recorded."""
     client = chunk.client
     with contextlib.suppress(redis.RedisError):
         fields = [field.decode() for field in client.hkeys(chunk.key) if isinstance(field, bytes)]
         marks = [field for field in fields if field.startswith(LOADING)]
-        dead = [mark for mark, is_alive in zip(marks, are_leased(client, marks), strict=True) if not is_alive]
-        if dead:
-            note_lost(client, chunk.folder.job_id)
-            client.hdel(chunk.key, *dead)
+        crashed = [mark for mark, is_alive in zip(marks, are_leased(client, marks), strict=True) if not is_alive]
+        if crashed:
+            record_crash(client, chunk.folder.job_id)
+            client.hdel(chunk.key, *crashed)
             return True
     return False
 
@@ -77,10 +77,10 @@ def _remove_mark(chunk: Attempt, mark: str) -> None:
 
 
 def load_alone(release: str, folder: JobFolder, chunk: Attempt) -> bool:
-    """Loads the release of a job that lost a process, one process at a time; returns False if another process is still loading it.
+    """Loads the release of a job with a crashed process, one process at a time; returns False if another process is still loading it.
 
     Raises:
-        ModelError: the release killed or hung ``MAX_DEATHS`` processes.
+        ModelError: the release killed or hung ``MAX_CRASHES`` processes.
     """
     if folder.outcome() is not None:
         return False
@@ -98,8 +98,8 @@ def load_alone(release: str, folder: JobFolder, chunk: Attempt) -> bool:
 
 def _load_counted(release: str, folder: JobFolder) -> None:
     with counted(context.redis_client(), folder, "load") as attempt:
-        if attempt.deaths >= MAX_DEATHS:
-            verdict = verdicts.killed_loader(release, attempt)
-            remember_killer(release, folder, verdict.message)
+        if attempt.crashes >= MAX_CRASHES:
+            verdict = verdicts.crashed_loader(release, attempt)
+            record_crashing_release(release, folder, verdict.message)
             raise verdict
         context.library().release(release)

@@ -7,14 +7,14 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage
 from shared.queue import counters, progress
 from workers.recovery.attempts import Attempt
-from workers.scoring.parts import ChunkRecord
+from workers.scoring.parts import PartRecord
 from workers.scoring.reject_limits import count_rejects
 from workers.tasks import context
 
 log = structlog.get_logger()
 
 
-def mark_part(message: ChunkMessage, part: ChunkRecord, attempt: Attempt, *, release_was_kept: bool) -> progress.Marked | None:
+def mark_part(message: ChunkMessage, part: PartRecord, attempt: Attempt, *, release_was_kept: bool) -> progress.Marked | None:
     """Marks a chunk as done and ends its attempt, in one round trip; returns None when Redis does not answer."""
     # a release that was already in memory was not loaded
     stages = {stage: seconds for stage, seconds in part.stages.items() if stage != "load" or not release_was_kept}

@@ -2,7 +2,7 @@
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from workers.recovery.attempts import MAX_DEATHS, counted, step_name
+from workers.recovery.attempts import MAX_CRASHES, counted, step_name
 from workers.tasks import context
 from workers.tasks.policies import verdicts
 from workers.tasks.step import StepRun
@@ -16,8 +16,8 @@ def run_counted(run: StepRun) -> None:
     """
     step = run.step
     with counted(context.redis_client(), run.folder, step_name(run.name, run.message)) as attempt:
-        if attempt.deaths >= MAX_DEATHS and not step.handles_crashes(run.message, run.folder):
-            raise verdicts.killed_step(run.describe(), attempt)
+        if attempt.crashes >= MAX_CRASHES and not step.handles_crashes(run.message, run.folder):
+            raise verdicts.crashed_step(run.describe(), attempt)
         try:
             step.work(run.task, run.message, run.folder, attempt)
         except SoftTimeLimitExceeded:

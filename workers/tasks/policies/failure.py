@@ -37,7 +37,7 @@ def end_step(run: StepRun, error: BaseException) -> None:
         fail_job(run, PermanentError(f"unexpected error in {run.name}, see {log_place(context.settings())}: {error!r}"))
     else:
         # SystemExit from a definition would end this process, and with the same message the next one
-        log.error("a step was to end its process", exc_info=error)
+        log.error("step tried to exit its process", exc_info=error)
         fail_job(run, verdicts.left_the_process(run.describe(), error))
 
 

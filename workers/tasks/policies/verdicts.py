@@ -8,20 +8,20 @@ from workers.recovery.attempts import Attempt
 from workers.scoring.chunk import ChunkStage
 
 
-def killed_step(what: str, attempt: Attempt) -> PermanentError:
+def crashed_step(what: str, attempt: Attempt) -> PermanentError:
     """Returns the error for a step of a whole job, described by ``what``, that killed its process repeatedly."""
     return JobFailedError(f"{what} {_fate(attempt)}", next_step=_advice(attempt))
 
 
-def killed_chunk(message: ChunkMessage, release: str, attempt: Attempt) -> PermanentError:
+def crashed_chunk(message: ChunkMessage, release: str, attempt: Attempt) -> PermanentError:
     """Returns the error for a chunk that killed its process outside of scoring rows, so that no row is at fault."""
     doing = attempt.last.doing if attempt.last else ""
     if doing == ChunkStage.LOADING:
-        return killed_loader(release, attempt)
+        return crashed_loader(release, attempt)
     return JobFailedError(f"chunk {message.index} {_fate(attempt, doing)}", next_step=_advice(attempt))
 
 
-def killed_loader(release: str, attempt: Attempt) -> ModelError:
+def crashed_loader(release: str, attempt: Attempt) -> ModelError:
     """Returns the error for a release that killed or hung the processes that loaded it."""
     definition = release.partition("@")[0]
     return ModelError(
@@ -38,7 +38,7 @@ def out_of_memory(what: str, folder: JobFolder) -> PermanentError:
 def left_the_process(what: str, error: BaseException) -> PermanentError:
     """Returns the error for a step in which the definition's code tried to end the process, as ``sys.exit`` does."""
     return ModelError(
-        f"{what} was ended from within by {error!r}: the definition's code must not end its process",
+        f"{what} tried to end its process with {error!r}, which the definition's code must not do",
         next_step="Find the line with: scoring models check NAME",
     )
 
@@ -53,11 +53,11 @@ def _fate(attempt: Attempt, doing: str = "") -> str:
     last = attempt.last
     where = f", the last time while {doing}" if doing else ""
     if last is not None and last.ran_out_of_time:
-        return f"did not end within its time or killed its process {attempt.deaths} times in a row{where}"
+        return f"did not end within its time or killed its process {attempt.crashes} times in a row{where}"
     if attempt.exit_code is not None:
-        return f"ended its process with exit code {attempt.exit_code}, {attempt.deaths} times in a row{where}"
+        return f"ended its process with exit code {attempt.exit_code}, {attempt.crashes} times in a row{where}"
     had = last.had if last is not None and last.had else describe_memory()
-    return f"killed its process {attempt.deaths} times in a row{where}; most likely memory, of which the process had {had}"
+    return f"killed its process {attempt.crashes} times in a row{where}; most likely memory, of which the process had {had}"
 
 
 def _advice(attempt: Attempt) -> str:

@@ -38,7 +38,7 @@ def folds_of(table: TrainingTable, wanted: int) -> list[Fold]:
     if len(weeks) > 1:
         places = range(1, len(weeks))[-wanted:]
         return [Fold(week=weeks[place], words=f"week {weeks[place]:g} after {_span(weeks[:place])}") for place in places]
-    groups = min(wanted, len(np.unique(table.outcomes.entity_id)))
+    groups = min(wanted, len(np.unique(table.observations.entity_id)))
     if groups < 2:
         raise TableError(
             f"{table.fingerprint.path} has one keyword in one week, too little to be cut into folds",
@@ -63,7 +63,7 @@ def sides(table: TrainingTable, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
         week = table.week if table.week is not None else np.full(len(table.frame), np.nan)
         weeks = weeks_in_order(week)
         return np.isin(week, weeks[: weeks.index(fold.week)]), week == fold.week
-    evaluated = _ranks(table.outcomes.entity_id) % fold.groups == fold.group - 1
+    evaluated = _ranks(table.observations.entity_id) % fold.groups == fold.group - 1
     return ~evaluated, evaluated
 
 

@@ -98,8 +98,7 @@ def compare(worse: Sequence[FoldRecord], better: Sequence[FoldRecord]) -> LossDi
     """Compares two candidates on the folds that both have, paired by groups of keywords.
 
     The standard error is that of a ratio of sums over groups (Cochran, Sampling Techniques, 3rd ed., 6.3), because the rows of a keyword
-    are
-    correlated. It does not cover variation from week to week that affects all keywords at once.
+    are correlated. It does not cover variation from week to week that affects all keywords at once.
     """
     pairs = list(zip(worse, better, strict=False))
     clicks = np.sum([one.clicks for one, _ in pairs], axis=0)

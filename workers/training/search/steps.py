@@ -11,8 +11,6 @@ A killed worker, a lost message or an emptied Redis therefore costs at most the 
 """
 
 import functools
-import math
-import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,25 +23,31 @@ from model_store.foreign_code import DefinitionError, calling
 from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import Search, TableFingerprint
-from shared.errors import MessageError, ModelError, PermanentError, StaleMessageError, TableError
-from shared.jobs.files import JobFile, Subfolder
+from shared.errors import ModelError, PermanentError, TableError
+from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateMessage, TrainJob
 from shared.jobs.search_config import Params
-from shared.records import decode_long
-from workers.tables.prefetch import read_each
 from workers.tables.training.table import TrainingTable, read_training_table
 from workers.training.fitting import fit, rates_of, read_search_config, searches_itself, train_job
 from workers.training.plausibility import check_training_table
 from workers.training.releasing import is_trained
 from workers.training.search.candidates import propose
+from workers.training.search.files import (
+    find_trial,
+    missing_candidates,
+    read_record,
+    read_records,
+    read_rounds,
+    read_search_plan,
+    round_file,
+    search_plan_of,
+    write_record,
+)
 from workers.training.search.folds import BLOCKS, blocks_of, folds_of, sides
 from workers.training.search.rounds import (
     FoldRecord,
-    Records,
     SearchPlan,
-    SearchRound,
-    Trial,
     conclude,
     loss_of,
     next_round,
@@ -52,13 +56,8 @@ from workers.training.search.rounds import (
     varied,
 )
 
-SAID_SECONDS = 1.0
+STAGE_INTERVAL_SECONDS = 1.0
 """Minimum seconds between two updates of the stage of a search: each update reads all records."""
-
-_RECORD = re.compile(r"(\d+)\.(\d+)\.json")
-
-
-# --- the steps ---------------------------------------------------------------------------------------------------------------
 
 
 def next_messages(folder: JobFolder, library: ModelLibrary) -> list[CandidateMessage]:
@@ -74,27 +73,27 @@ def next_messages(folder: JobFolder, library: ModelLibrary) -> list[CandidateMes
     job = train_job(folder)
     if job.config is None or is_trained(folder, job) or searches_itself(library.definition(job.definition)):
         return []
-    plan = _read_plan(folder) or _begin(folder, job, library)
+    plan = read_search_plan(folder) or _begin(folder, job, library)
     _definition_of(job, plan, library)
     while True:
-        rounds = _read_rounds(folder)
-        missing = _missing(folder, rounds)
+        rounds = read_rounds(folder)
+        missing = missing_candidates(folder, rounds)
         if missing:
             return missing
-        records = _read_records(folder, rounds)
+        records = read_records(folder, rounds)
         if records is None:
             continue  # a broken record was deleted and is missing now
         this_round = next_round(plan, rounds, records)
         if this_round is None:
             return []
-        folder.say(f"trying {len(this_round.candidates)} candidates on {plan.folds[this_round.fold - 1].words}")
-        folder.bucket.create(_round_file(folder, this_round.number), this_round.to_json())
+        folder.write_stage(f"trying {len(this_round.candidates)} candidates on {plan.folds[this_round.fold - 1].words}")
+        folder.bucket.create(round_file(folder, this_round.number), this_round.to_json())
 
 
 def missing_messages(folder: JobFolder) -> tuple[list[CandidateMessage], datetime | None]:
     """Returns the missing candidates of the rounds, and when the newest round was made; changes nothing."""
-    rounds = _read_rounds(folder)
-    return _missing(folder, rounds), rounds[-1].made if rounds else None
+    rounds = read_rounds(folder)
+    return missing_candidates(folder, rounds), rounds[-1].made if rounds else None
 
 
 def score_candidate(folder: JobFolder, candidate: int, fold: int, library: ModelLibrary) -> FoldRecord | None:
@@ -107,12 +106,12 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, library: Model
         TableError: the table was changed after the start of the search.
         ModelError: the definition was changed since the search began.
     """
-    if (record := _read_record(folder, candidate, fold)) is not None:
+    if (record := read_record(folder, candidate, fold)) is not None:
         return record
     if folder.outcome() is not None:
         return None
-    job, plan = train_job(folder), _plan_of(folder)
-    trial = _trial(folder, candidate, fold)
+    job, plan = train_job(folder), search_plan_of(folder)
+    trial = find_trial(folder, candidate, fold)
     definition = _definition_of(job, plan, library)
     table = _read_table(folder.bucket, job, definition)
     _check_table(job, plan, table.fingerprint)
@@ -120,41 +119,43 @@ def score_candidate(folder: JobFolder, candidate: int, fold: int, library: Model
     fitted, evaluated = (table.only(rows) for rows in sides(table, plan.folds[fold - 1]))
     try:
         model = fit(definition, fitted, trial.params)
-        losses = log_losses(evaluated.outcomes.conversions, evaluated.outcomes.clicks, rates_of(definition, model, evaluated))
+        losses = log_losses(evaluated.observations.conversions, evaluated.observations.clicks, rates_of(definition, model, evaluated))
     except PermanentError as error:
-        return _write(folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=error.message, seconds=_since(began)))
-    blocks = blocks_of(evaluated.outcomes.entity_id)
-    by_block = (np.bincount(blocks, values, minlength=BLOCKS).tolist() for values in (losses, evaluated.outcomes.clicks))
+        return write_record(
+            folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=error.message, seconds=_since(began))
+        )
+    blocks = blocks_of(evaluated.observations.entity_id)
+    by_block = (np.bincount(blocks, values, minlength=BLOCKS).tolist() for values in (losses, evaluated.observations.clicks))
     record = FoldRecord(
         candidate=candidate, fold=fold, params=trial.params, losses=next(by_block), clicks=next(by_block), seconds=_since(began)
     )
-    return _write(folder, record)
+    return write_record(folder, record)
 
 
 def give_up(folder: JobFolder, candidate: int, fold: int, reason: str) -> None:
     """Records that a candidate failed for a reason outside of its own step, such as a crash."""
-    trial = _trial(folder, candidate, fold)
-    _write(folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=reason, seconds=0.0))
+    trial = find_trial(folder, candidate, fold)
+    write_record(folder, FoldRecord(candidate=candidate, fold=fold, params=trial.params, failed=reason, seconds=0.0))
 
 
-def say_standing(folder: JobFolder) -> None:
-    """Writes the best candidate so far as the stage of the job, unless a stage was written within ``SAID_SECONDS``."""
+def write_best_candidate(folder: JobFolder) -> None:
+    """Writes the best candidate so far as the stage of the job, unless a stage was written within ``STAGE_INTERVAL_SECONDS``."""
     stage = folder.bucket.stat(folder.file(JobFile.STAGE))
-    if stage is not None and time.time() - stage.modified < SAID_SECONDS:
+    if stage is not None and time.time() - stage.modified < STAGE_INTERVAL_SECONDS:
         return
-    rounds = _read_rounds(folder)
-    records = _read_records(folder, rounds)
+    rounds = read_rounds(folder)
+    records = read_records(folder, rounds)
     if not records:
         return
     ok = successes(records)
     if not ok:
-        folder.say("every candidate has failed so far")
+        folder.write_stage("every candidate has failed so far")
         return
     most = max(len(folds) for folds in ok.values())
     best = min((number for number, folds in ok.items() if len(folds) == most), key=lambda number: (loss_of(ok[number]), number))
-    plan = _plan_of(folder)
+    plan = search_plan_of(folder)
     shown = show_params(varied(plan.config, ok[best][0].params))
-    folder.say(f"best so far {loss_of(ok[best]):.5f} on {most} of {len(plan.folds)} folds: {shown}")
+    folder.write_stage(f"best so far {loss_of(ok[best]):.5f} on {most} of {len(plan.folds)} folds: {shown}")
 
 
 def found(folder: JobFolder, table: TableFingerprint) -> Search | None:
@@ -164,12 +165,12 @@ def found(folder: JobFolder, table: TableFingerprint) -> Search | None:
         TableError: the table is not the one of the search.
         ModelError: every candidate failed; the message gives the reason of the first one.
     """
-    plan = _read_plan(folder)
+    plan = read_search_plan(folder)
     if plan is None:
         return None
     _check_table(train_job(folder), plan, table)
-    rounds = _read_rounds(folder)
-    return conclude(plan, rounds, _read_records(folder, rounds) or {})
+    rounds = read_rounds(folder)
+    return conclude(plan, rounds, read_records(folder, rounds) or {})
 
 
 def forget_table() -> None:
@@ -177,15 +178,12 @@ def forget_table() -> None:
     _read_table.cache_clear()
 
 
-# --- the folder ------------------------------------------------------------------------------------------------------------------
-
-
 def _begin(folder: JobFolder, job: TrainJob, library: ModelLibrary) -> SearchPlan:
     """Fixes the config and the folds; the first process to write them decides."""
     definition = library.definition(job.definition)
     config = read_search_config(folder, job)
     _check_parameters(definition, propose(config, []))
-    folder.say(f"reading {job.train}")
+    folder.write_stage(f"reading {job.train}")
     table = _read_table(folder.bucket, job, definition)
     check_training_table(table, force=job.force)
     plan = SearchPlan(
@@ -197,7 +195,7 @@ def _begin(folder: JobFolder, job: TrainJob, library: ModelLibrary) -> SearchPla
         table=table.fingerprint,
     )
     folder.bucket.create(folder.file(JobFile.SEARCH), plan.to_json())
-    return _plan_of(folder)
+    return search_plan_of(folder)
 
 
 def _check_parameters(definition: Definition, candidates: Sequence[Params]) -> None:
@@ -249,94 +247,6 @@ def _read_table(bucket: Bucket, job: TrainJob, definition: Definition) -> Traini
         with_week=True,
         max_left_out=job.max_left_out,
     )
-
-
-def _read_plan(folder: JobFolder) -> SearchPlan | None:
-    text = folder.bucket.read(folder.file(JobFile.SEARCH))
-    return None if text is None else decode_long(SearchPlan, text)
-
-
-def _plan_of(folder: JobFolder) -> SearchPlan:
-    plan = _read_plan(folder)
-    if plan is None:
-        raise StaleMessageError(f"job {folder.job_id} searches for nothing")
-    return plan
-
-
-def _round_file(folder: JobFolder, number: int) -> str:
-    return folder.file(f"{Subfolder.WAVES}/{number:04d}.json")
-
-
-def _read_rounds(folder: JobFolder) -> list[SearchRound]:
-    return [_round_at(folder, info.path) for info in folder.bucket.files(folder.file(Subfolder.WAVES))]
-
-
-def _round_at(folder: JobFolder, path: str) -> SearchRound:
-    return decode_long(SearchRound, folder.bucket.read(path) or b"")
-
-
-def _trial(folder: JobFolder, candidate: int, fold: int) -> Trial:
-    for this_round in _read_rounds(folder):
-        for trial in this_round.candidates:
-            if (trial.number, this_round.fold) == (candidate, fold):
-                return trial
-    raise StaleMessageError(f"job {folder.job_id} does not try a candidate {candidate} on a fold {fold}")
-
-
-def _record_file(folder: JobFolder, candidate: int, fold: int) -> str:
-    return folder.file(f"{Subfolder.CANDIDATES}/{candidate:04d}.{fold:02d}.json")
-
-
-def _present_records(folder: JobFolder) -> set[tuple[int, int]]:
-    names = (_RECORD.fullmatch(info.path.rpartition("/")[2]) for info in folder.bucket.files(folder.file(Subfolder.CANDIDATES)))
-    return {(int(name[1]), int(name[2])) for name in names if name}
-
-
-def _missing(folder: JobFolder, rounds: Sequence[SearchRound]) -> list[CandidateMessage]:
-    there = _present_records(folder) if rounds else set()
-    return [
-        CandidateMessage(job_id=folder.job_id, candidate=trial.number, fold=this_round.fold)
-        for this_round in rounds
-        for trial in this_round.candidates
-        if (trial.number, this_round.fold) not in there
-    ]
-
-
-def _read_record(folder: JobFolder, candidate: int, fold: int) -> FoldRecord | None:
-    text = folder.bucket.read(_record_file(folder, candidate, fold))
-    try:
-        record = None if text is None else decode_long(FoldRecord, text)
-    except MessageError:
-        record = None
-    sound = record and (record.candidate, record.fold) == (candidate, fold) and _adds_up(record)
-    return record if sound else None
-
-
-def _adds_up(record: FoldRecord) -> bool:
-    values = [*record.losses, *record.clicks]
-    whole = len(record.losses) == len(record.clicks) == BLOCKS and all(map(math.isfinite, values)) and sum(record.clicks) > 0
-    return bool(record.failed) or whole
-
-
-def _read_records(folder: JobFolder, rounds: Sequence[SearchRound]) -> Records | None:
-    """Returns the records of these rounds; None when one was broken, which is then deleted, so that its step runs again."""
-    there = _present_records(folder)
-    wanted = [key for this_round in rounds for trial in this_round.candidates if (key := (trial.number, this_round.fold)) in there]
-    records: dict[tuple[int, int], FoldRecord] = {}
-    for key, record in zip(wanted, read_each(folder.bucket, lambda key: _read_record(folder, *key), wanted), strict=True):
-        if record is None:
-            folder.bucket.delete(_record_file(folder, *key))
-            return None
-        records[key] = record
-    return records
-
-
-def _write(folder: JobFolder, record: FoldRecord) -> FoldRecord:
-    """Writes a record and returns it, or the existing record if another process was first."""
-    path = _record_file(folder, record.candidate, record.fold)
-    if not folder.bucket.create(path, record.to_json()):
-        return _read_record(folder, record.candidate, record.fold) or record
-    return record
 
 
 def _since(began: float) -> float:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from model_store.evaluation.comparison import judge_predictions, share_of_conversions, summarise
+from model_store.evaluation.comparison import compare_predictions, share_of_conversions, summarise
 from model_store.evaluation.importance import find_importance
-from model_store.evaluation.metrics import Outcomes, evaluate
+from model_store.evaluation.metrics import Observations, evaluate
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def truth(random) -> np.ndarray:
 
 
 @pytest.fixture
-def table(random, truth) -> Outcomes:
+def table(random, truth) -> Observations:
     clicks = np.ceil(random.pareto(1.2, 6000) * 3).clip(0, 500)
-    return Outcomes(
+    return Observations(
         entity_id=np.repeat(np.arange(2000), 3),
         device=np.tile([0, 1, 2], 2000),
         conversions=random.binomial(clicks.astype(int), truth).astype(float),
@@ -30,13 +30,13 @@ def table(random, truth) -> Outcomes:
 
 
 @pytest.fixture
-def train(table) -> Outcomes:
+def train(table) -> Observations:
     """Knows the first half of the keywords."""
-    return Outcomes(**{name: values[:3000] for name, values in vars(table).items()})
+    return Observations(**{name: values[:3000] for name, values in vars(table).items()})
 
 
 def test_slices_hold_every_row_with_clicks_once(table, train, truth):
-    found = judge_predictions("own", {"own": truth}, table, train)
+    found = compare_predictions("own", {"own": truth}, table, train)
     used = int((table.clicks > 0).sum())
     assert found.slices.keys() == {"device", "clicks", "history"}
     for kind, slices in found.slices.items():
@@ -45,7 +45,7 @@ def test_slices_hold_every_row_with_clicks_once(table, train, truth):
 
 
 def test_the_figures_of_a_slice_are_those_of_its_rows_alone(table, train, truth):
-    found = judge_predictions("own", {"own": truth}, table, train).slices
+    found = compare_predictions("own", {"own": truth}, table, train).slices
     for rows, figures in (
         (table.device == 1, found["device"]["Smartphone"]),
         ((table.clicks >= 4) & (table.clicks < 10), found["clicks"]["4 to 9"]),
@@ -59,7 +59,7 @@ def test_the_figures_of_a_slice_are_those_of_its_rows_alone(table, train, truth)
 
 def test_a_shifted_prediction_is_seen_where_it_is_shifted_and_an_honest_one_nowhere(table, train, truth):
     shifted = np.where(table.device == 2, truth + 0.05, truth)
-    devices = judge_predictions("own", {"own": shifted}, table, train).slices["device"]
+    devices = compare_predictions("own", {"own": shifted}, table, train).slices["device"]
     assert devices["Tablet"].residual.low > 0.03
     for name in ("Computer", "Smartphone"):
         assert devices[name].residual.low < 0 < devices[name].residual.high
@@ -67,7 +67,7 @@ def test_a_shifted_prediction_is_seen_where_it_is_shifted_and_an_honest_one_nowh
 
 def test_differences_are_to_each_other_predictor_and_below_0_for_the_better(table, train, truth):
     others = {"v1@20261123T101500Z-9bfad3": truth + 0.03, "mean of all": np.full(6000, 0.1), "twin": truth.copy()}
-    found = judge_predictions("own", {"own": truth} | others, table, train)
+    found = compare_predictions("own", {"own": truth} | others, table, train)
     for name, rates in others.items():
         expected = [evaluate(table.conversions, table.clicks, of).log_loss_per_click for of in (truth, rates)]
         assert found.differences[name].value == pytest.approx(expected[0] - expected[1], abs=1e-12)
@@ -78,7 +78,7 @@ def test_differences_are_to_each_other_predictor_and_below_0_for_the_better(tabl
 
 
 def test_calibration_bins_hold_equal_clicks_and_the_truth_lies_in_most_intervals(table, train, truth):
-    bins = judge_predictions("own", {"own": truth}, table, train).calibration
+    bins = compare_predictions("own", {"own": truth}, table, train).calibration
     assert len(bins) == 10
     assert sum(part.clicks for part in bins) == pytest.approx(table.clicks.sum())
     assert [part.predicted for part in bins] == sorted(part.predicted for part in bins)

@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from model_store.evaluation.metrics import Outcomes, evaluate, naive_predictors
+from model_store.evaluation.metrics import Observations, evaluate, naive_predictors
 from shared.errors import ModelError, TableError
 
 
 def outcomes(entity_id, device, conversions, clicks):
-    return Outcomes(entity_id=np.array(entity_id), device=np.array(device), conversions=np.array(conversions), clicks=np.array(clicks))
+    return Observations(entity_id=np.array(entity_id), device=np.array(device), conversions=np.array(conversions), clicks=np.array(clicks))
 
 
 def test_the_figures_of_two_rows_worked_out_by_hand():

@@ -65,7 +65,7 @@ def test_a_job_that_moves_without_redis_is_followed_on(tmp_path, no_redis_url, c
 
     def sleep(seconds):
         clock.append(clock.pop() + seconds)
-        folder.say(f"still at it {clock[0] // 60}")
+        folder.write_stage(f"still at it {clock[0] // 60}")
         if clock[0] > 3 * follow.GIVE_UP_SECONDS:
             folder.cancel()
 
@@ -101,7 +101,7 @@ def test_a_search_is_followed_by_its_candidate_folds_and_the_best_so_far(tmp_pat
     assert follow._describe(folder.status()) == ("waits for a worker", "")
     bucket.write(folder.file("waves/0001.json"), b'{"expected": 72}')
     bucket.write(folder.file("candidates/0001.01.json"), b"{}")
-    folder.say("best so far 0.21342 on 1 of 3 folds: num_leaves 15")
+    folder.write_stage("best so far 0.21342 on 1 of 3 folds: num_leaves 15")
     assert follow._describe(folder.status()) == ("1 of 72 candidate folds", "best so far 0.21342 on 1 of 3 folds: num_leaves 15")
     # fewer are expected once some candidates were stopped
     bucket.write(folder.file("waves/0002.json"), b'{"expected": 40}')

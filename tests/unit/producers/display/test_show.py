@@ -364,7 +364,7 @@ def test_one_damaged_manifest_is_named_and_the_other_commands_go_on(bucket, done
 def test_the_list_of_jobs_shows_state_progress_and_reason_of_each(bucket, done):
     running = make_job(bucket, minute=1, chunk_rows=7)
     plan(running)
-    running.say("cuts the table")
+    running.write_stage("cuts the table")
     cancelled = make_job(bucket, minute=2)
     cancelled.cancel()
     shown = scoring(bucket, "jobs", "list").stdout.splitlines()[1:]

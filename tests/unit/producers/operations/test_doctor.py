@@ -28,8 +28,8 @@ from shared.catalog.aliases import point_alias
 from shared.queue import heartbeat, routes
 from shared.queue.client import connect_to_redis
 from shared.queue.crashing_releases import CrashingRelease, record_crashing_release
+from shared.queue.maintenance_crashes import MAX_CRASHES, begin
 from shared.queue.probe import Answer, Probe, read_answers, write_answer
-from shared.queue.upkeep import MAX_DEATHS, begin
 from shared.records import decode
 from shared.settings import Settings
 from shared.version import code_version
@@ -255,7 +255,7 @@ def test_an_answer_of_an_earlier_version_is_no_difference(tmp_path):
 
 
 def test_the_worker_says_whether_it_has_the_bucket_of_the_command(redis_url, tmp_path):
-    program = "import json, sys; from workers.tasks.upkeep import answer_probe; answer_probe(*json.loads(sys.argv[1]))"
+    program = "import json, sys; from workers.tasks.probe import answer_probe; answer_probe(*json.loads(sys.argv[1]))"
     client, seen = connect_to_redis(redis_url), {}
     for asker in ("same", "other"):
         asked = Probe()
@@ -294,7 +294,7 @@ def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(re
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "model.py").write_text("import no_such_library")
     probes = {queue: Probe() for queue in ("control", "score", "train")}
-    program = "import json, sys; from workers.tasks.upkeep import answer_probe; [answer_probe(*words) for words in json.loads(sys.argv[1])]"
+    program = "import json, sys; from workers.tasks.probe import answer_probe; [answer_probe(*words) for words in json.loads(sys.argv[1])]"
     words = json.dumps([[probe.encode(), queue] for queue, probe in probes.items()])
     environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, words], cwd=REPOSITORY, env=environment, timeout=120, check=True)
@@ -325,7 +325,7 @@ def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monke
     definition, release = found["definition v9"], found[f"release {killer.release}"]
     assert (definition.state, definition.text) == (
         State.ERROR,
-        "it kills its process (SIGABRT) when it is imported, and is left out on one",
+        "it kills its process (SIGABRT) when it is imported, and is excluded on one",
     )
     assert (release.state, release.text) == (State.WARNING, "it kills (2026-11-23 10:00 UTC)")
     assert release.next_step == "See: scoring jobs show a-job"
@@ -334,7 +334,7 @@ def test_definitions_and_releases_that_kill_are_named(redis_url, tmp_path, monke
 def test_what_the_sweep_and_the_daily_removal_leave_out_is_named(redis_url, tmp_path):
     client, now = redis.Redis.from_url(redis_url), datetime(2026, 11, 23, 10, tzinfo=UTC)
     for step, piece in ((routes.SWEEP, "a-job"), (routes.GC, "revisions to v1/2026")):
-        for _ in range(MAX_DEATHS):
+        for _ in range(MAX_CRASHES):
             begin(client, step, now, "2.1 GB").may_enter(piece)
         begin(client, step, now, "2.1 GB")
     found = look(redis_url, tmp_path)

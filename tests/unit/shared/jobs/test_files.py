@@ -34,7 +34,7 @@ def test_the_names_of_the_files_are_part_of_the_format():
         "VERSIONS": "versions.json",
         "PARAMS": "params.yaml",
         "STAGE": "stage.json",
-        "BEGUN": "begun.json",
+        "PINNED": "begun.json",
         "PLAN": "plan.json",
         "SEARCH": "search.json",
         "MANIFEST": "manifest.json",
@@ -57,7 +57,7 @@ def test_the_names_of_the_folders_are_part_of_the_format():
         "WAVES": "waves",
         "CANDIDATES": "candidates",
         "SUSPECTS": "suspects",
-        "DEATHS": "deaths",
+        "CRASHES": "deaths",
         "FIXES": "fixes",
         "ENDED": "ended",
     }

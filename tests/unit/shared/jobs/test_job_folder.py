@@ -113,7 +113,7 @@ def test_a_job_nobody_has_touched_is_queued(folder):
 
 
 def test_a_job_whose_step_said_something_is_running(folder):
-    folder.say("cutting the table into chunks")
+    folder.write_stage("cutting the table into chunks")
     status = folder.status()
     assert (status.state, status.reason) == ("running", "cutting the table into chunks")
     assert status.since > MOMENT
@@ -164,7 +164,7 @@ def test_a_done_job_is_done_even_when_its_parts_were_swept_away(folder):
 def test_a_job_that_ended_without_a_result_is_final_whatever_else_is_there(folder, state):
     put_plan(folder, chunks=2)
     put_parts(folder, 0)
-    folder.say("scoring 2 chunks")
+    folder.write_stage("scoring 2 chunks")
     folder.write_outcome(outcome(state, reason="the table is broken"))
     status = folder.status()
     assert (status.state, status.has_ended, status.reason, status.chunks_done) == (state, True, "the table is broken", 1)
@@ -175,12 +175,12 @@ def test_a_train_job_needs_no_plan(bucket):
     folder = JobFolder(bucket, job.job_id)
     folder.create(job)
     assert (folder.status().state, folder.status().job) == ("queued", job)
-    folder.say("fitting v2 on 19,866 rows")
+    folder.write_stage("fitting v2 on 19,866 rows")
     assert folder.status().state == "running"
 
 
 def test_a_step_may_say_something_long(folder):
-    folder.say("reading " + "x" * 2000)
+    folder.write_stage("reading " + "x" * 2000)
     assert folder.status().reason.startswith("reading xxx")
 
 

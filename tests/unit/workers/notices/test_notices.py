@@ -499,7 +499,7 @@ def test_a_notice_that_was_perhaps_heard_says_so_when_it_is_told_again(bucket, w
         with pytest.raises(resting.NoticeError):
             delivery.deliver_job_notice(folder, server.notifier)
     delivery.deliver_job_notice(folder, server.notifier)
-    assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True, True]
+    assert [posted["text"].endswith(" (may be a repetition)") for posted in server.posted] == [False, True, True]
     assert notified(folder) is True
 
 
@@ -524,14 +524,14 @@ delivery.deliver_job_notice(JobFolder(LocalBucket(Path({str(bucket.root)!r})), {
     assert subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False).returncode == -9
     assert notified(folder) is None
     delivery.deliver_job_notice(folder, server.notifier)
-    assert [posted["text"].endswith(" (perhaps told before)") for posted in server.posted] == [False, True]
+    assert [posted["text"].endswith(" (may be a repetition)") for posted in server.posted] == [False, True]
     assert notified(folder) is True
 
 
 def test_a_notice_that_kills_every_process_is_given_up(bucket, webhook, logged):
     server = webhook()
     folder = ended(bucket)
-    bucket.write(folder.file("telling.json"), delivery.DeliveryAttempt(at=NOON, tries=3, perhaps_told=True).to_json())
+    bucket.write(folder.file("telling.json"), delivery.DeliveryState(at=NOON, tries=3, may_have_arrived=True).to_json())
     delivery.deliver_job_notice(folder, server.notifier)
     assert not server.posted
     assert notified(folder) is False
@@ -544,7 +544,7 @@ def test_a_mark_that_cannot_be_read_keeps_no_notice_back(bucket, webhook, text):
     folder = ended(bucket)
     bucket.write(folder.file("telling.json"), text)
     delivery.deliver_job_notice(folder, server.notifier)
-    assert title_told(server).endswith(" (perhaps told before)")
+    assert title_told(server).endswith(" (may be a repetition)")
 
 
 def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):

@@ -18,7 +18,7 @@ from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, run_job, tree, write_table
 from workers.recovery import retention
 from workers.recovery.retention import make_step
-from workers.tasks import context, delivering, upkeep
+from workers.tasks import context, delivering, maintenance
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def test_one_process_at_a_time_makes_a_step(bucket, tmp_path, monkeypatch):
         monkeypatch.setattr(context, "redis_client", lambda: client)
         monkeypatch.setattr(context, "bucket", lambda: bucket)
         with leased(client, "gc"):
-            upkeep.gc()
+            maintenance.gc()
             assert read_progress(bucket) is None
-        upkeep.gc({"what": "somebody else sent"}, more=1)
+        maintenance.gc({"what": "somebody else sent"}, more=1)
     assert read_progress(bucket).phase == ""
 
 
@@ -71,12 +71,12 @@ def test_a_worker_whose_clock_is_a_day_ahead_removes_nothing_that_was_just_marke
     monkeypatch.setattr(context, "redis_client", lambda: client)
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
-    upkeep.gc()
+    maintenance.gc()
     assert read_progress(bucket).marked == 1
     files = tree(bucket.place("jobs"))
     monkeypatch.setattr(retention, "datetime", DayAhead)
     for _ in range(3):
-        upkeep.gc()
+        maintenance.gc()
     assert tree(bucket.place("jobs")) == files
 
 

@@ -197,7 +197,7 @@ def test_a_turn_begins_after_the_job_that_was_looked_at_last_and_comes_to_the_ot
     ]
     assert turn.after == "", "all were looked at"
     gone = Turn(after="job-2x")  # that job ended meanwhile
-    assert [mark.path[-1] for mark in gone.message(bucket.files("jobs/_open"))] == ["3", "1", "2"]
+    assert [mark.path[-1] for mark in gone.in_order(bucket.files("jobs/_open"))] == ["3", "1", "2"]
 
 
 def test_an_outcome_gets_its_time_as_well(bucket):

@@ -1,4 +1,4 @@
-"""A message of upkeep expires by the clock of Redis, so that a worker whose own clock is ahead still takes sweeps."""
+"""A message of maintenance expires by the clock of Redis, so that a worker whose own clock is ahead still takes sweeps."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +8,7 @@ from celery.worker.state import revoked
 
 from shared.settings import Settings
 from workers.runtime import expiry
-from workers.tasks import upkeep
+from workers.tasks import maintenance, probe
 
 pytestmark = pytest.mark.server
 
@@ -44,5 +44,5 @@ def test_without_redis_the_clock_of_the_machine_decides(monkeypatch, no_redis_ur
 
 
 def test_every_task_whose_messages_expire_is_read_in_this_way():
-    for task in (upkeep.sweep, upkeep.gc, upkeep.answer_probe):
+    for task in (maintenance.sweep, maintenance.gc, probe.answer_probe):
         assert task.Request == "workers.runtime.expiry:Request"

@@ -44,7 +44,7 @@ class Worker:
         self.client = redis.Redis.from_url(url)
         self.app = make_app(self.settings)
         self.app.set_current()
-        for module in ("score", "train", "upkeep"):
+        for module in ("score", "train", "notify", "maintenance"):
             self.app.loader.import_task_module(f"workers.tasks.{module}")
         self.app.finalize()
 

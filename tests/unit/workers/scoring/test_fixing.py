@@ -26,7 +26,8 @@ from tests.handmade import (
     text_at,
     write_table,
 )
-from workers.scoring import chunk, fixing, planning, publishing
+from workers.scoring import chunk, planning, publishing
+from workers.scoring.fixes import fixed_rows
 from workers.scoring.parts import read_part
 from workers.scoring.plan import read_plan
 from workers.tables import rows as table_rows
@@ -314,7 +315,7 @@ def test_a_folder_of_tables_needs_the_file_of_each_row(bucket):
 def test_more_fixed_rows_than_fit_are_refused_packed_or_not(bucket, monkeypatch):
     earlier = make_job(bucket, table=put_table(bucket, "csv", bad_lines(), "spoiled"), max_reject_share=0.5)
     run_job(earlier)
-    monkeypatch.setattr(fixing, "MAX_FIXED_BYTES", 1 << 20)
+    monkeypatch.setattr(fixed_rows, "MAX_FIXED_BYTES", 1 << 20)
     text = f"reject_file,reject_line,{HEADER}\n".encode() + b"\n" * (1 << 20)
     for minute, (path, data) in enumerate({FIXED: text, f"{FIXED}.gz": gzip.compress(text)}.items(), 1):
         bucket.write(path, data)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
-from workers.scoring.isolation import DEATHS_OF_ONE_ROW, isolate_poison_rows
+from workers.scoring.isolation import CRASHES_OF_ONE_ROW, isolate_poison_rows
 
 
 class Death(BaseException):
@@ -33,7 +33,7 @@ def test_only_the_records_that_kill_are_deadly(tmp_path_factory, case):
             break
         except Death:
             deaths += 1
-            assert deaths <= len(killers) * (count.bit_length() + DEATHS_OF_ONE_ROW), "it does not come closer"
+            assert deaths <= len(killers) * (count.bit_length() + CRASHES_OF_ONE_ROW), "it does not come closer"
     assert {start for start, _ in deadly} == killers
     assert [record for start, end in sorted([*cleared, *deadly]) for record in range(start, end)] == list(range(count))
 

@@ -576,7 +576,7 @@ def test_large_row_groups_are_whole_chunks_and_pieces_only_where_the_table_would
 
 
 def test_a_file_of_a_folder_is_cut_as_a_part_of_its_table():
-    first, middle, last = (parquet_cuts.ShareOfTable(before=before, behind=99 - before) for before in (0, 50, 99))
+    first, middle, last = (parquet_cuts.ShareOfTable(before=before, after=99 - before) for before in (0, 50, 99))
     assert cuts_of(1_000_000, AS_PANDAS_WRITES, first) == cuts_of(1_000_000, AS_PANDAS_WRITES, middle) == [500_000] * 2
     assert cuts_of(1_000_000, AS_PANDAS_WRITES, last) == [250_000] * 4
     assert cuts_of(200_000, 50_000, first) == [100_000] * 2

@@ -13,7 +13,8 @@ from shared.queue.probe import Probe, read_answers
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port
 from workers.notices import delivery, resting
-from workers.tasks import context, delivering, upkeep
+from workers.tasks import context, delivering
+from workers.tasks.probe import answer_probe
 
 pytestmark = pytest.mark.server
 
@@ -46,7 +47,7 @@ def worker(client, tmp_path, monkeypatch):
 
 def probe(client) -> str:
     asked = Probe(tell_people=True)
-    upkeep.answer_probe(asked.encode(), "control")
+    answer_probe(asked.encode(), "control")
     return read_answers(client, asked)["control"].webhook
 
 
@@ -74,14 +75,14 @@ def test_a_probe_says_why_nothing_was_sent(client, worker, people):
 
 def test_a_probe_from_the_queue_comes_again_while_another_process_is_at_the_webhook(client, worker, people):
     worker(people.url)
-    upkeep.answer_probe.push_request(args=[Probe(tell_people=True).encode(), "control"], kwargs={}, retries=0, called_directly=False)
+    answer_probe.push_request(args=[Probe(tell_people=True).encode(), "control"], kwargs={}, retries=0, called_directly=False)
     try:
         with leased(client, delivery.LEASE), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(upkeep.answer_probe, "signature_from_request", lambda *_, **__: Sent())
+            patch.setattr(answer_probe, "signature_from_request", lambda *_, **__: Sent())
             with pytest.raises(celery.exceptions.Retry):
-                upkeep.answer_probe.run(Probe(tell_people=True).encode(), "control")
+                answer_probe.run(Probe(tell_people=True).encode(), "control")
     finally:
-        upkeep.answer_probe.pop_request()
+        answer_probe.pop_request()
     assert people.posted == []
 
 

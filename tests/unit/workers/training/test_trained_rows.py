@@ -73,7 +73,7 @@ def test_the_share_is_estimated_well_from_a_sketch_of_any_size(bucket, monkeypat
 def test_a_sketch_does_not_depend_on_the_order_of_rows_and_a_damaged_one_says_nothing(bucket):
     whole = read_training_table(bucket, TRAIN, None)
     backwards = whole.only(np.arange(len(whole.frame)) < 10**9)
-    order = np.argsort(-whole.outcomes.entity_id)
+    order = np.argsort(-whole.observations.entity_id)
     frame = pd.read_csv(bucket.place(TRAIN)).iloc[order]
     bucket.write("data/turned.csv", frame.to_csv(index=False).encode())
     assert sketch(whole) == sketch(backwards) == sketch(read_training_table(bucket, "data/turned.csv", None))

@@ -89,7 +89,7 @@ def assert_same(one: TrainingTable, other: TrainingTable) -> None:
     pd.testing.assert_frame_equal(one.frame, other.frame)
     assert one.columns == other.columns
     for field in ("entity_id", "device", "conversions", "clicks"):
-        np.testing.assert_array_equal(getattr(one.outcomes, field), getattr(other.outcomes, field))
+        np.testing.assert_array_equal(getattr(one.observations, field), getattr(other.observations, field))
 
 
 # --- the same table in every kind of file
@@ -105,11 +105,11 @@ def test_a_raw_table_is_the_same_in_every_kind_of_file(bucket, kind):
     for name in table.frame:
         assert table.frame[name].tolist() == prepared[name].tolist(), name
     assert [column.type for column in table.columns] == ["binary"] * 4 + ["number"]
-    outcomes = table.outcomes
-    assert outcomes.entity_id.tolist() == raw["entity_id"].tolist()
-    assert outcomes.device.tolist() == [["Computer", "Smartphone", "Tablet"].index(name) for name in raw["device"]]
-    assert outcomes.clicks.tolist() == raw["Clicks"].tolist()
-    assert outcomes.conversions.tolist() == np.minimum(raw["Conversions"], raw["Clicks"]).tolist()
+    observations = table.observations
+    assert observations.entity_id.tolist() == raw["entity_id"].tolist()
+    assert observations.device.tolist() == [["Computer", "Smartphone", "Tablet"].index(name) for name in raw["device"]]
+    assert observations.clicks.tolist() == raw["Clicks"].tolist()
+    assert observations.conversions.tolist() == np.minimum(raw["Conversions"], raw["Clicks"]).tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,8 +119,8 @@ def test_a_prepared_table_is_the_same_in_every_kind_of_file(bucket, kind):
     from_raw = read_training_table(bucket, put(bucket, "csv", raw, "data/raw"), None)
     pd.testing.assert_frame_equal(prepared.frame, from_raw.frame)
     assert prepared.columns == from_raw.columns
-    assert set(prepared.outcomes.clicks.tolist()) == {1.0}, "a prepared table counts one click for each row"
-    assert prepared.outcomes.conversions.tolist() == prepared.frame["cr"].tolist()
+    assert set(prepared.observations.clicks.tolist()) == {1.0}, "a prepared table counts one click for each row"
+    assert prepared.observations.conversions.tolist() == prepared.frame["cr"].tolist()
 
 
 def test_a_folder_of_files_is_one_table(bucket):
@@ -227,7 +227,7 @@ def test_conversions_are_capped_at_the_clicks(bucket):
     raw = raw_table(3).assign(Clicks=[2, 5, 1], Conversions=[7, 5, 0])
     table = read_training_table(bucket, put(bucket, "csv", raw), None)
     assert table.frame["cr"].tolist() == [1.0, 1.0, 0.0]
-    assert table.outcomes.conversions.tolist() == [2.0, 5.0, 0.0]
+    assert table.observations.conversions.tolist() == [2.0, 5.0, 0.0]
 
 
 @pytest.mark.parametrize(("clicks", "conversions"), [(0, 0), (0, 1), (-1, 0), (3, -1)])
@@ -236,7 +236,7 @@ def test_a_row_without_clicks_or_with_negative_counts_is_not_used(bucket, clicks
     raw.loc[[17, 99], ["Clicks", "Conversions"]] = [clicks, conversions]
     table = read_training_table(bucket, put(bucket, "csv", raw), None)
     assert table.frame["entity_id"].tolist() == raw["entity_id"].drop([17, 99]).tolist()
-    assert table.outcomes.device.tolist() == [["Computer", "Smartphone", "Tablet"].index(name) for name in raw["device"].drop([17, 99])]
+    assert table.observations.device.tolist() == [["Computer", "Smartphone", "Tablet"].index(name) for name in raw["device"].drop([17, 99])]
     assert (table.fingerprint.rows, table.fingerprint.rejected) == (198, 0 if clicks == 0 and conversions >= 0 else 2)
     assert np.isfinite(table.frame["cr"]).all()
 

@@ -17,7 +17,7 @@ from workers.tasks.step import Step, StepRun
 
 ORDINARY = {
     "activity": "making up things",
-    "says_stage": False,
+    "writes_stage": False,
     "handles_crashes": lambda *_: False,
     "repeat_while": lambda _: False,
     "time_limit": FailAtTimeLimit(),

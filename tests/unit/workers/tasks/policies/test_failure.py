@@ -27,7 +27,7 @@ def raising(error):
         (TableError("the table has no rows"), "the table has no rows", 3),
         (MemoryError(), "made.up (making up things) ran out of memory: its process may use ", 5),
         (ValueError("a defect"), "unexpected error in made.up, see ", 5),
-        (SystemExit(3), "made.up (making up things) was ended from within by SystemExit(3)", 4),
+        (SystemExit(3), "made.up (making up things) tried to end its process with SystemExit(3)", 4),
     ],
     ids=["permanent", "memory", "unexpected", "exit"],
 )

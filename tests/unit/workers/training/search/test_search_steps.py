@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.evaluation.metrics import Outcomes
+from model_store.evaluation.metrics import Observations
 from model_store.store import read_manifest
 from producers.sample.tables import write_table
 from shared.bucket.local import LocalBucket
@@ -153,10 +153,10 @@ def finish(folder, definitions=None):
 def table_of(keywords, weeks) -> TrainingTable:
     rows = len(keywords)
     ones = np.ones(rows)
-    happened = Outcomes(entity_id=np.array(keywords), device=np.zeros(rows, dtype=np.int8), conversions=ones, clicks=ones)
+    happened = Observations(entity_id=np.array(keywords), device=np.zeros(rows, dtype=np.int8), conversions=ones, clicks=ones)
     fingerprint = TableFingerprint(path="data/train/train.csv", files={}, rows=rows, rejected=0)
     week = None if weeks is None else np.array(weeks, dtype=np.float64)
-    return TrainingTable(frame=pd.DataFrame({"cr": ones}), outcomes=happened, columns=[], fingerprint=fingerprint, week=week)
+    return TrainingTable(frame=pd.DataFrame({"cr": ones}), observations=happened, columns=[], fingerprint=fingerprint, week=week)
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(1, 6)), min_size=2, max_size=200), st.booleans(), st.integers(2, 8))
@@ -240,9 +240,9 @@ def test_what_a_candidate_reaches_is_what_training_by_hand_reaches(bucket):
 
     fitted, later = table.only(table.week == 1), table.only(table.week == 2)
     model = Model(config={"ridge_clicks": 30000})
-    model.train(fitted.frame.drop(columns=["cr", "entity_id"]), fitted.frame["cr"], fitted.outcomes.clicks)
+    model.train(fitted.frame.drop(columns=["cr", "entity_id"]), fitted.frame["cr"], fitted.observations.clicks)
     rates = model.predict(later.frame.drop(columns=["cr", "entity_id"]))
-    by_hand = evaluate(later.outcomes.conversions, later.outcomes.clicks, rates).log_loss_per_click
+    by_hand = evaluate(later.observations.conversions, later.observations.clicks, rates).log_loss_per_click
     assert sum(record.losses) / sum(record.clicks) == pytest.approx(by_hand, rel=1e-12)
 
 
@@ -343,7 +343,7 @@ def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definiti
     monkeypatch.setattr(context, "settings", lambda: Settings(definitions=definitions))
     folder = search_job(bucket, b"parameters:\n  rate: [0.05, 7]\n", "clumsy")
     [_, message] = steps.next_messages(folder, library_of(folder.bucket, definitions))
-    candidates.try_or_give_up(SimpleNamespace(app=make_app(Settings())), message, folder, SimpleNamespace(deaths=0))
+    candidates.try_or_give_up(SimpleNamespace(app=make_app(Settings())), message, folder, SimpleNamespace(crashes=0))
     run_search(folder, definitions)
     [failed] = [candidate for candidate in finish(folder, definitions).candidates if candidate.state == "failed"]
     assert (failed.params, failed.reason) == ({"rate": 7}, "it took longer than 840 seconds")
@@ -353,14 +353,14 @@ def test_people_are_told_of_the_best_so_far_but_not_with_every_candidate(bucket)
     folder = search_job(bucket, b"parameters:\n  ridge_clicks: [10, 30000]\n")
     messages = steps.next_messages(folder, library_of(folder.bucket))
     steps.score_candidate(folder, 1, 1, library_of(folder.bucket))
-    steps.say_standing(folder)
+    steps.write_best_candidate(folder)
     assert "trying 2 candidates" in folder.status().reason, "that was said a moment ago"
     make_older(folder)
-    steps.say_standing(folder)
+    steps.write_best_candidate(folder)
     assert re.fullmatch(r"best so far 0\.\d{5} on 1 of 3 folds: ridge_clicks 10", folder.status().reason)
     steps.score_candidate(folder, 2, 1, library_of(folder.bucket))
     make_older(folder)
-    steps.say_standing(folder)
+    steps.write_best_candidate(folder)
     assert folder.status().reason.endswith("on 1 of 3 folds: ridge_clicks 30000")
     assert (folder.status().chunks_done, folder.status().chunks) == (len(messages), 6)
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from workers.tables.prefetch import MOST_BYTES, ON_DISK, prefetch_each, side_by_side
+from workers.concurrency import MOST_BYTES, ON_DISK, prefetch_each, run_concurrently
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
@@ -67,7 +67,7 @@ def test_what_is_found_side_by_side_is_told_in_order_and_in_this_thread(at_once)
         told.extend(items)
         threads.add(threading.current_thread())
 
-    assert side_by_side(do, 6, tell, at_once) == [number * 10 for number in range(6)]
+    assert run_concurrently(do, 6, tell, at_once) == [number * 10 for number in range(6)]
     assert told == [(number, step) for number in range(6) for step in range(number)]
     assert threads == {threading.current_thread()}
 
@@ -83,7 +83,7 @@ def test_side_by_side_means_that_a_later_one_does_not_wait_for_the_end_of_an_ear
             second_done.set()
 
     told = []
-    side_by_side(do, 2, told.extend, 2)
+    run_concurrently(do, 2, told.extend, 2)
     assert told == [0, 1]
 
 
@@ -95,7 +95,7 @@ def test_what_is_found_is_told_before_its_finder_ends(at_once):
         found(["first"])
         assert told.wait(10)
 
-    side_by_side(do, 2, lambda _: told.set(), at_once)
+    run_concurrently(do, 2, lambda _: told.set(), at_once)
 
 
 @pytest.mark.parametrize("who", ["finder", "teller"])
@@ -117,9 +117,9 @@ def test_a_failure_stops_the_others_where_they_find_something(who):
             raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        side_by_side(do, 9, tell, 3)
+        run_concurrently(do, 9, tell, 3)
     assert set(begun) <= {0, 1, 2}
 
 
 def test_none_side_by_side_are_none():
-    assert side_by_side(lambda *_: 1, 0, print, 3) == []
+    assert run_concurrently(lambda *_: 1, 0, print, 3) == []

@@ -1,4 +1,4 @@
-"""Upkeep that kills or hangs its process is tried three times; then it goes on without the piece that does it, and people are told."""
+"""Maintenance that kills or hangs its process is tried three times; then it goes on without the piece that does it, and people are told."""
 
 import os
 import signal
@@ -11,18 +11,17 @@ from celery.exceptions import SoftTimeLimitExceeded
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder
-from shared.queue import broker, heartbeat, routes, upkeep
+from shared.queue import broker, heartbeat, maintenance_crashes, routes
 from shared.queue.client import connect_to_redis
 from shared.queue.clusters import Cluster
-from shared.queue.upkeep import read_left_out
+from shared.queue.maintenance_crashes import read_left_out
 from shared.retention import removal, survey
 from shared.retention.round import read_progress
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, write_table
 from workers.recovery import retention, sweep
-from workers.recovery.upkeep import pause_after
-from workers.tasks import context, sweeping
-from workers.tasks import upkeep as tasks_upkeep
+from workers.recovery.maintenance import pause_after
+from workers.tasks import context, maintenance, sweeping
 
 pytestmark = pytest.mark.server
 
@@ -110,7 +109,7 @@ def ended(bucket):
 
 def test_a_group_that_kills_the_removal_is_left_out_and_the_round_goes_on(bucket, client, ended, monkeypatch):
     monkeypatch.setattr(survey, "_assess_results", dying_on("2026/11/23", survey._assess_results))
-    assert deaths(tasks_upkeep.gc, 6) == 3
+    assert deaths(maintenance.gc, 6) == 3
     progress = read_progress(bucket)
     assert (progress.phase, progress.marked) == ("", 1), "the jobs were looked at, and the round is over"
     [left_out] = read_left_out(client, routes.GC)
@@ -125,21 +124,21 @@ def test_jobs_that_are_older_than_a_group_that_is_left_out_stay_for_its_fixes(bu
     monkeypatch.setattr(survey, "GROUP", 1)
     newer = make_job(bucket, minute=30)
     monkeypatch.setattr(survey, "files_of_jobs", dying_on(f"'{newer.job_id}']", survey.files_of_jobs))
-    assert deaths(tasks_upkeep.gc, 5) == 3
+    assert deaths(maintenance.gc, 5) == 3
     assert (read_progress(bucket).phase, read_progress(bucket).marked) == ("", 0)
 
 
 def test_a_removal_that_kills_its_process_before_any_group_rests_for_a_day(bucket, client, monkeypatch):
     monkeypatch.setattr(retention, "make_step", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    assert deaths(tasks_upkeep.gc, 6) == 3
+    assert deaths(maintenance.gc, 6) == 3
     [notice] = announced(bucket)
     assert "left out" not in notice.facts
-    later = datetime.now(UTC) + upkeep.LEFT_OUT_FOR
-    assert not upkeep.begin(client, routes.GC, later, "").is_paused
+    later = datetime.now(UTC) + maintenance_crashes.LEFT_OUT_FOR
+    assert not maintenance_crashes.begin(client, routes.GC, later, "").is_paused
 
 
 def test_a_tombstone_that_hangs_the_removal_is_left_for_another_round(bucket, client, ended, monkeypatch):
-    tasks_upkeep.gc()
+    maintenance.gc()
     [tombstone] = bucket.files("gc/tombstones")
 
     def hang(*_):
@@ -149,7 +148,7 @@ def test_a_tombstone_that_hangs_the_removal_is_left_for_another_round(bucket, cl
     monkeypatch.setattr(removal, "GRACE", type(removal.GRACE)(0))
     bucket.delete("gc/progress.json")
     for _ in range(4):
-        tasks_upkeep.gc()
+        maintenance.gc()
     assert read_progress(bucket).phase == ""
     [left_out] = read_left_out(client, routes.GC)
     assert left_out.piece == tombstone.path
@@ -165,7 +164,7 @@ def open_jobs(bucket):
 
 def test_a_job_that_kills_the_sweep_is_left_out_and_the_others_go_on(bucket, client, open_jobs, sent, monkeypatch):
     monkeypatch.setattr(sweep, "_missing_step", dying_on(open_jobs[1], sweep._missing_step))
-    assert deaths(tasks_upkeep.sweep, 6) == 3
+    assert deaths(maintenance.sweep, 6) == 3
     assert {*sent.read_text().split()} == {open_jobs[0], open_jobs[2]}
     assert [left_out.piece for left_out in read_left_out(client, routes.SWEEP)] == [open_jobs[1]]
     [notice] = announced(bucket)
@@ -178,15 +177,15 @@ def test_a_job_that_the_sweep_left_out_is_tried_again_after_a_minute_and_then_ev
     now = heartbeat.time_of(client)
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "_missing_step", dying_on(open_jobs[1], sweep._missing_step))
-        assert deaths(tasks_upkeep.sweep, 6) == 3
+        assert deaths(maintenance.sweep, 6) == 3
         for minutes in (1, 5):  # a minute after the third death, four minutes after the fourth
             monkeypatch.setattr(heartbeat, "time_of", lambda _, minutes=minutes: now + timedelta(minutes=minutes, seconds=20))
-            assert deaths(tasks_upkeep.sweep, 3) == 1
+            assert deaths(maintenance.sweep, 3) == 1
     sent.write_text("")
-    assert deaths(tasks_upkeep.sweep, 1) == 0
+    assert deaths(maintenance.sweep, 1) == 0
     assert open_jobs[1] not in sent.read_text()
     monkeypatch.setattr(heartbeat, "time_of", lambda _: now + timedelta(minutes=5 + 16, seconds=20))
-    assert deaths(tasks_upkeep.sweep, 1) == 0
+    assert deaths(maintenance.sweep, 1) == 0
     assert open_jobs[1] in sent.read_text()
     assert client.keys("scoring:upkeep:*") == []
 
@@ -194,18 +193,18 @@ def test_a_job_that_the_sweep_left_out_is_tried_again_after_a_minute_and_then_ev
 def test_what_is_left_out_rests_longer_with_each_death_up_to_a_day():
     def minutes(count: int, piece: str = "a-job", step: str = routes.SWEEP) -> float:
         at = datetime(2026, 11, 23, tzinfo=UTC)
-        return pause_after(upkeep.Deaths(step=step, piece=piece, count=count, at=at)).total_seconds() / 60
+        return pause_after(maintenance_crashes.Crashes(step=step, piece=piece, count=count, at=at)).total_seconds() / 60
 
     assert [minutes(count) for count in (3, 4, 5, 6, 7, 8, 9, 10, 10**9)] == [1, 4, 16, 64, 256, 1024, 1440, 1440, 1440]
-    assert minutes(3, upkeep.OUTSIDE_PIECES) == 10
+    assert minutes(3, maintenance_crashes.OUTSIDE_PIECES) == 10
     assert minutes(3, step=routes.GC) == 1440
 
 
 def test_a_sweep_that_was_killed_by_chance_forgets_it_once_it_ends(client, open_jobs, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(sweep, "_missing_step", dying_on(open_jobs[1], sweep._missing_step))
-        assert deaths(tasks_upkeep.sweep, 2) == 2
-    assert deaths(tasks_upkeep.sweep, 1) == 0
+        assert deaths(maintenance.sweep, 2) == 2
+    assert deaths(maintenance.sweep, 1) == 0
     assert client.keys("scoring:upkeep:*") == []
 
 
@@ -213,5 +212,5 @@ def test_a_sweep_that_kills_its_process_before_any_job_rests_for_minutes(bucket,
     monkeypatch.setattr(LocalBucket, "drop_orphans", lambda _: None)
     monkeypatch.setattr(sweep, "sweep", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(sweeping, "drop_abandoned", lambda _: None)
-    assert deaths(tasks_upkeep.sweep, 6) == 3
+    assert deaths(maintenance.sweep, 6) == 3
     assert len(announced(bucket)) == 1

@@ -1,7 +1,7 @@
-"""Detects in a worker's main process that a pool process was lost while it ran a step, and records it in Redis at once.
+"""Detects in a worker's main process that a pool process crashed while it ran a step, and records it in Redis at once.
 
-A chunk whose process died goes to the end of its queue. Without this record every other chunk of the job would start first, and would load
-the release that killed the first one, before the death is known.
+A chunk whose process crashed goes to the end of its queue. Without this record every other chunk of the job would start first, and would
+load the release that killed the first one, before the crash is known.
 """
 
 import re
@@ -13,7 +13,7 @@ from billiard.exceptions import WorkerLostError
 from shared.errors import MessageError
 from shared.queue.client import connect_to_redis
 from shared.settings import read_settings
-from workers.recovery.attempts import note_lost
+from workers.recovery.attempts import record_crash
 from workers.recovery.shutdown import step_of
 
 
@@ -25,20 +25,20 @@ class Request(celery.worker.request.Request):
         # billiard wraps it to keep its traceback
         lost = getattr(error, "exc", error)
         if isinstance(lost, WorkerLostError):
-            self._note_lost(exit_code_in(str(lost)))
+            self._record_crash(exit_code_in(str(lost)))
         return super().on_failure(exc_info, *arguments, **options)
 
     def on_timeout(self, soft: Any, timeout: Any) -> Any:  # noqa: ANN401 - Celery's own signature
-        self._note_lost()
+        self._record_crash()
         return super().on_timeout(soft, timeout)
 
-    def _note_lost(self, exit_code: int | None = None) -> None:
+    def _record_crash(self, exit_code: int | None = None) -> None:
         try:
             message, _ = step_of(self)
         except MessageError:
             return
         client = connect_to_redis(read_settings().broker_url)
-        note_lost(client, message.job_id, exit_code)
+        record_crash(client, message.job_id, exit_code)
         client.close()
 
 

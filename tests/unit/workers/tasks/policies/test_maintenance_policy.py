@@ -1,4 +1,4 @@
-"""A step of upkeep runs in one process at a time, counts its crashes, and misses a turn when Redis is away."""
+"""A step of maintenance runs in one process at a time, counts its crashes, and misses a turn when Redis is away."""
 
 import pytest
 import redis
@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 from shared.errors import BucketError
 from shared.queue.leases import leased
-from shared.queue.upkeep import begin
-from workers.tasks.policies.upkeep import run_upkeep
+from shared.queue.maintenance_crashes import begin
+from workers.tasks.policies.maintenance import run_maintenance
 
 pytestmark = pytest.mark.server
 
@@ -21,14 +21,14 @@ def worker(make_run, client):
 def test_a_turn_that_another_process_makes_is_left_to_it(client):
     turns = []
     with leased(client, "gc"):
-        run_upkeep("gc", turns.append, missed="missed")
+        run_maintenance("gc", turns.append, missed="missed")
     assert turns == []
-    run_upkeep("gc", turns.append, missed="missed")
+    run_maintenance("gc", turns.append, missed="missed")
     assert len(turns) == 1
 
 
 def test_a_turn_that_may_not_be_made_is_not_made():
-    run_upkeep("gc", lambda _: pytest.fail("it may not run"), missed="missed", may_run=lambda: False)
+    run_maintenance("gc", lambda _: pytest.fail("it may not run"), missed="missed", may_run=lambda: False)
 
 
 def test_a_turn_without_redis_is_missed_and_logged_and_another_error_is_not_hidden():
@@ -39,11 +39,11 @@ def test_a_turn_without_redis_is_missed_and_logged_and_another_error_is_not_hidd
         return work
 
     with capture_logs() as logged:
-        run_upkeep("gc", fail(redis.ConnectionError("away")), missed="turn missed")
+        run_maintenance("gc", fail(redis.ConnectionError("away")), missed="turn missed")
     assert logged == [{"event": "turn missed", "error": "away", "log_level": "warning"}]
     with pytest.raises(BucketError):
-        run_upkeep("gc", fail(BucketError("full")), missed="turn missed")
-    run_upkeep("gc", fail(BucketError("full")), missed="turn missed", missed_on=(BucketError,))
+        run_maintenance("gc", fail(BucketError("full")), missed="turn missed")
+    run_maintenance("gc", fail(BucketError("full")), missed="turn missed", missed_on=(BucketError,))
 
 
 def test_a_step_that_crashed_before_any_piece_rests(client):
@@ -51,4 +51,4 @@ def test_a_step_that_crashed_before_any_piece_rests(client):
 
     for _ in range(3):
         begin(client, "gc", datetime.now(UTC), "1 GB", lambda _: timedelta(minutes=10))
-    run_upkeep("gc", lambda _: pytest.fail("it rests"), missed="missed")
+    run_maintenance("gc", lambda _: pytest.fail("it rests"), missed="missed")

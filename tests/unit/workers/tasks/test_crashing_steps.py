@@ -20,13 +20,13 @@ from tests.handmade import make_job, plan, publish_handmade, row, run_job, score
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
 from workers.notices import delivery
 from workers.recovery import attempts
-from workers.recovery.attempts import MAX_DEATHS, counted
-from workers.recovery.lost_processes import exit_code_in
-from workers.recovery.shutdown import forgive_work_in_hand
+from workers.recovery.attempts import MAX_CRASHES, counted
+from workers.recovery.crash_detection import exit_code_in
+from workers.recovery.shutdown import uncount_running_steps
 from workers.recovery.sweep import Missing
 from workers.scoring import chunk, planned_chunks, planning, publishing
 from workers.scoring import plan as job_plan
-from workers.tasks import context, runner, score, sweeping, upkeep
+from workers.tasks import context, notify, runner, score, sweeping
 from workers.tasks import train as tasks_train
 from workers.tasks.chunks import loading
 from workers.training import releasing
@@ -133,7 +133,7 @@ def killing(request, bucket, monkeypatch):
 
 def test_a_step_that_kills_its_process_three_times_fails_its_job(killing):
     task, folder = killing
-    assert run_until_it_ends(task, whole(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(task, whole(folder), folder) == MAX_CRASHES
     check_verdict(folder, task.name, "killed its process 3 times in a row", "most likely memory", "GB, ")
 
 
@@ -143,7 +143,7 @@ def test_a_step_that_ends_its_process_by_itself_is_told_with_its_exit_code(bucke
     while folder.outcome() is None:
         if run(score.score_plan, whole(folder)):
             code = exit_code_in("Worker exited prematurely: exitcode 3 Job: 12.")
-            attempts.note_lost(client, folder.job_id, code)  # as the worker's main process does
+            attempts.record_crash(client, folder.job_id, code)  # as the worker's main process does
     check_verdict(folder, "ended its process with exit code 3, 3 times in a row")
     assert "memory" not in folder.outcome().reason + folder.outcome().next_step
     assert exit_code_in("Worker exited prematurely: signal 9 (SIGKILL) Job: 12.") is None
@@ -158,7 +158,7 @@ def test_an_emptied_redis_does_not_give_a_step_its_tries_back(killing, client):
         client.flushall()
         # its message was lost as well: the sweep sends it again
         sweeping.send_again(None, Missing(task=task.name, messages=[whole(folder)], sent=None))
-    assert deaths <= MAX_DEATHS + 1  # the first one is forgotten with Redis
+    assert deaths <= MAX_CRASHES + 1  # the first one is forgotten with Redis
     check_verdict(folder, "killed its process 3 times in a row")
 
 
@@ -166,7 +166,7 @@ def test_a_job_that_is_resumed_gets_its_tries_back(killing):
     task, folder = killing
     run_until_it_ends(task, whole(folder), folder)
     folder.reopen()
-    assert run_until_it_ends(task, whole(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(task, whole(folder), folder) == MAX_CRASHES
 
 
 def test_a_step_that_ends_in_between_is_not_failed_for_deaths_of_long_ago(bucket, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_training_that_kills_its_process_says_what_it_was_at(bucket, settings)
         settings.definitions, "deadly", GUESSING.replace("self.model = 0.04", "__import__('os').kill(__import__('os').getpid(), 9)")
     )
     folder = make_training(bucket, "deadly")
-    assert run_until_it_ends(tasks_train.train_fit, whole(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(tasks_train.train_fit, whole(folder), folder) == MAX_CRASHES
     check_verdict(folder, "train.fit (fitting deadly on ", "most likely memory")
 
 
@@ -201,7 +201,7 @@ def test_a_result_that_cannot_be_put_in_its_place_fails_a_job_that_was_done_and_
         deaths = 0
         while (outcome := folder.outcome()) is None or outcome.state == "done":
             deaths += run(score.score_finish, whole(folder)) != 0
-            assert deaths <= MAX_DEATHS, "it is begun for ever"
+            assert deaths <= MAX_CRASHES, "it is begun for ever"
     check_verdict(folder, "score.finish (joining the parts and publishing the result) killed its process 3 times in a row")
     folder.reopen()
     assert run(score.score_finish, whole(folder)) == 0
@@ -213,7 +213,7 @@ def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
     folder = make_job(bucket)
     folder.cancel()
     monkeypatch.setattr(delivery, "deliver_job_notice", die)
-    assert [run(upkeep.notify, whole(folder)) for _ in range(MAX_DEATHS + 1)] == [signal.SIGKILL] * MAX_DEATHS + [0]
+    assert [run(notify.notify, whole(folder)) for _ in range(MAX_CRASHES + 1)] == [signal.SIGKILL] * MAX_CRASHES + [0]
     assert delivery.is_delivered(folder, folder.outcome())
     assert not bucket.files("jobs/_open")
 
@@ -224,7 +224,7 @@ def test_the_search_of_a_training_that_dies_between_two_candidates_fails(bucket,
     monkeypatch.setattr(steps, "missing_messages", lambda _: ([], None))
     monkeypatch.setattr(steps, "next_messages", die)
     message = CandidateMessage(job_id=folder.job_id, candidate=1, fold=1)
-    assert run_until_it_ends(tasks_train.train_candidate, message, folder) == MAX_DEATHS
+    assert run_until_it_ends(tasks_train.train_candidate, message, folder) == MAX_CRASHES
     check_verdict(folder, "train.candidate (choosing the next candidates of the search) killed its process 3 times in a row")
 
 
@@ -251,7 +251,7 @@ def test_what_would_end_the_process_from_within_fails_the_job_at_once_and_the_pr
     tasks_train.train_fit(whole(folder).encode())
     outcome = folder.outcome()
     assert (outcome.state, outcome.exit_code) == ("failed", 4)
-    assert f"was ended from within by {raised!r}" in outcome.reason
+    assert f"tried to end its process with {raised!r}" in outcome.reason
 
 
 def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucket, client, monkeypatch):
@@ -262,7 +262,7 @@ def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucke
     monkeypatch.setattr(planning, "plan_job", stop)
     for module in (runner, attempts):
         monkeypatch.setattr(module, "terminate_handler_fired", lambda: True)
-    for _ in range(MAX_DEATHS + 2):
+    for _ in range(MAX_CRASHES + 2):
         with pytest.raises(SystemExit):
             score.score_plan(whole(folder).encode())
     assert folder.outcome() is None
@@ -276,14 +276,14 @@ def test_a_deploy_that_kills_work_in_hand_again_and_again_fails_no_job(bucket, c
     folder = make_job(bucket)
     monkeypatch.setattr(planning, "plan_job", die)
     message = whole(folder)
-    for _ in range(MAX_DEATHS + 2):
+    for _ in range(MAX_CRASHES + 2):
         assert run(score.score_plan, message) == signal.SIGKILL
         # what its worker said when it was told to stop, before the process was killed
-        forgive_work_in_hand(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[message.encode()])])
+        uncount_running_steps(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[message.encode()])])
     assert folder.outcome() is None
 
 
-def test_each_kind_of_step_in_hand_is_forgiven_and_what_is_none_is_passed_over(bucket, client):
+def test_each_kind_of_running_step_is_uncounted_and_what_is_none_is_passed_over(bucket, client):
     folder = make_job(bucket)
     key = attempts.attempts_key(folder.job_id)
     messages = {
@@ -293,7 +293,7 @@ def test_each_kind_of_step_in_hand_is_forgiven_and_what_is_none_is_passed_over(b
     }
     client.hset(key, mapping={"7": 2, "3.2": 1, routes.SCORE_FINISH: 0})
     requests = [SimpleNamespace(name=name, args=[message.encode()]) for name, message in messages.items()]
-    forgive_work_in_hand(client, [SimpleNamespace(name=routes.SWEEP, args=[]), *requests])
+    uncount_running_steps(client, [SimpleNamespace(name=routes.SWEEP, args=[]), *requests])
     assert client.hgetall(key) == {b"7": b"1", b"3.2": b"0", routes.SCORE_FINISH.encode(): b"0"}
 
 
@@ -329,7 +329,7 @@ def deadly_release(bucket, settings, tmp_path):
 def test_a_release_that_kills_its_loader_fails_the_job_and_is_remembered_for_the_doctor(deadly_release, client):
     folder = deadly_release("os.kill(os.getpid(), 9)")
     release = job_plan.read_plan(folder).release
-    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_CRASHES
     check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "most likely memory", exit_code=4)
     assert "scoring models check deadly" in folder.outcome().next_step
     [killer] = read_crashing_releases(client)
@@ -343,7 +343,7 @@ def test_a_release_whose_loading_hangs_fails_the_job_after_three_time_limits(dea
     while folder.outcome() is None:
         assert run(score.score_chunk, first_chunk(folder)) == 0
         runs += 1
-        assert runs <= MAX_DEATHS + 1, "it is begun for ever"
+        assert runs <= MAX_CRASHES + 1, "it is begun for ever"
     release = job_plan.read_plan(folder).release
     check_verdict(folder, f"the release {release} kills or hangs the process that loads it", "did not end within its time", exit_code=4)
 
@@ -354,7 +354,7 @@ def test_a_release_that_ends_the_process_that_loads_it_with_a_code_is_counted_to
     while folder.outcome() is None:
         run(score.score_chunk, first_chunk(folder))
         runs += 1
-        assert runs <= MAX_DEATHS + 1, "it is begun for ever"
+        assert runs <= MAX_CRASHES + 1, "it is begun for ever"
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
 
 
@@ -370,8 +370,8 @@ def test_of_a_release_that_kills_its_loader_not_every_chunk_of_a_large_job_is_be
         if run(score.score_chunk, message):
             deaths += 1
             messages.append(message)
-            attempts.note_lost(client, folder.job_id)  # as the worker's main process does
-    assert deaths == 1 + MAX_DEATHS
+            attempts.record_crash(client, folder.job_id)  # as the worker's main process does
+    assert deaths == 1 + MAX_CRASHES
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
 
 
@@ -383,7 +383,7 @@ def test_a_release_that_kills_whole_workers_fails_the_job_although_nobody_report
     while folder.outcome() is None:
         # what a worker held that was killed comes back after minutes: the next worker takes the next chunk
         deaths += run(score.score_chunk, messages.pop(0)) != 0
-    assert deaths == 1 + MAX_DEATHS
+    assert deaths == 1 + MAX_CRASHES
     check_verdict(folder, "kills or hangs the process that loads it", exit_code=4)
 
 
@@ -396,18 +396,18 @@ def test_a_loader_counts_as_dead_when_it_is_gone_or_its_lease_is_over(deadly_rel
     attempt = attempts.Attempt(client=client, folder=folder, step="1")
     if elsewhere:
         monkeypatch.setattr(leases, "has_ended", lambda _: False)
-        assert not loading.has_killed_loader(attempt), "its lease may be that of a living process"
+        assert not loading.has_crashed_loader(attempt), "its lease may be that of a living process"
         client.delete(f"scoring:lease:{mark.decode()}")  # as after ten seconds
-    assert loading.has_killed_loader(attempt)
-    assert client.hget(key, attempts.LOST)
-    assert not loading.has_killed_loader(attempt), "the mark is removed"
+    assert loading.has_crashed_loader(attempt)
+    assert client.hget(key, attempts.CRASHED)
+    assert not loading.has_crashed_loader(attempt), "the mark is removed"
 
 
 def test_processes_that_load_a_release_at_the_same_time_are_not_taken_for_dead(bucket, client):
     folder = make_job(bucket)
     attempt = attempts.Attempt(client=client, folder=folder, step="0")
     with loading.marked_load("v1@20261123T101500Z-9bfad3", attempt) as end, loading.marked_load("v1@20261123T101500Z-9bfad3", attempt):
-        assert not loading.has_killed_loader(attempt)
+        assert not loading.has_crashed_loader(attempt)
         end(chunk.ChunkStage.LOADING)
         assert len(client.hkeys(attempt.key)) == 2
         end(chunk.ChunkStage.READING)
@@ -418,7 +418,7 @@ def test_processes_that_load_a_release_at_the_same_time_are_not_taken_for_dead(b
 def test_a_release_that_could_be_loaded_after_all_is_named_by_the_doctor_no_more(deadly_release, client, tmp_path):
     corrected = tmp_path / "corrected"
     folder = deadly_release(f"os.path.exists({str(corrected)!r}) or os.kill(os.getpid(), 9)")
-    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_CRASHES
     other = CrashingRelease(release="v9@20261123T101500Z-9bfad3", at=datetime.now(UTC), job_id="a-job", what="it kills")
     record_crashing_release(client, other)
     assert len(read_crashing_releases(client)) == 2
@@ -459,7 +459,7 @@ def test_a_chunk_that_kills_where_no_row_is_at_fault_fails_the_job(bucket, monke
     folder = make_job(bucket, chunk_rows=14)
     plan(folder)
     monkeypatch.setattr(chunk, name, die)
-    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_DEATHS
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) == MAX_CRASHES
     check_verdict(folder, f"chunk 0 killed its process 3 times in a row, the last time while {doing}; most likely memory")
 
 
@@ -469,10 +469,10 @@ def test_a_chunk_in_pieces_that_kills_while_its_records_are_counted_fails_the_jo
     plan(folder)
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "predict", die)
-        for _ in range(MAX_DEATHS):
+        for _ in range(MAX_CRASHES):
             assert run(score.score_chunk, first_chunk(folder))
     monkeypatch.setattr("workers.tables.csv.pieces.record_ends", die)
-    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_CRASHES
     check_verdict(folder, "the last time while opening its part of the table")
 
 
@@ -481,10 +481,10 @@ def test_pieces_that_kill_only_when_they_are_put_together_fail_the_job(bucket, m
     plan(folder)
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "predict", die)
-        for _ in range(MAX_DEATHS):
+        for _ in range(MAX_CRASHES):
             assert run(score.score_chunk, first_chunk(folder))
     monkeypatch.setattr(chunk, "_merged", die)
-    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_DEATHS + 1
+    assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_CRASHES + 1
     check_verdict(folder, "the last time while putting its pieces together")
 
 
@@ -494,8 +494,8 @@ def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bu
     trips = []
     real = type(client.connection_pool).get_connection
     monkeypatch.setattr(type(client.connection_pool), "get_connection", lambda self, *a, **k: trips.append(1) or real(self, *a, **k))
-    monkeypatch.setattr(attempts, "read_beginning", lambda *_: pytest.fail("it has no reason to look"))
-    monkeypatch.setattr(attempts, "write_beginning", lambda *_: pytest.fail("it has nothing to say"))
+    monkeypatch.setattr(attempts, "read_crash_record", lambda *_: pytest.fail("it has no reason to look"))
+    monkeypatch.setattr(attempts, "write_crash_record", lambda *_: pytest.fail("it has nothing to say"))
     score.score_chunk(first_chunk(folder).encode())
     assert len(trips) == 4 + 5  # the first load of a release in a process: marks of others, lease, mark, mark, lease
     trips.clear()
@@ -506,10 +506,10 @@ def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bu
 def test_a_count_that_redis_does_not_take_is_kept_in_the_folder(bucket, no_redis_url):
     folder = make_job(bucket)
     away = connect_to_redis(no_redis_url)
-    without_an_end = [counted(away, folder, "train.fit") for _ in range(MAX_DEATHS)]
-    assert [begun.__enter__().deaths for begun in without_an_end] == [*range(MAX_DEATHS)]
+    without_an_end = [counted(away, folder, "train.fit") for _ in range(MAX_CRASHES)]
+    assert [begun.__enter__().crashes for begun in without_an_end] == [*range(MAX_CRASHES)]
     with pytest.raises(ModelError), counted(away, folder, "train.fit") as attempt:
-        assert attempt.deaths == MAX_DEATHS
+        assert attempt.crashes == MAX_CRASHES
         raise ModelError("the verdict")
     with counted(away, folder, "train.fit") as attempt:
-        assert attempt.deaths == 0
+        assert attempt.crashes == 0

@@ -56,41 +56,42 @@ def read_each(bucket: Bucket, read: Callable[[Item], Done], items: Iterable[Item
     return prefetch_each(read, items, ON_STORE) if bucket.is_remote else map(read, items)
 
 
-def side_by_side(
-    do: Callable[[int, Callable[[Sequence[Item]], None]], Done], count: int, on_found: Callable[[Sequence[Item]], None], at_once: int
+def run_concurrently(
+    call: Callable[[int, Callable[[Sequence[Item]], None]], Done], count: int, on_items: Callable[[Sequence[Item]], None], threads: int
 ) -> list[Done]:
-    """Returns the results of ``do(0, found)`` to ``do(count - 1, found)``, run concurrently in threads (in this thread if one at a time).
+    """Returns the results of ``call(0, emit)`` to ``call(count - 1, emit)``, run concurrently in threads (in this thread if one at a time).
 
-    What a call passes to ``found`` is passed to ``on_found`` in this thread: the items of call 0 first, while the other calls run, then
-    those of call 1, and so on. An exception of a call or of ``on_found`` is raised, and stops every other call at its next ``found``.
+    What a call passes to ``emit`` is passed to ``on_items`` in this thread: the items of call 0 first, while the other calls run, then
+    those of call 1, and so on. An exception of a call or of ``on_items`` is raised, and stops every other call at its next ``emit``.
     """
-    if min(count, at_once) == 1:
-        return [do(number, on_found) for number in range(count)]
+    if min(count, threads) == 1:
+        return [call(number, on_items) for number in range(count)]
     stopped = threading.Event()
     running: deque[tuple[queue.SimpleQueue[Sequence[Item] | _End], Future[Done]]] = deque()
     done: list[Done] = []
 
-    def run(number: int, finds: queue.SimpleQueue[Sequence[Item] | _End]) -> Done:
-        def found(items: Sequence[Item]) -> None:
+    def run(number: int, emitted: queue.SimpleQueue[Sequence[Item] | _End]) -> Done:
+        def emit(items: Sequence[Item]) -> None:
             if stopped.is_set():
                 raise _StoppedError
-            finds.put(items)
+            emitted.put(items)
 
         try:
-            return do(number, found)
+            return call(number, emit)
         finally:
-            finds.put(_END)
+            emitted.put(_END)
 
-    with ThreadPoolExecutor(at_once) as threads:
+    with ThreadPoolExecutor(threads) as pool:
         try:
-            for number in range(count + at_once):
+            # a call starts only when an earlier one is finished with: the items of those that wait are held in memory
+            for number in range(count + threads):
                 if number < count:
-                    finds: queue.SimpleQueue[Sequence[Item] | _End] = queue.SimpleQueue()
-                    running.append((finds, threads.submit(run, number, finds)))
-                if number + 1 >= at_once and running:
-                    finds, future = running.popleft()
-                    while not isinstance(items := finds.get(), _End):
-                        on_found(items)
+                    emitted: queue.SimpleQueue[Sequence[Item] | _End] = queue.SimpleQueue()
+                    running.append((emitted, pool.submit(run, number, emitted)))
+                if number + 1 >= threads and running:
+                    emitted, future = running.popleft()
+                    while not isinstance(items := emitted.get(), _End):
+                        on_items(items)
                     done.append(future.result())
         finally:
             stopped.set()
@@ -100,11 +101,11 @@ def side_by_side(
 
 
 class _End:
-    """Marks the end of a queue of found items."""
+    """Marks the end of a queue of emitted items."""
 
 
 _END = _End()
 
 
 class _StoppedError(Exception):
-    """Raised by ``found`` after another call has failed."""
+    """Raised by ``emit`` after another call has failed."""

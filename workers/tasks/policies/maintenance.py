@@ -6,22 +6,22 @@ import redis
 import structlog
 
 from shared.queue.leases import leased
-from shared.queue.upkeep import Upkeep
-from workers.recovery.upkeep import counted_upkeep
+from shared.queue.maintenance_crashes import Maintenance
+from workers.recovery.maintenance import counted_maintenance
 from workers.tasks import context
 
 log = structlog.get_logger()
 
 
-def run_upkeep(
+def run_maintenance(
     step: str,
-    work: Callable[[Upkeep], None],
+    work: Callable[[Maintenance], None],
     *,
     missed: str,
     missed_on: tuple[type[Exception], ...] = (redis.RedisError,),
     may_run: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Runs a step of upkeep, unless another process runs it, the step rests after crashes, or ``may_run`` returns False.
+    """Runs a step of maintenance, unless another process runs it, the step rests after crashes, or ``may_run`` returns False.
 
     ``missed`` is the log line of a run that ended with an error of ``missed_on``; beat sends the next one.
     """
@@ -29,8 +29,8 @@ def run_upkeep(
         if not is_ours or not may_run():
             return
         try:
-            with counted_upkeep(context.redis_client(), context.bucket(), step) as upkeep:
-                if not upkeep.is_paused:
-                    work(upkeep)
+            with counted_maintenance(context.redis_client(), context.bucket(), step) as maintenance:
+                if not maintenance.is_paused:
+                    work(maintenance)
         except missed_on as error:
             log.warning(missed, error=str(error))

@@ -6,7 +6,7 @@ from typing import Self
 from shared.jobs.messages import Notice
 
 
-class Event(Notice):
+class IdentifiedNotice(Notice):
     """A notice with the identity of what it reports, which is the same in every try to deliver it. Never written to the bucket."""
 
     id: str

@@ -1,0 +1,1 @@
+"""Scores a table with fixed rows in place of the rejects of another job."""
