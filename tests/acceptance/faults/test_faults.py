@@ -94,7 +94,7 @@ def test_in_little_memory_a_fit_that_does_not_fit_fails_after_three_tries(tmp_pa
             check(run)
             outcome = started.outcome(run.endings[0].job_id)
             if kills(started.before_worker):
-                assert "it had 1.1 GB, the limit of its container" in outcome.reason
+                assert "of which the process had 1.1 GB, the limit of its container" in outcome.reason
 
 
 def check(run: Run) -> None:

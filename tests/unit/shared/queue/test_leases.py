@@ -87,7 +87,7 @@ def test_a_lease_that_was_lost_with_the_data_of_redis_comes_back(client, monkeyp
 def test_the_lease_of_a_killed_process_counts_no_more(client, redis_url):
     program = """
 import sys, time
-from shared.queue import progress
+from shared.queue.client import connect_to_redis
 from shared.queue import leases
 leases.LEASE_SECONDS = 2
 with leases.leased(connect_to_redis(sys.argv[1]), "killed"):
