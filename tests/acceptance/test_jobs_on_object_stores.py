@@ -55,7 +55,8 @@ def test_a_job_on_an_object_store_comes_to_the_text_of_a_local_folder(
     tmp_path: Path,
 ) -> None:
     with store() as (url, environment, talking):
-        place = make_place(tmp_path, BUCKET_URL=url, **environment)
+        # a sweep every second would compete with the job for this slow store
+        place = make_place(tmp_path, BUCKET_URL=url, SCORING_SWEEP_SECONDS="5", **environment)
         running = place.start()
         try:
             made = place.scoring_json(*SAMPLE)
