@@ -162,10 +162,14 @@ def lease_name(task: str, message: StepMessage) -> str:
 
 
 def _is_lost(missing: Missing, traffic: Traffic, rules: Rules) -> bool:
-    if rules.now - missing.sent < rules.grace:
+    sent = missing.sent
+    if sent > rules.now + CLOCKS_APART:
+        # the clock of the worker that wrote this time is ahead, by a day perhaps: the step does not wait for that day
+        sent = rules.now - rules.grace
+    if rules.now - sent < rules.grace:
         return False
     oldest = traffic.waiting_since(QUEUE_OF_TASK[missing.task])
-    return oldest is None or oldest > missing.sent + SENDING + CLOCKS_APART
+    return oldest is None or oldest > sent + SENDING + CLOCKS_APART
 
 
 def _missing_step(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | None:

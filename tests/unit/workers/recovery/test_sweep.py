@@ -151,6 +151,16 @@ def test_a_worker_whose_clock_is_a_day_ahead_fails_no_job(bucket):
     assert [missing.task for missing in sweep(bucket, IDLE, ahead_of_redis)] == [SCORE_PLAN]
 
 
+def test_what_a_worker_wrote_whose_clock_is_a_day_ahead_waits_for_no_day(bucket):
+    """Once, a process died in the first try of a notice, and the next one came when the time of its outcome had come: a day later."""
+    minute, ahead = timedelta(minutes=1), datetime.now(UTC) + timedelta(hours=25)
+    job(bucket).write_outcome(Outcome(state="failed", at=ahead))
+    job(bucket, 2, created=ahead)
+    assert sent(bucket, grace=minute) == [(NOTIFY, "job-1", []), (SCORE_PLAN, "job-2", [])]
+    waiting = Traffic(waiting_since=lambda _: datetime.now(UTC) - 3 * minute, are_leased=IDLE.are_leased)
+    assert sent(bucket, traffic=waiting, grace=minute) == [], "messages as old wait: these may be among them"
+
+
 # --- many open jobs
 
 
