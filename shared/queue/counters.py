@@ -17,6 +17,10 @@ BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 """Upper ends of the histogram bins, in seconds; a last bin holds longer times."""
 
 
+STAGES = ("load", "predict", "read", "write")
+"""The stages of a chunk. The series of each starts at 0: one that appears with its first count has not grown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
     """The times of one stage of a chunk."""
@@ -68,7 +72,7 @@ def read_counters(client: redis.Redis) -> Counters:
         return int(found.get(name, 0))
 
     ends = [name.split(":") for name in found if name.startswith("ended:")]
-    stages = sorted({name.split(":")[1] for name in found if name.startswith("stage:")})
+    stages = sorted({*STAGES, *(name.split(":")[1] for name in found if name.startswith("stage:"))})
     return Counters(
         chunks=count("chunks"),
         rows=count("rows"),
