@@ -26,6 +26,9 @@ FIRST_REST, LONGER = timedelta(minutes=1), 4
 The job may be innocent: when something else kills whole workers, as a release does in a container, a running sweep crashes with them.
 """
 
+FURTHER_UP_TO_A_DAY = 6
+"""After so many further crashes the rest is longer than a day, so more of them need not be raised to a power."""
+
 ORPHANS, NOTICES = "stray files", "notices to tell"
 """The pieces of a sweep other than inspecting jobs; no job has such a name."""
 
@@ -61,8 +64,8 @@ def pause_after(crashes: Crashes) -> timedelta:
         return LEFT_OUT_FOR
     if crashes.piece == OUTSIDE_PIECES:
         return SWEEP_RESTS_FOR
-    times = max(0, min(crashes.count, 2 * MAX_CRASHES + 3) - MAX_CRASHES)
-    return min(LEFT_OUT_FOR, FIRST_REST * LONGER**times)
+    further = min(crashes.count - MAX_CRASHES, FURTHER_UP_TO_A_DAY)
+    return min(LEFT_OUT_FOR, FIRST_REST * LONGER**further)
 
 
 def _tell(bucket: Bucket, crashes: Crashes) -> None:
