@@ -463,32 +463,37 @@ def test_a_chunk_that_kills_where_no_row_is_at_fault_fails_the_job(bucket, monke
     check_verdict(folder, f"chunk 0 killed its process 3 times in a row, the last time while {doing}; most likely memory")
 
 
-def test_a_chunk_in_pieces_that_kills_while_its_records_are_counted_fails_the_job(bucket, monkeypatch):
-    """Once a chunk is tried in pieces, deaths before the first piece said nothing of any row, and were begun for ever."""
+def job_with_crashed_chunk(bucket, monkeypatch) -> JobFolder:
+    """A job whose first chunk crashed so often while it was scored that it is tried in pieces."""
     folder = make_job(bucket, chunk_rows=14)
     plan(folder)
     with monkeypatch.context() as patch:
         patch.setattr(chunk, "predict", die)
         for _ in range(MAX_CRASHES):
             assert run(score.score_chunk, first_chunk(folder))
+    return folder
+
+
+def test_a_chunk_in_pieces_that_kills_while_its_records_are_counted_fails_the_job(bucket, monkeypatch):
+    """Once a chunk is tried in pieces, deaths before the first piece said nothing of any row, and were begun for ever."""
+    folder = job_with_crashed_chunk(bucket, monkeypatch)
     monkeypatch.setattr("workers.tables.csv.pieces.record_ends", die)
     assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_CRASHES
     check_verdict(folder, "the last time while opening its part of the table")
 
 
 def test_pieces_that_kill_only_when_they_are_put_together_fail_the_job(bucket, monkeypatch):
-    folder = make_job(bucket, chunk_rows=14)
-    plan(folder)
-    with monkeypatch.context() as patch:
-        patch.setattr(chunk, "predict", die)
-        for _ in range(MAX_CRASHES):
-            assert run(score.score_chunk, first_chunk(folder))
+    folder = job_with_crashed_chunk(bucket, monkeypatch)
     monkeypatch.setattr(chunk, "_merged", die)
     assert run_until_it_ends(score.score_chunk, first_chunk(folder), folder) <= MAX_CRASHES + 1
     check_verdict(folder, "the last time while putting its pieces together")
 
 
 def test_a_chunk_that_nothing_happened_to_asks_redis_as_often_as_ever_and_the_bucket_nothing(bucket, client, monkeypatch):
+    before = make_job(bucket, minute=1, chunk_rows=14)
+    plan(before)
+    score.score_chunk(first_chunk(before).encode())  # a server takes each script once, which costs two trips more
+    loading._loaded.clear()
     folder = make_job(bucket, chunk_rows=14)
     plan(folder)
     trips = []
