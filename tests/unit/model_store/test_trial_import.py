@@ -1,4 +1,4 @@
-"""A definition that kills or hangs whoever imports it is found by a child process, excluded, and named; the others are served."""
+"""A definition that kills or hangs the process that imports it is found by a child process, excluded, and named; the others are served."""
 
 import os
 import subprocess

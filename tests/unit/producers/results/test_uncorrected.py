@@ -1,4 +1,4 @@
-"""A correction in a reject_ column alone mends nothing, and is told at once."""
+"""A correction in a reject_ column alone corrects nothing, and the command warns of it at once."""
 
 import contextlib
 import gzip
