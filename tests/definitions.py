@@ -131,7 +131,7 @@ class Model(model_template.Model):
 
 
 def drop_in(parent: Path, name: str, source: str, *, template: bool = False) -> Path:
-    """Make a definition; with the template above it if its source looks for one there."""
+    """Makes a definition; with the template above it if its source looks for one there."""
     folder = parent / name
     folder.mkdir(parents=True)
     (folder / "model.py").write_text(source)

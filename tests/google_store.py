@@ -62,14 +62,14 @@ def talking_to_google(url: str) -> Iterator[None]:
 
 
 def put_object(url: str, key: str, data: bytes) -> None:
-    """Put an object in place as somebody else would."""
+    """Puts an object in place as somebody else would."""
     name = urlencode({"uploadType": "media", "name": key})
     kind = {"Content-Type": "application/octet-stream"}
     urlopen(Request(f"{url}/upload/storage/v1/b/{GOOGLE_BUCKET}/o?{name}", data, kind, method="POST")).close()
 
 
 def delete_object(url: str, key: str) -> None:
-    """Remove an object as somebody else would."""
+    """Removes an object as somebody else would."""
     urlopen(Request(f"{url}/storage/v1/b/{GOOGLE_BUCKET}/o/{quote(key, safe='')}", method="DELETE")).close()
 
 
@@ -168,7 +168,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 100
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing: the tests break connections off on purpose."""
+        """Says nothing: the tests break connections off on purpose."""
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from shared.errors import RequestError, ScoringError
 
 
 def main() -> None:
-    """Run the command line; an error becomes a message on standard error and an exit code."""
+    """Runs the command line; an error becomes a message on standard error and an exit code."""
     prepare_streams()
     sys.exit(_run())
 

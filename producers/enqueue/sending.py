@@ -37,7 +37,7 @@ class Enqueued:
 
 
 def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: bool = False) -> Enqueued:
-    """Resume a failed or cancelled job from its files; with ``accept_rejects``, without its rejects, however many it has.
+    """Resumes a failed or cancelled job from its files; with ``accept_rejects``, without its rejects, however many it has.
 
     Raises:
         RequestError: the job does not exist, has not ended, or is done; or it is a training, which has no rejects to accept.
@@ -51,7 +51,7 @@ def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: b
 
 
 def cancel(settings: Settings, bucket: Bucket, job_id: str) -> str:
-    """Cancel a job unless it has ended, and send its notice; returns its final state."""
+    """Cancels a job unless it has ended, and sends its notice; returns its final state."""
     outcome = JobFolder(bucket, job_id).cancel()
     _send(settings, NOTIFY, job_id)
     return outcome.state
@@ -81,7 +81,7 @@ _LONGEST_SHOWN = 80
 
 
 def _in_plain_words(kind: type, error: MessageError) -> str:
-    """Describe an invalid request by its command-line option."""
+    """Describes an invalid request by its command-line option."""
     if error.field in _OPTIONS:
         option, allowed = _OPTIONS[error.field]
         shown = repr(error.value)
@@ -101,7 +101,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     again: bool,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
-    """Write a request with its tables and the ``texts`` for its folder, and send its first message."""
+    """Writes a request with its tables and the ``texts`` for its folder, and sends its first message."""
     versions = {path: version for source in sources for path, version in source.versions.items()}
     job_id = claim(bucket, digest, {} if run else versions, again=again, run=run)
     folder = JobFolder(bucket, job_id)

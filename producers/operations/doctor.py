@@ -37,7 +37,7 @@ class Group:
     finding: Callable[[Examined, Exception], Finding] = lambda _, reason: error("doctor", str(reason), "")
 
     def examine(self, examined: Examined) -> Iterator[Finding]:
-        """Yield the findings of the checks in order."""
+        """Yields the findings of the checks in order."""
         if not self.is_possible(examined):
             return
         try:
@@ -74,7 +74,7 @@ GROUPS = [
 
 
 def examine(settings: Settings, *, send_test_notice: bool = False, probe_seconds: float = PROBE_SECONDS) -> Iterator[Finding]:
-    """Yield the findings of all checks as they are made."""
+    """Yields the findings of all checks as they are made."""
     examined = Examined(settings=settings, send_test_notice=send_test_notice, probe_seconds=probe_seconds)
     for group in GROUPS:
         yield from group.examine(examined)

@@ -53,7 +53,7 @@ class Scraped:
 
 
 def scrape(ask: Callable[[], list[Metric]]) -> Scraped:
-    """Call ``ask`` once; an unavailable service is a result too."""
+    """Calls ``ask`` once; an unavailable service is a result too."""
     began = time.monotonic()
     try:
         metrics, answered = ask(), True
@@ -73,7 +73,7 @@ class BackgroundScrape:
         self._last: Scraped | None = None
 
     def begin(self) -> None:
-        """Start a scrape, unless one is running."""
+        """Starts a scrape, unless one is running."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="bucket scrape", daemon=True)
@@ -238,7 +238,7 @@ def registry(settings: Settings) -> CollectorRegistry:
 
 
 def serve(settings: Settings, host: str, port: int) -> tuple[Callable[[], None], threading.Thread]:
-    """Serve the metrics; returns a function that stops the server, and its thread.
+    """Serves the metrics; returns a function that stops the server, and its thread.
 
     Raises:
         RequestError: the address cannot be bound.

@@ -66,7 +66,7 @@ class Keeper(threading.Thread):
             time.sleep(self._pause)
 
     def tick(self) -> None:
-        """Run the schedule once. No error ends the thread."""
+        """Runs the schedule once. No error ends the thread."""
         try:
             if not self._is_ours() or run_once(self._schedule):
                 self._looked = time.monotonic()
@@ -102,7 +102,7 @@ def _keep_schedule(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 @signals.after_task_publish.connect(sender=SWEEP)
 def _leave_sign(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """Record beat's heartbeat, so that its age is known even if no worker takes its sweeps; not while the schedule stands still."""
+    """Records beat's heartbeat, so that its age is known even if no worker takes its sweeps; not while the schedule stands still."""
     if _keeper().stands_still:
         return
     with contextlib.suppress(redis.RedisError):

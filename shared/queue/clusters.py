@@ -146,7 +146,7 @@ class Cluster:
         return [job_id for job_id in open_jobs if own_jobs.is_own(job_id)]
 
     def log_foreign_jobs(self, own_jobs: "OwnJobs") -> None:
-        """Log that jobs of other stacks were skipped, at most every ``LOG_EVERY_SECONDS``."""
+        """Logs that jobs of other stacks were skipped, at most every ``LOG_EVERY_SECONDS``."""
         if own_jobs.claim is None or not own_jobs.foreign_jobs or self._clock() - self._logged < LOG_EVERY_SECONDS:
             return
         self._logged = self._clock()

@@ -146,7 +146,7 @@ def definitions(tmp_path) -> Path:
 
 
 def define(definitions: Path, **what: str) -> Path:
-    """Add the definition with these statements at the places of their names."""
+    """Adds the definition with these statements at the places of their names."""
     code = WELL_BEHAVED
     for place, statement in what.items():
         code = code.replace(f"pass  # {place.upper()}", statement)
@@ -159,7 +159,7 @@ def spoil(definitions: Path, place: str) -> None:
 
 
 def score(bucket: LocalBucket, definitions: Path, **more: object) -> Outcome:
-    """Score the evaluation table in this process."""
+    """Scores the evaluation table in this process."""
     folder = make_job(bucket, table=EVAL, model="bad", **{"minute": 30, **more})
     made = plan(folder)
     for index in range(len(made.chunks)):

@@ -48,7 +48,7 @@ def told(stderr: str) -> tuple[str, str]:
 
 
 def refused(place: Place, *arguments: str | Path, code: int, sentence: str, next_step: str = ".") -> str:
-    """Run a command that must be refused; returns all that it said."""
+    """Runs a command that must be refused; returns all that it said."""
     before = visible(place)
     done = place.scoring(*arguments, code=code)
     what, step = told(done.stderr)

@@ -83,7 +83,7 @@ class Terminal:
         os.write(self._keyboard, keys)
 
     def end(self) -> int:
-        """Wait for the command and return its exit code; all it showed is in ``text`` then."""
+        """Waits for the command and returns its exit code; all it showed is in ``text`` then."""
         code = self.running.wait(120)
         self._reader.join(20)
         return code

@@ -31,7 +31,7 @@ class Queue:
         self.client = redis.Redis(port=int(place.environment["SCORING_REDIS_PORT"]))
 
     def push(self, data: bytes, queue: str = "control", logged: str = REFUSED) -> str:
-        """Put raw bytes on a queue and wait for the line in the log; returns what was logged from then on."""
+        """Puts raw bytes on a queue and waits for the line in the log; returns what was logged from then on."""
         start = self.place.log.stat().st_size
 
         def news() -> str:
@@ -44,11 +44,11 @@ class Queue:
         return news()
 
     def send(self, task: object, *arguments: object, queue: str = "control", logged: str = REFUSED, **changed: object) -> str:
-        """Put a well-formed message for a task on its queue."""
+        """Puts a well-formed message for a task on its queue."""
         return self.push(envelope(task, json.dumps([arguments, {}, {}]).encode(), queue, **changed), queue, logged)
 
     def publish(self, data: bytes, logged: str = REFUSED) -> str:
-        """Say something to the remote control and wait until every worker refused it; returns what was logged from then on."""
+        """Says something to the remote control and waits until every worker refused it; returns what was logged from then on."""
         start = self.place.log.stat().st_size
         self.client.publish("/0.celery.pidbox", data)
 
@@ -62,7 +62,7 @@ class Queue:
         return said
 
     def drain(self) -> None:
-        """Wait until nothing waits any more."""
+        """Waits until nothing waits any more."""
         wait_until(lambda: not any(self.client.llen(queue) for queue in QUEUES), what="the end of the queues")
 
 

@@ -86,7 +86,7 @@ def copied(full: Path, target: Path) -> LocalBucket:
 
 
 def killed_after(bucket: LocalBucket, calls: int, work: Callable[[], Any]) -> bool:
-    """Do the work in a process that is killed at such a call; False when it ended before."""
+    """Does the work in a process that is killed at such a call; False when it ended before."""
     child = os.fork()
     if child == 0:
         left = [calls]

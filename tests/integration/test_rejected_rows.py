@@ -38,7 +38,7 @@ def failed_job(place: Place, *arguments: str | Path) -> str:
 
 
 def mend(path: Path, lines: list[str]) -> None:
-    """Put the right rows into a file of rejected ones."""
+    """Puts the right rows into a file of rejected ones."""
     header, *rows = csv.reader(io.StringIO(path.read_text(), newline=""))
     with path.open("w", newline="") as out:
         csv.writer(out).writerows([header, *([*row[:5], *lines[int(row[1]) - 1].split(",")] for row in rows)])

@@ -1,10 +1,12 @@
 """Scores one chunk: reads its rows, predicts, and writes its part."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from model_store.store import Release
 from shared.bucket.interface import Bucket
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
+from shared.records import FileDigest
 from workers.scoring.chunk_reader import open_chunk
 from workers.scoring.fixes.records import fixed_records
 from workers.scoring.isolation import RecordSpan, isolate_poison_rows
@@ -90,64 +93,116 @@ def score_chunk(
         TableError: the table was changed after planning.
         ModelError: the files of the release are not the published ones.
     """
-    index = planned.index
-    if (part := read_part(folder, index)) is not None and part.is_of(planned.chunk):
+    if (part := read_part(folder, planned.index)) is not None and part.is_of(planned.chunk):
         return part
     if folder.outcome() is not None:
         return None
-    began = time.monotonic()
-    stages: dict[str, float] = {}
-    text = _PartText(path=planned.file.path)
+    times = _StageTimes()
     enter(ChunkStage.LOADING)
-    with _timed(stages, "load"):
+    with times.measure("load"):
         release = library.release(planned.release)
-    enter(ChunkStage.READING)
-    with contextlib.ExitStack() as held:
-        with _timed(stages, "read"):
-            chunk_records = held.enter_context(open_chunk(folder.bucket, planned, release.manifest))
-            if planned.may_be_fixed:
-                chunk_records = fixed_records(folder, index, chunk_records)
-        text.by_device = bool(chunk_records.table_schema.flags)
-
-        def score(start: int, end: int | None) -> Scored:
-            with _timed(stages, "read"):
-                rows = chunk_records.rows(start, end)
-            with _timed(stages, "predict"):
-                return predict(release, rows, interval=planned.interval, path=planned.file.path)
-
-        if isolated:
-            scored = _score_in_isolation(folder, index, chunk_records, score, enter)
-        else:
-            enter(ChunkStage.SCORING)
-            scored = (score(start, end) for start, end in chunk_records.ranges())
-        for number, piece in enumerate(scored):
-            if number and folder.outcome() is not None:
-                return None  # the job of this large chunk was cancelled meanwhile
-            with _timed(stages, "write"):
-                text.add(piece)
+    text = _Scoring(folder, planned, release, times, enter).score_rows(isolated=isolated)
+    if text is None:
+        return None
     enter(ChunkStage.WRITING)
-    with _timed(stages, "write"), _background_calls(folder.bucket) as put:
+    with times.measure("write"):
+        files = _write_files(folder, planned.index, text)
+    record = _part_record(planned, release, text, files, times)
+    complete(folder, record)
+    return record
+
+
+@dataclass
+class _StageTimes:
+    """Measures the seconds of a chunk, in all and by stage."""
+
+    began: float = field(default_factory=time.monotonic)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Adds the time that the block takes to a stage."""
+        began = time.monotonic()
+        yield
+        self.stages[stage] = self.stages.get(stage, 0.0) + time.monotonic() - began
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Scores the rows of one chunk with a loaded release."""
+
+    folder: JobFolder
+    planned: PlannedChunk
+    release: Release
+    times: _StageTimes
+    enter: Callable[[ChunkStage], None]
+
+    def score_rows(self, *, isolated: bool) -> "_PartText | None":
+        """Returns the text of the part, or None if the job ended before all rows were scored."""
+        self.enter(ChunkStage.READING)
+        with self._opened() as chunk_records:
+            text = _PartText(path=self.planned.file.path, by_device=bool(chunk_records.table_schema.flags))
+            for number, piece in enumerate(self._pieces(chunk_records, isolated=isolated)):
+                if number and self.folder.outcome() is not None:
+                    return None  # the job of this large chunk was cancelled meanwhile
+                with self.times.measure("write"):
+                    text.add(piece)
+        return text
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[ChunkRecords]:
+        with contextlib.ExitStack() as held:
+            with self.times.measure("read"):
+                chunk_records = held.enter_context(open_chunk(self.folder.bucket, self.planned, self.release.manifest))
+                if self.planned.may_be_fixed:
+                    chunk_records = fixed_records(self.folder, self.planned.index, chunk_records)
+            yield chunk_records
+
+    def _pieces(self, chunk_records: ChunkRecords, *, isolated: bool) -> Iterator[Scored]:
+        score = functools.partial(self._score_range, chunk_records)
+        if isolated:
+            return _score_in_isolation(self.folder, self.planned.index, chunk_records, score, self.enter)
+        self.enter(ChunkStage.SCORING)
+        return (score(start, end) for start, end in chunk_records.ranges())
+
+    def _score_range(self, chunk_records: ChunkRecords, start: int, end: int | None) -> Scored:
+        with self.times.measure("read"):
+            rows = chunk_records.rows(start, end)
+        with self.times.measure("predict"):
+            return predict(self.release, rows, interval=self.planned.interval, path=self.planned.file.path)
+
+
+class _PartFiles(NamedTuple):
+    """The digests of the files of a part."""
+
+    output: FileDigest
+    rejects: FileDigest | None
+
+
+def _write_files(folder: JobFolder, index: int, text: "_PartText") -> _PartFiles:
+    with _background_calls(folder.bucket) as put:
         put(write_hashes, folder, index, text.key_hashes)
         output = write_file(folder, index, PartFile.PREDICTED, b"".join(text.predictions))
         rejects = write_file(folder, index, PartFile.REJECTED, b"".join(text.rejects)) if text.rejects else None
-    record = PartRecord(
-        index=index,
+    return _PartFiles(output, rejects)
+
+
+def _part_record(planned: PlannedChunk, release: Release, text: "_PartText", files: _PartFiles, times: _StageTimes) -> PartRecord:
+    unpredicted = Unpredicted(rows=text.rows_unpredicted, predict=line_of(release.definition, "predict")) if text.rows_unpredicted else None
+    return PartRecord(
+        index=planned.index,
         chunk=planned.chunk,
         rows_in=text.rows_scored + text.rows_rejected,
         rows_scored=text.rows_scored,
         rows_clipped=text.rows_clipped,
         devices=text.devices,
-        output=output,
-        rejects=rejects,
+        output=files.output,
+        rejects=files.rejects,
         first_rejects=text.first_rejects,
-        unpredicted=Unpredicted(rows=text.rows_unpredicted, predict=line_of(release.definition, "predict"))
-        if text.rows_unpredicted
-        else None,
-        seconds=time.monotonic() - began,
-        stages=stages,
+        unpredicted=unpredicted,
+        seconds=time.monotonic() - times.began,
+        stages=times.stages,
     )
-    complete(folder, record)
-    return record
 
 
 @dataclass(kw_only=True)
@@ -192,13 +247,6 @@ def _background_calls(bucket: Bucket) -> Iterator[Callable[..., None]]:
     with BackgroundWriter() as background:
         yield background.submit
         background.wait()
-
-
-@contextlib.contextmanager
-def _timed(stages: dict[str, float], stage: str) -> Iterator[None]:
-    began = time.monotonic()
-    yield
-    stages[stage] = stages.get(stage, 0.0) + time.monotonic() - began
 
 
 def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, path: str = "the table") -> Scored:

@@ -20,7 +20,7 @@ LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
 
 
 def check_bucket(examined: Examined) -> Iterator[Finding]:
-    """Check that the bucket opens, returns what was written, and creates a file only once."""
+    """Checks that the bucket opens, returns what was written, and creates a file only once."""
     bucket = examined.bucket = open_bucket(examined.settings.bucket_url, examined.settings.signer)
     place = f"doctor/{secrets.token_hex(8)}"
     began = time.monotonic()
@@ -45,7 +45,7 @@ def check_bucket(examined: Examined) -> Iterator[Finding]:
 
 
 def check_cluster(examined: Examined) -> Iterator[Finding]:
-    """Check that the bucket belongs to this stack; the check claims nothing."""
+    """Checks that the bucket belongs to this stack; the check claims nothing."""
     if examined.client is None or examined.bucket is None:
         return
     with contextlib.suppress(redis.RedisError):
@@ -63,7 +63,7 @@ def check_cluster(examined: Examined) -> Iterator[Finding]:
 
 
 def check_disks(examined: Examined) -> Iterator[Finding]:
-    """Check the free space on the disks of the home folder and of a bucket that is a folder."""
+    """Checks the free space on the disks of the home folder and of a bucket that is a folder."""
     places = {"home": examined.settings.home}
     if isinstance(examined.bucket, LocalBucket):
         places["bucket"] = examined.bucket.root

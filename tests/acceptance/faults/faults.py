@@ -145,7 +145,7 @@ def redelivered_while_it_runs(place: str) -> Fault:
 
 
 def _deliver_again(stage: Stage) -> None:
-    """Let every message that was taken and not acknowledged be as old as the visibility timeout, and wait until it is given out again."""
+    """Lets every message that was taken and not acknowledged be as old as the visibility timeout, and waits until it is given out again."""
     client = stage.client
     taken = client.zrange("unacked_index", 0, -1)
     for tag in taken:
@@ -156,7 +156,7 @@ def _deliver_again(stage: Stage) -> None:
 
 
 def in_the_middle(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """Wait until a random share of the parts is there."""
+    """Waits until a random share of the parts is there."""
     folder = stage.folder(job_id)
     wanted = chance.randint(1, stage.chunks * 4 // 5)
     wait_until(lambda: len(folder.parts_done()) >= wanted or folder.outcome(), 90, "the middle of the job", stage.pause)
@@ -198,7 +198,7 @@ def freeze_worker(stage: Stage, job_id: str, chance: random.Random) -> None:
 
 
 def _each(processes: list[psutil.Process], do: Callable[[psutil.Process], None]) -> None:
-    """Do it to all that are still there: another fault may be at work as well."""
+    """Does it to all that are still there: another fault may be at work as well."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             do(process)

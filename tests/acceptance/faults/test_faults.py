@@ -109,7 +109,7 @@ def test_a_row_that_kills_its_worker_becomes_a_reject_and_its_neighbours_are_sco
 
 
 def check_bad_row(started: Stage, name: str, definition: str, *, chunk_rows: int) -> None:
-    """Score a table of 60 rows with a definition that takes one of them ill: that one alone is a reject."""
+    """Scores a table of 60 rows with a definition that takes one of them ill: that one alone is a reject."""
     folder = started.root / "definitions" / name
     folder.mkdir(parents=True)
     (folder / "model.py").write_text(definition)

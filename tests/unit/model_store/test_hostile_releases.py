@@ -83,13 +83,13 @@ class Stored:
         self.bucket.delete(self._path(name))
 
     def rewrite(self, **changed: object) -> ReleaseManifest:
-        """Change fields of the manifest in place."""
+        """Changes fields of the manifest in place."""
         manifest = ReleaseManifest.decode(json.loads(self.read(MANIFEST))).model_copy(update=changed)
         self.write(MANIFEST, manifest.to_json())
         return manifest
 
     def replace(self, name: str, content: bytes) -> None:
-        """Put another file in the place of one of the release, for which its manifest vouches."""
+        """Puts another file in the place of one of the release, for which its manifest vouches."""
         digest = FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
         path = f"{self.place}/{digest.sha256[:16]}-{name}" if self.bucket.is_remote else self._path(name)
         self.bucket.write(path, content)
@@ -158,7 +158,7 @@ def definitions(tmp_path) -> Path:
 
 
 def publish_pickle(bucket, definitions: Path, held: object) -> str:
-    """Publish a release of the definition that pickles, as whoever can write to the bucket could."""
+    """Publishes a release of the definition that pickles, as whoever can write to the bucket could."""
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place)
         (staged / "model.pkl").write_bytes(pickle.dumps(held))
@@ -469,7 +469,7 @@ BAD_NAMES = ["../x", "/etc/passwd", "a/b", "..", ".", "", "a\0b", "a\\b", "a\nb"
 
 
 def plant(bucket, place: str, name: str, content: bytes) -> None:
-    """Put an object where the fetch of a file of this name looks for it, as far as the store takes such a key."""
+    """Puts an object where the fetch of a file of this name looks for it, as far as the store takes such a key."""
     for path in (f"{place}/{hashlib.sha256(content).hexdigest()[:16]}-{name}", f"{place}/{name}"):
         is_taken = "//" not in path and path.isprintable() and not (".." in path and bucket.url.startswith("gs://"))
         if bucket.is_remote and is_taken:

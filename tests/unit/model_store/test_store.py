@@ -31,7 +31,7 @@ def refused(bucket: LocalBucket, release: str) -> ModelError:
 
 
 def rewrite(folder: Path, **changed: object) -> ReleaseManifest:
-    """Change fields of the manifest in place."""
+    """Changes fields of the manifest in place."""
     manifest = ReleaseManifest.decode(json.loads((folder / "manifest.json").read_text())).model_copy(update=changed)
     (folder / "manifest.json").write_bytes(manifest.to_json())
     return manifest

@@ -97,7 +97,7 @@ def gone_after(bucket, days: float) -> set[str]:
 
 
 def age(bucket, days: float) -> None:
-    """Let every file that is there be so much older."""
+    """Lets every file that is there be so much older."""
     for path in bucket.root.rglob("*"):
         if "/input/" in str(path):
             continue  # a table would be another one

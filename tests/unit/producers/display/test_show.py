@@ -50,7 +50,7 @@ def done(bucket, release) -> JobFolder:
 
 
 def scoring(bucket: LocalBucket, *arguments: str, key: str = "", **more: str) -> Result:
-    """Run a command on this bucket; fails the test when it fails."""
+    """Runs a command on this bucket; fails the test when it fails."""
     environment = {"BUCKET_URL": bucket.url, "SCORING_STORE_KEY": key} | more
     done = CliRunner().invoke(root.scoring, list(arguments), env=environment, catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -78,7 +78,7 @@ def fact(text: str, name: str) -> str:
 
 
 def publish_judged(bucket: LocalBucket, hour: int, **figures: float) -> str:
-    """Publish a release made at this hour whose log-loss per click on each of these tables is that."""
+    """Publishes a release made at this hour whose log-loss per click on each of these tables is that."""
     release = publish_handmade(bucket, made=NOON.replace(hour=hour))
     path = f"{release_folder(release)}/{MANIFEST}"
     manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")

@@ -42,7 +42,7 @@ def settings(redis_url) -> Settings:
 
 
 def keep(bucket: LocalBucket, **fields: object) -> None:
-    """Write a schedule of one entry that scores at six, with these fields."""
+    """Writes a schedule of one entry that scores at six, with these fields."""
     whole = {"name": "daily", "cron": "0 6 * * *", "time_zone": "UTC", "score": "data/predict/input/{date:%Y/%m/%d}", "model": "champion"}
     bucket.write(SCHEDULE, json.dumps([whole | fields]).encode())  # JSON is YAML
 

@@ -54,7 +54,7 @@ class Workers:
         return Watch(self.settings, lambda: self.sweeps.append(self.now))
 
     def check(self, seconds=0.0, beat=None, watches=None):
-        """Look on for so long; ``beat`` is the connection of a beat that lives."""
+        """Looks on for so long; ``beat`` is the connection of a beat that lives."""
         for second in range(0, int(seconds) + 1, 5):
             if beat is not None and second % SWEEP == 0:
                 heartbeat.update_heartbeat(beat, heartbeat.BEAT)

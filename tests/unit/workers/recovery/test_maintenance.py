@@ -41,7 +41,7 @@ def client(redis_url):
 
 @pytest.fixture(autouse=True)
 def sent(bucket, client, monkeypatch, tmp_path):
-    """Let this process and those it forks be a worker's; the file in which the jobs are that it sends something of."""
+    """Lets this process and those it forks be a worker's; the file in which the jobs are that it sends something of."""
     settings, messages = Settings(home=tmp_path / "home", stall_seconds=1), tmp_path / "sent"
     messages.write_text("")
 
@@ -58,7 +58,7 @@ def sent(bucket, client, monkeypatch, tmp_path):
 
 
 def deaths(task, times: int) -> int:
-    """Make a step so many times, each in a process of its own; how many of these were killed."""
+    """Makes a step so many times, each in a process of its own; how many of these were killed."""
     killed = 0
     for _ in range(times):
         child = os.fork()

@@ -49,12 +49,12 @@ class Worker:
         self.app.finalize()
 
     def run(self, task: str, *arguments: object, **keywords: object) -> None:
-        """Run one task as a worker process does; nothing may come out of it but a wish to be tried again."""
+        """Runs one task as a worker process does; nothing may come out of it but a wish to be tried again."""
         with contextlib.suppress(JobFailedHereError):  # by which the dashboard sees that the job failed
             self.app.tasks[task].apply(args=arguments, kwargs=keywords, throw=True)
 
     def sweep(self, bucket: LocalBucket) -> int:
-        """Send what the sweep misses, and do all that is on the queues; returns how many messages there were."""
+        """Sends what the sweep misses, and does all that is on the queues; returns how many messages there were."""
         idle = recovery_sweep.Traffic(waiting_since=lambda _: None, are_leased=lambda names: [False] * len(names))
         for missing in recovery_sweep.sweep(bucket, idle, recovery_sweep.Rules(grace=timedelta(0), deadline=timedelta(days=365_000))):
             broker.send(self.app, missing.task, missing.messages)

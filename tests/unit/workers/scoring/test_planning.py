@@ -397,7 +397,7 @@ def text_of(folder, files, chunks, slices) -> bytes:
 
 
 def cut_table(folder, table, chunk_rows, slices, ready=lambda _: None):
-    """Find the files of a table and cut it."""
+    """Finds the files of a table and cuts it."""
     files = planning.find_table(folder.bucket, table)
     begun = PinnedInputs(job_id=folder.job_id, release="v1@20261123T101500Z-9bfad3", slices=slices, files=files)
     return planning.cut_table(folder, begun, chunk_rows, ready)

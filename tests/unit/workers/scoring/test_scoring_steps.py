@@ -59,7 +59,7 @@ def bucket(tmp_path) -> LocalBucket:
 
 
 def predicting(monkeypatch, change) -> None:
-    """Let every loaded release predict what ``change`` makes of the rates of the hand-made one."""
+    """Lets every loaded release predict what ``change`` makes of the rates of the hand-made one."""
 
     class Changed:
         def __init__(self, model):

@@ -63,7 +63,7 @@ def no_power_failure():
 
 
 def run(store: Path, name: str, data: bytes, chunk_rows: int | None = None) -> Result:
-    """Score a table to the end; what it says and what it counts must agree."""
+    """Scores a table to the end; what it says and what it counts must agree."""
     with tempfile.TemporaryDirectory(dir=store.parent) as root:
         bucket = _SharedStore(Path(root), store)
         bucket.write(f"{TABLE}{name}", data)

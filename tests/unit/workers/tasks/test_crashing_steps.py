@@ -59,7 +59,7 @@ def settings(tmp_path):
 
 @pytest.fixture(autouse=True)
 def worker(bucket, client, settings, monkeypatch):
-    """Let this process and those it forks be a worker's, whose messages go to nobody."""
+    """Lets this process and those it forks be a worker's, whose messages go to nobody."""
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)
     monkeypatch.setattr(context, "settings", lambda: settings)
@@ -70,7 +70,7 @@ def worker(bucket, client, settings, monkeypatch):
 
 
 def run(task, message) -> int:
-    """Run a step in a process of its own, as the pool does; the signal that killed it, or 0."""
+    """Runs a step in a process of its own, as the pool does; the signal that killed it, or 0."""
     child = os.fork()
     if child == 0:
         signal.alarm(SECONDS)
@@ -84,7 +84,7 @@ def run(task, message) -> int:
 
 
 def run_until_it_ends(task, message, folder, most=12) -> int:
-    """Give the step out again and again until the job has ended; how often that killed a process."""
+    """Gives the step out again and again until the job has ended; how often that killed a process."""
     deaths = 0
     while folder.outcome() is None:
         deaths += run(task, message) != 0

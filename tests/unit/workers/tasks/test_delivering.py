@@ -88,7 +88,7 @@ def test_a_probe_from_the_queue_comes_again_while_another_process_is_at_the_webh
 
 class Sent:
     def apply_async(self):
-        """Take the message; nobody works on it."""
+        """Takes the message; nobody works on it."""
 
 
 def test_what_is_announced_waits_for_its_turn_and_goes_in_the_format_of_the_settings(client, worker, people):
