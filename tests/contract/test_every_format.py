@@ -483,7 +483,7 @@ def _plain(kind: FileKind, text: bytes, table_schema: TableSchema, start: int, e
 
 
 @pytest.mark.parametrize(("dialect", "other"), [(COMMAS, "\t"), (TABS, ",")])
-def test_a_quote_behind_the_other_separator_is_a_letter(dialect, other):
+def test_a_quote_after_the_other_separator_is_a_letter(dialect, other):
     lines = [dialect.separator.join(["1", f'a{other}"b', "c"]), dialect.separator.join(["2", "d", "e"])]
     assert record_ends("\n".join(lines).encode(), dialect, final=True).tolist() == [len(lines[0]) + 1, len(lines[0]) + 1 + len(lines[1])]
 

@@ -102,7 +102,7 @@ def sweep(
     """Yields what must be sent so that every open job continues, and closes jobs that need nothing more.
 
     A message is lost if no process works on its step and every message in its queue was sent later, because queues are served in order.
-    So a job behind 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
+    So a job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
     Jobs of another stack than ``cluster`` are skipped, and jobs for which ``may_enter``, called before each inspection, returns False.
     """
     turn = turn or Turn()

@@ -393,7 +393,7 @@ class Stage:
         return len(list((self.talk / "trap.taken").glob("*")))
 
     def disarm(self) -> None:
-        """No trap is armed any more; whoever sprang one is dead, or goes on if it was held."""
+        """No trap is armed any more; a process that sprang one is dead, or goes on if it was held."""
         (self.talk / "trap.json").unlink(missing_ok=True)
         if self.times_sprung:
             sprung = wait_until(lambda: self.sprung, 10, "the name of the process in the trap")

@@ -299,12 +299,12 @@ def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(re
     environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, words], cwd=REPOSITORY, env=environment, timeout=120, check=True)
     client = connect_to_redis(redis_url)
-    told = {queue: read_answers(client, probe)[queue] for queue, probe in probes.items()}
-    assert {"own1", "broken"} < set(told["control"].definitions)
-    assert told["control"].sources == {}
-    assert told["score"].sources == told["train"].sources
-    assert told["score"].sources["own1"] == digest_source(tmp_path / "own1")
-    assert "broken" not in told["score"].sources
+    answers = {queue: read_answers(client, probe)[queue] for queue, probe in probes.items()}
+    assert {"own1", "broken"} < set(answers["control"].definitions)
+    assert answers["control"].sources == {}
+    assert answers["score"].sources == answers["train"].sources
+    assert answers["score"].sources["own1"] == digest_source(tmp_path / "own1")
+    assert "broken" not in answers["score"].sources
 
 
 def test_an_answer_of_an_earlier_version_says_nothing_of_sources():

@@ -150,7 +150,7 @@ def test_stacks_of_one_name_are_one_stack(bucket, redis_url, other_url):
     assert green.look().is_ours
     job_id = put(blue, 1)
     assert green.sends() == blue.sends() == [job_id]
-    assert id_in_redis(green.client) == "shop", "for whoever asks for jobs without this setting"
+    assert id_in_redis(green.client) == "shop", "for processes that ask for jobs without this setting"
 
 
 def test_an_emptied_redis_gets_its_name_back_from_any_process_that_lives(bucket, first):

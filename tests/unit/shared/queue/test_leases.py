@@ -70,7 +70,7 @@ def test_one_thread_renews_all_that_a_process_holds_also_in_a_process_that_was_f
             os.waitpid(child, 0)
 
 
-def test_what_somebody_else_took_meanwhile_is_left_to_him(client):
+def test_what_another_process_took_meanwhile_is_left_to_it(client):
     with leased(client, "step"):
         client.set("scoring:lease:step", b"another-machine.1.abc", ex=60)
     assert client.get("scoring:lease:step") == b"another-machine.1.abc"

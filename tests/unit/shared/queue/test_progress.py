@@ -1,4 +1,4 @@
-"""The hint counts every chunk once, whoever marks it, and every key of it has an end."""
+"""The hint counts every chunk once, whichever process marks it, and every key of it has an end."""
 
 import pytest
 import redis

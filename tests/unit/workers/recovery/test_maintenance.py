@@ -1,4 +1,4 @@
-"""Maintenance that kills or hangs its process is tried three times; then it goes on without the piece that does it, and people are told."""
+"""Maintenance that kills or hangs its process is tried three times; then it goes on without that piece, and people are notified."""
 
 import os
 import signal
@@ -84,7 +84,7 @@ def dying_on(name, do):
 
 
 def announced(bucket) -> list[Notice]:
-    """What people are told of, or were told by a sweep."""
+    """What people are notified of, or were by a sweep."""
     return [NoticeFolder(bucket, name).notice() for name in bucket.folders("notices") if name != "_open"]
 
 

@@ -90,18 +90,18 @@ def test_a_mark_of_a_notice_is_no_orphan_to_a_worker_whose_clock_is_ahead(bucket
     assert len(undelivered(bucket)) == 1
 
 
-def test_rules_that_cannot_be_used_remove_nothing_and_people_are_told_once(bucket):
+def test_rules_that_cannot_be_used_remove_nothing_and_people_are_notified_once(bucket):
     bucket.write(RETENTION, b"jobs: {dnoe: 1d}")
     make_step(bucket, datetime.now(UTC))
     make_step(bucket, datetime.now(UTC))
     assert bucket.tree("gc") == []
-    [told] = undelivered(bucket)
-    notice = told.notice()
+    [announced] = undelivered(bucket)
+    notice = announced.notice()
     assert not notice.good
     assert "there is no key 'jobs.dnoe'" in notice.facts["reason"]
     bucket.write(RETENTION, b"jobs: {doen: 1d}")
     make_step(bucket, datetime.now(UTC))
-    assert len(undelivered(bucket)) == 2, "another mistake is told of as well"
+    assert len(undelivered(bucket)) == 2, "another mistake is reported as well"
 
 
 def test_a_bucket_that_fails_ends_the_step_quietly(bucket):

@@ -80,7 +80,7 @@ def store(tmp_path_factory) -> LocalBucket:
 @pytest.fixture(scope="module")
 def worker(server, tmp_path_factory) -> Iterator[Worker]:
     worker = Worker(server, tmp_path_factory.mktemp("home"))
-    worker.client.flushall()  # what other tests left on this server is none of ours
+    worker.client.flushall()  # other tests left things on this server
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _: None)  # nothing here is about a power failure
         patch.setattr(context, "settings", lambda: worker.settings)

@@ -271,7 +271,7 @@ WRONG = {
     "no line": ([f"{SPOILED},,{row(4)}"], r"record 2 of .* names no row"),
     "a line that is no number": ([f"{SPOILED},²,{row(4)}"], r"record 2 of .* names no row"),
     "a line beyond all tables": ([f"{SPOILED},{'9' * 5000},{row(4)}"], r"record 2 of .* names no row"),
-    "a line behind the table": ([f"{SPOILED},4000,{row(4)}"], r"fixes line 4000 of .*, which is not a reject"),
+    "a line after the table": ([f"{SPOILED},4000,{row(4)}"], r"fixes line 4000 of .*, which is not a reject"),
     "another file": ([f"data/other.csv,4,{row(4)}"], r"record 2 of .* names no row of .*: reject_file 'data/other.csv'"),
     "a line twice": ([f"{SPOILED},4,{row(4)}", "", f"{SPOILED},4,{row(4)}"], r"fixes line 4 of data/spoiled.csv twice"),
     "too few values": ([f"{SPOILED},4,1"], r"record 2 of .* has 3 values, the header 8"),

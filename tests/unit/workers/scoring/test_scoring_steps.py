@@ -726,9 +726,9 @@ def test_a_job_that_finds_a_newer_result_at_its_place_says_so(bucket):
     newer = finished_but_for_publishing(bucket, 1, 20)
     publishing.finish_job(newer)
     outcome = publishing.finish_job(older)
-    told = f"at {OUTPUT} lies a newer result, that of job {newer.job_id}; this one is kept as a revision"
-    assert older.with_publication_facts(outcome).facts["newer result"] == told
-    assert compose(older, outcome).facts["newer result"] == told
+    fact = f"at {OUTPUT} lies a newer result, that of job {newer.job_id}; this one is kept as a revision"
+    assert older.with_publication_facts(outcome).facts["newer result"] == fact
+    assert compose(older, outcome).facts["newer result"] == fact
     assert "newer result" not in newer.with_publication_facts(newer.outcome()).facts
 
 

@@ -88,7 +88,7 @@ keywords = st.sampled_from(["", "shoes", '"a, b"', '"x ""y"" z"', '"two\nlines"'
 
 @st.composite
 def lines_of(draw, columns):
-    """A line as a program or a person may leave it behind; most are good."""
+    """A line as a program or a person may leave it; most are good."""
     good = draw(st.integers(0, 9)) > 0
     flags = draw(st.sampled_from([("1", "0"), ("0", "1"), ("0", "0")] if good else [("1", "1"), ("1", "2"), ("", "0")]))
     values = {
@@ -524,7 +524,7 @@ def test_a_stray_quote_in_the_first_or_the_last_column_joins_no_rows():
         "Berlin, Hamburg, Kiel\nBonn, Ulm, Trier",
         "a, b\nc, d, e\nf, g",
         "Bought\n7, Main street",
-        'he said ""yes"",\nand went',
+        'we said ""yes"",\nand went',
         "1\n0\n1",
         "one, two, three, four, five\nsix",
     ],
@@ -820,7 +820,7 @@ def test_parquet_flags_of_several_types_are_narrowed_before_they_are_taken_toget
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint16()])
 @pytest.mark.parametrize("bad", [None, 1, 55, 99])
 @pytest.mark.parametrize("group", [1000, 30, 7])
-def test_ranges_one_behind_the_other_are_decoded_once_and_give_what_each_alone_gives(kind, bad, group, monkeypatch):
+def test_ranges_one_after_the_other_are_decoded_once_and_give_what_each_alone_gives(kind, bad, group, monkeypatch):
     monkeypatch.setattr(parquet_rows, "PARQUET_ROWS_AT_ONCE", 8)
     bits = np.arange(100) % 2
     if bad is not None:
