@@ -37,4 +37,4 @@ def _remove_old(maintenance: Maintenance) -> None:
 
 def _serves_stack() -> bool:
     """Returns False if another stack handles retention, based on its knowledge of its own jobs."""
-    return context.cluster().claim().is_ours
+    return context.stack().claim().is_ours

@@ -27,12 +27,12 @@ def sweep_once(app: celery.Celery, maintenance: Maintenance) -> None:
         _remove_orphans()
         maintenance.leave()
     turn = sweep.Turn(after=heartbeat.swept_until(client), seconds=sweep.SWEEP_SECONDS)
-    for missing in sweep.sweep(context.bucket(), _traffic(client), _rules(maintenance), turn, context.cluster(), may_enter):
+    for missing in sweep.sweep(context.bucket(), _traffic(client), _rules(maintenance), turn, context.stack(), may_enter):
         send_again(app, missing)
     heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     heartbeat.note_swept(client, turn.after)
     # another stack delivers its own notices to its own webhook
-    if context.cluster().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
+    if context.stack().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
         deliver_announced(client, maintenance.now)
 
 

@@ -13,8 +13,8 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder
 from shared.queue import broker, heartbeat, maintenance_crashes, routes
 from shared.queue.client import connect_to_redis
-from shared.queue.clusters import Cluster
 from shared.queue.maintenance_crashes import read_left_out
+from shared.queue.stacks import OwnStack
 from shared.retention import removal, survey
 from shared.retention.round import read_progress
 from shared.settings import Settings
@@ -51,7 +51,7 @@ def sent(bucket, client, monkeypatch, tmp_path):
 
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)
-    monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
+    monkeypatch.setattr(context, "stack", lambda: OwnStack(bucket, client, ""))
     monkeypatch.setattr(context, "settings", lambda: settings)
     monkeypatch.setattr(broker, "send", send)
     return messages

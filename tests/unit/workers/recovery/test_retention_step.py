@@ -10,8 +10,8 @@ import redis
 from shared.bucket.local import LocalBucket
 from shared.jobs.outbox import undelivered
 from shared.queue import heartbeat
-from shared.queue.clusters import Cluster
 from shared.queue.leases import leased
+from shared.queue.stacks import OwnStack
 from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
 from tests.conftest import own_server
@@ -70,7 +70,7 @@ def test_a_worker_whose_clock_is_a_day_ahead_removes_nothing_that_was_just_marke
     client = redis.Redis.from_url(redis_url)
     monkeypatch.setattr(context, "redis_client", lambda: client)
     monkeypatch.setattr(context, "bucket", lambda: bucket)
-    monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
+    monkeypatch.setattr(context, "stack", lambda: OwnStack(bucket, client, ""))
     maintenance.gc()
     assert read_progress(bucket).marked == 1
     files = tree(bucket.place("jobs"))
