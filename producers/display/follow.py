@@ -17,8 +17,8 @@ from shared.errors import BrokerError, JobFailedError
 from shared.jobs.folder import JobFolder, JobStatus, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.jobs.states import JobState
-from shared.queue import progress as queue_progress
 from shared.queue.client import connect_to_redis
+from shared.queue.state import progress as queue_progress
 from shared.text.plain import plain
 
 BAR_WIDTH = 24

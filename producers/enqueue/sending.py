@@ -20,7 +20,7 @@ from shared.jobs.messages import Job, ScoreJob, StepMessage, TrainJob
 from shared.queue.broker import make_app, send
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
-from shared.queue.stacks import id_in_redis
+from shared.queue.state.stacks import id_in_redis
 from shared.records import decode
 from shared.settings import Settings
 

@@ -21,11 +21,11 @@ from shared.bucket.opening import open_bucket
 from shared.errors import TransientError
 from shared.logs import set_up_logs
 from shared.processes import limit_new_files
-from shared.queue import heartbeat
 from shared.queue.broker import make_app
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import SWEEP
-from shared.queue.stacks import JOIN, OwnStack
+from shared.queue.state import heartbeat
+from shared.queue.state.stacks import JOIN, OwnStack
 from shared.settings import read_settings
 
 limit_new_files(read_settings().umask)

@@ -33,7 +33,7 @@ from shared.errors import RequestError, ScoringError
 from shared.processes import limit_new_files
 from shared.queue.broker import make_app
 from shared.queue.client import connect_to_redis
-from shared.queue.stacks import JOIN, OwnStack
+from shared.queue.state.stacks import JOIN, OwnStack
 from shared.settings import Settings
 
 SIDE_STOP_SECONDS = 10.0

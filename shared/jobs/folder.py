@@ -1,7 +1,7 @@
 """The folder of a job, ``jobs/<job id>/``, and the state of the job, which follows from its files alone.
 
 jobs/<job id>/                        the files of ``shared.jobs.files``
-jobs/_open/<job id>                   a mark: the job is not finished; it holds the stack of the job (``shared.queue.stacks``)
+jobs/_open/<job id>                   a mark: the job is not finished; it holds the stack of the job (``shared.queue.state.stacks``)
 jobs/_requests/<digest>.<n>           the job of the n-th run of a request    (first writer wins)
 """
 

@@ -15,10 +15,10 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import StepMessage, TrainJob
-from shared.queue import heartbeat
 from shared.queue.broker import make_app, send
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN
+from shared.queue.state import heartbeat
 from shared.settings import Settings
 from tests.acceptance.faults.stage import Stage
 from tests.conftest import wait_until

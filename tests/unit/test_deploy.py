@@ -16,8 +16,8 @@ from prometheus_client import generate_latest
 
 from producers.operations.metrics import registry
 from producers.stack.services import NAMES
-from shared.queue import heartbeat
 from shared.queue.broker import make_app
+from shared.queue.state import heartbeat
 from shared.settings import SECRETS, Settings
 from tests.conftest import REPOSITORY
 

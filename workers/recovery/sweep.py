@@ -20,7 +20,7 @@ from shared.jobs.folder import OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
 from shared.jobs.states import JobState
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
-from shared.queue.stacks import OwnJobs, OwnStack
+from shared.queue.state.stacks import OwnJobs, OwnStack
 from workers.concurrency import prefetch_each
 from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks

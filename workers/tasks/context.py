@@ -9,7 +9,7 @@ from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.bucket.opening import open_bucket
 from shared.queue.client import connect_to_redis
-from shared.queue.stacks import OwnStack
+from shared.queue.state.stacks import OwnStack
 from shared.settings import Settings, read_settings
 from workers.notices.notifier import Notifier, choose_notifier
 

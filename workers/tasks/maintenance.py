@@ -6,7 +6,7 @@ from celery import shared_task
 
 from shared.errors import TransientError
 from shared.queue import routes
-from shared.queue.maintenance_crashes import Maintenance
+from shared.queue.state.maintenance_crashes import Maintenance
 from workers.recovery import retention
 from workers.runtime.expiry import MaintenanceTask
 from workers.tasks import context

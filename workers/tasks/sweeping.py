@@ -7,10 +7,11 @@ import celery
 import redis
 
 from shared.processes import drop_abandoned
-from shared.queue import broker, heartbeat
+from shared.queue import broker
 from shared.queue.backlog import waiting_since
-from shared.queue.leases import are_leased
-from shared.queue.maintenance_crashes import Maintenance
+from shared.queue.state import heartbeat
+from shared.queue.state.leases import are_leased
+from shared.queue.state.maintenance_crashes import Maintenance
 from workers.recovery import sweep
 from workers.recovery.attempts import note_sent_again, step_name
 from workers.recovery.maintenance import NOTICES, ORPHANS

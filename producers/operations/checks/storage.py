@@ -13,7 +13,7 @@ from producers.operations.checks.examined import START_REDIS, START_WORKER, Exam
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
-from shared.queue.stacks import JOIN, id_in_redis, read_claim
+from shared.queue.state.stacks import JOIN, id_in_redis, read_claim
 
 LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
 """Free bytes below which the check warns or fails."""

@@ -38,7 +38,7 @@ from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import StepMessage
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
-from shared.queue.stacks import OWNER
+from shared.queue.state.stacks import OWNER
 from shared.settings import Settings
 from tests.acceptance.faults.memory import memory_limit
 from tests.acceptance.faults.relays import Proxy, StoreRelay

@@ -7,7 +7,7 @@ import structlog
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage
-from shared.queue.leases import leased
+from shared.queue.state.leases import leased
 from workers.recovery.attempts import MAX_CRASHES, Attempt
 from workers.scoring import chunk
 from workers.scoring.chunk import ChunkStage

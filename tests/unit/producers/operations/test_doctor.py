@@ -25,11 +25,12 @@ from producers.schedule.run_states import Since, find_entry, inspect_entry
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
-from shared.queue import heartbeat, routes
+from shared.queue import routes
 from shared.queue.client import connect_to_redis
-from shared.queue.crashing_releases import CrashingRelease, record_crashing_release
-from shared.queue.maintenance_crashes import MAX_CRASHES, begin
 from shared.queue.probe import Answer, Probe, read_answers, write_answer
+from shared.queue.state import heartbeat
+from shared.queue.state.crashing_releases import CrashingRelease, record_crashing_release
+from shared.queue.state.maintenance_crashes import MAX_CRASHES, begin
 from shared.records import decode
 from shared.settings import Settings
 from shared.version import code_version

@@ -25,11 +25,11 @@ from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import Outcome
 from shared.jobs.messages import StepMessage
-from shared.queue import active_workers, counters, heartbeat, progress
 from shared.queue.backlog import INSPECTED_MESSAGES
 from shared.queue.broker import make_app, send
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUE_CONTROL, QUEUES, SCORE_PLAN, SWEEP
+from shared.queue.state import active_workers, counters, heartbeat, progress
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import make_job

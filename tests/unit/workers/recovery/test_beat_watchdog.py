@@ -9,9 +9,9 @@ import redis
 import structlog
 
 from producers.stack.server import server_binary
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
-from shared.queue.leases import are_leased, leased
+from shared.queue.state import heartbeat
+from shared.queue.state.leases import are_leased, leased
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until
 from workers.notices import delivery, resting, slack

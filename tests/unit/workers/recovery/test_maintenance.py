@@ -11,10 +11,11 @@ from celery.exceptions import SoftTimeLimitExceeded
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder
-from shared.queue import broker, heartbeat, maintenance_crashes, routes
+from shared.queue import broker, routes
 from shared.queue.client import connect_to_redis
-from shared.queue.maintenance_crashes import read_left_out
-from shared.queue.stacks import OwnStack
+from shared.queue.state import heartbeat, maintenance_crashes
+from shared.queue.state.maintenance_crashes import read_left_out
+from shared.queue.state.stacks import OwnStack
 from shared.retention import removal, survey
 from shared.retention.round import read_progress
 from shared.settings import Settings

@@ -9,9 +9,9 @@ import redis
 
 from shared.bucket.local import LocalBucket
 from shared.jobs.outbox import undelivered
-from shared.queue import heartbeat
-from shared.queue.leases import leased
-from shared.queue.stacks import OwnStack
+from shared.queue.state import heartbeat
+from shared.queue.state.leases import leased
+from shared.queue.state.stacks import OwnStack
 from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
 from tests.conftest import own_server

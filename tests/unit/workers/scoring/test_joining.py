@@ -10,9 +10,10 @@ from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.jobs.messages import ChunkMessage, StepMessage
-from shared.queue import broker, progress, routes
+from shared.queue import broker, routes
 from shared.queue.client import connect_to_redis
-from shared.queue.leases import leased
+from shared.queue.state import progress
+from shared.queue.state.leases import leased
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers.recovery.sweep import lease_name
 from workers.scoring import chunk, joining, planned_chunks, publishing

@@ -12,9 +12,10 @@ from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
-from shared.queue import broker, leases, routes
+from shared.queue import broker, routes
 from shared.queue.client import connect_to_redis
-from shared.queue.crashing_releases import CrashingRelease, read_crashing_releases, record_crashing_release
+from shared.queue.state import leases
+from shared.queue.state.crashing_releases import CrashingRelease, read_crashing_releases, record_crashing_release
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables

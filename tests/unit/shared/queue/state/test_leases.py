@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from shared.processes import process_token
-from shared.queue import leases
 from shared.queue.client import connect_to_redis
-from shared.queue.leases import are_leased, leased
+from shared.queue.state import leases
+from shared.queue.state.leases import are_leased, leased
 from tests.conftest import REPOSITORY, wait_until
 
 pytestmark = pytest.mark.server
@@ -88,7 +88,7 @@ def test_the_lease_of_a_killed_process_counts_no_more(client, redis_url):
     program = """
 import sys, time
 from shared.queue.client import connect_to_redis
-from shared.queue import leases
+from shared.queue.state import leases
 leases.LEASE_SECONDS = 2
 with leases.leased(connect_to_redis(sys.argv[1]), "killed"):
     time.sleep(600)

@@ -14,8 +14,8 @@ from producers.operations.checks.storage import check_stack
 from shared.bucket.interface import FileInfo
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import OPEN, JobFolder, Outcome, open_jobs
-from shared.queue import stacks
-from shared.queue.stacks import KEY, OWNER, SILENT_SECONDS, STACKS, OwnStack, id_in_redis, read_claim
+from shared.queue.state import stacks
+from shared.queue.state.stacks import KEY, OWNER, SILENT_SECONDS, STACKS, OwnStack, id_in_redis, read_claim
 from shared.settings import Settings
 from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, write_table
