@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from producers import local_definitions
-from producers.cli import models
+from producers.cli.commands import models
 from producers.cli.root import scoring
 from producers.releases import new_definition
 from shared.errors import RequestError

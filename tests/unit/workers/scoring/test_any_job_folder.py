@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_store.library import ModelLibrary
-from producers.cli.jobs import _status_data
+from producers.cli.commands.jobs import _status_data
 from producers.enqueue.deduplication import claim
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, inspect_job, list_jobs
