@@ -24,7 +24,8 @@ from shared.bucket.local import LocalBucket
 from shared.errors import StaleMessageError, TableError
 from shared.table_files import ENDINGS, TEXT_FORMS, FileKind, find_files, kind_of
 from tests.handmade import FEATURES, HEADER, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.scoring.plan import read_pinned_inputs, read_plan
 from workers.tables import compression
 from workers.tables.chunk_size import ChunkSize

@@ -19,7 +19,8 @@ from shared.jobs.folder import Outcome
 from tests.handmade import make_job, plan, text_at
 from tests.ready_loader import ReadyLoader
 from tests.trainings import EVAL, TRAIN, add_definition, library_of, make_training, manifest_of, train, write_training_tables
-from workers.scoring import chunk, publishing
+from workers.scoring import publishing
+from workers.scoring.chunks import chunk
 from workers.training import releasing
 from workers.training.rivals import IsolatedLoading
 

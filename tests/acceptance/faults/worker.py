@@ -27,7 +27,7 @@ from shared.queue import broker
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
 from workers.app import app
 from workers.notices import slack
-from workers.scoring import chunk, chunk_reader
+from workers.scoring.chunks import chunk, chunk_reader
 from workers.training import fitting, releasing
 
 __all__ = ["app"]

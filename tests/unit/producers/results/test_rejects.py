@@ -17,7 +17,7 @@ from shared.errors import RequestError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from tests.handmade import HEADER, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, text_at, write_table
-from workers.scoring import chunk
+from workers.scoring.chunks import chunk
 
 SPOILED = {3: "1001,1,x,0,1.5,Computer", 8: "1006,0,1", 9: "1007,1,1,1,0.5,Watch"}
 """Line -> what stands there."""

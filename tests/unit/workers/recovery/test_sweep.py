@@ -16,7 +16,8 @@ from shared.queue.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, T
 from tests.handmade import TABLE, plan, publish_handmade, row, score_chunks, write_table
 from workers.recovery import sweep as recovery_sweep
 from workers.recovery.sweep import CLOCKS_APART, Rules, Traffic, Turn, sweep
-from workers.scoring import chunk, publishing
+from workers.scoring import publishing
+from workers.scoring.chunks import chunk
 
 NO_GRACE = timedelta(0)
 DAY = timedelta(hours=24)

@@ -29,7 +29,8 @@ from shared.queue.routes import GC, QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
 from workers.recovery import sweep as recovery_sweep
-from workers.scoring import chunk, planned_chunks, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk, planned_chunks
 from workers.tasks import context
 from workers.tasks.policies.failure import JobFailedHereError
 

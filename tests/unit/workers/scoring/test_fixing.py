@@ -26,7 +26,8 @@ from tests.handmade import (
     text_at,
     write_table,
 )
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.scoring.fixes import fixed_rows
 from workers.scoring.parts import read_part
 from workers.scoring.plan import read_plan

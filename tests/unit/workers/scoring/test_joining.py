@@ -16,8 +16,9 @@ from shared.queue.state import progress
 from shared.queue.state.leases import leased
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers.recovery.sweep import lease_name
-from workers.scoring import chunk, joining, planned_chunks, publishing
+from workers.scoring import joining, publishing
 from workers.scoring import plan as job_plan
+from workers.scoring.chunks import chunk, planned_chunks
 from workers.tasks import context
 from workers.tasks import score as tasks_score
 

@@ -19,7 +19,8 @@ from shared.jobs.messages import ScoreJob, TrainJob
 from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import NOON, PLACE, make_job, text_at
 from tests.trainings import train
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
 

@@ -40,7 +40,8 @@ from tests.handmade import (
     write_table,
 )
 from workers.notices.delivery import compose
-from workers.scoring import chunk, chunk_reader, joining, planning, publishing
+from workers.scoring import joining, planning, publishing
+from workers.scoring.chunks import chunk, chunk_reader
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import Chunk, read_pinned_inputs, read_plan
 from workers.tables import compression, output

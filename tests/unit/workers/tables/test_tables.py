@@ -21,7 +21,7 @@ from model_store.definitions import load_definition
 from shared.catalog.manifests import KEYS, Column
 from shared.errors import TableError
 from tests.growth import best_of
-from workers.scoring import chunk
+from workers.scoring.chunks import rates
 from workers.tables import output, packed_flags, schema
 from workers.tables import rows as table_rows
 from workers.tables.chunk_size import ChunkSize
@@ -950,7 +950,7 @@ def release_that_predicts(values):
 
 def test_no_rate_below_0_above_1_or_minus_0_is_ever_written():
     rows = read("".join(f"{number},k,0,1,Tablet\n" for number in range(7)))
-    scored = chunk.predict(release_that_predicts([-0.0, -1e-300, 1.5, math.nan, math.inf, 0.25, -math.inf]), rows)
+    scored = rates.predict(release_that_predicts([-0.0, -1e-300, 1.5, math.nan, math.inf, 0.25, -math.inf]), rows)
     assert output.prediction_text(*scored.columns) == b"0,2,0\n1,2,0\n2,2,1\n5,2,0.25\n"
     assert scored.clipped == 2
     assert [(reject.line, reject.column, reject.value) for reject in scored.rejects] == [

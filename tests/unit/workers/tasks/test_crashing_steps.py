@@ -25,8 +25,9 @@ from workers.recovery.attempts import MAX_CRASHES, counted
 from workers.recovery.crash_detection import exit_code_in
 from workers.recovery.shutdown import uncount_running_steps
 from workers.recovery.sweep import Missing
-from workers.scoring import chunk, planned_chunks, planning, publishing
 from workers.scoring import plan as job_plan
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk, planned_chunks
 from workers.tasks import context, notify, runner, score, sweeping
 from workers.tasks import train as tasks_train
 from workers.tasks.chunks import loading
@@ -454,7 +455,7 @@ def test_a_row_that_kills_the_process_that_scores_it_is_still_a_reject(deadly_re
 
 
 @pytest.mark.parametrize(
-    ("name", "doing"), [("open_chunk", "opening its part of the table"), ("write_file", "writing its part")], ids=["read", "write"]
+    ("name", "doing"), [("open_chunk", "opening its part of the table"), ("write_files", "writing its part")], ids=["read", "write"]
 )
 def test_a_chunk_that_kills_where_no_row_is_at_fault_fails_the_job(bucket, monkeypatch, name, doing):
     folder = make_job(bucket, chunk_rows=14)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
-from workers.scoring.isolation import CRASHES_OF_ONE_ROW, isolate_poison_rows
+from workers.scoring.chunks.isolation import CRASHES_OF_ONE_ROW, isolate_poison_rows
 
 
 class Death(BaseException):
