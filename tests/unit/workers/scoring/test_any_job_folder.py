@@ -45,7 +45,7 @@ class Worker:
         self.client = redis.Redis.from_url(url)
         self.app = make_app(self.settings)
         self.app.set_current()
-        for module in ("score", "train", "notify", "maintenance"):
+        for module in ("score", "train", "notify", "maintenance", "probe"):
             self.app.loader.import_task_module(f"workers.tasks.{module}")
         self.app.finalize()
 
