@@ -89,7 +89,7 @@ class Model(model_template.Model):
         return self.score(y_true=y, y_pred=self.predict(X))
 {_BY_PICKLE}
 """
-"""As v2 and v3 there: boosted trees with a configuration of the class and a grid search; scikit-learn's stand for XGBoost's."""
+"""As v2 and v3 there: boosted trees with a configuration of the class and a grid search; scikit-learn's take the place of XGBoost's."""
 
 OWN_KEYS = """
 import numpy as np

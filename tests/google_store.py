@@ -189,7 +189,7 @@ def google_store() -> Iterator[str]:
 
 
 def service_account(token_address: str) -> dict[str, str]:
-    """What Google gives somebody to download who lets a program act for him; its tokens come from this address."""
+    """What a person downloads from Google to let a program act for them; its tokens come from this address."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     name = {"type": "service_account", "project_id": "shop", "private_key_id": "1", "client_email": "scoring@shop.example"}

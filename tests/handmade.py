@@ -20,7 +20,8 @@ from shared.catalog.aliases import point_latest
 from shared.catalog.manifests import Column, ReleaseManifest, TableFingerprint
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.scoring.parts import PartRecord, missing_chunks
 from workers.scoring.plan import Plan, read_plan
 

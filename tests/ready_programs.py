@@ -177,7 +177,7 @@ def serve(line: int) -> None:
             if LOADER in arguments:
                 _kill_without(ours, pid)
             _, status = os.waitpid(pid, 0)
-            with contextlib.suppress(OSError):  # nobody is left to be told
+            with contextlib.suppress(OSError):  # nobody is left who waits for it
                 print(os.waitstatus_to_exitcode(status), file=call, flush=True)
             os._exit(0)
     os.close(writing)
@@ -189,7 +189,7 @@ def serve(line: int) -> None:
 
 
 def _kill_without(line: socket.socket, pid: int) -> None:
-    """Waits for the end of a process, and kills it with all that it started when whoever asked for it is gone."""
+    """Waits for the end of a process, and kills it with all that it started when the process that asked for it is gone."""
     fd = os.pidfd_open(pid)
     ready = wait([fd, line])
     if fd not in ready:

@@ -17,8 +17,8 @@ from shared.errors import BrokerError, JobFailedError
 from shared.jobs.folder import JobFolder, JobStatus, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.jobs.states import JobState
-from shared.queue import progress as queue_progress
 from shared.queue.client import connect_to_redis
+from shared.queue.state import progress as queue_progress
 from shared.text.plain import plain
 
 BAR_WIDTH = 24
@@ -154,19 +154,19 @@ class _Outage:
         self._console = console
         self._where = maybe_sanitize_url(redis_url)
         self._since: float | None = None
-        self._is_told = False
+        self._is_reported = False
 
     def note(self, now: float, *, answers: bool) -> None:
         """Prints, on a console that is not a terminal, that Redis does not answer, and later that it does again."""
         if answers:
-            if self._is_told:
+            if self._is_reported:
                 print_line(self._console, f"Redis at {self._where} answers again")
-            self._since, self._is_told = None, False
+            self._since, self._is_reported = None, False
             return
         self._since = now if self._since is None else self._since
-        if not self._is_told and not self._console.is_terminal and now - self._since >= REDIS_PATIENCE_SECONDS:
+        if not self._is_reported and not self._console.is_terminal and now - self._since >= REDIS_PATIENCE_SECONDS:
             print_line(self._console, f"{NO_REDIS}. It was asked at {self._where}", style="yellow")
-            self._is_told = True
+            self._is_reported = True
 
     def check(self, job_id: str, changed: float, now: float) -> None:
         """Raises BrokerError when waiting is pointless: neither Redis nor the folder of the job has shown a change."""

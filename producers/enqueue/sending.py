@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -19,8 +19,8 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import Job, ScoreJob, StepMessage, TrainJob
 from shared.queue.broker import make_app, send
 from shared.queue.client import connect_to_redis
-from shared.queue.clusters import id_in_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
+from shared.queue.state.stacks import id_in_redis
 from shared.records import decode
 from shared.settings import Settings
 
@@ -34,6 +34,8 @@ class Enqueued:
     """False when the same request was made before and already has this job."""
     problem: BrokerError | None = None
     """Why the first message could not be sent; the job runs anyway once Redis is back."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Path in the job's folder -> the path on this machine of which it is a copy, for tables from outside the bucket."""
 
 
 def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: bool = False) -> Enqueued:
@@ -46,7 +48,7 @@ def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: b
     job = folder.job()
     if accept_rejects and not isinstance(job, ScoreJob):
         raise RequestError(f"job {job_id} trains and has no rejects to accept", next_step=f"Type: scoring jobs resume {job_id}")
-    folder.reopen(accept_rejects=accept_rejects, cluster=_cluster(settings))
+    folder.reopen(accept_rejects=accept_rejects, stack=_stack(settings))
     return Enqueued(job_id=job_id, fresh=True, problem=_send(settings, _first_step(job), job_id))
 
 
@@ -105,8 +107,9 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     versions = {path: version for source in sources for path, version in source.versions.items()}
     job_id = claim(bucket, digest, {} if run else versions, again=again, run=run)
     folder = JobFolder(bucket, job_id)
+    copies = {copy: own for source in sources for copy, own in source.copies_in(folder).items()}
     if folder.has(JobFile.REQUEST):
-        return Enqueued(job_id=job_id, fresh=False)
+        return Enqueued(job_id=job_id, fresh=False, copies=copies)
     for source in sources:
         source.copy_to(folder)
     for name, text in texts.items():
@@ -115,15 +118,15 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     # a plan records the versions that it finds itself: the table may be replaced while the job waits
     if versions and (isinstance(job, TrainJob) or job.fixes):
         bucket.write(folder.file(JobFile.VERSIONS), json.dumps(versions).encode())
-    first = folder.create(job, _cluster(settings))
-    return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
+    first = folder.create(job, _stack(settings))
+    return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None, copies=copies)
 
 
 def _first_step(job: Job) -> str:
     return SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
 
 
-def _cluster(settings: Settings) -> str:
+def _stack(settings: Settings) -> str:
     """The stack that enqueues a job; empty while it is unknown: then the job belongs to the owner of the bucket."""
     if settings.cluster:
         return settings.cluster

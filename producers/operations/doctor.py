@@ -11,7 +11,7 @@ from producers.operations.checks.queues import check_queues
 from producers.operations.checks.redis_server import check_redis
 from producers.operations.checks.releases import check_aliases, check_libraries
 from producers.operations.checks.schedule import check_schedule
-from producers.operations.checks.storage import check_bucket, check_cluster, check_disks
+from producers.operations.checks.storage import check_bucket, check_disks, check_stack
 from producers.operations.checks.variables import check_variables
 from producers.operations.checks.webhook import check_webhook
 from producers.operations.checks.workers import (
@@ -50,7 +50,7 @@ class Group:
 GROUPS = [
     Group(checks=[check_variables, check_redis]),
     Group(
-        checks=[check_bucket, check_cluster, check_schedule],
+        checks=[check_bucket, check_stack, check_schedule],
         errors=(ScoringError, OSError),
         finding=lambda examined, reason: error(
             "bucket", f"{examined.settings.bucket_url}: {reason}", "Check BUCKET_URL and its credentials."

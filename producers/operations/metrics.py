@@ -25,10 +25,10 @@ from shared.bucket.opening import open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
 from shared.jobs.folder import JobStatus, inspect_job, open_jobs
 from shared.jobs.states import FINAL_STATES, OPEN_STATES, JobState
-from shared.queue import active_workers, counters, heartbeat
 from shared.queue.backlog import UNKNOWN, waiting_since
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUES
+from shared.queue.state import active_workers, counters, heartbeat
 from shared.settings import Settings
 
 UNACKED = "unacked"

@@ -33,7 +33,7 @@ from shared.errors import RequestError, ScoringError
 from shared.processes import limit_new_files
 from shared.queue.broker import make_app
 from shared.queue.client import connect_to_redis
-from shared.queue.clusters import JOIN, Cluster
+from shared.queue.state.stacks import JOIN, OwnStack
 from shared.settings import Settings
 
 SIDE_STOP_SECONDS = 10.0
@@ -201,7 +201,7 @@ class Stack:
     def _warn_of_other_stack(self) -> None:
         with contextlib.suppress(ScoringError):  # the workers report a bucket that does not answer
             bucket = open_bucket(self._environment["BUCKET_URL"], self.settings.signer)
-            claim = Cluster(bucket, connect_to_redis(self.settings.broker_url), self.settings.cluster).claim()
+            claim = OwnStack(bucket, connect_to_redis(self.settings.broker_url), self.settings.cluster).claim()
             if not claim.is_ours:
                 self.say("up", f"warning: {claim.sentence}; its jobs, its schedule and its notices are skipped here. {JOIN}")
 

@@ -108,7 +108,7 @@ class RemoteBucket(Bucket):
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
         # closing a remote file after an error would store the half-written object, so the content is completed locally first
         del durable
-        # without a name, so that a killed process leaves no file behind
+        # without a name, so that a killed process leaves no file
         with storage_errors(path, "written"), tempfile.TemporaryFile() as aside:
             yield aside
             aside.seek(0)

@@ -1,7 +1,7 @@
 """The folder of a job, ``jobs/<job id>/``, and the state of the job, which follows from its files alone.
 
 jobs/<job id>/                        the files of ``shared.jobs.files``
-jobs/_open/<job id>                   a mark: the job is not finished; it holds the stack of the job (``shared.queue.clusters``)
+jobs/_open/<job id>                   a mark: the job is not finished; it holds the stack of the job (``shared.queue.state.stacks``)
 jobs/_requests/<digest>.<n>           the job of the n-th run of a request    (first writer wins)
 """
 
@@ -122,9 +122,9 @@ class JobFolder:
         """The path of a file that chunk ``index`` writes; names sort in the order of the rows."""
         return self.file(f"{Subfolder.PARTS}/{index:07d}.{file}")
 
-    def create(self, job: Job, cluster: str = "") -> bool:
+    def create(self, job: Job, stack: str = "") -> bool:
         """Writes the request and marks the job as open in this stack; True when this call was the first."""
-        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
         is_first = self.bucket.create(self.file(JobFile.REQUEST), job.to_json())
         self.bucket.settle(self.path)
         return is_first
@@ -215,7 +215,7 @@ class JobFolder:
         self.write_outcome(outcome)
         return self.outcome() or outcome
 
-    def reopen(self, *, accept_rejects: bool = False, cluster: str = "") -> None:
+    def reopen(self, *, accept_rejects: bool = False, stack: str = "") -> None:
         """Resumes a failed or cancelled job in this stack from its parts, with ``accept_rejects`` without its rejects.
 
         Raises:
@@ -226,7 +226,7 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
         if outcome.state == JobState.DONE:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
-        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
         # after the mark: removal writes its own mark first, then checks whether the job is open
         if self.files_were_removed():
             close_job(self.bucket, self.job_id)
@@ -238,7 +238,7 @@ class JobFolder:
         self.bucket.delete(self.file(JobFile.NOTIFIED))
         self.bucket.delete(self.file(JobFile.OUTCOME))
         # again: a process that read the old outcome may have removed the mark
-        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 
     def files_were_removed(self) -> bool:
         """True if retention removed the files: it left a mark, or a done score job has no plan."""

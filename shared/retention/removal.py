@@ -32,7 +32,7 @@ from shared.retention.tombstones import (
 )
 
 CLOCKS_DIFFER = timedelta(hours=1)
-"""The largest assumed difference by which the clock that named a job is behind this one."""
+"""The largest assumed lag of the clock that named a job."""
 OF_JOBS = {Kind.SLICES, Kind.PARTS, Kind.JOB_FILES, Kind.JOB_RECORD}
 
 log = structlog.get_logger()

@@ -19,8 +19,8 @@ from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
 from shared.jobs.states import JobState
-from shared.queue.clusters import Cluster, OwnJobs
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
+from shared.queue.state.stacks import OwnJobs, OwnStack
 from workers.concurrency import prefetch_each
 from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks
@@ -96,19 +96,19 @@ def sweep(
     traffic: Traffic,
     rules: Rules,
     turn: Turn | None = None,
-    cluster: Cluster | None = None,
+    stack: OwnStack | None = None,
     may_enter: Callable[[str], bool] | None = None,
 ) -> Iterator[Missing]:
     """Yields what must be sent so that every open job continues, and closes jobs that need nothing more.
 
     A message is lost if no process works on its step and every message in its queue was sent later, because queues are served in order.
-    So a job behind 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
-    Jobs of another stack than ``cluster`` are skipped, and jobs for which ``may_enter``, called before each inspection, returns False.
+    So a job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
+    Jobs of another stack than ``stack`` are skipped, and jobs for which ``may_enter``, called before each inspection, returns False.
     """
     turn = turn or Turn()
     limit = time.monotonic() + turn.seconds
     marks = turn.in_order(bucket.files(OPEN))
-    share = cluster.own_jobs_among([_job_of(mark) for mark in marks]) if cluster else None
+    share = stack.own_jobs_among([_job_of(mark) for mark in marks]) if stack else None
     look = functools.partial(_inspect_jobs, bucket, rules, share, may_enter)
     # on a disk, threads take longer than a plain loop
     looks = prefetch_each(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
@@ -124,8 +124,8 @@ def sweep(
                 return
         turn.after = ""
     finally:
-        if cluster and share:
-            cluster.log_foreign_jobs(share)
+        if stack and share:
+            stack.log_foreign_jobs(share)
 
 
 def _job_of(mark: FileInfo) -> str:

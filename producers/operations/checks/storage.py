@@ -13,7 +13,7 @@ from producers.operations.checks.examined import START_REDIS, START_WORKER, Exam
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
-from shared.queue.clusters import JOIN, id_in_redis, read_claim
+from shared.queue.state.stacks import JOIN, id_in_redis, read_claim
 
 LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
 """Free bytes below which the check warns or fails."""
@@ -44,7 +44,7 @@ def check_bucket(examined: Examined) -> Iterator[Finding]:
         yield ok("bucket", f"{bucket.url}: read, write and create once in {took * 1e3:,.0f} ms")
 
 
-def check_cluster(examined: Examined) -> Iterator[Finding]:
+def check_stack(examined: Examined) -> Iterator[Finding]:
     """Checks that the bucket belongs to this stack; the check claims nothing."""
     if examined.client is None or examined.bucket is None:
         return

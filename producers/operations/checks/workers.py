@@ -7,10 +7,11 @@ from producers.local_definitions import PACKAGE, definition_folder, definitions_
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.digests import digest_source
-from shared.queue import heartbeat, routes
-from shared.queue.crashing_releases import read_crashing_releases
-from shared.queue.maintenance_crashes import read_left_out
+from shared.queue import routes
 from shared.queue.probe import Answer
+from shared.queue.state import heartbeat
+from shared.queue.state.crashing_releases import read_crashing_releases
+from shared.queue.state.maintenance_crashes import read_left_out
 from shared.settings import Settings
 from shared.version import code_version
 

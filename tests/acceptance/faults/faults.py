@@ -150,7 +150,7 @@ def _deliver_again(stage: Stage) -> None:
     taken = client.zrange("unacked_index", 0, -1)
     for tag in taken:
         client.zadd("unacked_index", {tag: 0}, xx=True)
-    # whoever takes a message anew gives it a new time; the workers look for lost ones every ten seconds
+    # a process that takes a message again gives it a new time; the workers look for lost ones every ten seconds
     wait_until(lambda: all(client.zscore("unacked_index", tag) != 0 for tag in taken), 40, "the redelivery", 0.1)
     time.sleep(1)
 
@@ -267,7 +267,7 @@ def cut_network(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
     stage.proxy.cut()
     time.sleep(PAUSE_SECONDS)
-    stage.proxy.mend()
+    stage.proxy.repair()
 
 
 def two_beats(stage: Stage, job_id: str, chance: random.Random) -> None:

@@ -54,7 +54,7 @@ class Proxy:
     def cut(self) -> None:
         self.is_cut = True
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """New connections pass again; those of before are gone for good."""
         for end in self._open:
             with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ class Proxy:
 
     def close(self) -> None:
         self._listener.close()
-        self.mend()
+        self.repair()
 
 
 class StoreRelay:

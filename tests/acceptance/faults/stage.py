@@ -37,8 +37,8 @@ from shared.catalog.paths import release_folder
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import StepMessage
 from shared.queue.broker import make_app, send
-from shared.queue.clusters import OWNER
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
+from shared.queue.state.stacks import OWNER
 from shared.settings import Settings
 from tests.acceptance.faults.memory import memory_limit
 from tests.acceptance.faults.relays import Proxy, StoreRelay
@@ -393,7 +393,7 @@ class Stage:
         return len(list((self.talk / "trap.taken").glob("*")))
 
     def disarm(self) -> None:
-        """No trap is armed any more; whoever sprang one is dead, or goes on if it was held."""
+        """No trap is armed any more; a process that sprang one is dead, or goes on if it was held."""
         (self.talk / "trap.json").unlink(missing_ok=True)
         if self.times_sprung:
             sprung = wait_until(lambda: self.sprung, 10, "the name of the process in the trap")

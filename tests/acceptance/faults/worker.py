@@ -1,4 +1,4 @@
-"""The Celery application of the workers with traps: named points inside the steps at which a process does what the test told it to.
+"""The Celery application of the workers with traps: named points inside the steps at which a process does what the test asked for.
 
 A trap is armed by a file that names the point, the action and how often it acts. Each process that comes to the point takes one of the
 times, which makes it the only one, and acts. The product's code knows nothing of this: the traps are wrapped around its functions here.
@@ -27,7 +27,7 @@ from shared.queue import broker
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
 from workers.app import app
 from workers.notices import slack
-from workers.scoring import chunk, chunk_reader
+from workers.scoring.chunks import chunk, chunk_reader
 from workers.training import fitting, releasing
 
 __all__ = ["app"]
@@ -218,7 +218,7 @@ broker.send = send
 chunk.open_chunk = open_chunk
 
 if machine := os.environ.get("FAULT_MACHINE"):
-    # what this process leaves behind tells the others nothing, as if it had run on another machine
+    # what remains of this process says nothing to the others, as if it had run on another machine
     processes._SPACE = f"{machine}-{os.environ['FAULT_WORKER']}"
 
 if seconds := os.environ.get("FAULT_SOFT_SECONDS"):

@@ -455,7 +455,7 @@ def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
     scored.create(job)
     run_job(scored)
     brought = JobFolder(bucket, f"{stamp}-score-9bfad4")
-    rows = f"jobs/{brought.job_id}/input/mend.csv"
+    rows = f"jobs/{brought.job_id}/input/corrected.csv"
     brought.create(job.model_copy(update={"job_id": brought.job_id, "fixes": scored.job_id, "fixed_rows": rows}))
     brought.fail(RequestError("the reason is long " * 40))
     point_alias(bucket, "champion", release)

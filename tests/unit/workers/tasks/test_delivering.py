@@ -6,10 +6,10 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce, undelivered
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
-from shared.queue.leases import are_leased, leased
 from shared.queue.probe import Probe, read_answers
+from shared.queue.state import heartbeat
+from shared.queue.state.leases import are_leased, leased
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port
 from workers.notices import delivery, resting

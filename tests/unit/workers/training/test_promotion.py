@@ -268,7 +268,7 @@ def test_a_promotion_killed_after_any_of_its_writes_is_completed_by_the_next_run
     assert kills >= 6, "the kills did not go through the whole training"
 
 
-def test_people_are_told_what_became_of_the_champion_and_not_what_was_planned(bucket, monkeypatch):
+def test_the_notice_says_what_became_of_the_champion_and_not_what_was_planned(bucket, monkeypatch):
     moved = make_training(bucket, promote="auto")
     release = train(moved).release
     assert moved.status().outcome.facts["champion"] == f"means {release} now"

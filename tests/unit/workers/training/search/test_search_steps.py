@@ -349,7 +349,7 @@ def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definiti
     assert (failed.params, failed.reason) == ({"rate": 7}, "it took longer than 840 seconds")
 
 
-def test_people_are_told_of_the_best_so_far_but_not_with_every_candidate(bucket):
+def test_people_are_notified_of_the_best_so_far_but_not_with_every_candidate(bucket):
     folder = search_job(bucket, b"parameters:\n  ridge_clicks: [10, 30000]\n")
     messages = steps.next_messages(folder, library_of(folder.bucket))
     steps.score_candidate(folder, 1, 1, library_of(folder.bucket))

@@ -2,7 +2,7 @@
 
 A hash ``scoring:parts:<job>`` maps each finished chunk to its rows, so marking a chunk twice counts it once; ``scoring:rejects:<job>``
 counts the rejects in them. The job's folder is the truth: every reader of this count must be right without it.
-The script that marks a chunk also adds to the counters (``shared.queue.counters``) and removes the count of its attempts.
+The script that marks a chunk also adds to the counters (``shared.queue.state.counters``) and removes the count of its attempts.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import redis
 
-from shared.queue import counters
-from shared.queue.scripts import Argument, Arguments, Key, Script
+from shared.queue.state import counters
+from shared.queue.state.scripts import Argument, Arguments, Key, Script
 
 KEPT_SECONDS = 24 * 3600
 """No key outlives its job by more than a day."""

@@ -14,7 +14,7 @@ import redis
 import structlog
 
 from shared.processes import has_ended, process_token
-from shared.queue.scripts import Argument, Key, Script
+from shared.queue.state.scripts import Argument, Key, Script
 
 LEASE_SECONDS = 10
 """A lease outlives its process by this time at most."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import redis
 
-from shared.queue.scripts import Argument, Key, Script
+from shared.queue.state.scripts import Argument, Key, Script
 
 KEY = "scoring:workers"
 PERIOD_SECONDS = 10
