@@ -85,6 +85,8 @@ class IndexShape:
     has_interval: bool = False
     has_digests: bool = True
     has_clicks: bool = False
+    built_from: str = ""
+    """The SHA-256 of the text of the predictions that the index was built from; empty if it was written with them."""
 
     def schema(self) -> pa.Schema:
         """Returns the Arrow schema; its metadata describes the index."""
@@ -101,7 +103,7 @@ class IndexShape:
             *((name, kind) for name, kind, is_there in optional if is_there),
             (LINE, pa.uint32()),
         ]
-        about = {"keys": self.keys, "features": self.features, "files": self.files}
+        about = {"keys": self.keys, "features": self.features, "files": self.files, "built_from": self.built_from}
         metadata = {_INDEX: json.dumps(about).encode()}
         return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns], metadata=metadata)
 
@@ -117,6 +119,7 @@ class IndexShape:
             has_interval=LOW in schema.names,
             has_digests=DIGEST in schema.names,
             has_clicks=CLICKS in schema.names,
+            built_from=about["built_from"],
         )
         if not shape.schema().equals(schema):
             raise ValueError("it has other columns than an index")

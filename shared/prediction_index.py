@@ -100,6 +100,11 @@ class PredictionIndex:
         return self._shape.has_digests
 
     @property
+    def built_from(self) -> str:
+        """The SHA-256 of the text of the predictions that the index was built from later; empty if it was written with them."""
+        return self._shape.built_from
+
+    @property
     def columns(self) -> list[str]:
         """The names of the features, in the order of the digest."""
         return [name for name, _ in self._shape.features]

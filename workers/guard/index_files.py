@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import IO
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 from shared.bucket.interface import Bucket
 from shared.index_format import BATCH_ROWS, CLICKS, FILE, KEY, FeatureCounts, IndexShape, counts_metadata
 from shared.records import FileDigest
-from workers.guard.index_keys import as_text
+from workers.guard.index_keys import as_text, count_repeated
 from workers.guard.merging import OverlapError, appended, merged_by_ranges
 from workers.guard.part_index import SortedRows, in_key_order
 
@@ -22,8 +22,18 @@ class _TextKeysError(Exception):
     """Raised at the first part with text keys, when all keys before it were whole."""
 
 
-def write_index(bucket: Bucket, path: str, shape: IndexShape, parts: Iterable[SortedRows]) -> FileDigest:
-    """Writes an index and returns its digest; the same rows give the same bytes, however they are divided into parts.
+@dataclass(frozen=True, kw_only=True)
+class WrittenIndex:
+    """An index that was written."""
+
+    digest: FileDigest
+    rows: int
+    rows_repeated: int
+    """Rows with the key of an earlier row."""
+
+
+def write_index(bucket: Bucket, path: str, shape: IndexShape, parts: Iterable[SortedRows]) -> WrittenIndex:
+    """Writes an index; the same rows give the same bytes, however they are divided into parts.
 
     Args:
         bucket: the bucket.
@@ -42,16 +52,21 @@ def write_index(bucket: Bucket, path: str, shape: IndexShape, parts: Iterable[So
             merge = merged_by_ranges
 
 
-def _write(bucket: Bucket, path: str, shape: IndexShape, parts: Iterable[SortedRows], merge: Merge) -> FileDigest:
+def _write(bucket: Bucket, path: str, shape: IndexShape, parts: Iterable[SortedRows], merge: Merge) -> WrittenIndex:
     counts = _TotalCounts()
     schema = shape.schema()
     batches = (_fitted(part, shape, schema) for part in counts.over(parts))
+    rows, repeated, last_key = 0, 0, None
     with bucket.writer(path, durable=True) as out:
         hashed = _HashedWriter(out)
         with pa.ipc.new_file(hashed, schema) as index:
-            *_, last = _written(index, merge(batches, shape), schema)
-            index.write_batch(last, custom_metadata=counts_metadata(counts.total))
-    return hashed.digest()
+            for batch in _rebatched(merge(batches, shape), schema):
+                is_last = batch.num_rows < BATCH_ROWS
+                index.write_batch(batch, custom_metadata=counts_metadata(counts.total) if is_last else None)
+                rows += batch.num_rows
+                repeated += count_repeated(batch.column(KEY), last_key)
+                last_key = batch.column(KEY)[-1] if batch.num_rows else last_key
+    return WrittenIndex(digest=hashed.digest(), rows=rows, rows_repeated=repeated)
 
 
 def _fitted(part: SortedRows, shape: IndexShape, schema: pa.Schema) -> pa.RecordBatch:
@@ -71,8 +86,8 @@ def _fitted(part: SortedRows, shape: IndexShape, schema: pa.Schema) -> pa.Record
     return in_key_order(fitted) if is_converted else fitted
 
 
-def _written(index: pa.ipc.RecordBatchFileWriter, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Writes full batches; yields the remaining rows at the end, perhaps none."""
+def _rebatched(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yields full batches, then one with the remaining rows, perhaps none."""
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
@@ -80,7 +95,7 @@ def _written(index: pa.ipc.RecordBatchFileWriter, batches: Iterable[pa.RecordBat
         rows += batch.num_rows
         while rows >= BATCH_ROWS:
             whole = pa.Table.from_batches(held)
-            index.write_batch(_copied(whole.slice(0, BATCH_ROWS), schema))
+            yield _copied(whole.slice(0, BATCH_ROWS), schema)
             held, rows = whole.slice(BATCH_ROWS).to_batches(), rows - BATCH_ROWS
     yield _copied(pa.Table.from_batches(held, schema), schema)
 

@@ -69,3 +69,11 @@ def stable_order(keys: pa.Array) -> np.ndarray | None:
     if pc.all(pc.greater_equal(keys[1:], keys[: max(len(keys) - 1, 0)])).as_py() is not False:
         return None
     return pc.array_sort_indices(keys).to_numpy()  # Arrow's sort is stable
+
+
+def count_repeated(keys: pa.Array, before: pa.Scalar | None) -> int:
+    """Counts the sorted keys that equal the one before them; ``before`` is the key before the first, if any."""
+    if not len(keys):
+        return 0
+    same = pc.sum(pc.equal(keys[1:], keys[: len(keys) - 1])).as_py() or 0
+    return int(same) + (before is not None and keys[0] == before)
