@@ -36,7 +36,7 @@ RESERVED = frozenset({"revisions", PREDICTIONS, REJECTS, JobFile.MANIFEST.value}
 
 
 def check_place(place: str) -> None:
-    """Raise RequestError when a part of the path of a place is a reserved name."""
+    """Raises RequestError when a part of the path of a place is a reserved name."""
     taken = RESERVED.intersection(place.split("/"))
     if taken:
         raise RequestError(
@@ -335,7 +335,7 @@ class ReleaseManifest(Record):
         return self.tables["train"].shares_file_with(table)
 
     def check_interval(self) -> None:
-        """Raise ModelError when the release cannot predict intervals."""
+        """Raises ModelError when the release cannot predict intervals."""
         if not self.interval:
             raise ModelError(
                 f"the release {self.release} gives no interval: its definition has no predict_interval",

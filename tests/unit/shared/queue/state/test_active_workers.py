@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.queue import active_workers
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUES
+from shared.queue.state import active_workers
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.server

@@ -167,7 +167,7 @@ def backfill(name: str, first: date, last: date, at_once: int, again: bool, as_j
 
 
 def _warn_of_replaced(settings: "Settings", bucket: "Bucket", job_id: str) -> None:
-    """Warn if another result has replaced that of a run that is skipped because it was done before."""
+    """Warns if another result has replaced that of a run that is skipped because it was done before."""
     from producers.enqueue.repeated_requests import changes_since
 
     for change in changes_since(settings, bucket, job_id):

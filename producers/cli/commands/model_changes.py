@@ -19,7 +19,7 @@ class Duration(click.ParamType):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:  # noqa: ANN401 - click's own
-        """Return the duration; fails with click's error and an example."""
+        """Returns the duration; fails with click's error and an example."""
         if isinstance(value, timedelta):
             return value
         try:

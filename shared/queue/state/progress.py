@@ -2,7 +2,7 @@
 
 A hash ``scoring:parts:<job>`` maps each finished chunk to its rows, so marking a chunk twice counts it once; ``scoring:rejects:<job>``
 counts the rejects in them. The job's folder is the truth: every reader of this count must be right without it.
-The script that marks a chunk also adds to the counters (``shared.queue.counters``) and removes the count of its attempts.
+The script that marks a chunk also adds to the counters (``shared.queue.state.counters``) and removes the count of its attempts.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import redis
 
-from shared.queue import counters
-from shared.queue.scripts import Argument, Arguments, Key, Script
+from shared.queue.state import counters
+from shared.queue.state.scripts import Argument, Arguments, Key, Script
 
 KEPT_SECONDS = 24 * 3600
 """No key outlives its job by more than a day."""
@@ -72,7 +72,7 @@ return {redis.call('hlen', parts), all_rejected}
 
 
 def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[str, float], attempts: str) -> Marked:
-    """Mark a chunk as done and return the progress of the job; raises redis.RedisError.
+    """Marks a chunk as done and returns the progress of the job; raises redis.RedisError.
 
     ``counts`` are added to the counters unless the chunk was marked before; ``attempts`` is the hash with the attempts of the job.
     """
@@ -92,7 +92,7 @@ def mark_part(client: redis.Redis, job_id: str, index: int, *, counts: Mapping[s
 
 
 def mark_parts(client: redis.Redis, job_id: str, indexes: Collection[int], rejected: int) -> None:
-    """Mark chunks whose parts existed before the first chunk was scored, with all their rejects; raises redis.RedisError."""
+    """Marks chunks whose parts existed before the first chunk was scored, with all their rejects; raises redis.RedisError."""
     key = _key(job_id)
     with client.pipeline(transaction=True) as pipe:
         for index in indexes:
@@ -109,7 +109,7 @@ def read_progress(client: redis.Redis, job_id: str) -> Progress:
 
 
 def forget(client: redis.Redis, job_id: str) -> None:
-    """Delete the count of a job that has ended; if Redis is unavailable, the count expires."""
+    """Deletes the count of a job that has ended; if Redis is unavailable, the count expires."""
     with contextlib.suppress(redis.RedisError):
         client.delete(_key(job_id), _rejects_key(job_id))
 

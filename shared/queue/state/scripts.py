@@ -42,7 +42,7 @@ class Script(Generic[Answer]):
     _script: ClassVar[RedisScript]
 
     def __init_subclass__(cls) -> None:
-        """Name the keys and arguments in front of the text."""
+        """Names the keys and arguments in front of the text."""
         fields = inspect.get_annotations(cls)
         cls._keys, cls._arguments, cls._rest = (
             [name for name, annotation in fields.items() if annotation == kind] for kind in (Key, Argument, Arguments)
@@ -55,7 +55,7 @@ class Script(Generic[Answer]):
         cls._script = redis.Redis().register_script(text)
 
     def run(self, client: redis.Redis) -> Answer:
-        """Run the script on this server and return its answer. Not for pipelines: they ask first whether the server knows the script.
+        """Runs the script on this server and returns its answer. Not for pipelines: they ask first whether the server knows the script.
 
         Raises:
             redis.RedisError: Redis is unavailable, or the script failed.

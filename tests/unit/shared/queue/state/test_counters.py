@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.queue import counters, progress
 from shared.queue.client import connect_to_redis
+from shared.queue.state import counters, progress
 
 pytestmark = pytest.mark.server
 

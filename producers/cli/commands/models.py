@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from producers.cli import model_changes
+from producers.cli.commands import model_changes
 from producers.display.terminal import console, json_option, open_bucket_here, print_json, say, say_empty, warn, warn_of_unreadable
 from producers.local_definitions import PACKAGE
 from producers.releases.new_definition import shown, test_command, write_skeleton

@@ -11,9 +11,9 @@ import pytest
 import redis
 
 from shared.processes import process_token
-from shared.queue import leases
 from shared.queue.client import connect_to_redis
-from shared.queue.leases import are_leased, leased
+from shared.queue.state import leases
+from shared.queue.state.leases import are_leased, leased
 from tests.conftest import REPOSITORY, wait_until
 
 pytestmark = pytest.mark.server
@@ -70,7 +70,7 @@ def test_one_thread_renews_all_that_a_process_holds_also_in_a_process_that_was_f
             os.waitpid(child, 0)
 
 
-def test_what_somebody_else_took_meanwhile_is_left_to_him(client):
+def test_what_another_process_took_meanwhile_is_left_to_it(client):
     with leased(client, "step"):
         client.set("scoring:lease:step", b"another-machine.1.abc", ex=60)
     assert client.get("scoring:lease:step") == b"another-machine.1.abc"
@@ -88,7 +88,7 @@ def test_the_lease_of_a_killed_process_counts_no_more(client, redis_url):
     program = """
 import sys, time
 from shared.queue.client import connect_to_redis
-from shared.queue import leases
+from shared.queue.state import leases
 leases.LEASE_SECONDS = 2
 with leases.leased(connect_to_redis(sys.argv[1]), "killed"):
     time.sleep(600)

@@ -28,7 +28,7 @@ class CrashingRelease(Record):
 
 
 def record_crashing_release(client: redis.Redis, found: CrashingRelease) -> None:
-    """Record a release that killed its loader; raises redis.RedisError."""
+    """Records a release that killed its loader; raises redis.RedisError."""
     with client.pipeline(transaction=True) as pipe:
         pipe.hset(KEY, found.release, found.to_json())
         pipe.expire(KEY, KEPT_SECONDS)
@@ -36,7 +36,7 @@ def record_crashing_release(client: redis.Redis, found: CrashingRelease) -> None
 
 
 def forget_crashing_release(client: redis.Redis, release: str) -> None:
-    """Remove a release that loaded successfully after all; raises redis.RedisError."""
+    """Removes a release that loaded successfully after all; raises redis.RedisError."""
     client.hdel(KEY, release)
 
 

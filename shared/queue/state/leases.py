@@ -14,7 +14,7 @@ import redis
 import structlog
 
 from shared.processes import has_ended, process_token
-from shared.queue.scripts import Argument, Key, Script
+from shared.queue.state.scripts import Argument, Key, Script
 
 LEASE_SECONDS = 10
 """A lease outlives its process by this time at most."""
@@ -37,7 +37,7 @@ class _DropLease(Script[None]):
 
 @contextlib.contextmanager
 def leased(client: redis.Redis, name: str) -> Iterator[bool]:
-    """Hold a lease while the block runs; yields False when another process holds it.
+    """Holds a lease while the block runs; yields False when another process holds it.
 
     Without Redis every process gets True, so work continues.
     """
@@ -62,7 +62,7 @@ class _Lease:
     holder: bytes
 
     def take(self) -> bool:
-        """Take the lease if it is free or its holder is gone, and renew our own; False when another process holds it."""
+        """Takes the lease if it is free or its holder is gone, and renews our own; False when another process holds it."""
         key = _key(self.name)
         try:
             if self.client.set(key, self.holder, nx=True, ex=LEASE_SECONDS):
@@ -86,7 +86,7 @@ class _Keeper:
         self._thread: threading.Thread | None = None
 
     def add(self, lease: _Lease) -> None:
-        """Renew the lease from now on."""
+        """Renews the lease from now on."""
         with self._changing:
             self._due[lease] = time.monotonic() + LEASE_SECONDS / 3
             if self._thread is None or not self._thread.is_alive():
@@ -94,7 +94,7 @@ class _Keeper:
                 self._thread.start()
 
     def drop(self, lease: _Lease) -> None:
-        """Stop renewing a lease: once this returns, no renewal is under way."""
+        """Stops renewing a lease: once this returns, no renewal is under way."""
         with self._changing:
             del self._due[lease]
 

@@ -3,8 +3,8 @@
 import pytest
 import redis
 
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
+from shared.queue.state import heartbeat
 from tests.conftest import wait_until
 
 pytestmark = pytest.mark.server

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import redis
 
-from shared.queue.scripts import Argument, Key, Script
+from shared.queue.state.scripts import Argument, Key, Script
 
 KEY = "scoring:workers"
 PERIOD_SECONDS = 10
@@ -45,12 +45,12 @@ class _Alive(Script[list[bytes]]):
 
 
 def beat(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
-    """Record a heartbeat of this worker; raises redis.RedisError."""
+    """Records a heartbeat of this worker; raises redis.RedisError."""
     _Beat(workers=KEY, worker=_member(worker, queues), alive_seconds=ALIVE_SECONDS).run(client)
 
 
 def stop(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
-    """Remove a worker that stops; raises redis.RedisError."""
+    """Removes a worker that stops; raises redis.RedisError."""
     client.zrem(KEY, _member(worker, queues))
 
 

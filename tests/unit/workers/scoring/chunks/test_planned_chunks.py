@@ -7,7 +7,7 @@ from shared.errors import StaleMessageError
 from shared.jobs.messages import ChunkMessage
 from tests.handmade import make_job, plan, publish_handmade, row, write_table
 from workers.scoring import planning
-from workers.scoring.planned_chunks import find_chunk, plan_of_chunk
+from workers.scoring.chunks.planned_chunks import find_chunk, plan_of_chunk
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ class Maintenance:
         return any(crashes.piece == OUTSIDE_PIECES for crashes in self.left_out)
 
     def may_enter(self, piece: str) -> bool:
-        """Start a piece, which ends the one before; False when the piece is left out."""
+        """Starts a piece, which ends the one before; False when the piece is left out."""
         if piece in self.crashes and self._is_left_out(self.crashes[piece]):
             return False
         if self.piece != OUTSIDE_PIECES:
@@ -76,12 +76,12 @@ class Maintenance:
         return crashes.count >= MAX_CRASHES and self.now - crashes.at < self.pause_after(crashes)
 
     def leave(self) -> None:
-        """End the current piece; the step continues outside its pieces."""
+        """Ends the current piece; the step continues outside its pieces."""
         if self.piece != OUTSIDE_PIECES:
             self.may_enter(OUTSIDE_PIECES)
 
     def end(self) -> None:
-        """End the step, successful or not; does nothing while the step is paused."""
+        """Ends the step, successful or not; does nothing while the step is paused."""
         if self.is_paused:
             return
         with contextlib.suppress(redis.RedisError):
@@ -90,7 +90,7 @@ class Maintenance:
         self.forget(OUTSIDE_PIECES)
 
     def forget(self, piece: str) -> None:
-        """Forget the crashes of a piece, because it ended or because they are counted elsewhere."""
+        """Forgets the crashes of a piece, because it ended or because they are counted elsewhere."""
         if piece in self.crashes:
             del self.crashes[piece]
             with contextlib.suppress(redis.RedisError):

@@ -57,7 +57,7 @@ def of_chunk(*, rows: int, rejects: int, stages: Mapping[str, float], release_wa
 
 
 def count_end(client: redis.Redis, kind: str, state: str) -> None:
-    """Count one job that has ended; raises redis.RedisError."""
+    """Counts one job that has ended; raises redis.RedisError."""
     with client.pipeline(transaction=False) as pipe:
         pipe.hincrby(KEY, f"ended:{kind}:{state}", 1)
         pipe.expire(KEY, KEPT_SECONDS)

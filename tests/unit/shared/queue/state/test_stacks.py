@@ -10,12 +10,12 @@ import structlog
 
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, State
-from producers.operations.checks.storage import check_cluster
+from producers.operations.checks.storage import check_stack
 from shared.bucket.interface import FileInfo
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import OPEN, JobFolder, Outcome, open_jobs
-from shared.queue import clusters
-from shared.queue.clusters import CLUSTERS, KEY, OWNER, SILENT_SECONDS, Cluster, id_in_redis, read_claim
+from shared.queue.state import stacks
+from shared.queue.state.stacks import KEY, OWNER, SILENT_SECONDS, STACKS, OwnStack, id_in_redis, read_claim
 from shared.settings import Settings
 from tests.conftest import own_server
 from tests.handmade import TABLE, make_job, publish_handmade, row, write_table
@@ -51,13 +51,13 @@ class Stack:
     def __init__(self, bucket, url, name=""):
         self.client = redis.Redis.from_url(url)
         self.now = 0.0
-        self.cluster = Cluster(bucket, self.client, name, clock=lambda: self.now)
+        self.own_stack = OwnStack(bucket, self.client, name, clock=lambda: self.now)
         self.bucket, self.url, self.name = bucket, url, name
 
     def look(self):
         """A look that asks the storage again."""
         self.now += 1000
-        return self.cluster.claim()
+        return self.own_stack.claim()
 
     @property
     def id(self):
@@ -67,7 +67,7 @@ class Stack:
         """The jobs that a sweep of this stack sends."""
         self.look()
         rules = Rules(grace=timedelta(0), deadline=timedelta(days=1))
-        return [missing.messages[0].job_id for missing in sweep(self.bucket, IDLE, rules, cluster=self.cluster)]
+        return [missing.messages[0].job_id for missing in sweep(self.bucket, IDLE, rules, stack=self.own_stack)]
 
     def again(self):
         """The same stack after all its processes were started again."""
@@ -95,7 +95,7 @@ def put(stack, minute) -> str:
 
 def let_go_by(bucket, stack, seconds=SILENT_SECONDS + 60):
     """Nothing is seen of a stack for so long."""
-    place = bucket.place(f"{CLUSTERS}/{stack.cluster.claim().own}.json")
+    place = bucket.place(f"{STACKS}/{stack.own_stack.claim().own}.json")
     info = place.stat()
     os.utime(place, (info.st_atime, info.st_mtime - seconds))
 
@@ -131,7 +131,7 @@ def test_a_second_stack_neither_fails_nor_publishes_nor_tells_of_jobs_of_the_fir
     JobFolder(bucket, ended).write_outcome(Outcome(state="failed", at=datetime.now(UTC)))
     with_no_release = {info.path: info.stamp for folder in (late, ended) for info in bucket.files(f"jobs/{folder}")}
     second.look()
-    assert list(sweep(bucket, IDLE, Rules(grace=timedelta(0), deadline=timedelta(0)), cluster=second.cluster)) == []
+    assert list(sweep(bucket, IDLE, Rules(grace=timedelta(0), deadline=timedelta(0)), stack=second.own_stack)) == []
     assert {info.path: info.stamp for folder in (late, ended) for info in bucket.files(f"jobs/{folder}")} == with_no_release
     assert open_jobs(bucket) == sorted([late, ended])
 
@@ -150,7 +150,7 @@ def test_stacks_of_one_name_are_one_stack(bucket, redis_url, other_url):
     assert green.look().is_ours
     job_id = put(blue, 1)
     assert green.sends() == blue.sends() == [job_id]
-    assert id_in_redis(green.client) == "shop", "for whoever asks for jobs without this setting"
+    assert id_in_redis(green.client) == "shop", "for processes that ask for jobs without this setting"
 
 
 def test_an_emptied_redis_gets_its_name_back_from_any_process_that_lives(bucket, first):
@@ -158,7 +158,7 @@ def test_an_emptied_redis_gets_its_name_back_from_any_process_that_lives(bucket,
     first.client.flushall()
     assert first.id == own
     assert first.client.get(KEY).decode() == own
-    assert 0 < first.client.ttl(KEY) <= clusters.KEPT_SECONDS
+    assert 0 < first.client.ttl(KEY) <= stacks.KEPT_SECONDS
 
 
 def test_a_stack_that_lost_its_redis_and_all_processes_goes_on_by_itself_after_a_while(bucket, first):
@@ -202,19 +202,19 @@ def test_an_emptied_redis_that_a_new_process_names_keeps_no_job_waiting_for_a_st
     assert new.sends() == []
     assert first.id == new.id
     assert new.sends() == [job_id]
-    assert not bucket.exists(f"{CLUSTERS}/{before}.json")
+    assert not bucket.exists(f"{STACKS}/{before}.json")
 
 
 def test_a_clock_that_is_off_decides_nothing(bucket, first, second, monkeypatch):
     first.look()
-    monkeypatch.setattr(clusters.time, "time", lambda: 0.0)
+    monkeypatch.setattr(stacks.time, "time", lambda: 0.0)
     assert not second.look().is_ours
 
 
 def test_without_redis_nothing_is_left_alone(bucket, no_redis_url):
     lone = Stack(bucket, no_redis_url)
     job_id = make_job(bucket).job_id
-    assert lone.cluster.own_jobs([job_id]) == [job_id]
+    assert lone.own_stack.own_jobs([job_id]) == [job_id]
     assert lone.look().is_ours
     assert not bucket.exists(OWNER)
 
@@ -228,7 +228,7 @@ def test_a_damaged_claim_is_made_again(bucket, first):
 def test_what_somebody_puts_into_redis_as_a_name_leads_nowhere(bucket, first, planted):
     first.client.set(KEY, planted)
     first.look()
-    assert {info.path for info in bucket.files(CLUSTERS)} <= {f"{CLUSTERS}/{first.cluster.claim().own}.json"}
+    assert {info.path for info in bucket.files(STACKS)} <= {f"{STACKS}/{first.own_stack.claim().own}.json"}
 
 
 def test_many_looks_cost_no_request(bucket, first, monkeypatch):
@@ -236,14 +236,14 @@ def test_many_looks_cost_no_request(bucket, first, monkeypatch):
     for name in ("read", "write", "files", "stat"):
         monkeypatch.setattr(bucket, name, lambda *_: pytest.fail("it was asked"))
     for _ in range(100):
-        assert first.cluster.claim().is_ours
-        assert first.cluster.own_jobs([]) == []
+        assert first.own_stack.claim().is_ours
+        assert first.own_stack.own_jobs([]) == []
 
 
 def test_jobs_of_a_stack_that_came_since_the_last_look_are_left_alone(bucket, first, second):
     of_first = put(first, 1)
     of_second = put(second, 2)
-    assert first.cluster.own_jobs([of_first, of_second]) == [of_first]
+    assert first.own_stack.own_jobs([of_first, of_second]) == [of_first]
 
 
 def test_two_requests_tell_which_jobs_are_ours_however_many_there_are(bucket, first, monkeypatch):
@@ -253,13 +253,13 @@ def test_two_requests_tell_which_jobs_are_ours_however_many_there_are(bucket, fi
         done = getattr(bucket, name)
         monkeypatch.setattr(bucket, name, lambda path, *more, name=name, done=done: (asked.append(name), done(path, *more))[1])
     names = [f"job-{number}" for number in range(1000)]
-    assert first.cluster.own_jobs(names) == names
+    assert first.own_stack.own_jobs(names) == names
     assert sorted(asked) == ["files", "read"]
 
 
 def test_doctor_says_whose_the_bucket_is_and_claims_nothing(bucket, first, second):
     def check(client) -> Finding:
-        [found] = check_cluster(Examined(settings=Settings(), bucket=bucket, client=client))
+        [found] = check_stack(Examined(settings=Settings(), bucket=bucket, client=client))
         return found
 
     assert check(first.client).state == State.WARNING, "no worker has named it"
@@ -313,7 +313,7 @@ def test_with_a_second_stack_and_ten_thousand_open_jobs_a_sweep_ends_in_its_time
     sweeps = 0
     while sweeps == 0 or turn.after:
         before = store.requests
-        assert list(sweep(store, IDLE, rules, turn, stack.cluster)) == []
+        assert list(sweep(store, IDLE, rules, turn, stack.own_stack)) == []
         assert store.requests - before <= allowed + 2 * recovery_sweep.STORE_THREADS + 10
         sweeps += 1
         assert sweeps < 20

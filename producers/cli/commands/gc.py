@@ -90,7 +90,7 @@ def _now(settings: "Settings") -> "datetime":
     import redis
 
     from shared.queue.client import connect_to_redis
-    from shared.queue.heartbeat import time_of
+    from shared.queue.state.heartbeat import time_of
 
     try:
         with connect_to_redis(settings.broker_url) as client:

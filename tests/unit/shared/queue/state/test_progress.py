@@ -1,12 +1,12 @@
-"""The hint counts every chunk once, whoever marks it, and every key of it has an end."""
+"""The hint counts every chunk once, whichever process marks it, and every key of it has an end."""
 
 import pytest
 import redis
 
-from shared.queue import counters
-from shared.queue import progress as queue_progress
 from shared.queue.client import connect_to_redis
-from shared.queue.progress import Marked, mark_part, mark_parts, read_progress
+from shared.queue.state import counters
+from shared.queue.state import progress as queue_progress
+from shared.queue.state.progress import Marked, mark_part, mark_parts, read_progress
 
 JOB = "20261123t120000z-score-000000"
 

@@ -31,7 +31,7 @@ KEY = "scoring:cluster"
 KEPT_SECONDS = 30 * 24 * 3600
 """Every key of this product expires; an active stack renews it."""
 
-OWNER, CLUSTERS = "cluster.json", "clusters"
+OWNER, STACKS = "cluster.json", "clusters"
 SEEN_EVERY_SECONDS = 20.0
 LOG_EVERY_SECONDS = 60.0
 SILENT_SECONDS = 120.0
@@ -44,6 +44,7 @@ class Seen(Record):
     """The record that a stack uses the bucket, or owns it."""
 
     cluster: Name
+    """The id of the stack, under the name that it has in the file."""
     at: Timestamp
 
 
@@ -63,11 +64,11 @@ class Claim:
         """True unless another active stack owns the bucket."""
         return self.owner == self.own or self.owner not in self.others
 
-    def is_foreign(self, cluster: str) -> bool:
+    def is_foreign(self, stack: str) -> bool:
         """True when the jobs of this stack id belong to another stack."""
-        if cluster == self.own:
+        if stack == self.own:
             return False
-        return cluster in self.others or not self.is_ours
+        return stack in self.others or not self.is_ours
 
     @property
     def sentence(self) -> str:
@@ -103,14 +104,14 @@ class OwnJobs:
         if self.claim is None or not self.claim.others:
             return True
         if job_id not in self._of_job:
-            self._of_job[job_id] = cluster_of_job(self._bucket, job_id)
+            self._of_job[job_id] = stack_of_job(self._bucket, job_id)
         is_foreign = self.claim.is_foreign(self._of_job[job_id])
         if is_foreign:
             self.foreign_jobs.append(job_id)
         return not is_foreign
 
 
-class Cluster:
+class OwnStack:
     """The stack of this process: announces it in the bucket and finds the other stacks, at most every ``SEEN_EVERY_SECONDS``."""
 
     def __init__(self, bucket: Bucket, client: redis.Redis, configured: str = "", clock: Callable[[], float] = time.monotonic) -> None:
@@ -146,7 +147,7 @@ class Cluster:
         return [job_id for job_id in open_jobs if own_jobs.is_own(job_id)]
 
     def log_foreign_jobs(self, own_jobs: "OwnJobs") -> None:
-        """Log that jobs of other stacks were skipped, at most every ``LOG_EVERY_SECONDS``."""
+        """Logs that jobs of other stacks were skipped, at most every ``LOG_EVERY_SECONDS``."""
         if own_jobs.claim is None or not own_jobs.foreign_jobs or self._clock() - self._logged < LOG_EVERY_SECONDS:
             return
         self._logged = self._clock()
@@ -198,10 +199,10 @@ def id_in_redis(client: redis.Redis) -> str:
 
 def read_claim(bucket: Bucket, own: str) -> Claim:
     """The owner of the bucket, without announcing this stack. Raises BucketError."""
-    files = {info.path.rpartition("/")[2].removesuffix(".json"): info.modified for info in bucket.files(CLUSTERS)}
+    files = {info.path.rpartition("/")[2].removesuffix(".json"): info.modified for info in bucket.files(STACKS)}
     now = files.pop(own, None)
     if now is None:  # this stack was never announced: a file that is written now gives the time of the storage
-        place = f"{CLUSTERS}/_now-{secrets.token_hex(4)}"
+        place = f"{STACKS}/_now-{secrets.token_hex(4)}"
         bucket.write(place, b"")
         info = bucket.stat(place)
         bucket.delete(place)
@@ -210,7 +211,7 @@ def read_claim(bucket: Bucket, own: str) -> Claim:
     return Claim(own=own, owner=_owner(bucket), others=others)
 
 
-def cluster_of_job(bucket: Bucket, job_id: str) -> str:
+def stack_of_job(bucket: Bucket, job_id: str) -> str:
     """The stack that enqueued an open job; empty when unknown, as for a job of an earlier version. Raises BucketError."""
     return (bucket.read(f"{OPEN}/{job_id}") or b"").decode(errors="replace")
 
@@ -222,5 +223,5 @@ def _owner(bucket: Bucket) -> str:
     return ""  # damaged: no owner
 
 
-def _seen_file(cluster: str) -> str:
-    return f"{CLUSTERS}/{cluster}.json"
+def _seen_file(stack: str) -> str:
+    return f"{STACKS}/{stack}.json"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from shared.queue import active_workers, counters, leases, progress
 from shared.queue.client import connect_to_redis
-from shared.queue.scripts import Argument, Arguments, Key, Script
+from shared.queue.state import active_workers, counters, leases, progress
+from shared.queue.state.scripts import Argument, Arguments, Key, Script
 
-REPOSITORY = Path(__file__).resolve().parents[4]
+REPOSITORY = Path(__file__).resolve().parents[5]
 
 pytestmark = pytest.mark.server
 
@@ -130,7 +130,7 @@ def test_no_other_module_sends_a_script():
     senders = [
         str(path.relative_to(REPOSITORY)) for path in _modules() if _names(path.read_text()) & {"eval", "evalsha", "register_script"}
     ]
-    assert senders == ["shared/queue/scripts.py"]
+    assert senders == ["shared/queue/state/scripts.py"]
 
 
 def _modules() -> Sequence[Path]:

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
-from workers.scoring.isolation import CRASHES_OF_ONE_ROW, isolate_poison_rows
+from workers.scoring.chunks.isolation import CRASHES_OF_ONE_ROW, isolate_poison_rows
 
 
 class Death(BaseException):
-    """What stands for SIGKILL here: nothing catches it."""
+    """What takes the place of SIGKILL here: nothing catches it."""
 
 
 @settings(deadline=None, max_examples=60)
@@ -89,7 +89,7 @@ def test_a_model_that_kills_for_every_record_fails_the_job_and_does_not_try_each
         b'{"pending": [[0, 5]], "deadly": [[5, 5]]}',
     ],
 )
-def test_notes_that_do_not_speak_of_every_record_once_are_begun_anew(tmp_path, notes):
+def test_notes_that_do_not_speak_of_every_record_once_are_begun_again(tmp_path, notes):
     """Records that damaged notes did not name were once left out of the result, without a reject."""
     folder = JobFolder(LocalBucket(tmp_path), "job-1")
     folder.bucket.write(folder.file("suspects/0000003.json"), notes)

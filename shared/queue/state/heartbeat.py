@@ -15,7 +15,7 @@ KEPT_SECONDS = 24 * 3600
 
 
 def update_heartbeat(client: redis.Redis, name: str) -> None:
-    """Record that the event happened now; raises redis.RedisError."""
+    """Records that the event happened now; raises redis.RedisError."""
     client.set(name, secrets.token_hex(8), ex=KEPT_SECONDS)
 
 
@@ -38,7 +38,7 @@ def time_of(client: redis.Redis) -> datetime:
 
 
 def note_swept(client: redis.Redis, job_id: str) -> None:
-    """Record the last job that a sweep examined, empty when it examined all; raises redis.RedisError."""
+    """Records the last job that a sweep examined, empty when it examined all; raises redis.RedisError."""
     client.set(SWEPT_UNTIL, job_id, ex=KEPT_SECONDS)
 
 
