@@ -13,7 +13,7 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import KEYS
 from shared.table_files import FileKind, promised_kind
 from workers.concurrency import prefetch_each
-from workers.scoring import chunk
+from workers.scoring.chunks import rates
 from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.chunk_size import ChunkSize
@@ -115,10 +115,10 @@ def read(piece: Piece, data: bytes, release: Release) -> Iterator[table_rows.Row
             yield chunk_records.rows(start, end)
 
 
-predict = chunk.predict
+predict = rates.predict
 
 
-def text_of(scored: chunk.Scored) -> bytes:
+def text_of(scored: rates.Scored) -> bytes:
     """Returns the lines of the result for these rows."""
     return output.prediction_text(*scored.columns)
 

@@ -16,7 +16,7 @@ def log_place(settings: Settings) -> str:
 
 
 def set_up_logs(settings: Settings) -> None:
-    """Send structlog and the standard library's loggers to standard error in the configured format."""
+    """Sends structlog and the standard library's loggers to standard error in the configured format."""
     shared_steps: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

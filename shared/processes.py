@@ -67,7 +67,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def drop_abandoned(parent: Path) -> None:
-    """Remove the temporary folders below ``parent`` whose processes are gone."""
+    """Removes the temporary folders below ``parent`` whose processes are gone."""
     for folder in parent.iterdir() if parent.is_dir() else ():
         if has_ended(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
@@ -83,7 +83,7 @@ def has_ended(token: str) -> bool:
 
 
 def limit_new_files(umask: str) -> None:
-    """Set the umask (octal): this process and its children create files and folders without these permissions."""
+    """Sets the umask (octal): this process and its children create files and folders without these permissions."""
     os.umask(int(umask, 8))
 
 

@@ -31,7 +31,7 @@ _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 def check_bucket_path(path: str) -> str:
-    """Return the path if it stays inside the bucket: relative, without ``..``, only text. Raises ValueError otherwise."""
+    """Returns the path if it stays inside the bucket: relative, without ``..``, only text. Raises ValueError otherwise."""
     parts = path.split("/")
     if not path or path.startswith("/") or "://" in path or "\\" in path:
         raise ValueError("must be a path inside the bucket, like data/predict/input/2026/11/23")
@@ -49,7 +49,7 @@ MAX_FILE_NAME_BYTES = 200
 
 
 def check_file_name(name: str) -> str:
-    """Return the name if it is a plain file name without a folder. Raises ValueError otherwise."""
+    """Returns the name if it is a plain file name without a folder. Raises ValueError otherwise."""
     if name in ("", ".", "..") or "/" in name or "\\" in name or _NOT_TEXT.search(name):
         raise ValueError("must be the name of a file: no '/', no '\\', no control characters, not '.' or '..'")
     if len(name.encode()) > MAX_FILE_NAME_BYTES:
@@ -101,7 +101,7 @@ class Record(BaseModel):
 
     @classmethod
     def decode(cls, data: object) -> Self:
-        """Check and return a JSON object from the queue.
+        """Checks and returns a JSON object from the queue.
 
         Raises:
             MessageError: the object does not fit this class; the message names the field.
@@ -113,7 +113,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def decode(kind: type[AnyRecord], data: object) -> AnyRecord:
-    """Check ``data`` (a JSON object, or its text as bytes) and return it as ``kind``.
+    """Checks ``data`` (a JSON object, or its text as bytes) and returns it as ``kind``.
 
     Raises:
         MessageError: too long, not JSON, of another format number, or a wrong field; the message names it.

@@ -181,7 +181,7 @@ MAY_BE_EMPTY = ("WEBHOOK_URL",)
 
 
 def read_settings() -> Settings:
-    """Read the environment and the files that it names, and remove variables that would override these settings.
+    """Reads the environment and the files that it names, and removes variables that would override these settings.
 
     Raises:
         SettingsError: a variable holds an unusable value; the message names the variable.

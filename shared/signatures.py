@@ -41,14 +41,14 @@ class Signer:
     keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     def sign(self, text: bytes) -> bytes:
-        """Add a signature to the JSON text of an unsigned manifest; without a key, return the text unchanged."""
+        """Adds a signature to the JSON text of an unsigned manifest; without a key, returns the text unchanged."""
         if not self.keys:
             return text
         body = text.removesuffix(b"\n}")
         return body + b',\n "signature": "%s"\n}' % _hmac(self.keys[0], body)
 
     def check(self, text: bytes) -> Signature:
-        """Check whether the text of a manifest was signed with one of the keys and has not changed since."""
+        """Checks whether the text of a manifest was signed with one of the keys and has not changed since."""
         if not self.keys:
             return Signature.UNCHECKED
         signed = _SIGNED.fullmatch(text)

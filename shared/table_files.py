@@ -154,7 +154,7 @@ def _tables_among(names: Iterable[str]) -> list[str]:
 
 
 def _others_among(folder: str, names: Iterable[str], reader: FolderReader) -> Iterator[str]:
-    """Yield the files of a folder that are not read and may hold rows."""
+    """Yields the files of a folder that are not read and may hold rows."""
     holds_notes = _COMPANIONS.fullmatch(folder.rpartition("/")[2].lower()) is not None
     for name in names:
         lower = name.lower()
@@ -202,7 +202,7 @@ class _Below:
 
 
 def _look_below(table: str, folders: Sequence[str], reader: FolderReader) -> _Below:
-    """Search the folders below a folder, up to the first table."""
+    """Searches the folders below a folder, up to the first table."""
     below = _Below()
     waiting = [folder for folder in folders if not is_left_aside(folder)]
     while waiting:

@@ -163,7 +163,7 @@ class Place:
         return next((self.bucket / "data/predict/input").glob("[0-9][0-9][0-9][0-9]/*/*/prediction_input.csv.gz"))
 
     def scoring(self, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run a command; fails the test when its exit code is another."""
+        """Runs a command; fails the test when its exit code is another."""
         done = READY_CLI.run([*map(str, arguments)], self.environment, 300)
         assert done.returncode == code, f"scoring {' '.join(map(str, arguments))} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done
@@ -172,7 +172,7 @@ class Place:
         return json.loads(self.scoring(*arguments, "--json").stdout)
 
     def start(self) -> Started:
-        """Start the stack and wait until it is ready."""
+        """Starts the stack and waits until it is ready."""
         ready = self.root / "ready.json"
         with self.log.open("ab") as log:
             stack = READY_PROGRAMS.start(["producers.cli", "up", "--ready-file", str(ready)], self.environment, log)

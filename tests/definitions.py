@@ -89,7 +89,7 @@ class Model(model_template.Model):
         return self.score(y_true=y, y_pred=self.predict(X))
 {_BY_PICKLE}
 """
-"""As v2 and v3 there: boosted trees with a configuration of the class and a grid search; scikit-learn's stand for XGBoost's."""
+"""As v2 and v3 there: boosted trees with a configuration of the class and a grid search; scikit-learn's take the place of XGBoost's."""
 
 OWN_KEYS = """
 import numpy as np
@@ -131,7 +131,7 @@ class Model(model_template.Model):
 
 
 def drop_in(parent: Path, name: str, source: str, *, template: bool = False) -> Path:
-    """Make a definition; with the template above it if its source looks for one there."""
+    """Makes a definition; with the template above it if its source looks for one there."""
     folder = parent / name
     folder.mkdir(parents=True)
     (folder / "model.py").write_text(source)

@@ -62,14 +62,14 @@ def talking_to_google(url: str) -> Iterator[None]:
 
 
 def put_object(url: str, key: str, data: bytes) -> None:
-    """Put an object in place as somebody else would."""
+    """Puts an object in place as somebody else would."""
     name = urlencode({"uploadType": "media", "name": key})
     kind = {"Content-Type": "application/octet-stream"}
     urlopen(Request(f"{url}/upload/storage/v1/b/{GOOGLE_BUCKET}/o?{name}", data, kind, method="POST")).close()
 
 
 def delete_object(url: str, key: str) -> None:
-    """Remove an object as somebody else would."""
+    """Removes an object as somebody else would."""
     urlopen(Request(f"{url}/storage/v1/b/{GOOGLE_BUCKET}/o/{quote(key, safe='')}", method="DELETE")).close()
 
 
@@ -168,7 +168,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 100
 
     def handle_error(self, *_: Any) -> None:
-        """Say nothing: the tests break connections off on purpose."""
+        """Says nothing: the tests break connections off on purpose."""
 
 
 @contextlib.contextmanager
@@ -189,7 +189,7 @@ def google_store() -> Iterator[str]:
 
 
 def service_account(token_address: str) -> dict[str, str]:
-    """What Google gives somebody to download who lets a program act for him; its tokens come from this address."""
+    """What a person downloads from Google to let a program act for them; its tokens come from this address."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     name = {"type": "service_account", "project_id": "shop", "private_key_id": "1", "client_email": "scoring@shop.example"}

@@ -20,7 +20,8 @@ from shared.catalog.aliases import point_latest
 from shared.catalog.manifests import Column, ReleaseManifest, TableFingerprint
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.scoring.parts import PartRecord, missing_chunks
 from workers.scoring.plan import Plan, read_plan
 
@@ -41,7 +42,7 @@ HEADER = "entity_id,att1,att2,att3,length,device"
 
 
 def publish_handmade(bucket: LocalBucket, *, made: datetime = NOON, weights: Sequence[float] = WEIGHTS) -> str:
-    """Publish a release of ``v1`` with these weights and return its id."""
+    """Publishes a release of ``v1`` with these weights and returns its id."""
     import numpy as np
 
     definition = load_definition("v1")
@@ -82,7 +83,7 @@ def row(number: int) -> str:
 
 
 def write_table(bucket: LocalBucket, lines: Sequence[str], path: str = TABLE) -> str:
-    """Put a csv file with these lines below the header into the bucket and return its path."""
+    """Puts a csv file with these lines below the header into the bucket and returns its path."""
     bucket.write(path, "\n".join([HEADER, *lines, ""]).encode())
     return path
 
@@ -116,13 +117,13 @@ def plan(folder: JobFolder) -> Plan:
 
 
 def score_chunks(folder: JobFolder, cache: Path) -> list[PartRecord | None]:
-    """Score every chunk of the plan that has no part, as the tasks do."""
+    """Scores every chunk of the plan that has no part, as the tasks do."""
     made = read_plan(folder)
     return [chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, cache)) for index in missing_chunks(folder, made)]
 
 
 def run_job(folder: JobFolder) -> Outcome:
-    """Plan, score and finish a job; returns how it ended."""
+    """Plans, scores and finishes a job; returns how it ended."""
     plan(folder)
     score_chunks(folder, Path(folder.bucket.url) / "no-cache")
     outcome = publishing.finish_job(folder)
@@ -142,7 +143,7 @@ def text_at(bucket: LocalBucket, folder: str) -> str:
 
 
 def die_after(patch: pytest.MonkeyPatch, bucket: LocalBucket, writes: int, methods: Sequence[str]) -> list[int]:
-    """Let the process die, as if it were killed, at the call of these methods after so many.
+    """Lets the process die, as if it were killed, at the call of these methods after so many.
 
     Returns how many calls are left, which goes below 0 when it dies.
     """

@@ -40,7 +40,7 @@ def talking_to(url: str) -> Iterator[Any]:
 @contextlib.contextmanager
 def object_store() -> Iterator[str]:
     """The address of a running S3 server with one bucket in it."""
-    # moto answers 500 when two copies to one place meet, and tells of it at length; whoever asked tries again
+    # moto answers 500 when two copies to one place meet, and reports it at length; the caller tries again
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     # moto looks and writes in two steps, a real store in one
     one_at_a_time, put_object = threading.Lock(), S3Response.put_object

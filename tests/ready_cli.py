@@ -74,7 +74,7 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
 
 
 def serve(line: int) -> None:
-    """Fork for each message on the line; return in each fork's child when its call is done, and in the server when the line is closed."""
+    """Forks for each message on the line; returns in each fork's child when its call is done, and in the server when the line is closed."""
     import producers
 
     found = pkgutil.walk_packages(producers.__path__, "producers.")

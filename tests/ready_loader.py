@@ -72,7 +72,7 @@ class Running:
 
 
 def serve(line: int) -> None:
-    """Fork for each message on the line, until it is closed."""
+    """Forks for each message on the line, until it is closed."""
     for name in IMPORTED:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

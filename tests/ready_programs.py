@@ -127,7 +127,7 @@ class Program:
                 os.kill(self.pid, number)
 
     def kill_group(self) -> None:
-        """Kill it with all that it started, and wait for its end."""
+        """Kills it with all that it started, and waits for its end."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -144,7 +144,7 @@ Started = Program | subprocess.Popen[bytes]
 
 
 def serve(line: int) -> None:
-    """Fork for each message on the line; return in a fork when its program is done, and in the server when the line is closed."""
+    """Forks for each message on the line; returns in a fork when its program is done, and in the server when the line is closed."""
     for name in IMPORTED:
         importlib.import_module(name)
     gc.collect()
@@ -177,7 +177,7 @@ def serve(line: int) -> None:
             if LOADER in arguments:
                 _kill_without(ours, pid)
             _, status = os.waitpid(pid, 0)
-            with contextlib.suppress(OSError):  # nobody is left to be told
+            with contextlib.suppress(OSError):  # nobody is left who waits for it
                 print(os.waitstatus_to_exitcode(status), file=call, flush=True)
             os._exit(0)
     os.close(writing)
@@ -189,7 +189,7 @@ def serve(line: int) -> None:
 
 
 def _kill_without(line: socket.socket, pid: int) -> None:
-    """Wait for the end of a process, and kill it with all that it started when whoever asked for it is gone."""
+    """Waits for the end of a process, and kills it with all that it started when the process that asked for it is gone."""
     fd = os.pidfd_open(pid)
     ready = wait([fd, line])
     if fd not in ready:
@@ -244,7 +244,7 @@ def _become(
 
 
 def _show_command_line(module: str, arguments: Sequence[str]) -> None:
-    """Let others find this process by its command; an option of no meaning fills the room that it does not need."""
+    """Lets others find this process by its command; an option of no meaning fills the room that it does not need."""
     start, end = map(int, Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
     short = sum(len(os.fsencode(word)) + 1 for word in (sys.executable, "-X", "", "-m", module, *arguments))
     assert short <= end - start, "there is no room for so long a command"
@@ -327,7 +327,7 @@ class _Nursery:
 
 
 def _serve_launcher(launcher: int, asked: socket.socket, line: socket.socket) -> NoReturn:
-    """Fork a program for each message of the launcher, until it is gone."""
+    """Forks a program for each message of the launcher, until it is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         message, given, *_ = socket.recv_fds(asked, 1, 8)

@@ -50,7 +50,7 @@ class Model(model_template.Model):
 
 
 def write_training_tables(bucket: LocalBucket, rows: int = 6000) -> None:
-    """Put ``TRAIN`` and ``EVAL`` into the bucket."""
+    """Puts ``TRAIN`` and ``EVAL`` into the bucket."""
     with tempfile.TemporaryDirectory() as aside:
         made = write_tables(Path(aside), 10, 1, train_rows=rows, format="csv")
         bucket.upload(made.train.path, TRAIN)
@@ -58,7 +58,7 @@ def write_training_tables(bucket: LocalBucket, rows: int = 6000) -> None:
 
 
 def add_definition(folder: Path, name: str, code: str = GUESSING) -> Path:
-    """Put a definition into a folder of further ones, and return that folder."""
+    """Puts a definition into a folder of further ones, and returns that folder."""
     (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / name / "model.py").write_text(code)
     return folder
@@ -79,7 +79,7 @@ def library_of(bucket: Bucket, definitions: Path | None = None) -> ModelLibrary:
 
 
 def train(folder: JobFolder, definitions: Path | None = None) -> Outcome:
-    """Run the step that trains."""
+    """Runs the step that trains."""
     outcome = releasing.train_release(folder, library_of(folder.bucket, definitions))
     assert outcome is not None
     return outcome

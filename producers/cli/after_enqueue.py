@@ -19,7 +19,7 @@ again_option = click.option("--again", is_flag=True, help="Run a request again t
 
 
 def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wait: bool, as_json: bool) -> None:
-    """Report the result of a request, and follow its job to the end if ``wait`` is set.
+    """Reports the result of a request, and follows its job to the end if ``wait`` is set.
 
     Raises:
         RequestError: the request was made before, and the result of its job is out of date.
@@ -40,7 +40,7 @@ def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wai
 
 
 def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, wait: bool, as_json: bool) -> None:
-    """Raise RequestError when the result of a repeated request's job has been replaced since."""
+    """Raises RequestError when the result of a repeated request's job has been replaced since."""
     from producers.enqueue.repeated_requests import changes_since
 
     changes = changes_since(settings, bucket, job_id)
@@ -64,7 +64,7 @@ def _print_id(done: "Enqueued", *, as_json: bool) -> None:
 
 
 def follow_job(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool, joined: bool = False) -> None:
-    """Follow a job to its end and print its result.
+    """Follows a job to its end and prints its result.
 
     Raises:
         RequestError: the job was ``joined`` by a repeated request, and its result is out of date.

@@ -14,7 +14,7 @@ class Share(click.ParamType):
     name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's own
-        """Return the number; raises RequestError with the intended share when the value looks like a percentage."""
+        """Returns the number; raises RequestError with the intended share when the value looks like a percentage."""
         option = param.opts[0] if param else "the share"
         try:
             share = float(str(value).strip().removesuffix("%"))
@@ -32,7 +32,7 @@ class Day(click.ParamType):
     name = "day"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:  # noqa: ANN401 - click's own
-        """Return the day; fails with click's error and an example."""
+        """Returns the day; fails with click's error and an example."""
         if isinstance(value, date):
             return value
         try:

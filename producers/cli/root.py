@@ -23,7 +23,7 @@ from shared.errors import RequestError, ScoringError
 
 
 def main() -> None:
-    """Run the command line; an error becomes a message on standard error and an exit code."""
+    """Runs the command line; an error becomes a message on standard error and an exit code."""
     prepare_streams()
     sys.exit(_run())
 
@@ -72,7 +72,7 @@ COMMANDS = {
     "metrics": "operations:metrics",
     "notebook": "notebook:notebook",
 }
-"""Each command -> its module in this package, and its name there."""
+"""Each command -> its module in ``producers.cli.commands``, and its name there."""
 
 
 class LazyCommands(MutableMapping[str, click.Command]):
@@ -85,7 +85,7 @@ class LazyCommands(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._loaded:
             module, _, attribute = self._places[name].partition(":")
-            self._loaded[name] = getattr(importlib.import_module(f"producers.cli.{module}"), attribute)
+            self._loaded[name] = getattr(importlib.import_module(f"producers.cli.commands.{module}"), attribute)
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: click.Command) -> None:

@@ -22,7 +22,7 @@ KINDS = {"device": "device", "clicks": "clicks of the row", "history": "keyword"
 
 
 def print_comparison(console: Console, found: Comparison) -> None:
-    """Print the two releases side by side, and whether the difference is more than chance."""
+    """Prints the two releases side by side, and whether the difference is more than chance."""
     names = (found.one, found.other)
     heads = names
     if console.width < IDS_FIT:

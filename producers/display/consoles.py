@@ -21,12 +21,12 @@ def cell(text: object) -> Text:
 
 
 def print_prose(console: Console, text: object) -> None:
-    """Print a sentence; on a terminal wrapped at words, without breaking ids."""
+    """Prints a sentence; on a terminal wrapped at words, without breaking ids."""
     lines = textwrap.wrap(plain(text), console.width, break_long_words=False, break_on_hyphens=False) if console.is_terminal else [text]
     for line in lines:
         print_line(console, line)
 
 
 def print_line(console: Console, text: object, *, style: str = "") -> None:
-    """Print one line. A terminal may fold it; a file holds it whole."""
+    """Prints one line. A terminal may fold it; a file holds it whole."""
     console.print(plain(text), style=style or None, soft_wrap=True, markup=False, highlight=False)

@@ -30,7 +30,7 @@ def digests(files: dict[str, FileDigest]) -> str:
 
 
 def print_facts(console: Console, facts: dict[str, str]) -> None:
-    """Print names and values, one per line; in a file nothing is cut off or folded."""
+    """Prints names and values, one per line; in a file nothing is cut off or folded."""
     width = max(map(len, facts))
     for name, value in facts.items():
         console.print(cell(f"{name:<{width}}  "), style="dim", end="")

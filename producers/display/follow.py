@@ -17,8 +17,8 @@ from shared.errors import BrokerError, JobFailedError
 from shared.jobs.folder import JobFolder, JobStatus, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.jobs.states import JobState
-from shared.queue import progress as queue_progress
 from shared.queue.client import connect_to_redis
+from shared.queue.state import progress as queue_progress
 from shared.text.plain import plain
 
 BAR_WIDTH = 24
@@ -47,7 +47,7 @@ class Glance:
 
 
 def watch(bucket: Bucket, job_id: str, redis_url: str) -> Iterator[Glance]:
-    """Yield the progress of a job until it has ended, at short intervals first; the last Glance is final."""
+    """Yields the progress of a job until it has ended, at short intervals first; the last Glance is final."""
     folder = JobFolder(bucket, job_id)
     client = connect_to_redis(redis_url)
     pause = FIRST_PAUSE_SECONDS
@@ -104,7 +104,7 @@ class _Display(Progress):
         self._bar = self.add_task("waits for a worker", total=None, rate="", standing="")
 
     def show(self, glance: Glance, rate: str) -> None:
-        """Show the progress at this moment, with the rate as text."""
+        """Shows the progress at this moment, with the rate as text."""
         status = glance.status
         description, standing = _describe(status)
         if glance.rows is None and not status.has_ended:
@@ -134,7 +134,7 @@ class _StallWarning:
         """The time of the last change of the job."""
 
     def note(self, status: JobStatus, now: float) -> None:
-        """Note the status of the job, and print the warning if it has not changed for too long."""
+        """Notes the status of the job, and prints the warning if it has not changed for too long."""
         current = status.state, status.reason, status.chunks_done
         if current != self._last:
             self._last, self.changed = current, now
@@ -154,22 +154,22 @@ class _Outage:
         self._console = console
         self._where = maybe_sanitize_url(redis_url)
         self._since: float | None = None
-        self._is_told = False
+        self._is_reported = False
 
     def note(self, now: float, *, answers: bool) -> None:
-        """Print, on a console that is not a terminal, that Redis does not answer, and later that it does again."""
+        """Prints, on a console that is not a terminal, that Redis does not answer, and later that it does again."""
         if answers:
-            if self._is_told:
+            if self._is_reported:
                 print_line(self._console, f"Redis at {self._where} answers again")
-            self._since, self._is_told = None, False
+            self._since, self._is_reported = None, False
             return
         self._since = now if self._since is None else self._since
-        if not self._is_told and not self._console.is_terminal and now - self._since >= REDIS_PATIENCE_SECONDS:
+        if not self._is_reported and not self._console.is_terminal and now - self._since >= REDIS_PATIENCE_SECONDS:
             print_line(self._console, f"{NO_REDIS}. It was asked at {self._where}", style="yellow")
-            self._is_told = True
+            self._is_reported = True
 
     def check(self, job_id: str, changed: float, now: float) -> None:
-        """Raise BrokerError when waiting is pointless: neither Redis nor the folder of the job has shown a change."""
+        """Raises BrokerError when waiting is pointless: neither Redis nor the folder of the job has shown a change."""
         if self._since is None or now - max(self._since, changed) < GIVE_UP_SECONDS:
             return
         raise BrokerError(
@@ -179,7 +179,7 @@ class _Outage:
 
 
 def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Outcome:
-    """Show the progress of a job until it has ended, and return its outcome.
+    """Shows the progress of a job until it has ended, and returns its outcome.
 
     Raises:
         JobFailedError: the job failed or was cancelled; carries the reason, the next command and the exit code of the cause.

@@ -20,7 +20,7 @@ LONGEST_WHY = 160
 
 
 def print_jobs(console: Console, statuses: Sequence[JobStatus | UnreadableJob]) -> None:
-    """Print one record per job: the request, and the reason for its state, shortened to about two lines."""
+    """Prints one record per job: the request, and the reason for its state, shortened to about two lines."""
     rows = []
     for status in statuses:
         if isinstance(status, UnreadableJob):
@@ -59,7 +59,7 @@ def status_now(bucket: Bucket, status: JobStatus) -> JobStatus:
 
 
 def print_job(console: Console, status: JobStatus) -> None:
-    """Print all details of a job."""
+    """Prints all details of a job."""
     job = status.job
     facts = {"job": job.job_id, "state": status.state, "since": f"{status.since:%Y-%m-%d %H:%M:%S} UTC, {ago(status.since)}"}
     if isinstance(job, ScoreJob):

@@ -17,7 +17,7 @@ INDENT = "  "
 
 
 def print_list(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[str] = ()) -> None:
-    """Print a line for each record under the column names; columns in ``whole`` are never folded.
+    """Prints a line for each record under the column names; columns in ``whole`` are never folded.
 
     If the terminal is too narrow, the widest columns of a record are printed below its line, each with its name.
     """
@@ -65,7 +65,7 @@ def _line(row: Sequence[str], columns: Sequence[int], widths: Sequence[int]) -> 
 
 
 def _print_below(console: Console, name: str, value: str) -> None:
-    """Print a value with its column name; long words, such as ids and paths, are left whole for the terminal to wrap."""
+    """Prints a value with its column name; long words, such as ids and paths, are left whole for the terminal to wrap."""
     text = f"{name}: {value}" if name else value
     width = max(console.width - len(INDENT), 1)
     for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=INDENT):

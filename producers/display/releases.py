@@ -19,7 +19,7 @@ CANDIDATES_SHOWN = 12
 
 
 def print_releases(console: Console, releases: Sequence[ShownRelease], *, grouped: bool = False) -> None:
-    """Print one line per release with its evaluation table; if ``grouped``, the table is printed once, above them."""
+    """Prints one line per release with its evaluation table; if ``grouped``, the table is printed once, above them."""
     columns = ["release", "aliases", "trained", "log-loss per click", "click-weighted MAE", "size", *([] if grouped else ["judged on"])]
     if grouped:
         print_line(console, f"judged on {releases[0].judged_on}", style="bold")
@@ -41,7 +41,7 @@ def print_releases(console: Console, releases: Sequence[ShownRelease], *, groupe
 
 
 def print_changes(console: Console, changes: Sequence[Alias]) -> None:
-    """Print one line per change of an alias."""
+    """Prints one line per change of an alias."""
     rows = [
         [f"{change.at:%Y-%m-%d %H:%M:%S}", change.how, change.release, change.was or "nothing", change.by, change.reason]
         for change in changes
@@ -50,7 +50,7 @@ def print_changes(console: Console, changes: Sequence[Alias]) -> None:
 
 
 def print_assessed(console: Console, judged: Sequence[AssessedRelease]) -> None:
-    """Print one line per release: that it will be removed, or why it stays."""
+    """Prints one line per release: that it will be removed, or why it stays."""
     rows = []
     for release in judged:
         broken = "" if release.whole else " (broken off)"
@@ -60,7 +60,7 @@ def print_assessed(console: Console, judged: Sequence[AssessedRelease]) -> None:
 
 
 def print_release(console: Console, release: ShownRelease) -> None:
-    """Print all details of a release, with its metrics next to those of the naive predictors."""
+    """Prints all details of a release, with its metrics next to those of the naive predictors."""
     manifest = release.manifest
     facts = {
         "release": manifest.release,
@@ -100,7 +100,7 @@ def _runs(names: Sequence[str]) -> list[str]:
 
 
 def print_metrics(console: Console, manifest: ReleaseManifest, judged: str) -> None:
-    """Print the metrics of a release on one of its tables, those of other predictors, and the differences."""
+    """Prints the metrics of a release on one of its tables, those of other predictors, and the differences."""
     found = manifest.evaluation
     compared = found if found is not None and found.judged_on == judged else None
     figures = ["log-loss per click", "click-weighted MAE", "calibration error"]
@@ -127,7 +127,7 @@ def _difference(difference: Estimate | None) -> str:
 
 
 def print_search(console: Console, search: Search) -> None:
-    """Print how the parameters of a release were found, with the best candidates."""
+    """Prints how the parameters of a release were found, with the best candidates."""
     console.print()
     chosen = ", ".join(f"{name}={value}" for name, value in search.chosen.items())
     print_facts(console, {"found by": search.method, "folds": "; ".join(search.folds) or "its own", "chosen": chosen or "not recorded"})

@@ -15,7 +15,7 @@ from shared.signatures import Signature
 
 
 def print_results(console: Console, results: Sequence[FoundResult]) -> None:
-    """Print one record per result."""
+    """Prints one record per result."""
     columns = ("result", "release", "finished", "rows", "rejected", "job")
     print_list(console, columns, [_result_cells(result) for result in results], whole=columns)
 
@@ -33,7 +33,7 @@ def _result_cells(result: FoundResult) -> list[str]:
 
 
 def print_result(console: Console, folder: str, manifest: ResultManifest, signed: Signature, release: ReleaseManifest | None) -> None:
-    """Print all details of a result and of its release."""
+    """Prints all details of a result and of its release."""
     facts = {
         "result": f"{folder}/{PREDICTIONS}",
         "release": manifest.release,
@@ -64,7 +64,7 @@ def print_result(console: Console, folder: str, manifest: ResultManifest, signed
 
 
 def print_rejects(console: Console, job_id: str, rejects: Sequence[Rejected], count: int, examined: str = "") -> None:
-    """Print the number of rejects by reason, and the first ones.
+    """Prints the number of rejects by reason, and the first ones.
 
     ``examined`` describes the examined part of the table, if not all of it.
     """

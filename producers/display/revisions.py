@@ -11,7 +11,7 @@ from producers.results.revisions import Revision
 
 
 def print_revisions(console: Console, revisions: Sequence[Revision]) -> None:
-    """Print one record per revision, then the command that restores each one that is not at the place."""
+    """Prints one record per revision, then the command that restores each one that is not at the place."""
     columns = ("job", "release", "finished", "rows", "rejected", "table", "")
     rows = [
         [

@@ -12,7 +12,7 @@ BROKEN_PIPE_EXIT = 141
 
 
 def prepare_streams() -> None:
-    """Open streams that the caller closed, and let streams with a narrow encoding write escapes for missing characters."""
+    """Opens streams that the caller closed, and lets streams with a narrow encoding write escapes for missing characters."""
     _open_closed()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -32,7 +32,7 @@ def _open_closed() -> None:
 
 @contextlib.contextmanager
 def written_out() -> Iterator[None]:
-    """Turn a failure to write the output of a command into an error.
+    """Turns a failure to write the output of a command into an error.
 
     Raises:
         OutputError: standard output cannot be written, such as on a full disk.
@@ -64,7 +64,7 @@ def _reader_has_gone() -> None:
 
 
 def discard_output() -> None:
-    """Discard further output: Python would otherwise flush at exit, and fail."""
+    """Discards further output: Python would otherwise flush at exit, and fail."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)

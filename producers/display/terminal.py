@@ -25,7 +25,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 def open_bucket_here() -> "tuple[Settings, Bucket]":
-    """Read the settings and open their bucket."""
+    """Reads the settings and opens their bucket."""
     from shared.bucket.opening import open_bucket
 
     settings = read_settings()
@@ -43,12 +43,12 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 def say(text: object, *, err: bool = False, colour: str | None = None) -> None:
-    """Print lines of text, with terminal commands escaped."""
+    """Prints lines of text, with terminal commands escaped."""
     click.secho(plain(text, lines=True), fg=colour, err=err)
 
 
 def say_empty(bucket: "Bucket", nothing: str, next_step: str = "") -> None:
-    """Print that a list is empty, or that the bucket's folder does not exist: its name may be mistyped."""
+    """Prints that a list is empty, or that the bucket's folder does not exist: its name may be mistyped."""
     from shared.bucket.local import LocalBucket
 
     if isinstance(bucket, LocalBucket) and not bucket.root.is_dir():
@@ -58,17 +58,17 @@ def say_empty(bucket: "Bucket", nothing: str, next_step: str = "") -> None:
 
 
 def print_json(data: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Print a value as JSON."""
+    """Prints a value as JSON."""
     click.echo(json.dumps(data, indent=1, default=str))
 
 
 def warn(text: str) -> None:
-    """Print a warning on standard error; it does not change the exit code."""
+    """Prints a warning on standard error; it does not change the exit code."""
     say(f"Warning: {plain(text)}", err=True, colour="yellow")
 
 
 def warn_of_forced(bucket: "Bucket", release: str) -> None:
-    """Warn if a release was trained with ``--force``; a release with an unreadable manifest is skipped."""
+    """Warns if a release was trained with ``--force``; a release with an unreadable manifest is skipped."""
     from shared.catalog.releases import FoundRelease, inspect_release
 
     found = inspect_release(bucket, release)
@@ -77,7 +77,7 @@ def warn_of_forced(bucket: "Bucket", release: str) -> None:
 
 
 def say_error(message: str, next_step: str = "") -> None:
-    """Print the error of a command and its next step. A closed standard error is ignored."""
+    """Prints the error of a command and its next step. A closed standard error is ignored."""
     with contextlib.suppress(OSError, ValueError):
         say(f"Error: {plain(message)}.", err=True, colour="red")
         if next_step:
@@ -85,7 +85,7 @@ def say_error(message: str, next_step: str = "") -> None:
 
 
 def warn_of_unreadable(unreadable: "Sequence[UnreadableRelease | UnreadableResult]") -> None:
-    """Warn about each manifest that was left out of a list."""
+    """Warns about each manifest that was left out of a list."""
     for found in unreadable:
         warn(f"{found.path} cannot be read and is left out: {found.reason}")
 
@@ -98,7 +98,7 @@ def command_line(*more: str) -> str:
 
 
 def _given_words(context: click.Context) -> Iterator[str]:
-    """Yield the arguments and options that were typed; an option is followed by its value."""
+    """Yields the arguments and options that were typed; an option is followed by its value."""
     for parameter in context.command.params:
         name, value = parameter.name or "", context.params.get(parameter.name or "")
         if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:

@@ -29,7 +29,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     max_rejects: int | None = None,
     again: bool = False,
 ) -> Enqueued:
-    """Ask to score fixed rows that replace the rejects of a job that has ended, and to publish the result of both.
+    """Asks to score fixed rows that replace the rejects of a job that has ended, and to publish the result of both.
 
     ``rows`` is a CSV or TSV file, compressed or not, searched in the bucket first, then on this machine. A limit of rejects that is not
     given is that of the original job, or none if a person accepted its rejects; a fix never has more rejects than that job. A fix below a

@@ -12,7 +12,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 2, 5
 
 
 def check_redis(url: str) -> None:
-    """Raise BrokerError when the server at this address does not answer like Redis.
+    """Raises BrokerError when the server at this address does not answer like Redis.
 
     A refusal, such as of a user without permission, is an answer; a missing server is reported by the later send.
     """

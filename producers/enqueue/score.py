@@ -31,7 +31,7 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     again: bool = False,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
-    """Ask to score a table with a model; with ``interval``, also for the bounds of each rate.
+    """Asks to score a table with a model; with ``interval``, also for the bounds of each rate.
 
     ``table`` is searched in the bucket first, then on this machine. ``day`` is the day of the result (default: today); for a table below
     ``data/predict/input`` of the bucket the folder determines it. ``again`` repeats a request that is done. Two requests are equal if they

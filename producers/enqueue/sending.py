@@ -19,8 +19,8 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import Job, ScoreJob, StepMessage, TrainJob
 from shared.queue.broker import make_app, send
 from shared.queue.client import connect_to_redis
-from shared.queue.clusters import id_in_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
+from shared.queue.state.stacks import id_in_redis
 from shared.records import decode
 from shared.settings import Settings
 
@@ -37,7 +37,7 @@ class Enqueued:
 
 
 def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: bool = False) -> Enqueued:
-    """Resume a failed or cancelled job from its files; with ``accept_rejects``, without its rejects, however many it has.
+    """Resumes a failed or cancelled job from its files; with ``accept_rejects``, without its rejects, however many it has.
 
     Raises:
         RequestError: the job does not exist, has not ended, or is done; or it is a training, which has no rejects to accept.
@@ -46,12 +46,12 @@ def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: b
     job = folder.job()
     if accept_rejects and not isinstance(job, ScoreJob):
         raise RequestError(f"job {job_id} trains and has no rejects to accept", next_step=f"Type: scoring jobs resume {job_id}")
-    folder.reopen(accept_rejects=accept_rejects, cluster=_cluster(settings))
+    folder.reopen(accept_rejects=accept_rejects, stack=_stack(settings))
     return Enqueued(job_id=job_id, fresh=True, problem=_send(settings, _first_step(job), job_id))
 
 
 def cancel(settings: Settings, bucket: Bucket, job_id: str) -> str:
-    """Cancel a job unless it has ended, and send its notice; returns its final state."""
+    """Cancels a job unless it has ended, and sends its notice; returns its final state."""
     outcome = JobFolder(bucket, job_id).cancel()
     _send(settings, NOTIFY, job_id)
     return outcome.state
@@ -81,7 +81,7 @@ _LONGEST_SHOWN = 80
 
 
 def _in_plain_words(kind: type, error: MessageError) -> str:
-    """Describe an invalid request by its command-line option."""
+    """Describes an invalid request by its command-line option."""
     if error.field in _OPTIONS:
         option, allowed = _OPTIONS[error.field]
         shown = repr(error.value)
@@ -101,7 +101,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     again: bool,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
-    """Write a request with its tables and the ``texts`` for its folder, and send its first message."""
+    """Writes a request with its tables and the ``texts`` for its folder, and sends its first message."""
     versions = {path: version for source in sources for path, version in source.versions.items()}
     job_id = claim(bucket, digest, {} if run else versions, again=again, run=run)
     folder = JobFolder(bucket, job_id)
@@ -115,7 +115,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     # a plan records the versions that it finds itself: the table may be replaced while the job waits
     if versions and (isinstance(job, TrainJob) or job.fixes):
         bucket.write(folder.file(JobFile.VERSIONS), json.dumps(versions).encode())
-    first = folder.create(job, _cluster(settings))
+    first = folder.create(job, _stack(settings))
     return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
 
 
@@ -123,7 +123,7 @@ def _first_step(job: Job) -> str:
     return SCORE_PLAN if isinstance(job, ScoreJob) else TRAIN_FIT
 
 
-def _cluster(settings: Settings) -> str:
+def _stack(settings: Settings) -> str:
     """The stack that enqueues a job; empty while it is unknown: then the job belongs to the owner of the bucket."""
     if settings.cluster:
         return settings.cluster

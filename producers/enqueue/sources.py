@@ -43,13 +43,13 @@ class Source:
         return replace(self, path=f"{name}/{self.path}", files={f"{name}/{file}": at for file, at in self.files.items()})
 
     def copy_to(self, folder: JobFolder) -> None:
-        """Copy the local files into the job's folder."""
+        """Copies the local files into the job's folder."""
         for name, file in self.files.items():
             folder.bucket.upload(file, folder.file(f"{Subfolder.INPUT}/{name}"))
 
 
 def find_table(bucket: Bucket, table: str) -> Source:
-    """Find the table of a path: in the bucket, or else on this machine.
+    """Finds the table of a path: in the bucket, or else on this machine.
 
     Raises:
         RequestError: the path is empty, has no name (the current folder is ``.``), or is an address like ``s3://...``.
@@ -80,7 +80,7 @@ def find_table(bucket: Bucket, table: str) -> Source:
 
 
 def _refuse_name(bucket: Bucket, path: str, error: ScoringError) -> None:
-    """Raise this error if the path exists in the bucket's folder but its name is not UTF-8, which no bucket supports."""
+    """Raises this error if the path exists in the bucket's folder but its name is not UTF-8, which no bucket supports."""
     with contextlib.suppress(OSError, ValueError):
         is_text = path.encode(errors="replace").decode() == path
         if isinstance(bucket, LocalBucket) and not is_text and (bucket.root / path).exists():
@@ -194,7 +194,7 @@ def result_place(source: Source, day: date) -> str:
 
 
 def check_day(bucket: Bucket, table: str, day: date) -> None:
-    """Raise RequestError for a table whose folder has another day than the requested one.
+    """Raises RequestError for a table whose folder has another day than the requested one.
 
     The schedule does not check this: a run may take the table of another day.
     """

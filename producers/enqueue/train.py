@@ -33,7 +33,7 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
     again: bool = False,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
-    """Ask to train a definition; without ``train``, on the newest tables below ``data/train`` in the bucket.
+    """Asks to train a definition; without ``train``, on the newest tables below ``data/train`` in the bucket.
 
     ``config`` names the ``params.yaml`` of a parameter search, searched in the bucket first, then on this machine. Its text is copied into
     the job's folder, so later changes of the file do not affect the job. With ``force`` the workers train on a table that they would
@@ -76,7 +76,7 @@ def enqueue_train(  # noqa: PLR0913 - a request has these fields
 
 
 def _read_config(settings: Settings, bucket: Bucket, config: str) -> bytes:
-    """Read and check a ``params.yaml`` in the bucket or on this machine."""
+    """Reads and checks a ``params.yaml`` in the bucket or on this machine."""
     try:
         text = None if Path(config).is_absolute() else bucket.read(check_bucket_path(config))
     except ValueError:  # not a bucket path, so a local one

@@ -11,7 +11,7 @@ from producers.operations.checks.queues import check_queues
 from producers.operations.checks.redis_server import check_redis
 from producers.operations.checks.releases import check_aliases, check_libraries
 from producers.operations.checks.schedule import check_schedule
-from producers.operations.checks.storage import check_bucket, check_cluster, check_disks
+from producers.operations.checks.storage import check_bucket, check_disks, check_stack
 from producers.operations.checks.variables import check_variables
 from producers.operations.checks.webhook import check_webhook
 from producers.operations.checks.workers import (
@@ -37,7 +37,7 @@ class Group:
     finding: Callable[[Examined, Exception], Finding] = lambda _, reason: error("doctor", str(reason), "")
 
     def examine(self, examined: Examined) -> Iterator[Finding]:
-        """Yield the findings of the checks in order."""
+        """Yields the findings of the checks in order."""
         if not self.is_possible(examined):
             return
         try:
@@ -50,7 +50,7 @@ class Group:
 GROUPS = [
     Group(checks=[check_variables, check_redis]),
     Group(
-        checks=[check_bucket, check_cluster, check_schedule],
+        checks=[check_bucket, check_stack, check_schedule],
         errors=(ScoringError, OSError),
         finding=lambda examined, reason: error(
             "bucket", f"{examined.settings.bucket_url}: {reason}", "Check BUCKET_URL and its credentials."
@@ -74,7 +74,7 @@ GROUPS = [
 
 
 def examine(settings: Settings, *, send_test_notice: bool = False, probe_seconds: float = PROBE_SECONDS) -> Iterator[Finding]:
-    """Yield the findings of all checks as they are made."""
+    """Yields the findings of all checks as they are made."""
     examined = Examined(settings=settings, send_test_notice=send_test_notice, probe_seconds=probe_seconds)
     for group in GROUPS:
         yield from group.examine(examined)

@@ -25,10 +25,10 @@ from shared.bucket.opening import open_bucket
 from shared.errors import PermanentError, RequestError, TransientError
 from shared.jobs.folder import JobStatus, inspect_job, open_jobs
 from shared.jobs.states import FINAL_STATES, OPEN_STATES, JobState
-from shared.queue import active_workers, counters, heartbeat
 from shared.queue.backlog import UNKNOWN, waiting_since
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUES
+from shared.queue.state import active_workers, counters, heartbeat
 from shared.settings import Settings
 
 UNACKED = "unacked"
@@ -53,7 +53,7 @@ class Scraped:
 
 
 def scrape(ask: Callable[[], list[Metric]]) -> Scraped:
-    """Call ``ask`` once; an unavailable service is a result too."""
+    """Calls ``ask`` once; an unavailable service is a result too."""
     began = time.monotonic()
     try:
         metrics, answered = ask(), True
@@ -73,7 +73,7 @@ class BackgroundScrape:
         self._last: Scraped | None = None
 
     def begin(self) -> None:
-        """Start a scrape, unless one is running."""
+        """Starts a scrape, unless one is running."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="bucket scrape", daemon=True)
@@ -238,7 +238,7 @@ def registry(settings: Settings) -> CollectorRegistry:
 
 
 def serve(settings: Settings, host: str, port: int) -> tuple[Callable[[], None], threading.Thread]:
-    """Serve the metrics; returns a function that stops the server, and its thread.
+    """Serves the metrics; returns a function that stops the server, and its thread.
 
     Raises:
         RequestError: the address cannot be bound.

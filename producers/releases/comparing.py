@@ -69,7 +69,7 @@ class _Source:
 
 
 def compare_releases(bucket: Bucket, one: str, other: str, *, table: str | None, confidence: float) -> Comparison:
-    """Compare two releases, named as for scoring, on ``table``, or else on the newest table on which both were evaluated.
+    """Compares two releases, named as for scoring, on ``table``, or else on the newest table on which both were evaluated.
 
     Raises:
         ModelError: a release does not exist, or both were evaluated on no common table.
@@ -88,7 +88,7 @@ def compare_releases(bucket: Bucket, one: str, other: str, *, table: str | None,
 
 
 def _sources(manifests: Sequence[ReleaseManifest], release: str, table: str | None) -> Iterator[_Source]:
-    """Yield the evaluations of a release on a later table, that of its own training first, then the newest."""
+    """Yields the evaluations of a release on a later table, that of its own training first, then the newest."""
     for manifest in sorted(manifests, key=lambda manifest: manifest.release != release):
         found = manifest.evaluation
         if found is None or manifest.judged_on_seen or LOSSES not in manifest.files:

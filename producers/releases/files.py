@@ -10,7 +10,7 @@ from shared.errors import ModelError, RequestError
 
 
 def read_file(bucket: Bucket, manifest: ReleaseManifest, name: str) -> bytes:
-    """Read a file of a release and check it against the manifest.
+    """Reads a file of a release and checks it against the manifest.
 
     Raises:
         ModelError: the release has no such file, or the file was changed.
@@ -31,7 +31,7 @@ def read_file(bucket: Bucket, manifest: ReleaseManifest, name: str) -> bytes:
 
 
 def write_report(bucket: Bucket, manifest: ReleaseManifest, file: Path) -> None:
-    """Write the report of a release to a local file.
+    """Writes the report of a release to a local file.
 
     Raises:
         ModelError: the release has no report, or it was changed.

@@ -102,7 +102,7 @@ def release_of_result(bucket: Bucket, manifest: ResultManifest) -> ReleaseManife
 
 
 def judged_alike(releases: Sequence[ShownRelease]) -> list[list[ShownRelease]]:
-    """Group releases that were evaluated on the same rows, the best of a group first; the groups keep the order of the releases."""
+    """Groups releases that were evaluated on the same rows, the best of a group first; the groups keep the order of the releases."""
     groups: dict[tuple[str, str], list[ShownRelease]] = {}
     for release in releases:
         groups.setdefault(release.judged, []).append(release)

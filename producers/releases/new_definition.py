@@ -83,7 +83,7 @@ def test_command(test: Path) -> str:
 
 
 def write_skeleton(name: str, folder: Path) -> Path:
-    """Write the definition ``folder/name`` and its test; returns the path of the test.
+    """Writes the definition ``folder/name`` and its test; returns the path of the test.
 
     Raises:
         RequestError: the name is invalid or taken; nothing is written.

@@ -36,7 +36,7 @@ LONGEST_REASON = 500
 
 
 def promote(bucket: Bucket, model: str, alias: str, *, reason: str = "") -> Alias | None:
-    """Point the alias to the release of ``model``; returns the change, or None if the alias already points to it.
+    """Points the alias to the release of ``model``; returns the change, or None if the alias already points to it.
 
     The name of a definition, such as ``v2``, is the alias of its newest release, and may point to any of its releases.
 
@@ -55,7 +55,7 @@ def promote(bucket: Bucket, model: str, alias: str, *, reason: str = "") -> Alia
 
 
 def roll_back(bucket: Bucket, alias: str, *, reason: str = "") -> Alias:
-    """Point the alias to its previous release, and on repetition to the one before that; returns the change.
+    """Points the alias to its previous release, and on repetition to the one before that; returns the change.
 
     The name of a definition moves to its next older release. Retired releases are skipped.
 
@@ -183,13 +183,13 @@ def _name_to_move(bucket: Bucket, alias: str, release: str) -> str:
 
 
 def check_reason(reason: str) -> None:
-    """Raise RequestError when a reason is too long to be stored."""
+    """Raises RequestError when a reason is too long to be stored."""
     if len(reason) > LONGEST_REASON:
         raise RequestError(f"the reason has {len(reason):,} characters, more than the {LONGEST_REASON} allowed", next_step="Shorten it.")
 
 
 def _check_release(bucket: Bucket, release: str) -> None:
-    """Raise ModelError when the release is retired, or workers would refuse it."""
+    """Raises ModelError when the release is retired, or workers would refuse it."""
     why = why_retired(bucket, release)
     if why:
         raise ModelError(

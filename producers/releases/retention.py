@@ -65,7 +65,7 @@ class AssessedRelease:
 
 
 def assess_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta = timedelta(0)) -> list[AssessedRelease]:
-    """Assess every release, by definition, the newest first."""
+    """Assesses every release, by definition, the newest first."""
     at = datetime.now(UTC)
     ended, held = _ended_jobs(bucket, at)
     needs = _needs(bucket, ended)
@@ -85,12 +85,12 @@ def assess_releases(bucket: Bucket, *, keep: int = KEPT, older_than: timedelta =
 
 
 def remove_release(bucket: Bucket, assessed: AssessedRelease) -> list[str]:
-    """Remove a release unless something needs it now; returns the reasons to keep it, empty when it was removed."""
+    """Removes a release unless something needs it now; returns the reasons to keep it, empty when it was removed."""
     return remove_releases(bucket, [assessed])[assessed.release]
 
 
 def remove_releases(bucket: Bucket, unneeded: Sequence[AssessedRelease]) -> dict[str, list[str]]:
-    """Remove these releases unless something needs them now; release -> the reasons to keep it, empty when it was removed."""
+    """Removes these releases unless something needs them now; release -> the reasons to keep it, empty when it was removed."""
     ended = frozenset[str].intersection(*(one.ended for one in unneeded)) if unneeded else frozenset()
     needs = _needs(bucket, ended)
     found = {one.release: _reasons(needs, one.release) for one in unneeded}
@@ -119,7 +119,7 @@ def _reasons(needs: KeepReasons, release: str) -> list[str]:
 def _assess_definition(
     bucket: Bucket, definition: str, keep: int, older_than: timedelta, retired: Collection[str]
 ) -> Iterator[AssessedRelease]:
-    """Yield the releases of a definition, the newest first, with the reasons in the releases themselves."""
+    """Yields the releases of a definition, the newest first, with the reasons in the releases themselves."""
     at = datetime.now(UTC)
     if f"{MODELS}/{definition}" == ALIASES:
         return
@@ -190,7 +190,7 @@ def _needs(bucket: Bucket, ended: frozenset[str]) -> KeepReasons:
 
 
 def _add_schedule(bucket: Bucket, needs: KeepReasons) -> None:
-    """Add the releases that the schedule names; every release while the file has a problem, since it may name any."""
+    """Adds the releases that the schedule names; every release while the file has a problem, since it may name any."""
     text = bucket.read(SCHEDULE)
     entries, problems, _ = entries_in(bucket, text)
     for entry in entries:

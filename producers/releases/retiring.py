@@ -45,7 +45,7 @@ class Done:
 
 
 def retire(bucket: Bucket, model: str, *, reason: str, by: str = "") -> Done:
-    """Remove the release of ``model`` from ``latest``, which then points to the newest release that is not retired.
+    """Removes the release of ``model`` from ``latest``, which then points to the newest release that is not retired.
 
     Raises:
         RequestError: an alias still points to the release, or the reason or the name of the person is too long.
@@ -62,7 +62,7 @@ def retire(bucket: Bucket, model: str, *, reason: str, by: str = "") -> Done:
 
 
 def unretire(bucket: Bucket, model: str, *, reason: str = "", by: str = "") -> Done:
-    """Restore a retired release; ``latest`` points to it again if it is newer than the current one.
+    """Restores a retired release; ``latest`` points to it again if it is newer than the current one.
 
     Raises:
         RequestError: the reason or the name of the person is too long.
@@ -93,7 +93,7 @@ def _person(reason: str, by: str) -> str:
 
 
 def _refuse_if_named(bucket: Bucket, release: str) -> None:
-    """Raise RequestError when an alias other than ``latest`` points to the release: a person must choose its new target first."""
+    """Raises RequestError when an alias other than ``latest`` points to the release: a person must choose its new target first."""
     names = [name for name, target in list_aliases(bucket).items() if target == release and not name.endswith(LATEST)]
     if not names:
         return
@@ -109,7 +109,7 @@ def _refuse_if_named(bucket: Bucket, release: str) -> None:
 
 
 def _record(bucket: Bucket, release: str, *, retired: bool, reason: str, by: str) -> Retirement | None:
-    """Record that a release is retired or not; returns the change, or None when the state is the same."""
+    """Records that a release is retired or not; returns the change, or None when the state is the same."""
     while bool(why_retired(bucket, release)) != retired:
         number = len(changes_of_retirement(bucket, release)) + 1
         change = Retirement(release=release, at=datetime.now(UTC), number=number, retired=retired, by=by, reason=reason)
@@ -119,7 +119,7 @@ def _record(bucket: Bucket, release: str, *, retired: bool, reason: str, by: str
 
 
 def _move_latest_on(bucket: Bucket, release: str, *, reason: str, by: str) -> str | None:
-    """Move ``latest`` from a retired release to the newest one in use; returns its release, or None when none is in use."""
+    """Moves ``latest`` from a retired release to the newest one in use; returns its release, or None when none is in use."""
     definition = release.partition("@")[0]
     name = latest_of(definition)
     while True:
@@ -139,7 +139,7 @@ def _move_latest_on(bucket: Bucket, release: str, *, reason: str, by: str) -> st
 
 
 def _tell(bucket: Bucket, change: Retirement) -> None:
-    """Send the notice of a change, with the command that reverts it."""
+    """Sends the notice of a change, with the command that reverts it."""
     name = latest_of(change.release.partition("@")[0])
     now = known_alias(bucket, name)
     target = "nothing" if now is None or why_retired(bucket, now.release) else now.release

@@ -11,7 +11,7 @@ from shared.signatures import Signature
 
 
 def sign_release(bucket: Bucket, release: str) -> None:
-    """Sign a release with the first key of ``SCORING_STORE_KEY``, after its files were checked against its manifest.
+    """Signs a release with the first key of ``SCORING_STORE_KEY``, after its files were checked against its manifest.
 
     Raises:
         RequestError: no key is set.

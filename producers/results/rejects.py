@@ -148,7 +148,7 @@ def count_reasons(rejects: Iterable[Rejected]) -> list[tuple[str, str, int]]:
 
 
 def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
-    """Write the rejected rows of the table, each preceded by its reject; returns the number of rows.
+    """Writes the rejected rows of the table, each preceded by its reject; returns the number of rows.
 
     Raises:
         RequestError: ``out`` already exists.

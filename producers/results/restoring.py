@@ -64,7 +64,7 @@ def _limits(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> l
 
 
 def _missing(bucket: Bucket, manifest: ResultManifest, job: ScoreJob | None) -> Iterator[str]:
-    """Yield what is needed to make a result again but is gone or changed, in words."""
+    """Yields what is needed to make a result again but is gone or changed, in words."""
     if inspect_release(bucket, manifest.release) is None:
         yield f"the release {manifest.release} is no longer in the store"
     yield from _changes_of_table(bucket, manifest)

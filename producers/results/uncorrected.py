@@ -53,6 +53,6 @@ def _uncorrected(bucket: Bucket, job_id: str, rows: str) -> list[Rejected]:
 
 
 def _opened(bucket: Bucket, rows: str) -> IO[bytes]:
-    """Open the file where the job will find it: in the bucket, or else on this machine."""
+    """Opens the file where the job will find it: in the bucket, or else on this machine."""
     inside = None if Path(rows).is_absolute() else bucket.stat(rows.strip("/"))
     return bucket.open(inside.path) if inside else Path(rows).open("rb")

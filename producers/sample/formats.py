@@ -24,7 +24,7 @@ _WEEK_HEADER = ["week", "Clicks", "Conversions"]
 
 
 def write(file: IO[bytes], name: str, rows: int, seed: int, weeks: Sequence[int | None]) -> None:
-    """Write a table in the format of the ending of ``name``."""
+    """Writes a table in the format of the ending of ``name``."""
     if name.endswith(".parquet"):
         _write_parquet(file, make_blocks(rows, seed, weeks, _KEYWORDS_IN_A_ROW_GROUP), with_week=weeks[0] is not None)
         return

@@ -31,7 +31,7 @@ class Block:
 
 
 def make_blocks(rows: int, seed: int, weeks: Sequence[int | None], keywords_in_a_block: int) -> Iterator[Block]:
-    """Yield the rows of a table in order, in blocks; each week has an equal share."""
+    """Yields the rows of a table in order, in blocks; each week has an equal share."""
     for number, week in enumerate(weeks):
         share = rows * (number + 1) // len(weeks) - rows * number // len(weeks)
         yield from _blocks_of_week(share, seed, week, keywords_in_a_block)

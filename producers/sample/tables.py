@@ -39,7 +39,7 @@ def write_tables(  # noqa: PLR0913 - each argument sets one property of the tabl
     weeks: int = 1,
     format: Format = "csv.gz",
 ) -> SampleTables:
-    """Write ``train``, ``eval`` and ``prediction_input`` in the raw layout into the folder ``out``, which is created if needed.
+    """Writes ``train``, ``eval`` and ``prediction_input`` in the raw layout into the folder ``out``, which is created if needed.
 
     All three contain the same keywords, numbered from 1; the table of a week leaves out about a quarter of their rows.
 
@@ -76,7 +76,7 @@ def write_tables(  # noqa: PLR0913 - each argument sets one property of the tabl
 
 
 def write_table(path: Path, rows: int, seed: int, *, week: int | None = None, weeks: int = 1) -> WrittenTable:
-    """Write a table of exactly ``rows`` rows in the raw layout, sorted by week, keyword and device; whole or not at all.
+    """Writes a table of exactly ``rows`` rows in the raw layout, sorted by week, keyword and device; whole or not at all.
 
     Args:
         path: file to write; its name ends in ``.csv``, ``.csv.gz`` or ``.parquet``. Its folder is created if needed.

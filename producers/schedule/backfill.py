@@ -23,7 +23,7 @@ PAUSE_SECONDS = 1.0
 def backfill(
     settings: Settings, bucket: Bucket, runs: Sequence[Run], *, at_once: int, again: bool, say: Callable[[str], None]
 ) -> Iterator[tuple[Run, JobState | RunPhase, str]]:
-    """Request the job of each run, the oldest first, and yield each with its state and job, or the reason why it has none.
+    """Requests the job of each run, the oldest first, and yields each with its state and job, or the reason why it has none.
 
     ``say`` is called when the backfill pauses. Runs that are done are yielded as they are, unless they are to run ``again``.
     """
@@ -53,7 +53,7 @@ def backfill(
 
 
 def _ended(bucket: Bucket, own: dict[str, Run]) -> Iterator[tuple[Run, JobState | RunPhase, str]]:
-    """Yield and remove our own jobs that have ended."""
+    """Yields and removes our own jobs that have ended."""
     for job_id in list(own):
         outcome = JobFolder(bucket, job_id).outcome()
         if outcome is not None:

@@ -21,11 +21,11 @@ from shared.bucket.opening import open_bucket
 from shared.errors import TransientError
 from shared.logs import set_up_logs
 from shared.processes import limit_new_files
-from shared.queue import heartbeat
 from shared.queue.broker import make_app
 from shared.queue.client import connect_to_redis
-from shared.queue.clusters import JOIN, Cluster
 from shared.queue.routes import SWEEP
+from shared.queue.state import heartbeat
+from shared.queue.state.stacks import JOIN, OwnStack
 from shared.settings import read_settings
 
 limit_new_files(read_settings().umask)
@@ -56,7 +56,7 @@ class Keeper(threading.Thread):
         settings = read_settings()
         bucket = open_bucket(settings.bucket_url, settings.signer)
         self._schedule = Schedule(settings, bucket)
-        self._cluster = Cluster(bucket, _client(), settings.cluster)
+        self._stack = OwnStack(bucket, _client(), settings.cluster)
         self._pause = min(settings.sweep_seconds, LONGEST_PAUSE_SECONDS)
         self._looked: float | None = None
 
@@ -66,7 +66,7 @@ class Keeper(threading.Thread):
             time.sleep(self._pause)
 
     def tick(self) -> None:
-        """Run the schedule once. No error ends the thread."""
+        """Runs the schedule once. No error ends the thread."""
         try:
             if not self._is_ours() or run_once(self._schedule):
                 self._looked = time.monotonic()
@@ -77,7 +77,7 @@ class Keeper(threading.Thread):
     def _is_ours(self) -> bool:
         """False when the bucket and its schedule belong to another stack, which runs it itself."""
         try:
-            claim = self._cluster.claim()
+            claim = self._stack.claim()
         except TransientError:
             return True  # the tick fails as well, and logs the error
         if not claim.is_ours:
@@ -102,7 +102,7 @@ def _keep_schedule(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
 
 @signals.after_task_publish.connect(sender=SWEEP)
 def _leave_sign(**_: Any) -> None:  # noqa: ANN401 - Celery's signals
-    """Record beat's heartbeat, so that its age is known even if no worker takes its sweeps; not while the schedule stands still."""
+    """Records beat's heartbeat, so that its age is known even if no worker takes its sweeps; not while the schedule stands still."""
     if _keeper().stands_still:
         return
     with contextlib.suppress(redis.RedisError):

@@ -45,7 +45,7 @@ class Cron:
 
 @functools.lru_cache(maxsize=1000)
 def read_cron(text: str) -> Cron:
-    """Parse a cron line of five fields; raises ValueError with the problem."""
+    """Parses a cron line of five fields; raises ValueError with the problem."""
     fields = text.split()
     if len(fields) != 5:
         raise ValueError(f"it has {len(fields)} field{'' if len(fields) == 1 else 's'} and not 5")
@@ -61,7 +61,7 @@ def read_cron(text: str) -> Cron:
 
 
 def moments(cron: Cron, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[datetime]:
-    """Yield the times of a line after one moment and up to another, in UTC, the oldest first."""
+    """Yields the times of a line after one moment and up to another, in UTC, the oldest first."""
     day = after.astimezone(zone).date() - DAY
     while day <= until.astimezone(zone).date():
         yield from (moment for moment in _on_day(cron, zone, day) if after < moment <= until)
@@ -69,7 +69,7 @@ def moments(cron: Cron, zone: ZoneInfo, after: datetime, until: datetime) -> Ite
 
 
 def newest_moments(cron: Cron, zone: ZoneInfo, after: datetime, until: datetime) -> Iterator[datetime]:
-    """Yield the same times, the newest first."""
+    """Yields the same times, the newest first."""
     day = until.astimezone(zone).date()
     while day >= after.astimezone(zone).date() - DAY:
         yield from (moment for moment in reversed(_on_day(cron, zone, day)) if after < moment <= until)

@@ -58,13 +58,13 @@ def _advised_part(part: str, place: int) -> str:
 
 
 def _short(word: str, place: int) -> str:
-    """Shorten ``Monday`` and ``Januar`` to the first three letters, which are valid in a cron line."""
+    """Shortens ``Monday`` and ``Januar`` to the first three letters, which are valid in a cron line."""
     names = {3: MONTHS, WEEKDAY: DAYS}.get(place, ())
     return word[:3].lower() if len(word) > 3 and word.isalpha() and word[:3].lower() in names else word
 
 
 def _in_range(word: str, place: int) -> str:
-    """Replace hour 24 and minute 60 by 0."""
+    """Replaces hour 24 and minute 60 by 0."""
     return "0" if (place, word) in {(0, "60"), (1, "24")} else word
 
 

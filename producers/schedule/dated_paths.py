@@ -15,7 +15,7 @@ _EXAMPLE = datetime(2026, 11, 23, 5, 30)
 
 
 def fill_date(pattern: str, moment: datetime) -> str:
-    """Fill in the date of a moment."""
+    """Fills in the date of a moment."""
     return _DATE.sub(lambda found: moment.strftime(found[1]), pattern)
 
 

@@ -122,7 +122,7 @@ class Entry(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _check_combinations(cls, fields: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:  # noqa: ANN401 - anything YAML can say
-        """Add errors about combinations of fields to errors about values, so that one check reports all errors of an entry."""
+        """Adds errors about combinations of fields to errors about values, so that one check reports all errors of an entry."""
         wrong = [
             InitErrorDetails(type=PydanticCustomError(COMBINATION, "{why}", {"why": why}), loc=(field,), input=fields.get(field))
             for field, why in (_wrong_combinations(fields) if isinstance(fields, dict) else ())
@@ -160,7 +160,7 @@ class Entry(BaseModel):
 
 
 def _wrong_combinations(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield each field that is present or missing in conflict with others, with the reason."""
+    """Yields each field that is present or missing in conflict with others, with the reason."""
     scores, trains = "score" in fields, "train" in fields
     if scores == trains:
         yield "score", "an entry either scores or trains" if scores else "it is missing, and so is train"

@@ -154,7 +154,7 @@ def check_models(settings: Settings, bucket: Bucket, entries: Iterable[Entry]) -
 
 
 def check_settled(bucket: Bucket, path: str) -> None:
-    """Raise TableError when this table is missing or still being written."""
+    """Raises TableError when this table is missing or still being written."""
     # by the clock that stamped the files; a clock ahead of this one must not delay a run
     newest = max(file.modified for file, _ in find_files(bucket, path))
     if timedelta(0) <= datetime.now(UTC) - datetime.fromtimestamp(newest, UTC) < SETTLED:

@@ -59,7 +59,7 @@ def due_runs(entry: Entry, since: datetime, now: datetime) -> list[Run]:
 
 
 def newest_runs(entry: Entry, after: datetime, until: datetime) -> Iterator[Run]:
-    """Yield the runs between two moments, the newest first."""
+    """Yields the runs between two moments, the newest first."""
     return (Run(entry=entry, at=moment) for moment in newest_moments(entry.line, entry.zone, after, until))
 
 

@@ -51,7 +51,7 @@ def is_blank(text: bytes) -> bool:
 
 
 def read_schedule(text: bytes) -> tuple[list[Entry], list[Problem]]:
-    """Parse the schedule: the valid entries, and the problems of the others."""
+    """Parses the schedule: the valid entries, and the problems of the others."""
     whole = "the whole file"
     if len(text) > MAX_SCHEDULE_BYTES:
         return [], [Problem(entry=whole, field="", wrong=f"it has {len(text):,} bytes", write=f"at most {MAX_SCHEDULE_BYTES:,} bytes")]

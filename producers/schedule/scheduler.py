@@ -56,7 +56,7 @@ MOST_REMEMBERED = 100_000
 
 
 def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False, again: bool = False) -> Enqueued:
-    """Request the job of a run, unless it was requested before.
+    """Requests the job of a run, unless it was requested before.
 
     ``once`` skips a run whose job has failed; ``again`` repeats a run whose job is done.
 
@@ -113,7 +113,7 @@ class Schedule:
         self._failed: set[str] = set()
 
     def tick(self, now: datetime) -> bool:
-        """Do what is due at this moment; False when every entry failed.
+        """Does what is due at this moment; False when every entry failed.
 
         Raises:
             BucketError: the schedule file cannot be read.
@@ -135,7 +135,7 @@ class Schedule:
 
     @contextlib.contextmanager
     def _isolated_errors(self, entry: Entry, run: Run | None = None) -> Iterator[None]:
-        """Log an error and continue: the next tick is due soon, and other runs and entries must not wait for it."""
+        """Logs an error and continues: the next tick is due soon, and other runs and entries must not wait for it."""
         try:
             yield
         except ScoringError as error:
@@ -171,7 +171,7 @@ class Schedule:
         return read_since(self._bucket, entry) or now
 
     def _forget_gone(self, entries: list[Entry], now: datetime) -> None:
-        """Forget entries that were disabled, or removed some time ago: their missed runs are not caught up when they return.
+        """Forgets entries that were disabled, or removed some time ago: their missed runs are not caught up when they return.
 
         The delay is needed because a file that is written in place may briefly lack its last entries.
         """
@@ -184,7 +184,7 @@ class Schedule:
                 self._bucket.delete_folder(f"{STATE_FOLDER}/{name}")
 
     def _notify_dropped(self, name: str) -> None:
-        """Send a notice about waiting runs whose entry was removed or disabled."""
+        """Sends a notice about waiting runs whose entry was removed or disabled."""
         waiting = [info.path.rpartition("/")[2] for info in self._bucket.files(f"{STATE_FOLDER}/{name}/{WAITING}")]
         if waiting:
             facts = {"entry": name, "waited": ", ".join(waiting[:10]), "reason": f"the entry was switched off or taken out of {SCHEDULE}"}
@@ -199,7 +199,7 @@ class Schedule:
             self._bucket.delete(waiting_file(run))
 
     def _ask_for(self, run: Run, now: datetime) -> bool:
-        """Request the job of a run, or give the run up when it has waited long enough; False while it waits."""
+        """Requests the job of a run, or gives the run up when it has waited long enough; False while it waits."""
         if run.key in self._asked_for:
             return True
         if state_of(self._bucket, run).state == RunPhase.PENDING:
@@ -222,7 +222,7 @@ class Schedule:
         return True
 
     def _notify_late(self, entry: Entry, since: datetime, now: datetime, waiting: set[Run]) -> None:
-        """Send a notice about each run that has not ended in time. A missed run is reported only while no later run is due."""
+        """Sends a notice about each run that has not ended in time. A missed run is reported only while no later run is due."""
         newest = next(newest_runs(entry, since, now), None)
         late = newest_runs(entry, max(since, now - entry.late_after - ALARM_WINDOW), now - entry.late_after)
         for _, run in zip(range(MAX_LATE_RUNS), late, strict=False):
@@ -272,7 +272,7 @@ def _by_hand(run: Run) -> str:
 
 
 def run_once(schedule: Schedule) -> bool:
-    """Run the schedule now; False when that failed. The error is only logged, because the next tick is due soon."""
+    """Runs the schedule now; False when that failed. The error is only logged, because the next tick is due soon."""
     try:
         return schedule.tick(datetime.now(UTC))
     except TransientError as error:

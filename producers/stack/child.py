@@ -63,15 +63,15 @@ class Child:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def again(self) -> "Child":
-        """Start the same program again."""
+        """Starts the same program again."""
         return Child(*self._made_of)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process itself; ignored when it has ended."""
+        """Sends a signal to the process itself; ignored when it has ended."""
         self._process.send_signal(number)
 
     def end(self) -> None:
-        """Kill the rest of the process group and read its last lines."""
+        """Kills the rest of the process group and reads its last lines."""
         # the group is its own session; macOS answers EPERM for a group of zombies
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)

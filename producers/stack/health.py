@@ -16,8 +16,8 @@ import redis
 
 from producers.stack.services import BEAT, FLOWER, NAMES, workers_of
 from shared.errors import BrokerError
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
+from shared.queue.state import heartbeat
 from shared.settings import Settings
 
 ANSWER_SECONDS = 5.0

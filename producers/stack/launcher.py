@@ -33,7 +33,7 @@ from shared.errors import RequestError, ScoringError
 from shared.processes import limit_new_files
 from shared.queue.broker import make_app
 from shared.queue.client import connect_to_redis
-from shared.queue.clusters import JOIN, Cluster
+from shared.queue.state.stacks import JOIN, OwnStack
 from shared.settings import Settings
 
 SIDE_STOP_SECONDS = 10.0
@@ -59,7 +59,7 @@ class Options:
 
 
 def run_stack(settings: Settings, options: Options) -> int:
-    """Start everything, watch it until a signal or a death, and stop it; returns 0 after a requested stop, 1 otherwise.
+    """Starts everything, watches it until a signal or a death, and stops it; returns 0 after a requested stop, 1 otherwise.
 
     Must be called in the main thread: it receives the signals, and the processes end with the thread that started them.
 
@@ -107,7 +107,7 @@ class Stack:
         self._environment = child_environment(self.settings, self.home) | {"SCORING_LOG_FILE": str(self._output.path)}
 
     def run(self) -> int:
-        """Start, watch and stop the stack; returns the exit code."""
+        """Starts, watches and stops the stack; returns the exit code."""
         began = time.monotonic()
         self._drop_ready_file()  # left by a launcher that was killed
         self._workers_alive_pipe = os.pipe()
@@ -125,11 +125,11 @@ class Stack:
         return self.exit_code
 
     def say(self, name: str, text: str, *, secret: bool = False) -> None:
-        """Print one line of a process; see ``Output.say``."""
+        """Prints one line of a process; see ``Output.say``."""
         self._output.say(name, text, secret=secret)
 
     def _start(self) -> bool:
-        """Start everything and wait until it answers; False when the stack must end instead."""
+        """Starts everything and waits until it answers; False when the stack must end instead."""
         if not self.settings.redis_url:
             guard = python("-c", SERVER_START, str(self._workers_alive_pipe[0]))
             self.server = self._child("redis", [*guard, *server_command(self.settings, self.home)], pass_fds=self._workers_alive_pipe[:1])
@@ -201,7 +201,7 @@ class Stack:
     def _warn_of_other_stack(self) -> None:
         with contextlib.suppress(ScoringError):  # the workers report a bucket that does not answer
             bucket = open_bucket(self._environment["BUCKET_URL"], self.settings.signer)
-            claim = Cluster(bucket, connect_to_redis(self.settings.broker_url), self.settings.cluster).claim()
+            claim = OwnStack(bucket, connect_to_redis(self.settings.broker_url), self.settings.cluster).claim()
             if not claim.is_ours:
                 self.say("up", f"warning: {claim.sentence}; its jobs, its schedule and its notices are skipped here. {JOIN}")
 
@@ -210,7 +210,7 @@ class Stack:
             self.options.ready_file.unlink(missing_ok=True)
 
     def _stop(self) -> None:
-        """Stop all processes: those without work first, the server last."""
+        """Stops all processes: those without work first, the server last."""
         self._drop_ready_file()
         asked = self._stops.count
         if any(worker.is_alive for worker in self.workers):

@@ -31,7 +31,7 @@ CONTROL_PROCESSES = 2
 
 
 def run(service: str, settings: Settings) -> NoReturn:
-    """Replace this process by the service. The process id stays, so signals reach it.
+    """Replaces this process by the service. The process id stays, so signals reach it.
 
     Raises:
         RequestError: a setting is invalid.
@@ -118,7 +118,7 @@ def flower_environment(settings: Settings, home: Path, address: str, password: s
 
 
 def check_credentials(settings: Settings) -> None:
-    """Raise RequestError for credentials that Flower would misread: it splits at commas and colons and compares ASCII only."""
+    """Raises RequestError for credentials that Flower would misread: it splits at commas and colons and compares ASCII only."""
     user, password = settings.flower_user, settings.flower_password.get_secret_value()
     if not user or ":" in user or "," in user or not user.isascii():
         raise RequestError("SCORING_FLOWER_USER must be plain letters and digits", next_step="Set SCORING_FLOWER_USER to another name.")
@@ -145,7 +145,7 @@ def unusable(folder: Path, error: OSError) -> RequestError:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read."""
+    """Writes a file that only its owner can read."""
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)

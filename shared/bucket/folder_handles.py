@@ -121,7 +121,7 @@ def listed_folder(name: str, inside: int | None = None) -> Iterator[int]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the entries of a folder onto the disk, as ``fsync`` does for the content of a file."""
+    """Forces the entries of a folder onto the disk, as ``fsync`` does for the content of a file."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

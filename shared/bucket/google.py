@@ -33,7 +33,7 @@ class GoogleStorage(GCSFileSystem):
         self._tries = tries
 
     async def _retry(self, ask: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
-        """Call ``ask``, and repeat it after a random wait when the error is retriable."""
+        """Calls ``ask``, and repeats it after a random wait when the error is retriable."""
         for turn in range(self._tries - 1):
             try:
                 return await ask(self, *args, **more)

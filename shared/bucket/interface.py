@@ -63,7 +63,7 @@ class Bucket(ABC):
 
     @abstractmethod
     def upload(self, local: Path, path: str) -> None:
-        """Put a copy of a local file in place, replacing an existing one."""
+        """Puts a copy of a local file in place, replacing an existing one."""
 
     @abstractmethod
     def writer(self, path: str, *, durable: bool = False) -> contextlib.AbstractContextManager[IO[bytes]]:
@@ -74,7 +74,7 @@ class Bucket(ABC):
 
     @abstractmethod
     def copy(self, source: str, target: str, *, durable: bool = False) -> None:
-        """Put a copy of a bucket file in place at another path, where possible without reading it here.
+        """Puts a copy of a bucket file in place at another path, where possible without reading it here.
 
         ``durable`` works as for ``writer``.
         """
@@ -89,15 +89,15 @@ class Bucket(ABC):
 
     @abstractmethod
     def delete(self, path: str) -> None:
-        """Remove a file; a missing one is ignored."""
+        """Removes a file; a missing one is ignored."""
 
     @abstractmethod
     def delete_folder(self, folder: str) -> None:
-        """Remove a folder with its contents; a missing one is ignored."""
+        """Removes a folder with its contents; a missing one is ignored."""
 
     @abstractmethod
     def put_folder(self, local: Path, folder: str, *, last: str) -> bool:
-        """Put a folder of files in place as a whole, unless it exists; True when this call created it.
+        """Puts a folder of files in place as a whole, unless it exists; True when this call created it.
 
         ``last`` names the file whose presence marks the folder as complete. Of several concurrent writers one wins, and files are never
         mixed.
@@ -119,7 +119,7 @@ class Bucket(ABC):
         yield self.local_folder(folder, cache, files)
 
     def drop_local_folder(self, folder: str, cache: Path) -> bool:
-        """Remove the copy that ``local_folder`` keeps in ``cache``, so that the next call copies it again; False when there is no copy."""
+        """Removes the copy that ``local_folder`` keeps in ``cache``, so that the next call copies it again; False when there is no copy."""
         del folder, cache
         return False
 
@@ -129,7 +129,7 @@ class Bucket(ABC):
 
     @abstractmethod
     def drop_orphans(self) -> None:
-        """Remove temporary files of processes that were killed."""
+        """Removes temporary files of processes that were killed."""
 
     @abstractmethod
     def tree(self, folder: str, prefix: str = "") -> list[FileInfo]:
@@ -137,13 +137,13 @@ class Bucket(ABC):
 
     @abstractmethod
     def delete_many(self, paths: Sequence[str]) -> None:
-        """Remove files in few requests; on a disk, folders that become empty are removed too.
+        """Removes files in few requests; on a disk, folders that become empty are removed too.
 
         An interrupted call may leave any of the files.
         """
 
     def drop_empty_folders(self, folder: str, older_than: float) -> int:
-        """Remove the folders below ``folder`` that have been empty for ``older_than`` seconds; returns how many.
+        """Removes the folders below ``folder`` that have been empty for ``older_than`` seconds; returns how many.
 
         Only a disk has such folders.
         """
@@ -151,7 +151,7 @@ class Bucket(ABC):
         return 0
 
     def settle(self, folder: str) -> None:  # noqa: B027 - an object store confirms only what is on its disks
-        """Force the list of files in a folder onto the disk: before that, a power cut may lose new names or restore removed ones.
+        """Forces the list of files in a folder onto the disk: before that, a power cut may lose new names or restore removed ones.
 
         Forcing a later file onto the disk covers the earlier names too, so only the last one needs this call.
         """
@@ -161,13 +161,13 @@ class Bucket(ABC):
         return self.stat(path) is not None
 
     def write(self, path: str, data: bytes | memoryview, *, durable: bool = False) -> None:
-        """Put a file with this content in place, replacing an existing one."""
+        """Puts a file with this content in place, replacing an existing one."""
         with self.writer(path, durable=durable) as out:
             out.write(data)
 
 
 def check_names(folder: str, names: Iterable[str]) -> None:
-    """Raise RequestError when one of the names is not a plain file name."""
+    """Raises RequestError when one of the names is not a plain file name."""
     for name in names:
         try:
             check_file_name(name)

@@ -173,7 +173,7 @@ class LocalBucket(Bucket):
             self._drop_if_empty(folder)
 
     def _drop_if_empty(self, folder: str) -> None:
-        """Remove a folder and its parents while they are empty, except top-level folders and folders of marks (``_``)."""
+        """Removes a folder and its parents while they are empty, except top-level folders and folders of marks (``_``)."""
         while folder.count("/") > 0 and not folder.rpartition("/")[2].startswith("_"):
             try:
                 with self._room(folder, make=False) as at:
@@ -251,7 +251,7 @@ def _files_in(handle: int, folder: str, prefix: str = "") -> list[FileInfo]:
 
 
 def _drop_empty_in(handle: int, before: float) -> int:
-    """Remove the empty folders below an open folder that were last changed before ``before``; returns how many."""
+    """Removes the empty folders below an open folder that were last changed before ``before``; returns how many."""
     dropped = 0
     with os.scandir(handle) as found:
         inner = [entry for entry in found if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("_")]
@@ -272,7 +272,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _open_file(at: str) -> io.BufferedReader:
-    """Open a file for reading. A pipe or a device, which may never end, is refused without opening it."""
+    """Opens a file for reading. A pipe or a device, which may never end, is refused without opening it."""
     mode = os.stat(at).st_mode  # noqa: PTH116 - see shared.bucket.folder_handles
     if not stat.S_ISREG(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is not a file")

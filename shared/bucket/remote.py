@@ -108,7 +108,7 @@ class RemoteBucket(Bucket):
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
         # closing a remote file after an error would store the half-written object, so the content is completed locally first
         del durable
-        # without a name, so that a killed process leaves no file behind
+        # without a name, so that a killed process leaves no file
         with storage_errors(path, "written"), tempfile.TemporaryFile() as aside:
             yield aside
             aside.seek(0)
@@ -223,7 +223,7 @@ class RemoteBucket(Bucket):
         return True
 
     def _fetch(self, folder: str, name: str, digest: FileDigest, into: Path) -> bool:
-        """Copy a file of a folder to this machine, at most one byte more than its known size; False when the file does not exist."""
+        """Copies a file of a folder to this machine, at most one byte more than its known size; False when the file does not exist."""
         local = into / name
         if local.parent != into:
             raise unsafe_name_error(folder, name)
@@ -300,7 +300,7 @@ def _open_store(protocol: str) -> Any:  # noqa: ANN401 - fsspec has no types
 
 
 def _delete_on_s3(fs: Any, keys: Sequence[str]) -> None:  # noqa: ANN401 - fsspec has no types
-    """Remove up to 1,000 objects in one request. s3fs' own call does not report which of them failed."""
+    """Removes up to 1,000 objects in one request. s3fs' own call does not report which of them failed."""
     bucket = fs.split_path(keys[0])[0]
     wanted = {"Objects": [{"Key": fs.split_path(key)[1]} for key in keys], "Quiet": True}
     answer = fs.call_s3("delete_objects", Bucket=bucket, Delete=wanted)

@@ -39,7 +39,7 @@ def check_still(bucket: Bucket, file: Found, next_step: str, *, used: str = "rea
 def unchanged_while_read(
     bucket: Bucket, file: Found, next_step: str, damage: type[Exception] = TableError, *, used: str = "read"
 ) -> Iterator[None]:
-    """Raise TableError if a file changes while this block reads it: a mix of two versions looks damaged.
+    """Raises TableError if a file changes while this block reads it: a mix of two versions looks damaged.
 
     ``damage`` is the error that the block raises for a file that looks damaged.
     """

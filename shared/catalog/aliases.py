@@ -59,7 +59,7 @@ def _always(now: Alias | None) -> bool:
 def point_alias(
     bucket: Bucket, alias: str, release: str, *, by: str = "", reason: str = "", only_if: Callable[[Alias | None], bool] = _always
 ) -> Alias | None:
-    """Point the alias to this release if ``only_if`` accepts its current state.
+    """Points the alias to this release if ``only_if`` accepts its current state.
 
     Returns the change, or None when the alias already points to the release or ``only_if`` returned False.
     """
@@ -77,7 +77,7 @@ def point_alias(
 
 
 def point_latest(bucket: Bucket, release: str, *, by: str = "") -> None:
-    """Point ``latest`` of the definition to this release.
+    """Points ``latest`` of the definition to this release.
 
     Does nothing if it points to a newer release, or if a person rolled this release back or retired it.
     """
@@ -102,7 +102,7 @@ def follow_up_fields(change: Alias) -> dict[str, int | str]:
 
 
 def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
-    """Write this change of the alias; False when another process wrote the change with its number first."""
+    """Writes this change of the alias; False when another process wrote the change with its number first."""
     if not bucket.create(_change_file(alias, change.number), change.to_json()):
         return False
     bucket.write(f"{ALIASES}/{alias}.json", change.to_json(), durable=True)
@@ -111,7 +111,7 @@ def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
 
 
 def _change(bucket: Bucket, alias: str, decide: Callable[[Alias | None], Alias | None]) -> Alias | None:
-    """Write the change that ``decide`` derives from the current state; decide again when another process was faster.
+    """Writes the change that ``decide`` derives from the current state; decides again when another process was faster.
 
     An alias whose file is damaged has no current state: the change gets the next free number and repairs it.
     """
@@ -217,7 +217,7 @@ def resolve(bucket: Bucket, ref: str) -> str:
 
 
 def _check_latest(bucket: Bucket, release: str) -> None:
-    """Raise ModelError when the newest release of a definition is retired, so that none is in use."""
+    """Raises ModelError when the newest release of a definition is retired, so that none is in use."""
     why = why_retired(bucket, release)
     if why:
         definition = release.partition("@")[0]

@@ -51,7 +51,7 @@ def spoken_difference(value: float) -> str:
 
 
 def read_losses(content: bytes, path: str) -> KeywordLosses:
-    """Read the file; raises ModelError when it does not hold keyword losses."""
+    """Reads the file; raises ModelError when it does not hold keyword losses."""
     try:
         table = pq.read_table(io.BytesIO(content))
         columns = {name: table.column(name).to_numpy() for name in table.column_names}

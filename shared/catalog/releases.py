@@ -49,14 +49,14 @@ class UnreadableRelease:
 
 
 def list_releases(bucket: Bucket) -> Iterator[FoundRelease | UnreadableRelease]:
-    """Yield every release that has a manifest, by definition and id."""
+    """Yields every release that has a manifest, by definition and id."""
     for definition in bucket.folders(MODELS):
         if f"{MODELS}/{definition}" != ALIASES:
             yield from releases_of(bucket, definition)
 
 
 def releases_of(bucket: Bucket, definition: str) -> Iterator[FoundRelease | UnreadableRelease]:
-    """Yield the releases of one definition that have a manifest, by id."""
+    """Yields the releases of one definition that have a manifest, by id."""
     names: list[str] = []
     with contextlib.suppress(PermanentError):  # a folder whose name is not a bucket path holds no release
         names = bucket.folders(f"{MODELS}/{definition}")
@@ -100,7 +100,7 @@ def unreadable(found: UnreadableRelease) -> ModelError:
 
 
 def _check(manifest: ReleaseManifest, release: str) -> None:
-    """Raise MessageError when a manifest lacks a field that every reader needs."""
+    """Raises MessageError when a manifest lacks a field that every reader needs."""
     if manifest.release != release:
         raise MessageError(f"it belongs to the release {manifest.release}")
     if "train" not in manifest.tables:

@@ -37,12 +37,12 @@ class UnreadableResult:
 
 
 def list_results(bucket: Bucket) -> Iterator[FoundResult | UnreadableResult]:
-    """Yield the published result of each place, by definition and place."""
+    """Yields the published result of each place, by definition and place."""
     yield from _below(bucket, OUTPUTS)
 
 
 def list_revisions(bucket: Bucket, place: str) -> Iterator[FoundResult | UnreadableResult]:
-    """Yield the revisions of one place (``data/predict/output/...``) that have a manifest, the newest first."""
+    """Yields the revisions of one place (``data/predict/output/...``) that have a manifest, the newest first."""
     for name in reversed(_folders(bucket, f"{place}/{REVISIONS}")):
         found = inspect_result(bucket, revision_folder(place, name))
         if found is not None:

@@ -29,7 +29,7 @@ class Retirement(Record):
 
 
 def add_retirement(bucket: Bucket, change: Retirement) -> bool:
-    """Write this change; False when another process wrote the change with its number first."""
+    """Writes this change; False when another process wrote the change with its number first."""
     return bucket.create(_file(change.release, change.number), change.to_json())
 
 

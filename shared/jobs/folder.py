@@ -1,7 +1,7 @@
 """The folder of a job, ``jobs/<job id>/``, and the state of the job, which follows from its files alone.
 
 jobs/<job id>/                        the files of ``shared.jobs.files``
-jobs/_open/<job id>                   a mark: the job is not finished; it holds the stack of the job (``shared.queue.clusters``)
+jobs/_open/<job id>                   a mark: the job is not finished; it holds the stack of the job (``shared.queue.state.stacks``)
 jobs/_requests/<digest>.<n>           the job of the n-th run of a request    (first writer wins)
 """
 
@@ -122,9 +122,9 @@ class JobFolder:
         """The path of a file that chunk ``index`` writes; names sort in the order of the rows."""
         return self.file(f"{Subfolder.PARTS}/{index:07d}.{file}")
 
-    def create(self, job: Job, cluster: str = "") -> bool:
-        """Write the request and mark the job as open in this stack; True when this call was the first."""
-        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
+    def create(self, job: Job, stack: str = "") -> bool:
+        """Writes the request and marks the job as open in this stack; True when this call was the first."""
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
         is_first = self.bucket.create(self.file(JobFile.REQUEST), job.to_json())
         self.bucket.settle(self.path)
         return is_first
@@ -175,11 +175,11 @@ class JobFolder:
         return f"Go on from what is there with: scoring jobs resume {self.job_id}"
 
     def write_outcome(self, outcome: Outcome) -> bool:
-        """Decide how the job ended; True when this call was the first to do so."""
+        """Decides how the job ended; True when this call was the first to do so."""
         return self.bucket.create(self.file(JobFile.OUTCOME), outcome.to_json())
 
     def fail(self, error: ScoringError) -> None:
-        """Decide that the job failed for this reason, unless it has ended; the exit code is that of the error's kind."""
+        """Decides that the job failed for this reason, unless it has ended; the exit code is that of the error's kind."""
         self.write_outcome(
             Outcome(
                 state=JobState.FAILED,
@@ -191,7 +191,7 @@ class JobFolder:
         )
 
     def fail_unpublished(self, error: ScoringError) -> None:
-        """Fail a job whose outcome is ``done`` but whose result or release cannot be published."""
+        """Fails a job whose outcome is ``done`` but whose result or release cannot be published."""
         outcome = self.outcome()
         if outcome is None or outcome.state != JobState.DONE or self.has(JobFile.PUBLISHED):
             return
@@ -202,11 +202,11 @@ class JobFolder:
         self.fail(error)
 
     def _keep(self, outcome: Outcome) -> None:
-        """Copy the outcome before it is replaced."""
+        """Copies the outcome before it is replaced."""
         self.bucket.copy(self.file(JobFile.OUTCOME), self.file(f"{Subfolder.ENDED}/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
 
     def cancel(self) -> Outcome:
-        """Cancel the job unless it has ended, and return how it ended. Needs no worker and no Redis."""
+        """Cancels the job unless it has ended, and returns how it ended. Needs no worker and no Redis."""
         self.job()
         outcome = Outcome(
             state=JobState.CANCELLED, at=datetime.now(UTC), reason="cancelled on request", exit_code=JobFailedError.exit_code,
@@ -215,8 +215,8 @@ class JobFolder:
         self.write_outcome(outcome)
         return self.outcome() or outcome
 
-    def reopen(self, *, accept_rejects: bool = False, cluster: str = "") -> None:
-        """Resume a failed or cancelled job in this stack from its parts, with ``accept_rejects`` without its rejects.
+    def reopen(self, *, accept_rejects: bool = False, stack: str = "") -> None:
+        """Resumes a failed or cancelled job in this stack from its parts, with ``accept_rejects`` without its rejects.
 
         Raises:
             RequestError: the job is done, or has not ended.
@@ -226,7 +226,7 @@ class JobFolder:
             raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
         if outcome.state == JobState.DONE:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
-        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
         # after the mark: removal writes its own mark first, then checks whether the job is open
         if self.files_were_removed():
             close_job(self.bucket, self.job_id)
@@ -238,7 +238,7 @@ class JobFolder:
         self.bucket.delete(self.file(JobFile.NOTIFIED))
         self.bucket.delete(self.file(JobFile.OUTCOME))
         # again: a process that read the old outcome may have removed the mark
-        self.bucket.write(f"{OPEN}/{self.job_id}", cluster.encode())
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 
     def files_were_removed(self) -> bool:
         """True if retention removed the files: it left a mark, or a done score job has no plan."""
@@ -280,7 +280,7 @@ class JobFolder:
         return {str(path): str(version) for path, version in found.items()} if isinstance(found, dict) else {}
 
     def write_stage(self, text: str) -> None:
-        """Record what the running step is doing, for people."""
+        """Records what the running step is doing, for people."""
         self.bucket.write(self.file(JobFile.STAGE), Stage(at=datetime.now(UTC), text=text[:MAX_STAGE_LENGTH]).to_json())
 
     def parts_done(self) -> set[int]:
@@ -378,7 +378,7 @@ def open_jobs(bucket: Bucket) -> list[str]:
 
 
 def close_job(bucket: Bucket, job_id: str) -> None:
-    """Remove the mark of an open job."""
+    """Removes the mark of an open job."""
     bucket.delete(f"{OPEN}/{job_id}")
 
 

@@ -147,7 +147,7 @@ class Notice(Record):
 
 
 def decode_job(text: bytes) -> Job:
-    """Read ``job.json``.
+    """Reads ``job.json``.
 
     Raises:
         MessageError: the text is neither a ScoreJob nor a TrainJob of this version.

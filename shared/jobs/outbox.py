@@ -35,7 +35,7 @@ class NoticeFolder:
         return None if text is None else Notice.decode(text)
 
     def close(self) -> None:
-        """Remove the mark: the notice was delivered or given up."""
+        """Removes the mark: the notice was delivered or given up."""
         self.bucket.delete(f"{OPEN}/{self.name}")
 
     def is_orphan(self, now: datetime) -> bool:
@@ -45,7 +45,7 @@ class NoticeFolder:
 
 
 def announce(bucket: Bucket, name: str, notice: Notice) -> bool:
-    """Put a notice into the outbox, once for each name; True when this call was the first."""
+    """Puts a notice into the outbox, once for each name; True when this call was the first."""
     folder = NoticeFolder(bucket, name)
     if bucket.exists(folder.file(NOTICE)):
         return False

@@ -43,7 +43,7 @@ _EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def _read_exponent(value: object) -> object:
-    """Read a number like 1e-3, which YAML treats as text."""
+    """Reads a number like 1e-3, which YAML treats as text."""
     return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 

@@ -41,7 +41,7 @@ BATCH_MESSAGES = 500
 
 
 def make_app(settings: Settings) -> celery.Celery:
-    """Make the Celery application for a producer, a worker or beat; opens no connection.
+    """Makes the Celery application for a producer, a worker or beat; opens no connection.
 
     It is made in one place because a single process with another ``visibility_timeout`` would affect all queues of that Redis.
     """
@@ -122,7 +122,7 @@ def _sweep_expiry_seconds(settings: Settings) -> float:
 
 
 def send(app: celery.Celery, task: str, messages: Sequence[StepMessage]) -> None:
-    """Put messages for one task on its queue, in their order.
+    """Puts messages for one task on its queue, in their order.
 
     Raises:
         BrokerError: Redis does not answer or refuses; some messages may have been sent.
@@ -135,7 +135,7 @@ def send(app: celery.Celery, task: str, messages: Sequence[StepMessage]) -> None
 
 
 def send_probe(app: celery.Celery, queue: str, probe: Probe) -> None:
-    """Send a probe to a queue, for its consumer to answer; raises BrokerError."""
+    """Sends a probe to a queue, for its consumer to answer; raises BrokerError."""
     with _asking(app):
         app.send_task(PROBE, args=[probe.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=PROBE_SECONDS, retry=False)
 

@@ -52,7 +52,7 @@ def probe_file(probe: Probe) -> str:
 
 
 def write_answer(client: redis.Redis, probe: Probe, queue: str, answer: Answer) -> None:
-    """Write the answer for one queue; raises redis.RedisError."""
+    """Writes the answer for one queue; raises redis.RedisError."""
     with client.pipeline(transaction=True) as pipe:
         pipe.hset(_key(probe), queue, answer.to_json())
         pipe.expire(_key(probe), KEPT_SECONDS)

@@ -51,12 +51,12 @@ class Assessment:
 
 
 def to_keep(kind: Kind, name: str, files: Iterable[FileInfo], reason: str) -> Assessment:
-    """Make a thing that stays."""
+    """Makes a thing that stays."""
     return Assessment(kind=kind, name=name, size=total(files), is_removed=False, reason=reason)
 
 
 def to_remove(kind: Kind, name: str, files: Sequence[FileInfo], reason: str, *, mark: str = "") -> Assessment:
-    """Make a thing that is removed."""
+    """Makes a thing that is removed."""
     return Assessment(
         kind=kind, name=name, size=total(files), is_removed=True, reason=reason, paths=tuple(file.path for file in files), mark=mark
     )

@@ -91,7 +91,7 @@ KEYS = {
 
 
 def read_retention(bucket: Bucket) -> Retention:
-    """Read the retention rules of this bucket.
+    """Reads the retention rules of this bucket.
 
     Raises:
         RequestError: the file cannot be used; the message names the key, the problem and a valid value.
@@ -105,7 +105,7 @@ def read_retention(bucket: Bucket) -> Retention:
 
 
 def parse_retention(text: bytes) -> Retention:
-    """Read the rules from a text; raises RequestError like ``read_retention``."""
+    """Reads the rules from a text; raises RequestError like ``read_retention``."""
     found = _load(text)
     if not isinstance(found, dict):
         raise _wrong("it says nothing" if found is None else "it is not a mapping", f"Write for example {EXAMPLE}, or remove the file")

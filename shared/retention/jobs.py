@@ -78,7 +78,7 @@ class _Job:
 
 
 def assess_job(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> list[Assessment]:
-    """Assess a job folder with these files: one Assessment for each part to remove, and one for what stays."""
+    """Assesses a job folder with these files: one Assessment for each part to remove, and one for what stays."""
     own = f"{JOBS}/{job_id}/"
     job = _Job(inspection=inspection, job_id=job_id, files={info.path.removeprefix(own): info for info in found})
     if time_of_job(job_id) is None:
@@ -96,7 +96,7 @@ def assess_job(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -
 
 
 def _assess_files(job: _Job) -> list[Assessment]:
-    """Assess a job that has more than its records."""
+    """Assesses a job that has more than its records."""
     inspection, rules = job.inspection, job.inspection.rules.jobs
     is_done = JobFile.PUBLISHED in job.files
     age = rules.done if is_done else rules.failed
@@ -128,7 +128,7 @@ def _assess_files(job: _Job) -> list[Assessment]:
 
 
 def _note_fixed(job: _Job) -> None:
-    """Keep the jobs whose folders this one needs to be fixed or resumed: only fixes, and jobs that failed before they had a plan."""
+    """Keeps the jobs whose folders this one needs to be fixed or resumed: only fixes, and jobs that failed before they had a plan."""
     is_fix = any(name.startswith(f"{Subfolder.FIXES}/") for name in job.files)
     may_need = is_fix or (JobFile.PUBLISHED not in job.files and JobFile.PLAN not in job.files)
     for other in (needed_by(job.inspection.bucket, job.job_id) or ()) if may_need else ():
@@ -136,7 +136,7 @@ def _note_fixed(job: _Job) -> None:
 
 
 def _assess_record(job: _Job) -> Assessment:
-    """Assess a job of which only request, outcome and manifest are left."""
+    """Assesses a job of which only request, outcome and manifest are left."""
     files = list(job.files.values())
     age = job.inspection.rules.records_stay
     if age is None:
@@ -159,7 +159,7 @@ def _has_revision(job: _Job) -> bool:
 
 
 def _leftover(inspection: Inspection, job_id: str, found: Sequence[FileInfo]) -> Assessment:
-    """Assess a folder without a request: an enqueue died, or a removal was interrupted."""
+    """Assesses a folder without a request: an enqueue died, or a removal was interrupted."""
     if not inspection.rules.is_set:
         return to_keep(Kind.LEFTOVER, job_id, found, "it has no request; stays for ever without config/retention.yaml")
     if inspection.now - newest(found) < ABANDONED_AFTER:

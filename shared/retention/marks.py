@@ -14,7 +14,7 @@ NOT_STARTED = "-not-started"
 
 
 def assess_requests(inspection: Inspection) -> Iterator[Assessment]:
-    """Assess all runs of a request together, because the newest is found by the numbers of the others."""
+    """Assesses all runs of a request together, because the newest is found by the numbers of the others."""
     groups: dict[str, list[FileInfo]] = {}
     for info in inspection.bucket.files(REQUESTS):
         groups.setdefault(info.path.rpartition(".")[0], []).append(info)
@@ -29,7 +29,7 @@ def assess_requests(inspection: Inspection) -> Iterator[Assessment]:
 
 
 def assess_notices(inspection: Inspection) -> Iterator[Assessment]:
-    """Assess each notice."""
+    """Assesses each notice."""
     groups: dict[str, list[FileInfo]] = {}
     for info in inspection.bucket.tree(NOTICES):
         groups.setdefault("/".join(info.path.split("/")[:2]), []).append(info)

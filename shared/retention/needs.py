@@ -34,7 +34,7 @@ class Needs:
 
 
 def read_needs(bucket: Bucket) -> Needs:
-    """Read the needs of the jobs that are open now."""
+    """Reads the needs of the jobs that are open now."""
     names = open_jobs(bucket)
     whole: dict[str, str] = {}
     unclear = False
@@ -70,7 +70,7 @@ def _owner(path: str | None) -> str | None:
 
 
 def in_groups(names: Collection[str], most: int) -> Iterator[tuple[str, list[str]]]:
-    """Split the names into groups of at most ``most``, each with the common prefix of its names; in descending order.
+    """Splits the names into groups of at most ``most``, each with the common prefix of its names; in descending order.
 
     A group can then be listed by its prefix, with few other names.
     """

@@ -32,7 +32,7 @@ from shared.retention.tombstones import (
 )
 
 CLOCKS_DIFFER = timedelta(hours=1)
-"""The largest assumed difference by which the clock that named a job is behind this one."""
+"""The largest assumed lag of the clock that named a job."""
 OF_JOBS = {Kind.SLICES, Kind.PARTS, Kind.JOB_FILES, Kind.JOB_RECORD}
 
 log = structlog.get_logger()
@@ -56,7 +56,7 @@ def remove_due(
     has_time: Callable[[], bool] = lambda: True,
     may_enter: Callable[[str], bool] = lambda _: True,
 ) -> Removed:
-    """Remove the things of all tombstones that are a day old, one tombstone at a time while ``has_time`` returns True.
+    """Removes the things of all tombstones that are a day old, one tombstone at a time while ``has_time`` returns True.
 
     Tombstones that ``may_enter`` rejects are left for another round.
     """
@@ -101,7 +101,7 @@ def _fixes_since(bucket: Bucket, at: datetime) -> dict[str, str]:
 
 
 def _assess_again(inspection: Inspection, tombstone: Tombstone) -> list[Assessment]:
-    """Assess the things of this tombstone again."""
+    """Assesses the things of this tombstone again."""
     names: dict[str, set[str]] = {}
     for thing in tombstone.things:
         names.setdefault(_whereabouts(thing.kind, thing.name), set()).add(thing.name)
@@ -136,7 +136,7 @@ def _whereabouts(kind: str, name: str) -> str:
 
 
 def _delete(bucket: Bucket, things: Sequence[Assessment], done: Removed) -> None:
-    """Remove the files of these things, unless an open job needs them now."""
+    """Removes the files of these things, unless an open job needs them now."""
     marks = [thing.mark for thing in things if thing.mark]
     for path in marks:
         bucket.write(path, b"")

@@ -64,7 +64,7 @@ def places_in(files: Sequence[FileInfo]) -> list[ResultPlace]:
 
 
 def assess_place(inspection: Inspection, place: ResultPlace) -> list[Assessment]:
-    """Assess the place and each of its revisions."""
+    """Assesses the place and each of its revisions."""
     made = {name: time_of_job(name) for name in place.revisions}
     whole = _assess_whole(inspection, place, made)
     if whole is not None and whole.is_removed:
@@ -94,7 +94,7 @@ def assess_place(inspection: Inspection, place: ResultPlace) -> list[Assessment]
 
 
 def _assess_whole(inspection: Inspection, place: ResultPlace, made: Mapping[str, datetime | None]) -> Assessment | None:
-    """Assess the place as a whole; None when it has only revisions."""
+    """Assesses the place as a whole; None when it has only revisions."""
     age = inspection.rules.results
     last = max([newest(place.files), *filter(None, made.values())]) if not any(made.values()) else max(filter(None, made.values()))
     in_use = any(inspection.needs.reason(name) for name in place.revisions) or None in made.values()
@@ -119,7 +119,7 @@ def _current(bucket: Bucket, place: ResultPlace, complete: Mapping[str, datetime
 
 
 def _assess_incomplete(inspection: Inspection, path: str, job_id: str, files: Sequence[FileInfo]) -> Assessment:
-    """Assess a revision without a manifest: its job is about to end or was cancelled, or a removal was interrupted."""
+    """Assesses a revision without a manifest: its job is about to end or was cancelled, or a removal was interrupted."""
     needed = inspection.needs.reason(job_id)
     if needed is not None:
         return to_keep(Kind.REVISION, path, files, f"its job: {needed}")

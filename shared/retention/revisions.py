@@ -7,7 +7,7 @@ from shared.retention.config import KeptRevisions
 
 
 def kept_revisions(made: Mapping[str, datetime], rules: KeptRevisions, now: datetime) -> dict[str, str]:
-    """Map each kept revision to the rule that keeps it. ``made`` holds the request times; the newest revision always stays."""
+    """Maps each kept revision to the rule that keeps it. ``made`` holds the request times; the newest revision always stays."""
     names = sorted(made, reverse=True)
     kept = dict.fromkeys(names[:1], "the newest of its place")
     for name in names[: rules.keep_last]:

@@ -67,7 +67,7 @@ MayEnter = Callable[[str], bool]
 
 
 def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float, may_enter: MayEnter = lambda _: True) -> Progress | None:
-    """Continue the round for about ``seconds``, or start the next one if it is due; returns None when nothing is due.
+    """Continues the round for about ``seconds``, or starts the next one if it is due; returns None when nothing is due.
 
     Pieces that ``may_enter`` rejects are left out of this round.
     """
@@ -89,7 +89,7 @@ def make_step(bucket: Bucket, rules: Retention, now: datetime, seconds: float, m
 
 
 def make_round(bucket: Bucket, rules: Retention, now: datetime) -> Progress:
-    """Run a whole round, or the rest of one."""
+    """Runs a whole round, or the rest of one."""
     while True:
         progress = make_step(bucket, rules, now, 3600)
         if progress is None or progress.phase not in PHASES:

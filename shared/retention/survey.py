@@ -21,7 +21,7 @@ Group = tuple[str, Callable[[], list[Assessment]]]
 
 
 def survey_jobs(inspection: Inspection, after: str = "") -> Iterator[Group]:
-    """Yield groups of jobs, the newest first, starting before ``after``."""
+    """Yields groups of jobs, the newest first, starting before ``after``."""
     names = [name for name in inspection.bucket.folders(JOBS) if not name.startswith("_") and (not after or name < after)]
     for prefix, group in in_groups(names, GROUP):
         yield group[-1], functools.partial(_assess_jobs, inspection, prefix, group)
@@ -43,7 +43,7 @@ def files_of_jobs(bucket: Bucket, prefix: str, names: list[str]) -> dict[str, li
 
 
 def survey_results(inspection: Inspection, after: str = "") -> Iterator[Group]:
-    """Yield groups of results with their revisions, by place, starting after ``after``."""
+    """Yields groups of results with their revisions, by place, starting after ``after``."""
     for folder in result_folders(inspection.bucket):
         if folder > after:
             yield folder, functools.partial(_assess_results, inspection, folder)
@@ -54,13 +54,13 @@ def _assess_results(inspection: Inspection, folder: str) -> list[Assessment]:
 
 
 def survey_requests(inspection: Inspection, after: str = "") -> Iterator[Group]:
-    """Yield all requests as one group."""
+    """Yields all requests as one group."""
     del after
     yield "", lambda: list(assess_requests(inspection))
 
 
 def survey_notices(inspection: Inspection, after: str = "") -> Iterator[Group]:
-    """Yield all notices as one group."""
+    """Yields all notices as one group."""
     del after
     yield "", lambda: list(assess_notices(inspection))
 
@@ -75,6 +75,6 @@ SURVEYS: dict[str, Callable[[Inspection, str], Iterator[Group]]] = {
 
 
 def survey(bucket: Bucket, rules: Retention, now: datetime) -> list[Assessment]:
-    """Assess everything in the bucket that the rules cover."""
+    """Assesses everything in the bucket that the rules cover."""
     inspection = Inspection(bucket=bucket, rules=rules, now=now, needs=read_needs(bucket))
     return [thing for groups in SURVEYS.values() for _, assess in groups(inspection, "") for thing in assess()]

@@ -68,7 +68,7 @@ class Marks:
 
 
 def read_marks(bucket: Bucket, now: datetime) -> Marks:
-    """Read all tombstones, and the things whose removal was cancelled in the last week."""
+    """Reads all tombstones, and the things whose removal was cancelled in the last week."""
     marks = Marks()
     for _, tombstone in read_all(bucket, TOMBSTONES):
         marks.due |= dict.fromkeys([thing.key for thing in tombstone.things], tombstone.at + GRACE)
@@ -79,12 +79,12 @@ def read_marks(bucket: Bucket, now: datetime) -> Marks:
 
 
 def forget_taken_back(bucket: Bucket, now: datetime) -> None:
-    """Remove the records of cancellations that are more than a week old."""
+    """Removes the records of cancellations that are more than a week old."""
     bucket.delete_many([path for path, undone in read_all(bucket, UNDONE) if now - undone.at >= TAKEN_BACK_FOR])
 
 
 def mark(bucket: Bucket, things: Sequence[Assessment], now: datetime) -> None:
-    """Write tombstones for these things."""
+    """Writes tombstones for these things."""
     for start in range(0, len(things), MOST_THINGS):
         marked = [
             Marked(kind=thing.kind, name=thing.name, size=thing.size, reason=thing.reason) for thing in things[start : start + MOST_THINGS]
@@ -93,7 +93,7 @@ def mark(bucket: Bucket, things: Sequence[Assessment], now: datetime) -> None:
 
 
 def read_tombstone(bucket: Bucket, path: str) -> Tombstone | None:
-    """Read a tombstone; None when it was cancelled or is damaged, and nothing of it is removed."""
+    """Reads a tombstone; None when it was cancelled or is damaged, and nothing of it is removed."""
     text = bucket.read(path)
     try:
         return None if text is None else decode_long(Tombstone, text)
@@ -103,7 +103,7 @@ def read_tombstone(bucket: Bucket, path: str) -> Tombstone | None:
 
 
 def read_all(bucket: Bucket, folder: str) -> Iterator[tuple[str, Tombstone]]:
-    """Yield the tombstones of a folder with their paths, the oldest first."""
+    """Yields the tombstones of a folder with their paths, the oldest first."""
     for info in bucket.files(folder):
         found = read_tombstone(bucket, info.path)
         if found is not None:
@@ -116,7 +116,7 @@ def removing_mark(path: str) -> str:
 
 
 def drop_finished_marks(bucket: Bucket) -> None:
-    """Remove the marks of removals that ended: a process that dies between the tombstone and its mark leaves the mark."""
+    """Removes the marks of removals that ended: a process that dies between the tombstone and its mark leaves the mark."""
     for info in bucket.files(REMOVING):
         if not bucket.exists(f"{TOMBSTONES}/{name_of(info.path)}.json"):
             bucket.delete(info.path)
@@ -137,7 +137,7 @@ class TakenBack:
 
 
 def undo(bucket: Bucket, wanted: str | None, now: datetime) -> TakenBack:
-    """Cancel the removal of all things, of those with one tombstone id, or of one thing by its name.
+    """Cancels the removal of all things, of those with one tombstone id, or of one thing by its name.
 
     Raises:
         RequestError: no tombstone or thing has this name.

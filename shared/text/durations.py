@@ -14,7 +14,7 @@ _SHOWN_CHARACTERS = 60
 
 
 def read_duration(text: str) -> timedelta:
-    """Read a number with its unit; raises ValueError with an example."""
+    """Reads a number with its unit; raises ValueError with an example."""
     found = re.fullmatch(r"([0-9]{1,9}) ?(d|h|min|s)", text.strip())
     if found is None:
         raise ValueError(

@@ -34,7 +34,7 @@ def shown(value: object) -> str:
 
 
 def read_yaml(text: bytes) -> Any:  # noqa: ANN401 - any plain data
-    """Read the plain data of a file; dates and times stay text, and integers have at most 64 bits.
+    """Reads the plain data of a file; dates and times stay text, and integers have at most 64 bits.
 
     Raises:
         NotYamlError: it is not YAML, is too long or too deep, uses an alias or a type that is not plain, or repeats a key.

@@ -85,7 +85,7 @@ class Replay:
         self.client = redis.Redis.from_url(url)
 
     def run(self, days: int, every: int) -> Iterator[Sample]:
-        """Replay so many days and give a sample every so often."""
+        """Replays so many days and gives a sample every so often."""
         self.bucket.write(RETENTION, RULES)  # for models gc; rounds go by the rules that are given
         for day in range(days):
             morning = FIRST + timedelta(days=day)
@@ -134,7 +134,7 @@ class Replay:
         return folder
 
     def work_off(self) -> None:
-        """Take messages from their queues and run their tasks, until there is none."""
+        """Takes messages from their queues and runs their tasks, until there is none."""
         while any(self._take(queue) for queue in QUEUES):
             pass
 
@@ -148,7 +148,7 @@ class Replay:
         return True
 
     def _date_new_files(self, morning: datetime) -> None:
-        """Date what was written today to this day; tables stay as they are, since jobs know their times."""
+        """Dates what was written today to this day; tables stay as they are, since jobs know their times."""
         moment = morning.timestamp() + 3600
         today = f"{morning:%Y%m%d}"
         found = [*self.bucket.tree("jobs", today), *self.bucket.tree(REQUESTS, f"score-{today}")]
@@ -156,7 +156,7 @@ class Replay:
             os.utime(self.bucket.place(info.path), (moment, moment))
 
     def _age_keys(self) -> None:
-        """Let a day pass for every key in Redis that expires."""
+        """Lets a day pass for every key in Redis that expires."""
         for key in self.client.scan_iter("*"):
             left = int(self.client.ttl(key))  # type: ignore[arg-type]
             if left > DAY_SECONDS:

@@ -104,7 +104,7 @@ def processes(place: Place) -> dict[str, psutil.Process]:
 
 
 def soak(place: Place, jobs: int, samples: int) -> Iterator[Sample]:
-    """Run so many jobs one after the other, each a table of its own, and measure every so often."""
+    """Runs so many jobs one after the other, each a table of its own, and measures every so often."""
     bucket = LocalBucket(place.bucket)
     url = f"redis://127.0.0.1:{place.environment['SCORING_REDIS_PORT']}/0"
     settings = Settings(redis_url=url, bucket_url=bucket.url)

@@ -1,4 +1,4 @@
-"""`cold_start.sh` itself: from nothing to a result, and nothing left behind."""
+"""`cold_start.sh` itself: from nothing to a result, and nothing that remains."""
 
 import re
 import subprocess

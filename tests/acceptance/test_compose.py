@@ -196,13 +196,13 @@ def test_the_image_runs_as_nobody_in_particular_and_holds_no_compiler_no_cache_a
     assert seen == ["1000", *expected]
 
 
-def test_redis_wants_the_password_and_keeps_what_it_is_told(containers: Containers) -> None:
+def test_redis_wants_the_password_and_has_the_options_of_the_file(containers: Containers) -> None:
     assert "NOAUTH" in containers("exec", "-T", "redis", "redis-cli", "llen", "score")
     ask = 'REDISCLI_AUTH="$(cat /run/secrets/redis-password)" redis-cli config get "$0" | tail -n 1'
-    told = {
+    found = {
         name: containers("exec", "-T", "redis", "sh", "-c", ask, name).strip() for name in ("appendonly", "appendfsync", "maxmemory-policy")
     }
-    assert told == {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+    assert found == {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
 
 
 def test_a_worker_killed_in_mid_job_leaves_one_result_one_notice_and_the_text_of_a_run_without_docker(containers: Containers) -> None:
@@ -344,7 +344,7 @@ def test_an_upgrade_during_a_job_loses_nothing_and_one_command_leads_back(contai
     assert len(containers.notices(job_id)) == 1
 
 
-def test_what_serves_the_figures_stops_when_it_is_told(containers: Containers) -> None:
+def test_what_serves_the_figures_stops_on_request(containers: Containers) -> None:
     [container] = containers.ids("metrics")
     containers("--profile", "metrics", "stop", "metrics")
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).strip() != "137", "it was killed when its time was over"

@@ -112,7 +112,7 @@ def test_every_library_is_installed_from_the_lock_file_with_its_digest(project: 
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
-def test_an_environment_is_made_anew_when_what_it_was_made_from_changed(project: Path, fake, name: str) -> None:
+def test_an_environment_is_made_again_when_what_it_was_made_from_changed(project: Path, fake, name: str) -> None:
     python = fake(MAKES_A_HOLLOW_ENVIRONMENT)
     start(project, PYTHON=python)
     with (project / name).open("a") as file:
@@ -121,14 +121,14 @@ def test_an_environment_is_made_anew_when_what_it_was_made_from_changed(project:
     assert len(pip_calls(project)) == 4
 
 
-def test_an_environment_that_could_not_be_filled_is_made_anew(project: Path, fake) -> None:
+def test_an_environment_that_could_not_be_filled_is_made_again(project: Path, fake) -> None:
     python = fake(MAKES_A_HOLLOW_ENVIRONMENT)
     failed = start(project, PYTHON=python, PIP_ENDS_WITH="1")
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1] == NO_REGISTRY
-    mended = start(project, PYTHON=python)
-    assert mended.returncode == 0
-    assert "Making the environment" in mended.stdout
+    repaired = start(project, PYTHON=python)
+    assert repaired.returncode == 0
+    assert "Making the environment" in repaired.stdout
 
 
 def test_the_environment_with_the_tests_libraries_serves_for_all(project: Path, fake) -> None:

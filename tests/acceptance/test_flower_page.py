@@ -126,8 +126,8 @@ def test_the_task_that_ends_a_job_as_failed_is_a_failure_in_flower(dashboard: Da
     [task] = wait_until(failures, 30, "the failed task in Flower")
     assert task["name"] == SCORE_PLAN
     assert "lacks the column" in task["exception"]
-    told = f"/api/tasks?taskname={NOTIFY}&state=SUCCESS"
-    wait_until(lambda: job_id in [task["args"] for task in dashboard.ask(told).values()], 30, "the notice of the failure")
+    notices = f"/api/tasks?taskname={NOTIFY}&state=SUCCESS"
+    wait_until(lambda: job_id in [task["args"] for task in dashboard.ask(notices).values()], 30, "the notice of the failure")
 
 
 @contextlib.contextmanager
@@ -162,8 +162,8 @@ def score_with_a_loss(place: Place, third: subprocess.Popen[bytes]) -> Dashboard
     kill(third)
     outcome = place.scoring_json("jobs", "show", job_id, "--follow")
     assert outcome["facts"]["scored"] == f"{CHUNKS * CHUNK_ROWS:,}"
-    told = f"/api/tasks?taskname={NOTIFY}&state=SUCCESS"
-    wait_until(lambda: job_id in [task["args"] for task in waiting.ask(told).values()], 30, "the notice in Flower")
+    notices = f"/api/tasks?taskname={NOTIFY}&state=SUCCESS"
+    wait_until(lambda: job_id in [task["args"] for task in waiting.ask(notices).values()], 30, "the notice in Flower")
     return Dashboard(place=place, job_id=job_id, **facts)
 
 
@@ -218,7 +218,7 @@ def test_without_the_password_nothing_is_shown(browser: Browser, dashboard: Dash
 
 
 def addresses(dashboard: Dashboard, method: str) -> list[str]:
-    """Every path of Flower's that takes this method; what stands for a worker or a file is one that is there."""
+    """Every path of Flower's that takes this method; the place of a worker or a file is taken by one that exists."""
     found = []
     for rule in handlers:
         spec = rule if isinstance(rule, URLSpec) else URLSpec(*rule)

@@ -65,7 +65,7 @@ def parts(place: Place, job_id: str) -> int:
 
 
 def check_end(place: Place, job_id: str, expected: bytes) -> None:
-    """The job ended in the right result, was told of once, and needs nothing more."""
+    """The job ended in the right result, was reported once, and needs nothing more."""
     outcome = place.scoring_json("jobs", "show", job_id, "--follow")
     assert (outcome["facts"]["scored"], outcome["facts"]["rejected"]) == ("20,000", "0")
     assert result_text(place, outcome) == expected
@@ -79,7 +79,7 @@ def test_every_process_of_the_worker_is_busy_with_a_job(trained: Place, table: P
     job_id = enqueue(trained, table)
     check_end(trained, job_id, undisturbed)
     used = [busy_seconds(process) - seconds for process, seconds in before.items()]
-    # each did its share: chunks go to whoever is free
+    # each did its share: chunks go to any free process
     assert min(used) > max(used) / 4 > 0.02, used
 
 

@@ -262,7 +262,7 @@ def _read_or_hang(
     released: threading.Event,
     path: str,
 ) -> bytes | None:
-    """Read as the bucket does, unless it is one that hangs."""
+    """Reads as the bucket does, unless it is one that hangs."""
     if bucket.root == root and hangs.is_set():
         released.wait()
     return read(bucket, path)

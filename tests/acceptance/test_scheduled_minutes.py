@@ -45,7 +45,7 @@ def test_two_beats_make_one_job_a_minute(place, minutes):
     schedule = place.bucket / "config/schedule.yaml"
     schedule.parent.mkdir()
     table = place.sample_table.relative_to(place.bucket)
-    # put in place at once, as whoever edits it should
+    # put in place at once, as everybody who edits it should
     (schedule.parent / "new").write_text(ENTRY.format(table=table))
     (schedule.parent / "new").rename(schedule)
 

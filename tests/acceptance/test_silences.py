@@ -15,10 +15,10 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import StepMessage, TrainJob
-from shared.queue import heartbeat
 from shared.queue.broker import make_app, send
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN
+from shared.queue.state import heartbeat
 from shared.settings import Settings
 from tests.acceptance.faults.stage import Stage
 from tests.conftest import wait_until
@@ -79,7 +79,7 @@ class Moody(http.server.ThreadingHTTPServer):
     def handle_error(self, *_):
         pass  # the other side went away, as it should
 
-    def told(self, word):
+    def titles_with(self, word):
         """The titles of the notices with this word that were taken."""
         return [asked.title for asked in about(word, self.taken)]
 
@@ -124,7 +124,7 @@ def mood(stage, webhook):
 
 
 def ended(stage, name) -> JobFolder:
-    """A job that has ended, and of which nobody was told."""
+    """A job that has ended, and of which nobody was notified."""
     folder = JobFolder(LocalBucket(stage.place.bucket), name)
     folder.create(TrainJob(job_id=name, created=datetime.now(UTC), definition="v1", train="data/train.csv"))
     folder.write_outcome(Outcome(state="failed", at=datetime.now(UTC), reason=f"only a test, {name}"))
@@ -172,7 +172,7 @@ def test_many_notices_for_a_webhook_that_hangs_delay_no_plan_no_chunk_and_no_fin
     stage.client.delete(REST)
     wait_until(lambda: all(folder.has("notified.json") for folder in [*folders, job]), 60, "the notices")
     for folder in folders:
-        [title] = webhook.told(folder.job_id)
+        [title] = webhook.titles_with(folder.job_id)
         was_broken_off = bool(about(folder.job_id, webhook.unanswered))
         assert title.endswith("(may be a repetition)") == was_broken_off, "somebody may have read what got no answer"
 
@@ -190,22 +190,22 @@ def test_a_webhook_that_asks_for_a_rest_is_asked_by_nobody_until_it_is_over(stag
     assert min(asked.at for asked in taken) - refused.at >= 3
 
 
-def test_the_silence_of_beat_is_told_of_once_and_its_sweep_is_sent_until_it_is_back(stage, webhook):
+def test_the_silence_of_beat_is_reported_once_and_its_sweep_is_sent_until_it_is_back(stage, webhook):
     client = connect_to_redis(stage.settings.broker_url)
     wait_until(lambda: (heartbeat.seconds_since(client, heartbeat.BEAT) or 99) < 2, what="a sign of beat")
-    assert webhook.told("beat") == []
+    assert webhook.titles_with("beat") == []
     [beat] = stage.beats
     beat.terminate()
     beat.wait(15)
-    wait_until(lambda: webhook.told("beat"), 20, "the alarm")
-    assert webhook.told("beat") == ["beat has been silent for 4 s"]
+    wait_until(lambda: webhook.titles_with("beat"), 20, "the alarm")
+    assert webhook.titles_with("beat") == ["beat has been silent for 4 s"]
     lost = ended(stage, "lost-01")
     wait_until(lambda: lost.has("notified.json"), 15, "the job that only a sweep can end")
     assert heartbeat.seconds_since(client, heartbeat.BEAT) > 4
     assert heartbeat.seconds_since(client, heartbeat.SWEEP) < 4
 
     stage.start_beat()
-    wait_until(lambda: len(webhook.told("beat")) > 1, 20, "the word that beat is back")
+    wait_until(lambda: len(webhook.titles_with("beat")) > 1, 20, "the word that beat is back")
     wait_until(lambda: heartbeat.seconds_since(client, heartbeat.BEAT) < 1, what="a sign of beat")
-    assert webhook.told("beat")[1:] == ["beat is back"]
+    assert webhook.titles_with("beat")[1:] == ["beat is back"]
     assert [key for key in client.scan_iter("scoring:*") if client.ttl(key) == -1] == [], "every key of ours has an expiry"

@@ -248,7 +248,7 @@ def test_a_second_one_on_the_same_home_is_refused(running):
     assert said.startswith(f"scoring up runs already on {running.folder / 'home'}, pid {running.process.pid}. Stop it with ")
 
 
-def test_a_second_one_on_another_home_is_told_who_has_the_port(running):
+def test_a_second_one_on_another_home_shows_who_has_the_port(running):
     second = running.launch(
         stdout=subprocess.PIPE, text=True, env={"SCORING_HOME": "./other", "SCORING_FLOWER_PORT": str(free_ports(1)[0])}
     )

@@ -847,7 +847,7 @@ class StoreContract(BucketContract):
 
     @pytest.fixture
     def relay(self, address, connected):
-        """What lies between the store and whoever opens a bucket."""
+        """What lies between the store and the one that opens a bucket."""
         relay = StoreRelay(address)
         with connected(relay.url):
             yield relay

@@ -234,7 +234,7 @@ def test_the_command_prints_sentences(tmp_path, capsys):
     assert printed.endswith(f"broken: 1 of {len(checks.CHECKS)} promises broken\n")
 
 
-def test_the_command_names_the_known_definitions_when_there_is_none_of_the_name(capsys):
+def test_the_command_names_the_known_definitions_when_no_definition_has_the_name(capsys):
     assert checks.main(["nothing"]) == 4
     assert f"there are: {', '.join(list_definitions())}" in capsys.readouterr().err
 

@@ -24,7 +24,8 @@ from shared.bucket.local import LocalBucket
 from shared.errors import StaleMessageError, TableError
 from shared.table_files import ENDINGS, TEXT_FORMS, FileKind, find_files, kind_of
 from tests.handmade import FEATURES, HEADER, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.scoring.plan import read_pinned_inputs, read_plan
 from workers.tables import compression
 from workers.tables.chunk_size import ChunkSize
@@ -483,7 +484,7 @@ def _plain(kind: FileKind, text: bytes, table_schema: TableSchema, start: int, e
 
 
 @pytest.mark.parametrize(("dialect", "other"), [(COMMAS, "\t"), (TABS, ",")])
-def test_a_quote_behind_the_other_separator_is_a_letter(dialect, other):
+def test_a_quote_after_the_other_separator_is_a_letter(dialect, other):
     lines = [dialect.separator.join(["1", f'a{other}"b', "c"]), dialect.separator.join(["2", "d", "e"])]
     assert record_ends("\n".join(lines).encode(), dialect, final=True).tolist() == [len(lines[0]) + 1, len(lines[0]) + 1 + len(lines[1])]
 

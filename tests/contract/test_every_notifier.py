@@ -51,7 +51,7 @@ class Request:
 
 
 class Webhook(http.server.ThreadingHTTPServer):
-    """A real HTTP server that keeps what is posted to it and answers as it was told to."""
+    """A real HTTP server that keeps what is posted to it and answers as the test asked."""
 
     def __init__(self):
         self.requests: list[Request] = []

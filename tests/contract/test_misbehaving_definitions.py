@@ -19,7 +19,8 @@ from shared.jobs.folder import Outcome
 from tests.handmade import make_job, plan, text_at
 from tests.ready_loader import ReadyLoader
 from tests.trainings import EVAL, TRAIN, add_definition, library_of, make_training, manifest_of, train, write_training_tables
-from workers.scoring import chunk, publishing
+from workers.scoring import publishing
+from workers.scoring.chunks import chunk
 from workers.training import releasing
 from workers.training.rivals import IsolatedLoading
 
@@ -146,7 +147,7 @@ def definitions(tmp_path) -> Path:
 
 
 def define(definitions: Path, **what: str) -> Path:
-    """Add the definition with these statements at the places of their names."""
+    """Adds the definition with these statements at the places of their names."""
     code = WELL_BEHAVED
     for place, statement in what.items():
         code = code.replace(f"pass  # {place.upper()}", statement)
@@ -159,7 +160,7 @@ def spoil(definitions: Path, place: str) -> None:
 
 
 def score(bucket: LocalBucket, definitions: Path, **more: object) -> Outcome:
-    """Score the evaluation table in this process."""
+    """Scores the evaluation table in this process."""
     folder = make_job(bucket, table=EVAL, model="bad", **{"minute": 30, **more})
     made = plan(folder)
     for index in range(len(made.chunks)):
@@ -317,7 +318,7 @@ def test_a_definition_that_raises_in_training_fails_it_and_nothing_is_published(
     assert not bucket.folders("model")
 
 
-def test_rates_that_are_no_numbers_in_training_are_told_with_row_file_and_line(bucket, definitions):
+def test_rates_that_are_no_numbers_in_training_are_reported_with_row_file_and_line(bucket, definitions):
     file = define(definitions, predicting="rates[3:] = np.nan")
     spoil(definitions, "predicting")
     with pytest.raises(DefinitionError) as raised:
@@ -428,15 +429,15 @@ def test_a_rival_that_dies_hangs_or_raises_is_left_out_and_the_others_are_compar
     bad = train(make_training(bucket, "bad", minute=1), definitions).release
     good = train(make_training(bucket, "good"), definitions).release  # the older one, so it is asked after the bad one
     spoil(definitions, "loading")
-    told = []
-    loading = IsolatedLoading(seconds=2.0, on_crash=lambda *killer: told.append(killer))
+    killers = []
+    loading = IsolatedLoading(seconds=2.0, on_crash=lambda *killer: killers.append(killer))
     outcome = releasing.train_release(make_training(bucket, "v1", minute=2), library_of(bucket, definitions), loading=loading)
     evaluation = manifest_of(bucket, outcome).evaluation
     assert outcome.state == "done"
     assert list(evaluation.not_compared) == [bad]
     assert says in evaluation.not_compared[bad]
     assert good in evaluation.differences
-    assert [release for release, _ in told] == ([bad] if says.startswith("it ") else [])
+    assert [release for release, _ in killers] == ([bad] if says.startswith("it ") else [])
 
 
 def test_a_rival_whose_code_ends_the_process_at_import_is_left_out(bucket, definitions):

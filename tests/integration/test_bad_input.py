@@ -36,7 +36,7 @@ def visible(place: Place) -> set[str]:
     return {str(file.relative_to(place.bucket)) for folder in shown for file in folder.rglob("*")}
 
 
-def told(stderr: str) -> tuple[str, str]:
+def error_and_step(stderr: str) -> tuple[str, str]:
     """The sentence and the next step of an error; there is one of each and nothing else but the name of the job."""
     said = [line for line in stderr.splitlines() if line.strip() and not line.startswith("Job ")]
     assert len(said) == 2, stderr
@@ -48,10 +48,10 @@ def told(stderr: str) -> tuple[str, str]:
 
 
 def refused(place: Place, *arguments: str | Path, code: int, sentence: str, next_step: str = ".") -> str:
-    """Run a command that must be refused; returns all that it said."""
+    """Runs a command that must be refused; returns all that it said."""
     before = visible(place)
     done = place.scoring(*arguments, code=code)
-    what, step = told(done.stderr)
+    what, step = error_and_step(done.stderr)
     assert re.search(sentence, what), what
     assert re.search(next_step, step), step
     assert done.stdout == ""

@@ -180,7 +180,8 @@ from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob, TrainJob
-from workers.scoring import planning, publishing, chunk
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.training import releasing
 from workers.scoring.plan import read_plan
 bucket, now = LocalBucket(Path("bucket").absolute()), datetime(2026, 11, 23, tzinfo=UTC)

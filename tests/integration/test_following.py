@@ -1,4 +1,4 @@
-"""Whoever waits for a job sees it move, may stop looking at any moment, and is told what may be wrong when nothing moves."""
+"""A person who waits for a job sees it move, may stop looking at any moment, and sees what may be wrong when nothing moves."""
 
 import io
 import os
@@ -83,7 +83,7 @@ class Terminal:
         os.write(self._keyboard, keys)
 
     def end(self) -> int:
-        """Wait for the command and return its exit code; all it showed is in ``text`` then."""
+        """Waits for the command and returns its exit code; all it showed is in ``text`` then."""
         code = self.running.wait(120)
         self._reader.join(20)
         return code
@@ -212,7 +212,7 @@ def test_nothing_is_hinted_at_when_a_worker_has_the_job(bucket: LocalBucket, mon
     assert HINT not in follow_and_cancel(folder, monkeypatch)
 
 
-def test_whoever_follows_is_told_that_redis_does_not_answer(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_shows_that_redis_does_not_answer(bucket: LocalBucket, monkeypatch: pytest.MonkeyPatch) -> None:
     # the display is drawn ten times a second
     assert follow.NO_REDIS in follow_and_cancel(make_job(bucket), monkeypatch, pause_seconds=0.15)
 

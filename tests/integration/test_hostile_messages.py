@@ -31,7 +31,7 @@ class Queue:
         self.client = redis.Redis(port=int(place.environment["SCORING_REDIS_PORT"]))
 
     def push(self, data: bytes, queue: str = "control", logged: str = REFUSED) -> str:
-        """Put raw bytes on a queue and wait for the line in the log; returns what was logged from then on."""
+        """Puts raw bytes on a queue and waits for the line in the log; returns what was logged from then on."""
         start = self.place.log.stat().st_size
 
         def news() -> str:
@@ -44,11 +44,11 @@ class Queue:
         return news()
 
     def send(self, task: object, *arguments: object, queue: str = "control", logged: str = REFUSED, **changed: object) -> str:
-        """Put a well-formed message for a task on its queue."""
+        """Puts a well-formed message for a task on its queue."""
         return self.push(envelope(task, json.dumps([arguments, {}, {}]).encode(), queue, **changed), queue, logged)
 
     def publish(self, data: bytes, logged: str = REFUSED) -> str:
-        """Say something to the remote control and wait until every worker refused it; returns what was logged from then on."""
+        """Says something to the remote control and waits until every worker refused it; returns what was logged from then on."""
         start = self.place.log.stat().st_size
         self.client.publish("/0.celery.pidbox", data)
 
@@ -62,7 +62,7 @@ class Queue:
         return said
 
     def drain(self) -> None:
-        """Wait until nothing waits any more."""
+        """Waits until nothing waits any more."""
         wait_until(lambda: not any(self.client.llen(queue) for queue in QUEUES), what="the end of the queues")
 
 
@@ -198,7 +198,7 @@ def test_a_pickle_is_never_opened(queue: Queue, tmp_path: Path) -> None:
     assert not (tmp_path / "exploded").exists()
 
 
-def test_a_task_that_is_none_of_ours_is_dropped(queue: Queue) -> None:
+def test_a_foreign_task_is_dropped(queue: Queue) -> None:
     for task in ("os.system", "score.everything", "", "workers.tasks.context.bucket", "x" * 10_000, "celery.chord_unlock", "celery.map"):
         assert "must be one of our tasks" in queue.send(task, "touch /tmp/x")
 
@@ -398,12 +398,12 @@ def test_a_job_file_that_is_a_link_out_of_the_bucket_is_not_followed(trained: Pl
 
 
 def test_a_hostile_job_among_the_open_ones_does_not_keep_the_sweep_from_the_others(trained: Place, tmp_path: Path) -> None:
-    """The job that is behind it in every list lost its message, and still ends."""
+    """The job that is after it in every list lost its message, and still ends."""
     marks = trained.bucket / "jobs" / "_open"
     hostile = hostile_job(trained, "00000000-hostile", b"{}")
     for name in ("00000000-hostile", "00000000-NO-ID", "0"):
         (marks / name).write_bytes(b"")
-    table = tmp_path / "behind.csv"
+    table = tmp_path / "after.csv"
     pd.read_csv(trained.sample_table).head(20).to_csv(table, index=False)
     place = Place(root=trained.root, environment=trained.environment | {"REDIS_URL": "redis://127.0.0.1:1/0"}, webhook=trained.webhook)
     job_id = place.scoring("score", table, "--model", "v1", "--no-wait", code=6).stderr.split()[1]

@@ -86,7 +86,7 @@ def copied(full: Path, target: Path) -> LocalBucket:
 
 
 def killed_after(bucket: LocalBucket, calls: int, work: Callable[[], Any]) -> bool:
-    """Do the work in a process that is killed at such a call; False when it ended before."""
+    """Does the work in a process that is killed at such a call; False when it ended before."""
     child = os.fork()
     if child == 0:
         left = [calls]
@@ -150,7 +150,7 @@ def test_a_removal_killed_between_a_tombstone_and_its_mark_leaves_no_mark(full, 
 @pytest.mark.parametrize(
     ("kills", "seed"), [pytest.param(15, 3, id="15"), pytest.param(200, 5, id="200", marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
 )
-def test_removal_that_is_killed_damages_nothing_and_leaves_nothing_behind(full, tmp_path, kills, seed):
+def test_removal_that_is_killed_damages_nothing_and_leaves_no_remains(full, tmp_path, kills, seed):
     chance, now = random.Random(seed), datetime.now(UTC)
     rules = read_retention(LocalBucket(full))
     held = open_jobs(LocalBucket(full))[0]

@@ -95,7 +95,7 @@ def test_the_level_and_the_chatter_of_celery_are_held_down(form: str) -> None:
 
 
 def small_job(place: Place, folder: Path) -> str:
-    """Score 10 rows in chunks of 4; returns the job once all is done."""
+    """Scores 10 rows in chunks of 4; returns the job once all is done."""
     table = folder / "logged.csv"
     source = place.sample_table.relative_to(place.bucket)
     import pandas as pd

@@ -133,9 +133,9 @@ def test_same_request_twice_is_one_job(trained: Place, tmp_path: Path) -> None:
     again = trained.scoring_json("score", table, "--model", "v1")
     assert first["job_id"] == second["job_id"] == again["job_id"]
     assert (first["fresh"], second["fresh"]) == (True, False)
-    anew = trained.scoring_json("score", table, "--model", "v1", "--again")
-    assert anew["job_id"] != first["job_id"]
-    assert anew["facts"]["scored"] == again["facts"]["scored"]
+    repeated = trained.scoring_json("score", table, "--model", "v1", "--again")
+    assert repeated["job_id"] != first["job_id"]
+    assert repeated["facts"]["scored"] == again["facts"]["scored"]
 
 
 def test_each_job_brings_one_notice_with_the_facts(trained: Place, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A release is promoted and rolled back on a running stack: people are told, and the next job uses what the alias means."""
+"""A release is promoted and rolled back on a running stack: people are notified, and the next job uses what the alias means."""
 
 import pytest
 
@@ -7,18 +7,18 @@ from tests.conftest import wait_until
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-def test_people_are_told_of_both_and_jobs_follow(trained):
+def test_people_are_notified_of_both_and_jobs_follow(trained):
     newest = {release["definition"]: release["release"] for release in reversed(trained.scoring_json("models", "list"))}
     for release in (newest["v1"], newest["v2"]):
         trained.scoring("models", "promote", release, "--alias", "moved", "--reason", "a test of it")
     rolled = trained.scoring_json("models", "rollback", "--alias", "moved")
     assert rolled == {"alias": "moved", "release": newest["v1"], "was": newest["v2"]}
 
-    def told() -> list[str]:
+    def titles() -> list[str]:
         return [notice["text"] for notice in trained.webhook.posted if "moved points to" in notice["text"]]
 
-    wait_until(lambda: len(told()) >= 3, 30, "the notices")
-    assert told() == [f"promoted: moved points to {newest[name]}" for name in ("v1", "v2")] + [
+    wait_until(lambda: len(titles()) >= 3, 30, "the notices")
+    assert titles() == [f"promoted: moved points to {newest[name]}" for name in ("v1", "v2")] + [
         f"rolled back: moved points to {newest['v1']}"
     ]
     outcome = trained.scoring_json("score", trained.sample_table, "--model", "moved")

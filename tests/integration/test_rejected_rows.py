@@ -37,8 +37,8 @@ def failed_job(place: Place, *arguments: str | Path) -> str:
     return re.search(r"Job (\S+)", failed.stderr)[1]
 
 
-def mend(path: Path, lines: list[str]) -> None:
-    """Put the right rows into a file of rejected ones."""
+def correct(path: Path, lines: list[str]) -> None:
+    """Puts the right rows into a file of rejected ones."""
     header, *rows = csv.reader(io.StringIO(path.read_text(), newline=""))
     with path.open("w", newline="") as out:
         csv.writer(out).writerows([header, *([*row[:5], *lines[int(row[1]) - 1].split(",")] for row in rows)])
@@ -46,13 +46,13 @@ def mend(path: Path, lines: list[str]) -> None:
 
 def test_a_failed_job_is_fixed_into_the_result_of_the_right_table(trained: Place, right: tuple[list[str], bytes], tmp_path: Path) -> None:
     lines, expected = right
-    table, mended = tmp_path / "spoiled.csv", tmp_path / "mended.csv"
+    table, corrected = tmp_path / "spoiled.csv", tmp_path / "corrected.csv"
     table.write_text(spoil(lines, SPOILED))
     job_id = failed_job(trained, table, "--model", "v2", "--chunk-rows", "200", "--max-rejects", "3")
-    trained.scoring("results", "rejects", job_id, "--rows", mended)
-    assert [int(row[1]) for row in list(csv.reader(mended.open()))[1:]] == list(SPOILED)
-    mend(mended, lines)
-    outcome = trained.scoring_json("score", mended, "--fix", job_id)
+    trained.scoring("results", "rejects", job_id, "--rows", corrected)
+    assert [int(row[1]) for row in list(csv.reader(corrected.open()))[1:]] == list(SPOILED)
+    correct(corrected, lines)
+    outcome = trained.scoring_json("score", corrected, "--fix", job_id)
     assert result_text(trained, outcome) == expected
     assert (outcome["facts"]["rejected"], outcome["facts"]["fixes"]) == ("0", job_id)
     assert f"fix {job_id} with" in trained.scoring("jobs", "list").stdout

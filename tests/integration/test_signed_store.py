@@ -35,7 +35,7 @@ def manifest(keyed: Place) -> Iterator[Path]:
 
 
 def check_as_an_outsider(path: Path) -> None:
-    """Check a signature as the bidding system would: with nothing but the file, the key and the documented rule."""
+    """Checks a signature as the bidding system would: with nothing but the file, the key and the documented rule."""
     body, _, tail = path.read_bytes().rpartition(b',\n "signature": "')
     assert tail == hmac.new(KEY.encode(), body, hashlib.sha256).hexdigest().encode() + b'"\n}'
 

@@ -55,14 +55,14 @@ def test_a_second_stack_leaves_the_jobs_of_the_first_alone_does_its_own_and_both
     assert "warning: the bucket belongs to another stack" not in trained.log.read_text()
 
 
-def _cluster_finding(place: Place) -> dict[str, str]:
+def _stack_finding(place: Place) -> dict[str, str]:
     # what else is wrong there, like a definition of another test that the second stack does not have, is not the question
     said = READY_CLI.run(["doctor", "--json"], place.environment, 120).stdout
     return next(one for one in json.loads(said) if one["subject"] == "cluster")
 
 
 def test_the_doctor_of_the_second_stack_warns_and_that_of_the_first_does_not(trained: Place, second: Place) -> None:
-    of_first, of_second = (_cluster_finding(place) for place in (trained, second))
+    of_first, of_second = (_stack_finding(place) for place in (trained, second))
     assert of_first["state"] == "well"
     assert of_second["state"] == "warning"
     assert f"the bucket belongs to another stack, {name_of(trained)}" in of_second["text"]

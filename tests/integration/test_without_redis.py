@@ -1,4 +1,4 @@
-"""Redis may be away, or lose all it holds, at any moment: a job that is written runs, ends in the right result, and is told of once."""
+"""Redis may be away, or lose all it holds, at any moment: a job that is written runs, ends in the right result, and is reported once."""
 
 import itertools
 import os
@@ -58,7 +58,7 @@ def undisturbed(trained: Place, table: Path) -> bytes:
 
 
 def only_notice(place: Place, job_id: str) -> None:
-    """The job was told of once, and nothing more will be."""
+    """The job was reported once, and nothing more will be."""
     wait_until(lambda: place.webhook.about(job_id), what="the notice")
     wait_until(lambda: not (place.bucket / "jobs/_open" / job_id).exists(), what="the end of the job")
     assert len(place.webhook.about(job_id)) == 1

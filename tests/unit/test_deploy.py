@@ -16,8 +16,8 @@ from prometheus_client import generate_latest
 
 from producers.operations.metrics import registry
 from producers.stack.services import NAMES
-from shared.queue import heartbeat
 from shared.queue.broker import make_app
+from shared.queue.state import heartbeat
 from shared.settings import SECRETS, Settings
 from tests.conftest import REPOSITORY
 
@@ -146,7 +146,7 @@ def test_no_container_has_a_secret_in_its_environment_or_its_command_and_none_ge
     for service in COMPOSE["services"].values():
         assert "env_file" not in service
         assert not SECRET_VARIABLES & {*service.get("environment", {})}
-    # where docker-compose puts a value in, it is none of a secret
+    # where docker-compose puts a value in, it is not that of a secret
     assert not SECRET_VARIABLES & {*re.findall(r"(?<!\$)\$\{(\w+)", (REPOSITORY / "docker-compose.yml").read_text())}
     files = {name: secret["file"] for name, secret in COMPOSE["secrets"].items()}
     assert files == {name: f"./.secrets/{name}" for name in files}
@@ -317,9 +317,9 @@ def test_keda_reads_the_queues_as_that_user():
     [authentication] = [item["spec"] for item in KUBERNETES if item["kind"] == "TriggerAuthentication"]
     keys = {target["parameter"]: target["key"] for target in authentication["secretTargetRef"]}
     assert keys == {"address": "redis-address", "username": "keda-username", "password": "keda-password"}
-    told = (DEPLOY / "kubernetes/scoring.yaml").read_text()
-    assert "--from-literal=keda-username=scoring-keda" in told
-    assert all(f"--from-literal={key}=" in told for key in keys.values())
+    text = (DEPLOY / "kubernetes/scoring.yaml").read_text()
+    assert "--from-literal=keda-username=scoring-keda" in text
+    assert all(f"--from-literal={key}=" in text for key in keys.values())
 
 
 def figures_of(redis_url, bucket):

@@ -38,8 +38,8 @@ def test_the_installed_program_says_the_same_and_ends_the_same(environment, argu
 def test_a_call_leaves_nothing_to_the_next(environment, tmp_path):
     names = {"one", "two"}
     for name in names:
-        told = READY_CLI.run(["jobs", "list"], environment | {"BUCKET_URL": str(tmp_path / name)}, 60).stdout
-        assert {other for other in names if str(tmp_path / other) in told.replace("\n", "")} == {name}
+        shown = READY_CLI.run(["jobs", "list"], environment | {"BUCKET_URL": str(tmp_path / name)}, 60).stdout
+        assert {other for other in names if str(tmp_path / other) in shown.replace("\n", "")} == {name}
     assert json.loads(READY_CLI.run(["jobs", "list", "--json"], environment, 60).stdout) == []
 
 

@@ -41,9 +41,9 @@ def test_it_finds_what_a_new_interpreter_finds(log, tmp_path):
         [sys.executable, *command], env=environment, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True, check=False
     )
     assert (forked.wait(60), real.returncode) == (3, 3)
-    told, expected = json.loads((tmp_path / "log").read_text()), json.loads(real.stdout)
-    assert told.pop("open") == expected.pop("open") + 1, "the line on which a worker asks for a loader, and no other"
-    assert told == expected
+    found, expected = json.loads((tmp_path / "log").read_text()), json.loads(real.stdout)
+    assert found.pop("open") == expected.pop("open") + 1, "the line on which a worker asks for a loader, and no other"
+    assert found == expected
 
 
 def test_it_is_killed_as_any_process_is_and_says_how_it_ended(log):

@@ -19,7 +19,7 @@ from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice, ScoreJob
 from shared.jobs.outbox import NoticeFolder
 from shared.jobs.states import JobState
-from shared.queue.leases import leased
+from shared.queue.state.leases import leased
 from shared.records import Record
 from workers.notices import resting
 from workers.notices.delivery_state import BucketDeliveryStore, DeliveryState, DeliveryStore

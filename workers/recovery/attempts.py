@@ -17,8 +17,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import StepMessage
 from shared.memory_limit import describe_memory
-from shared.queue.progress import KEPT_SECONDS
-from shared.queue.scripts import Argument, Key, Script
+from shared.queue.state.progress import KEPT_SECONDS
+from shared.queue.state.scripts import Argument, Key, Script
 from workers.recovery.crash_records import CrashRecord, read_crash_record, remove_crash_record, remove_crash_records, write_crash_record
 
 MAX_CRASHES = 3

@@ -17,8 +17,8 @@ import structlog
 
 from shared.jobs.messages import Notice
 from shared.processes import process_token
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
+from shared.queue.state import heartbeat
 from shared.settings import Settings
 from workers.notices import delivery
 from workers.notices.delivery_state import MemoryDeliveryStore

@@ -14,8 +14,9 @@ from shared.errors import ScoringError
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
 from shared.memory_limit import describe_memory
-from shared.queue import heartbeat, routes
-from shared.queue.maintenance_crashes import LEFT_OUT_FOR, MAX_CRASHES, OUTSIDE_PIECES, Crashes, Maintenance, begin
+from shared.queue import routes
+from shared.queue.state import heartbeat
+from shared.queue.state.maintenance_crashes import LEFT_OUT_FOR, MAX_CRASHES, OUTSIDE_PIECES, Crashes, Maintenance, begin
 
 SWEEP_RESTS_FOR = timedelta(minutes=10)
 """The pause of a sweep that crashes before it reaches a job; short, because nothing else recovers lost work."""

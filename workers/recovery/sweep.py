@@ -19,8 +19,8 @@ from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
 from shared.jobs.states import JobState
-from shared.queue.clusters import Cluster, OwnJobs
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
+from shared.queue.state.stacks import OwnJobs, OwnStack
 from workers.concurrency import prefetch_each
 from workers.notices.delivery import is_delivered
 from workers.scoring.parts import missing_chunks
@@ -96,19 +96,19 @@ def sweep(
     traffic: Traffic,
     rules: Rules,
     turn: Turn | None = None,
-    cluster: Cluster | None = None,
+    stack: OwnStack | None = None,
     may_enter: Callable[[str], bool] | None = None,
 ) -> Iterator[Missing]:
     """Yields what must be sent so that every open job continues, and closes jobs that need nothing more.
 
     A message is lost if no process works on its step and every message in its queue was sent later, because queues are served in order.
-    So a job behind 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
-    Jobs of another stack than ``cluster`` are skipped, and jobs for which ``may_enter``, called before each inspection, returns False.
+    So a job after 20,000 chunks of others is not sent twice, and a lost chunk does not wait for them.
+    Jobs of another stack than ``stack`` are skipped, and jobs for which ``may_enter``, called before each inspection, returns False.
     """
     turn = turn or Turn()
     limit = time.monotonic() + turn.seconds
     marks = turn.in_order(bucket.files(OPEN))
-    share = cluster.own_jobs_among([_job_of(mark) for mark in marks]) if cluster else None
+    share = stack.own_jobs_among([_job_of(mark) for mark in marks]) if stack else None
     look = functools.partial(_inspect_jobs, bucket, rules, share, may_enter)
     # on a disk, threads take longer than a plain loop
     looks = prefetch_each(look, marks, STORE_THREADS) if bucket.is_remote and may_enter is None else map(look, marks)
@@ -124,8 +124,8 @@ def sweep(
                 return
         turn.after = ""
     finally:
-        if cluster and share:
-            cluster.log_foreign_jobs(share)
+        if stack and share:
+            stack.log_foreign_jobs(share)
 
 
 def _job_of(mark: FileInfo) -> str:
@@ -162,14 +162,10 @@ def lease_name(task: str, message: StepMessage) -> str:
 
 
 def _is_lost(missing: Missing, traffic: Traffic, rules: Rules) -> bool:
-    sent = missing.sent
-    if sent > rules.now + CLOCKS_APART:
-        # the clock of the worker that wrote this time is ahead, by a day perhaps: the step does not wait for that day
-        sent = rules.now - rules.grace
-    if rules.now - sent < rules.grace:
+    if rules.now - missing.sent < rules.grace:
         return False
     oldest = traffic.waiting_since(QUEUE_OF_TASK[missing.task])
-    return oldest is None or oldest > sent + SENDING + CLOCKS_APART
+    return oldest is None or oldest > missing.sent + SENDING + CLOCKS_APART
 
 
 def _missing_step(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | None:
@@ -180,7 +176,7 @@ def _missing_step(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | 
     """
     outcome = folder.outcome()
     if outcome is not None:
-        return _missing_end(folder, outcome)
+        return _missing_end(folder, outcome, rules)
     try:
         return _missing_work(folder, mark, rules)
     except MessageError as error:
@@ -193,34 +189,34 @@ def _missing_work(folder: JobFolder, mark: FileInfo, rules: Rules) -> Missing | 
     if rules.now - opened > rules.deadline:
         return _failed(folder, JobFailedError(f"the job did not end within {rules.deadline.total_seconds() / 3600:g} hours"))
     if isinstance(job, TrainJob):
-        return _missing_training(folder, job)
+        return _missing_training(folder, job, rules)
     if not folder.has(JobFile.PLAN):
-        return _message(folder, SCORE_PLAN, job.created)
+        return _message(folder, SCORE_PLAN, job.created, rules)
     plan = read_plan(folder)
     missing = missing_chunks(folder, plan)[:CHUNKS_AT_ONCE]
     if not missing:
-        return _message(folder, SCORE_FINISH, _last_file(folder, Subfolder.PARTS, plan.made))
+        return _message(folder, SCORE_FINISH, _last_file(folder, Subfolder.PARTS, plan.made), rules)
     messages: list[StepMessage] = [ChunkMessage(job_id=folder.job_id, index=index, of=len(plan.chunks)) for index in missing]
-    return Missing(task=SCORE_CHUNK, messages=messages, sent=_last_sent(folder, plan.made))
+    return Missing(task=SCORE_CHUNK, messages=messages, sent=_last_sent(folder, plan.made, rules))
 
 
-def _missing_training(folder: JobFolder, job: TrainJob) -> Missing:
+def _missing_training(folder: JobFolder, job: TrainJob, rules: Rules) -> Missing:
     """Returns what a train job waits for: candidates of its search, or the fit, which also continues the search."""
     candidates, made = missing_messages(folder)
     if candidates:
         messages: list[StepMessage] = [*candidates[:CHUNKS_AT_ONCE]]
-        return Missing(task=TRAIN_CANDIDATE, messages=messages, sent=_last_sent(folder, made or job.created))
-    return _message(folder, TRAIN_FIT, _last_file(folder, Subfolder.CANDIDATES, job.created))
+        return Missing(task=TRAIN_CANDIDATE, messages=messages, sent=_last_sent(folder, made or job.created, rules))
+    return _message(folder, TRAIN_FIT, _last_file(folder, Subfolder.CANDIDATES, job.created), rules)
 
 
-def _missing_end(folder: JobFolder, outcome: Outcome) -> Missing | None:
+def _missing_end(folder: JobFolder, outcome: Outcome, rules: Rules) -> Missing | None:
     """Returns what a job that has ended still needs: its publication, its notice, or nothing."""
     if is_delivered(folder, outcome):
         folder.remove_open_mark(outcome)
         return None
     if outcome.state == JobState.DONE and not folder.is_published:
-        return _message(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at)
-    return _message(folder, NOTIFY, outcome.at)
+        return _message(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at, rules)
+    return _message(folder, NOTIFY, outcome.at, rules)
 
 
 def _failed(folder: JobFolder, error: PermanentError) -> Missing:
@@ -230,8 +226,8 @@ def _failed(folder: JobFolder, error: PermanentError) -> Missing:
     return Missing(task=NOTIFY, messages=[StepMessage(job_id=folder.job_id)], sent=datetime.fromtimestamp(0, UTC))
 
 
-def _message(folder: JobFolder, task: str, sent: datetime) -> Missing:
-    return Missing(task=task, messages=[StepMessage(job_id=folder.job_id)], sent=_last_sent(folder, sent))
+def _message(folder: JobFolder, task: str, sent: datetime, rules: Rules) -> Missing:
+    return Missing(task=task, messages=[StepMessage(job_id=folder.job_id)], sent=_last_sent(folder, sent, rules))
 
 
 def _last_file(folder: JobFolder, subfolder: Subfolder, otherwise: datetime) -> datetime:
@@ -240,10 +236,15 @@ def _last_file(folder: JobFolder, subfolder: Subfolder, otherwise: datetime) -> 
     return max(datetime.fromtimestamp(newest, UTC), otherwise)
 
 
-def _last_sent(folder: JobFolder, first: datetime) -> datetime:
-    """Returns when the messages of the current step were sent last: when the step became due, or by a later sweep."""
+def _last_sent(folder: JobFolder, first: datetime, rules: Rules) -> datetime:
+    """Returns when the messages of the current step were sent last: when the step became due, or by a later sweep.
+
+    A time in the future is replaced by one that is the grace period ago: the clock of the worker that wrote it is ahead, by a day
+    perhaps, and the step does not wait for that day.
+    """
     again = folder.bucket.stat(folder.file(JobFile.SENT_AGAIN))
-    return max(first, datetime.fromtimestamp(again.modified, UTC)) if again else first
+    times = [first, datetime.fromtimestamp(again.modified, UTC)] if again else [first]
+    return max(rules.now - rules.grace if time > rules.now + CLOCKS_APART else time for time in times)
 
 
 def _note_sent(folder: JobFolder) -> None:

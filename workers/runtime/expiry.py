@@ -11,8 +11,8 @@ import celery
 import celery.worker.request
 import redis
 
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
+from shared.queue.state import heartbeat
 from shared.settings import read_settings
 
 

@@ -7,8 +7,8 @@ import celery.bootsteps
 import redis
 from celery.worker.consumer.tasks import Tasks
 
-from shared.queue import active_workers
 from shared.queue.client import connect_to_redis
+from shared.queue.state import active_workers
 
 
 class Heartbeat(celery.bootsteps.StartStopStep):

@@ -37,12 +37,12 @@ class Gzip:
     """What reading a damaged stream raises. Any other OSError comes from the storage."""
 
     def unpacked(self, raw: Stream) -> Stream:
-        """See ``Compression``."""
+        """Implements ``Compression``."""
         return cast(Stream, igzip.IGzipFile(fileobj=raw, mode="rb"))
 
     @contextlib.contextmanager
     def damage_errors(self, path: str) -> Iterator[None]:
-        """See ``Compression``."""
+        """Implements ``Compression``."""
         try:
             yield
         except self._DAMAGE as error:
@@ -53,12 +53,12 @@ class Zstd:
     """Zstandard with one or more frames."""
 
     def unpacked(self, raw: Stream) -> Stream:
-        """See ``Compression``."""
+        """Implements ``Compression``."""
         return cast(Stream, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd"))
 
     @contextlib.contextmanager
     def damage_errors(self, path: str) -> Iterator[None]:
-        """See ``Compression``."""
+        """Implements ``Compression``."""
         try:
             yield
         except OSError as error:
@@ -101,13 +101,13 @@ class LimitedText:
         self._text, self._limit, self._path = text, limit, path
 
     def read(self, size: int = -1, /) -> bytes:
-        """See ``Stream``."""
+        """Implements ``Stream``."""
         data = self._text.read(size)
         self._limit.take(len(data), self._path)
         return data
 
     def readinto(self, buffer: memoryview, /) -> int:
-        """See ``Stream``."""
+        """Implements ``Stream``."""
         count = self._text.readinto(buffer)
         self._limit.take(count, self._path)
         return count

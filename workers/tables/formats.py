@@ -189,13 +189,13 @@ class Csv(TableFormat):
     dialect: ClassVar[Dialect] = COMMAS
 
     def columns(self, raw: IO[bytes], path: str) -> list[str]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         return self._open(cast(Stream, raw), path, ChunkSize(bytes=HEADER_READ_BYTES, rows=None))[0]
 
     def cut(
         self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: ShareOfTable, limit: UnpackedLimit
     ) -> Iterator[Sequence[Slice]]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         del raw, place
         for cut in self._open(hashed, path, size, limit)[1]:
             end = cut.start + len(cut.data)
@@ -213,12 +213,12 @@ class Csv(TableFormat):
             yield from cuts
 
     def may_be_chunk(self, start: int, end: int) -> bool:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         return end - start <= MAX_CHUNK_READ_BYTES
 
     @contextlib.contextmanager
     def open_chunk(self, chunk: ChunkSource, table_schema: TableSchema) -> Iterator[ChunkRecords]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         yield CsvRecords(data=self._read(chunk), table_schema=table_schema, first_line=chunk.first_line, dialect=self.dialect)
 
     def _read(self, chunk: ChunkSource) -> bytes:
@@ -230,7 +230,7 @@ class Csv(TableFormat):
             return raw.read(chunk.end - chunk.start)
 
     def read_whole(self, hashed: Hashing, path: str, limits: TrainingLimits) -> WholeFile:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         columns, cuts = self._open(hashed, path, ChunkSize(bytes=MAX_CHUNK_BYTES, rows=None), limits.unpacked)
         return _WholeCsv(columns=columns, cuts=cuts, dialect=self.dialect)
 
@@ -239,12 +239,12 @@ class Csv(TableFormat):
 
     @contextlib.contextmanager
     def open_text(self, raw: Stream, path: str) -> Iterator[Stream]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         with self._damage_errors(path):
             yield self.compression.unpacked(raw) if self.compression else raw
 
     def records(self, text: str) -> Iterator[list[str]]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         return csv.reader(io.StringIO(text, newline=""), delimiter=self.dialect.separator, strict=True)
 
 
@@ -270,7 +270,7 @@ class CsvGz(Csv):
 
     @staticmethod
     def text_bytes(size: int) -> int:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         return size * TEXT_RATIO
 
 
@@ -302,14 +302,14 @@ class Parquet(TableFormat):
     stores_texts_once: ClassVar[bool] = True
 
     def columns(self, raw: IO[bytes], path: str) -> list[str]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         with open_parquet(raw, path) as file:
             return parquet_columns(file, path)
 
     def cut(
         self, raw: IO[bytes], hashed: Hashing, path: str, size: ChunkSize, place: ShareOfTable, limit: UnpackedLimit
     ) -> Iterator[Sequence[Slice]]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         del limit
         # all slices first: hashing the file takes longer
         yield [
@@ -320,29 +320,29 @@ class Parquet(TableFormat):
             yield []
 
     def may_be_chunk(self, start: int, end: int) -> bool:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         return start < end
 
     @contextlib.contextmanager
     def open_chunk(self, chunk: ChunkSource, table_schema: TableSchema) -> Iterator[ChunkRecords]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         with chunk.opened() as raw:
             known = _known_of_parquet(chunk.bucket, chunk.path, chunk.version)
             chunk.refuse_beyond(known.num_rows)
             yield parquet_records(raw, table_schema, chunk.start, chunk.end, known)
 
     def read_whole(self, hashed: Hashing, path: str, limits: TrainingLimits) -> WholeFile:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         raw = io.BytesIO(hashed.read())
         with open_parquet(raw, path) as file:
             return _WholeParquet(columns=file.schema_arrow.names, raw=raw, known=file.metadata, count_texts=limits.count_texts)
 
     def open_text(self, raw: Stream, path: str) -> AbstractContextManager[Stream]:
-        """See ``TableFormat``."""
+        """Implements ``TableFormat``."""
         raise TableError(f"{path} is not a csv table", next_step="Write its rows as csv and send them again.")
 
     def records(self, text: str) -> Iterator[list[str]]:
-        """See ``TableFormat``; Parquet has no text records."""
+        """Implements ``TableFormat``; Parquet has no text records."""
         return iter(())
 
 

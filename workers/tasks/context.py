@@ -9,7 +9,7 @@ from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.bucket.opening import open_bucket
 from shared.queue.client import connect_to_redis
-from shared.queue.clusters import Cluster
+from shared.queue.state.stacks import OwnStack
 from shared.settings import Settings, read_settings
 from workers.notices.notifier import Notifier, choose_notifier
 
@@ -30,9 +30,9 @@ def redis_client() -> redis.Redis:
 
 
 @functools.cache
-def cluster() -> Cluster:
+def stack() -> OwnStack:
     """Returns the stack of this process."""
-    return Cluster(bucket(), redis_client(), settings().cluster)
+    return OwnStack(bucket(), redis_client(), settings().cluster)
 
 
 def notifier() -> Notifier | None:

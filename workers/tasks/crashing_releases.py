@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import redis
 
 from shared.jobs.folder import JobFolder
-from shared.queue import crashing_releases
+from shared.queue.state import crashing_releases
 from workers.tasks import context
 
 

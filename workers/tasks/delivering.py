@@ -11,8 +11,9 @@ from shared.errors import PermanentError
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import undelivered
-from shared.queue import counters, routes
+from shared.queue import routes
 from shared.queue.probe import LONGEST_REASON, Probe
+from shared.queue.state import counters
 from workers.notices import delivery
 from workers.notices.delivery_state import MemoryDeliveryStore
 from workers.notices.identified_notice import IdentifiedNotice

@@ -6,7 +6,7 @@ from celery import shared_task
 
 from shared.errors import TransientError
 from shared.queue import routes
-from shared.queue.maintenance_crashes import Maintenance
+from shared.queue.state.maintenance_crashes import Maintenance
 from workers.recovery import retention
 from workers.runtime.expiry import MaintenanceTask
 from workers.tasks import context
@@ -37,4 +37,4 @@ def _remove_old(maintenance: Maintenance) -> None:
 
 def _serves_stack() -> bool:
     """Returns False if another stack handles retention, based on its knowledge of its own jobs."""
-    return context.cluster().claim().is_ours
+    return context.stack().claim().is_ours

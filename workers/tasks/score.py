@@ -6,7 +6,8 @@ import structlog
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.jobs.states import JobState
-from shared.queue import broker, progress, routes
+from shared.queue import broker, routes
+from shared.queue.state import progress
 from workers.recovery.attempts import Attempt
 from workers.runtime.work_caches import drop_caches_of_other_work
 from workers.scoring import joining, planning, publishing

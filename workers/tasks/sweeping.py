@@ -7,10 +7,11 @@ import celery
 import redis
 
 from shared.processes import drop_abandoned
-from shared.queue import broker, heartbeat
+from shared.queue import broker
 from shared.queue.backlog import waiting_since
-from shared.queue.leases import are_leased
-from shared.queue.maintenance_crashes import Maintenance
+from shared.queue.state import heartbeat
+from shared.queue.state.leases import are_leased
+from shared.queue.state.maintenance_crashes import Maintenance
 from workers.recovery import sweep
 from workers.recovery.attempts import note_sent_again, step_name
 from workers.recovery.maintenance import NOTICES, ORPHANS
@@ -27,12 +28,12 @@ def sweep_once(app: celery.Celery, maintenance: Maintenance) -> None:
         _remove_orphans()
         maintenance.leave()
     turn = sweep.Turn(after=heartbeat.swept_until(client), seconds=sweep.SWEEP_SECONDS)
-    for missing in sweep.sweep(context.bucket(), _traffic(client), _rules(maintenance), turn, context.cluster(), may_enter):
+    for missing in sweep.sweep(context.bucket(), _traffic(client), _rules(maintenance), turn, context.stack(), may_enter):
         send_again(app, missing)
     heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     heartbeat.note_swept(client, turn.after)
     # another stack delivers its own notices to its own webhook
-    if context.cluster().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
+    if context.stack().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
         deliver_announced(client, maintenance.now)
 
 

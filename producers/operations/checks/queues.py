@@ -18,7 +18,7 @@ POLL_SECONDS = 0.02
 
 
 def check_queues(examined: Examined) -> Iterator[Finding]:
-    """Check that a worker takes a message from each queue, and store its answers for the checks of workers."""
+    """Checks that a worker takes a message from each queue, and stores its answers for the checks of workers."""
     if examined.client is None:
         return
     probes = {queue: Probe(tell_people=examined.send_test_notice and queue == QUEUE_CONTROL) for queue in QUEUES}
@@ -63,7 +63,7 @@ def _finding(examined: Examined, client: redis.Redis, queue: str, seconds: float
 
 @contextlib.contextmanager
 def probe_files(bucket: Bucket | None, probes: Iterable[Probe]) -> Iterator[bool]:
-    """Keep a file for each probe in the bucket, so that workers can check that they use the same one; yields False when that fails."""
+    """Keeps a file for each probe in the bucket, so that workers can check that they use the same one; yields False when that fails."""
     if bucket is None:
         yield False
         return

@@ -21,7 +21,7 @@ Info = dict[str, Any]
 
 
 def check_redis(examined: Examined) -> Iterator[Finding]:
-    """Check that Redis answers and is suitable, and store a client for later checks."""
+    """Checks that Redis answers and is suitable, and stores a client for later checks."""
     client = connect_to_redis(examined.settings.broker_url)
     try:
         info: Info = client.info()

@@ -15,7 +15,7 @@ from shared.queue.probe import Answer
 
 
 def check_libraries(examined: Examined) -> Iterator[Finding]:
-    """Check that all workers have the same versions of libraries."""
+    """Checks that all workers have the same versions of libraries."""
     for name, versions in _libraries(examined.answers).items():
         if len(versions) > 1:
             text = f"they have different versions of {name}: {', '.join(sorted(versions))}"
@@ -23,7 +23,7 @@ def check_libraries(examined: Examined) -> Iterator[Finding]:
 
 
 def check_aliases(examined: Examined) -> Iterator[Finding]:
-    """Check that each alias points to a readable release that fits the workers."""
+    """Checks that each alias points to a readable release that fits the workers."""
     if examined.bucket is None:
         return
     for alias, damaged in damaged_aliases(examined.bucket).items():

@@ -13,7 +13,7 @@ UNSUCCESSFUL = (JobState.FAILED, JobState.CANCELLED, RunPhase.GIVEN_UP)
 
 
 def check_schedule(examined: Examined) -> Iterator[Finding]:
-    """Check that the schedule is valid, and that the last run of each entry was neither missed nor unsuccessful."""
+    """Checks that the schedule is valid, and that the last run of each entry was neither missed nor unsuccessful."""
     if examined.bucket is None:
         return
     entries, problems, digest = read_entries(examined.bucket)
@@ -31,7 +31,7 @@ def check_schedule(examined: Examined) -> Iterator[Finding]:
 
 
 def _bad_run(line: EntryLine, now: datetime) -> str:
-    """Describe the problem of an entry's last run; empty when there is none."""
+    """Describes the problem of an entry's last run; empty when there is none."""
     state = line.state
     if state is None or not (state.state in UNSUCCESSFUL or was_missed(line, now)):
         return ""

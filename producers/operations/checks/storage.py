@@ -13,14 +13,14 @@ from producers.operations.checks.examined import START_REDIS, START_WORKER, Exam
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.bucket.local import LocalBucket
 from shared.bucket.opening import open_bucket
-from shared.queue.clusters import JOIN, id_in_redis, read_claim
+from shared.queue.state.stacks import JOIN, id_in_redis, read_claim
 
 LITTLE_DISK, NO_DISK = 2 << 30, 200 << 20
 """Free bytes below which the check warns or fails."""
 
 
 def check_bucket(examined: Examined) -> Iterator[Finding]:
-    """Check that the bucket opens, returns what was written, and creates a file only once."""
+    """Checks that the bucket opens, returns what was written, and creates a file only once."""
     bucket = examined.bucket = open_bucket(examined.settings.bucket_url, examined.settings.signer)
     place = f"doctor/{secrets.token_hex(8)}"
     began = time.monotonic()
@@ -44,8 +44,8 @@ def check_bucket(examined: Examined) -> Iterator[Finding]:
         yield ok("bucket", f"{bucket.url}: read, write and create once in {took * 1e3:,.0f} ms")
 
 
-def check_cluster(examined: Examined) -> Iterator[Finding]:
-    """Check that the bucket belongs to this stack; the check claims nothing."""
+def check_stack(examined: Examined) -> Iterator[Finding]:
+    """Checks that the bucket belongs to this stack; the check claims nothing."""
     if examined.client is None or examined.bucket is None:
         return
     with contextlib.suppress(redis.RedisError):
@@ -63,7 +63,7 @@ def check_cluster(examined: Examined) -> Iterator[Finding]:
 
 
 def check_disks(examined: Examined) -> Iterator[Finding]:
-    """Check the free space on the disks of the home folder and of a bucket that is a folder."""
+    """Checks the free space on the disks of the home folder and of a bucket that is a folder."""
     places = {"home": examined.settings.home}
     if isinstance(examined.bucket, LocalBucket):
         places["bucket"] = examined.bucket.root

@@ -18,7 +18,7 @@ OF_COMPOSE = {
 
 
 def check_variables(_: Examined) -> Iterator[Finding]:
-    """Check that every SCORING_ variable is known."""
+    """Checks that every SCORING_ variable is known."""
     known = {f"SCORING_{name.upper()}" for name in Settings.model_fields} | OF_COMPOSE
     unknown = sorted(name for name in os.environ if name.startswith("SCORING_") and name.removesuffix("_FILE") not in known)
     if unknown:

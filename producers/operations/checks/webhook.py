@@ -8,7 +8,7 @@ from shared.queue.routes import QUEUE_CONTROL
 
 
 def check_webhook(examined: Examined) -> Iterator[Finding]:
-    """Check that a webhook is set and, with ``send_test_notice``, accepts a message from a worker."""
+    """Checks that a webhook is set and, with ``send_test_notice``, accepts a message from a worker."""
     answer = examined.answers.get(QUEUE_CONTROL)
     if not examined.settings.webhook_url.get_secret_value():
         yield warning("webhook", "none is set here: notices are only logged", "Set WEBHOOK_URL.")

@@ -7,10 +7,11 @@ from producers.local_definitions import PACKAGE, definition_folder, definitions_
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.digests import digest_source
-from shared.queue import heartbeat, routes
-from shared.queue.crashing_releases import read_crashing_releases
-from shared.queue.maintenance_crashes import read_left_out
+from shared.queue import routes
 from shared.queue.probe import Answer
+from shared.queue.state import heartbeat
+from shared.queue.state.crashing_releases import read_crashing_releases
+from shared.queue.state.maintenance_crashes import read_left_out
 from shared.settings import Settings
 from shared.version import code_version
 
@@ -18,7 +19,7 @@ UPKEEP = {routes.SWEEP: "the sweep", routes.GC: "the daily removal"}
 
 
 def check_differences(examined: Examined) -> Iterator[Finding]:
-    """Check that the workers have the same bucket, version, definitions and code as this command."""
+    """Checks that the workers have the same bucket, version, definitions and code as this command."""
     here = definitions_here(examined.settings)
     for queue, answer in examined.answers.items():
         subject = f"worker of {queue}"
@@ -53,7 +54,7 @@ def _other_code(settings: Settings, answer: Answer) -> list[str]:
 
 
 def check_left_out_definitions(examined: Examined) -> Iterator[Finding]:
-    """Check that no definition kills or hangs the process that imports it."""
+    """Checks that no definition kills or hangs the process that imports it."""
     left_out = {name: (answer.host, what) for answer in examined.answers.values() for name, what in answer.left_out.items()}
     for name, (host, what) in sorted(left_out.items()):
         yield error(
@@ -64,7 +65,7 @@ def check_left_out_definitions(examined: Examined) -> Iterator[Finding]:
 
 
 def check_killers(examined: Examined) -> Iterator[Finding]:
-    """Check that no release kills or hangs the process that loads it."""
+    """Checks that no release kills or hangs the process that loads it."""
     if examined.client is None:
         return
     for killer in read_crashing_releases(examined.client):
@@ -73,7 +74,7 @@ def check_killers(examined: Examined) -> Iterator[Finding]:
 
 
 def check_upkeep(examined: Examined) -> Iterator[Finding]:
-    """Check that no job or file kills or hangs the sweep or the daily removal."""
+    """Checks that no job or file kills or hangs the sweep or the daily removal."""
     if examined.client is None:
         return
     for step, name in UPKEEP.items():
@@ -87,7 +88,7 @@ def check_upkeep(examined: Examined) -> Iterator[Finding]:
 
 
 def check_heartbeats(examined: Examined) -> Iterator[Finding]:
-    """Check that beat and the sweep were active recently."""
+    """Checks that beat and the sweep were active recently."""
     if examined.client is None:
         return
     late = max(3 * examined.settings.sweep_seconds, 10)

@@ -27,7 +27,7 @@ def access_lines(settings: Settings, environment: Mapping[str, str], password: s
 
 
 def write_ready_file(path: Path, settings: Settings, password: str) -> None:
-    """Write the addresses as JSON, readable only by the owner."""
+    """Writes the addresses as JSON, readable only by the owner."""
     facts = {
         "pid": os.getpid(),
         "redis_port": None if settings.redis_url else settings.redis_port,

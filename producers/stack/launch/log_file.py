@@ -19,11 +19,11 @@ class LogFile:
         self._file = _PrivateFile(path, maxBytes=LOG_BYTES, backupCount=OLDER_FILES, encoding="utf-8", errors="replace", delay=True)
 
     def write(self, line: str) -> None:
-        """Append a line."""
+        """Appends a line."""
         self._file.handle(logging.LogRecord("up", logging.INFO, "", 0, line, None, None))
 
     def close(self) -> None:
-        """Close the file."""
+        """Closes the file."""
         self._file.close()
 
 

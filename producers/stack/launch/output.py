@@ -25,7 +25,7 @@ class Output:
         self.path = path
 
     def say(self, name: str, text: str, *, secret: bool = False) -> None:
-        """Print a line after the name of its process, and write it to the log file unless it holds a ``secret``.
+        """Prints a line after the name of its process, and writes it to the log file unless it holds a ``secret``.
 
         Never raises: a full or closed output must not stop the work.
         """
@@ -45,5 +45,5 @@ class Output:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def close(self) -> None:
-        """Close the log file."""
+        """Closes the log file."""
         self._log.close()

@@ -22,7 +22,7 @@ from shared.settings import Settings
 
 @contextlib.contextmanager
 def sole_use(home: Path) -> Iterator[None]:
-    """Hold the home folder while the block runs; raises RequestError when another ``scoring up`` holds it."""
+    """Holds the home folder while the block runs; raises RequestError when another ``scoring up`` holds it."""
     try:
         lock = (make_home_folder(home) / "up.lock").open("a+")
     except OSError as error:
@@ -44,7 +44,7 @@ def sole_use(home: Path) -> Iterator[None]:
 
 
 def check_ports(ports: Mapping[str, int]) -> None:
-    """Raise RequestError when a port is taken; the message names the process that uses it."""
+    """Raises RequestError when a port is taken; the message names the process that uses it."""
     if len({*ports.values()}) < len(ports):
         raise RequestError(f"{' and '.join(ports)} are the same port", next_step=f"Set {next(iter(ports))} to another port.")
     for variable, port in ports.items():
@@ -72,7 +72,7 @@ def _port_user(port: int) -> str:
 
 
 def check_broker(settings: Settings) -> None:
-    """Raise RequestError when REDIS_URL is not an address, BrokerError when the server does not answer."""
+    """Raises RequestError when REDIS_URL is not an address, BrokerError when the server does not answer."""
     try:
         shown = maybe_sanitize_url(settings.broker_url)
     except ValueError:
@@ -99,7 +99,7 @@ def broker_problem(settings: Settings) -> str | None:
 
 
 def check_bucket(settings: Settings) -> None:
-    """Raise BucketError when the bucket cannot be written."""
+    """Raises BucketError when the bucket cannot be written."""
     place = f"doctor/{secrets.token_hex(8)}"
     bucket = open_bucket(settings.bucket_url, settings.signer)
     bucket.write(place, b"")

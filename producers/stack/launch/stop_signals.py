@@ -20,7 +20,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        """Count SIGINT, SIGTERM and, except under nohup, SIGHUP while the block runs."""
+        """Counts SIGINT, SIGTERM and, except under nohup, SIGHUP while the block runs."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
             numbers.append(signal.SIGHUP)

@@ -40,12 +40,12 @@ class Run:
     """What the job took longer than one that nothing happened to."""
 
     @property
-    def told_once(self) -> bool:
+    def notified_once(self) -> bool:
         return all(ending.notices == 1 for ending in self.endings)
 
     @property
     def good(self) -> bool:
-        return self.identical and self.told_once and not self.problems
+        return self.identical and self.notified_once and not self.problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def play(playing: Stage, kind: str, before: Undisturbed, chance: random.Random) 
         endings = _endings(playing, FAULTS[kind], chance, problems)
     except pytest.fail.Exception as error:
         problems.append(str(error))
-        playing.let_all_end()  # what went wrong here must not be found in the runs behind it
+        playing.let_all_end()  # what went wrong here must not be found in the runs after it
     return Run(
         kind=kind,
         endings=endings,
@@ -119,14 +119,14 @@ def print_table(console: Console, runs: list[Run]) -> None:
             kind,
             str(len(found)),
             str(sum(run.identical for run in found)),
-            str(sum(run.told_once for run in found)),
+            str(sum(run.notified_once for run in found)),
             str(sum(not run.problems for run in found)),
             f"{statistics.median(seconds):.1f}",
             f"{max(seconds):.1f}",
         )
     console.print(table)
     good = sum(run.good for run in runs)
-    console.print(f"{good} of {len(runs)} runs: identical result, one notice, nothing left behind, nobody lost")
+    console.print(f"{good} of {len(runs)} runs: identical result, one notice, no remains, nobody lost")
 
 
 def order_of(runs: int, only: str, chance: random.Random) -> list[str]:

@@ -145,18 +145,18 @@ def redelivered_while_it_runs(place: str) -> Fault:
 
 
 def _deliver_again(stage: Stage) -> None:
-    """Let every message that was taken and not acknowledged be as old as the visibility timeout, and wait until it is given out again."""
+    """Lets every message that was taken and not acknowledged be as old as the visibility timeout, and waits until it is given out again."""
     client = stage.client
     taken = client.zrange("unacked_index", 0, -1)
     for tag in taken:
         client.zadd("unacked_index", {tag: 0}, xx=True)
-    # whoever takes a message anew gives it a new time; the workers look for lost ones every ten seconds
+    # a process that takes a message again gives it a new time; the workers look for lost ones every ten seconds
     wait_until(lambda: all(client.zscore("unacked_index", tag) != 0 for tag in taken), 40, "the redelivery", 0.1)
     time.sleep(1)
 
 
 def in_the_middle(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """Wait until a random share of the parts is there."""
+    """Waits until a random share of the parts is there."""
     folder = stage.folder(job_id)
     wanted = chance.randint(1, stage.chunks * 4 // 5)
     wait_until(lambda: len(folder.parts_done()) >= wanted or folder.outcome(), 90, "the middle of the job", stage.pause)
@@ -198,7 +198,7 @@ def freeze_worker(stage: Stage, job_id: str, chance: random.Random) -> None:
 
 
 def _each(processes: list[psutil.Process], do: Callable[[psutil.Process], None]) -> None:
-    """Do it to all that are still there: another fault may be at work as well."""
+    """Does it to all that are still there: another fault may be at work as well."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             do(process)
@@ -267,7 +267,7 @@ def cut_network(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
     stage.proxy.cut()
     time.sleep(PAUSE_SECONDS)
-    stage.proxy.mend()
+    stage.proxy.repair()
 
 
 def two_beats(stage: Stage, job_id: str, chance: random.Random) -> None:

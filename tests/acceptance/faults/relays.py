@@ -54,7 +54,7 @@ class Proxy:
     def cut(self) -> None:
         self.is_cut = True
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """New connections pass again; those of before are gone for good."""
         for end in self._open:
             with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ class Proxy:
 
     def close(self) -> None:
         self._listener.close()
-        self.mend()
+        self.repair()
 
 
 class StoreRelay:
@@ -142,7 +142,7 @@ class StoreRelay:
                     self.wfile.write(content)
 
             def _break_off(self) -> None:
-                """End the connection with a reset, as a box on the way does."""
+                """Ends the connection with a reset, as a box on the way does."""
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.close_connection = True
                 self.connection.close()
@@ -152,7 +152,7 @@ class StoreRelay:
             request_queue_size = 100
 
             def handle_error(self, *_: Any) -> None:
-                """Say nothing: connections break here on purpose."""
+                """Says nothing: connections break here on purpose."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"

@@ -37,8 +37,8 @@ from shared.catalog.paths import release_folder
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import StepMessage
 from shared.queue.broker import make_app, send
-from shared.queue.clusters import OWNER
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
+from shared.queue.state.stacks import OWNER
 from shared.settings import Settings
 from tests.acceptance.faults.memory import memory_limit
 from tests.acceptance.faults.relays import Proxy, StoreRelay
@@ -268,7 +268,7 @@ class Stage:
         self.neighbour.start()
 
     def set_clock(self, worker: str, seconds: float) -> None:
-        """Put the clocks of all processes of a worker ahead by so many seconds, and wait until they show it."""
+        """Puts the clocks of all processes of a worker ahead by so many seconds, and waits until they show it."""
         file = self.talk / f"clock.{worker}"
         aside = file.with_suffix(".aside")
         aside.write_text(str(seconds))
@@ -292,7 +292,7 @@ class Stage:
         return self.end_of(self.enqueue()).text
 
     def enqueue(self, *, fewer: int = 0, twice: bool = False) -> str:
-        """Ask for the table to be scored once more, in so many chunks fewer; for ``twice``, the first message is sent twice."""
+        """Asks for the table to be scored once more, in so many chunks fewer; for ``twice``, the first message is sent twice."""
         began = time.monotonic()
         chunk_rows = ROWS // (self.chunks - fewer)
         asked = enqueue_score(self.settings, self.bucket, table=self.table, model="v1", chunk_rows=chunk_rows, again=True)
@@ -303,20 +303,20 @@ class Stage:
         return asked.job_id
 
     def enqueue_at_neighbour(self) -> str:
-        """Ask the second stack for the table to be scored once more."""
+        """Asks the second stack for the table to be scored once more."""
         assert self.neighbour is not None
         self.neighbour.table, self.neighbour.chunks = self.table, self.chunks
         return self.neighbour.enqueue(fewer=1)  # a request that differs in nothing would join the job of this stack
 
     def end_at_neighbour(self, job_id: str) -> Ending:
-        """Wait for the end of a job of the second stack."""
+        """Waits for the end of a job of the second stack."""
         assert self.neighbour is not None
         ending = self.neighbour.end_of(job_id)
         self.done |= self.neighbour.done
         return ending
 
     def enqueue_training(self) -> str:
-        """Ask for ``v1`` to be trained once more."""
+        """Asks for ``v1`` to be trained once more."""
         began = time.monotonic()
         asked = enqueue_train(self.settings, self.bucket, definition="v1", again=True)
         assert asked.fresh
@@ -327,7 +327,7 @@ class Stage:
         return JobFolder(self.bucket, job_id)
 
     def end_of(self, job_id: str) -> Ending:
-        """Wait for the end of a job and of all that belongs to it, and say what it came to."""
+        """Waits for the end of a job and of all that belongs to it, and says what it came to."""
         began = self._begun.get(job_id) or time.monotonic()
         folder = self.folder(job_id)
         wait_until(lambda: folder.has("notified.json"), JOB_SECONDS, f"the end of {job_id}", self.pause)
@@ -355,7 +355,7 @@ class Stage:
             return b"".join(sorted(re.sub(rb"\d{9,}", b"", archive.read(name)) for name in archive.namelist()))
 
     def let_all_end(self) -> None:
-        """Wait for jobs whose end nobody waited for, however they end."""
+        """Waits for jobs whose end nobody waited for, however they end."""
         for job_id in self._begun.keys() - self.done:
             with contextlib.suppress(pytest.fail.Exception):
                 self.disarm()
@@ -374,7 +374,7 @@ class Stage:
     # --- traps
 
     def arm(self, place: str, action: str, times: int = 1) -> None:
-        """Let the first so many processes that come to a place do something there."""
+        """Lets the first so many processes that come to a place do something there."""
         self._action = action
         aside = self.talk / "trap.aside"
         aside.write_text(json.dumps({"place": place, "action": action, "times": times}))
@@ -393,7 +393,7 @@ class Stage:
         return len(list((self.talk / "trap.taken").glob("*")))
 
     def disarm(self) -> None:
-        """No trap is armed any more; whoever sprang one is dead, or goes on if it was held."""
+        """No trap is armed any more; a process that sprang one is dead, or goes on if it was held."""
         (self.talk / "trap.json").unlink(missing_ok=True)
         if self.times_sprung:
             sprung = wait_until(lambda: self.sprung, 10, "the name of the process in the trap")

@@ -109,7 +109,7 @@ def test_a_row_that_kills_its_worker_becomes_a_reject_and_its_neighbours_are_sco
 
 
 def check_bad_row(started: Stage, name: str, definition: str, *, chunk_rows: int) -> None:
-    """Score a table of 60 rows with a definition that takes one of them ill: that one alone is a reject."""
+    """Scores a table of 60 rows with a definition that takes one of them ill: that one alone is a reject."""
     folder = started.root / "definitions" / name
     folder.mkdir(parents=True)
     (folder / "model.py").write_text(definition)
@@ -134,7 +134,7 @@ def check_bad_row(started: Stage, name: str, definition: str, *, chunk_rows: int
     wait_until(started.is_consuming, 60, "the workers' return")
 
 
-# These start the workers anew with other settings: they come last, so that what is above finds the ones that it knows.
+# These start the workers again with other settings: they come last, so that what is above finds the ones that it knows.
 
 
 def test_a_worker_killed_on_another_machine_costs_a_chunk_and_half_a_minute_at_most(playing: tuple[Stage, Undisturbed]) -> None:
@@ -188,7 +188,7 @@ def test_a_row_that_hangs_becomes_a_reject_and_its_neighbours_are_scored(playing
     check_bad_row(started, "hanging", hanging, chunk_rows=4)
 
 
-def test_a_definition_that_kills_whoever_imports_it_stops_no_worker_and_is_named(playing: tuple[Stage, Undisturbed]) -> None:
+def test_a_definition_that_kills_any_process_that_imports_it_stops_no_worker_and_is_named(playing: tuple[Stage, Undisturbed]) -> None:
     started, _ = playing
     folder = started.root / "definitions" / "aborting"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The Celery application of the workers with traps: named points inside the steps at which a process does what the test told it to.
+"""The Celery application of the workers with traps: named points inside the steps at which a process does what the test asked for.
 
 A trap is armed by a file that names the point, the action and how often it acts. Each process that comes to the point takes one of the
 times, which makes it the only one, and acts. The product's code knows nothing of this: the traps are wrapped around its functions here.
@@ -27,7 +27,7 @@ from shared.queue import broker
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_OF_TASK
 from workers.app import app
 from workers.notices import slack
-from workers.scoring import chunk, chunk_reader
+from workers.scoring.chunks import chunk, chunk_reader
 from workers.training import fitting, releasing
 
 __all__ = ["app"]
@@ -84,7 +84,7 @@ PLACES = {
 
 
 def spring(operation: str, path: str, moment: str) -> None:
-    """Act if the armed trap is for this point; the file can be taken away only once."""
+    """Acts if the armed trap is for this point; the file can be taken away only once."""
     if PASSED.exists():
         with PASSED.open("a") as passed:
             passed.writelines(f"{place}\n" for place in PLACES if _is_at(place, operation, path, moment))
@@ -100,7 +100,7 @@ def spring(operation: str, path: str, moment: str) -> None:
 
 
 def _take(times: int) -> bool:
-    """Take one of the times that the trap may act; False when all were taken."""
+    """Takes one of the times that the trap may act; False when all were taken."""
     TAKEN.mkdir(exist_ok=True)
     for number in range(times):
         with contextlib.suppress(FileExistsError):
@@ -139,7 +139,7 @@ def act(action: str) -> None:
 
 
 def trouble() -> None:
-    """Fail or dawdle like a broken disk, while the test says so."""
+    """Fails or dawdles like a broken disk, while the test says so."""
     try:
         kind = TROUBLE.read_text()
     except FileNotFoundError:
@@ -152,7 +152,7 @@ def trouble() -> None:
 
 
 def with_traps(kind: Any) -> None:
-    """Wrap the methods of a kind of bucket that put files in place."""
+    """Wraps the methods of a kind of bucket that put files in place."""
     real_writer = kind.writer
 
     @contextlib.contextmanager
@@ -218,7 +218,7 @@ broker.send = send
 chunk.open_chunk = open_chunk
 
 if machine := os.environ.get("FAULT_MACHINE"):
-    # what this process leaves behind tells the others nothing, as if it had run on another machine
+    # what remains of this process says nothing to the others, as if it had run on another machine
     processes._SPACE = f"{machine}-{os.environ['FAULT_WORKER']}"
 
 if seconds := os.environ.get("FAULT_SOFT_SECONDS"):
@@ -231,7 +231,7 @@ QUEUE_OF_TASK[MEET] = QUEUE_CONTROL
 
 @app.task(name=MEET)
 def meet(folder: str, expected: int) -> None:
-    """Wait until so many processes are here at once: each can do only one thing, so all of them take work from this queue."""
+    """Waits until so many processes are here at once: each can do only one thing, so all of them take work from this queue."""
     place = Path(folder)
     (place / str(os.getpid())).touch()
     limit = time.monotonic() + MEETING_SECONDS
@@ -246,7 +246,7 @@ class Clock:
         self._ahead, self._traveller = 0.0, None
 
     def keep(self) -> None:
-        """Put it where the file ``CLOCK`` says whenever that changes, and write what it shows to a file whose own time is the right one."""
+        """Puts it where the file ``CLOCK`` says whenever that changes, and writes what it shows to a file whose own time is right."""
         while True:
             with contextlib.suppress(FileNotFoundError, ValueError):
                 wanted = float(CLOCK.read_text())

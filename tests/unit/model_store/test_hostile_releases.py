@@ -1,4 +1,4 @@
-"""Whoever can write to the bucket has no say in what a worker loads: not by links, swapped or huge files, and with a key not by pickles.
+"""A writer to the bucket does not decide what a worker loads: not by links, swapped or huge files, and with a key not by pickles.
 
 The same holds for every kind of bucket: a folder of this machine, S3 and Google Cloud Storage.
 """
@@ -51,7 +51,7 @@ class Model(model_template.Model):
 
 
 class Bomb:
-    """Leaves a file behind when it is unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -61,7 +61,7 @@ class Bomb:
 
 
 class Stored:
-    """The files of a release in the bucket, as whoever can write there changes them."""
+    """The files of a release in the bucket, as a person who can write there changes them."""
 
     def __init__(self, bucket: Bucket, release: str) -> None:
         self.bucket, self.place = bucket, release_folder(release)
@@ -83,13 +83,13 @@ class Stored:
         self.bucket.delete(self._path(name))
 
     def rewrite(self, **changed: object) -> ReleaseManifest:
-        """Change fields of the manifest in place."""
+        """Changes fields of the manifest in place."""
         manifest = ReleaseManifest.decode(json.loads(self.read(MANIFEST))).model_copy(update=changed)
         self.write(MANIFEST, manifest.to_json())
         return manifest
 
     def replace(self, name: str, content: bytes) -> None:
-        """Put another file in the place of one of the release, for which its manifest vouches."""
+        """Puts another file in the place of one of the release, for which its manifest vouches."""
         digest = FileDigest(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
         path = f"{self.place}/{digest.sha256[:16]}-{name}" if self.bucket.is_remote else self._path(name)
         self.bucket.write(path, content)
@@ -158,7 +158,7 @@ def definitions(tmp_path) -> Path:
 
 
 def publish_pickle(bucket, definitions: Path, held: object) -> str:
-    """Publish a release of the definition that pickles, as whoever can write to the bucket could."""
+    """Publishes a release of the definition that pickles, as a person who can write to the bucket could."""
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place)
         (staged / "model.pkl").write_bytes(pickle.dumps(held))
@@ -219,7 +219,7 @@ def test_a_pickle_signed_with_another_key_is_not_opened(bucket, definitions, tmp
 def test_a_signed_manifest_that_vouches_for_another_file_is_refused_before_the_file_is_read(signed, loads):
     release = publish_handmade(signed)
     stored, true = Stored(signed, release), read_manifest(signed, release).files["model.skops"].sha256
-    stored.drop("model.skops")  # whoever reads it first says that it is missing
+    stored.drop("model.skops")  # the process that reads it first says that it is missing
     another = hashlib.sha256(b"another model").hexdigest()
     stored.write(MANIFEST, stored.read(MANIFEST).replace(true.encode(), another.encode()))
     assert "signature" in refusal(signed, release).message
@@ -469,7 +469,7 @@ BAD_NAMES = ["../x", "/etc/passwd", "a/b", "..", ".", "", "a\0b", "a\\b", "a\nb"
 
 
 def plant(bucket, place: str, name: str, content: bytes) -> None:
-    """Put an object where the fetch of a file of this name looks for it, as far as the store takes such a key."""
+    """Puts an object where the fetch of a file of this name looks for it, as far as the store takes such a key."""
     for path in (f"{place}/{hashlib.sha256(content).hexdigest()[:16]}-{name}", f"{place}/{name}"):
         is_taken = "//" not in path and path.isprintable() and not (".." in path and bucket.url.startswith("gs://"))
         if bucket.is_remote and is_taken:
@@ -562,8 +562,8 @@ def test_where_the_code_was_changed_the_refusal_names_the_folder_and_a_template_
     shutil.copytree(definitions, own)
     release = publish_pickle(bucket, own, {"rate": 0.25})
     (own / "pickles" / "notes.py").touch()
-    told = f"the code of the definition pickles was changed since {release} was trained: a Python file in {own / 'pickles'}"
-    assert refusal(bucket, release, own).message == told
+    sentence = f"the code of the definition pickles was changed since {release} was trained: a Python file in {own / 'pickles'}"
+    assert refusal(bucket, release, own).message == sentence
     (own / "pickles" / "notes.py").unlink()
     shutil.copy(model_template.__file__, own)
-    assert refusal(bucket, release, own).message == f"{told}, or {own / 'model_template.py'}, which may be new there"
+    assert refusal(bucket, release, own).message == f"{sentence}, or {own / 'model_template.py'}, which may be new there"

@@ -29,5 +29,5 @@ def test_definitions_of_the_package_and_of_the_folder_are_found(library):
         library.definition("nothing")
 
 
-def test_the_folders_that_a_killed_process_leaves_behind_are_known(library):
+def test_the_folders_that_remain_of_a_killed_process_are_known(library):
     assert library.temporary_folders == [library.cache / ".loading", library.cache.parent / "staging"]

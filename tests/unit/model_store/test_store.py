@@ -31,7 +31,7 @@ def refused(bucket: LocalBucket, release: str) -> ModelError:
 
 
 def rewrite(folder: Path, **changed: object) -> ReleaseManifest:
-    """Change fields of the manifest in place."""
+    """Changes fields of the manifest in place."""
     manifest = ReleaseManifest.decode(json.loads((folder / "manifest.json").read_text())).model_copy(update=changed)
     (folder / "manifest.json").write_bytes(manifest.to_json())
     return manifest
@@ -113,7 +113,7 @@ def test_a_refused_release_is_loaded_once_it_is_whole_again(bucket, release, fol
     assert load(bucket, release).model.model["weights"].tolist() == WEIGHTS
 
 
-def test_every_refusal_says_how_to_train_it_anew_on_the_same_table(bucket, release, folder):
+def test_every_refusal_says_how_to_train_it_again_on_the_same_table(bucket, release, folder):
     (folder / "extra.pkl").write_bytes(b"not ours")
     assert refused(bucket, release).next_step == "Train it again: scoring train v1 --train data/train/train.csv --again"
 
@@ -218,7 +218,7 @@ def test_the_same_release_published_twice_is_the_first(bucket, release, folder):
     assert load(bucket, release).model.model["weights"].tolist() == WEIGHTS
 
 
-def test_the_first_to_publish_is_told_so(bucket, release, folder, tmp_path):
+def test_the_first_to_publish_learns_so(bucket, release, folder, tmp_path):
     elsewhere = LocalBucket(tmp_path / "elsewhere")
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place)

@@ -11,7 +11,7 @@ from tests.handmade import NOON
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(-5, "0 s ago"), (59.4, "59 s ago"), (60, "1 min ago"), (5400, "2 h ago"), (3 * 86400, "3 d ago")]
 )
-def test_a_time_is_told_in_its_largest_unit(monkeypatch, seconds, shown):
+def test_a_time_is_shown_in_its_largest_unit(monkeypatch, seconds, shown):
     class Clock(durations.datetime):
         @classmethod
         def now(cls, tz=None):
@@ -46,5 +46,5 @@ def test_what_is_no_length_of_time_is_refused(text):
 @pytest.mark.parametrize(
     ("size", "shown"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KB"), (1_500_000, "1.4 MB"), (5 << 40, "5,120.0 GB")]
 )
-def test_a_size_is_told_in_its_largest_unit(size, shown):
+def test_a_size_is_shown_in_its_largest_unit(size, shown):
     assert durations.human_size(size) == shown

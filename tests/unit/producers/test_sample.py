@@ -153,7 +153,7 @@ def test_a_keyword_has_the_same_attributes_in_every_row_week_and_table(big):
         assert np.array_equal(attributes(table), attributes_of(column(table, "entity_id"), 7))
 
 
-def test_a_keyword_has_the_same_attributes_and_truth_whoever_it_is_asked_with():
+def test_a_keyword_has_the_same_attributes_and_truth_beside_any_other_keywords():
     keywords, devices = np.arange(1, 3_001), np.arange(3_000) % 3
     order = np.random.default_rng(0).permutation(3_000)
     assert np.array_equal(attributes_of(keywords, 1)[order], attributes_of(keywords[order], 1))

@@ -46,21 +46,21 @@ def groups(tmp_path, monkeypatch):
     ],
     ids=["version 2", "none", "of a group above", "path of the host", "version 1", "none in version 1", "no group"],
 )
-def test_the_lowest_limit_is_told(groups, own, files, shown):
+def test_the_lowest_limit_is_reported(groups, own, files, shown):
     groups(own, **files)
     assert limits.describe_memory() == shown
 
 
-def test_a_limit_of_the_process_is_told(groups, monkeypatch):
+def test_a_limit_of_the_process_is_reported(groups, monkeypatch):
     groups("0::/\n")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (500_000_000, 500_000_000))
     assert limits.describe_memory() == "500 MB, the limit of the process"
 
 
-def test_a_real_limit_is_told_by_a_process_in_it():
+def test_a_real_limit_is_reported_by_a_process_in_it():
     with memory_limit(1 << 30) as within:
         if not within:
             pytest.skip("no limit on memory can be set here")
         code = "from shared.memory_limit import describe_memory; print(describe_memory())"
-        told = subprocess.run([*within, sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    assert told.strip() == f"1.1 GB, the limit of {'its container' if kills(within) else 'the process'}"
+        shown = subprocess.run([*within, sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == f"1.1 GB, the limit of {'its container' if kills(within) else 'the process'}"

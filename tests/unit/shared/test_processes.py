@@ -42,7 +42,7 @@ def test_the_name_of_an_earlier_version_is_judged_by_its_process_id():
     assert not has_ended(f"{space}.{os.getpid()}.0123456789abcdef")
 
 
-def test_a_name_made_behind_a_fork_is_that_of_the_child():
+def test_a_name_made_after_a_fork_is_that_of_the_child():
     before = process_token()
     reading, writing = os.pipe()
     child = os.fork()

@@ -1,4 +1,4 @@
-"""A manifest is known by its signature as ours and unchanged, down to the last byte; the keys are good ones and never told."""
+"""A manifest is known by its signature as ours and unchanged, down to the last byte; the keys are good ones and never shown."""
 
 import hashlib
 import hmac
@@ -65,7 +65,7 @@ def test_several_keys_are_separated_by_commas(monkeypatch):
 
 
 @pytest.mark.parametrize("weak", ["secret-15-chars", f"{KEY},", f"{KEY},short", f",{KEY}", "                 x"])
-def test_a_weak_key_is_refused_and_not_told(monkeypatch, weak):
+def test_a_weak_key_is_refused_and_not_reported(monkeypatch, weak):
     monkeypatch.setenv("SCORING_STORE_KEY", weak)
     with pytest.raises(SettingsError) as refused:
         read_settings()
@@ -74,8 +74,8 @@ def test_a_weak_key_is_refused_and_not_told(monkeypatch, weak):
     assert weak not in str(refused.value)
 
 
-def test_a_key_is_not_told_by_what_holds_it():
+def test_a_key_is_not_shown_by_what_holds_it():
     settings = Settings(store_key=KEY)
-    told = f"{settings!r} {settings} {settings.signer!r} {settings.model_dump()} {settings.model_dump_json()}"
+    shown = f"{settings!r} {settings} {settings.signer!r} {settings.model_dump()} {settings.model_dump_json()}"
     assert settings.signer.keys == OURS.keys
-    assert KEY not in told
+    assert KEY not in shown

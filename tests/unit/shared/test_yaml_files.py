@@ -28,7 +28,7 @@ def test_plain_data_is_read_and_dates_and_times_stay_text():
 
 
 @pytest.mark.parametrize("opening", ["[", "{", "{a: ", "- ", "? ", "[\n"])
-def test_deep_nesting_is_refused_where_it_passes_the_limit_and_nothing_behind_it_is_scanned(monkeypatch, opening):
+def test_deep_nesting_is_refused_where_it_passes_the_limit_and_nothing_after_it_is_scanned(monkeypatch, opening):
     """16,000 brackets took the scanner 17 s: it looks at every level that is open for each token."""
     fetched = []
     fetch = yaml.scanner.Scanner.fetch_more_tokens
@@ -140,7 +140,7 @@ def test_a_length_that_is_no_length_is_shown_short_and_whole_up_to_a_colon():
     assert len(read_schedule(f"- {{name: daily, wait_for: '{'x' * 50_000}'}}".encode())[1][0].wrong) < 300
 
 
-def test_a_count_of_candidates_with_thousands_of_digits_is_told_in_few():
+def test_a_count_of_candidates_with_thousands_of_digits_is_reported_in_few():
     text = "\n".join(f"p{number}: [1, 2, 3, 4]" for number in range(3_000))
     with pytest.raises(RequestError, match="asks for more than 1,000,000,000,000,000 candidates"):
         read_config(text.encode(), "params.yaml", 100)

@@ -55,8 +55,8 @@ def test_nothing_gives_nothing():
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 9])
-def test_what_is_found_side_by_side_is_told_in_order_and_in_this_thread(at_once):
-    told, threads = [], set()
+def test_what_is_found_side_by_side_is_reported_in_order_and_in_this_thread(at_once):
+    reported, threads = [], set()
 
     def do(number, found):
         for step in range(number):
@@ -64,11 +64,11 @@ def test_what_is_found_side_by_side_is_told_in_order_and_in_this_thread(at_once)
         return number * 10
 
     def tell(items):
-        told.extend(items)
+        reported.extend(items)
         threads.add(threading.current_thread())
 
     assert run_concurrently(do, 6, tell, at_once) == [number * 10 for number in range(6)]
-    assert told == [(number, step) for number in range(6) for step in range(number)]
+    assert reported == [(number, step) for number in range(6) for step in range(number)]
     assert threads == {threading.current_thread()}
 
 
@@ -82,20 +82,20 @@ def test_side_by_side_means_that_a_later_one_does_not_wait_for_the_end_of_an_ear
         else:
             second_done.set()
 
-    told = []
-    run_concurrently(do, 2, told.extend, 2)
-    assert told == [0, 1]
+    reported = []
+    run_concurrently(do, 2, reported.extend, 2)
+    assert reported == [0, 1]
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_what_is_found_is_told_before_its_finder_ends(at_once):
-    told = threading.Event()
+def test_what_is_found_is_reported_before_its_finder_ends(at_once):
+    reported = threading.Event()
 
     def do(_, found):
         found(["first"])
-        assert told.wait(10)
+        assert reported.wait(10)
 
-    run_concurrently(do, 2, lambda _: told.set(), at_once)
+    run_concurrently(do, 2, lambda _: reported.set(), at_once)
 
 
 @pytest.mark.parametrize("who", ["finder", "teller"])

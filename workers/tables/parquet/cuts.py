@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 import pyarrow as pa
@@ -63,28 +64,59 @@ def parquet_cuts(found: pq.FileMetaData, chunk_rows: int | None, place: ShareOfT
 
     Chunks get smaller towards the end of the table, so that no process works for long when the others have nothing left.
     """
-    most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
-    before, after = int(found.num_rows * place.before), int(found.num_rows * place.after)
-    in_table = before + found.num_rows + after
-    share = most if chunk_rows else in_table // CHUNKS_WANTED
-    large = most if chunk_rows else min(most, max(in_table * 2 // 3, 2 * MIN_CHUNK_ROWS))
-    # groups are combined until a chunk has ``enough`` rows; a group above ``large`` rows is split
+    limits = _limits(found.num_rows, chunk_rows, place)
     cuts: list[tuple[int, int]] = []
     start = end = 0
     for group in range(found.num_row_groups):
         count = found.row_group(group).num_rows
-        left = found.num_rows - start + after
-        enough = max(min(share, left // LAST_CHUNKS), min(MIN_CHUNK_ROWS, most))
-        if start < end and (end - start >= enough or end - start + count > most):
+        enough = limits.enough(found.num_rows - start)
+        if start < end and (end - start >= enough or end - start + count > limits.most):
             cuts.append((start, end))
             start = end
         end += count
-        if count > large:
-            pieces = MAX_GROUP_PIECES if chunk_rows else _pieces_of_group(count, enough)
-            step = max(min(chunk_rows or 0, MAX_GROUP_ROWS), -(-count // pieces))
+        if count > limits.large:
+            step = limits.rows_of_piece(count, enough)
             cuts += [(begin, min(begin + step, end)) for begin in range(start, end, step)]
             start = end
     return [*cuts, (start, end)] if start < end else cuts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Limits:
+    """The numbers of rows by which row groups are combined to chunks, or split."""
+
+    chunk_rows: int | None
+    """The requested number of rows."""
+    most: int
+    """Groups are combined up to this many rows."""
+    large: int
+    """A group of more rows is split."""
+    share: int
+    """The rows of a chunk when all chunks of the table have the same size."""
+    after: int
+    """The rows of the table after this file."""
+
+    def enough(self, left: int) -> int:
+        """Returns the rows at which a chunk is complete when ``left`` rows of the file are not yet in a chunk."""
+        return max(min(self.share, (left + self.after) // LAST_CHUNKS), min(MIN_CHUNK_ROWS, self.most))
+
+    def rows_of_piece(self, count: int, enough: int) -> int:
+        """Returns the rows of each piece of a row group of ``count`` rows."""
+        pieces = MAX_GROUP_PIECES if self.chunk_rows else _pieces_of_group(count, enough)
+        return max(min(self.chunk_rows or 0, MAX_GROUP_ROWS), -(-count // pieces))
+
+
+def _limits(rows: int, chunk_rows: int | None, place: ShareOfTable) -> _Limits:
+    most = min(chunk_rows or MAX_CHUNK_ROWS, MAX_CHUNK_ROWS)
+    before, after = int(rows * place.before), int(rows * place.after)
+    in_table = before + rows + after
+    return _Limits(
+        chunk_rows=chunk_rows,
+        most=most,
+        large=most if chunk_rows else min(most, max(in_table * 2 // 3, 2 * MIN_CHUNK_ROWS)),
+        share=most if chunk_rows else in_table // CHUNKS_WANTED,
+        after=after,
+    )
 
 
 def _pieces_of_group(count: int, enough: int) -> int:

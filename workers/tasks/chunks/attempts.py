@@ -7,11 +7,11 @@ import structlog
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage
-from shared.queue.leases import leased
+from shared.queue.state.leases import leased
 from workers.recovery.attempts import MAX_CRASHES, Attempt
-from workers.scoring import chunk
-from workers.scoring.chunk import ChunkStage
-from workers.scoring.isolation import is_isolated
+from workers.scoring.chunks import chunk
+from workers.scoring.chunks.chunk import ChunkStage
+from workers.scoring.chunks.isolation import is_isolated
 from workers.scoring.parts import PartRecord
 from workers.scoring.plan import PlannedChunk
 from workers.tasks import context

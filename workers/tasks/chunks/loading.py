@@ -14,9 +14,9 @@ import structlog
 
 from shared.jobs.folder import JobFolder
 from shared.processes import process_token
-from shared.queue.leases import are_leased, leased
+from shared.queue.state.leases import are_leased, leased
 from workers.recovery.attempts import MAX_CRASHES, Attempt, counted, record_crash
-from workers.scoring.chunk import ChunkStage
+from workers.scoring.chunks.chunk import ChunkStage
 from workers.tasks import context
 from workers.tasks.crashing_releases import record_crashing_release
 from workers.tasks.policies import verdicts

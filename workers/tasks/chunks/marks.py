@@ -5,7 +5,7 @@ import structlog
 
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage
-from shared.queue import counters, progress
+from shared.queue.state import counters, progress
 from workers.recovery.attempts import Attempt
 from workers.scoring.parts import PartRecord
 from workers.scoring.reject_limits import count_rejects

@@ -9,8 +9,8 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage
 from workers.recovery.attempts import Attempt
 from workers.scoring import joining
+from workers.scoring.chunks.planned_chunks import find_chunk, plan_of_chunk
 from workers.scoring.plan import Plan
-from workers.scoring.planned_chunks import find_chunk, plan_of_chunk
 from workers.scoring.reject_limits import check_so_far
 from workers.tasks.chunks.attempts import score_attempt
 from workers.tasks.chunks.marks import mark_part

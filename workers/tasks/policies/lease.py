@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
-from shared.queue.leases import leased
+from shared.queue.state.leases import leased
 from workers.recovery.sweep import lease_name
 from workers.tasks import context
 from workers.tasks.step import StepRun

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import redis
 import structlog
 
-from shared.queue.leases import leased
-from shared.queue.maintenance_crashes import Maintenance
+from shared.queue.state.leases import leased
+from shared.queue.state.maintenance_crashes import Maintenance
 from workers.recovery.maintenance import counted_maintenance
 from workers.tasks import context
 

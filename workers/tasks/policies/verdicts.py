@@ -5,7 +5,7 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage
 from shared.memory_limit import describe_memory
 from workers.recovery.attempts import Attempt
-from workers.scoring.chunk import ChunkStage
+from workers.scoring.chunks.chunk import ChunkStage
 
 
 def crashed_step(what: str, attempt: Attempt) -> PermanentError:

@@ -69,7 +69,7 @@ def test_a_release_passes_when_it_is_better_beyond_chance(given, limits, passes,
     assert verdict.champion == given.champion
 
 
-def test_whoever_asks_for_no_promotion_hears_what_the_gate_would_say():
+def test_a_training_without_promotion_shows_what_the_gate_would_say():
     verdict = decide("never", evidence(NAIVE | {CHAMPION: BETTER}), Limits())
     assert (verdict.passed, verdict.promotes) == (True, False)
     assert "not promoted, because nobody asked for it; --promote auto would have promoted it: it beats the champion" in verdict.reason
@@ -84,7 +84,7 @@ def test_a_champion_by_alias_hears_that_it_went_past_the_gate_and_what_that_woul
     assert not (passes.promotes or worse.promotes)
 
 
-def test_whoever_insists_gets_the_promotion_with_what_speaks_against_it():
+def test_a_forced_promotion_is_made_and_says_what_speaks_against_it():
     verdict = decide("always", evidence(NAIVE | {CHAMPION: WORSE}), Limits())
     assert (verdict.passed, verdict.promotes) == (False, True)
     assert "to be promoted, because --promote always asks for it, although its log-loss per click is 0.00200 higher" in verdict.reason

@@ -266,12 +266,12 @@ def documented(text: str) -> dict[int, str]:
 
 
 def test_the_exit_codes_in_the_help_are_those_of_the_errors(helped):
-    told = documented(helped["shown"][""])
+    shown_codes = documented(helped["shown"][""])
     raised = {error.exit_code for error in errors() if error not in (ScoringError, PermanentError)}
-    assert set(told) == raised | {0, 130}
+    assert set(shown_codes) == raised | {0, 130}
     for code, word in {2: "request", 3: "table", 4: "model", 5: "failed or was cancelled", 6: "Redis or the bucket", 130: "Ctrl-C"}.items():
-        assert word in told[code]
-    assert set(documented(root.__doc__)) == set(told) | {ScoringError.exit_code}
+        assert word in shown_codes[code]
+    assert set(documented(root.__doc__)) == set(shown_codes) | {ScoringError.exit_code}
 
 
 def test_the_tree_of_errors_says_the_exit_codes_they_have():

@@ -53,7 +53,7 @@ def bucket(tmp_path) -> LocalBucket:
 def done_job(bucket: LocalBucket, minute: int = 0, **more) -> JobFolder:
     folder = make_job(bucket, minute=minute, **{"max_reject_share": 0.5, "chunk_rows": 6} | more)
     assert run_job(folder).state == "done"
-    return told(folder)
+    return notified(folder)
 
 
 def failed_job(bucket: LocalBucket, minute: int = 0, **more) -> JobFolder:
@@ -64,11 +64,11 @@ def failed_job(bucket: LocalBucket, minute: int = 0, **more) -> JobFolder:
     with pytest.raises(Exception, match="rejects"):
         publishing.finish_job(folder)
     folder.fail(RequestError("too many rejects"))
-    return told(folder)
+    return notified(folder)
 
 
-def told(folder: JobFolder) -> JobFolder:
-    """People were told, and the job needs nothing more."""
+def notified(folder: JobFolder) -> JobFolder:
+    """People were notified, and the job needs nothing more."""
     outcome = folder.outcome()
     folder.bucket.write(folder.file("notified.json"), b"{}")
     folder.remove_open_mark(outcome)
@@ -97,7 +97,7 @@ def gone_after(bucket, days: float) -> set[str]:
 
 
 def age(bucket, days: float) -> None:
-    """Let every file that is there be so much older."""
+    """Lets every file that is there be so much older."""
     for path in bucket.root.rglob("*"):
         if "/input/" in str(path):
             continue  # a table would be another one
@@ -166,7 +166,7 @@ def test_a_failed_job_whose_slices_are_gone_goes_on(bucket):
     folder = make_job(bucket, table=f"{TABLE}.gz", chunk_rows=6, max_reject_share=0.5)
     plan(folder)
     folder.cancel()
-    told(folder)
+    notified(folder)
     gone_after(bucket, 2)
     folder.reopen()
     assert run_job(folder).facts["scored"] == "19"
@@ -200,12 +200,12 @@ def test_the_table_of_a_fix_that_stays_stays(bucket):
     bucket.delete_many([other.file("job.json"), f"jobs/_open/{other.job_id}"])
     folder.create(job.model_copy(update={"job_id": folder.job_id}))
     assert run_job(folder).state == "done"
-    told(folder)
+    notified(folder)
     age(bucket, 20)
     bucket.write("fixed.csv", b"reject_line,entity_id,att1,att2,att3,length,device\n5,1003,1,1,0,1.5,Computer\n")
-    fix = told_fix = make_job(bucket, minute=1, table=own, fixes=folder.job_id, fixed_rows="fixed.csv")
+    fix = notified_fix = make_job(bucket, minute=1, table=own, fixes=folder.job_id, fixed_rows="fixed.csv")
     assert run_job(fix).state == "done"
-    told(told_fix)
+    notified(notified_fix)
     found = {thing.key: thing for thing in survey(bucket, read_retention(bucket), in_days(15))}
     assert not found[Kind.JOB_FILES, folder.job_id].is_removed
     assert found[Kind.JOB_FILES, folder.job_id].reason == f"fix {fix.job_id} needs it"
@@ -218,7 +218,7 @@ def test_a_record_goes_after_a_year_with_its_request_but_not_before_its_result(b
     )
     folder = JobFolder(bucket, asked.job_id)
     run_job(folder)
-    told(folder)
+    notified(folder)
     gone_after(bucket, 31)
     found = verdicts(bucket, 366)
     assert found == {}
@@ -236,7 +236,7 @@ def test_a_request_that_was_made_again_lately_keeps_all_its_runs(bucket):
     for _ in range(3):
         jobs.append(enqueue_score(settings, bucket, table=TABLE, model="v1", max_reject_share=0.5, again=True).job_id)
         run_job(JobFolder(bucket, jobs[-1]))
-        told(JobFolder(bucket, jobs[-1]))
+        notified(JobFolder(bucket, jobs[-1]))
     for file in bucket.files("jobs/_requests")[:2]:
         os.utime(bucket.place(file.path), (0, 0))
     assert verdicts(bucket, 300).keys() & {(Kind.REQUEST, "x")} == set()
@@ -271,7 +271,7 @@ def test_a_broken_file_of_a_job_stops_nothing(bucket, name, content):
 def test_the_times_of_a_copy_do_not_matter_where_the_outcome_says_more(bucket):
     folder = make_job(bucket, max_reject_share=0.5)
     run_job(folder)
-    told(folder)
+    notified(folder)
     old = folder.outcome().model_copy(update={"at": in_days(-40)})
     bucket.write(folder.file("outcome.json"), old.to_json())
     ids = {"created": in_days(-41)}
@@ -296,7 +296,7 @@ def test_nothing_is_scored_again_for_a_job_whose_folder_was_removed(bucket):
     settings = Settings(bucket_url=bucket.url, redis_url="redis://127.0.0.1:1/0")
     asked = enqueue_score(settings, bucket, table=TABLE, model="v1", max_reject_share=0.5)
     run_job(JobFolder(bucket, asked.job_id))
-    told(JobFolder(bucket, asked.job_id))
+    notified(JobFolder(bucket, asked.job_id))
     gone_after(bucket, 366)
     again = enqueue_score(settings, bucket, table=TABLE, model="v1", max_reject_share=0.5)
     assert (again.job_id, again.fresh) == (asked.job_id, False)
@@ -365,7 +365,7 @@ def test_a_revision_without_a_manifest_stays_while_its_job_can_go_on(bucket):
 
     join(folder, folder.score_job(), read_plan(folder), awaits=False)
     folder.cancel()
-    told(folder)
+    notified(folder)
     revision = f"data/predict/output/v1/2026/11/23/revisions/{folder.job_id}"
     assert revision not in {name for _, name in verdicts(bucket, 80)}
     gone_after(bucket, 95)
@@ -386,11 +386,11 @@ def test_a_place_goes_whole_only_where_an_age_of_results_is_set(bucket):
 # --- notices
 
 
-def test_notices_go_after_their_time_unless_people_are_yet_to_be_told(bucket):
-    for name in ("alias-champion-000001", "untold", "schedule-daily-20261123t0600-not-started", "schedule-daily-20261123t0600-late"):
+def test_notices_go_after_their_time_unless_they_are_yet_to_be_delivered(bucket):
+    for name in ("alias-champion-000001", "undelivered", "schedule-daily-20261123t0600-not-started", "schedule-daily-20261123t0600-late"):
         announce(bucket, name, Notice(good=True, title="x", facts={}))
     for folder in undelivered(bucket):
-        if folder.name != "untold":
+        if folder.name != "undelivered":
             folder.close()
     assert {name for _, name in verdicts(bucket, 91)} == {
         "notices/alias-champion-000001",
@@ -487,7 +487,7 @@ def test_a_tombstone_that_is_taken_back_removes_nothing_for_a_week(bucket):
     assert bucket.files("gc/undone") == []
 
 
-def test_what_is_taken_back_while_it_is_removed_is_told_so_or_stays(bucket, monkeypatch):
+def test_what_is_taken_back_while_it_is_removed_is_reported_or_stays(bucket, monkeypatch):
     done_job(bucket)
     rules = read_retention(bucket)
     daily.make_round(bucket, rules, in_days(31))

@@ -20,7 +20,7 @@ installed = importlib.util.find_spec("jupyterlab") is not None
 
 
 @pytest.mark.skipif(installed, reason="JupyterLab is installed here")
-def test_without_jupyterlab_the_command_to_install_it_is_told():
+def test_without_jupyterlab_the_command_to_install_it_is_reported():
     result = CliRunner().invoke(scoring, ["notebook"])
     assert isinstance(result.exception, RequestError)
     assert result.exception.message == "JupyterLab is not installed here"

@@ -1,4 +1,4 @@
-"""Whoever follows a job that nobody takes is told where it was asked for."""
+"""Following a job that nobody takes shows where it was requested."""
 
 import io
 import re

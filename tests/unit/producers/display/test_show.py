@@ -50,7 +50,7 @@ def done(bucket, release) -> JobFolder:
 
 
 def scoring(bucket: LocalBucket, *arguments: str, key: str = "", **more: str) -> Result:
-    """Run a command on this bucket; fails the test when it fails."""
+    """Runs a command on this bucket; fails the test when it fails."""
     environment = {"BUCKET_URL": bucket.url, "SCORING_STORE_KEY": key} | more
     done = CliRunner().invoke(root.scoring, list(arguments), env=environment, catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -78,7 +78,7 @@ def fact(text: str, name: str) -> str:
 
 
 def publish_judged(bucket: LocalBucket, hour: int, **figures: float) -> str:
-    """Publish a release made at this hour whose log-loss per click on each of these tables is that."""
+    """Publishes a release made at this hour whose log-loss per click on each of these tables is that."""
     release = publish_handmade(bucket, made=NOON.replace(hour=hour))
     path = f"{release_folder(release)}/{MANIFEST}"
     manifest = decode_long(ReleaseManifest, bucket.read(path) or b"")
@@ -455,7 +455,7 @@ def test_no_id_is_folded_in_a_narrow_terminal(bucket, release, width):
     scored.create(job)
     run_job(scored)
     brought = JobFolder(bucket, f"{stamp}-score-9bfad4")
-    rows = f"jobs/{brought.job_id}/input/mend.csv"
+    rows = f"jobs/{brought.job_id}/input/corrected.csv"
     brought.create(job.model_copy(update={"job_id": brought.job_id, "fixes": scored.job_id, "fixed_rows": rows}))
     brought.fail(RequestError("the reason is long " * 40))
     point_alias(bucket, "champion", release)

@@ -182,7 +182,7 @@ def test_neither_errors_nor_reasons_nor_names_command_the_terminal(tmp_path, cap
     release = publish_handmade(bucket)
     promote(bucket, release, "champion", reason=HOSTILE)
     failed = make_job(bucket, table=TABLE)
-    failed.fail(RequestError(f"the row {HOSTILE}\n is wrong", next_step=f"Mend {HOSTILE}"))
+    failed.fail(RequestError(f"the row {HOSTILE}\n is wrong", next_step=f"Correct {HOSTILE}"))
     bucket.write("config/schedule.yaml", json.dumps([{"name": HOSTILE, "cron": HOSTILE}]).encode())
     for command in (("models", "history"), ("jobs", "list"), ("jobs", "show", failed.job_id), ("jobs", "show", failed.job_id, "--follow")):
         said = CliRunner().invoke(root.scoring, list(command), env={"BUCKET_URL": bucket.url, "REDIS_URL": "redis://127.0.0.1:1/0"})

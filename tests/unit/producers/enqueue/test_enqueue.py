@@ -151,7 +151,7 @@ def test_job_ids_sort_by_the_time_of_the_request(settings, bucket):
     assert all(re.fullmatch(r"\d{8}t\d{9}z-score-[0-9a-f]{6}", job_id) for job_id in ids)
 
 
-def test_without_redis_the_job_is_written_and_the_problem_told_with_what_to_do(nobody, bucket):
+def test_without_redis_the_job_is_written_and_the_problem_shown_with_what_to_do(nobody, bucket):
     done = score(nobody, bucket)
     assert done.fresh
     assert re.match(r"Redis at redis://127.0.0.1:\d+/0 does not take messages: .*refused", done.problem.message)
@@ -160,7 +160,7 @@ def test_without_redis_the_job_is_written_and_the_problem_told_with_what_to_do(n
     assert open_jobs(bucket) == [done.job_id]
 
 
-def test_a_password_of_redis_is_not_told(bucket):
+def test_a_password_of_redis_is_not_reported(bucket):
     done = score(Settings(redis_url="redis://:very-secret@127.0.0.1:1/0"), bucket)
     assert "very-secret" not in str(done.problem)
 
@@ -207,7 +207,7 @@ def test_a_table_that_is_replaced_by_one_of_the_same_size_and_time_is_another_re
 
 
 def test_a_training_table_or_fixed_rows_that_are_replaced_by_a_file_of_the_same_size_and_time_make_another_job(nobody, bucket, earlier):
-    rows = write_table(bucket, [row(1)], path="data/mended.csv")
+    rows = write_table(bucket, [row(1)], path="data/corrected.csv")
     for ask in (lambda: enqueue_train(nobody, bucket, definition="v1", train=rows), lambda: fix(nobody, bucket, earlier, rows)):
         first = ask()
         end(bucket, first.job_id, "done")
@@ -518,7 +518,7 @@ def test_a_request_with_a_wrong_field_is_refused_in_a_sentence_and_leaves_no_tra
     assert not bucket.folders("jobs")
 
 
-def test_a_definition_that_was_never_trained_is_told_apart_from_one_that_is_not_there(bucket, tmp_path):
+def test_a_definition_that_was_never_trained_is_distinguished_from_one_that_is_not_there(bucket, tmp_path):
     settings = Settings(definitions=tmp_path / "definitions")
     (tmp_path / "definitions" / "old1").mkdir(parents=True)
     (tmp_path / "definitions" / "old1" / "model.py").touch()
@@ -538,14 +538,14 @@ def test_a_training_with_a_wrong_field_leaves_no_trace(nobody, bucket, wish):
     assert not bucket.folders("jobs")
 
 
-def test_a_training_that_contradicts_itself_is_told_so_in_a_plain_sentence(nobody, bucket):
+def test_a_training_that_contradicts_itself_is_refused_in_a_plain_sentence(nobody, bucket):
     with pytest.raises(RequestError) as raised:
         enqueue_train(nobody, bucket, definition="v1", train=TABLE, eval_table=TABLE, alias="champion", promote="auto")
-    told = "champion is set either in any case (alias) or by the gate (promote), not by both"
-    assert raised.value.message == f"invalid request: {told}"
+    sentence = "champion is set either in any case (alias) or by the gate (promote), not by both"
+    assert raised.value.message == f"invalid request: {sentence}"
 
 
-def test_a_training_in_an_empty_bucket_is_told_how_to_get_a_table(nobody, tmp_path):
+def test_a_training_in_an_empty_bucket_shows_how_to_get_a_table(nobody, tmp_path):
     with pytest.raises(TableError, match=r"no table data/train/YYYY/MM/DD/train\.csv\.gz in the bucket .*scoring sample"):
         enqueue_train(nobody, LocalBucket(tmp_path / "nothing"), definition="v1")
     assert not (tmp_path / "nothing").exists()
@@ -621,23 +621,23 @@ def fix(settings, bucket, folder, rows, **more):
 
 
 def test_a_fix_takes_table_model_and_place_of_the_job_and_brings_its_rows_along(settings, bucket, earlier, tmp_path):
-    mended = tmp_path / "mended.csv"
-    mended.write_text("line,entity_id\n2,1\n")
-    done = fix(settings, bucket, earlier, mended, max_rejects=3)
+    corrected = tmp_path / "corrected.csv"
+    corrected.write_text("line,entity_id\n2,1\n")
+    done = fix(settings, bucket, earlier, corrected, max_rejects=3)
     job = JobFolder(bucket, done.job_id).job()
     assert (job.table, job.model, job.place) == (TABLE, "v1", PLACE)
     assert (job.fixes, job.max_rejects) == (earlier.job_id, 3)
-    assert bucket.read(job.fixed_rows) == mended.read_bytes()
+    assert bucket.read(job.fixed_rows) == corrected.read_bytes()
     assert messages(settings)[-1] == ("score.plan", {"format": 1, "job_id": done.job_id})
 
 
 def test_a_fix_may_have_the_rejects_that_its_job_might_have(settings, bucket, tmp_path):
     def limits(folder, **more):
-        job = JobFolder(bucket, fix(settings, bucket, folder, mended, **more).job_id).job()
+        job = JobFolder(bucket, fix(settings, bucket, folder, corrected, **more).job_id).job()
         return job.max_reject_share, job.max_rejects
 
-    mended = tmp_path / "mended.csv"
-    mended.write_text("reject_line,entity_id\n2,1\n")
+    corrected = tmp_path / "corrected.csv"
+    corrected.write_text("reject_line,entity_id\n2,1\n")
     strict, lenient, accepted = (
         make_job(bucket),
         make_job(bucket, minute=1, max_reject_share=0.5, max_rejects=7),
@@ -654,32 +654,32 @@ def test_a_fix_may_have_the_rejects_that_its_job_might_have(settings, bucket, tm
 
 
 def test_the_same_fix_is_one_job_and_other_rows_are_another(settings, bucket, earlier, tmp_path):
-    mended = tmp_path / "mended.csv"
-    mended.write_text("line,entity_id\n2,1\n")
-    first, second = fix(settings, bucket, earlier, mended), fix(settings, bucket, earlier, mended)
+    corrected = tmp_path / "corrected.csv"
+    corrected.write_text("line,entity_id\n2,1\n")
+    first, second = fix(settings, bucket, earlier, corrected), fix(settings, bucket, earlier, corrected)
     assert (first.job_id, first.fresh, second.fresh) == (second.job_id, True, False)
-    mended.write_text("line,entity_id\n2,7\n")
-    assert fix(settings, bucket, earlier, mended).job_id != first.job_id
+    corrected.write_text("line,entity_id\n2,7\n")
+    assert fix(settings, bucket, earlier, corrected).job_id != first.job_id
 
 
 def test_a_fix_of_what_cannot_be_fixed_is_refused_and_leaves_no_job(settings, bucket, tmp_path):
-    mended = tmp_path / "mended.csv"
-    mended.write_text("line,entity_id\n2,1\n")
+    corrected = tmp_path / "corrected.csv"
+    corrected.write_text("line,entity_id\n2,1\n")
     running, cancelled = make_job(bucket), make_job(bucket, minute=1)
     cancelled.cancel()
     before = sorted(list_jobs(bucket))
     for folder, sentence in ((running, "has not ended"), (cancelled, "nothing of job .* was scored")):
         with pytest.raises(RequestError, match=sentence) as refused:
-            fix(settings, bucket, folder, mended)
+            fix(settings, bucket, folder, corrected)
         assert refused.value.next_step
     train = JobFolder(bucket, "20261123t120000z-train-abc")
     train.create(TrainJob(job_id=train.job_id, created=datetime.now(UTC), definition="v1", train="data/train.csv"))
     before.append(train.job_id)
     with pytest.raises(RequestError, match="is a train job") as refused:
-        fix(settings, bucket, train, mended)
+        fix(settings, bucket, train, corrected)
     assert refused.value.next_step == "List results with: scoring results list"
     with pytest.raises(RequestError, match="there is no job 20200101t000000z-score-x"):
-        enqueue_fix.enqueue_fix(settings, bucket, job_id="20200101t000000z-score-x", rows=str(mended))
+        enqueue_fix.enqueue_fix(settings, bucket, job_id="20200101t000000z-score-x", rows=str(corrected))
     assert sorted(list_jobs(bucket)) == sorted(before)
 
 
@@ -715,22 +715,22 @@ def test_a_fix_of_an_older_job_does_not_take_the_place_of_a_newer_result(setting
     write_table(bucket, [row(0), row(1), "x"])
     for folder in (older, newer):
         run_job(folder)
-    mended = tmp_path / "my rows.csv"
-    mended.write_text("reject_line,entity_id\n2,1\n")
+    corrected = tmp_path / "my rows.csv"
+    corrected.write_text("reject_line,entity_id\n2,1\n")
     newest = f"holds a newer result than that of job {older.job_id}: that of job {newer.job_id}"
     with pytest.raises(RequestError, match=newest) as refused:
-        fix(settings, bucket, older, mended)
-    assert refused.value.next_step.startswith(f"Fix that one instead: scoring score '{mended}' --fix {newer.job_id}; ")
+        fix(settings, bucket, older, corrected)
+    assert refused.value.next_step.startswith(f"Fix that one instead: scoring score '{corrected}' --fix {newer.job_id}; ")
     assert refused.value.next_step.endswith(f"rows of its own: scoring results rejects {newer.job_id} --rows FILE")
-    assert fix(settings, bucket, newer, mended).fresh
+    assert fix(settings, bucket, newer, corrected).fresh
 
 
-def test_a_fix_of_an_older_job_is_told_when_the_newer_result_has_no_rejects(settings, bucket):
+def test_a_fix_of_an_older_job_is_reported_when_the_newer_result_has_no_rejects(settings, bucket):
     older, newer = make_job(bucket), make_job(bucket, minute=1)
     for folder in (older, newer):
         run_job(folder)
     with pytest.raises(RequestError, match="in which nothing is left to fix") as refused:
-        fix(settings, bucket, older, "mended.csv")
+        fix(settings, bucket, older, "corrected.csv")
     assert refused.value.next_step == f"See it with: scoring results show {newer.job_id}"
 
 

@@ -25,11 +25,12 @@ from producers.schedule.run_states import Since, find_entry, inspect_entry
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias
-from shared.queue import heartbeat, routes
+from shared.queue import routes
 from shared.queue.client import connect_to_redis
-from shared.queue.crashing_releases import CrashingRelease, record_crashing_release
-from shared.queue.maintenance_crashes import MAX_CRASHES, begin
 from shared.queue.probe import Answer, Probe, read_answers, write_answer
+from shared.queue.state import heartbeat
+from shared.queue.state.crashing_releases import CrashingRelease, record_crashing_release
+from shared.queue.state.maintenance_crashes import MAX_CRASHES, begin
 from shared.records import decode
 from shared.settings import Settings
 from shared.version import code_version
@@ -299,12 +300,12 @@ def test_the_canary_of_a_queue_that_uses_models_tells_the_state_of_their_code(re
     environment = os.environ | {"REDIS_URL": redis_url, "BUCKET_URL": str(tmp_path / "bucket"), "SCORING_DEFINITIONS": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, words], cwd=REPOSITORY, env=environment, timeout=120, check=True)
     client = connect_to_redis(redis_url)
-    told = {queue: read_answers(client, probe)[queue] for queue, probe in probes.items()}
-    assert {"own1", "broken"} < set(told["control"].definitions)
-    assert told["control"].sources == {}
-    assert told["score"].sources == told["train"].sources
-    assert told["score"].sources["own1"] == digest_source(tmp_path / "own1")
-    assert "broken" not in told["score"].sources
+    answers = {queue: read_answers(client, probe)[queue] for queue, probe in probes.items()}
+    assert {"own1", "broken"} < set(answers["control"].definitions)
+    assert answers["control"].sources == {}
+    assert answers["score"].sources == answers["train"].sources
+    assert answers["score"].sources["own1"] == digest_source(tmp_path / "own1")
+    assert "broken" not in answers["score"].sources
 
 
 def test_an_answer_of_an_earlier_version_says_nothing_of_sources():

@@ -25,11 +25,11 @@ from shared.bucket.local import LocalBucket
 from shared.errors import RequestError
 from shared.jobs.folder import Outcome
 from shared.jobs.messages import StepMessage
-from shared.queue import active_workers, counters, heartbeat, progress
 from shared.queue.backlog import INSPECTED_MESSAGES
 from shared.queue.broker import make_app, send
 from shared.queue.client import connect_to_redis
 from shared.queue.routes import QUEUE_CONTROL, QUEUES, SCORE_PLAN, SWEEP
+from shared.queue.state import active_workers, counters, heartbeat, progress
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, free_port, wait_until
 from tests.handmade import make_job
@@ -65,7 +65,7 @@ def test_an_idle_stack_has_nothing_waiting(settings):
     assert ("scoring_beat_age_seconds",) not in found
 
 
-def test_what_waits_and_its_age_are_told(settings):
+def test_what_waits_and_its_age_are_measured(settings):
     app = make_app(settings)
     for _ in range(3):
         send(app, SCORE_PLAN, [StepMessage(job_id="20261123t101500000z-score-9bfad3")])
@@ -84,7 +84,7 @@ def test_what_waits_and_its_age_are_told(settings):
     assert found["scoring_messages_in_hand",] == 1
 
 
-def test_jobs_chunks_and_signs_are_told(settings, tmp_path):
+def test_jobs_chunks_and_signs_are_measured(settings, tmp_path):
     job = make_job(LocalBucket(tmp_path / "bucket")).job()
     client = connect_to_redis(settings.broker_url)
     heartbeat.update_heartbeat(client, heartbeat.BEAT)
@@ -105,7 +105,7 @@ def test_jobs_chunks_and_signs_are_told(settings, tmp_path):
     assert found["scoring_sweep_age_seconds",] < 10
 
 
-def test_without_redis_the_bucket_is_still_told_and_no_queue_is_called_empty(no_redis_url, tmp_path):
+def test_without_redis_the_bucket_is_still_reported_and_no_queue_is_called_empty(no_redis_url, tmp_path):
     found = read(Settings(redis_url=no_redis_url, bucket_url=str(tmp_path / "bucket")))
     assert (found["scoring_up", "redis"], found["scoring_up", "bucket"]) == (0, 1)
     assert ("scoring_queue_length", "score") not in found
@@ -152,7 +152,7 @@ def samples_of(scrape):
     return {(sample.name, *sample.labels.values()): sample.value for family in scrape.collect() for sample in family.samples}
 
 
-def test_a_bucket_that_hangs_holds_up_no_scrape_and_its_last_figures_are_told_with_their_age(slow):
+def test_a_bucket_that_hangs_holds_up_no_scrape_and_its_last_figures_are_reported_with_their_age(slow):
     scrape, may_answer = slow
     began = time.monotonic()
     first = samples_of(scrape)
@@ -238,7 +238,7 @@ def test_an_entry_that_nobody_has_seen_yet_has_missed_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_only_entries_that_are_switched_on_are_told_of(settings, tmp_path, enabled):
+def test_only_entries_that_are_switched_on_are_reported(settings, tmp_path, enabled):
     bucket = LocalBucket(tmp_path / "bucket")
     bucket.write(SCHEDULE, json.dumps([ENTRY | {"enabled": enabled}]).encode())
     found = read(settings)
@@ -267,7 +267,7 @@ def test_sigterm_ends_it_as_it_must_for_the_first_process_of_a_container(setting
         serving.wait()
 
 
-def test_the_memory_of_redis_and_the_disk_of_the_bucket_are_told_with_their_ends(settings, tmp_path):
+def test_the_memory_of_redis_and_the_disk_of_the_bucket_are_reported_with_their_ends(settings, tmp_path):
     client = connect_to_redis(settings.broker_url)
     found = read(settings)
     assert found["scoring_redis_memory_bytes",] > 100_000

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from producers import local_definitions
-from producers.cli import models
+from producers.cli.commands import models
 from producers.cli.root import scoring
 from producers.releases import new_definition
 from shared.errors import RequestError
@@ -40,7 +40,7 @@ def test_it_says_what_to_type_next_and_only_what_is_not_set_yet(tmp_path, monkey
     assert json.loads(new("v6", "--json").output) == printed
 
 
-def test_where_there_is_no_pytest_nobody_is_told_to_type_it(tmp_path, monkeypatch):
+def test_where_there_is_no_pytest_no_step_says_to_type_it(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     said = new("v4", "--into", str(tmp_path)).output
     assert "-m pytest" not in said

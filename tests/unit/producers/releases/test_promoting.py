@@ -1,4 +1,4 @@
-"""An alias is moved by people on and back, each step is kept and told, and no two people undo the same step twice."""
+"""An alias is moved by people on and back, each step is kept and reported, and no two people undo the same step twice."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ def publish(bucket: LocalBucket, count: int) -> list[str]:
     return [publish_handmade(bucket, made=NOON + timedelta(hours=hour)) for hour in range(count)]
 
 
-def told(bucket: Bucket) -> list[dict[str, str]]:
+def announced(bucket: Bucket) -> list[dict[str, str]]:
     return [folder.notice().facts for folder in outbox.undelivered(bucket)]
 
 
@@ -92,14 +92,14 @@ def test_the_history_says_who_moved_it_from_where_to_where_and_why(bucket):
     assert "absurd on tablets" in shown.splitlines()[1]
 
 
-def test_people_are_told_of_each_move_once(bucket):
+def test_people_are_notified_of_each_move_once(bucket):
     first, second = publish(bucket, 2)
     promote(bucket, first, "champion")
     promote(bucket, second, "champion", reason="better")
     promote(bucket, second, "champion", reason="better")
     roll_back(bucket, "champion")
     by = promoting.who()
-    assert told(bucket) == [
+    assert announced(bucket) == [
         {"alias": "champion", "from": "nothing", "to": first, "by": by},
         {"alias": "champion", "from": first, "to": second, "by": by, "reason": "better"},
         {"alias": "champion", "from": second, "to": first, "by": by},
@@ -218,7 +218,7 @@ def promote_all_at_once(bucket: Bucket, releases: list[str]) -> None:
     assert [change.number for change in history] == list(range(len(releases), 0, -1))
     assert [change.was for change in history] == [*(change.release for change in history[1:]), None]
     assert resolve(bucket, "champion") == history[0].release
-    assert len(told(bucket)) == len(releases)
+    assert len(announced(bucket)) == len(releases)
 
 
 def test_many_people_at_once_make_one_change_after_the_other(bucket):

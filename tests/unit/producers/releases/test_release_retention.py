@@ -102,7 +102,7 @@ def test_what_a_fix_will_be_scored_with_stays(bucket, releases):
     bucket.delete(f"jobs/_open/{fixed.job_id}")
     [held] = needed(bucket)[releases[1]]
     assert held.startswith(f"job {fixed.job_id} failed or was cancelled, and may be resumed until ")
-    fix = make_job(bucket, minute=1, model="v1", fixes=fixed.job_id, fixed_rows="mend.csv")
+    fix = make_job(bucket, minute=1, model="v1", fixes=fixed.job_id, fixed_rows="corrected.csv")
     assert needed(bucket)[releases[1]] == [f"job {fix.job_id} is open", held]
 
 
@@ -175,7 +175,7 @@ ENTRY = '- {name: daily, cron: "0 5 * * *", time_zone: UTC, score: data/predict/
     ],
     ids=["empty", "a comment alone", "half-written", "a misspelt field", "a misspelt value", "zeros", "no document", "a mark alone"],
 )
-def test_while_the_schedule_cannot_be_read_whole_every_release_stays_and_is_told_why(bucket, releases, text, says):
+def test_while_the_schedule_cannot_be_read_whole_every_release_stays_with_the_reason(bucket, releases, text, says):
     removable = assess_releases(bucket, keep=0)
     bucket.write("config/schedule.yaml", text)
     for reasons in needed(bucket).values():

@@ -1,4 +1,4 @@
-"""A retired release is out of `latest` for good, whatever runs again; its full id still means it, and people are told."""
+"""A retired release is out of `latest` for good, whatever runs again; its full id still means it, and people are notified."""
 
 import io
 import json
@@ -119,7 +119,7 @@ def test_a_job_with_its_full_id_works_and_warns(bucket):
     assert "warning" not in plain.facts
 
 
-def test_people_are_told_once_and_lists_show_it(bucket):
+def test_people_are_notified_once_and_lists_show_it(bucket):
     first, second = publish(bucket, 2)
     said = scoring(bucket, "models", "retire", second, "--reason", "trained on one row", "--by", "ann")
     assert said.splitlines() == [

@@ -75,13 +75,13 @@ def test_a_failed_job_says_which_one_fixed_it_also_over_several_fixes(bucket, tm
     failed = make_job(bucket, table=write_table(bucket, [row(1), *spoiled], path="data/spoiled.csv"), chunk_rows=10)
     plan(failed)
     score_chunks(failed, tmp_path / "cache")
-    failed.fail(TableError("2 of 3 rows are rejected", next_step="Mend them"))
-    assert now(failed).next_step == "Mend them"
+    failed.fail(TableError("2 of 3 rows are rejected", next_step="Correct them"))
+    assert now(failed).next_step == "Correct them"
     header = "reject_file,reject_line,entity_id,att1,att2,att3,length,device"
     rows = [f"data/spoiled.csv,{line},7,0,0,0,{value},Tablet" for line, value in ((3, "1"), (4, "y"))]
-    (tmp_path / "mend.csv").write_text("\n".join([header, *rows, ""]))
+    (tmp_path / "corrected.csv").write_text("\n".join([header, *rows, ""]))
     first = JobFolder(
-        bucket, enqueue_fix(settings, bucket, job_id=failed.job_id, rows=str(tmp_path / "mend.csv"), max_reject_share=1.0).job_id
+        bucket, enqueue_fix(settings, bucket, job_id=failed.job_id, rows=str(tmp_path / "corrected.csv"), max_reject_share=1.0).job_id
     )
     assert run_job(first).state == "done"
     assert now(failed).facts["fixed by"] == f"job {first.job_id}, 1 reject left"

@@ -1,4 +1,4 @@
-"""The rejects of a job are listed and counted, and the rows that they are can be taken out, mended and sent back."""
+"""The rejects of a job are listed and counted, and the rows that they are can be taken out, corrected and sent back."""
 
 import csv
 import gzip
@@ -17,7 +17,7 @@ from shared.errors import RequestError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from tests.handmade import HEADER, NOON, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, text_at, write_table
-from workers.scoring import chunk
+from workers.scoring.chunks import chunk
 
 SPOILED = {3: "1001,1,x,0,1.5,Computer", 8: "1006,0,1", 9: "1007,1,1,1,0.5,Watch"}
 """Line -> what stands there."""
@@ -45,7 +45,7 @@ def scoring(bucket: LocalBucket, *arguments: str) -> Result:
 
 
 def taken_out(bucket: LocalBucket, folder: JobFolder, tmp_path) -> list[list[str]]:
-    out = tmp_path / "mend.csv"
+    out = tmp_path / "corrected.csv"
     _, found = rejects.find_rejects(bucket, folder.job_id)
     count = rejects.write_rows(bucket, found, out)
     rows = list(csv.reader(io.StringIO(out.read_text(), newline="")))
@@ -95,7 +95,7 @@ def test_a_job_that_failed_or_still_runs_shows_what_it_has(bucket):
 def test_a_job_that_has_not_looked_at_all_its_chunks_says_so(bucket, tmp_path):
     write_table(bucket, lines())
     folder = make_job(bucket, chunk_rows=6)
-    command, out = ("results", "rejects", folder.job_id), tmp_path / "mend.csv"
+    command, out = ("results", "rejects", folder.job_id), tmp_path / "corrected.csv"
     assert "has no rejects so far (0 of an unknown number of chunks have been examined)." in scoring(bucket, *command).output
     made = plan(folder)
     chunk.score_chunk(folder, made.chunk(3), ModelLibrary(folder.bucket, bucket.root))
@@ -181,7 +181,7 @@ def test_a_value_over_several_lines_is_taken_out_whole_and_a_stray_quote_line_by
     bucket.write("data/long.csv", "\n".join([header, good[0], f'"over\ntwo lines",{row(1)[:-6]}Watch', *good[2:], ""]).encode())
     rows = taken_out(bucket, job_on(bucket, "data/long.csv"), tmp_path)
     assert [(row[1], row[5]) for row in rows[1:]] == [("3", "over\ntwo lines")]
-    (tmp_path / "mend.csv").unlink()
+    (tmp_path / "corrected.csv").unlink()
     bucket.write("data/stray.csv", "\n".join([header, *good[:2], f'"{good[2]}', f'"{good[3]}', *good[4:], ""]).encode())
     rows = taken_out(bucket, job_on(bucket, "data/stray.csv", minute=1), tmp_path)
     assert [row[1] for row in rows[1:]] == ["4", "5"]
@@ -221,16 +221,16 @@ def test_a_table_that_is_replaced_or_removed_while_its_rows_are_taken_out_is_ref
     assert not (tmp_path / "new.csv").exists()
 
 
-def test_what_is_taken_out_and_mended_fixes_the_job(bucket, tmp_path):
+def test_what_is_taken_out_and_corrected_fixes_the_job(bucket, tmp_path):
     write_table(bucket, [row(number) for number in range(40)], "data/right.csv")
     expected = text_at(bucket, run_job(make_job(bucket, table="data/right.csv")).result)
     write_table(bucket, lines())
     folder = job_on(bucket, TABLE, minute=1)
     rows = taken_out(bucket, folder, tmp_path)
-    mended = io.StringIO()
-    csv.writer(mended).writerows([rows[0], *([*head[:5], *row(int(head[1]) - 2).split(",")] for head in rows[1:])])
-    bucket.write("mended.csv", mended.getvalue().encode())
-    fix = make_job(bucket, minute=2, table=TABLE, fixes=folder.job_id, fixed_rows="mended.csv")
+    corrected = io.StringIO()
+    csv.writer(corrected).writerows([rows[0], *([*head[:5], *row(int(head[1]) - 2).split(",")] for head in rows[1:])])
+    bucket.write("fix.csv", corrected.getvalue().encode())
+    fix = make_job(bucket, minute=2, table=TABLE, fixes=folder.job_id, fixed_rows="fix.csv")
     assert text_at(bucket, run_job(fix).result) == expected
 
 
@@ -244,7 +244,7 @@ def test_the_command_counts_the_reasons_shows_the_first_and_says_how_to_go_on(bu
     assert f"scoring results rejects {folder.job_id} --rows FILE" in said
     data = json.loads(scoring(bucket, "results", "rejects", f"v1/{PLACE}", "--json").output)
     assert [reject["line"] for reject in data] == [3, 8, 9]
-    out = tmp_path / "mend.csv"
+    out = tmp_path / "corrected.csv"
     assert f"scoring score {out} --fix {folder.job_id}" in scoring(bucket, "results", "rejects", folder.job_id, "--rows", str(out)).output
 
 
@@ -264,8 +264,8 @@ def test_a_parquet_row_with_booleans_can_be_fixed(bucket, tmp_path):
     bucket.write("data/table.parquet", out.getvalue())
     folder = job_on(bucket, "data/table.parquet", minute=1)
     taken_out(bucket, folder, tmp_path)
-    bucket.write("mended.csv", (tmp_path / "mend.csv").read_bytes().replace(b"Watch", b"Smartphone"))
-    fix = make_job(bucket, minute=2, table="data/table.parquet", fixes=folder.job_id, fixed_rows="mended.csv")
+    bucket.write("fix.csv", (tmp_path / "corrected.csv").read_bytes().replace(b"Watch", b"Smartphone"))
+    fix = make_job(bucket, minute=2, table="data/table.parquet", fixes=folder.job_id, fixed_rows="fix.csv")
     assert text_at(bucket, run_job(fix).result) == expected
 
 
@@ -279,7 +279,7 @@ def test_damaged_rejects_are_named_and_leave_no_file(bucket, tmp_path):
     write_table(bucket, lines())
     folder = job_on(bucket, TABLE)
     bucket.write(folder.part_file(1, "rejects.csv.gz"), b"no gzip")
-    out = tmp_path / "mend.csv"
+    out = tmp_path / "corrected.csv"
     for _ in range(2):
         with pytest.raises(TableError, match=r"0000001\.rejects\.csv\.gz is damaged"):
             rejects.write_rows(bucket, rejects.find_rejects(bucket, folder.job_id)[1], out)

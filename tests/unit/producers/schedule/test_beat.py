@@ -8,8 +8,8 @@ from producers.schedule import beat
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.errors import BucketError
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
+from shared.queue.state import heartbeat
 from shared.settings import Settings
 
 pytestmark = pytest.mark.server

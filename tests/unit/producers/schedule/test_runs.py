@@ -72,7 +72,7 @@ def test_all_is_bounded_and_spares_the_newest():
     looks=st.lists(st.integers(1, 60 * 24 * 3), min_size=1, max_size=12),
     start=st.sampled_from([NOON, datetime(2026, 3, 28, 22, tzinfo=UTC), datetime(2026, 10, 24, 20, tzinfo=UTC)]),
 )
-def test_whoever_looks_when_starts_each_run_once_and_by_the_rule(rule, cron, zone, looks, start):
+def test_looks_at_any_times_start_each_run_once_and_by_the_rule(rule, cron, zone, looks, start):
     """``looks`` are the pauses in minutes between two looks: short ones, and those of a beat that was down."""
     kept = entry(catch_up=rule, cron=cron, time_zone=zone)
     started: list[datetime] = []
@@ -91,7 +91,7 @@ def test_whoever_looks_when_starts_each_run_once_and_by_the_rule(rule, cron, zon
     assert len(started) == len(set(started))
 
 
-def test_the_next_run_is_behind_now():
+def test_the_next_run_is_after_now():
     assert next_run(entry(), SIX).at == SIX + timedelta(days=1)
 
 

@@ -1,4 +1,4 @@
-"""Whoever looks at the schedule, and however often: each run is asked for once, and people are told once of one that is not."""
+"""Whichever process looks at the schedule, and however often: each run is requested once, and one that is not gets one notice."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def settings(redis_url) -> Settings:
 
 
 def keep(bucket: LocalBucket, **fields: object) -> None:
-    """Write a schedule of one entry that scores at six, with these fields."""
+    """Writes a schedule of one entry that scores at six, with these fields."""
     whole = {"name": "daily", "cron": "0 6 * * *", "time_zone": "UTC", "score": "data/predict/input/{date:%Y/%m/%d}", "model": "champion"}
     bucket.write(SCHEDULE, json.dumps([whole | fields]).encode())  # JSON is YAML
 
@@ -58,7 +58,7 @@ def jobs(bucket: LocalBucket) -> list[str]:
     return [JobFolder(bucket, job_id).job().table.removeprefix("data/predict/input/") for job_id in reversed(list(list_jobs(bucket)))]
 
 
-def told(bucket: LocalBucket) -> list[str]:
+def notices(bucket: LocalBucket) -> list[str]:
     return [folder.notice().title for folder in outbox.undelivered(bucket)]
 
 
@@ -123,7 +123,7 @@ def test_a_job_that_failed_is_not_asked_for_again_by_the_clock(settings, bucket,
     assert list(list_jobs(bucket)) == [job_id]
 
 
-def test_whoever_died_before_the_job_was_written_is_replaced_by_the_next_look(settings, bucket, schedule, monkeypatch):
+def test_a_process_that_died_before_the_job_was_written_is_replaced_by_the_next_look(settings, bucket, schedule, monkeypatch):
     put_table(bucket, SIX)
 
     def killed(*_):
@@ -217,7 +217,7 @@ def test_what_an_entry_missed_while_it_was_away_is_not_caught_up(bucket, schedul
     [None, b"", b" \n", b"# nothing yet\n", b"---\n", b"~"],
     ids=["missing", "empty", "blank", "a comment alone", "no document", "null"],
 )
-def test_while_the_file_is_missing_or_empty_nothing_is_forgotten_and_people_are_told(bucket, schedule, text):
+def test_while_the_file_is_missing_or_empty_nothing_is_forgotten_and_people_are_notified(bucket, schedule, text):
     """A run of half past five waited for its table when the file was empty for a moment: neither a job nor a notice came in 30 hours."""
     schedule.tick(SIX)  # its table is not there: the run waits
     if text is None:
@@ -226,7 +226,7 @@ def test_while_the_file_is_missing_or_empty_nothing_is_forgotten_and_people_are_
         bucket.write(SCHEDULE, text)
     for minutes in (1, 20, 40):
         schedule.tick(SIX + timedelta(minutes=minutes))
-    assert told(bucket) == [f"{SCHEDULE} has 1 problem; entries without one are kept"]
+    assert notices(bucket) == [f"{SCHEDULE} has 1 problem; entries without one are kept"]
     keep(bucket)
     put_table(bucket, SIX)
     Schedule(schedule._settings, bucket).tick(SIX + HOUR)
@@ -241,21 +241,21 @@ def test_an_entry_that_is_missing_for_a_moment_keeps_its_waiting_runs(bucket, sc
     put_table(bucket, SIX)
     schedule.tick(SIX + timedelta(minutes=2))
     assert jobs(bucket) == ["2026/11/23"]
-    assert told(bucket) == []
+    assert notices(bucket) == []
 
 
-def test_people_are_told_of_a_waiting_run_whose_entry_was_taken_out(bucket, schedule):
+def test_people_are_notified_of_a_waiting_run_whose_entry_was_taken_out(bucket, schedule):
     schedule.tick(SIX)
     bucket.write(SCHEDULE, b"[]")
     for minutes in (1, 11):
         schedule.tick(SIX + timedelta(minutes=minutes))
-    assert told(bucket) == ["dropped: 1 waiting runs of daily"]
+    assert notices(bucket) == ["dropped: 1 waiting runs of daily"]
     assert bucket.folders("schedule") == []
 
 
 def test_a_schedule_that_was_never_written_is_no_problem(settings, bucket):
     Schedule(settings, bucket).tick(SIX)
-    assert told(bucket) == []
+    assert notices(bucket) == []
 
 
 def test_a_file_of_aliases_is_refused_at_once_and_shown_short(settings, bucket):
@@ -273,12 +273,12 @@ def test_a_long_value_is_shown_short_so_that_the_notice_can_be_sent(settings, bu
     assert len(folder.notice().to_json()) < 4_000
 
 
-def test_while_the_file_is_broken_nothing_is_forgotten_and_people_are_told_once(bucket, schedule):
+def test_while_the_file_is_broken_nothing_is_forgotten_and_people_are_notified_once(bucket, schedule):
     put_table(bucket, SIX)
     bucket.write(SCHEDULE, b"- name: daily\n  cron: 5")
     for minute in range(3):
         schedule.tick(SIX + timedelta(minutes=minute))
-    assert told(bucket) == [f"{SCHEDULE} has 3 problems; entries without one are kept"]
+    assert notices(bucket) == [f"{SCHEDULE} has 3 problems; entries without one are kept"]
     keep(bucket)
     schedule.tick(SIX + HOUR)
     assert jobs(bucket) == ["2026/11/23"]
@@ -291,7 +291,7 @@ def test_a_new_entry_catches_nothing_up(settings, bucket):
     assert jobs(bucket) == []
 
 
-def test_a_damaged_memory_of_an_entry_begins_anew(bucket, schedule):
+def test_a_damaged_memory_of_an_entry_begins_again(bucket, schedule):
     put_table(bucket, SIX, SIX + DAY)
     [file] = bucket.files("schedule/daily")
     bucket.write(file.path, b"{")
@@ -309,15 +309,15 @@ def test_a_run_waits_for_its_table_also_across_a_restart_and_then_starts(setting
     put_table(bucket, SIX)
     Schedule(settings, bucket).tick(SIX + timedelta(minutes=119))
     assert jobs(bucket) == ["2026/11/23"]
-    assert told(bucket) == []
+    assert notices(bucket) == []
     assert bucket.files("schedule/daily/waiting") == []
 
 
-def test_a_run_whose_table_does_not_come_is_given_up_and_told_once(settings, bucket, schedule):
+def test_a_run_whose_table_does_not_come_is_given_up_and_reported_once(settings, bucket, schedule):
     for minutes in (0, 60, 119, 120, 121, 180):
         schedule.tick(SIX + timedelta(minutes=minutes))
     Schedule(settings, bucket).tick(SIX + timedelta(minutes=181))
-    assert told(bucket) == ["did not start: daily of 2026-11-23 06:00"]
+    assert notices(bucket) == ["did not start: daily of 2026-11-23 06:00"]
     [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notice.facts["reason"].startswith("there is no table data/predict/input/2026/11/23 in the bucket")
     assert notice.next_step.endswith("scoring schedule run daily --date 2026-11-23T06:00")
@@ -338,7 +338,7 @@ def test_each_run_waits_for_its_own_table(settings, bucket):
     schedule.tick(SIX + 2 * HOUR + timedelta(minutes=30))
     assert jobs(bucket) == ["in/06.csv", "in/08.csv"]
     schedule.tick(SIX + 4 * HOUR)
-    assert "did not start: daily of 2026-11-23 07:00" in told(bucket)
+    assert "did not start: daily of 2026-11-23 07:00" in notices(bucket)
 
 
 def test_a_table_that_is_being_written_is_waited_for(bucket, schedule):
@@ -405,16 +405,16 @@ def unreadable(monkeypatch, bucket: LocalBucket, folder: str) -> None:
         monkeypatch.setattr(bucket, name, refuse)
 
 
-def test_a_table_that_beat_may_not_read_is_given_up_and_told_once(settings, bucket, schedule, monkeypatch):
+def test_a_table_that_beat_may_not_read_is_given_up_and_reported_once(settings, bucket, schedule, monkeypatch):
     put_table(bucket, SIX)
     with monkeypatch.context() as patch:
         unreadable(patch, bucket, "data/predict/input/2026/11/23")
         for minutes in (0, 60, 119):
             schedule.tick(SIX + timedelta(minutes=minutes))
-        assert told(bucket) == []
+        assert notices(bucket) == []
         for minutes in (120, 121):
             schedule.tick(SIX + timedelta(minutes=minutes))
-        assert told(bucket) == ["did not start: daily of 2026-11-23 06:00"]
+        assert notices(bucket) == ["did not start: daily of 2026-11-23 06:00"]
         [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
         assert notice.facts["reason"].endswith("Permission denied")
     Schedule(settings, bucket).tick(SIX + 3 * HOUR)
@@ -441,7 +441,7 @@ def test_a_run_that_is_caught_up_hours_later_is_not_given_up_for_one_call_that_f
         back.tick(SIX + 5 * HOUR)
     back.tick(SIX + 5 * HOUR + timedelta(seconds=15))
     assert jobs(bucket) == ["2026/11/23"]
-    assert told(bucket) == []
+    assert notices(bucket) == []
 
 
 @pytest.mark.parametrize("folder", ["data/predict/input/2026/11/24", "jobs/_requests/score-schedule-daily-20261124"])
@@ -454,7 +454,7 @@ def test_a_run_whose_files_cannot_be_read_holds_up_no_later_one(settings, bucket
     assert back.tick(SIX + 3 * DAY) is ("jobs" not in folder)
     assert jobs(bucket) == ["2026/11/25", "2026/11/26"]
     back.tick(SIX + 3 * DAY + 7 * HOUR)
-    assert "late: daily of 2026-11-26 06:00 has not ended" in told(bucket)
+    assert "late: daily of 2026-11-26 06:00 has not ended" in notices(bucket)
 
 
 @pytest.mark.parametrize("name", ["train", "eval"])
@@ -478,27 +478,27 @@ def test_the_newest_training_tables_are_waited_for_while_they_are_being_written(
 # --- a run that is late
 
 
-def test_a_run_that_waits_is_told_of_as_late_also_when_a_later_one_is_due(settings, bucket):
+def test_a_run_that_waits_is_reported_as_late_also_when_a_later_one_is_due(settings, bucket):
     keep(bucket, cron="0 * * * *", score="in/{date:%d%H}.csv", wait_for="12h", late_after="90min")
     schedule = Schedule(settings, bucket)
     for minutes in (-60, 0, 60, 89):
         schedule.tick(SIX + timedelta(minutes=minutes))
-    assert told(bucket) == []
+    assert notices(bucket) == []
     for minutes in (90, 91):
         schedule.tick(SIX + timedelta(minutes=minutes))
-    assert told(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
+    assert notices(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
 
 
-def test_a_run_that_has_not_ended_in_time_is_told_of_once(settings, bucket, schedule):
+def test_a_run_that_has_not_ended_in_time_is_reported_once(settings, bucket, schedule):
     put_table(bucket, SIX)
     keep(bucket, late_after="4h")
     schedule.tick(SIX)
     schedule.tick(SIX + 4 * HOUR - timedelta(seconds=1))
-    assert told(bucket) == []
+    assert notices(bucket) == []
     for minutes in (0, 1, 300):
         schedule.tick(SIX + 4 * HOUR + timedelta(minutes=minutes))
         Schedule(settings, bucket).tick(SIX + 4 * HOUR + timedelta(minutes=minutes))
-    assert told(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
+    assert notices(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
     [notice] = [folder.notice() for folder in outbox.undelivered(bucket)]
     assert notice.facts["state"] == "queued"
     assert notice.facts["job"] == next(list_jobs(bucket))
@@ -510,7 +510,7 @@ def test_a_run_that_has_ended_is_not_late_however_it_ended(bucket, schedule, sta
     schedule.tick(SIX)
     JobFolder(bucket, next(list_jobs(bucket))).write_outcome(Outcome(state=state, at=SIX))
     schedule.tick(SIX + 7 * HOUR)
-    assert told(bucket) == []
+    assert notices(bucket) == []
 
 
 def test_a_run_that_was_missed_and_forgotten_is_late(settings, bucket, schedule):
@@ -521,14 +521,14 @@ def test_a_run_that_was_missed_and_forgotten_is_late(settings, bucket, schedule)
     back.tick(SIX + 6 * HOUR)
     back.tick(SIX + 7 * HOUR)
     assert jobs(bucket) == []
-    assert told(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
+    assert notices(bucket) == ["late: daily of 2026-11-23 06:00 has not ended"]
 
 
-def test_of_many_that_were_missed_and_forgotten_the_last_alone_is_told_of(settings, bucket):
+def test_of_many_that_were_missed_and_forgotten_the_last_alone_is_reported(settings, bucket):
     keep(bucket, cron="*/10 * * * *", catch_up="none", late_after="5min", score="missing/{date:%H}.csv")
     Schedule(settings, bucket).tick(SIX)
     Schedule(settings, bucket).tick(SIX + 3 * HOUR + timedelta(minutes=6))
-    assert told(bucket) == ["late: daily of 2026-11-23 09:00 has not ended"]
+    assert notices(bucket) == ["late: daily of 2026-11-23 09:00 has not ended"]
 
 
 # --- by hand
@@ -604,7 +604,7 @@ def test_check_names_a_definition_that_is_nowhere(bucket, tmp_path, monkeypatch)
     assert json.loads(check("v8")) == []
 
 
-def test_a_run_by_hand_is_the_run_of_the_clock_and_one_that_failed_runs_anew(settings, bucket, schedule):
+def test_a_run_by_hand_is_the_run_of_the_clock_and_one_that_failed_runs_again(settings, bucket, schedule):
     put_table(bucket, SIX)
     command = ("run", "daily", "--date", "2026-11-23", "--no-wait")
     first = scoring(bucket, *command, url=settings.broker_url).stdout.strip()
@@ -666,7 +666,7 @@ def test_a_backfill_says_where_what_was_done_before_was_replaced_and_beat_does_n
     )
     again = Schedule(settings, bucket)
     assert again.tick(SIX + HOUR)
-    assert told(bucket) == []
+    assert notices(bucket) == []
     assert len(list(list_jobs(bucket))) == 2
 
 

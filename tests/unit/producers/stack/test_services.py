@@ -23,7 +23,7 @@ def started(monkeypatch):
     return found
 
 
-def test_flower_listens_to_this_machine_alone_unless_told_otherwise(started, tmp_path, monkeypatch):
+def test_flower_listens_to_this_machine_alone_unless_set_otherwise(started, tmp_path, monkeypatch):
     monkeypatch.delenv("SCORING_FLOWER_HOST", raising=False)
     monkeypatch.setenv("SCORING_FLOWER_PASSWORD", "hunter2")
     monkeypatch.setenv("SCORING_HOME", str(tmp_path))

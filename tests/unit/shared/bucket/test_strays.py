@@ -58,7 +58,7 @@ def aside(bucket: LocalBucket) -> list[str]:
 
 
 def leave(bucket: LocalBucket, name: str, *, seconds_ago: float = 0) -> Path:
-    """Leave a half-written file of this name, last touched that long ago."""
+    """Leaves a half-written file of this name, last touched that long ago."""
     file = bucket.root / TEMPORARY / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"half of it")

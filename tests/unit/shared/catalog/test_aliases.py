@@ -1,4 +1,4 @@
-"""A name means what its last change says, whoever died or came late; one that means nothing is answered with those that there are."""
+"""A name means what its last change says, even if processes died or came late; one that means nothing is answered with the known ones."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -93,7 +93,7 @@ def test_latest_never_goes_back_however_many_trainings_end_at_once(bucket):
         assert means == sorted(means, reverse=True)
 
 
-def test_a_training_anew_names_the_tables_of_the_release_and_quotes_their_paths():
+def test_a_repeated_training_names_the_tables_of_the_release_and_quotes_their_paths():
     tables = {
         name: TableFingerprint(path=path, files={}, rows=1, rejected=0)
         for name, path in (("eval", "data/week 31.csv"), ("train", "data/30.csv"))

@@ -22,7 +22,7 @@ def test_an_interval_of_95_percent_holds_the_truth_about_95_times_of_100(monkeyp
     for _ in range(trials):
         [[low, high]] = bootstrap.intervals(*keyword_sums(random, shift=0.1))
         held += low <= 0.1 <= high
-    # a percentile interval of 150 keywords with heavy tails is known to hold it a little too seldom
+    # a percentile interval of 150 keywords with heavy tails is known to hold it a little too rarely
     assert 0.90 <= held / trials <= 0.98
 
 

@@ -22,7 +22,7 @@ SPELLED = re.compile(
 
 ALLOWED = {
     ("shared/catalog/manifests.py", "rejects.csv.gz"),  # the rejects of a result, at the place of the result
-    ("workers/scoring/isolation.py", "cleared"),  # a field of a record
+    ("workers/scoring/chunks/isolation.py", "cleared"),  # a field of a record
     ("shared/bucket/local.py", "cleared"),  # a verb of an error
 }
 """Other things of the same name."""

@@ -247,7 +247,7 @@ def test_a_reopened_job_goes_on_from_what_it_has(folder, state):
     close_job(folder.bucket, folder.job_id)
     folder.reopen()
     assert folder.outcome() is None
-    assert not folder.has("notified.json"), "people are told again"
+    assert not folder.has("notified.json"), "people are notified again"
     assert (folder.status().state, folder.status().chunks_done) == ("running", 2)
     assert open_jobs(folder.bucket) == [folder.job_id]
     kept = folder.bucket.files(folder.file("ended"))

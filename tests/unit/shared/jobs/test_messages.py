@@ -364,7 +364,7 @@ def test_a_number_of_rejects_that_is_none_is_refused(count):
     assert "max_rejects" in refused(ScoreJob, {**SCORE, "max_rejects": count})
 
 
-@pytest.mark.parametrize("half", [{"fixes": "20261123t100000z-77aa"}, {"fixed_rows": "mended.csv"}])
+@pytest.mark.parametrize("half", [{"fixes": "20261123t100000z-77aa"}, {"fixed_rows": "corrected.csv"}])
 def test_a_fix_needs_both_the_job_and_the_rows(half):
     assert "fixes and fixed_rows belong together" in refused(ScoreJob, {**SCORE, **half})
 

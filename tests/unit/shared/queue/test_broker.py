@@ -121,7 +121,7 @@ def test_orders_arrive_in_their_order_as_json_and_with_a_readable_name(redis_url
 
 
 @pytest.mark.server
-def test_a_redis_that_does_not_answer_is_told_of_quickly(no_redis_url):
+def test_a_redis_that_does_not_answer_is_reported_quickly(no_redis_url):
     began = time.monotonic()
     with pytest.raises(BrokerError, match=r"Redis at redis://127.0.0.1:\d+/0 does not take messages: .*refused\. Start it .*scoring up"):
         send(make_app(Settings(redis_url=no_redis_url)), routes.SCORE_PLAN, [ORDER])
@@ -130,7 +130,7 @@ def test_a_redis_that_does_not_answer_is_told_of_quickly(no_redis_url):
 
 @pytest.mark.server
 @pytest.mark.parametrize("limit", [{"maxmemory": "1"}, {"requirepass": "x"}])
-def test_a_redis_that_refuses_is_told_of(redis_url, limit):
+def test_a_redis_that_refuses_is_reported(redis_url, limit):
     client = redis.Redis.from_url(redis_url)
     before = {name: client.config_get(name)[name] for name in limit}
     for name, value in limit.items():
@@ -143,7 +143,7 @@ def test_a_redis_that_refuses_is_told_of(redis_url, limit):
             client.config_set(name, value)
 
 
-def test_a_password_is_never_told():
+def test_a_password_is_never_reported():
     with pytest.raises(BrokerError) as raised:
         send(make_app(Settings(redis_url="redis://user:very-secret@127.0.0.1:1/0")), routes.SCORE_PLAN, [ORDER])
     assert "very-secret" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""People are told once how a job ended, and no webhook, however broken or hostile, delays or fails anything."""
+"""People are notified once how a job ended, and no webhook, however broken or hostile, delays or fails anything."""
 
 import contextlib
 import http.server
@@ -31,7 +31,7 @@ SECRET = "/services/T0/B0/very-secret"
 
 
 class Webhook(http.server.ThreadingHTTPServer):
-    """A real HTTP server that keeps what is posted to it and answers in the way it was told to."""
+    """A real HTTP server that keeps what is posted to it and answers in the way the test asked."""
 
     def __init__(self, answer):
         self.posted, self.paths, self.over = [], [], threading.Event()
@@ -160,7 +160,7 @@ def notified(folder) -> bool | None:
     return None if text is None else json.loads(text)["sent"]
 
 
-# --- what is told
+# --- what is said
 
 
 def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook):
@@ -170,11 +170,11 @@ def test_the_notice_of_a_result_has_its_facts_and_a_good_colour(bucket, webhook)
     delivery.deliver_job_notice(folder, server.notifier)
     [posted] = server.posted
     [attachment] = posted["attachments"]
-    told = {field["title"]: field["value"] for field in attachment["fields"]}
+    fields = {field["title"]: field["value"] for field in attachment["fields"]}
     assert posted["text"].startswith("done: score data/predict/input/2026/11/23/prediction_input.csv with v1@20261123T101500Z-9bfad3")
     assert attachment["color"] == slack.GOOD
     assert attachment["footer"] == "Look at it"
-    assert told == facts | {
+    assert fields == facts | {
         "job": folder.job_id,
         "took": "90.0 s",
         "release": "v1@20261123T101500Z-9bfad3",
@@ -196,7 +196,7 @@ def test_the_notice_of_a_bad_end_has_the_reason_the_next_command_and_a_bad_colou
     assert attachment["footer"] == "Go on with: scoring jobs resume"
 
 
-def test_a_train_job_is_told_of_by_its_definition(bucket, webhook):
+def test_a_train_job_is_reported_by_its_definition(bucket, webhook):
     server = webhook()
     folder = JobFolder(bucket, "job-1")
     folder.create(TrainJob(job_id="job-1", created=NOON, definition="v2", train="data/train.csv"))
@@ -206,7 +206,7 @@ def test_a_train_job_is_told_of_by_its_definition(bucket, webhook):
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b'{"format": 2}', b"\xff" * 70_000])
-def test_even_a_job_whose_request_cannot_be_read_is_told_of(bucket, webhook, text):
+def test_even_a_job_whose_request_cannot_be_read_is_reported(bucket, webhook, text):
     server = webhook()
     folder = ended(bucket, "failed", reason="it has format 2")
     bucket.write(folder.file("job.json"), text)
@@ -215,7 +215,7 @@ def test_even_a_job_whose_request_cannot_be_read_is_told_of(bucket, webhook, tex
     assert notified(folder)
 
 
-def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
+def test_people_are_notified_once_and_the_job_is_closed(bucket, webhook):
     server = webhook()
     folder = ended(bucket)
     assert open_jobs(bucket) == [folder.job_id]
@@ -226,7 +226,7 @@ def test_people_are_told_once_and_the_job_is_closed(bucket, webhook):
     assert open_jobs(bucket) == []
 
 
-def test_nothing_is_told_of_a_job_that_has_not_ended(bucket, webhook):
+def test_a_job_that_has_not_ended_is_not_reported(bucket, webhook):
     server = webhook()
     folder = make_job(bucket)
     delivery.deliver_job_notice(folder, server.notifier)
@@ -245,7 +245,7 @@ def test_without_a_webhook_the_notice_is_a_line_in_the_log(bucket, logged):
     assert open_jobs(bucket) == []
 
 
-def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_of_again(bucket, webhook):
+def test_a_job_that_is_resumed_while_its_old_end_is_reported_stays_open_and_is_reported_again(bucket, webhook):
     folder = ended(bucket, "failed")
     resuming = webhook(lambda request, _: (folder.reopen(), reply(request, 200)))
     delivery.deliver_job_notice(folder, resuming.notifier)
@@ -258,7 +258,7 @@ def test_a_job_that_is_resumed_while_its_old_end_is_told_stays_open_and_is_told_
 
 
 @pytest.mark.parametrize("moment", ["before the old end is gone", "after the old end is gone"])
-def test_a_job_that_is_resumed_the_moment_its_old_end_is_noted_stays_open_and_is_told_of_again(bucket, webhook, monkeypatch, moment):
+def test_a_job_that_is_resumed_the_moment_its_old_end_is_noted_stays_open_and_is_reported_again(bucket, webhook, monkeypatch, moment):
     folder = ended(bucket, "failed")
     server = webhook()
     write, delete = bucket.write, bucket.delete
@@ -302,9 +302,9 @@ def test_nothing_in_a_notice_mentions_links_or_marks_up(bucket, webhook):
     delivery.deliver_job_notice(folder, server.notifier)
     [posted] = server.posted
     [attachment] = posted["attachments"]
-    told = {field["title"]: field["value"] for field in attachment["fields"]}
+    fields = {field["title"]: field["value"] for field in attachment["fields"]}
     shown = r"&lt;!channel&gt; &lt;https://evil|see&gt; &amp; *b* \x1b[2J\u202e"
-    assert (told["reason"], told[f"mean {shown}"], attachment["footer"]) == (f"a value {shown}", shown, f"type {shown}")
+    assert (fields["reason"], fields[f"mean {shown}"], attachment["footer"]) == (f"a value {shown}", shown, f"type {shown}")
     assert (posted["parse"], posted["link_names"], posted["mrkdwn"], posted["unfurl_links"]) == ("none", False, False, False)
 
 
@@ -431,7 +431,7 @@ def test_a_rest_is_kept_by_all_and_ends_by_itself(redis_url, no_redis_url):
     assert not resting.rests(connect_to_redis(no_redis_url)), "without Redis nobody is held up"
 
 
-def test_a_proxy_of_the_environment_is_heeded(webhook, monkeypatch):
+def test_a_proxy_of_the_environment_is_used(webhook, monkeypatch):
     proxy = webhook()
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.server_port}")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -473,11 +473,11 @@ def test_an_address_that_cannot_be_fails_nothing_and_is_never_shown(bucket, logg
 # --- once, or twice with a word about it
 
 
-def title_told(server) -> str:
+def sent_title(server) -> str:
     return server.posted[-1]["text"]
 
 
-def test_a_webhook_that_comes_back_between_two_tries_is_told_once(bucket, webhook):
+def test_a_webhook_that_comes_back_between_two_tries_is_called_once(bucket, webhook):
     answers = iter([ANSWERS["500"], lambda request, _: reply(request, 200)])
     server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
     folder = ended(bucket)
@@ -487,10 +487,10 @@ def test_a_webhook_that_comes_back_between_two_tries_is_told_once(bucket, webhoo
     assert notified(folder) is True
     delivery.deliver_job_notice(folder, server.notifier)
     assert len(server.posted) == 2
-    assert "perhaps" not in title_told(server), "a refused notice was certainly not told"
+    assert "perhaps" not in sent_title(server), "a refused notice was certainly not taken"
 
 
-def test_a_notice_that_was_perhaps_heard_says_so_when_it_is_told_again(bucket, webhook, monkeypatch):
+def test_a_notice_that_was_perhaps_heard_says_so_when_it_is_sent_again(bucket, webhook, monkeypatch):
     monkeypatch.setattr(deadline_post, "TIMEOUT_SECONDS", 0.3)
     answers = iter([hang, ANSWERS["500"], lambda request, _: reply(request, 200)])
     server = webhook(lambda *request: next(answers)(*request))  # noqa: PLW0108 - a new answer for each request
@@ -544,10 +544,10 @@ def test_a_mark_that_cannot_be_read_keeps_no_notice_back(bucket, webhook, text):
     folder = ended(bucket)
     bucket.write(folder.file("telling.json"), text)
     delivery.deliver_job_notice(folder, server.notifier)
-    assert title_told(server).endswith(" (may be a repetition)")
+    assert sent_title(server).endswith(" (may be a repetition)")
 
 
-def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
+def test_a_job_that_was_resumed_has_all_its_tries_again(bucket, webhook):
     folder = ended(bucket, "failed")
     tell_until_given_up(folder, f"http://127.0.0.1:{free_port()}/x")
     assert notified(folder) is False
@@ -556,7 +556,7 @@ def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
     server = webhook()
     delivery.deliver_job_notice(folder, server.notifier)
     assert notified(folder) is True
-    assert "perhaps" not in title_told(server)
+    assert "perhaps" not in sent_title(server)
 
 
 # --- what is announced
@@ -565,7 +565,7 @@ def test_a_job_that_was_resumed_has_all_its_tries_anew(bucket, webhook):
 ANNOUNCED = Notice(good=True, title="promoted: champion means v2", facts={"from": "v1", "to": "v2"})
 
 
-def test_what_is_announced_under_a_name_is_told_once(bucket, webhook):
+def test_what_is_announced_under_a_name_is_sent_once(bucket, webhook):
     server = webhook()
     assert announce(bucket, "alias-champion-000001", ANNOUNCED)
     [folder] = undelivered(bucket)

@@ -9,9 +9,9 @@ import redis
 import structlog
 
 from producers.stack.server import server_binary
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
-from shared.queue.leases import are_leased, leased
+from shared.queue.state import heartbeat
+from shared.queue.state.leases import are_leased, leased
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port, wait_until
 from workers.notices import delivery, resting, slack
@@ -54,7 +54,7 @@ class Workers:
         return Watch(self.settings, lambda: self.sweeps.append(self.now))
 
     def check(self, seconds=0.0, beat=None, watches=None):
-        """Look on for so long; ``beat`` is the connection of a beat that lives."""
+        """Looks on for so long; ``beat`` is the connection of a beat that lives."""
         for second in range(0, int(seconds) + 1, 5):
             if beat is not None and second % SWEEP == 0:
                 heartbeat.update_heartbeat(beat, heartbeat.BEAT)
@@ -85,7 +85,7 @@ def test_of_twenty_workers_one_tells_of_the_silence_and_one_of_its_end(client, r
     assert titles(people) == ["beat has been silent for 2 min", "beat is back"]
     assert people.posted[1]["attachments"][0]["color"] == slack.GOOD
     workers.check(LIMIT + 15)
-    assert titles(people)[2:] == ["beat has been silent for 2 min"], "another silence is told of again"
+    assert titles(people)[2:] == ["beat has been silent for 2 min"], "another silence is another notice"
 
 
 def test_every_key_of_the_watch_has_an_end(client, redis_url, people):
@@ -138,7 +138,7 @@ def test_an_alarm_that_the_webhook_does_not_take_is_tried_again_after_its_rest_a
     assert [line["event"] for line in lines] == ["notice given up"]
 
 
-def test_an_alarm_that_the_webhook_takes_at_the_second_try_is_told_once(client, redis_url, people):
+def test_an_alarm_that_the_webhook_takes_at_the_second_try_is_sent_once(client, redis_url, people):
     workers = Workers(redis_url, f"http://127.0.0.1:{free_port()}/x", count=1)
     workers.check(LIMIT)
     workers.watches[0]._webhook_url = people.url
@@ -259,7 +259,7 @@ def test_a_redis_that_was_away_is_no_silence(tmp_path, people):
         workers.check(5)
         server = start()
         workers.check(LIMIT - 10)
-        assert titles(people) == [], "the clock starts anew when Redis is back"
+        assert titles(people) == [], "the clock starts again when Redis is back"
         workers.check(15)
         assert len(titles(people)) == 1
     finally:
@@ -273,7 +273,7 @@ def is_there(url):
     return False
 
 
-def test_whoever_wants_no_watch_has_none(redis_url, people):
+def test_the_watch_can_be_switched_off(redis_url, people):
     before = {thread.name for thread in threading.enumerate()}
     beat_watchdog.start_watch(Settings(redis_url=redis_url, beat_silent_seconds=0), lambda: None)
     assert {thread.name for thread in threading.enumerate()} == before

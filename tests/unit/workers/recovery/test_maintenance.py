@@ -1,4 +1,4 @@
-"""Maintenance that kills or hangs its process is tried three times; then it goes on without the piece that does it, and people are told."""
+"""Maintenance that kills or hangs its process is tried three times; then it goes on without that piece, and people are notified."""
 
 import os
 import signal
@@ -11,10 +11,11 @@ from celery.exceptions import SoftTimeLimitExceeded
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import NoticeFolder
-from shared.queue import broker, heartbeat, maintenance_crashes, routes
+from shared.queue import broker, routes
 from shared.queue.client import connect_to_redis
-from shared.queue.clusters import Cluster
-from shared.queue.maintenance_crashes import read_left_out
+from shared.queue.state import heartbeat, maintenance_crashes
+from shared.queue.state.maintenance_crashes import read_left_out
+from shared.queue.state.stacks import OwnStack
 from shared.retention import removal, survey
 from shared.retention.round import read_progress
 from shared.settings import Settings
@@ -41,7 +42,7 @@ def client(redis_url):
 
 @pytest.fixture(autouse=True)
 def sent(bucket, client, monkeypatch, tmp_path):
-    """Let this process and those it forks be a worker's; the file in which the jobs are that it sends something of."""
+    """Lets this process and those it forks be a worker's; the file in which the jobs are that it sends something of."""
     settings, messages = Settings(home=tmp_path / "home", stall_seconds=1), tmp_path / "sent"
     messages.write_text("")
 
@@ -51,14 +52,14 @@ def sent(bucket, client, monkeypatch, tmp_path):
 
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)
-    monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
+    monkeypatch.setattr(context, "stack", lambda: OwnStack(bucket, client, ""))
     monkeypatch.setattr(context, "settings", lambda: settings)
     monkeypatch.setattr(broker, "send", send)
     return messages
 
 
 def deaths(task, times: int) -> int:
-    """Make a step so many times, each in a process of its own; how many of these were killed."""
+    """Makes a step so many times, each in a process of its own; how many of these were killed."""
     killed = 0
     for _ in range(times):
         child = os.fork()
@@ -84,7 +85,7 @@ def dying_on(name, do):
 
 
 def announced(bucket) -> list[Notice]:
-    """What people are told of, or were told by a sweep."""
+    """What people are notified of, or were by a sweep."""
     return [NoticeFolder(bucket, name).notice() for name in bucket.folders("notices") if name != "_open"]
 
 

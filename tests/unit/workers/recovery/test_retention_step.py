@@ -9,9 +9,9 @@ import redis
 
 from shared.bucket.local import LocalBucket
 from shared.jobs.outbox import undelivered
-from shared.queue import heartbeat
-from shared.queue.clusters import Cluster
-from shared.queue.leases import leased
+from shared.queue.state import heartbeat
+from shared.queue.state.leases import leased
+from shared.queue.state.stacks import OwnStack
 from shared.retention.config import RETENTION
 from shared.retention.round import PROGRESS, read_progress
 from tests.conftest import own_server
@@ -70,7 +70,7 @@ def test_a_worker_whose_clock_is_a_day_ahead_removes_nothing_that_was_just_marke
     client = redis.Redis.from_url(redis_url)
     monkeypatch.setattr(context, "redis_client", lambda: client)
     monkeypatch.setattr(context, "bucket", lambda: bucket)
-    monkeypatch.setattr(context, "cluster", lambda: Cluster(bucket, client, ""))
+    monkeypatch.setattr(context, "stack", lambda: OwnStack(bucket, client, ""))
     maintenance.gc()
     assert read_progress(bucket).marked == 1
     files = tree(bucket.place("jobs"))
@@ -90,18 +90,18 @@ def test_a_mark_of_a_notice_is_no_orphan_to_a_worker_whose_clock_is_ahead(bucket
     assert len(undelivered(bucket)) == 1
 
 
-def test_rules_that_cannot_be_used_remove_nothing_and_people_are_told_once(bucket):
+def test_rules_that_cannot_be_used_remove_nothing_and_people_are_notified_once(bucket):
     bucket.write(RETENTION, b"jobs: {dnoe: 1d}")
     make_step(bucket, datetime.now(UTC))
     make_step(bucket, datetime.now(UTC))
     assert bucket.tree("gc") == []
-    [told] = undelivered(bucket)
-    notice = told.notice()
+    [announced] = undelivered(bucket)
+    notice = announced.notice()
     assert not notice.good
     assert "there is no key 'jobs.dnoe'" in notice.facts["reason"]
     bucket.write(RETENTION, b"jobs: {doen: 1d}")
     make_step(bucket, datetime.now(UTC))
-    assert len(undelivered(bucket)) == 2, "another mistake is told of as well"
+    assert len(undelivered(bucket)) == 2, "another mistake is reported as well"
 
 
 def test_a_bucket_that_fails_ends_the_step_quietly(bucket):

@@ -16,7 +16,8 @@ from shared.queue.routes import NOTIFY, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, T
 from tests.handmade import TABLE, plan, publish_handmade, row, score_chunks, write_table
 from workers.recovery import sweep as recovery_sweep
 from workers.recovery.sweep import CLOCKS_APART, Rules, Traffic, Turn, sweep
-from workers.scoring import chunk, publishing
+from workers.scoring import publishing
+from workers.scoring.chunks import chunk
 
 NO_GRACE = timedelta(0)
 DAY = timedelta(hours=24)
@@ -136,7 +137,7 @@ def test_a_step_is_lost_only_when_nothing_as_old_waits_in_its_queue(bucket):
     assert sent(bucket, traffic=waiting(3)) == [(SCORE_PLAN, "job-1", [])]
 
 
-def test_chunks_that_wait_are_not_sent_again_where_the_clock_of_the_store_is_a_minute_behind(bucket):
+def test_chunks_that_wait_are_not_sent_again_where_the_clock_of_the_store_is_a_minute_late(bucket):
     folder = job(bucket)
     plan(folder)
     assert sent(bucket) == [(SCORE_CHUNK, "job-1", [0, 1, 2])]
@@ -241,7 +242,7 @@ def test_a_step_that_somebody_works_on_is_not_sent_again(bucket):
 
 
 @pytest.mark.parametrize("kind", ["score", "train"])
-def test_a_job_past_its_deadline_is_failed_and_people_are_told(bucket, kind):
+def test_a_job_past_its_deadline_is_failed_and_people_are_notified(bucket, kind):
     folder = job(bucket, kind=kind, created=datetime.now(UTC) - timedelta(hours=25))
     assert NOTIFY not in [task for task, _, _ in sent(bucket)], "it was asked for, or let go on, just now"
     mark = bucket.place("jobs/_open/job-1")
@@ -299,13 +300,13 @@ def test_a_mark_that_is_no_job_id_does_not_stop_the_sweep(bucket, name):
     assert sent(bucket) == [(SCORE_PLAN, "job-zzz", [])]
 
 
-def test_a_job_whose_outcome_is_damaged_has_failed_and_people_are_told(bucket):
+def test_a_job_whose_outcome_is_damaged_has_failed_and_people_are_notified(bucket):
     bucket.write(job(bucket, 1).file("outcome.json"), b"half of it")
     job(bucket, 2)
     assert sent(bucket) == [(NOTIFY, "job-1", []), (SCORE_PLAN, "job-2", [])]
 
 
-def test_a_file_that_cannot_be_read_does_not_keep_the_sweep_from_the_jobs_behind(bucket, monkeypatch):
+def test_a_file_that_cannot_be_read_does_not_keep_the_sweep_from_the_jobs_after_it(bucket, monkeypatch):
     job(bucket, 1)
     job(bucket, 2)
     read = bucket.read

@@ -1,4 +1,4 @@
-"""Flower is told of many tasks at once, and of each."""
+"""Flower hears of many tasks at once, and of each."""
 
 import pytest
 from kombu.asynchronous import Hub

@@ -59,7 +59,7 @@ def test_a_worker_whose_clock_is_a_day_off_takes_a_message_that_expires(redis_ur
         assert _is_ours(_Envelope, json.loads(raw), "control")
 
 
-def test_a_message_that_is_due_or_expires_too_far_ahead_is_none_of_ours(redis_url):
+def test_a_message_that_is_due_or_expires_too_far_ahead_is_foreign(redis_url):
     with make_app(Settings(redis_url=redis_url)) as app:
         app.send_task(SWEEP, expires=600)
     [raw] = redis.Redis.from_url(redis_url).lrange("control", 0, -1)

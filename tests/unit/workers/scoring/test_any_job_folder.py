@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_store.library import ModelLibrary
-from producers.cli.jobs import _status_data
+from producers.cli.commands.jobs import _status_data
 from producers.enqueue.deduplication import claim
 from shared.bucket.local import LocalBucket
 from shared.jobs.folder import JobFolder, inspect_job, list_jobs
@@ -29,7 +29,8 @@ from shared.queue.routes import GC, QUEUE_OF_TASK, QUEUES, SWEEP
 from shared.settings import Settings
 from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
 from workers.recovery import sweep as recovery_sweep
-from workers.scoring import chunk, planned_chunks, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk, planned_chunks
 from workers.tasks import context
 from workers.tasks.policies.failure import JobFailedHereError
 
@@ -44,17 +45,17 @@ class Worker:
         self.client = redis.Redis.from_url(url)
         self.app = make_app(self.settings)
         self.app.set_current()
-        for module in ("score", "train", "notify", "maintenance"):
+        for module in ("score", "train", "notify", "maintenance", "probe"):
             self.app.loader.import_task_module(f"workers.tasks.{module}")
         self.app.finalize()
 
     def run(self, task: str, *arguments: object, **keywords: object) -> None:
-        """Run one task as a worker process does; nothing may come out of it but a wish to be tried again."""
+        """Runs one task as a worker process does; nothing may come out of it but a wish to be tried again."""
         with contextlib.suppress(JobFailedHereError):  # by which the dashboard sees that the job failed
             self.app.tasks[task].apply(args=arguments, kwargs=keywords, throw=True)
 
     def sweep(self, bucket: LocalBucket) -> int:
-        """Send what the sweep misses, and do all that is on the queues; returns how many messages there were."""
+        """Sends what the sweep misses, and does all that is on the queues; returns how many messages there were."""
         idle = recovery_sweep.Traffic(waiting_since=lambda _: None, are_leased=lambda names: [False] * len(names))
         for missing in recovery_sweep.sweep(bucket, idle, recovery_sweep.Rules(grace=timedelta(0), deadline=timedelta(days=365_000))):
             broker.send(self.app, missing.task, missing.messages)
@@ -80,7 +81,7 @@ def store(tmp_path_factory) -> LocalBucket:
 @pytest.fixture(scope="module")
 def worker(server, tmp_path_factory) -> Iterator[Worker]:
     worker = Worker(server, tmp_path_factory.mktemp("home"))
-    worker.client.flushall()  # what other tests left on this server is none of ours
+    worker.client.flushall()  # other tests left things on this server
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda _: None)  # nothing here is about a power failure
         patch.setattr(context, "settings", lambda: worker.settings)

@@ -26,7 +26,8 @@ from tests.handmade import (
     text_at,
     write_table,
 )
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.scoring.fixes import fixed_rows
 from workers.scoring.parts import read_part
 from workers.scoring.plan import read_plan
@@ -271,7 +272,7 @@ WRONG = {
     "no line": ([f"{SPOILED},,{row(4)}"], r"record 2 of .* names no row"),
     "a line that is no number": ([f"{SPOILED},²,{row(4)}"], r"record 2 of .* names no row"),
     "a line beyond all tables": ([f"{SPOILED},{'9' * 5000},{row(4)}"], r"record 2 of .* names no row"),
-    "a line behind the table": ([f"{SPOILED},4000,{row(4)}"], r"fixes line 4000 of .*, which is not a reject"),
+    "a line after the table": ([f"{SPOILED},4000,{row(4)}"], r"fixes line 4000 of .*, which is not a reject"),
     "another file": ([f"data/other.csv,4,{row(4)}"], r"record 2 of .* names no row of .*: reject_file 'data/other.csv'"),
     "a line twice": ([f"{SPOILED},4,{row(4)}", "", f"{SPOILED},4,{row(4)}"], r"fixes line 4 of data/spoiled.csv twice"),
     "too few values": ([f"{SPOILED},4,1"], r"record 2 of .* has 3 values, the header 8"),

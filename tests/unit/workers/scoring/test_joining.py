@@ -10,13 +10,15 @@ from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from shared.jobs.messages import ChunkMessage, StepMessage
-from shared.queue import broker, progress, routes
+from shared.queue import broker, routes
 from shared.queue.client import connect_to_redis
-from shared.queue.leases import leased
+from shared.queue.state import progress
+from shared.queue.state.leases import leased
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers.recovery.sweep import lease_name
-from workers.scoring import chunk, joining, planned_chunks, publishing
+from workers.scoring import joining, publishing
 from workers.scoring import plan as job_plan
+from workers.scoring.chunks import chunk, planned_chunks
 from workers.tasks import context
 from workers.tasks import score as tasks_score
 
@@ -75,7 +77,7 @@ def test_a_chunk_that_does_not_come_is_waited_for_a_moment_and_nothing_half_join
     assert publishing.finish_job(folder).facts["scored"] == "40"
 
 
-def test_a_job_that_was_cancelled_meanwhile_is_told_of(bucket, monkeypatch):
+def test_a_job_that_was_cancelled_meanwhile_is_reported(bucket, monkeypatch):
     monkeypatch.setattr(joining, "AWAITED_SECONDS", 0.05)
     folder = make_job(bucket, chunk_rows=4)
     plan(folder)
@@ -101,7 +103,7 @@ def test_rejects_of_the_last_chunk_count_as_well(bucket):
     assert not bucket.folders("data/predict/output")
 
 
-# --- whoever is at it ----------------------------------------------------------------------------------------------------------
+# --- several at once ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -128,7 +130,7 @@ def finish(folder):
 
 
 @pytest.mark.server
-def test_a_finish_that_somebody_else_is_at_is_left_to_him(bucket, sent):
+def test_a_finish_that_another_process_is_at_is_left_to_it(bucket, sent):
     folder = make_job(bucket, chunk_rows=4)
     plan(folder)
     score_chunks(folder, bucket.root)
@@ -153,7 +155,7 @@ def test_a_part_that_came_after_the_join_had_given_up_but_before_its_lease_was_g
         if len(looks) > 1:
             return join_now(folder)
         score(folder, 9)
-        finish(folder)  # from whoever wrote the last part: the step is taken
+        finish(folder)  # by the process that wrote the last part: the step is taken
         assert folder.outcome() is None
         return None
 

@@ -19,7 +19,8 @@ from shared.jobs.messages import ScoreJob, TrainJob
 from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import NOON, PLACE, make_job, text_at
 from tests.trainings import train
-from workers.scoring import chunk, planning, publishing
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
 
@@ -154,7 +155,7 @@ def spoiled() -> bytes:
 
 
 @pytest.mark.parametrize("chunk_rows", [9, None])
-def test_bad_keys_and_text_are_rejects_and_mended_rows_take_their_places(bucket, definitions, minutes, tmp_path, expected, chunk_rows):
+def test_bad_keys_and_text_are_rejects_and_corrected_rows_take_their_places(bucket, definitions, minutes, tmp_path, expected, chunk_rows):
     bucket.write("data/spoiled.csv", spoiled())
     folder = run(bucket, definitions, minutes, table="data/spoiled.csv", max_reject_share=0.5, chunk_rows=chunk_rows)
     lines = expected.splitlines()
@@ -169,14 +170,14 @@ def test_bad_keys_and_text_are_rejects_and_mended_rows_take_their_places(bucket,
         (103, "price", "dear", "not a finite number"),
         (208, "keyword", "\ufffd\ufffd", "not text on one line, in UTF-8"),
     ]
-    mended = tmp_path / "mended.csv"
-    rejected.write_rows(bucket, found, mended)
-    header, *rows = csv.reader(mended.open(newline=""))
+    corrected = tmp_path / "corrected.csv"
+    rejected.write_rows(bucket, found, corrected)
+    header, *rows = csv.reader(corrected.open(newline=""))
     numbers = {12: 10, 42: 40, 79: 77, 103: 100, 208: 205}
     kept = [[*row[:5], *record(numbers[int(row[1])])] for row in rows if int(row[1]) in numbers]
-    bucket.write("data/mended.csv", csv_text([header, *kept]))
+    bucket.write("data/corrected.csv", csv_text([header, *kept]))
     fix = run(
-        bucket, definitions, minutes, table="data/spoiled.csv", fixes=folder.job_id, fixed_rows="data/mended.csv", max_reject_share=0.5
+        bucket, definitions, minutes, table="data/spoiled.csv", fixes=folder.job_id, fixed_rows="data/corrected.csv", max_reject_share=0.5
     )
     assert text_at(bucket, fix.outcome().result) == expected
 
@@ -188,7 +189,7 @@ def test_a_table_without_a_key_is_refused_by_its_name(bucket, minutes):
 
 
 @pytest.mark.parametrize("chunk_rows", [7, None])
-def test_an_interval_stands_behind_the_rate_and_nothing_else_changes(bucket, definitions, minutes, expected, chunk_rows):
+def test_an_interval_stands_after_the_rate_and_nothing_else_changes(bucket, definitions, minutes, expected, chunk_rows):
     text = result(bucket, definitions, minutes, interval=True, chunk_rows=chunk_rows)
     header, *rows = csv.reader(io.StringIO(text, newline=""))
     assert header == ["keyword", "match_type", "cr", "cr_low", "cr_high"]

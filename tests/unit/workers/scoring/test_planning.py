@@ -323,7 +323,7 @@ def test_members_end_to_end_are_one_table():
     body = b"1,Tablet,0\n" * 100
     members = gzip.compress(HEADER) + gzip.compress(body[:503]) + gzip.compress(b"") + gzip.compress(body[503:])
     assert b"".join(piece.data for piece in cut_gzip(members, size)) == body
-    assert b"".join(piece.data for piece in cut_gzip(members + bytes(512), size)) == body, "zeros behind the end are padding"
+    assert b"".join(piece.data for piece in cut_gzip(members + bytes(512), size)) == body, "zeros after the end are padding"
 
 
 def test_a_gzip_file_cut_short_anywhere_is_refused():
@@ -333,8 +333,8 @@ def test_a_gzip_file_cut_short_anywhere_is_refused():
             cut_gzip(whole[:length], ChunkSize(bytes=100, rows=None))
 
 
-@pytest.mark.parametrize("garbage", [b"x", b"garbage behind the end", b"\x1f\x8b", b"\x1f\x8b\x08", b"\0\0\0x", PNG, HEADER])
-def test_garbage_behind_the_end_of_a_gzip_file_is_refused(garbage):
+@pytest.mark.parametrize("garbage", [b"x", b"garbage after the end", b"\x1f\x8b", b"\x1f\x8b\x08", b"\0\0\0x", PNG, HEADER])
+def test_garbage_after_the_end_of_a_gzip_file_is_refused(garbage):
     with pytest.raises(TableError, match=r"table\.csv\.gz is not a whole gzip file"):
         cut_gzip(gzip.compress(HEADER + b"1,Tablet,0\n") + garbage, ChunkSize(bytes=1 << 20, rows=None))
 
@@ -397,7 +397,7 @@ def text_of(folder, files, chunks, slices) -> bytes:
 
 
 def cut_table(folder, table, chunk_rows, slices, ready=lambda _: None):
-    """Find the files of a table and cut it."""
+    """Finds the files of a table and cuts it."""
     files = planning.find_table(folder.bucket, table)
     begun = PinnedInputs(job_id=folder.job_id, release="v1@20261123T101500Z-9bfad3", slices=slices, files=files)
     return planning.cut_table(folder, begun, chunk_rows, ready)
@@ -410,18 +410,18 @@ def test_chunks_are_ready_while_the_table_is_still_being_cut(folder, bucket, nam
         put_parquet(bucket, f"data/{name}", 300_000, 50_000)
     else:
         bucket.write(f"data/{name}", gzip.compress(HEADER + body) if name.endswith("gz") else HEADER + body)
-    told = []
+    announced = []
 
     def ready(chunks):
-        told.append(list(chunks))
+        announced.append(list(chunks))
         if name.endswith("gz"):
             assert all(bucket.exists(slice_file(folder, "abc", chunk)) for chunk in chunks), "a slice is not there yet"
 
     _, chunks = cut_table(folder, f"data/{name}", None, "abc", ready)
-    assert told[-1] == chunks
-    assert all(before == after[: len(before)] for before, after in pairwise(told))
+    assert announced[-1] == chunks
+    assert all(before == after[: len(before)] for before, after in pairwise(announced))
     if not name.endswith("parquet"):
-        assert len(told[len(told) // 2]) < len(chunks)
+        assert len(announced[len(announced) // 2]) < len(chunks)
 
 
 def test_a_table_that_is_changed_while_it_is_cut_is_refused(folder, bucket):
@@ -463,17 +463,17 @@ def test_files_that_are_cut_side_by_side_give_the_chunks_of_one_after_another(fo
         kind = ("csv", "csv.gz")[number % 2]
         bucket.write(f"data/all/{number}.{kind}", gzip.compress(HEADER + text) if kind == "csv.gz" else HEADER + text)
     put_parquet(bucket, "data/all/7.parquet", 40, 10)
-    told = []
-    files, chunks = cut_table(folder, "data/all", 6, "abc", lambda chunks: told.append(len(chunks)))
+    announced = []
+    files, chunks = cut_table(folder, "data/all", 6, "abc", lambda chunks: announced.append(len(chunks)))
     assert text_of(folder, files, [chunk for chunk in chunks if chunk.file < 7], "abc") == b"".join(texts)
     bounds = [0, 6, 10, 16, 20, 26, 30, 36, 40]
     assert [(chunk.start, chunk.end) for chunk in chunks if chunk.file == 7] == list(pairwise(bounds))
     assert [chunk.file for chunk in chunks] == sorted(chunk.file for chunk in chunks)
     assert [file.rows_at_most for file in files] == [*(20 + 7 * number for number in range(7)), 40]
-    assert [count for count, _ in itertools.groupby(told)] == sorted(set(told))
-    assert told[-1] == len(chunks)
+    assert [count for count, _ in itertools.groupby(announced)] == sorted(set(announced))
+    assert announced[-1] == len(chunks)
     # those of a Parquet file are known at once, and its digest takes its time
-    assert sorted(set(told))[-2] == len([chunk for chunk in chunks if chunk.file < 7])
+    assert sorted(set(announced))[-2] == len([chunk for chunk in chunks if chunk.file < 7])
 
 
 def test_a_broken_file_in_a_folder_is_named_and_the_others_stop(folder, bucket, monkeypatch):
@@ -484,7 +484,7 @@ def test_a_broken_file_in_a_folder_is_named_and_the_others_stop(folder, bucket, 
     with pytest.raises(TableError, match=r"data/all/1\.csv\.gz is not a whole gzip file"):
         cut_table(folder, "data/all", 6, "abc")
     slices = [info.path.rpartition("/")[2] for info in bucket.files(folder.file("slices/abc"))]
-    assert not [name for name in slices if name.startswith("000004")], "a file behind it was begun"
+    assert not [name for name in slices if name.startswith("000004")], "a file after it was begun"
 
 
 def test_a_folder_is_planned_file_by_file_in_the_order_of_names(folder, bucket):
@@ -583,7 +583,7 @@ def test_a_file_of_a_folder_is_cut_as_a_part_of_its_table():
     assert cuts_of(200_000, 50_000) == [50_000] * 4
 
 
-def test_where_a_file_stands_in_its_folder_is_reckoned_from_the_sizes(folder, bucket):
+def test_where_a_file_stands_in_its_folder_is_estimated_from_the_sizes(folder, bucket):
     for name in "abcdefgh":
         put_parquet(bucket, f"data/{name}.parquet", 100_000)
     _, chunks = cut_table(folder, "data", None, "abc")

@@ -6,7 +6,8 @@ from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import TableError
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
-from workers.scoring import chunk, publishing, reject_limits
+from workers.scoring import publishing, reject_limits
+from workers.scoring.chunks import chunk
 from workers.scoring.reject_limits import check_so_far
 
 ROWS = 100

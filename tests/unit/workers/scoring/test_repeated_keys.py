@@ -1,4 +1,4 @@
-"""Rows whose key another row has as well are counted and told, in little memory."""
+"""Rows whose key another row has as well are counted and reported, in little memory."""
 
 import json
 import tracemalloc

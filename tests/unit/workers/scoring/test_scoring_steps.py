@@ -40,7 +40,8 @@ from tests.handmade import (
     write_table,
 )
 from workers.notices.delivery import compose
-from workers.scoring import chunk, chunk_reader, joining, planning, publishing
+from workers.scoring import joining, planning, publishing
+from workers.scoring.chunks import chunk, chunk_reader
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import Chunk, read_pinned_inputs, read_plan
 from workers.tables import compression, output
@@ -59,7 +60,7 @@ def bucket(tmp_path) -> LocalBucket:
 
 
 def predicting(monkeypatch, change) -> None:
-    """Let every loaded release predict what ``change`` makes of the rates of the hand-made one."""
+    """Lets every loaded release predict what ``change`` makes of the rates of the hand-made one."""
 
     class Changed:
         def __init__(self, model):
@@ -726,9 +727,9 @@ def test_a_job_that_finds_a_newer_result_at_its_place_says_so(bucket):
     newer = finished_but_for_publishing(bucket, 1, 20)
     publishing.finish_job(newer)
     outcome = publishing.finish_job(older)
-    told = f"at {OUTPUT} lies a newer result, that of job {newer.job_id}; this one is kept as a revision"
-    assert older.with_publication_facts(outcome).facts["newer result"] == told
-    assert compose(older, outcome).facts["newer result"] == told
+    fact = f"at {OUTPUT} lies a newer result, that of job {newer.job_id}; this one is kept as a revision"
+    assert older.with_publication_facts(outcome).facts["newer result"] == fact
+    assert compose(older, outcome).facts["newer result"] == fact
     assert "newer result" not in newer.with_publication_facts(newer.outcome()).facts
 
 

@@ -39,7 +39,7 @@ CHUNK_ROWS = (None, 1, 5)
 
 @dataclass(frozen=True)
 class Result:
-    """What a done job left behind, or the error that refused it."""
+    """What a done job made, or the error that refused it."""
 
     lines: tuple[str, ...] = ()
     rejects: tuple[tuple[str, ...], ...] = ()
@@ -63,7 +63,7 @@ def no_power_failure():
 
 
 def run(store: Path, name: str, data: bytes, chunk_rows: int | None = None) -> Result:
-    """Score a table to the end; what it says and what it counts must agree."""
+    """Scores a table to the end; what it says and what it counts must agree."""
     with tempfile.TemporaryDirectory(dir=store.parent) as root:
         bucket = _SharedStore(Path(root), store)
         bucket.write(f"{TABLE}{name}", data)
@@ -230,7 +230,7 @@ def lines(draw: Callable) -> Line:
 
 @st.composite
 def known_tables(draw: Callable) -> tuple[bytes, list[Line]]:
-    """A csv file and its lines; all of it with one kind of line end, with or without a mark of bytes before and a line end behind."""
+    """A csv file and its lines; all of it with one kind of line end, with or without a mark of bytes before and a line end after it."""
     rows = draw(st.lists(lines(), max_size=12))
     end = draw(st.sampled_from(["\n", "\r\n"]))
     text = end.join([",".join(COLUMNS), *(row.text for row in rows), *([""] if draw(st.booleans()) else [])])

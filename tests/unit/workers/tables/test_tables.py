@@ -21,7 +21,7 @@ from model_store.definitions import load_definition
 from shared.catalog.manifests import KEYS, Column
 from shared.errors import TableError
 from tests.growth import best_of
-from workers.scoring import chunk
+from workers.scoring.chunks import rates
 from workers.tables import output, packed_flags, schema
 from workers.tables import rows as table_rows
 from workers.tables.chunk_size import ChunkSize
@@ -88,7 +88,7 @@ keywords = st.sampled_from(["", "shoes", '"a, b"', '"x ""y"" z"', '"two\nlines"'
 
 @st.composite
 def lines_of(draw, columns):
-    """A line as a program or a person may leave it behind; most are good."""
+    """A line as a program or a person may leave it; most are good."""
     good = draw(st.integers(0, 9)) > 0
     flags = draw(st.sampled_from([("1", "0"), ("0", "1"), ("0", "0")] if good else [("1", "1"), ("1", "2"), ("", "0")]))
     values = {
@@ -524,7 +524,7 @@ def test_a_stray_quote_in_the_first_or_the_last_column_joins_no_rows():
         "Berlin, Hamburg, Kiel\nBonn, Ulm, Trier",
         "a, b\nc, d, e\nf, g",
         "Bought\n7, Main street",
-        'he said ""yes"",\nand went',
+        'we said ""yes"",\nand went',
         "1\n0\n1",
         "one, two, three, four, five\nsix",
     ],
@@ -820,7 +820,7 @@ def test_parquet_flags_of_several_types_are_narrowed_before_they_are_taken_toget
 @pytest.mark.parametrize("kind", [pa.int8(), pa.int64(), pa.uint16()])
 @pytest.mark.parametrize("bad", [None, 1, 55, 99])
 @pytest.mark.parametrize("group", [1000, 30, 7])
-def test_ranges_one_behind_the_other_are_decoded_once_and_give_what_each_alone_gives(kind, bad, group, monkeypatch):
+def test_ranges_one_after_the_other_are_decoded_once_and_give_what_each_alone_gives(kind, bad, group, monkeypatch):
     monkeypatch.setattr(parquet_rows, "PARQUET_ROWS_AT_ONCE", 8)
     bits = np.arange(100) % 2
     if bad is not None:
@@ -950,7 +950,7 @@ def release_that_predicts(values):
 
 def test_no_rate_below_0_above_1_or_minus_0_is_ever_written():
     rows = read("".join(f"{number},k,0,1,Tablet\n" for number in range(7)))
-    scored = chunk.predict(release_that_predicts([-0.0, -1e-300, 1.5, math.nan, math.inf, 0.25, -math.inf]), rows)
+    scored = rates.predict(release_that_predicts([-0.0, -1e-300, 1.5, math.nan, math.inf, 0.25, -math.inf]), rows)
     assert output.prediction_text(*scored.columns) == b"0,2,0\n1,2,0\n2,2,1\n5,2,0.25\n"
     assert scored.clipped == 2
     assert [(reject.line, reject.column, reject.value) for reject in scored.rejects] == [

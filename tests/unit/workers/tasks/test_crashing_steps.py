@@ -12,9 +12,10 @@ from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
-from shared.queue import broker, leases, routes
+from shared.queue import broker, routes
 from shared.queue.client import connect_to_redis
-from shared.queue.crashing_releases import CrashingRelease, read_crashing_releases, record_crashing_release
+from shared.queue.state import leases
+from shared.queue.state.crashing_releases import CrashingRelease, read_crashing_releases, record_crashing_release
 from shared.settings import Settings
 from tests.handmade import make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from tests.trainings import GUESSING, add_definition, make_training, train, write_training_tables
@@ -24,8 +25,9 @@ from workers.recovery.attempts import MAX_CRASHES, counted
 from workers.recovery.crash_detection import exit_code_in
 from workers.recovery.shutdown import uncount_running_steps
 from workers.recovery.sweep import Missing
-from workers.scoring import chunk, planned_chunks, planning, publishing
 from workers.scoring import plan as job_plan
+from workers.scoring import planning, publishing
+from workers.scoring.chunks import chunk, planned_chunks
 from workers.tasks import context, notify, runner, score, sweeping
 from workers.tasks import train as tasks_train
 from workers.tasks.chunks import loading
@@ -59,7 +61,7 @@ def settings(tmp_path):
 
 @pytest.fixture(autouse=True)
 def worker(bucket, client, settings, monkeypatch):
-    """Let this process and those it forks be a worker's, whose messages go to nobody."""
+    """Lets this process and those it forks be a worker's, whose messages go to nobody."""
     monkeypatch.setattr(context, "bucket", lambda: bucket)
     monkeypatch.setattr(context, "redis_client", lambda: client)
     monkeypatch.setattr(context, "settings", lambda: settings)
@@ -70,7 +72,7 @@ def worker(bucket, client, settings, monkeypatch):
 
 
 def run(task, message) -> int:
-    """Run a step in a process of its own, as the pool does; the signal that killed it, or 0."""
+    """Runs a step in a process of its own, as the pool does; the signal that killed it, or 0."""
     child = os.fork()
     if child == 0:
         signal.alarm(SECONDS)
@@ -84,7 +86,7 @@ def run(task, message) -> int:
 
 
 def run_until_it_ends(task, message, folder, most=12) -> int:
-    """Give the step out again and again until the job has ended; how often that killed a process."""
+    """Gives the step out again and again until the job has ended; how often that killed a process."""
     deaths = 0
     while folder.outcome() is None:
         deaths += run(task, message) != 0
@@ -137,7 +139,7 @@ def test_a_step_that_kills_its_process_three_times_fails_its_job(killing):
     check_verdict(folder, task.name, "killed its process 3 times in a row", "most likely memory", "GB, ")
 
 
-def test_a_step_that_ends_its_process_by_itself_is_told_with_its_exit_code(bucket, client, monkeypatch):
+def test_a_step_that_ends_its_process_by_itself_is_reported_with_its_exit_code(bucket, client, monkeypatch):
     folder = make_job(bucket)
     monkeypatch.setattr(planning, "plan_job", die)
     while folder.outcome() is None:
@@ -254,7 +256,7 @@ def test_what_would_end_the_process_from_within_fails_the_job_at_once_and_the_pr
     assert f"tried to end its process with {raised!r}" in outcome.reason
 
 
-def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucket, client, monkeypatch):
+def test_a_process_that_is_asked_to_stop_stops_and_its_step_keeps_its_tries(bucket, client, monkeypatch):
     def stop(*_, **__):
         raise SystemExit(0)
 
@@ -269,7 +271,7 @@ def test_a_process_that_is_told_to_stop_stops_and_its_step_keeps_its_tries(bucke
     assert client.hget(attempts.attempts_key(folder.job_id), routes.SCORE_PLAN) == b"0"
 
 
-# --- a worker that is told to stop ----------------------------------------------------------------------------------------------------
+# --- a worker that is asked to stop ---------------------------------------------------------------------------------------------------
 
 
 def test_a_deploy_that_kills_work_in_hand_again_and_again_fails_no_job(bucket, client, monkeypatch):
@@ -278,7 +280,7 @@ def test_a_deploy_that_kills_work_in_hand_again_and_again_fails_no_job(bucket, c
     message = whole(folder)
     for _ in range(MAX_CRASHES + 2):
         assert run(score.score_plan, message) == signal.SIGKILL
-        # what its worker said when it was told to stop, before the process was killed
+        # what its worker said when it was asked to stop, before the process was killed
         uncount_running_steps(client, [SimpleNamespace(name=routes.SCORE_PLAN, args=[message.encode()])])
     assert folder.outcome() is None
 
@@ -441,7 +443,7 @@ def test_a_release_that_killed_its_loader_once_gives_the_same_rates(deadly_relea
     assert lines == [f"{entity},1,0.04" for entity in range(100, 108)]
 
 
-def test_a_row_that_kills_whoever_scores_it_is_still_a_reject(deadly_release):
+def test_a_row_that_kills_the_process_that_scores_it_is_still_a_reject(deadly_release):
     folder = deadly_release(predict="if X['att1'].any(): os.kill(os.getpid(), 9)")
     deaths = 0
     while not folder.parts_done():
@@ -453,7 +455,7 @@ def test_a_row_that_kills_whoever_scores_it_is_still_a_reject(deadly_release):
 
 
 @pytest.mark.parametrize(
-    ("name", "doing"), [("open_chunk", "opening its part of the table"), ("write_file", "writing its part")], ids=["read", "write"]
+    ("name", "doing"), [("open_chunk", "opening its part of the table"), ("write_files", "writing its part")], ids=["read", "write"]
 )
 def test_a_chunk_that_kills_where_no_row_is_at_fault_fails_the_job(bucket, monkeypatch, name, doing):
     folder = make_job(bucket, chunk_rows=14)

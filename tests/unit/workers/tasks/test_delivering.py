@@ -6,10 +6,10 @@ import pytest
 from shared.bucket.local import LocalBucket
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce, undelivered
-from shared.queue import heartbeat
 from shared.queue.client import connect_to_redis
-from shared.queue.leases import are_leased, leased
 from shared.queue.probe import Probe, read_answers
+from shared.queue.state import heartbeat
+from shared.queue.state.leases import are_leased, leased
 from shared.settings import Settings
 from tests.conftest import Webhook, free_port
 from workers.notices import delivery, resting
@@ -88,7 +88,7 @@ def test_a_probe_from_the_queue_comes_again_while_another_process_is_at_the_webh
 
 class Sent:
     def apply_async(self):
-        """Take the message; nobody works on it."""
+        """Takes the message; nobody works on it."""
 
 
 def test_what_is_announced_waits_for_its_turn_and_goes_in_the_format_of_the_settings(client, worker, people):

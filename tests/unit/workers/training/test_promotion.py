@@ -190,7 +190,7 @@ def test_rates_in_a_column_are_taken_in_training_and_of_a_rival_as_they_are_in_s
 
 
 def narrow(definitions, name: str, column: str):
-    """Add a definition that needs one column alone."""
+    """Adds a definition that needs one column alone."""
     return add_definition(definitions, name, GUESSING.replace('"model.txt"', f'"model.txt"\n    COLUMNS = ("{column}",)'))
 
 
@@ -241,7 +241,7 @@ def test_a_champion_whose_code_fails_once_it_is_loaded_is_said_in_words(bucket, 
 
 
 def spoil_loading(definitions, statement: str) -> None:
-    """Let the definition "guessing" do this when it is loaded while there is a file ``spoiled`` beside its code."""
+    """Lets the definition "guessing" do this when it is loaded while there is a file ``spoiled`` beside its code."""
     file = definitions / "guessing" / "model.py"
     file.write_text(file.read_text() + f"        if Path(__file__).with_name('spoiled').exists():\n            {statement}\n")
 
@@ -268,7 +268,7 @@ def test_a_promotion_killed_after_any_of_its_writes_is_completed_by_the_next_run
     assert kills >= 6, "the kills did not go through the whole training"
 
 
-def test_people_are_told_what_became_of_the_champion_and_not_what_was_planned(bucket, monkeypatch):
+def test_the_notice_says_what_became_of_the_champion_and_not_what_was_planned(bucket, monkeypatch):
     moved = make_training(bucket, promote="auto")
     release = train(moved).release
     assert moved.status().outcome.facts["champion"] == f"means {release} now"

@@ -22,7 +22,7 @@ def bucket(tmp_path) -> LocalBucket:
 
 
 def add_slow(definitions, old: str, new: str):
-    """Add a definition whose time is over where it would do what ``old`` does."""
+    """Adds a definition whose time is over where it would do what ``old`` does."""
     assert old in GUESSING
     return add_definition(definitions, "slow", GUESSING.replace("class Model(model_template.Model):", TIMED_OUT).replace(old, new))
 

@@ -161,7 +161,7 @@ def test_in_a_folder_each_row_left_out_names_its_file(bucket):
     assert "c.csv line 12: it has a negative count" in facts["rows left out of train"]
 
 
-def test_a_row_of_totals_that_is_no_keyword_is_left_out_and_told(bucket):
+def test_a_row_of_totals_that_is_no_keyword_is_left_out_and_reported(bucket):
     write(bucket, [*rows(199), "Total,,,,1990,198"])
     outcome = run(bucket)
     assert "1 of 200 with 0.0% of the clicks; 1 of them a row of totals" in outcome.facts["rows left out of train"]
@@ -189,7 +189,7 @@ def test_clicks_and_conversions_that_are_exchanged_are_refused(bucket):
     assert "view-through" in error.next_step
 
 
-def test_a_few_conversions_above_the_clicks_are_cut_and_told(bucket):
+def test_a_few_conversions_above_the_clicks_are_cut_and_reported(bucket):
     write(bucket, [*rows(600), "701,Computer,0,0,2,7", "702,Computer,0,0,0,4"])
     facts = run(bucket).facts
     assert facts["conversions cut in train"] == (
@@ -198,7 +198,7 @@ def test_a_few_conversions_above_the_clicks_are_cut_and_told(bucket):
     )
 
 
-def test_conversions_on_rows_without_clicks_are_told_with_the_first_of_them(bucket):
+def test_conversions_on_rows_without_clicks_are_reported_with_the_first_of_them(bucket):
     write(bucket, [*rows(600), "701,Computer,0,0,0,4"])
     assert run(bucket).facts["conversions cut in train"] == (
         "4 of 604 (0.66%), 4 of them in rows without clicks, in 1 row with more conversions than clicks (0.00% of the clicks); "
@@ -221,7 +221,7 @@ def test_a_table_with_many_conversions_on_rows_without_clicks_is_refused_unless_
     assert "have no clicks" in run(bucket, force=True, **more).facts["forced"]
 
 
-def test_keys_that_occur_twice_are_counted_and_told(bucket):
+def test_keys_that_occur_twice_are_counted_and_reported(bucket):
     write(bucket, [*rows(300), *rows(2)])
     assert run(bucket).facts["keys twice in train"] == "2 rows have the keys, and the week, of a row before them"
 

@@ -343,7 +343,7 @@ def test_a_table_without_a_target_is_refused(bucket):
 
 @pytest.mark.parametrize("title", [b"Keyword report\n", b"Report,,,,,,,\n"])
 @pytest.mark.parametrize("wanted", [None, ["att1"]])
-def test_a_title_above_the_header_is_told_as_when_scoring(bucket, title, wanted):
+def test_a_title_above_the_header_is_reported_as_when_scoring(bucket, title, wanted):
     bucket.write("data/titled.csv", title + as_csv(raw_table(5)))
     with pytest.raises(TableError) as caught:
         read_training_table(bucket, "data/titled.csv", wanted)
@@ -388,7 +388,7 @@ def test_a_column_of_words_is_named_with_its_first_values(bucket):
         ("t.csv", b"entity_id,att1,att1,device,cr\n", "has the column 'att1' more than once"),
         ("t.csv", as_csv(raw_table(5)) + b'"1,0,0\n2,0,0\n', "has a quote on line 7 that is never closed"),
         ("t.csv.gz", gzip.compress(as_csv(raw_table(500)), mtime=0)[:-9], "is not a whole gzip file"),
-        ("t.csv.gz", gzip.compress(as_csv(raw_table(500)), mtime=0) + b"garbage behind", "is not a whole gzip file"),
+        ("t.csv.gz", gzip.compress(as_csv(raw_table(500)), mtime=0) + b"garbage after", "is not a whole gzip file"),
         ("t.csv.gz", as_csv(raw_table(5)), "is not a whole gzip file"),
         ("t.parquet", as_parquet(raw_table(50))[:-9], "is not a Parquet file"),
         ("t.parquet", as_csv(raw_table(5)), "is not a Parquet file"),

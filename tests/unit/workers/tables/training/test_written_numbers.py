@@ -1,4 +1,4 @@
-"""A number that is written for people is told from a plain number and from words."""
+"""A number that is written for people is distinguished from a plain number and from words."""
 
 import pytest
 

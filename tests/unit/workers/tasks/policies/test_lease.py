@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.queue.leases import are_leased, leased
+from shared.queue.state.leases import are_leased, leased
 from workers.recovery.sweep import lease_name
 from workers.tasks.policies.lease import run_leased
 

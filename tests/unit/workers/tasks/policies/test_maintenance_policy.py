@@ -5,8 +5,8 @@ import redis
 from structlog.testing import capture_logs
 
 from shared.errors import BucketError
-from shared.queue.leases import leased
-from shared.queue.maintenance_crashes import begin
+from shared.queue.state.leases import leased
+from shared.queue.state.maintenance_crashes import begin
 from workers.tasks.policies.maintenance import run_maintenance
 
 pytestmark = pytest.mark.server

@@ -133,7 +133,7 @@ def search_job(bucket, config=GRID, definition="v1", created=NOON) -> JobFolder:
 
 
 def run_search(folder, definitions=None) -> list[tuple[int, int]]:
-    """Try what is to be tried until the search is over; returns candidate and fold of each try."""
+    """Tries what is to be tried until the search is over; returns candidate and fold of each try."""
     tried = []
     while messages := steps.next_messages(folder, library_of(folder.bucket, definitions)):
         for message in messages:
@@ -349,7 +349,7 @@ def test_a_candidate_whose_time_is_over_is_given_up_by_its_task(bucket, definiti
     assert (failed.params, failed.reason) == ({"rate": 7}, "it took longer than 840 seconds")
 
 
-def test_people_are_told_of_the_best_so_far_but_not_with_every_candidate(bucket):
+def test_people_are_notified_of_the_best_so_far_but_not_with_every_candidate(bucket):
     folder = search_job(bucket, b"parameters:\n  ridge_clicks: [10, 30000]\n")
     messages = steps.next_messages(folder, library_of(folder.bucket))
     steps.score_candidate(folder, 1, 1, library_of(folder.bucket))
@@ -467,7 +467,7 @@ def plan_of(count, folds=3) -> SearchPlan:
 
 
 def simulate(losses: np.ndarray):
-    """Run a whole search on losses of the shape candidates x folds x blocks; returns what was found and which pairs were tried."""
+    """Runs a whole search on losses of the shape candidates x folds x blocks; returns what was found and which pairs were tried."""
     plan, rounds, records = plan_of(*losses.shape[:2]), [], {}
     while (this_round := next_round(plan, rounds, records)) is not None:
         rounds.append(this_round)

@@ -1,0 +1,1 @@
+"""Scores one chunk: opens its rows, predicts their rates, isolates rows that kill, and writes its part."""
