@@ -12,8 +12,8 @@ BINS = 10
 """Quantile bins of the base: the number for which the limits 0.1 and 0.25 are in use."""
 CHANCE = 0.001
 """The probability that an unchanged table exceeds the part that is taken off."""
-_SMOOTHING = 0.5
-"""Added to each count, so that an empty bin gives a finite number."""
+SMALLEST_SHARE = 0.001
+"""A bin with a smaller share counts as this one: otherwise a bin that becomes empty would weigh more, the more rows there are."""
 
 
 def psi_above_chance(old: np.ndarray, new: np.ndarray, rows: int | None = None) -> float:
@@ -39,8 +39,7 @@ def chance(n: int, m: int, bins: int) -> float:
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
-    smoothed = counts + _SMOOTHING
-    shares: np.ndarray = smoothed / smoothed.sum()
+    shares: np.ndarray = np.maximum(counts / counts.sum(), SMALLEST_SHARE)
     return shares
 
 
