@@ -76,7 +76,7 @@ class Channel:
 def good_table(place: Place) -> pd.DataFrame:
     """A table whose first attributes vary, and which has clicks."""
     frame = pd.read_csv(place.sample_table, nrows=ROWS)
-    return frame.assign(Clicks=np.arange(len(frame)) % 40 + 1)
+    return frame.copy().assign(Clicks=np.arange(len(frame)) % 40 + 1)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,8 @@ def live(trained: Place, frame: pd.DataFrame) -> Channel:
 
 def important_column(place: Place) -> str:
     """The attribute whose change moves the rates of v1 most."""
-    release = place.scoring_json("models", "show", "v1")
-    columns = [entry for entry in release["importance"] if entry["column"].startswith("att")]
-    return max(columns, key=lambda entry: abs(entry["value"]))["column"]
+    columns = place.scoring_json("models", "show", "v1")["evaluation"]["importance"]["columns"]
+    return max((name for name in columns if name.startswith("att")), key=lambda name: abs(columns[name]))
 
 
 def halved(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
@@ -147,6 +146,7 @@ def test_a_good_table_of_the_next_day_is_shown(live: Channel) -> None:
 
 def test_yesterdays_table_again_is_held(trained: Place, frame: pd.DataFrame) -> None:
     config = trained.bucket / "config/guard.yaml"
+    config.parent.mkdir(exist_ok=True)
     config.write_text("stale: {checks: {same_table: {warn: 1s, block: 1s}}}\n")
     channel = Channel(place=trained, name="stale", frame=frame)
     try:

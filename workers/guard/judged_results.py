@@ -14,8 +14,7 @@ from shared.errors import MessageError, PermanentError, UnreadableIndexError
 from shared.guard.config import GuardConfig, GuardMode, read_guard_config
 from shared.guard.verdict import GUARD_RECORD, ConfigVersion, GuardVerdict, Outcome
 from shared.records import decode_long
-from workers.guard.comparison import important_columns
-from workers.guard.indexes import IndexAndManifest
+from workers.guard.comparison import IndexAndManifest, important_columns
 from workers.guard.judging import judge
 from workers.guard.result_index import open_result_index
 
