@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import Place
+from tests.conftest import Place, wait_until
 
 PREDICTIONS = "prediction_output.csv.gz"
 ROWS = 6000
@@ -152,6 +153,8 @@ def test_yesterdays_table_again_is_held(trained: Place, frame: pd.DataFrame) -> 
     try:
         channel.score(frame, "base")
         before = channel.rates
+        scored = time.monotonic()
+        wait_until(lambda: time.monotonic() - scored > 1, what="a result that is a second old")
         outcome = channel.score(frame, "base", "--again", code=HELD)
     finally:
         config.unlink()
