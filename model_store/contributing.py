@@ -73,13 +73,15 @@ class Contributions:
             )
 
 
-def contributions_of(definition: Definition, model: Any, features: pd.DataFrame) -> Contributions:  # noqa: ANN401 - a definition's own class
+def contributions_of(definition: Definition, model: Any, features: Any) -> Contributions:  # noqa: ANN401 - a definition's own class, and what it prepares
     """Returns what a model says about the rates of rows of prepared features.
 
     Raises:
         ContributionsError: these are not finite numbers in the shapes of the contract.
         DefinitionError: the code of the definition failed.
     """
+    if not isinstance(features, pd.DataFrame):
+        raise ContributionsError(f"data_preparation gave a {type(features).__name__}, whose columns have no names")
     with calling(definition.name, definition.folder, METHOD):
         given = getattr(model, METHOD)(features.copy(deep=False))
         link = str(getattr(model, "LINK", Link.IDENTITY))

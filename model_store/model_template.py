@@ -170,7 +170,8 @@ def put_in_order(X: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def in_columns_of(X: pd.DataFrame, columns: Sequence[str], values: np.ndarray) -> np.ndarray:
     """``values``, one column for each of ``columns``, in the order of the columns of ``X``; 0 where ``X`` has further columns."""
     found = np.zeros((len(X), X.shape[1]))
-    found[:, [X.columns.get_loc(name) for name in columns]] = values
+    places = {name: place for place, name in enumerate(X.columns)}
+    found[:, [places[name] for name in columns]] = values
     return found
 
 

@@ -103,7 +103,8 @@ class Model(model_template.Model):
         if self.model is None:
             raise ModelError("the model is neither trained nor loaded")
         columns = self.model["columns"]
-        found = self._booster.predict(_matrix(model_template.put_in_order(X, columns)), pred_contrib=True, num_threads=1)
+        values = _matrix(model_template.put_in_order(X, columns))
+        found = np.asarray(self._booster.predict(values, pred_contrib=True, num_threads=1))
         return found[:, -1], model_template.in_columns_of(X, columns, found[:, :-1])
 
     def importance(self) -> dict[str, float]:
