@@ -1,6 +1,6 @@
 """Answers a question about a rate: finds its row, and splits its change since an earlier result."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ from model_store.library import ModelLibrary
 from model_store.predicting import columns_for
 from model_store.store import Release
 from shared.bucket.interface import Bucket
-from shared.errors import ModelError, PermanentError
+from shared.errors import PermanentError
 from shared.guard.explanation import ExplainedRow, Explanation, Question, RowState, Split
 from workers.explaining.rejected_rows import find_reject
 from workers.explaining.results import KeyValues, OpenResult, key_values, key_words, open_result
@@ -21,21 +21,13 @@ from workers.explaining.table_rows import NoRowError, TableRow
 Enter = Callable[[str], None]
 
 
-def explain(
-    bucket: Bucket,
-    library: ModelLibrary,
-    question: Question,
-    *,
-    crashing: Mapping[str, str] | None = None,
-    enter: Enter = lambda _: None,
-) -> Explanation:
+def explain(bucket: Bucket, library: ModelLibrary, question: Question, *, enter: Enter = lambda _: None) -> Explanation:
     """Returns where a rate comes from, and why it is another one than in the earlier result.
 
     Args:
         bucket: the bucket.
         library: loads the releases.
         question: the row, and the two results.
-        crashing: releases that must not be loaded here, because they killed a process before, each with what happened.
         enter: called with each release before its code runs.
 
     Raises:
@@ -57,7 +49,7 @@ def explain(
     if known is None or old_known is None or row.rate is None or old_row.rate is None:
         missing = row if known is None else old_row
         return found.model_copy(update={"why_not": f"in the result of job {missing.job_id} the row is {missing.state}"})
-    loader = _Loader(library=library, crashing=crashing or {}, enter=enter)
+    loader = _Loader(library=library, enter=enter)
     split, why_not = _Comparison(old=old_known, new=known, old_row=old_row, new_row=row, loader=loader, notes=notes).split()
     return found.model_copy(update={"change": row.rate - old_row.rate, "split": split, "why_not": why_not, "notes": notes})
 
@@ -120,16 +112,13 @@ def _missing(result: OpenResult, values: KeyValues, row: ExplainedRow, notes: li
 
 @dataclass(frozen=True, kw_only=True)
 class _Loader:
-    """Loads releases, but for those that killed a process before."""
+    """Loads releases, and says so before."""
 
     library: ModelLibrary
-    crashing: Mapping[str, str]
     enter: Enter
 
     def load(self, release: str) -> Release:
         """Returns a loaded release; raises ModelError."""
-        if release in self.crashing:
-            raise ModelError(f"{release} is not loaded to explain a rate, because {self.crashing[release]}")
         self.enter(release)
         return self.library.release(release)
 

@@ -1,6 +1,7 @@
 """Opens the results that are compared, and finds the row of a key in them."""
 
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from workers.tables.schema import DEVICES
 
 KeyValues = tuple[int | str, ...]
 _LARGEST_ID = 1 << 63
+_WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
+_DEVICE_NUMBERS = {name.lower(): number for number, name in enumerate(DEVICES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +123,9 @@ def key_values(manifest: ResultManifest, given: Sequence[str]) -> KeyValues:
 def _key_value(name: str, value: str) -> int | str:
     if name not in KEYS:
         return value
-    try:
-        number = int(value)
-    except ValueError:
-        number = _LARGEST_ID
+    number = int(value) if _WHOLE.fullmatch(value.strip()) else _LARGEST_ID
+    if name == DEVICE:
+        number = _DEVICE_NUMBERS.get(value.strip().lower(), number)
     if name == DEVICE and not 0 <= number < len(DEVICES):
         raise RequestError(f"{value!r} is not a device", next_step=f"Write {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, or 0, 1 or 2.")
     if name == ENTITY and not -_LARGEST_ID <= number < _LARGEST_ID:

@@ -216,12 +216,6 @@ def test_an_old_release_that_is_gone_is_not_needed(shop):
     assert any(old in note for note in found.notes)
 
 
-def test_a_release_that_killed_a_process_is_not_loaded(shop):
-    before, now = shop.score(LINES), shop.score(LINES)
-    found = shop.why(now, before, "1016", "1", crashing={found_release(now): "it killed its process"})
-    assert "is not loaded to explain a rate, because it killed its process" in found.why_not
-
-
 def found_release(folder: JobFolder) -> str:
     return json.loads(folder.bucket.read(folder.file("manifest.json")))["release"]
 
