@@ -3,8 +3,9 @@
 The digest of the parsed features in the index proves that a row is the one that was scored, whatever happened to its file since.
 """
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,7 @@ class TableRow:
     """uint64 of shape (2,)."""
     file: str | None
     line: int
+    _frames: dict[tuple[Column, ...], pd.DataFrame] = field(default_factory=dict, repr=False)
 
     def read(self, columns: Sequence[Column]) -> pd.DataFrame:
         """Returns the row with these feature columns, as scoring would give them to a definition: a frame of one row.
@@ -42,9 +44,23 @@ class TableRow:
         Raises:
             NoRowError: its table or the plan of its job is gone or changed, or the row lacks what these columns need.
         """
-        planned = self._planned()
-        self._check_unchanged(planned)
-        return self._read_at(planned, columns)
+        frame = self._frame(tuple(columns))
+        scored = self._scored_columns
+        if Features.of(columns, self.result.index.keys).named == self.result.index.features:
+            scored = tuple(columns)
+        self._check_unchanged(self._frame(scored), scored)
+        return frame
+
+    @functools.cached_property
+    def _scored_columns(self) -> tuple[Column, ...]:
+        """The columns in the digest of the row."""
+        return tuple(Column.model_validate({"name": name, "type": kind}) for name, kind in self.result.index.features)
+
+    def _frame(self, columns: tuple[Column, ...]) -> pd.DataFrame:
+        """Reads the row with these columns, once: a compressed table is unpacked from its start for it."""
+        if columns not in self._frames:
+            self._frames[columns] = self._read_at(self._planned(), columns)
+        return self._frames[columns]
 
     def _planned(self) -> PlannedChunk:
         job_id = self.result.folder.job_id
@@ -55,12 +71,9 @@ class TableRow:
             raise NoRowError(f"the files of job {job_id} were removed, so the row cannot be found in its table")
         return planned
 
-    def _check_unchanged(self, planned: PlannedChunk) -> None:
-        """Raises NoRowError unless the row at its place has the features that were scored."""
-        keys = self.result.index.keys
-        columns = [Column.model_validate({"name": name, "type": kind}) for name, kind in self.result.index.features]
-        frame = self._read_at(planned, columns)
-        found = digest_rows(feature_values(frame, Features.of(columns, keys)))[0]
+    def _check_unchanged(self, frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+        """Raises NoRowError unless the row has the features that were scored."""
+        found = digest_rows(feature_values(frame, Features.of(columns, self.result.index.keys)))[0]
         if not np.array_equal(found, self.digest):
             raise self._changed("line {line} holds other values than those that were scored")
 

@@ -5,6 +5,7 @@ do all while a release is known that killed its process. The message is acknowle
 """
 
 import contextlib
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -72,8 +73,10 @@ def answer_question(self: celery.Task, message: object = None, *_: object, **__:
     client = context.redis_client()
     try:
         if questions.take_question(client, question, process_token()):
+            began = time.monotonic()
             has_definitions = routes.QUEUE_SCORE in self.app.amqp.queues.consume_from
             questions.write_answer(client, question, _answer(client, question, has_definitions=has_definitions))
+            log.info("question answered", job=question.job_id, seconds=round(time.monotonic() - began, 3))
     except redis.RedisError as error:
         log.warning("question not answered", task=routes.EXPLAIN, error=str(error))
 
