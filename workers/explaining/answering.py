@@ -5,7 +5,7 @@ from collections.abc import Callable
 from model_store.foreign_code import DefinitionHungError
 from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
-from shared.errors import ScoringError
+from shared.errors import RequestError, ScoringError
 from shared.guard.explanation import MAX_SENTENCE, Answer, Question
 from workers.explaining.explaining import explain
 
@@ -22,4 +22,6 @@ def answer(bucket: Bucket, library: ModelLibrary, question: Question, *, enter: 
 
 def refusal(error: ScoringError) -> Answer:
     """Returns the answer that there is no explanation because of an error."""
-    return Answer(error=error.message[:MAX_SENTENCE], next_step=error.next_step[:MAX_SENTENCE], exit_code=error.exit_code)
+    next_step = error.next_step or "Score its table again with --again."
+    code = error.exit_code if error.exit_code > ScoringError.exit_code else RequestError.exit_code
+    return Answer(error=error.message[:MAX_SENTENCE], next_step=next_step[:MAX_SENTENCE], exit_code=code)

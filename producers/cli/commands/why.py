@@ -11,8 +11,9 @@ from producers.display.terminal import console, json_option, open_bucket_here, p
 @click.option("--against", metavar="JOB", help="The result to compare it with.  [default: the one before]")
 @json_option
 def why(keys: tuple[str, ...], named: str | None, against: str | None, as_json: bool) -> None:
-    """Explain one rate: where it comes from, and why it is another one than before.
+    """Explain one rate, and why it is another one than before.
 
+    Shows its release, its job, and the file and line of its row.
     DEVICE is Computer, Smartphone or Tablet, or 0, 1 or 2. Rows of a definition with keys of its own are named by these, in their order.
     The change is split exactly into what the release, the history of the keyword and each column of the row did. A worker computes it.
 
