@@ -62,6 +62,9 @@ def find_row(result: OpenResult, values: KeyValues, notes: list[str]) -> tuple[E
     """Returns the row of a key in a result, and how to read it from its table; None if it was not scored."""
     found = result.lookup(values)
     row = _facts(result)
+    decision = result.decision
+    if decision is not None and decision.verdict == "refused":
+        notes.append(f"the result of job {row.job_id} was refused by {decision.by}: {decision.reason}")
     if not len(found):
         return _missing(result, values, row, notes), None
     if len(found) > 1:

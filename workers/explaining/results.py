@@ -1,12 +1,15 @@
 """Opens the results that are compared, and finds the row of a key in them."""
 
+import bisect
 import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.bucket.interface import Bucket
-from shared.catalog.manifests import KEYS, ResultManifest
+from shared.catalog.held import Decision, read_decision
+from shared.catalog.manifests import KEYS, OUTPUTS, ResultManifest
+from shared.catalog.paths import REVISIONS
 from shared.catalog.results import FoundResult, UnreadableResult, find_revision, inspect_result
 from shared.errors import MessageError, RequestError
 from shared.index_format import DEVICE, ENTITY
@@ -36,9 +39,14 @@ class OpenResult:
 
     @functools.cached_property
     def is_held(self) -> bool:
-        """True while the result is held."""
+        """True while the result waits for a person."""
         outcome = self.folder.outcome()
-        return outcome is not None and outcome.state == JobState.HELD
+        return outcome is not None and outcome.state == JobState.HELD and self.decision is None
+
+    @functools.cached_property
+    def decision(self) -> Decision | None:
+        """What a person decided about the result when it was held."""
+        return read_decision(self.folder)
 
     @functools.cached_property
     def plan(self) -> Plan | None:
@@ -59,11 +67,20 @@ class OpenResult:
 
     def chunk_at(self, file: str, line: int) -> PlannedChunk | None:
         """Returns the chunk that holds a line of a file; None without a plan that knows it."""
-        if self.plan is None:
-            return None
-        numbers = {found.path: number for number, found in enumerate(self.plan.files)}
-        before = [index for index, chunk in enumerate(self.plan.chunks) if chunk.file == numbers.get(file, -1) and chunk.first_line <= line]
-        return self.plan.chunk(before[-1]) if before else None
+        first_lines, indexes = self._chunks_by_file.get(file, ([], []))
+        place = bisect.bisect_right(first_lines, line) - 1
+        return None if self.plan is None or place < 0 else self.plan.chunk(indexes[place])
+
+    @functools.cached_property
+    def _chunks_by_file(self) -> dict[str, tuple[list[int], list[int]]]:
+        """First lines and indexes of the chunks of each file."""
+        found: dict[str, tuple[list[int], list[int]]] = {}
+        if self.plan is not None:
+            for index, chunk in enumerate(self.plan.chunks):
+                first_lines, indexes = found.setdefault(self.plan.files[chunk.file].path, ([], []))
+                first_lines.append(chunk.first_line)
+                indexes.append(index)
+        return found
 
 
 def open_result(bucket: Bucket, job_id: str) -> OpenResult:
@@ -88,7 +105,8 @@ def _manifest(bucket: Bucket, job_id: str) -> ResultManifest:
             f"the manifest of {found.folder} is not trusted: signed: {found.signed}",
             next_step=f"See it with: scoring results show {job_id}",
         )
-    if found.manifest.job_id != job_id or found.manifest.revision != found.folder:
+    is_own = found.folder.startswith(f"{OUTPUTS}/") and found.folder.endswith(f"/{REVISIONS}/{job_id}")
+    if not is_own or found.manifest.job_id != job_id or found.manifest.revision != found.folder:
         raise RequestError(f"the manifest in {found.folder} is that of another result", next_step="Score the table again with --again.")
     return found.manifest
 
