@@ -43,7 +43,7 @@ def _absence(row: ExplainedRow) -> str:
 
 def _print_split(console: Console, split: Split) -> None:
     rows = [("model", "the old row under both releases", "", "", _change(split.model))]
-    rows += [("history", name, "", "", _change(value)) for name, value in split.reasons.items()]
+    rows += [("history", name, "", "", _change(value)) for name, value in split.reasons.items() if value]
     rows += [("row", column.column, column.before, column.now, _change(column.change)) for column in split.columns]
     rows += [("row", name, "", "", _change(value)) for name, value in split.rests.items()]
     print_list(console, ("part", "what", "before", "now", "change"), rows, whole=("part", "change"))
