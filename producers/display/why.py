@@ -32,7 +32,7 @@ def _facts(row: ExplainedRow) -> dict[str, str]:
         "release": row.release,
         "job": row.job_id + (", whose result is held: decide with scoring results approve or refuse" if row.is_held else ""),
         "finished": f"{row.finished:%Y-%m-%d %H:%M:%S} UTC",
-        "row": f"{where}{chunk}" or f"unknown, in {row.table}",
+        **({} if row.state == RowState.ABSENT else {"row": f"{where}{chunk}" or f"unknown, in {row.table}"}),
         **({"clicks": f"{row.clicks:g}"} if row.clicks is not None else {}),
     }
 
@@ -47,7 +47,8 @@ def _print_split(console: Console, split: Split) -> None:
     rows += [("row", column.column, column.before, column.now, _change(column.change)) for column in split.columns]
     rows += [("row", name, "", "", _change(value)) for name, value in split.rests.items()]
     print_list(console, ("part", "what", "before", "now", "change"), rows, whole=("part", "change"))
-    print_line(console, f"Columns: {split.method}. The parts add up to the change.")
+    how = f"Columns: {split.method}. " if split.columns else ""
+    print_line(console, f"{how}The parts add up to the change.")
 
 
 def _change(value: float) -> str:
