@@ -6,10 +6,9 @@ import numpy as np
 import pyarrow as pa
 
 from shared.catalog.manifests import KEYS, DeviceSummary, FileDigest, ResultManifest, TableFingerprint
-from shared.index_format import BATCH_ROWS, CLICKS, CR, DIGEST, KEY, LINE, FeatureCounts, IndexShape, counts_metadata
+from shared.index_format import BATCH_ROWS, CLICKS, CR, DEVICES, DIGEST, KEY, LINE, FeatureCounts, IndexShape, counts_metadata
 from shared.prediction_index import PredictionIndex
 from workers.guard.comparison import IndexAndManifest
-from workers.tables.schema import DEVICES
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ONE, OTHER = "v1@20261101T101500Z-9bfad3", "v1@20261122T101500Z-0a1b2c"
