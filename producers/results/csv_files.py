@@ -1,11 +1,12 @@
 """Files that commands write for spreadsheets: new, whole or not at all, and without formulas."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from shared.errors import RequestError
+from shared.errors import OutputError, RequestError
 
 FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
 """Characters that start a formula in a spreadsheet."""
@@ -22,6 +23,7 @@ def new_file(out: Path) -> Iterator[TextIO]:
 
     Raises:
         RequestError: ``out`` already exists, or cannot be written.
+        OutputError: the disk is full.
     """
     try:
         target = out.open("x", encoding="utf-8", newline="")
@@ -32,6 +34,8 @@ def new_file(out: Path) -> Iterator[TextIO]:
     try:
         with target:
             yield target
-    except BaseException:
+    except BaseException as error:
         out.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OutputError(f"{out} cannot be written: {error.strerror}", next_step="Name a file on another disk.") from error
         raise

@@ -24,9 +24,9 @@ class Groups:
 
     def key_in_words(self, key: object) -> tuple[str, str]:
         """Keyword and device of a key."""
-        if not self.by_device or not isinstance(key, int | np.integer):
+        if not isinstance(key, int | np.integer):
             return str(key), ALL
-        return str(int(key) >> DEVICE_BITS), self.names[int(key) & _DEVICE_MASK]
+        return str(int(key) >> DEVICE_BITS), self.names[int(key) & _DEVICE_MASK] if self.by_device else ALL
 
 
 BY_DEVICE = Groups((*DEVICES, "unknown device"), by_device=True)
