@@ -36,7 +36,7 @@ def find_compared(bucket: Bucket, wanted: str, against: str | None) -> ComparedR
     _, result = find_result(bucket, wanted)
     if against is not None:
         _, base = find_result(bucket, against)
-        found = ComparedResults(result=result, base=base, relation="named by --against")
+        found = ComparedResults(result=result, base=base, relation="that --against names")
     else:
         found = _of_channel(bucket, result)
     if found.base.revision == result.revision:
@@ -63,7 +63,7 @@ def _of_channel(bucket: Bucket, result: ResultManifest) -> ComparedResults:
         raise RequestError(f"{channel} had no result before that of job {result.job_id}", next_step=advice)
     found = inspect_result(bucket, revision)
     if not isinstance(found, FoundResult):
-        raise RequestError(f"the result {revision}, {relation}, is gone or cannot be read", next_step=advice)
+        raise RequestError(f"the result {relation}, {revision}, is gone or cannot be read", next_step=advice)
     return ComparedResults(result=result, base=found.manifest, relation=relation, note=_note(result, channel, found.manifest, now))
 
 
@@ -71,11 +71,11 @@ def _base_of(bucket: Bucket, result: ResultManifest, channel: str, now: ChannelC
     """The revision of the base, if there is one, and what it is in words."""
     verdict = _verdict(bucket, result)
     if verdict is not None and verdict.base is not None:
-        return verdict.base.revision, f"which {channel} showed when the guard judged"
+        return verdict.base.revision, f"that {channel} showed when the guard judged"
     if now is not None and not now.shows(result):
-        return now.revision, f"which {channel} shows now"
+        return now.revision, f"that {channel} shows now"
     before = [] if now is None else [revision for revision in now.back if revision != result.revision]
-    return (before[0] if before else None), f"which {channel} showed before"
+    return (before[0] if before else None), f"that {channel} showed before"
 
 
 def _note(result: ResultManifest, channel: str, base: ResultManifest, now: ChannelChange | None) -> str:

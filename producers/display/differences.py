@@ -29,9 +29,9 @@ BY_DEVICE = ("device", "rows before", "rows now", "mean before", "mean now", "ch
 
 def print_differences(console: Console, compared: ComparedResults, found: Differences) -> None:
     """Prints which results are compared, the counts, the rates by device, and the rows whose change costs most."""
-    print_facts(console, {"result": _described(compared.result), "before": f"{_described(compared.base)}, {compared.relation}"})
-    if compared.note:
-        print_prose(console, compared.note)
+    before = {f"{name} before": value for name, value in _described(compared.base).items()}
+    print_facts(console, _described(compared.result) | before)
+    print_prose(console, f"Before is the result {compared.relation}. {compared.note}".rstrip())
     console.print()
     counted = ("rows", "number", "clicks")[: 3 if found.has_clicks else 2]
     print_list(console, counted, [row[: len(counted)] for row in _counted(found)], whole=counted)
@@ -44,8 +44,8 @@ def print_differences(console: Console, compared: ComparedResults, found: Differ
             _print_rows(console, title, found.top[kind])
 
 
-def _described(result: ResultManifest) -> str:
-    return f"job {result.job_id}, {result.release}, {result.rows_scored:,} rows of {result.table.path}"
+def _described(result: ResultManifest) -> dict[str, str]:
+    return {"job": result.job_id, "release": result.release, "table": f"{result.table.path}, {result.rows_scored:,} rows scored"}
 
 
 def _counted(found: Differences) -> list[tuple[str, str, str]]:
