@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,8 @@ class Features(StrEnum):
     """An index has no digests, or the releases read different columns."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChangedRow:
-    """A row that is lost, new or doubled, or that has another rate."""
+class ChangedRow(NamedTuple):
+    """A row that is lost, new or doubled, or that has another rate. A tuple, because a comparison may make millions of them."""
 
     what: RowProblem
     key: str

@@ -126,13 +126,13 @@ def data_of(compared: ComparedResults, found: Differences) -> dict[str, Any]:
     return {
         "result": _identity(compared.result),
         "before": _identity(compared.base) | {"relation": compared.relation},
-        "rows": {name: tally.rows for name, tally in tallies.items()}
-        | {"doubled": counts.doubled, "doubled_before": counts.doubled_before},
+        "rows": {name: tally.rows for name, tally in tallies.items()},
+        "doubled": {"before": counts.doubled_before, "now": counts.doubled},
         "clicks": {name: tally.clicks for name, tally in tallies.items()} if found.has_clicks else None,
         "by_more_than": float(found.by_more_than),
         "knows_features": found.knows_features,
         "devices": [asdict(device) for device in found.devices],
-        "top": {str(kind): [asdict(row) for row in rows] for kind, rows in found.top.items()},
+        "top": {str(kind): [row._asdict() for row in rows] for kind, rows in found.top.items()},
     }
 
 
