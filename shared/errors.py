@@ -10,6 +10,7 @@
     │   │   └── NoTableError    nothing at this path could be a table: other paths are tried
     │   ├── ModelError          a definition or release is unknown, broken or foreign      exit code 4
     │   │   └── UnreadableAliasError   the file of an alias is damaged: its release is unknown
+    │   ├── UnreadableIndexError       the index of a result is missing or damaged: it is built again from the result
     │   └── JobFailedError      the job that was followed ended in failure                 exit code 5
     └── TransientError          the same call may succeed in a moment: it is retried   exit code 6
         ├── BrokerError         Redis does not answer
@@ -80,6 +81,10 @@ class ModelError(PermanentError):
 
 class UnreadableAliasError(ModelError):
     """Raised when the file of an alias is damaged or of a later version, so that its release is unknown."""
+
+
+class UnreadableIndexError(PermanentError):
+    """Raised when the index of a result is missing, damaged or of another result; it can be built again from the predictions."""
 
 
 class JobFailedError(PermanentError):

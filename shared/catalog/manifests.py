@@ -19,6 +19,9 @@ OUTPUTS = "data/predict/output"
 PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
 """The files of a result, next to its manifest."""
 
+INDEX = "prediction_index.arrow"
+"""The rows of a result sorted by key (``shared.prediction_index``), next to its predictions in its revision only."""
+
 REPORT, LOSSES = "report.html", "evaluation.parquet"
 """Files of a release next to its model: a page for people, and the losses by keyword (``shared.catalog.keyword_losses``)."""
 
@@ -49,7 +52,7 @@ ColumnType = Literal["binary", "number", "text"]
 
 
 MAX_KEYS_COUNTED = 4_000_000
-"""Repeated keys are counted among all rows of a result up to this number; in a larger result, in a sample of this size."""
+"""An earlier version estimated the repeated keys of a result with more rows, from a sample of this size."""
 
 MAX_MANIFEST_BYTES = 16 << 20
 """The longest manifest of a release, in bytes: room for 200,000 columns."""
@@ -376,6 +379,8 @@ class ResultManifest(Record):
     output: FileDigest
     """The compressed prediction file."""
     rejects: FileDigest | None
+    index: Annotated[FileDigest | None, Field(exclude_if=lambda index: index is None)] = None
+    """The sorted index in the revision; None in manifests of an earlier version."""
     revision: BucketPath
     """Folder that keeps this result permanently, also when a later result is published at its place."""
     job_created: Timestamp
@@ -389,7 +394,7 @@ class ResultManifest(Record):
     @property
     def repeated(self) -> str:
         """The number of rows that repeat a key, in words; empty when none does."""
-        about = "about " if self.rows_scored > MAX_KEYS_COUNTED else ""
+        about = "about " if self.index is None and self.rows_scored > MAX_KEYS_COUNTED else ""
         rows = "row has" if self.rows_repeated == 1 else "rows have"
         return f"{about}{self.rows_repeated:,} {rows} the key of an earlier row" if self.rows_repeated else ""
 

@@ -21,6 +21,7 @@ def from_arrow(table: pa.Table, table_schema: TableSchema, shown: Callable[[int,
         device=_device_codes(table.column(DEVICE)) if table_schema.has_device else np.empty(0, dtype=np.int8),
         texts={name: objects(read_texts(table.column(name))) for name in table_schema.texts},
         shown=shown,
+        clicks=_as_numbers(table.column(*table_schema.clicks)) if table_schema.clicks else None,
     )
 
 

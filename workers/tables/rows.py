@@ -45,6 +45,8 @@ class Rows:
     lines: "_LazyLines"
     """The line of each row in its file, int64."""
     rejects: list[Reject]
+    clicks: np.ndarray | None = None
+    """Clicks, float64, one per row: 0 where the table has no number that is above 0; None if they are not read."""
 
     def keys(self, names: Sequence[str]) -> list[np.ndarray]:
         """Returns the key columns, as they are written to the result."""
@@ -144,7 +146,14 @@ def _good_rows(
     features = [column.name for column in [*table_schema.wanted, *table_schema.extra] if column.name not in keys]
     binary = None if values.binary is None else kept(values.binary)
     frame = _frame(keys, columns | texts, values.run, binary, [*keys, *table_schema.flags, *features])
-    return Rows(frame=frame, device=device, lines=_LazyLines(lines, good), rejects=rejects)
+    clicks = None if values.clicks is None else _valid_clicks(kept(values.clicks))
+    return Rows(frame=frame, device=device, lines=_LazyLines(lines, good), rejects=rejects, clicks=clicks)
+
+
+def _valid_clicks(clicks: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        is_valid = np.isfinite(clicks) & (clicks > 0)
+    return np.where(is_valid, clicks, 0.0)
 
 
 def _frame(keys: dict[str, Any], columns: dict[str, Any], run: Sequence[str], binary: np.ndarray | None, names: list[str]) -> pd.DataFrame:
@@ -176,6 +185,7 @@ def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) 
         device=rows.device[~where],
         lines=rows.lines.only(~where),
         rejects=sorted([*rows.rejects, *more], key=lambda reject: reject.line),
+        clicks=None if rows.clicks is None else rows.clicks[~where],
     )
 
 
@@ -183,14 +193,15 @@ def without_lines(rows: Rows, lines: Collection[int]) -> Rows:
     """Returns the rows and rejects that are on none of these lines."""
     kept = ~np.isin(rows.lines[np.arange(len(rows.frame))], list(lines))
     rejects = [reject for reject in rows.rejects if reject.line not in lines]
-    return Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rejects)
+    clicks = None if rows.clicks is None else rows.clicks[kept]
+    return Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rejects, clicks=clicks)
 
 
 def moved(rows: Rows, lines: np.ndarray) -> Rows:
     """Renumbers rows: the rows read from line ``n`` of a piece are now on ``lines[n - 1]``."""
     now = lines[rows.lines[np.arange(len(rows.frame))] - 1]
     rejects = [replace(reject, line=int(lines[reject.line - 1])) for reject in rows.rejects]
-    return Rows(frame=rows.frame, device=rows.device, lines=_LazyLines(lambda: now, None), rejects=rejects)
+    return replace(rows, lines=_LazyLines(lambda: now, None), rejects=rejects)
 
 
 def merged(one: Rows, other: Rows, more: Sequence[Reject]) -> Rows:
@@ -202,7 +213,12 @@ def merged(one: Rows, other: Rows, more: Sequence[Reject]) -> Rows:
         device=np.concatenate([one.device, other.device])[order],
         lines=_LazyLines(lambda: lines[order], None),
         rejects=sorted([*one.rejects, *other.rejects, *more], key=lambda reject: reject.line),
+        clicks=None if one.clicks is other.clicks is None else np.concatenate([_clicks(one), _clicks(other)])[order],
     )
+
+
+def _clicks(rows: Rows) -> np.ndarray:
+    return np.zeros(len(rows.frame)) if rows.clicks is None else rows.clicks
 
 
 class _LazyLines:

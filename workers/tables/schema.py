@@ -31,7 +31,8 @@ FLAGS = ("computer", "smartphone")
 ENTITY, DEVICE = "entity_id", "device"
 _ID_IS_WORD = re.compile(rf"column {ENTITY}: '[^']*[^\W\d_][^']*' is not a whole number(?!:)")
 RATE = "cr"
-LABELS = (RATE, "Clicks", "Conversions", "week")
+CLICKS = "Clicks"
+LABELS = (RATE, CLICKS, "Conversions", "week")
 """Columns of a training table that are not features."""
 
 BOUNDS = ("cr_low", "cr_high")
@@ -55,6 +56,8 @@ class TableSchema:
     """The key columns."""
     flags: tuple[str, ...] = FLAGS
     """The device as features; empty if neither key nor feature needs it."""
+    clicks: tuple[str, ...] = ()
+    """The column of clicks if it is read, as a weight: a row without a valid number is no reject, it has 0 clicks."""
 
     @property
     def has_device(self) -> bool:
@@ -95,8 +98,13 @@ class TableSchema:
 
     @property
     def needed(self) -> list[str]:
-        """The names of all columns that are read."""
+        """The names of all columns that each row must have."""
         return [*self.ids, *([DEVICE] if self.has_device else []), *self.texts, *(column.name for column in self.numbers)]
+
+    @property
+    def read(self) -> list[str]:
+        """The names of all columns that are read, also of those that a row may lack."""
+        return [*self.needed, *self.clicks]
 
 
 def keys_advice(quoted: str) -> str:
@@ -107,9 +115,17 @@ def keys_advice(quoted: str) -> str:
 
 
 def table_schema_for(
-    path: str, columns: list[str], wanted: Sequence[Column], extra: Sequence[Column] = (), *, keys: tuple[str, ...] = KEYS
+    path: str,
+    columns: list[str],
+    wanted: Sequence[Column],
+    extra: Sequence[Column] = (),
+    *,
+    keys: tuple[str, ...] = KEYS,
+    reads_clicks: bool = False,
 ) -> TableSchema:
     """Returns the schema of a file for these features and keys; the device is read if it is a key or a feature.
+
+    If ``reads_clicks`` is true, the clicks are read as a weight from a file that has exactly one such column.
 
     Raises:
         TableError: the file lacks a needed column or has it twice; the message names the column.
@@ -125,6 +141,8 @@ def table_schema_for(
     if missing:
         raise missing_columns(missing, columns, path)
     refuse_doubled(table_schema.needed, columns, path)
+    if reads_clicks and columns.count(CLICKS) == 1 and CLICKS not in table_schema.needed:
+        return replace(table_schema, clicks=(CLICKS,))
     return table_schema
 
 

@@ -38,6 +38,8 @@ class Values:
     """Columns that were extracted together and hold only 0 and 1."""
     binary: np.ndarray | None = None
     """The values of the run, int8, one row each, after one spare column per device flag."""
+    clicks: np.ndarray | None = None
+    """Clicks as numbers, one per row, with any value where there is no valid one; None if they are not read."""
 
 
 def device_code(text: str | None) -> int:

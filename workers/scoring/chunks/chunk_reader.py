@@ -22,7 +22,7 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
         TableError: the table was changed before or during the read.
     """
     chunk, file = planned.chunk, planned.file
-    table_schema = schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys)
+    table_schema = schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys, reads_clicks=True)
     place = ChunkSource(
         bucket=bucket,
         path=file.path,

@@ -67,5 +67,5 @@ class FixedRecords:
         return table_rows.merged(others, self._read(fixed), left)
 
     def _read(self, fixed: Mapping[int, list[str]]) -> table_rows.Rows:
-        table_schema = replace(self.table_schema, columns=[LINE, *self.table_schema.needed])
+        table_schema = replace(self.table_schema, columns=[LINE, *self.table_schema.needed], clicks=())
         return table_rows.moved(csv_rows.read_csv_rows(encode(fixed), table_schema, 1), np.array(sorted(fixed), dtype=np.int64))

@@ -5,6 +5,7 @@ import contextlib
 import csv
 import functools
 import io
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,15 +41,19 @@ def read_csv_rows(data: bytes, table_schema: TableSchema, first_line: int, diale
     piece = _Piece(data=data, first_line=first_line, dialect=dialect)
     has_quote = b'"' in data
     values = None if has_quote else _extract_flag_block(data, table_schema, piece)
-    if values is None:
+    if values is not None:
+        # each line is a row: finding the ends of the lines again takes as long as everything else that an index needs
+        lines = functools.partial(np.arange, first_line, first_line + values.count)
+    else:
         # quotes with text columns always take the slow path, so that the reading of a row does not depend on its neighbours
         is_plain = _is_plain(data) and not (has_quote and table_schema.texts)
         table = _parse(data, table_schema, dialect, pa.int8(), pa.float64()) if is_plain else None
         # a multi-line record may be two rows that a stray quote joins
-        if table is None or (has_quote and table.num_rows < len(piece.lines)):
+        if table is None or (has_quote and table.num_rows < piece.records):
             return _read_records(data, table_schema, first_line, dialect)
         values = from_arrow(table, table_schema, piece.shown(table_schema))
-    return check_rows(values, table_schema, lambda: piece.lines, [])
+        lines = functools.partial(piece.lines, values.count)
+    return check_rows(values, table_schema, lines, [])
 
 
 def _extract_flag_block(data: bytes, table_schema: TableSchema, piece: "_Piece") -> "Values | None":
@@ -66,9 +71,13 @@ def _extract_flag_block(data: bytes, table_schema: TableSchema, piece: "_Piece")
 
 
 def _parse(data: bytes, table_schema: TableSchema, dialect: Dialect, *binaries: pa.DataType) -> pa.Table | None:
-    """Parses the columns with Arrow, using the first type for binary columns that fits; returns None if none does."""
-    for binary in binaries:
+    """Parses the columns with Arrow, using the first type for binary columns that fits; returns None if none does.
+
+    Clicks are read as text if one of them is not a number.
+    """
+    for binary, clicks in itertools.product(binaries, (pa.float64(), pa.binary()) if table_schema.clicks else (None,)):
         types = {column.name: binary if column.type == "binary" else pa.float64() for column in table_schema.numbers}
+        types |= dict.fromkeys(table_schema.clicks, clicks)
         types |= dict.fromkeys(table_schema.ids, pa.int64()) | dict.fromkeys(table_schema.texts, pa.string())
         if table_schema.has_device:
             types[DEVICE] = pa.dictionary(pa.int32(), pa.string())
@@ -134,6 +143,7 @@ def _read_records(data: bytes, table_schema: TableSchema, first_line: int, diale
         device=np.array([device_code(record[place[DEVICE]]) for record in kept] if table_schema.has_device else [], dtype=np.int8),
         texts={name: objects([record[place[name]] for record in kept]) for name in table_schema.texts},
         shown=lambda row, name: kept[row][place[name]],
+        clicks=read_floats([record[place[name]] for name in table_schema.clicks for record in kept]) if table_schema.clicks else None,
     )
     return check_rows(values, table_schema, lambda: np.array(lines, dtype=np.int64), rejects)
 
@@ -222,8 +232,14 @@ class _Piece:
         return full, starts[full], ends[full]
 
     @property
-    def lines(self) -> np.ndarray:
-        """The line of each record."""
+    def records(self) -> int:
+        """The number of records."""
+        return len(self._places[0])
+
+    def lines(self, records: int) -> np.ndarray:
+        """Returns the line of each record; ``records`` is their number. Without blank lines they are only counted, which is faster."""
+        if self.data.count(b"\n") + (not self.data.endswith(b"\n")) == records:
+            return np.arange(self.first_line, self.first_line + records)
         return self._places[0] + self.first_line
 
     def shown(self, table_schema: TableSchema) -> Callable[[int, str], str]:

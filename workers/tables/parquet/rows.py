@@ -37,7 +37,8 @@ class ParquetReader:
         with parquet_errors(table_schema.path):
             kinds = known.schema.to_arrow_schema()
             kind_of = dict(zip(kinds.names, kinds.types, strict=True))
-            texts = [name for name in table_schema.needed if name in kind_of and is_text(kind_of[name])]
+            texts = [name for name in table_schema.read if name in kind_of and is_text(kind_of[name])]
+        self._texts = [*table_schema.texts, *(name for name in table_schema.clicks if name in texts)]
         self._file = open_parquet(raw, table_schema.path, known, texts=texts)
         schema = self._file.schema_arrow
         self._run = tuple(
@@ -58,7 +59,7 @@ class ParquetReader:
             TableError: a page of the file is damaged.
         """
         with parquet_errors(self._table_schema.path):
-            return sum(self._longest_text(name, start, end) for name in self._table_schema.texts)
+            return sum(self._longest_text(name, start, end) for name in self._texts)
 
     def _longest_text(self, name: str, start: int, end: int) -> int:
         found, longest, at = self._file.metadata, 0, 0
@@ -108,7 +109,7 @@ class ParquetReader:
                 if flags is None:
                     return None
                 packed.append(flags)
-            batches.append(batch.select(rest.needed))
+            batches.append(batch.select(rest.read))
         if not batches:
             return None
         table = pa.Table.from_batches(batches)
@@ -147,7 +148,7 @@ class ParquetReader:
             elif at < self._end:
                 groups.append(group)
             at += count
-        names = [*self._table_schema.without(self._run).needed, *self._run]
+        names = [*self._table_schema.without(self._run).read, *self._run]
         at_once = min(PARQUET_ROWS_AT_ONCE, max(PARQUET_BYTES_AT_ONCE // bytes_of_row(self._file.metadata), 1))
         for batch in self._file.iter_batches(batch_size=at_once, row_groups=groups, columns=names, use_threads=False):
             _check_dictionaries(batch)

@@ -1,0 +1,134 @@
+"""The index of a part: the rows of one chunk in key order, an Arrow IPC stream of one batch.
+
+Its metadata names the predictions of the same part and holds a checksum, so that a part whose files do not fit together is found.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from isal import isal_zlib
+
+from shared.index_format import CLICKS, CR, DIGEST, HIGH, KEY, LINE, LOW, FeatureCounts, total
+from workers.guard.feature_counts import count_features
+from workers.guard.feature_digests import digest_rows
+from workers.guard.features import Features, feature_values
+from workers.guard.index_keys import key_array, stable_order
+
+_PART, _COUNTS = b"part", b"feature_counts"
+MAX_LINE = (1 << 32) - 1
+"""A larger line number is stored as unknown."""
+
+
+class BrokenPartIndexError(Exception):
+    """Raised when the index of a part is damaged or belongs to other predictions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexedRows:
+    """What an index needs of the scored rows of a chunk, or of a piece of one, besides keys and rates; in the order of the table."""
+
+    digests: np.ndarray
+    """uint64 of shape (rows, 2)."""
+    lines: np.ndarray
+    """int64."""
+    clicks: np.ndarray | None
+    counts: FeatureCounts
+
+    @staticmethod
+    def of(frame: pd.DataFrame, features: Features, lines: np.ndarray, clicks: np.ndarray | None) -> "IndexedRows":
+        """Returns them for the rows of a frame of ``workers.tables.rows.Rows``."""
+        values = feature_values(frame, features)
+        return IndexedRows(digests=digest_rows(values), lines=lines, clicks=clicks, counts=count_features(values))
+
+    @staticmethod
+    def merged(pieces: Sequence["IndexedRows"]) -> "IndexedRows":
+        """Returns those of all pieces, in their order."""
+        has_clicks = any(piece.clicks is not None for piece in pieces)
+        return IndexedRows(
+            digests=np.concatenate([np.empty((0, 2), dtype=np.uint64), *(piece.digests for piece in pieces)]),
+            lines=np.concatenate([np.empty(0, dtype=np.int64), *(piece.lines for piece in pieces)]),
+            clicks=np.concatenate([_clicks_of(piece) for piece in pieces]) if has_clicks else None,
+            counts=total(piece.counts for piece in pieces),
+        )
+
+
+def _clicks_of(piece: IndexedRows) -> np.ndarray:
+    return np.zeros(len(piece.lines)) if piece.clicks is None else piece.clicks
+
+
+@dataclass(frozen=True, kw_only=True)
+class SortedRows:
+    """Rows in key order, with the columns of an index except the file."""
+
+    batch: pa.RecordBatch
+    counts: FeatureCounts
+    file: int = 0
+    """The position of their file among those of the table."""
+
+    @property
+    def keys(self) -> pa.Array:
+        """The keys, int64 or text."""
+        return self.batch.column(KEY)
+
+
+def sorted_rows(
+    names: Sequence[str], keys: Sequence[np.ndarray], cr: np.ndarray, bounds: Sequence[np.ndarray], indexed: IndexedRows, file: int
+) -> SortedRows:
+    """Returns the rows of a chunk in key order; ``names`` and ``keys`` are the key columns."""
+    columns: dict[str, pa.Array] = {KEY: key_array(names, keys), CR: pa.array(cr)}
+    columns |= {name: pa.array(bound) for name, bound in zip((LOW, HIGH), bounds, strict=False)}
+    columns[DIGEST] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(cr), [None, pa.py_buffer(indexed.digests)])
+    if indexed.clicks is not None:
+        columns[CLICKS] = pa.array(indexed.clicks)
+    columns[LINE] = pa.array(np.where(indexed.lines <= MAX_LINE, indexed.lines, 0).astype(np.uint32))
+    batch = in_key_order(pa.RecordBatch.from_arrays([*columns.values()], names=[*columns]))
+    return SortedRows(batch=batch, counts=indexed.counts, file=file)
+
+
+def in_key_order(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns the rows in key order, those with the same key in their present order."""
+    order = stable_order(batch.column(KEY))
+    return batch if order is None else batch.take(pa.array(order))
+
+
+def write_part_index(out: IO[bytes], rows: SortedRows, predictions: str) -> None:
+    """Writes the index of a part; ``predictions`` is the SHA-256 of its file of predictions."""
+    about = {"rows": rows.batch.num_rows, "file": rows.file, "predictions": predictions, "crc": _checksum(rows.batch)}
+    metadata = {_PART: json.dumps(about).encode(), _COUNTS: rows.counts.encode()}
+    with pa.ipc.new_stream(out, rows.batch.schema.with_metadata(metadata)) as stream:
+        stream.write_batch(rows.batch)
+
+
+def read_part_index(data: bytes, predictions: str) -> SortedRows:
+    """Returns the rows of a part whose predictions have this SHA-256.
+
+    Raises:
+        BrokenPartIndexError: the file is damaged, or belongs to other predictions.
+    """
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
+            metadata: Mapping[bytes, bytes] = stream.schema.metadata or {}
+            about = json.loads(metadata[_PART])
+            batch = stream.read_next_batch()
+            batch.validate()
+            rows = SortedRows(batch=batch, counts=FeatureCounts.decode(metadata[_COUNTS]), file=int(about["file"]))
+        fits = about["rows"] == batch.num_rows and about["predictions"] == predictions and about["crc"] == _checksum(batch)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise BrokenPartIndexError from error
+    if not fits:
+        raise BrokenPartIndexError
+    return rows
+
+
+def _checksum(batch: pa.RecordBatch) -> int:
+    """Returns the CRC-32 of the values of all columns; SHA-256 takes ten times as long."""
+    value = 0
+    for column in batch.columns:
+        for buffer in column.buffers()[1:]:
+            value = isal_zlib.crc32(buffer, value)
+    return value
