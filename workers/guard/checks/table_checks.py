@@ -43,7 +43,7 @@ def _wanted(comparison: Comparison, shared: list[str]) -> list[str]:
 
 
 def same_table(comparison: Comparison) -> Findings:
-    """How long the channel has had results on this same table."""
+    """Returns how long the channel has had results on this same table."""
     since = table_since(comparison)
     if since is None:
         return [Finding(value=0.0, words=f"the table is not that of {comparison.theirs}")]

@@ -10,7 +10,7 @@ from workers.guard.measures.windows import Window
 
 
 def has_clicks(index: Index) -> bool:
-    """True when the rows of an index have clicks."""
+    """Returns True when the rows of an index have clicks."""
     first = next(index.slices(1), None)
     return first is not None and first.clicks is not None
 
