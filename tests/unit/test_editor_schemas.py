@@ -8,11 +8,13 @@ import pytest
 
 from producers.schedule.entries import Entry
 from producers.schedule.schedule_file import read_schedule
+from shared.guard.config import parse_guard_config
 from shared.jobs.search_config import SearchConfig, read_config
 from shared.retention.config import parse_retention
 from shared.text.yaml_files import read_yaml
 from tests.conftest import REPOSITORY
 from tests.unit.producers.schedule.test_schedule_file import EXAMPLE, written
+from tests.unit.shared.guard.test_guard_config import WHOLE as GUARD_OF_THE_DEFAULTS
 
 REFERENCE = REPOSITORY / "docs/reference"
 HOW_TO = REPOSITORY / "docs/how-to"
@@ -100,6 +102,30 @@ def test_the_search_on_the_page_is_valid_by_its_schema_and_an_unknown_entry_is_n
     assert errors("params", "search: random\ncandidates: 4\nparameters: {rate: {low: 0.01, high: 0.3, log: true}}") == []
     for wrong in ("fold: 3", "folds: 1", "search: bayes", "parameters: {}", "parameters: {rate: {low: 1}}"):
         assert errors("params", f"parameters: {{a: [1]}}\n{wrong}" if "parameters" not in wrong else wrong), wrong
+
+
+def test_a_valid_guard_is_valid_by_its_schema_and_a_wrong_one_is_not():
+    for valid in (GUARD_OF_THE_DEFAULTS.decode(), "{}", "live: {mode: off}", "live: {checks: {rows: {warn: off}, constant: {block: off}}}"):
+        assert parse_guard_config(valid.encode())
+        assert errors("guard", valid) == []
+    for wrong in (
+        "live: {modes: warn}",
+        "live: {mode: some}",
+        "a/b: {mode: warn}",
+        "live: {checks: {rws: {warn: 5%}}}",
+        "live: {checks: {rows: {warn: 5}}}",
+        "live: {checks: {rows: {weight: clicks}}}",
+        "live: {checks: {psi_cr: {warn: 5%}}}",
+        "live: {checks: {same_table: {warn: 26}}}",
+        "live: {checks: {constant: {block: 1}}}",
+    ):
+        assert errors("guard", wrong), wrong
+
+
+def test_the_schema_of_the_guard_states_the_defaults_as_a_file_does():
+    checks = json.loads((REFERENCE / "guard.schema.json").read_text())["$defs"]
+    assert (checks["KeysLost"]["properties"]["warn"]["default"], checks["SameTable"]["properties"]["block"]["default"]) == ("2%", "50h")
+    assert (checks["PsiCr"]["properties"]["block"]["default"], checks["ChannelGuard"]["properties"]["hold_for"]["default"]) == (0.25, "12h")
 
 
 @pytest.mark.parametrize("page", ["schedule.md", "retention.md", "tune.md"])

@@ -1,0 +1,172 @@
+"""The verdict of the guard about a result, ``guard.json`` beside its manifest."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from shared.guard.checks import CheckName, Unit, Weight
+from shared.guard.config import DEFAULTS, GuardMode, OnNewRelease
+from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, Sha256, Timestamp
+
+GUARD_RECORD = "guard.json"
+"""The file of the verdict, beside the manifest of the revision."""
+WORST_ROWS = 10
+"""Rows that a verdict quotes."""
+ALL = "all"
+"""The group of all rows."""
+
+
+class CheckOutcome(StrEnum):
+    """The outcome of one check."""
+
+    OK = "ok"
+    WARN = "warn"
+    BLOCK = "block"
+    FAILED = "failed"
+    """The check itself failed."""
+    SKIPPED = "skipped"
+
+
+class Outcome(StrEnum):
+    """What happens to the result."""
+
+    PASS = "pass"  # noqa: S105 - not a password
+    WARN = "warn"
+    """It is published, and people are notified."""
+    HOLD = "hold"
+
+
+class ConfigVersion(Frozen):
+    """The version of the configuration that judged a result."""
+
+    source: str = DEFAULTS
+    """Path of the file, or ``defaults`` without one."""
+    sha256: Sha256 | None = None
+
+
+class BaseResult(Frozen):
+    """The result that the channel had, with which a new one is compared."""
+
+    revision: BucketPath
+    job_id: JobId
+    release: ReleaseId
+
+
+class CheckResult(Frozen):
+    """The outcome of a check for a group of rows."""
+
+    check: CheckName
+    group: str = ALL
+    """A device, a column, or ``all``."""
+    unit: Unit
+    value: float | None = None
+    """None when the check was skipped or failed."""
+    warn: float | None = None
+    block: float | None = None
+    """The limits in ``unit``; a value above the limit exceeds it. None is no limit."""
+    outcome: CheckOutcome
+    reason: str = ""
+    """Why the check was skipped or failed."""
+    sentence: str
+    """Value and limit in words."""
+    weight: Weight | None = None
+    """What a row counted; None where the check has no weight."""
+    model_value: float | None = None
+    """The value that the difference between the two releases gives by itself, on unchanged rows."""
+    model_limit: float | None = None
+
+    @property
+    def excess(self) -> float:
+        """The value as a multiple of the limit that it exceeds; 0 when it exceeds none."""
+        limit = self.block if self.outcome == CheckOutcome.BLOCK else self.warn
+        return max(_times(self.value, limit), _times(self.model_value, self.model_limit))
+
+
+def _times(value: float | None, limit: float | None) -> float:
+    """A value as a multiple of its limit; 0 when it does not exceed it."""
+    if value is None or limit is None or value <= limit:
+        return 0.0
+    return value / limit if limit else float("inf")
+
+
+class RowProblem(StrEnum):
+    """Why a row is among the worst."""
+
+    MOVED = "moved"
+    LOST = "lost"
+    NEW = "new"
+    DOUBLED = "doubled"
+
+
+class WorstRow(Frozen):
+    """A row whose change costs most: by its clicks and the change of its rate."""
+
+    problem: RowProblem
+    key: str
+    """The id of the keyword, or the text of the key."""
+    device: str
+    rate_before: float | None
+    """None when the base has no such row."""
+    rate_now: float | None
+    """None when the row is lost."""
+    clicks: float | None
+    """None when neither table has clicks."""
+    file: str | None
+    line: int | None
+    """Where the row is in the new table; of a lost row, in the table of the base. None in results of an earlier version."""
+
+
+class ReleaseDifference(Frozen):
+    """The difference between the release of the base and the new one, and how it was treated."""
+
+    before: ReleaseId
+    treatment: OnNewRelease
+    unchanged_rows: int
+    """Rows that both tables have with the same features."""
+    factors: dict[str, float] = Field(default_factory=dict)
+    """Device -> mean rate of its unchanged rows under the new release, divided by that under the old one."""
+    is_excused: bool
+    """True when the difference was taken out before the rates were compared."""
+    sentence: str
+
+
+class GuardVerdict(Record):
+    """The record of what the guard found."""
+
+    channel: Name
+    mode: GuardMode
+    config: ConfigVersion
+    on_new_release: OnNewRelease
+    base: BaseResult | None
+    """None for the first result of a channel."""
+    job_id: JobId
+    release: ReleaseId
+    at: Timestamp
+    table_since: Timestamp
+    """The time of the first of the channel's results in a row on this table."""
+    outcome: Outcome
+    checks: list[CheckResult] = Field(default_factory=list)
+    worst: list[WorstRow] = Field(default_factory=list)
+    """The worst rows, the worst first."""
+    release_difference: ReleaseDifference | None = None
+    """None when the release is that of the base, or there is no base."""
+    off_reason: str | None = None
+    """Why a person switched the guard off for this job; None when nobody did."""
+
+
+_SEVERITY = {CheckOutcome.BLOCK: 0, CheckOutcome.FAILED: 1, CheckOutcome.WARN: 2}
+"""The outcomes that a notice quotes, the most severe first."""
+
+
+def worst_checks(verdict: GuardVerdict, count: int = 3) -> list[CheckResult]:
+    """The worst results of different checks, the worst first: by outcome, then by value as a multiple of the limit."""
+    bad = [check for check in verdict.checks if check.outcome in _SEVERITY]
+    first_of_each: dict[CheckName, CheckResult] = {}
+    for check in sorted(bad, key=lambda check: (_SEVERITY[check.outcome], -check.excess)):
+        first_of_each.setdefault(check.check, check)
+    return list(first_of_each.values())[:count]
+
+
+def worst_in_words(verdict: GuardVerdict, count: int = 3) -> list[str]:
+    """The worst numbers of a verdict as sentences for a notice, at most ``count``; empty when everything is within its limits."""
+    return [check.sentence for check in worst_checks(verdict, count)]

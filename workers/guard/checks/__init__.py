@@ -1,0 +1,1 @@
+"""The checks of the guard: each is a function of a comparison that returns its findings."""

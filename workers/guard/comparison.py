@@ -1,0 +1,162 @@
+"""The comparison of a new result with the base of its channel: what every check may ask for."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+
+from shared.catalog.manifests import ReleaseManifest
+from shared.guard.checks import Grouping
+from shared.guard.config import ChannelGuard, OnNewRelease
+from shared.guard.verdict import ALL
+from workers.guard.groups import BY_DEVICE, ONE_GROUP, Groups
+from workers.guard.indexes import Index, IndexAndManifest, Rows
+from workers.guard.measures.measuring import Measures, Rates, Unchanged, measure
+from workers.guard.measures.release_difference import Translation, measure_unchanged
+
+
+class _NoRows:
+    """The index of no result, for the first result of a channel."""
+
+    rows = 0
+    files: ClassVar[list[str]] = []
+    has_whole_keys = True
+    columns: ClassVar[list[str]] = []
+    feature_counts: ClassVar[Mapping[str, np.ndarray]] = {}
+
+    def slices(self, rows_at_once: int = 1) -> Iterator[Rows]:
+        return iter(())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseChange:
+    """The rates of the unchanged rows under both releases, and whether they may excuse a difference."""
+
+    own: Rates | None
+    """None when no row can be compared."""
+    unchanged_rows: int = 0
+    is_excused: bool = False
+    reason: str = ""
+    """Why nothing is excused."""
+
+
+@dataclass(frozen=True)
+class _Measured:
+    measures: Measures
+    release_change: ReleaseChange | None
+    translation: Translation | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A new result beside the base of its channel. Measuring is deferred until a check asks for it, and happens once."""
+
+    channel: str
+    config: ChannelGuard
+    new: IndexAndManifest
+    base: IndexAndManifest | None
+    now: datetime
+    important_columns: Sequence[str] = ()
+    """The columns of the release, the most important first; empty when the release has no importance."""
+
+    @property
+    def known_base(self) -> IndexAndManifest:
+        """The base, for checks that need one."""
+        if self.base is None:
+            raise ValueError(f"{self.channel} has no result to compare with")
+        return self.base
+
+    @property
+    def theirs(self) -> str:
+        """The base in words: ``live's result``."""
+        return f"{self.channel}'s result"
+
+    @property
+    def release_changed(self) -> bool:
+        """True when the release is not that of the base."""
+        return self.base is not None and self.base.manifest.release != self.new.manifest.release
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The devices, or one group where keys have none."""
+        results = [self.new] if self.base is None else [self.new, self.base]
+        return BY_DEVICE if all(result.has_devices for result in results) else ONE_GROUP
+
+    def groups_by(self, grouping: Grouping) -> list[tuple[str, list[int]]]:
+        """The groups that a check judges: their names and codes."""
+        if grouping == Grouping.ALL:
+            return [(ALL, list(range(len(self.groups.names))))]
+        return [(name, [code]) for code, name in enumerate(self.groups.names)]
+
+    @cached_property
+    def fewest_unchanged(self) -> int:
+        """The rows that must be unchanged before anything is excused: the largest ``min_rows`` of the checks of rates."""
+        checks = self.config.checks
+        return max(check.min_rows for check in (checks.mean_cr, checks.p99_cr, checks.moved, checks.psi_cr))
+
+    @property
+    def measures(self) -> Measures:
+        """What one pass over both indexes gives."""
+        return self._measured.measures
+
+    @property
+    def release_change(self) -> ReleaseChange | None:
+        """The difference between the two releases; None when it is not asked for, or there is none."""
+        return self._measured.release_change
+
+    @property
+    def translation(self) -> Translation | None:
+        """How the rates of the base were translated before they were compared; None when they were compared as they are."""
+        return self._measured.translation
+
+    @property
+    def can_be_measured(self) -> bool:
+        """False when measuring raises."""
+        return self._outcome[1] is None
+
+    @property
+    def _measured(self) -> "_Measured":
+        """Raises what measuring raised, for each check that asks."""
+        measured, failure = self._outcome
+        if measured is None:
+            raise failure or ValueError("nothing was measured")
+        return measured
+
+    @cached_property
+    def _outcome(self) -> "tuple[_Measured | None, Exception | None]":
+        try:
+            return self._measure(), None
+        except Exception as error:  # noqa: BLE001 - each check that needs the measures reports it
+            return None, error
+
+    def _measure(self) -> "_Measured":
+        if self.base is not None and self.base.index.has_whole_keys != self.new.index.has_whole_keys:
+            raise ValueError(f"the keys of one result are whole numbers and those of the other are text: {self.theirs} cannot be compared")
+        change, by_more_than = self._find_release_change(), self.config.checks.moved.by_more_than
+        translation = Translation.of(change.own, self.fewest_unchanged) if change and change.own else None
+        measures = measure(self._old_index, self.new.index, self.groups, by_more_than, translation or Unchanged())
+        return _Measured(measures, change, translation)
+
+    def _find_release_change(self) -> ReleaseChange | None:
+        if self.base is None or not self.release_changed or self.config.on_new_release != OnNewRelease.EXPECTED:
+            return None
+        if list(self.base.index.columns) != list(self.new.index.columns):
+            return ReleaseChange(own=None, reason="the two releases read different columns")
+        own = measure_unchanged(self._old_index, self.new.index, self.groups, self.config.checks.moved.by_more_than)
+        rows = own.moved.all.rows
+        if rows < self.fewest_unchanged:
+            return ReleaseChange(own=None, unchanged_rows=rows, reason=f"that is fewer than {self.fewest_unchanged:,}")
+        return ReleaseChange(own=own, unchanged_rows=rows, is_excused=True)
+
+    @property
+    def _old_index(self) -> Index:
+        return _NoRows() if self.base is None else self.base.index
+
+
+def important_columns(manifest: ReleaseManifest) -> list[str]:
+    """The columns of a release, the most important first; empty when its manifest has no importance."""
+    found = manifest.evaluation.importance if manifest.evaluation else None
+    return [] if found is None else sorted(found.columns, key=lambda name: -abs(found.columns[name]))
