@@ -1,5 +1,8 @@
 """Prints the id of an enqueued job, or follows it to its end."""
 
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -36,7 +39,7 @@ def after_enqueue(settings: Settings, bucket: "Bucket", done: "Enqueued", *, wai
         return
     if done.fresh:
         say(f"Job {done.job_id}", err=True)
-    follow_job(settings, bucket, done.job_id, as_json=as_json, joined=not done.fresh)
+    follow_job(settings, bucket, done.job_id, as_json=as_json, joined=not done.fresh, copies=done.copies)
 
 
 def _refuse_outdated(settings: Settings, bucket: "Bucket", job_id: str, *, wait: bool, as_json: bool) -> None:
@@ -63,8 +66,18 @@ def _print_id(done: "Enqueued", *, as_json: bool) -> None:
         say(done.job_id)
 
 
-def follow_job(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bool, joined: bool = False) -> None:
+def follow_job(
+    settings: Settings,
+    bucket: "Bucket",
+    job_id: str,
+    *,
+    as_json: bool,
+    joined: bool = False,
+    copies: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Follows a job to its end and prints its result.
+
+    The error of a failed job that names one of the ``copies`` in its folder also names the file on this machine.
 
     Raises:
         RequestError: the job was ``joined`` by a repeated request, and its result is out of date.
@@ -79,7 +92,8 @@ def follow_job(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bo
 
     try:
         outcome = follow(bucket, job_id, settings.broker_url, console(stderr=True))
-    except JobFailedError:
+    except JobFailedError as error:
+        error.message = _with_own_path(error.message, copies)
         if as_json and (ended := JobFolder(bucket, job_id).outcome()):
             print_json({"job_id": job_id, **ended.encode()})
         raise
@@ -95,3 +109,12 @@ def follow_job(settings: Settings, bucket: "Bucket", job_id: str, *, as_json: bo
         facts.print_facts(console(), display_jobs.outcome_facts(outcome_now(bucket, JobFolder(bucket, job_id).job(), outcome)))
         if trained := releases_finding.trained_by(bucket, job_id, outcome):
             display_releases.print_metrics(console(), trained, trained.judged_on)
+
+
+def _with_own_path(message: str, copies: Mapping[str, str]) -> str:
+    """The message, followed by the file on this machine if it names the copy of one in the job's folder."""
+    for copy in sorted(copies, key=len, reverse=True):
+        # not as the beginning of another path
+        if re.search(rf"{re.escape(copy)}(?![\w/-]|\.\w)", message):
+            return f"{message}; {copy.rpartition('/')[2]} is a copy of {copies[copy]}"
+    return message

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -34,6 +34,8 @@ class Enqueued:
     """False when the same request was made before and already has this job."""
     problem: BrokerError | None = None
     """Why the first message could not be sent; the job runs anyway once Redis is back."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Path in the job's folder -> the path on this machine of which it is a copy, for tables from outside the bucket."""
 
 
 def resume(settings: Settings, bucket: Bucket, job_id: str, *, accept_rejects: bool = False) -> Enqueued:
@@ -105,8 +107,9 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     versions = {path: version for source in sources for path, version in source.versions.items()}
     job_id = claim(bucket, digest, {} if run else versions, again=again, run=run)
     folder = JobFolder(bucket, job_id)
+    copies = {copy: own for source in sources for copy, own in source.copies_in(folder).items()}
     if folder.has(JobFile.REQUEST):
-        return Enqueued(job_id=job_id, fresh=False)
+        return Enqueued(job_id=job_id, fresh=False, copies=copies)
     for source in sources:
         source.copy_to(folder)
     for name, text in texts.items():
@@ -116,7 +119,7 @@ def enqueue(  # noqa: PLR0913 - a request has these parts
     if versions and (isinstance(job, TrainJob) or job.fixes):
         bucket.write(folder.file(JobFile.VERSIONS), json.dumps(versions).encode())
     first = folder.create(job, _stack(settings))
-    return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None)
+    return Enqueued(job_id=job_id, fresh=first, problem=_send(settings, _first_step(job), job_id) if first else None, copies=copies)
 
 
 def _first_step(job: Job) -> str:

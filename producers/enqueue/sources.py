@@ -31,6 +31,8 @@ class Source:
     """Name and digest (or the bucket's stamp) of every file: requests with equal fingerprints have the same table."""
     versions: dict[str, str] = field(default_factory=dict)
     """Path in the bucket -> the version of that file, if the bucket distinguishes versions."""
+    local: str = ""
+    """The path on this machine, as it was typed; empty for a table in the bucket."""
 
     def place_in(self, folder: JobFolder) -> str:
         """The path in the bucket where the job will find the table."""
@@ -44,8 +46,17 @@ class Source:
 
     def copy_to(self, folder: JobFolder) -> None:
         """Copies the local files into the job's folder."""
-        for name, file in self.files.items():
-            folder.bucket.upload(file, folder.file(f"{Subfolder.INPUT}/{name}"))
+        for copy, file in self._copied_files(folder).items():
+            folder.bucket.upload(file, copy)
+
+    def copies_in(self, folder: JobFolder) -> dict[str, str]:
+        """Path in the job's folder -> the path on this machine of which it is a copy, for the table and each of its files."""
+        if not self.files:
+            return {}
+        return {self.place_in(folder): self.local} | {copy: str(file) for copy, file in self._copied_files(folder).items()}
+
+    def _copied_files(self, folder: JobFolder) -> dict[str, Path]:
+        return {folder.file(f"{Subfolder.INPUT}/{name}"): file for name, file in self.files.items()}
 
 
 def find_table(bucket: Bucket, table: str) -> Source:
@@ -146,7 +157,7 @@ def _describe_local(bucket: Bucket, local: Path) -> Source:
         raise TableError(
             f"there is no table {local}, neither in the bucket {bucket.url} nor on this machine", next_step="Check the path for a mistake."
         )
-    return Source(path=path, files=files, fingerprint=[(name, _sha256(file)) for name, file in files.items()])
+    return Source(path=path, files=files, fingerprint=[(name, _sha256(file)) for name, file in files.items()], local=str(local))
 
 
 def _local_names(folder: Path) -> tuple[list[str], list[str]]:
@@ -208,5 +219,5 @@ def check_day(bucket: Bucket, table: str, day: date) -> None:
 
 
 def _is_input(source: Source) -> bool:
-    """True for a table of the bucket whose folder determines the place of its result."""
+    """Returns True for a table of the bucket whose folder determines the place of its result."""
     return not source.files and source.path.startswith(f"{INPUTS}/")

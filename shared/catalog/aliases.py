@@ -9,7 +9,6 @@ The history is authoritative: ``model/aliases/history/<name>/000007.json`` is th
 is a copy of a recent change, from which a reader continues: a process may die, or be overtaken, before it writes the copy.
 """
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -18,10 +17,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.bucket.interface import Bucket
+from shared.catalog.histories import History, UnreadableChangeError
 from shared.catalog.paths import MANIFEST, MODELS, release_folder
 from shared.catalog.retirements import retired_releases, why_retired
-from shared.errors import MessageError, ModelError, UnreadableAliasError
-from shared.records import Record, ReleaseId, Timestamp, decode, is_release_id
+from shared.errors import ModelError, UnreadableAliasError
+from shared.records import Record, ReleaseId, Timestamp, is_release_id
 
 ALIASES = f"{MODELS}/aliases"
 HISTORY = f"{ALIASES}/history"
@@ -92,7 +92,7 @@ def point_latest(bucket: Bucket, release: str, *, by: str = "") -> None:
 
 
 def _was_taken_back(bucket: Bucket, name: str, now: Alias, release: str) -> bool:
-    """True when the alias was moved from this release to an older one: repeating the training does not undo that."""
+    """Returns True when the alias was moved from this release to an older one: repeating the training does not undo that."""
     return now.was is not None and now.was > now.release and any(change.release == release for change in changes(bucket, name))
 
 
@@ -102,40 +102,22 @@ def follow_up_fields(change: Alias) -> dict[str, int | str]:
 
 
 def add_change(bucket: Bucket, alias: str, change: Alias) -> bool:
-    """Writes this change of the alias; False when another process wrote the change with its number first."""
-    if not bucket.create(_change_file(alias, change.number), change.to_json()):
-        return False
-    bucket.write(f"{ALIASES}/{alias}.json", change.to_json(), durable=True)
-    bucket.settle(ALIASES)
-    return True
+    """Writes this change of the alias; returns False when another process wrote the change with its number first."""
+    return _history(bucket, alias).add(change)
 
 
 def _change(bucket: Bucket, alias: str, decide: Callable[[Alias | None], Alias | None]) -> Alias | None:
-    """Writes the change that ``decide`` derives from the current state; decides again when another process was faster.
+    """Writes the change that ``decide`` derives from the current state; decides again when another process was faster."""
 
-    An alias whose file is damaged has no current state: the change gets the next free number and repairs it.
-    """
-    while True:
-        try:
-            now = read_alias(bucket, alias)
-            number = 0 if now is None else now.number
-        except UnreadableAliasError:
-            now, number = None, _newest_number(bucket, alias)
+    def numbered(now: Alias | None, number: int) -> Alias | None:
         change = decide(now)
-        if change is None:
-            return None
-        change = change.model_copy(update={"number": number + 1, "was": None if now is None else now.release})
-        if add_change(bucket, alias, change):
-            return change
+        return change and change.model_copy(update={"number": number, "was": None if now is None else now.release})
+
+    return _history(bucket, alias).update(numbered)
 
 
-def _change_file(alias: str, number: int) -> str:
-    return f"{HISTORY}/{alias}/{number:06d}.json"
-
-
-def _newest_number(bucket: Bucket, alias: str) -> int:
-    names = (info.path.rpartition("/")[2].removesuffix(".json") for info in bucket.files(f"{HISTORY}/{alias}"))
-    return max((int(name) for name in names if name.isdecimal()), default=0)
+def _history(bucket: Bucket, alias: str) -> History[Alias]:
+    return History(bucket=bucket, kind=Alias, folder=f"{HISTORY}/{alias}", copy=f"{ALIASES}/{alias}.json")
 
 
 def latest_of(definition: str) -> str:
@@ -144,56 +126,31 @@ def latest_of(definition: str) -> str:
 
 
 def read_alias(bucket: Bucket, alias: str) -> Alias | None:
-    """The current state of an alias; None when the alias does not exist.
+    """Returns the current state of an alias, or None when the alias does not exist.
 
     A damaged copy does no harm while the history is whole.
 
     Raises:
         UnreadableAliasError: the newest change is damaged, or of a later version.
     """
-    path = f"{ALIASES}/{alias}.json"
-    text, now, problem = bucket.read(path), None, None
-    if text is not None:
-        try:
-            now = decode(Alias, text)
-        except MessageError as error:
-            problem = error
-    while (text := bucket.read(_change_file(alias, now.number + 1 if now else 1))) is not None:
-        path = _change_file(alias, now.number + 1 if now else 1)
-        try:
-            now = decode(Alias, text)
-        except MessageError as error:
-            raise _unreadable(alias, path, error) from error
-    if now is None and problem is not None:
-        raise _unreadable(alias, path, problem) from problem
-    return now
-
-
-def _unreadable(alias: str, path: str, error: MessageError) -> UnreadableAliasError:
-    name = spoken_alias(alias)
-    return UnreadableAliasError(
-        f"the alias {name} cannot be read: {path}: {error.message}",
-        next_step=f"See its history: scoring models history {name}; then set it again: scoring models promote RELEASE --alias {name}",
-    )
+    try:
+        return _history(bucket, alias).read()
+    except UnreadableChangeError as error:
+        name = spoken_alias(alias)
+        raise UnreadableAliasError(
+            f"the alias {name} cannot be read: {error}",
+            next_step=f"See its history: scoring models history {name}; then set it again: scoring models promote RELEASE --alias {name}",
+        ) from error.error
 
 
 def known_alias(bucket: Bucket, alias: str) -> Alias | None:
-    """The current state of an alias; None when the alias does not exist or its file is damaged."""
-    with contextlib.suppress(UnreadableAliasError):
-        return read_alias(bucket, alias)
-    return None
+    """Returns the current state of an alias, or None when the alias does not exist or its file is damaged."""
+    return _history(bucket, alias).known()
 
 
 def changes(bucket: Bucket, alias: str) -> Iterator[Alias]:
-    """The changes of an alias, the newest first; unreadable ones are left out."""
-    now = known_alias(bucket, alias)
-    if now is not None:
-        yield now
-    for number in range(_newest_number(bucket, alias) if now is None else now.number - 1, 0, -1):
-        text = bucket.read(_change_file(alias, number))
-        with contextlib.suppress(MessageError):
-            if text is not None:
-                yield decode(Alias, text)
+    """Yields the changes of an alias, the newest first; unreadable ones are left out."""
+    return _history(bucket, alias).changes()
 
 
 def resolve(bucket: Bucket, ref: str) -> str:

@@ -32,7 +32,7 @@ class Outcome(StrEnum):
 
     PASS = "pass"  # noqa: S105 - not a password
     WARN = "warn"
-    """It is published, and people are told."""
+    """It is published, and people are notified."""
     HOLD = "hold"
 
 

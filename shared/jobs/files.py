@@ -72,8 +72,8 @@ class PartFile(StrEnum):
     """The scored rows."""
     REJECTED = "rejects.csv.gz"
     """The rejected rows; only of a chunk with rejects."""
-    KEYS = "keys"
-    """Hashes of the keys, which find keys that occur twice; only of a chunk that may have some."""
+    INDEX = "index.arrow"
+    """The scored rows in the order of their keys, for the index of the result."""
     COMPLETE = "json"
     """The record of the part. It is written last: the part is complete."""
 

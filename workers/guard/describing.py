@@ -57,7 +57,7 @@ def _file(index: PredictionIndex, position: int) -> str | None:
 
 
 def release_difference(comparison: Comparison) -> ReleaseDifference | None:
-    """How the difference between the releases was treated; None when the release is that of the base."""
+    """Returns how the difference between the releases was treated; None when the release is that of the base."""
     if comparison.base is None or not comparison.release_changed:
         return None
     unknown = ReleaseChange(own=None, reason="the two results could not be compared")

@@ -64,7 +64,7 @@ def measure(
     expectation: Expectation,
     rows_at_once: int = ROWS_AT_ONCE,
 ) -> Measures:
-    """Measure two results in one pass, one window of keys at a time."""
+    """Measures two results in one pass, one window of keys at a time."""
     clicks = ClicksOfRows(in_old=has_clicks(old), in_new=has_clicks(new))
     keys, worst, rates = KeyCounts(), WorstRows(), Rates.empty(groups, by_more_than)
     reader = RunReader(new)

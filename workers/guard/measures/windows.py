@@ -47,7 +47,7 @@ class RunReader:
     """The first repeated rows, at most ``MOST_QUOTED``."""
 
     def runs(self, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[Run]:
-        """Yield the rows; a run is empty when all its keys are repeated."""
+        """Yields the rows; a run is empty when all its keys are repeated."""
         last: object = None
         for found in () if self.index is None or not self.index.rows else self.index.slices(rows_at_once):
             rows = _run(found, has_digests=self.index is not None and self.index.has_digests)
@@ -136,7 +136,7 @@ class _Order:
 
 
 def windows(old: RunReader, new: RunReader, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[Window]:
-    """Yield windows in the order of the keys; each row of both indexes is in exactly one."""
+    """Yields windows in the order of the keys; each row of both indexes is in exactly one."""
     olds, news = old.runs(rows_at_once), new.runs(rows_at_once)
     left, right = next(olds, None), next(news, None)
     while left is not None and right is not None:

@@ -30,7 +30,7 @@ class TopRows:
     rows: list[QuotedRow] = field(default_factory=list)
 
     def candidates(self, costs: np.ndarray) -> Iterator[int]:
-        """Yield the positions that may be among the top, the most of one call."""
+        """Yields the positions that may be among the top, the most of one call."""
         floor = self.rows[-1].cost if len(self.rows) == MOST_QUOTED else 0.0
         above = np.flatnonzero(costs > floor)
         if len(above) > MOST_QUOTED:
@@ -38,7 +38,7 @@ class TopRows:
         yield from above.tolist()
 
     def keep(self, rows: list[QuotedRow]) -> None:
-        """Keep the rows that belong to the top."""
+        """Keeps the rows that belong to the top."""
         if rows:
             self.rows = sorted([*self.rows, *rows], key=lambda row: -row.cost)[:MOST_QUOTED]
 
@@ -52,7 +52,7 @@ class WorstRows:
     appeared: TopRows = field(default_factory=TopRows)
 
     def add_moved(self, window: Window, change: np.ndarray, clicks: np.ndarray | None) -> None:
-        """Compare the keys that both tables have; ``change`` and ``clicks`` are theirs."""
+        """Compares the keys that both tables have; ``change`` and ``clicks`` are theirs."""
         costs = change if clicks is None else change * clicks
         found = list(self.moved.candidates(costs))
         if found:
@@ -62,7 +62,7 @@ class WorstRows:
             self.moved.keep([QuotedRow(**{**vars(row), "before": rate}) for row, rate in zip(rows, before, strict=True)])
 
     def add_others(self, window: Window) -> None:
-        """Compare the keys that only one table has, by clicks times rate."""
+        """Compares the keys that only one table has, by clicks times rate."""
         self._add(self.lost, window.old, window.lost, is_lost=True)
         self._add(self.appeared, window.new, window.appeared, is_lost=False)
 

@@ -9,7 +9,7 @@ from shared.guard.checks import Checks, PsiFeatures
 from shared.guard.config import ChannelGuard
 from shared.guard.verdict import CheckOutcome
 from tests.unit.workers.guard.made_up import NOON, index, judged, keys, only, outcomes, result
-from workers.guard.feature_counts import _BIN_SHIFT
+from workers.guard.index.feature_counts import _BIN_SHIFT
 
 OK, WARN, BLOCK, SKIPPED = CheckOutcome.OK, CheckOutcome.WARN, CheckOutcome.BLOCK, CheckOutcome.SKIPPED
 KEYS = keys(4000)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from workers.guard.features import FeatureValues
+from workers.guard.index.features import FeatureValues
 
 ROWS_AT_ONCE = 1 << 14
 """Rows that are hashed together: their words stay in the CPU cache, and the calls of numpy cost little."""
@@ -50,6 +50,8 @@ def _words(values: FeatureValues, start: int, end: int) -> Iterator[np.ndarray]:
 
 
 def _packed(binary: np.ndarray) -> Iterator[np.ndarray]:
+    if not binary.shape[1]:
+        return
     packed = np.packbits(binary, axis=1)
     words = -(-packed.shape[1] // _WORD.itemsize)
     padded = np.zeros((len(packed), words * _WORD.itemsize), dtype=np.uint8)
