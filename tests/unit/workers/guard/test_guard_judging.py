@@ -1,5 +1,6 @@
 """A verdict: its record, its outcome, the first result of a channel, failures of checks, and the worst rows."""
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.guard.checks import CheckName, Checks, Rows
-from shared.guard.config import ChannelGuard, GuardMode
+from shared.guard.config import ChannelGuard, GuardMode, parse_guard_config
 from shared.guard.verdict import BaseResult, CheckOutcome, ConfigVersion, GuardVerdict, Outcome, RowProblem, worst_in_words
 from shared.records import decode
 from tests.unit.workers.guard.made_up import NOON, ONE, exceeded, index, judged, keys, only, outcomes, result
@@ -23,7 +24,9 @@ TEN_TIMES = result(index(KEYS, np.minimum(RATES * 10, 1), features=np.arange(300
 
 
 def test_a_good_result_passes_every_check_and_the_record_reads_back():
-    verdict = judged(GOOD, BASE, version=ConfigVersion(source="config/guard.yaml", sha256="a" * 64))
+    verdict = judged(GOOD, BASE, version=ConfigVersion.of(parse_guard_config(b"live: {mode: block}")))
+    assert verdict.config.source == "config/guard.yaml"
+    assert verdict.config.sha256 == hashlib.sha256(b"live: {mode: block}").hexdigest()
     assert verdict.outcome == Outcome.PASS
     assert {found.check for found in verdict.checks} == set(CheckName)
     assert {found.outcome for found in verdict.checks} == {CheckOutcome.OK}
@@ -86,6 +89,15 @@ def test_an_index_that_cannot_be_read_fails_the_checks_that_read_it(monkeypatch)
     assert verdict.outcome == Outcome.HOLD
     assert outcomes(verdict, "rows") == {"all": CheckOutcome.OK}
     assert {"keys_lost", "constant", "moved", "psi_cr"} <= exceeded(verdict, CheckOutcome.FAILED)
+    assert decode(GuardVerdict, verdict.to_json()) == verdict
+
+
+def test_a_value_that_is_not_a_number_fails_instead_of_passing():
+    clicks = CLICKS.copy()
+    clicks[7] = np.inf
+    verdict = judged(result(index(KEYS, RATES, clicks=clicks), table="b"), BASE)
+    assert "mean_cr" in exceeded(verdict, CheckOutcome.FAILED)
+    assert verdict.outcome == Outcome.HOLD
     assert decode(GuardVerdict, verdict.to_json()) == verdict
 
 
