@@ -172,6 +172,9 @@ class PredictionIndex:
     def _batch(self, number: int) -> pa.RecordBatch:
         with self._damage_errors():
             batch = self._file.get_batch(number)
+            batch.validate(full=not self.has_whole_keys)  # wrong offsets of texts would lead out of the file
+            if any(column.null_count for column in batch.columns):
+                raise ValueError("a value is missing")
         wanted = min(BATCH_ROWS, self.rows - number * BATCH_ROWS)
         if batch.num_rows != wanted:
             raise self._unreadable(f"its batch {number} has {batch.num_rows:,} rows, not {wanted:,}")

@@ -32,6 +32,8 @@ def count_features(values: FeatureValues) -> FeatureCounts:
 def _column_sums(block: np.ndarray) -> np.ndarray:
     """Returns the sum of each column of a row-major block of 0 and 1, int64: eight bytes at once, a tenth of the time of ``block.sum``."""
     rows, width = block.shape
+    if not width:
+        return np.empty(0, dtype=np.int64)
     in_words = _WORD.itemsize // math.gcd(width, _WORD.itemsize)
     """The fewest rows that fill whole words."""
     blocks = rows // (in_words * _MOST_ADDED)

@@ -50,6 +50,8 @@ def _words(values: FeatureValues, start: int, end: int) -> Iterator[np.ndarray]:
 
 
 def _packed(binary: np.ndarray) -> Iterator[np.ndarray]:
+    if not binary.shape[1]:
+        return
     packed = np.packbits(binary, axis=1)
     words = -(-packed.shape[1] // _WORD.itemsize)
     padded = np.zeros((len(packed), words * _WORD.itemsize), dtype=np.uint8)

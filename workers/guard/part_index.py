@@ -19,7 +19,7 @@ from workers.guard.feature_digests import digest_rows
 from workers.guard.features import Features, feature_values
 from workers.guard.index_keys import key_array, stable_order
 
-_PART, _COUNTS = b"part", b"feature_counts"
+_PART, _COUNTS, _CHECKSUM = b"part", b"feature_counts", b"crc32"
 MAX_LINE = (1 << 32) - 1
 """A larger line number is stored as unknown."""
 
@@ -98,8 +98,9 @@ def in_key_order(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 def write_part_index(out: IO[bytes], rows: SortedRows, predictions: str) -> None:
     """Writes the index of a part; ``predictions`` is the SHA-256 of its file of predictions."""
-    about = {"rows": rows.batch.num_rows, "file": rows.file, "predictions": predictions, "crc": _checksum(rows.batch)}
+    about = {"rows": rows.batch.num_rows, "file": rows.file, "predictions": predictions}
     metadata = {_PART: json.dumps(about).encode(), _COUNTS: rows.counts.encode()}
+    metadata[_CHECKSUM] = b"%d" % _checksum(rows.batch, metadata)
     with pa.ipc.new_stream(out, rows.batch.schema.with_metadata(metadata)) as stream:
         stream.write_batch(rows.batch)
 
@@ -117,7 +118,8 @@ def read_part_index(data: bytes, predictions: str) -> SortedRows:
             batch = stream.read_next_batch()
             batch.validate()
             rows = SortedRows(batch=batch, counts=FeatureCounts.decode(metadata[_COUNTS]), file=int(about["file"]))
-        fits = about["rows"] == batch.num_rows and about["predictions"] == predictions and about["crc"] == _checksum(batch)
+        fits = about["rows"] == batch.num_rows and about["predictions"] == predictions
+        fits = fits and int(metadata[_CHECKSUM]) == _checksum(batch, metadata)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, StopIteration) as error:
         raise BrokenPartIndexError from error
     if not fits:
@@ -125,9 +127,10 @@ def read_part_index(data: bytes, predictions: str) -> SortedRows:
     return rows
 
 
-def _checksum(batch: pa.RecordBatch) -> int:
-    """Returns the CRC-32 of the values of all columns; SHA-256 takes ten times as long."""
-    value = 0
+def _checksum(batch: pa.RecordBatch, metadata: Mapping[bytes, bytes]) -> int:
+    """Returns the CRC-32 of the metadata, the names and the values of all columns; SHA-256 takes ten times as long."""
+    names = json.dumps([(field.name, str(field.type)) for field in batch.schema])
+    value: int = isal_zlib.crc32(metadata[_PART] + metadata[_COUNTS] + names.encode())
     for column in batch.columns:
         for buffer in column.buffers()[1:]:
             value = isal_zlib.crc32(buffer, value)

@@ -9,17 +9,18 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from model_store.store import read_manifest
-from shared.catalog.manifests import OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, ResultManifest
+from shared.catalog.manifests import INDEX, OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, ReleaseManifest, ResultManifest
 from shared.jobs.files import JobFile, PartFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from workers.concurrency import at_once, prefetch_each, read_each
+from workers.guard.result_index import index_from_csv
+from workers.scoring.index_joining import IndexJoin, joining_indexes, shape_of
 from workers.scoring.parts import (
     ALL_DEVICES,
     BrokenPartError,
@@ -32,7 +33,6 @@ from workers.scoring.parts import (
 )
 from workers.scoring.plan import Plan, read_plan
 from workers.scoring.reject_limits import check_all
-from workers.scoring.repeated_keys import count_repeated
 from workers.tables import output, schema
 from workers.tables.csv.cuts import count_lines
 
@@ -79,18 +79,20 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
     existing = bucket.read(folder.file(JobFile.MANIFEST))
     if existing is not None:
         return decode_long(ResultManifest, existing)
-    revision = f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
+    revision = _revision(plan, job)
     release = read_manifest(bucket, plan.release)
-    header = output.output_header(release.keys, interval=plan.interval)
     try:
-        joined = _join_predictions(folder, job, plan, header, f"{revision}/{PREDICTIONS}", awaited_chunks(plan) if awaits else 0)
-        parts = joined.parts
-        rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}") if any(part.rejects for part in parts) else None
+        with joining_indexes(folder, shape_of(release, plan), f"{revision}/{INDEX}") as indexes:
+            joined = _join_predictions(folder, job, plan, release, indexes, awaited_chunks(plan) if awaits else 0)
+            parts = joined.parts
+            rejects = _join_rejects(folder, parts, f"{revision}/{REJECTS}") if any(part.rejects for part in parts) else None
+            index = indexes.result()
     except _NotThereError:
         return None
     except BrokenPartError as broken:
         discard(folder, broken.index)
         return None
+    index = index or index_from_csv(bucket, revision, keys=release.keys, interval=plan.interval, text_sha256=joined.text_sha256)
     rows_in, scored = sum(part.rows_in for part in parts), sum(part.rows_scored for part in parts)
     finished = datetime.now(UTC)
     manifest = ResultManifest(
@@ -102,15 +104,18 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
         rows_scored=scored,
         rows_rejected=rows_in - scored,
         rows_clipped=sum(part.rows_clipped for part in parts),
-        rows_repeated=0 if joined.rows_repeated is None else joined.rows_repeated.result(),
+        rows_repeated=index.rows_repeated,
         fixes=job.fixes,
         fixed_rows=plan.fixed_rows,
         devices=_device_summaries(parts),
         keys=release.keys,
         interval=plan.interval,
+        channel=job.channel,
+        guard_off=job.guard_off,
         text_sha256=joined.text_sha256,
         output=joined.digest,
         rejects=rejects,
+        index=index.digest,
         revision=revision,
         job_created=job.created,
         started=plan.made,
@@ -129,11 +134,15 @@ class _JoinedFile:
     digest: FileDigest
     text_sha256: str
     parts: list[PartRecord]
-    rows_repeated: Future[int] | None
-    """The number of rows with a key of an earlier row; None without parts."""
 
 
-def _join_predictions(folder: JobFolder, job: ScoreJob, plan: Plan, header: bytes, path: str, awaited: int) -> _JoinedFile:
+def _revision(plan: Plan, job: ScoreJob) -> str:
+    return f"{output_folder(plan.release, job)}/revisions/{job.job_id}"
+
+
+def _join_predictions(
+    folder: JobFolder, job: ScoreJob, plan: Plan, release: ReleaseManifest, indexes: IndexJoin, awaited: int
+) -> _JoinedFile:
     """Writes the gzip members of the prediction file, the header first; checks each part's digest and number of rows.
 
     Raises:
@@ -143,26 +152,25 @@ def _join_predictions(folder: JobFolder, job: ScoreJob, plan: Plan, header: byte
     """
     bucket = folder.bucket
     parts: list[PartRecord] = []
-    repeated: Future[int] | None = None
     compressed, text_digest, size = hashlib.sha256(), hashlib.sha256(), 0
-    with ThreadPoolExecutor(1) as background, bucket.writer(path, durable=True) as out:
+    header = output.output_header(release.keys, interval=plan.interval)
+    with bucket.writer(f"{_revision(plan, job)}/{PREDICTIONS}", durable=True) as out:
         members = iter([(output.compress(header), header)])
         # the header is written before the first parts are waited for
         for arrived in itertools.chain([[]], _arriving(folder, plan, awaited)):
             parts += arrived
-            if len(parts) == len(plan.chunks):
-                repeated = background.submit(count_repeated, folder, [part.rows_scored for part in parts])
+            indexes.add(arrived)
             of_parts = prefetch_each(functools.partial(_member, folder), arrived, at_once(bucket), size=lambda part: part.output.size)
             for member, text in itertools.chain(members, of_parts):
                 text_digest.update(text)
                 compressed.update(member)
                 size += out.write(member)
         check_all(folder, job, plan.release, parts)
+        indexes.complete()
     return _JoinedFile(
         digest=FileDigest(sha256=compressed.hexdigest(), size=size),
         text_sha256=text_digest.hexdigest(),
         parts=parts,
-        rows_repeated=repeated,
     )
 
 

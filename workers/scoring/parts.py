@@ -1,6 +1,6 @@
-"""Parts: the predictions of a chunk, its rejects if there are any, and the record that completes the part.
+"""Parts: the predictions of a chunk, its rejects if there are any, its index, and the record that completes the part.
 
-jobs/<job id>/parts/0000007.csv.gz, 0000007.rejects.csv.gz, 0000007.json
+jobs/<job id>/parts/0000007.csv.gz, 0000007.rejects.csv.gz, 0000007.index.arrow, 0000007.json
 """
 
 import hashlib
@@ -91,6 +91,11 @@ def read_part(folder: JobFolder, index: int) -> PartRecord | None:
 def write_file(folder: JobFolder, index: int, file: PartFile, data: bytes) -> FileDigest:
     """Writes one file of a part and returns its digest."""
     folder.bucket.write(folder.part_file(index, file), data)
+    return digest_of(data)
+
+
+def digest_of(data: bytes) -> FileDigest:
+    """Returns the digest of a file with this content."""
     return FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
@@ -122,8 +127,9 @@ def copy_part(source: JobFolder, target: JobFolder, index: int) -> bool:
     record = read_part(source, index)
     if record is None:
         return False
-    hashes = [PartFile.KEYS] if source.bucket.exists(source.part_file(index, PartFile.KEYS)) else []
-    for file in (PartFile.PREDICTED, *([PartFile.REJECTED] if record.rejects else []), *hashes):
+    # a part of an earlier version has no index
+    indexes = [PartFile.INDEX] if source.bucket.exists(source.part_file(index, PartFile.INDEX)) else []
+    for file in (PartFile.PREDICTED, *([PartFile.REJECTED] if record.rejects else []), *indexes):
         target.bucket.copy(source.part_file(index, file), target.part_file(index, file))
     complete(target, record)
     return True

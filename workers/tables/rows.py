@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workers.tables.schema import DEVICE, DEVICES, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, TableSchema
+from workers.tables.schema import CLICKS, DEVICE, DEVICES, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, TableSchema
 from workers.tables.values import EXPONENT, WHOLE, Values, short
 
 MAX_LINE_BYTES = 1 << 20
@@ -146,8 +146,14 @@ def _good_rows(
     features = [column.name for column in [*table_schema.wanted, *table_schema.extra] if column.name not in keys]
     binary = None if values.binary is None else kept(values.binary)
     frame = _frame(keys, columns | texts, values.run, binary, [*keys, *table_schema.flags, *features])
-    clicks = None if values.clicks is None else _valid_clicks(kept(values.clicks))
-    return Rows(frame=frame, device=device, lines=_LazyLines(lines, good), rejects=rejects, clicks=clicks)
+    clicks = values.numbers.get(CLICKS) if values.clicks is None else values.clicks
+    return Rows(
+        frame=frame,
+        device=device,
+        lines=_LazyLines(lines, good),
+        rejects=rejects,
+        clicks=None if clicks is None or table_schema.extra else _valid_clicks(kept(clicks)),
+    )
 
 
 def _valid_clicks(clicks: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from model_store.library import ModelLibrary
 from model_store.predicting import line_of
 from model_store.store import Release
 from shared.jobs.folder import JobFolder
+from workers.guard.part_index import IndexedRows
 from workers.scoring.chunks.chunk_reader import open_chunk
 from workers.scoring.chunks.isolation import RecordSpan, isolate_poison_rows
 from workers.scoring.chunks.part_text import PartFiles, PartText, write_files
@@ -73,7 +74,7 @@ def score_chunk(
         return None
     enter(ChunkStage.WRITING)
     with times.measure("write"):
-        files = write_files(folder, planned.index, text)
+        files = write_files(folder, planned, text)
     record = _part_record(planned, release, text, files, times)
     complete(folder, record)
     return record
@@ -108,7 +109,8 @@ class _Scoring:
         """Returns the text of the part, or None if the job ended before all rows were scored."""
         self.enter(ChunkStage.READING)
         with self._opened() as chunk_records:
-            text = PartText(path=self.planned.file.path, by_device=bool(chunk_records.table_schema.flags))
+            table_schema = chunk_records.table_schema
+            text = PartText(path=self.planned.file.path, keys=table_schema.keys, by_device=bool(table_schema.flags))
             for number, piece in enumerate(self._pieces(chunk_records, isolated=isolated)):
                 if number and self.folder.outcome() is not None:
                     return None  # the job of this large chunk was cancelled meanwhile
@@ -173,6 +175,7 @@ def _merged(scored: list[Scored], rejects: list[table_rows.Reject]) -> Scored:
         bounds=[np.concatenate(bound) for bound in zip(*(piece.bounds for piece in scored), strict=True)],
         clipped=sum(piece.clipped for piece in scored),
         rejects=sorted([*rejects, *(reject for piece in scored for reject in piece.rejects)], key=lambda reject: reject.line),
+        indexed=IndexedRows.merged([piece.indexed for piece in scored]),
     )
 
 

@@ -6,6 +6,8 @@ import numpy as np
 
 from model_store.predicting import columns_for, predict_rows
 from model_store.store import Release
+from workers.guard.features import Features
+from workers.guard.part_index import IndexedRows
 from workers.tables import rows as table_rows
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
@@ -26,6 +28,8 @@ class Scored:
     clipped: int
     """How many predictions were outside [0, 1] and were set to the nearer end."""
     rejects: list[table_rows.Reject]
+    indexed: IndexedRows
+    """The digests of their features, their lines and their clicks."""
 
     @property
     def columns(self) -> list[np.ndarray]:
@@ -42,10 +46,8 @@ def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, 
         DefinitionError: the definition's code failed; the message names the first row, by its line in ``path``.
         TableError: the definition refuses the table.
     """
-    names = release.manifest.keys
     if rows.frame.empty:
-        bounds = [np.empty(0)] * 2 if interval else []
-        return Scored(keys=rows.keys(names), device=rows.device, cr=np.empty(0), bounds=bounds, clipped=0, rejects=rows.rejects)
+        return _scored(release, rows, np.empty(0), [np.empty(0)] * 2 if interval else [], clipped=0)
     cr, *bounds = _raw_predictions(release, rows, path, interval=interval)
     finite = np.isfinite(cr)
     for bound in bounds:
@@ -61,7 +63,21 @@ def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, 
             rows = table_rows.reject_rows(rows, ~inside, rates, OUTSIDE)
             cr, rates, bounds = cr[inside], rates[inside], [low[inside], high[inside]]
     clipped = np.count_nonzero((cr < 0) | (cr > 1))
-    return Scored(keys=rows.keys(names), device=rows.device, cr=rates, bounds=bounds, clipped=int(clipped), rejects=rows.rejects)
+    return _scored(release, rows, rates, bounds, clipped=int(clipped))
+
+
+def _scored(release: Release, rows: table_rows.Rows, rates: np.ndarray, bounds: list[np.ndarray], *, clipped: int) -> Scored:
+    keys = release.manifest.keys
+    lines = rows.lines[np.arange(len(rates))]
+    return Scored(
+        keys=rows.keys(keys),
+        device=rows.device,
+        cr=rates,
+        bounds=bounds,
+        clipped=clipped,
+        rejects=rows.rejects,
+        indexed=IndexedRows.of(rows.frame, Features.of(release.manifest.columns, keys), lines, rows.clicks),
+    )
 
 
 def _raw_predictions(release: Release, rows: table_rows.Rows, path: str, *, interval: bool) -> list[np.ndarray]:

@@ -64,7 +64,7 @@ def test_the_names_of_the_folders_are_part_of_the_format():
 
 
 def test_the_names_of_the_files_of_a_part_are_part_of_the_format():
-    endings = {"PREDICTED": "csv.gz", "REJECTED": "rejects.csv.gz", "KEYS": "keys", "COMPLETE": "json"}
+    endings = {"PREDICTED": "csv.gz", "REJECTED": "rejects.csv.gz", "INDEX": "index.arrow", "COMPLETE": "json"}
     assert {name: str(file) for name, file in PartFile.__members__.items()} == endings
 
 

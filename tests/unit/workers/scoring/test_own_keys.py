@@ -13,12 +13,15 @@ import pytest
 from model_store.library import ModelLibrary
 from producers.results import rejects as rejected
 from shared.bucket.local import LocalBucket
+from shared.catalog.manifests import ResultManifest
 from shared.errors import ModelError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob, TrainJob
+from shared.prediction_index import open_index
 from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import NOON, PLACE, make_job, text_at
 from tests.trainings import train
+from workers.guard.result_index import open_result_index
 from workers.scoring import planning, publishing
 from workers.scoring.chunks import chunk
 from workers.scoring.parts import missing_chunks
@@ -227,3 +230,22 @@ def test_a_request_that_does_not_speak_of_intervals_is_what_an_earlier_version_k
     job = make_job(bucket, minute=next(minutes)).score_job()
     assert "interval" not in job.encode()
     assert ScoreJob.decode(job.encode() | {"interval": True}).interval
+
+
+def test_the_index_holds_the_keys_the_rates_and_the_bounds_of_the_result(bucket, definitions, minutes):
+    folder = run(bucket, definitions, minutes, chunk_rows=7, interval=True)
+    manifest = ResultManifest.model_validate_json(bucket.read(folder.file("manifest.json")))
+    text = gzip.decompress(bucket.read(f"{manifest.revision}/prediction_output.csv.gz")).decode()
+    _, *records = csv.reader(io.StringIO(text, newline=""))
+    path = f"{manifest.revision}/prediction_index.arrow"
+    written = open_index(bucket, path, manifest.index)
+    bucket.write(path, b"")
+    built = open_result_index(bucket, manifest)
+    assert (written.has_digests, built.has_digests) == (True, False)
+    assert written.columns == ["keyword", "price"]
+    for index in (written, built):
+        assert not index.has_whole_keys
+        wanted = sorted([index.key_of(record[:2]), *map(float, record[2:])] for record in records)
+        rows = index.at(0, index.rows)
+        assert [[*values] for values in zip(rows.key, rows.cr, *rows.bounds, strict=True)] == wanted
+        assert index.find(index.key_of(['5" nails 0', "exact"])) == [index.at(0, 300).key.tolist().index('5" nails 0|exact')]

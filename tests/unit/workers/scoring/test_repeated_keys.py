@@ -1,16 +1,14 @@
-"""Rows whose key another row has as well are counted and reported, in little memory."""
+"""Rows whose key another row has as well are counted and reported."""
 
 import json
-import tracemalloc
 
-import numpy as np
 import pytest
 
 from shared.bucket.local import LocalBucket
-from shared.catalog.manifests import ResultManifest
+from shared.catalog.manifests import MAX_KEYS_COUNTED, ResultManifest
+from shared.jobs.files import PartFile
 from tests.handmade import TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, write_table
-from workers.scoring import publishing, repeated_keys
-from workers.scoring.repeated_keys import count_repeated, hash_keys, write_hashes
+from workers.scoring import publishing
 
 
 @pytest.fixture
@@ -44,37 +42,21 @@ def test_rejects_repeat_no_key(bucket):
     assert "repeated keys" not in run_job(make_job(bucket, max_reject_share=0.5)).facts
 
 
-def test_a_part_of_an_earlier_version_has_no_hashes_and_nothing_is_counted(bucket):
+def test_repeated_keys_are_counted_beside_parts_of_an_earlier_version(bucket):
     write_table(bucket, [row(number % 10) for number in range(20)])
     folder = make_job(bucket, chunk_rows=7)
     plan(folder)
     score_chunks(folder, bucket.root)
-    bucket.delete(folder.part_file(1, "keys"))
-    assert "repeated keys" not in publishing.finish_job(folder).facts
+    bucket.delete(folder.part_file(1, PartFile.INDEX))
+    assert publishing.finish_job(folder).facts["repeated keys"] == "10 rows have the key of an earlier row"
 
 
-def test_a_table_beyond_the_limit_is_counted_in_a_sample_in_the_memory_of_the_limit(bucket, monkeypatch):
-    monkeypatch.setattr(repeated_keys, "MAX_KEYS_COUNTED", 20_000)
-    folder = make_job(bucket)
-    ids = np.random.default_rng(1).permutation(np.repeat(np.arange(200_000), 2))
-    parts = np.split(ids, 40)
-    for index, part in enumerate(parts):
-        write_hashes(folder, index, [hash_keys([part, np.zeros(len(part), dtype=np.int8)])])
-    tracemalloc.start()
-    counted = count_repeated(folder, [len(part) for part in parts])
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert counted == pytest.approx(200_000, rel=0.05)
-    assert peak < 3 * 8 * 20_000
-
-
-def test_keys_of_text_and_numbers_have_hashes_of_their_own():
-    texts, numbers = np.array(["a", "b", "a", "ab"], dtype=object), np.array([1, 1, 1, 1])
-    hashes = hash_keys([texts, numbers])
-    assert hashes[0] == hashes[2]
-    assert len(set(hashes.tolist())) == 3
-    assert len(set(hash_keys([np.arange(-50_000, 50_000), np.zeros(100_000, dtype=np.int8)]).tolist())) == 100_000
-    assert hash_keys([np.array([1]), np.array([2])]) != hash_keys([np.array([2]), np.array([1])])
+def test_the_count_of_a_large_result_of_an_earlier_version_is_an_estimate(bucket):
+    write_table(bucket, [row(number % 10) for number in range(20)])
+    outcome = run_job(make_job(bucket))
+    manifest = manifest_of(bucket, outcome).model_copy(update={"rows_scored": MAX_KEYS_COUNTED + 1})
+    assert manifest.repeated == "10 rows have the key of an earlier row"
+    assert manifest.model_copy(update={"index": None}).repeated == "about 10 rows have the key of an earlier row"
 
 
 def test_a_fix_counts_the_keys_of_the_rows_that_it_takes_over(bucket):
