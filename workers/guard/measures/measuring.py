@@ -57,7 +57,7 @@ class Unchanged:
 
 
 def measure(old: PredictionIndex | None, new: PredictionIndex, groups: Groups, by_more_than: float, expectation: Expectation) -> Measures:
-    """Measure two results in one pass, one window of keys at a time."""
+    """Measures two results in one pass, one window of keys at a time."""
     clicks = ClicksOfRows(in_old=has_clicks(old), in_new=has_clicks(new))
     keys, worst, rates = KeyCounts(), WorstRows(), Rates.empty(groups, by_more_than)
     reader = RunReader(new)

@@ -10,7 +10,7 @@ from workers.guard.measures.windows import Window
 
 
 def has_clicks(index: PredictionIndex | None) -> bool:
-    """True when the rows of an index have clicks."""
+    """Returns True when the rows of an index have clicks."""
     return index is not None and index.at(0, 0).clicks is not None
 
 
