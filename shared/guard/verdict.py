@@ -169,7 +169,7 @@ class GuardVerdict(Record):
 
     @property
     def facts(self) -> dict[str, str]:
-        """Returns what people are told about a result that is not quite as expected; empty for any other."""
+        """Returns what a notice says about a result that is not quite as expected; empty for any other."""
         if self.off_reason:
             return {"guard": f"off: {self.off_reason}"}
         return {"guard": "; ".join(worst_in_words(self))} if self.outcome != Outcome.PASS else {}

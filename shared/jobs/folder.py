@@ -246,7 +246,7 @@ class JobFolder:
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 
     def reopen_held(self, stack: str = "") -> None:
-        """Lets the finish step decide anew about a held result, after a person approved it."""
+        """Lets the finish step decide again about a held result, after a person approved it."""
         outcome = self.outcome()
         if outcome is None or outcome.state != JobState.HELD:
             return

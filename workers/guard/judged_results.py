@@ -16,7 +16,7 @@ from shared.guard.verdict import GUARD_RECORD, ConfigVersion, GuardVerdict, Outc
 from shared.records import decode_long
 from workers.guard.comparison import IndexAndManifest, important_columns
 from workers.guard.judging import judge
-from workers.guard.result_index import open_result_index
+from workers.guard.index.result_index import open_result_index
 
 log = structlog.get_logger()
 

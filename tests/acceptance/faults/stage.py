@@ -525,7 +525,7 @@ class Stage:
         newest = f"{revisions}/{max(self.done)}"
         manifest, output = json.loads(read(folder.file("manifest.json")) or b""), read(f"{revision}/prediction_output.csv.gz") or b""
         plan = json.loads(read(folder.file("plan.json")) or b"")
-        parts = {f"{index:07d}.{ending}" for index in range(len(plan["chunks"])) for ending in ("csv.gz", "json", "keys")}
+        parts = {f"{index:07d}.{ending}" for index in range(len(plan["chunks"])) for ending in ("csv.gz", "json", "index.arrow")}
         held = {
             "the revision's manifest is the job's": read(f"{revision}/manifest.json") == read(folder.file("manifest.json")),
             "the manifest names this job": manifest["job_id"] == job_id,
@@ -535,7 +535,7 @@ class Stage:
             == read(f"{newest}/prediction_output.csv.gz"),
             "the place holds the newest manifest": read(f"{outcome.result}/manifest.json") == read(f"{newest}/manifest.json"),
             "one revision a job": [job for job in self.bucket.folders(revisions) if job not in self.failed] == sorted(self.done),
-            "files of the revision": self._names(revision) == {"manifest.json", "prediction_output.csv.gz"},
+            "files of the revision": self._names(revision) == {"manifest.json", "prediction_output.csv.gz", "prediction_index.arrow"},
             "files of the place": self._names(outcome.result) == {"manifest.json", "prediction_output.csv.gz"},
             "files of the job": self._names(folder.path) - {"sent-again"} == self._job_files() - {"sent-again"},
             "folders of the job": set(self.bucket.folders(folder.path)) <= {"slices", "parts", "suspects", "deaths"},
