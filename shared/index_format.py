@@ -45,7 +45,7 @@ class FeatureCounts:
     ones: Mapping[str, int] = field(default_factory=dict)
     """Binary column -> rows with 1."""
     bins: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    """Number column -> bin -> rows; ``workers.guard.feature_counts`` defines the bins."""
+    """Number column -> bin -> rows; ``workers.guard.index.feature_counts`` defines the bins."""
 
     def plus(self, other: "FeatureCounts") -> "FeatureCounts":
         """Returns the counts over the rows of both."""

@@ -288,7 +288,7 @@ def _sync_file(file: Path) -> None:
 
 
 def _is_orphan(aside: Path) -> bool:
-    """True when the process that writes this file is gone: by its token on this machine, by the file's age on another."""
+    """Returns True when the process that writes this file is gone: by its token on this machine, by the file's age on another."""
     return has_ended(aside.name) or time.time() - aside.stat().st_mtime > ORPHAN_SECONDS
 
 

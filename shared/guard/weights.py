@@ -10,7 +10,7 @@ from shared.prediction_index import PredictionIndex
 
 
 def has_clicks(index: PredictionIndex | None) -> bool:
-    """True when the rows of an index have clicks."""
+    """Returns True when the rows of an index have clicks."""
     return index is not None and index.at(0, 0).clicks is not None
 
 

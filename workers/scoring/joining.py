@@ -20,7 +20,7 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from workers.concurrency import at_once, prefetch_each, read_each
-from workers.guard.result_index import index_from_csv
+from workers.guard.index.result_index import index_from_csv
 from workers.scoring.index_joining import IndexJoin, joining_indexes, shape_of
 from workers.scoring.parts import (
     ALL_DEVICES,

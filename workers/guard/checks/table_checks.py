@@ -16,7 +16,7 @@ from workers.guard.comparison import Comparison
 Findings = list[Finding | Skipped]
 
 _FIRST_NEGATIVE = 1 << 13
-"""The first bin of negative numbers (``workers.guard.feature_counts``): their bins count away from zero."""
+"""The first bin of negative numbers (``workers.guard.index.feature_counts``): their bins count away from zero."""
 
 
 def psi_features(comparison: Comparison) -> Findings:
@@ -66,7 +66,7 @@ def _why_none(theirs: str, *, base_has: bool, new_has: bool) -> str:
 
 
 def same_table(comparison: Comparison) -> Findings:
-    """How long the channel has had results on this same table."""
+    """Returns how long the channel has had results on this same table."""
     since = table_since(comparison)
     if since is None:
         return [Finding(value=0.0, words=f"the table is not that of {comparison.theirs}")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shared.prediction_index import PredictionIndex
 from workers.guard.checks.table_checks import in_order, psi_of_column, shared_columns
 from workers.guard.checks.words import percent
-from workers.guard.feature_counts import bin_edges
+from workers.guard.index.feature_counts import bin_edges
 
 MOST_COLUMNS = 10
 

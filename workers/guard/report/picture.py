@@ -11,9 +11,9 @@ from shared.guard.checks import CheckName, Weight
 from shared.guard.groups import Groups, groups_of
 from shared.guard.verdict import BaseResult, GuardVerdict
 from shared.prediction_index import PredictionIndex
+from workers.guard.index.result_index import open_result_index
 from workers.guard.measures.measuring import Measures, Unchanged, measure
 from workers.guard.report.changed_columns import ChangedColumn, changed_columns
-from workers.guard.result_index import open_result_index
 
 
 @dataclass(frozen=True, kw_only=True)

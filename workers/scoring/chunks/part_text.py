@@ -13,7 +13,7 @@ from shared.index_format import DEVICES
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from shared.records import FileDigest
-from workers.guard.part_index import IndexedRows, SortedRows, sorted_rows, write_part_index
+from workers.guard.index.part_index import IndexedRows, SortedRows, sorted_rows, write_part_index
 from workers.scoring.chunks.rates import NOT_FINITE, OUTSIDE, Scored
 from workers.scoring.parts import ALL_DEVICES, DeviceSum, digest_of, write_file
 from workers.scoring.plan import PlannedChunk

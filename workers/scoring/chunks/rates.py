@@ -6,8 +6,8 @@ import numpy as np
 
 from model_store.predicting import columns_for, predict_rows
 from model_store.store import Release
-from workers.guard.features import Features
-from workers.guard.part_index import IndexedRows
+from workers.guard.index.features import Features
+from workers.guard.index.part_index import IndexedRows
 from workers.tables import rows as table_rows
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
