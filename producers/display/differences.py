@@ -110,7 +110,7 @@ def _rate(value: float | None) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
+    return f"{value:,.1f}".removesuffix(".0")
 
 
 def _change(before: float | None, now: float | None) -> str:

@@ -138,7 +138,7 @@ def _explanations(picture: Picture) -> Iterator[Markup]:
 
 
 def _worst(row: WorstRow) -> NotedRow:
-    clicks = NOTHING if row.clicks is None else f"{row.clicks:,.6g}"
+    clicks = NOTHING if row.clicks is None else f"{row.clicks:,.1f}".removesuffix(".0")
     place = "" if row.file is None else plain(row.file)
     line = "" if row.line is None else f"line {row.line:,}"
     heading = plain(row.key) if row.device == ALL else f"{plain(row.key)}, {row.device}"

@@ -100,6 +100,12 @@ def test_text_keys_are_compared_as_they_are():
     assert [(row.key, row.device) for row in written] == [("a|1", "all"), ("c|3", "all")]
 
 
+def test_whole_keys_without_a_device_are_the_ids_themselves():
+    old, new = (index([20], [rate], key_columns=("entity_id",)) for rate in (0.1, 0.2))
+    _, [row] = differences(old, new)
+    assert (row.key, row.device) == ("5", "all")
+
+
 def test_features_are_unknown_when_the_releases_read_different_columns():
     old, new = (index([4], [rate], features=[1], columns=columns) for rate, columns in ((0.1, ("att1",)), (0.2, ("att2",))))
     found, [row] = differences(old, new)

@@ -21,14 +21,19 @@ FILES = ("table.csv",)
 COLUMNS = ("att1", "att2")
 
 
-def index(key, cr, *, features=None, clicks=None, ones=None, bins=None, columns=COLUMNS) -> PredictionIndex:
+def index(key, cr, *, features=None, clicks=None, ones=None, bins=None, columns=COLUMNS, key_columns=KEYS) -> PredictionIndex:
     """An index of rows in any order. ``features`` are integers that are their own digests; without them the index has no digests."""
     key = np.asarray(key)
     order = np.argsort(key, kind="stable")
     is_whole = key.dtype.kind == "i"
     kinds = tuple((name, "binary") for name in columns)
     shape = IndexShape(
-        keys=KEYS, has_whole_keys=is_whole, features=kinds, files=FILES, has_digests=features is not None, has_clicks=clicks is not None
+        keys=key_columns,
+        has_whole_keys=is_whole,
+        features=kinds,
+        files=FILES,
+        has_digests=features is not None,
+        has_clicks=clicks is not None,
     )
     there = {KEY: pa.array(key[order], pa.int64() if is_whole else pa.string()), CR: pa.array(np.asarray(cr, dtype=np.float64)[order])}
     if features is not None:
