@@ -82,7 +82,9 @@ def refuse(job_id: str, reason: str, as_json: bool) -> None:
 @click.argument("channel")
 @json_option
 def history(channel: str, as_json: bool) -> None:
-    """Show what CHANNEL showed, the newest first, with the author and the reason of each change.
+    """Show what CHANNEL showed, the newest first.
+
+    Each change has its author and its reason.
 
     \b
     Example:
