@@ -226,6 +226,7 @@ def _become(
 
         conf.clear()
         set_conf_env(conf)  # read when it was imported, from an environment that was another one
+    _customize(environment.get("PYTHONPATH", ""))
     module, *sys.argv[1:] = arguments
     _show_command_line(module, sys.argv[1:])
     if module == "producers.cli":
@@ -241,6 +242,14 @@ def _become(
     # as in a new interpreter, it is the main module and no other
     sys.modules.pop(f"{module}.__main__" if hasattr(sys.modules.get(module), "__path__") else module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _customize(path: str) -> None:
+    """As a new interpreter does it: run the ``sitecustomize`` that is found on the path for modules."""
+    for folder in path.split(os.pathsep):
+        if folder and (found := Path(folder, "sitecustomize.py")).exists():
+            runpy.run_path(str(found))
+            return
 
 
 def _show_command_line(module: str, arguments: Sequence[str]) -> None:
