@@ -5,13 +5,15 @@
     │   ├── RequestError        the request makes no sense                   exit code 2
     │   │   ├── MessageError    a message or job file does not decode
     │   │   │   └── StaleMessageError   a message that does not fit its job: it is dropped, the job continues
-    │   │   └── SettingsError   an environment variable has an unusable value
+    │   │   ├── SettingsError   an environment variable has an unusable value
+    │   │   └── UnreadableChannelError   the file of a channel is damaged: its result is unknown
     │   ├── TableError          a table cannot be read, or lacks what the release needs   exit code 3
-    │   │   └── NoTableError    nothing at this path could be a table: other paths are tried
+    │   │   ├── NoTableError    nothing at this path could be a table: other paths are tried
+    │   │   └── UnreadableIndexError   the index of a result is missing or damaged: it is built again from the result
     │   ├── ModelError          a definition or release is unknown, broken or foreign      exit code 4
     │   │   └── UnreadableAliasError   the file of an alias is damaged: its release is unknown
-    │   ├── UnreadableIndexError       the index of a result is missing or damaged: it is built again from the result
-    │   └── JobFailedError      the job that was followed ended in failure                 exit code 5
+    │   ├── JobFailedError      the job that was followed ended in failure                 exit code 5
+    │   └── HeldError           the result of the job is held back from its channel        exit code 7
     └── TransientError          the same call may succeed in a moment: it is retried   exit code 6
         ├── BrokerError         Redis does not answer
         ├── BucketError         the bucket does not answer, is full, or cannot be written
@@ -63,6 +65,10 @@ class SettingsError(RequestError):
     """Raised at start when an environment variable holds an unusable value."""
 
 
+class UnreadableChannelError(RequestError):
+    """Raised when the file of a channel is damaged or of a later version, so that its result is unknown."""
+
+
 class TableError(PermanentError):
     """Raised when a table cannot be read, lacks a needed column, or has too many rows that cannot be scored."""
 
@@ -71,6 +77,10 @@ class TableError(PermanentError):
 
 class NoTableError(TableError):
     """Raised when nothing at a path could be a table; the table may be at another path."""
+
+
+class UnreadableIndexError(TableError):
+    """Raised when the index of a result is missing, damaged or of another result; it can be built again from the predictions."""
 
 
 class ModelError(PermanentError):
@@ -83,14 +93,16 @@ class UnreadableAliasError(ModelError):
     """Raised when the file of an alias is damaged or of a later version, so that its release is unknown."""
 
 
-class UnreadableIndexError(PermanentError):
-    """Raised when the index of a result is missing, damaged or of another result; it can be built again from the predictions."""
-
-
 class JobFailedError(PermanentError):
     """Raised by a command that follows a job when the job fails or is cancelled."""
 
     exit_code = 5
+
+
+class HeldError(PermanentError):
+    """Raised by a command that follows a job when the result is held: a person approves or refuses it."""
+
+    exit_code = 7
 
 
 class TransientError(ScoringError):

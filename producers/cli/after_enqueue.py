@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producers.display.terminal import command_line, console, print_json, say
-from shared.errors import JobFailedError, RequestError
+from shared.errors import HeldError, JobFailedError, RequestError
 from shared.settings import Settings
 
 # rich, celery and redis are imported by the commands that use them, so that --help is fast
@@ -92,7 +92,7 @@ def follow_job(
 
     try:
         outcome = follow(bucket, job_id, settings.broker_url, console(stderr=True))
-    except JobFailedError as error:
+    except (JobFailedError, HeldError) as error:
         error.message = _with_own_path(error.message, copies)
         if as_json and (ended := JobFolder(bucket, job_id).outcome()):
             print_json({"job_id": job_id, **ended.encode()})

@@ -1,7 +1,8 @@
 """The ``scoring`` command.
 
 Exit codes: 0 done, 1 a defect in this program, 2 the request or a setting (also a repeated request whose result was replaced since),
-3 a table, 4 a model, 5 the job failed or was cancelled, 6 Redis or the bucket cannot be reached, 130 stopped with Ctrl-C.
+3 a table, 4 a model, 5 the job failed or was cancelled, 6 Redis or the bucket cannot be reached,
+7 the result is held, 130 stopped with Ctrl-C.
 """
 
 import contextlib
@@ -118,5 +119,5 @@ def scoring() -> None:
 
     \b
     Exit codes: 0 done, 2 the request or a setting, 3 a table, 4 a model, 5 the job failed or was cancelled,
-    6 Redis or the bucket, 130 Ctrl-C.
+    6 Redis or the bucket, 7 the result is held, 130 Ctrl-C.
     """

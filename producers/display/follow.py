@@ -13,7 +13,7 @@ from rich.text import Text
 
 from producers.display.consoles import print_line
 from shared.bucket.interface import Bucket
-from shared.errors import BrokerError, JobFailedError
+from shared.errors import BrokerError, HeldError, JobFailedError
 from shared.jobs.folder import JobFolder, JobStatus, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.jobs.states import JobState
@@ -183,6 +183,7 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
 
     Raises:
         JobFailedError: the job failed or was cancelled; carries the reason, the next command and the exit code of the cause.
+        HeldError: the result is held back from its channel.
         BrokerError: Redis has not answered for ``GIVE_UP_SECONDS``, and the job has not changed.
     """
     outcome: Outcome | None = None
@@ -210,9 +211,11 @@ def _describe(status: JobStatus) -> tuple[str, str]:
     return f"{status.chunks_done} of {status.chunks} candidate folds", status.reason
 
 
-def failure(job_id: str, outcome: Outcome | None) -> JobFailedError:
+def failure(job_id: str, outcome: Outcome | None) -> JobFailedError | HeldError:
     """The error for a job that failed or was cancelled, with the exit code of its cause."""
     state, reason = (outcome.state, outcome.reason) if outcome else ("lost", "its folder is gone")
+    if outcome is not None and outcome.state == JobState.HELD:
+        return HeldError(f"the result of job {job_id} is held: {reason}", next_step=outcome.next_step)
     error = JobFailedError(f"job {job_id} {state}: {reason}", next_step=outcome.next_step if outcome else "")
     error.exit_code = outcome.exit_code if outcome and outcome.exit_code else JobFailedError.exit_code
     return error

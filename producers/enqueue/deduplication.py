@@ -13,7 +13,7 @@ from shared.errors import MessageError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import REQUESTS, JobFolder
 from shared.jobs.ids import ABANDONED_AFTER, time_of_job
-from shared.jobs.states import JobState
+from shared.jobs.states import SETTLED_STATES
 
 MOST_DAMAGED = 100
 """The most files of one request that name no job; with more, the damage is not accidental, and no file is added."""
@@ -74,7 +74,7 @@ def claim(bucket: Bucket, digest: str, versions: Mapping[str, str], *, again: bo
         outcome = folder.outcome()
         if (outcome is None and _was_removed(folder)) or _has_found_others(folder, versions):
             continue
-        if outcome is None or (outcome.state == JobState.DONE and not again) or (run is not None and run.once):
+        if outcome is None or (outcome.state in SETTLED_STATES and not again) or (run is not None and run.once):
             return folder.job_id
     raise AssertionError("unreachable: count() does not end")
 

@@ -69,6 +69,7 @@ def enqueue_fix(  # noqa: PLR0913 - a request has these fields
     def job(own_id: str) -> ScoreJob:
         path = source.place_in(JobFolder(bucket, own_id))
         taken = {"model": fixed.model, "table": fixed.table, "place": fixed.place, "fixed_rows": path, "interval": fixed.interval}
+        taken |= {"channel": fixed.channel} if fixed.channel else {}
         return checked(ScoreJob, request | taken | {"kind": "score", "job_id": own_id, "created": created.isoformat()})
 
     job(NO_ID)

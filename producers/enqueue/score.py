@@ -8,10 +8,10 @@ from producers.enqueue.sources import find_table, result_place
 from producers.local_definitions import definitions_here
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import resolve
-from shared.catalog.manifests import check_place
+from shared.catalog.manifests import CHANNELS, OUTPUTS, check_place
 from shared.catalog.paths import MODELS
 from shared.catalog.releases import read_release
-from shared.errors import ModelError
+from shared.errors import ModelError, RequestError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import REJECT_SHARE, ScoreJob
 from shared.settings import Settings
@@ -28,14 +28,17 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
     max_reject_share: float = REJECT_SHARE,
     max_rejects: int | None = None,
     interval: bool = False,
+    channel: str | None = None,
+    guard_off: str = "",
     again: bool = False,
     run: ScheduledRun | None = None,
 ) -> Enqueued:
     """Asks to score a table with a model; with ``interval``, also for the bounds of each rate.
 
     ``table`` is searched in the bucket first, then on this machine. ``day`` is the day of the result (default: today); for a table below
-    ``data/predict/input`` of the bucket the folder determines it. ``again`` repeats a request that is done. Two requests are equal if they
-    have the same ``run``, or without one, if all other fields are equal.
+    ``data/predict/input`` of the bucket the folder determines it. ``channel`` is the
+    channel on which the result is published, and ``guard_off`` why the guard does not judge it. ``again`` repeats a request that is done.
+    Two requests are equal if they have the same ``run``, or without one, if all other fields are equal.
 
     Raises:
         RequestError: a field is invalid.
@@ -52,6 +55,10 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
         request["max_rejects"] = max_rejects
     if interval:
         request["interval"] = interval
+    if channel is not None:
+        request["channel"] = channel
+    if guard_off:
+        request["guard_off"] = guard_off
 
     def job(job_id: str) -> ScoreJob:
         table_path = source.place_in(JobFolder(bucket, job_id))
@@ -59,10 +66,21 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
 
     job(NO_ID)
     release = _release_of(settings, bucket, model)
+    _check_definition(release)
     if interval:
         read_release(bucket, release).manifest.check_interval()
     digest = request_digest("score", request | {"release": release, "table": source.fingerprint})
     return enqueue(settings, bucket, run.digest if run else digest, job, [source], again=again, run=run)
+
+
+def _check_definition(release: str) -> None:
+    """Raises RequestError if the results of the definition would be in the folder of the channels."""
+    definition = release.partition("@")[0]
+    if f"{OUTPUTS}/{definition}" == CHANNELS:
+        raise RequestError(
+            f"the definition {definition} has the name of the folder of channels, {CHANNELS}",
+            next_step="Train it under another name: rename its folder, then scoring train NAME",
+        )
 
 
 def _release_of(settings: Settings, bucket: Bucket, model: str) -> str:

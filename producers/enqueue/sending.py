@@ -19,7 +19,7 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import Job, ScoreJob, StepMessage, TrainJob
 from shared.queue.broker import make_app, send
 from shared.queue.client import connect_to_redis
-from shared.queue.routes import NOTIFY, SCORE_PLAN, TRAIN_FIT
+from shared.queue.routes import NOTIFY, SCORE_FINISH, SCORE_PLAN, TRAIN_FIT
 from shared.queue.state.stacks import id_in_redis
 from shared.records import decode
 from shared.settings import Settings
@@ -59,6 +59,11 @@ def cancel(settings: Settings, bucket: Bucket, job_id: str) -> str:
     return outcome.state
 
 
+def send_finish(settings: Settings, job_id: str) -> BrokerError | None:
+    """Sends the finish step of a score job; returns why it could not be sent, in which case the sweep sends it."""
+    return _send(settings, SCORE_FINISH, job_id)
+
+
 def checked(kind: Any, fields: dict[str, Any]) -> Any:  # noqa: ANN401 - ScoreJob or TrainJob
     try:
         return decode(kind, fields)
@@ -74,6 +79,7 @@ _OPTIONS = {
     "alias": ("--alias", _NAME),
     "promote": ("--promote", "never, auto or always"),
     "chunk_rows": ("--chunk-rows", "a whole number from 1 to 1,000,000,000"),
+    "channel": ("--channel", _NAME),
     "max_rejects": ("--max-rejects", "a whole number from 0 to 1,000,000,000,000"),
     "max_reject_share": ("--max-reject-share", "a number from 0 to 1"),
     "max_left_out": ("--max-left-out", "a number from 0 to 1"),

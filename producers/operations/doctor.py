@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import redis
 
+from producers.operations.checks.channels import check_channels
 from producers.operations.checks.examined import PROBE_SECONDS, START_REDIS, Examined
 from producers.operations.checks.finding import Finding, error
 from producers.operations.checks.queues import check_queues
@@ -50,7 +51,7 @@ class Group:
 GROUPS = [
     Group(checks=[check_variables, check_redis]),
     Group(
-        checks=[check_bucket, check_stack, check_schedule],
+        checks=[check_bucket, check_stack, check_schedule, check_channels],
         errors=(ScoringError, OSError),
         finding=lambda examined, reason: error(
             "bucket", f"{examined.settings.bucket_url}: {reason}", "Check BUCKET_URL and its credentials."

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from producers.channels.held import list_held
 from producers.schedule.run_states import last_success, overdue, read_entries
 from shared.bucket.interface import Bucket
 from shared.bucket.local import LocalBucket
@@ -169,7 +170,13 @@ class Scrape(Collector):
             "scoring_oldest_job_age_seconds", "Seconds since the oldest job that has not ended was requested; 0 if there is none."
         )
         age.add_metric([], max(time.time() - min(oldest), 0.0) if oldest else 0)
-        return [jobs, age, *self._disk(), *self._schedule()]
+        return [jobs, age, *self._held(), *self._disk(), *self._schedule()]
+
+    def _held(self) -> Iterator[Metric]:
+        held = list(list_held(self._bucket))
+        overdue = sum(result.is_overdue for result in held)
+        yield GaugeMetricFamily("scoring_results_held", "Results that wait for a person to approve or refuse them.", value=len(held))
+        yield GaugeMetricFamily("scoring_results_held_overdue", "Held results that wait for longer than hold_for.", value=overdue)
 
     def _disk(self) -> Iterator[Metric]:
         """Metrics of the bucket's disk; an object store has no limit."""
@@ -220,6 +227,12 @@ def _counts(counted: counters.Counters) -> Iterator[Metric]:
     for (kind, state), count in sorted(ends.items()):
         ended.add_metric([kind, state], count)
     yield ended
+    checks = CounterMetricFamily(
+        "scoring_guard_checks", "Checks of results before their publication on a channel.", labels=["channel", "check", "verdict"]
+    )
+    for labels, count in sorted(counted.guard.items()):
+        checks.add_metric(labels, count)
+    yield checks
     seconds = HistogramMetricFamily("scoring_chunk_seconds", "Seconds that each stage of a chunk took.", labels=["stage"])
     for stage, histogram in counted.stages.items():
         upto, buckets = 0, []

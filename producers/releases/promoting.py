@@ -1,13 +1,10 @@
 """Moves an alias for a person, to another release or back to the previous one, and sends a notice."""
 
-import contextlib
-import getpass
-import os
-import socket
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter, ValidationError
 
+from producers.authorship import check_reason, who
 from producers.releases.signing import checked_manifest
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import (
@@ -31,8 +28,6 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
 from shared.records import Name, is_release_id
 from shared.signatures import Signature
-
-LONGEST_REASON = 500
 
 
 def promote(bucket: Bucket, model: str, alias: str, *, reason: str = "") -> Alias | None:
@@ -133,14 +128,6 @@ def alias_option(name: str) -> str:
     return name.removesuffix(LATEST)
 
 
-def who() -> str:
-    """The person at this terminal, as ``user@host``."""
-    user = str(os.getuid())
-    with contextlib.suppress(OSError, KeyError):  # a container may run as a user without a name
-        user = getpass.getuser()
-    return f"{user}@{socket.gethostname()}"[:200]
-
-
 def _unknown(bucket: Bucket, alias: str) -> ModelError:
     if alias == "latest":
         return ModelError(
@@ -180,12 +167,6 @@ def _name_to_move(bucket: Bucket, alias: str, release: str) -> str:
     else:
         return name
     raise RequestError(f"{alias!r} cannot be an alias: {problem}", next_step="Choose another name, like champion.")
-
-
-def check_reason(reason: str) -> None:
-    """Raises RequestError when a reason is too long to be stored."""
-    if len(reason) > LONGEST_REASON:
-        raise RequestError(f"the reason has {len(reason):,} characters, more than the {LONGEST_REASON} allowed", next_step="Shorten it.")
 
 
 def _check_release(bucket: Bucket, release: str) -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from producers.releases.promoting import LONGEST_REASON, check_reason, who, whole_releases
+from producers.authorship import LONGEST_REASON, check_reason, who
+from producers.releases.promoting import whole_releases
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import (
     LATEST,

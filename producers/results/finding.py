@@ -10,7 +10,7 @@ from shared.catalog.manifests import OUTPUTS, PREDICTIONS, ResultManifest
 from shared.catalog.paths import MANIFEST, REVISIONS
 from shared.catalog.results import FoundResult, UnreadableResult, list_results, read_result
 from shared.errors import RequestError
-from shared.jobs.states import JobState
+from shared.jobs.states import SETTLED_STATES
 from shared.signatures import Signature
 
 
@@ -41,7 +41,7 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     if kept is not None:
         return kept.folder, kept.manifest
     status = job_of_result(bucket, wanted).status()
-    if status.state != JobState.DONE or status.outcome is None:
+    if status.state not in SETTLED_STATES or status.outcome is None:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
     revision = f"{status.outcome.result}/{REVISIONS}/{wanted}"
     found = read_result(bucket, revision)

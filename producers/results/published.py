@@ -10,7 +10,7 @@ from shared.catalog.results import FoundResult, inspect_result, list_revisions
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob
-from shared.jobs.states import JobState
+from shared.jobs.states import SETTLED_STATES, JobState
 
 
 def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
@@ -21,6 +21,8 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
     """
     if not isinstance(job, ScoreJob):
         return outcome
+    if outcome.state == JobState.HELD:
+        return outcome.model_copy(update={"result": f"{outcome.result}/{REVISIONS}/{job.job_id}"})
     if outcome.state != JobState.DONE:
         return _fixed(bucket, job, outcome)
     place = outcome.result
@@ -35,7 +37,7 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
 
 def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, Any] | None:
     """The figures of a result as numbers for programs (the facts of an outcome are text); None when there is no result."""
-    if not isinstance(job, ScoreJob) or outcome is None or outcome.state != JobState.DONE:
+    if not isinstance(job, ScoreJob) or outcome is None or outcome.state not in SETTLED_STATES:
         return None
     found = inspect_result(bucket, f"{outcome.result}/{REVISIONS}/{job.job_id}")
     if not isinstance(found, FoundResult):

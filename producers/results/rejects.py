@@ -21,7 +21,7 @@ from shared.catalog.results import FoundResult, find_revision, read_result
 from shared.errors import MessageError, RequestError, TableError
 from shared.jobs.files import JobFile, PartFile
 from shared.jobs.folder import JobFolder
-from shared.jobs.states import JobState
+from shared.jobs.states import SETTLED_STATES
 from shared.records import decode_long
 from shared.table_files import TEXT_FORMS, TextForm, kind_of, promised_kind
 from shared.text.csv_lines import fields_of_line, value_of
@@ -69,7 +69,7 @@ def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
     job = job_of_result(bucket, wanted)
     outcome = job.outcome()
     # when some parts are gone, the result still has all rejects
-    if outcome is not None and outcome.state == JobState.DONE and not 0 < job.status().chunks <= len(job.parts_done()):
+    if outcome is not None and outcome.state in SETTLED_STATES and not 0 < job.status().chunks <= len(job.parts_done()):
         return wanted, _read(_rejects_of_result(job), bucket, has_header=True)
     if job.files_were_removed():
         raise job.removed_error()
@@ -123,7 +123,7 @@ def examined_share_in_words(bucket: Bucket, job_id: str) -> str:
         return ""
     status = job.status()
     done = len(job.parts_done())
-    if (status.outcome and status.outcome.state == JobState.DONE) or 0 < status.chunks <= done:
+    if (status.outcome and status.outcome.state in SETTLED_STATES) or 0 < status.chunks <= done:
         return ""
     return f"{done} of {status.chunks or 'an unknown number of'} chunks"
 

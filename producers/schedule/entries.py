@@ -28,7 +28,9 @@ from shared.text.yaml_files import shown
 
 COMBINATION = "combination"
 """The kind of a validation error about a combination of fields."""
-SCORE_FIELDS = ("model", "interval")
+SCORE_FIELDS = ("model", "interval", "channel")
+NO_CHANNEL = "none"
+"""In place of a channel: the results of the entry are on no channel, and no guard judges them."""
 TRAIN_FIELDS = ("table", "eval", "alias", "promote", "force")
 """Fields that are valid in only one kind of entry."""
 _JSON_SCHEMA_OF_COMBINATIONS: JsonDict = {
@@ -98,6 +100,8 @@ class Entry(BaseModel):
     """The model that scores."""
     interval: Annotated[StrictBool, _SWITCH] = False
     """Whether the bounds of each rate are computed too."""
+    channel: Annotated[Name, _TEXT, Field(description=f"a name like live, or {NO_CHANNEL}")] = ""
+    """The channel on which the result is published if the guard lets it pass; by default that of the entry's name."""
     train: Annotated[Name, _TEXT, Field(description="a definition, like v2")] = ""
     """The definition to train; an entry that scores has none."""
     table: Annotated[DatedPath, Field(description="a path in the bucket, like data/train/{date:%Y/%m/%d}/train.csv.gz")] = ""
@@ -142,6 +146,11 @@ class Entry(BaseModel):
     def kind(self) -> Literal["score", "train"]:
         """The kind of its jobs."""
         return "score" if self.score else "train"
+
+    @property
+    def shown_on(self) -> str | None:
+        """The channel of its results; None if it has none."""
+        return None if self.channel == NO_CHANNEL or not self.score else self.channel or self.name
 
     @property
     def line(self) -> Cron:

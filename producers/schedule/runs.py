@@ -69,6 +69,12 @@ def next_run(entry: Entry, now: datetime) -> Run | None:
     return None if moment is None else Run(entry=entry, at=moment)
 
 
+def is_newest(run: Run, now: datetime) -> bool:
+    """Returns True if no later run of the entry was due: the result of an older run never replaces what its channel shows."""
+    later = next_run(run.entry, run.at)
+    return later is None or later.at > now
+
+
 def runs_on(entry: Entry, first: date, last: date) -> list[Run]:
     """The runs on these days in the zone of the entry, the oldest first."""
     start = datetime.combine(first, datetime.min.time(), UTC) - DAY

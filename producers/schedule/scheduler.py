@@ -36,7 +36,7 @@ from producers.schedule.run_states import (
     state_of,
     waiting_file,
 )
-from producers.schedule.runs import Run, due_runs, newest_runs, next_run
+from producers.schedule.runs import Run, due_runs, is_newest, newest_runs, next_run
 from producers.schedule.schedule_file import SCHEDULE, Problem
 from shared.bucket.interface import Bucket
 from shared.errors import PermanentError, ScoringError, TransientError
@@ -77,6 +77,7 @@ def ask_for(settings: Settings, bucket: Bucket, run: Run, *, once: bool = False,
             model=entry.model,
             day=run.local.date(),
             interval=entry.interval,
+            channel=entry.shown_on if is_newest(run, datetime.now(UTC)) else None,
             again=again,
             run=scheduled,
         )

@@ -16,6 +16,9 @@ INPUTS = "data/predict/input"
 OUTPUTS = "data/predict/output"
 """Folder of the results: ``<definition>/<place>/`` below it."""
 
+CHANNELS = f"{OUTPUTS}/channels"
+"""Folder of the channels (``shared.catalog.channels``); no definition may have the name of this folder."""
+
 PREDICTIONS, REJECTS = "prediction_output.csv.gz", "rejects.csv.gz"
 """The files of a result, next to its manifest."""
 
@@ -374,6 +377,10 @@ class ResultManifest(Record):
     """The job whose rejects this job fixed, if any."""
     fixed_rows: FileDigest | None = None
     """The file of fixed rows."""
+    channel: Annotated[Name | None, Field(exclude_if=lambda name: name is None)] = None
+    """The channel for which the result was made."""
+    guard_off: Annotated[str, Field(exclude_if=lambda reason: not reason)] = ""
+    """Why the result was published on its channel without the guard; empty otherwise."""
     text_sha256: Sha256
     """Digest of the uncompressed prediction file; chunk sizes and retries do not change it."""
     output: FileDigest

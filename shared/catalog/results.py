@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.bucket.interface import Bucket
-from shared.catalog.manifests import OUTPUTS, ResultManifest
+from shared.catalog.manifests import CHANNELS, OUTPUTS, ResultManifest
 from shared.catalog.paths import MANIFEST, REVISIONS, revision_folder
 from shared.catalog.unreadable import read_or_reason
 from shared.errors import MessageError, PermanentError, RequestError
@@ -93,7 +93,7 @@ def read_result(bucket: Bucket, folder: str) -> FoundResult | None:
 
 def _below(bucket: Bucket, folder: str) -> Iterator[FoundResult | UnreadableResult]:
     for name in _folders(bucket, folder):
-        if name == REVISIONS:
+        if name == REVISIONS or f"{folder}/{name}" == CHANNELS:
             continue
         found = inspect_result(bucket, f"{folder}/{name}")
         if found is not None:
@@ -107,7 +107,7 @@ def _places(bucket: Bucket, folder: str) -> Iterator[str]:
     if REVISIONS in names:
         yield folder
     for name in names:
-        if name != REVISIONS:
+        if name != REVISIONS and f"{folder}/{name}" != CHANNELS:
             yield from _places(bucket, f"{folder}/{name}")
 
 

@@ -152,6 +152,22 @@ class GuardVerdict(Record):
     """None when the release is that of the base, or there is no base."""
     off_reason: str | None = None
     """Why a person switched the guard off for this job; None when nobody did."""
+    compared_with: int = Field(default=0, ge=0)
+    """The number of the change of the channel whose result is the base; 0 for the first result of a channel."""
+    failures: list[str] = Field(default_factory=list)
+    """Why the comparison itself failed: a base or a configuration that cannot be read."""
+
+    @property
+    def holds(self) -> bool:
+        """True if the result is held."""
+        return self.outcome == Outcome.HOLD
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Returns what a notice says about a result that is not quite as expected; empty for any other."""
+        if self.off_reason:
+            return {"guard": f"off: {self.off_reason}"}
+        return {"guard": "; ".join(worst_in_words(self))} if self.outcome != Outcome.PASS else {}
 
 
 _SEVERITY = {CheckOutcome.BLOCK: 0, CheckOutcome.FAILED: 1, CheckOutcome.WARN: 2}
@@ -169,4 +185,4 @@ def worst_checks(verdict: GuardVerdict, count: int = 3) -> list[CheckResult]:
 
 def worst_in_words(verdict: GuardVerdict, count: int = 3) -> list[str]:
     """The worst numbers of a verdict as sentences for a notice, at most ``count``; empty when everything is within its limits."""
-    return [check.sentence for check in worst_checks(verdict, count)]
+    return [*verdict.failures, *(check.sentence for check in worst_checks(verdict, count))][:count]

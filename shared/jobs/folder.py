@@ -17,7 +17,7 @@ from shared.bucket.interface import Bucket
 from shared.errors import JobFailedError, MessageError, PermanentError, RequestError, ScoringError, StaleMessageError
 from shared.jobs.files import JobFile, PartFile, Subfolder
 from shared.jobs.messages import Job, ScoreJob, StepMessage, decode_job
-from shared.jobs.states import FINAL_STATES, FinalState, JobState
+from shared.jobs.states import FINAL_STATES, SETTLED_STATES, FinalState, JobState
 from shared.records import Record, Timestamp, decode, decode_long
 
 JOBS = "jobs"
@@ -193,7 +193,7 @@ class JobFolder:
     def fail_unpublished(self, error: ScoringError) -> None:
         """Fails a job whose outcome is ``done`` but whose result or release cannot be published."""
         outcome = self.outcome()
-        if outcome is None or outcome.state != JobState.DONE or self.has(JobFile.PUBLISHED):
+        if outcome is None or outcome.state not in SETTLED_STATES or self.has(JobFile.PUBLISHED):
             return
         self._keep(outcome)
         # a revision with a manifest belongs to a job that is done
@@ -224,6 +224,11 @@ class JobFolder:
         outcome = self.outcome()
         if outcome is None:
             raise RequestError(f"job {self.job_id} has not ended", next_step=f"Watch it with: scoring jobs show {self.job_id}")
+        if outcome.state == JobState.HELD:
+            raise RequestError(
+                f"the result of job {self.job_id} is complete, and held",
+                next_step=f"Publish it with: scoring results approve {self.job_id} --reason TEXT",
+            )
         if outcome.state == JobState.DONE:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
@@ -237,6 +242,18 @@ class JobFolder:
         self.bucket.delete(self.file(JobFile.DELIVERY_ATTEMPT))
         self.bucket.delete(self.file(JobFile.NOTIFIED))
         self.bucket.delete(self.file(JobFile.OUTCOME))
+        # again: a process that read the old outcome may have removed the mark
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
+
+    def reopen_held(self, stack: str = "") -> None:
+        """Lets the finish step decide again about a held result, after a person approved it."""
+        outcome = self.outcome()
+        if outcome is None or outcome.state != JobState.HELD:
+            return
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
+        self._keep(outcome)
+        for name in (JobFile.DELIVERY_ATTEMPT, JobFile.NOTIFIED, JobFile.PUBLISHED, JobFile.OUTCOME):
+            self.bucket.delete(self.file(name))
         # again: a process that read the old outcome may have removed the mark
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 
@@ -311,8 +328,8 @@ class JobFolder:
             return JobStatus(
                 job=job, state=state, since=stage.at if stage else job.created, reason=reason, chunks=chunks, chunks_done=done, outcome=None
             )
-        state = JobState.FINISHING if outcome.state == JobState.DONE and not self.is_published else outcome.state
-        done = chunks if outcome.state == JobState.DONE else self._chunks_done(job)
+        state = JobState.FINISHING if outcome.state in SETTLED_STATES and not self.is_published else outcome.state
+        done = chunks if outcome.state in SETTLED_STATES else self._chunks_done(job)
         return JobStatus(
             job=job,
             state=state,

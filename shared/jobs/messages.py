@@ -97,6 +97,17 @@ class ScoreJob(Record):
     interval: Annotated[bool, Field(exclude_if=lambda wanted: not wanted)] = False
     """True to add ``cr_low`` and ``cr_high``. False is not written: workers of an earlier version do not know the field."""
 
+    channel: Annotated[Name | None, Field(exclude_if=lambda name: name is None)] = None
+    """The channel on which the result is published if the guard lets it pass."""
+    guard_off: Annotated[str, Field(max_length=500, exclude_if=lambda reason: not reason)] = ""
+    """Why the result is published on its channel whatever the guard finds; empty to obey the guard."""
+
+    @model_validator(mode="after")
+    def _guard_with_channel(self) -> Self:
+        if self.guard_off and self.channel is None:
+            raise ValueError("guard_off belongs to a channel")
+        return self
+
     @model_validator(mode="after")
     def _fixes_with_rows(self) -> Self:
         if (self.fixes is None) != (self.fixed_rows is None):

@@ -19,6 +19,8 @@ class JobState(StrEnum):
     """The job ended with an error; it can be resumed."""
     CANCELLED = "cancelled"
     """A person cancelled the job; it can be resumed."""
+    HELD = "held"
+    """The result is complete but held back from its channel: a person approves or refuses it."""
     UNREADABLE = "unreadable"
     """The request is damaged. Lists show this state; no file holds it."""
 
@@ -27,7 +29,9 @@ class JobState(StrEnum):
         return repr(self.value)
 
 
-FinalState = Literal[JobState.DONE, JobState.FAILED, JobState.CANCELLED]
-"""A state that a job leaves only if a person resumes it."""
-FINAL_STATES = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+FinalState = Literal[JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.HELD]
+"""A state that a job leaves only if a person resumes it, or approves its result."""
+FINAL_STATES = (JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.HELD)
+SETTLED_STATES = (JobState.DONE, JobState.HELD)
+"""The final states of a job that has a complete result or release."""
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING, JobState.FINISHING)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from shared.bucket.interface import Bucket
+from shared.catalog.channels import revisions_in_use
+from shared.catalog.held import held_jobs
 from shared.errors import PermanentError
 from shared.jobs.folder import JOBS, JobFolder, open_jobs
 from shared.jobs.messages import ScoreJob
@@ -23,6 +25,10 @@ class Needs:
     open: frozenset[str] = frozenset()
     whole: dict[str, str] = field(default_factory=dict)
     """Job -> the open job that needs it."""
+    held: frozenset[str] = frozenset()
+    """Jobs whose result waits for a person to approve or refuse it."""
+    on_channel: dict[str, str] = field(default_factory=dict)
+    """Job -> the channel that shows its result or can be rolled back to it."""
     unclear: bool = False
     """True while the needs of an open job are not known yet."""
 
@@ -30,7 +36,15 @@ class Needs:
         """Returns why the files of a job must stay; None when no open job needs them."""
         if job_id in self.open:
             return "it is open"
+        if job_id in self.held:
+            return "its result is held until a person approves or refuses it"
         return f"open job {self.whole[job_id]} needs it" if job_id in self.whole else None
+
+    def reason_of_revision(self, job_id: str) -> str | None:
+        """Returns why the revision of a job must stay, or None when nothing needs it."""
+        if job_id in self.on_channel:
+            return f"the channel {self.on_channel[job_id]} shows it or can be rolled back to it"
+        return self.reason(job_id)
 
 
 def read_needs(bucket: Bucket) -> Needs:
@@ -42,7 +56,13 @@ def read_needs(bucket: Bucket) -> Needs:
         found = needed_by(bucket, job_id)
         unclear = unclear or found is None
         whole |= dict.fromkeys(found or (), job_id)
-    return Needs(open=frozenset(names), whole=whole, unclear=unclear)
+    return Needs(
+        open=frozenset(names),
+        whole=whole,
+        held=frozenset(held_jobs(bucket)),
+        on_channel={revision.rpartition("/")[2]: channel for revision, channel in revisions_in_use(bucket).items()},
+        unclear=unclear,
+    )
 
 
 def needed_by(bucket: Bucket, job_id: str) -> frozenset[str] | None:

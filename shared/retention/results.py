@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.bucket.interface import Bucket, FileInfo
-from shared.catalog.manifests import OUTPUTS
+from shared.catalog.manifests import CHANNELS, OUTPUTS
 from shared.catalog.paths import MANIFEST, REVISIONS
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS
@@ -37,7 +37,8 @@ class ResultPlace:
 def result_folders(bucket: Bucket) -> Iterator[str]:
     """Folders below the output folder that together contain all results, in the order of their paths."""
     for definition in bucket.folders(OUTPUTS):
-        yield from _below(bucket, f"{OUTPUTS}/{definition}", 1)
+        if f"{OUTPUTS}/{definition}" != CHANNELS:
+            yield from _below(bucket, f"{OUTPUTS}/{definition}", 1)
 
 
 def _below(bucket: Bucket, folder: str, depth: int) -> Iterator[str]:
@@ -77,7 +78,7 @@ def assess_place(inspection: Inspection, place: ResultPlace) -> list[Assessment]
     }
     rules = inspection.rules.revisions
     kept = dict.fromkeys(complete, "revisions stay for ever") if rules is None else kept_revisions(complete, rules, inspection.now)
-    kept |= {name: reason for name in complete if (reason := inspection.needs.reason(name)) is not None}
+    kept |= {name: reason for name in complete if (reason := inspection.needs.reason_of_revision(name)) is not None}
     if kept.keys() != complete.keys():
         kept |= _current(inspection.bucket, place, complete)
     for name in sorted(place.revisions, reverse=True):
@@ -97,7 +98,7 @@ def _assess_whole(inspection: Inspection, place: ResultPlace, made: Mapping[str,
     """Assesses the place as a whole; None when it has only revisions."""
     age = inspection.rules.results
     last = max([newest(place.files), *filter(None, made.values())]) if not any(made.values()) else max(filter(None, made.values()))
-    in_use = any(inspection.needs.reason(name) for name in place.revisions) or None in made.values()
+    in_use = any(inspection.needs.reason_of_revision(name) for name in place.revisions) or None in made.values()
     if age is not None and not in_use and inspection.now - last >= age:
         return to_remove(Kind.RESULT, place.path, place.everything, f"nothing was published there for more than {in_words(age)}")
     if not place.files:
@@ -120,7 +121,7 @@ def _current(bucket: Bucket, place: ResultPlace, complete: Mapping[str, datetime
 
 def _assess_incomplete(inspection: Inspection, path: str, job_id: str, files: Sequence[FileInfo]) -> Assessment:
     """Assesses a revision without a manifest: its job is about to end or was cancelled, or a removal was interrupted."""
-    needed = inspection.needs.reason(job_id)
+    needed = inspection.needs.reason_of_revision(job_id)
     if needed is not None:
         return to_keep(Kind.REVISION, path, files, f"its job: {needed}")
     if not inspection.rules.is_set or inspection.now - newest(files) < ABANDONED_AFTER:

@@ -1,34 +1,34 @@
 """The comparison of a new result with the base of its channel: what every check may ask for."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import ClassVar
 
-import numpy as np
-
-from shared.catalog.manifests import ReleaseManifest
+from shared.catalog.manifests import ReleaseManifest, ResultManifest
 from shared.guard.checks import Grouping
 from shared.guard.config import ChannelGuard, OnNewRelease
 from shared.guard.verdict import ALL
-from workers.guard.groups import BY_DEVICE, ONE_GROUP, Groups
-from workers.guard.indexes import Index, IndexAndManifest, Rows
+from shared.index_format import DEVICE
+from shared.prediction_index import PredictionIndex
+from workers.guard.measures.groups import BY_DEVICE, ONE_GROUP, Groups
 from workers.guard.measures.measuring import Measures, Rates, Unchanged, measure
 from workers.guard.measures.release_difference import Translation, measure_unchanged
 
 
-class _NoRows:
-    """The index of no result, for the first result of a channel."""
+@dataclass(frozen=True, kw_only=True)
+class IndexAndManifest:
+    """A result: its index, its manifest, and since when the channel has had results on the same table in a row."""
 
-    rows = 0
-    files: ClassVar[list[str]] = []
-    has_whole_keys = True
-    columns: ClassVar[list[str]] = []
-    feature_counts: ClassVar[Mapping[str, np.ndarray]] = {}
+    index: PredictionIndex
+    manifest: ResultManifest
+    table_since: datetime | None = None
+    """From the verdict of the result; None without one: then the end of the result counts."""
 
-    def slices(self, rows_at_once: int = 1) -> Iterator[Rows]:
-        return iter(())
+    @property
+    def has_devices(self) -> bool:
+        """True when the last two bits of a key are the device."""
+        return self.index.has_whole_keys and DEVICE in self.manifest.keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,15 +145,17 @@ class Comparison:
             return None
         if list(self.base.index.columns) != list(self.new.index.columns):
             return ReleaseChange(own=None, reason="the two releases read different columns")
-        own = measure_unchanged(self._old_index, self.new.index, self.groups, self.config.checks.moved.by_more_than)
+        if not (self.base.index.has_digests and self.new.index.has_digests):
+            return ReleaseChange(own=None, reason="the index of one of the two results has no digests of features")
+        own = measure_unchanged(self.base.index, self.new.index, self.groups, self.config.checks.moved.by_more_than)
         rows = own.moved.all.rows
         if rows < self.fewest_unchanged:
             return ReleaseChange(own=None, unchanged_rows=rows, reason=f"that is fewer than {self.fewest_unchanged:,}")
         return ReleaseChange(own=own, unchanged_rows=rows, is_excused=True)
 
     @property
-    def _old_index(self) -> Index:
-        return _NoRows() if self.base is None else self.base.index
+    def _old_index(self) -> PredictionIndex | None:
+        return None if self.base is None else self.base.index
 
 
 def important_columns(manifest: ReleaseManifest) -> list[str]:

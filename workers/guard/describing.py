@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from shared.guard.checks import CheckName
 from shared.guard.verdict import WORST_ROWS, CheckOutcome, CheckResult, ReleaseDifference, RowProblem, WorstRow
+from shared.prediction_index import PredictionIndex
 from workers.guard.comparison import Comparison, ReleaseChange
-from workers.guard.indexes import Index
 from workers.guard.measures.worst_rows import QuotedRow
 
 _BAD = {CheckOutcome.WARN, CheckOutcome.BLOCK}
@@ -48,12 +48,12 @@ def _worst_row(comparison: Comparison, row: QuotedRow, problem: RowProblem) -> W
         rate_now=row.now,
         clicks=row.clicks,
         file=_file(result.index, row.file),
-        line=row.line,
+        line=row.line if row.line > 0 else None,
     )
 
 
-def _file(index: Index, position: int | None) -> str | None:
-    return None if position is None or not 0 <= position < len(index.files) else index.files[position]
+def _file(index: PredictionIndex, position: int) -> str | None:
+    return index.files[position] if 0 <= position < len(index.files) else None
 
 
 def release_difference(comparison: Comparison) -> ReleaseDifference | None:

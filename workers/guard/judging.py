@@ -6,12 +6,11 @@ from datetime import datetime
 from shared.guard.checks import CheckConfig, CheckName
 from shared.guard.config import ChannelGuard, GuardMode, OnNewRelease
 from shared.guard.verdict import BaseResult, CheckOutcome, CheckResult, ConfigVersion, GuardVerdict, Outcome
+from workers.guard.checks.limits import WIDER, Limits
 from workers.guard.checks.registry import CHECKS, Check
 from workers.guard.checks.table_checks import table_since
-from workers.guard.comparison import Comparison
+from workers.guard.comparison import Comparison, IndexAndManifest
 from workers.guard.describing import release_difference, worst_rows
-from workers.guard.indexes import IndexAndManifest
-from workers.guard.limits import WIDER, Limits
 
 
 def judge(  # noqa: PLR0913 - the parts of a judgement come from different files

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import redis
 import structlog
 
+from shared.catalog.paths import REVISIONS
 from shared.errors import MessageError, RequestError
 from shared.jobs.files import NOTICE, JobFile
 from shared.jobs.folder import JobFolder, Outcome
@@ -188,7 +189,8 @@ def compose(folder: JobFolder, outcome: Outcome) -> Notice:
     if outcome.release:
         facts["release"] = outcome.release
     if outcome.result:
-        facts["path"] = outcome.result
+        held = f"/{REVISIONS}/{folder.job_id}" if outcome.state == JobState.HELD else ""
+        facts["path"] = f"{outcome.result}{held}"
     facts |= folder.with_publication_facts(outcome).facts
     if outcome.reason:
         facts["reason"] = outcome.reason

@@ -30,7 +30,7 @@ The job may be innocent: when something else kills whole workers, as a release d
 FURTHER_UP_TO_A_DAY = 6
 """After so many further crashes the rest is longer than a day, so more of them need not be raised to a power."""
 
-ORPHANS, NOTICES = "stray files", "notices to tell"
+ORPHANS, CHANNELS, NOTICES = "stray files", "channels", "notices to tell"
 """The pieces of a sweep other than inspecting jobs; no job has such a name."""
 
 NAMES = {routes.SWEEP: "the sweep", routes.GC: "the removal of what is old"}
@@ -92,7 +92,7 @@ def _tell(bucket: Bucket, crashes: Crashes) -> None:
 
 def _next_step(crashes: Crashes) -> str:
     more = "Give the workers of the queue control more memory; it is tried again by itself"
-    is_job = crashes.step == routes.SWEEP and crashes.piece not in (OUTSIDE_PIECES, ORPHANS, NOTICES)
+    is_job = crashes.step == routes.SWEEP and crashes.piece not in (OUTSIDE_PIECES, ORPHANS, CHANNELS, NOTICES)
     if not is_job:
         return f"{more}."
     return f"{more}, after a minute at first and later once a day. See: scoring jobs show {crashes.piece}"

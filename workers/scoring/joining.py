@@ -110,6 +110,8 @@ def join(folder: JobFolder, job: ScoreJob, plan: Plan, *, awaits: bool) -> Resul
         devices=_device_summaries(parts),
         keys=release.keys,
         interval=plan.interval,
+        channel=job.channel,
+        guard_off=job.guard_off,
         text_sha256=joined.text_sha256,
         output=joined.digest,
         rejects=rejects,

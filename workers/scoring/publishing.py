@@ -4,21 +4,23 @@ import json
 from datetime import UTC, datetime
 
 from shared.bucket.interface import Bucket
+from shared.catalog.held import mark_held, unmark_held
 from shared.catalog.manifests import PREDICTIONS, REJECTS, ResultManifest
-from shared.catalog.paths import MANIFEST
+from shared.catalog.paths import MANIFEST, revision_folder
 from shared.catalog.retirements import why_retired
-from shared.errors import MessageError
+from shared.errors import HeldError, MessageError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder, Outcome
-from shared.jobs.states import JobState
+from shared.jobs.states import SETTLED_STATES, JobState
 from shared.records import decode_long
 from shared.signatures import Signature
+from workers.scoring.channels import Ruling, rule, show_on_channel
 from workers.scoring.joining import join, output_folder
 from workers.scoring.plan import read_plan
 
 
 def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
-    """Joins the parts and publishes the result; returns the outcome, or None while something is missing.
+    """Joins the parts, and publishes the result or holds it; returns the outcome, or None while something is missing.
 
     If ``awaits`` is true, it joins the existing parts while it waits for the last chunks.
 
@@ -32,52 +34,82 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
         manifest = join(folder, job, plan, awaits=awaits)
         if manifest is None:
             return folder.outcome()
-        retired = why_retired(folder.bucket, manifest.release)
-        folder.write_outcome(
-            _done(manifest, output_folder(manifest.release, job), accepted=folder.has(JobFile.REJECTS_ACCEPTED), retired=retired)
-        )
+        ruling = rule(folder, job, manifest)
+        folder.write_outcome(_outcome(folder, manifest, output_folder(manifest.release, job), ruling))
         outcome = folder.outcome()
-    if outcome is not None and outcome.state == JobState.DONE and not folder.is_published:
-        # not earlier: any later job may publish a revision with a manifest, so the revision must belong to a job that is done
-        own = f"{outcome.result}/revisions/{folder.job_id}"
-        folder.bucket.copy(folder.file(JobFile.MANIFEST), f"{own}/{MANIFEST}", durable=True)
-        newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
+    if outcome is not None and outcome.state in SETTLED_STATES and not folder.is_published:
+        facts = _hold(folder, outcome) if outcome.state == JobState.HELD else _publish(folder, outcome)
         # a fix of this job cuts the slices that it needs again; slices of an abandoned plan are removed, too
         folder.bucket.delete_folder(folder.file(Subfolder.SLICES))
-        newer = {} if newest == own else {"facts": {"newer result": _newer_result(outcome.result, newest)}}
-        folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps({"at": datetime.now(UTC).isoformat()} | newer).encode())
+        published = {"at": datetime.now(UTC).isoformat()} | ({"facts": facts} if facts else {})
+        folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps(published).encode())
     return outcome
+
+
+def _publish(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
+    """Publishes the result at its place and on its channel; returns facts for people about what it did not replace."""
+    own = _complete_revision(folder, outcome)
+    newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
+    facts = {} if newest == own else {"newer result": _newer_result(outcome.result, newest)}
+    job = folder.score_job()
+    if job.channel is not None:
+        facts |= show_on_channel(folder, job.channel, outcome)
+        unmark_held(folder.bucket, folder.job_id)
+    return facts
+
+
+def _hold(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
+    _complete_revision(folder, outcome)
+    mark_held(folder.bucket, folder.job_id)
+    return {}
+
+
+def _complete_revision(folder: JobFolder, outcome: Outcome) -> str:
+    """Puts the manifest, and what the guard found, into the revision of the job, and returns the folder of the revision."""
+    # not earlier: any later job may publish a revision with a manifest, so the revision must belong to a job that is done
+    own = revision_folder(outcome.result, folder.job_id)
+    if folder.has(JobFile.GUARD):
+        folder.bucket.copy(folder.file(JobFile.GUARD), f"{own}/{JobFile.GUARD}", durable=True)
+    folder.bucket.copy(folder.file(JobFile.MANIFEST), f"{own}/{MANIFEST}", durable=True)
+    return own
 
 
 def _newer_result(place: str, revision: str) -> str:
     return f"at {place} lies a newer result, that of job {revision.rpartition('/')[2]}; this one is kept as a revision"
 
 
-def _done(manifest: ResultManifest, place: str, *, accepted: bool, retired: str) -> Outcome:
+def _outcome(folder: JobFolder, manifest: ResultManifest, place: str, ruling: Ruling) -> Outcome:
+    accepted = folder.has(JobFile.REJECTS_ACCEPTED)
+    retired = why_retired(folder.bucket, manifest.release)
     facts = {
         **({"warning": f"{manifest.release} is retired {retired}"} if retired else {}),
+        **ruling.facts,
         **({"fixes": manifest.fixes} if manifest.fixes else {}),
         "rows in": f"{manifest.rows_in:,}",
         "scored": f"{manifest.rows_scored:,}",
         "rejected": f"{manifest.rows_rejected:,}{', accepted by a person' if accepted else ''}",
-        **({"rejects": f"{place}/{REJECTS}"} if manifest.rejects else {}),
+        **({"rejects": f"{manifest.revision if ruling.is_held else place}/{REJECTS}"} if manifest.rejects else {}),
         **({"set to 0 or 1": f"{manifest.rows_clipped:,}"} if manifest.rows_clipped else {}),
         **({"repeated keys": manifest.repeated} if manifest.repeated else {}),
         "seconds": f"{manifest.seconds:.1f}",
         "rows per second": f"{manifest.rows_in / max(manifest.seconds, 1e-9):,.0f}",
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f}" for name, device in manifest.devices.items()}
-    definition = manifest.release.partition("@")[0]
-    next_step = f"Look at it with: scoring results head {manifest.job_id}"
-    next_step += f"; at its rejects with: scoring results rejects {manifest.job_id}" if manifest.rejects else ""
     return Outcome(
-        state=JobState.DONE,
-        at=manifest.finished,
-        definition=definition,
+        state=JobState.HELD if ruling.is_held else JobState.DONE,
+        at=datetime.now(UTC) if ruling.is_decided else manifest.finished,
+        reason=ruling.reason,
+        next_step=ruling.next_step or _look_at(manifest),
+        exit_code=HeldError.exit_code if ruling.is_held else 0,
+        definition=manifest.release.partition("@")[0],
         release=manifest.release,
         result=place,
         facts=facts,
-        next_step=next_step,
     )
+
+
+def _look_at(manifest: ResultManifest) -> str:
+    rejects = f"; at its rejects with: scoring results rejects {manifest.job_id}" if manifest.rejects else ""
+    return f"Look at it with: scoring results head {manifest.job_id}{rejects}"
 
 
 def publish_newest(bucket: Bucket, place: str, job_id: str) -> str:

@@ -1,16 +1,19 @@
 """The tasks of a score job."""
 
+import contextlib
+
 import celery
+import redis
 import structlog
 
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage, StepMessage
-from shared.jobs.states import JobState
+from shared.jobs.states import SETTLED_STATES
 from shared.queue import broker, routes
-from shared.queue.state import progress
+from shared.queue.state import counters, progress
 from workers.recovery.attempts import Attempt
 from workers.runtime.work_caches import drop_caches_of_other_work
-from workers.scoring import joining, planning, publishing
+from workers.scoring import channels, joining, planning, publishing
 from workers.tasks import context
 from workers.tasks.chunks.run import run_chunk
 from workers.tasks.chunks.sender import ChunkSender
@@ -61,6 +64,15 @@ def score_finish(task: celery.Task, message: StepMessage, folder: JobFolder, _: 
         return
     log.info("finished", state=outcome.state, result=outcome.result)
     progress.forget(context.redis_client(), message.job_id)
-    if outcome.state == JobState.DONE:
+    if outcome.state in SETTLED_STATES:
         forget_crashing_release(outcome.release)
+        _count_checks(folder)
     broker.send(task.app, routes.NOTIFY, [message])
+
+
+def _count_checks(folder: JobFolder) -> None:
+    """Counts the outcomes of the guard's checks; a lost count costs nothing but a figure."""
+    verdict = channels.read_verdict(folder)
+    if verdict is not None:
+        with contextlib.suppress(redis.RedisError):
+            counters.count_checks(context.redis_client(), verdict.channel, [(check.check, check.outcome) for check in verdict.checks])

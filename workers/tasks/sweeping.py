@@ -1,11 +1,14 @@
 """One run of the sweep: what a worker asks Redis for, and what it sends again."""
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import celery
 import redis
+import structlog
 
+from shared.catalog.channels import end_interrupted_changes
+from shared.errors import ScoringError
 from shared.processes import drop_abandoned
 from shared.queue import broker
 from shared.queue.backlog import waiting_since
@@ -14,9 +17,12 @@ from shared.queue.state.leases import are_leased
 from shared.queue.state.maintenance_crashes import Maintenance
 from workers.recovery import sweep
 from workers.recovery.attempts import note_sent_again, step_name
-from workers.recovery.maintenance import NOTICES, ORPHANS
+from workers.recovery.held_results import remind_of_held
+from workers.recovery.maintenance import CHANNELS, NOTICES, ORPHANS
 from workers.tasks import context
 from workers.tasks.delivering import deliver_announced
+
+log = structlog.get_logger()
 
 
 def sweep_once(app: celery.Celery, maintenance: Maintenance) -> None:
@@ -32,9 +38,21 @@ def sweep_once(app: celery.Celery, maintenance: Maintenance) -> None:
         send_again(app, missing)
     heartbeat.update_heartbeat(client, heartbeat.SWEEP)
     heartbeat.note_swept(client, turn.after)
+    if may_enter is None or may_enter(CHANNELS):
+        _look_after_channels(maintenance.now)
     # another stack delivers its own notices to its own webhook
     if context.stack().claim().is_ours and (may_enter is None or may_enter(NOTICES)):
         deliver_announced(client, maintenance.now)
+
+
+def _look_after_channels(now: datetime) -> None:
+    """Ends changes of channels that a process left half done, and reminds people of held results."""
+    try:
+        for name in end_interrupted_changes(context.bucket(), now):
+            log.info("interrupted change of a channel ended", channel=name)
+        remind_of_held(context.bucket(), now)
+    except ScoringError as error:
+        log.warning("channels not inspected, the next sweep is due soon", error=str(error))
 
 
 def send_again(app: celery.Celery, missing: sweep.Missing) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from producers.cli.commands import channels
 from producers.display.terminal import (
     console,
     json_option,
@@ -28,7 +29,11 @@ NUMBERS = ("entity_id", "device", "cr", "cr_low", "cr_high")
 
 @click.group()
 def results() -> None:
-    """List and show published results."""
+    """List and show results; decide about held ones; move channels."""
+
+
+for command in channels.COMMANDS:
+    results.add_command(command)
 
 
 @results.command("list")

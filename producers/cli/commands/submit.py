@@ -150,6 +150,9 @@ def train(
 @click.option("--max-reject-share", type=Share(), help="Share of rows that may be rejected before the job fails.  [default: 0.01]")
 @click.option("--max-rejects", type=int, help="Rows that may be rejected before the job fails.  [default: any number]")
 @click.option("--interval", is_flag=True, help="Write cr_low and cr_high after cr, if the model has intervals.")
+@click.option("--channel", help="Publish on this channel too, if the guard lets the result pass, for example live.")
+@click.option("--guard", type=click.Choice(["on", "off"]), default="on", show_default=True, help="off: publish whatever the guard finds.")
+@click.option("--reason", default="", help="Why the guard is off; kept in the manifest and shown in the notice.")
 @click.option("--fix", "fixes", metavar="JOB", help="TABLE holds corrected rows, which replace this job's rejects.")
 @again_option
 @wait_option
@@ -162,6 +165,9 @@ def score(
     max_reject_share: float | None,
     max_rejects: int | None,
     interval: bool,
+    channel: str | None,
+    guard: str,
+    reason: str,
     fixes: str | None,
     again: bool,
     wait: bool,
@@ -180,6 +186,7 @@ def score(
         scoring score data/predict/input/2026/11/23 --model champion
         scoring score keywords.parquet --model v2 --date 2026-11-23
         scoring score keywords.parquet --model v3 --interval
+        scoring score data/predict/input/2026/11/23 --model champion --channel live
         scoring score fixed.csv --fix 20261123t101500000z-score-9bfad3
     """
     from producers.enqueue.fix import enqueue_fix
@@ -188,11 +195,12 @@ def score(
     from shared.catalog.aliases import resolve
     from shared.jobs.messages import REJECT_SHARE
 
-    if fixes is not None and ((model, day, chunk_rows) != (None, None, None) or interval):
+    if fixes is not None and ((model, day, chunk_rows, channel) != (None, None, None, None) or interval):
         raise RequestError(
-            "--fix takes the model, the date, the chunks and the interval of the job that it fixes",
-            next_step="Leave out --model, --date, --chunk-rows and --interval.",
+            "--fix takes the model, the date, the chunks, the interval and the channel of the job that it fixes",
+            next_step="Leave out --model, --date, --chunk-rows, --interval and --channel.",
         )
+    guard_off = _reason_without_guard(guard, channel=channel, reason=reason)
     settings, bucket = open_bucket_here()
     if fixes is not None:
         from producers.job_names import find_job
@@ -218,10 +226,27 @@ def score(
         max_reject_share=REJECT_SHARE if max_reject_share is None else max_reject_share,
         max_rejects=max_rejects,
         interval=interval,
+        channel=channel,
+        guard_off=guard_off,
         again=again,
     )
+    if guard_off:
+        warn(f"the guard is off: the result is shown on {channel} whatever the guard finds")
     warn_of_forced(bucket, resolve(bucket, settings.model_ver if model is None else model))
     if model is None:
         why = "the default" if settings.model_ver == DEFAULT_MODEL else "which MODEL_VER names"
         say(f"Model {settings.model_ver}, {why}; another one is taken with --model, such as --model champion.", err=True)
     after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+
+
+def _reason_without_guard(guard: str, *, channel: str | None, reason: str) -> str:
+    """Returns why the guard is off; empty if it is on."""
+    if guard == "on":
+        if reason:
+            raise RequestError("--reason says why the guard is off, and it is on", next_step="Leave out --reason, or add --guard off.")
+        return ""
+    if channel is None:
+        raise RequestError("--guard off needs a channel: without one, no guard judges the result", next_step="Leave out --guard.")
+    if not reason.strip():
+        raise RequestError("--guard off needs a reason", next_step='Say why, as in: --guard off --reason "first night of a new shop"')
+    return reason

@@ -1,11 +1,12 @@
 """Counters of the workers' work in Redis, for ``scoring metrics``; they may be lost at any moment and restart at zero.
 
 One hash ``scoring:tally`` holds all of them: ``chunks``, ``rows``, ``rejects``, ``releases:loaded``, ``releases:kept``,
-``ended:<kind>:<state>``, and for each stage of a chunk the sum of its seconds and the number of chunks in each histogram bin.
+``ended:<kind>:<state>``, ``guard:<channel>:<check>:<outcome>``, and for each stage of a chunk the sum of its seconds and the number of
+chunks in each histogram bin.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import redis
@@ -45,6 +46,8 @@ class Counters:
     ended: dict[tuple[str, str], int]
     """Jobs by kind and final state."""
     stages: dict[str, Histogram]
+    guard: dict[tuple[str, str, str], int]
+    """Checks of results by channel, check and outcome."""
 
 
 def of_chunk(*, rows: int, rejects: int, stages: Mapping[str, float], release_was_kept: bool) -> dict[str, float]:
@@ -64,6 +67,15 @@ def count_end(client: redis.Redis, kind: str, state: str) -> None:
         pipe.execute()
 
 
+def count_checks(client: redis.Redis, channel: str, outcomes: Iterable[tuple[str, str]]) -> None:
+    """Counts the outcome of each check of one result; raises redis.RedisError."""
+    with client.pipeline(transaction=False) as pipe:
+        for check, outcome in outcomes:
+            pipe.hincrby(KEY, f"guard:{channel}:{check}:{outcome}", 1)
+        pipe.expire(KEY, KEPT_SECONDS)
+        pipe.execute()
+
+
 def read_counters(client: redis.Redis) -> Counters:
     """The counts so far; raises redis.RedisError."""
     found = {name.decode(): value for name, value in client.hgetall(KEY).items() if isinstance(name, bytes)}
@@ -72,6 +84,7 @@ def read_counters(client: redis.Redis) -> Counters:
         return int(found.get(name, 0))
 
     ends = [name.split(":") for name in found if name.startswith("ended:")]
+    checks = [name.split(":") for name in found if name.startswith("guard:")]
     stages = sorted({*STAGES, *(name.split(":")[1] for name in found if name.startswith("stage:"))})
     return Counters(
         chunks=count("chunks"),
@@ -87,4 +100,5 @@ def read_counters(client: redis.Redis) -> Counters:
             )
             for stage in stages
         },
+        guard={(channel, check, outcome): count(f"guard:{channel}:{check}:{outcome}") for _, channel, check, outcome in checks},
     )

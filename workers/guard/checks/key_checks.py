@@ -2,8 +2,8 @@
 
 from shared.guard.checks import Weight
 from workers.guard.checks.finding import Finding, Skipped, too_few
+from workers.guard.checks.words import percent, relative_change
 from workers.guard.comparison import Comparison
-from workers.guard.words import percent, relative_change
 
 Findings = list[Finding | Skipped]
 

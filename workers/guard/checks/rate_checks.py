@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from shared.guard.checks import Grouping, Weight
 from shared.guard.verdict import ALL
 from workers.guard.checks.finding import Finding, Skipped, too_few
+from workers.guard.checks.psi import in_quantile_bins, psi_above_chance
+from workers.guard.checks.words import change, percent, rate, relative_change
 from workers.guard.comparison import Comparison
 from workers.guard.measures.measuring import Rates
-from workers.guard.measures.rate_bins import quantile
-from workers.guard.psi import in_quantile_bins, psi_above_chance
-from workers.guard.words import change, percent, rate, relative_change
+from workers.guard.measures.rate_bins import mean, quantile, rescaled
 
 Findings = list[Finding | Skipped]
 
@@ -70,14 +70,16 @@ def p99_cr(comparison: Comparison) -> Findings:
 
 
 def psi_cr(comparison: Comparison) -> Findings:
-    """The population stability index of the rates in ten quantile bins of the expected ones."""
+    """The population stability index of the rates, after the change of their mean, which ``mean_cr`` judges, is taken out."""
     translation = comparison.translation
 
     def differ(rates: Rates, name: str, codes: list[int]) -> _Difference:
         unchanged = translation.own.old.rows(codes) if translation else 0
         rows = unchanged if unchanged >= comparison.fewest_unchanged else None
-        value = psi_above_chance(*in_quantile_bins(rates.old.histogram(codes), rates.new.histogram(codes)), rows=rows)
-        return _Difference(value, f"the distribution of the rates{_of(name)} changed by {value:.3g} (PSI above chance)")
+        old, new = rates.old.histogram(codes), rates.new.histogram(codes)
+        old = rescaled(old, mean(new) / mean(old))
+        value = psi_above_chance(*in_quantile_bins(old, new), rows=rows)
+        return _Difference(value, f"the shape of the distribution of the rates{_of(name)} changed by {value:.3g} (PSI above chance)")
 
     config = comparison.config.checks.psi_cr
     return _by_group(comparison, config.by, config.min_rows, differ)

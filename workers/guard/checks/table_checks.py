@@ -4,25 +4,31 @@ from datetime import datetime
 
 import numpy as np
 
+from shared.guard.verdict import ALL
+from shared.index_format import FeatureCounts
+from shared.prediction_index import PredictionIndex
 from workers.guard.checks.finding import Finding, Skipped, too_few
+from workers.guard.checks.psi import psi_above_chance, with_own_bins
+from workers.guard.checks.words import hours
 from workers.guard.comparison import Comparison
-from workers.guard.psi import psi_above_chance
-from workers.guard.words import hours
 
 Findings = list[Finding | Skipped]
+
+_FIRST_NEGATIVE = 1 << 13
+"""The first bin of negative numbers (``workers.guard.index.feature_counts``): their bins count away from zero."""
 
 
 def psi_features(comparison: Comparison) -> Findings:
     """The population stability index of the most important columns that both indexes count."""
-    config, new = comparison.config.checks.psi_features, comparison.new.index.feature_counts
-    old = comparison.known_base.index.feature_counts
-    shared = [name for name in new if name in old and len(old[name]) == len(new[name])]
-    if not shared:
-        return [Skipped(reason=_why_none(comparison.theirs, base_has=bool(old), new_has=bool(new)))]
-    rows = min(int(np.sum(old[shared[0]])), int(np.sum(new[shared[0]])))
+    config, new, old = comparison.config.checks.psi_features, comparison.new, comparison.known_base
+    columns = _shared_columns(old.index.feature_counts, new.index.feature_counts)
+    if not columns:
+        return [Skipped(reason=_why_none(comparison.theirs, base_has=old.index.has_digests, new_has=new.index.has_digests))]
+    rows = min(old.index.rows, new.index.rows)
     if rows < config.min_rows:
-        return [too_few("all", rows, config.min_rows, "one of the two results")]
-    values = {name: psi_above_chance(np.asarray(old[name]), np.asarray(new[name])) for name in _wanted(comparison, shared)}
+        return [too_few(ALL, rows, config.min_rows, "one of the two results")]
+    important = [name for name in comparison.important_columns if name in columns][: config.columns]
+    values = {name: _psi_of(name, old.index, new.index) for name in important or columns}
     first = sorted(values, key=lambda name: -values[name])[: config.columns]
     return [
         Finding(group=name, value=values[name], words=f"the values of {name} changed by {values[name]:.3g} (PSI above chance)")
@@ -30,16 +36,26 @@ def psi_features(comparison: Comparison) -> Findings:
     ]
 
 
+def _shared_columns(old: FeatureCounts, new: FeatureCounts) -> list[str]:
+    """The columns that both tables count in the same way, in the order of the new one."""
+    return [*(name for name in new.ones if name in old.ones), *(name for name in new.bins if name in old.bins)]
+
+
+def _psi_of(name: str, old: PredictionIndex, new: PredictionIndex) -> float:
+    ones = old.feature_counts.ones.get(name)
+    if ones is not None:
+        of_new = new.feature_counts.ones[name]
+        return psi_above_chance(np.array([old.rows - ones, ones]), np.array([new.rows - of_new, of_new]))
+    of_old, of_new_bins = old.feature_counts.bins[name], new.feature_counts.bins[name]
+    places = sorted({*of_old, *of_new_bins}, key=lambda place: place if place < _FIRST_NEGATIVE else -place)
+    counts = (np.array([of_column.get(place, 0) for place in places]) for of_column in (of_old, of_new_bins))
+    return psi_above_chance(*with_own_bins(*counts))
+
+
 def _why_none(theirs: str, *, base_has: bool, new_has: bool) -> str:
     if base_has and new_has:
         return "the two results have no column in common"
     return f"{'the result' if base_has else theirs} has no counts of the values of its columns"
-
-
-def _wanted(comparison: Comparison, shared: list[str]) -> list[str]:
-    """The most important columns; all of them when the release has no importance."""
-    important = [name for name in comparison.important_columns if name in shared]
-    return important[: comparison.config.checks.psi_features.columns] or shared
 
 
 def same_table(comparison: Comparison) -> Findings:

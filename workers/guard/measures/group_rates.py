@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from workers.guard.measures.rate_bins import BINS, CENTERS
+from workers.guard.measures.rate_bins import BINS, mean
 
 
 class GroupRates:
@@ -52,8 +52,7 @@ class GroupRates:
         """The mean rate of a group that has rows, weighted by clicks or by rows."""
         if by_clicks:
             return float(self._weighted[group].sum() / self._clicks[group].sum())
-        counts = self.histogram(group)
-        return float(counts @ CENTERS / counts.sum())
+        return mean(self.histogram(group))
 
     def only_rate(self, code: int) -> float | None:
         """The one rate of all rows of a group; None when they differ or there are none."""

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
-from workers.guard.groups import Groups
-from workers.guard.indexes import Index
+from shared.prediction_index import PredictionIndex
 from workers.guard.measures.group_rates import GroupRates, places_of
+from workers.guard.measures.groups import Groups
 from workers.guard.measures.keys import KeyCounts
 from workers.guard.measures.moved_rows import MovedRows
 from workers.guard.measures.rate_bins import bins_of
@@ -56,7 +56,7 @@ class Unchanged:
         return window.old.cr
 
 
-def measure(old: Index, new: Index, groups: Groups, by_more_than: float, expectation: Expectation) -> Measures:
+def measure(old: PredictionIndex | None, new: PredictionIndex, groups: Groups, by_more_than: float, expectation: Expectation) -> Measures:
     """Measures two results in one pass, one window of keys at a time."""
     clicks = ClicksOfRows(in_old=has_clicks(old), in_new=has_clicks(new))
     keys, worst, rates = KeyCounts(), WorstRows(), Rates.empty(groups, by_more_than)

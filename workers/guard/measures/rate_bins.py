@@ -28,6 +28,18 @@ def bins_of(rates: np.ndarray) -> np.ndarray:
     return np.minimum(bins, BINS - 1, out=bins)
 
 
+def mean(counts: np.ndarray) -> float:
+    """The mean of the counted rates, with an error of at most 0.4 %."""
+    return float(counts @ CENTERS / counts.sum())
+
+
+def rescaled(counts: np.ndarray, factor: float) -> np.ndarray:
+    """The histogram of the rates times a factor, cut at 1."""
+    places = np.flatnonzero(counts)
+    moved: np.ndarray = np.bincount(bins_of(CENTERS[places] * factor), weights=counts[places], minlength=BINS)
+    return moved
+
+
 def quantile(counts: np.ndarray, level: float) -> float:
     """The rate below which this share of the counted rates lies, interpolated within its bin."""
     return float(quantiles(counts, np.array([level]))[0])

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.guard.groups import Groups
-from workers.guard.indexes import Index
+from shared.prediction_index import PredictionIndex
 from workers.guard.measures.group_rates import places_of
+from workers.guard.measures.groups import Groups
 from workers.guard.measures.measuring import Rates
 from workers.guard.measures.moved_rows import MovedRows
 from workers.guard.measures.rate_bins import BINS, CENTERS, bins_of, quantiles
@@ -17,7 +17,7 @@ _MOST_KNOTS = 64
 _ROWS_OF_A_KNOT = 20
 
 
-def measure_unchanged(old: Index, new: Index, groups: Groups, by_more_than: float) -> Rates:
+def measure_unchanged(old: PredictionIndex, new: PredictionIndex, groups: Groups, by_more_than: float) -> Rates:
     """The rates of the unchanged rows, those with the same key and the same features, under both releases."""
     clicks, rates = ClicksOfRows(in_old=has_clicks(old), in_new=has_clicks(new)), Rates.empty(groups, by_more_than)
     for window in windows(RunReader(old), RunReader(new)):

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.guard.checks import Weight
-from workers.guard.indexes import Index
+from shared.prediction_index import PredictionIndex
 from workers.guard.measures.windows import Window
 
 
-def has_clicks(index: Index) -> bool:
+def has_clicks(index: PredictionIndex | None) -> bool:
     """Returns True when the rows of an index have clicks."""
-    first = next(index.slices(1), None)
-    return first is not None and first.clicks is not None
+    return index is not None and index.at(0, 0).clicks is not None
 
 
 @dataclass

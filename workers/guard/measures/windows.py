@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from workers.guard.indexes import Index, Rows
+from shared.prediction_index import IndexRows, PredictionIndex
 
 ROWS_AT_ONCE = 1 << 16
 """Rows of each index in a window: its arrays stay in the cache of a processor."""
@@ -25,24 +25,23 @@ class Run:
     """The first 64 bits: a changed row passes for unchanged with a probability of 2**-64."""
     clicks: np.ndarray | None
     """Not negative: a missing or negative number is 0."""
-    file: np.ndarray | None
-    line: np.ndarray | None
+    file: np.ndarray
+    line: np.ndarray
 
     def __len__(self) -> int:
         return len(self.key)
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Run":
-        digest, clicks, file, line = (
-            None if column is None else column[rows] for column in (self.digest, self.clicks, self.file, self.line)
-        )
-        return Run(self.key[rows], self.cr[rows], digest, clicks, file, line)
+        digest, clicks = (None if column is None else column[rows] for column in (self.digest, self.clicks))
+        return Run(self.key[rows], self.cr[rows], digest, clicks, self.file[rows], self.line[rows])
 
 
 @dataclass
 class RunReader:
     """Reads an index in runs of unique keys; repeated keys keep their first row, and the others are counted."""
 
-    index: Index
+    index: PredictionIndex | None
+    """None for no rows, as before the first result of a channel."""
     doubled: int = 0
     first_doubled: list[Run] = field(default_factory=list)
     """The first repeated rows, at most ``MOST_QUOTED``."""
@@ -50,13 +49,11 @@ class RunReader:
     def runs(self, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[Run]:
         """Yields the rows; a run is empty when all its keys are repeated."""
         last: object = None
-        for found in self.index.slices(rows_at_once):
-            rows = _run(found)
-            if not len(rows):
-                continue
+        for found in () if self.index is None or not self.index.rows else self.index.slices(rows_at_once):
+            rows = _run(found, has_digests=self.index is not None and self.index.has_digests)
             is_repeated = np.empty(len(rows), dtype=bool)
             is_repeated[0] = last is not None and rows.key[0] == last
-            np.equal(rows.key[1:], rows.key[:-1], out=is_repeated[1:])
+            is_repeated[1:] = rows.key[1:] == rows.key[:-1]
             last = rows.key[-1]
             yield self._without(rows, is_repeated) if is_repeated.any() else rows
 
@@ -71,9 +68,9 @@ class RunReader:
 MOST_QUOTED = 10
 
 
-def _run(rows: Rows) -> Run:
+def _run(rows: IndexRows, *, has_digests: bool) -> Run:
     clicks = None if rows.clicks is None else np.fmax(rows.clicks, 0.0)
-    return Run(rows.key, rows.cr, None if rows.digest is None else rows.digest[:, 0], clicks, rows.file, rows.line)
+    return Run(rows.key, rows.cr, rows.digest[:, 0] if has_digests else None, clicks, rows.file, rows.line)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ from workers.guard.measures.windows import MOST_QUOTED, Run, Window
 
 @dataclass(frozen=True)
 class QuotedRow:
-    """A row with its rates; ``position`` is that of its file in the index that has the row."""
+    """A row with its rates and its place in the table that has it."""
 
     cost: float
     key: object
     before: float | None
     now: float | None
     clicks: float | None
-    file: int | None
-    line: int | None
+    file: int
+    """Position in the files of the index."""
+    line: int
+    """-1 when it is unknown."""
 
 
 @dataclass
@@ -84,8 +86,8 @@ def _quoted(run: Run, positions: "np.ndarray | list[int]", costs: np.ndarray, cl
             before=None,
             now=float(run.cr[position]),
             clicks=None if clicks is None else float(clicks[place]),
-            file=None if run.file is None else int(run.file[position]),
-            line=None if run.line is None else int(run.line[position]),
+            file=int(run.file[position]),
+            line=int(run.line[position]),
         )
         for place, position in enumerate(positions)
     ]

@@ -1,71 +1,52 @@
 """Made-up results for the tests of the guard: an index in memory, manifests, and tables of keywords with a model."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pyarrow as pa
 
-from shared.catalog.manifests import DeviceSummary, FileDigest, ResultManifest, TableFingerprint
-from workers.guard.indexes import IndexAndManifest
+from shared.catalog.manifests import KEYS, DeviceSummary, FileDigest, ResultManifest, TableFingerprint
+from shared.index_format import BATCH_ROWS, CLICKS, CR, DIGEST, KEY, LINE, FeatureCounts, IndexShape, counts_metadata
+from shared.prediction_index import PredictionIndex
+from workers.guard.comparison import IndexAndManifest
 from workers.tables.schema import DEVICES
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ONE, OTHER = "v1@20261101T101500Z-9bfad3", "v1@20261122T101500Z-0a1b2c"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    key: np.ndarray
-    cr: np.ndarray
-    bounds: list[np.ndarray] = field(default_factory=list)
-    digest: np.ndarray | None
-    clicks: np.ndarray | None
-    file: np.ndarray | None
-    line: np.ndarray | None
+FILES = ("table.csv",)
+COLUMNS = ("att1", "att2")
 
 
-@dataclass
-class Index:
-    """An index in memory, sorted by key."""
-
-    everything: Rows
-    files: list[str] = field(default_factory=lambda: ["table.csv"])
-    has_whole_keys: bool = True
-    columns: list[str] = field(default_factory=lambda: ["att1", "att2"])
-    feature_counts: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        return len(self.everything.key)
-
-    def slices(self, rows_at_once: int = 1 << 16) -> Iterator[Rows]:
-        for start in range(0, self.rows, rows_at_once):
-            columns = {name: c for name, c in vars(self.everything).items() if name != "bounds"}
-            part = {name: None if c is None else c[start : start + rows_at_once] for name, c in columns.items()}
-            yield Rows(**part)
-
-
-def index(key, cr, *, features=None, clicks=None, counts=None, columns=("att1", "att2"), whole_keys=True) -> Index:
-    """An index of rows in any order; ``features`` are integers whose digests are themselves."""
-    key, cr = np.asarray(key), np.asarray(cr, dtype=np.float64)
+def index(key, cr, *, features=None, clicks=None, ones=None, bins=None, columns=COLUMNS) -> PredictionIndex:
+    """An index of rows in any order. ``features`` are integers that are their own digests; without them the index has no digests."""
+    key = np.asarray(key)
     order = np.argsort(key, kind="stable")
-    digest = None
-    if features is not None:
-        digest = np.stack([np.asarray(features, dtype=np.uint64)] * 2, axis=1)[order]
-    return Index(
-        Rows(
-            key=key[order],
-            cr=cr[order],
-            digest=digest,
-            clicks=None if clicks is None else np.asarray(clicks, dtype=np.float64)[order],
-            file=np.zeros(len(key), dtype=np.int32),
-            line=order.astype(np.int64) + 2,
-        ),
-        has_whole_keys=whole_keys,
-        columns=list(columns),
-        feature_counts=counts or {},
+    is_whole = key.dtype.kind == "i"
+    kinds = tuple((name, "binary") for name in columns)
+    shape = IndexShape(
+        keys=KEYS, has_whole_keys=is_whole, features=kinds, files=FILES, has_digests=features is not None, has_clicks=clicks is not None
     )
+    there = {KEY: pa.array(key[order], pa.int64() if is_whole else pa.string()), CR: pa.array(np.asarray(cr, dtype=np.float64)[order])}
+    if features is not None:
+        words = np.stack([np.asarray(features, dtype=np.uint64)[order]] * 2, axis=1)
+        there[DIGEST] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(key), [None, pa.py_buffer(words)])
+    if clicks is not None:
+        there[CLICKS] = pa.array(np.asarray(clicks, dtype=np.float64)[order])
+    there[LINE] = pa.array(order + 2, pa.uint32())
+    return written(shape, there, FeatureCounts(ones=ones or {}, bins=bins or {}))
+
+
+def written(shape: IndexShape, columns: dict[str, pa.Array], counts: FeatureCounts) -> PredictionIndex:
+    schema = shape.schema()
+    whole = pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_file(out, schema) as file:
+        for start in range(0, whole.num_rows // BATCH_ROWS * BATCH_ROWS + 1, BATCH_ROWS):
+            part = whole.slice(start, BATCH_ROWS)
+            file.write_batch(part, custom_metadata=counts_metadata(counts) if part.num_rows < BATCH_ROWS else None)
+    return PredictionIndex(out.getvalue().to_pybytes(), "prediction_index.arrow")
 
 
 def manifest(rows: int, *, release=ONE, table="a", finished=NOON, clipped=0, devices=DEVICES, job="job-1") -> ResultManifest:
@@ -92,7 +73,7 @@ def manifest(rows: int, *, release=ONE, table="a", finished=NOON, clipped=0, dev
     )
 
 
-def result(found: Index, **options) -> IndexAndManifest:
+def result(found: PredictionIndex, **options) -> IndexAndManifest:
     since = options.pop("table_since", None)
     return IndexAndManifest(index=found, manifest=manifest(found.rows, **options), table_since=since)
 
@@ -100,8 +81,3 @@ def result(found: Index, **options) -> IndexAndManifest:
 def keys(keywords: int, devices: int = 3) -> np.ndarray:
     """Keys of keywords 1, 2, ... with all devices."""
     return ((np.arange(1, keywords + 1)[:, None] << 2) | np.arange(devices)).ravel()
-
-
-def with_rates(old: Index, cr: np.ndarray) -> Index:
-    """The same rows with other rates."""
-    return replace(old, everything=replace(old.everything, cr=np.asarray(cr, dtype=np.float64)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from shared.guard.checks import CheckConfig, CheckName, Unit
 from shared.guard.verdict import CheckOutcome, CheckResult
 from workers.guard.checks.finding import Finding, Skipped
-from workers.guard.words import in_unit
+from workers.guard.checks.words import in_unit
 
 WIDER = 3.0
 """The factor of limits for the difference between two releases."""

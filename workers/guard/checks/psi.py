@@ -12,8 +12,8 @@ BINS = 10
 """Quantile bins of the base: the number for which the limits 0.1 and 0.25 are in use."""
 CHANCE = 0.001
 """The probability that an unchanged table exceeds the part that is taken off."""
-_SMOOTHING = 0.5
-"""Added to each count, so that an empty bin gives a finite number."""
+SMALLEST_SHARE = 0.001
+"""A bin with a smaller share counts as this one: otherwise a bin that becomes empty would weigh more, the more rows there are."""
 
 
 def psi_above_chance(old: np.ndarray, new: np.ndarray, rows: int | None = None) -> float:
@@ -39,15 +39,31 @@ def chance(n: int, m: int, bins: int) -> float:
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
-    smoothed = counts + _SMOOTHING
-    shares: np.ndarray = smoothed / smoothed.sum()
+    shares: np.ndarray = np.maximum(counts / counts.sum(), SMALLEST_SHARE)
     return shares
 
 
 def in_quantile_bins(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two fine histograms in the same coarse bins: at most ten, each with about as many rows of ``old``."""
+    """Two fine histograms in the same coarse bins: at most ten, each with about as many rows of ``old``.
+
+    A limit between two bins lies in the middle of the gap without rows of ``old``, so a model of few rates may change each a little.
+    """
     until = np.cumsum(old)
-    levels = until[-1] * np.arange(1, BINS) / BINS
-    starts = np.unique(np.searchsorted(until, levels, side="left") + 1)
-    starts = np.concatenate([[0], starts[starts < len(old)]])
+    places = np.flatnonzero(old)
+    last = np.unique(np.searchsorted(until, until[-1] * np.arange(1, BINS) / BINS, side="left"))
+    after = np.searchsorted(places, last, side="right")
+    last, after = last[after < len(places)], after[after < len(places)]
+    return _added(old, new, (last + 1 + places[after]) // 2)
+
+
+def with_own_bins(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two histograms of a column in quantile bins of ``old``, where a value that a tenth of the rows have is a bin of its own."""
+    until = np.cumsum(old)
+    last = np.searchsorted(until, until[-1] * np.arange(1, BINS) / BINS, side="left")
+    frequent = np.flatnonzero(old * BINS >= until[-1])
+    return _added(old, new, np.concatenate([last + 1, frequent, frequent + 1]))
+
+
+def _added(old: np.ndarray, new: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    starts = np.unique(np.concatenate([[0], starts[starts < len(old)]]))
     return np.add.reduceat(old, starts), np.add.reduceat(new, starts)

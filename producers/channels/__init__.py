@@ -1,0 +1,1 @@
+"""Channels and held results for people: decisions, rollbacks, histories."""

@@ -1,0 +1,56 @@
+"""Lists the held results with what the guard found."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from shared.bucket.interface import Bucket
+from shared.catalog.held import held_jobs, read_decision
+from shared.errors import PermanentError
+from shared.guard.config import ChannelGuard, GuardConfig, read_guard_config
+from shared.jobs.folder import JobFolder
+from shared.jobs.states import JobState
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldResult:
+    """A result that waits for a person."""
+
+    job_id: str
+    channel: str
+    table: str
+    since: datetime
+    reason: str
+    is_overdue: bool
+    """True if it waits for longer than ``hold_for`` of its channel."""
+
+
+def list_held(bucket: Bucket) -> Iterator[HeldResult]:
+    """Yields the results that nobody has decided about, the oldest first."""
+    waiting = held_jobs(bucket)
+    config = _config(bucket) if waiting else None
+    for job_id in waiting:
+        folder = JobFolder(bucket, job_id)
+        try:
+            job, outcome = folder.score_job(), folder.outcome()
+        except PermanentError:
+            continue  # doctor names jobs that cannot be read
+        if job.channel is None or outcome is None or outcome.state != JobState.HELD or read_decision(folder) is not None:
+            continue
+        hold_for = hold_time(config, job.channel)
+        is_overdue = datetime.now(UTC) - outcome.at > hold_for
+        yield HeldResult(
+            job_id=job_id, channel=job.channel, table=job.table, since=outcome.at, reason=outcome.reason, is_overdue=is_overdue
+        )
+
+
+def hold_time(config: GuardConfig | None, channel: str) -> timedelta:
+    """Returns how long a result of the channel is held until people are notified again; the default without a readable file."""
+    return (ChannelGuard() if config is None else config.channel(channel)).hold_for
+
+
+def _config(bucket: Bucket) -> GuardConfig | None:
+    try:
+        return read_guard_config(bucket)
+    except PermanentError:
+        return None  # doctor names the problem

@@ -1,0 +1,124 @@
+"""Moves a channel back to an earlier result, and ends the pin that this sets."""
+
+from datetime import UTC, datetime
+
+from producers.authorship import who
+from producers.channels.deciding import check_decision_reason
+from producers.job_names import find_job
+from shared.bucket.interface import Bucket
+from shared.catalog.channels import (
+    ChannelChange,
+    change_channel,
+    change_to,
+    channel_changes,
+    list_channels,
+)
+from shared.catalog.manifests import ResultManifest
+from shared.catalog.results import FoundResult, find_revision, inspect_result
+from shared.errors import RequestError
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import announce
+from shared.signatures import Signature
+
+
+def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: str) -> ChannelChange:
+    """Lets a channel show its previous result, or that of the job ``to``, and pins it: later results are held until it is unpinned.
+
+    On repetition it goes back one more.
+
+    Raises:
+        RequestError: there is no such channel, it has no previous result, that result is gone or damaged, or it shows it already.
+    """
+    check_decision_reason(reason)
+    now = existing_channel(bucket, channel)
+    target = _result_of(bucket, to) if to is not None else _previous(bucket, channel, now)
+    if now.shows(target):
+        raise RequestError(
+            f"{channel} shows the result of job {target.job_id} already", next_step=f"See its results: scoring results history {channel}"
+        )
+
+    def rolled_back(found: ChannelChange | None) -> ChannelChange | None:
+        # not retried: of two people who roll back the same result, one would go a step further than intended
+        if found is not None and found.number != now.number:
+            return None
+        change = change_to(target, found, "rolled back", pinned=True, by=who(), reason=reason)
+        further = now.back[now.back.index(target.revision) + 1 :] if to is None and target.revision in now.back else change.back
+        return change.model_copy(update={"back": further})
+
+    change = change_channel(bucket, channel, rolled_back)
+    if change is None:
+        raise RequestError(f"another process changed {channel} at this moment", next_step=f"See it: scoring results history {channel}")
+    _announce(bucket, channel, change)
+    return change
+
+
+def unpin(bucket: Bucket, channel: str, *, reason: str = "") -> ChannelChange | None:
+    """Ends the pin of a channel, which keeps showing its result until the next one; returns None if it is not pinned."""
+    existing_channel(bucket, channel)
+
+    def unpinned(now: ChannelChange | None) -> ChannelChange | None:
+        if now is None or not now.pinned:
+            return None
+        return now.model_copy(update={"at": datetime.now(UTC), "how": "unpinned", "pinned": False, "by": who(), "reason": reason})
+
+    change = change_channel(bucket, channel, unpinned)
+    if change is not None:
+        _announce(bucket, channel, change)
+    return change
+
+
+def existing_channel(bucket: Bucket, channel: str) -> ChannelChange:
+    """Returns the newest readable change of a channel.
+
+    Raises:
+        RequestError: there is no such channel; the message lists the known ones.
+    """
+    known = list_channels(bucket)
+    now = next(channel_changes(bucket, channel), None) if channel in known else None
+    if now is None:
+        names = f"; there are: {', '.join(known)}" if known else ", and no other one"
+        raise RequestError(
+            f"there is no channel {channel!r} in the bucket {bucket.url}{names}",
+            next_step="A channel begins with its first result: scoring score TABLE --channel NAME",
+        )
+    return now
+
+
+def _previous(bucket: Bucket, channel: str, now: ChannelChange) -> ResultManifest:
+    for revision in now.back:
+        found = inspect_result(bucket, revision)
+        if isinstance(found, FoundResult):
+            _check_signature(found)
+            return found.manifest
+    raise RequestError(
+        f"{channel} shows the result of job {now.job_id}, and no earlier result of it is left",
+        next_step=f"Name a result: scoring results rollback {channel} --to JOB --reason TEXT",
+    )
+
+
+def _result_of(bucket: Bucket, named: str) -> ResultManifest:
+    job_id = find_job(bucket, named, scores=True)
+    found = find_revision(bucket, job_id)
+    if found is None:
+        raise RequestError(f"job {job_id} has no result in the bucket {bucket.url}", next_step="List results with: scoring results list")
+    _check_signature(found)
+    return found.manifest
+
+
+def _check_signature(found: FoundResult) -> None:
+    if found.signed in (Signature.MISSING, Signature.WRONG):
+        raise RequestError(
+            f"the manifest of {found.folder} is not trusted: signed: {found.signed}", next_step="Name another result with --to JOB."
+        )
+
+
+def _announce(bucket: Bucket, channel: str, change: ChannelChange) -> None:
+    facts = {"channel": channel, "from": change.was or "nothing", "to": change.job_id, "by": change.by, "reason": change.reason}
+    is_pin = change.how == "rolled back"
+    notice = Notice(
+        good=not is_pin,
+        title=f"{change.how}: {channel} shows the result of job {change.job_id}",
+        facts={fact: value for fact, value in facts.items() if value},
+        next_step=f"Later results are held. End this with: scoring results unpin {channel}" if is_pin else "",
+    )
+    announce(bucket, f"channel-{channel}-{change.number:06d}", notice)

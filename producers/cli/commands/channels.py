@@ -1,0 +1,153 @@
+"""The commands under ``scoring results`` about channels and held results."""
+
+import click
+
+from producers.cli.after_enqueue import after_enqueue, wait_option
+from producers.display.terminal import console, json_option, open_bucket_here, print_json, say, say_empty
+
+reason_option = click.option("--reason", required=True, help="Why; kept in the history and shown in the notice.")
+
+
+@click.command()
+@json_option
+def held(as_json: bool) -> None:
+    """List the results that the guard holds back, the oldest first.
+
+    \b
+    Example:
+        scoring results held
+    """
+    from producers.channels.held import list_held
+    from producers.display import channels as display_channels
+
+    _, bucket = open_bucket_here()
+    found = list(list_held(bucket))
+    if as_json:
+        print_json([vars(result) for result in found])
+    elif found:
+        display_channels.print_held(console(), found)
+    else:
+        say_empty(bucket, "No result is held")
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@reason_option
+@wait_option
+@json_option
+def approve(job_id: str, reason: str, wait: bool, as_json: bool) -> None:
+    """Publish the held result of JOB at its place and on its channel.
+
+    The first decision about a result counts. If the channel has moved on since the result was held, the result is compared with what the
+    channel shows now, and may be held once more.
+
+    \b
+    Example:
+        scoring results approve 9bfad3 --reason "the shop closed its tablet campaigns"
+    """
+    from producers.channels import deciding
+    from producers.job_names import find_job_to_change
+
+    settings, bucket = open_bucket_here()
+    job_id = find_job_to_change(bucket, job_id, "scoring results approve")
+    after_enqueue(settings, bucket, deciding.approve(settings, bucket, job_id, reason=reason), wait=wait, as_json=as_json)
+
+
+@click.command()
+@click.argument("job_id", metavar="JOB")
+@reason_option
+@json_option
+def refuse(job_id: str, reason: str, as_json: bool) -> None:
+    """Keep the held result of JOB from its channel for good.
+
+    The channel keeps what it shows. The result stays as a revision until its retention ends.
+
+    \b
+    Example:
+        scoring results refuse 9bfad3 --reason "the join upstream was broken"
+    """
+    from producers.channels import deciding
+    from producers.job_names import find_job_to_change
+
+    _, bucket = open_bucket_here()
+    job_id = find_job_to_change(bucket, job_id, "scoring results refuse")
+    decision = deciding.refuse(bucket, job_id, reason=reason)
+    if as_json:
+        print_json({"job_id": job_id, **decision.encode()})
+    else:
+        say(f"The result of job {job_id} is refused; its channel keeps what it shows")
+
+
+@click.command()
+@click.argument("channel")
+@json_option
+def history(channel: str, as_json: bool) -> None:
+    """Show what CHANNEL showed, the newest first, with the author and the reason of each change.
+
+    \b
+    Example:
+        scoring results history live
+    """
+    from producers.channels.moving import existing_channel
+    from producers.display import channels as display_channels
+    from shared.catalog.channels import channel_changes
+
+    _, bucket = open_bucket_here()
+    existing_channel(bucket, channel)
+    found = list(channel_changes(bucket, channel))
+    if as_json:
+        print_json([change.encode() for change in found])
+    else:
+        display_channels.print_changes(console(), found)
+
+
+@click.command()
+@click.argument("channel")
+@click.option("--to", metavar="JOB", help="The job whose result it shows then.  [default: the result before the one that it shows]")
+@reason_option
+@json_option
+def rollback(channel: str, to: str | None, reason: str, as_json: bool) -> None:
+    """Let CHANNEL show its previous result, and pin it.
+
+    Later results of the schedule are held until `scoring results unpin CHANNEL`. Run it again to go back one more.
+
+    \b
+    Example:
+        scoring results rollback live --reason "rates of tablets are ten times too high"
+        scoring results rollback live --to 9bfad3 --reason "the last good night"
+    """
+    from producers.channels.moving import roll_back_channel
+
+    _, bucket = open_bucket_here()
+    change = roll_back_channel(bucket, channel, to=to, reason=reason)
+    if as_json:
+        print_json({"channel": channel, **change.encode()})
+        return
+    say(f"{channel} shows the result of job {change.job_id} now, made with {change.release}; before, it showed that of {change.was}")
+    say(f"It is pinned: later results are held. End this with: scoring results unpin {channel}")
+
+
+@click.command()
+@click.argument("channel")
+@click.option("--reason", default="", help="Why; kept in the history and shown in the notice.")
+@json_option
+def unpin(channel: str, reason: str, as_json: bool) -> None:
+    """Let CHANNEL show later results again, after a rollback.
+
+    It keeps showing its result until the next one passes the guard.
+
+    \b
+    Example:
+        scoring results unpin live
+    """
+    from producers.channels.moving import unpin
+
+    _, bucket = open_bucket_here()
+    change = unpin(bucket, channel, reason=reason)
+    if as_json:
+        print_json({"channel": channel, "changed": change is not None})
+    else:
+        say(f"{channel} is not pinned any more; the next result that passes the guard is shown" if change else f"{channel} is not pinned")
+
+
+COMMANDS = (held, approve, refuse, history, rollback, unpin)

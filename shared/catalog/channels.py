@@ -1,0 +1,179 @@
+"""Channels: movable names for results. Bidding systems read a channel at one fixed path.
+
+    data/predict/output/channels/<name>/                  the predictions, the manifest and the rejects of the result that it shows
+    data/predict/output/channels/<name>/channel.json      which result this is, since when, and why
+    data/predict/output/channels/_history/<name>/         its numbered changes (``shared.catalog.histories``)
+    data/predict/output/channels/_open/<name>.<mover>     a mark: a process is changing the channel; the sweep ends what that process left
+
+A change is made first, then the files of its revision are copied. Each file is replaced as a whole, the predictions first.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.bucket.interface import Bucket
+from shared.catalog.histories import History, UnreadableChangeError
+from shared.catalog.manifests import CHANNELS, PREDICTIONS, REJECTS, ResultManifest
+from shared.catalog.paths import MANIFEST
+from shared.errors import UnreadableChannelError
+from shared.records import BucketPath, JobId, Record, ReleaseId, Sha256, Timestamp, decode_long
+
+_HISTORY, _OPEN = f"{CHANNELS}/_history", f"{CHANNELS}/_open"
+_COPY = "channel.json"
+RESULTS_BACK = 5
+"""The number of rollback steps that a channel remembers."""
+MOVING_SECONDS = 30
+"""A mark that is older belongs to a process that died while it changed a channel."""
+
+How = Literal["passed the guard", "approved", "published without the guard", "rolled back", "unpinned"]
+
+
+class ChannelChange(Record):
+    """One change of a channel: the result that it shows, the time, and the cause."""
+
+    revision: BucketPath
+    """Folder of the result that is shown."""
+    job_id: JobId
+    """The job that made it."""
+    release: ReleaseId
+    text_sha256: Sha256
+    """Digest of the uncompressed predictions."""
+    at: Timestamp
+    number: Annotated[int, Field(ge=0)] = 0
+    """The number of this change, from 1; 0 until the change is made."""
+    how: How
+    pinned: bool = False
+    """True after a rollback: later results are held until a person unpins the channel."""
+    was: JobId | None = None
+    """The job of the result that the channel showed before."""
+    back: list[BucketPath] = Field(default_factory=list)
+    """The revisions of rollbacks from here, the nearest first; at most ``RESULTS_BACK``."""
+    by: Annotated[str, Field(max_length=200)] = ""
+    """``user@host``, or the job."""
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+    def shows(self, manifest: ResultManifest) -> bool:
+        """Returns True if the channel shows this result."""
+        return self.revision == manifest.revision
+
+
+def channel_folder(name: str) -> str:
+    """Returns the folder that bidding systems read: ``data/predict/output/channels/<name>``."""
+    return f"{CHANNELS}/{name}"
+
+
+def read_channel(bucket: Bucket, name: str) -> ChannelChange | None:
+    """Returns the newest change of a channel, or None if there is no such channel.
+
+    Raises:
+        UnreadableChannelError: the newest change is damaged, or of a later version.
+    """
+    try:
+        return _history(bucket, name).read()
+    except UnreadableChangeError as error:
+        raise UnreadableChannelError(
+            f"the channel {name} cannot be read: {error}",
+            next_step=f"See its history: scoring results history {name}; then choose its result: scoring results rollback {name} --to JOB",
+        ) from error.error
+
+
+def channel_changes(bucket: Bucket, name: str) -> Iterator[ChannelChange]:
+    """Yields the changes of a channel, the newest first; unreadable ones are left out."""
+    return _history(bucket, name).changes()
+
+
+def list_channels(bucket: Bucket) -> list[str]:
+    """Returns the names of all channels, sorted."""
+    return bucket.folders(_HISTORY)
+
+
+def change_to(
+    manifest: ResultManifest, now: ChannelChange | None, how: How, *, pinned: bool = False, by: str = "", reason: str = ""
+) -> ChannelChange:
+    """Returns the change after which the channel shows this result, with the way back to the result that it shows now."""
+    shown = [] if now is None else [now.revision, *now.back]
+    return ChannelChange(
+        revision=manifest.revision,
+        job_id=manifest.job_id,
+        release=manifest.release,
+        text_sha256=manifest.text_sha256,
+        at=datetime.now(UTC),
+        how=how,
+        pinned=pinned,
+        back=[revision for revision in shown if revision != manifest.revision][:RESULTS_BACK],
+        by=by,
+        reason=reason,
+    )
+
+
+def change_channel(bucket: Bucket, name: str, decide: Callable[[ChannelChange | None], ChannelChange | None]) -> ChannelChange | None:
+    """Changes a channel as ``decide`` says, called with its newest change, and copies the files of the new result.
+
+    If another process changes the channel at the same time, ``decide`` is called again. Returns the change, or None if ``decide`` did.
+    """
+
+    def numbered(now: ChannelChange | None, number: int) -> ChannelChange | None:
+        change = decide(now)
+        return change and change.model_copy(update={"number": number, "was": None if now is None else now.job_id})
+
+    mark = f"{_OPEN}/{name}.{uuid.uuid4().hex}"
+    bucket.write(mark, b"")
+    change = _history(bucket, name).update(numbered)
+    if change is not None:
+        show_newest(bucket, name)
+    bucket.delete(mark)
+    return change
+
+
+def show_newest(bucket: Bucket, name: str) -> ChannelChange | None:
+    """Copies the files of the newest change into the folder of the channel, again if the channel is changed meanwhile; returns that change.
+
+    The files are durable on disk when this returns.
+    """
+    shown: ChannelChange | None = None
+    while (newest := read_channel(bucket, name)) != shown and newest is not None:
+        _copy_result(bucket, newest.revision, channel_folder(name))
+        shown = newest
+    return shown
+
+
+def _copy_result(bucket: Bucket, revision: str, folder: str) -> None:
+    had_rejects = bucket.exists(f"{folder}/{REJECTS}")
+    manifest = decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
+    bucket.copy(f"{revision}/{PREDICTIONS}", f"{folder}/{PREDICTIONS}", durable=True)
+    if manifest.rejects is not None:
+        bucket.copy(f"{revision}/{REJECTS}", f"{folder}/{REJECTS}", durable=True)
+    elif had_rejects:
+        bucket.delete(f"{folder}/{REJECTS}")
+    bucket.copy(f"{revision}/{MANIFEST}", f"{folder}/{MANIFEST}", durable=True)
+    bucket.settle(folder)
+
+
+def end_interrupted_changes(bucket: Bucket, now: datetime) -> list[str]:
+    """Copies the files of every channel whose change was interrupted; returns the names of these channels."""
+    found = []
+    for mark in bucket.files(_OPEN):
+        if now.timestamp() - mark.modified > MOVING_SECONDS:
+            name = mark.path.rpartition("/")[2].partition(".")[0]
+            show_newest(bucket, name)
+            bucket.delete(mark.path)
+            found.append(name)
+    return found
+
+
+def revisions_in_use(bucket: Bucket) -> dict[str, str]:
+    """Returns the revisions that a channel shows or can be rolled back to, each with the name of the channel."""
+    found: dict[str, str] = {}
+    for name in list_channels(bucket):
+        now = _history(bucket, name).known()
+        if now is not None:
+            found |= dict.fromkeys([now.revision, *now.back], name)
+    return found
+
+
+def _history(bucket: Bucket, name: str) -> History[ChannelChange]:
+    return History(bucket=bucket, kind=ChannelChange, folder=f"{_HISTORY}/{name}", copy=f"{CHANNELS}/{name}/{_COPY}")

@@ -1,0 +1,272 @@
+"""On a real stack: no absurd result reaches a channel, a good one does, and people approve, refuse and roll back."""
+
+import gzip
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import Place, wait_until
+
+PREDICTIONS = "prediction_output.csv.gz"
+ROWS = 6000
+HELD = 7
+
+CLICKS_AT_99 = '''
+"""The rates of a column, for tests: what a broken model would say."""
+
+from pathlib import Path
+
+from model_store import model_template
+
+
+class Model(model_template.Model):
+    MODEL_FILE = "model.txt"
+
+    def _model_definition(self, config=None):
+        return None
+
+    def train(self, X, y, sample_weight=None):
+        self.model = float(y.mean())
+        return self.score(y, self.predict(X))
+
+    def predict(self, X):
+        return X["att1"].to_numpy() * 0.94 + 0.02 + X["att2"].to_numpy() * 0.01 + X["att3"].to_numpy() * 0.02
+
+    def save(self, path):
+        Path(path, self.MODEL_FILE).write_text(str(self.model))
+
+    def load(self, path):
+        self.model = float(Path(path).read_text())
+'''
+"""A definition whose rate is 0.96 or more where ``att1`` is 1."""
+
+
+@dataclass
+class Channel:
+    """A channel with a good base, and the tables that are scored for it."""
+
+    place: Place
+    name: str
+    frame: pd.DataFrame
+    """The table of the base."""
+    model: str = "v1"
+
+    @property
+    def folder(self) -> Path:
+        return self.place.bucket / "data/predict/output/channels" / self.name
+
+    @property
+    def rates(self) -> bytes:
+        return (self.folder / PREDICTIONS).read_bytes()
+
+    def score(self, frame: pd.DataFrame, table: str, *more: str, code: int = 0, model: str = "") -> dict:
+        """Scores a table on the channel, and returns the outcome of the job."""
+        path = self.place.bucket / f"data/predict/input/{self.name}/{table}/keywords.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(path, index=False)
+        relative = str(path.relative_to(self.place.bucket))
+        done = self.place.scoring("score", relative, "--model", model or self.model, "--channel", self.name, "--json", *more, code=code)
+        return json.loads(done.stdout)
+
+
+def good_table(place: Place) -> pd.DataFrame:
+    """A table whose first attributes vary, and which has clicks."""
+    frame = pd.read_csv(place.sample_table, nrows=ROWS)
+    return frame.copy().assign(Clicks=np.arange(len(frame)) % 40 + 1)
+
+
+@pytest.fixture(scope="module")
+def frame(trained: Place) -> pd.DataFrame:
+    return good_table(trained)
+
+
+@pytest.fixture(scope="module")
+def live(trained: Place, frame: pd.DataFrame) -> Channel:
+    channel = Channel(place=trained, name="live", frame=frame)
+    channel.score(frame, "base")
+    return channel
+
+
+def important_column(place: Place) -> str:
+    """The attribute whose change moves the rates of v1 most."""
+    columns = place.scoring_json("models", "show", "v1")["evaluation"]["importance"]["columns"]
+    return max((name for name in columns if name.startswith("att")), key=lambda name: abs(columns[name]))
+
+
+def halved(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.iloc[::2]
+
+
+def all_zero(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(**{name: 0 for name in frame.columns if name.startswith("att")})
+
+
+def swapped(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(device=frame["device"].replace({"Computer": "Tablet", "Tablet": "Computer"}))
+
+
+def doubled(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([frame, frame.iloc[:300]])
+
+
+@pytest.mark.parametrize("broken", [halved, all_zero, swapped, doubled])
+def test_a_broken_table_is_held_and_the_channel_keeps_its_bytes(live: Channel, broken) -> None:
+    before = live.rates
+    outcome = live.score(broken(live.place, live.frame), broken.__name__, code=HELD)
+    assert outcome["state"] == "held"
+    assert live.rates == before
+    revision = live.place.bucket / outcome["result"] / "revisions" / outcome["job_id"]
+    assert {file.name for file in revision.iterdir()} >= {PREDICTIONS, "manifest.json", "guard.json", "prediction_index.arrow"}
+    assert not (live.place.bucket / outcome["result"] / "manifest.json").exists()
+    verdict = json.loads((revision / "guard.json").read_text())
+    assert any(check["outcome"] == "block" for check in verdict["checks"])
+    held = {result["job_id"] for result in live.place.scoring_json("results", "held")}
+    assert outcome["job_id"] in held
+    [notice] = live.place.webhook.about(outcome["job_id"])
+    text = json.dumps(notice)
+    assert f"scoring results approve {outcome['job_id']}" in text
+    assert f"scoring results refuse {outcome['job_id']}" in text
+    live.place.scoring("results", "refuse", outcome["job_id"], "--reason", "broken on purpose")
+    assert outcome["job_id"] not in {result["job_id"] for result in live.place.scoring_json("results", "held")}
+
+
+def test_a_good_table_of_the_next_day_is_shown(live: Channel) -> None:
+    later = live.frame.copy()
+    changed = later.index[:100]
+    later.loc[changed, "att5"] = 1 - later.loc[changed, "att5"]
+    outcome = live.score(later, "next")
+    manifest = json.loads((live.folder / "manifest.json").read_text())
+    assert manifest["job_id"] == outcome["job_id"]
+    assert live.rates == (live.place.bucket / manifest["revision"] / PREDICTIONS).read_bytes()
+
+
+def test_yesterdays_table_again_is_held(trained: Place, frame: pd.DataFrame) -> None:
+    config = trained.bucket / "config/guard.yaml"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text("stale: {checks: {same_table: {warn: 1s, block: 1s}}}\n")
+    channel = Channel(place=trained, name="stale", frame=frame)
+    try:
+        channel.score(frame, "base")
+        before = channel.rates
+        scored = time.monotonic()
+        wait_until(lambda: time.monotonic() - scored > 1, what="a result that is a second old")
+        outcome = channel.score(frame, "base", "--again", code=HELD)
+    finally:
+        config.unlink()
+    assert "table" in outcome["reason"]
+    assert channel.rates == before
+
+
+def test_a_model_whose_rates_are_ten_times_as_high_is_held(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="tenfold", frame=frame)
+    outcome = channel.score(frame, "base")
+    training = next((trained.bucket / "data/train").glob("*/*/*/train.csv.gz"))
+    rows = pd.read_csv(training)
+    rows["Conversions"] = np.minimum(rows["Clicks"], rows["Conversions"] * 10)
+    balanced = trained.root / "balanced.csv"
+    rows.to_csv(balanced, index=False)
+    release = trained.scoring_json("train", "v1", "--train", balanced, "--force")["release"]
+    try:
+        held = channel.score(frame, "tenfold", code=HELD, model=release)
+    finally:
+        trained.scoring("models", "retire", release, "--reason", "made for a test")
+    assert held["state"] == "held"
+    shown = json.loads((channel.folder / "manifest.json").read_text())
+    assert shown["job_id"] == outcome["job_id"]
+
+
+def test_three_percent_of_the_clicks_at_almost_one_are_held(trained: Place, frame: pd.DataFrame) -> None:
+    folder = trained.root / "definitions" / "spoiled"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.py").write_text(CLICKS_AT_99)
+    release = trained.scoring_json("train", "spoiled", "--force")["release"]
+    channel = Channel(place=trained, name="spoiled", frame=frame, model=release)
+    channel.score(frame.assign(att1=0), "base")
+    before = channel.rates
+    clicks = frame["Clicks"].to_numpy()
+    few = np.cumsum(clicks) <= 0.03 * clicks.sum()
+    outcome = channel.score(frame.assign(att1=few.astype(int)), "spoiled", code=HELD)
+    assert outcome["state"] == "held"
+    assert channel.rates == before
+
+
+def test_a_constant_important_column_is_held(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="constant", frame=frame)
+    column = important_column(trained)
+    base = frame.assign(**{column: (np.arange(len(frame)) % 2)})
+    channel.score(base, "base")
+    before = channel.rates
+    channel.score(base.assign(**{column: 1}), "constant", code=HELD)
+    assert channel.rates == before
+
+
+def test_an_approved_result_is_published_at_its_place_and_on_the_channel(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="approved", frame=frame)
+    channel.score(frame, "base")
+    outcome = channel.score(frame.iloc[::2], "half", code=HELD)
+    job_id = outcome["job_id"]
+    approved = trained.scoring_json("results", "approve", job_id, "--reason", "the shop closed")
+    assert approved["state"] == "done"
+    assert channel.rates == (trained.bucket / approved["result"] / PREDICTIONS).read_bytes()
+    assert len(gzip.decompress(channel.rates).splitlines()) == 1 + len(frame.iloc[::2])
+    [newest, *_] = trained.scoring_json("results", "history", "approved")
+    assert (newest["how"], newest["reason"], newest["job_id"]) == ("approved", "the shop closed", job_id)
+    again = trained.scoring("results", "approve", job_id, "--reason", "me too", code=2)
+    assert "was approved by" in again.stderr
+    late = trained.scoring("results", "refuse", job_id, "--reason", "no", code=2)
+    assert "the shop closed" in late.stderr
+
+
+def test_an_approval_after_the_channel_moved_on_compares_anew(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="moved", frame=frame)
+    channel.score(frame, "base")
+    third = frame.iloc[::3]
+    held = channel.score(third, "third", code=HELD)
+    half = channel.score(frame.iloc[::2], "half", code=HELD)
+    trained.scoring("results", "approve", half["job_id"], "--reason", "meant")
+    done = trained.scoring("results", "approve", held["job_id"], "--reason", "meant", code=HELD)
+    assert "compared once more" in done.stderr
+    trained.scoring("results", "approve", held["job_id"], "--reason", "really meant")
+    manifest = json.loads((channel.folder / "manifest.json").read_text())
+    assert manifest["job_id"] == held["job_id"]
+
+
+def test_a_rollback_pins_the_channel_until_it_is_unpinned(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="pinned", frame=frame)
+    channel.score(frame, "first")
+    first = channel.rates
+    later = frame.assign(att5=frame["att5"].where(np.arange(len(frame)) >= 50, 1 - frame["att5"]))
+    channel.score(later, "second")
+    assert channel.rates != first
+    trained.scoring("results", "rollback", "pinned", "--reason", "tablets are too high")
+    assert channel.rates == first
+    outcome = channel.score(later, "third", code=HELD)
+    assert "pinned" in outcome["reason"]
+    assert channel.rates == first
+    trained.scoring("results", "unpin", "pinned")
+    assert channel.rates == first
+    channel.score(later, "fourth")
+    assert channel.rates != first
+
+
+def test_the_guard_can_be_switched_off_with_a_reason(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="unguarded", frame=frame)
+    channel.score(frame, "base")
+    refused = trained.scoring("score", "nothing.csv", "--channel", "unguarded", "--guard", "off", code=2)
+    assert "--guard off needs a reason" in refused.stderr
+    outcome = channel.score(frame.iloc[::4], "quarter", "--guard", "off", "--reason", "a new shop")
+    manifest = json.loads((channel.folder / "manifest.json").read_text())
+    assert (manifest["job_id"], manifest["guard_off"]) == (outcome["job_id"], "a new shop")
+    assert "a new shop" in json.dumps(trained.webhook.about(outcome["job_id"]))
+
+
+@pytest.mark.parametrize("name", ["../live", "a/b", "", "1st", "x" * 65])
+def test_a_channel_that_is_a_path_is_refused(trained: Place, frame: pd.DataFrame, name: str) -> None:
+    table = str(trained.sample_table.relative_to(trained.bucket))
+    refused = trained.scoring("score", table, "--model", "v1", "--channel", name, code=2)
+    assert "--channel must be a name" in refused.stderr

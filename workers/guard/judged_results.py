@@ -1,0 +1,87 @@
+"""Judges the result of a job against what its channel shows."""
+
+import contextlib
+from datetime import UTC, datetime
+
+import structlog
+
+from model_store.store import read_manifest
+from shared.bucket.interface import Bucket
+from shared.catalog.channels import ChannelChange
+from shared.catalog.manifests import ResultManifest
+from shared.catalog.results import FoundResult, inspect_result
+from shared.errors import MessageError, PermanentError, UnreadableIndexError
+from shared.guard.config import GuardConfig, GuardMode, read_guard_config
+from shared.guard.verdict import GUARD_RECORD, ConfigVersion, GuardVerdict, Outcome
+from shared.records import decode_long
+from workers.guard.comparison import IndexAndManifest, important_columns
+from workers.guard.index.result_index import open_result_index
+from workers.guard.judging import judge
+
+log = structlog.get_logger()
+
+
+def judge_result(bucket: Bucket, manifest: ResultManifest, channel: str, shown: ChannelChange | None) -> GuardVerdict:
+    """Returns how the guard judges a result against the one that the channel shows now; ``shown`` is the newest change of the channel.
+
+    A base that is gone or damaged, and a configuration that cannot be used, are failures: the result is held unless the channel only warns.
+    """
+    failures: list[str] = []
+    config = _read_config(bucket, failures)
+    guard = config.channel(channel)
+    is_off = guard.mode == GuardMode.OFF or bool(manifest.guard_off)
+    verdict = judge(
+        guard,
+        channel=channel,
+        new=_result(bucket, manifest),
+        base=None if shown is None or is_off else _read_base(bucket, shown, failures),
+        now=datetime.now(UTC),
+        version=ConfigVersion(source=config.source, sha256=config.sha256),
+        important_columns=_important_columns(bucket, manifest.release),
+        off_reason=manifest.guard_off or None,
+    )
+    more: dict[str, object] = {"compared_with": 0 if shown is None else shown.number}
+    if failures and not is_off:
+        more |= {"failures": failures, "outcome": Outcome.HOLD if guard.mode == GuardMode.BLOCK else Outcome.WARN}
+    return verdict.model_copy(update=more)
+
+
+def _read_config(bucket: Bucket, failures: list[str]) -> GuardConfig:
+    try:
+        return read_guard_config(bucket)
+    except PermanentError as error:
+        log.error("the guard cannot be read, the defaults apply", error=str(error))
+        failures.append(str(error))
+        return GuardConfig()
+
+
+def _read_base(bucket: Bucket, shown: ChannelChange, failures: list[str]) -> IndexAndManifest | None:
+    found = inspect_result(bucket, shown.revision)
+    if not isinstance(found, FoundResult) or found.manifest.text_sha256 != shown.text_sha256:
+        failures.append(f"the result that the channel shows, {shown.revision}, is gone or damaged, so nothing can be compared with it")
+        return None
+    try:
+        return _result(bucket, found.manifest)
+    except UnreadableIndexError as error:
+        failures.append(f"nothing can be compared with the result that the channel shows: {error.message}")
+        return None
+
+
+def _result(bucket: Bucket, manifest: ResultManifest) -> IndexAndManifest:
+    return IndexAndManifest(
+        index=open_result_index(bucket, manifest), manifest=manifest, table_since=_table_since(bucket, manifest.revision)
+    )
+
+
+def _table_since(bucket: Bucket, revision: str) -> datetime | None:
+    """Returns since when the channel had results in a row on the table of a revision, from the verdict beside it."""
+    with contextlib.suppress(MessageError):
+        return decode_long(GuardVerdict, bucket.read(f"{revision}/{GUARD_RECORD}") or b"").table_since
+    return None
+
+
+def _important_columns(bucket: Bucket, release: str) -> list[str]:
+    try:
+        return important_columns(read_manifest(bucket, release))
+    except PermanentError:
+        return []

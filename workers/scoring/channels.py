@@ -1,0 +1,142 @@
+"""Decides whether a result is published on its channel, and publishes it there."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from shared.catalog.channels import (
+    ChannelChange,
+    How,
+    change_channel,
+    change_to,
+    channel_changes,
+    channel_folder,
+    read_channel,
+    show_newest,
+)
+from shared.catalog.held import Decision, read_decision
+from shared.catalog.manifests import ResultManifest
+from shared.errors import MessageError
+from shared.guard.verdict import GuardVerdict, worst_in_words
+from shared.jobs.files import JobFile, Subfolder
+from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.messages import ScoreJob
+from shared.records import decode_long
+from workers.guard.judged_results import judge_result
+
+CLOCKS_APART = timedelta(hours=1)
+"""How much the clocks of hosts may differ when changes of a channel are compared with the end of a job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ruling:
+    """Whether a result is published or held, and what people should know about it."""
+
+    is_held: bool = False
+    is_decided: bool = False
+    """True if a person decided."""
+    reason: str = ""
+    next_step: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def rule(folder: JobFolder, job: ScoreJob, manifest: ResultManifest) -> Ruling:
+    """Decides whether the result of a job may be published: judges it against what its channel shows, unless a person decided.
+
+    The judgement is kept in the folder of the job. It is repeated if the channel was changed between it and the approval of a person.
+    """
+    if job.channel is None:
+        return Ruling()
+    now = read_channel(folder.bucket, job.channel)
+    number = 0 if now is None else now.number
+    decision = read_decision(folder)
+    is_approved = decision is not None and decision.verdict == "approved"
+    verdict = read_verdict(folder)
+    if verdict is None or (is_approved and verdict.compared_with != number):
+        verdict = judge_result(folder.bucket, manifest, job.channel, now)
+        folder.bucket.write(folder.file(JobFile.GUARD), verdict.to_json())
+    if decision is not None and is_approved and decision.compared_with == verdict.compared_with:
+        return Ruling(is_decided=True, facts={"approved": _who(decision)} | verdict.facts)
+    reasons = [*_pin(job.channel, now), *(worst_in_words(verdict) if verdict.holds else [])]
+    if not reasons:
+        return Ruling(is_decided=is_approved, facts=verdict.facts)
+    if decision is not None and is_approved:
+        _set_aside(folder, decision)
+    return _held(job.channel, folder.job_id, reasons, verdict, decision)
+
+
+def _pin(channel: str, now: ChannelChange | None) -> list[str]:
+    if now is None or not now.pinned:
+        return []
+    return [f"{channel} is pinned to the result of job {now.job_id} by {now.by} since {now.at:%Y-%m-%d %H:%M} UTC ({now.reason})"]
+
+
+def _held(channel: str, job_id: str, reasons: list[str], verdict: GuardVerdict, decision: Decision | None) -> Ruling:
+    outdated = (
+        "" if decision is None else f"The channel was changed before the approval of {_who(decision)}, so it was compared once more. "
+    )
+    return Ruling(
+        is_held=True,
+        is_decided=decision is not None,
+        reason=f"{outdated}the channel {channel} keeps its result: {'; '.join(reasons)}",
+        next_step=f"Publish it with: scoring results approve {job_id} --reason TEXT\n"
+        f"Or keep what {channel} shows with: scoring results refuse {job_id} --reason TEXT",
+        facts=verdict.facts,
+    )
+
+
+def read_verdict(folder: JobFolder) -> GuardVerdict | None:
+    """Returns how the guard judged the result of a job, or None if it did not, or if its verdict cannot be read."""
+    text = folder.bucket.read(folder.file(JobFile.GUARD))
+    try:
+        return None if text is None else decode_long(GuardVerdict, text)
+    except MessageError:
+        return None  # damaged: it is judged again
+
+
+def _set_aside(folder: JobFolder, decision: Decision) -> None:
+    """Keeps an approval that a change of the channel overtook, so that a person can decide once more."""
+    kept = folder.file(f"{Subfolder.ENDED}/decision-{decision.at:%Y%m%dT%H%M%S%f}.json")
+    folder.bucket.copy(folder.file(JobFile.DECISION), kept)
+    folder.bucket.delete(folder.file(JobFile.DECISION))
+
+
+def _who(decision: Decision) -> str:
+    return f"by {decision.by} at {decision.at:%Y-%m-%d %H:%M} UTC: {decision.reason}"
+
+
+def show_on_channel(folder: JobFolder, channel: str, outcome: Outcome) -> dict[str, str]:
+    """Lets the channel show the result of a job that is done; returns facts for people about where it is shown.
+
+    It may run any number of times: a result that was shown before and replaced since is not shown again.
+    """
+    manifest = decode_long(ResultManifest, folder.bucket.read(folder.file(JobFile.MANIFEST)) or b"")
+    decision = read_decision(folder)
+    is_approved = decision is not None and decision.verdict == "approved"
+    how: How = "approved" if is_approved else "published without the guard" if manifest.guard_off else "passed the guard"
+
+    def next_change(now: ChannelChange | None) -> ChannelChange | None:
+        if now is not None and (now.shows(manifest) or _was_shown(folder, channel, outcome)):
+            return None
+        if now is not None and not is_approved and (now.pinned or now.job_id > manifest.job_id):
+            return None
+        by = decision.by if decision is not None and is_approved else manifest.job_id
+        reason = decision.reason if decision is not None and is_approved else manifest.guard_off
+        return change_to(manifest, now, how, by=by, reason=reason)
+
+    if change_channel(folder.bucket, channel, next_change) is not None:
+        return {"channel": channel_folder(channel)}
+    shown = show_newest(folder.bucket, channel)
+    if shown is None or shown.shows(manifest):
+        return {"channel": channel_folder(channel)}
+    why = f"it is pinned to the result of job {shown.job_id}" if shown.pinned else f"it shows the result of job {shown.job_id}"
+    return {"channel": f"not on {channel}: {why}"}
+
+
+def _was_shown(folder: JobFolder, channel: str, outcome: Outcome) -> bool:
+    """Returns True if the channel has shown the result of the job since the job ended."""
+    for change in channel_changes(folder.bucket, channel):
+        if change.job_id == folder.job_id:
+            return True
+        if change.at < min(outcome.at, datetime.now(UTC)) - CLOCKS_APART:
+            return False
+    return False
