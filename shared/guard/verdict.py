@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from shared.guard.checks import CheckName, Unit, Weight
-from shared.guard.config import DEFAULTS, GuardMode, OnNewRelease
+from shared.guard.config import DEFAULTS, GuardConfig, GuardMode, OnNewRelease
 from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, Sha256, Timestamp
 
 GUARD_RECORD = "guard.json"
@@ -42,6 +42,11 @@ class ConfigVersion(Frozen):
     source: str = DEFAULTS
     """Path of the file, or ``defaults`` without one."""
     sha256: Sha256 | None = None
+
+    @classmethod
+    def of(cls, config: GuardConfig) -> "ConfigVersion":
+        """The version of a configuration."""
+        return cls(source=config.source, sha256=config.sha256)
 
 
 class BaseResult(Frozen):

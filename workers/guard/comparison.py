@@ -148,9 +148,9 @@ class Comparison:
         if not (self.base.index.has_digests and self.new.index.has_digests):
             return ReleaseChange(own=None, reason="the index of one of the two results has no digests of features")
         own = measure_unchanged(self.base.index, self.new.index, self.groups, self.config.checks.moved.by_more_than)
-        rows = own.moved.all.rows
-        if rows < self.fewest_unchanged:
-            return ReleaseChange(own=None, unchanged_rows=rows, reason=f"that is fewer than {self.fewest_unchanged:,}")
+        rows, of_groups = own.moved.all.rows, [own.old.rows([code]) for code in range(len(self.groups.names))]
+        if max(of_groups) < self.fewest_unchanged:
+            return ReleaseChange(own=None, unchanged_rows=rows, reason=f"no device has {self.fewest_unchanged:,} of them")
         return ReleaseChange(own=own, unchanged_rows=rows, is_excused=True)
 
     @property

@@ -1,7 +1,7 @@
 """Keeps the rows whose change costs most: clicks times the change of the rate."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class WorstRows:
             olds, news = (found, found) if window.pairs is None else (window.pairs[0][found], window.pairs[1][found])
             before = window.old.cr[olds].tolist()
             rows = _quoted(window.new, news, costs[found], None if clicks is None else clicks[found])
-            self.moved.keep([QuotedRow(**{**vars(row), "before": rate}) for row, rate in zip(rows, before, strict=True)])
+            self.moved.keep([replace(row, before=rate) for row, rate in zip(rows, before, strict=True)])
 
     def add_others(self, window: Window) -> None:
         """Compares the keys that only one table has, by clicks times rate."""
@@ -74,7 +74,7 @@ class WorstRows:
         costs = run.cr[positions] if clicks is None else run.cr[positions] * clicks
         found = list(top.candidates(costs))
         rows = _quoted(run, positions[found], costs[found], None if clicks is None else clicks[found])
-        top.keep([QuotedRow(**{**vars(row), "before": row.now, "now": None}) if is_lost else row for row in rows])
+        top.keep([replace(row, before=row.now, now=None) if is_lost else row for row in rows])
 
 
 def _quoted(run: Run, positions: "np.ndarray | list[int]", costs: np.ndarray, clicks: np.ndarray | None) -> list[QuotedRow]:

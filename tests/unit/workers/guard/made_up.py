@@ -6,9 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 from shared.catalog.manifests import KEYS, DeviceSummary, FileDigest, ResultManifest, TableFingerprint
+from shared.guard.config import ChannelGuard
+from shared.guard.verdict import CheckOutcome, CheckResult, GuardVerdict
 from shared.index_format import BATCH_ROWS, CLICKS, CR, DIGEST, KEY, LINE, FeatureCounts, IndexShape, counts_metadata
 from shared.prediction_index import PredictionIndex
 from workers.guard.comparison import IndexAndManifest
+from workers.guard.judging import judge
 from workers.tables.schema import DEVICES
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -49,7 +52,7 @@ def written(shape: IndexShape, columns: dict[str, pa.Array], counts: FeatureCoun
     return PredictionIndex(out.getvalue().to_pybytes(), "prediction_index.arrow")
 
 
-def manifest(rows: int, *, release=ONE, table="a", finished=NOON, clipped=0, devices=DEVICES, job="job-1") -> ResultManifest:
+def manifest(rows: int, *, release=ONE, table="a", finished=NOON, clipped=0, devices=DEVICES, job="job-1", keys=KEYS) -> ResultManifest:
     digest = FileDigest(sha256=(table * 64)[:64], size=1)
     return ResultManifest(
         job_id=job,
@@ -61,6 +64,7 @@ def manifest(rows: int, *, release=ONE, table="a", finished=NOON, clipped=0, dev
         rows_rejected=0,
         rows_clipped=clipped,
         devices={name: DeviceSummary(rows=rows, mean_cr=0.05) for name in devices},
+        keys=keys,
         text_sha256="0" * 64,
         output=digest,
         rejects=None,
@@ -81,3 +85,24 @@ def result(found: PredictionIndex, **options) -> IndexAndManifest:
 def keys(keywords: int, devices: int = 3) -> np.ndarray:
     """Keys of keywords 1, 2, ... with all devices."""
     return ((np.arange(1, keywords + 1)[:, None] << 2) | np.arange(devices)).ravel()
+
+
+def judged(new: IndexAndManifest, base: IndexAndManifest | None, *, days=1.0, config=None, **options) -> GuardVerdict:
+    """The verdict about a result of the channel ``live``, some days after the base."""
+    return judge(config or ChannelGuard(), channel="live", new=new, base=base, now=NOON + timedelta(days=days), **options)
+
+
+def outcomes(verdict: GuardVerdict, check: str) -> dict[str, CheckOutcome]:
+    """Group -> outcome of one check."""
+    return {found.group: found.outcome for found in verdict.checks if found.check == check}
+
+
+def only(verdict: GuardVerdict, check: str) -> CheckResult:
+    """The one result of a check."""
+    [found] = [found for found in verdict.checks if found.check == check]
+    return found
+
+
+def exceeded(verdict: GuardVerdict, *kinds: CheckOutcome) -> set[str]:
+    """The checks with one of these outcomes, by default those that block."""
+    return {found.check.value for found in verdict.checks if found.outcome in (kinds or (CheckOutcome.BLOCK,))}
