@@ -26,6 +26,8 @@ KEY, CR, LOW, HIGH, DIGEST, CLICKS, FILE, LINE = "key", "cr", "cr_low", "cr_high
 
 ENTITY, DEVICE = "entity_id", "device"
 DEVICE_BITS = 2
+DEVICES = ("Computer", "Smartphone", "Tablet")
+"""Device names; the index in this tuple is the code in results and keys."""
 SMALLEST_ID, LARGEST_ID = -(1 << 61), (1 << 61) - 1
 """The entity ids that fit into a whole key."""
 

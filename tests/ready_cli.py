@@ -24,9 +24,10 @@ from pathlib import Path
 from tests.ready_programs import ReadyPrograms, fork_interpreters
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-NOT_IMPORTED = {"beat", "comparing", "comparison", "sample", "celery_program", "__main__"}
-"""The first reads the environment when it is imported, as a Celery application must; the next three bring pyarrow, which starts a
-thread; the others are programs."""
+BRING_PYARROW = {"comparing", "comparison", "sample", "changed_rows", "compared_results", "difference_files", "differences"}
+"""pyarrow starts a thread when it is imported."""
+NOT_IMPORTED = BRING_PYARROW | {"beat", "celery_program", "__main__"}
+"""``beat`` reads the environment when it is imported, as a Celery application must; the last two are programs."""
 
 
 class ReadyCli:

@@ -11,6 +11,8 @@ from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, S
 
 GUARD_RECORD = JobFile.GUARD.value
 """The file of the verdict, beside the manifest of the revision."""
+GUARD_REPORT = "guard.html"
+"""The picture of a verdict that is not ``pass``, beside it."""
 WORST_ROWS = 10
 """Rows that a verdict quotes."""
 ALL = "all"

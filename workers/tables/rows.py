@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workers.tables.schema import CLICKS, DEVICE, DEVICES, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, TableSchema
+from shared.index_format import DEVICES
+from workers.tables.schema import CLICKS, DEVICE, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, TableSchema
 from workers.tables.values import EXPONENT, WHOLE, Values, short
 
 MAX_LINE_BYTES = 1 << 20

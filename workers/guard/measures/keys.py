@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from workers.guard.measures.weights import Tally
-from workers.guard.measures.windows import Window
+from shared.guard.weights import Tally
+from shared.guard.windows import Window
 
 
 @dataclass

@@ -5,14 +5,14 @@ from typing import Protocol
 
 import numpy as np
 
+from shared.guard.groups import Groups
+from shared.guard.weights import ClicksOfRows, has_clicks
+from shared.guard.windows import ROWS_AT_ONCE, RunReader, Window, windows
 from shared.prediction_index import PredictionIndex
 from workers.guard.measures.group_rates import GroupRates, places_of
-from workers.guard.measures.groups import Groups
 from workers.guard.measures.keys import KeyCounts
 from workers.guard.measures.moved_rows import MovedRows
 from workers.guard.measures.rate_bins import bins_of
-from workers.guard.measures.weights import ClicksOfRows, has_clicks
-from workers.guard.measures.windows import ROWS_AT_ONCE, RunReader, Window, windows
 from workers.guard.measures.worst_rows import QuotedRow, WorstRows, quoted_rows
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from workers.guard.measures.weights import Tally
+from shared.guard.weights import Tally
 
 
 @dataclass

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from workers.guard.measures.windows import MOST_QUOTED, Run, Window
+from shared.guard.windows import MOST_QUOTED, Run, Window
 
 
 @dataclass(frozen=True)

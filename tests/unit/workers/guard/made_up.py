@@ -8,11 +8,10 @@ import pyarrow as pa
 from shared.catalog.manifests import KEYS, DeviceSummary, FileDigest, ResultManifest, TableFingerprint
 from shared.guard.config import ChannelGuard
 from shared.guard.verdict import CheckOutcome, CheckResult, GuardVerdict
-from shared.index_format import BATCH_ROWS, CLICKS, CR, DIGEST, KEY, LINE, FeatureCounts, IndexShape, counts_metadata
+from shared.index_format import BATCH_ROWS, CLICKS, CR, DEVICES, DIGEST, KEY, LINE, FeatureCounts, IndexShape, counts_metadata
 from shared.prediction_index import PredictionIndex
 from workers.guard.comparison import IndexAndManifest
 from workers.guard.judging import judge
-from workers.tables.schema import DEVICES
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ONE, OTHER = "v1@20261101T101500Z-9bfad3", "v1@20261122T101500Z-0a1b2c"
@@ -22,14 +21,19 @@ FILES = ("table.csv",)
 COLUMNS = ("att1", "att2")
 
 
-def index(key, cr, *, features=None, clicks=None, ones=None, bins=None, columns=COLUMNS) -> PredictionIndex:
+def index(key, cr, *, features=None, clicks=None, ones=None, bins=None, columns=COLUMNS, key_columns=KEYS) -> PredictionIndex:
     """An index of rows in any order. ``features`` are integers that are their own digests; without them the index has no digests."""
     key = np.asarray(key)
     order = np.argsort(key, kind="stable")
     is_whole = key.dtype.kind == "i"
     kinds = tuple((name, "binary") for name in columns)
     shape = IndexShape(
-        keys=KEYS, has_whole_keys=is_whole, features=kinds, files=FILES, has_digests=features is not None, has_clicks=clicks is not None
+        keys=key_columns,
+        has_whole_keys=is_whole,
+        features=kinds,
+        files=FILES,
+        has_digests=features is not None,
+        has_clicks=clicks is not None,
     )
     there = {KEY: pa.array(key[order], pa.int64() if is_whole else pa.string()), CR: pa.array(np.asarray(cr, dtype=np.float64)[order])}
     if features is not None:

@@ -162,7 +162,7 @@ def test_a_key_that_was_a_number_and_is_text_fails_the_comparison():
 
 
 def test_results_without_a_device_are_one_group():
-    without = result(index(np.arange(1000) << 2, RATES[:1000]), keys=("entity_id",), devices=("all",))
+    without = result(index(np.arange(1000) << 2, RATES[:1000], key_columns=("entity_id",)), keys=("entity_id",), devices=("all",))
     verdict = judged(without, without)
     assert {found.group for found in verdict.checks if found.check == "mean_cr"} == {"all"}
 

@@ -5,11 +5,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from shared.guard.groups import BY_DEVICE
+from shared.guard.windows import RunReader, windows
 from shared.index_format import BATCH_ROWS
 from tests.unit.workers.guard.made_up import index, judged, keys, result
-from workers.guard.measures.groups import BY_DEVICE
 from workers.guard.measures.measuring import Unchanged, measure
-from workers.guard.measures.windows import RunReader, windows
 
 
 def some_keys(random, rows, *, doubled=0.0, runs=1):

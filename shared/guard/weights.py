@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.guard.checks import Weight
+from shared.guard.windows import Window
 from shared.prediction_index import PredictionIndex
-from workers.guard.measures.windows import Window
 
 
 def has_clicks(index: PredictionIndex | None) -> bool:
