@@ -32,7 +32,7 @@ class SeenPage(html.parser.HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(self.words)
+        return " ".join(" ".join(self.words).split())
 
 
 def check_that_it_loads_and_runs_nothing(page: str) -> None:

@@ -37,7 +37,8 @@ def _header(picture: Picture) -> Iterator[Markup]:
     yield element("h2", "Decide" if is_held else "If this is wrong")
     for command, effect in _commands(verdict, is_held=is_held):
         yield element("p", effect)
-        yield element("pre", command)
+        head, option, rest = command.partition("--")
+        yield element("pre", head, element("span", f"{option}{rest}") if option else None)
 
 
 def _commands(verdict: GuardVerdict, *, is_held: bool) -> list[tuple[str, str]]:
