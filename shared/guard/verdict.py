@@ -6,9 +6,10 @@ from pydantic import Field
 
 from shared.guard.checks import CheckName, Unit, Weight
 from shared.guard.config import DEFAULTS, GuardConfig, GuardMode, OnNewRelease
+from shared.jobs.files import JobFile
 from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, Sha256, Timestamp
 
-GUARD_RECORD = "guard.json"
+GUARD_RECORD = JobFile.GUARD.value
 """The file of the verdict, beside the manifest of the revision."""
 GUARD_REPORT = "guard.html"
 """The picture of a verdict that is not ``pass``, beside it."""

@@ -123,7 +123,9 @@ def diff(job_id: str, against: str | None, top: int, csv_file: Path | None, as_j
 @click.argument("channel")
 @json_option
 def history(channel: str, as_json: bool) -> None:
-    """Show what CHANNEL showed, the newest first, with the author and the reason of each change.
+    """Show what CHANNEL showed, the newest first.
+
+    Each change has its author and its reason.
 
     \b
     Example:

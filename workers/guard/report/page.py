@@ -112,7 +112,7 @@ def _compared_with(picture: Picture) -> str:
 def _means(picture: Picture, code: int) -> list[str]:
     """Returns mean and 99th percentile of the rates of a device, before and now."""
     by_clicks, sides = picture.is_weighted(code), (picture.measures.rates.old, picture.measures.rates.new)
-    before, now = (side.mean([code], by_clicks=by_clicks) if side.rows([code]) else None for side in sides)
+    before, now = (side.mean([code], by_clicks=by_clicks and side.clicks([code]) > 0) if side.rows([code]) else None for side in sides)
     highs = (quantile(side.histogram([code]), 0.99) if side.rows([code]) else None for side in sides)
     changed = NOTHING if before is None or now is None else _signed(before, now)
     return [_rate(before), _rate(now), changed, *map(_rate, highs)]
