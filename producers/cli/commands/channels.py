@@ -91,9 +91,10 @@ def refuse(job_id: str, reason: str, as_json: bool) -> None:
 )
 @json_option
 def diff(job_id: str, against: str | None, top: int, csv_file: Path | None, as_json: bool) -> None:
-    """Compare the result of JOB, held or published, with what its channel showed when it was judged.
+    """Compare the result of JOB, held or published, with the one before.
 
-    A row that moved although its features are the same was moved by the model; otherwise the table changed.
+    The one before is what its channel showed when the result was judged. A row that moved although its features are the
+    same was moved by the model; otherwise the table changed.
 
     \b
     Example:
