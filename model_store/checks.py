@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from model_store.check_table import read_table
+from model_store.contributing import ContributionsError, contributions_of
 from model_store.definitions import Definition, load_definition
 from model_store.foreign_code import DefinitionError, calling
 from model_store.model_template import Model
@@ -291,6 +292,16 @@ def intervals_hold_the_rates(trial: Trial) -> None:
         raise BrokenPromiseError(f"{len(wrong)} of {len(rates)} rates do not lie in their interval: {shown}")
     _require_independence(trial.features, low, lambda X: predict_interval(trial.model, X)[0])
     _require_independence(trial.features, high, lambda X: predict_interval(trial.model, X)[1])
+
+
+@_check("contributions gives a base and one finite number per row and column, which add up to the rate")
+def contributions_add_up(trial: Trial) -> None:
+    if not trial.definition.has_contributions:
+        raise NotAskedError("there is no contributions")
+    try:
+        contributions_of(trial.definition, trial.model, trial.features).check(trial.rates)
+    except ContributionsError as error:
+        raise BrokenPromiseError(str(error)) from None
 
 
 def _require_independence(X: pd.DataFrame, whole: np.ndarray, predicted: Callable[[pd.DataFrame], np.ndarray]) -> None:

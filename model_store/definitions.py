@@ -93,6 +93,11 @@ class Definition:
         """True if its models can predict an interval around the rate."""
         return callable(getattr(self.model_class, "predict_interval", None))
 
+    @property
+    def has_contributions(self) -> bool:
+        """True if its models can say what each column contributes to a rate."""
+        return callable(getattr(self.model_class, "contributions", None))
+
     def columns_of_table(self, features: Sequence[str]) -> list[str]:
         """Returns the columns that ``data_preparation`` receives, except the target: the keys without the device, then the features."""
         return list(dict.fromkeys([*(key for key in self.keys if key != "device"), *features]))

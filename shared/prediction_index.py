@@ -104,7 +104,12 @@ class PredictionIndex:
     @property
     def columns(self) -> list[str]:
         """The names of the features, in the order of the digest."""
-        return [name for name, _ in self._shape.features]
+        return [name for name, _ in self.features]
+
+    @property
+    def features(self) -> tuple[tuple[str, str], ...]:
+        """Name and type of each feature, in the order of the digest."""
+        return self._shape.features
 
     def key_of(self, values: Sequence[int | str]) -> Key:
         """Returns the key of the row with these values of the key columns."""

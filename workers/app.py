@@ -37,7 +37,7 @@ app.conf.broker_transport = "workers.runtime.transport:Transport"
 app.conf.worker_consumer = "workers.runtime.consumer:Consumer"
 app.steps["consumer"].add(Heartbeat)
 # imported in the parent process, so that every child has the libraries from its start
-app.conf.imports = [f"workers.tasks.{module}" for module in ("score", "train", "notify", "maintenance", "probe")]
+app.conf.imports = [f"workers.tasks.{module}" for module in ("score", "train", "notify", "maintenance", "probe", "explain")]
 
 
 @signals.setup_logging.connect

@@ -67,6 +67,7 @@ COMMANDS = {
     "jobs": "jobs:jobs",
     "models": "models:models",
     "results": "results:results",
+    "why": "why:why",
     "schedule": "schedule:schedule",
     "gc": "gc:gc",
     "doctor": "operations:doctor",

@@ -11,9 +11,10 @@ from kombu import Queue
 from kombu.utils.url import maybe_sanitize_url
 
 from shared.errors import BrokerError
+from shared.guard.explanation import Question
 from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
 from shared.queue.probe import Probe
-from shared.queue.routes import GC, PROBE, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
+from shared.queue.routes import EXPLAIN, GC, PROBE, QUEUE_OF_TASK, QUEUES, SCORE_CHUNK, SWEEP
 from shared.settings import Settings
 
 VISIBILITY_SECONDS = 3600
@@ -30,8 +31,14 @@ PROBE_SECONDS = 3600.0
 does no harm, since each probe has its own key for answers.
 """
 
+QUESTION_SECONDS = 60.0
+"""A question that waited longer is dropped: the person who asked has stopped waiting. An expiry by a wrong clock only costs that answer."""
+
 GC_SECONDS = 300.0
 """The interval between steps of the daily removal; almost all of them find nothing to do."""
+
+EXPLAIN_SECONDS = 20
+"""The time limit of an answer to ``scoring why``."""
 
 UPKEEP_SECONDS = 300
 """The time limit of a sweep and of a removal step: both take seconds, so a longer one hangs."""
@@ -81,6 +88,8 @@ def make_app(settings: Settings) -> celery.Celery:
         # a chunk takes far less time than a training, so a hanging chunk is found earlier
         task_annotations={
             SCORE_CHUNK: {"soft_time_limit": settings.chunk_seconds, "time_limit": settings.chunk_seconds + 30},
+            # a person waits
+            EXPLAIN: {"soft_time_limit": EXPLAIN_SECONDS, "time_limit": EXPLAIN_SECONDS + 5},
             # no other process runs the step while one hangs in it
             SWEEP: {"soft_time_limit": UPKEEP_SECONDS, "time_limit": UPKEEP_SECONDS + 30},
             GC: {"soft_time_limit": UPKEEP_SECONDS, "time_limit": UPKEEP_SECONDS + 30},
@@ -138,6 +147,20 @@ def send_probe(app: celery.Celery, queue: str, probe: Probe) -> None:
     """Sends a probe to a queue, for its consumer to answer; raises BrokerError."""
     with _asking(app):
         app.send_task(PROBE, args=[probe.encode(), queue], queue=queue, headers={SENT_AT: time.time()}, expires=PROBE_SECONDS, retry=False)
+
+
+def send_question(app: celery.Celery, queue: str, question: Question) -> None:
+    """Sends a question about a rate to a queue; raises BrokerError."""
+    with _asking(app):
+        app.send_task(
+            EXPLAIN,
+            args=[question.encode()],
+            argsrepr=question.job_id,
+            queue=queue,
+            headers={SENT_AT: time.time()},
+            expires=QUESTION_SECONDS,
+            retry=False,
+        )
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ NOTIFY = "notify"
 SWEEP = "sweep"
 PROBE = "canary"
 GC = "gc"
+EXPLAIN = "explain"
 
 QUEUE_TRAIN = "train"
 QUEUE_SCORE = "score"
@@ -24,6 +25,7 @@ QUEUE_OF_TASK = {
     NOTIFY: QUEUE_CONTROL,
     SWEEP: QUEUE_CONTROL,
     GC: QUEUE_CONTROL,
+    EXPLAIN: QUEUE_SCORE,  # whose processes have the definitions in memory; if they are busy, also the queue control
     PROBE: QUEUE_CONTROL,  # or any other queue, by name: it checks that the queue is served
 }
 """Three queues, so that a finish never waits for 20,000 chunks, nor a chunk for a training."""

@@ -39,6 +39,9 @@ class Model(model_template.Model):
     def predict_interval(self, X):
         return self.predict(X) * 0.5, np.minimum(self.predict(X) * 2, 1)
 
+    def contributions(self, X):
+        return np.full(len(X), self.model[0]), 0.01 * (X.columns == "computer") * X.to_numpy(np.float64)
+
     def save(self, path):
         Path(path).mkdir(parents=True, exist_ok=True)
         np.save(Path(path) / "model.npy", self.model)
@@ -87,6 +90,7 @@ def data_preparation(df, target_col="cr", cols_to_drop=["entity_id"]):
         "chunks of another size give another output",
     ),
     "intervals_hold_the_rates": ("self.predict(X) * 0.5", "self.predict(X) * 1.5", "rates do not lie in their interval"),
+    "contributions_add_up": ("self.model[0]), 0.01", "self.model[0]), 0.02", "add up to another rate for"),
     "training_is_deterministic": ("np.average(y, weights=sample_weight)", "np.random.default_rng().random()", "fix the seed"),
     "heeds_weights": ("weights=sample_weight", "weights=None", "the same with and without weights"),
     "saves_a_file": ('MODEL_FILE = "model.npy"', 'MODEL_FILE = "model.bin"', "there is no model.bin"),
@@ -187,18 +191,37 @@ def test_an_interval_that_cannot_be_is_reported_in_words(tmp_path, change, says)
     assert (finding.outcome, says in finding.why) == ("failed", True), finding.why
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("return np.full(len(X), self.model[0]), 0.01", "return 0.01"), "gave a ndarray, not (base, columns)"),
+        (("np.full(len(X), self.model[0]), 0.01", "np.full(len(X), np.nan), 0.01"), "base with a value that is not finite"),
+        (("np.full(len(X), self.model[0]), 0.01", "self.model, 0.01"), "base of shape (1,), not one number per row, (1200,)"),
+        (("* X.to_numpy(np.float64)", "* X.to_numpy(np.float64), [1]"), "gave reasons as a list, not a dict"),
+        (("* X.to_numpy(np.float64)", "* X.to_numpy(np.float64), {'history': 'long'}"), "the reason 'history' that are not numbers"),
+        (('MODEL_FILE = "model.npy"', 'MODEL_FILE, LINK = "model.npy", "log"'), "LINK is 'log', not one of identity, logit"),
+        (("return np.full(len(X), self.model[0]), 0.01", "raise OSError('no'); return 0.01"), "OSError('no')"),
+    ],
+)
+def test_contributions_that_cannot_be_are_reported_in_words(tmp_path, change, says):
+    make_definition(tmp_path, "small", SMALL.replace(*change))
+    finding = {finding.check: finding for finding in checks.run_checks("small", tmp_path)}["contributions_add_up"]
+    assert (finding.outcome, says in finding.why) == ("failed", True), finding.why
+
+
 def test_a_definition_with_keys_of_its_own_and_text_is_asked_all_the_same(tmp_path):
     drop_in(tmp_path, "own", OWN_KEYS)
     with checks.trial_of("own", tmp_path) as trial:
         assert trial.features.columns.tolist() == ["keyword", "price"]
-        assert {check.name: check.run(trial).outcome for check in checks.CHECKS} == {check.name: "ok" for check in checks.CHECKS}
+        outcomes = {check.name: check.run(trial).outcome for check in checks.CHECKS}
+    assert outcomes == {check.name: "ok" for check in checks.CHECKS} | {"contributions_add_up": "not asked"}
 
 
 @pytest.mark.parametrize("source", [LINEAR, BOOSTED], ids=["linear", "boosted"])
 def test_an_older_definition_is_not_asked_what_it_does_not_have(tmp_path, source):
     drop_in(tmp_path, "older", source, template=True)
     findings = {finding.check: finding for finding in checks.run_checks("older", tmp_path)}
-    unasked = {"heeds_weights", "intervals_hold_the_rates"}
+    unasked = {"heeds_weights", "intervals_hold_the_rates", "contributions_add_up"}
     assert {name for name, finding in findings.items() if finding.outcome == "not asked"} == unasked
     others = {name: finding.outcome for name, finding in findings.items() if name not in {*unasked, "rows_are_independent"}}
     assert set(others.values()) == {"ok"}
@@ -249,6 +272,7 @@ def test_a_definition_is_tried_on_a_table_of_ones_own(tmp_path):
         'return self.model[0] + 0.01 * X["computer"].to_numpy(np.float64)',
         "return self.model[0] + 0.001 * np.array([{1.5: 1, 99.0: 2}[price] for price in X['price']])",
     ).replace('MODEL_FILE = "model.npy"', 'MODEL_FILE = "model.npy"\n    COLUMNS = ("price",)')
+    picky = picky.replace("def contributions", "def _contributions")
     make_definition(tmp_path, "picky", picky)
     rows = [
         f"{number},{('Computer', 'Tablet')[number % 2]},{(1.5, 99.0)[number % 2]},{number % 7 + 1},{number % 2}" for number in range(60)
@@ -257,7 +281,7 @@ def test_a_definition_is_tried_on_a_table_of_ones_own(tmp_path):
     table.write_text("\n".join(["entity_id,device,price,Clicks,Conversions", *rows, ""]))
     made_up = {finding.check: finding for finding in checks.run_checks("picky", tmp_path)}
     assert "KeyError" in made_up["predicts_every_row"].why
-    assert {finding.outcome for finding in checks.run_checks("picky", tmp_path, table)} == {"ok"}
+    assert {finding.outcome for finding in checks.run_checks("picky", tmp_path, table)} == {"ok", "not asked"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """Opens the records of a chunk, to be read together or in ranges."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import IO
 
 from shared.bucket.interface import Bucket
-from shared.catalog.manifests import ReleaseManifest
+from shared.catalog.manifests import Column, ReleaseManifest
 from shared.errors import TableError
 from shared.jobs.folder import JobFolder
 from workers.scoring.plan import FoundFile, PlannedChunk, numbered_slice_file, slice_file, unchanged_while_scored
@@ -21,8 +21,15 @@ def open_chunk(bucket: Bucket, planned: PlannedChunk, release: ReleaseManifest) 
     Raises:
         TableError: the table was changed before or during the read.
     """
+    return open_columns(bucket, planned, release.columns, release.keys, reads_clicks=True)
+
+
+def open_columns(
+    bucket: Bucket, planned: PlannedChunk, columns: Sequence[Column], keys: tuple[str, ...], *, reads_clicks: bool = False
+) -> AbstractContextManager[ChunkRecords]:
+    """Opens the records of a chunk with these feature and key columns; raises TableError as ``open_chunk`` does."""
     chunk, file = planned.chunk, planned.file
-    table_schema = schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys, reads_clicks=True)
+    table_schema = schema.table_schema_for(file.path, file.columns, columns, keys=keys, reads_clicks=reads_clicks)
     place = ChunkSource(
         bucket=bucket,
         path=file.path,

@@ -85,6 +85,7 @@ def test_work_has_three_queues_and_every_task_its_own_way(conf):
         "sweep": "control",
         "gc": "control",
         "canary": "control",
+        "explain": "score",
     }
 
 

@@ -45,7 +45,7 @@ class Worker:
         self.client = redis.Redis.from_url(url)
         self.app = make_app(self.settings)
         self.app.set_current()
-        for module in ("score", "train", "notify", "maintenance", "probe"):
+        for module in ("score", "train", "notify", "maintenance", "probe", "explain"):
             self.app.loader.import_task_module(f"workers.tasks.{module}")
         self.app.finalize()
 

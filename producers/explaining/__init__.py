@@ -1,0 +1,1 @@
+"""Explains rates: chooses the results to compare, and asks a worker."""
