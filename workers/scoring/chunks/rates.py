@@ -68,7 +68,6 @@ def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, 
 
 def _scored(release: Release, rows: table_rows.Rows, rates: np.ndarray, bounds: list[np.ndarray], *, clipped: int) -> Scored:
     keys = release.manifest.keys
-    lines = rows.lines[np.arange(len(rates))]
     return Scored(
         keys=rows.keys(keys),
         device=rows.device,
@@ -76,7 +75,7 @@ def _scored(release: Release, rows: table_rows.Rows, rates: np.ndarray, bounds: 
         bounds=bounds,
         clipped=clipped,
         rejects=rows.rejects,
-        indexed=IndexedRows.of(rows.frame, Features.of(release.manifest.columns, keys), lines, rows.clicks),
+        indexed=IndexedRows.of(rows.frame, Features.of(release.manifest.columns, keys), rows.lines.all(), rows.clicks),
     )
 
 
