@@ -24,7 +24,6 @@ from workers.tables.parquet.cuts import ALONE
 from workers.tables.streams import BackgroundWriter, Hashing
 
 HEADER = output.output_header(KEYS, interval=False)
-DEVICES = schema.DEVICES
 
 compress = output.compress
 

@@ -17,6 +17,7 @@ import pandas as pd
 from benchmarks import kernels
 from benchmarks.lanes import BenchmarkError, Score, Task
 from model_store.store import Release
+from shared.index_format import DEVICES
 from shared.table_files import promised_kind
 from workers.runtime.memory import keep_freed_memory
 
@@ -35,7 +36,7 @@ def has_dask() -> bool:
 
 def predicted(table: pd.DataFrame, release: Release) -> pd.DataFrame:
     """Scores a raw table like the old service: flags for the device, the definition's own preparation, its predict."""
-    codes = table["device"].map({name: code for code, name in enumerate(kernels.DEVICES)})
+    codes = table["device"].map({name: code for code, name in enumerate(DEVICES)})
     flags = pd.DataFrame({"computer": (codes == 0).astype("int8"), "smartphone": (codes == 1).astype("int8")})
     prepared = pd.concat([flags, table.drop(columns="device")], axis=1)
     features, _, problem = release.definition.data_preparation(prepared, target_col=None)

@@ -1,6 +1,6 @@
 """Asks a model what each column contributes to the rates of rows, and checks that this adds up to the rates that it predicts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -10,6 +10,7 @@ import pandas as pd
 
 from model_store.definitions import Definition
 from model_store.foreign_code import calling
+from model_store.shipped_contributions import shipped_contributions
 
 METHOD = "contributions"
 TOLERANCE = 1e-9
@@ -83,8 +84,8 @@ def contributions_of(definition: Definition, model: Any, features: Any) -> Contr
     if not isinstance(features, pd.DataFrame):
         raise ContributionsError(f"data_preparation gave a {type(features).__name__}, whose columns have no names")
     with calling(definition.name, definition.folder, METHOD):
-        given = getattr(model, METHOD)(features.copy(deep=False))
-        link = str(getattr(model, "LINK", Link.IDENTITY))
+        give, link = _way_of(model)
+        given = give(features.copy(deep=False))
     if not isinstance(given, tuple) or len(given) not in (2, 3):
         raise ContributionsError(f"contributions gave a {type(given).__name__}, not (base, columns) or (base, columns, reasons)")
     base, columns, *reasons = given
@@ -101,6 +102,21 @@ def contributions_of(definition: Definition, model: Any, features: Any) -> Contr
         reasons={str(name): _numbers(f"the reason {name!r}", values, (rows,)) for name, values in named.items()},
         link=Link(link),
     )
+
+
+def has_contributions(model: Any) -> bool:  # noqa: ANN401 - a definition's own class
+    """Returns True if a model can say what each column contributes to a rate."""
+    return callable(getattr(model, METHOD, None)) or shipped_contributions(model) is not None
+
+
+def _way_of(model: Any) -> tuple[Callable[[pd.DataFrame], object], str]:  # noqa: ANN401
+    """Returns what gives the contributions of a model, and how its raw score becomes a rate."""
+    if callable(getattr(model, METHOD, None)):
+        return getattr(model, METHOD), str(getattr(model, "LINK", Link.IDENTITY))
+    shipped = shipped_contributions(model)
+    if shipped is None:
+        raise ContributionsError("there is no contributions")
+    return shipped
 
 
 def _numbers(what: str, given: object, shape: tuple[int, ...]) -> np.ndarray:

@@ -67,10 +67,6 @@ class Model(ABC):
     """What the numbers of ``importance`` are, for the report. A definition may have a method ``importance()`` that returns a number for
     each column; of one that has none the columns are shuffled one after another instead."""
 
-    LINK: ClassVar[str] = "identity"
-    """How the raw score of ``contributions``, if a definition has that method, becomes a rate: ``identity``, or ``logit`` if it is the
-    logarithm of the odds."""
-
     model_eval = ModelEval
 
     def __init__(self, model: object = None, config: Mapping[str, Any] | None = None) -> None:
@@ -94,11 +90,6 @@ class Model(ABC):
 
         A definition that can say between what each rate lies has a method ``predict_interval(X)`` as well, which returns two such
         arrays, ``(low, high)``.
-
-        A definition that can say what each column contributes to a rate has a method ``contributions(X)``. It returns ``(base, columns)``
-        or ``(base, columns, reasons)``: a number for each row, an array of shape (rows, columns of ``X``), and a dict of names, such as
-        "history", each with a number for each row. Base and columns add up to the raw score, from which ``LINK`` makes a rate; the reasons
-        are added to that rate, and the sum cut to [0, 1] is what ``predict`` returns, within 1e-9. ``scoring why`` shows them.
         """
 
     @classmethod
@@ -165,14 +156,6 @@ def put_in_order(X: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     if missing:
         raise TableError(f"the table lacks {len(missing)} of the columns that the model was trained on, the first is {missing[0]}")
     return X[list(columns)]
-
-
-def in_columns_of(X: pd.DataFrame, columns: Sequence[str], values: np.ndarray) -> np.ndarray:
-    """``values``, one column for each of ``columns``, in the order of the columns of ``X``; 0 where ``X`` has further columns."""
-    found = np.zeros((len(X), X.shape[1]))
-    places = {name: place for place, name in enumerate(X.columns)}
-    found[:, [places[name] for name in columns]] = values
-    return found
 
 
 def weights_of_rows(sample_weight: np.ndarray | None, rows: int) -> np.ndarray:

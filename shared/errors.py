@@ -8,10 +8,10 @@
     │   │   ├── SettingsError   an environment variable has an unusable value
     │   │   └── UnreadableChannelError   the file of a channel is damaged: its result is unknown
     │   ├── TableError          a table cannot be read, or lacks what the release needs   exit code 3
-    │   │   └── NoTableError    nothing at this path could be a table: other paths are tried
+    │   │   ├── NoTableError    nothing at this path could be a table: other paths are tried
+    │   │   └── UnreadableIndexError   the index of a result is missing or damaged: it is built again from the result
     │   ├── ModelError          a definition or release is unknown, broken or foreign      exit code 4
     │   │   └── UnreadableAliasError   the file of an alias is damaged: its release is unknown
-    │   ├── UnreadableIndexError   the index of a result is missing or damaged: it is built again from the result
     │   ├── JobFailedError      the job that was followed ended in failure                 exit code 5
     │   └── HeldError           the result of the job is held back from its channel        exit code 7
     └── TransientError          the same call may succeed in a moment: it is retried   exit code 6
@@ -79,6 +79,10 @@ class NoTableError(TableError):
     """Raised when nothing at a path could be a table; the table may be at another path."""
 
 
+class UnreadableIndexError(TableError):
+    """Raised when the index of a result is missing, damaged or of another result; it can be built again from the predictions."""
+
+
 class ModelError(PermanentError):
     """Raised when a definition or a release is unknown, incomplete, changed, or made elsewhere."""
 
@@ -87,10 +91,6 @@ class ModelError(PermanentError):
 
 class UnreadableAliasError(ModelError):
     """Raised when the file of an alias is damaged or of a later version, so that its release is unknown."""
-
-
-class UnreadableIndexError(PermanentError):
-    """Raised when the index of a result is missing, damaged or of another result; it can be built again from the predictions."""
 
 
 class JobFailedError(PermanentError):

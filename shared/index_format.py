@@ -26,6 +26,8 @@ KEY, CR, LOW, HIGH, DIGEST, CLICKS, FILE, LINE = "key", "cr", "cr_low", "cr_high
 
 ENTITY, DEVICE = "entity_id", "device"
 DEVICE_BITS = 2
+DEVICES = ("Computer", "Smartphone", "Tablet")
+"""Device names; the index in this tuple is the code in results and keys."""
 SMALLEST_ID, LARGEST_ID = -(1 << 61), (1 << 61) - 1
 """The entity ids that fit into a whole key."""
 
@@ -43,7 +45,7 @@ class FeatureCounts:
     ones: Mapping[str, int] = field(default_factory=dict)
     """Binary column -> rows with 1."""
     bins: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    """Number column -> bin -> rows; ``workers.guard.feature_counts`` defines the bins."""
+    """Number column -> bin -> rows; ``workers.guard.index.feature_counts`` defines the bins."""
 
     def plus(self, other: "FeatureCounts") -> "FeatureCounts":
         """Returns the counts over the rows of both."""

@@ -8,19 +8,16 @@ import bisect
 import contextlib
 import functools
 import hashlib
-import io
 import mmap
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
 
 from shared.bucket.interface import Bucket
+from shared.bucket.mapping import map_file
 from shared.errors import UnreadableIndexError
 from shared.index_format import BATCH_ROWS, CLICKS, CR, DIGEST, FILE, HIGH, KEY, LINE, LOW, FeatureCounts, IndexShape, counts_of, index_key
 from shared.records import FileDigest
@@ -242,25 +239,10 @@ def open_index(bucket: Bucket, path: str, expected: FileDigest | None = None) ->
     if not bucket.exists(path):
         raise UnreadableIndexError(f"{path} is not there")
     with bucket.open(path) as raw:
-        return PredictionIndex(_mapped(raw), path, expected)
+        return PredictionIndex(map_file(raw), path, expected)
 
 
 def open_file(path: Path, expected: FileDigest | None = None) -> PredictionIndex:
     """Opens an index at a local path by memory map; raises UnreadableIndexError as ``open_index`` does."""
     with path.open("rb") as raw:
-        return PredictionIndex(_mapped(raw), str(path), expected)
-
-
-def _mapped(raw: IO[bytes]) -> mmap.mmap | bytes:
-    with contextlib.ExitStack() as held:
-        try:
-            number = raw.fileno()
-        except io.UnsupportedOperation:
-            copy = held.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(raw, copy, 1 << 20)
-            copy.flush()
-            number = copy.fileno()
-        try:
-            return mmap.mmap(number, 0, access=mmap.ACCESS_READ)
-        except ValueError:  # an empty file cannot be mapped
-            return b""
+        return PredictionIndex(map_file(raw), str(path), expected)

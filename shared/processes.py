@@ -74,7 +74,7 @@ def drop_abandoned(parent: Path) -> None:
 
 
 def has_ended(token: str) -> bool:
-    """True when the process of this token has ended; False also when this cannot be determined from here."""
+    """Returns True when the process of this token has ended; False also when this cannot be determined from here."""
     space, _, rest = token.rpartition(".")[0].rpartition(".")
     process, _, started = rest.partition("-")
     if space != _SPACE or not process.isdigit() or not Path("/proc/self").exists():

@@ -80,7 +80,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 def is_release_id(ref: str) -> bool:
-    """True for the full id of a release (``v1@20261123T101500Z-9bfad3``), False for a definition or alias."""
+    """Returns True for the full id of a release (``v1@20261123T101500Z-9bfad3``), False for a definition or alias."""
     return re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}@[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}", ref) is not None
 
 

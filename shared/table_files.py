@@ -92,7 +92,7 @@ def promised_kind(path: str) -> FileKind:
 
 
 def is_left_aside(name: str) -> bool:
-    """True for names that by convention hold no rows: ``._a.csv`` of macOS, ``_SUCCESS`` and ``.part-0.crc`` of Spark."""
+    """Returns True for names that by convention hold no rows: ``._a.csv`` of macOS, ``_SUCCESS`` and ``.part-0.crc`` of Spark."""
     return name.startswith((".", "_")) and not (name.startswith("_") and kind_of(name))
 
 
@@ -165,7 +165,7 @@ def _others_among(folder: str, names: Iterable[str], reader: FolderReader) -> It
 
 
 def _is_prose(head: bytes) -> bool:
-    """True for a text whose first lines do not look like a table."""
+    """Returns True for a text whose first lines do not look like a table."""
     if _NO_TEXT.search(head):  # compressed, or two bytes per character
         return False
     lines = [line.strip() for line in head.decode(errors="replace").lstrip("\ufeff").splitlines() if line.strip()][:2]

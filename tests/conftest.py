@@ -44,12 +44,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.scheduling import SharedStackScheduling
+
+    return SharedStackScheduling(config, log)
+
+
 # a suite that was started in the background ignores Ctrl-C, and so would all that it starts
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-READY_CLI = ReadyCli()
 READY_PROGRAMS = ReadyPrograms()
+READY_CLI = ReadyCli(READY_PROGRAMS)
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data" / "keywords"
 

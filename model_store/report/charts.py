@@ -53,7 +53,7 @@ class Line:
 def interval_chart(rows: Sequence[Row], *, alt: str, unit: Callable[[float], str], left: str, right: str) -> Markup:
     """Draws numbers with their intervals around a line at 0; ``left`` and ``right`` describe the two sides."""
     reach = _reach(rows)
-    scale = _scale(-reach, reach, 12, RIGHT)
+    scale = scale_between(-reach, reach, 12, RIGHT)
     bottom = TOP + ROW * len(rows) + 6
     parts = [element("line", class_="zero", x1=scale(0), x2=scale(0), y1=TOP + 4, y2=bottom)]
     for place, row in enumerate(rows):
@@ -68,13 +68,13 @@ def interval_chart(rows: Sequence[Row], *, alt: str, unit: Callable[[float], str
         element("text", f"← {left}", class_="axis", x=12, y=bottom + 32),
         element("text", f"{right} →", class_="axis", x=RIGHT, y=bottom + 32, text_anchor="end"),
     ]
-    return _svg(bottom + 38, alt, *parts)
+    return svg(bottom + 38, alt, *parts)
 
 
 def calibration_chart(points: Sequence[Row], predicted: Sequence[float], *, alt: str, unit: Callable[[float], str]) -> Markup:
     """Draws true rates (with intervals) over predicted rates; both are equal on the diagonal."""
     reach = 1.08 * max([SMALLEST_REACH, *predicted, *(row.high or row.value for row in points)])
-    x, y = _scale(0, reach, LEFT, RIGHT), _scale(0, reach, FRAME_BOTTOM, FRAME_TOP)
+    x, y = scale_between(0, reach, LEFT, RIGHT), scale_between(0, reach, FRAME_BOTTOM, FRAME_TOP)
     parts = [*_frame(x, y, ticks(0, reach, 5), unit)]
     parts += [
         element("line", class_="diagonal", x1=x(0), y1=y(0), x2=x(reach), y2=y(reach)),
@@ -85,12 +85,12 @@ def calibration_chart(points: Sequence[Row], predicted: Sequence[float], *, alt:
             parts.append(element("line", class_="own whisker", x1=x(at), x2=x(at), y1=y(row.low), y2=y(row.high)))
         parts.append(element("circle", element("title", row.words), class_="own dot", cx=x(at), cy=y(row.value), r=4.5))
     parts += _axis_names("predicted conversions per click", "true conversions per click")
-    return _svg(FRAME_BOTTOM + 44, alt, *parts)
+    return svg(FRAME_BOTTOM + 44, alt, *parts)
 
 
 def curve_chart(lines: Sequence[Line], *, alt: str, unit: Callable[[float], str], below: str, upward: str) -> Markup:
     """Draws curves from 0 to 1 on both axes."""
-    x, y = _scale(0, 1, LEFT, RIGHT), _scale(0, 1, FRAME_BOTTOM, FRAME_TOP)
+    x, y = scale_between(0, 1, LEFT, RIGHT), scale_between(0, 1, FRAME_BOTTOM, FRAME_TOP)
     parts = [*_frame(x, y, [0, 0.25, 0.5, 0.75, 1], unit)]
     for line in lines:
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in line.points)
@@ -100,13 +100,13 @@ def curve_chart(lines: Sequence[Line], *, alt: str, unit: Callable[[float], str]
         label_x, label_y, anchor = (x(a) + 8, y(b) + 16, "start") if line.below else (x(a) - 6, y(b) - 8, "end")
         parts.append(element("text", line.name, class_=f"{line.style} name", x=label_x, y=label_y, text_anchor=anchor))
     parts += _axis_names(below, upward)
-    return _svg(FRAME_BOTTOM + 44, alt, *parts)
+    return svg(FRAME_BOTTOM + 44, alt, *parts)
 
 
 def bar_chart(numbers: Sequence[tuple[str, float]], *, alt: str, unit: Callable[[float], str]) -> Markup:
     """Draws a bar for each number, to the left of 0 for negative ones; name and number are shown above the bar."""
     low, high = min([0.0, *(number for _, number in numbers)]), max([0.0, *(number for _, number in numbers)])
-    scale = _scale(low, high if high > low else low + 1, 12, RIGHT)
+    scale = scale_between(low, high if high > low else low + 1, 12, RIGHT)
     row = 32
     parts = []
     for place, (name, number) in enumerate(numbers):
@@ -122,7 +122,7 @@ def bar_chart(numbers: Sequence[tuple[str, float]], *, alt: str, unit: Callable[
         ]
     if low < 0 < high:
         parts.append(element("line", class_="zero", x1=scale(0), x2=scale(0), y1=TOP + 6, y2=TOP + row * len(numbers)))
-    return _svg(TOP + row * len(numbers), alt, *parts)
+    return svg(TOP + row * len(numbers), alt, *parts)
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
@@ -134,7 +134,8 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _scale(low: float, high: float, start: float, end: float) -> Scale:
+def scale_between(low: float, high: float, start: float, end: float) -> Scale:
+    """Returns the linear scale that maps ``low`` to ``start`` and ``high`` to ``end``."""
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
@@ -180,5 +181,6 @@ def _axis_names(below: str, upward: str) -> list[Markup]:
     ]
 
 
-def _svg(height: float, alt: str, *parts: Markup) -> Markup:
+def svg(height: float, alt: str, *parts: Markup) -> Markup:
+    """Draws a chart of the width ``WIDTH``; ``alt`` describes it for those who do not see it."""
     return element("svg", element("title", alt), *parts, viewBox=f"0 0 {WIDTH} {height:.0f}", role="img")

@@ -1,12 +1,12 @@
 """The report of a release: one self-contained HTML page, made from the manifest alone, so that its numbers are those of the manifest.
 
-It loads nothing (its content policy forbids it), contains no script, and every name in it is escaped.
+Every name in it is escaped.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
+from model_store.report.blocks import facts, figure, key_figures, page, sentence, table
 from model_store.report.charts import Line, Row, bar_chart, calibration_chart, curve_chart, interval_chart
 from model_store.report.html import Markup, element
 from shared.catalog.aliases import CHAMPION
@@ -22,8 +22,6 @@ from shared.catalog.manifests import (
 )
 from shared.catalog.table_audits import doubts
 
-STYLE = Path(__file__).with_name("report.css")
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 FEW = 12
 """Maximum number of columns shown."""
 
@@ -35,24 +33,17 @@ def make_report(manifest: ReleaseManifest) -> str:
     found = manifest.evaluation
     if found is None:
         raise ValueError(f"the manifest of {manifest.release} has no evaluation")
-    head = element(
-        "head",
-        Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
-        element("title", f"Report of {manifest.release}"),
-        element("style", Markup(STYLE.read_text(encoding="utf-8"))),
-    )
-    body = element("main", *_header(manifest, found), *_charts(manifest, found), *_figures(manifest, found), *_data(manifest, found))
-    return f'<!DOCTYPE html>\n<html lang="en">{head}{element("body", body)}</html>\n'
+    blocks = [*_header(manifest, found), *_charts(manifest, found), *_figures(manifest, found), *_data(manifest, found)]
+    return page(f"Report of {manifest.release}", *blocks)
 
 
 def _header(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     figures, summary = manifest.metrics[found.judged_on][manifest.definition], found.summaries[found.judged_on]
     yield element("h1", manifest.release)
     yield element("p", f"Trained {manifest.created:%Y-%m-%d %H:%M} UTC in {manifest.seconds:.1f} s. {_judged_on(manifest)}", class_="soft")
-    yield element("p", _sentence(found.gate.reason), class_=f"verdict {'yes' if found.gate.promotes else 'no'}", role="note")
-    for sentence in [*(f"trained with --force, although {why}" for why in manifest.forced), *manifest.warnings]:
-        yield element("p", _sentence(sentence), class_="verdict no", role="note")
+    yield element("p", sentence(found.gate.reason), class_=f"verdict {'yes' if found.gate.promotes else 'no'}", role="note")
+    for words in [*(f"trained with --force, although {why}" for why in manifest.forced), *manifest.warnings]:
+        yield element("p", sentence(words), class_="verdict no", role="note")
     champion = found.differences.get(found.gate.champion or "")
     closest = max((name for name in found.differences if "@" not in name), key=lambda name: found.differences[name].value)
     rival, difference = ("the champion", champion) if champion else (closest, found.differences[closest])
@@ -63,8 +54,7 @@ def _header(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         ("conversions per click", _percent(figures["rate"], 2), f"predicted: {_percent(figures['predicted_rate'], 2)}"),
         ("clicks", f"{summary.clicks:,.0f}", f"of {summary.keywords:,} keywords"),
     ]
-    cells = [element("div", element("dt", name), element("dd", value, element("small", words))) for name, value, words in numbers]
-    yield element("dl", *cells, class_="key")
+    yield key_figures(numbers)
 
 
 def _judged_on(manifest: ReleaseManifest) -> str:
@@ -81,7 +71,7 @@ def _judged_on(manifest: ReleaseManifest) -> str:
 def _charts(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     level = f"{found.confidence * 100:g} %"
     charts = [
-        _figure(
+        figure(
             "Better or worse than others",
             f"Log-loss per click of this release minus that of the other, on the same rows, with {level} intervals. "
             "An arrow points to what lies far beyond the scale.",
@@ -93,7 +83,7 @@ def _charts(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
                 right="the other is better",
             ),
         ),
-        _figure(
+        figure(
             "Calibration",
             f"The clicks in ten equal parts by their prediction: what was predicted and what happened, with {level} intervals.",
             calibration_chart(
@@ -111,7 +101,7 @@ def _charts(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         charts.append(_gain_figure(manifest, found))
     for kind, slices in found.slices.items():
         charts.append(
-            _figure(
+            figure(
                 f"Too high or too low, {KINDS.get(kind, kind)}",
                 f"Predicted minus true conversions per click, in percentage points, with {level} intervals.",
                 interval_chart(
@@ -134,7 +124,7 @@ def _charts(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         )
     if found.importance and found.importance.columns:
         charts.append(
-            _figure(
+            figure(
                 "Most important columns",
                 f"{found.importance.what[:1].upper()}{found.importance.what[1:]}.",
                 bar_chart(list(found.importance.columns.items())[:FEW], alt=f"Columns by their {found.importance.what}", unit=_short),
@@ -154,7 +144,7 @@ def _gain_figure(manifest: ReleaseManifest, found: Evaluation) -> Markup:
         lines.append(Line(name=CHAMPION, points=points(found.gains[found.gate.champion or ""]), style="other", label_at=8, below=True))
     lines.append(Line(name="this release", points=points(own), style="own", label_at=7))
     tenth = own[2]
-    return _figure(
+    return figure(
         "Gain",
         "Clicks in order of their prediction, the highest first: the first tenth of the clicks holds "
         f"{_percent(tenth, 1)} of the conversions, a lift of {tenth / 0.1:.2f}.",
@@ -170,7 +160,7 @@ def _gain_figure(manifest: ReleaseManifest, found: Evaluation) -> Markup:
 
 def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     yield element("h2", "Figures")
-    for table, predictors in sorted(manifest.metrics.items()):
+    for name_of_table, predictors in sorted(manifest.metrics.items()):
         rows = [
             [
                 _named(name, manifest, found),
@@ -180,16 +170,16 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         ]
         seen = "it was trained on, where every model looks better than it is"
         evaluated = f"On the evaluation table, which {seen}" if manifest.judged_on_seen else "On the evaluation table"
-        words = evaluated if table == "eval" else f"On the table {seen}"
-        yield _table(words, ["predictor", "log-loss per click", "click-weighted MAE", "calibration error"], rows, 0)
+        words = evaluated if name_of_table == "eval" else f"On the table {seen}"
+        yield table(words, ["predictor", "log-loss per click", "click-weighted MAE", "calibration error"], rows, 0)
     rows = [[_named(name, manifest, found), f"{of.value:+.5f}", _interval(of, found)] for name, of in _nearest_first(found)]
     caption = (
         f"Log-loss per click of this release minus that of others on the same rows; {found.confidence * 100:g} % intervals from "
         f"{found.resamples:,} resamples of whole keywords"
     )
-    yield _table(caption, ["compared with", "difference", "interval"], rows)
+    yield table(caption, ["compared with", "difference", "interval"], rows)
     if found.not_compared:
-        yield _facts(found.not_compared, "Not compared with, and why")
+        yield facts(found.not_compared, "Not compared with, and why")
     for kind, slices in found.slices.items():
         rows = []
         for name, of in slices.items():
@@ -197,7 +187,7 @@ def _figures(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
             other = of.metrics.get(found.gate.champion or "")
             rows.append([name, f"{of.clicks:,.0f}", _percent(own["rate"], 2), *_pair(own, other)])
         names = ["clicks", "true rate", "log-loss", "of the champion", "calibration error"]
-        yield _table(f"On the same rows, {KINDS.get(kind, kind)}", [kind, *names], rows)
+        yield table(f"On the same rows, {KINDS.get(kind, kind)}", [kind, *names], rows)
 
 
 def _pair(own: MetricValues, other: MetricValues | None) -> list[str]:
@@ -211,7 +201,7 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
     described = [_described(found.summaries[name]) for name in names]
     named = dict.fromkeys(what for of in described for what in of)
     rows = [[what, *(of.get(what, "–") for of in described)] for what in named]
-    yield _table("What is in the tables", ["", *names], rows)
+    yield table("What is in the tables", ["", *names], rows)
     few = [column.name for column in manifest.columns[:FEW]]
     origin = {
         f"{name} table": f"{of.path}, {of.rows:,} rows used, {of.rejected:,} not, sha256 {of.contents}"
@@ -225,14 +215,7 @@ def _data(manifest: ReleaseManifest, found: Evaluation) -> Iterable[Markup]:
         "columns": f"{len(manifest.columns)}: {', '.join(few)}{', ...' if len(manifest.columns) > FEW else ''}",
         "libraries": ", ".join(f"{name} {version}" for name, version in manifest.libraries.items()),
     }
-    yield _facts(origin)
-
-
-def _facts(facts: Mapping[str, str], caption: str = "") -> Markup:
-    """Draws a table of names and values, in lines that wrap."""
-    cells = [element("tr", element("th", name, scope="row"), element("td", value)) for name, value in facts.items()]
-    head = [element("caption", caption)] if caption else []
-    return element("div", element("table", *head, element("tbody", *cells), class_="facts"), class_="card", tabindex=0)
+    yield facts(origin)
 
 
 def _found_by(search: Search) -> dict[str, str]:
@@ -280,27 +263,6 @@ def _interval(difference: Estimate, found: Evaluation) -> str:
 
 def _bin_words(part: CalibrationBin) -> str:
     return f"predicted {_percent(part.predicted, 2)}, happened {_percent(part.happened.value, 2)}, {part.clicks:,.0f} clicks"
-
-
-def _figure(title: str, words: str, chart: Markup) -> Markup:
-    return element("figure", element("figcaption", element("h3", title), element("p", words)), chart)
-
-
-def _table(caption: str, names: Sequence[str], rows: Sequence[Sequence[str]], own: int | None = None) -> Markup:
-    head = element("tr", *(element("th", name, scope="col") for name in names))
-    body = [
-        element(
-            "tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:]), class_="self" if place == own else None
-        )
-        for place, row in enumerate(rows)
-    ]
-    # a wide table scrolls in its card, also with the keyboard
-    table = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
-    return element("div", table, class_="card", tabindex=0)
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _five(value: float) -> str:

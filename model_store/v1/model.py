@@ -83,18 +83,6 @@ class Model(model_template.Model):
             sums += weight * column
         return np.clip(sums, 0.0, 1.0, out=sums)
 
-    def contributions(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """The intercept, and weight x value of each column of ``X``.
-
-        Raises:
-            as predict.
-        """
-        if self.model is None:
-            raise ModelError("the model is neither trained nor loaded")
-        columns = self.model["columns"]
-        values = model_template.put_in_order(X, columns).to_numpy(dtype=np.float64) * self.model["weights"]
-        return np.full(len(X), self.model["intercept"]), model_template.in_columns_of(X, columns, values)
-
     def importance(self) -> dict[str, float]:
         """The weight of each column."""
         return dict(zip(self.model["columns"], map(float, self.model["weights"]), strict=True))

@@ -41,7 +41,6 @@ class Model(model_template.Model):
     """``self.model`` is a dict: ``columns`` (names, as trained) and ``booster`` (LightGBM's own text of the trees)."""
 
     MODEL_FILE = "model.skops"
-    LINK = "logit"
     IMPORTANCE = "share of the likelihood that the splits on the column gained"
     params: Mapping[str, Any] | None = None
     _booster: lightgbm.Booster
@@ -90,22 +89,6 @@ class Model(model_template.Model):
             rows = slice(first, first + ROWS_AT_ONCE)
             rates[rows] = self._booster.predict(_matrix(X.iloc[rows]), num_threads=1)
         return rates
-
-    def contributions(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        """The mean raw score of the trees, and the Shapley value of each column of ``X``.
-
-        LightGBM's ``pred_contrib`` computes them: Lundberg, Erion and Lee, Consistent Individualized Feature Attribution for Tree
-        Ensembles, 2018.
-
-        Raises:
-            as predict.
-        """
-        if self.model is None:
-            raise ModelError("the model is neither trained nor loaded")
-        columns = self.model["columns"]
-        values = _matrix(model_template.put_in_order(X, columns))
-        found = np.asarray(self._booster.predict(values, pred_contrib=True, num_threads=1))
-        return found[:, -1], model_template.in_columns_of(X, columns, found[:, :-1])
 
     def importance(self) -> dict[str, float]:
         """The share of each column in all that splits gained."""

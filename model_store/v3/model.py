@@ -49,9 +49,6 @@ FIXED = {
 ENTITY, COMPUTER, SMARTPHONE = "entity_id", "computer", "smartphone"
 DEVICES = 3
 
-KEYWORD_HISTORY, ROW_HISTORY = "history of the keyword on all devices", "history of the keyword on this device"
-"""The names of the two corrections in ``contributions``."""
-
 ROWS_AT_ONCE = 16_384
 INTERVAL = 0.90
 SMALLEST_RATE = 1e-9
@@ -161,7 +158,6 @@ class Model(model_template.Model):
     """``self.model`` is a dict: ``columns`` (names, as trained), ``booster`` (LightGBM's text), ``strength``, ``ledger`` (its arrays)."""
 
     MODEL_FILE = "model.skops"
-    LINK = "logit"
     params: Mapping[str, Any] | None = None
     _booster: lightgbm.Booster
     _ledger: Ledger
@@ -233,26 +229,6 @@ class Model(model_template.Model):
             low[rows] = np.minimum(betaincinv(alpha, beta, (1 - INTERVAL) / 2), rates)
             high[rows] = np.maximum(betaincinv(alpha, beta, (1 + INTERVAL) / 2), rates)
         return low, high
-
-    def contributions(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """The mean raw score of the trees, the Shapley value of each column of ``X`` (LightGBM's ``pred_contrib``), and two reasons.
-
-        The reasons are what the history of the keyword and that of the row add to the guess of the trees.
-
-        Raises:
-            as predict.
-        """
-        if self.model is None:
-            raise ModelError("the model is neither trained nor loaded")
-        columns = self.model["columns"]
-        values = _matrix(model_template.put_in_order(X, columns))
-        found = np.asarray(self._booster.predict(values, pred_contrib=True, num_threads=1))
-        guesses, strength = _guess(self._booster, values), self.model["strength"]
-        history = self._ledger.find(*_keys(X))
-        alpha, beta = correct(guesses, history, strength)
-        prior = _shift(guesses, history.keyword_surplus, history.keyword_clicks, strength)
-        reasons = {KEYWORD_HISTORY: prior - guesses, ROW_HISTORY: alpha / (alpha + beta) - prior}
-        return found[:, -1], model_template.in_columns_of(X, columns, found[:, :-1]), reasons
 
     def load(self, path: str | Path) -> None:
         """Read the model file back.

@@ -1,4 +1,4 @@
-"""Decides about held results: approves or refuses them, once each; the second person is told who was first."""
+"""Decides about held results: approves or refuses them, once each; the second person learns who was first."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ class Decided:
 def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str) -> Enqueued:
     """Approves a held result; the finish step then publishes it.
 
-    If its channel was changed since the guard compared them, the finish step compares anew, and may hold the result once more.
+    If its channel was changed since the guard compared them, the finish step compares again, and may hold the result once more.
     An approval whose command was interrupted is completed by the next one.
 
     Raises:

@@ -112,12 +112,9 @@ def follow_job(
 
 
 def _with_own_path(message: str, copies: Mapping[str, str]) -> str:
-    """The message with the path on this machine after the first path of a copy in the job's folder."""
+    """The message, followed by the file on this machine if it names the copy of one in the job's folder."""
     for copy in sorted(copies, key=len, reverse=True):
-        # not within the path of another file
-        named, count = re.subn(
-            rf"{re.escape(copy)}(?![\w/-]|\.\w)", lambda found: f"{found[0]} (a copy of {copies[found[0]]})", message, count=1
-        )
-        if count:
-            return named
+        # not as the beginning of another path
+        if re.search(rf"{re.escape(copy)}(?![\w/-]|\.\w)", message):
+            return f"{message}; {copy.rpartition('/')[2]} is a copy of {copies[copy]}"
     return message

@@ -17,6 +17,7 @@ def print_held(console: Console, results: Sequence[HeldResult]) -> None:
     rows = [(result.channel, ago(result.since), result.table, result.job_id, result.reason) for result in results]
     print_list(console, columns, rows, whole=("channel", "held", "job"))
     console.print()
+    print_line(console, "See which rows changed with: scoring results diff JOB")
     print_line(console, "Publish one with: scoring results approve JOB --reason TEXT")
     print_line(console, "Or keep what its channel shows with: scoring results refuse JOB --reason TEXT")
 

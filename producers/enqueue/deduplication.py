@@ -80,13 +80,13 @@ def claim(bucket: Bucket, digest: str, versions: Mapping[str, str], *, again: bo
 
 
 def _has_found_others(folder: JobFolder, versions: Mapping[str, str]) -> bool:
-    """True when a file of the table differs from the one that the job found; False when that version is unknown."""
+    """Returns True when a file of the table differs from the one that the job found; False when that version is unknown."""
     found = folder.table_versions() if versions else {}
     return any(found.get(path, version) != version for path, version in versions.items())
 
 
 def _was_removed(folder: JobFolder) -> bool:
-    """True when an old job has no files left. A recent one without files is just being written, or its enqueue died."""
+    """Returns True when an old job has no files left. A recent one without files is just being written, or its enqueue died."""
     made = time_of_job(folder.job_id)
     return made is not None and datetime.now(UTC) - made > ABANDONED_AFTER and not folder.has(JobFile.REQUEST)
 

@@ -86,7 +86,7 @@ def _newer_at_place(bucket: Bucket, earlier: JobFolder, place: str) -> FoundResu
 
 
 def _was_made_before(bucket: Bucket, newer: FoundResult, job_id: str, source: Source) -> bool:
-    """True when a revision of the place is the fix of this job with these rows; with ``--again`` it is published again."""
+    """Returns True when a revision of the place is the fix of this job with these rows; with ``--again`` it is published again."""
     fixes = [found.manifest for found in list_revisions(bucket, newer.folder) if isinstance(found, FoundResult)]
     digests = {fix.fixed_rows.sha256 for fix in fixes if fix.fixes == job_id and fix.fixed_rows}
     if not digests:

@@ -92,7 +92,7 @@ def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Itera
 
 
 def _is_same_text(bucket: Bucket, job_id: str, there: FoundResult) -> bool:
-    """True when another job has published the same rates as this one."""
+    """Returns True when another job has published the same rates as this one."""
     own = inspect_result(bucket, f"{there.folder}/{REVISIONS}/{job_id}")
     return (
         isinstance(own, FoundResult)

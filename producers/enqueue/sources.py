@@ -219,5 +219,5 @@ def check_day(bucket: Bucket, table: str, day: date) -> None:
 
 
 def _is_input(source: Source) -> bool:
-    """True for a table of the bucket whose folder determines the place of its result."""
+    """Returns True for a table of the bucket whose folder determines the place of its result."""
     return not source.files and source.path.startswith(f"{INPUTS}/")

@@ -223,7 +223,9 @@ def _counts(counted: counters.Counters) -> Iterator[Metric]:
     yield CounterMetricFamily("scoring_cache_misses", "Chunks whose release was read from the bucket.", value=counted.releases_loaded)
     ended = CounterMetricFamily("scoring_jobs_ended", "Jobs that ended and whose notice was sent.", labels=["kind", "state"])
     # each series starts at 0: one that starts at 1 has not grown, and the first failure would raise no alert
-    ends: dict[tuple[str, str], int] = {(kind, state): 0 for kind in KINDS for state in FINAL_STATES} | counted.ended
+    ends: dict[tuple[str, str], int] = {
+        (kind, state): 0 for kind in KINDS for state in FINAL_STATES if (kind, state) != ("train", JobState.HELD)
+    } | counted.ended
     for (kind, state), count in sorted(ends.items()):
         ended.add_metric([kind, state], count)
     yield ended

@@ -127,7 +127,7 @@ def _losses(bucket: Bucket, manifest: ReleaseManifest) -> KeywordLosses:
 
 
 def _is_named(table: str, path: str) -> bool:
-    """True when ``table`` names the table at this path. A table that was copied from another machine is matched by its name only."""
+    """Returns True when ``table`` names the table at this path; one that was copied from another machine is matched by its name only."""
     spoken = finding.spoken_table(path)
     return table.strip("/") in (path, spoken) or (spoken != path and PurePath(table).name == spoken)
 

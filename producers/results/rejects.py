@@ -1,6 +1,5 @@
 """The rejects of a job or of a result: lists and counts them, and writes the rejected rows of the table for correction."""
 
-import contextlib
 import csv
 import gzip
 import io
@@ -11,9 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, cast
 
 from producers.job_names import find_job
+from producers.results.csv_files import disarmed, new_file
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.unchanged import unchanged_while_read
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
@@ -31,9 +31,6 @@ csv.field_size_limit(sys.maxsize)
 
 MARKS = ("reject_file", "reject_line", "reject_column", "reject_value", "reject_reason")
 """The columns before the table's own; a fix reads only the first two."""
-
-FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
-"""Characters that start a formula in a spreadsheet. The table's own columns are not escaped, because ``--fix`` reads them."""
 
 MAX_RECORD_LINES = 1000
 """The most lines over which a record is followed."""
@@ -161,7 +158,7 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
     # so that --fix reads the file by its ending
     separator = TEXT_FORMS.get(kind_of(out.name) or "csv", TextForm()).separator
     count = 0
-    with _whole(out) as target:
+    with new_file(out) as target:
         writer = csv.writer(target, lineterminator="\n", delimiter=separator)
         for file, wanted in by_file.items():
             with unchanged_while_read(bucket, _found(bucket, file), "Score the table again.", damage=Exception):
@@ -175,32 +172,11 @@ def write_rows(bucket: Bucket, rejects: Iterable[Rejected], out: Path) -> int:
                 for line, values in rows:
                     row = [*values[: len(columns)], *[""] * (len(columns) - len(values))]
                     reject = wanted[line]
+                    # the table's own columns are as they are, because --fix reads them
                     reject_cells = (disarmed(reject.column), disarmed(reject.value), disarmed(reject.reason))
                     writer.writerow([file, line, *reject_cells, *row])
                     count += 1
     return count
-
-
-def disarmed(text: str) -> str:
-    """The text, prefixed with ``'`` if a spreadsheet would read it as a formula. It is never read back."""
-    return f"'{text}" if text.startswith(FORMULA_BEGINS) else text
-
-
-@contextlib.contextmanager
-def _whole(out: Path) -> Iterator[TextIO]:
-    """Yields a new file to write to, which is removed when the block raises an error."""
-    try:
-        target = out.open("x", encoding="utf-8", newline="")
-    except FileExistsError:
-        raise RequestError(f"{out} is there already", next_step="Name another file.") from None
-    except OSError as error:
-        raise RequestError(f"{out} cannot be written: {error.strerror}", next_step="Name another file.") from error
-    try:
-        with target:
-            yield target
-    except BaseException:
-        out.unlink(missing_ok=True)
-        raise
 
 
 def _found(bucket: Bucket, file: str) -> FileInfo:

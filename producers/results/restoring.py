@@ -34,7 +34,7 @@ class RestoreAdvice:
 
 
 def restore_advice(bucket: Bucket, folder: str, manifest: ResultManifest) -> RestoreAdvice:
-    """How to restore a revision of the place ``folder``."""
+    """Returns how to restore a revision of the place ``folder``."""
     job = _job_of(bucket, manifest.job_id)
     missing = next(_missing(bucket, manifest, job), "")
     if missing:

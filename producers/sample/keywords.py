@@ -93,6 +93,6 @@ def attribute_columns(levels: NDArray[np.uint8], keywords: Integers, seed: int) 
 
 
 def devices_of(keywords: Integers, seed: int) -> NDArray[np.bool_]:
-    """Whether a keyword runs on a device, shape (n, 3); each runs on at least one."""
+    """Returns whether a keyword runs on a device, shape (n, 3); each runs on at least one."""
     bounds = np.fromiter(accumulate(_DEVICE_SET_SHARES[:-1]), dtype=np.float64)
     return _DEVICE_SETS[np.searchsorted(bounds, hashed(seed, "devices", keywords), side="right")]

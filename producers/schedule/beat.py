@@ -75,7 +75,7 @@ class Keeper(threading.Thread):
             log.exception("schedule tick failed")
 
     def _is_ours(self) -> bool:
-        """False when the bucket and its schedule belong to another stack, which runs it itself."""
+        """Returns False when the bucket and its schedule belong to another stack, which runs it itself."""
         try:
             claim = self._stack.claim()
         except TransientError:

@@ -38,7 +38,7 @@ class Cron:
     """True when the line restricts both the day of month and the day of week: then one match is enough."""
 
     def is_on(self, day: date) -> bool:
-        """True when the line runs on this day."""
+        """Returns True when the line runs on this day."""
         by_month, by_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return day.month in self.months and (by_month or by_week if self.either_day else by_month and by_week)
 
@@ -88,7 +88,7 @@ def _on_day(cron: Cron, zone: ZoneInfo, day: date) -> tuple[datetime, ...]:
 
 
 def _is_skipped(wall: datetime) -> bool:
-    """True when the clock of the zone skips this time."""
+    """Returns True when the clock of the zone skips this time."""
     return wall.astimezone(UTC).astimezone(wall.tzinfo).replace(tzinfo=None, fold=0) != wall.replace(tzinfo=None, fold=0)
 
 

@@ -179,13 +179,13 @@ def state_of(bucket: Bucket, run: Run) -> RunState:
 
 
 def last_success(bucket: Bucket, entry: Entry, now: datetime) -> datetime | None:
-    """When the newest finished run was done; None when none of the last runs is."""
+    """Returns when the newest finished run was done; None when none of the last runs is."""
     moments = (_done_at(bucket, run) for run in itertools.islice(newest_runs(entry, now - FURTHEST, now), MAX_LATE_RUNS))
     return next(filter(None, moments), None)
 
 
 def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
-    """How late the oldest run is that should have succeeded by now and has no later run that did; zero when no run is late.
+    """Returns how late the oldest run is that should have succeeded by now and has no later run that did; zero when no run is late.
 
     Of an entry with many runs only the newest ``MAX_LATE_RUNS`` late runs are checked.
     """
@@ -201,7 +201,7 @@ def overdue(bucket: Bucket, entry: Entry, now: datetime) -> timedelta:
 
 
 def _done_at(bucket: Bucket, run: Run) -> datetime | None:
-    """When the job of a run was done; None when it is not."""
+    """Returns when the job of a run was done; None when it is not."""
     folder = ScheduledRun(kind=run.entry.kind, key=run.key).newest_job(bucket)
     outcome = folder.outcome() if folder is not None else None
     return outcome.at if outcome is not None and outcome.state == JobState.DONE else None

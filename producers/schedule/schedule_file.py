@@ -42,7 +42,7 @@ class Problem:
 
 
 def is_blank(text: bytes) -> bool:
-    """True for a file without content: empty, only comments, or ``null``. ``[]`` explicitly means no entries."""
+    """Returns True for a file without content: empty, only comments, or ``null``. ``[]`` explicitly means no entries."""
     if all(not line.strip() or line.lstrip().startswith(b"#") for line in text.splitlines()):
         return True
     with contextlib.suppress(NotYamlError):

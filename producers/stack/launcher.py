@@ -154,7 +154,7 @@ class Stack:
         return Child(name, command, {**self._environment, **(extra_environment or {})}, self.say, pass_fds)
 
     def _watch_until(self, condition: Callable[[], bool], what: str, seconds: float) -> bool:
-        """True when the condition holds; False when the stack must end: by request, after the death of a process, or after a timeout."""
+        """Returns True when the condition holds; False when the stack must end: by request, after a death of a process, or a timeout."""
         limit = time.monotonic() + seconds
         while not self._stops.count:
             dead = next((child for child in self._children() if not child.is_alive), None)
@@ -241,7 +241,7 @@ class Stack:
 
 
 def _answer(app: celery.Celery, workers: Sequence[str]) -> bool:
-    """True when all these workers answer."""
+    """Returns True when all these workers answer."""
     try:
         replies = app.control.ping(destination=[*workers], timeout=1)
     except (redis.RedisError, kombu.exceptions.KombuError, OSError):

@@ -143,7 +143,7 @@ def _make_folder(root: str, folder: str) -> None:
 
 
 def _is_inside(root: str, place: str) -> bool:
-    """True when a real path is ``root`` or below it. Also covers a folder above ``root`` that was replaced by a link since."""
+    """Returns True when a real path is ``root`` or below it. Also covers a folder above ``root`` that was replaced by a link since."""
     return _is_below(root, place) or _is_below(str(Path(root).resolve()), place)
 
 
@@ -152,7 +152,7 @@ def _is_below(root: str, place: str) -> bool:
 
 
 def _escapes(root: str, path: str) -> bool:
-    """True when a link in the path leads outside ``root`` or forms a loop."""
+    """Returns True when a link in the path leads outside ``root`` or forms a loop."""
     if not any(map(os.path.islink, itertools.accumulate(path.split("/"), "{}/{}".format, initial=root))):
         return False
     try:

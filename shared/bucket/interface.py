@@ -157,7 +157,7 @@ class Bucket(ABC):
         """
 
     def exists(self, path: str) -> bool:
-        """True when a file exists at ``path``."""
+        """Returns True when a file exists at ``path``."""
         return self.stat(path) is not None
 
     def write(self, path: str, data: bytes | memoryview, *, durable: bool = False) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from shared.bucket.early_writeback import EarlyWriteback
 from shared.bucket.folder_handles import OpenedParent, OpenedPath, listed_folder, sync_folder
 from shared.bucket.interface import Bucket, FileInfo, check_names, storage_errors
 from shared.errors import RequestError
@@ -85,7 +86,7 @@ class LocalBucket(Bucket):
     @contextlib.contextmanager
     def writer(self, path: str, *, durable: bool = False) -> Iterator[IO[bytes]]:
         with self._aside(path) as aside:
-            with aside.open("xb") as out:
+            with EarlyWriteback(aside.open("xb", buffering=0)) if durable else aside.open("xb") as out:
                 yield out
                 if durable:
                     out.flush()
@@ -288,7 +289,7 @@ def _sync_file(file: Path) -> None:
 
 
 def _is_orphan(aside: Path) -> bool:
-    """True when the process that writes this file is gone: by its token on this machine, by the file's age on another."""
+    """Returns True when the process that writes this file is gone: by its token on this machine, by the file's age on another."""
     return has_ended(aside.name) or time.time() - aside.stat().st_mtime > ORPHAN_SECONDS
 
 

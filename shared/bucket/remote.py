@@ -322,7 +322,7 @@ def _remotely(path: str, done: str) -> Iterator[None]:
 
 
 def _was_there(error: OSError) -> bool:
-    """True when a store other than AWS refused a conditional put: s3fs only recognizes the words of AWS."""
+    """Returns True when a store other than AWS refused a conditional put: s3fs only recognizes the words of AWS."""
     response = getattr(error.__cause__, "response", None) or {}
     return bool(response.get("Error", {}).get("Code") == "PreconditionFailed")
 

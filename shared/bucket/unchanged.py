@@ -52,7 +52,7 @@ def unchanged_while_read(
 
 
 def has_content(bucket: Bucket, path: str, digest: FileDigest) -> bool:
-    """True when a file has this content; a file of another size is not read."""
+    """Returns True when a file has this content; a file of another size is not read."""
     info = bucket.stat(path)
     if info is None or info.size != digest.size:
         return False

@@ -92,7 +92,7 @@ def point_latest(bucket: Bucket, release: str, *, by: str = "") -> None:
 
 
 def _was_taken_back(bucket: Bucket, name: str, now: Alias, release: str) -> bool:
-    """True when the alias was moved from this release to an older one: repeating the training does not undo that."""
+    """Returns True when the alias was moved from this release to an older one: repeating the training does not undo that."""
     return now.was is not None and now.was > now.release and any(change.release == release for change in changes(bucket, name))
 
 

@@ -19,8 +19,9 @@ from shared.bucket.interface import Bucket
 from shared.catalog.histories import History, UnreadableChangeError
 from shared.catalog.manifests import CHANNELS, PREDICTIONS, REJECTS, ResultManifest
 from shared.catalog.paths import MANIFEST
-from shared.errors import UnreadableChannelError
+from shared.errors import RequestError, UnreadableChannelError
 from shared.records import BucketPath, JobId, Record, ReleaseId, Sha256, Timestamp, decode_long
+from shared.signatures import Signature
 
 _HISTORY, _OPEN = f"{CHANNELS}/_history", f"{CHANNELS}/_open"
 _COPY = "channel.json"
@@ -143,7 +144,7 @@ def show_newest(bucket: Bucket, name: str) -> ChannelChange | None:
 
 def _copy_result(bucket: Bucket, revision: str, folder: str) -> None:
     had_rejects = bucket.exists(f"{folder}/{REJECTS}")
-    manifest = decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
+    manifest = _trusted_manifest(bucket, revision)
     bucket.copy(f"{revision}/{PREDICTIONS}", f"{folder}/{PREDICTIONS}", durable=True)
     if manifest.rejects is not None:
         bucket.copy(f"{revision}/{REJECTS}", f"{folder}/{REJECTS}", durable=True)
@@ -151,6 +152,22 @@ def _copy_result(bucket: Bucket, revision: str, folder: str) -> None:
         bucket.delete(f"{folder}/{REJECTS}")
     bucket.copy(f"{revision}/{MANIFEST}", f"{folder}/{MANIFEST}", durable=True)
     bucket.settle(folder)
+
+
+def _trusted_manifest(bucket: Bucket, revision: str) -> ResultManifest:
+    """Returns the manifest of a revision that a channel is to show.
+
+    Raises:
+        RequestError: the manifest is gone, damaged or not signed.
+    """
+    text = bucket.read(f"{revision}/{MANIFEST}")
+    signed = Signature.MISSING if text is None else bucket.signer.check(text)
+    if text is None or signed in (Signature.MISSING, Signature.WRONG):
+        raise RequestError(
+            f"the result {revision} cannot be shown on a channel: {'it is gone' if text is None else f'signed: {signed}'}",
+            next_step="Choose another result: scoring results rollback CHANNEL --to JOB --reason TEXT",
+        )
+    return decode_long(ResultManifest, text)
 
 
 def end_interrupted_changes(bucket: Bucket, now: datetime) -> list[str]:

@@ -89,7 +89,7 @@ class TableFingerprint(Frozen):
         return hashlib.sha256("".join(sorted(file.sha256 for file in self.files.values())).encode()).hexdigest()
 
     def shares_file_with(self, other: "TableFingerprint") -> bool:
-        """True when one of its files has the same contents as a file of the other table, under any name."""
+        """Returns True when one of its files has the same contents as a file of the other table, under any name."""
         return not {file.sha256 for file in self.files.values()}.isdisjoint(file.sha256 for file in other.files.values())
 
 
@@ -334,7 +334,7 @@ class ReleaseManifest(Record):
         return self.judged_on == "train" or self.seen_share > MOST_SEEN or (table is not None and self.was_trained_on(table))
 
     def was_trained_on(self, table: TableFingerprint) -> bool:
-        """True when the training table shares a file with this table. For rows in other files see the sketch (``TRAINED_ROWS``)."""
+        """Returns True when the training table shares a file with this table. For rows in other files see the sketch (``TRAINED_ROWS``)."""
         return self.tables["train"].shares_file_with(table)
 
     def check_interval(self) -> None:

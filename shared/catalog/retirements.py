@@ -45,7 +45,7 @@ def changes_of_retirement(bucket: Bucket, release: str) -> list[Retirement | Non
 
 
 def why_retired(bucket: Bucket, release: str) -> str:
-    """When, by whom and why a release was retired, in words; empty when it is in use.
+    """Returns when, by whom and why a release was retired, in words; empty when it is in use.
 
     An unreadable record counts as a retirement, because a person meant to change this release.
     """

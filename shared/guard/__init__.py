@@ -1,1 +1,1 @@
-"""The guard decides whether a result may be published on a channel: its configuration and its verdicts."""
+"""The guard decides whether a result may be published on a channel: its configuration, its verdicts, and how two indexes are compared."""

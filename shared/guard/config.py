@@ -40,7 +40,7 @@ class GuardMode(StrEnum):
     OFF = "off"
     """Nothing is checked."""
     WARN = "warn"
-    """The result is published, and people are told."""
+    """The result is published, and people are notified."""
     BLOCK = "block"
     """The result is held."""
 
@@ -98,7 +98,7 @@ class GuardConfig:
 
 
 def read_guard_config(bucket: Bucket) -> GuardConfig:
-    """Read the configuration of this bucket.
+    """Reads the configuration of this bucket.
 
     Raises:
         RequestError: the file cannot be used; the message names the channel, the field, the problem and a valid value.
@@ -112,7 +112,7 @@ def read_guard_config(bucket: Bucket) -> GuardConfig:
 
 
 def parse_guard_config(text: bytes) -> GuardConfig:
-    """Read the configuration from a text, at most ``MAX_BYTES`` long; raises RequestError like ``read_guard_config``."""
+    """Reads the configuration from a text, at most ``MAX_BYTES`` long; raises RequestError like ``read_guard_config``."""
     if len(text) > MAX_BYTES:
         raise _wrong(f"it is {len(text):,} bytes long, more than the {MAX_BYTES:,} allowed", f"Write a few lines, like {EXAMPLE}")
     try:

@@ -15,7 +15,7 @@ HIGHEST_NUMBER = 1_000_000.0
 
 
 def is_off(value: object) -> bool:
-    """True for ``off``; YAML 1.1 reads it as false when it has no quotes."""
+    """Returns True for ``off``; YAML 1.1 reads it as false when it has no quotes."""
     return value is False or value == OFF
 
 

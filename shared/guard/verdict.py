@@ -5,11 +5,14 @@ from enum import StrEnum
 from pydantic import Field
 
 from shared.guard.checks import CheckName, Unit, Weight
-from shared.guard.config import DEFAULTS, GuardMode, OnNewRelease
+from shared.guard.config import DEFAULTS, GuardConfig, GuardMode, OnNewRelease
+from shared.jobs.files import JobFile
 from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, Sha256, Timestamp
 
-GUARD_RECORD = "guard.json"
+GUARD_RECORD = JobFile.GUARD.value
 """The file of the verdict, beside the manifest of the revision."""
+GUARD_REPORT = "guard.html"
+"""The picture of a verdict that is not ``pass``, beside it."""
 WORST_ROWS = 10
 """Rows that a verdict quotes."""
 ALL = "all"
@@ -32,7 +35,7 @@ class Outcome(StrEnum):
 
     PASS = "pass"  # noqa: S105 - not a password
     WARN = "warn"
-    """It is published, and people are told."""
+    """It is published, and people are notified."""
     HOLD = "hold"
 
 
@@ -42,6 +45,11 @@ class ConfigVersion(Frozen):
     source: str = DEFAULTS
     """Path of the file, or ``defaults`` without one."""
     sha256: Sha256 | None = None
+
+    @classmethod
+    def of(cls, config: GuardConfig) -> "ConfigVersion":
+        """The version of a configuration."""
+        return cls(source=config.source, sha256=config.sha256)
 
 
 class BaseResult(Frozen):
@@ -164,7 +172,7 @@ class GuardVerdict(Record):
 
     @property
     def facts(self) -> dict[str, str]:
-        """Returns what people are told about a result that is not quite as expected; empty for any other."""
+        """Returns what a notice says about a result that is not quite as expected; empty for any other."""
         if self.off_reason:
             return {"guard": f"off: {self.off_reason}"}
         return {"guard": "; ".join(worst_in_words(self))} if self.outcome != Outcome.PASS else {}

@@ -156,7 +156,7 @@ class JobFolder:
         return job
 
     def outcome(self) -> Outcome | None:
-        """How the job ended, None while it is open. A job whose outcome is damaged has failed."""
+        """Returns how the job ended, None while it is open. A job whose outcome is damaged has failed."""
         text = self.bucket.read(self.file(JobFile.OUTCOME))
         try:
             return None if text is None else decode_long(Outcome, text)
@@ -246,7 +246,7 @@ class JobFolder:
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 
     def reopen_held(self, stack: str = "") -> None:
-        """Lets the finish step decide anew about a held result, after a person approved it."""
+        """Lets the finish step decide again about a held result, after a person approved it."""
         outcome = self.outcome()
         if outcome is None or outcome.state != JobState.HELD:
             return
@@ -258,7 +258,7 @@ class JobFolder:
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 
     def files_were_removed(self) -> bool:
-        """True if retention removed the files: it left a mark, or a done score job has no plan."""
+        """Returns True if retention removed the files: it left a mark, or a done score job has no plan."""
         if self.has(JobFile.CLEARED):
             return True
         outcome = self.outcome()
@@ -278,7 +278,7 @@ class JobFolder:
             self.bucket.write(f"{OPEN}/{self.job_id}", b"")
 
     def has(self, name: str) -> bool:
-        """True when the folder holds this file."""
+        """Returns True when the folder holds this file."""
         return self.bucket.exists(self.file(name))
 
     @property
@@ -357,7 +357,7 @@ class JobFolder:
         return len(self.parts_done()) if isinstance(job, ScoreJob) else len(self.bucket.files(self.file(Subfolder.CANDIDATES)))
 
     def stage(self) -> Stage | None:
-        """What the running step recorded last; None if nothing or unreadable."""
+        """Returns what the running step recorded last; None if nothing or unreadable."""
         text = self.bucket.read(self.file(JobFile.STAGE))
         try:
             return None if text is None else decode(Stage, text)

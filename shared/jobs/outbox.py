@@ -39,7 +39,7 @@ class NoticeFolder:
         self.bucket.delete(f"{OPEN}/{self.name}")
 
     def is_orphan(self, now: datetime) -> bool:
-        """True when the mark is so old that its process must have died before it wrote the notice."""
+        """Returns True when the mark is so old that its process must have died before it wrote the notice."""
         mark = self.bucket.stat(f"{OPEN}/{self.name}")
         return mark is not None and now.timestamp() - mark.modified > ORPHAN_SECONDS
 

@@ -45,7 +45,7 @@ class _Job:
         return f"{JOBS}/{self.job_id}/{name}"
 
     def ended_for(self, age: timedelta | None) -> bool:
-        """True when the job ended at least this long ago."""
+        """Returns True when the job ended at least this long ago."""
         if age is None:
             return False
         limit = self.inspection.now - age

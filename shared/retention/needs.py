@@ -33,7 +33,7 @@ class Needs:
     """True while the needs of an open job are not known yet."""
 
     def reason(self, job_id: str) -> str | None:
-        """Why the files of a job must stay; None when no open job needs them."""
+        """Returns why the files of a job must stay; None when no open job needs them."""
         if job_id in self.open:
             return "it is open"
         if job_id in self.held:

@@ -58,7 +58,7 @@ def read_progress(bucket: Bucket) -> Progress | None:
 
 
 def is_due(progress: Progress | None, now: datetime) -> bool:
-    """True when a step is due."""
+    """Returns True when a step is due."""
     return progress is None or progress.phase in PHASES or not timedelta(0) <= now - progress.began < PERIOD
 
 

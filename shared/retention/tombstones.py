@@ -63,7 +63,7 @@ class Marks:
     """Key of an assessment -> the time until which it stays."""
 
     def is_new(self, thing: Assessment) -> bool:
-        """True for a thing that goes and has no tombstone yet."""
+        """Returns True for a thing that goes and has no tombstone yet."""
         return thing.is_removed and thing.key not in self.due and thing.key not in self.taken_back
 
 

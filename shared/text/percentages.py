@@ -19,7 +19,7 @@ class Percentage(float):
 
 
 def read_percentage(value: object) -> Percentage:
-    """Read a number with a percent sign; raises ValueError with an example."""
+    """Reads a number with a percent sign; raises ValueError with an example."""
     if isinstance(value, Percentage):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):

@@ -28,7 +28,10 @@ from producers.operations.metrics import serve
 from producers.schedule.run_states import Since, find_entry
 from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
+from shared.catalog.held import mark_held
+from shared.jobs.folder import Outcome
 from shared.jobs.messages import StepMessage
+from shared.jobs.states import JobState
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUE_CONTROL, SCORE_PLAN
 from shared.settings import Settings
@@ -175,7 +178,7 @@ def test_prometheus_scrapes_a_running_stack_where_every_panel_shows_something_an
         write_rows(trained.sample_table, few)
         os.utime(few, (time.time() - 3600,) * 2)  # the schedule leaves alone what was written a moment ago
         write_rows(trained.sample_table, table, bad=3)
-        trained.scoring("score", table, "--model", "v1", "--max-reject-share", "0.9")
+        trained.scoring("score", table, "--model", "v1", "--max-reject-share", "0.9", "--channel", "panels")
         trained.scoring("score", table, "--model", "v2", "--max-reject-share", "0.01", code=3)
         schedule.write_text(yaml.safe_dump([ENTRY | {"score": "data/predict/few"}]))
         try:
@@ -223,6 +226,7 @@ def ill(tmp_path: Path) -> Iterator[tuple[list[dict[str, Any]], Callable[[], Non
         send_long_ago(settings)
         fill(redis.Redis.from_url(url))
         make_job(bucket)
+        hold(bucket)
         bucket.write(SCHEDULE, json.dumps([ENTRY | {"score": "data/predict/input"}]).encode())
         bucket.write(
             f"schedule/nightly/{find_entry(bucket, 'nightly').timing}.json",
@@ -276,6 +280,13 @@ def send_long_ago(settings: Settings) -> None:
     message = json.loads(client.rpop(QUEUE_CONTROL))
     message["headers"]["sent_at"] = time.time() - 3600
     client.rpush(QUEUE_CONTROL, json.dumps(message))
+
+
+def hold(bucket: LocalBucket) -> None:
+    """A result that was held long ago, and that nobody has decided about."""
+    folder = make_job(bucket, minute=1, channel="live")
+    folder.write_outcome(Outcome(state=JobState.HELD, at=datetime.now(UTC) - timedelta(days=4), exit_code=7))
+    mark_held(bucket, folder.job_id)
 
 
 def fill(client: redis.Redis) -> None:

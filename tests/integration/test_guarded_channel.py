@@ -135,6 +135,30 @@ def test_a_broken_table_is_held_and_the_channel_keeps_its_bytes(live: Channel, b
     assert outcome["job_id"] not in {result["job_id"] for result in live.place.scoring_json("results", "held")}
 
 
+def test_a_held_result_has_a_picture_that_the_notice_names_and_its_lost_rows_are_listed(live: Channel, tmp_path: Path) -> None:
+    half = halved(live.place, live.frame)
+    lost = len(live.frame) - len(half)
+    outcome = live.score(half, "pictured", code=HELD)
+    job_id = outcome["job_id"]
+    picture = f"{outcome['result']}/revisions/{job_id}/guard.html"
+    page = (live.place.bucket / picture).read_text()
+    assert f"scoring results approve {job_id}" in page
+    assert f"({lost:,} rows)" in page
+    [notice] = live.place.webhook.about(job_id)
+    assert picture in json.dumps(notice)
+    changed = tmp_path / "changed.csv"
+    found = live.place.scoring_json("results", "diff", job_id, "--csv", changed)
+    shown = json.loads((live.folder / "manifest.json").read_text())
+    assert found["before"]["job_id"] == shown["job_id"]
+    assert (found["rows"]["lost"], found["rows"]["new"], found["rows"]["moved_alone"]) == (lost, 0, 0)
+    rows = pd.read_csv(changed)
+    assert set(rows.loc[rows["what"] == "lost", "key"]) <= set(live.frame["entity_id"])
+    assert (rows["what"] == "lost").sum() == lost
+    said = live.place.scoring("results", "diff", job_id, "--top", "3").stdout
+    assert "Lost rows, the worst first" in said
+    live.place.scoring("results", "refuse", job_id, "--reason", "broken on purpose")
+
+
 def test_a_good_table_of_the_next_day_is_shown(live: Channel) -> None:
     later = live.frame.copy()
     changed = later.index[:100]

@@ -12,16 +12,15 @@ from shared.catalog.manifests import KEYS, OUTPUTS, ResultManifest
 from shared.catalog.paths import REVISIONS
 from shared.catalog.results import FoundResult, UnreadableResult, find_revision, inspect_result
 from shared.errors import MessageError, RequestError, UnreadableIndexError
-from shared.index_format import DEVICE, ENTITY
+from shared.index_format import DEVICE, DEVICES, ENTITY
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.states import JobState
 from shared.prediction_index import IndexRows, PredictionIndex
 from shared.records import decode_long
 from shared.signatures import Signature
-from workers.guard.result_index import index_from_csv, open_result_index
+from workers.guard.index.result_index import index_from_csv, open_result_index
 from workers.scoring.plan import Plan, PlannedChunk, read_plan
-from workers.tables.schema import DEVICES
 
 KeyValues = tuple[int | str, ...]
 _LARGEST_ID = 1 << 63

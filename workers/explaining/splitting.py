@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from model_store.contributing import TOLERANCE, Contributions, ContributionsError, contributions_of
+from model_store.contributing import TOLERANCE, Contributions, ContributionsError, contributions_of, has_contributions
 from model_store.predicting import columns_for, predict_rows, prepare
 from model_store.store import Release
 from shared.guard.explanation import Split
@@ -98,7 +98,7 @@ def history_of(release: Release, frame: pd.DataFrame, table: str) -> dict[str, f
     Raises:
         ContributionsError: its contributions are not what the contract says.
     """
-    if not release.definition.has_contributions:
+    if not has_contributions(release.model):
         return {}
     features = prepare(release.definition, frame, None, table)[0]
     return {name: float(values[0]) for name, values in contributions_of(release.definition, release.model, features).reasons.items()}
@@ -107,7 +107,7 @@ def history_of(release: Release, frame: pd.DataFrame, table: str) -> dict[str, f
 def _column_parts(
     release: Release, frame: pd.DataFrame, rates: list[float], table: str, notes: list[str]
 ) -> tuple[ColumnParts, Contributions | None]:
-    if release.definition.has_contributions:
+    if has_contributions(release.model):
         features = prepare(release.definition, frame, None, table)[0]
         try:
             found = contributions_of(release.definition, release.model, features)

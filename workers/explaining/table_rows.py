@@ -13,8 +13,8 @@ import pandas as pd
 from shared.catalog.manifests import Column
 from shared.errors import PermanentError, TableError
 from workers.explaining.results import KeyValues, OpenResult
-from workers.guard.feature_digests import digest_rows
-from workers.guard.features import Features, feature_values
+from workers.guard.index.feature_digests import digest_rows
+from workers.guard.index.features import Features, feature_values
 from workers.scoring.chunks.chunk_reader import open_columns
 from workers.scoring.fixes.records import fixed_records
 from workers.scoring.plan import PlannedChunk

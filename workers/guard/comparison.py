@@ -8,10 +8,9 @@ from functools import cached_property
 from shared.catalog.manifests import ReleaseManifest, ResultManifest
 from shared.guard.checks import Grouping
 from shared.guard.config import ChannelGuard, OnNewRelease
+from shared.guard.groups import Groups, groups_of
 from shared.guard.verdict import ALL
-from shared.index_format import DEVICE
 from shared.prediction_index import PredictionIndex
-from workers.guard.measures.groups import BY_DEVICE, ONE_GROUP, Groups
 from workers.guard.measures.measuring import Measures, Rates, Unchanged, measure
 from workers.guard.measures.release_difference import Translation, measure_unchanged
 
@@ -24,11 +23,6 @@ class IndexAndManifest:
     manifest: ResultManifest
     table_since: datetime | None = None
     """From the verdict of the result; None without one: then the end of the result counts."""
-
-    @property
-    def has_devices(self) -> bool:
-        """True when the last two bits of a key are the device."""
-        return self.index.has_whole_keys and DEVICE in self.manifest.keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +76,7 @@ class Comparison:
     @cached_property
     def groups(self) -> Groups:
         """The devices, or one group where keys have none."""
-        results = [self.new] if self.base is None else [self.new, self.base]
-        return BY_DEVICE if all(result.has_devices for result in results) else ONE_GROUP
+        return groups_of(*(result.index for result in (self.new, self.base) if result is not None))
 
     def groups_by(self, grouping: Grouping) -> list[tuple[str, list[int]]]:
         """The groups that a check judges: their names and codes."""
@@ -148,9 +141,9 @@ class Comparison:
         if not (self.base.index.has_digests and self.new.index.has_digests):
             return ReleaseChange(own=None, reason="the index of one of the two results has no digests of features")
         own = measure_unchanged(self.base.index, self.new.index, self.groups, self.config.checks.moved.by_more_than)
-        rows = own.moved.all.rows
-        if rows < self.fewest_unchanged:
-            return ReleaseChange(own=None, unchanged_rows=rows, reason=f"that is fewer than {self.fewest_unchanged:,}")
+        rows, of_groups = own.moved.all.rows, [own.old.rows([code]) for code in range(len(self.groups.names))]
+        if max(of_groups) < self.fewest_unchanged:
+            return ReleaseChange(own=None, unchanged_rows=rows, reason=f"no device has {self.fewest_unchanged:,} of them")
         return ReleaseChange(own=own, unchanged_rows=rows, is_excused=True)
 
     @property

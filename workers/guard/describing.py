@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from shared.guard.checks import CheckName
+from shared.guard.config import OnNewRelease
 from shared.guard.verdict import WORST_ROWS, CheckOutcome, CheckResult, ReleaseDifference, RowProblem, WorstRow
 from shared.prediction_index import PredictionIndex
 from workers.guard.comparison import Comparison, ReleaseChange
@@ -57,7 +58,7 @@ def _file(index: PredictionIndex, position: int) -> str | None:
 
 
 def release_difference(comparison: Comparison) -> ReleaseDifference | None:
-    """How the difference between the releases was treated; None when the release is that of the base."""
+    """Returns how the difference between the releases was treated; None when the release is that of the base."""
     if comparison.base is None or not comparison.release_changed:
         return None
     unknown = ReleaseChange(own=None, reason="the two results could not be compared")
@@ -87,10 +88,15 @@ def _factors(comparison: Comparison, change: ReleaseChange) -> dict[str, float]:
     return found
 
 
+_OTHER_TREATMENTS = {
+    OnNewRelease.WIDER: "the limits of rates are 3 times as wide",
+    OnNewRelease.SAME: "rates are compared as always",
+}
+
+
 def _treatment(comparison: Comparison, change: ReleaseChange) -> str:
-    treatment = comparison.config.on_new_release
-    if treatment != "expected":
-        return {"wider": "the limits of rates are 3 times as wide", "same": "rates are compared as always"}[treatment]
+    if comparison.config.on_new_release in _OTHER_TREATMENTS:
+        return _OTHER_TREATMENTS[comparison.config.on_new_release]
     if change.is_excused:
         return f"its difference on {change.unchanged_rows:,} unchanged rows was taken out before the rates were compared"
     return f"{change.unchanged_rows:,} rows are unchanged, so nothing is excused: {change.reason}"

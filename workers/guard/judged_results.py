@@ -15,8 +15,8 @@ from shared.guard.config import GuardConfig, GuardMode, read_guard_config
 from shared.guard.verdict import GUARD_RECORD, ConfigVersion, GuardVerdict, Outcome
 from shared.records import decode_long
 from workers.guard.comparison import IndexAndManifest, important_columns
+from workers.guard.index.result_index import open_result_index
 from workers.guard.judging import judge
-from workers.guard.result_index import open_result_index
 
 log = structlog.get_logger()
 

@@ -24,7 +24,7 @@ def judge(  # noqa: PLR0913 - the parts of a judgement come from different files
     important_columns: Sequence[str] = (),
     off_reason: str | None = None,
 ) -> GuardVerdict:
-    """Judge a new result against the result that its channel has.
+    """Judges a new result against the result that its channel has.
 
     Args:
         config: the guard of the channel.

@@ -20,7 +20,7 @@ class Request(celery.worker.request.Request):
     """A message in the main process of a worker."""
 
     def maybe_expire(self) -> Any:  # noqa: ANN401 - Celery's own signature
-        """True for a message that has expired by both clocks; by the worker's clock alone if Redis does not answer."""
+        """Returns True for a message that has expired by both clocks; by the worker's clock alone if Redis does not answer."""
         if self.expires is None or datetime.now(UTC) <= self.expires:
             return False
         try:

@@ -22,6 +22,7 @@ from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.records import decode_long
 from workers.guard.judged_results import judge_result
+from workers.guard.report.drawing import draw_report, remove_report
 
 CLOCKS_APART = timedelta(hours=1)
 """How much the clocks of hosts may differ when changes of a channel are compared with the end of a job."""
@@ -52,16 +53,24 @@ def rule(folder: JobFolder, job: ScoreJob, manifest: ResultManifest) -> Ruling:
     is_approved = decision is not None and decision.verdict == "approved"
     verdict = read_verdict(folder)
     if verdict is None or (is_approved and verdict.compared_with != number):
+        remove_report(folder.bucket, manifest)
         verdict = judge_result(folder.bucket, manifest, job.channel, now)
         folder.bucket.write(folder.file(JobFile.GUARD), verdict.to_json())
-    if decision is not None and is_approved and decision.compared_with == verdict.compared_with:
-        return Ruling(is_decided=True, facts={"approved": _who(decision)} | verdict.facts)
     reasons = [*_pin(job.channel, now), *(worst_in_words(verdict) if verdict.holds else [])]
+    facts = verdict.facts | _report(folder, manifest, verdict, reasons)
+    if decision is not None and is_approved and decision.compared_with == verdict.compared_with:
+        return Ruling(is_decided=True, facts={"approved": _who(decision)} | facts)
     if not reasons:
-        return Ruling(is_decided=is_approved, facts=verdict.facts)
+        return Ruling(is_decided=is_approved, facts=facts)
     if decision is not None and is_approved:
         _set_aside(folder, decision)
-    return _held(job.channel, folder.job_id, reasons, verdict, decision)
+    return _held(job.channel, folder.job_id, reasons, facts, decision)
+
+
+def _report(folder: JobFolder, manifest: ResultManifest, verdict: GuardVerdict, held_because: list[str]) -> dict[str, str]:
+    """Draws what the guard found, and returns where it is; empty if there is no page."""
+    path = draw_report(folder.bucket, manifest, verdict, held_because)
+    return {"report": path} if path else {}
 
 
 def _pin(channel: str, now: ChannelChange | None) -> list[str]:
@@ -70,7 +79,7 @@ def _pin(channel: str, now: ChannelChange | None) -> list[str]:
     return [f"{channel} is pinned to the result of job {now.job_id} by {now.by} since {now.at:%Y-%m-%d %H:%M} UTC ({now.reason})"]
 
 
-def _held(channel: str, job_id: str, reasons: list[str], verdict: GuardVerdict, decision: Decision | None) -> Ruling:
+def _held(channel: str, job_id: str, reasons: list[str], facts: dict[str, str], decision: Decision | None) -> Ruling:
     outdated = (
         "" if decision is None else f"The channel was changed before the approval of {_who(decision)}, so it was compared once more. "
     )
@@ -80,7 +89,7 @@ def _held(channel: str, job_id: str, reasons: list[str], verdict: GuardVerdict, 
         reason=f"{outdated}the channel {channel} keeps its result: {'; '.join(reasons)}",
         next_step=f"Publish it with: scoring results approve {job_id} --reason TEXT\n"
         f"Or keep what {channel} shows with: scoring results refuse {job_id} --reason TEXT",
-        facts=verdict.facts,
+        facts=facts,
     )
 
 

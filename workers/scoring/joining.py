@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 
 from model_store.store import read_manifest
 from shared.catalog.manifests import INDEX, OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, ReleaseManifest, ResultManifest
+from shared.index_format import DEVICES
 from shared.jobs.files import JobFile, PartFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from workers.concurrency import at_once, prefetch_each, read_each
-from workers.guard.result_index import index_from_csv
+from workers.guard.index.result_index import index_from_csv
 from workers.scoring.index_joining import IndexJoin, joining_indexes, shape_of
 from workers.scoring.parts import (
     ALL_DEVICES,
@@ -33,7 +34,7 @@ from workers.scoring.parts import (
 )
 from workers.scoring.plan import Plan, read_plan
 from workers.scoring.reject_limits import check_all
-from workers.tables import output, schema
+from workers.tables import output
 from workers.tables.csv.cuts import count_lines
 
 AWAITED_CHUNKS, AWAITED_SHARE = 8, 4
@@ -241,4 +242,4 @@ def _device_summaries(parts: list[PartRecord]) -> dict[str, DeviceSummary]:
         for name, device in part.devices.items():
             rows[name] += device.rows
             sums[name] += device.sum_cr  # type: ignore[assignment]  # a Counter also counts in floats
-    return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in (*schema.DEVICES, ALL_DEVICES) if rows[name]}
+    return {name: DeviceSummary(rows=rows[name], mean_cr=sums[name] / rows[name]) for name in (*DEVICES, ALL_DEVICES) if rows[name]}

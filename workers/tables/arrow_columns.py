@@ -21,7 +21,7 @@ def from_arrow(table: pa.Table, table_schema: TableSchema, shown: Callable[[int,
         device=_device_codes(table.column(DEVICE)) if table_schema.has_device else np.empty(0, dtype=np.int8),
         texts={name: objects(read_texts(table.column(name))) for name in table_schema.texts},
         shown=shown,
-        clicks=_as_numbers(table.column(*table_schema.clicks)) if table_schema.clicks else None,
+        clicks=_clicks(table.column(*table_schema.clicks)) if table_schema.clicks else None,
     )
 
 
@@ -102,10 +102,21 @@ def _device_codes(column: pa.ChunkedArray) -> np.ndarray:
             column = column.dictionary_encode()
         except pa.ArrowNotImplementedError:  # lists and other types that cannot hold a device name
             return np.full(len(column), -1, dtype=np.int8)
+    return _of_each_text(column, lambda names: np.array([device_code(name) for name in names], dtype=np.int8))
+
+
+def _clicks(column: pa.ChunkedArray) -> np.ndarray:
+    """Returns clicks as numbers; each text is parsed once, since most of them occur in many rows."""
+    if is_text(column.type):
+        column = column.dictionary_encode()
+    return _of_each_text(column, read_floats) if pa.types.is_dictionary(column.type) else _as_numbers(column)
+
+
+def _of_each_text(column: pa.ChunkedArray, parse: Callable[[Sequence[str | None]], np.ndarray]) -> np.ndarray:
+    """Returns what ``parse`` gives for the text of each row of a dictionary column; it is called once, with the texts of the dictionary."""
     column = column.unify_dictionaries()
     if not column.num_chunks:
-        return np.empty(0, dtype=np.int8)
-    names = read_texts(pa.chunked_array([column.chunk(0).dictionary]))
-    codes = np.array([device_code(name) for name in names] + [-1], dtype=np.int8)
-    indices = pc.fill_null(pa.chunked_array([chunk.indices for chunk in column.chunks]), len(names))
-    return codes[indices.to_numpy()]
+        return parse([])
+    texts = read_texts(pa.chunked_array([column.chunk(0).dictionary]))
+    indices = pc.fill_null(pa.chunked_array([chunk.indices for chunk in column.chunks]), len(texts))
+    return parse([*texts, None])[indices.to_numpy()]

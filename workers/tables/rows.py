@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workers.tables.schema import CLICKS, DEVICE, DEVICES, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, TableSchema
+from shared.index_format import DEVICES
+from workers.tables.schema import CLICKS, DEVICE, ENTITY, FLAGS, OTHER_DEVICES, OTHER_NUMBERS, RATE, TableSchema
 from workers.tables.values import EXPONENT, WHOLE, Values, short
 
 MAX_LINE_BYTES = 1 << 20
@@ -197,7 +198,7 @@ def reject_rows(rows: Rows, where: np.ndarray, values: np.ndarray, reason: str) 
 
 def without_lines(rows: Rows, lines: Collection[int]) -> Rows:
     """Returns the rows and rejects that are on none of these lines."""
-    kept = ~np.isin(rows.lines[np.arange(len(rows.frame))], list(lines))
+    kept = ~np.isin(rows.lines.all(), list(lines))
     rejects = [reject for reject in rows.rejects if reject.line not in lines]
     clicks = None if rows.clicks is None else rows.clicks[kept]
     return Rows(frame=rows.frame[kept], device=rows.device[kept], lines=rows.lines.only(kept), rejects=rejects, clicks=clicks)
@@ -205,14 +206,14 @@ def without_lines(rows: Rows, lines: Collection[int]) -> Rows:
 
 def moved(rows: Rows, lines: np.ndarray) -> Rows:
     """Renumbers rows: the rows read from line ``n`` of a piece are now on ``lines[n - 1]``."""
-    now = lines[rows.lines[np.arange(len(rows.frame))] - 1]
+    now = lines[rows.lines.all() - 1]
     rejects = [replace(reject, line=int(lines[reject.line - 1])) for reject in rows.rejects]
     return replace(rows, lines=_LazyLines(lambda: now, None), rejects=rejects)
 
 
 def merged(one: Rows, other: Rows, more: Sequence[Reject]) -> Rows:
     """Merges the rows and rejects of both, and ``more`` rejects, in the order of their lines."""
-    lines = np.concatenate([rows.lines[np.arange(len(rows.frame))] for rows in (one, other)])
+    lines = np.concatenate([rows.lines.all() for rows in (one, other)])
     order = np.argsort(lines, kind="stable")
     return Rows(
         frame=pd.concat([one.frame, other.frame], ignore_index=True).iloc[order].reset_index(drop=True),
@@ -234,8 +235,12 @@ class _LazyLines:
         self._lines, self._good = lines, good
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self.all()[rows]
+
+    def all(self) -> np.ndarray:
+        """Returns the lines of all rows."""
         lines = self._lines()
-        return lines[rows] if self._good is None else lines[self._good][rows]
+        return lines if self._good is None else lines[self._good]
 
     def only(self, kept: np.ndarray) -> "_LazyLines":
         """Returns the lines of the rows where ``kept`` is true."""

@@ -9,9 +9,6 @@ from shared.catalog.manifests import KEYS, Column, ColumnType
 from workers.tables.csv.headers import missing_columns, refuse_doubled
 from workers.tables.packed_flags import FlagBlock, find_flag_block
 
-DEVICES = ("Computer", "Smartphone", "Tablet")
-"""Device names; the index in this tuple is the code in the output."""
-
 OTHER_DEVICES = {
     **dict.fromkeys(["computers", "desktop", "desktops", "pc", "desktop computers", "laptop"], "Computer"),
     **dict.fromkeys(

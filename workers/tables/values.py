@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workers.tables.schema import DEVICES
+from shared.index_format import DEVICES
 
 MAX_VALUE_SHOWN = 80
 WHOLE = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")

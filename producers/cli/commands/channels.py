@@ -1,5 +1,7 @@
 """The commands under ``scoring results`` about channels and held results."""
 
+from pathlib import Path
+
 import click
 
 from producers.cli.after_enqueue import after_enqueue, wait_option
@@ -79,10 +81,52 @@ def refuse(job_id: str, reason: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("job_id", metavar="JOB")
+@click.option(
+    "--against", metavar="JOB", help="Compare with the result of this job.  [default: what its channel showed when it was judged]"
+)
+@click.option("--top", type=click.IntRange(1, 1000), default=20, show_default=True, help="The number of rows of each kind to show.")
+@click.option(
+    "--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write every moved, lost and new row."
+)
+@json_option
+def diff(job_id: str, against: str | None, top: int, csv_file: Path | None, as_json: bool) -> None:
+    """Compare the result of JOB, held or published, with the one before.
+
+    The one before is what its channel showed when the result was judged. A row that moved although its features are the
+    same was moved by the model; otherwise the table changed.
+
+    \b
+    Example:
+        scoring results diff 9bfad3
+        scoring results diff 9bfad3 --against 0a1b2c --csv changed.csv
+    """
+    from producers.channels import compared_results, difference_files, differences
+    from producers.display import differences as display_differences
+
+    _, bucket = open_bucket_here()
+    compared = compared_results.find_compared(bucket, job_id, against)
+    old, new = (compared_results.open_checked_index(bucket, result) for result in (compared.base, compared.result))
+    far = compared_results.far_of_channel(bucket, compared.result.channel)
+    if csv_file is None:
+        found = differences.compare(old, new, top=top, by_more_than=far)
+    else:
+        found = difference_files.compare_into(csv_file, old, new, top=top, by_more_than=far)
+    if as_json:
+        print_json(display_differences.data_of(compared, found) | ({"csv": str(csv_file)} if csv_file else {}))
+        return
+    display_differences.print_differences(console(), compared, found)
+    if csv_file is not None:
+        say(f"Every moved, lost and new row is in {csv_file}")
+
+
+@click.command()
 @click.argument("channel")
 @json_option
 def history(channel: str, as_json: bool) -> None:
-    """Show what CHANNEL showed, the newest first, with the author and the reason of each change.
+    """Show what CHANNEL showed, the newest first.
+
+    Each change has its author and its reason.
 
     \b
     Example:
@@ -150,4 +194,4 @@ def unpin(channel: str, reason: str, as_json: bool) -> None:
         say(f"{channel} is not pinned any more; the next result that passes the guard is shown" if change else f"{channel} is not pinned")
 
 
-COMMANDS = (held, approve, refuse, history, rollback, unpin)
+COMMANDS = (held, diff, approve, refuse, history, rollback, unpin)

@@ -146,7 +146,7 @@ def models_check(definition: str, table: Path | None, as_json: bool) -> None:
     command = [sys.executable, "-m", "model_store.checks", definition, *(["--json"] if as_json else [])]
     command += ["--extra", str(extra.absolute())] if extra else []
     command += ["--table", str(table.absolute())] if table else []
-    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], check=False, stdout=subprocess.PIPE, encoding="utf-8")
+    done = subprocess.run(command, cwd=Path(__file__).resolve().parents[3], check=False, stdout=subprocess.PIPE, encoding="utf-8")
     say(done.stdout.rstrip("\n"))
     code = done.returncode
     if code not in (0, ModelError.exit_code, TableError.exit_code):

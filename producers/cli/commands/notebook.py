@@ -10,7 +10,7 @@ import click
 
 from shared.errors import RequestError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 INSTALL = f"Install it with: {sys.executable} -m pip install -e '{REPOSITORY}[notebook]'"
 
 

@@ -40,5 +40,5 @@ def _bad_run(line: EntryLine, now: datetime) -> str:
 
 
 def was_missed(line: EntryLine, now: datetime) -> bool:
-    """True when the last run of an entry was due but was not started."""
+    """Returns True when the last run of an entry was due but was not started."""
     return line.state is not None and line.state.state == RunPhase.PENDING and line.last is not None and now - line.last.at > ON_TIME

@@ -89,7 +89,7 @@ def check_broker(settings: Settings) -> None:
 
 
 def broker_problem(settings: Settings) -> str | None:
-    """Why the server does not answer PING, or None when it does."""
+    """Returns why the server does not answer PING, or None when it does."""
     try:
         with redis.Redis.from_url(settings.broker_url, socket_connect_timeout=5, socket_timeout=5) as client:
             client.ping()

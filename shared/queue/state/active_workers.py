@@ -55,7 +55,7 @@ def stop(client: redis.Redis, worker: str, queues: Collection[str]) -> None:
 
 
 def workers_by_queue(client: redis.Redis, queues: Collection[str]) -> dict[str, int]:
-    """How many workers consume each queue now; raises redis.RedisError."""
+    """Returns how many workers consume each queue now; raises redis.RedisError."""
     members = _Alive(workers=KEY, alive_seconds=ALIVE_SECONDS).run(client)
     served = Counter(queue for member in members for queue in member.decode(errors="replace").split(" ")[0].split(","))
     return {queue: served[queue] for queue in queues}

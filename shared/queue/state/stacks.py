@@ -65,7 +65,7 @@ class Claim:
         return self.owner == self.own or self.owner not in self.others
 
     def is_foreign(self, stack: str) -> bool:
-        """True when the jobs of this stack id belong to another stack."""
+        """Returns True when the jobs of this stack id belong to another stack."""
         if stack == self.own:
             return False
         return stack in self.others or not self.is_ours
@@ -96,7 +96,7 @@ class OwnJobs:
         self._bucket, self._of_job = bucket, of_job
 
     def is_own(self, job_id: str) -> bool:
-        """False for a job of another stack; reads the mark of the job if needed. Safe to call from several threads.
+        """Returns False for a job of another stack; reads the mark of the job if needed. Safe to call from several threads.
 
         Raises:
             BucketError: the mark of the job cannot be read.

@@ -33,9 +33,12 @@ from producers.enqueue.train import enqueue_train
 from shared.bucket.local import TEMPORARY
 from shared.bucket.opening import open_bucket
 from shared.catalog.aliases import resolve
-from shared.catalog.paths import release_folder
+from shared.catalog.channels import channel_folder, read_channel
+from shared.catalog.manifests import PREDICTIONS
+from shared.catalog.paths import MANIFEST, release_folder
 from shared.jobs.folder import JobFolder, Outcome, open_jobs
 from shared.jobs.messages import StepMessage
+from shared.jobs.states import JobState
 from shared.queue.broker import make_app, send
 from shared.queue.routes import QUEUES, SCORE_PLAN, SWEEP
 from shared.queue.state.stacks import OWNER
@@ -54,6 +57,8 @@ SWEEP_SECONDS_ON_S3 = "3"
 """Not every second: the store takes a large part of a processor to answer a sweep."""
 PROCESSES = 2
 """Of each worker."""
+CHANNEL = "live"
+"""The channel of all jobs that score."""
 JOB_SECONDS = 150
 """A job that has not ended by then, faults and all, hangs."""
 CLEARING_SECONDS = 20
@@ -295,7 +300,7 @@ class Stage:
         """Asks for the table to be scored once more, in so many chunks fewer; for ``twice``, the first message is sent twice."""
         began = time.monotonic()
         chunk_rows = ROWS // (self.chunks - fewer)
-        asked = enqueue_score(self.settings, self.bucket, table=self.table, model="v1", chunk_rows=chunk_rows, again=True)
+        asked = enqueue_score(self.settings, self.bucket, table=self.table, model="v1", chunk_rows=chunk_rows, channel=CHANNEL, again=True)
         assert asked.fresh
         if twice:
             send(self.app, SCORE_PLAN, [StepMessage(job_id=asked.job_id)])
@@ -427,8 +432,22 @@ class Stage:
 
         with contextlib.suppress(pytest.fail.Exception):
             wait_until(is_clean, CLEARING_SECONDS, "the clearing away", 0.2)
-        found += self._lost_processes() + self._meddling(jobs)
+        found += self._lost_processes() + self._meddling(jobs) + self._channel_problems()
         return found + [problem for job_id in jobs for problem in self._end(job_id, verdict)]
+
+    def _channel_problems(self) -> list[str]:
+        """What is wrong with the channel: it shows the whole result of its last change, which is that of a job that is done."""
+        now = read_channel(self.bucket, CHANNEL)
+        if now is None:
+            return []
+        found = []
+        outcome = JobFolder(self.bucket, now.job_id).outcome()
+        if outcome is None or outcome.state != JobState.DONE:
+            found.append(f"the channel shows the result of job {now.job_id}, which is {outcome and outcome.state}")
+        for name in (PREDICTIONS, MANIFEST):
+            if self.bucket.read(f"{channel_folder(CHANNEL)}/{name}") != self.bucket.read(f"{now.revision}/{name}"):
+                found.append(f"{name} of the channel is not that of job {now.job_id}")
+        return found
 
     def _strays(self) -> list[str]:
         """Files that were being written by somebody who is gone."""
@@ -525,7 +544,7 @@ class Stage:
         newest = f"{revisions}/{max(self.done)}"
         manifest, output = json.loads(read(folder.file("manifest.json")) or b""), read(f"{revision}/prediction_output.csv.gz") or b""
         plan = json.loads(read(folder.file("plan.json")) or b"")
-        parts = {f"{index:07d}.{ending}" for index in range(len(plan["chunks"])) for ending in ("csv.gz", "json", "keys")}
+        parts = {f"{index:07d}.{ending}" for index in range(len(plan["chunks"])) for ending in ("csv.gz", "json", "index.arrow")}
         held = {
             "the revision's manifest is the job's": read(f"{revision}/manifest.json") == read(folder.file("manifest.json")),
             "the manifest names this job": manifest["job_id"] == job_id,
@@ -535,7 +554,7 @@ class Stage:
             == read(f"{newest}/prediction_output.csv.gz"),
             "the place holds the newest manifest": read(f"{outcome.result}/manifest.json") == read(f"{newest}/manifest.json"),
             "one revision a job": [job for job in self.bucket.folders(revisions) if job not in self.failed] == sorted(self.done),
-            "files of the revision": self._names(revision) == {"manifest.json", "prediction_output.csv.gz"},
+            "files of the revision": self._names(revision) == {"manifest.json", "prediction_output.csv.gz", "prediction_index.arrow"},
             "files of the place": self._names(outcome.result) == {"manifest.json", "prediction_output.csv.gz"},
             "files of the job": self._names(folder.path) - {"sent-again"} == self._job_files() - {"sent-again"},
             "folders of the job": set(self.bucket.folders(folder.path)) <= {"slices", "parts", "suspects", "deaths"},

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from shared.guard.checks import Weight
 from shared.guard.verdict import ALL
+from workers.guard.checks.words import rows_in_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,4 +31,4 @@ class Skipped:
 def too_few(group: str, rows: int, min_rows: int, where: str) -> Skipped:
     """The check is skipped because a group has too few rows."""
     of_group = "" if group == ALL else f" of {group}"
-    return Skipped(group=group, reason=f"{where} has {rows:,} rows{of_group}, fewer than {min_rows:,}")
+    return Skipped(group=group, reason=f"{where} has {rows_in_words(rows)}{of_group}, fewer than {min_rows:,}")

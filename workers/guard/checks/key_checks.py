@@ -2,7 +2,7 @@
 
 from shared.guard.checks import Weight
 from workers.guard.checks.finding import Finding, Skipped, too_few
-from workers.guard.checks.words import percent, relative_change
+from workers.guard.checks.words import percent, relative_change, rows_in_words
 from workers.guard.comparison import Comparison
 
 Findings = list[Finding | Skipped]
@@ -24,7 +24,7 @@ def keys_lost(comparison: Comparison) -> Findings:
     if keys.old.rows < config.min_rows:
         return [too_few("all", keys.old.rows, config.min_rows, comparison.theirs)]
     share, weight = keys.lost.share_of(keys.old, config.weight)
-    words = f"{percent(share)} of the {weight} of {comparison.theirs} have no row any more ({keys.lost.rows:,} rows)"
+    words = f"{percent(share)} of the {weight} of {comparison.theirs} have no row any more ({rows_in_words(keys.lost.rows)})"
     return [Finding(value=share, words=words + _without_clicks(config.weight, weight), weight=weight)]
 
 
@@ -34,7 +34,7 @@ def keys_new(comparison: Comparison) -> Findings:
     if keys.new.rows < config.min_rows:
         return [too_few("all", keys.new.rows, config.min_rows, "the result")]
     share, weight = keys.appeared.share_of(keys.new, config.weight)
-    words = f"{percent(share)} of the {weight} are new: {comparison.theirs} does not have their keys ({keys.appeared.rows:,} rows)"
+    words = f"{percent(share)} of the {weight} are new: {comparison.theirs} does not have their keys ({rows_in_words(keys.appeared.rows)})"
     return [Finding(value=share, words=words + _without_clicks(config.weight, weight), weight=weight)]
 
 
@@ -51,7 +51,7 @@ def clipped(comparison: Comparison) -> Findings:
     if manifest.rows_scored < min_rows:
         return [too_few("all", manifest.rows_scored, min_rows, "the result")]
     share = manifest.rows_clipped / manifest.rows_scored
-    return [Finding(value=share, words=f"{percent(share)} of the predictions were outside 0 to 1 ({manifest.rows_clipped:,} rows)")]
+    return [Finding(value=share, words=f"{percent(share)} of the predictions were outside 0 to 1 ({rows_in_words(manifest.rows_clipped)})")]
 
 
 def _without_clicks(wanted: Weight, used: Weight) -> str:

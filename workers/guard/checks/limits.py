@@ -1,5 +1,6 @@
 """Holds the findings of a check against its limits."""
 
+import math
 from dataclasses import dataclass
 
 from shared.guard.checks import CheckConfig, CheckName, Unit
@@ -30,6 +31,8 @@ class Limits:
         """The result of a finding."""
         if isinstance(finding, Skipped):
             return self.skipped(finding.group, finding.reason)
+        if not math.isfinite(finding.value):
+            return self.failed(ValueError(f"its value is not a number: {finding.words}"))
         outcome, model_limit = self._outcome(finding.value), None if self.block is None else self.block * WIDER
         is_model = _exceeds(finding.model_value, model_limit)
         return CheckResult(

@@ -20,7 +20,7 @@ Findings = list[Finding | Skipped]
 
 
 def constant(comparison: Comparison) -> Findings:
-    """Whether all rows of a group have one rate."""
+    """Returns whether all rows of a group have one rate."""
     rates, min_rows = comparison.measures.rates.new, comparison.config.checks.constant.min_rows
     found: Findings = []
     for name, codes in comparison.groups_by(Grouping.DEVICE):

@@ -22,6 +22,11 @@ HIGHEST_CHANGE = 1e6
 """The change from 0, which has no share."""
 
 
+def rows_in_words(count: int) -> str:
+    """A number of rows: ``1 row``, ``2,000 rows``."""
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
 def relative_change(before: float, now: float) -> float:
     """The change as a share of the value before."""
     if before == 0:

@@ -20,7 +20,7 @@ class GroupRates:
         self._varies = np.zeros(groups, dtype=bool)
 
     def add(self, codes: np.ndarray, places: np.ndarray, rates: np.ndarray, clicks: np.ndarray | None) -> None:
-        """Count rows; ``places`` is ``codes * BINS + bins`` (see ``places_of``)."""
+        """Counts rows; ``places`` is ``codes * BINS + bins`` (see ``places_of``)."""
         groups = len(self._clicks)
         counts = np.bincount(places, minlength=groups * BINS).reshape(groups, BINS)
         self.counts += counts

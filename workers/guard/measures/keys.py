@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from workers.guard.measures.weights import Tally
-from workers.guard.measures.windows import Window
+from shared.guard.weights import Tally
+from shared.guard.windows import Window
 
 
 @dataclass
@@ -16,7 +16,7 @@ class KeyCounts:
     appeared: Tally = field(default_factory=Tally)
 
     def add(self, window: Window) -> None:
-        """Count the keys of a window; lost keys count their clicks in the base, new ones those in the new table."""
+        """Counts the keys of a window; lost keys count their clicks in the base, new ones those in the new table."""
         old, new = window.old.clicks, window.new.clicks
         self.old.add(len(window.old), old)
         self.new.add(len(window.new), new)

@@ -5,14 +5,14 @@ from typing import Protocol
 
 import numpy as np
 
+from shared.guard.groups import Groups
+from shared.guard.weights import ClicksOfRows, has_clicks
+from shared.guard.windows import ROWS_AT_ONCE, RunReader, Window, windows
 from shared.prediction_index import PredictionIndex
 from workers.guard.measures.group_rates import GroupRates, places_of
-from workers.guard.measures.groups import Groups
 from workers.guard.measures.keys import KeyCounts
 from workers.guard.measures.moved_rows import MovedRows
 from workers.guard.measures.rate_bins import bins_of
-from workers.guard.measures.weights import ClicksOfRows, has_clicks
-from workers.guard.measures.windows import RunReader, Window, windows
 from workers.guard.measures.worst_rows import QuotedRow, WorstRows, quoted_rows
 
 
@@ -56,12 +56,19 @@ class Unchanged:
         return window.old.cr
 
 
-def measure(old: PredictionIndex | None, new: PredictionIndex, groups: Groups, by_more_than: float, expectation: Expectation) -> Measures:
-    """Measure two results in one pass, one window of keys at a time."""
+def measure(
+    old: PredictionIndex | None,
+    new: PredictionIndex,
+    groups: Groups,
+    by_more_than: float,
+    expectation: Expectation,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> Measures:
+    """Measures two results in one pass, one window of keys at a time."""
     clicks = ClicksOfRows(in_old=has_clicks(old), in_new=has_clicks(new))
     keys, worst, rates = KeyCounts(), WorstRows(), Rates.empty(groups, by_more_than)
     reader = RunReader(new)
-    for window in windows(RunReader(old), reader):
+    for window in windows(RunReader(old), reader, rows_at_once):
         keys.add(window)
         _add_rates(window, rates, worst, groups, (clicks, expectation))
         worst.add_others(window)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from workers.guard.measures.weights import Tally
+from shared.guard.weights import Tally
 
 
 @dataclass
@@ -16,7 +16,7 @@ class MovedRows:
     moved: Tally = field(default_factory=Tally)
 
     def add(self, before: np.ndarray, change: np.ndarray, clicks: np.ndarray | None) -> None:
-        """Count rows by their rate before and the absolute change of it."""
+        """Counts rows by their rate before and the absolute change of it."""
         has_moved = change > self.by_more_than * before
         self.all.add(len(before), clicks)
         self.moved.add(int(np.count_nonzero(has_moved)), None if clicks is None else clicks[has_moved])

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.guard.groups import Groups
+from shared.guard.weights import ClicksOfRows, has_clicks
+from shared.guard.windows import RunReader, Window, windows
 from shared.prediction_index import PredictionIndex
 from workers.guard.measures.group_rates import places_of
-from workers.guard.measures.groups import Groups
 from workers.guard.measures.measuring import Rates
 from workers.guard.measures.moved_rows import MovedRows
 from workers.guard.measures.rate_bins import BINS, CENTERS, bins_of, quantiles
-from workers.guard.measures.weights import ClicksOfRows, has_clicks
-from workers.guard.measures.windows import RunReader, Window, windows
 
 _MOST_KNOTS = 64
 _ROWS_OF_A_KNOT = 20

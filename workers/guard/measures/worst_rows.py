@@ -1,11 +1,11 @@
 """Keeps the rows whose change costs most: clicks times the change of the rate."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from workers.guard.measures.windows import MOST_QUOTED, Run, Window
+from shared.guard.windows import MOST_QUOTED, Run, Window
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class TopRows:
     rows: list[QuotedRow] = field(default_factory=list)
 
     def candidates(self, costs: np.ndarray) -> Iterator[int]:
-        """Yield the positions that may be among the top, the most of one call."""
+        """Yields the positions that may be among the top, the most of one call."""
         floor = self.rows[-1].cost if len(self.rows) == MOST_QUOTED else 0.0
         above = np.flatnonzero(costs > floor)
         if len(above) > MOST_QUOTED:
@@ -38,7 +38,7 @@ class TopRows:
         yield from above.tolist()
 
     def keep(self, rows: list[QuotedRow]) -> None:
-        """Keep the rows that belong to the top."""
+        """Keeps the rows that belong to the top."""
         if rows:
             self.rows = sorted([*self.rows, *rows], key=lambda row: -row.cost)[:MOST_QUOTED]
 
@@ -52,17 +52,17 @@ class WorstRows:
     appeared: TopRows = field(default_factory=TopRows)
 
     def add_moved(self, window: Window, change: np.ndarray, clicks: np.ndarray | None) -> None:
-        """Compare the keys that both tables have; ``change`` and ``clicks`` are theirs."""
+        """Compares the keys that both tables have; ``change`` and ``clicks`` are theirs."""
         costs = change if clicks is None else change * clicks
         found = list(self.moved.candidates(costs))
         if found:
             olds, news = (found, found) if window.pairs is None else (window.pairs[0][found], window.pairs[1][found])
             before = window.old.cr[olds].tolist()
             rows = _quoted(window.new, news, costs[found], None if clicks is None else clicks[found])
-            self.moved.keep([QuotedRow(**{**vars(row), "before": rate}) for row, rate in zip(rows, before, strict=True)])
+            self.moved.keep([replace(row, before=rate) for row, rate in zip(rows, before, strict=True)])
 
     def add_others(self, window: Window) -> None:
-        """Compare the keys that only one table has, by clicks times rate."""
+        """Compares the keys that only one table has, by clicks times rate."""
         self._add(self.lost, window.old, window.lost, is_lost=True)
         self._add(self.appeared, window.new, window.appeared, is_lost=False)
 
@@ -74,7 +74,7 @@ class WorstRows:
         costs = run.cr[positions] if clicks is None else run.cr[positions] * clicks
         found = list(top.candidates(costs))
         rows = _quoted(run, positions[found], costs[found], None if clicks is None else clicks[found])
-        top.keep([QuotedRow(**{**vars(row), "before": row.now, "now": None}) if is_lost else row for row in rows])
+        top.keep([replace(row, before=row.now, now=None) if is_lost else row for row in rows])
 
 
 def _quoted(run: Run, positions: "np.ndarray | list[int]", costs: np.ndarray, clicks: np.ndarray | None) -> list[QuotedRow]:

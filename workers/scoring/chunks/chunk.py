@@ -13,7 +13,7 @@ from model_store.library import ModelLibrary
 from model_store.predicting import line_of
 from model_store.store import Release
 from shared.jobs.folder import JobFolder
-from workers.guard.part_index import IndexedRows
+from workers.guard.index.part_index import IndexedRows
 from workers.scoring.chunks.chunk_reader import open_chunk
 from workers.scoring.chunks.isolation import RecordSpan, isolate_poison_rows
 from workers.scoring.chunks.part_text import PartFiles, PartText, write_files

@@ -9,15 +9,15 @@ import numpy as np
 
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import KEYS
+from shared.index_format import DEVICES
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from shared.records import FileDigest
-from workers.guard.part_index import IndexedRows, SortedRows, sorted_rows, write_part_index
+from workers.guard.index.part_index import IndexedRows, SortedRows, sorted_rows, write_part_index
 from workers.scoring.chunks.rates import NOT_FINITE, OUTSIDE, Scored
 from workers.scoring.parts import ALL_DEVICES, DeviceSum, digest_of, write_file
 from workers.scoring.plan import PlannedChunk
 from workers.tables import output as tables_output
-from workers.tables import schema
 from workers.tables.streams import BackgroundWriter
 
 
@@ -105,6 +105,6 @@ def _background_calls(bucket: Bucket) -> Iterator[Callable[..., None]]:
 def _device_sums(scored: Scored, *, by_device: bool) -> dict[str, DeviceSum]:
     if not by_device:
         return {ALL_DEVICES: DeviceSum(rows=len(scored.cr), sum_cr=float(scored.cr.sum()))}
-    rows = np.bincount(scored.device, minlength=len(schema.DEVICES))
-    sums = np.bincount(scored.device, weights=scored.cr, minlength=len(schema.DEVICES))
-    return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(schema.DEVICES)}
+    rows = np.bincount(scored.device, minlength=len(DEVICES))
+    sums = np.bincount(scored.device, weights=scored.cr, minlength=len(DEVICES))
+    return {name: DeviceSum(rows=int(rows[code]), sum_cr=float(sums[code])) for code, name in enumerate(DEVICES)}

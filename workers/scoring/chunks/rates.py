@@ -6,8 +6,8 @@ import numpy as np
 
 from model_store.predicting import columns_for, predict_rows
 from model_store.store import Release
-from workers.guard.features import Features
-from workers.guard.part_index import IndexedRows
+from workers.guard.index.features import Features
+from workers.guard.index.part_index import IndexedRows
 from workers.tables import rows as table_rows
 
 NOT_FINITE, OUTSIDE = "the prediction is not a finite number", "not within its interval"
@@ -68,7 +68,6 @@ def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, 
 
 def _scored(release: Release, rows: table_rows.Rows, rates: np.ndarray, bounds: list[np.ndarray], *, clipped: int) -> Scored:
     keys = release.manifest.keys
-    lines = rows.lines[np.arange(len(rates))]
     return Scored(
         keys=rows.keys(keys),
         device=rows.device,
@@ -76,7 +75,7 @@ def _scored(release: Release, rows: table_rows.Rows, rates: np.ndarray, bounds: 
         bounds=bounds,
         clipped=clipped,
         rejects=rows.rejects,
-        indexed=IndexedRows.of(rows.frame, Features.of(release.manifest.columns, keys), lines, rows.clicks),
+        indexed=IndexedRows.of(rows.frame, Features.of(release.manifest.columns, keys), rows.lines.all(), rows.clicks),
     )
 
 

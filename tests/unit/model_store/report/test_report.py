@@ -1,6 +1,5 @@
 """The report of a release needs nothing beside it, escapes every name, and holds the figures of the manifest."""
 
-import html.parser
 import itertools
 import re
 
@@ -10,6 +9,7 @@ from model_store.report.charts import ticks
 from model_store.report.page import make_report
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import REPORT, Candidate, CandidateState, Estimate, ReleaseManifest, Search
+from tests.html_pages import SeenPage, check_that_it_loads_and_runs_nothing
 from tests.trainings import TRAIN, make_training, manifest_of, train, write_training_tables
 
 
@@ -36,52 +36,16 @@ def page(bucket, outcome) -> str:
     return bucket.read(f"{outcome.result}/{REPORT}").decode()
 
 
-class Seen(html.parser.HTMLParser):
-    """What a browser would find in a page."""
-
-    VOID = ("meta", "!doctype")
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
-
-
 def test_the_report_is_one_of_the_files_that_the_manifest_vouches_for(manifest, page):
     assert manifest.files[REPORT].size == len(page.encode())
 
 
 def test_the_page_loads_nothing_and_runs_nothing(page):
-    seen = Seen(page)
-    assert not seen.open
-    assert not {"script", "link", "img", "iframe", "object", "embed", "a", "base"} & set(seen.tags)
-    assert not re.search(r"https?://|//\w|@import|url\(|javascript:", page)
-    assert not [name for name, _ in seen.attributes if name.startswith("on") or name in ("src", "href", "xlink:href", "style")]
-    assert "default-src 'none'; style-src 'unsafe-inline'" in dict(seen.attributes)["content"] or "default-src 'none'" in page
+    check_that_it_loads_and_runs_nothing(page)
 
 
 def test_its_figures_are_those_of_the_manifest(manifest, page):
-    text, found = Seen(page).text, manifest.evaluation
+    text, found = SeenPage(page).text, manifest.evaluation
     for predictors in manifest.metrics.values():
         for metrics in predictors.values():
             for name in ("log_loss_per_click", "mae_by_click", "calibration_error"):
@@ -106,7 +70,7 @@ def test_its_figures_are_those_of_the_manifest(manifest, page):
 
 
 def test_every_chart_is_there_with_words_for_who_does_not_see_it(page):
-    seen = Seen(page)
+    seen = SeenPage(page)
     assert seen.tags.count("svg") == seen.tags.count("figure") == 7
     assert [value for name, value in seen.attributes if name == "role"].count("img") == 7
     assert seen.tags.count("title") >= 8
@@ -139,7 +103,7 @@ def test_names_cannot_become_markup(manifest):
     }
     page = make_report(manifest.model_copy(update=swapped))
     assert "<script" not in page
-    seen = Seen(page)
+    seen = SeenPage(page)
     assert not seen.open
     assert "script" not in seen.tags
     assert seen.text.count(hostile) >= 10
@@ -165,13 +129,13 @@ def test_the_page_of_a_searched_release_says_what_was_tried_and_chosen(manifest,
         ],
         chosen={"alpha": 0, "depth": "<deep>"},
     )
-    words = Seen(make_report(manifest.model_copy(update={"search": search}))).words
+    words = SeenPage(make_report(manifest.model_copy(update={"search": search}))).words
     facts = dict(itertools.pairwise(words))
     assert facts["found by"] == "a grid, 5 candidates, 2 stopped, 1 failed"
     assert facts["folds"] == "week 2 by week 1; week 3 by weeks 1 to 2"
     assert facts["chosen"] == "alpha=0, depth=<deep>"
     own = Search(method="the grid_search of old itself", config={}, chosen={})
-    words = Seen(make_report(manifest.model_copy(update={"search": own}))).words
+    words = SeenPage(make_report(manifest.model_copy(update={"search": own}))).words
     facts = dict(itertools.pairwise(words))
     assert [facts[name] for name in ("found by", "folds", "chosen")] == [own.method, "its own", "not recorded"]
 

@@ -115,7 +115,7 @@ def test_without_redis_the_bucket_is_still_reported_and_no_queue_is_called_empty
 def test_every_end_is_counted_from_nothing_on(settings):
     found = read(settings)
     ends = {name: value for name, value in found.items() if name[0] == "scoring_jobs_ended_total"}
-    states = [("score", state) for state in ("cancelled", "done", "failed")] + [
+    states = [("score", state) for state in ("cancelled", "done", "failed", "held")] + [
         ("train", state) for state in ("cancelled", "done", "failed")
     ]
     assert ends == {("scoring_jobs_ended_total", *names): 0 for names in states}

@@ -21,9 +21,10 @@ from shared.catalog.channels import (
 )
 from shared.catalog.manifests import CHANNELS, ResultManifest
 from shared.catalog.results import list_results
-from shared.errors import UnreadableChannelError
+from shared.errors import RequestError, UnreadableChannelError
 from shared.jobs.files import JobFile
 from shared.records import decode_long
+from shared.signatures import Signer
 from tests.handmade import die_after, make_job, publish_handmade, row, run_job, text_at, write_table
 
 
@@ -138,3 +139,15 @@ def test_a_damaged_change_is_named_and_the_next_change_repairs_it(bucket):
     shown = show_newest(bucket, "live")
     assert shown is not None
     assert (shown.job_id, shown.number) == (later.job_id, 3)
+
+
+def test_with_a_key_an_unsigned_result_is_not_shown(bucket):
+    result = result_of(bucket, 1, lines=10)
+    show(bucket, result)
+    before = bucket.read(f"{channel_folder('live')}/prediction_output.csv.gz")
+    forged = result_of(bucket, 2, lines=20)
+    signed = LocalBucket(bucket.root)
+    signed.signer = Signer((b"a key of at least 32 characters, made up",))
+    with pytest.raises(RequestError, match="cannot be shown on a channel: signed: "):
+        show(signed, forged)
+    assert bucket.read(f"{channel_folder('live')}/prediction_output.csv.gz") == before

@@ -38,6 +38,8 @@ def test_the_names_of_the_files_are_part_of_the_format():
         "PLAN": "plan.json",
         "SEARCH": "search.json",
         "MANIFEST": "manifest.json",
+        "GUARD": "guard.json",
+        "DECISION": "decision.json",
         "SENT_AGAIN": "sent-again",
         "REJECTS_ACCEPTED": "rejects-accepted",
         "OUTCOME": "outcome.json",

@@ -17,7 +17,7 @@ AT = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 def test_the_words_for_states_are_part_of_the_format():
-    assert list(map(str, JobState)) == ["queued", "running", "finishing", "done", "failed", "cancelled", "unreadable"]
+    assert list(map(str, JobState)) == ["queued", "running", "finishing", "done", "failed", "cancelled", "held", "unreadable"]
     assert list(map(str, RunPhase)) == ["not started", "waits for its table or model", "did not start", "done before"]
     assert list(map(str, CandidateState)) == ["chosen", "tried", "stopped", "failed"]
 
@@ -35,7 +35,7 @@ def test_an_outcome_holds_the_word_and_gives_the_state(state):
 
 def test_the_message_about_a_wrong_state_lists_the_words():
     text = Outcome(state=JobState.DONE, at=AT).to_json().replace(b'"done"', b'"queued"')
-    with pytest.raises(MessageError, match=r"wrong state: Input should be 'done', 'failed' or 'cancelled' \(got 'queued'\)"):
+    with pytest.raises(MessageError, match=r"wrong state: Input should be 'done', 'failed', 'cancelled' or 'held' \(got 'queued'\)"):
         decode_long(Outcome, text)
 
 

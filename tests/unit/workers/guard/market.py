@@ -68,6 +68,11 @@ class Market:
         rows = self.whole[np.flatnonzero(is_there[self.whole.entity])]
         return replace(rows, clicks=self.random.poisson(rows.clicks).astype(float))
 
+    def change_some_keywords(self, share: float) -> None:
+        """Some rows get the attributes of others."""
+        rows = np.flatnonzero(self.random.random(len(self.whole)) < share)
+        self.whole.attributes[rows] = self.whole.attributes[self.random.permutation(len(self.whole))[: len(rows)]]
+
 
 @dataclass(frozen=True)
 class Model:
@@ -81,14 +86,20 @@ class Model:
         return cls(EFFECTS + random.normal(0, error, len(EFFECTS)), LEVEL + level + random.normal(0, 0.03))
 
     def rates(self, table: Table, level: float = 0.0) -> np.ndarray:
-        bits = (table.attributes[:, None] >> np.arange(len(SHARES), dtype=np.uint64)) & np.uint64(1)
-        return 1 / (1 + np.exp(-(self.level + level + bits @ self.effects + DEVICE_EFFECTS[table.device])))
+        of_all = bits_of(np.arange(1 << len(SHARES), dtype=np.uint64)) @ self.effects
+        return 1 / (1 + np.exp(-(self.level + level + of_all[table.attributes] + DEVICE_EFFECTS[table.device])))
+
+
+def bits_of(attributes: np.ndarray) -> np.ndarray:
+    """The bits of attributes, shape (n, attributes)."""
+    return (attributes[:, None] >> np.arange(len(SHARES), dtype=np.uint64)) & np.uint64(1)
 
 
 def scored(table: Table, rates: np.ndarray, *, with_clicks: bool = True) -> PredictionIndex:
     """The index of the result of a table."""
-    bits = (table.attributes[:, None] >> np.arange(len(SHARES), dtype=np.uint64)) & np.uint64(1)
-    ones = {f"att{place + 1}": int(count) for place, count in enumerate(bits.sum(axis=0))}
+    every = np.arange(1 << len(SHARES), dtype=np.uint64)
+    ones_of_all = np.bincount(table.attributes.astype(np.int64), minlength=len(every)) @ bits_of(every).astype(np.int64)
+    ones = {f"att{place + 1}": int(count) for place, count in enumerate(ones_of_all)}
     clicks = table.clicks if with_clicks else None
     columns = tuple(ones)
     return index(table.entity << 2 | table.device, rates, features=table.attributes, clicks=clicks, ones=ones, columns=columns)

@@ -21,7 +21,7 @@ from shared.prediction_index import open_index
 from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import NOON, PLACE, make_job, text_at
 from tests.trainings import train
-from workers.guard.result_index import open_result_index
+from workers.guard.index.result_index import open_result_index
 from workers.scoring import planning, publishing
 from workers.scoring.chunks import chunk
 from workers.scoring.parts import missing_chunks

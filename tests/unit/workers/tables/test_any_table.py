@@ -28,10 +28,10 @@ from hypothesis import strategies as st
 from model_store import store as model_store_store
 from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError
+from shared.index_format import DEVICES
 from shared.jobs.folder import JobFolder
 from tests.handmade import INTERCEPT, WEIGHTS, make_job, publish_handmade, run_job
 from workers.tables.parquet import cuts
-from workers.tables.schema import DEVICES
 
 TABLE = "data/t"
 CHUNK_ROWS = (None, 1, 5)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from model_store.definitions import load_definition
 from shared.catalog.manifests import KEYS, Column
 from shared.errors import TableError
+from shared.index_format import DEVICES
 from tests.growth import best_of
 from workers.scoring.chunks import rates
 from workers.tables import output, packed_flags, schema
@@ -188,7 +189,7 @@ def test_a_byte_order_mark_inside_a_table_is_a_reject_wherever_a_chunk_starts():
 # --- values
 
 
-@pytest.mark.parametrize(("text", "code"), [(f"{name}", code) for code, name in enumerate(schema.DEVICES)])
+@pytest.mark.parametrize(("text", "code"), [(f"{name}", code) for code, name in enumerate(DEVICES)])
 @pytest.mark.parametrize("way", [str, str.lower, str.upper, str.swapcase, lambda text: f" {text} ", lambda text: f'"{text}"'])
 def test_a_device_is_its_name_in_any_case(text, code, way):
     rows = read(f"1,k,0,0.5,{way(text)}\n")
@@ -714,7 +715,7 @@ def test_parquet_flags_may_be_true_and_false():
     st.lists(
         st.tuples(
             st.none() | st.integers(-(2**63), 2**63 - 1),
-            st.sampled_from([*schema.DEVICES, "x", None]),
+            st.sampled_from([*DEVICES, "x", None]),
             st.sampled_from([0, 1, 1, 0, 2, None]),
             st.none() | st.floats(),
         ),

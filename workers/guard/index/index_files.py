@@ -11,9 +11,9 @@ import pyarrow as pa
 from shared.bucket.interface import Bucket
 from shared.index_format import BATCH_ROWS, CLICKS, FILE, KEY, FeatureCounts, IndexShape, counts_metadata
 from shared.records import FileDigest
-from workers.guard.index_keys import as_text, count_repeated
-from workers.guard.merging import OverlapError, appended, merged_by_ranges
-from workers.guard.part_index import SortedRows, in_key_order
+from workers.guard.index.index_keys import as_text, count_repeated
+from workers.guard.index.merging import OverlapError, appended, merged_by_ranges
+from workers.guard.index.part_index import SortedRows, in_key_order
 
 Merge = Callable[[Iterable[pa.RecordBatch], IndexShape], Iterator[pa.RecordBatch]]
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from workers.guard.features import FeatureValues
+from workers.guard.index.features import FeatureValues
 
 ROWS_AT_ONCE = 1 << 14
 """Rows that are hashed together: their words stay in the CPU cache, and the calls of numpy cost little."""

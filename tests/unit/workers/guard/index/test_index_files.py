@@ -14,9 +14,9 @@ from shared import prediction_index
 from shared.bucket.local import LocalBucket
 from shared.index_format import FeatureCounts, IndexShape, index_key, may_be_whole
 from shared.prediction_index import PredictionIndex, open_index
-from workers.guard import index_files, merging
-from workers.guard.index_files import WrittenIndex, write_index
-from workers.guard.part_index import (
+from workers.guard.index import index_files, merging
+from workers.guard.index.index_files import WrittenIndex, write_index
+from workers.guard.index.part_index import (
     BrokenPartIndexError,
     IndexedRows,
     SortedRows,

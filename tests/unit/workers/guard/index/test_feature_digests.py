@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from shared.catalog.manifests import Column
 from shared.index_format import FeatureCounts, total
-from workers.guard import feature_digests
-from workers.guard.feature_counts import bin_edges, count_features
-from workers.guard.feature_digests import digest_rows
-from workers.guard.features import Features, feature_values
+from workers.guard.index import feature_digests
+from workers.guard.index.feature_counts import bin_edges, count_features
+from workers.guard.index.feature_digests import digest_rows
+from workers.guard.index.features import Features, feature_values
 from workers.tables import rows as table_rows
 from workers.tables.csv import rows as csv_rows
 from workers.tables.csv.rows import read_csv_rows

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from shared.index_format import FeatureCounts
-from workers.guard.features import FeatureValues
+from workers.guard.index.features import FeatureValues
 
 _WORD = np.dtype("<u8")
 _MOST_ADDED = 255

@@ -14,10 +14,10 @@ import pyarrow as pa
 from isal import isal_zlib
 
 from shared.index_format import CLICKS, CR, DIGEST, HIGH, KEY, LINE, LOW, FeatureCounts, total
-from workers.guard.feature_counts import count_features
-from workers.guard.feature_digests import digest_rows
-from workers.guard.features import Features, feature_values
-from workers.guard.index_keys import key_array, stable_order
+from workers.guard.index.feature_counts import count_features
+from workers.guard.index.feature_digests import digest_rows
+from workers.guard.index.features import Features, feature_values
+from workers.guard.index.index_keys import key_array, stable_order
 
 _PART, _COUNTS, _CHECKSUM = b"part", b"feature_counts", b"crc32"
 MAX_LINE = (1 << 32) - 1

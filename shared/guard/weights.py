@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from shared.guard.checks import Weight
+from shared.guard.windows import Window
 from shared.prediction_index import PredictionIndex
-from workers.guard.measures.windows import Window
 
 
 def has_clicks(index: PredictionIndex | None) -> bool:
-    """True when the rows of an index have clicks."""
+    """Returns True when the rows of an index have clicks."""
     return index is not None and index.at(0, 0).clicks is not None
 
 

@@ -1,0 +1,172 @@
+"""One person decides about a held result; channels go back and stay there until somebody unpins them."""
+
+from pathlib import Path
+
+import pytest
+
+from producers.authorship import who
+from producers.channels.deciding import approve, refuse
+from producers.channels.held import list_held
+from producers.channels.moving import existing_channel, roll_back_channel, unpin
+from shared.bucket.local import LocalBucket
+from shared.catalog.channels import channel_folder, read_channel
+from shared.catalog.held import read_decision
+from shared.errors import RequestError
+from shared.guard.config import GUARD
+from shared.jobs.folder import JobFolder, close_job, open_jobs
+from shared.jobs.states import JobState
+from shared.retention.needs import read_needs
+from shared.settings import Settings
+from tests.conftest import wait_until
+from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
+from workers.scoring import publishing
+
+ROWS = 600
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    publish_handmade(bucket)
+    return bucket
+
+
+@pytest.fixture
+def settings(bucket, no_redis_url) -> Settings:
+    return Settings(bucket_url=bucket.url, redis_url=no_redis_url)
+
+
+def job_for(bucket: LocalBucket, minute: int, rows: int = ROWS) -> JobFolder:
+    table = write_table(bucket, [row(number) for number in range(rows)], f"data/predict/input/{minute}/keywords.csv")
+    folder = make_job(bucket, minute=minute, table=table, channel="live")
+    run_job(folder)
+    return folder
+
+
+@pytest.fixture
+def held(bucket) -> JobFolder:
+    job_for(bucket, 1)
+    return job_for(bucket, 2, ROWS // 2)
+
+
+def test_an_approval_is_recorded_and_published_once_the_finish_step_runs(bucket, settings, held):
+    asked = approve(settings, bucket, held.job_id, reason="meant")
+    assert asked.problem is not None  # no Redis: the sweep sends the step
+    decision = read_decision(held)
+    assert decision is not None
+    assert (decision.verdict, decision.by, decision.reason, decision.compared_with) == ("approved", who(), "meant", 1)
+    outcome = publishing.finish_job(held)
+    assert outcome is not None
+    assert outcome.state == JobState.DONE
+    assert list(list_held(bucket)) == []
+
+
+def test_the_second_person_is_told_who_decided_and_when(bucket, settings, held):
+    refuse(bucket, held.job_id, reason="a broken join")
+    for decide in (lambda: approve(settings, bucket, held.job_id, reason="fine"), lambda: refuse(bucket, held.job_id, reason="no")):
+        with pytest.raises(RequestError) as raised:
+            decide()
+        assert f"was refused by {who()} at" in raised.value.message
+        assert "(a broken join)" in raised.value.message
+    assert list(list_held(bucket)) == []
+
+
+def test_an_approval_whose_command_died_is_completed_by_the_next(bucket, settings, held, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "reopen_held", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            approve(settings, bucket, held.job_id, reason="meant")
+    assert not approve(settings, bucket, held.job_id, reason="me too").fresh
+    outcome = publishing.finish_job(held)
+    assert outcome is not None
+    assert "meant" in outcome.facts["approved"]
+
+
+def test_a_result_that_is_not_held_is_refused(bucket, settings):
+    done = job_for(bucket, 1)
+    with pytest.raises(RequestError, match="is not held: the job is done"):
+        approve(settings, bucket, done.job_id, reason="meant")
+    with pytest.raises(RequestError, match="there is no job"):
+        refuse(bucket, "20261123t120000z-score-000009", reason="no")
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501])
+def test_a_decision_needs_a_short_reason(bucket, settings, held, reason):
+    with pytest.raises(RequestError, match="reason"):
+        approve(settings, bucket, held.job_id, reason=reason)
+    assert read_decision(held) is None
+
+
+def test_the_held_are_listed_with_their_reason_until_they_are_overdue(bucket, held):
+    [found] = list_held(bucket)
+    assert (found.job_id, found.channel, found.is_overdue) == (held.job_id, "live", False)
+    assert "rows" in found.reason
+    bucket.write(GUARD, b"live: {hold_for: 1s}")
+    wait_until(lambda: next(list_held(bucket)).is_overdue, what="a second")
+
+
+def test_the_files_of_a_held_job_and_of_what_a_channel_shows_stay(bucket, held):
+    for job_id in open_jobs(bucket):
+        close_job(bucket, job_id)
+    needs = read_needs(bucket)
+    assert needs.reason(held.job_id) == "its result is held until a person approves or refuses it"
+    now = read_channel(bucket, "live")
+    assert now is not None
+    assert needs.reason(now.job_id) is None
+    assert needs.reason_of_revision(now.job_id) == "the channel live shows it or can be rolled back to it"
+
+
+def test_a_rollback_goes_back_one_step_each_time_and_pins(bucket):
+    folders = [job_for(bucket, minute, ROWS - minute) for minute in range(1, 4)]
+    for expected in (folders[1], folders[0]):
+        change = roll_back_channel(bucket, "live", to=None, reason="bad")
+        assert (change.job_id, change.pinned) == (expected.job_id, True)
+        assert text_at(bucket, channel_folder("live")) == text_at(bucket, change.revision)
+    with pytest.raises(RequestError, match="no earlier result of it is left"):
+        roll_back_channel(bucket, "live", to=None, reason="bad")
+    assert unpin(bucket, "live") is not None
+    assert unpin(bucket, "live") is None
+    now = existing_channel(bucket, "live")
+    assert (now.job_id, now.pinned) == (folders[0].job_id, False)
+
+
+def test_a_rollback_to_a_job_shows_the_result_of_this_job(bucket):
+    folders = [job_for(bucket, minute, ROWS - minute) for minute in range(1, 4)]
+    change = roll_back_channel(bucket, "live", to=folders[0].job_id, reason="the last good one")
+    assert change.job_id == folders[0].job_id
+    with pytest.raises(RequestError, match="already"):
+        roll_back_channel(bucket, "live", to=folders[0].job_id, reason="again")
+
+
+def test_while_a_channel_is_pinned_later_results_are_held(bucket):
+    first = job_for(bucket, 1)
+    job_for(bucket, 2, ROWS - 2)
+    roll_back_channel(bucket, "live", to=None, reason="tablets")
+    later = job_for(bucket, 3, ROWS - 2)
+    outcome = later.outcome()
+    assert outcome is not None
+    assert outcome.state == JobState.HELD
+    assert f"live is pinned to the result of job {first.job_id} by {who()}" in outcome.reason
+
+
+def test_an_unknown_channel_is_refused_with_those_that_there_are(bucket):
+    with pytest.raises(RequestError) as raised:
+        roll_back_channel(bucket, "live", to=None, reason="bad")
+    assert "and no other one" in raised.value.message
+    job_for(bucket, 1)
+    with pytest.raises(RequestError, match="there are: live"):
+        unpin(bucket, "prod")
+    with pytest.raises(RequestError, match="there is no channel"):
+        existing_channel(bucket, "../live")
+
+
+def test_a_result_that_is_gone_is_not_rolled_back_to(bucket):
+    first, _ = job_for(bucket, 1), job_for(bucket, 2, ROWS - 2)
+    now = read_channel(bucket, "live")
+    assert now is not None
+    bucket.delete_folder(now.back[0])
+    with pytest.raises(RequestError, match="no earlier result of it is left"):
+        roll_back_channel(bucket, "live", to=None, reason="bad")
+    with pytest.raises(RequestError, match="has no result"):
+        roll_back_channel(bucket, "live", to=first.job_id, reason="bad")
+    assert Path(bucket.root, channel_folder("live"), "manifest.json").exists()

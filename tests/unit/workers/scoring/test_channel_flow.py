@@ -1,0 +1,254 @@
+"""A result reaches its channel whole or not at all, whatever dies between its join and its publication."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.bucket.local import LocalBucket
+from shared.catalog.channels import change_channel, change_to, channel_changes, channel_folder, read_channel
+from shared.catalog.held import Decision, held_jobs
+from shared.catalog.manifests import INDEX, PREDICTIONS, ResultManifest
+from shared.catalog.paths import MANIFEST
+from shared.errors import HeldError
+from shared.guard.config import GUARD
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder
+from shared.jobs.states import JobState
+from shared.records import decode_long
+from tests.handmade import NOON, die_after, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
+from workers.scoring import publishing
+
+ROWS = 900
+METHODS = ["write", "create", "copy", "delete", "writer"]
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    bucket = LocalBucket(tmp_path / "bucket")
+    publish_handmade(bucket)
+    return bucket
+
+
+def table(bucket: LocalBucket, name: str, rows: int = ROWS) -> str:
+    return write_table(bucket, [row(number) for number in range(rows)], f"data/predict/input/{name}/keywords.csv")
+
+
+def job_for(bucket: LocalBucket, minute: int, rows: int = ROWS, **more) -> JobFolder:
+    return make_job(bucket, minute=minute, table=table(bucket, f"{minute}-{rows}", rows), channel="live", **more)
+
+
+def manifest_of(folder: JobFolder) -> ResultManifest:
+    return decode_long(ResultManifest, folder.bucket.read(folder.file(JobFile.MANIFEST)) or b"")
+
+
+def shown(bucket: LocalBucket) -> str:
+    return text_at(bucket, channel_folder("live"))
+
+
+def ready_to_finish(bucket: LocalBucket, minute: int, rows: int = ROWS, **more) -> JobFolder:
+    folder = job_for(bucket, minute, rows, **more)
+    plan(folder)
+    score_chunks(folder, Path(bucket.url) / "no-cache")
+    return folder
+
+
+def decide(folder: JobFolder, compared_with: int) -> None:
+    decision = Decision(verdict="approved", at=NOON, by="ann@host", reason="meant", compared_with=compared_with)
+    assert folder.bucket.create(folder.file(JobFile.DECISION), decision.to_json())
+    folder.reopen_held()
+
+
+def test_the_first_result_of_a_channel_is_shown(bucket):
+    folder = job_for(bucket, 1)
+    outcome = run_job(folder)
+    assert outcome.state == JobState.DONE
+    assert shown(bucket) == text_at(bucket, manifest_of(folder).revision)
+    assert manifest_of(folder).channel == "live"
+    status = folder.status()
+    assert status.outcome is not None
+    assert status.outcome.facts["channel"] == channel_folder("live")
+
+
+def test_a_held_result_has_a_revision_and_neither_a_place_nor_the_channel(bucket):
+    run_job(job_for(bucket, 1))
+    before = shown(bucket)
+    folder = job_for(bucket, 2, ROWS // 2, model="v1")
+    outcome = run_job(folder)
+    assert (outcome.state, outcome.exit_code) == (JobState.HELD, HeldError.exit_code)
+    assert f"scoring results approve {folder.job_id}" in outcome.next_step
+    revision = manifest_of(folder).revision
+    names = {info.path.rpartition("/")[2] for info in bucket.files(revision)}
+    assert names >= {PREDICTIONS, MANIFEST, INDEX, JobFile.GUARD}
+    place = bucket.read(f"{outcome.result}/{MANIFEST}")
+    assert place is None or decode_long(ResultManifest, place).job_id != folder.job_id
+    assert shown(bucket) == before
+    assert held_jobs(bucket) == [folder.job_id]
+
+
+def test_a_later_result_does_not_take_a_held_one_for_published(bucket):
+    run_job(job_for(bucket, 1))
+    held = job_for(bucket, 3, ROWS // 2)
+    run_job(held)
+    # an older job finishes after the newer one was held: its own result is at the place, not the newer held one
+    late = job_for(bucket, 2)
+    outcome = run_job(late)
+    at_place = decode_long(ResultManifest, bucket.read(f"{outcome.result}/{MANIFEST}") or b"")
+    assert at_place.job_id == late.job_id
+
+
+@pytest.mark.parametrize("rows", [ROWS - 3, ROWS // 2], ids=["passes", "is held"])
+def test_a_finish_that_dies_at_any_write_is_completed_by_the_next(bucket, monkeypatch, rows):
+    run_job(job_for(bucket, 1))
+    base = shown(bucket)
+    folder = ready_to_finish(bucket, 2, rows)
+    deaths = 0
+    for writes in range(60):
+        with monkeypatch.context() as patch:
+            left = die_after(patch, bucket, writes, METHODS)
+            with contextlib.suppress(KeyboardInterrupt):
+                publishing.finish_job(folder)
+        deaths += left[0] < 0
+        text = bucket.read(f"{channel_folder('live')}/{PREDICTIONS}")
+        revisions = [change.revision for change in channel_changes(bucket, "live")]
+        assert text in [bucket.read(f"{revision}/{PREDICTIONS}") for revision in revisions]
+        assert rows != ROWS // 2 or text == bucket.read(f"{revisions[-1]}/{PREDICTIONS}")
+        if left[0] >= 0:
+            break
+    assert deaths > 5
+    outcome = publishing.finish_job(folder)
+    assert outcome is not None
+    assert outcome.state == (JobState.HELD if rows == ROWS // 2 else JobState.DONE)
+    assert shown(bucket) in {base, text_at(bucket, manifest_of(folder).revision)}
+    assert (shown(bucket) == base) == (outcome.state == JobState.HELD)
+    assert len({change.number for change in channel_changes(bucket, "live")}) == (1 if outcome.state == JobState.HELD else 2)
+
+
+def test_an_approval_that_dies_at_any_write_is_completed_by_the_next_finish(bucket, monkeypatch):
+    run_job(job_for(bucket, 1))
+    folder = job_for(bucket, 2, ROWS // 2)
+    run_job(folder)
+    now = read_channel(bucket, "live")
+    assert now is not None
+    decide(folder, now.number)
+    for writes in range(60):
+        with monkeypatch.context() as patch:
+            left = die_after(patch, bucket, writes, METHODS)
+            with contextlib.suppress(KeyboardInterrupt):
+                publishing.finish_job(folder)
+        if left[0] >= 0:
+            break
+    outcome = folder.outcome()
+    assert outcome is not None
+    assert outcome.state == JobState.DONE
+    assert "by ann@host" in outcome.facts["approved"]
+    assert shown(bucket) == text_at(bucket, outcome.result) == text_at(bucket, manifest_of(folder).revision)
+    assert held_jobs(bucket) == []
+    change = read_channel(bucket, "live")
+    assert change is not None
+    assert (change.how, change.by, change.reason) == ("approved", "ann@host", "meant")
+
+
+def test_an_approval_of_an_outdated_comparison_is_set_aside(bucket):
+    run_job(job_for(bucket, 1))
+    folder = job_for(bucket, 2, ROWS // 2)
+    run_job(folder)
+    decide(folder, compared_with=0)
+    outcome = publishing.finish_job(folder)
+    assert outcome is not None
+    # compared with the same result once more, by a verdict of the right number: still half the rows
+    assert outcome.state == JobState.HELD
+    assert "compared once more" in outcome.reason
+    assert not folder.has(JobFile.DECISION)
+
+
+def test_an_older_job_that_finishes_later_does_not_replace_a_newer_result(bucket):
+    run_job(job_for(bucket, 1))
+    older = ready_to_finish(bucket, 2)
+    newer = ready_to_finish(bucket, 3)
+    publishing.finish_job(newer)
+    publishing.finish_job(older)
+    now = read_channel(bucket, "live")
+    assert now is not None
+    assert now.job_id == newer.job_id
+    status = older.status()
+    assert status.outcome is not None
+    assert status.outcome.facts["channel"] == f"not on live: it shows the result of job {newer.job_id}"
+
+
+def test_a_finish_that_is_repeated_does_not_undo_a_rollback(bucket):
+    first, second = job_for(bucket, 1), job_for(bucket, 2, ROWS - 3)
+    run_job(first)
+    run_job(second)
+    change_channel(bucket, "live", lambda now: change_to(manifest_of(first), now, "rolled back", by="ann", reason="bad"))
+    bucket.delete(second.file(JobFile.PUBLISHED))
+    publishing.finish_job(second)
+    assert shown(bucket) == text_at(bucket, manifest_of(first).revision)
+
+
+@pytest.mark.parametrize("removed", [MANIFEST, "everything"])
+def test_a_base_that_is_gone_holds_the_next_result(bucket, removed):
+    first = job_for(bucket, 1)
+    run_job(first)
+    base = shown(bucket)
+    revision = manifest_of(first).revision
+    if removed == "everything":
+        bucket.delete_folder(revision)
+    else:
+        bucket.delete(f"{revision}/{removed}")
+    outcome = run_job(job_for(bucket, 2))
+    assert outcome.state == JobState.HELD
+    assert f"the result that the channel shows, {revision}, is gone or damaged" in outcome.reason
+    assert shown(bucket) == base
+
+
+def test_a_base_without_an_index_gets_one(bucket):
+    first = job_for(bucket, 1)
+    run_job(first)
+    revision = manifest_of(first).revision
+    bucket.delete(f"{revision}/{INDEX}")
+    assert run_job(job_for(bucket, 2, ROWS - 3)).state == JobState.DONE
+    assert bucket.exists(f"{revision}/{INDEX}")
+
+
+@pytest.mark.parametrize("text", ["live: {checks: {row: {block: 1%}}}", "live: [", "a: &a [*a]", "live: {mode: maybe}"])
+def test_a_guard_that_cannot_be_read_holds_the_result_and_says_why(bucket, text):
+    run_job(job_for(bucket, 1))
+    bucket.write(GUARD, text.encode())
+    outcome = run_job(job_for(bucket, 2))
+    assert outcome.state == JobState.HELD
+    assert GUARD in outcome.reason
+
+
+def test_in_mode_warn_a_bad_result_is_published_with_a_warning(bucket):
+    bucket.write(GUARD, b"live: {mode: warn}")
+    run_job(job_for(bucket, 1))
+    folder = job_for(bucket, 2, ROWS // 2)
+    outcome = run_job(folder)
+    assert outcome.state == JobState.DONE
+    assert "rows" in outcome.facts["guard"]
+    assert shown(bucket) == text_at(bucket, manifest_of(folder).revision)
+
+
+def test_the_verdict_names_the_version_of_the_guard_that_judged(bucket):
+    bucket.write(GUARD, b"live: {mode: warn}")
+    folder = job_for(bucket, 1)
+    run_job(folder)
+    bucket.write(GUARD, b"live: {mode: block}")
+    verdict = json.loads(bucket.read(f"{manifest_of(folder).revision}/{JobFile.GUARD}") or b"")
+    assert verdict["config"]["source"] == GUARD
+    assert len(verdict["config"]["sha256"]) == 64
+    assert verdict["mode"] == "warn"
+
+
+def test_a_damaged_channel_fails_the_job_with_the_next_step_and_loses_nothing(bucket):
+    run_job(job_for(bucket, 1))
+    bucket.write("data/predict/output/channels/_history/live/000002.json", b"{")
+    folder = ready_to_finish(bucket, 2)
+    with pytest.raises(Exception, match="the channel live cannot be read"):
+        publishing.finish_job(folder)
+    bucket.delete("data/predict/output/channels/_history/live/000002.json")
+    outcome = publishing.finish_job(folder)
+    assert outcome is not None
+    assert outcome.state == JobState.DONE
