@@ -1,13 +1,17 @@
-"""Turns a question into an answer; every permanent error becomes a sentence for the person who asked."""
+"""Turns a question into an answer; every error becomes a sentence for the person who asked."""
 
 from collections.abc import Callable
 
-from model_store.foreign_code import DefinitionHungError
+import structlog
+
+from model_store.foreign_code import DefinitionHungError, SoftTimeLimitExceeded
 from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.errors import RequestError, ScoringError
 from shared.guard.explanation import MAX_SENTENCE, Answer, Question
 from workers.explaining.explaining import explain
+
+log = structlog.get_logger()
 
 
 def answer(bucket: Bucket, library: ModelLibrary, question: Question, *, enter: Callable[[str], None]) -> Answer:
@@ -18,6 +22,11 @@ def answer(bucket: Bucket, library: ModelLibrary, question: Question, *, enter: 
         return refusal(error)
     except DefinitionHungError as error:
         return refusal(error.failure)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception as error:
+        log.exception("question failed", job=question.job_id)
+        return Answer(error=f"the worker failed: {error!r}"[:MAX_SENTENCE], next_step="Its log has the place.", exit_code=1)
 
 
 def refusal(error: ScoringError) -> Answer:

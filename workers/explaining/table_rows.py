@@ -26,6 +26,10 @@ class NoRowError(Exception):
     """Raised when a row of a table cannot be read any more; the message is a sentence that says why."""
 
 
+class _NotThisRowError(Exception):
+    """Raised when what is at the place of a row now is not the row, or cannot be read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TableRow:
     """A row of the table of a result, by its place in the index."""
@@ -44,12 +48,19 @@ class TableRow:
         Raises:
             NoRowError: its table or the plan of its job is gone or changed, or the row lacks what these columns need.
         """
-        frame = self._frame(tuple(columns))
-        scored = self._scored_columns
-        if Features.of(columns, self.result.index.keys).named == self.result.index.features:
-            scored = tuple(columns)
-        self._check_unchanged(self._frame(scored), scored)
-        return frame
+        wanted = tuple(columns)
+        has_scored_ones = Features.of(wanted, self.result.index.keys).named == self.result.index.features
+        scored = wanted if has_scored_ones else self._scored_columns
+        where = f"line {self.line:,} of {self.file}"
+        try:
+            frame = self._frame(scored)
+            self._check_unchanged(frame, scored)
+        except _NotThisRowError as error:
+            raise NoRowError(f"{where} is not the row that job {self.result.folder.job_id} scored: {error}") from error
+        try:
+            return frame if has_scored_ones else self._frame(wanted)
+        except _NotThisRowError as error:
+            raise NoRowError(f"{where} lacks what the other release needs: {error}") from error
 
     @functools.cached_property
     def _scored_columns(self) -> tuple[Column, ...]:
@@ -72,10 +83,10 @@ class TableRow:
         return planned
 
     def _check_unchanged(self, frame: pd.DataFrame, columns: Sequence[Column]) -> None:
-        """Raises NoRowError unless the row has the features that were scored."""
+        """Raises _NotThisRowError unless the row has the features that were scored."""
         found = digest_rows(feature_values(frame, Features.of(columns, self.result.index.keys)))[0]
         if not np.array_equal(found, self.digest):
-            raise self._changed("line {line} holds other values than those that were scored")
+            raise _NotThisRowError("it holds other values")
 
     def _read_at(self, planned: PlannedChunk, columns: Sequence[Column]) -> pd.DataFrame:
         try:
@@ -84,18 +95,13 @@ class TableRow:
                 rows = _rows_at(records, self.line)
                 at = np.flatnonzero(rows.lines[np.arange(len(rows.frame))] == self.line)
         except (PermanentError, OSError) as error:
-            raise NoRowError(f"line {self.line:,} of {self.file} cannot be read any more: {_message(error)}") from error
+            raise _NotThisRowError(_message(error)) from error
         if not len(at):
-            raise self._changed(next((str(reject) for reject in rows.rejects), "line {line} holds no row"))
+            raise _NotThisRowError(next((str(reject) for reject in rows.rejects), "there is no row"))
         keys = [column[at[0]] for column in rows.keys(self.result.index.keys)]
         if any(found != wanted for found, wanted in zip(keys, self.values, strict=True)):
-            raise self._changed("line {line} holds another row")
+            raise _NotThisRowError("it holds another key")
         return rows.frame.iloc[at[:1]].reset_index(drop=True)
-
-    def _changed(self, what: str) -> NoRowError:
-        return NoRowError(
-            f"the table {self.file} is not the one that job {self.result.folder.job_id} scored: {what.replace('{line}', f'{self.line:,}')}"
-        )
 
 
 def _message(error: Exception) -> str:

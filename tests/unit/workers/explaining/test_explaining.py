@@ -1,6 +1,7 @@
 """A rate is explained from the files of its result: where it comes from, and the exact parts of its change."""
 
 import json
+import struct
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from shared.errors import RequestError, UnreadableIndexError
 from shared.guard.explanation import Explanation, Question, RowState
 from shared.jobs.folder import JobFolder
 from tests.handmade import INTERCEPT, NOON, WEIGHTS, make_job, publish_handmade, row, run_job, write_table
+from workers.explaining import answering
 from workers.explaining.explaining import explain
 
 TOLERANCE = 1e-9
@@ -161,18 +163,15 @@ def test_a_table_that_was_replaced_leaves_the_rates_and_says_so(shop):
     found = shop.why(now, before, "1016", "1")
     assert found.change == pytest.approx(found.now.rate - found.before.rate)
     assert found.split is None
-    assert "line 18 holds other values than those that were scored" in found.why_not
+    assert f"is not the row that job {before.job_id} scored: it holds other values" in found.why_not
 
 
 def test_a_table_with_other_rows_since_says_so(shop):
     before, now = shop.score(LINES), shop.score(LINES)
     write_table(shop.bucket, LINES[::-1], "data/predict/input/2026/11/01/keywords.csv")
-    assert "line 18 holds another row" in shop.why(now, before, "1016", "1").why_not
+    assert "scored: it holds another key" in shop.why(now, before, "1016", "1").why_not
     write_table(shop.bucket, LINES[:3], "data/predict/input/2026/11/01/keywords.csv")
-    assert (
-        "cannot be read any more" in shop.why(now, before, "1016", "1").why_not
-        or "is not the one" in shop.why(now, before, "1016", "1").why_not
-    )
+    assert f"is not the row that job {before.job_id} scored" in shop.why(now, before, "1016", "1").why_not
 
 
 def test_a_table_that_was_only_copied_again_is_still_read(shop):
@@ -238,6 +237,37 @@ def test_a_damaged_index_is_built_again_without_lines(shop):
     found = shop.why(now, before, "1016", "1")
     assert (found.before.rate, found.before.line) == (found.now.rate, None)
     assert "names no lines" in found.why_not
+
+
+def test_an_index_with_other_rates_than_the_manifest_says_is_built_again(shop):
+    folder = shop.score(LINES)
+    whole = shop.why(folder, None, "1016", "1").now
+    data = bytearray(shop.bucket.read(index_path(folder)))
+    at = data.index(struct.pack("<d", whole.rate))
+    data[at : at + 8] = struct.pack("<d", 0.75)
+    shop.bucket.write(index_path(folder), bytes(data))
+    assert shop.why(folder, None, "1016", "1").now.rate == whole.rate
+
+
+def test_an_old_row_without_a_column_of_the_new_release_is_not_split(shop):
+    before, now = shop.score(LINES), shop.score(LINES)
+    release = found_release(now)
+    path = f"model/v1/{release}/manifest.json"
+    manifest = json.loads(shop.bucket.read(path))
+    manifest["columns"].append({"name": "price", "type": "number"})
+    shop.bucket.write(path, json.dumps(manifest).encode())
+    found = shop.why(now, before, "1016", "1")
+    assert "lacks what the other release needs" in found.why_not
+    assert "price" in found.why_not
+
+
+def test_an_unexpected_error_is_an_answer_too(shop, monkeypatch):
+    folder = shop.score(LINES)
+    monkeypatch.setattr(answering, "explain", lambda *_, **__: 1 / 0)
+    question = Question(job_id=folder.job_id, against=None, keys=["1016", "1"])
+    given = answering.answer(shop.bucket, ModelLibrary(shop.bucket, Path("no-cache")), question, enter=lambda _: None)
+    assert (given.explanation, given.exit_code) == (None, 1)
+    assert "ZeroDivisionError" in given.error
 
 
 def test_a_result_whose_index_and_predictions_are_damaged_is_refused(shop):
