@@ -11,6 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import importlib.util
 import signal
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -19,10 +20,10 @@ import click
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.bars import DASK, Bar, Runs, bars_of_growth, bars_of_score
-from benchmarks.comparison import WAYS, Wanted, compare, grow, measure_small_jobs, running_stack
+from benchmarks.bars import DASK, Bar, Runs, bars_of_growth, bars_of_guard, bars_of_score
+from benchmarks.comparison import WAYS, Wanted, compare, grow, measure_guard, measure_small_jobs, running_stack
 from benchmarks.hosts import measure
-from benchmarks.inputs import COMPARED, FORMATS
+from benchmarks.inputs import COMPARED, FORMATS, make_table
 from benchmarks.lanes import BenchmarkError
 from benchmarks.measuring import machine
 from benchmarks.ways import has_dask
@@ -114,6 +115,34 @@ def score(  # noqa: PLR0913, PLR0917 - a command has as many arguments as it has
     if plot_file:
         report.draw(plot_file, runs, here)
     return _judge(bars, judged=judged, json_file=json_file, machine=here, processes=processes, runs=runs.runs, small=figures)
+
+
+@benchmarks.command()
+@click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True)
+@click.option("--pairs", type=click.IntRange(min=1), default=15, show_default=True, help="Pairs of jobs without and with the guard.")
+@click.option("--model", type=click.Choice(["v1", "v2"]), default="v1", show_default=True)
+@click.option("--format", "table_format", type=click.Choice(FORMATS), default="csv", show_default=True)
+@json_option
+@processes_option
+@work_option
+@bars_option
+def guard(  # noqa: PLR0913, PLR0917 - as above
+    rows: int, pairs: int, model: str, table_format: str, json_file: Path | None, processes: int, work: Path | None, judged: bool
+) -> int:
+    """Score the same table without and with a channel, in turn: what the guard adds to a job.
+
+    \b
+    Example:
+        python -m benchmarks guard --rows 1000000
+    """
+    here = machine()
+    report.print_machine(console, here, processes)
+    with running_stack(work, processes, [model], _say) as (stack, releases):
+        table = make_table(stack.root / "bucket" / "tables", rows, table_format)
+        found = measure_guard(stack, releases[model], table, pairs, _say)
+    plain, guarded = (statistics.median(seconds) for seconds in zip(*found, strict=True))
+    report.print_figures(console, {"without a channel, median, s": plain, "with the guard, median, s": guarded})
+    return _judge(bars_of_guard(found), judged=judged, json_file=json_file, machine=here, processes=processes, pairs=found)
 
 
 @benchmarks.command()

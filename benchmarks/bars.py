@@ -10,6 +10,8 @@ from benchmarks.measuring import Run
 
 MOST_WORKER_MB = 400
 MOST_ONE_ROW_MS = 150
+MOST_WITH_GUARD, MOST_GUARD_MS = 1.1, 100
+"""The guard and the change of the channel may take a tenth of a job of 1,000,000 rows."""
 FLAT = 1.25
 """Maximum ratio of seconds per row, and of any process's memory, to those of a table a tenth as large."""
 
@@ -88,6 +90,16 @@ def bars_of_score(runs: Runs, one_row_ms: float | None) -> list[Bar]:
             reached=one_row_ms,
         ),
         Bar(what="memory of a worker process", bar=MOST_WORKER_MB, unit="MB", at_least=False, reached=max(worker_mb, default=None)),
+    ]
+
+
+def bars_of_guard(pairs: Sequence[tuple[float, float]]) -> list[Bar]:
+    """Returns the bars of ``guard``: what the guard adds to a job, by pairs of seconds without and with it."""
+    more = statistics.median(guarded - plain for plain, guarded in pairs)
+    ratio = statistics.median(guarded / plain for plain, guarded in pairs)
+    return [
+        Bar(what="a job with the guard, beside the same without", bar=MOST_WITH_GUARD, unit="x", at_least=False, reached=ratio),
+        Bar(what="what the guard adds to a job, median", bar=MOST_GUARD_MS, unit="ms", at_least=False, reached=more * 1000),
     ]
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -28,7 +28,11 @@ CLOSE, MORE_TURNS = (OURS, POOL), 4
 SETTLE_SECONDS = 1.0
 """Seconds for work that became due while a way was suspended, before it is measured."""
 
+GUARDED = "live"
+"""The channel of the jobs with a guard."""
+
 Say = Callable[[str], None]
+AnyWay = TypeVar("AnyWay")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,7 @@ def turns(ways: Sequence[str], number: int) -> list[str]:
     return order
 
 
-def _beginning_at(ways: Sequence[str], number: int) -> list[str]:
+def _beginning_at(ways: Sequence[AnyWay], number: int) -> list[AnyWay]:
     first = number % max(len(ways), 1)
     return [*ways[first:], *ways[:first]]
 
@@ -156,6 +160,23 @@ def grow(stack: Stack, release: str, sizes: Sequence[int], name: str, rounds: in
         runs.append(replace(found[len(found) // 2], peaks_mb=highest_peaks(found)))
         shutil.rmtree(table) if table.is_dir() else table.unlink()
     return runs
+
+
+def measure_guard(stack: Stack, release: str, table: Path, pairs: int, say: Say) -> list[tuple[float, float]]:
+    """Measures pairs of the same job without and with a channel, taking turns; returns the seconds of each pair.
+
+    The guard compares each result with the one of the pair before. Both results have their index.
+    """
+    say("the first result of a channel, which the others are compared with")
+    stack.run(table, release, channel=GUARDED)
+    found = []
+    for number in range(pairs):
+        say(f"pair {number + 1} of {pairs}")
+        seconds: dict[str | None, float] = {}
+        for channel in _beginning_at((None, GUARDED), number):
+            seconds[channel] = stack.run(table, release, channel=channel)[1]
+        found.append((seconds[None], seconds[GUARDED]))
+    return found
 
 
 def measure_small_jobs(stack: Stack, release: str, chunks: int, say: Say) -> dict[str, float]:

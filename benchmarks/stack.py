@@ -81,13 +81,18 @@ class Stack:
         published = self.bucket.place(f"{outcome.result if outcome else ''}/{PREDICTIONS}")
         return Done(seconds=seconds, files=[published], steps=self.steps(folder))
 
-    def run(self, table: Path, release: str, chunk_rows: int | None = None) -> tuple[JobFolder, float]:
-        """Scores a table of the bucket; returns its job, and the seconds from the request to the published result."""
+    def run(self, table: Path, release: str, chunk_rows: int | None = None, channel: str | None = None) -> tuple[JobFolder, float]:
+        """Scores a table of the bucket, on a channel if one is named.
+
+        Returns its job, and the seconds from the request to the published result.
+        """
         # another day for each, so that each is a new request, as in daily use
         self._days += 1
         day = date(2001, 1, 1) + timedelta(days=self._days)
         began = time.perf_counter()
-        asked = enqueue_score(self._settings, self.bucket, table=self._inside(table), model=release, day=day, chunk_rows=chunk_rows)
+        asked = enqueue_score(
+            self._settings, self.bucket, table=self._inside(table), model=release, day=day, chunk_rows=chunk_rows, channel=channel
+        )
         folder = JobFolder(self.bucket, asked.job_id)
         self._wait_for_end(folder, JobFile.PUBLISHED)
         seconds = time.perf_counter() - began

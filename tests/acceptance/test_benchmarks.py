@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from benchmarks import comparison
-from benchmarks.bars import Runs, bars_of_score
+from benchmarks.bars import Runs, bars_of_guard, bars_of_score
 from benchmarks.hosts import Hosts
 from benchmarks.lanes import BenchmarkError
 from benchmarks.measuring import Run
@@ -149,3 +149,19 @@ def test_a_bar_that_was_not_measured_was_not_reached():
     assert not bars["v1, csv: as fast as Dask"].ok
     assert not bars["a job of 1 row, median"].ok
     assert bars["memory of a worker process"].ok
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_guard_is_measured_in_pairs(tmp_path):
+    benchmark("guard", "--rows", "2000", "--pairs", "2", "--no-bars", "--json", tmp_path / "pairs.json", "--work", tmp_path, forked=True)
+    pairs = json.loads((tmp_path / "pairs.json").read_text())["pairs"]
+    assert len(pairs) == 2
+    assert all(seconds > 0 for pair in pairs for seconds in pair)
+
+
+def test_the_bars_of_the_guard_are_medians_of_pairs():
+    bars = bars_of_guard([(1.0, 1.05), (1.0, 1.2), (1.0, 1.08)])
+    assert [bar.ok for bar in bars] == [True, True]
+    assert [round(bar.reached, 6) for bar in bars] == [1.08, 80]
+    assert [bar.ok for bar in bars_of_guard([(1.0, 1.2)])] == [False, False]
