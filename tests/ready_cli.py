@@ -1,8 +1,9 @@
 """The command line, ready to run: a process that has imported it forks itself for each call, which saves half a second of CPU a call.
 
 Each call is a process of its own, with its own environment, standard streams, signals and exit code, and it ends as any interpreter
-does. Between the calls the imported process runs no code of ours and no second thread, so that a fork copies nothing half done. That
-the installed `scoring` and `python -m producers.cli` work as well is shown by the tests that start those.
+does. Between the calls the imported process runs no code of ours and no second thread, so that a fork copies nothing half done. A call of
+``models check`` gets its other process from ``ReadyPrograms``. That the installed `scoring` and `python -m producers.cli` work as well is
+shown by the tests that start those.
 """
 
 import gc
@@ -20,6 +21,8 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from tests.ready_programs import ReadyPrograms, fork_interpreters
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOT_IMPORTED = {"beat", "comparing", "comparison", "sample", "celery_program", "__main__"}
 """The first reads the environment when it is imported, as a Celery application must; the next three bring pyarrow, which starts a
@@ -29,7 +32,8 @@ thread; the others are programs."""
 class ReadyCli:
     """What starts calls; nothing is imported before the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, programs: ReadyPrograms) -> None:
+        self._programs = programs
         self._line: socket.socket | None = None
 
     def run(
@@ -41,7 +45,8 @@ class ReadyCli:
         ours, theirs = socket.socketpair()
         with ours, ours.makefile("rw") as call, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             with theirs:
-                socket.send_fds(self._line, [b"!"], [out.fileno(), err.fileno(), theirs.fileno()])
+                for_interpreters = [self._programs.line.fileno()] if _runs_interpreters(arguments) else []
+                socket.send_fds(self._line, [b"!"], [out.fileno(), err.fileno(), theirs.fileno(), *for_interpreters])
             call.write(json.dumps([list(arguments), dict(environment), str(folder)]) + "\n")
             call.flush()
             pid = int(call.readline())
@@ -55,6 +60,10 @@ class ReadyCli:
             if not in_time:
                 raise subprocess.TimeoutExpired(list(arguments), seconds, _text(out), _text(err))
             return subprocess.CompletedProcess(["scoring", *arguments], code, _text(out), _text(err))
+
+
+def _runs_interpreters(arguments: Sequence[str]) -> bool:
+    return sys.platform == "linux" and [*arguments[:2]] == ["models", "check"]
 
 
 def _text(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
@@ -86,7 +95,7 @@ def serve(line: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=line) as asked:
         while True:
-            message, streams, *_ = socket.recv_fds(asked, 1, 3)
+            message, streams, *_ = socket.recv_fds(asked, 1, 4)
             if not message:
                 return
             _check_alone()
@@ -117,6 +126,8 @@ def _carry_out(streams: Sequence[int]) -> None:
     for stream, number in zip(streams[:2], (1, 2), strict=True):
         os.dup2(stream, number)
         os.close(stream)
+    for number in streams[3:]:
+        fork_interpreters(socket.socket(fileno=number))
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()

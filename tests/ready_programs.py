@@ -2,8 +2,9 @@
 
 What is forked has its own session, environment, streams, signals, command line and exit code, as if it were a program of its own. None of
 our modules that reads the environment when it is imported is imported before the fork. A launcher that is forked forks its workers,
-beat and Flower in the same way, tied to it as the product ties them, and a worker that is to load a release asks for a fork as the tests
-do. That the real programs work as well is shown by the tests of ``scoring up``, of the containers and of the cold start, which start those.
+beat and Flower in the same way, tied to it as the product ties them; a worker that is to load a release asks for a fork as the tests do,
+and so does what checks a definition in another process. That the real programs work as well is shown by the tests of ``scoring up``, of the
+containers, of the cold start, of ``scoring models check`` and of misbehaving definitions, which start those.
 """
 
 import atexit
@@ -38,8 +39,11 @@ IMPORTED = (
 )
 PROGRAM = "producers.stack.celery_program"
 LOADER = "model_store.isolated_loading"
+CHECKERS = ("model_store.checks", "pytest")
+"""Programs that check a definition, in another process too."""
 # options of prctl (linux/prctl.h)
 PARENT_DEATH_SIGNAL, CHILD_SUBREAPER = 1, 36
+_run = subprocess.run
 ROOM = "-" * 800
 """An argument that leaves room for the command lines of the forks."""
 
@@ -57,24 +61,27 @@ class ReadyPrograms:
             command = [sys.executable, *([] if arguments[0] == "-c" else ["-m"]), *arguments]
             more = {"cwd": REPOSITORY, "env": environment, "stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
             return subprocess.Popen(command, start_new_session=True, **more)
+        return Program(_ask(self.line, [log.fileno()]), arguments, environment)
+
+    def run(self, command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """As ``subprocess.run`` with ``text``: Python with ``-m`` or ``-c`` is forked, in the checkout; others are started as ever."""
+        return run_forked(self.line, command, **options) if sys.platform == "linux" else _run(command, **options)
+
+    def start_loader(self, folder: Path, first: int, definitions: Path | None) -> Any:
+        """As ``isolated_loading.FreshInterpreter``."""
+        if sys.platform != "linux":
+            from model_store.isolated_loading import FreshInterpreter
+
+            return FreshInterpreter(folder, first, definitions)
+        return _start_loader(self.line, folder, first, definitions)
+
+    @property
+    def line(self) -> socket.socket:
+        """Where forks are asked for."""
         with self._one_at_a_time:
             if self._line is None:
                 self._line = self._prepare()
-            ours, theirs = socket.socketpair()
-            with theirs:
-                socket.send_fds(self._line, [b"!"], [log.fileno(), theirs.fileno()])
-        return Program(ours, arguments, environment)
-
-    def run(self, arguments: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
-        """As ``subprocess.run`` with ``-m`` or ``-c``, what it prints in one text; for ``-c`` the first of ``arguments`` is that."""
-        with tempfile.TemporaryFile() as out:
-            started = self.start(arguments, os.environ, out)
-            try:
-                code = started.wait(seconds)
-            finally:
-                started.kill()
-            out.seek(0)
-            return subprocess.CompletedProcess(arguments, code, "", out.read().decode())
+            return self._line
 
     def _prepare(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -95,12 +102,12 @@ class ReadyPrograms:
 class Program:
     """One of them, to be handled as a ``Popen``."""
 
-    def __init__(self, ours: socket.socket, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, ours: socket.socket, arguments: Sequence[str], environment: Mapping[str, str], folder: Path = REPOSITORY) -> None:
         self.args = [*arguments]
         self.returncode: int | None = None
         self._ours, self._call = ours, ours.makefile("rw")
         self._one_at_a_time = threading.Lock()
-        self._call.write(json.dumps([self.args, dict(environment)]) + "\n")
+        self._call.write(json.dumps([self.args, dict(environment), str(folder)]) + "\n")
         self._call.flush()
         self.pid = int(self._call.readline())
 
@@ -143,6 +150,40 @@ class Program:
 Started = Program | subprocess.Popen[bytes]
 
 
+def run_forked(
+    line: socket.socket, command: Sequence[str], *, timeout: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """As ``ReadyPrograms.run``, for who has the line."""
+    if command[0] != sys.executable:
+        return _run(command, timeout=timeout, **options)
+    with contextlib.ExitStack() as kept:
+        captured = [kept.enter_context(tempfile.TemporaryFile()) if _is_captured(name, options) else None for name in ("stdout", "stderr")]
+        streams = [file.fileno() if file else number for number, file in enumerate(captured, start=1)]
+        started = Program(_ask(line, streams), [*command[1 + (command[1] == "-m") :]], options.get("env", os.environ))
+        try:
+            code = started.wait(timeout)
+        finally:
+            started.kill()
+        return subprocess.CompletedProcess([*command], code, *(file and _text(file) for file in captured))
+
+
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
+
+
+def _is_captured(name: str, options: Mapping[str, Any]) -> bool:
+    return options.get("capture_output", False) or options.get(name) == subprocess.PIPE
+
+
+def _ask(line: socket.socket, streams: Sequence[int]) -> socket.socket:
+    """Ask for a fork with this standard output and standard error, or one for both; returns the line on which it waits for its command."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(line, [b"!"], [*streams, theirs.fileno()])
+    return ours
+
+
 def serve(line: int) -> None:
     """Fork for each message on the line; return in a fork when its program is done, and in the server when the line is closed."""
     for name in IMPORTED:
@@ -154,7 +195,7 @@ def serve(line: int) -> None:
         of_forks, for_forks = socket.socketpair()
         while True:
             ready = wait([asked, of_forks])
-            message, given, *_ = socket.recv_fds(ready[0], 1, 2)
+            message, given, *_ = socket.recv_fds(ready[0], 1, 3)
             if not message:
                 return
             if not os.fork():
@@ -163,14 +204,14 @@ def serve(line: int) -> None:
                 os.close(number)
     of_forks.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    log, answer = given
+    *streams, answer = given
     with socket.socket(fileno=answer) as ours, ours.makefile("rw") as call:
-        arguments, environment = json.loads(call.readline())
+        arguments, environment, folder = json.loads(call.readline())
         reading, writing = os.pipe()
         pid = os.fork()
         if pid:
-            os.close(reading)
-            os.close(log)
+            for number in (reading, *streams):
+                os.close(number)
             print(pid, file=call, flush=True)
             os.close(writing)
             for_forks.close()
@@ -185,7 +226,8 @@ def serve(line: int) -> None:
     os.setsid()
     if LOADER in arguments:
         arguments[1] = str(os.getppid())
-    _become(arguments, environment, log, line=for_forks)
+    os.chdir(folder)
+    _become(arguments, environment, streams, line=for_forks)
 
 
 def _kill_without(line: socket.socket, pid: int) -> None:
@@ -199,11 +241,11 @@ def _kill_without(line: socket.socket, pid: int) -> None:
 
 
 def _become(
-    arguments: Sequence[str], environment: Mapping[str, str], output: int, keeps: Sequence[int] = (), *, line: socket.socket
+    arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int], keeps: Sequence[int] = (), *, line: socket.socket
 ) -> None:
     """In a fork: what a new interpreter with these arguments would be; returns when it is done."""
     nothing = os.open(os.devnull, os.O_RDWR)
-    for mine, its in ((nothing, 0), (output, 1), (output, 2)):
+    for mine, its in ((nothing, 0), (streams[0], 1), (streams[-1], 2)):
         os.dup2(mine, its)
     kept = sorted({0, 1, 2, *keeps, line.fileno()})
     for last, following in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
@@ -214,7 +256,6 @@ def _become(
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    os.chdir(REPOSITORY)
     for name, number in (("stdout", 1), ("stderr", 2)):
         setattr(sys, name, open(number, "w", buffering=1, closefd=False, errors="backslashreplace"))  # noqa: SIM115
     if arguments[0] == "-c":
@@ -235,6 +276,8 @@ def _become(
         child.subprocess = _Subprocess(line)  # type: ignore[assignment]
     elif module == LOADER:
         os.dup2(0, 1)
+    elif module in CHECKERS:
+        fork_interpreters(line)
     else:
         from model_store import isolated_loading
 
@@ -242,6 +285,11 @@ def _become(
     # as in a new interpreter, it is the main module and no other
     sys.modules.pop(f"{module}.__main__" if hasattr(sys.modules.get(module), "__path__") else module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def fork_interpreters(line: socket.socket) -> None:
+    """Fork each interpreter that this process is to run from now on."""
+    subprocess.run = functools.partial(run_forked, line)  # type: ignore[assignment]
 
 
 def _customize(path: str) -> None:
@@ -275,10 +323,8 @@ def _reset_signals() -> None:
 
 def _start_loader(line: socket.socket, folder: Path, first: int, definitions: Path | None) -> "Loader":
     """As ``isolated_loading.FreshInterpreter``."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        socket.send_fds(line, [b"!"], [2, theirs.fileno()])
-    return Loader(ours, [LOADER, "", str(folder), str(first), *([str(definitions)] if definitions else [])], os.environ)
+    arguments = [LOADER, "", str(folder), str(first), *([str(definitions)] if definitions else [])]
+    return Loader(_ask(line, [2]), arguments, os.environ, Path.cwd())
 
 
 class Loader(Program):
@@ -359,7 +405,8 @@ def _serve_launcher(launcher: int, asked: socket.socket, line: socket.socket) ->
             ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
             print(os.getpid(), file=call, flush=True)
         if os.getppid() == launcher:
-            _become(arguments, environment, given[1], given[2:], line=line)
+            os.chdir(REPOSITORY)
+            _become(arguments, environment, given[1:2], given[2:], line=line)
             code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

@@ -1,6 +1,7 @@
 """Every definition keeps every promise; and every check of a promise can fail."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,10 +108,8 @@ class ForkedProcess:
     def __getattr__(self, name):
         return getattr(subprocess, name)
 
-    def run(self, command, *, timeout=600.0, check, **options):
-        if command[0] == sys.executable:
-            return READY_PROGRAMS.run(command[1:], timeout)
-        return subprocess.run(command, timeout=timeout, check=check, **options)
+    def run(self, command, **options):
+        return READY_PROGRAMS.run(command, **options)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -214,12 +213,18 @@ def test_a_matrix_product_that_rounds_by_place_is_reported_in_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "outcome"), [(("", ""), 0, "ok"), (("self.predict(X))", "self.predict(X[::-1])).mse"), 4, "failed")]
+    ("program", "change", "code", "outcome"),
+    [
+        (["producers.cli", "models", "check"], ("", ""), 0, "ok"),
+        (["model_store.checks"], ("self.predict(X))", "self.predict(X[::-1])).mse"), 4, "failed"),
+    ],
+    ids=["scoring", "checks"],
 )
-def test_the_command_prints_json_and_exits_with_what_it_found(tmp_path, change, code, outcome):
+def test_the_command_prints_json_and_exits_with_what_it_found(tmp_path, program, change, code, outcome):
     make_definition(tmp_path, "small", SMALL.replace(*change) if change[0] else SMALL)
-    command = [sys.executable, "-m", "model_store.checks", "small", "--json", "--extra", str(tmp_path)]
-    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", *program, "small", "--json", *(["--extra", str(tmp_path)] if len(program) == 1 else [])]
+    environment = os.environ | {"SCORING_DEFINITIONS": str(tmp_path)}
+    run = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (code, "")
     printed = json.loads(run.stdout)
     assert printed["ok"] is (code == 0)

@@ -16,14 +16,12 @@ from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import list_aliases
 from shared.errors import ModelError, ScoringError
 from shared.jobs.folder import Outcome
+from tests.conftest import READY_PROGRAMS, wait_until
 from tests.handmade import make_job, plan, text_at
-from tests.ready_loader import ReadyLoader
 from tests.trainings import EVAL, TRAIN, add_definition, library_of, make_training, manifest_of, train, write_training_tables
 from workers.scoring import chunk, publishing
 from workers.training import releasing
 from workers.training.rivals import IsolatedLoading
-
-READY_LOADER = ReadyLoader()
 
 WELL_BEHAVED = """
 from pathlib import Path
@@ -133,7 +131,7 @@ def tables(tmp_path_factory):
 
 @pytest.fixture
 def bucket(tmp_path, tables, monkeypatch) -> LocalBucket:
-    monkeypatch.setattr(isolated_loading, "start_loader", READY_LOADER.start)
+    monkeypatch.setattr(isolated_loading, "start_loader", READY_PROGRAMS.start_loader)
     bucket = LocalBucket(tmp_path / "bucket")
     for path in (TRAIN, EVAL):
         bucket.write(path, tables.read(path))
@@ -488,8 +486,6 @@ library = ModelLibrary(bucket, Path({str(bucket.root.parent / "home" / "releases
 training.train_release(make_training(bucket, "bad", minute=3), library)
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
-    from tests.conftest import wait_until
-
     loaders = wait_until(lambda: children_of(parent.pid), 60, "the start of the loader")
     parent.kill()
     parent.wait()

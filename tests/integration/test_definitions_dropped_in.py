@@ -14,7 +14,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from model_store import model_template
-from tests.conftest import REPOSITORY, Place, make_place, stop
+from tests.conftest import READY_PROGRAMS, REPOSITORY, Place, make_place, stop
 from tests.definitions import BOOSTED, LINEAR, OWN_KEYS, drop_in
 from tests.integration.test_main_job import result_text
 
@@ -139,7 +139,7 @@ def test_a_new_skeleton_is_checked_trained_scored_and_tested_as_it_stands(mounte
     outcome = mounted.scoring_json("score", mounted.sample_table.parent.relative_to(mounted.bucket), "--model", "skeleton")
     assert outcome["facts"]["scored"] == "3,000"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder / "tests/test_v4.py")]
-    tested = subprocess.run(command, cwd=REPOSITORY, env=mounted.environment, capture_output=True, text=True, check=False)
+    tested = READY_PROGRAMS.run(command, env=mounted.environment, capture_output=True)
     assert tested.returncode == 0, tested.stdout
     assert "passed" in tested.stdout
     assert "failed" not in tested.stdout

@@ -6,16 +6,13 @@ import pytest
 import redis
 
 from model_store import isolated_loading
-from tests.conftest import free_port, own_server
-from tests.ready_loader import ReadyLoader
-
-READY_LOADER = ReadyLoader()
+from tests.conftest import READY_PROGRAMS, free_port, own_server
 
 
 @pytest.fixture(autouse=True)
 def quick_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     """Releases are loaded in a process that has the libraries already; a test of the fresh interpreter undoes this."""
-    monkeypatch.setattr(isolated_loading, "start_loader", READY_LOADER.start)
+    monkeypatch.setattr(isolated_loading, "start_loader", READY_PROGRAMS.start_loader)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from tests.conftest import READY_PROGRAMS
+from tests.conftest import READY_PROGRAMS, Place
 
 TELL = """
 import json, os, signal, sys, threading
@@ -57,7 +57,7 @@ def test_it_is_killed_as_any_process_is_and_says_how_it_ended(log):
         assert not psutil.pid_exists(started.pid)
 
 
-def test_the_processes_of_a_forked_launcher_are_its_children_with_the_command_lines_of_the_real_ones(stack):
+def test_the_processes_of_a_forked_launcher_are_its_children_with_the_command_lines_of_the_real_ones(stack: Place):
     up = json.loads((stack.root / "ready.json").read_text())["pid"]
     commands = [child.cmdline() for child in psutil.Process(up).children()]
     for part in ("score@%h", "control@%h", "beat"):
