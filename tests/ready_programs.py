@@ -3,8 +3,9 @@
 What is forked has its own session, environment, streams, signals, command line and exit code, as if it were a program of its own. None of
 our modules that reads the environment when it is imported is imported before the fork. A launcher that is forked forks its workers,
 beat and Flower in the same way, tied to it as the product ties them; a worker that is to load a release asks for a fork as the tests do,
-and so does what checks a definition in another process. That the real programs work as well is shown by the tests of ``scoring up``, of the
-containers, of the cold start, of ``scoring models check`` and of misbehaving definitions, which start those.
+and so does what checks a definition in another process. What replaces itself by another program goes on as that one. That the real
+programs work as well is shown by the tests of ``scoring up`` and of ``scoring run``, of the containers, of the cold start, of
+``scoring models check`` and of misbehaving definitions, which start those.
 """
 
 import atexit
@@ -274,6 +275,7 @@ def _become(
         from producers.stack import child
 
         child.subprocess = _Subprocess(line)  # type: ignore[assignment]
+        os.execve = lambda _, command, environment: _become_for_good(command[2:], environment, (1, 2), line=line)
     elif module == LOADER:
         os.dup2(0, 1)
     elif module in CHECKERS:
@@ -394,20 +396,26 @@ def _serve_launcher(launcher: int, asked: socket.socket, line: socket.socket) ->
             os.close(number)
     if os.fork():
         os._exit(0)
+    asked.close()
+    with socket.socket(fileno=given[0]) as ours, ours.makefile("rw") as call:
+        arguments, environment = json.loads(call.readline())
+        while os.getppid() != launcher:
+            time.sleep(0.001)
+        os.setsid()
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+        print(os.getpid(), file=call, flush=True)
+    if os.getppid() != launcher:
+        os._exit(1)
+    os.chdir(REPOSITORY)
+    _become_for_good(arguments, environment, given[1:2], given[2:], line=line)
+
+
+def _become_for_good(arguments: Sequence[str], environment: Mapping[str, str], *more: Sequence[int], line: socket.socket) -> NoReturn:
+    """As ``_become``, and end as an interpreter does."""
     code = 1
     try:
-        asked.close()
-        with socket.socket(fileno=given[0]) as ours, ours.makefile("rw") as call:
-            arguments, environment = json.loads(call.readline())
-            while os.getppid() != launcher:
-                time.sleep(0.001)
-            os.setsid()
-            ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
-            print(os.getpid(), file=call, flush=True)
-        if os.getppid() == launcher:
-            os.chdir(REPOSITORY)
-            _become(arguments, environment, given[1:2], given[2:], line=line)
-            code = 0
+        _become(arguments, environment, *more, line=line)
+        code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:  # noqa: BLE001 - the exit code of a program that raised

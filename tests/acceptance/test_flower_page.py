@@ -25,10 +25,11 @@ from flower.urls import handlers
 from playwright.sync_api import Browser, Error, Page, sync_playwright
 from tornado.web import RequestHandler, URLSpec
 
-from producers.stack.child import worker_command
+from producers.stack.services import lone_worker_command
 from shared.queue.routes import NOTIFY, QUEUE_SCORE, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN
-from tests.conftest import REPOSITORY, Place, free_port, make_place, stop, wait_until
+from tests.conftest import READY_PROGRAMS, REPOSITORY, Place, free_port, make_place, stop, wait_until
 from tests.definitions import drop_in
+from tests.ready_programs import Started
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
 
@@ -131,25 +132,25 @@ def test_the_task_that_ends_a_job_as_failed_is_a_failure_in_flower(dashboard: Da
 
 
 @contextlib.contextmanager
-def third_worker(place: Place) -> Iterator[subprocess.Popen[bytes]]:
+def third_worker(place: Place) -> Iterator[Started]:
     environment = place.environment | {"REDIS_URL": f"redis://127.0.0.1:{place.environment['SCORING_REDIS_PORT']}/0"}
-    command = worker_command("third", [QUEUE_SCORE], 1)
+    _, _, *program = lone_worker_command("third", [QUEUE_SCORE], 1)
     with (place.root / "third.log").open("wb") as log:
-        worker = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, start_new_session=True)
+        worker = READY_PROGRAMS.start(program, environment, log)
     try:
         yield worker
     finally:
         kill(worker)
 
 
-def kill(worker: subprocess.Popen[bytes]) -> None:
+def kill(worker: Started) -> None:
     """The worker and its process, at once."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
 
 
-def score_with_a_loss(place: Place, third: subprocess.Popen[bytes]) -> Dashboard:
+def score_with_a_loss(place: Place, third: Started) -> Dashboard:
     ready = json.loads((place.root / "ready.json").read_text())
     name = f"third@{socket.gethostname()}"
     facts = {"url": ready["flower_url"], "user": ready["flower_user"], "password": ready["flower_password"], "lost_worker": name}
