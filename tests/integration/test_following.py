@@ -131,31 +131,32 @@ def test_the_progress_bar_moves_and_ends_with_the_facts(trained: Place) -> None:
     assert re.search(rf"^result +{results_of(trained, shown.job_id)[0].relative_to(trained.bucket).parents[2]}\s*$", facts, re.MULTILINE)
 
 
-def test_ctrl_c_ends_the_following_and_not_the_job(trained: Place) -> None:
+@pytest.fixture(scope="module")
+def left(trained: Place) -> Terminal:
+    """What a terminal showed whose user pressed Ctrl-C once chunks were finished."""
     with terminal(trained, *score(trained)) as shown:
         wait_until(lambda: any(shown.counts), 60, "the first finished chunk")
         shown.press(b"\x03")
         assert shown.end() == 130, shown.text
-    assert max(shown.counts) < CHUNKS
-    assert "Traceback" not in shown.text
-    look_again = re.search(r"Stopped following; the job goes on\. Look again with: scoring (.+)", shown.text)[1].split()
-    assert look_again == ["jobs", "show", shown.job_id, "--follow"]
+    return shown
+
+
+def test_ctrl_c_ends_the_following_and_not_the_job(trained: Place, left: Terminal) -> None:
+    assert max(left.counts) < CHUNKS
+    assert "Traceback" not in left.text
+    look_again = re.search(r"Stopped following; the job goes on\. Look again with: scoring (.+)", left.text)[1].split()
+    assert look_again == ["jobs", "show", left.job_id, "--follow"]
     with terminal(trained, *look_again) as again:
         assert again.end() == 0, again.text
     assert re.search(r"^scored +20,000\s*$", again.text, re.MULTILINE)
-    wait_until((trained.bucket / "jobs" / shown.job_id / "notified.json").exists, what="the notice")
-    assert len(results_of(trained, shown.job_id)) == 1
-    assert [result["job_id"] for result in trained.scoring_json("results", "list")].count(shown.job_id) == 1
-    assert len(trained.webhook.about(shown.job_id)) == 1
+    wait_until((trained.bucket / "jobs" / left.job_id / "notified.json").exists, what="the notice")
+    assert len(results_of(trained, left.job_id)) == 1
+    assert [result["job_id"] for result in trained.scoring_json("results", "list")].count(left.job_id) == 1
+    assert len(trained.webhook.about(left.job_id)) == 1
 
 
-def test_the_cursor_is_back_after_the_bar(trained: Place) -> None:
-    with terminal(trained, *score(trained)) as shown:
-        wait_until(lambda: any(shown.counts), 60, "the first finished chunk")
-        shown.press(b"\x03")
-        assert shown.end() == 130
-    assert shown._shown.rindex(b"\x1b[?25h") > shown._shown.rindex(b"\x1b[?25l")
-    trained.scoring("jobs", "cancel", shown.job_id)
+def test_the_cursor_is_back_after_the_bar(left: Terminal) -> None:
+    assert left._shown.rindex(b"\x1b[?25h") > left._shown.rindex(b"\x1b[?25l")
 
 
 # --- in a file
