@@ -1,5 +1,7 @@
 """On two real weeks of search advertising the definitions are as good as they are known to be: trained on one, judged on the next."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 import sklearn.linear_model
 import skops.io
 
-from model_store.definitions import load_definition
+from model_store.definitions import Definition, load_definition
 from model_store.evaluation.metrics import Metrics, Observations, evaluate, naive_predictors
+from model_store.model_template import Model
 from shared.errors import ModelError, TableError
 
 KEYWORDS = Path(__file__).resolve().parents[2].parent / "shared/data/keywords"
@@ -52,22 +55,37 @@ def week31() -> Week:
     return Week(31)
 
 
+@pytest.fixture(scope="module")
+def fitted(week30) -> Callable[[str], tuple[Definition, Model]]:
+    """Trains a definition on the first week, once."""
+
+    @cache
+    def fit(name: str) -> tuple[Definition, Model]:
+        definition = load_definition(name)
+        X, y, error = definition.data_preparation(week30.table)
+        assert error is None
+        model = definition.model_class()
+        model.train(X, y, week30.clicks)
+        return definition, model
+
+    return fit
+
+
 @pytest.fixture(scope="module", params=BARS)
-def trained(request, week30):
-    definition = load_definition(request.param)
-    X, y, error = definition.data_preparation(week30.table)
+def trained(request, fitted):
+    return fitted(request.param)
+
+
+def features_of(week: Week, definition: Definition) -> pd.DataFrame:
+    X, _, error = definition.data_preparation(week.table.drop(columns="cr"), target_col=None)
     assert error is None
-    model = definition.model_class()
-    model.train(X, y, week30.clicks)
-    return definition, model
+    return X
 
 
 @pytest.fixture(scope="module")
 def features31(trained, week31) -> pd.DataFrame:
     definition, _ = trained
-    X, _, error = definition.data_preparation(week31.table.drop(columns="cr"), target_col=None)
-    assert error is None
-    return X
+    return features_of(week31, definition)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +110,11 @@ def test_a_definition_stays_below_its_bar_on_the_week_it_has_not_seen(trained, w
     assert found.calibration_error < 0.006
 
 
-def test_v3_is_better_than_v2_and_v2_than_v1_on_the_week_they_have_not_seen(week30, week31):
+def test_v3_is_better_than_v2_and_v2_than_v1_on_the_week_they_have_not_seen(fitted, week31):
     losses, errors = {}, {}
     for name in BARS:
-        definition = load_definition(name)
-        X, y, _ = definition.data_preparation(week30.table)
-        model = definition.model_class()
-        model.train(X, y, week30.clicks)
-        X31, _, _ = definition.data_preparation(week31.table.drop(columns="cr"), target_col=None)
-        found = week31.evaluate(model.predict(X31))
+        definition, model = fitted(name)
+        found = week31.evaluate(model.predict(features_of(week31, definition)))
         losses[name], errors[name] = found.log_loss_per_click, found.mae_by_click
     assert losses["v3"] < losses["v2"] - 0.0002
     assert losses["v2"] < losses["v1"] - 0.001
@@ -116,8 +130,7 @@ def test_v3_is_as_good_with_another_seed(week30, week31, seed):
     model = definition.model_class()
     model._model_definition({"seed": seed})
     model.train(X, y, week30.clicks)
-    X31, _, _ = definition.data_preparation(week31.table.drop(columns="cr"), target_col=None)
-    assert week31.evaluate(model.predict(X31)).log_loss_per_click < 0.2130
+    assert week31.evaluate(model.predict(features_of(week31, definition))).log_loss_per_click < 0.2130
 
 
 def test_a_definition_is_calibrated_on_every_device(trained, week31, features31):
@@ -223,13 +236,13 @@ def test_a_file_that_holds_something_else_is_refused_and_nothing_is_loaded(train
         ("v3", {"num_leaves": 2, "num_boost_round": 1, "folds": 2}),
     ],
 )
-def test_parameters_are_taken_by_the_constructor_and_by_the_definition_method(week30, week31, name, config):
-    definition = load_definition(name)
+def test_parameters_are_taken_by_the_constructor_and_by_the_definition_method(fitted, week30, week31, name, config):
+    definition, plain = fitted(name)
     X, y, _ = definition.data_preparation(week30.table)
-    features31, _, _ = definition.data_preparation(week31.table.drop(columns="cr"), target_col=None)
-    by_constructor, by_method, plain = definition.model_class(config=config), definition.model_class(), definition.model_class()
+    features31 = features_of(week31, definition)
+    by_constructor, by_method = definition.model_class(config=config), definition.model_class()
     by_method._model_definition(config)
-    for model in (by_constructor, by_method, plain):
+    for model in (by_constructor, by_method):
         model.train(X, y, week30.clicks)
     rates = [model.predict(features31) for model in (by_constructor, by_method, plain)]
     assert rates[0].tobytes() == rates[1].tobytes() != rates[2].tobytes()
