@@ -280,6 +280,10 @@ def _become(
         os.dup2(0, 1)
     elif module in CHECKERS:
         fork_interpreters(line)
+    elif module == "benchmarks":
+        from benchmarks import stack
+
+        stack.subprocess = _Interpreters(line)  # type: ignore[assignment]
     else:
         from model_store import isolated_loading
 
@@ -334,6 +338,19 @@ class Loader(Program):
 
     def kill(self) -> None:
         self.kill_group()
+
+
+class _Interpreters:
+    """The module ``subprocess`` of the benchmarks: Python with ``-m`` is forked, with one output in the checkout."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+    def Popen(self, command: Sequence[str], *, env: Mapping[str, str], stdout: IO[bytes], **_: Any) -> Program:  # noqa: N802 - as there
+        return Program(_ask(self._line, [stdout.fileno()]), command[2:], env)
 
 
 class _Subprocess:
