@@ -47,7 +47,7 @@ class Sample:
     jobs: int
     seconds: float
     own_mb: dict[str, float]
-    """Process -> memory that it shares with nobody."""
+    """Process -> memory that it shares with nobody; only of the last sample, because it takes 10 ms a process to find."""
     resident_mb: dict[str, float]
     keys: int
     """In Redis."""
@@ -111,6 +111,7 @@ def soak(place: Place, jobs: int, samples: int) -> Iterator[Sample]:
     client = redis.Redis.from_url(url)
     table = place.sample_table.read_bytes()
     stack = processes(place)
+    step = max(jobs // samples, 1)
     began = time.monotonic()
     for number in range(1, jobs + 1):
         folder = f"data/predict/input/soak/{number}"
@@ -121,18 +122,20 @@ def soak(place: Place, jobs: int, samples: int) -> Iterator[Sample]:
         outcome = job.outcome()
         assert outcome is not None
         assert outcome.state == "done", outcome.reason
-        if number % max(jobs // samples, 1) == 0:
-            yield _sample(number, time.monotonic() - began, stack, client)
+        if number % step == 0:
+            # the message of the notice, and the keys of whoever has it in hand, go a moment after the notice
+            wait_until(lambda: not client.exists("unacked"), 60, f"the last acknowledgement of job {number}", 0.005)
+            yield _sample(number, time.monotonic() - began, stack, client, is_last=number + step > jobs)
     wait_until(lambda: not open_jobs(bucket), 60, "the end of every job")
     assert len(place.webhook.posted) >= jobs
 
 
-def _sample(jobs: int, seconds: float, stack: dict[str, psutil.Process], client: redis.Redis) -> Sample:
-    memory = {name: process.memory_full_info() for name, process in stack.items()}
+def _sample(jobs: int, seconds: float, stack: dict[str, psutil.Process], client: redis.Redis, *, is_last: bool) -> Sample:
+    memory = {name: process.memory_info() for name, process in stack.items()}
     return Sample(
         jobs=jobs,
         seconds=seconds,
-        own_mb={name: found.uss / 1e6 for name, found in memory.items()},
+        own_mb={name: process.memory_full_info().uss / 1e6 for name, process in stack.items()} if is_last else {},
         resident_mb={name: found.rss / 1e6 for name, found in memory.items()},
         keys=int(client.dbsize()),
     )
