@@ -935,8 +935,8 @@ class StoreContract(BucketContract):
         assert (bucket.read("a/b"), bucket.read("a/c")) == (b"1", None)
         assert [request.split()[0] for request in relay.asked] == ["GET", "GET"]
 
-    def test_a_folder_of_more_files_than_a_page_of_the_store_is_listed_whole(self, bucket, put, relay):
-        names = [f"{number:07d}.csv" for number in range(1001)]
+    def test_a_folder_of_more_files_than_a_page_of_the_store_is_listed_whole(self, bucket, put, page, relay):
+        names = [f"{number:07d}.csv" for number in range(page + 1)]
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda name: put(f"jobs/one/parts/{name}", b"1"), names))
             list(pool.map(lambda number: put(f"jobs/one/slices/{number:02d}/x", b"1"), range(2)))
@@ -1061,6 +1061,11 @@ class TestS3Bucket(StoreContract):
         return lambda path: s3[1].delete_object(Bucket=STORE_BUCKET, Key=bucket.place(path).partition("/")[2])
 
     @pytest.fixture
+    def page(self, monkeypatch):
+        monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "100")  # 1000
+        return 100
+
+    @pytest.fixture
     def copied_in_pieces(self, monkeypatch):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("s3fs.core.MANAGED_COPY_THRESHOLD", 60_000_000)  # 5 GB
@@ -1121,6 +1126,10 @@ class TestGoogleBucket(StoreContract):
     @pytest.fixture
     def drop(self, google, bucket):
         return lambda path: delete_object(google, bucket.place(path).partition("/")[2])
+
+    @pytest.fixture
+    def page(self):
+        return 1000
 
     @pytest.fixture
     def copied_in_pieces(self):
