@@ -87,7 +87,7 @@ def test_a_fault_of_an_object_store_changes_nothing_but_the_time(playing_on_s3: 
 
 
 def test_in_little_memory_a_fit_that_does_not_fit_fails_after_three_tries(tmp_path: Path) -> None:
-    with stage(tmp_path, memory=LITTLE_MEMORY, workers=1) as started:
+    with stage(tmp_path, memory=LITTLE_MEMORY, workers=1, forked=True) as started:
         before = undisturbed(started, jobs=1)
         for kind in SHORT_IN_LITTLE_MEMORY:
             run = play(started, kind, before, random.Random(kind))
