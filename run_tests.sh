@@ -10,13 +10,21 @@ unset PYTHONDONTWRITEBYTECODE
 
 ruff format --check .
 ruff check .
-mypy
-lint-imports --no-cache
 # Four processes on two cores, because slow tests mostly wait. A test file shares its stack, so it stays together; slow files come first.
 together=(-n 4 --dist loadfile --no-loadscope-reorder)
 if [ $# -gt 0 ]; then
+    mypy
+    lint-imports --no-cache
     exec python -m pytest "${together[@]}" "$@"
 fi
-# All containers together get the CPU share of one process, so their tests do not run beside the others.
-python -m pytest -m docker
-python -m pytest -m "not docker" "${together[@]}"
+# All containers together get the CPU share of one process, so beside their tests run only nice processes that mostly wait for nothing: the
+# other checks and the unit tests. What those print follows when both are done.
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+nice -n 10 bash -euc 'mypy; lint-imports --no-cache; python -m pytest tests/unit -n 2 --dist loadfile' >"$said" 2>&1 &
+containers=0 others=0
+python -m pytest -m docker || containers=$?
+wait "$!" || others=$?
+cat "$said"
+[ "$containers" = 0 ] && [ "$others" = 0 ] || exit 1
+python -m pytest -m "not docker" --ignore tests/unit "${together[@]}"

@@ -42,6 +42,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        from tests.scheduling import sort_longest_first
+
+        sort_longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.scheduling import SharedStackScheduling
+
+    return SharedStackScheduling(config, log)
 
 
 # a suite that was started in the background ignores Ctrl-C, and so would all that it starts
