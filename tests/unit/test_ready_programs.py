@@ -63,3 +63,12 @@ def test_the_processes_of_a_forked_launcher_are_its_children_with_the_command_li
     for part in ("score@%h", "control@%h", "beat"):
         assert any(part in command for command in commands), commands
     assert [command[-1] for command in commands].count("flower") == 1
+
+
+def test_it_is_run_as_any_program_is():
+    command = [sys.executable, "-c", "import sys; print('said'); print('complained', file=sys.stderr); sys.exit(3)"]
+    forked, real = (run(command, capture_output=True, text=True, check=False) for run in (READY_PROGRAMS.run, subprocess.run))
+    assert vars(forked) == vars(real)
+    with pytest.raises(subprocess.TimeoutExpired):
+        READY_PROGRAMS.run([sys.executable, "-c", "import time; time.sleep(600)"], timeout=0.1)
+    assert READY_PROGRAMS.run(["/bin/sh", "-c", "exit 5"], check=False).returncode == 5
