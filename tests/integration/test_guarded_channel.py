@@ -2,13 +2,16 @@
 
 import gzip
 import json
+import os
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from tests.conftest import Place, wait_until
 
@@ -276,6 +279,43 @@ def test_a_rollback_pins_the_channel_until_it_is_unpinned(trained: Place, frame:
     assert channel.rates == first
     channel.score(later, "fourth")
     assert channel.rates != first
+
+
+def test_the_schedule_does_not_undo_a_rollback_and_goes_on_after_it(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="nightly", frame=frame)
+    channel.score(frame, "first")
+    first = channel.rates
+    later = frame.assign(att5=frame["att5"].where(np.arange(len(frame)) >= 50, 1 - frame["att5"]))
+    channel.score(later, "second")
+    trained.scoring("results", "rollback", "nightly", "--reason", "tablets are too high")
+    table = trained.bucket / "data/predict/input/nightly/second"
+    for file in table.iterdir():
+        os.utime(file, (time.time() - 3600,) * 2)  # the schedule leaves alone what was written a moment ago
+    schedule = trained.bucket / "config/schedule.yaml"
+    entry = {"name": "nightly", "cron": "0 0 * * *", "time_zone": "UTC", "model": "v1", "score": str(table.relative_to(trained.bucket))}
+    schedule.write_text(yaml.safe_dump([entry]))
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    try:
+        held = trained.scoring("schedule", "run", "nightly", "--date", today, code=HELD)
+        assert "nightly is pinned to the result of job" in held.stderr
+        assert channel.rates == first
+        trained.scoring("results", "unpin", "nightly")
+        trained.scoring("schedule", "run", "nightly", "--date", today, "--again")
+    finally:
+        schedule.write_text("[]\n")  # a file that is gone would be a fault
+    assert channel.rates != first
+
+
+def test_a_new_champion_is_shown_on_a_good_table_and_held_on_a_broken_one(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="champion", frame=frame)
+    channel.score(frame, "base")
+    outcome = channel.score(frame, "new", model="v2")
+    assert outcome["state"] == "done"
+    assert json.loads((channel.folder / "manifest.json").read_text())["release"].startswith("v2@")
+    before = channel.rates
+    held = channel.score(all_zero(trained, frame), "zero", code=HELD, model="v1")
+    assert held["state"] == "held"
+    assert channel.rates == before
 
 
 def test_the_guard_can_be_switched_off_with_a_reason(trained: Place, frame: pd.DataFrame) -> None:

@@ -1,0 +1,68 @@
+"""People are reminded of a held result each time that ``hold_for`` has passed, until somebody decides."""
+
+from datetime import timedelta
+
+import pytest
+
+from shared.bucket.local import LocalBucket
+from shared.catalog.held import Decision, held_jobs, mark_held
+from shared.guard.config import GUARD
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.outbox import undelivered
+from shared.jobs.states import JobState
+from tests.handmade import NOON, make_job
+from workers.recovery.held_results import remind_of_held
+
+
+@pytest.fixture
+def bucket(tmp_path) -> LocalBucket:
+    return LocalBucket(tmp_path / "bucket")
+
+
+@pytest.fixture
+def held(bucket) -> JobFolder:
+    folder = make_job(bucket, channel="live")
+    folder.write_outcome(Outcome(state=JobState.HELD, at=NOON, reason="half of the rows are gone", exit_code=7))
+    mark_held(bucket, folder.job_id)
+    return folder
+
+
+def reminders(bucket: LocalBucket, hours: float) -> list[str]:
+    remind_of_held(bucket, NOON + timedelta(hours=hours))
+    return sorted(folder.name for folder in undelivered(bucket))
+
+
+def test_each_hold_time_gives_one_reminder_with_the_reason_and_both_commands(bucket, held):
+    assert reminders(bucket, 11.9) == []
+    assert reminders(bucket, 12.1) == reminders(bucket, 23) == [f"held-{held.job_id}-1"]
+    assert reminders(bucket, 25) == [f"held-{held.job_id}-1", f"held-{held.job_id}-2"]
+    notice = undelivered(bucket)[0].notice()
+    assert notice is not None
+    assert notice.title == f"still held after 12 h: the result of job {held.job_id} for live"
+    assert notice.facts["reason"] == "half of the rows are gone"
+    assert f"scoring results approve {held.job_id}" in notice.next_step
+    assert f"scoring results refuse {held.job_id}" in notice.next_step
+
+
+def test_the_hold_time_is_that_of_the_channel(bucket, held):
+    bucket.write(GUARD, b"live: {hold_for: 1h}\nother: {hold_for: 1s}")
+    assert reminders(bucket, 0.9) == []
+    assert reminders(bucket, 1.1) == [f"held-{held.job_id}-1"]
+
+
+@pytest.mark.parametrize("text", [b"live: [", b"nonsense: {a: 1}"])
+def test_with_limits_that_cannot_be_read_the_default_counts(bucket, held, text):
+    bucket.write(GUARD, text)
+    assert reminders(bucket, 11.9) == []
+    assert reminders(bucket, 12.1) == [f"held-{held.job_id}-1"]
+
+
+def test_a_decided_result_and_one_whose_job_is_damaged_give_none(bucket, held):
+    damaged = make_job(bucket, minute=1, channel="live")
+    mark_held(bucket, damaged.job_id)
+    bucket.write(damaged.file(JobFile.REQUEST), b"{")
+    decision = Decision(verdict="refused", at=NOON, by="ann@host", reason="no")
+    bucket.create(held.file(JobFile.DECISION), decision.to_json())
+    assert len(held_jobs(bucket)) == 2
+    assert reminders(bucket, 100) == []
