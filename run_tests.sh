@@ -17,14 +17,14 @@ if [ $# -gt 0 ]; then
     lint-imports --no-cache
     exec python -m pytest "${together[@]}" "$@"
 fi
-# All containers together get the CPU share of one process, so beside their tests run only nice processes that mostly wait for nothing: the
-# other checks and the unit tests. What those print follows when both are done.
+# All containers together get the CPU share of one process, so beside their tests run only nice processes: the other checks and the unit
+# tests. These go on beside the rest; what they print follows at the end.
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 nice -n 10 bash -euc 'mypy; lint-imports --no-cache; python -m pytest tests/unit -n 2 --dist loadfile' >"$said" 2>&1 &
-containers=0 others=0
+units=0 containers=0 others=0
 python -m pytest -m docker || containers=$?
-wait "$!" || others=$?
+python -m pytest -m "not docker" --ignore tests/unit "${together[@]}" || others=$?
+wait "$!" || units=$?
 cat "$said"
-[ "$containers" = 0 ] && [ "$others" = 0 ] || exit 1
-python -m pytest -m "not docker" --ignore tests/unit "${together[@]}"
+[ "$units" = 0 ] && [ "$containers" = 0 ] && [ "$others" = 0 ]

@@ -67,7 +67,8 @@ def _aware(moment: datetime) -> datetime:
 
 
 JobId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{2,99}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
+Name = Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")]
 ReleaseId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}@[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}$")]
 ModelRef = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}(@[A-Za-z0-9-]{1,40})?$")]
 BucketPath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(check_bucket_path)]
@@ -77,6 +78,11 @@ Promote = Literal["never", "auto", "always"]
 """When a training points ``champion`` to its release: never, if the release is better beyond chance, or always."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def is_name(text: str) -> bool:
+    """Returns True for a name, as of a definition, an alias or a channel: up to 64 letters, digits, ``-`` and ``_``, a letter first."""
+    return re.fullmatch(_NAME, text) is not None
 
 
 def is_release_id(ref: str) -> bool:

@@ -42,7 +42,7 @@ def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str) -> 
     if decided.decision.verdict != "approved" or not (decided.is_own or is_held):
         raise _decided_before(job_id, decided.decision)
     folder.reopen_held(settings.cluster)
-    return Enqueued(job_id=job_id, fresh=decided.is_own, problem=send_finish(settings, job_id))
+    return Enqueued(job_id=job_id, fresh=True, problem=send_finish(settings, job_id))
 
 
 def refuse(bucket: Bucket, job_id: str, *, reason: str) -> Decision:

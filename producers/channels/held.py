@@ -30,8 +30,8 @@ def list_held(bucket: Bucket) -> Iterator[HeldResult]:
     waiting = held_jobs(bucket)
     config = _config(bucket) if waiting else None
     for job_id in waiting:
-        folder = JobFolder(bucket, job_id)
         try:
+            folder = JobFolder(bucket, job_id)
             job, outcome = folder.score_job(), folder.outcome()
         except PermanentError:
             continue  # doctor names jobs that cannot be read

@@ -106,9 +106,15 @@ def _own_files(outcome: Outcome, job_id: str, newer: ResultManifest) -> Outcome:
 def _before(bucket: Bucket, place: str, job_id: str) -> ResultManifest | None:
     """The newest result of the place that is older than this job's."""
     for found in list_revisions(bucket, place):
-        if isinstance(found, FoundResult) and found.manifest.job_id < job_id:
+        if isinstance(found, FoundResult) and found.manifest.job_id < job_id and not _is_held(bucket, found.manifest.job_id):
             return found.manifest
     return None
+
+
+def _is_held(bucket: Bucket, job_id: str) -> bool:
+    """Returns True if the revision of a job has never been at its place."""
+    outcome = JobFolder(bucket, job_id).outcome()
+    return outcome is not None and outcome.state == JobState.HELD
 
 
 def _replaced(bucket: Bucket, place: str, job: ScoreJob, before: ResultManifest) -> str:

@@ -20,7 +20,7 @@ from shared.catalog.histories import History, UnreadableChangeError
 from shared.catalog.manifests import CHANNELS, PREDICTIONS, REJECTS, ResultManifest
 from shared.catalog.paths import MANIFEST
 from shared.errors import RequestError, UnreadableChannelError
-from shared.records import BucketPath, JobId, Record, ReleaseId, Sha256, Timestamp, decode_long
+from shared.records import BucketPath, JobId, Record, ReleaseId, Sha256, Timestamp, decode_long, is_name
 from shared.signatures import Signature
 
 _HISTORY, _OPEN = f"{CHANNELS}/_history", f"{CHANNELS}/_open"
@@ -89,7 +89,7 @@ def channel_changes(bucket: Bucket, name: str) -> Iterator[ChannelChange]:
 
 def list_channels(bucket: Bucket) -> list[str]:
     """Returns the names of all channels, sorted."""
-    return bucket.folders(_HISTORY)
+    return [name for name in bucket.folders(_HISTORY) if is_name(name)]
 
 
 def change_to(
@@ -174,11 +174,16 @@ def end_interrupted_changes(bucket: Bucket, now: datetime) -> list[str]:
     """Copies the files of every channel whose change was interrupted; returns the names of these channels."""
     found = []
     for mark in bucket.files(_OPEN):
-        if now.timestamp() - mark.modified > MOVING_SECONDS:
-            name = mark.path.rpartition("/")[2].partition(".")[0]
-            show_newest(bucket, name)
-            bucket.delete(mark.path)
+        if now.timestamp() - mark.modified <= MOVING_SECONDS:
+            continue
+        name = mark.path.rpartition("/")[2].partition(".")[0]
+        if is_name(name):
+            try:
+                show_newest(bucket, name)
+            except RequestError:
+                continue  # doctor names a channel that is damaged; the mark stays until it is repaired
             found.append(name)
+        bucket.delete(mark.path)
     return found
 
 

@@ -23,8 +23,8 @@ def remind_of_held(bucket: Bucket, now: datetime) -> None:
     except PermanentError:
         config = None  # doctor names the problem; the defaults apply meanwhile
     for job_id in waiting:
-        folder = JobFolder(bucket, job_id)
         try:
+            folder = JobFolder(bucket, job_id)
             job, outcome = folder.score_job(), folder.outcome()
         except PermanentError:
             continue

@@ -80,7 +80,7 @@ KEPT_FOLDERS = ("pymp-", "scoring-")
 
 JOB_FILES = {
     "job.json", "stage.json", "begun.json", "versions.json", "plan.json", "manifest.json", "sent-again", "outcome.json",
-    "published.json", "telling.json", "notified.json",
+    "published.json", "telling.json", "notified.json", "guard.json",
 }  # fmt: skip
 
 
@@ -554,7 +554,8 @@ class Stage:
             == read(f"{newest}/prediction_output.csv.gz"),
             "the place holds the newest manifest": read(f"{outcome.result}/manifest.json") == read(f"{newest}/manifest.json"),
             "one revision a job": [job for job in self.bucket.folders(revisions) if job not in self.failed] == sorted(self.done),
-            "files of the revision": self._names(revision) == {"manifest.json", "prediction_output.csv.gz", "prediction_index.arrow"},
+            "files of the revision": self._names(revision)
+            == {"manifest.json", "prediction_output.csv.gz", "prediction_index.arrow", "guard.json"},
             "files of the place": self._names(outcome.result) == {"manifest.json", "prediction_output.csv.gz"},
             "files of the job": self._names(folder.path) - {"sent-again"} == self._job_files() - {"sent-again"},
             "folders of the job": set(self.bucket.folders(folder.path)) <= {"slices", "parts", "suspects", "deaths"},

@@ -151,3 +151,19 @@ def test_with_a_key_an_unsigned_result_is_not_shown(bucket):
     with pytest.raises(RequestError, match="cannot be shown on a channel: signed: "):
         show(signed, forged)
     assert bucket.read(f"{channel_folder('live')}/prediction_output.csv.gz") == before
+
+
+def test_what_somebody_puts_among_the_marks_stops_nothing(bucket):
+    result = result_of(bucket, 1)
+    show(bucket, result)
+    for name in ("live.0123", ".0123", "1st.0123", "live..", "broken.0123"):
+        bucket.write(f"{CHANNELS}/_open/{name}", b"")
+    bucket.write(f"{CHANNELS}/_history/broken/000001.json", b"{")
+    bucket.write(f"{CHANNELS}/_history/1st/000001.json", b"{")
+    now = read_channel(bucket, "live")
+    assert now is not None
+    assert set(end_interrupted_changes(bucket, now.at + timedelta(days=1))) == {"live"}
+    # the damaged channel keeps its mark until it is repaired
+    assert [info.path.rpartition("/")[2] for info in bucket.files(f"{CHANNELS}/_open")] == ["broken.0123"]
+    assert list_channels(bucket) == ["broken", "live"]
+    assert revisions_in_use(bucket) == {result.revision: "live"}

@@ -39,7 +39,7 @@ def test_each_hold_time_gives_one_reminder_with_the_reason_and_both_commands(buc
     assert reminders(bucket, 25) == [f"held-{held.job_id}-1", f"held-{held.job_id}-2"]
     notice = undelivered(bucket)[0].notice()
     assert notice is not None
-    assert notice.title == f"still held after 12 h: the result of job {held.job_id} for live"
+    assert notice.title == f"still held after 12h: the result of job {held.job_id} for live"
     assert notice.facts["reason"] == "half of the rows are gone"
     assert f"scoring results approve {held.job_id}" in notice.next_step
     assert f"scoring results refuse {held.job_id}" in notice.next_step
@@ -62,7 +62,8 @@ def test_a_decided_result_and_one_whose_job_is_damaged_give_none(bucket, held):
     damaged = make_job(bucket, minute=1, channel="live")
     mark_held(bucket, damaged.job_id)
     bucket.write(damaged.file(JobFile.REQUEST), b"{")
+    mark_held(bucket, "not a job")
     decision = Decision(verdict="refused", at=NOON, by="ann@host", reason="no")
     bucket.create(held.file(JobFile.DECISION), decision.to_json())
-    assert len(held_jobs(bucket)) == 2
+    assert len(held_jobs(bucket)) == 3
     assert reminders(bucket, 100) == []
