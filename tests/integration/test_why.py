@@ -61,9 +61,10 @@ class Pair:
         self.place, self.channel = place, f"why-{model}"
         # other tests of this stack train, too
         table = next((place.bucket / "data/train").glob("*/*/*/train.csv.gz"))
-        release = place.scoring_json("train", model, "--train", table.relative_to(place.bucket), "--again")["release"]
+        release = place.scoring_json("train", model, "--train", table.relative_to(place.bucket), "--again", "--force")["release"]
         frame = pd.read_csv(place.sample_table, nrows=ROWS).copy()
         frame = frame.assign(Clicks=np.arange(ROWS) % 40 + 1)
+        self.release = release
         self.first = self._score(frame, release, "first")
         names = [name for name in frame.columns if name.startswith("att") and name[3:].isdigit()]
         changed = frame.copy()
@@ -145,13 +146,12 @@ def test_a_definition_that_kills_its_process_costs_one_process_and_says_so(train
     (folder / "model.py").write_text(DEADLY)
     client = redis.Redis(port=int(trained.environment["SCORING_REDIS_PORT"]))
     try:
-        release = trained.scoring_json("train", "deadly", "--force")["release"]
         pair = Pair(trained, "deadly")
         for _ in range(2):
             refused = trained.scoring("why", *pair.key, "--in", pair.channel, code=4)
-            assert f"the release {release} killed the process that explained a rate" in refused.stderr
+            assert f"the release {pair.release} killed the process that explained a rate" in refused.stderr
             assert "scoring models check deadly" in refused.stderr
-        assert release in [name.decode() for name in client.hkeys(CRASHING)]
+        assert pair.release in [name.decode() for name in client.hkeys(CRASHING)]
     finally:
         client.delete(CRASHING)
         (folder / "model.py").unlink()

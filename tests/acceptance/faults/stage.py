@@ -78,6 +78,7 @@ KOMBU_REPLIES = (".celery.pidbox", "celeryev")
 KEPT_FOLDERS = ("pymp-", "scoring-")
 """Empty folders: the pool of every worker makes one at its start and takes it away at an orderly end; releases are made in the other."""
 
+REVISION_FILES = {"manifest.json", "prediction_output.csv.gz", "prediction_index.arrow", "guard.json"}
 JOB_FILES = {
     "job.json", "stage.json", "begun.json", "versions.json", "plan.json", "manifest.json", "sent-again", "outcome.json",
     "published.json", "telling.json", "notified.json", "guard.json",
