@@ -76,6 +76,7 @@ def _decide(folder: JobFolder, verdict: Literal["approved", "refused"], reason: 
     earlier = read_decision(folder)
     if earlier is not None:
         return Decided(decision=earlier, is_own=False)
+    folder.bucket.delete(folder.file(JobFile.DECISION))  # one that cannot be read decides nothing
     outcome = folder.outcome()
     if outcome is None or outcome.state != JobState.HELD or job.channel is None:
         state = "has not ended" if outcome is None else f"is {outcome.state}"

@@ -35,7 +35,10 @@ def list_held(bucket: Bucket) -> Iterator[HeldResult]:
             job, outcome = folder.score_job(), folder.outcome()
         except PermanentError:
             continue  # doctor names jobs that cannot be read
-        if job.channel is None or outcome is None or outcome.state != JobState.HELD or read_decision(folder) is not None:
+        if job.channel is None or outcome is None or outcome.state != JobState.HELD:
+            continue
+        decision = read_decision(folder)
+        if decision is not None and decision.verdict == "refused":
             continue
         hold_for = hold_time(config, job.channel)
         is_overdue = datetime.now(UTC) - outcome.at > hold_for

@@ -11,6 +11,7 @@ from shared.catalog.channels import (
     change_channel,
     change_to,
     channel_changes,
+    check_whole,
     list_channels,
 )
 from shared.catalog.manifests import ResultManifest
@@ -43,13 +44,21 @@ def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: s
             return None
         change = change_to(target, found, "rolled back", pinned=True, by=who(), reason=reason)
         further = now.back[now.back.index(target.revision) + 1 :] if to is None and target.revision in now.back else change.back
-        return change.model_copy(update={"back": further})
+        return change.model_copy(update={"back": further, "origin": _origin(bucket, target)})
 
     change = change_channel(bucket, channel, rolled_back)
     if change is None:
         raise RequestError(f"another process changed {channel} at this moment", next_step=f"See it: scoring results history {channel}")
     _announce(bucket, channel, change)
     return change
+
+
+def _origin(bucket: Bucket, target: ResultManifest) -> str | None:
+    """Returns the job whose table a fix scores, as a channel recorded it when it showed the fix; None for a result that is no fix."""
+    if target.fixes is None:
+        return None
+    changes = (change for name in list_channels(bucket) for change in channel_changes(bucket, name))
+    return next((change.origin for change in changes if change.job_id == target.job_id), target.fixes)
 
 
 def unpin(bucket: Bucket, channel: str, *, reason: str = "") -> ChannelChange | None:
@@ -89,6 +98,7 @@ def _previous(bucket: Bucket, channel: str, now: ChannelChange) -> ResultManifes
         found = inspect_result(bucket, revision)
         if isinstance(found, FoundResult):
             _check_signature(found)
+            check_whole(bucket, found.manifest)
             return found.manifest
     raise RequestError(
         f"{channel} shows the result of job {now.job_id}, and no earlier result of it is left",
@@ -102,6 +112,7 @@ def _result_of(bucket: Bucket, named: str) -> ResultManifest:
     if found is None:
         raise RequestError(f"job {job_id} has no result in the bucket {bucket.url}", next_step="List results with: scoring results list")
     _check_signature(found)
+    check_whole(bucket, found.manifest)
     return found.manifest
 
 

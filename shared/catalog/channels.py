@@ -16,10 +16,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shared.bucket.interface import Bucket
+from shared.bucket.unchanged import has_content
 from shared.catalog.histories import History, UnreadableChangeError
 from shared.catalog.manifests import CHANNELS, PREDICTIONS, REJECTS, ResultManifest
 from shared.catalog.paths import MANIFEST
-from shared.errors import RequestError, UnreadableChannelError
+from shared.errors import RequestError, ScoringError, UnreadableChannelError
 from shared.records import BucketPath, JobId, Record, ReleaseId, Sha256, Timestamp, decode_long, is_name
 from shared.signatures import Signature
 
@@ -27,7 +28,7 @@ _HISTORY, _OPEN = f"{CHANNELS}/_history", f"{CHANNELS}/_open"
 _COPY = "channel.json"
 RESULTS_BACK = 5
 """The number of rollback steps that a channel remembers."""
-MOVING_SECONDS = 30
+MOVING_SECONDS = 120
 """A mark that is older belongs to a process that died while it changed a channel."""
 
 How = Literal["passed the guard", "approved", "published without the guard", "rolled back", "unpinned"]
@@ -49,6 +50,8 @@ class ChannelChange(Record):
     how: How
     pinned: bool = False
     """True after a rollback: later results are held until a person unpins the channel."""
+    origin: Annotated[JobId | None, Field(exclude_if=lambda job_id: job_id is None)] = None
+    """Of a fix, the job whose table this is; None for a result that is no fix."""
     was: JobId | None = None
     """The job of the result that the channel showed before."""
     back: list[BucketPath] = Field(default_factory=list)
@@ -56,6 +59,11 @@ class ChannelChange(Record):
     by: Annotated[str, Field(max_length=200)] = ""
     """``user@host``, or the job."""
     reason: Annotated[str, Field(max_length=500)] = ""
+
+    @property
+    def age(self) -> str:
+        """Sorts results by the request for their table: the job that first scored it."""
+        return self.origin or self.job_id
 
     def shows(self, manifest: ResultManifest) -> bool:
         """Returns True if the channel shows this result."""
@@ -93,7 +101,13 @@ def list_channels(bucket: Bucket) -> list[str]:
 
 
 def change_to(
-    manifest: ResultManifest, now: ChannelChange | None, how: How, *, pinned: bool = False, by: str = "", reason: str = ""
+    manifest: ResultManifest,
+    now: ChannelChange | None,
+    how: How,
+    *,
+    pinned: bool = False,
+    by: str = "",
+    reason: str = "",
 ) -> ChannelChange:
     """Returns the change after which the channel shows this result, with the way back to the result that it shows now."""
     shown = [] if now is None else [now.revision, *now.back]
@@ -123,29 +137,38 @@ def change_channel(bucket: Bucket, name: str, decide: Callable[[ChannelChange | 
 
     mark = f"{_OPEN}/{name}.{uuid.uuid4().hex}"
     bucket.write(mark, b"")
-    change = _history(bucket, name).update(numbered)
+    try:
+        change = _history(bucket, name).update(numbered)
+    except Exception:
+        bucket.delete(mark)  # nothing was changed
+        raise
     if change is not None:
-        show_newest(bucket, name)
+        show_newest(bucket, name, lambda: bucket.write(mark, b""))
     bucket.delete(mark)
     return change
 
 
-def show_newest(bucket: Bucket, name: str) -> ChannelChange | None:
+def show_newest(bucket: Bucket, name: str, is_alive: Callable[[], None] = lambda: None) -> ChannelChange | None:
     """Copies the files of the newest change into the folder of the channel, again if the channel is changed meanwhile; returns that change.
 
-    The files are durable on disk when this returns.
+    The files are durable on disk when this returns. ``is_alive`` is called before each file.
     """
     shown: ChannelChange | None = None
     while (newest := read_channel(bucket, name)) != shown and newest is not None:
-        _copy_result(bucket, newest.revision, channel_folder(name))
+        _copy_result(bucket, newest.revision, channel_folder(name), is_alive)
+        history = _history(bucket, name)
+        if bucket.read(history.copy) != newest.to_json():  # its writer died, or was overtaken
+            bucket.write(history.copy, newest.to_json(), durable=True)
         shown = newest
     return shown
 
 
-def _copy_result(bucket: Bucket, revision: str, folder: str) -> None:
+def _copy_result(bucket: Bucket, revision: str, folder: str, is_alive: Callable[[], None]) -> None:
     had_rejects = bucket.exists(f"{folder}/{REJECTS}")
     manifest = _trusted_manifest(bucket, revision)
+    is_alive()
     bucket.copy(f"{revision}/{PREDICTIONS}", f"{folder}/{PREDICTIONS}", durable=True)
+    is_alive()
     if manifest.rejects is not None:
         bucket.copy(f"{revision}/{REJECTS}", f"{folder}/{REJECTS}", durable=True)
     elif had_rejects:
@@ -170,6 +193,16 @@ def _trusted_manifest(bucket: Bucket, revision: str) -> ResultManifest:
     return decode_long(ResultManifest, text)
 
 
+def check_whole(bucket: Bucket, manifest: ResultManifest) -> None:
+    """Raises RequestError if the predictions of a revision are not those of its manifest."""
+    path = f"{manifest.revision}/{PREDICTIONS}"
+    if not has_content(bucket, path, manifest.output):
+        raise RequestError(
+            f"{path} is gone or is not the file of its manifest",
+            next_step="Choose another result: scoring results rollback CHANNEL --to JOB --reason TEXT",
+        )
+
+
 def end_interrupted_changes(bucket: Bucket, now: datetime) -> list[str]:
     """Copies the files of every channel whose change was interrupted; returns the names of these channels."""
     found = []
@@ -180,7 +213,7 @@ def end_interrupted_changes(bucket: Bucket, now: datetime) -> list[str]:
         if is_name(name):
             try:
                 show_newest(bucket, name)
-            except RequestError:
+            except ScoringError:
                 continue  # doctor names a channel that is damaged; the mark stays until it is repaired
             found.append(name)
         bucket.delete(mark.path)
@@ -191,7 +224,7 @@ def revisions_in_use(bucket: Bucket) -> dict[str, str]:
     """Returns the revisions that a channel shows or can be rolled back to, each with the name of the channel."""
     found: dict[str, str] = {}
     for name in list_channels(bucket):
-        now = _history(bucket, name).known()
+        now = next(_history(bucket, name).changes(), None)
         if now is not None:
             found |= dict.fromkeys([now.revision, *now.back], name)
     return found

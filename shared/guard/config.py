@@ -69,7 +69,9 @@ class ChannelGuard(Closed):
 
     mode: Mode = GuardMode.BLOCK
     """What happens to a result that a check blocks: nothing (off), a notice (warn), or it is held (block)."""
-    hold_for: Annotated[Length, Field(description="a whole number with d, h, min or s, like 12h")] = timedelta(hours=12)
+    hold_for: Annotated[
+        Length, Field(ge=timedelta(minutes=1), description="a whole number with d, h, min or s, at least 1min, like 12h")
+    ] = timedelta(hours=12)
     """How long a result is held until people are notified again."""
     checks: Checks = Checks()
     """The checks and their limits."""

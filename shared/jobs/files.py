@@ -38,6 +38,8 @@ class JobFile(StrEnum):
     """How the job ended. The last step, a failing step or a cancel writes it; the first writer wins."""
     PUBLISHED = "published.json"
     """The result is at its place; of a training also which aliases point to the release. The last step writes it."""
+    HELD = "held.json"
+    """The held result has its revision, with the verdict of the guard. The finish step writes it, once for each time it is held."""
     DELIVERY_ATTEMPT = "telling.json"
     """The tries to deliver the notice. The process that delivers it writes it."""
     NOTIFIED = "notified.json"

@@ -193,7 +193,7 @@ class JobFolder:
     def fail_unpublished(self, error: ScoringError) -> None:
         """Fails a job whose outcome is ``done`` but whose result or release cannot be published."""
         outcome = self.outcome()
-        if outcome is None or outcome.state not in SETTLED_STATES or self.has(JobFile.PUBLISHED):
+        if outcome is None or self.is_settled(outcome):
             return
         self._keep(outcome)
         # a revision with a manifest belongs to a job that is done
@@ -252,7 +252,7 @@ class JobFolder:
             return
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
         self._keep(outcome)
-        for name in (JobFile.DELIVERY_ATTEMPT, JobFile.NOTIFIED, JobFile.PUBLISHED, JobFile.OUTCOME):
+        for name in (JobFile.DELIVERY_ATTEMPT, JobFile.NOTIFIED, JobFile.OUTCOME):
             self.bucket.delete(self.file(name))
         # again: a process that read the old outcome may have removed the mark
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
@@ -286,6 +286,21 @@ class JobFolder:
         """True when the result is published. An empty file, as a power cut may leave, does not count."""
         mark = self.bucket.stat(self.file(JobFile.PUBLISHED))
         return mark is not None and mark.size > 0
+
+    def is_settled(self, outcome: Outcome) -> bool:
+        """Returns True if only the notice of this end is left: the result is published, or held beside its place."""
+        if outcome.state == JobState.HELD:
+            return self.bucket.read(self.file(JobFile.HELD)) == outcome.at.isoformat().encode()
+        return outcome.state != JobState.DONE or self.is_published
+
+    def settle_hold(self, outcome: Outcome) -> None:
+        """Notes that the held result of this end has its revision."""
+        self.bucket.write(self.file(JobFile.HELD), outcome.at.isoformat().encode())
+
+    def reconsider(self, outcome: Outcome) -> None:
+        """Removes an outcome that is not settled, so that the finish step decides anew; it is kept beside earlier ones."""
+        self._keep(outcome)
+        self.bucket.delete(self.file(JobFile.OUTCOME))
 
     def table_versions(self) -> dict[str, str]:
         """The version of each file of the table when the job found it; empty where none is known."""
@@ -328,7 +343,7 @@ class JobFolder:
             return JobStatus(
                 job=job, state=state, since=stage.at if stage else job.created, reason=reason, chunks=chunks, chunks_done=done, outcome=None
             )
-        state = JobState.FINISHING if outcome.state in SETTLED_STATES and not self.is_published else outcome.state
+        state = JobState.FINISHING if not self.is_settled(outcome) else outcome.state
         done = chunks if outcome.state in SETTLED_STATES else self._chunks_done(job)
         return JobStatus(
             job=job,

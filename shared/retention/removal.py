@@ -16,7 +16,7 @@ from shared.jobs.folder import JOBS
 from shared.retention.assessments import Assessment, Kind, removal_rank
 from shared.retention.config import Retention
 from shared.retention.jobs import Inspection, assess_job
-from shared.retention.needs import in_groups, needed_by, read_needs
+from shared.retention.needs import Needs, in_groups, needed_by, read_needs
 from shared.retention.results import assess_place, places_in
 from shared.retention.survey import GROUP, files_of_jobs, survey_notices, survey_requests
 from shared.retention.tombstones import (
@@ -135,6 +135,14 @@ def _whereabouts(kind: str, name: str) -> str:
     return {Kind.REVISION: "results", Kind.RESULT: "results", Kind.REQUEST: "requests", Kind.NOTICE: "notices"}.get(Kind(kind), "jobs")
 
 
+def _is_needed(needs: Needs, thing: Assessment) -> bool:
+    """Returns True if an open job, a held result or a channel needs this, or a revision in it."""
+    revisions = {path.partition(f"/{REVISIONS}/")[2].partition("/")[0] for path in thing.paths if f"/{REVISIONS}/" in path}
+    if any(needs.reason_of_revision(job_id) is not None for job_id in revisions):
+        return True
+    return needs.reason(thing.name.rpartition("/")[2]) is not None
+
+
 def _delete(bucket: Bucket, things: Sequence[Assessment], done: Removed) -> None:
     """Removes the files of these things, unless an open job needs them now."""
     marks = [thing.mark for thing in things if thing.mark]
@@ -143,7 +151,7 @@ def _delete(bucket: Bucket, things: Sequence[Assessment], done: Removed) -> None
     needs = read_needs(bucket)
     going = []
     for thing in things:
-        if needs.unclear or needs.reason(thing.name.rpartition("/")[2]) is not None:
+        if needs.unclear or _is_needed(needs, thing):
             if thing.mark:
                 bucket.delete(thing.mark)
             done.spared.append(thing)

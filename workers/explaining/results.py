@@ -11,7 +11,7 @@ from shared.catalog.held import Decision, read_decision
 from shared.catalog.manifests import KEYS, OUTPUTS, ResultManifest
 from shared.catalog.paths import REVISIONS
 from shared.catalog.results import FoundResult, UnreadableResult, find_revision, inspect_result
-from shared.errors import MessageError, RequestError, UnreadableIndexError
+from shared.errors import MessageError, RequestError
 from shared.index_format import DEVICE, DEVICES, ENTITY
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
@@ -19,7 +19,7 @@ from shared.jobs.states import JobState
 from shared.prediction_index import IndexRows, PredictionIndex
 from shared.records import decode_long
 from shared.signatures import Signature
-from workers.guard.index.result_index import index_from_csv, open_result_index
+from workers.guard.index.result_index import open_whole_index
 from workers.scoring.plan import Plan, PlannedChunk, read_plan
 
 KeyValues = tuple[int | str, ...]
@@ -90,18 +90,7 @@ def open_result(bucket: Bucket, job_id: str) -> OpenResult:
         UnreadableIndexError: the index and the predictions are damaged.
     """
     manifest = _manifest(bucket, job_id)
-    return OpenResult(manifest=manifest, folder=JobFolder(bucket, job_id), index=_whole_index(bucket, manifest))
-
-
-def _whole_index(bucket: Bucket, manifest: ResultManifest) -> PredictionIndex:
-    """Returns the index of a result; one whose content is not that of the manifest is built again."""
-    index = open_result_index(bucket, manifest)
-    try:
-        index.verify()
-    except UnreadableIndexError:
-        index_from_csv(bucket, manifest.revision, keys=manifest.keys, interval=manifest.interval, text_sha256=manifest.text_sha256)
-        return open_result_index(bucket, manifest)
-    return index
+    return OpenResult(manifest=manifest, folder=JobFolder(bucket, job_id), index=open_whole_index(bucket, manifest))
 
 
 def _manifest(bucket: Bucket, job_id: str) -> ResultManifest:

@@ -14,8 +14,9 @@ from shared.errors import MessageError, PermanentError, UnreadableIndexError
 from shared.guard.config import GuardConfig, GuardMode, read_guard_config
 from shared.guard.verdict import GUARD_RECORD, ConfigVersion, GuardVerdict, Outcome
 from shared.records import decode_long
+from shared.signatures import Signature
 from workers.guard.comparison import IndexAndManifest, important_columns
-from workers.guard.index.result_index import open_result_index
+from workers.guard.index.result_index import open_result_index, open_whole_index
 from workers.guard.judging import judge
 
 log = structlog.get_logger()
@@ -34,7 +35,7 @@ def judge_result(bucket: Bucket, manifest: ResultManifest, channel: str, shown: 
         guard,
         channel=channel,
         new=_result(bucket, manifest),
-        base=None if shown is None or is_off else _read_base(bucket, shown, failures),
+        base=None if shown is None else _read_base(bucket, shown, failures),
         now=datetime.now(UTC),
         version=ConfigVersion(source=config.source, sha256=config.sha256),
         important_columns=_important_columns(bucket, manifest.release),
@@ -57,19 +58,22 @@ def _read_config(bucket: Bucket, failures: list[str]) -> GuardConfig:
 
 def _read_base(bucket: Bucket, shown: ChannelChange, failures: list[str]) -> IndexAndManifest | None:
     found = inspect_result(bucket, shown.revision)
-    if not isinstance(found, FoundResult) or found.manifest.text_sha256 != shown.text_sha256:
+    is_trusted = isinstance(found, FoundResult) and found.signed not in (Signature.MISSING, Signature.WRONG)
+    if not isinstance(found, FoundResult) or not is_trusted or found.manifest.text_sha256 != shown.text_sha256:
         failures.append(f"the result that the channel shows, {shown.revision}, is gone or damaged, so nothing can be compared with it")
         return None
     try:
-        return _result(bucket, found.manifest)
+        return _result(bucket, found.manifest, is_base=True)
     except UnreadableIndexError as error:
         failures.append(f"nothing can be compared with the result that the channel shows: {error.message}")
         return None
 
 
-def _result(bucket: Bucket, manifest: ResultManifest) -> IndexAndManifest:
+def _result(bucket: Bucket, manifest: ResultManifest, *, is_base: bool = False) -> IndexAndManifest:
     return IndexAndManifest(
-        index=open_result_index(bucket, manifest), manifest=manifest, table_since=_table_since(bucket, manifest.revision)
+        index=open_whole_index(bucket, manifest) if is_base else open_result_index(bucket, manifest),
+        manifest=manifest,
+        table_since=_table_since(bucket, manifest.revision),
     )
 
 

@@ -1,20 +1,20 @@
-"""Reminds people of results that nobody has decided about."""
+"""Looks after held results: reminds people of them, and completes decisions whose command was interrupted."""
 
 from datetime import datetime, timedelta
 
 from shared.bucket.interface import Bucket
-from shared.catalog.held import held_jobs, read_decision
+from shared.catalog.held import held_jobs, read_decision, unmark_held
 from shared.errors import PermanentError
 from shared.guard.config import ChannelGuard, read_guard_config
-from shared.jobs.folder import JobFolder
+from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
 from shared.jobs.states import JobState
 from shared.text.durations import in_words
 
 
-def remind_of_held(bucket: Bucket, now: datetime) -> None:
-    """Announces once for each ``hold_for`` of its channel that a result is still held."""
+def look_after_held(bucket: Bucket, now: datetime) -> None:
+    """Reminds people of each held result, and completes decisions about them whose command was interrupted."""
     waiting = held_jobs(bucket)
     if not waiting:
         return
@@ -25,15 +25,26 @@ def remind_of_held(bucket: Bucket, now: datetime) -> None:
     for job_id in waiting:
         try:
             folder = JobFolder(bucket, job_id)
-            job, outcome = folder.score_job(), folder.outcome()
+            job, outcome, decision = folder.score_job(), folder.outcome(), read_decision(folder)
         except PermanentError:
             continue
-        if job.channel is None or outcome is None or outcome.state != JobState.HELD or read_decision(folder) is not None:
-            continue
-        guard = ChannelGuard() if config is None else config.channel(job.channel)
-        times = (now - outcome.at) // guard.hold_for
-        if times >= 1:
-            announce(bucket, f"held-{job_id}-{times}", _reminder(job_id, job.channel, outcome.reason, times * guard.hold_for))
+        if outcome is None or job.channel is None:
+            continue  # the finish step decides anew
+        if outcome.state != JobState.HELD or (decision is not None and decision.verdict == "refused"):
+            if folder.is_settled(outcome):
+                unmark_held(bucket, job_id)
+        elif decision is not None:
+            folder.reopen_held()
+        else:
+            _remind(bucket, job_id, job.channel, outcome, ChannelGuard() if config is None else config.channel(job.channel), now)
+
+
+def _remind(bucket: Bucket, job_id: str, channel: str, outcome: Outcome, guard: ChannelGuard, now: datetime) -> None:
+    """Announces once for each ``hold_for`` of the channel that a result is still held."""
+    times = (now - outcome.at) // guard.hold_for
+    if times >= 1:
+        name = f"held-{job_id}-{outcome.at:%Y%m%dt%H%M%S}-{times}"
+        announce(bucket, name, _reminder(job_id, channel, outcome.reason, times * guard.hold_for))
 
 
 def _reminder(job_id: str, channel: str, reason: str, age: timedelta) -> Notice:

@@ -18,7 +18,6 @@ from shared.errors import JobFailedError, MessageError, PermanentError, Transien
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import OPEN, JobFolder, Outcome, close_job
 from shared.jobs.messages import ChunkMessage, ScoreJob, StepMessage, TrainJob
-from shared.jobs.states import SETTLED_STATES
 from shared.queue.routes import NOTIFY, QUEUE_OF_TASK, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN, TRAIN_CANDIDATE, TRAIN_FIT
 from shared.queue.state.stacks import OwnJobs, OwnStack
 from workers.concurrency import prefetch_each
@@ -214,7 +213,7 @@ def _missing_end(folder: JobFolder, outcome: Outcome, rules: Rules) -> Missing |
     if is_delivered(folder, outcome):
         folder.remove_open_mark(outcome)
         return None
-    if outcome.state in SETTLED_STATES and not folder.is_published:
+    if not folder.is_settled(outcome):
         return _message(folder, SCORE_FINISH if isinstance(folder.job(), ScoreJob) else TRAIN_FIT, outcome.at, rules)
     return _message(folder, NOTIFY, outcome.at, rules)
 

@@ -1,7 +1,6 @@
 """Decides whether a result is published on its channel, and publishes it there."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from shared.catalog.channels import (
     ChannelChange,
@@ -10,22 +9,23 @@ from shared.catalog.channels import (
     change_to,
     channel_changes,
     channel_folder,
+    check_whole,
     read_channel,
     show_newest,
 )
 from shared.catalog.held import Decision, read_decision
 from shared.catalog.manifests import ResultManifest
-from shared.errors import MessageError
+from shared.errors import MessageError, PermanentError
 from shared.guard.verdict import GuardVerdict, worst_in_words
 from shared.jobs.files import JobFile, Subfolder
-from shared.jobs.folder import JobFolder, Outcome
+from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import decode_long
 from workers.guard.judged_results import judge_result
 from workers.guard.report.drawing import draw_report, remove_report
 
-CLOCKS_APART = timedelta(hours=1)
-"""How much the clocks of hosts may differ when changes of a channel are compared with the end of a job."""
+MOST_FIXES = 100
+"""The most fixes of fixes that are followed to the job that first scored their table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,19 +43,17 @@ class Ruling:
 def rule(folder: JobFolder, job: ScoreJob, manifest: ResultManifest) -> Ruling:
     """Decides whether the result of a job may be published: judges it against what its channel shows, unless a person decided.
 
-    The judgement is kept in the folder of the job. It is repeated if the channel was changed between it and the approval of a person.
+    The judgement is kept in the folder of the job. It is repeated if the channel was changed since.
+    A result of an older table than that of the channel is never shown there, and so is not judged.
     """
     if job.channel is None:
         return Ruling()
     now = read_channel(folder.bucket, job.channel)
-    number = 0 if now is None else now.number
+    if now is not None and now.age > (origin_of(folder, job) or folder.job_id):
+        return Ruling()
     decision = read_decision(folder)
     is_approved = decision is not None and decision.verdict == "approved"
-    verdict = read_verdict(folder)
-    if verdict is None or (is_approved and verdict.compared_with != number):
-        remove_report(folder.bucket, manifest)
-        verdict = judge_result(folder.bucket, manifest, job.channel, now)
-        folder.bucket.write(folder.file(JobFile.GUARD), verdict.to_json())
+    verdict = _current_verdict(folder, manifest, job.channel, now)
     reasons = [*_pin(job.channel, now), *(worst_in_words(verdict) if verdict.holds else [])]
     facts = verdict.facts | _report(folder, manifest, verdict, reasons)
     if decision is not None and is_approved and decision.compared_with == verdict.compared_with:
@@ -65,6 +63,22 @@ def rule(folder: JobFolder, job: ScoreJob, manifest: ResultManifest) -> Ruling:
     if decision is not None and is_approved:
         _set_aside(folder, decision)
     return _held(job.channel, folder.job_id, reasons, facts, decision)
+
+
+def _current_verdict(folder: JobFolder, manifest: ResultManifest, channel: str, now: ChannelChange | None) -> GuardVerdict:
+    """Returns the verdict against what the channel shows now. Of two processes that judge at once, the first gives it."""
+    verdict = read_verdict(folder)
+    if verdict is not None and verdict.compared_with == (0 if now is None else now.number):
+        return verdict
+    remove_report(folder.bucket, manifest)
+    found = judge_result(folder.bucket, manifest, channel, now)
+    if verdict is None and folder.bucket.create(folder.file(JobFile.GUARD), found.to_json()):
+        return found
+    written = read_verdict(folder)
+    if written is not None and written.compared_with == found.compared_with:
+        return written
+    folder.bucket.write(folder.file(JobFile.GUARD), found.to_json())
+    return found
 
 
 def _report(folder: JobFolder, manifest: ResultManifest, verdict: GuardVerdict, held_because: list[str]) -> dict[str, str]:
@@ -113,39 +127,66 @@ def _who(decision: Decision) -> str:
     return f"by {decision.by} at {decision.at:%Y-%m-%d %H:%M} UTC: {decision.reason}"
 
 
-def show_on_channel(folder: JobFolder, channel: str, outcome: Outcome) -> dict[str, str]:
+class ChannelMovedError(Exception):
+    """Raised when the channel was changed between the comparison and the publication of a result: it must be compared once more."""
+
+
+def show_on_channel(folder: JobFolder, job: ScoreJob, channel: str) -> dict[str, str]:
     """Lets the channel show the result of a job that is done; returns facts for people about where it is shown.
 
     It may run any number of times: a result that was shown before and replaced since is not shown again.
+
+    Raises:
+        ChannelMovedError: the channel is not the one that the result was compared with.
+        RequestError: the predictions of an approved result are not those of its manifest.
     """
     manifest = decode_long(ResultManifest, folder.bucket.read(folder.file(JobFile.MANIFEST)) or b"")
-    decision = read_decision(folder)
-    is_approved = decision is not None and decision.verdict == "approved"
-    how: How = "approved" if is_approved else "published without the guard" if manifest.guard_off else "passed the guard"
+    verdict, decision, origin = read_verdict(folder), read_decision(folder), origin_of(folder, job)
+    approved = decision if decision is not None and decision.verdict == "approved" else None
+    compared_with = 0 if verdict is None else verdict.compared_with
+    how: How = "approved" if approved else "published without the guard" if manifest.guard_off else "passed the guard"
+    if approved:
+        check_whole(folder.bucket, manifest)
 
     def next_change(now: ChannelChange | None) -> ChannelChange | None:
-        if now is not None and (now.shows(manifest) or _was_shown(folder, channel, outcome)):
+        if now is not None and (now.shows(manifest) or _was_shown(folder, channel, compared_with) or now.age > (origin or folder.job_id)):
             return None
-        if now is not None and not is_approved and (now.pinned or now.job_id > manifest.job_id):
-            return None
-        by = decision.by if decision is not None and is_approved else manifest.job_id
-        reason = decision.reason if decision is not None and is_approved else manifest.guard_off
-        return change_to(manifest, now, how, by=by, reason=reason)
+        if compared_with != (0 if now is None else now.number):
+            raise ChannelMovedError
+        by, reason = (approved.by, approved.reason) if approved else (manifest.job_id, manifest.guard_off)
+        return change_to(manifest, now, how, by=by, reason=reason).model_copy(update={"origin": origin})
 
     if change_channel(folder.bucket, channel, next_change) is not None:
         return {"channel": channel_folder(channel)}
     shown = show_newest(folder.bucket, channel)
     if shown is None or shown.shows(manifest):
         return {"channel": channel_folder(channel)}
-    why = f"it is pinned to the result of job {shown.job_id}" if shown.pinned else f"it shows the result of job {shown.job_id}"
-    return {"channel": f"not on {channel}: {why}"}
+    return {"channel": _not_shown(channel, shown)}
 
 
-def _was_shown(folder: JobFolder, channel: str, outcome: Outcome) -> bool:
-    """Returns True if the channel has shown the result of the job since the job ended."""
+def _not_shown(channel: str, shown: ChannelChange) -> str:
+    return f"not on {channel}: it shows the result of job {shown.job_id}"
+
+
+def _was_shown(folder: JobFolder, channel: str, compared_with: int) -> bool:
+    """Returns True if the channel has shown the result of the job since it was compared."""
     for change in channel_changes(folder.bucket, channel):
+        if change.number <= compared_with:
+            return False
         if change.job_id == folder.job_id:
             return True
-        if change.at < min(outcome.at, datetime.now(UTC)) - CLOCKS_APART:
-            return False
     return False
+
+
+def origin_of(folder: JobFolder, job: ScoreJob) -> str | None:
+    """Returns the job whose table a fix scores, through fixes of fixes; None for a job that is no fix."""
+    origin = job.fixes
+    for _ in range(MOST_FIXES):
+        try:
+            earlier = JobFolder(folder.bucket, origin).score_job().fixes if origin else None
+        except PermanentError:
+            earlier = None  # its request was removed
+        if earlier is None:
+            break
+        origin = earlier
+    return origin

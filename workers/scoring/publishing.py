@@ -8,15 +8,18 @@ from shared.catalog.held import mark_held, unmark_held
 from shared.catalog.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.catalog.paths import MANIFEST, revision_folder
 from shared.catalog.retirements import why_retired
-from shared.errors import HeldError, MessageError
+from shared.errors import BucketError, HeldError, MessageError
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.states import SETTLED_STATES, JobState
 from shared.records import decode_long
 from shared.signatures import Signature
-from workers.scoring.channels import Ruling, rule, show_on_channel
+from workers.scoring.channels import ChannelMovedError, Ruling, rule, show_on_channel
 from workers.scoring.joining import join, output_folder
 from workers.scoring.plan import read_plan
+
+MOST_COMPARISONS = 5
+"""The most comparisons of one result in a row while its channel is changed again and again."""
 
 
 def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
@@ -27,41 +30,54 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
     Raises:
         TableError: more rows were rejected than the job allows.
     """
-    outcome = folder.outcome()
-    if outcome is None:
-        plan = read_plan(folder)
-        job = folder.score_job()
-        manifest = join(folder, job, plan, awaits=awaits)
-        if manifest is None:
-            return folder.outcome()
+    for _ in range(MOST_COMPARISONS):
+        outcome = folder.outcome() or _decide(folder, awaits=awaits)
+        if outcome is None or outcome.state not in SETTLED_STATES or folder.is_settled(outcome):
+            return outcome
+        try:
+            _settle(folder, outcome)
+        except ChannelMovedError:
+            folder.reconsider(outcome)
+        else:
+            return outcome
+    raise BucketError(
+        f"the channel of job {folder.job_id} was changed {MOST_COMPARISONS} times while its result was compared", next_step="Try again."
+    )
+
+
+def _decide(folder: JobFolder, *, awaits: bool) -> Outcome | None:
+    """Joins the parts and decides how the job ends; returns None while something is missing."""
+    plan = read_plan(folder)
+    job = folder.score_job()
+    manifest = join(folder, job, plan, awaits=awaits)
+    if manifest is not None:
         ruling = rule(folder, job, manifest)
         folder.write_outcome(_outcome(folder, manifest, output_folder(manifest.release, job), ruling))
-        outcome = folder.outcome()
-    if outcome is not None and outcome.state in SETTLED_STATES and not folder.is_published:
-        facts = _hold(folder, outcome) if outcome.state == JobState.HELD else _publish(folder, outcome)
-        # a fix of this job cuts the slices that it needs again; slices of an abandoned plan are removed, too
-        folder.bucket.delete_folder(folder.file(Subfolder.SLICES))
-        published = {"at": datetime.now(UTC).isoformat()} | ({"facts": facts} if facts else {})
-        folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps(published).encode())
-    return outcome
+    return folder.outcome()
 
 
-def _publish(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
-    """Publishes the result at its place and on its channel; returns facts for people about what it did not replace."""
+def _settle(folder: JobFolder, outcome: Outcome) -> None:
+    """Publishes the result, or holds it beside its place; notes that this is done.
+
+    Raises:
+        ChannelMovedError: the channel was changed since the result was compared; nothing was published.
+    """
     own = _complete_revision(folder, outcome)
-    newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
-    facts = {} if newest == own else {"newer result": _newer_result(outcome.result, newest)}
+    if outcome.state == JobState.HELD:
+        mark_held(folder.bucket, folder.job_id)
+        folder.settle_hold(outcome)
+        return
     job = folder.score_job()
+    # before the place: a result that is held after all must not be at its place
+    facts = show_on_channel(folder, job, job.channel) if job.channel is not None else {}
+    newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
+    facts |= {} if newest == own else {"newer result": _newer_result(outcome.result, newest)}
     if job.channel is not None:
-        facts |= show_on_channel(folder, job.channel, outcome)
         unmark_held(folder.bucket, folder.job_id)
-    return facts
-
-
-def _hold(folder: JobFolder, outcome: Outcome) -> dict[str, str]:
-    _complete_revision(folder, outcome)
-    mark_held(folder.bucket, folder.job_id)
-    return {}
+    # a fix of this job cuts the slices that it needs again; slices of an abandoned plan are removed, too
+    folder.bucket.delete_folder(folder.file(Subfolder.SLICES))
+    published = {"at": datetime.now(UTC).isoformat()} | ({"facts": facts} if facts else {})
+    folder.bucket.write(folder.file(JobFile.PUBLISHED), json.dumps(published).encode())
 
 
 def _complete_revision(folder: JobFolder, outcome: Outcome) -> str:

@@ -17,7 +17,7 @@ from shared.queue.state.leases import are_leased
 from shared.queue.state.maintenance_crashes import Maintenance
 from workers.recovery import sweep
 from workers.recovery.attempts import note_sent_again, step_name
-from workers.recovery.held_results import remind_of_held
+from workers.recovery.held_results import look_after_held
 from workers.recovery.maintenance import CHANNELS, NOTICES, ORPHANS
 from workers.tasks import context
 from workers.tasks.delivering import deliver_announced
@@ -50,7 +50,7 @@ def _look_after_channels(now: datetime) -> None:
     try:
         for name in end_interrupted_changes(context.bucket(), now):
             log.info("interrupted change of a channel ended", channel=name)
-        remind_of_held(context.bucket(), now)
+        look_after_held(context.bucket(), now)
     except ScoringError as error:
         log.warning("channels not inspected, the next sweep is due soon", error=str(error))
 

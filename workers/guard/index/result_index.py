@@ -42,6 +42,21 @@ def open_result_index(bucket: Bucket, manifest: ResultManifest) -> PredictionInd
     return open_index(bucket, path)
 
 
+def open_whole_index(bucket: Bucket, manifest: ResultManifest) -> PredictionIndex:
+    """Opens the index of a result; builds it again if its content is not that of the manifest.
+
+    Raises:
+        UnreadableIndexError: the predictions are damaged as well.
+    """
+    index = open_result_index(bucket, manifest)
+    try:
+        index.verify()
+    except UnreadableIndexError:
+        index_from_csv(bucket, manifest.revision, keys=manifest.keys, interval=manifest.interval, text_sha256=manifest.text_sha256)
+        return open_result_index(bucket, manifest)
+    return index
+
+
 def index_from_csv(bucket: Bucket, revision: str, *, keys: Sequence[str], interval: bool, text_sha256: str) -> WrittenIndex:
     """Builds the index of a revision from its predictions: keys, rates and bounds, without digests, clicks, files and lines.
 

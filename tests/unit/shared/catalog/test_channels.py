@@ -167,3 +167,20 @@ def test_what_somebody_puts_among_the_marks_stops_nothing(bucket):
     assert [info.path.rpartition("/")[2] for info in bucket.files(f"{CHANNELS}/_open")] == ["broken.0123"]
     assert list_channels(bucket) == ["broken", "live"]
     assert revisions_in_use(bucket) == {result.revision: "live"}
+
+
+def test_while_the_newest_change_is_damaged_the_results_before_it_stay_in_use(bucket):
+    first, second = result_of(bucket, 1), result_of(bucket, 2)
+    show(bucket, first)
+    show(bucket, second)
+    bucket.write(f"{CHANNELS}/_history/live/000003.json", b"{")
+    assert revisions_in_use(bucket) == {first.revision: "live", second.revision: "live"}
+
+
+def test_the_copy_of_the_newest_change_is_repaired_with_the_files(bucket):
+    show(bucket, result_of(bucket, 1))
+    before = bucket.read(f"{channel_folder('live')}/channel.json") or b""
+    show(bucket, result_of(bucket, 2))
+    bucket.write(f"{channel_folder('live')}/channel.json", before)
+    show_newest(bucket, "live")
+    assert b'"number": 2' in (bucket.read(f"{channel_folder('live')}/channel.json") or b"")

@@ -140,7 +140,7 @@ def test_every_option_is_read():
         (b"live: {checks: {psi_features: {columns: 0}}}", "psi_features.columns: 0 cannot be used", "Write a whole number from 1 to 1000"),
         (b"live: {checks: {same_table: {warn: 26}}}", "same_table.warn: 26 has no unit", "with d, h, min or s, like 26h, or off."),
         (b"live: {checks: {same_table: {warn: 26 hours}}}", "'26 hours' is not a length of time", "with d, h, min or s, like 26h, or off."),
-        (b"live: {hold_for: 12}", "live.hold_for: 12 has no unit", "Write a whole number with d, h, min or s, like 12h."),
+        (b"live: {hold_for: 12}", "live.hold_for: 12 has no unit", "Write a whole number with d, h, min or s, at least 1min, like 12h."),
         (b"live: {on_new_release: no}", "live.on_new_release: False cannot be used", "Write expected, wider or same."),
         (b"../live: {mode: warn}", "'../live' cannot be the name of a channel", "Write letters, digits"),
         (b"1: {mode: warn}", "1 cannot be the name of a channel", "Write letters, digits"),

@@ -44,6 +44,7 @@ def test_the_names_of_the_files_are_part_of_the_format():
         "REJECTS_ACCEPTED": "rejects-accepted",
         "OUTCOME": "outcome.json",
         "PUBLISHED": "published.json",
+        "HELD": "held.json",
         "DELIVERY_ATTEMPT": "telling.json",
         "NOTIFIED": "notified.json",
         "CLEARED": "cleared",

@@ -8,7 +8,7 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.catalog.channels import change_channel, change_to, channel_changes, channel_folder, read_channel
-from shared.catalog.held import Decision, held_jobs
+from shared.catalog.held import Decision, held_jobs, mark_held
 from shared.catalog.manifests import INDEX, PREDICTIONS, ResultManifest
 from shared.catalog.paths import MANIFEST
 from shared.errors import HeldError
@@ -18,7 +18,7 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.states import JobState
 from shared.records import decode_long
 from tests.handmade import NOON, die_after, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
-from workers.scoring import publishing
+from workers.scoring import channels, publishing
 
 ROWS = 900
 METHODS = ["write", "create", "copy", "delete", "writer"]
@@ -252,3 +252,71 @@ def test_a_damaged_channel_fails_the_job_with_the_next_step_and_loses_nothing(bu
     outcome = publishing.finish_job(folder)
     assert outcome is not None
     assert outcome.state == JobState.DONE
+
+
+def test_an_approval_in_the_middle_of_a_hold_is_not_lost(bucket, monkeypatch):
+    run_job(job_for(bucket, 1))
+    folder = ready_to_finish(bucket, 2, ROWS // 2)
+    now = read_channel(bucket, "live")
+    assert now is not None
+
+    def mark_and_approve(*arguments: object) -> None:
+        mark_held(*arguments)
+        decide(folder, now.number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "mark_held", mark_and_approve)
+        publishing.finish_job(folder)
+    outcome = publishing.finish_job(folder)
+    assert outcome is not None
+    assert outcome.state == JobState.DONE
+    assert shown(bucket) == text_at(bucket, manifest_of(folder).revision) == text_at(bucket, outcome.result)
+    assert held_jobs(bucket) == []
+
+
+@pytest.mark.parametrize("dies", ["before the outcome", "before the change"])
+def test_a_result_is_compared_once_more_if_the_channel_moved_before_it_was_shown(bucket, monkeypatch, dies):
+    good, bad = job_for(bucket, 1), job_for(bucket, 2, ROWS // 2, guard_off="made for a test")
+    run_job(good)
+    run_job(bad)
+    folder = ready_to_finish(bucket, 3, ROWS // 2)  # as bad as what the channel shows
+    with monkeypatch.context() as patch:
+        die = lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+        patch.setattr(*((JobFolder, "write_outcome") if dies == "before the outcome" else (publishing, "show_on_channel")), die)
+        with pytest.raises(KeyboardInterrupt):
+            publishing.finish_job(folder)
+    for how, pinned in (("rolled back", True), ("unpinned", False)):
+        change_channel(bucket, "live", lambda now, how=how, pinned=pinned: change_to(manifest_of(good), now, how, pinned=pinned))
+    outcome = publishing.finish_job(folder)
+    assert outcome is not None
+    assert outcome.state == JobState.HELD
+    assert shown(bucket) == text_at(bucket, manifest_of(good).revision)
+    place = decode_long(ResultManifest, bucket.read(f"{outcome.result}/{MANIFEST}") or b"")
+    assert place.job_id != folder.job_id
+
+
+def test_a_fix_of_an_older_table_does_not_replace_a_newer_one(bucket):
+    last_week = job_for(bucket, 1)
+    run_job(last_week)
+    today = job_for(bucket, 2, ROWS - 3)
+    run_job(today)
+    fixed = "data/predict/input/fixed.csv"
+    first = make_job(bucket, minute=3, table=last_week.score_job().table, channel="live", fixes=last_week.job_id, fixed_rows=fixed)
+    second = make_job(bucket, minute=4, table=last_week.score_job().table, channel="live", fixes=first.job_id, fixed_rows=fixed)
+    assert {channels.origin_of(folder, folder.score_job()) for folder in (first, second)} == {last_week.job_id}
+    now = read_channel(bucket, "live")
+    assert now is not None
+    assert now.age == today.job_id > last_week.job_id
+    assert channels.rule(second, second.score_job(), manifest_of(today)) == channels.Ruling()
+
+
+def test_an_index_of_the_base_that_was_changed_is_built_again(bucket):
+    first = job_for(bucket, 1)
+    run_job(first)
+    path = f"{manifest_of(first).revision}/{INDEX}"
+    data = bytearray(bucket.read(path) or b"")
+    middle = len(data) // 3
+    data[middle : middle + 64] = bytes(64)
+    bucket.write(path, bytes(data))
+    assert run_job(job_for(bucket, 2, ROWS - 3)).state == JobState.DONE
+    assert bucket.read(path) != bytes(data)
