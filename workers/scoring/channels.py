@@ -44,12 +44,12 @@ def rule(folder: JobFolder, job: ScoreJob, manifest: ResultManifest) -> Ruling:
     """Decides whether the result of a job may be published: judges it against what its channel shows, unless a person decided.
 
     The judgement is kept in the folder of the job. It is repeated if the channel was changed since.
-    A result of an older table than that of the channel is never shown there, and so is not judged.
+    A result of an older table than that of the channel is not shown there, unless a person approves it, and so it is not judged.
     """
     if job.channel is None:
         return Ruling()
     now = read_channel(folder.bucket, job.channel)
-    if now is not None and now.age > (origin_of(folder, job) or folder.job_id):
+    if now is not None and now.age > (origin_of(folder, job) or folder.job_id) and not folder.has(JobFile.GUARD):
         return Ruling()
     decision = read_decision(folder)
     is_approved = decision is not None and decision.verdict == "approved"
@@ -149,7 +149,9 @@ def show_on_channel(folder: JobFolder, job: ScoreJob, channel: str) -> dict[str,
         check_whole(folder.bucket, manifest)
 
     def next_change(now: ChannelChange | None) -> ChannelChange | None:
-        if now is not None and (now.shows(manifest) or _was_shown(folder, channel, compared_with) or now.age > (origin or folder.job_id)):
+        if now is not None and (now.shows(manifest) or _was_shown(folder, channel, compared_with)):
+            return None
+        if now is not None and approved is None and now.age > (origin or folder.job_id):
             return None
         if compared_with != (0 if now is None else now.number):
             raise ChannelMovedError
