@@ -310,7 +310,8 @@ def test_a_new_champion_is_shown_on_a_good_table_and_held_on_a_broken_one(traine
     channel = Channel(place=trained, name="champion", frame=frame)
     # other tests of this stack train, too
     table = next((trained.bucket / "data/train").glob("*/*/*/train.csv.gz")).relative_to(trained.bucket)
-    old, new = (trained.scoring_json("train", name, "--train", table, "--again")["release"] for name in ("v1", "v2"))
+    tables = ["--train", table, "--eval", table.with_name("eval.csv.gz")]
+    old, new = (trained.scoring_json("train", name, *tables, "--again")["release"] for name in ("v1", "v2"))
     channel.score(frame, "base", model=old)
     outcome = channel.score(frame, "new", model=new)
     assert outcome["state"] == "done"

@@ -60,8 +60,9 @@ class Pair:
     def __init__(self, place: Place, model: str) -> None:
         self.place, self.channel = place, f"why-{model}"
         # other tests of this stack train, too
-        table = next((place.bucket / "data/train").glob("*/*/*/train.csv.gz"))
-        release = place.scoring_json("train", model, "--train", table.relative_to(place.bucket), "--again", "--force")["release"]
+        table = next((place.bucket / "data/train").glob("*/*/*/train.csv.gz")).relative_to(place.bucket)
+        tables = ["--train", table, "--eval", table.with_name("eval.csv.gz")]
+        release = place.scoring_json("train", model, *tables, "--again", "--force")["release"]
         frame = pd.read_csv(place.sample_table, nrows=ROWS).copy()
         frame = frame.assign(Clicks=np.arange(ROWS) % 40 + 1)
         self.release = release

@@ -131,6 +131,15 @@ class ChannelMovedError(Exception):
     """Raised when the channel was changed between the comparison and the publication of a result: it must be compared once more."""
 
 
+def check_channel(folder: JobFolder, channel: str) -> None:
+    """Raises ChannelMovedError if the channel is not the one that the result of a job was compared with, and has not shown it since."""
+    verdict, now = read_verdict(folder), read_channel(folder.bucket, channel)
+    if verdict is None or verdict.compared_with == (0 if now is None else now.number):
+        return
+    if not _was_shown(folder, channel, verdict.compared_with):
+        raise ChannelMovedError
+
+
 def show_on_channel(folder: JobFolder, job: ScoreJob, channel: str) -> dict[str, str]:
     """Lets the channel show the result of a job that is done; returns facts for people about where it is shown.
 

@@ -14,7 +14,7 @@ from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.states import SETTLED_STATES, JobState
 from shared.records import decode_long
 from shared.signatures import Signature
-from workers.scoring.channels import ChannelMovedError, Ruling, rule, show_on_channel
+from workers.scoring.channels import ChannelMovedError, Ruling, check_channel, rule, show_on_channel
 from workers.scoring.joining import join, output_folder
 from workers.scoring.plan import read_plan
 
@@ -68,11 +68,12 @@ def _settle(folder: JobFolder, outcome: Outcome) -> None:
         folder.settle_hold(outcome)
         return
     job = folder.score_job()
-    # before the place: a result that is held after all must not be at its place
-    facts = show_on_channel(folder, job, job.channel) if job.channel is not None else {}
-    newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
-    facts |= {} if newest == own else {"newer result": _newer_result(outcome.result, newest)}
     if job.channel is not None:
+        check_channel(folder, job.channel)  # a result that is held after all must not be at its place
+    newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
+    facts = {} if newest == own else {"newer result": _newer_result(outcome.result, newest)}
+    if job.channel is not None:
+        facts |= show_on_channel(folder, job, job.channel)
         unmark_held(folder.bucket, folder.job_id)
     # a fix of this job cuts the slices that it needs again; slices of an abandoned plan are removed, too
     folder.bucket.delete_folder(folder.file(Subfolder.SLICES))

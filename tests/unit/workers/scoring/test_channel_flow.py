@@ -282,7 +282,7 @@ def test_a_result_is_compared_once_more_if_the_channel_moved_before_it_was_shown
     folder = ready_to_finish(bucket, 3, ROWS // 2)  # as bad as what the channel shows
     with monkeypatch.context() as patch:
         die = lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
-        patch.setattr(*((JobFolder, "write_outcome") if dies == "before the outcome" else (publishing, "show_on_channel")), die)
+        patch.setattr(*((JobFolder, "write_outcome") if dies == "before the outcome" else (publishing, "check_channel")), die)
         with pytest.raises(KeyboardInterrupt):
             publishing.finish_job(folder)
     for how, pinned in (("rolled back", True), ("unpinned", False)):
