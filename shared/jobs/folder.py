@@ -298,7 +298,7 @@ class JobFolder:
         self.bucket.write(self.file(JobFile.HELD), outcome.at.isoformat().encode())
 
     def reconsider(self, outcome: Outcome) -> None:
-        """Removes an outcome that is not settled, so that the finish step decides anew; it is kept beside earlier ones."""
+        """Removes an outcome that is not settled, so that the finish step decides once more; it is kept beside earlier ones."""
         self._keep(outcome)
         self.bucket.delete(self.file(JobFile.OUTCOME))
 

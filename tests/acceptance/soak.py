@@ -123,7 +123,7 @@ def soak(place: Place, jobs: int, samples: int) -> Iterator[Sample]:
         assert outcome is not None
         assert outcome.state == "done", outcome.reason
         if number % step == 0:
-            # the message of the notice, and the keys of whoever has it in hand, go a moment after the notice
+            # the message of the notice, and the keys of the process that has it in hand, go a moment after the notice
             wait_until(lambda: not client.exists("unacked"), 60, f"the last acknowledgement of job {number}", 0.005)
             yield _sample(number, time.monotonic() - began, stack, client, is_last=number + step > jobs)
     wait_until(lambda: not open_jobs(bucket), 60, "the end of every job")

@@ -1,4 +1,4 @@
-"""On a real stack: a rate is explained, whoever answers, and neither a hostile question nor a deadly definition harms the workers."""
+"""On a real stack: any worker explains a rate, and neither a hostile question nor a deadly definition harms the workers."""
 
 import json
 

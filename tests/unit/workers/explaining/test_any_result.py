@@ -1,4 +1,4 @@
-"""A rate is explained whatever the form of its table, and whoever names its rows."""
+"""A rate is explained for any form of its table, and any way to name its rows."""
 
 import gzip
 import io

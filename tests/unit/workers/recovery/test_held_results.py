@@ -84,6 +84,6 @@ def test_a_refused_result_loses_its_mark_and_one_whose_job_is_damaged_stops_noth
 def test_an_approval_whose_command_was_interrupted_is_completed(bucket, settled):
     decide(settled, "approved")
     assert reminders(bucket, 100) == []
-    assert settled.outcome() is None  # the finish step decides anew, and the open mark lets the sweep send it
+    assert settled.outcome() is None  # the finish step decides once more, and the open mark lets the sweep send it
     assert settled.job_id in open_jobs(bucket)
     assert reminders(bucket, 100) == []
