@@ -33,6 +33,11 @@ class Signature(StrEnum):
     WRONG = "no: changed since, or by another key"
     UNCHECKED = "not checked: SCORING_STORE_KEY is not set"
 
+    @property
+    def is_trusted(self) -> bool:
+        """False when a key is set here and the signature is missing or wrong."""
+        return self in (Signature.RIGHT, Signature.UNCHECKED)
+
 
 @dataclass(frozen=True)
 class Signer:

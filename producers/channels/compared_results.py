@@ -8,11 +8,10 @@ from shared.bucket.interface import Bucket
 from shared.catalog.channels import ChannelChange, channel_changes
 from shared.catalog.manifests import INDEX, ResultManifest
 from shared.catalog.results import FoundResult, inspect_result
-from shared.errors import MessageError, PermanentError, RequestError, UnreadableIndexError
-from shared.guard.config import ChannelGuard, read_guard_config
-from shared.guard.verdict import GUARD_RECORD, GuardVerdict
+from shared.errors import RequestError, UnreadableIndexError
+from shared.guard.config import ChannelGuard, guard_config_or_defaults
+from shared.guard.verdict import read_verdict
 from shared.prediction_index import PredictionIndex, open_index
-from shared.records import decode_long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ def _of_channel(bucket: Bucket, result: ResultManifest) -> ComparedResults:
 
 def _base_of(bucket: Bucket, result: ResultManifest, channel: str, now: ChannelChange | None) -> tuple[str | None, str]:
     """The revision of the base, if there is one, and what it is in words."""
-    verdict = _verdict(bucket, result)
+    verdict = read_verdict(bucket, result.revision)
     if verdict is not None and verdict.base is not None:
         return verdict.base.revision, f"that {channel} showed when the guard judged"
     if now is not None and not now.shows(result):
@@ -85,12 +84,6 @@ def _note(result: ResultManifest, channel: str, base: ResultManifest, now: Chann
         f"{channel} shows the result of job {now.job_id} now. Compare with it by: "
         f"scoring results diff {result.job_id} --against {now.job_id}"
     )
-
-
-def _verdict(bucket: Bucket, result: ResultManifest) -> GuardVerdict | None:
-    with contextlib.suppress(MessageError):
-        return decode_long(GuardVerdict, bucket.read(f"{result.revision}/{GUARD_RECORD}") or b"")
-    return None
 
 
 def open_checked_index(bucket: Bucket, result: ResultManifest) -> PredictionIndex:
@@ -120,8 +113,5 @@ def open_checked_index(bucket: Bucket, result: ResultManifest) -> PredictionInde
 
 def far_of_channel(bucket: Bucket, channel: str | None) -> float:
     """The share by which a rate must change to have moved, as the guard of a channel counts it; the default without a channel."""
-    guard = ChannelGuard()
-    if channel is not None:
-        with contextlib.suppress(PermanentError):
-            guard = read_guard_config(bucket).channel(channel)
+    guard = ChannelGuard() if channel is None else guard_config_or_defaults(bucket).channel(channel)
     return guard.checks.moved.by_more_than

@@ -8,12 +8,11 @@ from producers.authorship import check_reason, who
 from producers.enqueue.sending import Enqueued, send_finish
 from shared.bucket.interface import Bucket
 from shared.catalog.held import Decision, read_decision, unmark_held
-from shared.errors import MessageError, RequestError
-from shared.guard.verdict import GuardVerdict
+from shared.errors import RequestError
+from shared.guard.verdict import read_verdict
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.states import JobState
-from shared.records import decode_long
 from shared.settings import Settings
 
 
@@ -90,10 +89,8 @@ def _decide(folder: JobFolder, verdict: Literal["approved", "refused"], reason: 
 
 def _compared_with(folder: JobFolder) -> int:
     """Returns the number of the change of the channel that the guard compared with; 0 if its verdict cannot be read."""
-    try:
-        return decode_long(GuardVerdict, folder.bucket.read(folder.file(JobFile.GUARD)) or b"").compared_with
-    except MessageError:
-        return 0
+    verdict = read_verdict(folder.bucket, folder.path)
+    return 0 if verdict is None else verdict.compared_with
 
 
 def _decided_before(job_id: str, decision: Decision) -> RequestError:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from shared.bucket.interface import Bucket
 from shared.catalog.held import held_jobs, read_decision
 from shared.errors import PermanentError
-from shared.guard.config import ChannelGuard, GuardConfig, read_guard_config
+from shared.guard.config import GuardConfig, guard_config_or_defaults
 from shared.jobs.folder import JobFolder
 from shared.jobs.states import JobState
 
@@ -28,7 +28,7 @@ class HeldResult:
 def list_held(bucket: Bucket) -> Iterator[HeldResult]:
     """Yields the results that nobody has decided about, the oldest first."""
     waiting = held_jobs(bucket)
-    config = _config(bucket) if waiting else None
+    config = guard_config_or_defaults(bucket) if waiting else GuardConfig()
     for job_id in waiting:
         try:
             folder = JobFolder(bucket, job_id)
@@ -40,20 +40,7 @@ def list_held(bucket: Bucket) -> Iterator[HeldResult]:
         decision = read_decision(folder)
         if decision is not None and decision.verdict == "refused":
             continue
-        hold_for = hold_time(config, job.channel)
-        is_overdue = datetime.now(UTC) - outcome.at > hold_for
+        is_overdue = datetime.now(UTC) - outcome.at > config.channel(job.channel).hold_for
         yield HeldResult(
             job_id=job_id, channel=job.channel, table=job.table, since=outcome.at, reason=outcome.reason, is_overdue=is_overdue
         )
-
-
-def hold_time(config: GuardConfig | None, channel: str) -> timedelta:
-    """Returns how long a result of the channel is held until people are notified again; the default without a readable file."""
-    return (ChannelGuard() if config is None else config.channel(channel)).hold_for
-
-
-def _config(bucket: Bucket) -> GuardConfig | None:
-    try:
-        return read_guard_config(bucket)
-    except PermanentError:
-        return None  # doctor names the problem

@@ -19,7 +19,6 @@ from shared.catalog.results import FoundResult, find_revision, inspect_result
 from shared.errors import RequestError
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
-from shared.signatures import Signature
 
 
 def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: str) -> ChannelChange:
@@ -117,7 +116,7 @@ def _result_of(bucket: Bucket, named: str) -> ResultManifest:
 
 
 def _check_signature(found: FoundResult) -> None:
-    if found.signed in (Signature.MISSING, Signature.WRONG):
+    if not found.signed.is_trusted:
         raise RequestError(
             f"the manifest of {found.folder} is not trusted: signed: {found.signed}", next_step="Name another result with --to JOB."
         )

@@ -11,9 +11,8 @@ from shared.catalog.channels import ChannelChange, channel_changes, list_channel
 from shared.catalog.manifests import ResultManifest
 from shared.catalog.paths import REVISIONS
 from shared.catalog.results import FoundResult, list_revisions
-from shared.errors import MessageError, RequestError
-from shared.guard.verdict import GUARD_RECORD, GuardVerdict
-from shared.records import decode_long
+from shared.errors import RequestError
+from shared.guard.verdict import read_verdict
 
 DEFAULT_CHANNEL = "live"
 
@@ -113,8 +112,5 @@ def _result_before(bucket: Bucket, manifest: ResultManifest) -> str | None:
 
 
 def _base_of(bucket: Bucket, manifest: ResultManifest) -> str | None:
-    try:
-        verdict = decode_long(GuardVerdict, bucket.read(f"{manifest.revision}/{GUARD_RECORD}") or b"")
-    except MessageError:
-        return None
-    return None if verdict.base is None else verdict.base.job_id
+    verdict = read_verdict(bucket, manifest.revision)
+    return None if verdict is None or verdict.base is None else verdict.base.job_id

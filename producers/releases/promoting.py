@@ -27,7 +27,6 @@ from shared.errors import ModelError, RequestError
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
 from shared.records import Name, is_release_id
-from shared.signatures import Signature
 
 
 def promote(bucket: Bucket, model: str, alias: str, *, reason: str = "") -> Alias | None:
@@ -178,7 +177,7 @@ def _check_release(bucket: Bucket, release: str) -> None:
         )
     text, _ = checked_manifest(bucket, release)
     signature = bucket.signer.check(text)
-    if signature in (Signature.MISSING, Signature.WRONG):
+    if not signature.is_trusted:
         raise ModelError(
             f"workers would refuse the release {release}: signed: {signature}",
             next_step=f"If you know it for yours, sign it: scoring models sign {release}",

@@ -185,7 +185,7 @@ def _trusted_manifest(bucket: Bucket, revision: str) -> ResultManifest:
     """
     text = bucket.read(f"{revision}/{MANIFEST}")
     signed = Signature.MISSING if text is None else bucket.signer.check(text)
-    if text is None or signed in (Signature.MISSING, Signature.WRONG):
+    if text is None or not signed.is_trusted:
         raise RequestError(
             f"the result {revision} cannot be shown on a channel: {'it is gone' if text is None else f'signed: {signed}'}",
             next_step="Choose another result: scoring results rollback CHANNEL --to JOB --reason TEXT",

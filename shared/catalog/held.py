@@ -46,6 +46,14 @@ def held_jobs(bucket: Bucket) -> list[str]:
     return [info.path.rpartition("/")[2] for info in bucket.files(_HELD)]
 
 
+def how_to_decide(job_id: str, channel: str) -> str:
+    """Returns the two commands that decide about a held result, a sentence each."""
+    return (
+        f"Publish it with: scoring results approve {job_id} --reason TEXT\n"
+        f"Or keep what {channel} shows with: scoring results refuse {job_id} --reason TEXT"
+    )
+
+
 def read_decision(folder: JobFolder) -> Decision | None:
     """Returns the decision about the result of a job, or None if there is none or it cannot be read."""
     text = folder.bucket.read(folder.file(JobFile.DECISION))

@@ -35,7 +35,7 @@ class FoundRelease:
     @property
     def is_trusted(self) -> bool:
         """False when a key is set here and the signature is missing or wrong: workers refuse the release."""
-        return self.signed in (Signature.RIGHT, Signature.UNCHECKED)
+        return self.signed.is_trusted
 
 
 @dataclass(frozen=True, kw_only=True)

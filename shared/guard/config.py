@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from shared.bucket.interface import Bucket
-from shared.errors import RequestError
+from shared.errors import PermanentError, RequestError
 from shared.guard.checks import Checks, Closed
 from shared.guard.limits import OFF, is_off
 from shared.records import Name
@@ -111,6 +111,14 @@ def read_guard_config(bucket: Bucket) -> GuardConfig:
     if info.size > MAX_BYTES:
         raise _wrong(f"it is {info.size:,} bytes long, more than the {MAX_BYTES:,} allowed", f"Write a few lines, like {EXAMPLE}")
     return parse_guard_config(bucket.read(GUARD) or b"")
+
+
+def guard_config_or_defaults(bucket: Bucket) -> GuardConfig:
+    """Returns the configuration of this bucket, or the defaults if the file cannot be used; ``scoring doctor`` names the problem."""
+    try:
+        return read_guard_config(bucket)
+    except PermanentError:
+        return GuardConfig()
 
 
 def parse_guard_config(text: bytes) -> GuardConfig:

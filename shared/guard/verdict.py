@@ -4,10 +4,12 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from shared.bucket.interface import Bucket
+from shared.errors import MessageError
 from shared.guard.checks import CheckName, Unit, Weight
 from shared.guard.config import DEFAULTS, GuardConfig, GuardMode, OnNewRelease
 from shared.jobs.files import JobFile
-from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, Sha256, Timestamp
+from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, Sha256, Timestamp, decode_long
 
 GUARD_RECORD = JobFile.GUARD.value
 """The file of the verdict, beside the manifest of the revision."""
@@ -176,6 +178,15 @@ class GuardVerdict(Record):
         if self.off_reason:
             return {"guard": f"off: {self.off_reason}"}
         return {"guard": "; ".join(worst_in_words(self))} if self.outcome != Outcome.PASS else {}
+
+
+def read_verdict(bucket: Bucket, folder: str) -> GuardVerdict | None:
+    """Returns the verdict in the folder of a job or a revision; None if there is none, or if it cannot be read."""
+    text = bucket.read(f"{folder}/{GUARD_RECORD}")
+    try:
+        return None if text is None else decode_long(GuardVerdict, text)
+    except MessageError:
+        return None  # damaged
 
 
 _SEVERITY = {CheckOutcome.BLOCK: 0, CheckOutcome.FAILED: 1, CheckOutcome.WARN: 2}

@@ -18,7 +18,6 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.states import JobState
 from shared.prediction_index import IndexRows, PredictionIndex
 from shared.records import decode_long
-from shared.signatures import Signature
 from workers.guard.index.result_index import open_whole_index
 from workers.scoring.plan import Plan, PlannedChunk, read_plan
 
@@ -99,7 +98,7 @@ def _manifest(bucket: Bucket, job_id: str) -> ResultManifest:
         raise RequestError(f"job {job_id} has no result in the bucket {bucket.url}", next_step="List results with: scoring results list")
     if isinstance(found, UnreadableResult):
         raise RequestError(f"{found.path} is not a result manifest: {found.reason}", next_step="List results with: scoring results list")
-    if found.signed in (Signature.MISSING, Signature.WRONG):
+    if not found.signed.is_trusted:
         raise RequestError(
             f"the manifest of {found.folder} is not trusted: signed: {found.signed}",
             next_step=f"See it with: scoring results show {job_id}",
@@ -125,7 +124,7 @@ def key_values(manifest: ResultManifest, given: Sequence[str]) -> KeyValues:
     """Returns the values of the key columns as an index and a table hold them.
 
     Raises:
-        RequestError: these are not the keys of the result, or a value is none of its column.
+        RequestError: these are not the keys of the result, or a value does not fit its column.
     """
     if len(given) != len(manifest.keys):
         names = " ".join(name.upper() for name in manifest.keys)

@@ -1,6 +1,5 @@
 """Judges the result of a job against what its channel shows."""
 
-import contextlib
 from datetime import UTC, datetime
 
 import structlog
@@ -10,11 +9,9 @@ from shared.bucket.interface import Bucket
 from shared.catalog.channels import ChannelChange
 from shared.catalog.manifests import ResultManifest
 from shared.catalog.results import FoundResult, inspect_result
-from shared.errors import MessageError, PermanentError, UnreadableIndexError
+from shared.errors import PermanentError, UnreadableIndexError
 from shared.guard.config import GuardConfig, GuardMode, read_guard_config
-from shared.guard.verdict import GUARD_RECORD, ConfigVersion, GuardVerdict, Outcome
-from shared.records import decode_long
-from shared.signatures import Signature
+from shared.guard.verdict import ConfigVersion, GuardVerdict, Outcome, read_verdict
 from workers.guard.comparison import IndexAndManifest, important_columns
 from workers.guard.index.result_index import open_result_index, open_whole_index
 from workers.guard.judging import judge
@@ -58,8 +55,7 @@ def _read_config(bucket: Bucket, failures: list[str]) -> GuardConfig:
 
 def _read_base(bucket: Bucket, shown: ChannelChange, failures: list[str]) -> IndexAndManifest | None:
     found = inspect_result(bucket, shown.revision)
-    is_trusted = isinstance(found, FoundResult) and found.signed not in (Signature.MISSING, Signature.WRONG)
-    if not isinstance(found, FoundResult) or not is_trusted or found.manifest.text_sha256 != shown.text_sha256:
+    if not isinstance(found, FoundResult) or not found.signed.is_trusted or found.manifest.text_sha256 != shown.text_sha256:
         failures.append(f"the result that the channel shows, {shown.revision}, is gone or damaged, so nothing can be compared with it")
         return None
     try:
@@ -79,9 +75,8 @@ def _result(bucket: Bucket, manifest: ResultManifest, *, is_base: bool = False) 
 
 def _table_since(bucket: Bucket, revision: str) -> datetime | None:
     """Returns since when the channel had results in a row on the table of a revision, from the verdict beside it."""
-    with contextlib.suppress(MessageError):
-        return decode_long(GuardVerdict, bucket.read(f"{revision}/{GUARD_RECORD}") or b"").table_since
-    return None
+    verdict = read_verdict(bucket, revision)
+    return None if verdict is None else verdict.table_since
 
 
 def _important_columns(bucket: Bucket, release: str) -> list[str]:

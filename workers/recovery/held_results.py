@@ -3,9 +3,9 @@
 from datetime import datetime, timedelta
 
 from shared.bucket.interface import Bucket
-from shared.catalog.held import held_jobs, read_decision, unmark_held
+from shared.catalog.held import held_jobs, how_to_decide, read_decision, unmark_held
 from shared.errors import PermanentError
-from shared.guard.config import ChannelGuard, read_guard_config
+from shared.guard.config import ChannelGuard, guard_config_or_defaults
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
@@ -18,10 +18,7 @@ def look_after_held(bucket: Bucket, now: datetime) -> None:
     waiting = held_jobs(bucket)
     if not waiting:
         return
-    try:
-        config = read_guard_config(bucket)
-    except PermanentError:
-        config = None  # doctor names the problem; the defaults apply meanwhile
+    config = guard_config_or_defaults(bucket)
     for job_id in waiting:
         try:
             folder = JobFolder(bucket, job_id)
@@ -29,14 +26,14 @@ def look_after_held(bucket: Bucket, now: datetime) -> None:
         except PermanentError:
             continue
         if outcome is None or job.channel is None:
-            continue  # the finish step decides anew
+            continue  # the finish step decides once more
         if outcome.state != JobState.HELD or (decision is not None and decision.verdict == "refused"):
             if folder.is_settled(outcome):
                 unmark_held(bucket, job_id)
         elif decision is not None:
             folder.reopen_held()
         else:
-            _remind(bucket, job_id, job.channel, outcome, ChannelGuard() if config is None else config.channel(job.channel), now)
+            _remind(bucket, job_id, job.channel, outcome, config.channel(job.channel), now)
 
 
 def _remind(bucket: Bucket, job_id: str, channel: str, outcome: Outcome, guard: ChannelGuard, now: datetime) -> None:
@@ -52,6 +49,5 @@ def _reminder(job_id: str, channel: str, reason: str, age: timedelta) -> Notice:
         good=False,
         title=f"still held after {in_words(age)}: the result of job {job_id} for {channel}",
         facts={"job": job_id, "channel": channel, "reason": reason},
-        next_step=f"Publish it with: scoring results approve {job_id} --reason TEXT\n"
-        f"Or keep what {channel} shows with: scoring results refuse {job_id} --reason TEXT",
+        next_step=how_to_decide(job_id, channel),
     )

@@ -13,10 +13,10 @@ from shared.catalog.channels import (
     read_channel,
     show_newest,
 )
-from shared.catalog.held import Decision, read_decision
+from shared.catalog.held import Decision, how_to_decide, read_decision
 from shared.catalog.manifests import ResultManifest
-from shared.errors import MessageError, PermanentError
-from shared.guard.verdict import GuardVerdict, worst_in_words
+from shared.errors import PermanentError
+from shared.guard.verdict import GuardVerdict, read_verdict, worst_in_words
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
@@ -67,14 +67,14 @@ def rule(folder: JobFolder, job: ScoreJob, manifest: ResultManifest) -> Ruling:
 
 def _current_verdict(folder: JobFolder, manifest: ResultManifest, channel: str, now: ChannelChange | None) -> GuardVerdict:
     """Returns the verdict against what the channel shows now. Of two processes that judge at once, the first gives it."""
-    verdict = read_verdict(folder)
+    verdict = read_verdict(folder.bucket, folder.path)
     if verdict is not None and verdict.compared_with == (0 if now is None else now.number):
         return verdict
     remove_report(folder.bucket, manifest)
     found = judge_result(folder.bucket, manifest, channel, now)
     if verdict is None and folder.bucket.create(folder.file(JobFile.GUARD), found.to_json()):
         return found
-    written = read_verdict(folder)
+    written = read_verdict(folder.bucket, folder.path)
     if written is not None and written.compared_with == found.compared_with:
         return written
     folder.bucket.write(folder.file(JobFile.GUARD), found.to_json())
@@ -101,19 +101,9 @@ def _held(channel: str, job_id: str, reasons: list[str], facts: dict[str, str], 
         is_held=True,
         is_decided=decision is not None,
         reason=f"{outdated}the channel {channel} keeps its result: {'; '.join(reasons)}",
-        next_step=f"Publish it with: scoring results approve {job_id} --reason TEXT\n"
-        f"Or keep what {channel} shows with: scoring results refuse {job_id} --reason TEXT",
+        next_step=how_to_decide(job_id, channel),
         facts=facts,
     )
-
-
-def read_verdict(folder: JobFolder) -> GuardVerdict | None:
-    """Returns how the guard judged the result of a job, or None if it did not, or if its verdict cannot be read."""
-    text = folder.bucket.read(folder.file(JobFile.GUARD))
-    try:
-        return None if text is None else decode_long(GuardVerdict, text)
-    except MessageError:
-        return None  # damaged: it is judged again
 
 
 def _set_aside(folder: JobFolder, decision: Decision) -> None:
@@ -133,7 +123,7 @@ class ChannelMovedError(Exception):
 
 def check_channel(folder: JobFolder, channel: str) -> None:
     """Raises ChannelMovedError if the channel is not the one that the result of a job was compared with, and has not shown it since."""
-    verdict, now = read_verdict(folder), read_channel(folder.bucket, channel)
+    verdict, now = read_verdict(folder.bucket, folder.path), read_channel(folder.bucket, channel)
     if verdict is None or verdict.compared_with == (0 if now is None else now.number):
         return
     if not _was_shown(folder, channel, verdict.compared_with):
@@ -150,7 +140,7 @@ def show_on_channel(folder: JobFolder, job: ScoreJob, channel: str) -> dict[str,
         RequestError: the predictions of an approved result are not those of its manifest.
     """
     manifest = decode_long(ResultManifest, folder.bucket.read(folder.file(JobFile.MANIFEST)) or b"")
-    verdict, decision, origin = read_verdict(folder), read_decision(folder), origin_of(folder, job)
+    verdict, decision, origin = read_verdict(folder.bucket, folder.path), read_decision(folder), origin_of(folder, job)
     approved = decision if decision is not None and decision.verdict == "approved" else None
     compared_with = 0 if verdict is None else verdict.compared_with
     how: How = "approved" if approved else "published without the guard" if manifest.guard_off else "passed the guard"

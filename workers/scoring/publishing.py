@@ -13,7 +13,6 @@ from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.states import SETTLED_STATES, JobState
 from shared.records import decode_long
-from shared.signatures import Signature
 from workers.scoring.channels import ChannelMovedError, Ruling, check_channel, rule, show_on_channel
 from workers.scoring.joining import join, output_folder
 from workers.scoring.plan import read_plan
@@ -166,7 +165,7 @@ def _is_of_finished_job(bucket: Bucket, place: str, name: str) -> bool:
     """Returns True if the revision is what the job of this name made for this place, and not a copy of another revision."""
     revision = f"{place}/revisions/{name}"
     text = bucket.read(f"{revision}/{MANIFEST}")
-    if text is None or bucket.signer.check(text) not in (Signature.RIGHT, Signature.UNCHECKED):
+    if text is None or not bucket.signer.check(text).is_trusted:
         return False
     try:
         manifest = decode_long(ResultManifest, text)

@@ -6,6 +6,7 @@ import celery
 import redis
 import structlog
 
+from shared.guard.verdict import read_verdict
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.jobs.states import SETTLED_STATES
@@ -13,7 +14,7 @@ from shared.queue import broker, routes
 from shared.queue.state import counters, progress
 from workers.recovery.attempts import Attempt
 from workers.runtime.work_caches import drop_caches_of_other_work
-from workers.scoring import channels, joining, planning, publishing
+from workers.scoring import joining, planning, publishing
 from workers.tasks import context
 from workers.tasks.chunks.run import run_chunk
 from workers.tasks.chunks.sender import ChunkSender
@@ -72,7 +73,7 @@ def score_finish(task: celery.Task, message: StepMessage, folder: JobFolder, _: 
 
 def _count_checks(folder: JobFolder) -> None:
     """Counts the outcomes of the guard's checks; a lost count costs nothing but a figure."""
-    verdict = channels.read_verdict(folder)
+    verdict = read_verdict(folder.bucket, folder.path)
     if verdict is not None:
         with contextlib.suppress(redis.RedisError):
             counters.count_checks(context.redis_client(), verdict.channel, [(check.check, check.outcome) for check in verdict.checks])
