@@ -150,9 +150,14 @@ class PredictionIndex:
 
     def verify(self) -> None:
         """Reads the whole file; raises UnreadableIndexError if its SHA-256 is not that of the manifest."""
-        if self._expected is not None and hashlib.sha256(self._data).hexdigest() != self._expected.sha256:
+        if self._expected is None:
+            return
+        digest, data = hashlib.sha256(), memoryview(self._data)
+        for start in range(0, len(data), HELD_BYTES):
+            digest.update(data[start : start + HELD_BYTES])
+            self._let_go()
+        if digest.hexdigest() != self._expected.sha256:
             raise self._unreadable("its SHA-256 is not that of the manifest")
-        self._let_go()
 
     def _position(self, key: Key, *, after: bool = False) -> int:
         """Returns the first position with a key that is not below ``key``; with ``after``, with one that is above it."""

@@ -1,5 +1,8 @@
 """Judges the result of a job against what its channel shows."""
 
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -13,7 +16,7 @@ from shared.errors import PermanentError, UnreadableIndexError
 from shared.guard.config import GuardConfig, GuardMode, read_guard_config
 from shared.guard.verdict import ConfigVersion, GuardVerdict, Outcome, read_verdict
 from workers.guard.comparison import IndexAndManifest, important_columns
-from workers.guard.index.result_index import open_result_index, open_whole_index
+from workers.guard.index.result_index import build_result_index, open_result_index
 from workers.guard.judging import judge
 
 log = structlog.get_logger()
@@ -28,16 +31,23 @@ def judge_result(bucket: Bucket, manifest: ResultManifest, channel: str, shown: 
     config = _read_config(bucket, failures)
     guard = config.channel(channel)
     is_off = guard.mode == GuardMode.OFF or bool(manifest.guard_off)
-    verdict = judge(
+    judge_against = functools.partial(
+        judge,
         guard,
         channel=channel,
         new=_result(bucket, manifest),
-        base=None if shown is None else _read_base(bucket, shown, failures),
         now=datetime.now(UTC),
         version=ConfigVersion(source=config.source, sha256=config.sha256),
         important_columns=_important_columns(bucket, manifest.release),
         off_reason=manifest.guard_off or None,
     )
+    base = None if shown is None else _read_base(bucket, shown, failures)
+    # reading the whole base takes as long as comparing with it
+    with ThreadPoolExecutor(1) as thread:
+        verification = thread.submit(_is_whole, base)
+        verdict = judge_against(base=base)
+    if base is not None and not verification.result():
+        verdict = judge_against(base=_with_built_index(bucket, base, failures))
     more: dict[str, object] = {"compared_with": 0 if shown is None else shown.number}
     if failures and not is_off:
         more |= {"failures": failures, "outcome": Outcome.HOLD if guard.mode == GuardMode.BLOCK else Outcome.WARN}
@@ -59,15 +69,38 @@ def _read_base(bucket: Bucket, shown: ChannelChange, failures: list[str]) -> Ind
         failures.append(f"the result that the channel shows, {shown.revision}, is gone or damaged, so nothing can be compared with it")
         return None
     try:
-        return _result(bucket, found.manifest, is_base=True)
+        return _result(bucket, found.manifest)
     except UnreadableIndexError as error:
-        failures.append(f"nothing can be compared with the result that the channel shows: {error.message}")
+        failures.append(_incomparable(error))
         return None
 
 
-def _result(bucket: Bucket, manifest: ResultManifest, *, is_base: bool = False) -> IndexAndManifest:
+def _is_whole(base: IndexAndManifest | None) -> bool:
+    """Returns False if the index of a base has another content than its manifest says."""
+    try:
+        if base is not None:
+            base.index.verify()
+    except UnreadableIndexError:
+        return False
+    return True
+
+
+def _with_built_index(bucket: Bucket, base: IndexAndManifest, failures: list[str]) -> IndexAndManifest | None:
+    """Returns a base with an index that is built from its predictions, or None if these are damaged as well."""
+    try:
+        return replace(base, index=build_result_index(bucket, base.manifest))
+    except UnreadableIndexError as error:
+        failures.append(_incomparable(error))
+        return None
+
+
+def _incomparable(error: UnreadableIndexError) -> str:
+    return f"nothing can be compared with the result that the channel shows: {error.message}"
+
+
+def _result(bucket: Bucket, manifest: ResultManifest) -> IndexAndManifest:
     return IndexAndManifest(
-        index=open_whole_index(bucket, manifest) if is_base else open_result_index(bucket, manifest),
+        index=open_result_index(bucket, manifest),
         manifest=manifest,
         table_since=_table_since(bucket, manifest.revision),
     )

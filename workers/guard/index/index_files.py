@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -57,8 +58,8 @@ def _write(bucket: Bucket, path: str, shape: IndexShape, parts: Iterable[SortedR
     schema = shape.schema()
     batches = (_fitted(part, shape, schema) for part in counts.over(parts))
     rows, repeated, last_key = 0, 0, None
-    with bucket.writer(path, durable=True) as out:
-        hashed = _HashedWriter(out)
+    with bucket.writer(path, durable=True) as out, ThreadPoolExecutor(1) as thread:
+        hashed = _HashedWriter(out, thread)
         with pa.ipc.new_file(hashed, schema) as index:
             for batch in _rebatched(merge(batches, shape), schema):
                 is_last = batch.num_rows < BATCH_ROWS
@@ -120,17 +121,19 @@ class _TotalCounts:
 
 
 class _HashedWriter:
-    """A file for Arrow to write to, which computes the digest of what is written."""
+    """A file for Arrow to write to, which computes the digest of what is written in a thread, while it is written."""
 
     closed = False
 
-    def __init__(self, out: IO[bytes]) -> None:
-        self._out, self._sha256, self._size = out, hashlib.sha256(), 0
+    def __init__(self, out: IO[bytes], thread: ThreadPoolExecutor) -> None:
+        self._out, self._thread, self._sha256, self._size = out, thread, hashlib.sha256(), 0
 
     def write(self, data: memoryview) -> int:
-        self._sha256.update(data)
-        self._size += len(data)
-        return self._out.write(data)
+        hashing = self._thread.submit(self._sha256.update, data)
+        written = self._out.write(data)
+        hashing.result()
+        self._size += written
+        return written
 
     def flush(self) -> None:
         """Does nothing: the bucket does it."""

@@ -38,8 +38,7 @@ def open_result_index(bucket: Bucket, manifest: ResultManifest) -> PredictionInd
     with contextlib.suppress(UnreadableIndexError):
         if manifest.index is not None:
             return open_index(bucket, path, manifest.index)
-    index_from_csv(bucket, manifest.revision, keys=manifest.keys, interval=manifest.interval, text_sha256=manifest.text_sha256)
-    return open_index(bucket, path)
+    return build_result_index(bucket, manifest)
 
 
 def open_whole_index(bucket: Bucket, manifest: ResultManifest) -> PredictionIndex:
@@ -52,9 +51,18 @@ def open_whole_index(bucket: Bucket, manifest: ResultManifest) -> PredictionInde
     try:
         index.verify()
     except UnreadableIndexError:
-        index_from_csv(bucket, manifest.revision, keys=manifest.keys, interval=manifest.interval, text_sha256=manifest.text_sha256)
-        return open_result_index(bucket, manifest)
+        return build_result_index(bucket, manifest)
     return index
+
+
+def build_result_index(bucket: Bucket, manifest: ResultManifest) -> PredictionIndex:
+    """Builds the index of a result from its predictions, in place of the one it has, and opens it.
+
+    Raises:
+        UnreadableIndexError: the predictions are damaged as well.
+    """
+    index_from_csv(bucket, manifest.revision, keys=manifest.keys, interval=manifest.interval, text_sha256=manifest.text_sha256)
+    return open_index(bucket, f"{manifest.revision}/{INDEX}")
 
 
 def index_from_csv(bucket: Bucket, revision: str, *, keys: Sequence[str], interval: bool, text_sha256: str) -> WrittenIndex:
