@@ -13,6 +13,7 @@ from shared.catalog.channels import (
     channel_changes,
     check_whole,
     list_channels,
+    show_newest,
 )
 from shared.catalog.manifests import ResultManifest
 from shared.catalog.results import FoundResult, find_revision, inspect_result
@@ -33,6 +34,7 @@ def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: s
     now = existing_channel(bucket, channel)
     target = _result_of(bucket, to) if to is not None else _previous(bucket, channel, now)
     if now.shows(target):
+        _complete(bucket, channel, now)
         raise RequestError(
             f"{channel} shows the result of job {target.job_id} already", next_step=f"See its results: scoring results history {channel}"
         )
@@ -52,6 +54,13 @@ def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: s
     return change
 
 
+def _complete(bucket: Bucket, channel: str, now: ChannelChange) -> None:
+    """Completes the newest change of a channel: its command may have been interrupted before it copied all files."""
+    show_newest(bucket, channel)
+    if now.how in ("rolled back", "unpinned"):
+        _announce(bucket, channel, now)
+
+
 def _origin(bucket: Bucket, target: ResultManifest) -> str | None:
     """Returns the job whose table a fix scores, as a channel recorded it when it showed the fix; None for a result that is no fix."""
     if target.fixes is None:
@@ -62,7 +71,7 @@ def _origin(bucket: Bucket, target: ResultManifest) -> str | None:
 
 def unpin(bucket: Bucket, channel: str, *, reason: str = "") -> ChannelChange | None:
     """Ends the pin of a channel, which keeps showing its result until the next one; returns None if it is not pinned."""
-    existing_channel(bucket, channel)
+    now = existing_channel(bucket, channel)
 
     def unpinned(now: ChannelChange | None) -> ChannelChange | None:
         if now is None or not now.pinned:
@@ -72,6 +81,8 @@ def unpin(bucket: Bucket, channel: str, *, reason: str = "") -> ChannelChange | 
     change = change_channel(bucket, channel, unpinned)
     if change is not None:
         _announce(bucket, channel, change)
+    elif now.how == "unpinned":
+        _complete(bucket, channel, now)
     return change
 
 

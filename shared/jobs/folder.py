@@ -252,8 +252,9 @@ class JobFolder:
             return
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
         self._keep(outcome)
-        for name in (JobFile.DELIVERY_ATTEMPT, JobFile.NOTIFIED, JobFile.OUTCOME):
-            self.bucket.delete(self.file(name))
+        # the record of the notice names the end that it is about: it stays, so that an interruption here does not announce that end twice
+        self.bucket.delete(self.file(JobFile.DELIVERY_ATTEMPT))
+        self.bucket.delete(self.file(JobFile.OUTCOME))
         # again: a process that read the old outcome may have removed the mark
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 

@@ -1,6 +1,6 @@
 """Injected faults: jobs run on a real server and real workers while things are killed, cut, filled and emptied.
 
 ``worker`` is the workers' Celery application with traps in it, ``relays`` the network and the object store that can fail, ``stage`` the
-server and workers that a run plays on and what must hold afterwards, ``faults`` what is done to them, and ``python -m
-tests.acceptance.faults`` the long form with its table.
+server and workers that a run plays on and what must hold afterwards, ``watcher`` reads the channel all the time, ``faults`` what is done to
+them, ``decisions`` what people do meanwhile about held results, and ``python -m tests.acceptance.faults`` the long form with its table.
 """

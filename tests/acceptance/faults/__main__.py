@@ -3,6 +3,7 @@
 import argparse
 import collections
 import contextlib
+import itertools
 import random
 import statistics
 import sys
@@ -16,8 +17,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.acceptance.faults.faults import CHAOS, FAULTS, Fault, is_whole
-from tests.acceptance.faults.stage import Ending, Stage, stage
+from tests.acceptance.faults import decisions, faults
+from tests.acceptance.faults.faults import Fault, is_whole
+from tests.acceptance.faults.stage import SAMPLE, Ending, Stage, stage
 from tests.conftest import wait_until
 
 UNDISTURBED_JOBS = 3
@@ -25,6 +27,10 @@ UNDISTURBED_JOBS = 3
 
 CHAOS_EVERY = 4
 """Every so many runs several faults are played in one job."""
+CHAOS = faults.CHAOS | decisions.CHAOS
+OF_HELD = decisions.HELD | decisions.DECIDED | decisions.ON_S3
+"""The kinds with a held, approved or rolled back result: half of the runs without chaos."""
+FAULTS = faults.FAULTS | CHAOS | OF_HELD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +63,11 @@ class Undisturbed:
     model: bytes
     """What a training comes to."""
 
-    def expected(self, fault: Fault) -> bytes:
+    def expected(self, fault: Fault, ending: Ending, playing: Stage) -> bytes:
         """What a job must come to in spite of a fault; nothing where it has to fail."""
         if fault.verdict:
             return b""
-        return self.model if fault.is_training else self.text
+        return self.model if fault.is_training else playing.texts[ending.table]
 
 
 def undisturbed(playing: Stage, jobs: int = UNDISTURBED_JOBS) -> Undisturbed:
@@ -78,19 +84,22 @@ def play(playing: Stage, kind: str, before: Undisturbed, chance: random.Random) 
     try:
         playing.disarm()
         endings = _endings(playing, FAULTS[kind], chance, problems)
-    except pytest.fail.Exception as error:
+    except (pytest.fail.Exception, AssertionError) as error:
         problems.append(str(error))
         playing.let_all_end()  # what went wrong here must not be found in the runs after it
     return Run(
         kind=kind,
         endings=endings,
-        identical=bool(endings) and all(ending.text == before.expected(FAULTS[kind]) for ending in endings),
+        identical=bool(endings) and all(ending.text == before.expected(FAULTS[kind], ending, playing) for ending in endings),
         problems=problems,
         extra_seconds=max((ending.seconds for ending in endings), default=0.0) - before.seconds,
     )
 
 
 def _endings(playing: Stage, fault: Fault, chance: random.Random, problems: list[str]) -> list[Ending]:
+    if fault.scene is not None:
+        return fault.scene(playing, chance, problems)
+    base = playing.channel().job_id
     fault.before(playing, chance)
     twice = playing.saying("twice") if fault.every_message_twice else contextlib.nullcontext()
     with twice:
@@ -101,11 +110,15 @@ def _endings(playing: Stage, fault: Fault, chance: random.Random, problems: list
         playing.disarm()
     wait_until(lambda: is_whole(playing), 90, "both workers consuming again")
     problems += playing.problems(jobs, fault.verdict)
+    if fault.table != SAMPLE:
+        playing.clear_channel(base)
     return endings
 
 
 def _enqueue(playing: Stage, fault: Fault, number: int) -> str:
-    return playing.enqueue_training() if fault.is_training else playing.enqueue(fewer=number, twice=fault.every_message_twice)
+    if fault.is_training:
+        return playing.enqueue_training()
+    return playing.enqueue(fault.table, fewer=number, twice=fault.every_message_twice, held=fault.table != SAMPLE)
 
 
 def print_table(console: Console, runs: list[Run]) -> None:
@@ -130,15 +143,24 @@ def print_table(console: Console, runs: list[Run]) -> None:
 
 
 def order_of(runs: int, only: str, chance: random.Random) -> list[str]:
-    """The kinds to play: all in turn, chaos in between, in random order, but one stage after the other."""
-    plain = [kind for kind in FAULTS if kind not in CHAOS and only in kind]
-    wild = [kind for kind in CHAOS if only in kind]
+    """The kinds to play: chaos, those with held results and the others in turn, each kind as often as the next, one stage at a time."""
+    wild, of_held, others = (
+        [kind for kind in FAULTS if only in kind and (kind in CHAOS, kind in OF_HELD) == wanted]
+        for wanted in ((True, False), (False, True), (False, False))
+    )
+    for kinds in (of_held, others):
+        chance.shuffle(kinds)
+    plain = [kind for pair in itertools.zip_longest(_endless(of_held, runs), _endless(others, runs)) for kind in pair if kind]
     turns = [
         (wild[number // CHAOS_EVERY % len(wild)] if wild and (number % CHAOS_EVERY == 0 or not plain) else plain[number % len(plain)])
         for number in range(runs)
     ]
     chance.shuffle(turns)
     return sorted(turns, key=lambda kind: [*STAGES].index(stage_name(kind)))
+
+
+def _endless(kinds: list[str], count: int) -> list[str]:
+    return list(itertools.islice(itertools.cycle(kinds), count))
 
 
 LITTLE_MEMORY = 1 << 30
@@ -189,6 +211,8 @@ def main() -> int:
                     console.print(
                         f"{number:4} {kind:76} {run.extra_seconds:+6.1f} s  {verdict}", highlight=False, markup=False, soft_wrap=True
                     )
+                if playing.watcher is not None:
+                    console.print(f"the channel of stage {name} was read {playing.watcher.reads:,} times", highlight=False)
     print_table(console, runs)
     console.print(f"{time.monotonic() - began:.0f} s")
     return 0 if all(run.good for run in runs) else 1

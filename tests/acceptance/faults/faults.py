@@ -15,7 +15,7 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from shared.queue.routes import GC
-from tests.acceptance.faults.stage import PROCESSES, Stage
+from tests.acceptance.faults.stage import PROCESSES, SAMPLE, Ending, Stage
 from tests.conftest import wait_until
 
 PAUSE_SECONDS = 3.0
@@ -38,10 +38,16 @@ FIT_PLACES = ["fit, before the model", "fit, with the model", "fit, before its o
 LOAD_PLACES = ["load, before the model", "load, with the model"]
 
 Deed = Callable[[Stage, str, random.Random], None]
+Scene = Callable[[Stage, random.Random, list[str]], list[Ending]]
+"""Plays several jobs and what people do between them; adds what was wrong to the list, and returns how the jobs ended."""
 
 
 def nothing(stage: Stage, chance: random.Random) -> None:
     """What most faults need before the job is sent."""
+
+
+def no_deed(stage: Stage, job_id: str, chance: random.Random) -> None:
+    """All of it was said before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +56,7 @@ class Fault:
 
     side: str
     """What it is done to: two at once must be done to different sides."""
-    deed: Deed
+    deed: Deed = no_deed
     """Done after the job was sent."""
     before: Callable[[Stage, random.Random], None] = nothing
     """Done before it is sent."""
@@ -61,6 +67,10 @@ class Fault:
     """True when the job is one that trains."""
     verdict: str = ""
     """An expression that the reason of the job must match, which has to fail; empty when it has to be done."""
+    table: str = SAMPLE
+    """What is scored; the result of any other one must be held."""
+    scene: Scene | None = None
+    """What is played in place of one job with a deed."""
 
 
 def trap(place: str, action: str) -> Fault:
@@ -335,10 +345,6 @@ def clock_steps(stage: Stage, job_id: str, chance: random.Random) -> None:
         stage.set_clock(worker, 0)
 
 
-def no_deed(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """All of it was said before."""
-
-
 def copy_waiting_messages(stage: Stage, job_id: str, chance: random.Random) -> None:
     in_the_middle(stage, job_id, chance)
     for queue in ("control", "score", "train"):
@@ -521,8 +527,9 @@ BESIDE_ANOTHER_STACK: dict[str, Fault] = {
     },
 }
 """Played where a second stack works on the same bucket."""
+CHAOS_SIDES = (WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, UPKEEP_FAULTS, CLOCK_FAULTS)
 CHAOS: dict[str, Fault] = {
-    "chaos": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, UPKEEP_FAULTS, CLOCK_FAULTS),
+    "chaos": chaos(TRAP_PLACES, *CHAOS_SIDES),
     "chaos, two jobs at once": chaos(TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, DISK_FAULTS, CLOCK_FAULTS, jobs=2),
     "s3: chaos": chaos(S3_TRAP_PLACES, WORKER_FAULTS, SERVER_FAULTS, NETWORK_FAULTS, STORE_FAULTS),
 }

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from tests.acceptance.faults.__main__ import LITTLE_MEMORY, Run, Undisturbed, play, undisturbed
+from tests.acceptance.faults.decisions import PLACES_OF_HELD, PLACES_OF_PUBLICATION
 from tests.acceptance.faults.faults import FIT_PLACES, FROZEN_PLACES, HELD_PLACES, LOAD_PLACES, S3_TRAP_PLACES, TRAP_PLACES
 from tests.acceptance.faults.memory import kills
-from tests.acceptance.faults.stage import PROCESSES, Stage, stage
+from tests.acceptance.faults.stage import HALVED, PROCESSES, Stage, stage
 from tests.conftest import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -33,6 +34,11 @@ SHORT = [
     "fit, with the model: kill the process",
     "load, before the model: kill the process, again and again",
     "finish, between predictions and manifest: kill the process, again and again",
+]
+SHORT_OF_HELD = [
+    "held: held, before its mark: kill the process",
+    "approved: killed at a write, then again, and channel, after its predictions: kill the worker",
+    "rolled back: killed at a write, then again",
 ]
 SHORT_IN_LITTLE_MEMORY = ["memory: fit, before the model: eats it, again and again"]
 SHORT_ON_S3 = ["s3: finish, half the result written: kill the process", "s3: store does it and is not heard"]
@@ -70,14 +76,25 @@ def test_every_named_point_is_come_to(playing: tuple[Stage, Undisturbed]) -> Non
     with started.saying("passed"):
         started.end_of(started.enqueue())
         started.end_of(started.enqueue_training())
+        started.end_of(started.enqueue(HALVED))
         passed = set((started.talk / "passed").read_text().splitlines())
-    assert passed >= {*TRAP_PLACES, *FROZEN_PLACES, *HELD_PLACES, *S3_TRAP_PLACES, *FIT_PLACES, *LOAD_PLACES}
+    started.clear_channel(started.last_of_sample)
+    places = {*TRAP_PLACES, *FROZEN_PLACES, *HELD_PLACES, *S3_TRAP_PLACES, *FIT_PLACES, *LOAD_PLACES}
+    assert passed >= places | {*PLACES_OF_HELD, *PLACES_OF_PUBLICATION}
 
 
 @pytest.mark.parametrize("kind", SHORT)
 def test_a_fault_changes_nothing_but_the_time(playing: tuple[Stage, Undisturbed], kind: str) -> None:
     started, before = playing
     check(play(started, kind, before, random.Random(kind)))
+
+
+@pytest.mark.parametrize("kind", SHORT_OF_HELD)
+def test_the_channel_shows_one_whole_approved_result_whatever_is_killed(playing: tuple[Stage, Undisturbed], kind: str) -> None:
+    started, before = playing
+    check(play(started, kind, before, random.Random(kind)))
+    assert started.watcher is not None
+    assert started.watcher.reads > 0
 
 
 @pytest.mark.parametrize("kind", SHORT_ON_S3)
@@ -100,7 +117,7 @@ def test_in_little_memory_a_fit_that_does_not_fit_fails_after_three_tries(tmp_pa
 def check(run: Run) -> None:
     assert run.problems == []
     assert run.identical, [ending.state for ending in run.endings]
-    assert [ending.notices for ending in run.endings] == [1]
+    assert {ending.notices for ending in run.endings} == {1}
 
 
 def test_a_row_that_kills_its_worker_becomes_a_reject_and_its_neighbours_are_scored(playing: tuple[Stage, Undisturbed]) -> None:

@@ -1,5 +1,7 @@
 """One person decides about a held result; channels go back and stay there until somebody unpins them."""
 
+import contextlib
+import gzip
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,18 +12,23 @@ from producers.channels.deciding import approve, refuse
 from producers.channels.held import list_held
 from producers.channels.moving import existing_channel, roll_back_channel, unpin
 from shared.bucket.local import LocalBucket
-from shared.catalog.channels import channel_folder, read_channel
+from shared.catalog.channels import channel_changes, channel_folder, read_channel
 from shared.catalog.held import read_decision
+from shared.catalog.manifests import PREDICTIONS
 from shared.errors import RequestError
 from shared.guard.config import GUARD
+from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, close_job, open_jobs
+from shared.jobs.outbox import undelivered
 from shared.jobs.states import JobState
 from shared.retention.needs import read_needs
 from shared.settings import Settings
-from tests.handmade import make_job, publish_handmade, row, run_job, text_at, write_table
+from tests.handmade import die_after, make_job, publish_handmade, row, run_job, text_at, write_table
+from workers.notices import delivery
 from workers.scoring import publishing
 
 ROWS = 600
+METHODS = ["write", "create", "copy", "delete"]
 
 
 @pytest.fixture
@@ -82,6 +89,22 @@ def test_an_approval_whose_command_died_is_completed_by_the_next(bucket, setting
     assert "meant" in outcome.facts["approved"]
 
 
+def test_an_approval_that_dies_at_any_write_does_not_announce_twice_that_the_result_is_held(bucket, settings, held, monkeypatch):
+    outcome = held.outcome()
+    delivery.deliver_job_notice(held, None)
+    for writes in range(20):
+        with monkeypatch.context() as patch:
+            left = die_after(patch, bucket, writes, METHODS)
+            with contextlib.suppress(KeyboardInterrupt):
+                approve(settings, bucket, held.job_id, reason="meant")
+        assert held.outcome() is None or delivery.is_delivered(held, outcome)
+        if left[0] >= 0:
+            break
+        held.bucket.delete(held.file(JobFile.DECISION))
+        held.write_outcome(outcome)
+    assert 3 < writes < 19
+
+
 def test_a_result_that_is_not_held_is_refused(bucket, settings):
     done = job_for(bucket, 1)
     with pytest.raises(RequestError, match="is not held: the job is done"):
@@ -133,6 +156,44 @@ def test_a_rollback_goes_back_one_step_each_time_and_pins(bucket):
     assert unpin(bucket, "live") is None
     now = existing_channel(bucket, "live")
     assert (now.job_id, now.pinned) == (folders[0].job_id, False)
+
+
+def test_a_rollback_that_died_at_any_write_is_completed_by_the_next(bucket, monkeypatch):
+    first, second = job_for(bucket, 1), job_for(bucket, 2, ROWS - 3)
+    texts = [text_at(bucket, change.revision) for change in reversed([*channel_changes(bucket, "live")])]
+    for writes in range(30):
+        with monkeypatch.context() as patch:
+            left = die_after(patch, bucket, writes, METHODS)
+            with contextlib.suppress(KeyboardInterrupt):
+                roll_back_channel(bucket, "live", to=first.job_id, reason="absurd")
+        assert gzip.decompress(bucket.read(f"{channel_folder('live')}/{PREDICTIONS}")).decode() in texts
+        if left[0] >= 0:
+            break
+        with contextlib.suppress(RequestError):  # it shows it already
+            roll_back_channel(bucket, "live", to=first.job_id, reason="absurd")
+        assert text_at(bucket, channel_folder("live")) == texts[0]
+        now = read_channel(bucket, "live")
+        assert (now.job_id, now.pinned) == (first.job_id, True)
+        assert [folder.name for folder in undelivered(bucket)][-1] == f"channel-live-{now.number:06d}"
+        roll_back_channel(bucket, "live", to=second.job_id, reason="for the next one")
+    assert 8 < writes < 29
+
+
+def test_an_unpin_that_died_at_any_write_is_completed_by_the_next(bucket, monkeypatch):
+    jobs = [job_for(bucket, 1).job_id, job_for(bucket, 2, ROWS - 3).job_id]
+    for writes in range(30):
+        roll_back_channel(bucket, "live", to=jobs[writes % 2], reason="absurd")
+        with monkeypatch.context() as patch:
+            left = die_after(patch, bucket, writes, METHODS)
+            with contextlib.suppress(KeyboardInterrupt):
+                unpin(bucket, "live")
+        if left[0] >= 0:
+            break
+        unpin(bucket, "live")
+        now = read_channel(bucket, "live")
+        assert not now.pinned
+        assert f"channel-live-{now.number:06d}" in {folder.name for folder in undelivered(bucket)}
+    assert 8 < writes < 29
 
 
 def test_a_rollback_to_a_job_shows_the_result_of_this_job(bucket):
