@@ -79,5 +79,7 @@ def print_job(console: Console, status: JobStatus) -> None:
 
 def outcome_facts(outcome: Outcome) -> dict[str, str]:
     """The facts of an outcome that are not empty."""
-    facts = {"release": outcome.release, "result": outcome.result} | outcome.facts | {"next": outcome.next_step}
+    first, *others = outcome.next_step.splitlines() or [""]
+    step = "; ".join([first, *(f"{line[:1].lower()}{line[1:]}" for line in others)])  # a fact is one line
+    facts = {"release": outcome.release, "result": outcome.result} | outcome.facts | {"next": step}
     return {name: value for name, value in facts.items() if value}

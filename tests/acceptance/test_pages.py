@@ -18,6 +18,7 @@ from tests.conftest import READY_CLI, REPOSITORY, Place, make_place, stop
 pytestmark = pytest.mark.slow
 
 GUIDE = "docs/how-to/add-a-model.md"
+WALK = "docs/how-to/a-held-result.md"
 
 
 def pages_of(content: Any) -> Iterator[str]:
@@ -117,3 +118,25 @@ def test_the_correction_that_the_guide_to_rejects_shows_leaves_no_reject(reader:
     manifests = (json.loads(found.read_text()) for found in reader.place.bucket.glob("data/predict/output/*/*/*/*/*/manifest.json"))
     [manifest] = (manifest for manifest in manifests if manifest["fixes"])
     assert (manifest["rows_in"], manifest["rows_rejected"]) == (300, 0)
+
+
+def test_a_new_user_breaks_a_table_finds_why_approves_refuses_and_rolls_back_from_the_page_alone(reader: Reader) -> None:
+    reader.read("README.md")
+    (reader.folder / "bucket").symlink_to(reader.place.bucket)  # where the bucket of a new user is
+    printed, held = {}, ""
+    for line in "".join(blocks(WALK, "shell")).splitlines():
+        if line in reader.printed:  # the stack has these since the README
+            continue
+        if "JOB" in line:
+            [held] = [result["job_id"] for result in reader.place.scoring_json("results", "held")]
+        said = reader.type(re.sub(r"\bJOB\b", held, line), WALK)
+        printed[line] = [*printed.get(line, []), said]
+    shown = [said.rstrip().splitlines()[1:] for said in printed["scoring results history live"]]
+    assert [len(changes) for changes in shown] == [1, 2, 5]
+    assert ["passed the guard" in shown[-1][0], "unpinned" in shown[-1][1], "approved" in shown[-1][3]] == [True] * 3
+    codes = [said[0].splitlines()[-1] for line, said in printed.items() if "|| echo" in line]
+    assert codes == ["exit code 7"] * 3
+    assert "guard.html" in printed["scoring jobs show JOB"][0]
+    assert "same features: the model changed   0" in printed["scoring results diff JOB --top 3"][0]
+    assert "att144" in printed["scoring why 2 Computer --in JOB"][0]
+    assert reader.place.scoring_json("results", "held") == []

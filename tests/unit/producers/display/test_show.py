@@ -563,3 +563,8 @@ def test_a_release_that_cannot_be_signed_is_to_be_trained_again_and_not_answered
     with pytest.raises(ModelError) as refused:
         sign_release(bucket, release)
     assert refused.value.next_step == "Train it again: scoring train v1 --again"
+
+
+def test_the_two_commands_of_a_held_result_are_one_line_of_its_job():
+    outcome = Outcome(state="held", at=NOON, next_step="Publish it with: approve\nOr keep what live shows with: refuse")
+    assert jobs.outcome_facts(outcome)["next"] == "Publish it with: approve; or keep what live shows with: refuse"
