@@ -7,6 +7,7 @@ from producers.results.finding import find_result
 from shared.bucket.interface import Bucket
 from shared.catalog.channels import ChannelChange, channel_changes
 from shared.catalog.manifests import INDEX, ResultManifest
+from shared.catalog.result_index import open_result_index
 from shared.catalog.results import FoundResult, inspect_result
 from shared.errors import RequestError, UnreadableIndexError
 from shared.guard.config import ChannelGuard, guard_config_or_defaults
@@ -87,17 +88,16 @@ def _note(result: ResultManifest, channel: str, base: ResultManifest, now: Chann
 
 
 def open_checked_index(bucket: Bucket, result: ResultManifest) -> PredictionIndex:
-    """Opens the index of a result after its content is verified.
+    """Opens the index of a result after its content is verified; a result of an earlier version gets one from its predictions first.
 
     Raises:
-        RequestError: the result has no index, as results of an earlier version.
-        UnreadableIndexError: the index is damaged.
+        UnreadableIndexError: the index is damaged, or it is missing and the predictions are damaged.
     """
     path = f"{result.revision}/{INDEX}"
     again = "Score its table again with --again: the finish step writes an index."
-    if not bucket.exists(path):
-        raise RequestError(f"the result of job {result.job_id} has no index {path}, as those of earlier versions", next_step=again)
     try:
+        if not bucket.exists(path):
+            return open_result_index(bucket, result)
         if result.index is not None:
             with contextlib.suppress(UnreadableIndexError):
                 index = open_index(bucket, path, result.index)

@@ -10,6 +10,7 @@ from shared.bucket.interface import Bucket
 from shared.catalog.held import Decision, read_decision
 from shared.catalog.manifests import KEYS, OUTPUTS, ResultManifest
 from shared.catalog.paths import REVISIONS
+from shared.catalog.result_index import open_whole_index
 from shared.catalog.results import FoundResult, UnreadableResult, find_revision, inspect_result
 from shared.errors import MessageError, RequestError
 from shared.index_format import DEVICE, DEVICES, ENTITY
@@ -18,7 +19,6 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.states import JobState
 from shared.prediction_index import IndexRows, PredictionIndex
 from shared.records import decode_long
-from workers.guard.index.result_index import open_whole_index
 from workers.scoring.plan import Plan, PlannedChunk, read_plan
 
 KeyValues = tuple[int | str, ...]

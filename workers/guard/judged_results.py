@@ -11,12 +11,12 @@ from model_store.store import read_manifest
 from shared.bucket.interface import Bucket
 from shared.catalog.channels import ChannelChange
 from shared.catalog.manifests import ResultManifest
+from shared.catalog.result_index import build_result_index, open_result_index
 from shared.catalog.results import FoundResult, inspect_result
 from shared.errors import PermanentError, UnreadableIndexError
 from shared.guard.config import GuardConfig, GuardMode, read_guard_config
 from shared.guard.verdict import ConfigVersion, GuardVerdict, Outcome, read_verdict
 from workers.guard.comparison import IndexAndManifest, important_columns
-from workers.guard.index.result_index import build_result_index, open_result_index
 from workers.guard.judging import judge
 
 log = structlog.get_logger()

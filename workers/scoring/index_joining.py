@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from shared.catalog.manifests import ReleaseManifest
 from shared.index_format import IndexShape, may_be_whole
+from shared.indexing.index_files import WrittenIndex, write_index
+from shared.indexing.sorted_rows import SortedRows
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from workers.concurrency import read_each
 from workers.guard.index.features import Features
-from workers.guard.index.index_files import WrittenIndex, write_index
-from workers.guard.index.part_index import BrokenPartIndexError, SortedRows, read_part_index
+from workers.guard.index.part_index import BrokenPartIndexError, read_part_index
 from workers.scoring.parts import BrokenPartError, PartRecord
 from workers.scoring.plan import Plan
 from workers.tables.schema import CLICKS

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 
 from model_store.store import read_manifest
 from shared.catalog.manifests import INDEX, OUTPUTS, PREDICTIONS, REJECTS, DeviceSummary, ReleaseManifest, ResultManifest
+from shared.catalog.result_index import index_from_csv
 from shared.index_format import DEVICES
 from shared.jobs.files import JobFile, PartFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest, decode_long
 from workers.concurrency import at_once, prefetch_each, read_each
-from workers.guard.index.result_index import index_from_csv
 from workers.scoring.index_joining import IndexJoin, joining_indexes, shape_of
 from workers.scoring.parts import (
     ALL_DEVICES,

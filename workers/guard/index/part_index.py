@@ -14,10 +14,11 @@ import pyarrow as pa
 from isal import isal_zlib
 
 from shared.index_format import CLICKS, CR, DIGEST, HIGH, KEY, LINE, LOW, FeatureCounts, total
+from shared.indexing.index_keys import key_array
+from shared.indexing.sorted_rows import SortedRows, in_key_order
 from workers.guard.index.feature_counts import count_features
 from workers.guard.index.feature_digests import digest_rows
 from workers.guard.index.features import Features, feature_values
-from workers.guard.index.index_keys import key_array, stable_order
 
 _PART, _COUNTS, _CHECKSUM = b"part", b"feature_counts", b"crc32"
 MAX_LINE = (1 << 32) - 1
@@ -61,21 +62,6 @@ def _clicks_of(piece: IndexedRows) -> np.ndarray:
     return np.zeros(len(piece.lines)) if piece.clicks is None else piece.clicks
 
 
-@dataclass(frozen=True, kw_only=True)
-class SortedRows:
-    """Rows in key order, with the columns of an index except the file."""
-
-    batch: pa.RecordBatch
-    counts: FeatureCounts
-    file: int = 0
-    """The position of their file among those of the table."""
-
-    @property
-    def keys(self) -> pa.Array:
-        """The keys, int64 or text."""
-        return self.batch.column(KEY)
-
-
 def sorted_rows(
     names: Sequence[str], keys: Sequence[np.ndarray], cr: np.ndarray, bounds: Sequence[np.ndarray], indexed: IndexedRows, file: int
 ) -> SortedRows:
@@ -88,12 +74,6 @@ def sorted_rows(
     columns[LINE] = pa.array(np.where(indexed.lines <= MAX_LINE, indexed.lines, 0).astype(np.uint32))
     batch = in_key_order(pa.RecordBatch.from_arrays([*columns.values()], names=[*columns]))
     return SortedRows(batch=batch, counts=indexed.counts, file=file)
-
-
-def in_key_order(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns the rows in key order, those with the same key in their present order."""
-    order = stable_order(batch.column(KEY))
-    return batch if order is None else batch.take(pa.array(order))
 
 
 def write_part_index(out: IO[bytes], rows: SortedRows, predictions: str) -> None:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import ResultManifest
+from shared.catalog.result_index import open_result_index
 from shared.catalog.results import FoundResult, inspect_result
 from shared.errors import UnreadableIndexError
 from shared.guard.checks import CheckName, Weight
 from shared.guard.groups import Groups, groups_of
 from shared.guard.verdict import BaseResult, GuardVerdict
 from shared.prediction_index import PredictionIndex
-from workers.guard.index.result_index import open_result_index
 from workers.guard.measures.measuring import Measures, Unchanged, measure
 from workers.guard.report.changed_columns import ChangedColumn, changed_columns
 

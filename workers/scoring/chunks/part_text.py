@@ -10,10 +10,11 @@ import numpy as np
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import KEYS
 from shared.index_format import DEVICES
+from shared.indexing.sorted_rows import SortedRows
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from shared.records import FileDigest
-from workers.guard.index.part_index import IndexedRows, SortedRows, sorted_rows, write_part_index
+from workers.guard.index.part_index import IndexedRows, sorted_rows, write_part_index
 from workers.scoring.chunks.rates import NOT_FINITE, OUTSIDE, Scored
 from workers.scoring.parts import ALL_DEVICES, DeviceSum, digest_of, write_file
 from workers.scoring.plan import PlannedChunk

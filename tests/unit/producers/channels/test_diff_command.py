@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from producers.cli import root
 from shared.bucket.local import LocalBucket
-from shared.catalog.manifests import INDEX
+from shared.catalog.manifests import INDEX, PREDICTIONS
 from shared.errors import ScoringError
 from tests.guarded import ROWS, broken_lines, lines_with_clicks, make_guarded_bucket, manifest_of, score_on_channel, verdict_of
 from tests.handmade import make_job, run_job
@@ -153,12 +153,32 @@ def test_a_base_that_is_gone_is_named(held, live):
     assert "is gone or cannot be read" in message
 
 
-def test_a_result_without_an_index_says_what_to_do(live):
+def test_results_of_an_earlier_version_get_their_indexes_from_their_predictions_once(live):
+    base, first = score_on_channel(live, lines_with_clicks(), 5)
+    folder, outcome = score_on_channel(live, broken_lines(), 6)
+    known = json_of(diff(live, folder.job_id, "--against", base.job_id, "--json"))
+    paths = [f"{manifest_of(*job).revision}/{INDEX}" for job in ((base, first), (folder, outcome))]
+    for path in paths:
+        live.delete(path)
+    found = json_of(diff(live, folder.job_id, "--against", base.job_id, "--json"))
+    assert {kind: found["rows"][kind] for kind in ("lost", "new", "moved")} == {
+        kind: known["rows"][kind] for kind in ("lost", "new", "moved")
+    }
+    assert (known["knows_features"], found["knows_features"], found["clicks"]) == (True, False, None)
+    built = [live.read(path) for path in paths]
+    assert "It is unknown which rows have the same features" in diff(live, folder.job_id, "--against", base.job_id).stdout
+    assert [live.read(path) for path in paths] == built
+
+
+def test_a_result_of_an_earlier_version_whose_predictions_are_damaged_says_what_to_do(live):
     folder, outcome = score_on_channel(live, broken_lines(), 5)
-    live.delete(f"{manifest_of(folder, outcome).revision}/{INDEX}")
+    revision = manifest_of(folder, outcome).revision
+    live.delete(f"{revision}/{INDEX}")
+    live.write(f"{revision}/{PREDICTIONS}", (live.read(f"{revision}/{PREDICTIONS}") or b"")[:-20])
     message = refused(diff(live, folder.job_id))
-    assert "has no index" in message
+    assert PREDICTIONS in message
     assert "--again" in message
+    assert not live.exists(f"{revision}/{INDEX}")
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: b"", lambda data: data[:2000] + b"\xff" + data[2001:]])

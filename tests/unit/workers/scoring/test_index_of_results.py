@@ -11,12 +11,12 @@ import pytest
 from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import ResultManifest
+from shared.catalog.result_index import open_result_index
 from shared.errors import TableError, UnreadableIndexError
 from shared.jobs.files import PartFile
 from shared.jobs.folder import JobFolder
 from shared.prediction_index import PredictionIndex, open_index
 from tests.handmade import HEADER, PLACE, TABLE, make_job, plan, publish_handmade, row, run_job, score_chunks, write_table
-from workers.guard.index.result_index import open_result_index
 from workers.scoring import publishing
 from workers.scoring.chunks import chunk
 
@@ -207,7 +207,7 @@ def test_the_index_of_an_older_result_is_built_once_from_its_predictions(bucket,
     manifest = without_index(bucket, folder)
     assert "index" not in json.loads(manifest.to_json())
     assert rows_in(open_result_index(bucket, manifest)) == predictions(bucket, folder)
-    monkeypatch.setattr("workers.guard.index.result_index.index_from_csv", lambda *_, **__: pytest.fail("it was built twice"))
+    monkeypatch.setattr("shared.catalog.result_index.index_from_csv", lambda *_, **__: pytest.fail("it was built twice"))
     assert rows_in(open_result_index(bucket, manifest)) == predictions(bucket, folder)
 
 

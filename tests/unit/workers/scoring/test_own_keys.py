@@ -14,6 +14,7 @@ from model_store.library import ModelLibrary
 from producers.results import rejects as rejected
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import ResultManifest
+from shared.catalog.result_index import open_result_index
 from shared.errors import ModelError, TableError
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob, TrainJob
@@ -21,7 +22,6 @@ from shared.prediction_index import open_index
 from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import NOON, PLACE, make_job, text_at
 from tests.trainings import train
-from workers.guard.index.result_index import open_result_index
 from workers.scoring import planning, publishing
 from workers.scoring.chunks import chunk
 from workers.scoring.parts import missing_chunks

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from shared import prediction_index
 from shared.bucket.local import LocalBucket
 from shared.index_format import FeatureCounts, IndexShape, index_key, may_be_whole
+from shared.indexing import index_files, merging
+from shared.indexing.index_files import WrittenIndex, write_index
 from shared.prediction_index import PredictionIndex, open_index
-from workers.guard.index import index_files, merging
-from workers.guard.index.index_files import WrittenIndex, write_index
 from workers.guard.index.part_index import (
     BrokenPartIndexError,
     IndexedRows,

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shared.index_format import KEY, IndexShape
-from workers.guard.index.part_index import in_key_order
+from shared.indexing.sorted_rows import in_key_order
 
 RANGE_ROWS = 1 << 18
 """Rows that are sorted together, about: as many as 20 MB of whole keys with their values."""

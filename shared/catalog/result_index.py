@@ -15,10 +15,10 @@ from shared.bucket.interface import Bucket
 from shared.catalog.manifests import INDEX, PREDICTIONS, ResultManifest
 from shared.errors import UnreadableIndexError
 from shared.index_format import CR, DEVICE, ENTITY, HIGH, KEY, LINE, LOW, FeatureCounts, IndexShape, may_be_whole
+from shared.indexing.index_files import WrittenIndex, write_index
+from shared.indexing.index_keys import key_array
+from shared.indexing.sorted_rows import SortedRows, in_key_order
 from shared.prediction_index import PredictionIndex, open_index
-from workers.guard.index.index_files import WrittenIndex, write_index
-from workers.guard.index.index_keys import key_array
-from workers.guard.index.part_index import SortedRows, in_key_order
 
 _BLOCK_BYTES = 4 << 20
 """Bytes of csv text that are parsed together."""

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from shared.bucket.interface import Bucket
 from shared.index_format import BATCH_ROWS, CLICKS, FILE, KEY, FeatureCounts, IndexShape, counts_metadata
+from shared.indexing.index_keys import as_text, count_repeated
+from shared.indexing.merging import OverlapError, appended, merged_by_ranges
+from shared.indexing.sorted_rows import SortedRows, in_key_order
 from shared.records import FileDigest
-from workers.guard.index.index_keys import as_text, count_repeated
-from workers.guard.index.merging import OverlapError, appended, merged_by_ranges
-from workers.guard.index.part_index import SortedRows, in_key_order
 
 Merge = Callable[[Iterable[pa.RecordBatch], IndexShape], Iterator[pa.RecordBatch]]
 

@@ -1,0 +1,1 @@
+"""Writes prediction indexes: rows in key order, from sorted parts."""
