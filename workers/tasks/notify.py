@@ -5,9 +5,11 @@ import structlog
 
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import StepMessage
+from shared.jobs.states import SETTLED_STATES
 from shared.queue import routes
 from workers.notices import delivery
 from workers.recovery.attempts import MAX_CRASHES, Attempt
+from workers.recovery.crash_records import remove_crash_records
 from workers.tasks.delivering import deliver_outcome
 from workers.tasks.runner import step
 
@@ -24,3 +26,12 @@ def notify(task: celery.Task, message: StepMessage, folder: JobFolder, attempt: 
         delivery.give_up_delivery(folder)
         return
     deliver_outcome(task, folder)
+    if attempt.written is not None:
+        _remove_records_of_ended_steps(folder)
+
+
+def _remove_records_of_ended_steps(folder: JobFolder) -> None:
+    """Removes the crash record of a finish step that died after it had published: it does not run again."""
+    outcome = folder.outcome()
+    if outcome is not None and outcome.state in SETTLED_STATES and folder.is_settled(outcome):
+        remove_crash_records(folder)

@@ -211,6 +211,21 @@ def test_a_result_that_cannot_be_put_in_its_place_fails_a_job_that_was_done_and_
     assert text_at(bucket, folder.outcome().result) == expected
 
 
+def test_a_finish_that_was_sent_again_and_dies_after_it_published_leaves_no_record(bucket, client, monkeypatch):
+    folder = make_job(bucket)
+    plan(folder)
+    score_chunks(folder, bucket.root / "no-cache")
+    attempts.note_sent_again(client, folder.job_id, [routes.SCORE_FINISH])
+    with monkeypatch.context() as patch:
+        patch.setattr(score.progress, "forget", die)
+        assert run(score.score_finish, whole(folder)) == signal.SIGKILL
+    assert folder.is_published
+    assert [info.path for info in bucket.files(folder.file("deaths"))] == [folder.file("deaths/score.finish.json")]
+    attempts.note_sent_again(client, folder.job_id, [routes.NOTIFY])
+    assert run(notify.notify, whole(folder)) == 0
+    assert bucket.files(folder.file("deaths")) == []
+
+
 def test_a_notice_that_kills_its_process_is_given_up(bucket, monkeypatch):
     folder = make_job(bucket)
     folder.cancel()
