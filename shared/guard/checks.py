@@ -130,11 +130,13 @@ class Clipped(CheckConfig):
 
 
 class Constant(CheckConfig):
-    """One rate for all rows of a device."""
+    """One rate for all rows of a device, or one value of an important column that varied in the base."""
 
     unit: ClassVar[Unit] = Unit.SWITCH
     warn: Switch = False
     block: Switch = True
+    columns: Annotated[int, Field(ge=0, le=1000, strict=True, description="a whole number from 0 to 1000, like 10")] = 10
+    """How many columns, by their importance in the release; 0 for rates alone."""
 
 
 class MeanCr(CheckConfig):

@@ -95,9 +95,9 @@ def live(trained: Place, frame: pd.DataFrame) -> Channel:
     return channel
 
 
-def important_column(place: Place) -> str:
-    """The attribute whose change moves the rates of v1 most."""
-    columns = place.scoring_json("models", "show", "v1")["evaluation"]["importance"]["columns"]
+def important_column(place: Place, model: str = "v1") -> str:
+    """The attribute whose change moves the rates of a model most."""
+    columns = place.scoring_json("models", "show", model)["evaluation"]["importance"]["columns"]
     return max((name for name in columns if name.startswith("att")), key=lambda name: abs(columns[name]))
 
 
@@ -229,6 +229,16 @@ def test_a_constant_important_column_is_held(trained: Place, frame: pd.DataFrame
     channel.score(base, "base")
     before = channel.rates
     channel.score(base.assign(**{column: 1}), "constant", code=HELD)
+    assert channel.rates == before
+
+
+def test_a_constant_important_column_that_hardly_moves_rates_is_held(trained: Place, frame: pd.DataFrame) -> None:
+    channel = Channel(place=trained, name="stuck", frame=frame, model="v2")
+    column = important_column(trained, "v2")
+    channel.score(frame, "base")
+    before = channel.rates
+    outcome = channel.score(frame.assign(**{column: 0}), "stuck", code=HELD)
+    assert f"all {len(frame):,} rows have the value 0 in {column}" in outcome["reason"]
     assert channel.rates == before
 
 

@@ -11,6 +11,7 @@ from shared.guard.checks import Grouping, Weight
 from shared.guard.verdict import ALL
 from workers.guard.checks.finding import Finding, Skipped, too_few
 from workers.guard.checks.psi import in_quantile_bins, psi_above_chance
+from workers.guard.checks.table_checks import constant_columns
 from workers.guard.checks.words import change, percent, rate, relative_change
 from workers.guard.comparison import Comparison
 from workers.guard.measures.measuring import Rates
@@ -20,7 +21,11 @@ Findings = list[Finding | Skipped]
 
 
 def constant(comparison: Comparison) -> Findings:
-    """Returns whether all rows of a group have one rate."""
+    """Returns whether all rows of a group have one rate, and which important columns have one value."""
+    return [*_constant_rates(comparison), *constant_columns(comparison)]
+
+
+def _constant_rates(comparison: Comparison) -> Findings:
     rates, min_rows = comparison.measures.rates.new, comparison.config.checks.constant.min_rows
     found: Findings = []
     for name, codes in comparison.groups_by(Grouping.DEVICE):

@@ -1,6 +1,6 @@
-"""The checks of the table that was scored: psi_features, same_table."""
+"""The checks of the table that was scored: psi_features, same_table, and the columns of constant."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import numpy as np
@@ -10,8 +10,9 @@ from shared.index_format import FeatureCounts
 from shared.prediction_index import PredictionIndex
 from workers.guard.checks.finding import Finding, Skipped, too_few
 from workers.guard.checks.psi import psi_above_chance, with_own_bins
-from workers.guard.checks.words import hours
+from workers.guard.checks.words import hours, percent
 from workers.guard.comparison import Comparison
+from workers.guard.index.feature_counts import bin_edges
 
 Findings = list[Finding | Skipped]
 
@@ -35,6 +36,44 @@ def psi_features(comparison: Comparison) -> Findings:
         Finding(group=name, value=values[name], words=f"the values of {name} changed by {values[name]:.3g} (PSI above chance)")
         for name in first
     ]
+
+
+VARIED = 0.01
+"""The smallest share of the base's rows that had other values in a column which has one value now."""
+
+
+def constant_columns(comparison: Comparison) -> Findings:
+    """Returns which of the most important columns have one value, although they varied in the base.
+
+    A column that nearly all rows of the base agreed on has not varied: it may lose its other values because a campaign ends. One that
+    may have lost them by chance, in a small table, is not returned either.
+    """
+    config, base, new = comparison.config.checks.constant, comparison.base, comparison.new.index
+    if base is None or min(base.index.rows, new.rows) < config.min_rows:
+        return []
+    old = base.index
+    there = shared_columns(old.feature_counts, new.feature_counts)
+    found: Findings = []
+    for name in [name for name in comparison.important_columns if name in there][: config.columns]:
+        only = _only_value(new, name)
+        others = 0 if only is None else old.rows - _values_of(old, name).get(only, 0)
+        if only is not None and others >= VARIED * old.rows and psi_of_column(name, old, new) > 0:
+            value = str(only) if name in new.feature_counts.ones else f"about {bin_edges(only)[0]:.3g}"
+            before = f"{percent(others / old.rows)} of the rows of {comparison.theirs} had others"
+            found.append(Finding(group=name, value=1.0, words=f"all {new.rows:,} rows have the value {value} in {name}; {before}"))
+    return found
+
+
+def _only_value(index: PredictionIndex, name: str) -> int | None:
+    """Returns the one value, or bin, that all rows have in a column; None if they have several."""
+    values = [value for value, rows in _values_of(index, name).items() if rows]
+    return values[0] if len(values) == 1 else None
+
+
+def _values_of(index: PredictionIndex, name: str) -> Mapping[int, int]:
+    """Returns value -> rows of a binary column, and bin -> rows of a number column."""
+    ones = index.feature_counts.ones.get(name)
+    return index.feature_counts.bins[name] if ones is None else {0: index.rows - ones, 1: ones}
 
 
 def shared_columns(old: FeatureCounts, new: FeatureCounts) -> list[str]:

@@ -20,7 +20,7 @@ live:
     keys_new:      {warn: 20%}
     keys_doubled:  {block: 0}
     clipped:       {warn: 0.1%, block: 1%}
-    constant:      {block: true}
+    constant:      {block: true, columns: 10}
     mean_cr:       {warn: 10%, block: 25%, by: device, weight: clicks}
     p99_cr:        {warn: 25%, block: 100%, by: device}
     moved:         {by_more_than: 50%, warn: 5%, block: 20%, weight: clicks}

@@ -85,6 +85,16 @@ class Model:
     def trained(cls, random: np.random.Generator, level: float = 0.0, error: float = 0.08) -> Self:
         return cls(EFFECTS + random.normal(0, error, len(EFFECTS)), LEVEL + level + random.normal(0, 0.03))
 
+    @classmethod
+    def true(cls) -> Self:
+        """What really happens."""
+        return cls(EFFECTS)
+
+    @property
+    def important_columns(self) -> list[str]:
+        """The columns of its table, the most important first."""
+        return [f"att{place + 1}" for place in np.argsort(-np.abs(self.effects))]
+
     def rates(self, table: Table, level: float = 0.0) -> np.ndarray:
         of_all = bits_of(np.arange(1 << len(SHARES), dtype=np.uint64)) @ self.effects
         return 1 / (1 + np.exp(-(self.level + level + of_all[table.attributes] + DEVICE_EFFECTS[table.device])))

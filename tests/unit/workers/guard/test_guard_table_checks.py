@@ -5,7 +5,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from shared.guard.checks import Checks, PsiFeatures
+from shared.guard.checks import Checks, Constant, PsiFeatures
 from shared.guard.config import ChannelGuard
 from shared.guard.verdict import CheckOutcome
 from tests.unit.workers.guard.made_up import NOON, index, judged, keys, only, outcomes, result
@@ -30,6 +30,49 @@ def counted(numbers) -> dict[int, int]:
 def test_a_column_that_becomes_constant_warns_and_the_others_pass():
     verdict = judged(table({"att1": 0, "att2": 600}), table({"att1": 6000, "att2": 600}))
     assert outcomes(verdict, "psi_features") == {"att1": WARN, "att2": OK}
+
+
+@pytest.mark.parametrize("now", [0, ROWS])
+def test_an_important_column_that_becomes_constant_is_held(now):
+    verdict = judged(table({"att1": now, "att2": 600}), table({"att1": 6000, "att2": 600}), important_columns=["att2", "att1"])
+    assert outcomes(verdict, "constant") == dict.fromkeys(("Computer", "Smartphone", "Tablet"), OK) | {"att1": BLOCK}
+    [sentence] = [check.sentence for check in verdict.checks if check.group == "att1" and check.outcome == BLOCK]
+    assert sentence == f"all 12,000 rows have the value {int(now > 0)} in att1; 50 % of the rows of live's result had others"
+    assert verdict.outcome == "hold"
+
+
+@pytest.mark.parametrize(
+    ("before", "important", "config"),
+    [
+        (0, ["att1"], Constant()),  # it has always been so
+        (ROWS // 101, ["att1"], Constant()),  # fewer than 1 % of the rows: a campaign that ended
+        (6000, [], Constant()),  # a release without importance
+        (6000, ["att2", "att1"], Constant(columns=1)),
+        (6000, ["att1"], Constant(columns=0)),
+        (6000, ["att1"], Constant(min_rows=ROWS + 1)),
+    ],
+)
+def test_a_column_that_never_varied_or_is_not_important_is_not_held(before, important, config):
+    config = ChannelGuard(checks=Checks(constant=config))
+    verdict = judged(table({"att1": 0, "att2": 600}), table({"att1": before, "att2": 600}), important_columns=important, config=config)
+    assert BLOCK not in outcomes(verdict, "constant").values()
+
+
+def test_a_column_of_a_small_table_that_may_be_constant_by_chance_is_not_held():
+    few = [result(index(KEYS[:150], RATES[:150], features=np.zeros(150), ones={"att1": ones}, columns=["att1"])) for ones in (4, 0)]
+    verdict = judged(few[1], few[0], important_columns=["att1"])
+    assert BLOCK not in outcomes(verdict, "constant").values()
+
+
+def test_a_number_that_becomes_constant_is_held_with_its_value():
+    random = np.random.default_rng(1)
+    verdict = judged(
+        table(numbers={"price": np.full(ROWS, 5.0)}), table(numbers={"price": random.normal(9, 4, ROWS)}), important_columns=["price"]
+    )
+    [found] = [check for check in verdict.checks if check.group == "price" and check.check == "constant"]
+    assert found.outcome == BLOCK
+    assert found.sentence.startswith("all 12,000 rows have the value about 5 in price; ")
+    assert outcomes(judged(table(numbers={"price": np.zeros(ROWS)}), None, important_columns=["price"]), "constant").get("price") is None
 
 
 @pytest.mark.parametrize(("ones", "outcome"), [(6000, OK), (7000, OK), (9000, WARN)])

@@ -20,7 +20,8 @@ def replay(market, *, with_clicks=True, weeks=52):
             model, release = Model.trained(market.random), f"v1@202601{week // 4 + 1:02}T101500Z-9bfad3"
         table = market.table(market.without_some(0.02))
         new = result(scored(table, model.rates(table, level), with_clicks=with_clicks), release=release, table="ab"[week % 2])
-        yield judge(ChannelGuard(), channel="live", new=new, base=base, now=NOON + timedelta(weeks=week))
+        now = NOON + timedelta(weeks=week)
+        yield judge(ChannelGuard(), channel="live", new=new, base=base, now=now, important_columns=model.important_columns)
         base = new
         market.change_some_keywords(0.01)
 
