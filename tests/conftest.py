@@ -23,6 +23,7 @@ import hypothesis
 import pytest
 
 from producers.stack.server import server_binary
+from tests import ready_cli, ready_programs
 from tests.ready_cli import ReadyCli
 from tests.ready_programs import ReadyPrograms, Started
 
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from tests.scheduling import sort_longest_first
 
         sort_longest_first(items)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") != "no" and not os.environ.get("PYTEST_XDIST_WORKER"):
+        ready_cli.SERVER.share()
+        ready_programs.SERVER.share()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from tests.ready_programs import ReadyPrograms, fork_interpreters
+from tests.ready_programs import ForkServer, ReadyPrograms, fork_interpreters, receive
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BRING_PYARROW = {"comparing", "comparison", "sample", "changed_rows", "compared_results", "difference_files", "differences"}
@@ -29,25 +29,24 @@ BRING_PYARROW = {"comparing", "comparison", "sample", "changed_rows", "compared_
 NOT_IMPORTED = BRING_PYARROW | {"beat", "celery_program", "__main__"}
 """``beat`` reads the environment when it is imported, as a Celery application must; the last two are programs."""
 
+SERVER = ForkServer("tests.ready_cli")
+
 
 class ReadyCli:
     """What starts calls; nothing is imported before the first."""
 
     def __init__(self, programs: ReadyPrograms) -> None:
         self._programs = programs
-        self._line: socket.socket | None = None
 
     def run(
         self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float, folder: Path = REPOSITORY
     ) -> subprocess.CompletedProcess[str]:
         """As ``subprocess.run`` with ``capture_output`` does it, with nothing to read; raises TimeoutExpired after killing the process."""
-        if self._line is None:
-            self._line, self._server = _start()
         ours, theirs = socket.socketpair()
         with ours, ours.makefile("rw") as call, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             with theirs:
                 for_interpreters = [self._programs.line.fileno()] if _runs_interpreters(arguments) else []
-                socket.send_fds(self._line, [b"!"], [out.fileno(), err.fileno(), theirs.fileno(), *for_interpreters])
+                socket.send_fds(SERVER.line, [b"!"], [out.fileno(), err.fileno(), theirs.fileno(), *for_interpreters])
             call.write(json.dumps([list(arguments), dict(environment), str(folder)]) + "\n")
             call.flush()
             pid = int(call.readline())
@@ -72,40 +71,34 @@ def _text(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
     return file.read().decode()
 
 
-def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        program = f"from tests.ready_cli import serve; serve({theirs.fileno()})"
-        # a session of its own: Ctrl-C is for the tests, and it ends when they close the line
-        server = subprocess.Popen(
-            [sys.executable, "-c", program], cwd=REPOSITORY, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], start_new_session=True
-        )
-    return ours, server
+def serve(asked: int, line: int) -> None:
+    """Forks for each message; returns in each fork's child when its call is done, and in the server when the line is closed."""
+    with socket.socket(fileno=asked) as of_tests, socket.socket(fileno=line) as life:
+        if life in wait([of_tests, life]):
+            return
+        _import_commands()
+        gc.collect()
+        gc.freeze()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while streams := receive([of_tests], life):
+            _check_alone()
+            if not os.fork():
+                break
+            for stream in streams:
+                os.close(stream)
+        else:
+            return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _carry_out(streams)
 
 
-def serve(line: int) -> None:
-    """Forks for each message on the line; returns in each fork's child when its call is done, and in the server when the line is closed."""
+def _import_commands() -> None:
     import producers
 
     found = pkgutil.walk_packages(producers.__path__, "producers.")
     ours = [module.name for module in found if NOT_IMPORTED.isdisjoint(module.name.split("."))]
     for name in (*ours, "rich.progress", "rich.table"):
         importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(fileno=line) as asked:
-        while True:
-            message, streams, *_ = socket.recv_fds(asked, 1, 4)
-            if not message:
-                return
-            _check_alone()
-            if not os.fork():
-                break
-            for stream in streams:
-                os.close(stream)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _carry_out(streams)
 
 
 def _check_alone() -> None:

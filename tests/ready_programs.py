@@ -52,10 +52,6 @@ ROOM = "-" * 800
 class ReadyPrograms:
     """What starts programs; nothing is imported before the first."""
 
-    def __init__(self) -> None:
-        self._line: socket.socket | None = None
-        self._one_at_a_time = threading.Lock()
-
     def start(self, arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "Started":
         """As ``Popen([sys.executable, "-m", *arguments])`` in the checkout, in a session of its own, with nothing to read."""
         if sys.platform != "linux":  # only there a fork can be made a child of another process, and show another command
@@ -79,25 +75,63 @@ class ReadyPrograms:
     @property
     def line(self) -> socket.socket:
         """Where forks are asked for."""
+        return SERVER.line
+
+
+class ForkServer:
+    """Starts a process that forks for each message, once for all processes that share the tests; it imports nothing before the first."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._variable = f"TESTS_{module.rpartition('.')[2].upper()}"
+        """The environment variable that tells the other processes the address."""
+        self._line: socket.socket | None = None
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def line(self) -> socket.socket:
+        """Where forks are asked for."""
         with self._one_at_a_time:
             if self._line is None:
-                self._line = self._prepare()
+                self._line = self._connect()
             return self._line
 
-    def _prepare(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
+    def share(self) -> None:
+        """Starts the process for this process and for those that it is to start."""
+        if sys.platform != "linux":  # only there an address may be a name that is no file
+            return
+        address = f"{self._variable}-{os.getpid()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asked:
+            asked.bind("\0" + address)
+            self._start(asked)
+        os.environ[self._variable] = address
+
+    def _connect(self) -> socket.socket:
+        if address := os.environ.get(self._variable):
+            line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            line.connect("\0" + address)
+            return line
+        line, theirs = socket.socketpair()
         with theirs:
-            program = f"from tests.ready_programs import serve; serve({theirs.fileno()})"
-            # a session of its own: Ctrl-C is for the tests, and it ends when they close the line
-            self._server = subprocess.Popen(
+            self._start(theirs)
+        return line
+
+    def _start(self, asked: socket.socket) -> None:
+        self._life, life = socket.socketpair()
+        with life:
+            program = f"from {self._module} import serve; serve({asked.fileno()}, {life.fileno()})"
+            # a session of its own: Ctrl-C is for the tests, and it ends when this process is gone
+            self._process = subprocess.Popen(
                 [sys.executable, "-c", program, ROOM],
                 cwd=REPOSITORY,
                 env=os.environ | ONE_THREAD,
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[asked.fileno(), life.fileno()],
                 start_new_session=True,
             )
-        return ours
+
+
+SERVER = ForkServer("tests.ready_programs")
 
 
 class Program:
@@ -185,24 +219,24 @@ def _ask(line: socket.socket, streams: Sequence[int]) -> socket.socket:
     return ours
 
 
-def serve(line: int) -> None:
-    """Forks for each message on the line; returns in a fork when its program is done, and in the server when the line is closed."""
-    for name in IMPORTED:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(fileno=line) as asked:
-        of_forks, for_forks = socket.socketpair()
-        while True:
-            ready = wait([asked, of_forks])
-            message, given, *_ = socket.recv_fds(ready[0], 1, 3)
-            if not message:
-                return
+def serve(asked: int, line: int) -> None:
+    """Forks for each message; returns in a fork when its program is done, and in the server when the line is closed."""
+    of_forks, for_forks = socket.socketpair()
+    with socket.socket(fileno=asked) as of_tests, socket.socket(fileno=line) as life:
+        if life in wait([of_tests, life]):
+            return
+        for name in IMPORTED:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while given := receive([of_tests, of_forks], life):
             if not os.fork():
                 break
             for number in given:
                 os.close(number)
+        else:
+            return
     of_forks.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *streams, answer = given
@@ -229,6 +263,12 @@ def serve(line: int) -> None:
         arguments[1] = str(os.getppid())
     os.chdir(folder)
     _become(arguments, environment, streams, line=for_forks)
+
+
+def receive(asked: Sequence[socket.socket], life: socket.socket) -> list[int]:
+    """The file descriptors of the next message; none when those that ask are gone."""
+    ready = wait([life, *asked])
+    return [] if life in ready else socket.recv_fds(ready[0], 1, 4)[1]
 
 
 def _kill_without(line: socket.socket, pid: int) -> None:
