@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import contextlib
+import gc
 import http.server
 import json
 import signal
@@ -32,6 +33,15 @@ _quick = hypothesis.settings(derandomize=True, deadline=None, max_examples=25, s
 hypothesis.settings.register_profile("quick", _quick)
 hypothesis.settings.register_profile("long", _quick, derandomize=False, max_examples=2000)
 hypothesis.settings.load_profile("quick")
+
+
+# what is imported and collected stays until the end; the garbage collector need not look at it again and again
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
