@@ -150,17 +150,19 @@ def order_of(runs: int, only: str, chance: random.Random) -> list[str]:
     )
     for kinds in (of_held, others):
         chance.shuffle(kinds)
-    plain = [kind for pair in itertools.zip_longest(_endless(of_held, runs), _endless(others, runs)) for kind in pair if kind]
+    plain = itertools.cycle([kind for pair in zip(*_as_long(of_held, others), strict=True) for kind in pair])
     turns = [
-        (wild[number // CHAOS_EVERY % len(wild)] if wild and (number % CHAOS_EVERY == 0 or not plain) else plain[number % len(plain)])
+        wild[number // CHAOS_EVERY % len(wild)] if wild and (number % CHAOS_EVERY == 0 or not (of_held or others)) else next(plain)
         for number in range(runs)
     ]
     chance.shuffle(turns)
     return sorted(turns, key=lambda kind: [*STAGES].index(stage_name(kind)))
 
 
-def _endless(kinds: list[str], count: int) -> list[str]:
-    return list(itertools.islice(itertools.cycle(kinds), count))
+def _as_long(*lists: list[str]) -> list[list[str]]:
+    """Each list repeated until it is as long as the longest; empty ones are left out."""
+    most = max(map(len, lists))
+    return [list(itertools.islice(itertools.cycle(kinds), most)) for kinds in lists if kinds]
 
 
 LITTLE_MEMORY = 1 << 30

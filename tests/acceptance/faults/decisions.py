@@ -2,10 +2,11 @@
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from shared.catalog.held import held_jobs, read_decision
+from tests.acceptance.faults import people
 from tests.acceptance.faults.faults import (
     CHAOS_SIDES,
     CLOCK_FAULTS,
@@ -27,9 +28,6 @@ from tests.acceptance.faults.faults import (
 )
 from tests.acceptance.faults.stage import CHANNEL, HALVED, LATER, Ending, Stage
 from tests.conftest import wait_until
-
-MOST_WRITES = 16
-"""No command of a person writes more into the bucket."""
 
 PLACES_OF_HELD = [
     "plan, before its file",
@@ -67,15 +65,13 @@ PLACES_OF_PUBLICATION = [
 """Where a process is killed while it publishes what a person approved."""
 S3_PLACES_OF_HELD = ["finish, half the result written", "guard, before its verdict", "held, before its mark"]
 
-Commands = Callable[[Stage, str, random.Random], None]
-
 
 def held(fault: Fault) -> Fault:
     """A fault of a job whose table has only half of the rows: its result must be held."""
     return replace(fault, table=HALVED)
 
 
-def decided(*commands: Commands, place: str = "", action: str = "") -> Fault:
+def decided(*commands: people.Command, place: str = "", action: str = "") -> Fault:
     """A result is held; people decide about it, and meanwhile a process of a worker is killed at a place."""
 
     def scene(stage: Stage, chance: random.Random, problems: list[str]) -> list[Ending]:
@@ -108,7 +104,7 @@ def rolled_back(place: str = "", action: str = "") -> Fault:
         base = stage.last_of_sample
         endings = [stage.end_of(stage.enqueue(LATER))]
         problems += stage.end_problems(endings[0].job_id)
-        type_until_done(stage, chance, "results", "rollback", CHANNEL, "--to", base, "--reason", "tablets are too high")
+        people.type_until_done(stage, chance, "results", "rollback", CHANNEL, "--to", base, "--reason", "tablets are too high")
         problems += _not_shown(stage, base) + ([] if stage.channel().pinned else ["the channel is not pinned"])
         if place:
             stage.arm(place, action)
@@ -117,7 +113,7 @@ def rolled_back(place: str = "", action: str = "") -> Fault:
         problems += stage.end_problems(pinned)
         if "is pinned to the result" not in stage.outcome(pinned).reason:
             problems.append(f"held, but not because of the pin: {stage.outcome(pinned).reason}")
-        type_until_done(stage, chance, "results", "unpin", CHANNEL)
+        people.type_until_done(stage, chance, "results", "unpin", CHANNEL)
         problems += _not_shown(stage, base) + (["the channel is pinned"] if stage.channel().pinned else [])
         after = stage.enqueue_by_schedule()
         endings.append(stage.end_of(after))
@@ -146,72 +142,6 @@ def _not_shown(stage: Stage, job_id: str) -> list[str]:
     return ([] if shown == job_id else [f"the channel shows the result of job {shown}, not that of {job_id}"]) + stage.channel_problems()
 
 
-# --- what people type
-
-
-def approve(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """The command to approve, killed at some write, and typed again."""
-    type_until_done(stage, chance, *_approval(job_id))
-
-
-def approve_at_once(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """Two people approve at the same moment."""
-    _type_at_once(stage, [_approval(job_id)] * 2)
-
-
-def approve_at_once_one_dies(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """Two people approve at the same moment, and the command of one of them is killed."""
-    commands = [stage.person(*_approval(job_id), writes=writes) for writes in (chance.randrange(MOST_WRITES), None)]
-    codes = [command.wait(60) for command in commands]
-    assert codes[1] in (0, REFUSED), f"exit codes {codes}"
-
-
-def approve_and_refuse_at_once(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """One person approves while another one refuses: one of them is first."""
-    commands = [_approval(job_id), _refusal(job_id)]
-    chance.shuffle(commands)
-    _type_at_once(stage, commands)
-
-
-def approve_nothing_new(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """The command to approve, which nobody disturbs."""
-    assert stage.person(*_approval(job_id)).wait(60) == 0
-
-
-def refuse(stage: Stage, job_id: str, chance: random.Random) -> None:
-    """The command to refuse, killed at some write, and typed again."""
-    type_until_done(stage, chance, *_refusal(job_id))
-
-
-REFUSED = 2
-"""The exit code of a command that came second, or whose work is done."""
-
-
-def _approval(job_id: str) -> list[str]:
-    return ["results", "approve", job_id, "--reason", "the shop closed", "--no-wait"]
-
-
-def _refusal(job_id: str) -> list[str]:
-    return ["results", "refuse", job_id, "--reason", "the join was broken"]
-
-
-def type_until_done(stage: Stage, chance: random.Random, *command: str) -> None:
-    """Types a command that is killed at a random write, and types it again."""
-    killed = stage.person(*command, writes=chance.randrange(MOST_WRITES)).wait(60)
-    assert killed in (-9, 0), f"exit code {killed}"
-    code = stage.person(*command).wait(60)
-    assert code in (0, REFUSED), f"exit code {code}"
-
-
-def _type_at_once(stage: Stage, commands: Sequence[Sequence[str]]) -> None:
-    codes = [typed.wait(60) for typed in [stage.person(*command) for command in commands]]
-    assert set(codes) <= {0, REFUSED}, f"exit codes {codes}"
-    assert 0 in codes, f"exit codes {codes}"
-
-
-# --- the kinds
-
-
 def _with_all(faults: dict[str, Fault], names: Iterable[str] = ()) -> dict[str, Fault]:
     return {f"held: {name}": held(fault) for name, fault in faults.items() if not names or name in names}
 
@@ -225,17 +155,17 @@ HELD: dict[str, Fault] = {
 }
 """Every job of these is held."""
 DECIDED: dict[str, Fault] = {
-    "approved: killed at a write, then again": decided(approve),
-    "approved: two at once": decided(approve_at_once),
-    "approved: two at once, one of them killed": decided(approve_at_once_one_dies),
-    "approved and refused at once": decided(approve_and_refuse_at_once),
-    "refused: killed at a write, then again": decided(refuse),
+    "approved: killed at a write, then again": decided(people.approve),
+    "approved: two at once": decided(people.approve_at_once),
+    "approved: two at once, one of them killed": decided(people.approve_at_once_one_dies),
+    "approved and refused at once": decided(people.approve_and_refuse_at_once),
+    "refused: killed at a write, then again": decided(people.refuse),
     **{
-        f"approved: {place}: {action}": decided(approve_nothing_new, place=place, action=action)
+        f"approved: {place}: {action}": decided(people.approve_undisturbed, place=place, action=action)
         for place, action in itertools.product(PLACES_OF_PUBLICATION, KILLS)
     },
     **{
-        f"approved: killed at a write, then again, and {place}: {action}": decided(approve, place=place, action=action)
+        f"approved: killed at a write, then again, and {place}: {action}": decided(people.approve, place=place, action=action)
         for place, action in itertools.product(PLACES_OF_PUBLICATION[4:8], KILLS)
     },
     "rolled back: killed at a write, then again": rolled_back(),
@@ -245,7 +175,7 @@ DECIDED: dict[str, Fault] = {
 ON_S3: dict[str, Fault] = {
     **{f"s3: held: {place}: kill the process": held(trap(place, "kill the process")) for place in S3_PLACES_OF_HELD},
     **{f"s3: held: {name}": held(STORE_FAULTS[name]) for name in ("store answers 503", "store does it and is not heard")},
-    "s3: approved: killed at a write, then again": decided(approve),
+    "s3: approved: killed at a write, then again": decided(people.approve),
     "s3: rolled back: killed at a write, then again": rolled_back(),
 }
 CHAOS: dict[str, Fault] = {
