@@ -63,6 +63,9 @@ PLACES_OF_PUBLICATION = [
     "notify, after its mark",
 ]
 """Where a process is killed while it publishes what a person approved."""
+PLACES_OF_CHANNEL = [place for place in PLACES_OF_PUBLICATION if place.startswith("channel, ")]
+PLACES_OF_PINNED = [place for place in PLACES_OF_HELD if place.startswith(("finish, ", "held, ")) and "picture" not in place]
+"""Where a process is killed while it holds a result because of a pin: it draws nothing."""
 S3_PLACES_OF_HELD = ["finish, half the result written", "guard, before its verdict", "held, before its mark"]
 
 
@@ -166,10 +169,10 @@ DECIDED: dict[str, Fault] = {
     },
     **{
         f"approved: killed at a write, then again, and {place}: {action}": decided(people.approve, place=place, action=action)
-        for place, action in itertools.product(PLACES_OF_PUBLICATION[4:8], KILLS)
+        for place, action in itertools.product(PLACES_OF_CHANNEL, KILLS)
     },
     "rolled back: killed at a write, then again": rolled_back(),
-    **{f"rolled back: {place}: {action}": rolled_back(place, action) for place, action in itertools.product(PLACES_OF_HELD[6:14], KILLS)},
+    **{f"rolled back: {place}: {action}": rolled_back(place, action) for place, action in itertools.product(PLACES_OF_PINNED, KILLS)},
 }
 """People decide in these."""
 ON_S3: dict[str, Fault] = {
