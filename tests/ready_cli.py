@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from tests.ready_programs import ForkServer, ReadyPrograms, fork_interpreters, receive
+from tests.ready_programs import ForkServer, ReadyPrograms, fork_interpreters, receive, run_to_the_end
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BRING_PYARROW = {"comparing", "comparison", "sample", "changed_rows", "compared_results", "difference_files", "differences"}
@@ -72,7 +72,7 @@ def _text(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
 
 
 def serve(asked: int, line: int) -> None:
-    """Forks for each message; returns in each fork's child when its call is done, and in the server when the line is closed."""
+    """Forks for each message; returns when the line is closed."""
     with socket.socket(fileno=asked) as of_tests, socket.socket(fileno=line) as life:
         if life in wait([of_tests, life]):
             return
@@ -129,4 +129,4 @@ def _carry_out(streams: Sequence[int]) -> None:
     sys.argv = ["scoring", *arguments]
     from producers.cli.root import main
 
-    main()
+    run_to_the_end(main)

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -220,7 +220,7 @@ def _ask(line: socket.socket, streams: Sequence[int]) -> socket.socket:
 
 
 def serve(asked: int, line: int) -> None:
-    """Forks for each message; returns in a fork when its program is done, and in the server when the line is closed."""
+    """Forks for each message; returns when the line is closed."""
     of_forks, for_forks = socket.socketpair()
     with socket.socket(fileno=asked) as of_tests, socket.socket(fileno=line) as life:
         if life in wait([of_tests, life]):
@@ -262,7 +262,7 @@ def serve(asked: int, line: int) -> None:
     if LOADER in arguments:
         arguments[1] = str(os.getppid())
     os.chdir(folder)
-    _become(arguments, environment, streams, line=for_forks)
+    _become_for_good(arguments, environment, streams, line=for_forks)
 
 
 def receive(asked: Sequence[socket.socket], life: socket.socket) -> list[int]:
@@ -468,13 +468,27 @@ def _serve_launcher(launcher: int, asked: socket.socket, line: socket.socket) ->
 
 
 def _become_for_good(arguments: Sequence[str], environment: Mapping[str, str], *more: Sequence[int], line: socket.socket) -> NoReturn:
-    """As ``_become``, and end as an interpreter does."""
+    """As ``_become``, to the end."""
+    run_to_the_end(lambda: _become(arguments, environment, *more, line=line))
+
+
+def run_to_the_end(program: Callable[[], None]) -> NoReturn:
+    """Run the program of a fork, and end as an interpreter does.
+
+    Only what was imported stays as it is: to clear it takes a tenth of a second of CPU, most of it to copy what is shared with others.
+    """
     code = 1
     try:
-        _become(arguments, environment, *more, line=line)
+        program()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        if isinstance(ended.code, str):
+            sys.stderr.write(f"{ended.code}\n")
+    except KeyboardInterrupt:
+        sys.excepthook(*sys.exc_info())
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
     except BaseException:  # noqa: BLE001 - the exit code of a program that raised
         sys.excepthook(*sys.exc_info())
     finally:
