@@ -79,20 +79,25 @@ class _Blocks:
 
     def read(self, size: int) -> bool:
         """Reads up to ``size`` more bytes into the block; returns False at the end of the stream."""
-        end = self.size + size
-        self._make_room(end)
-        before, room = self.size, memoryview(self.data)
-        while self.size < end and (got := self._stream.readinto(room[self.size : min(self.size + LOOKED_AT_ONCE, end)])):
-            self.lines += count_lines(room[self.size : self.size + got])
+        before, end = self.size, self.size + size
+        while self.size < end and (got := self._read_piece(end)):
+            self.lines += count_lines(memoryview(self.data)[self.size : self.size + got])
             self.has_quote = self.has_quote or self.data.find(b'"', self.size, self.size + got) >= 0
             self.size += got
         return self.size > before
+
+    def _read_piece(self, end: int) -> int:
+        if len(self.data) == self.size:
+            # grows with the bytes that are there: a block may be of 24 MB, and most tables are shorter
+            self._make_room(min(max(16 * self.size, LOOKED_AT_ONCE), end))
+        return self._stream.readinto(memoryview(self.data)[self.size : min(self.size + LOOKED_AT_ONCE, end)])
 
     def next(self, end: int) -> None:
         """Starts the next block with the bytes after ``end`` of this one."""
         rest = bytes(memoryview(self.data)[end : self.size])
         self.data, self._spare = self._spare, self.data
         self._begin(rest)
+        self._make_room(len(self._spare))
 
     def whole(self) -> bytes:
         """Returns a copy of the block."""
