@@ -7,8 +7,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import contextlib
+import functools
 import gc
 import http.server
+import importlib.metadata
 import json
 import signal
 import socket
@@ -42,6 +44,10 @@ gc.disable()
 def pytest_collection_finish() -> None:
     gc.enable()
     gc.freeze()
+
+
+# no library changes meanwhile; each release that is published would read and parse the metadata of six
+importlib.metadata.version = functools.cache(importlib.metadata.version)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -116,22 +116,22 @@ def test_prose_that_mentions_a_file_is_no_name():
 
 
 def _spelled(code: str) -> list[str]:
-    return [text for text in _literals(code) if SPELLED.search(text)] + list(_asked_for(code))
+    nodes = list(ast.walk(ast.parse(code)))
+    return [text for text in _literals(nodes) if SPELLED.search(text)] + list(_asked_for(nodes))
 
 
-def _asked_for(code: str) -> Iterator[str]:
+def _asked_for(nodes: list[ast.AST]) -> Iterator[str]:
     """The strings with which a folder is asked for a file: a name is a member of an enum."""
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("file", "has") and node.args:
             first = node.args[0].values[0] if isinstance(node.args[0], ast.JoinedStr) else node.args[0]
             if isinstance(first, ast.Constant):
                 yield first.value
 
 
-def _literals(code: str) -> Iterator[str]:
+def _literals(nodes: list[ast.AST]) -> Iterator[str]:
     """The strings of a module, and the pieces of its f-strings, but for docstrings."""
-    tree = ast.parse(code)
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
             yield node.value
