@@ -23,7 +23,7 @@ said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 nice -n 10 bash -euc 'mypy; lint-imports --no-cache; python -m pytest tests/unit -n 2 --dist loadfile' >"$said" 2>&1 &
 units=0 containers=0 others=0
-python -m pytest -m docker || containers=$?
+python -m pytest -m docker tests/acceptance || containers=$?
 python -m pytest -m "not docker" --ignore tests/unit "${together[@]}" || others=$?
 wait "$!" || units=$?
 cat "$said"

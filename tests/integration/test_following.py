@@ -23,8 +23,8 @@ from shared.jobs.folder import JobFolder, Outcome
 from tests.conftest import REPOSITORY, Place, free_port, wait_until
 from tests.handmade import NOON, make_job
 
-CHUNKS = 400
-"""20,000 rows by 50: some seconds of work."""
+CHUNKS = 200
+"""20,000 rows by 100: some seconds of work."""
 
 IN_THIS_TERMINAL = """
 import os, signal, sys
@@ -107,7 +107,7 @@ def terminal(place: Place, *arguments: str) -> Iterator[Terminal]:
 
 def score(place: Place) -> list[str]:
     """The command that scores the sample table in many small chunks, as a job of its own."""
-    return ["score", str(place.sample_table.relative_to(place.bucket)), "--model", "v2", "--chunk-rows", "50", "--again"]
+    return ["score", str(place.sample_table.relative_to(place.bucket)), "--model", "v2", "--chunk-rows", "100", "--again"]
 
 
 def results_of(place: Place, job_id: str) -> list[Path]:

@@ -193,7 +193,7 @@ def test_training_reports_itself_beside_the_naive_predictors(trained: Place) -> 
 def test_cancelled_job_publishes_nothing_and_resumes(trained: Place, tmp_path: Path) -> None:
     table = tmp_path / "cancelled.csv"
     pd.read_csv(trained.sample_table).to_csv(table, index=False)
-    job_id = trained.scoring_json("score", table, "--model", "v2", "--chunk-rows", "50", "--no-wait")["job_id"]
+    job_id = trained.scoring_json("score", table, "--model", "v2", "--chunk-rows", "100", "--no-wait")["job_id"]
     trained.scoring("jobs", "cancel", job_id)
     assert trained.scoring_json("jobs", "show", job_id)["state"] == "cancelled"
     wait_until(lambda: trained.webhook.about(job_id), what="the notice of the cancelling")

@@ -39,4 +39,6 @@ def _digests(table: TrainingTable) -> np.ndarray:
     device = {} if happened.device is None else {" device": happened.device[rows]}
     frame = table.frame[rows].assign(**{" keyword": happened.entity_id[rows], " clicks": happened.clicks[rows]} | device)
     numbers = frame.select_dtypes("number").columns
-    return pd.util.hash_pandas_object(frame.astype(dict.fromkeys(numbers, np.float64)), index=False).to_numpy()
+    # 160 columns take 0.1 ms at once and 18 ms one by one
+    double = np.float64 if len(numbers) == len(frame.columns) else dict.fromkeys(numbers, np.float64)
+    return pd.util.hash_pandas_object(frame.astype(double), index=False).to_numpy()

@@ -73,8 +73,8 @@ def test_the_parts_of_a_change_add_up_to_it(models, data):
     flipped = data.draw(st.lists(st.integers(1, 160), max_size=160, unique=True))
     scale = data.draw(st.floats(-1e6, 1e6))
     rows = models.frame.iloc[[number, number]].reset_index(drop=True)
-    for name in (f"att{place}" for place in flipped):
-        rows[name] = np.array([rows[name][0], 1 - rows[name][0]], dtype=np.int8)
+    names = [f"att{place}" for place in flipped]
+    rows.loc[1, names] = 1 - rows.loc[0, names]
     rows["attrs_scale"] = [rows["attrs_scale"][0], scale]
     old, new = data.draw(st.permutations(models.releases))
     found, change, notes = split(old, new, rows)
